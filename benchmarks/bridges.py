@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 import torch
 
 from benchmarks.timing import Case
-from feller.control.bridges.gaussian import GaussianPaths, interpolation
-from feller.control.bridges.pinned import PinnedControl, Search
+from feller.control.bridges.costs.congestion import Congestion
+from feller.control.bridges.costs.obstacles import Quadric, Smooth
+from feller.control.bridges.gaussian_paths import GaussianPaths, interpolation
+from feller.control.bridges.pinned_control import PinnedControl, Search
 from feller.control.bridges.pinned_cost import PinnedCost
-from feller.control.costs.crowd import Congestion
-from feller.control.costs.shapes import Quadric, Smooth
-from feller.draws import Draws
+from feller.core.rng import Draws
 
 PAIRS, DRAWS, TIMES, KNOTS, ASKED = 512, 4, 100, (15, 30), 20.0
 STUNNEL = (

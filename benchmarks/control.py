@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from benchmarks.network import Perceptron
 from benchmarks.timing import Case
-from feller.control.adjoint_matching import AdjointMatching
-from feller.draws import Draws
-from feller.gradient import Mean
-from feller.objective import Objective
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching
+from feller.core.gradient import Mean
+from feller.core.pytree import length, tree_map
+from feller.core.rng import Draws
 from feller.paths import Affine
-from feller.simulate import MemorylessEuler
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import MemorylessEuler
 from feller.spaces import Euclidean
-from feller.times import linear_grid
-from feller.tree import length, tree_map
+from feller.training.objective import Objective
 
 STEPS = 20
 MICRO = 512

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Case
-from feller.data.documents.symbols import Symbols
-from feller.draws import Draws
-from feller.networks.plain_decoder import PlainDecoder, PlainTransformer
-from feller.paths.choice import Choice
-from feller.tokens.automaton import Automaton
-from feller.tokens.generate import Way, generate
-from feller.tokens.grammar import kinds, stand
-from feller.tokens.guides import Contrast, Guided
-from feller.tokens.plans import Picture
+from feller.core.rng import Draws
+from feller.data.documents.vocabulary import Symbols
+from feller.networks.sequence.gpt import PlainDecoder, PlainTransformer
+from feller.paths.discrete.token_sampler import Choice
+from feller.sampling.autoregressive.decoding_goals import Picture
+from feller.sampling.autoregressive.document_decode import Way, generate
+from feller.sampling.autoregressive.document_grammar import kinds, stand
+from feller.sampling.autoregressive.parser_state import Automaton
+from feller.sampling.autoregressive.token_guidance import Contrast, Guided
 
 SYMBOLS = Symbols(text=1000, codes=256, picture=240)
 LENGTH = 256

@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 
-MODULES = {"feller": "feller, feller.simulate, feller.objective", "flow_matching": "flow_matching.solver"}
+MODULES = {"feller": "feller, feller.sampling, feller.training.objective", "flow_matching": "flow_matching.solver"}
 MODULES |= {"torchcfm": "torchcfm", "azula": "azula.sample"}
 
 

@@ -11,15 +11,15 @@ from torchcfm import ConditionalFlowMatcher
 
 from benchmarks.network import ForAzula, Perceptron
 from benchmarks.timing import Case
-from feller.draws import Draws
-from feller.gradient import Mean
-from feller.objective import Matching
+from feller.core.gradient import Mean
+from feller.core.rng import Draws
 from feller.paths import Affine
+from feller.paths.time_distributions import Uniform
 from feller.spaces import Euclidean
-from feller.times import Uniform
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training, make_optimiser
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objective import Matching
+from feller.training.optimizer import Training, make_optimiser
 
 
 def cases() -> Iterator[Case]:

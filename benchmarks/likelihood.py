@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from benchmarks.network import ForFlowMatching, Perceptron
 from benchmarks.timing import Case
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.paths import Affine
-from feller.simulate import Exact, Hutchinson, Midpoint, log_density
-from feller.times import linear_grid
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Exact, Hutchinson, Midpoint, log_density
 
 STEPS = 20
 

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from benchmarks.source import Watch
 from benchmarks.timing import Case
-from feller.gradient import Gradient, Mean
-from feller.privacy import Private, Secret
+from feller.core.gradient import Gradient, Mean
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.noise.grid_noise import Secret
 
 BATCH, LENGTH, WIDTH, DEPTH, SYMBOLS = 256, 16, 128, 2, 512
 ASKED = 1.5

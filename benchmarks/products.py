@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from benchmarks.timing import Case
-from feller.draws import Draws
-from feller.networks.leaves import Angles, Leaf, Numbers, Symbols
-from feller.networks.together import Together
+from feller.core.rng import Draws
+from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Symbols
+from feller.networks.mlp import Together
 from feller.paths import Affine, Circle, Geodesic, Interval, Jump, Mixture, Path, Product, VonMisesLaw
-from feller.simulate import Euler, simulate
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, simulate
 from feller.spaces import Euclidean, MaskSource, Space, Tokens, Torus
 from feller.spaces import Product as ProductSpace
-from feller.times import linear_grid
 
 N, SITES, SYMBOLS, STEPS = 1000, 5, 56, 16
 """Crystals of five sites, as perovskites are, and steps of a simulation."""

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-from feller.sharding import MANIFEST
+from feller.core.output_shards import MANIFEST
 
 ASKED = 1.8
 """Times the samples per second of one process."""

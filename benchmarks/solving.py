@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from benchmarks.network import ForAzula, ForFlowMatching, Minus, Perceptron
 from benchmarks.timing import Case
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.paths import Affine, Data
 from feller.paths.affine import Vanishing
-from feller.simulate import Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver, endpoint
-from feller.times import linear_grid
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver, endpoint
 
 STEPS = 100
 

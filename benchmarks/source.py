@@ -10,11 +10,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.timing import Case
-from feller.draws import Draws
-from feller.networks.mlp import MLP
+from feller.core.rng import Draws
+from feller.networks.networks_mlp import MLP
 from feller.paths import Affine
-from feller.simulate import Midpoint, endpoint
-from feller.times import linear_grid
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Midpoint, endpoint
 
 
 def cases() -> Iterator[Case]:

@@ -13,8 +13,9 @@ import webdataset
 from PIL import Image
 
 from benchmarks.timing import Case
-from feller.data import batches, read
-from feller.draws import Draws
+from feller.core.rng import Draws
+from feller.data.batches import batches
+from feller.data.loading.read import read
 
 SHARDS, EACH, BATCH = 8, 256, 64
 KEPT: list[tempfile.TemporaryDirectory[str]] = []

@@ -11,12 +11,12 @@ from flow_matching.utils import ModelWrapper
 from torch import Tensor
 
 from benchmarks.timing import Case
-from feller.draws import Draws
-from feller.losses import GeneralisedKL
+from feller.core.rng import Draws
 from feller.paths import Mixture
-from feller.simulate import Euler, endpoint
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from feller.spaces import UniformSource
-from feller.times import linear_grid
+from feller.training.losses import GeneralisedKL
 
 
 class Fixed(ModelWrapper):

@@ -8,8 +8,8 @@ from torch import Tensor
 from torchcfm.optimal_transport import OTPlanSampler
 
 from benchmarks.timing import Case
-from feller.couplings import Entropic, MinibatchTransport, SquaredDistance
-from feller.draws import Draws
+from feller.core.rng import Draws
+from feller.training.couplings import Entropic, MinibatchTransport, SquaredDistance
 
 
 def cases() -> Iterator[Case]:

@@ -36,7 +36,7 @@ import soundfile
 from PIL import Image
 
 import feller
-from feller.cli import main
+from feller.app.cli import main
 
 HOME = pathlib.Path(__file__).parents[1] / "tests" / "safety" / "runs"
 SEED = 7

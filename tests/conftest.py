@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 import tests.shapes  # noqa: F401 (before feller, whose functions it has checked)
-from feller.cli import main
+from feller.app.cli import main
 
 LEARN = ("--size", "tiny", "--steps", "8", "--train.warmup", "1", "--train.lr", "1e-2", "--vectors.steps", "2")
 """Little, but enough to take notice of what stands before."""
@@ -38,7 +38,7 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     pairs(home / "clips")
     run, little = home / "run", ("--train.warmup", "1", "--durations.steps", "5", "--rhythm.steps", "5")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})  # reports are tested elsewhere
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})  # reports are tested elsewhere
         words = ("--recipe", "speech", "--size", "tiny", "--steps", "3", *little, "--out", str(run))
         assert main(["fit", str(home / "clips"), *words]) == 0
     return run

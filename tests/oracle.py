@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.pytree import pad_right
+from feller.core.rng import Draws
 from feller.paths import Angular, Data, Prediction, Score, Source, Velocity
-from feller.processes import Characteristics, Process
-from feller.schedules import Linear, Schedule
-from feller.simulate import GaussianSolver, Solver
-from feller.tree import pad_right
+from feller.paths.processes import Characteristics, Process
+from feller.paths.schedules import Linear, Schedule
+from feller.sampling import GaussianSolver, Solver
 
 F64 = torch.float64
 

@@ -8,21 +8,21 @@ import pandas as pd
 import pytest
 import torch
 
-from feller.bridging.found import solve_bridge
-from feller.bridging.problem import BridgeProblem
-from feller.bridging.progress import start
-from feller.bridging.rounds import rounds
-from feller.bridging.settings import Bridging
-from feller.control.bridges.matching import Implicit
-from feller.control.bridges.pinned import PinnedControl
-from feller.couplings import Independent, MinibatchTransport, assign
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.networks.drift import BothWays, Potential
-from feller.networks.mlp import MLP
-from feller.record import from_data, to_data
-from feller.train.engine import engine
-from feller.train.optimiser import Training
+from feller.control.bridges.drift_matching import Implicit
+from feller.control.bridges.pinned_control import PinnedControl
+from feller.control.bridges.problem import BridgeProblem
+from feller.control.bridges.progress import start
+from feller.control.bridges.rounds import rounds
+from feller.control.bridges.settings import Bridging
+from feller.control.bridges.solution import solve_bridge
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.networks.bridge_drift import BothWays, Potential
+from feller.networks.networks_mlp import MLP
+from feller.training.couplings import Independent, MinibatchTransport, assign
+from feller.training.engine import engine
+from feller.training.optimizer import Training
 
 SMALL = Bridging(
     architecture=MLP(width=32, depth=1),

@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.causal_masking import CausalMasking
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks import BiEncoder, Finder, PlainDecoder
-from feller.objective import Example, Objective
 from feller.paths import Interleaved, Path
-from feller.record import from_data, to_data
+from feller.sampling.autoregressive.masked_spans import Masking, read_document, unmask
+from feller.sampling.retrieval.datastore import remember
+from feller.sampling.retrieval.retriever import ByChance, ByLikeness, Library
 from feller.spaces import Tokens
-from feller.tokens.masked_spans import Masking, read_document, unmask
-from feller.tokens.retrieve.memory import remember
-from feller.tokens.retrieve.search import ByChance, ByLikeness, Library
+from feller.training.objective import Example, Objective
+from feller.training.objectives.causal_masking import CausalMasking
 from tests.oracle import close
 from tests.tokens.pages import S, pages, rows_of
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from feller.evaluate.wasserstein import wasserstein
-from feller.report.wording import sentence
-from feller.sampling import Sampling
-from feller.train.optimiser import Training
+from feller.evaluation.report.wording import sentence
+from feller.evaluation.wasserstein import wasserstein
+from feller.sampling.sampler_config import Sampling
+from feller.training.optimizer import Training
 
 
 def test_sizes_that_have_to_agree() -> None:

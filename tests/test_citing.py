@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from feller.citing import references, sources_of
-from feller.citing.sources import papers
+from feller.core.citations import references
+from feller.core.sources import papers, sources_of
 
 
 def test_a_docstring_may_name_several_papers():

@@ -6,14 +6,14 @@ import torch
 
 import feller
 import feller.paths
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.evaluate.flow import Measuring, flow_quality
-from feller.model import Model
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.evaluation.flow import Measuring, flow_quality
+from feller.models.elbo import OwnRates
+from feller.models.model import Model
+from feller.models.recipes.registry import find_recipe
 from feller.paths import Affine, KineticOptimal, Reversal
-from feller.recipes import find_recipe
-from feller.sampling import Sampling
-from feller.simulate.bound import OwnRates
+from feller.sampling.sampler_config import Sampling
 from feller.spaces import MaskSource, Tokens
 
 NAMES = ["john", "maria", "anna", "peter", "paul", "george", "kevin", "elizabeth"]

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.contrastive import Contrastive
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks import BiEncoder, Finder
-from feller.objective import Objective
 from feller.paths import Alike, Path
-from feller.record import from_data, to_data
 from feller.spaces import Tokens
+from feller.training.objective import Objective
+from feller.training.objectives.contrastive import Contrastive
 from tests.oracle import close
 from tests.tokens.pages import S, pages, rows_of
 

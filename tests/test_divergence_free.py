@@ -7,14 +7,14 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from feller.divergence_free import langevin, metropolis
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import Score, Velocity
-from feller.processes import Characteristics, Jumps
-from feller.simulate import Euler, endpoint
-from feller.superposition import add
-from feller.times import linear_grid
+from feller.paths.divergence_free import langevin, metropolis
+from feller.paths.processes import Characteristics, Jumps
+from feller.paths.superposition import add
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from tests.oracle import F64, Normal, chain, close, f64
 
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.cli import main
-from feller.data import read
-from feller.description import load_description
+from feller.app.cli import main
+from feller.core.run_folder import open_run
+from feller.data.loading.read import read
+from feller.models.spec import load_description
 from feller.paths import Autoregressive, Graphical
-from feller.run import open_run
 from tests.data.shards.written import pictures
 from tests.data.speech.written import pairs
 
@@ -180,9 +180,9 @@ def in_time(words: list[str]) -> bool:
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("feller.journeys.documents.measure.DRAWN", 8)
+    monkeypatch.setattr("feller.app.workflows.documents.evaluate_documents.DRAWN", 8)
     for few in ("MOST", "TRACED"):
-        monkeypatch.setattr(f"feller.journeys.speech.measure.{few}", 4)
+        monkeypatch.setattr(f"feller.app.workflows.speech.measure.{few}", 4)
     found = blocks(page)
     python = "\n".join(code for language, code in found if language == "python")
     uses = [i for i, (language, code) in enumerate(found) if language == "sh" and "mine.py" in code]

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from feller.draws import BLOCK, Draw, Draws, address, categorical
+from feller.core.rng import BLOCK, Draw, Draws, address, categorical
 from tests.oracle import F64, f64
 
 LAWS = {

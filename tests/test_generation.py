@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.generation import Generation, Known
-from feller.networks.decoder import Decoder
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.models.generation import Generation, Known
+from feller.networks.sequence.causal_transformer import Decoder
 from feller.paths import Affine, Autoregressive, Mixture, Product
 from feller.paths.path import Given
-from feller.processes import Characteristics, hold
-from feller.sampling import Sampling
+from feller.paths.processes import Characteristics, hold
+from feller.sampling.sampler_config import Sampling
 from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from feller.gradient import Mean
+from feller.core.gradient import Mean
 
 
 def loss(network: nn.Module, example: dict[str, Tensor]) -> Tensor:

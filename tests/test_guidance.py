@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.guidance import absent_given, cfg, classifier_guidance, token_classifier_guidance
+from feller.core.rng import Draws
 from feller.paths import Affine, Data, Prediction, Score, Source, Velocity, convert
 from feller.paths.predictions import Prediction as Kind
-from feller.schedules import Cosine, Linear, Schedule
-from feller.simulate import RK4, Divergence, Exact, Hutchinson, log_density, sample_with_density
+from feller.paths.schedules import Cosine, Linear, Schedule
+from feller.sampling import RK4, Divergence, Exact, Hutchinson, log_density, sample_with_density
+from feller.sampling.guidance import absent_given, cfg, classifier_guidance, token_classifier_guidance
 from tests.oracle import F64, Normal, close, f64
 
 X = torch.linspace(-2, 2, 9, dtype=F64)[:, None]

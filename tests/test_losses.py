@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from feller.losses import CrossEntropy, GeneralisedKL, PerLeaf, PseudoHuber, Squared, Weighted
-from feller.masking import mean_over_entries
+from feller.core.masking import mean_over_entries
 from feller.paths import Mixture
-from feller.schedules import Linear, Polynomial, Schedule
-from feller.times import Until
+from feller.paths.schedules import Linear, Polynomial, Schedule
+from feller.paths.time_distributions import Until
+from feller.training.losses import CrossEntropy, GeneralisedKL, PerLeaf, PseudoHuber, Squared, Weighted
 from tests.oracle import F64, close, f64
 
 P_0 = (0.5, 0.3, 0.2)

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller import schedules
-from feller.draws import Draws
-from feller.maximum_likelihood import MaximumLikelihood
-from feller.paths import Affine, Data, Velocity
-from feller.simulate import RK4, Exact, Gaussian, Hutchinson
+from feller.core.rng import Draws
+from feller.paths import Affine, Data, Velocity, schedules
+from feller.sampling import RK4, Exact, Gaussian, Hutchinson
 from feller.spaces import Euclidean, Sphere
+from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from tests.oracle import F64, Normal, close, column, f64
 
 

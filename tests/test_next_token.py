@@ -9,16 +9,16 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from feller.draws import Draws
+from feller.core.pytree import tree_map
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks import Decoder
-from feller.next_token import NextToken
-from feller.objective import Example, Objective
 from feller.paths import Path
 from feller.paths.autoregressive import Autoregressive
-from feller.record import from_data, to_data
-from feller.simulate.decode import decode, log_likelihood
+from feller.sampling.autoregressive.decode import decode, log_likelihood
 from feller.spaces import Tokens
-from feller.tree import tree_map
+from feller.training.objective import Example, Objective
+from feller.training.objectives.autoregressive_likelihood import NextToken
 
 
 def test_record() -> None:

@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.condition_dropout import drop_conditions
-from feller.couplings import MinibatchTransport
-from feller.draws import Draw, Draws
-from feller.errors import InputError, UsageError
-from feller.losses import CrossEntropy, GeneralisedKL, PerLeaf, Squared
-from feller.objective import Matching
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draw, Draws
 from feller.paths import Affine, Geodesic, Mixture, Product, Velocity
 from feller.paths.affine import Vanishing
+from feller.paths.time_distributions import LeafTimes, TimeLaw, Until
 from feller.spaces import Euclidean, MaskSource, Sphere, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
-from feller.times import LeafTimes, TimeLaw, Until
+from feller.training.condition_dropout import drop_conditions
+from feller.training.couplings import MinibatchTransport
+from feller.training.losses import CrossEntropy, GeneralisedKL, PerLeaf, Squared
+from feller.training.objective import Matching
 from tests.oracle import F64, Normal, close, f64
 
 FLOW = Matching(Affine(), Euclidean((1,)), drop=0.0)

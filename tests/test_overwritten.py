@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-from feller.run import BESIDE, OURS
+from feller.core.run_folder import BESIDE, OURS
 
 PAGE = (pathlib.Path(__file__).parent.parent / "docs" / "commands.md").read_text()
 

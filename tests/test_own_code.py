@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import feller
-from feller.cli import main
-from feller.code import blamed, load_file, load_function, place_of
-from feller.control.costs.function import Function
-from feller.control.rewards import code
-from feller.errors import InputError, UsageError
-from feller.record import FUNCTIONS
-from feller.simulate import Solver
-from feller.simulate.solver import clock
+from feller.app.cli import main
+from feller.control.bridges.costs.custom_cost import Function
+from feller.control.rewards.named_rewards import code
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import FUNCTIONS
+from feller.core.user_code import blamed, load_file, load_function, place_of
+from feller.sampling import Solver
+from feller.sampling.solvers.solver import clock
 
 MINE = """
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ WHOLE = {
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch) -> pathlib.Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})
     return tmp_path
 
 
@@ -166,7 +166,7 @@ def test_a_report_that_fails_leaves_the_training(capsys, monkeypatch) -> None:
     def fails(run, tell):
         raise InputError("samples became infinite")
 
-    monkeypatch.setattr("feller.journeys.fit.evaluate", fails)
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", fails)
     assert fit(write("unjudged.py", Straight="Unjudged")) == 1
     told = capsys.readouterr().err
     assert "samples became infinite; the training is saved in runs/own" in told
@@ -228,7 +228,7 @@ def test_a_mistake_of_ours_stays_ours(capsys, monkeypatch) -> None:
         raise IndexError("ours")
 
     path = write("right.py")
-    monkeypatch.setattr("feller.journeys.fit.prepare", broken)
+    monkeypatch.setattr("feller.app.workflows.fit.prepare", broken)
     assert fit(path) == 1
     told = capsys.readouterr().err
     assert "this is a fault of feller, not yours" in told
@@ -241,7 +241,7 @@ def test_where_it_calls_us_both_places_are_named() -> None:
         load_function("calls.py:asks")()
     told = blamed(wrong.value) or ""
     assert told.startswith("calls.py line 5, in asks: ValueError: ")
-    assert "(in feller.times line " in told
+    assert "(in feller.paths.time_distributions line " in told
     assert blamed(KeyError("nowhere")) is None
 
 

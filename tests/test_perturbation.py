@@ -6,18 +6,18 @@ import pytest
 import torch
 from scipy.special import ndtr
 
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.target import Target
-from feller.draws import Draws
-from feller.errors import UsageError
 from feller.networks.linear import Pixels
 from feller.paths.estimates import Estimates
-from feller.perturbation import Perturbation
-from feller.privacy.expense import Gaussian
-from feller.privacy.ledger import Ledger
-from feller.privacy.noise import Repeatable
+from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.accounting.ledger import Ledger
+from feller.privacy.noise.grid_noise import Repeatable
 from feller.spaces import Euclidean
+from feller.training.objectives.output_perturbation import Perturbation
 
 TWO = Target(("label",), classes=("0", "1"))
 KIND = Images(2, 2, 1, levels=16)
@@ -64,7 +64,7 @@ def test_a_row_moves_the_weights_by_less_than_the_noise_is_made_for() -> None:
     unit = one.scale(60, 0.5)  # of noise at sigma 1: what one row moves, at most
     assert unit == pytest.approx(math.hypot(1, 1.2) / (60 * 0.05), rel=1e-12)
     moved = []
-    from feller.privacy.linear import minimum_of
+    from feller.privacy.erm.ridge import minimum_of
 
     for i in range(60):
         kept = torch.arange(60) != i

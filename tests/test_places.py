@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
-from feller.cli import main
-from feller.errors import InputError, UsageError
-from feller.places import RUN, check_data, check_free, check_there
+from feller.app.cli import main
+from feller.core.errors import InputError, UsageError
+from feller.data.path_checks import RUN, check_data, check_free, check_there
 
 
 def test_the_nearest_name_beside_it_is_told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draw, Draws
+from feller.core.rng import Draw, Draws
 from feller.paths import Affine, Score, Velocity
 from feller.paths.affine import Constant, Memoryless, NoiseLevel, Vanishing
-from feller.processes import Characteristics, Jumps, reverse
-from feller.schedules import Cosine, Linear, Schedule
-from feller.simulate import Euler, endpoint
-from feller.superposition import superpose
-from feller.times import linear_grid
+from feller.paths.processes import Characteristics, Jumps, reverse
+from feller.paths.schedules import Cosine, Linear, Schedule
+from feller.paths.superposition import superpose
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from tests.oracle import F64, Normal, chain, close, f64
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feller.ranks import ALONE, own
+from feller.core.distributed import ALONE, own
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.networks import EMA, FSQ, Tokenizer
 from feller.paths import Codes
-from feller.reconstruction import Reconstruction
 from feller.spaces import Euclidean
+from feller.training.objectives.reconstruction import Reconstruction
 from tests.oracle import F64, close
 
 RULE = Reconstruction(Codes(), Euclidean((1, 2, 2)))

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from feller.couplings import Coupling
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.core.output_shards import shards
+from feller.core.run_folder import Run
+from feller.core.serialization import FUNCTIONS, from_data, nearest, read_json, replace_file, to_data, write_json
 from feller.paths import Path
-from feller.record import FUNCTIONS, from_data, nearest, read_json, replace_file, to_data, write_json
-from feller.run import Run
-from feller.schedules import Formula, Linear, Polynomial, Schedule
-from feller.sharding import shards
-from feller.simulate import DormandPrince, Solver
+from feller.paths.schedules import Formula, Linear, Polynomial, Schedule
+from feller.paths.time_distributions import LogitNormal, Shifted, TimeLaw, Until
+from feller.sampling import DormandPrince, Solver
 from feller.spaces import Space, Tokens
-from feller.times import LogitNormal, Shifted, TimeLaw, Until
+from feller.training.couplings import Coupling
 from tests.properties.examples import BASES, Case, cases, recordable
 
 
@@ -91,7 +91,15 @@ def test_a_wrong_record_is_an_input_error(base: type, data: Any, message: str) -
 
 def test_nothing_of_the_writer_is_executed() -> None:
     """Dotted names, builtins and classes outside the asked family are only names that do not exist."""
-    for name in ("os.system", "eval", "feller.schedules.Linear", "subprocess.Popen", "__import__", "object", "Thread"):
+    for name in (
+        "os.system",
+        "eval",
+        "feller.paths.schedules.Linear",
+        "subprocess.Popen",
+        "__import__",
+        "object",
+        "Thread",
+    ):
         with pytest.raises(InputError, match="no Schedule"):
             from_data(Schedule, {"is": name, "target": "x"})
     assert threading.active_count() < 50

@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import nn
 
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
 from feller.data.batches import shuffled
 from feller.data.target import Target
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
 from feller.networks import MLP, Estimator
 from feller.paths import Estimates
-from feller.regression import Regression
 from feller.spaces import Euclidean
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objectives.regression import Regression
+from feller.training.optimizer import Training
 from tests.oracle import F64, close
 
 TWO = Target(("a", "b"), (1.0, 10.0), (2.0, 5.0))

@@ -3,10 +3,10 @@
 import pytest
 
 import feller
-from feller.errors import UsageError
+from feller.core.errors import UsageError
 from feller.paths import Affine, Geodesic, Interval, Jump, MeanEnd, Mixture, Product
-from feller.sampling import Sampling
-from feller.simulate import DormandPrince
+from feller.sampling import DormandPrince
+from feller.sampling.sampler_config import Sampling
 from feller.spaces import SO3, Euclidean, MaskSource, Tokens
 from feller.spaces import Product as ProductSpace
 

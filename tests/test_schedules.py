@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from feller.schedules import (
+from feller.paths.schedules import (
     VE,
     VP,
     Cosine,

@@ -9,8 +9,8 @@ import tracemalloc
 import pytest
 
 from feller import shards
-from feller.errors import InputError
-from feller.sharding import MANIFEST, MOST, SampleShards, Shard, measured
+from feller.core.errors import InputError
+from feller.core.output_shards import MANIFEST, MOST, SampleShards, Shard, measured
 
 
 def written(folder: pathlib.Path, n: int = 5, size: int = 2) -> SampleShards:

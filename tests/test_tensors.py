@@ -5,8 +5,8 @@ import pathlib
 import pytest
 import torch
 
-from feller.errors import InputError
-from feller.tensors import load_tensors, save_tensors
+from feller.core.errors import InputError
+from feller.core.safetensors_io import load_tensors, save_tensors
 
 
 def test_round_trip(tmp_path: pathlib.Path) -> None:

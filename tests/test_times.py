@@ -7,9 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.times import LeafTimes, LogitNormal, Shifted, Stratified, Uniform, Until, edm_grid, linear_grid
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.paths.time_distributions import (
+    LeafTimes,
+    LogitNormal,
+    Shifted,
+    Stratified,
+    Uniform,
+    Until,
+    edm_grid,
+    linear_grid,
+)
 from tests.oracle import F64, close, f64
 
 

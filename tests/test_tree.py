@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from feller.tree import concatenate, leaves, length, marks_map, pad_right, spread, tree_map
+from feller.core.pytree import concatenate, leaves, length, marks_map, pad_right, spread, tree_map
 
 TREE = {"a": torch.arange(3.0), "deep": {"b": torch.ones(3, 2)}}
 

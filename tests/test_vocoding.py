@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from feller.data.speech.mel import Mel
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.speech.speech_mel import Mel
 from feller.networks import SpectralVocoder
 from feller.paths import Resynthesis
 from feller.spaces import Euclidean
-from feller.vocoding import QUIET, Vocoding, spectral_difference
+from feller.training.objectives.vocoding import QUIET, Vocoding, spectral_difference
 from tests.data.speech.clip import TEXTS, clip
 from tests.oracle import F64, close
 

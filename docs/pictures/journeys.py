@@ -19,9 +19,9 @@ from PIL import Image
 from style import BLUE, GREEN, INK, LOOK, ORANGE, SOFT, bare, save
 
 from feller import Draws, Euler, linear_grid
-from feller.data import read
+from feller.data.loading.read import read
 from feller.paths import Interval, Jump
-from feller.simulate import simulate
+from feller.sampling import simulate
 
 HERE = pathlib.Path(__file__).parent
 SIZE = (4.4, 2.75)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from feller import Affine, Draws, Euclidean, Midpoint, linear_grid
-from feller.control.adjoint_matching import AdjointMatching, Landing
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching, Landing
 from feller.networks.architecture import weights_from
-from feller.networks.conditioning import zero
-from feller.simulate import MemorylessEuler, endpoint
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
+from feller.networks.blocks.conditioning import zero
+from feller.sampling import MemorylessEuler, endpoint
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.optimizer import Training
 from feller_papers.adjoint_matching.mixture import ConstantNoise
 
 CENTRES, VARIANCE, SLOPE = torch.tensor([-1.5, 1.5]), 0.25, 0.5

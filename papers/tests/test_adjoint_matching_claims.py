@@ -7,8 +7,8 @@ import pytest
 import torch
 from tests.oracle import F64, close
 
-from feller.errors import UsageError
-from feller.simulate import MemorylessEuler
+from feller.core.errors import UsageError
+from feller.sampling import MemorylessEuler
 from feller_papers.adjoint_matching import (
     BY_NAME,
     TESTS,

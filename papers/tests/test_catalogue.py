@@ -8,7 +8,7 @@ import pkgutil
 import matplotlib
 import pytest
 
-from feller.cli import main
+from feller.app.cli import main
 from feller_papers import PAPERS
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"

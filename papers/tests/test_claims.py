@@ -2,7 +2,7 @@
 
 import pytest
 
-from feller.errors import UsageError
+from feller.core.errors import UsageError
 from feller_papers import claims as told
 from feller_papers.claims import FAILS, HOLDS, Claim, untestable
 

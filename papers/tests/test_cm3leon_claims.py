@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from feller.core.errors import InputError
+from feller.core.rng import Draws
 from feller.data.documents.tiles import tiles_of
-from feller.data.examples.scenes.creatures import views
-from feller.data.examples.scenes.demonstration import written_view
-from feller.data.examples.scenes.drawings import Lettering, render_letters
-from feller.data.examples.scenes.instructions import instructions
-from feller.data.examples.scenes.scenes import draw_scenes, render
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.evaluate.documents import spent, spent_each
-from feller.tokens.generate import Way
-from feller.tokens.guides import Guided
+from feller.data.examples.creatures import views
+from feller.data.examples.demonstration import written_view
+from feller.data.examples.drawings import Lettering, render_letters
+from feller.data.examples.instructions import instructions
+from feller.data.examples.scenes import draw_scenes, render
+from feller.evaluation.documents import spent, spent_each
+from feller.sampling.autoregressive.document_decode import Way
+from feller.sampling.autoregressive.token_guidance import Guided
 from feller_papers.claims import UNTESTABLE
 from feller_papers.cm3leon import (
     BEYOND,

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.data.examples.scenes.scenes import Scene, Thing, draw_scenes, render
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.evaluate.answers import exact, token_f1, words
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.data.examples.scenes import Scene, Thing, draw_scenes, render
+from feller.evaluation.answers import exact, token_f1, words
 from feller_papers.cm3leon.judges import TRAINING, Looker, SceneJudge, told, train_scene_judge, unique_share
 from feller_papers.cm3leon.reading import stacked
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.data.examples.scenes.creatures import views
-from feller.draws import Draws
-from feller.tokens.plans import Picture
+from feller.core.rng import Draws
+from feller.data.examples.creatures import views
+from feller.sampling.autoregressive.decoding_goals import Picture
 from feller_papers.claims import FAILS, HOLDS, Claim
 from feller_papers.cm3leon import (
     TESTS,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tests.oracle import close
 
-from feller.control.operators import Inpaint
-from feller.draws import Draws
+from feller.control.inverse.operators import Inpaint
+from feller.core.rng import Draws
 from feller_papers import judge
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.d_flow import BEYOND, d_flow, methods, pictures, restoring, theory

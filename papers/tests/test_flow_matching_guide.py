@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from feller.cli import main
+from feller.app.cli import main
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE, Claim, mean_of, spread_of, verdict
 from feller_papers.flow_matching_guide import fields, geometry, likelihood, transport
 from feller_papers.flow_matching_guide.setting import Setting

@@ -10,13 +10,13 @@ import torch
 from scipy import stats
 from tests.oracle import F64, close, f64
 
-from feller.cli import main
-from feller.data.examples import inside
-from feller.data.read import read
-from feller.draws import Draws
+from feller.app.cli import main
+from feller.core.rng import Draws
+from feller.data.examples.checkerboard import inside
+from feller.data.loading.read import read
 from feller.paths import Circle, GaussianLaw, VonMisesLaw
-from feller.processes import Jumps
-from feller.simulate import Midpoint
+from feller.paths.processes import Jumps
+from feller.sampling import Midpoint
 from feller_papers import judge
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE, Claim
 from feller_papers.generator_matching import (

@@ -9,13 +9,13 @@ from scipy import stats
 from tests.oracle import F64, close, f64
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import GaussianLaw, Interval, Jump
-from feller.paths.laws import Coin, Explicit
-from feller.simulate import Euler, endpoint
+from feller.paths.jumps.jump_step_rules import Coin, Explicit
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from feller.spaces import Euclidean
-from feller.times import linear_grid
 from feller_papers.generator_matching import kernels
 from feller_papers.generator_matching.absorbed import Absorbed
 from feller_papers.generator_matching.setting import JUMPS

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tests.oracle import close
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller_papers.gsbm.autoencoder import Autoencoder, on_sphere
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.bridging.problem import BridgeProblem
-from feller.bridging.settings import Bridging
-from feller.couplings.transport import assign
-from feller.draws import Draws
+from feller.control.bridges.problem import BridgeProblem
+from feller.control.bridges.settings import Bridging
+from feller.core.rng import Draws
+from feller.training.couplings.minibatch_ot import assign
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.gsbm import cells
 from feller_papers.gsbm.cells import Course

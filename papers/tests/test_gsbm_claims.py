@@ -8,9 +8,9 @@ import pytest
 import torch
 from tests.oracle import F64, close
 
-from feller.control.bridges.gaussian import GaussianPaths
-from feller.control.costs import Surface
-from feller.draws import Draws
+from feller.control.bridges.costs import Surface
+from feller.control.bridges.gaussian_paths import GaussianPaths
+from feller.core.rng import Draws
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.gsbm import opinion, pictures, problems, spider, surface
 from feller_papers.gsbm.setting import Effort, Setting

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller_papers.claims import FAILS, HOLDS
 from feller_papers.gsbm import crowds
 from feller_papers.gsbm.crowds import GMM, STUNNEL, VNECK, Crowd, Reached

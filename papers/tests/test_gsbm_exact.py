@@ -7,7 +7,7 @@ import torch
 from tests.control.bridges.quadratic import ROWS
 from tests.oracle import F64, close, f64
 
-from feller.control.bridges.gaussian import GaussianPaths
+from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller_papers.gsbm.exact import GaussianBridge, barrier
 
 T = f64(0.25, 0.5, 0.75)

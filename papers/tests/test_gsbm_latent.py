@@ -6,9 +6,9 @@ import pytest
 import torch
 from tests.oracle import F64, close, f64
 
-from feller.control.costs import Zero, check
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.control.bridges.costs import Zero, check
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
 from feller_papers.gsbm.latent import NearLatentPath, slerp
 
 X_0, X_1 = (Draws(0).at(name).normal((4, 3), F64) for name in ("a", "b"))

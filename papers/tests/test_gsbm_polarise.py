@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.oracle import F64, close, f64
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller_papers.gsbm.polarise import Polarise
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from tests.oracle import F64, close, f64
 
-from feller.control.costs import Population, Surface
-from feller.draws import Draws
+from feller.control.bridges.costs import Population, Surface
+from feller.core.rng import Draws
 from feller_papers.gsbm import problems
 
 PLACES = f64(5, 6, 5, -3.4, 5, -3.6, 0, 0, 0, 0.7, 0, 3, 1, 2.5, 2, 5, 6, 6, 6, 7.4, 6, 7.6).reshape(-1, 2)
@@ -128,8 +128,8 @@ def test_crowds_on_a_surface() -> None:
 
 
 def test_the_crowd_that_polarises_is_refreshed() -> None:
-    from feller.control.bridges.gaussian import GaussianPaths
-    from feller.control.bridges.matching import Leg
+    from feller.control.bridges.drift_matching import Leg
+    from feller.control.bridges.gaussian_paths import GaussianPaths
 
     problem = problems.opinions(2)
     begin, end = (crowd(300, Draws(0)) for crowd in problem.crowds[0])

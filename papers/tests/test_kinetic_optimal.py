@@ -10,17 +10,17 @@ import pytest
 import torch
 from tests.oracle import close, f64
 
-from feller.cli import main
-from feller.data import read
-from feller.draws import Draws
+from feller.app.cli import main
+from feller.core.rng import Draws
+from feller.data.loading.read import read
+from feller.models.elbo import OwnRates
+from feller.models.recipes.text import text
 from feller.paths import Ahead, Cavity, Increment, Levels, Metric, Mixture, Power
-from feller.paths.rates import KineticOptimal
-from feller.recipes.text import text
-from feller.schedules import Linear
-from feller.simulate import Euler, endpoint
-from feller.simulate.bound import OwnRates
+from feller.paths.discrete.rates import KineticOptimal
+from feller.paths.schedules import Linear
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from feller.spaces import MaskSource, Tokens, UniformSource
-from feller.times import linear_grid
 from feller_papers import judge
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE, Claim
 from feller_papers.kinetic_optimal import (

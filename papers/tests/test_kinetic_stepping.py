@@ -5,13 +5,13 @@ import torch
 from tests.oracle import F64, close, f64
 from tests.paths.kernels import kernel
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import Cavity, Geometric, Increment, Levels, Metric, Mixture, Power, TokenPath
-from feller.schedules import Polynomial
-from feller.simulate import Euler, endpoint
+from feller.paths.schedules import Polynomial
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
-from feller.times import linear_grid
 from feller_papers.kinetic_optimal.stepping import Instant
 from feller_papers.kinetic_optimal.steps import distance
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from feller.app.workflows.fit import fit
+from feller.core.rng import Draws
 from feller.data.examples.adult import HERE, adult_cells
-from feller.data.found import FoundTable
-from feller.data.read import read
-from feller.data.table.coding import encode
-from feller.data.table.modality import Table
-from feller.draws import Draws
-from feller.journeys.fit import fit
-from feller.marginals.counting import Counting
-from feller.model import Model, load_model
-from feller.networks.rows import RowTransformer
-from feller.privacy.expense import Concentrated, Subsampled
+from feller.data.loading.raw import FoundTable
+from feller.data.loading.read import read
+from feller.data.tables.encoding import encode
+from feller.data.tables.modality import Table
+from feller.models.model import Model, load_model
+from feller.networks.sequence.row_transformer import RowTransformer
+from feller.privacy.accounting.dp_events import Concentrated, Subsampled
+from feller.training.objectives.marginal_counts import Counting
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE, Claim
 from feller_papers.private_tables import ablations, against, audits, figures, goals, schemas
 from feller_papers.private_tables.measured import (

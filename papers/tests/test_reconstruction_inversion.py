@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller_papers.reconstruction_bounds.inversion import Prior, deepest, inverted
 
 F64 = torch.float64

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data.found import Sound
-from feller.data.speech.durations import log_durations
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.data.loading.raw import Sound
+from feller.data.speech.audio_io import write_sound
 from feller.data.speech.phones import frames_of, repeated
-from feller.data.speech.sound import write_sound
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.evaluate.speech.voices import Voices
-from feller.networks.infiller import Infiller
+from feller.data.speech.speech_durations import log_durations
+from feller.evaluation.speech.speaker_similarity import Voices
+from feller.networks.audio.frame_infiller import Infiller
 from feller.paths.filled import Filled
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.voicebox import (

@@ -2,6 +2,6 @@
 
 import sys
 
-from feller.cli import main
+from feller.app.cli import main
 
 sys.exit(main())

@@ -85,7 +85,7 @@ def test_a_list_of_examples_loads_nothing(here: None) -> None:
 @pytest.mark.slow
 def test_fields_of_recipes_are_no_wrong_words(here: None, capsys: pytest.CaptureFixture[str]) -> None:
     """They are known by their files alone; what is behind a dot is looked at with the recipe."""
-    from feller.cli import main
+    from feller.app.cli import main
 
     words = ("fit", "example:moons", "--size", "tiny", "--steps", "1", "--held-out", "0.2", "--sampling.calls", "2")
     assert main([*words, "--out", "r", "--json"]) == 0

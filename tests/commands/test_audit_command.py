@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.cli import main
-from feller.journeys.private.exposed import exposed
-from feller.report.measures import leading, measure
-from feller.run import Run
-from feller.tensors import load_tensors
+from feller.app.cli import main
+from feller.app.workflows.private.leakage_report import exposed
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors
+from feller.evaluation.report.metrics import leading, measure
 
 BY_CHANCE = 0.19  # five standard errors of an area between 120 members and 120 others
 
@@ -21,7 +21,9 @@ BY_CHANCE = 0.19  # five standard errors of an area between 120 members and 120 
 def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})  # reports of samples are tested elsewhere
+    monkeypatch.setattr(
+        "feller.app.workflows.fit.evaluate", lambda run, tell: {}
+    )  # reports of samples are tested elsewhere
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict, str]:

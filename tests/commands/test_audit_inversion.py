@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.cli import main
-from feller.draws import Draws
-from feller.journeys.asked import asked_of, parts, read_again
-from feller.journeys.auditing.gradient_attack import Attack
-from feller.journeys.private.guarantee import Guarantee
-from feller.journeys.tuned import recipe_of
-from feller.model import load_model
-from feller.run import Run
+from feller.app.cli import main
+from feller.app.workflows.auditing.gradient_attack import Attack
+from feller.app.workflows.fine_tuned_run import recipe_of
+from feller.app.workflows.private.guarantee import Guarantee
+from feller.app.workflows.run_config import asked_of, parts, read_again
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.models.model import load_model
 
 ROWS = 6
 """That are attacked, so that tests are quick."""
@@ -25,10 +25,12 @@ ROWS = 6
 def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})  # reports of samples are tested elsewhere
-    monkeypatch.setattr("feller.journeys.auditing.inverted.ROWS", ROWS)
+    monkeypatch.setattr(
+        "feller.app.workflows.fit.evaluate", lambda run, tell: {}
+    )  # reports of samples are tested elsewhere
+    monkeypatch.setattr("feller.app.workflows.auditing.gradient_inversion.ROWS", ROWS)
     for name, few in (("NOISES", 2), ("STARTS", 1)):
-        monkeypatch.setattr(f"feller.journeys.auditing.gradient_attack.{name}", few)
+        monkeypatch.setattr(f"feller.app.workflows.auditing.gradient_attack.{name}", few)
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict, str]:

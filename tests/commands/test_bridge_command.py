@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.bridging.settings import Bridging
-from feller.cli import main
-from feller.commands.arguments import change_fields
-from feller.control.bridges.growth import growth
-from feller.journeys.bridge import bridge
-from feller.journeys.bridges.bridged import bridged_of, bridging_of, command_of
-from feller.journeys.bridges.wanted import Wanted
-from feller.journeys.tell import Tell
-from feller.run import Run
+from feller.app.cli import main
+from feller.app.commands.arguments import change_fields
+from feller.app.reporter import Tell
+from feller.app.workflows.bridge import bridge
+from feller.app.workflows.bridges.bridge_options import Wanted
+from feller.app.workflows.bridges.bridge_run import bridged_of, bridging_of, command_of
+from feller.control.bridges.settings import Bridging
+from feller.control.bridges.unbalanced_weights import growth
+from feller.core.run_folder import Run
 
 SHORT = ["--pairs", "64", "--train.steps", "5", "--train.batch", "64", "--control.steps", "5", "--calls", "28"]
 SHORT += ["--control.mean-knots", "5", "--control.scale-knots", "5"]
@@ -62,7 +62,7 @@ def here(made: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
 @pytest.fixture
 def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the page, which takes longer than such short rounds."""
-    monkeypatch.setattr("feller.journeys.bridge.report_bridge", lambda *_: {})
+    monkeypatch.setattr("feller.app.workflows.bridge.report_bridge", lambda *_: {})
 
 
 @pytest.mark.slow
@@ -471,7 +471,7 @@ def test_interrupted_before_its_first_round_it_says_how_to_go_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("feller.journeys.bridge.foretold_bridge", stopped)
+        patch.setattr("feller.app.workflows.bridge.foretold_bridge", stopped)
         assert main(["bridge", "a.csv", "b.csv", "--rounds", "1", "--out", "stopped", *SHORT]) == 130
     said = " ".join(capsys.readouterr().err.split())
     kept = "interrupted; no round is done, so that nothing is kept and round 1 begins anew"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.cli import COMMANDS, main
+from feller.app.cli import COMMANDS, main
 
 TINY = ("--size", "tiny", "--steps", "3", "--sampling.calls", "4")
 
@@ -314,7 +314,7 @@ def test_strangers_run_executes_nothing(moons, capsys):
 def test_own_recipe_and_path(capsys):
     pathlib.Path("mine.py").write_text(
         "from feller import Affine, Formula, Matching, Recipe, Training\n"
-        "from feller.networks.mlp import MLP\n"
+        "from feller.networks.networks_mlp import MLP\n"
         "def alpha(t): return t**2\n"
         "def sigma(t): return 1 - t**2\n"
         "def curved(data, size):\n"
@@ -350,7 +350,7 @@ def test_one_picture_and_one_class(capsys):
 @pytest.mark.parametrize("words", [["--help"], ["sample", "--help"]])
 def test_a_reader_that_has_enough_is_no_fault(words):
     """`feller sample --help | head -1` closes the pipe before all is printed."""
-    code = "import sys, os; from feller.cli import main; sys.stdin.readline(); sys.exit(main(sys.argv[1:]))"
+    code = "import sys, os; from feller.app.cli import main; sys.stdin.readline(); sys.exit(main(sys.argv[1:]))"
     begun = [sys.executable, "-c", code, *words]
     with subprocess.Popen(begun, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         child.stdout.close()
@@ -365,7 +365,7 @@ def test_full_disk_loses_nothing(moons, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "full/state.safetensors")
 
-    monkeypatch.setattr("feller.record.os.fsync", full)
+    monkeypatch.setattr("feller.core.serialization.os.fsync", full)
     status, _, err = run(capsys, "fit", "--resume", "--out", folder, "--steps", 6)
     assert status == 1
     assert "disk is full" in err

@@ -7,13 +7,14 @@ from dataclasses import fields
 
 import pytest
 
-from feller.cli import COMMANDS, main
-from feller.commands.marks import field_names
-from feller.commands.shells import SHELLS, commands, script
-from feller.recipes import RECIPES, Recipe
-from feller.recipes.parts import DocumentParts, SpeechParts
-from feller.sampling import SOLVERS
-from feller.shipped import SHIPPED
+from feller.app.cli import COMMANDS, main
+from feller.app.commands.marks import field_names
+from feller.app.commands.shells import SHELLS, commands, script
+from feller.data.examples.registry import SHIPPED
+from feller.models.recipes.parts import DocumentParts, SpeechParts
+from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.registry import RECIPES
+from feller.sampling.sampler_config import SOLVERS
 
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 SCRIPT = script("bash")

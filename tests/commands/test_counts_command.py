@@ -7,14 +7,14 @@ import pathlib
 import pytest
 import torch
 
-from feller.cli import main
-from feller.draws import Draws
-from feller.journeys.asked import asked_of, parts, read_again
-from feller.journeys.private.purse import ledger_of
-from feller.marginals.counting import Counting
-from feller.model import load_model
-from feller.privacy.expense import Concentrated, Gaussian
-from feller.run import Run
+from feller.app.cli import main
+from feller.app.workflows.private.budget import ledger_of
+from feller.app.workflows.run_config import asked_of, parts, read_again
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.models.model import load_model
+from feller.privacy.accounting.dp_events import Concentrated, Gaussian
+from feller.training.objectives.marginal_counts import Counting
 
 N = 2000
 FAR = 67
@@ -64,7 +64,7 @@ def private(people: pathlib.Path) -> Run:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the report out."""
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})
 
 
 def rows(path: pathlib.Path) -> list[dict[str, str]]:

@@ -5,13 +5,13 @@ import pathlib
 
 import pytest
 
-from feller.cli import main
-from feller.data.aim import read_aimed
-from feller.journeys.asked import asked_of, parts, read_again
-from feller.journeys.private.purse import ledger_of
-from feller.model import load_model
-from feller.privacy.expense import Gaussian
-from feller.run import Run
+from feller.app.cli import main
+from feller.app.workflows.private.budget import ledger_of
+from feller.app.workflows.run_config import asked_of, parts, read_again
+from feller.core.run_folder import Run
+from feller.data.loading.targets import read_aimed
+from feller.models.model import load_model
+from feller.privacy.accounting.dp_events import Gaussian
 
 
 @pytest.fixture(scope="module")

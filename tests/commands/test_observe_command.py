@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.cli import main
+from feller.app.cli import main
 
 OPERATORS = """
 def shift(values): return values.roll(1, 3)
@@ -20,7 +20,7 @@ def flat(values): return values.flatten(1).round().detach()
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Two digits that the model never saw, and what may be known of them."""
-    from feller.data.read import read
+    from feller.data.loading.read import read
 
     folder = tmp_path_factory.mktemp("seen")
     values = read("example:digits/test").values[:2, 0].numpy()
@@ -98,7 +98,7 @@ def test_operators_by_name(
     """Measurements that the operator itself made are explained better than by samples that know nothing of them."""
     import torch
 
-    from feller.journeys.steering.observed import operator_of
+    from feller.app.workflows.steering.measurements import operator_of
 
     words = operator.replace("o.py", str(seen / "o.py"))
     with np.load(seen / "true.npz") as true:

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from feller.cli import main
+from feller.app.cli import main
 
 OWN = """
 from feller.data.target import Target

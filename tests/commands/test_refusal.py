@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from feller.cli import main
+from feller.app.cli import main
 
 
 @pytest.mark.parametrize(

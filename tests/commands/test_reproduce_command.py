@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from feller.cli import main
-from feller.commands.marks import Offers
-from feller.commands.reproduce import FAILS, GROUP, HOLDS, UNTESTABLE, summary
-from feller.errors import UsageError
+from feller.app.cli import main
+from feller.app.commands.marks import Offers
+from feller.app.commands.reproduce import FAILS, GROUP, HOLDS, UNTESTABLE, summary
+from feller.core.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def test_help_loads_no_reproduction(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 @pytest.mark.usefixtures("papers")
 def test_a_shell_offers_the_names() -> None:
-    offered: Any = Offers(("all",), ("feller.commands.reproduce:installed",))
+    offered: Any = Offers(("all",), ("feller.app.commands.reproduce:installed",))
     assert offered.all_words() == ["all", *PAPERS]
 
 

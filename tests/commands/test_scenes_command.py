@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from feller.cli import main
+from feller.app.cli import main
 
 
 def test_scenes_are_written(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from feller.cli import main
+from feller.app.cli import main
 
 
 def test_a_table_is_described_and_read_by_that(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from feller.cli import main
+from feller.app.cli import main
 
 TOKEN = "not-to-be-guessed-1"
 

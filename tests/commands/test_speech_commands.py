@@ -13,11 +13,11 @@ from PIL import Image
 from tests.data.speech.clip import CLIPS, clip
 from tests.journeys.speech.test_vocoders_named import CONFIG
 
-from feller.cli import main
-from feller.data.speech.mel import Mel
-from feller.errors import UsageError
-from feller.networks.hifigan import HiFiGAN, HiFiGANNetwork
-from feller.tensors import save_tensors
+from feller.app.cli import main
+from feller.core.errors import UsageError
+from feller.core.safetensors_io import save_tensors
+from feller.data.speech.speech_mel import Mel
+from feller.networks.audio.hifigan import HiFiGAN, HiFiGANNetwork
 
 RATE, HOP = 16_000, 160
 NEVER, PRIDE = "LJ001-0008.flac", "sense-0880.flac"
@@ -63,7 +63,7 @@ def place(speaking: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> p
 @pytest.fixture(autouse=True)
 def elsewhere(place: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})  # reports are tested elsewhere
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})  # reports are tested elsewhere
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_words_that_are_missing_are_spelled(sample, refused) -> None:
 
 
 def test_what_is_said_stands_beside_or_is_heard(sample, refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard = "feller.journeys.speech.sampled._heard"
+    heard = "feller.app.workflows.speech.sample_speech._heard"
     monkeypatch.setattr(heard, lambda path: NEVER_SAYS)
     _, lines = sample("--text", "Hello", "--voice", "bare.wav", "--out", "v.wav")
     assert f"heard in bare.wav: {NEVER_SAYS}" in lines

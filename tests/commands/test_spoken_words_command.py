@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from feller.cli import main
+from feller.app.cli import main
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from feller.cli import main
+from feller.app.cli import main
 
 
 def steered(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, float]:

@@ -7,9 +7,9 @@ import warnings
 import pytest
 from rich.console import Console
 
-from feller.commands import terminal
-from feller.commands.terminal import Terminal, heard, show
-from feller.journeys.tell import Tell
+from feller.app import terminal
+from feller.app.reporter import Tell
+from feller.app.terminal import Terminal, heard, show
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from feller.cli import main
+from feller.app.cli import main
+from feller.models.elbo import OwnRates, TimeReversal, tightest
 from feller.paths import Mixture
-from feller.simulate.bound import OwnRates, TimeReversal, tightest
 from feller.spaces.tokens import LawSource
 
 TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "3")

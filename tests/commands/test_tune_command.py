@@ -11,11 +11,11 @@ import pytest
 import torch
 from tests.commands.conftest import fitted
 
-from feller.cli import main
-from feller.errors import InputError
-from feller.journeys.tune import Bounded
-from feller.run import Run
-from feller.train.loop import Report
+from feller.app.cli import main
+from feller.app.workflows.tune import Bounded
+from feller.core.errors import InputError
+from feller.core.run_folder import Run
+from feller.training.loop import Report
 
 QUICK = ("--objective.steps", 6, "--train.batch", 16, "--steps", 4)
 OWN = """

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from feller.cli import main
+from feller.app.cli import main
 
 TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "2")
 OWN = """

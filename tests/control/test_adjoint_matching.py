@@ -10,18 +10,26 @@ from tests.oracle import F64, Normal, close, column
 from tests.properties.examples import Small
 from torch import Tensor
 
-from feller.control.adjoint_matching import Adjoint, AdjointMatching, ByVelocity, Full, Landing, Lean, _looked_at
-from feller.control.chain import Chain, adjoint_steps, roll_out
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.control.fine_tuning.adjoint_matching import (
+    Adjoint,
+    AdjointMatching,
+    ByVelocity,
+    Full,
+    Landing,
+    Lean,
+    _looked_at,
+)
+from feller.control.fine_tuning.memoryless_chain import Chain, adjoint_steps, roll_out
+from feller.core.errors import UsageError
+from feller.core.pytree import tree_map
+from feller.core.rng import Draws
 from feller.paths import Affine, Mixture, Product
 from feller.paths.affine import Constant
-from feller.processes import Characteristics, Process
-from feller.schedules import Cosine
-from feller.simulate import Ancestral, MemorylessEuler
+from feller.paths.processes import Characteristics, Process
+from feller.paths.schedules import Cosine
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Ancestral, MemorylessEuler
 from feller.spaces import Euclidean
-from feller.times import linear_grid
-from feller.tree import tree_map
 
 FINE = 2000
 """Steps with which the chain is that of continuous time, to 1e-3."""

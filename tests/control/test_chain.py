@@ -8,11 +8,11 @@ import torch
 from tests.oracle import F64, Normal, close, column
 from torch import Tensor
 
-from feller.control.chain import Chain, adjoint_steps, roll_out
-from feller.draws import Draws
-from feller.processes import Characteristics
-from feller.simulate import MemorylessEuler
-from feller.times import linear_grid
+from feller.control.fine_tuning.memoryless_chain import Chain, adjoint_steps, roll_out
+from feller.core.rng import Draws
+from feller.paths.processes import Characteristics
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import MemorylessEuler
 
 
 def tilt(data: Normal, steps: int, slope: float) -> tuple[list[float], list[float]]:

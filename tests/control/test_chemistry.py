@@ -8,10 +8,12 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 from tests.oracle import close
 
-from feller.control.chemistry import MEASURED, Chemistry
-from feller.control.rewards import wish_of
-from feller.data import Dataset, Molecules, read
-from feller.errors import UsageError
+from feller.control.rewards.chemistry import MEASURED, Chemistry
+from feller.control.rewards.named_rewards import wish_of
+from feller.core.errors import UsageError
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.data.molecules.modality import Molecules
 
 
 def built(folder: pathlib.Path, *smiles: str) -> Dataset:

@@ -9,12 +9,12 @@ from tests.control.shifted import Shifted, rate
 from tests.oracle import F64, close, column
 from torch import Tensor
 
-from feller.control.direct import DirectGradient, OneStep
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.control.fine_tuning.draft import DirectGradient, OneStep
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import Affine, Geodesic
+from feller.paths.time_distributions import linear_grid
 from feller.spaces import Euclidean, Sphere
-from feller.times import linear_grid
 
 STEPS = 5
 CHANGE = (0.1, -0.2, 0.3, 0.2, -0.1)

@@ -8,13 +8,13 @@ from tests.control.shifted import Shifted, rate
 from tests.oracle import F64, close
 from torch import Tensor
 
-from feller.control.adjoint_matching import AdjointMatching, Full
-from feller.control.discrete_adjoint import DiscreteAdjoint
-from feller.draws import Draws
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching, Full
+from feller.control.fine_tuning.discrete_adjoint import DiscreteAdjoint
+from feller.core.rng import Draws
 from feller.paths import Affine
-from feller.simulate import MemorylessEuler
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import MemorylessEuler
 from feller.spaces import Euclidean
-from feller.times import linear_grid
 
 FLOW = {"path": Affine(), "space": Euclidean((1,))}
 BATCH = {"x_0": Draws(3).at("source").normal((6, 1), F64), "given": {}}

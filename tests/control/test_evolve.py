@@ -7,12 +7,12 @@ import torch
 from tests.oracle import F64, close
 from torch import Tensor
 
-from feller.control.evolve import Evolution
-from feller.control.source import Nothing, Radius, find_sources, solved
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.processes import Characteristics
-from feller.simulate import Euler
+from feller.control.inverse.d_flow import Nothing, Radius, find_sources, solved
+from feller.control.optimize.evolution import Evolution
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.paths.processes import Characteristics
+from feller.sampling import Euler
 from feller.spaces import Euclidean, Sphere
 
 FLOW = solved(lambda rows: lambda x, t: Characteristics(x * 0 + 1), [0.0, 1.0], Euler(), Draws(0))

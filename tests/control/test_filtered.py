@@ -9,9 +9,9 @@ from tests.control.shifted import Shifted
 from tests.oracle import F64, close
 from torch import Tensor
 
-from feller.control.filtered import Filtered
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.control.fine_tuning.raft import Filtered
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import Affine, Data, Jump, Mixture
 from feller.spaces import Euclidean, Tokens
 

@@ -5,17 +5,17 @@ import torch
 from tests.oracle import F64, close
 from torch import Tensor
 
-from feller.control.guided import DPS, Guidance, PiGDM, Seen, guided
-from feller.control.inverse import Learned, Observation, wiener
-from feller.control.operators import Inpaint, Magnitudes, Own, OwnLinear, RandomSums
-from feller.control.red_diff import RedDiff
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.control.inverse.inverse_problem import Learned, Observation, wiener
+from feller.control.inverse.operators import Inpaint, Magnitudes, Own, OwnLinear, RandomSums
+from feller.control.inverse.pigdm import DPS, Guidance, PiGDM, Seen, guided
+from feller.control.inverse.red_diff import RedDiff
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import Affine
-from feller.processes import Characteristics
-from feller.simulate import Euler, endpoint
+from feller.paths.processes import Characteristics
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from feller.spaces import Euclidean
-from feller.times import linear_grid
 
 M = torch.tensor([1.0, -1.0, 0.5, 0.0], dtype=F64)
 ROOT = Draws(5).at("root").normal((4, 4), F64) / 2

@@ -5,9 +5,9 @@ import torch
 from tests.oracle import F64, close
 from torch import Tensor
 
-from feller.control.lbfgs import LBFGS
-from feller.control.minimise import Adam, Iterate, Minimiser
-from feller.errors import UsageError
+from feller.control.optimize.lbfgs import LBFGS
+from feller.control.optimize.minimize import Adam, Iterate, Minimiser
+from feller.core.errors import UsageError
 
 
 def quadratic(b: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.oracle import F64, close
 
-from feller.control.operators import (
+from feller.control.inverse.operators import (
     Blur,
     Grey,
     Inpaint,
@@ -19,8 +19,8 @@ from feller.control.operators import (
     UnknownBlur,
     check_adjoint,
 )
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
 
 HOLE = torch.zeros(1, 6, 4, dtype=torch.bool)
 HOLE[:, 2:4] = True

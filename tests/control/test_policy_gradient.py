@@ -6,10 +6,10 @@ from tests.control.shifted import Shifted
 from tests.oracle import F64, close
 from torch import Tensor
 
-from feller.control.discrete_adjoint import DiscreteAdjoint
-from feller.control.policy_gradient import PolicyGradient
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.control.fine_tuning.discrete_adjoint import DiscreteAdjoint
+from feller.control.fine_tuning.policy_gradient import PolicyGradient
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import Affine
 from feller.spaces import Euclidean
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 from tests.oracle import close
 
-from feller.control.potential import Cell, Energy, chgnet, crystal_wish
-from feller.data import Crystals, Dataset, read
-from feller.errors import UsageError
+from feller.control.rewards.potential import Cell, Energy, chgnet, crystal_wish
+from feller.core.errors import UsageError
+from feller.data.crystals.modality import Crystals
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
 
 
 def springs(cells: Sequence[Cell]) -> list[tuple[float, np.ndarray]]:

@@ -8,18 +8,18 @@ import torch
 from tests.oracle import F64, Normal, close
 from torch import Tensor
 
-from feller.control.guided import DPS, Guided, PiGDM, begin
-from feller.control.inverse import Learned, Observation, Restoration
-from feller.control.lbfgs import LBFGS
-from feller.control.operators import Blur, Inpaint, Magnitudes, Pool, RandomSums, UnknownBlur, blurred
-from feller.control.red_diff import RedDiff
-from feller.control.restore import METHODS, Source
-from feller.control.source import Density, Nothing, Radius
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.control.inverse.d_flow import Density, Nothing, Radius
+from feller.control.inverse.d_flow_restoration import METHODS, Source
+from feller.control.inverse.inverse_problem import Learned, Observation, Restoration
+from feller.control.inverse.operators import Blur, Inpaint, Magnitudes, Pool, RandomSums, UnknownBlur, blurred
+from feller.control.inverse.pigdm import DPS, Guided, PiGDM, begin
+from feller.control.inverse.red_diff import RedDiff
+from feller.control.optimize.lbfgs import LBFGS
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import Affine
-from feller.processes import Characteristics
-from feller.schedules import Cosine, Linear, Schedule
+from feller.paths.processes import Characteristics
+from feller.paths.schedules import Cosine, Linear, Schedule
 from feller.spaces import Euclidean
 
 

@@ -4,8 +4,8 @@ import pytest
 from tests.oracle import close, column
 from torch import Tensor
 
-from feller.control.reward import reward_gradient, rewarded
-from feller.errors import InputError
+from feller.control.rewards.reward import reward_gradient, rewarded
+from feller.core.errors import InputError
 
 X = column(1.0, 2.0, 3.0)
 

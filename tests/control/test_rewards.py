@@ -6,9 +6,18 @@ import pytest
 import torch
 from tests.oracle import close
 
-from feller.control.rewards import Class, Compressibility, Ink, OfStates, Wish, image_wishes, reward_of, wish_of
-from feller.data import read
-from feller.errors import InputError, UsageError
+from feller.control.rewards.named_rewards import (
+    Class,
+    Compressibility,
+    Ink,
+    OfStates,
+    Wish,
+    image_wishes,
+    reward_of,
+    wish_of,
+)
+from feller.core.errors import InputError, UsageError
+from feller.data.loading.read import read
 
 DIGITS = read("example:digits").subset(torch.arange(5))
 NAMED = image_wishes(DIGITS.modality)

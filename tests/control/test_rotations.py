@@ -5,20 +5,20 @@ import torch
 from tests.oracle import F64
 from torch import Tensor, nn
 
-from feller.control.adjoint_matching import AdjointMatching
-from feller.control.direct import DirectGradient, OneStep
-from feller.control.discrete_adjoint import DiscreteAdjoint
-from feller.control.filtered import Filtered
-from feller.control.lbfgs import LBFGS
-from feller.control.policy_gradient import PolicyGradient
-from feller.control.source import Nothing, find_sources
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching
+from feller.control.fine_tuning.discrete_adjoint import DiscreteAdjoint
+from feller.control.fine_tuning.draft import DirectGradient, OneStep
+from feller.control.fine_tuning.policy_gradient import PolicyGradient
+from feller.control.fine_tuning.raft import Filtered
+from feller.control.inverse.d_flow import Nothing, find_sources
+from feller.control.optimize.lbfgs import LBFGS
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import Geodesic
-from feller.simulate import Midpoint, endpoint
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Midpoint, endpoint
 from feller.spaces import SO3
 from feller.spaces.rotations import hat, rotation
-from feller.times import linear_grid
 
 SPACE = SO3(())
 PATH = Geodesic(SPACE)

@@ -8,15 +8,15 @@ import torch
 from tests.oracle import F64, close, column
 from torch import Tensor
 
-from feller.control.lbfgs import LBFGS
-from feller.control.minimise import Adam
-from feller.control.source import Density, Nothing, Radius, Shell, find_sources, solved
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.processes import Characteristics
-from feller.simulate import Euler, Midpoint, endpoint
+from feller.control.inverse.d_flow import Density, Nothing, Radius, Shell, find_sources, solved
+from feller.control.optimize.lbfgs import LBFGS
+from feller.control.optimize.minimize import Adam
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.paths.processes import Characteristics
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, Midpoint, endpoint
 from feller.spaces import Euclidean, Product, Sphere, Tokens
-from feller.times import linear_grid
 
 M, LAM = torch.tensor([1.0, -1.0, 0.5], dtype=F64), torch.tensor([4.0, 1.0, 0.01], dtype=F64)
 Q = torch.tensor(

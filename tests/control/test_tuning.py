@@ -8,19 +8,19 @@ from tests.control.shifted import Shifted
 from tests.oracle import F64, column
 from torch import Tensor
 
-from feller.control.adjoint_matching import AdjointMatching
-from feller.control.direct import DirectGradient, OneStep
-from feller.control.discrete_adjoint import DiscreteAdjoint
-from feller.control.filtered import Filtered
-from feller.control.policy_gradient import PolicyGradient
-from feller.control.tuning import Tuning
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.objective import Matching
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching
+from feller.control.fine_tuning.discrete_adjoint import DiscreteAdjoint
+from feller.control.fine_tuning.draft import DirectGradient, OneStep
+from feller.control.fine_tuning.fine_tuning import Tuning
+from feller.control.fine_tuning.policy_gradient import PolicyGradient
+from feller.control.fine_tuning.raft import Filtered
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
 from feller.paths import Affine, Mixture
 from feller.paths import Product as ProductPath
 from feller.paths.affine import Constant
 from feller.spaces import Euclidean, Product
+from feller.training.objective import Matching
 
 FLOW = {"path": Affine(), "space": Euclidean((1,))}
 WAYS = [AdjointMatching, DirectGradient, OneStep, DiscreteAdjoint, Filtered, PolicyGradient]

@@ -6,9 +6,9 @@ import sys
 import torch
 import torch.distributed as dist
 
-from feller.couplings import AcrossRanks, Coupling, Entropic, MinibatchTransport, WithinClasses
-from feller.draws import Draws
-from feller.tree import State, tree_map
+from feller.core.pytree import State, tree_map
+from feller.core.rng import Draws
+from feller.training.couplings import AcrossRanks, Coupling, Entropic, MinibatchTransport, WithinClasses
 
 SIZE = 7
 COUPLINGS: dict[str, Coupling] = {

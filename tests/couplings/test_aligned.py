@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.couplings import Aligned
-from feller.couplings.aligned import dealt, turn
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.spaces import SO3
 from feller.spaces.rotations import hat
+from feller.training.couplings import Aligned
+from feller.training.couplings.equivariant_ot import dealt, turn
 
 F64 = torch.float64
 VALID = torch.arange(5) < torch.tensor([[5], [3], [1], [0]])

@@ -7,10 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.couplings import Entropic, MinibatchTransport, SquaredDistance, Unbalanced, WithinClasses, sinkhorn
-from feller.couplings.entropic import draw_partners
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.training.couplings import (
+    Entropic,
+    MinibatchTransport,
+    SquaredDistance,
+    Unbalanced,
+    WithinClasses,
+    sinkhorn,
+)
+from feller.training.couplings.sinkhorn_ot import draw_partners
 from tests.oracle import F64, close, column
 
 DRAW = Draws(0).at("coupling")

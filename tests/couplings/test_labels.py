@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.couplings import Coupling, Entropic, Independent, LabelAware, MinibatchTransport, WithinClasses
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.training.couplings import Coupling, Entropic, Independent, LabelAware, MinibatchTransport, WithinClasses
 
 DRAW = Draws(0).at("coupling")
 N, ROUNDS = 64, 60

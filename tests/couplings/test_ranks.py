@@ -8,9 +8,9 @@ import sys
 import pytest
 import torch
 
-from feller.couplings import AcrossRanks, MinibatchTransport
-from feller.draws import Draws
-from feller.tree import concatenate, leaves
+from feller.core.pytree import concatenate, leaves
+from feller.core.rng import Draws
+from feller.training.couplings import AcrossRanks, MinibatchTransport
 from tests.couplings.pairs import COUPLINGS, SIZE, couple
 
 

@@ -8,11 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.couplings import Coupling, GeodesicCost, Independent, MinibatchTransport, SquaredDistance, assign, cheapest
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.record import from_data, to_data
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.spaces import Euclidean, Product, Sphere, Tokens, Torus
+from feller.training.couplings import (
+    Coupling,
+    GeodesicCost,
+    Independent,
+    MinibatchTransport,
+    SquaredDistance,
+    assign,
+    cheapest,
+)
 from tests.oracle import F64, close, column
 
 X_0 = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
+from feller.core.errors import InputError
 from feller.data.ahead import Ahead
-from feller.errors import InputError
 
 ROWS = slice(0, 4)
 

@@ -5,8 +5,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from feller.data import Images, Points, read
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.images.modality import Images
+from feller.data.loading.read import read
+from feller.data.points.points import Points
 
 
 class Bomb:

@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data import Dataset, batches
-from feller.data.found import FoundRows
-from feller.data.rows.points import points
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.data.batches import batches
+from feller.data.loading.raw import FoundRows
+from feller.data.modality import Dataset
+from feller.data.points.points import points
 
 FAST = settings(deadline=None, max_examples=40, derandomize=True)
 

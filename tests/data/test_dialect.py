@@ -7,13 +7,13 @@ import pathlib
 import numpy as np
 import pytest
 
-from feller.data import read
-from feller.data.delimited import dialect_of, open_rows
-from feller.data.dialect import Dialect
-from feller.data.found import FoundTable
-from feller.data.table.modality import Table
-from feller.errors import InputError
-from feller.record import from_data, to_data
+from feller.core.errors import InputError
+from feller.core.serialization import from_data, to_data
+from feller.data.files.delimited import dialect_of, open_rows
+from feller.data.files.dialect import Dialect
+from feller.data.loading.raw import FoundTable
+from feller.data.loading.read import read
+from feller.data.tables.modality import Table
 
 ROWS = [["town; and land", "pay"], ["Zürich", "66410,1"], ["Łódź", "5,0"], ["Łódź", "7,25"], ["", "8,5"]]
 

@@ -8,21 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data import EXAMPLES, Earth, examples, read
-from feller.data.examples import inside
-from feller.data.examples.copied import copy_example
+from feller.core.errors import UsageError
+from feller.core.pytree import leaves
+from feller.core.rng import Draws
+from feller.data.examples import loaders
+from feller.data.examples.checkerboard import inside
+from feller.data.examples.copy_example import copy_example
 from feller.data.examples.jacksboro import surface
+from feller.data.examples.loaders import EXAMPLES
 from feller.data.examples.moons import GRID, TEST, TRAIN, drawn
-from feller.data.speech.align import Aligner
-from feller.data.speech.alignments import read_alignments
+from feller.data.examples.registry import SHIPPED
+from feller.data.loading.read import read
+from feller.data.points.earth import Earth
+from feller.data.speech.alignment_files import read_alignments
+from feller.data.speech.audio_io import read_sound
 from feller.data.speech.files import find_speech
+from feller.data.speech.forced_alignment import Aligner
 from feller.data.speech.lexicon import Lexicon, cmu_entries, own_words
-from feller.data.speech.mel import filters
-from feller.data.speech.sound import read_sound
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.shipped import SHIPPED
-from feller.tree import leaves
+from feller.data.speech.speech_mel import filters
 
 
 def test_digits_are_those_of_scikit_learn_and_stratified() -> None:
@@ -107,7 +110,7 @@ def test_moons_lie_on_two_arcs_with_their_noise() -> None:
 
 def test_every_example_has_its_notice() -> None:
     assert EXAMPLES.keys() == SHIPPED.keys()
-    notice = (pathlib.Path(examples.__file__).parent / "NOTICE.md").read_text()
+    notice = (pathlib.Path(loaders.__file__).parent / "NOTICE.md").read_text()
     for name, example in EXAMPLES.items():
         assert example.about.name == name
         assert f"`{name}`" in notice
@@ -216,7 +219,7 @@ def test_the_folder_of_spoken_words_is_as_a_users_own(tmp_path: pathlib.Path) ->
     assert found.lost == ()
     assert found.notes == ("174 alignments were read, 0 were made",)
     assert {sound.rate for sound in found.values} == {16_000}
-    notice = (pathlib.Path(examples.__file__).parent / "NOTICE.md").read_text()
+    notice = (pathlib.Path(loaders.__file__).parent / "NOTICE.md").read_text()
     assert all(re.search(rf"[\s,]{name}[\s,.;]", notice) for name in found.classes)
     with pytest.raises(UsageError, match="is there already"):
         copy_example("spoken-words", folder)

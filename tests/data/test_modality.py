@@ -9,10 +9,10 @@ import sys
 import pytest
 
 import feller
-from feller.data import Modality
+from feller.data.modality import Modality
 from feller.networks.architecture import Architecture
 from feller.paths.path import Path
-from feller.schedules import Schedule
+from feller.paths.schedules import Schedule
 from feller.spaces import Space
 
 FIND = """

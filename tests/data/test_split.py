@@ -6,11 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data import Dataset, split
-from feller.data.found import FoundRows
-from feller.data.rows.points import points
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.loading.raw import FoundRows
+from feller.data.modality import Dataset
+from feller.data.points.points import points
+from feller.data.split import split
 
 
 def numbered(labels: list[int]) -> Dataset:

@@ -1,9 +1,10 @@
 import pytest
 
-from feller.data import Dataset, read
-from feller.draws import Draws
-from feller.evaluate import Judge, train_judge
-from feller.train.engine import engine
+from feller.core.rng import Draws
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.evaluation.judge import Judge, train_judge
+from feller.training.engine import engine
 
 
 @pytest.fixture(scope="session")

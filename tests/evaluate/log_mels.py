@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from feller.evaluate.speech.detector import TRAINING
+from feller.evaluation.speech.detector import TRAINING
 
 SHORT = dataclasses.replace(TRAINING, steps=60, batch=32)
 BANDS = 12

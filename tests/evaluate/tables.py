@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 
 COUNTS = (2, 5, 3, 2)
 ORDERED = (False, True, False, False)

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
+from feller.core.rng import Draws
 from feller.data.modality import Dataset
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.frames import PLACES
-from feller.draws import Draws
-from feller.evaluate.backbones import EXPLAIN, backbones_quality, favoured
+from feller.evaluation.backbones import EXPLAIN, backbones_quality, favoured
 from tests.data.proteins.test_frames import chain, torsions
 
 DEGREE = math.pi / 180

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from feller.data import read
 from feller.data.atoms.elements import NUMBERS
+from feller.data.loading.read import read
 from feller.data.molecules.molecule import Molecule
-from feller.evaluate.bonds import known, orders, stable
+from feller.evaluation.bonds import known, orders, stable
 
 
 def pair(first: str, second: str, apart: float) -> int:

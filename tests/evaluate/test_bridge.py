@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.control.bridges.crowd import Crowd
-from feller.control.costs import Cost, Function, Zero
-from feller.control.costs.crowd import Congestion, Entropy
-from feller.control.costs.shapes import Disc, Indicator
-from feller.draws import Draws
-from feller.evaluate.bridge import EXPLAIN, Along, along, arrival, feasibility
-from feller.evaluate.wasserstein import wasserstein
+from feller.control.bridges.costs import Cost, Function, Zero
+from feller.control.bridges.costs.congestion import Congestion, Entropy
+from feller.control.bridges.costs.obstacles import Disc, Indicator
+from feller.control.bridges.population import Crowd
+from feller.core.rng import Draws
+from feller.evaluation.bridge import EXPLAIN, Along, along, arrival, feasibility
+from feller.evaluation.wasserstein import wasserstein
 
 F64 = torch.float64
 TIMES = [k / 140 for k in range(141)]

@@ -5,14 +5,14 @@ import itertools
 import pytest
 import torch
 
-from feller.data import read
-from feller.draws import Draws
-from feller.evaluate.chance import DEVIATIONS, beside, factor, mean_energy
-from feller.evaluate.geometric import energy_beside
-from feller.evaluate.points import points_quality
-from feller.evaluate.two_sample import energy_distance
-from feller.report import verdict
-from feller.report.word import word
+from feller.core.rng import Draws
+from feller.data.loading.read import read
+from feller.evaluation.chance import DEVIATIONS, beside, factor, mean_energy
+from feller.evaluation.geometric import energy_beside
+from feller.evaluation.points import points_quality
+from feller.evaluation.report.verdict import verdict
+from feller.evaluation.report.verdict_thresholds import word
+from feller.evaluation.two_sample import energy_distance
 from feller.spaces import Sphere
 
 
@@ -49,7 +49,7 @@ def places(name: str, n: int, wide: float) -> torch.Tensor:
 @pytest.mark.parametrize("wide", [1.0, 1.15, 1.3])
 def test_two_draws_of_one_model_are_not_good_and_poor(wide: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """68 held out, 609 learned from, and 609 or 400 samples of one law, of eight pairs each."""
-    arcs = "feller.evaluate.geometric.distances"  # the same, at once
+    arcs = "feller.evaluation.geometric.distances"  # the same, at once
     monkeypatch.setattr(arcs, lambda space, a, b: (a @ b.T).clamp(-1, 1).acos())
     said = []
     for i in range(8):

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from feller.core.rng import Draws
 from feller.data.modality import Dataset
-from feller.data.rows.points import Points
-from feller.draws import Draws
-from feller.evaluate.change import classes, spread, tilt
+from feller.data.points.points import Points
+from feller.evaluation.fine_tuning import classes, spread, tilt
 
 
 def test_tilt_of_a_normal_law() -> None:

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call, grad, vmap
 
-from feller.draws import Draws
-from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation, turn, window
-from feller.networks.classifier import FEATURES, Classifier
+from feller.core.rng import Draws
+from feller.evaluation.classifier import ClassifyLabel, ClassifyRotation, turn, window
+from feller.networks.image.classifier import FEATURES, Classifier
 
 
 def pictures(n: int, channels: int, height: int, width: int) -> torch.Tensor:

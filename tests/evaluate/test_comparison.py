@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from feller.data import Dataset, read
-from feller.draws import Draws
-from feller.evaluate.comparison import compare, compared, nearest_ratio, pick
+from feller.core.rng import Draws
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.evaluation.comparison import compare, compared, nearest_ratio, pick
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_samples_and_floor_have_equal_sizes(
 
 
 def test_too_many_are_cut(moons: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.evaluate.comparison.MOST", 90)
+    monkeypatch.setattr("feller.evaluation.comparison.MOST", 90)
     sets = compare(moons, moons, moons, Draws(0))
     assert sets.floor is not None
     assert len(sets.samples) == len(sets.real) == len(sets.floor) == 90
@@ -55,5 +56,5 @@ def test_nearest_ratio_does_not_depend_on_chunks(moons: Dataset, monkeypatch: py
     parts = first(test, 400), moons, test.subset(torch.arange(400, 900))
     whole = nearest_ratio(*parts, Draws(0))
     assert whole == pytest.approx(1, abs=0.25)
-    monkeypatch.setattr("feller.evaluate.comparison.MOST", 70)
+    monkeypatch.setattr("feller.evaluation.comparison.MOST", 70)
     assert nearest_ratio(*parts, Draws(0)) == pytest.approx(whole, rel=1e-6)

@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.description import Description
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.evaluate import copies as module
-from feller.evaluate.copies import EXPLAIN, Copies, code_shares, copies, copy_errors, shrunk
-from feller.model import Model
+from feller.evaluation import image_tokenizer as module
+from feller.evaluation.image_tokenizer import EXPLAIN, Copies, code_shares, copies, copy_errors, shrunk
+from feller.models.model import Model
+from feller.models.spec import Description
 from feller.networks import FSQ, MLP, Tokenizer
 from feller.paths import Affine, Codes
 from feller.spaces import Euclidean

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data import read
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.data.atoms.elements import NUMBERS
-from feller.data.crystals.arrays import padded
-from feller.data.crystals.crystal import Crystal
+from feller.data.crystals.cif import Crystal
+from feller.data.crystals.dataset import padded
 from feller.data.crystals.modality import crystals
-from feller.data.found import FoundCrystals
+from feller.data.loading.raw import FoundCrystals
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.evaluate.crystals import EXPLAIN, crystals_quality
-from feller.evaluate.periodic import surroundings
+from feller.evaluation.crystals import EXPLAIN, crystals_quality
+from feller.evaluation.periodic import surroundings
 
 
 def salt(edge: float, *symbols: str, shift: float = 0.0, near: float = 0.5) -> Crystal:

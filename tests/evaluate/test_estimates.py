@@ -7,15 +7,19 @@ import pytest
 import torch
 from torch import nn
 
-from feller.data import Crystals, Images, Molecules, Points, read
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.crystals.modality import Crystals
 from feller.data.images.labelled import Labelled
+from feller.data.images.modality import Images
+from feller.data.loading.read import read
 from feller.data.modality import Modality
+from feller.data.molecules.modality import Molecules
+from feller.data.points.points import Points
 from feller.data.target import Target
-from feller.description import Description
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.evaluate.estimates import Oracle, errors, explained
-from feller.model import Model
+from feller.evaluation.regressor import Oracle, errors, explained
+from feller.models.model import Model
+from feller.models.spec import Description
 from feller.networks import MLP, Architecture, Convolutional, Equivariant, Estimator, Symbols
 from feller.paths import Affine, Estimates
 from tests.oracle import close

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from feller.data.rows.points import Points
-from feller.description import Description
-from feller.draws import Draws
-from feller.evaluate.flow import straightness
-from feller.model import Model
-from feller.networks.mlp import MLP
+from feller.core.rng import Draws
+from feller.data.points.points import Points
+from feller.evaluation.flow import straightness
+from feller.models.model import Model
+from feller.models.spec import Description
+from feller.networks.networks_mlp import MLP
 from feller.paths import Affine, Geodesic, Mixture
 from feller.paths.affine import Vanishing
 from feller.spaces import Euclidean, Sphere, Tokens

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from feller.data import Dataset
-from feller.draws import Draws
-from feller.evaluate import Judge, image_quality
-from feller.evaluate.image import distance_ratio, fd_cnn
+from feller.core.rng import Draws
+from feller.data.modality import Dataset
+from feller.evaluation.images import distance_ratio, fd_cnn, image_quality
+from feller.evaluation.judge import Judge
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,15 @@ import pathlib
 import pytest
 import torch
 
-from feller.data import Dataset, Images, read
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.evaluate import Judge, judge, load_judge, save_judge, train_judge
-from feller.evaluate.judge import TRAINING, share_right
-from feller.tensors import save_tensors
-from feller.train.engine import engine
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.safetensors_io import save_tensors
+from feller.data.images.modality import Images
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.evaluation import judge
+from feller.evaluation.judge import TRAINING, Judge, load_judge, save_judge, share_right, train_judge
+from feller.training.engine import engine
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.evaluate.kernel_density import CONCENTRATIONS, KernelDensity, kernel_density
+from feller.core.rng import Draws
+from feller.evaluation.kernel_density import CONCENTRATIONS, KernelDensity, kernel_density
 from feller.spaces import Sphere
 
 F64 = torch.float64

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data import Dataset, read
-from feller.data.found import FoundMolecules
+from feller.core.rng import Draws
+from feller.data.loading.raw import FoundMolecules
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
 from feller.data.molecules.modality import molecules
-from feller.draws import Draws
-from feller.evaluate.molecules import EXPLAIN, molecules_quality
+from feller.evaluation.molecules import EXPLAIN, molecules_quality
 
 BY_RDKIT = ("table_validity", "bonds_found", "bonds_sane", "unique_smiles", "novel_smiles")
 BY_TABLE = ("atom_stability", "molecule_stability", "table_validity")

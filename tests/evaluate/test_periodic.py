@@ -8,9 +8,9 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from feller.data.atoms.elements import NUMBERS
-from feller.data.crystals.crystal import Crystal
+from feller.data.crystals.cif import Crystal
 from feller.data.crystals.lattice import bounded
-from feller.evaluate.periodic import NEIGHBOURS, RICHEST, balanced, surroundings
+from feller.evaluation.periodic import NEIGHBOURS, RICHEST, balanced, surroundings
 
 CUBE = np.array([4.0, 4, 4, 90, 90, 90])
 

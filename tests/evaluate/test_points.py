@@ -3,9 +3,10 @@ import dataclasses
 import pytest
 import torch
 
-from feller.data import Dataset, read
-from feller.draws import Draws
-from feller.evaluate import points_quality
+from feller.core.rng import Draws
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.evaluation.points import points_quality
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.data import Dataset, read
-from feller.data.found import FoundChains
+from feller.core.rng import Draws
+from feller.data.loading.raw import FoundChains
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
 from feller.data.proteins.residues import numbers_of
-from feller.draws import Draws
-from feller.evaluate.backbones import EXPLAIN as EXPLAIN_BACKBONES
-from feller.evaluate.proteins import EXPLAIN, proteins_quality
-from feller.evaluate.quality import MEASURES, quality
-from feller.report.measures import measure
-from feller.train.engine import engine
+from feller.evaluation.backbones import EXPLAIN as EXPLAIN_BACKBONES
+from feller.evaluation.proteins import EXPLAIN, proteins_quality
+from feller.evaluation.quality import MEASURES, quality
+from feller.evaluation.report.metrics import measure
+from feller.training.engine import engine
 from tests.data.proteins.test_frames import chain
 
 DEGREE = math.pi / 180

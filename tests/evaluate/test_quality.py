@@ -3,15 +3,17 @@ import dataclasses
 import pytest
 import torch
 
-from feller.data import Dataset, read
-from feller.data.found import FoundTexts, as_objects
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.data.loading.raw import FoundTexts, as_objects
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
 from feller.data.text.dataset import texts
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.evaluate import EXPLAIN, Judge, Quality, flow, judge, quality, sequences
-from feller.evaluate.judge import TRAINING
-from feller.evaluate.tables import quality as tables
-from feller.train.engine import engine
+from feller.evaluation import flow, judge, sequences
+from feller.evaluation.judge import TRAINING, Judge
+from feller.evaluation.quality import EXPLAIN, Quality, quality
+from feller.evaluation.tables import quality as tables
+from feller.training.engine import engine
 
 
 def measure(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None = None) -> Quality:

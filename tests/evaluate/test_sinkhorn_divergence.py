@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.evaluate.sinkhorn_divergence import sinkhorn_divergence
+from feller.core.rng import Draws
+from feller.evaluation.sinkhorn_divergence import sinkhorn_divergence
 
 F64 = torch.float64
 

@@ -7,15 +7,10 @@ import pathlib
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.evaluate.speech.detector import (
-    Detector,
-    fit_detector,
-    load_detector,
-    save_detector,
-)
-from feller.tensors import save_tensors
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.safetensors_io import save_tensors
+from feller.evaluation.speech.detector import Detector, fit_detector, load_detector, save_detector
 from tests.evaluate.log_mels import SHORT, rough, sounds
 
 

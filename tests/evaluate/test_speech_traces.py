@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.data.speech.mel import Mel
-from feller.data.speech.vocode import Vocoder
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.evaluate.speech.traces import SHARES, Sounds, find_traces, hiding, vocoded
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.speech.griffin_lim import Vocoder
+from feller.data.speech.speech_mel import Mel
+from feller.evaluation.speech.traces import SHARES, Sounds, find_traces, hiding, vocoded
 from tests.evaluate.log_mels import SHORT, rough, sounds
 
 

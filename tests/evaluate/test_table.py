@@ -2,10 +2,10 @@
 
 import pytest
 
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.evaluate.tables.quality import EXPLAIN, table_quality
-from feller.evaluate.tables.references import unrelated
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.evaluation.tables.quality import EXPLAIN, table_quality
+from feller.evaluation.tables.references import unrelated
 from tests.evaluate.tables import COUNTS, ORDERED, people
 
 TRAIN, UNSEEN = people(0, 1_500), people(1, 1_000)

@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
-from feller.data.found import FoundTable
-from feller.data.table.categorical import Categorical
-from feller.data.table.coding import encode
-from feller.data.table.numerical import Numerical
-from feller.data.table.schema import Schema
-from feller.data.table.unmodelled import Untold
-from feller.evaluate.tables.cells import cells_lost, told_lost
+from feller.data.loading.raw import FoundTable
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.encoding import encode
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+from feller.data.tables.unmodelled_columns import Untold
+from feller.evaluation.tables.cells import cells_lost, told_lost
 
 WORD = Categorical("word", ("x", "y"), None, "", ("?",))
 AGE = Numerical("age", 0.0, 40.0, (20.0,))

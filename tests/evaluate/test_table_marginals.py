@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.draws import Draws
-from feller.evaluate.tables.marginals import (
+from feller.core.rng import Draws
+from feller.evaluation.tables.marginal_distance import (
     MOST,
     PAIRS,
     column_sets,
@@ -21,7 +21,7 @@ from feller.evaluate.tables.marginals import (
     score_pairs,
     variations,
 )
-from feller.evaluate.tables.references import drawn_again, some, unrelated
+from feller.evaluation.tables.references import drawn_again, some, unrelated
 from tests.evaluate.tables import any_codes, people
 
 

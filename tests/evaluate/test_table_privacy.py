@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from feller.draws import Draws
-from feller.evaluate.tables import privacy
-from feller.evaluate.tables.privacy import copied_share, dcr_share, membership_auc, nearest_rows
-from feller.evaluate.tables.references import drawn_again
+from feller.core.rng import Draws
+from feller.evaluation.tables import copying
+from feller.evaluation.tables.copying import copied_share, dcr_share, membership_auc, nearest_rows
+from feller.evaluation.tables.references import drawn_again
 from tests.evaluate.tables import any_codes
 
 COUNTS = (8,) * 12
@@ -22,7 +22,7 @@ def by_hand(rows: torch.Tensor, known: torch.Tensor) -> list[int]:
 
 @pytest.mark.parametrize("counts", [(2, 3, 2), (300, 2, 300), (70_000, 3), (2,) * 300])
 def test_nearest_rows_by_hand(counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(privacy, "BLOCK", 640)
+    monkeypatch.setattr(copying, "BLOCK", 640)
     rows, known = any_codes(0, 33, counts), any_codes(1, 57, counts)
     known[3] = rows[5]
     found = nearest_rows(rows, known)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from feller.core.rng import Draws
 from feller.data.modality import Dataset
-from feller.data.table.categorical import Categorical
-from feller.data.table.modality import Table
-from feller.data.table.numerical import Numerical
-from feller.data.table.schema import Schema
-from feller.draws import Draws
-from feller.evaluate.tables.references import code_length_of_unrelated
-from feller.evaluate.tables.samples import samples_quality
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.modality import Table
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+from feller.evaluation.tables.references import code_length_of_unrelated
+from feller.evaluation.tables.samples import samples_quality
 
 COLUMNS = (
     Categorical("kind", ("a", "b", "c")),

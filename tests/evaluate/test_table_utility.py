@@ -8,11 +8,11 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, roc_auc_score
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.evaluate.tables.features import Features
-from feller.evaluate.tables.quality import table_quality
-from feller.evaluate.tables.utility import boosting, classification, regression, task, utility
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.evaluation.tables.features import Features
+from feller.evaluation.tables.quality import table_quality
+from feller.evaluation.tables.utility import boosting, classification, regression, task, utility
 from tests.evaluate.tables import COUNTS, ORDERED, any_codes, people
 
 ABOUT = task(COUNTS, ORDERED, 3)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from feller.data.found import FoundTable
-from feller.data.table.categorical import Categorical
-from feller.data.table.numerical import Numerical
-from feller.data.table.schema import Schema
-from feller.data.table.unmodelled import FreeText
-from feller.evaluate.tables.as_written import written_share
+from feller.data.loading.raw import FoundTable
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+from feller.data.tables.unmodelled_columns import FreeText
+from feller.evaluation.tables.as_written import written_share
 
 SCHEMA = Schema((Categorical("word", ("x", "y")), Numerical("age", 0.0, 40.0, (20.0,)), FreeText("note")))
 

@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
-from feller.data import Dataset
-from feller.data.found import FoundTexts, as_objects
+from feller.core.rng import Draws
+from feller.data.loading.raw import FoundTexts, as_objects
+from feller.data.modality import Dataset
 from feller.data.text.dataset import texts
-from feller.draws import Draws
-from feller.evaluate.text import PASSAGE, copied, text_quality, total_variation, trigrams
+from feller.evaluation.text import PASSAGE, copied, text_quality, total_variation, trigrams
 
 WORDS = ("sea", "ship", "shore", "gull", "sun", "sail", "wind", "wave", "sand", "foam", "mast", "rope")
 

@@ -9,9 +9,8 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
-from feller.draws import Draws
-from feller.evaluate import energy_distance, frechet, sliced_wasserstein
-from feller.evaluate.two_sample import frechet_normal, nearest
+from feller.core.rng import Draws
+from feller.evaluation.two_sample import energy_distance, frechet, frechet_normal, nearest, sliced_wasserstein
 
 GRID = torch.special.ndtri((torch.arange(2000, dtype=torch.float64) + 0.5) / 2000)  # quantiles of N(0, 1)
 
@@ -49,7 +48,7 @@ def test_directions_are_those_of_the_seed_and_do_not_depend_on_chunks(monkeypatc
     first = sliced_wasserstein(a, b, Draws(0))
     assert first == sliced_wasserstein(a, b, Draws(0))
     assert first != sliced_wasserstein(a, b, Draws(1))
-    monkeypatch.setattr("feller.evaluate.two_sample.CHUNK", 300)
+    monkeypatch.setattr("feller.evaluation.two_sample.CHUNK", 300)
     assert first == pytest.approx(sliced_wasserstein(a, b, Draws(0)), rel=1e-12)
 
 
@@ -78,7 +77,7 @@ def test_energy_distance_is_the_sum_over_pairs(n: int, m: int, d: int, far: floa
 def test_energy_distance_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = normal(50, 4), normal(70, 4, 1)
     whole = energy_distance(a, b)
-    monkeypatch.setattr("feller.evaluate.two_sample.CHUNK", 200)
+    monkeypatch.setattr("feller.evaluation.two_sample.CHUNK", 200)
     assert energy_distance(a, b) == pytest.approx(whole, rel=1e-9)
 
 
@@ -116,7 +115,7 @@ def test_frechet_refuses_a_single_point() -> None:
 
 
 def test_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.evaluate.two_sample.CHUNK", 100)
+    monkeypatch.setattr("feller.evaluation.two_sample.CHUNK", 100)
     a, b = normal(20, 3), normal(30, 3, 1)
     torch.testing.assert_close(nearest(a, b), torch.from_numpy(cdist(a.numpy(), b.numpy()).min(1)))
 

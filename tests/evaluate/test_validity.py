@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from feller.data import read
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.evaluate.validity import valid
+from feller.evaluation.validity import valid
 
 
 def spread(data: Dataset, factor: float) -> Dataset:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.evaluate.wasserstein import wasserstein
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.evaluation.wasserstein import wasserstein
 
 F64 = torch.float64
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.evaluate.wrapped_mixture import LEAST, MOST, WrappedMixture, wrapped_mixture
+from feller.core.rng import Draws
+from feller.evaluation.wrapped_mixture import LEAST, MOST, WrappedMixture, wrapped_mixture
 
 F64 = torch.float64
 TURN = 2 * math.pi

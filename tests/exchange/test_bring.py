@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from feller.cli import main
+from feller.app.cli import main
 
 CODE = """
 import pathlib
@@ -124,7 +124,7 @@ def test_opening_such_a_run_executes_nothing_of_its_writer(here, capsys, monkeyp
     (here / "executed").unlink()
     import sys
 
-    from feller.record import FUNCTIONS
+    from feller.core.serialization import FUNCTIONS
 
     for name in [name for name in sys.modules if name.startswith("feller_code_")]:
         monkeypatch.delitem(sys.modules, name)

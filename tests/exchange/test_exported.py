@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.exchange.about import about
-from feller.exchange.answer import Answer, Guided
-from feller.exchange.programs import to_onnx, to_torch_export
-from feller.journeys.export import export, said_of
-from feller.model import Model
+from feller.app.workflows.export import export, said_of
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.models.export.about import about
+from feller.models.export.exported_network import Answer, Guided
+from feller.models.export.programs import to_onnx, to_torch_export
+from feller.models.model import Model
 from feller.paths import Affine, Data
-from feller.sampling import Sampling
-from feller.schedules import Cosine
+from feller.paths.schedules import Cosine
+from feller.sampling.sampler_config import Sampling
 from tests.exchange.untrained import as_run, shaken, untrained
 
 
@@ -166,9 +166,9 @@ def test_guidance_is_no_input_where_nothing_can_be_given(points):
 
 
 def test_tables_of_counts_and_bridges_say_why_they_are_not_exported():
-    from feller.marginals.network import Marginals
     from feller.paths import Brownian, Graphical
-    from feller.spaces.rows import Rows
+    from feller.privacy.marginals.marginal_network import Marginals
+    from feller.spaces.table_tokens import Rows
 
     model, _ = untrained("example:moons", "points")
     with pytest.raises(UsageError, match="bridge"):

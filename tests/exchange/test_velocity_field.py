@@ -7,8 +7,8 @@ import torch
 from scipy.integrate import solve_ivp
 
 import feller
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from tests.exchange.untrained import as_run, untrained
 
 

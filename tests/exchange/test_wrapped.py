@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import feller
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import to_data
 from feller.paths import Affine, Data, Source
-from feller.record import to_data
 
 MEAN, DEVIATION = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 2.0])
 

@@ -4,15 +4,16 @@ import pathlib
 
 import torch
 
-from feller.data import read
-from feller.description import Description, save_description
-from feller.draws import Draws
-from feller.journeys.asked import Asked
-from feller.model import Model
-from feller.recipes import RECIPES, Recipe
-from feller.record import to_data, write_json
-from feller.run import Run
-from feller.tensors import save_tensors
+from feller.app.workflows.run_config import Asked
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import save_tensors
+from feller.core.serialization import to_data, write_json
+from feller.data.loading.read import read
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.registry import RECIPES
+from feller.models.spec import Description, save_description
 
 
 def shaken(about: Description) -> Model:

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data.speech.durations import log_durations, spread_durations, whole_durations
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.infilling.durations import DurationInfilling
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.speech.speech_durations import log_durations, spread_durations, whole_durations
 from feller.spaces import Euclidean
+from feller.training.objectives.duration_infilling import DurationInfilling
 
 
 @settings(deadline=None)

@@ -7,15 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.infilling import DurationInfilling, Infilling, infill, infill_durations
-from feller.infilling.noise import noise_like
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.models.infilling import infill, infill_durations
 from feller.networks import Infiller
 from feller.paths import Affine, Data, Filled, Source, Velocity
-from feller.sampling import Sampling
-from feller.schedules import VP, Cosine
+from feller.paths.schedules import VP, Cosine
+from feller.sampling.sampler_config import Sampling
 from feller.spaces import Euclidean
+from feller.training.objectives.duration_infilling import DurationInfilling
+from feller.training.objectives.frame_infilling import noise_like
+from feller.training.objectives.frames import Infilling
 from tests.oracle import F64, Normal, close
 
 K, N, BANDS = 4, 12, 2

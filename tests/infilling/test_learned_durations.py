@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.data.speech.mel import Mel, Statistics
-from feller.data.speech.modality import Speech
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.data.speech.phones import ARPABET, Inventory, placed
-from feller.draws import Draws
-from feller.infilling.learned_durations import LearnedDurations
+from feller.data.speech.speech_mel import Mel, Statistics
+from feller.data.speech.speech_modality import Speech
+from feller.models.learned_durations import LearnedDurations
 from feller.paths import Affine, Filled
-from feller.record import from_data, to_data
 
 PHONES = 157
 SEEN = torch.tensor([3, 5, 8, 13, 40, 0, 6])

@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.infilling import Segments
-from feller.infilling.crop import crop
-from feller.infilling.durations import MASKS
-from feller.infilling.segments import changes, units
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.training.objectives.crop import crop
+from feller.training.objectives.duration_infilling import MASKS
+from feller.training.objectives.span_masks import Segments, changes, units
 from tests.oracle import F64
 
 

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import torch
 
-from feller.cli import main
-from feller.data import read
-from feller.errors import InputError
-from feller.journeys import bridge, fit, prepare, tune
+from feller.app.cli import main
+from feller.app.workflows import bridge, fit, tune
+from feller.app.workflows.fitting import training_setup
+from feller.core.errors import InputError
+from feller.data.loading.read import read
 
 TINY = ("--size", "tiny", "--steps", "4", "--train.warmup", "1", "--train.batch", "13")
 BRIDGE = ("bridge", "example:moons", "example:checkerboard", "--rounds", "2", "--pairs", "32", "--train.steps", "3")
@@ -68,7 +69,7 @@ def run_all(families: dict[str, tuple[str, ...]]) -> dict[str, int]:
 
 def fail_at(step: int, rank: str) -> None:
     """Let one process find its data gone at a step."""
-    real = prepare._feed
+    real = training_setup._feed
 
     def feed(*rest):
         batches = real(*rest)
@@ -80,7 +81,7 @@ def fail_at(step: int, rank: str) -> None:
 
         return batch
 
-    prepare._feed = feed  # pyrefly: ignore
+    training_setup._feed = feed  # pyrefly: ignore
 
 
 if __name__ == "__main__":

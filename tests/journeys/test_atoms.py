@@ -8,8 +8,8 @@ import pytest
 import torch
 from pymatgen.core import Structure
 
-from feller.cli import main
-from feller.data import read
+from feller.app.cli import main
+from feller.data.loading.read import read
 
 SHORT = ["--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
 

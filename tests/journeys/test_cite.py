@@ -8,22 +8,21 @@ import pytest
 from tests.exchange.untrained import as_run, untrained
 
 import feller
-from feller.bridging.settings import Bridging
-from feller.citing import sources_of
-from feller.citing.sources import papers
-from feller.control.adjoint_matching import AdjointMatching
-from feller.couplings import MinibatchTransport
-from feller.description import save_description
-from feller.journeys.asked import Asked
-from feller.journeys.bridges.bridged import Bridged, describe
-from feller.journeys.cite import cite
-from feller.objective import Matching
+from feller.app.workflows.bridges.bridge_run import Bridged, describe
+from feller.app.workflows.cite import cite
+from feller.app.workflows.run_config import Asked
+from feller.control.bridges.settings import Bridging
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching
+from feller.core.run_folder import Run
+from feller.core.serialization import to_data
+from feller.core.sources import papers, sources_of
+from feller.models.spec import save_description
 from feller.paths import Geodesic
-from feller.privacy.expense import Concentrated, Subsampled
-from feller.privacy.ledger import Ledger
-from feller.record import to_data
-from feller.run import Run
+from feller.privacy.accounting.dp_events import Concentrated, Subsampled
+from feller.privacy.accounting.ledger import Ledger
 from feller.spaces import Sphere
+from feller.training.couplings import MinibatchTransport
+from feller.training.objective import Matching
 
 ROOT = pathlib.Path(feller.__file__).parent
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from feller.cli import main
-from feller.journeys import doctor
+from feller.app.cli import main
+from feller.app.workflows import doctor
 
 
 def test_all_is_well_here(tmp_path, monkeypatch, capsys):

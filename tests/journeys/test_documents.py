@@ -14,25 +14,25 @@ from PIL import Image
 from tests.conftest import LEARN, OWN
 from torch import Tensor
 
-from feller.causal_masking import CausalMasking
-from feller.cli import main
-from feller.data import read
-from feller.data.documents.layout import PICTURE
-from feller.data.documents.modality import Documents
+from feller.app.cli import main
+from feller.app.workflows.documents import evaluate_documents, generate_documents
+from feller.app.workflows.documents.build_datastore import built
+from feller.app.workflows.documents.generate_documents import Manner
+from feller.app.workflows.fitting.auxiliary_networks import Making
+from feller.app.workflows.kind import kind_of
+from feller.core.errors import InputError
+from feller.core.run_folder import open_run
+from feller.core.safetensors_io import load_tensors
+from feller.data.documents.documents_modality import Documents
 from feller.data.documents.templates import EDIT
 from feller.data.documents.tiles import Tiles
-from feller.errors import InputError
-from feller.journeys.documents import measure, write
-from feller.journeys.documents.kind import kind_of
-from feller.journeys.documents.remembered import built
-from feller.journeys.documents.write import Manner
-from feller.journeys.fitting.making import Making
-from feller.model import load_model
-from feller.networks.codebook.picture_codes import Learned
-from feller.paths.choice import Choice
-from feller.run import open_run
-from feller.tensors import load_tensors
-from feller.tokens.guides import Contrast, Guide, Guided, Plain, TwoWay
+from feller.data.documents.token_layout import PICTURE
+from feller.data.loading.read import read
+from feller.models.model import load_model
+from feller.networks.codebook.image_codes import Learned
+from feller.paths.discrete.token_sampler import Choice
+from feller.sampling.autoregressive.token_guidance import Contrast, Guide, Guided, Plain, TwoWay
+from feller.training.objectives.causal_masking import CausalMasking
 
 CIRCLE, RING = "a red circle on a blue ground", "two green rings"
 
@@ -67,7 +67,7 @@ def hole(scenes: pathlib.Path) -> list[str]:
 def unjudged(scenes: pathlib.Path, name: str, *words: str) -> pathlib.Path:
     """Fit a run, and leave out what takes longest: the report."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, *, tell: {})
         assert main(["fit", str(scenes / "pairs"), *words, "--out", str(scenes.parent / name)]) == 0
     return scenes.parent / name
 
@@ -237,8 +237,8 @@ def test_the_best_of_several_is_the_one_that_fits(
     documents: pathlib.Path, palette: pathlib.Path, hole: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     four, two = sample(palette, *hole, "-n", 4), sample(palette, *hole, "-n", 2, "--best-of", 2)
-    rows = write.decoded(kind(palette), [torch.tensor(row) for row in four])
-    first, second = write.fitting(kind(palette), rows).unflatten(0, (2, 2)).argmax(1).tolist()
+    rows = generate_documents.decoded(kind(palette), [torch.tensor(row) for row in four])
+    first, second = generate_documents.fitting(kind(palette), rows).unflatten(0, (2, 2)).argmax(1).tolist()
     assert len({*map(tuple, four)}) == 4
     assert two == [four[first], four[2 + second]]
     caption = ["--prompt", "<image:real.png> <infill>", "-n", "2", "--best-of", "3"]
@@ -252,13 +252,13 @@ def test_a_memory_stands_in_front(
 ) -> None:
     """Asked with the words of one, that one stands last; a folder and what is built of it are the same."""
     prompts: list[Tensor] = []
-    generate = write.generate
+    generate = generate_documents.generate
 
     def heard(network: Any, streams: list[list[Tensor]], *words: Any, **more: Any) -> list[Tensor]:
         prompts.append(streams[0][0])
         return generate(network, streams, *words, **more)
 
-    monkeypatch.setattr(write, "generate", heard)
+    monkeypatch.setattr(generate_documents, "generate", heard)
     of, memory = kind(documents), built(kind(documents), str(scenes / "memory"))
     rows = [row[row < of.symbols.count] for row in memory.rows]
     words = next(of.vocabulary.decode(row[of.symbols.is_text(row)].tolist()) for row in rows)
@@ -293,13 +293,13 @@ def test_words_are_drawn_sharper_than_pictures(
     documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
-    generate = write.generate
+    generate = generate_documents.generate
 
     def heard(*words: Any, ways: Any, **more: Any) -> list[Tensor]:
         found.append(ways[0].choice)
         return generate(*words, ways=ways, **more)
 
-    monkeypatch.setattr(write, "generate", heard)
+    monkeypatch.setattr(generate_documents, "generate", heard)
     picture = scenes / "pairs" / "0001.png"
     for words in (("--prompt", f"<image:{picture}> <infill>"), ("--ask", picture, "what"), ("--prompt", "a")):
         sample(documents, *words, "-n", 1)
@@ -350,7 +350,7 @@ def test_instructions_are_learned_on(
 ) -> None:
     """Vocabulary, tokeniser and what finds documents stay; rare tasks come more often."""
     data = scenes / "instructions" / "documents.jsonl"
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, *, tell: {})
     assert main(["fit", str(data), "--start-from", str(documents), "--steps", "1", "--out", "tuned"]) == 0
     assert kind(pathlib.Path("tuned")).vocabulary == kind(documents).vocabulary
     for part in ("tokenizer", "vectors"):
@@ -369,7 +369,7 @@ def test_a_tokeniser_of_another_run(
     other: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is taken as it is, also by a run that was stopped before it had begun to learn."""
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, *, tell: {})
     words = ["fit", str(scenes / "pairs"), "--tokenizer", str(other), *LEARN, "--steps", "2", "--out"]
     assert main([*words, "whole"]) == 0
     assert same(weights("whole", "tokenizer"), weights(other, "average"))
@@ -397,8 +397,8 @@ def test_a_stop_changes_nothing(
     Of the documents that stand in front each is one of those that are learned from, and never the one itself; that none
     of 32 has any would have a chance of 3^-32.
     """
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
-    monkeypatch.setattr("feller.journeys.fitting.learn.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, *, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fitting.run_training.CHECKPOINT_SECONDS", 0.0)
     loss, packed, calls, seen = CausalMasking.loss, CausalMasking.packed, [], []
 
     def stopped(self: CausalMasking, *words: Any) -> Tensor:
@@ -418,7 +418,7 @@ def test_a_stop_changes_nothing(
     assert Image.open("paused/preview.png").width > 16
     monkeypatch.setattr(CausalMasking, "loss", loss)
     monkeypatch.setattr(CausalMasking, "packed", heard)
-    monkeypatch.setattr("feller.journeys.fitting.learn.CHECKPOINT_SECONDS", 60.0)
+    monkeypatch.setattr("feller.app.workflows.fitting.run_training.CHECKPOINT_SECONDS", 60.0)
     assert main(["fit", "--resume", "--out", "paused"]) == 0
     assert capsys.readouterr().err.count("training the") == 2
     assert same(weights(documents, *ALL), weights("paused", *ALL))
@@ -444,7 +444,7 @@ def test_few_squares_need_no_tokeniser(scenes: pathlib.Path) -> None:
 
 def test_pictures_are_written_once(scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What finds documents, the memory and all batches share the codes of the tokeniser as it is kept."""
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, *, tell: {})
     heard: list[tuple[Tensor, Tensor]] = []
     encode = Learned.encode
 
@@ -463,7 +463,7 @@ def test_pictures_are_written_once(scenes: pathlib.Path, monkeypatch: pytest.Mon
 def test_a_new_run_has_new_parts(
     documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, *, tell: {})
     shutil.copytree(documents, "run")
     before = weights("run", "tokenizer")
     words = [*LEARN, "--steps", "1", *OWN[:-1], "1", "--out", "run"]
@@ -489,20 +489,23 @@ def test_pictures_of_documents_are_pictures(other: pathlib.Path, palette: pathli
 )
 def test_texts_are_told_as_wholes_where_some_are_frequent(usual: float, words: str) -> None:
     numbers = {"picture_perplexity": 1.04, "answers_exact": 0.5, "answers_f1": 0.64, "answers_usual": usual}
-    assert words in measure._said(numbers, 8)
-    assert "hidden" not in measure._said({"picture_perplexity": 1.04}, 8)
+    assert words in evaluate_documents._said(numbers, 8)
+    assert "hidden" not in evaluate_documents._said({"picture_perplexity": 1.04}, 8)
 
 
 def test_lines_of_several_holes_say_which_they_fill() -> None:
-    assert write._beside_holes("red\nblue", 2) == "<mask> 1: red\n<mask> 2: blue"
-    assert write._beside_holes("red", 1) == "red"
-    assert write._beside_holes("red\nor\nblue", 2) == "red\nor\nblue"  # a text has lines of its own
+    assert generate_documents._beside_holes("red\nblue", 2) == "<mask> 1: red\n<mask> 2: blue"
+    assert generate_documents._beside_holes("red", 1) == "red"
+    assert generate_documents._beside_holes("red\nor\nblue", 2) == "red\nor\nblue"  # a text has lines of its own
 
 
 def test_why_less_is_looked_up_is_told() -> None:
-    assert write._told(("a", "b"), 4, fits=True) == "looked up: 'a'; 'b' (2 of 4: all others are too like these)"
-    assert write._told(("a",), 4, fits=False).endswith("(1 of 4: there is no room for more)")
-    assert write._told(("a",), 1, fits=True) == "looked up: 'a'"
+    assert (
+        generate_documents._told(("a", "b"), 4, fits=True)
+        == "looked up: 'a'; 'b' (2 of 4: all others are too like these)"
+    )
+    assert generate_documents._told(("a",), 4, fits=False).endswith("(1 of 4: there is no room for more)")
+    assert generate_documents._told(("a",), 1, fits=True) == "looked up: 'a'"
 
 
 @pytest.mark.parametrize(

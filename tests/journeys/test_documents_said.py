@@ -1,6 +1,6 @@
 """The first sentence of a report on documents."""
 
-from feller.journeys.documents.measure import _said
+from feller.app.workflows.documents.evaluate_documents import _said
 
 KNOWN = {"picture_perplexity": 3.0, "answers_exact": 0.0, "answers_f1": 0.3, "answers_usual": 0.01}
 

@@ -10,10 +10,10 @@ import torch
 from tests.journeys.families import FAMILIES, SHARDED, materials
 from torch import Tensor
 
-from feller.description import load_description
-from feller.draws import Draws
-from feller.run import Run
-from feller.tensors import load_tensors
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors
+from feller.models.spec import load_description
 
 pytestmark = pytest.mark.slow
 LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from feller.cli import main
-from feller.data import read
-from feller.journeys.asked import Asked
-from feller.journeys.first_sketch import first_sketch, planned, tuning_sketch
-from feller.journeys.tuned import Tuned
-from feller.recipes.points import points
-from feller.run import Run
+from feller.app.cli import main
+from feller.app.workflows.fine_tuned_run import Tuned
+from feller.app.workflows.run_config import Asked
+from feller.app.workflows.run_status import first_sketch, planned, tuning_sketch
+from feller.core.run_folder import Run
+from feller.data.loading.read import read
+from feller.models.recipes.points import points
 
 RUN = Run(pathlib.Path("runs/a b"))
 

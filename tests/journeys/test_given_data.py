@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 import feller
-from feller.data.given import keep
-from feller.errors import InputError, UsageError
-from feller.journeys.private.wish import Wish
-from feller.run import Run
+from feller.app.workflows.private.privacy_config import Wish
+from feller.core.errors import InputError, UsageError
+from feller.core.run_folder import Run
+from feller.data.loading.in_memory import keep
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def here(tmp_path, monkeypatch):
 
 
 def quietly(monkeypatch):
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})
 
 
 @pytest.mark.slow

@@ -4,11 +4,11 @@ import pathlib
 
 import pytest
 
-from feller.journeys.asked import Asked
-from feller.journeys.onward import again, fitting
-from feller.journeys.private.guarantee import Allowance, Guarantee
-from feller.run import Run
-from feller.train.optimiser import Training
+from feller.app.workflows.next_steps import again, fitting
+from feller.app.workflows.private.guarantee import Allowance, Guarantee
+from feller.app.workflows.run_config import Asked
+from feller.core.run_folder import Run
+from feller.training.optimizer import Training
 
 PLANNED = Guarantee(epsilon=4.0, delta=1e-5, n=1000, sigma=1.25, clip=1.0, batch=100, steps=40, unsafe_seed=3)
 GIVEN = Guarantee(

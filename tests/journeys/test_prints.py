@@ -12,18 +12,18 @@ import torch
 from tests.data.speech.clip import CLIPS, TEXTS
 from tests.safety.specimen_runs import copied
 
-from feller.cli import main
+from feller.app.cli import main
+from feller.app.workflows.auditing.audit_target import opened
+from feller.app.workflows.bridges.bridge_run import Bridged
+from feller.app.workflows.bridges.bridge_run import read_again as crowds_again
+from feller.app.workflows.run_config import Asked, asked_of, fingerprint, read_again, same_data
+from feller.core.errors import InputError
+from feller.core.run_folder import Run
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.read import read
-from feller.data.speech.mel import Mel
-from feller.errors import InputError
-from feller.journeys.asked import Asked, asked_of, fingerprint, read_again, same_data
-from feller.journeys.auditing.opened import opened
-from feller.journeys.bridges.bridged import Bridged
-from feller.journeys.bridges.bridged import read_again as crowds_again
-from feller.run import Run
+from feller.data.speech.speech_mel import Mel
 from feller.spaces import Sphere
-from feller.train.checkpoint import read_counters
+from feller.training.checkpoint import read_counters
 
 pytestmark = pytest.mark.portable
 
@@ -67,7 +67,7 @@ def test_examples_are_the_same_on_every_processor(name: str) -> None:
 def test_an_older_run_of_moons_goes_on_whatever_processor_it_is_from(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})  # reports are tested elsewhere
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})  # reports are tested elsewhere
     for before in OTHERS:
         run = named(copied(tmp_path / before), fingerprint=before)
         assert opened(run, None).train.total == 20_000

@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from feller.tensors import load_tensors
+from feller.core.safetensors_io import load_tensors
 
 FIT = ["fit", "example:moons", "--size", "tiny", "--train.batch", "128"]
 

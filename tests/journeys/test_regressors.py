@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from feller.cli import main
-from feller.data import read
+from feller.app.cli import main
+from feller.data.loading.read import read
 
 WATER = "O 0 0 {0}\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.cli import main
-from feller.data.read import read
-from feller.errors import InputError, UsageError
-from feller.journeys.fit import fit, with_budget
-from feller.objective import Matching
-from feller.run import open_run
-from feller.tensors import load_tensors, save_tensors
+from feller.app.cli import main
+from feller.app.workflows.fit import fit, with_budget
+from feller.core.errors import InputError, UsageError
+from feller.core.run_folder import open_run
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.data.loading.read import read
+from feller.training.objective import Matching
 
 FIT = ["fit", "example:moons", "--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
 
@@ -49,7 +49,7 @@ def test_folder_that_fills_while_data_are_read_is_kept(monkeypatch):
         pathlib.Path("r/model.json").write_text("of another process")
         return read(*words, **more)
 
-    monkeypatch.setattr("feller.journeys.fitting.begin.read", slow)
+    monkeypatch.setattr("feller.app.workflows.fitting.plan_fit.read", slow)
     with pytest.raises(UsageError, match="exists"):
         fit("example:moons", size="tiny", out="r", change=small())
     assert pathlib.Path("r/model.json").read_text() == "of another process"
@@ -107,7 +107,7 @@ def test_broken_weights_do_not_replace_good_ones(monkeypatch):
 def test_resumed_run_of_own_code_keeps_its_fields():
     pathlib.Path("mine.py").write_text(
         "from feller import Affine, Matching, Recipe, Training\n"
-        "from feller.networks.mlp import MLP\n"
+        "from feller.networks.networks_mlp import MLP\n"
         "def own(data, size):\n"
         "    objective = Matching(Affine(), data.modality.space())\n"
         "    train = Training(batch=16, minutes=60.0)\n"
@@ -145,7 +145,7 @@ def test_what_a_resumed_run_was_asked_for_stays(words, capsys):
 @pytest.mark.slow
 def test_previews_are_written_and_change_nothing(monkeypatch):
     assert main([*FIT, "--out", "plain"]) == 0
-    monkeypatch.setattr("feller.journeys.fitting.learn.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("feller.app.workflows.fitting.run_training.CHECKPOINT_SECONDS", 0.0)
     assert main([*FIT, "--out", "seen"]) == 0
     assert open_run("seen").preview.is_file()
     plain, seen = (load_tensors(open_run(name).weights)[0] for name in ("plain", "seen"))

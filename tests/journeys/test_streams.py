@@ -11,14 +11,14 @@ from PIL import Image
 from tests.data.shards.written import pictures, png, tar
 
 import feller
-from feller.cli import main
+from feller.app.cli import main
+from feller.app.workflows.bridges.bridges_populations import read_populations
+from feller.app.workflows.fitting import run_training
+from feller.app.workflows.private.privacy_config import Wish
+from feller.core.errors import InputError, UsageError
+from feller.core.safetensors_io import load_tensors
 from feller.data.ahead import Ahead
-from feller.data.shards.index import make_index
-from feller.errors import InputError, UsageError
-from feller.journeys.bridges.populations import read_populations
-from feller.journeys.fitting import learn
-from feller.journeys.private.wish import Wish
-from feller.tensors import load_tensors
+from feller.data.shards.tar_index import make_index
 
 FIT = {"size": "tiny", "steps": 6}
 
@@ -26,7 +26,7 @@ FIT = {"size": "tiny", "steps": 6}
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})
     make_index.cache_clear()
     return tmp_path
 
@@ -46,8 +46,8 @@ class KilledError(BaseException):
 
 def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Save each step, and die before the batch of one."""
-    monkeypatch.setattr(learn, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(learn, "_preview", lambda *rest: None)
+    monkeypatch.setattr(run_training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(run_training, "_preview", lambda *rest: None)
     usual = Ahead.__call__
 
     def call(self, number, rows):

@@ -7,8 +7,8 @@ import pathlib
 import pytest
 
 import feller
-from feller.cli import main
-from feller.journeys.reporting.side_by_side import from_all_over
+from feller.app.cli import main
+from feller.app.workflows.reporting.side_by_side import from_all_over
 
 WORDS = ("alpha beta", "gamma", "delta epsilon", "", "zeta", "eta theta", "iota", "kappa lambda")
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feller.cli import main
-from feller.data.read import read
-from feller.journeys.private import plan
-from feller.model import load_model
-from feller.networks.codebook.picture_codes import learned
-from feller.run import open_run
+from feller.app.cli import main
+from feller.app.workflows.private import plan_dp_sgd
+from feller.core.run_folder import open_run
+from feller.data.loading.read import read
+from feller.models.model import load_model
+from feller.networks.codebook.image_codes import learned
 
 FIT = ["fit", "example:digits", "--size", "tiny"]
 PRIVATE = ["--epsilon", "8", "--unsafe-seed", "1", "--steps", "2"]
@@ -154,7 +154,7 @@ def test_rows_that_look_at_each_other_are_refused_in_private(
     out = ["--out", str(tmp_path / "run")]
     assert main([*FIT, "--recipe", "image-tokenizer-vq", *PRIVATE, *out]) == 2
     assert "private training refuses a codebook that follows whole batches" in capsys.readouterr().err
-    monkeypatch.setattr(plan, "calibrate", lambda *words: 0.9)
+    monkeypatch.setattr(plan_dp_sgd, "calibrate", lambda *words: 0.9)
     assert main([*FIT, "--recipe", "image-tokenizer", *PRIVATE, *out, "--json"]) == 0
     numbers = last(capsys)
     assert 0 < numbers["epsilon"] < 8

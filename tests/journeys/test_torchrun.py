@@ -13,8 +13,8 @@ import time
 import pytest
 import torch
 
-from feller.record import read_json
-from feller.tensors import load_tensors
+from feller.core.safetensors_io import load_tensors
+from feller.core.serialization import read_json
 
 ROOT = pathlib.Path(__file__).parents[2]
 TWO = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")

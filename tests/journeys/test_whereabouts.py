@@ -6,9 +6,9 @@ import pathlib
 
 import pytest
 
-from feller.journeys.asked import asked_of
-from feller.journeys.whereabouts import whereabouts
-from feller.run import Run
+from feller.app.workflows.data_location import whereabouts
+from feller.app.workflows.run_config import asked_of
+from feller.core.run_folder import Run
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.losses import CrossEntropy, InfinitesimalKL, ItakuraSaito, Loss, RatesAndVelocity, Squared
-from feller.paths.laws import GaussianLaw
+from feller.paths.jumps.gaussian import GaussianLaw
+from feller.training.losses import CrossEntropy, InfinitesimalKL, ItakuraSaito, Loss, RatesAndVelocity, Squared
 from tests.oracle import F64, close, f64
 
 ATOMS, PRIOR = f64(-1.0, 0.2, 1.0), f64(0.2, 0.5, 0.3)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.marginals import MarginalModel
-from feller.privacy.noise import Noise
+from feller.core.rng import Draws
+from feller.privacy.marginals import MarginalModel
+from feller.privacy.noise.grid_noise import Noise
 
 COUNTS = (2, 3, 4, 3, 2)
 LOOP = ((0, 1, 2), (1, 3), (3, 0), (2,), (4, 3), (1, 0))

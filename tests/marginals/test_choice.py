@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.marginals import Curator, aim, mst
-from feller.marginals.aim import MEASURING, ROUNDS
-from feller.privacy.noise import Noise
+from feller.core.rng import Draws
+from feller.privacy.marginals import Curator, aim, mst
+from feller.privacy.marginals.aim import MEASURING, ROUNDS
+from feller.privacy.noise.grid_noise import Noise
 from tests.marginals.tables import COUNTS, Numbers, model_of, sum_to, table_of
 
 BINARY = (2, 2, 2)
@@ -163,7 +163,7 @@ def test_mst_spends_a_third_each_on_columns_choices_and_pairs(recorded: Recorded
 def test_aim_scores_and_anneals_as_published(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     """McKenna and others 2022: quality score with its bias, first sigma, and sigma halved where little moved."""
     rho, degree = 0.5, 2
-    module = importlib.import_module("feller.marginals.aim")
+    module = importlib.import_module("feller.privacy.marginals.aim")
     models, estimate = [], module.estimate
 
     def estimating(*arguments, **settings):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from scipy import stats
 
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.marginals import Curator
-from feller.marginals.curator import epsilon_for, sigma_for
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.privacy.marginals import Curator
+from feller.privacy.marginals.curator import epsilon_for, sigma_for
 from tests.marginals.tables import COUNTS, Numbers, model_of, table_of
 
 CODES = model_of(COUNTS, [(0, 1, 2), (2, 3, 4)]).draw(200, Draws(0))

@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.marginals import MarginalModel, apart, draw, eliminate, evenly
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.privacy.marginals import MarginalModel, apart, eliminate, evenly, row_sampling
 from tests.marginals.tables import COUNTS, LOOP, joint_of, model_of, sum_to
 
 RARE = 1e-6
@@ -65,7 +65,7 @@ def in_order(uniform: Tensor, group: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("spread", "right"), [(apart, True), (evenly, True), (in_order, False)])
-def test_children_of_one_parent_are_independent_given_it(spread: draw.Spread, right: bool) -> None:
+def test_children_of_one_parent_are_independent_given_it(spread: row_sampling.Spread, right: bool) -> None:
     tables = (torch.tensor([[0.0, 0.5, 1.0], [1.0, 0.3, 0.0]]).double(), torch.tensor([[0, 1, 1, 0], [1, 0, 1, 2]]) / 2)
     family = MarginalModel((2, 3, 4), ((0, 1), (0, 2)), (tables[0], tables[1].double()), 1.0)
     codes = family.draw(50_000, Draws(0), spread=spread)
@@ -179,8 +179,8 @@ def test_a_row_is_the_same_whatever_is_worked_on_with_it(model: MarginalModel, m
     kept = Draws(1).at("kept").coins(0.4, rows.shape)
     full = model.complete(rows, kept, Draws(2))
     assert torch.equal(model.complete(rows[:70], kept[:70], Draws(2)), full[:70])
-    monkeypatch.setattr(draw, "ROOM", 100)
-    monkeypatch.setattr(draw, "ROWS", 7)
+    monkeypatch.setattr(row_sampling, "ROOM", 100)
+    monkeypatch.setattr(row_sampling, "ROWS", 7)
     assert torch.equal(model.complete(rows, kept, Draws(2)), full)
     assert torch.equal(model.draw(300, Draws(0)), rows)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.marginals.elimination import Bucket, eliminate
+from feller.privacy.marginals.elimination import Bucket, eliminate
 
 
 def test_a_chain_makes_tables_of_two() -> None:

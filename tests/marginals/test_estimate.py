@@ -9,10 +9,10 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.marginals import Measurement, estimate
-from feller.marginals.estimate import merge
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.privacy.marginals import Measurement, estimate
+from feller.privacy.marginals.estimate import merge
 from tests.marginals.tables import COUNTS, LOOP, joint_of, model_of, sum_to
 
 TRUTH = model_of(COUNTS, LOOP)

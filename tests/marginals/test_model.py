@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.errors import InputError, UsageError
-from feller.marginals import MarginalModel
+from feller.core.errors import InputError, UsageError
+from feller.privacy.marginals import MarginalModel
 from tests.marginals.tables import COUNTS, LOOP, joint_of, model_of, sum_to
 
 EVERY_ROW = torch.tensor(list(itertools.product(*map(range, COUNTS))))

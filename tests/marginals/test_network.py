@@ -8,15 +8,15 @@ import pathlib
 import pytest
 import torch
 
-from feller.data.table.categorical import Categorical
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.marginals.counting import SHARES, Counting
-from feller.marginals.network import Marginals, network_of
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.core.serialization import from_data, to_data
+from feller.data.tables.categorical import Categorical
 from feller.networks.architecture import Architecture
-from feller.record import from_data, to_data
+from feller.privacy.marginals.marginal_network import Marginals, network_of
 from feller.spaces import Digits, Rows, Rule
-from feller.tensors import load_tensors, save_tensors
+from feller.training.objectives.marginal_counts import SHARES, Counting
 from tests.marginals.tables import COUNTS, LOOP, Numbers, model_of
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.marginals import MarginalModel, Measurement, aim, estimate, independent, mst
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.privacy.marginals import MarginalModel, Measurement, aim, estimate, independent, mst
 from tests.marginals.tables import COUNTS, LOOP, Numbers, joint_of, model_of, sum_to
 
 RULES = (

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks import MLP, Architecture, Transformer, UNet, parameters
-from feller.record import from_data, to_data
 
 SMALL = {
     "mlp": (MLP(width=16, depth=2), (3,)),

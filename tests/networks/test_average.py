@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
 from feller.networks import Average
 
 

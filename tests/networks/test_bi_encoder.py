@@ -9,15 +9,15 @@ import torch
 from tests.oracle import close
 from torch import Tensor
 
-from feller.data.documents.symbols import Symbols
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.core.serialization import from_data, to_data
 from feller.data.documents.vectors import DocumentVectors
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.data.documents.vocabulary import Symbols
 from feller.networks import BiEncoder, Finder
-from feller.networks.bi_encoder import pictures_of, with_gaps
-from feller.networks.ngrams import BUCKETS, Ngrams, scramble
-from feller.record import from_data, to_data
-from feller.tensors import load_tensors, save_tensors
+from feller.networks.sequence.bi_encoder import pictures_of, with_gaps
+from feller.networks.sequence.ngram_vectors import BUCKETS, Ngrams, scramble
 
 S = Symbols(text=30, codes=16, picture=4)
 LETTERS = " abcdefghijklmnopqrstuvwxyz"

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks.architecture import Architecture
-from feller.networks.captioned import Captioned, CaptionedNetwork
-from feller.networks.unet import UNet
-from feller.record import from_data, to_data
+from feller.networks.image.image_label_net import Captioned, CaptionedNetwork
+from feller.networks.image.unet import UNet
 
 PICTURES = UNet(channels=8, multipliers=(1, 2), blocks=1, attention=(False,))
 SETTINGS = Captioned(PICTURES, 4, channels=8)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.networks.conditioning import Conditioning, fourier, modulate, zero
+from feller.networks.blocks.conditioning import Conditioning, fourier, modulate, zero
 
 
 def conditioning() -> Conditioning:

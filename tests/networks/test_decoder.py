@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.networks import Decoder
-from feller.networks.decoder import CausalTransformer
+from feller.networks.sequence.causal_transformer import CausalTransformer
 
 K = 5
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.networks.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, views, windows
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.networks.audio.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, views, windows
 
 
 def test_windows_cover_a_sound_from_its_first_frame_to_its_last() -> None:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.networks.drift import BothWays, Potential, TwoDrifts
-from feller.networks.mlp import MLP
+from feller.core.rng import Draws
+from feller.networks.bridge_drift import BothWays, Potential, TwoDrifts
+from feller.networks.networks_mlp import MLP
 
 SMALL = MLP(width=8, depth=1)
 

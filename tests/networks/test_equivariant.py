@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.pytree import State
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks.architecture import Architecture
-from feller.networks.equivariant import Equivariant, EquivariantNetwork
-from feller.networks.leaves import Symbols
-from feller.record import from_data, to_data
+from feller.networks.blocks.leaf_codecs import Symbols
+from feller.networks.graph.equivariant import Equivariant, EquivariantNetwork
 from feller.spaces import SO3
-from feller.tree import State
 
 F64 = torch.float64
 SETTINGS = Equivariant({"element": Symbols(5)}, count="atoms", width=16, pair=8, depth=2)

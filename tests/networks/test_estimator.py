@@ -5,12 +5,12 @@ import torch
 from tests.oracle import close
 from torch import Tensor, nn
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks import MLP, Angles, Architecture, Convolutional, Equivariant, Estimator, Numbers, Sites, Symbols
-from feller.networks.decoder import Decoder
-from feller.networks.estimator import TYPICAL, pooled
-from feller.record import from_data, to_data
+from feller.networks.regressor import TYPICAL, pooled
+from feller.networks.sequence.causal_transformer import Decoder
 from feller.spaces import SO3
 
 F64 = torch.float64

@@ -5,10 +5,10 @@ import torch
 from tests.oracle import close
 from torch.nn.utils import weight_norm
 
-from feller.draws import Draws
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.core.rng import Draws
 from feller.networks import parameters
-from feller.networks.hifigan import HiFiGAN, HiFiGANNetwork, folded, generator
+from feller.networks.audio.hifigan import HiFiGAN, HiFiGANNetwork, folded, generator
 
 TINY = HiFiGAN((5, 2), (11, 4), 8, (3, 5), ((1, 2), (1, 3)))
 

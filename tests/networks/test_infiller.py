@@ -9,9 +9,9 @@ from tests.oracle import close
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.guidance import cfg
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks import (
     AdaNorm,
     ALiBi,
@@ -24,12 +24,12 @@ from feller.networks import (
     TimeToken,
     parameters,
 )
-from feller.networks.clock import PlainBlock
-from feller.networks.distance import slopes
-from feller.networks.folded import GROUPS, REACH, Folded
-from feller.networks.infiller import InfillerNetwork
-from feller.networks.kin import Kin
-from feller.record import from_data, to_data
+from feller.networks.audio.folded import GROUPS, REACH, Folded
+from feller.networks.audio.frame_infiller import InfillerNetwork
+from feller.networks.audio.kin import Kin
+from feller.networks.blocks.distance import slopes
+from feller.networks.blocks.time_conditioning import PlainBlock
+from feller.sampling.guidance import cfg
 
 F64 = torch.float64
 K, BANDS = 5, 3

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks.architecture import Architecture
 from feller.networks.linear import Levels, Linear, Pixels
-from feller.record import from_data, to_data
 
 PIXELS = Pixels((1, 2, 2), 1.5)
 LEVELS = Levels((3, 2, 4), 1)

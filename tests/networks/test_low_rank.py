@@ -5,13 +5,13 @@ import torch
 from tests.oracle import close
 from torch import Tensor, nn
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.networks.average import UPDATES, Average
-from feller.networks.low_rank import LowRank
-from feller.networks.mlp import MLP
-from feller.networks.unet import UNet
-from feller.train.optimiser import Training, make_optimiser, optimiser_tensors, restore_optimiser
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.networks.blocks.ema import UPDATES, Average
+from feller.networks.blocks.lora import LowRank
+from feller.networks.image.unet import UNet
+from feller.networks.networks_mlp import MLP
+from feller.training.optimizer import Training, make_optimiser, optimiser_tensors, restore_optimiser
 
 KINDS = {"mlp": (MLP(width=8, depth=2), (3,)), "unet": (UNet(channels=4, heads=2), (1, 8, 8))}
 

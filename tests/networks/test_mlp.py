@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.networks import MLP, parameters
-from feller.networks.conditioning import fourier
+from feller.networks.blocks.conditioning import fourier
 
 
 def test_it_is_that_of_the_formula() -> None:

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from feller.data.documents.symbols import Symbols
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.data.documents.vocabulary import Symbols
 from feller.networks import Architecture, PlainDecoder, parameters
-from feller.networks.plain_decoder import PlainTransformer
-from feller.record import from_data, to_data
+from feller.networks.sequence.gpt import PlainTransformer
 
 SYMBOLS = Symbols(text=5, codes=4, picture=3)
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}

@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from feller.draws import Draws
-from feller.networks.rotary import rotate, turns
+from feller.core.rng import Draws
+from feller.networks.blocks.relative_positions import rotate, turns
 
 
 def test_pairs_turn_by_the_angle_of_their_place() -> None:

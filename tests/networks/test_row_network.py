@@ -7,14 +7,14 @@ import torch
 from tests.oracle import F64
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.networks.rows import RowTransformer
-from feller.privacy.book_keeping import clipped_by_book
-from feller.privacy.one_by_one import clipped_by_loop
-from feller.row_likelihood import RowLikelihood
-from feller.simulate.decode import log_likelihood
-from feller.spaces.rows import Digits, Rows, Rule, Single
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.networks.sequence.row_transformer import RowTransformer
+from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
+from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
+from feller.sampling.autoregressive.decode import log_likelihood
+from feller.spaces.table_tokens import Digits, Rows, Rule, Single
+from feller.training.objectives.row_likelihood import RowLikelihood
 
 ROWS = Rows(
     (Single(3), Digits(7, 22, missing=True), Single(2), Single(4)),

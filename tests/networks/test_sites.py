@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.pytree import State, tree_map
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks.architecture import Architecture
-from feller.networks.leaves import Angles, Numbers, Rotations, Symbols
-from feller.networks.sites import Sites, SitesTransformer
-from feller.record import from_data, to_data
+from feller.networks.blocks.leaf_codecs import Angles, Numbers, Rotations, Symbols
+from feller.networks.graph.set_transformer import Sites, SitesTransformer
 from feller.spaces import SO3, Euclidean, MaskSource, Product, Tokens, Torus
-from feller.tree import State, tree_map
 
 F64 = torch.float64
 SMALL = {"width": 16, "depth": 2, "heads": 2}

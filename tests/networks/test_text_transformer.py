@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.networks import TextTransformer
-from feller.networks.text import LocalBlock
-from feller.networks.transformer import Block
+from feller.networks.image.dit import Block
+from feller.networks.sequence.text_dit import LocalBlock
 
 K = 5
 

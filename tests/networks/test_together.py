@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.pytree import State
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks.architecture import Architecture
-from feller.networks.leaves import Angles, Numbers, Symbols
-from feller.networks.together import Together, TogetherNetwork
-from feller.record import from_data, to_data
-from feller.tree import State
+from feller.networks.blocks.leaf_codecs import Angles, Numbers, Symbols
+from feller.networks.mlp import Together, TogetherNetwork
 
 F64 = torch.float64
 SETTINGS = Together({"image": Numbers(), "label": Symbols(4), "turn": Angles(ends=6)}, width=16, depth=2)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks import MLP, Architecture, Decoder, Embedded, TextTransformer, TokenMLP, UNet, parameters
-from feller.record import from_data, to_data
 
 K = 5
 SMALL = {

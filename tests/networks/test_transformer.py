@@ -5,10 +5,10 @@ import math
 import torch
 from torch import nn
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.networks import Transformer
-from feller.networks.conditioning import zero
-from feller.networks.transformer import Block, positions
+from feller.networks.blocks.conditioning import zero
+from feller.networks.image.dit import Block, positions
 
 
 def test_positions() -> None:

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.networks import UNet
-from feller.networks.conditioning import zero
-from feller.networks.unet import Attention, Block, ConvolutionalUNet, Level, norm
+from feller.networks.blocks.conditioning import zero
+from feller.networks.image.unet import Attention, Block, ConvolutionalUNet, Level, norm
 
 
 def levels(network: ConvolutionalUNet) -> list[Level]:

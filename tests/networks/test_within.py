@@ -5,7 +5,7 @@ import threading
 import pytest
 from torch import nn
 
-from feller.errors import InputError
+from feller.core.errors import InputError
 from feller.networks.within import within
 
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.losses import CrossEntropy, WhereMasked
-from feller.networks.leaves import Symbols
-from feller.networks.words import Words
-from feller.record import from_data, to_data
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.networks.blocks.leaf_codecs import Symbols
+from feller.networks.sequence.categorical_columns import Words
+from feller.training.losses import CrossEntropy, WhereMasked
 
 T = torch.tensor([0.2, 0.5, 0.9])
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.paths import Affine, Angular, Data, NoiseLevel, Prediction, Score, Source, Velocity
 from feller.paths.affine import Constant, Memoryless, Vanishing
-from feller.schedules import VE, VP, Cosine, Linear, LinearVP, Polynomial, Schedule
-from feller.simulate import RK4, Euler, Midpoint, endpoint
-from feller.times import linear_grid
+from feller.paths.schedules import VE, VP, Cosine, Linear, LinearVP, Polynomial, Schedule
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import RK4, Euler, Midpoint, endpoint
 from tests.oracle import F64, Normal, chain, close, column, f64
 
 KINDS: list[Prediction] = [Velocity(), Data(), Source(), Score(), Angular()]

@@ -7,13 +7,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.losses import InfinitesimalKL, RatesAndVelocity
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import Binned, Circle, GaussianLaw, Interval, Lattice, RotationLaw, VonMisesLaw
-from feller.schedules import Cosine
-from feller.simulate import Euler, endpoint
-from feller.times import linear_grid
+from feller.paths.schedules import Cosine
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
+from feller.training.losses import InfinitesimalKL, RatesAndVelocity
 from tests.oracle import F64, close, f64
 
 FOUR = Binned(bins=Lattice(-1.2, 1.2, 4))

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths.brownian import Brownian
-from feller.simulate import Euler, endpoint
-from feller.times import linear_grid
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from tests.oracle import F64, close, f64
 
 

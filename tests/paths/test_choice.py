@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
 from feller.paths import Choice
 from tests.oracle import F64, f64
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import (
     BackAndForth,
     Corrector,
@@ -24,8 +24,8 @@ from feller.paths import (
     Tempered,
     TokenPath,
 )
-from feller.schedules import GreatCircle, Linear, PerToken, Polynomial
-from feller.simulate import Euler, endpoint, simulate
+from feller.paths.schedules import GreatCircle, Linear, PerToken, Polynomial
+from feller.sampling import Euler, endpoint, simulate
 from feller.spaces import LawSource, MaskSource, Tokens, TokenSource, UniformSource
 from tests.oracle import F64, close, f64
 from tests.paths.kernels import kernel

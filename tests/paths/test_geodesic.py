@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.objective import Matching
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import Geodesic, Premetric
-from feller.schedules import Cosine, Polynomial
+from feller.paths.schedules import Cosine, Polynomial
 from feller.spaces import SO3, SPD, Manifold, Poincare, Simplex, Sphere, Torus
+from feller.training.objective import Matching
 from tests.oracle import F64, close, f64
 
 SPACES = [Sphere(2), Sphere(5), Torus((3,)), SO3(), SO3((4,)), Poincare(2), SPD(2), Simplex(3)]

@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import (
     Circle,
     GaussianLaw,
@@ -24,15 +24,15 @@ from feller.paths import (
     RotationLaw,
     VonMisesLaw,
 )
-from feller.paths.laws import Explicit
-from feller.processes import Characteristics
-from feller.schedules import Cosine, Polynomial
-from feller.simulate import RK4, Euler, Heun, Midpoint, endpoint, simulate
+from feller.paths.jumps.jump_step_rules import Explicit
+from feller.paths.processes import Characteristics
+from feller.paths.schedules import Cosine, Polynomial
+from feller.paths.superposition import superpose
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import RK4, Euler, Heun, Midpoint, endpoint, simulate
 from feller.spaces import SO3, Euclidean, Torus
 from feller.spaces import Product as ProductSpace
 from feller.spaces.rotations import rotation
-from feller.superposition import superpose
-from feller.times import linear_grid
 from tests.oracle import F64, close, f64
 
 N = 10_000

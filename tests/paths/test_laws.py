@@ -8,20 +8,16 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.paths.laws import (
-    Coin,
-    Explicit,
-    GaussianLaw,
-    Growth,
-    Law,
-    Overlap,
-    RotationLaw,
-    VonMisesLaw,
-)
-from feller.paths.laws.angles import distribution, drift, nodes, speed
-from feller.schedules import VE, Cosine, Linear, Polynomial
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.paths.jumps.angles import distribution, drift, nodes, speed
+from feller.paths.jumps.concentration import Growth
+from feller.paths.jumps.conditional_path import Law
+from feller.paths.jumps.gaussian import GaussianLaw
+from feller.paths.jumps.jump_step_rules import Coin, Explicit, Overlap
+from feller.paths.jumps.rotation import RotationLaw
+from feller.paths.jumps.von_mises import VonMisesLaw
+from feller.paths.schedules import VE, Cosine, Linear, Polynomial
 from feller.spaces import SO3
 from feller.spaces.rotations import rotation
 from tests.oracle import F64, close, f64

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.objective import Matching
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.paths import (
     Ahead,
     BackAndForth,
@@ -27,8 +27,8 @@ from feller.paths import (
     Table,
     Tempered,
 )
-from feller.record import from_data, to_data
 from feller.spaces import MaskSource, Tokens
+from feller.training.objective import Matching
 from tests.oracle import F64, close, f64
 
 FIVE = Metric(Levels(5), Power(2.0, 3.0))

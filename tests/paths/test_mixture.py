@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import Mixture
-from feller.schedules import Cosine, Linear, LinearVP, Polynomial, Schedule
-from feller.simulate import RK4, DormandPrince, Euler, Heun, Midpoint, Solver, endpoint, simulate
+from feller.paths.schedules import Cosine, Linear, LinearVP, Polynomial, Schedule
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import RK4, DormandPrince, Euler, Heun, Midpoint, Solver, endpoint, simulate
 from feller.spaces import MaskSource, Tokens
-from feller.times import linear_grid
 from tests.oracle import F64, close, f64
 from tests.test_losses import P_0, Q, posteriors
 
@@ -214,7 +214,7 @@ def test_a_rare_symbol_can_land() -> None:
         def uniform(self, shape, dtype, device):
             return torch.full(shape, 1 - 2**-53, dtype=dtype)
 
-    from feller.draws import Draw
+    from feller.core.rng import Draw
 
     last = Draw(("x",))
     fake = type("Fake", (Draw,), {"uniform": Last.uniform})(("x",))

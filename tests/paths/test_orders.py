@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import Confidence, Entropy, Mixture, Odds, Order
-from feller.paths.orders import ordered
-from feller.schedules import PerToken
-from feller.simulate import Euler, simulate
+from feller.paths.discrete.unmasking_order import ordered
+from feller.paths.schedules import PerToken
+from feller.paths.superposition import superpose
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, simulate
 from feller.spaces import MaskSource, UniformSource
-from feller.superposition import superpose
-from feller.times import linear_grid
 from tests.oracle import F64, f64
 
 SURE = torch.linspace(0, 6, 8)

@@ -5,7 +5,7 @@ import torch
 
 from feller.paths import Affine, Data, Prediction, Score, Source, Velocity, convert
 from feller.paths.predictions import ends
-from feller.schedules import VE, VP, Cosine, Linear, LinearVP, Polynomial, Schedule
+from feller.paths.schedules import VE, VP, Cosine, Linear, LinearVP, Polynomial, Schedule
 from tests.oracle import F64, Normal, close, f64
 
 VECTORS = {  # x_t, v, s from x_1 = (1, -2), x_0 = (0.5, 0.25) at t = 0.3

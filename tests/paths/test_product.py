@@ -2,9 +2,9 @@
 
 import torch
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.paths import Affine, Data, Mixture, Product
-from feller.schedules import VE, Cosine
+from feller.paths.schedules import VE, Cosine
 from tests.oracle import F64, close, f64
 
 PATH = Product({"real": Affine(Cosine()), "inner": Product({"token": Mixture()})})

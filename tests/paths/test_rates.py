@@ -18,8 +18,8 @@ from feller.paths import (
     Rates,
     Tempered,
 )
-from feller.paths.tokens import TokenPath
-from feller.schedules import GreatCircle, Linear, PerToken, Polynomial
+from feller.paths.discrete.token_path import TokenPath
+from feller.paths.schedules import GreatCircle, Linear, PerToken, Polynomial
 from feller.spaces import LawSource, UniformSource
 from tests.oracle import F64, close, f64
 

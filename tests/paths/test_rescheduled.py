@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.guidance import cfg
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.paths import (
     Affine,
     Angular,
@@ -25,12 +24,13 @@ from feller.paths import (
     Velocity,
 )
 from feller.paths.affine import Constant
+from feller.paths.processes import Characteristics
 from feller.paths.rescheduled import rescheduled, same_ratio
-from feller.processes import Characteristics
-from feller.schedules import VE, VP, Cosine, Formula, Linear, LinearVP, Polynomial, Schedule
-from feller.simulate import RK4, Ancestral, DormandPrince, Euler, endpoint
+from feller.paths.schedules import VE, VP, Cosine, Formula, Linear, LinearVP, Polynomial, Schedule
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import RK4, Ancestral, DormandPrince, Euler, endpoint
+from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean
-from feller.times import linear_grid
 from tests.oracle import F64, Normal, close, column, f64
 
 KINDS: list[Prediction] = [Velocity(), Data(), Source(), Score(), Angular()]

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.rng import Draws
+from feller.core.serialization import FUNCTIONS, from_data, to_data
 from feller.paths import Affine, Data, NoiseLevel, Path, Prediction, Score, Source, Velocity
 from feller.paths.affine import Constant, Level, Memoryless
-from feller.processes import reverse
-from feller.record import FUNCTIONS, from_data, to_data
-from feller.schedules import Cosine, Linear, LinearVP, Scales, Schedule
-from feller.simulate import RK4, DormandPrince, Euler, Heun, Midpoint, Solver, endpoint
+from feller.paths.processes import reverse
+from feller.paths.schedules import Cosine, Linear, LinearVP, Scales, Schedule
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import RK4, DormandPrince, Euler, Heun, Midpoint, Solver, endpoint
 from feller.spaces import Euclidean
-from feller.times import linear_grid
 from tests.oracle import F64, Normal, chain, close, column, f64
 
 KINDS: list[Prediction] = [Velocity(), Data(), Source(), Score()]

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.paths import (
     Ahead,
     Cavity,
@@ -27,13 +28,12 @@ from feller.paths import (
     Tempered,
     TokenPath,
 )
-from feller.paths.rates import AT_ONCE
-from feller.paths.token_law import TokenLaw
-from feller.record import from_data, to_data
-from feller.schedules import GreatCircle, Linear, PerToken, Polynomial
-from feller.simulate import Euler, endpoint
+from feller.paths.discrete.rates import AT_ONCE
+from feller.paths.discrete.token_distribution import TokenLaw
+from feller.paths.schedules import GreatCircle, Linear, PerToken, Polynomial
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
-from feller.times import linear_grid
 from tests.oracle import F64, close, f64
 
 P = (0.5, 0.3, 0.2)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.draws import Draws
-from feller.privacy.weights import Clipped
+from feller.core.rng import Draws
+from feller.privacy.dp_sgd.per_example_clipping import Clipped
 
 F64 = torch.float64
 

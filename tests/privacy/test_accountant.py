@@ -7,22 +7,12 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from feller.errors import UsageError
-from feller.privacy import (
-    Concentrated,
-    Expense,
-    Gaussian,
-    Pure,
-    Subsampled,
-    calibrate,
-    delta,
-    epsilon,
-    epsilon_of,
-    renyi,
-    rho_of,
-    steps_within,
-)
-from feller.privacy.renyi import one_step
+from feller.core.errors import UsageError
+from feller.privacy.accounting.accountant import delta, epsilon
+from feller.privacy.accounting.calibration import calibrate, steps_within
+from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Pure, Subsampled
+from feller.privacy.accounting.renyi import one_step, renyi
+from feller.privacy.accounting.zcdp import epsilon_of, rho_of
 
 N = 32_561
 VECTORS = [  # q, sigma, T, delta, RDP, PLD, order 2

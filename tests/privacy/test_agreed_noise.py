@@ -6,10 +6,10 @@ import os
 import pytest
 import torch
 
-from feller.errors import UsageError
-from feller.privacy import noise
-from feller.privacy.noise import KEY, Agreed, Repeatable, Secret, source
-from feller.privacy.sampling import poisson_batches
+from feller.core.errors import UsageError
+from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
+from feller.privacy.noise import grid_noise
+from feller.privacy.noise.grid_noise import KEY, Agreed, Repeatable, Secret, source
 
 SECRET = os.urandom(KEY)
 N, SIZE = 500, 60
@@ -27,7 +27,7 @@ def test_one_key_and_name_give_one_stream() -> None:
 def test_a_key_that_is_used_up_is_renewed_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stream goes on under another key at the same place in all processes, and does not begin anew."""
     endless = Agreed(SECRET, "coins").take(1000)
-    monkeypatch.setattr(noise, "RENEW", 100)
+    monkeypatch.setattr(grid_noise, "RENEW", 100)
     streams = [Agreed(SECRET, "coins") for _ in range(2)]
     taken = [b"".join(stream.take(40) for _ in range(25)) for stream in streams]
     assert taken[0] == taken[1]

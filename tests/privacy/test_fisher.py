@@ -6,8 +6,15 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from feller.errors import UsageError
-from feller.privacy.fisher import Leakage, error_bound, mixture_factors, subsampled, subsampled_trace, worst_direction
+from feller.core.errors import UsageError
+from feller.privacy.leakage.fisher_information import (
+    Leakage,
+    error_bound,
+    mixture_factors,
+    subsampled,
+    subsampled_trace,
+    worst_direction,
+)
 from tests.oracle import F64, f64
 
 TABLE = [  # q, rho, across, along

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from feller.errors import UsageError
-from feller.privacy import Fixed, Private, Repeatable
-from feller.privacy.book_keeping import clipped_by_book
-from feller.privacy.kept import nothing_kept
-from feller.privacy.one_by_one import clipped_by_loop, clipped_by_map, laid_out, refuse_mixers
-from feller.privacy.row_slopes import RowSlopes, Way
+from feller.core.errors import UsageError
+from feller.privacy.dp_sgd.clip_norm import Fixed
+from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
+from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_map, laid_out, refuse_mixers
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.dp_sgd.stateful_modules import nothing_kept
+from feller.privacy.leakage.row_gradients import RowSlopes, Way
+from feller.privacy.noise.grid_noise import Repeatable
 from tests.privacy.layers_here import F64, Placed, answer_loss, normal, symbols
 
 

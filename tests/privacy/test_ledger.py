@@ -4,10 +4,12 @@ import math
 
 import pytest
 
-from feller.errors import UsageError
-from feller.privacy import Concentrated, Gaussian, Ledger, Pure, Subsampled, check_budget, default_delta, epsilon
-from feller.privacy.one_way import one_way_error, one_way_sigma
-from feller.record import from_data, to_data
+from feller.core.errors import UsageError
+from feller.core.serialization import from_data, to_data
+from feller.privacy.accounting.accountant import epsilon
+from feller.privacy.accounting.dp_events import Concentrated, Gaussian, Pure, Subsampled
+from feller.privacy.accounting.ledger import Ledger, default_delta
+from feller.privacy.marginals.one_way_error import check_budget, one_way_error, one_way_sigma
 
 N = 32_561
 COUNTS = (12,) * 12 + (13,) * 2  # 170 values in 14 columns

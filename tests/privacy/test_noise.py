@@ -13,8 +13,9 @@ import pytest
 import torch
 from scipy import stats
 
-from feller.errors import UsageError
-from feller.privacy import Noise, Repeatable, Secret, discrete
+from feller.core.errors import UsageError
+from feller.privacy.noise import discrete_samplers
+from feller.privacy.noise.grid_noise import Noise, Repeatable, Secret
 
 
 def p_value(drawn: torch.Tensor, cdf: Callable) -> float:
@@ -84,10 +85,10 @@ def test_coins_decide_by_more_digits_where_float64_cannot() -> None:
     def next_word(share: float) -> Callable[[int], np.ndarray]:
         return lambda n: np.full(n, int((rest + Fraction(share)) * 2**64), dtype=np.uint64)
 
-    assert discrete.decided(next_word(-1e-6), begun, Fraction(1, 2))
-    assert not discrete.decided(next_word(1e-6), begun, Fraction(1, 2))
-    assert discrete.decided(next_word(0.0), begun - 1, Fraction(1, 2))
-    assert not discrete.decided(next_word(0.0), begun + 1, Fraction(1, 2))
+    assert discrete_samplers.decided(next_word(-1e-6), begun, Fraction(1, 2))
+    assert not discrete_samplers.decided(next_word(1e-6), begun, Fraction(1, 2))
+    assert discrete_samplers.decided(next_word(0.0), begun - 1, Fraction(1, 2))
+    assert not discrete_samplers.decided(next_word(0.0), begun + 1, Fraction(1, 2))
 
 
 def test_coins_have_the_chance() -> None:
@@ -136,7 +137,7 @@ def test_two_secrets_differ_and_a_fork_does_not_repeat() -> None:
 
 
 def test_a_key_is_thrown_away_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.privacy.noise.RENEW", 100)
+    monkeypatch.setattr("feller.privacy.noise.grid_noise.RENEW", 100)
     noise = Secret()
     before = noise._stream
     noise.take(64)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy import stats
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.privacy.one_run import chance, lower_bound
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.privacy.auditing.one_run import chance, lower_bound
 
 
 def keep(epsilon: float) -> float:

@@ -9,16 +9,18 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.evaluate.attacks.planted import named, told_planted
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.evaluation.attacks.planted import named, told_planted
 from feller.networks.architecture import weights_from
-from feller.privacy import Fixed, Private, Repeatable
-from feller.privacy.accountant import epsilon as epsilon_spent
-from feller.privacy.expense import Subsampled
-from feller.privacy.one_by_one import laid_out
-from feller.privacy.overheard import Ear, Overheard, Planted, mixed, unknown_others
-from feller.privacy.rero import rero
+from feller.privacy.accounting.accountant import epsilon as epsilon_spent
+from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.auditing.canaries import Ear, Overheard, Planted, mixed, unknown_others
+from feller.privacy.dp_sgd.clip_norm import Fixed
+from feller.privacy.dp_sgd.per_example_gradients import laid_out
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.leakage.rero import rero
+from feller.privacy.noise.grid_noise import Repeatable
 from tests.oracle import F64
 from tests.privacy.layers_here import normal, shaken
 

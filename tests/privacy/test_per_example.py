@@ -7,17 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.data.documents.symbols import Symbols
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.documents.vocabulary import Symbols
 from feller.networks import MLP, Decoder, PlainDecoder, TextTransformer, Transformer, UNet
-from feller.networks.low_rank import LowRank
-from feller.privacy import Call, Rule, register, self_check
-from feller.privacy.book_keeping import clipped_by_book
-from feller.privacy.layers import rule_of
-from feller.privacy.one_by_one import clipped_by_loop, clipped_by_map
-from feller.privacy.rule import outer_squares
-from feller.privacy.weights import NotHereError, factors
+from feller.networks.blocks.lora import LowRank
+from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
+from feller.privacy.dp_sgd.grad_samplers import Call, Rule, outer_squares
+from feller.privacy.dp_sgd.layers import register, rule_of
+from feller.privacy.dp_sgd.per_example_clipping import NotHereError, factors
+from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_map
+from feller.privacy.dp_sgd.self_check import self_check
 from tests.oracle import close
 from tests.privacy.layers_here import (
     F64,

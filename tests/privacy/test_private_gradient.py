@@ -9,30 +9,24 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.gradient import Mean
+from feller.core.errors import UsageError
+from feller.core.gradient import Mean
+from feller.core.pytree import tree_map
+from feller.core.rng import Draws
 from feller.networks import MLP
-from feller.objective import Matching
 from feller.paths import Affine
-from feller.privacy import (
-    Adaptive,
-    Fixed,
-    Noise,
-    Private,
-    Repeatable,
-    Subsampled,
-    lower_bound,
-    poisson,
-    poisson_batches,
-)
-from feller.privacy.one_by_one import clipped_by_loop
-from feller.privacy.one_run import chance, guess
+from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.auditing.one_run import chance, guess, lower_bound
+from feller.privacy.dp_sgd.clip_norm import Adaptive, Fixed
+from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
+from feller.privacy.dp_sgd.poisson_sampling import poisson, poisson_batches
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.noise.grid_noise import Noise, Repeatable
 from feller.spaces import Euclidean
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
-from feller.tree import tree_map
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objective import Matching
+from feller.training.optimizer import Training
 from tests.oracle import close
 from tests.privacy.layers_here import F64, Placed, Scaled, answer_loss, normal, shaken, symbols
 

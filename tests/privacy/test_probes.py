@@ -13,21 +13,21 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 from torch.nn import functional as F
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.pytree import tree_map
+from feller.core.rng import Draws
 from feller.networks import MLP, Transformer, UNet
 from feller.networks.architecture import Architecture, weights_from
-from feller.objective import Matching
 from feller.paths import Affine
-from feller.privacy import layer_slopes
-from feller.privacy.fisher import Leakage, worst_direction
-from feller.privacy.kinks import kinks
-from feller.privacy.one_by_one import clipped_by_loop, clipped_by_map
-from feller.privacy.probes import Pull, coordinate_by_coordinate, directions, probed, signs
-from feller.privacy.row_slopes import RowSlopes, Way
-from feller.privacy.smooth import hard_clip, smooth_clip
+from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_map
+from feller.privacy.leakage import ghost_products
+from feller.privacy.leakage.fisher_information import Leakage, worst_direction
+from feller.privacy.leakage.kinks import kinks
+from feller.privacy.leakage.probes import Pull, coordinate_by_coordinate, directions, probed, signs
+from feller.privacy.leakage.row_gradients import RowSlopes, Way
+from feller.privacy.leakage.smooth import hard_clip, smooth_clip
 from feller.spaces import Euclidean
-from feller.tree import tree_map
+from feller.training.objective import Matching
 from tests.oracle import F64
 from tests.privacy.layers_here import normal, shaken
 
@@ -141,7 +141,7 @@ def test_flows_are_told_apart_too(kind: Architecture, shape: tuple[int, ...], mo
     assert pull.whole == pytest.approx(jacobian.square().sum((1, 2)), rel=1e-8)
     one = probed(objective.loss, network, build, z, way, signs(z, Draws(0).at("signs")))
     assert one.norms == pytest.approx(pull.norms)
-    monkeypatch.setattr(layer_slopes, "WORTH", 0)
+    monkeypatch.setattr(ghost_products, "WORTH", 0)
     quick = probed(objective.loss, network, build, z, way, signs(z, Draws(0).at("signs")))
     for name in ("norms", "whole", "along"):
         assert getattr(quick, name) == pytest.approx(getattr(one, name), rel=1e-8)
@@ -179,28 +179,28 @@ def test_products_by_layer_are_those_of_gradients(
     shape: tuple[int, ...], norm: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of layers at one place and at many, called twice, alone and beside other weights."""
-    monkeypatch.setattr(layer_slopes, "WORTH", 0)
+    monkeypatch.setattr(ghost_products, "WORTH", 0)
     network, slopes, way = odd_way(shape, norm=norm)
-    assert layer_slopes._by_layer(slopes, way) == pytest.approx(slopes.products(way), rel=1e-10)
+    assert ghost_products._by_layer(slopes, way) == pytest.approx(slopes.products(way), rel=1e-10)
     monkeypatch.setattr(slopes, "products", None)
-    layer_slopes._serves[network] = True
-    assert layer_slopes.quickly(slopes, way).shape == (3, shape[0])
+    ghost_products._serves[network] = True
+    assert ghost_products.quickly(slopes, way).shape == (3, shape[0])
 
 
 @pytest.mark.parametrize("kind", [{"tied": True}, {"tied": True, "norm": True}, {"flat": True}, {}])
 def test_products_by_layer_where_they_do_not_serve(kind: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """A weight that is used beside its layer, rows end to end, more places than are worth it: laid out, and right."""
-    monkeypatch.setattr(layer_slopes, "WORTH", 0)
+    monkeypatch.setattr(ghost_products, "WORTH", 0)
     if not kind:
-        monkeypatch.setattr(layer_slopes, "PLACES", 2)
+        monkeypatch.setattr(ghost_products, "PLACES", 2)
     network, slopes, way = odd_way((4, 3, 5), **kind)
-    assert layer_slopes.quickly(slopes, way) == pytest.approx(slopes.products(way), rel=1e-12)
-    assert not layer_slopes._serves[network]
-    layer_slopes._serves[network] = True
+    assert ghost_products.quickly(slopes, way) == pytest.approx(slopes.products(way), rel=1e-12)
+    assert not ghost_products._serves[network]
+    ghost_products._serves[network] = True
     if "tied" in kind:
-        assert layer_slopes.quickly(slopes, way) != pytest.approx(slopes.products(way), rel=1e-3)
+        assert ghost_products.quickly(slopes, way) != pytest.approx(slopes.products(way), rel=1e-3)
     else:
-        assert layer_slopes.quickly(slopes, way) == pytest.approx(slopes.products(way), rel=1e-12)
+        assert ghost_products.quickly(slopes, way) == pytest.approx(slopes.products(way), rel=1e-12)
 
 
 def test_the_check_is_not_fooled_by_zeros() -> None:
@@ -208,14 +208,14 @@ def test_the_check_is_not_fooled_by_zeros() -> None:
     network, slopes, way = odd_way((4, 5), tied=True)
     with torch.no_grad():
         network.second.weight.zero_()
-    assert not layer_slopes._agree(slopes, way)
+    assert not ghost_products._agree(slopes, way)
 
 
 def test_frozen_layers_beside_trained_ones() -> None:
     network, slopes, way = odd_way((4, 5))
     network.first.weight.requires_grad_(False)
     slopes = RowSlopes(squared, network)
-    assert layer_slopes._by_layer(slopes, way) == pytest.approx(slopes.products(way), rel=1e-10)
+    assert ghost_products._by_layer(slopes, way) == pytest.approx(slopes.products(way), rel=1e-10)
 
 
 def test_probes_have_no_bias() -> None:
@@ -327,11 +327,11 @@ def test_in_portions_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     plain = both()
-    monkeypatch.setattr("feller.privacy.row_slopes.AT_ONCE", 3000)
+    monkeypatch.setattr("feller.privacy.leakage.row_gradients.AT_ONCE", 3000)
     for a, b in zip(plain, both(), strict=True):
         assert a.whole == pytest.approx(b.whole)
         assert a.along == pytest.approx(b.along, abs=1e-20)
-    monkeypatch.setattr("feller.privacy.probes.MOST", 3000)
+    monkeypatch.setattr("feller.privacy.leakage.probes.MOST", 3000)
     with pytest.raises(UsageError, match="coordinates"):
         directions(class_loss, network, with_labels(y), x, CUTS[0])
 
@@ -402,5 +402,5 @@ def test_cost() -> None:
 
     cost = least(gradient)
     assert least(probe) < 4 * cost
-    layer_slopes._serves[network] = False
+    ghost_products._serves[network] = False
     assert least(probe) < 6 * cost, "of a busy machine"

@@ -7,9 +7,11 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from feller.errors import UsageError
-from feller.privacy import Concentrated, Expense, Gaussian, Ledger, Pure, Subsampled, renyi
-from feller.privacy.reconstruct import (
+from feller.core.errors import UsageError
+from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Pure, Subsampled
+from feller.privacy.accounting.ledger import Ledger
+from feller.privacy.accounting.renyi import renyi
+from feller.privacy.leakage.reconstruction_bounds import (
     eps2_added,
     eps2_replaced,
     mse_bound,

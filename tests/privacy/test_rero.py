@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from feller.errors import UsageError
-from feller.privacy import Concentrated, Gaussian, Pure, Subsampled
-from feller.privacy.rero import guess_right, rero, rero_by_losses, rero_by_renyi, rero_normal
+from feller.core.errors import UsageError
+from feller.privacy.accounting.dp_events import Concentrated, Gaussian, Pure, Subsampled
+from feller.privacy.leakage.rero import guess_right, rero, rero_by_losses, rero_by_renyi, rero_normal
 from tests.oracle import f64
 
 N = 32_561

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from feller.errors import UsageError
-from feller.privacy.one_way import check_budget
-from feller.privacy.strength import factor, rounded_up, strength
+from feller.core.errors import UsageError
+from feller.privacy.accounting.strength import factor, rounded_up, strength
+from feller.privacy.marginals.one_way_error import check_budget
 
 
 @pytest.mark.parametrize(

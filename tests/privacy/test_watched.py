@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.networks.architecture import weights_from
-from feller.privacy import Adaptive, Fixed, Private, Repeatable
-from feller.privacy.fisher import Leakage
-from feller.privacy.probes import coordinate_by_coordinate, probed, signs
-from feller.privacy.smooth import hard_clip
-from feller.privacy.watched import Watch, Watched, by_coordinate, by_probe
+from feller.privacy.dp_sgd.clip_norm import Adaptive, Fixed
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.leakage.fisher_information import Leakage
+from feller.privacy.leakage.leakage_tracking import Watch, Watched, by_coordinate, by_probe
+from feller.privacy.leakage.probes import coordinate_by_coordinate, probed, signs
+from feller.privacy.leakage.smooth import hard_clip
+from feller.privacy.noise.grid_noise import Repeatable
 from tests.oracle import F64
 from tests.privacy.layers_here import normal, shaken
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from feller.errors import UsageError
-from feller.privacy.accountant import epsilon
-from feller.privacy.calibrate import calibrate
-from feller.privacy.expense import Gaussian, Subsampled
+from feller.core.errors import UsageError
+from feller.privacy.accounting.accountant import epsilon
+from feller.privacy.accounting.calibration import calibrate
+from feller.privacy.accounting.dp_events import Gaussian, Subsampled
 
 DELTA = 1e-5
 

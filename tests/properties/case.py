@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feller.draws import Draw
-from feller.tree import State
+from feller.core.pytree import State
+from feller.core.rng import Draw
 
 
 @dataclass(frozen=True)

@@ -17,31 +17,23 @@ import pytest
 import torch
 
 import feller
-from feller import couplings, losses, schedules, spaces, times
-from feller.causal_masking import CausalMasking
-from feller.contrastive import Contrastive
-from feller.control.adjoint_matching import AdjointMatching, Full, Landing, Lean
-from feller.control.direct import DirectGradient, OneStep
-from feller.control.discrete_adjoint import DiscreteAdjoint
-from feller.control.filtered import Filtered
-from feller.control.policy_gradient import PolicyGradient
+from feller import spaces
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching, Full, Landing, Lean
+from feller.control.fine_tuning.discrete_adjoint import DiscreteAdjoint
+from feller.control.fine_tuning.draft import DirectGradient, OneStep
+from feller.control.fine_tuning.policy_gradient import PolicyGradient
+from feller.control.fine_tuning.raft import Filtered
+from feller.core.gradient import Gradient
+from feller.core.rng import Draws
 from feller.data.target import Target
-from feller.distillation import Distillation
-from feller.draws import Draws
-from feller.evaluate.classifier import ClassifyLabel, ClassifyRotation
-from feller.evaluate.speech.detector import ToldApart
-from feller.gradient import Gradient
-from feller.infilling import DurationInfilling, Everywhere, Hidden, Infilling
-from feller.marginals.counting import Counting
-from feller.maximum_likelihood import MaximumLikelihood
+from feller.evaluation.classifier import ClassifyLabel, ClassifyRotation
+from feller.evaluation.speech.detector import ToldApart
 from feller.networks import AdaNorm, ALiBi, NoTime, Rotary, TimeToken
-from feller.networks.bi_encoder import BiEncoder, Finder
-from feller.networks.classifier import Classifier
 from feller.networks.codebook.fsq import FSQ
-from feller.networks.codebook.vq import EMA
-from feller.networks.rows import RowTransformer
-from feller.next_token import NextToken
-from feller.objective import Matching, Objective
+from feller.networks.codebook.vq_ema import EMA
+from feller.networks.image.classifier import Classifier
+from feller.networks.sequence.bi_encoder import BiEncoder, Finder
+from feller.networks.sequence.row_transformer import RowTransformer
 from feller.paths import (
     Affine,
     Alike,
@@ -95,18 +87,17 @@ from feller.paths import (
     Tempered,
     Velocity,
     VonMisesLaw,
+    schedules,
+    time_distributions,
 )
 from feller.paths import Product as ProductPath
 from feller.paths.affine import Constant, Level, Memoryless, NoiseLevel, Vanishing
 from feller.paths.brownian import Brownian
-from feller.perturbation import Perturbation
-from feller.privacy import Private, Repeatable
-from feller.privacy.overheard import Ear, Overheard, Planted
-from feller.privacy.watched import Watch, Watched
-from feller.reconstruction import Reconstruction
-from feller.regression import Regression
-from feller.row_likelihood import RowLikelihood
-from feller.simulate import (
+from feller.privacy.auditing.canaries import Ear, Overheard, Planted
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.leakage.leakage_tracking import Watch, Watched
+from feller.privacy.noise.grid_noise import Repeatable
+from feller.sampling import (
     RK4,
     Ancestral,
     DormandPrince,
@@ -118,13 +109,27 @@ from feller.simulate import (
     Midpoint,
     Solver,
 )
+from feller.sampling.autoregressive.masked_spans import Masking
+from feller.sampling.retrieval.datastore import remember
+from feller.sampling.retrieval.retriever import Library
 from feller.spaces import Product as ProductSpace
 from feller.spaces import Rows, Tokens
 from feller.spaces.tokens import LawSource, MaskSource, TokenSource
-from feller.tokens.masked_spans import Masking
-from feller.tokens.retrieve.memory import remember
-from feller.tokens.retrieve.search import Library
-from feller.vocoding import Vocoding
+from feller.training import couplings, losses
+from feller.training.objective import Matching, Objective
+from feller.training.objectives.autoregressive_likelihood import NextToken
+from feller.training.objectives.causal_masking import CausalMasking
+from feller.training.objectives.contrastive import Contrastive
+from feller.training.objectives.distillation import Distillation
+from feller.training.objectives.duration_infilling import DurationInfilling
+from feller.training.objectives.frames import Everywhere, Hidden, Infilling
+from feller.training.objectives.marginal_counts import Counting
+from feller.training.objectives.maximum_likelihood import MaximumLikelihood
+from feller.training.objectives.output_perturbation import Perturbation
+from feller.training.objectives.reconstruction import Reconstruction
+from feller.training.objectives.regression import Regression
+from feller.training.objectives.row_likelihood import RowLikelihood
+from feller.training.objectives.vocoding import Vocoding
 from tests.properties.case import Case, LossCase, ManifoldCase, ObjectiveCase, PathCase, ScheduleCase, SolverCase
 from tests.properties.makers import (
     BRIGHT,
@@ -179,7 +184,15 @@ from tests.spaces.solids import sphere
 
 FINDER = Finder(BiEncoder(DOCUMENTS, (2, 2), width=4, size=16))
 BASES: tuple[type, ...] = (
-    *(schedules.Schedule, times.TimeLaw, losses.Loss, couplings.Coupling, spaces.Space, spaces.Manifold, TokenSource),
+    *(
+        schedules.Schedule,
+        time_distributions.TimeLaw,
+        losses.Loss,
+        couplings.Coupling,
+        spaces.Space,
+        spaces.Manifold,
+        TokenSource,
+    ),
     *(Path, Prediction, NoiseLevel, Solver, Objective, Gradient),
     *(schedules.TokenSchedule, Answer, Rates, Stepping, Corrector, Cost, Beta, Order),
     *(Law, Ends, Finish, Survival),
@@ -273,9 +286,18 @@ EXAMPLES: dict[type, list[Case]] = {
             )
         )
     ],
-    times.LogitNormal: [Case(times.LogitNormal()), Case(times.LogitNormal(1.2, 1.2))],
-    times.Shifted: [Case(times.Shifted(3.0)), Case(times.Shifted(0.5, times.LogitNormal()))],
-    times.Stratified: [Case(times.Stratified()), Case(times.Stratified(times.LogitNormal()))],
+    time_distributions.LogitNormal: [
+        Case(time_distributions.LogitNormal()),
+        Case(time_distributions.LogitNormal(1.2, 1.2)),
+    ],
+    time_distributions.Shifted: [
+        Case(time_distributions.Shifted(3.0)),
+        Case(time_distributions.Shifted(0.5, time_distributions.LogitNormal())),
+    ],
+    time_distributions.Stratified: [
+        Case(time_distributions.Stratified()),
+        Case(time_distributions.Stratified(time_distributions.LogitNormal())),
+    ],
     losses.Squared: [LossCase(losses.Squared(), regression)],
     losses.Absolute: [LossCase(losses.Absolute(), regression, bregman=False)],
     losses.PseudoHuber: [LossCase(losses.PseudoHuber(0.1), regression, bregman=False)],
@@ -429,7 +451,7 @@ EXAMPLES: dict[type, list[Case]] = {
                 Affine(schedules.Cosine(), Data()),
                 spaces.Euclidean((2,)),
                 losses.PseudoHuber(),
-                times.LogitNormal(),
+                time_distributions.LogitNormal(),
                 couplings.WithinClasses(),
                 0.5,
             ),
@@ -439,7 +461,7 @@ EXAMPLES: dict[type, list[Case]] = {
         ),
         *(
             ObjectiveCase(
-                Matching(Mixture(), Tokens(4, (3,), source), loss, times.Until(0.99)),
+                Matching(Mixture(), Tokens(4, (3,), source), loss, time_distributions.Until(0.99)),
                 batch_of(tokens(4, 3)),
                 lambda: Small(3, 4),
             )
@@ -451,7 +473,9 @@ EXAMPLES: dict[type, list[Case]] = {
         ),
         *(
             ObjectiveCase(
-                Matching(path, Tokens(4, (3,), source), losses.CrossEntropy(), times.Until(0.99), fill=0.5),
+                Matching(
+                    path, Tokens(4, (3,), source), losses.CrossEntropy(), time_distributions.Until(0.99), fill=0.5
+                ),
                 batch_of(tokens(4, 3)),
                 lambda: Small(3, 4),
             )

@@ -7,30 +7,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feller import schedules, spaces
-from feller.data.documents.symbols import Symbols
-from feller.data.speech.mel import Mel
-from feller.data.table.categorical import Categorical
+from feller import spaces
+from feller.core.pytree import State
+from feller.core.rng import Draw, Draws
+from feller.data.documents.vocabulary import Symbols
+from feller.data.speech.speech_mel import Mel
+from feller.data.tables.categorical import Categorical
 from feller.data.target import Target
-from feller.draws import Draw, Draws
-from feller.marginals.network import MarginalNetwork, Marginals
-from feller.networks.clock import Clock
-from feller.networks.codebook.quantiser import Quantiser
-from feller.networks.codebook.tokenizer import Tokenizer, TokenizerNetwork
-from feller.networks.detector import WINDOW, DetectorNetwork
-from feller.networks.distance import Distance
-from feller.networks.infiller import Infiller, InfillerNetwork
+from feller.networks.audio.detector import WINDOW, DetectorNetwork
+from feller.networks.audio.frame_infiller import Infiller, InfillerNetwork
+from feller.networks.audio.spectral_vocoder import SpectralVocoder, SpectralVocoderNetwork
+from feller.networks.blocks.distance import Distance
+from feller.networks.blocks.time_conditioning import Clock
+from feller.networks.codebook.image_tokenizer import Tokenizer, TokenizerNetwork
+from feller.networks.codebook.quantizer import Quantiser
 from feller.networks.linear import Linear, LinearNetwork, Pixels
-from feller.networks.vocoder import SpectralVocoder, SpectralVocoderNetwork
 from feller.paths import (
     Affine,
     Data,
     Mixture,
+    schedules,
 )
 from feller.paths import Product as ProductPath
+from feller.privacy.marginals.marginal_network import MarginalNetwork, Marginals
 from feller.spaces import Digits, Rows, Single
 from feller.spaces.tokens import LawSource, MaskSource
-from feller.tree import State
 
 F64 = torch.float64
 ROWS = Rows((Digits(3, 14), Single(3)))

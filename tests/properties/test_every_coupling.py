@@ -4,9 +4,9 @@ once. `Aligned`, which rearranges the points inside an example, has tests of its
 import pytest
 import torch
 
-from feller.couplings import Aligned, Coupling, Entropic, Unbalanced, WithinClasses
-from feller.draws import Draws
-from feller.tree import tree_map
+from feller.core.pytree import tree_map
+from feller.core.rng import Draws
+from feller.training.couplings import Aligned, Coupling, Entropic, Unbalanced, WithinClasses
 from tests.properties.examples import Case, cases
 
 COUPLINGS = cases(Coupling, when=lambda case: not isinstance(case.kind, Aligned))

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.pytree import State
+from feller.core.rng import Draws
 from feller.paths import Affine, Velocity
 from feller.paths.affine import Constant
-from feller.processes import Characteristics
-from feller.simulate import GaussianSolver, endpoint
-from feller.tree import State
+from feller.paths.processes import Characteristics
+from feller.sampling import GaussianSolver, endpoint
 from tests.oracle import F64, Normal, close
 from tests.properties.examples import SolverCase, cases
 

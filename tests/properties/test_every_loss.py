@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.losses import Loss
-from feller.tree import State, leaves, tree_map
+from feller.core.pytree import State, leaves, tree_map
+from feller.core.rng import Draws
+from feller.training.losses import Loss
 from tests.oracle import F64, close
 from tests.properties.examples import LossCase, cases
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from feller.draws import Draws
+from feller.core.pytree import State, leaves, tree_map
+from feller.core.rng import Draws
 from feller.spaces import SPD, Manifold, Poincare, Product, Simplex, Sphere, Torus, se3
 from feller.spaces.product import space_map
-from feller.tree import State, leaves, tree_map
 from tests.properties.examples import ManifoldCase, cases
 
 F32, F64 = torch.float32, torch.float64

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.gradient import Gradient, Mean
-from feller.objective import Objective
-from feller.tree import leaves, tree_map
+from feller.core.gradient import Gradient, Mean
+from feller.core.pytree import leaves, tree_map
+from feller.core.rng import Draws
+from feller.training.objective import Objective
 from tests.oracle import close
 from tests.properties.examples import Case, ObjectiveCase, cases
 

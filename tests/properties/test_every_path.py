@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.pytree import State, leaves, tree_map
+from feller.core.rng import Draws
 from feller.paths import Affine, Data, Path, convert
 from feller.paths.brownian import Brownian
-from feller.processes import Characteristics
-from feller.simulate import Euler, endpoint
+from feller.paths.processes import Characteristics
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from feller.spaces import Euclidean, Product, Tokens, UniformSource
-from feller.times import linear_grid
-from feller.tree import State, leaves, tree_map
 from tests.oracle import F64, Normal, chain, close, f64
 from tests.properties.examples import PathCase, cases
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from feller.paths import Prediction, convert
 from feller.paths.affine import NoiseLevel
 from feller.paths.predictions import Score, ends
-from feller.schedules import Schedule
+from feller.paths.schedules import Schedule
 from tests.oracle import F64, Normal, close, f64
 from tests.properties.examples import Case, ScheduleCase, cases
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.processes import Characteristics, Jumps
-from feller.simulate import Solver, endpoint, simulate
-from feller.times import edm_grid, linear_grid
-from feller.tree import State
+from feller.core.pytree import State
+from feller.core.rng import Draws
+from feller.paths.processes import Characteristics, Jumps
+from feller.paths.time_distributions import edm_grid, linear_grid
+from feller.sampling import Solver, endpoint, simulate
 from tests.oracle import F64, Normal, close, column, f64, orders
 from tests.properties.examples import SolverCase, cases
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from feller.draws import Draws
+from feller.core.pytree import leaves, tree_map
+from feller.core.rng import Draws
 from feller.spaces import Space, Tokens, TokenSource
-from feller.tree import leaves, tree_map
 from tests.properties.examples import Case, cases
 
 

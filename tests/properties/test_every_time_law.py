@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.times import Stratified, TimeLaw
+from feller.core.rng import Draws
+from feller.paths.time_distributions import Stratified, TimeLaw
 from tests.oracle import F64, close
 from tests.properties.examples import Case, cases
 

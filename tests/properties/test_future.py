@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from feller.draws import Draw, Draws
-from feller.guidance import cfg
-from feller.objective import Matching
+from feller.core.pytree import State, pad_right
+from feller.core.rng import Draw, Draws
 from feller.paths import Affine, Mixture, Path, Product
-from feller.paths.rates import AT_ONCE
-from feller.processes import Characteristics, Jumps, Process
-from feller.simulate import Ancestral, Euler, Midpoint, endpoint, simulate
+from feller.paths.discrete.rates import AT_ONCE
+from feller.paths.processes import Characteristics, Jumps, Process
+from feller.paths.superposition import superpose
+from feller.paths.time_distributions import Stratified, linear_grid
+from feller.sampling import Ancestral, Euler, Midpoint, endpoint, simulate
+from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean, MaskSource, Space, Tokens
 from feller.spaces import Product as ProductSpace
-from feller.superposition import superpose
-from feller.times import Stratified, linear_grid
-from feller.tree import State, pad_right
+from feller.training.objective import Matching
 from tests.oracle import F64, Normal, chain, close, column, f64
 
 # (a) Jumps on R^d, one dimension at a time: generator matching, sections 4.3 and 8.

@@ -5,19 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.data import read
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.data.batches import batches
 from feller.data.examples.backbones import protein_chains
+from feller.data.loading.read import read
 from feller.data.proteins.backbones import Backbones
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.model import Model
-from feller.recipes.backbones import backbones
-from feller.recipes.recipe import Recipe
-from feller.record import from_data, to_data
-from feller.sampling import Sampling
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
+from feller.models.model import Model
+from feller.models.recipes.backbones import backbones
+from feller.models.recipes.recipe import Recipe
+from feller.sampling.sampler_config import Sampling
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
 
 
 def test_recipe_learns_and_draws() -> None:

@@ -7,19 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.cli import main
-from feller.data.images.codes import AsTokens
+from feller.app.cli import main
+from feller.core.errors import UsageError
+from feller.core.run_folder import open_run
+from feller.core.safetensors_io import load_tensors
+from feller.core.serialization import from_data, to_data
+from feller.data.images.pixel_codes import AsTokens
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.read import read
-from feller.errors import UsageError
+from feller.models.recipes.image_tokenizer import image_tokenizer, image_tokenizer_vq
+from feller.models.recipes.recipe import SIZES, Recipe
+from feller.models.recipes.registry import find_recipe
 from feller.networks import EMA, FSQ
-from feller.recipes import find_recipe
-from feller.recipes.image_tokenizer import image_tokenizer, image_tokenizer_vq
-from feller.recipes.recipe import SIZES, Recipe
-from feller.reconstruction import Reconstruction
-from feller.record import from_data, to_data
-from feller.run import open_run
-from feller.tensors import load_tensors
+from feller.training.objectives.reconstruction import Reconstruction
 
 DIGITS = read("example:digits")
 
@@ -63,7 +63,7 @@ def test_what_cannot_be_divided_is_refused() -> None:
 def test_a_stop_changes_nothing(name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six steps in one go, and with Ctrl-C in the third: the same weights, and codebook, bit for bit."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, *, tell: {})
     words = ["fit", "example:digits", "--recipe", name, "--size", "tiny", "--steps", "6", "--out"]
     assert main([*words, "whole"]) == 0
     loss, calls = Reconstruction.loss, []

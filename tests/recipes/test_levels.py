@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from feller.cli import main
-from feller.data.read import read
-from feller.errors import UsageError
-from feller.objective import Matching
+from feller.app.cli import main
+from feller.core.errors import UsageError
+from feller.core.run_folder import open_run
+from feller.core.safetensors_io import load_tensors
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.read import read
+from feller.models.recipes.levels import levels_mask, levels_metric, levels_uniform
+from feller.models.recipes.recipe import Recipe
 from feller.paths import Cavity, Metric, Mixture, Posterior
-from feller.recipes.levels import levels_mask, levels_metric, levels_uniform
-from feller.recipes.recipe import Recipe
-from feller.record import from_data, to_data
-from feller.run import open_run
 from feller.spaces import MaskSource, UniformSource
-from feller.tensors import load_tensors
+from feller.training.objective import Matching
 
 NAMES = ("levels-mask", "levels-uniform", "levels-metric")
 TINY = ("--size", "tiny", "--sampling.calls", "2", "--train.batch", "32")
@@ -57,7 +57,7 @@ def test_large_pictures_go_through_a_unet() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stop_changes_nothing(name: str, monkeypatch) -> None:
     """Six steps in one go, and with Ctrl-C in the third: the same weights, and samples that are levels; no judge."""
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, *, tell: {})
     words = ["fit", "example:digits", "--recipe", name, *TINY, "--steps", "6", "--out"]
     assert main([*words, "whole"]) == 0
     loss, calls = Matching.loss, []

@@ -7,20 +7,21 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from feller.couplings import AcrossRanks, Independent, MinibatchTransport, WithinClasses
-from feller.data import Modality, read
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.data.batches import batches
-from feller.description import Description
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.model import Model
+from feller.data.loading.read import read
+from feller.data.modality import Modality
+from feller.models.model import Model
+from feller.models.recipes.manifold import manifold
+from feller.models.recipes.recipe import SIZES
+from feller.models.spec import Description
 from feller.paths import Geodesic
-from feller.recipes.manifold import manifold
-from feller.recipes.recipe import SIZES
-from feller.sampling import Sampling
+from feller.sampling.sampler_config import Sampling
 from feller.spaces import Sphere, Tokens, Torus
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
+from feller.training.couplings import AcrossRanks, Independent, MinibatchTransport, WithinClasses
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
 
 
 @pytest.mark.parametrize("size", SIZES)

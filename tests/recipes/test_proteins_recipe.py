@@ -6,15 +6,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.data import Backbones, Dataset, Proteins, batches, read
-from feller.data.back import read_back
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.model import Model
-from feller.recipes import find_recipe
-from feller.recipes.recipe import Recipe
-from feller.record import from_data, to_data
-from feller.sampling import Sampling
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.data.batches import batches
+from feller.data.loading.read import read
+from feller.data.loading.read_samples import read_back
+from feller.data.modality import Dataset
+from feller.data.proteins.backbones import Backbones
+from feller.data.proteins.modality import Proteins
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.registry import find_recipe
+from feller.sampling.sampler_config import Sampling
 from tests.recipes.trained import trained
 
 DATA = read("example:proteins")

@@ -6,17 +6,17 @@ import pathlib
 import pytest
 import torch
 
-from feller.cli import main
-from feller.data.read import read
-from feller.distillation import Distillation
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.journeys.fit import fit, with_budget
-from feller.model import load_model
+from feller.app.cli import main
+from feller.app.workflows.fit import fit, with_budget
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.data.loading.read import read
+from feller.models.model import load_model
 from feller.paths import Affine
-from feller.run import Run
-from feller.simulate import Midpoint, endpoint
+from feller.sampling import Midpoint, endpoint
 from feller.spaces import Euclidean
+from feller.training.objectives.distillation import Distillation
 from tests.oracle import Normal
 
 TINY = ("--size", "tiny", "--train.batch", "64", "--json")

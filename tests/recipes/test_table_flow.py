@@ -9,32 +9,34 @@ import numpy as np
 import pytest
 import torch
 
-from feller.cli import main
+from feller.app.cli import main
+from feller.app.workflows.fitting import run_training
+from feller.app.workflows.private.columns import Charged
+from feller.app.workflows.private.plan_dp_sgd import plan
+from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.private_statistics import guard
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.data.modality import Dataset
-from feller.data.rows.points import Points
-from feller.data.table.categorical import Categorical
-from feller.data.table.mixed import Mixed
-from feller.data.table.modality import Table
-from feller.data.table.numerical import Numerical
-from feller.data.table.rules import Constraint
-from feller.data.table.schema import Schema
-from feller.data.table.written import write_schema
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.journeys.fitting import learn
-from feller.journeys.private.columns import Charged
-from feller.journeys.private.guard import guard
-from feller.journeys.private.plan import plan
-from feller.journeys.private.wish import Wish
-from feller.objective import Matching
-from feller.privacy import Fixed, Private, Repeatable
-from feller.privacy.one_by_one import clipped_by_loop
-from feller.recipes import find_recipe
-from feller.recipes.recipe import Recipe
-from feller.record import from_data, to_data
-from feller.sampling import Sampling
-from feller.times import Stratified, Uniform
-from feller.train.loop import train
+from feller.data.points.points import Points
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.constraints import Constraint
+from feller.data.tables.mixed import Mixed
+from feller.data.tables.modality import Table
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+from feller.data.tables.written import write_schema
+from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.registry import find_recipe
+from feller.paths.time_distributions import Stratified, Uniform
+from feller.privacy.dp_sgd.clip_norm import Fixed
+from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.noise.grid_noise import Repeatable
+from feller.sampling.sampler_config import Sampling
+from feller.training.loop import train
+from feller.training.objective import Matching
 from tests.oracle import close
 from tests.privacy.layers_here import shaken
 from tests.recipes.trained import trained
@@ -170,7 +172,7 @@ def test_commands(private: bool, tmp_path: pathlib.Path, monkeypatch, capsys) ->
         seeds.append(draws.seed)
         return train(*args, draws=draws, **others)
 
-    monkeypatch.setattr(learn, "train", spy)
+    monkeypatch.setattr(run_training, "train", spy)
     assert main(asked) == 0
     assert (seeds != [0]) == private  # times and noise of rows hang on no number that is written down
     numbers = json.loads(capsys.readouterr().out)

@@ -5,22 +5,22 @@ from dataclasses import replace
 import pytest
 import torch
 
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.data.batches import batches
-from feller.data.found import FoundTexts, as_objects
+from feller.data.loading.raw import FoundTexts, as_objects
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.read import read
 from feller.data.text.dataset import texts
-from feller.description import Description, frequencies
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.model import Model
-from feller.recipes import RECIPES
-from feller.recipes.recipe import Recipe
-from feller.record import from_data, to_data
-from feller.sampling import Sampling
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.registry import RECIPES
+from feller.models.spec import Description, frequencies
+from feller.sampling.sampler_config import Sampling
 from feller.spaces import MaskSource
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
 
 NAMES = ("text", "text-uniform", "text-autoregressive")
 LINES = ["the sea", "a ship at sea", "the shore", "a gull", "the sun", "a sail"] * 10

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from feller.data import Dataset
+from feller.core.rng import Draws
 from feller.data.batches import batches
-from feller.draws import Draws
-from feller.model import Model
-from feller.recipes.recipe import Recipe
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
+from feller.data.modality import Dataset
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
 
 
 def trained(recipe: Recipe, data: Dataset, steps: int) -> Model:

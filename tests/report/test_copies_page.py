@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 from feller.data.images.modality import Images
-from feller.report.cards import key_numbers
-from feller.report.code_use import copies_picture, use_picture
-from feller.report.html import render
-from feller.report.measures import leading, measure, why_missing
-from feller.report.verdict import verdict
+from feller.evaluation.report.cards import key_numbers
+from feller.evaluation.report.code_use import copies_picture, use_picture
+from feller.evaluation.report.html import render
+from feller.evaluation.report.metrics import leading, measure, why_missing
+from feller.evaluation.report.verdict import verdict
 
 NUMBERS = {
     "reconstruction_mse": 0.01,

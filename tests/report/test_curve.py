@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from feller.report.curve import HUGE, Axis, draw, loss_axis, losses, smooth
-from feller.report.html import render
+from feller.evaluation.report.html import render
+from feller.evaluation.report.loss_curve import HUGE, Axis, draw, loss_axis, losses, smooth
 from tests.report.reader import Node, read
 
 FINITE = st.floats(-1e29, 1e29)

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.report.html import element, legible, prose, render
+from feller.evaluation.report.html import element, legible, prose, render
 from tests.report.reader import read
 
 # Any code point, half of a pair too: file names may hold them.

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.errors import UsageError
-from feller.report.animation import HEAVIEST, animated
-from feller.report.film import film
-from feller.report.ground import _heights
-from feller.report.motion import FRAMES, _blended, _stage, along, motion, trajectories, written
-from feller.report.paper import painted
-from feller.report.passage import AHEAD, BACK, Passed, by_round, over_time
-from feller.report.view import Scene, look, principal
+from feller.core.errors import UsageError
+from feller.evaluation.report.animation import HEAVIEST, animated
+from feller.evaluation.report.bridge_animation import film
+from feller.evaluation.report.cost_plot import AHEAD, BACK, Passed, by_round, over_time
+from feller.evaluation.report.ground import _heights
+from feller.evaluation.report.motion import FRAMES, _blended, _stage, along, motion, trajectories, written
+from feller.evaluation.report.paper import painted
+from feller.evaluation.report.projection import Scene, look, principal
 
 TIMES = np.linspace(0, 1, 15)
 RNG = np.random.default_rng(0)
@@ -178,7 +178,7 @@ def test_times_have_the_digits_they_need(time: float, last: float, text: str) ->
 
 
 def test_heavy_animations_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.report.animation.HEAVIEST", 8_000)
+    monkeypatch.setattr("feller.evaluation.report.animation.HEAVIEST", 8_000)
     noise = [Image.fromarray(RNG.integers(0, 256, (120, 160, 3), dtype=np.uint8)) for _ in range(4)]
     made = animated(noise, [50] * 4, noise[0])
     assert len(made.data) <= 8_000
@@ -211,7 +211,9 @@ def test_curves_and_rounds_are_drawn() -> None:
 @pytest.mark.parametrize("numbers", [[1], [1, 2], [1, 2, 3, 4, 5, 6, 7]])
 def test_rounds_are_counted_in_whole_numbers(numbers: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    monkeypatch.setattr("feller.report.passage.painted", lambda figure: figures.append(figure) or painted(figure))
+    monkeypatch.setattr(
+        "feller.evaluation.report.cost_plot.painted", lambda figure: figures.append(figure) or painted(figure)
+    )
     passed = [Passed(number=k, backward=k % 2 == 0, objective=4169.0 + k, w2=3.7, floor=k % 2 + 1.0) for k in numbers]
     by_round(passed)
     (figure,) = figures

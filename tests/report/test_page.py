@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.errors import InputError
-from feller.report import Findings, write_report
-from feller.report.animation import animated
-from feller.report.page import page
+from feller.core.errors import InputError
+from feller.evaluation.report.animation import animated
+from feller.evaluation.report.page import Findings, page, write_report
 from tests.report.reader import Node, read
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
@@ -257,7 +256,7 @@ def luminance(colour: str) -> float:
 
 
 def test_text_has_contrast_in_light_and_dark() -> None:
-    style = resources.files("feller.report").joinpath("page.css").read_text(encoding="utf-8")
+    style = resources.files("feller.evaluation.report").joinpath("page.css").read_text(encoding="utf-8")
     light, dark = (
         dict(re.findall(r"--([\w-]+): (#\w{6});", block)) for block in re.findall(r":root \{(.*?)\}", style, re.S)[:2]
     )

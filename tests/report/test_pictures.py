@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.report.html import render
-from feller.report.pictures import HEAVIEST, LONGEST, SHOWN, common_scale, figure
+from feller.evaluation.report.figure import HEAVIEST, LONGEST, SHOWN, common_scale, figure
+from feller.evaluation.report.html import render
 from tests.report.reader import Node, read
 
 RNG = np.random.default_rng(0)

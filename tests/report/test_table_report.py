@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.evaluate.tables.marginals import pair_errors
-from feller.evaluate.tables.quality import EXPLAIN, table_quality
-from feller.report.cards import key_numbers
-from feller.report.html import render
-from feller.report.measures import MEASURES, leading, measure, why_missing
-from feller.report.pictures import LONGEST
-from feller.report.table_columns import MADE, Labelled, columns_beside, ends_of
-from feller.report.table_marks import audit_picture, worth_picture
-from feller.report.table_measures import ASIDE
-from feller.report.table_pairs import pairs_map
-from feller.report.verdict import verdict
-from feller.report.wording import shortened
+from feller.evaluation.report.cards import key_numbers
+from feller.evaluation.report.figure import LONGEST
+from feller.evaluation.report.html import render
+from feller.evaluation.report.metrics import MEASURES, leading, measure, why_missing
+from feller.evaluation.report.table_figures import MADE, Labelled, columns_beside, ends_of
+from feller.evaluation.report.table_marks import audit_picture, worth_picture
+from feller.evaluation.report.table_measures import ASIDE
+from feller.evaluation.report.table_pairs import pairs_map
+from feller.evaluation.report.verdict import verdict
+from feller.evaluation.report.wording import shortened
+from feller.evaluation.tables.marginal_distance import pair_errors
+from feller.evaluation.tables.quality import EXPLAIN, table_quality
 from tests.evaluate.tables import COUNTS, ORDERED, people
 from tests.report.reader import read
 

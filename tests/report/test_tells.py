@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from feller.data.target import Target
-from feller.evaluate.estimates import errors
-from feller.report.against import classes_against, numbers_against
-from feller.report.measures import leading, measure, tells
-from feller.report.verdict import verdict
+from feller.evaluation.regressor import errors
+from feller.evaluation.report.metrics import leading, measure, tells
+from feller.evaluation.report.prediction_plots import classes_against, numbers_against
+from feller.evaluation.report.verdict import verdict
 
 F64 = torch.float64
 ONE, TWO = Target(("y",), (0.0,), (1.0,)), Target(("a", "b_c"), (0.0, 1.0), (1.0, 1.0))

@@ -2,10 +2,10 @@ import re
 
 import pytest
 
-from feller.evaluate import EXPLAIN
-from feller.report import verdict
-from feller.report.measures import FACTS, MEASURES, facts, leading, measure, real, why_missing
-from feller.report.word import word_of_bridge
+from feller.evaluation.quality import EXPLAIN
+from feller.evaluation.report.metrics import FACTS, MEASURES, facts, leading, measure, real, why_missing
+from feller.evaluation.report.verdict import verdict
+from feller.evaluation.report.verdict_thresholds import word_of_bridge
 
 NAN = float("nan")
 

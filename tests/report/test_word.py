@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from feller.report import verdict
-from feller.report.page import Findings, page, record
-from feller.report.word import word
+from feller.evaluation.report.page import Findings, page, record
+from feller.evaluation.report.verdict import verdict
+from feller.evaluation.report.verdict_thresholds import word
 from tests.report.reader import read
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from feller.report import wording
+from feller.evaluation.report import wording
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def feller(*words: object, cwd: pathlib.Path, limits: Callable[[], None] = lambd
         limits()
 
     told = "import resource, sys; sys.stderr.write(f'\\nPEAK {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}')"
-    code = python or f"from feller.cli import main; status = main({[str(word) for word in words]!r})"
+    code = python or f"from feller.app.cli import main; status = main({[str(word) for word in words]!r})"
     done = subprocess.run(
         [sys.executable, "-c", f"status = 0\n{code}\n{told}\nsys.exit(status)"],
         cwd=cwd,

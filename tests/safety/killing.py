@@ -50,7 +50,7 @@ def killed(
     moments, done = random.Random(seed), 0
     while True:
         words = [str(word) for word in (again() or first)]
-        code = f"{prelude}\nimport sys\nfrom feller.cli import main\nsys.exit(main({words!r}))"
+        code = f"{prelude}\nimport sys\nfrom feller.app.cli import main\nsys.exit(main({words!r}))"
         process = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=cwd,

@@ -12,25 +12,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from feller.data.documents.symbols import Symbols
+from feller.app.workflows.private.budget import ledger_of
+from feller.app.workflows.reported import reported_of
+from feller.app.workflows.run_config import asked_of
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.core.serialization import from_data
+from feller.data.documents.vocabulary import Symbols
 from feller.data.images.modality import Images
-from feller.data.read import read
-from feller.data.table.mixed import as_table
-from feller.data.table.written import read_schema
-from feller.description import save_description
-from feller.draws import Draws
-from feller.evaluate.judge import Judge, _network, load_judge, save_judge
-from feller.journeys.asked import asked_of
-from feller.journeys.private.purse import ledger_of
-from feller.journeys.reporting.reported import reported_of
-from feller.model import load_model
-from feller.recipes import Recipe, find_recipe
-from feller.record import from_data
-from feller.run import Run
-from feller.tensors import load_tensors, save_tensors
-from feller.tokens.retrieve.memory import Makers, load_memory
-from feller.train.checkpoint import read_counters
-from feller.train.metrics import MetricsWriter
+from feller.data.loading.read import read
+from feller.data.tables.mixed import as_table
+from feller.data.tables.written import read_schema
+from feller.evaluation.judge import Judge, _network, load_judge, save_judge
+from feller.models.model import load_model
+from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.registry import find_recipe
+from feller.models.spec import save_description
+from feller.sampling.retrieval.datastore import Makers, load_memory
+from feller.training.checkpoint import read_counters
+from feller.training.metrics_log import MetricsWriter
 from tests.safety.specimens import SCHEMA
 
 KEPT = pathlib.Path(__file__).parent / "formats" / "1"

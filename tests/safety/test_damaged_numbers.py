@@ -5,13 +5,13 @@ import pathlib
 import pytest
 import torch
 
-from feller.cli import main
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.model import load_model
-from feller.paths.choice import Choice
-from feller.run import Run
-from feller.tensors import load_tensors, save_tensors
+from feller.app.cli import main
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.models.model import load_model
+from feller.paths.discrete.token_sampler import Choice
 from tests.safety.specimen_runs import KINDS, untrained
 
 WORDS = "samples became infinite: the model is damaged or was trained too little"

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from feller import formats
-from feller.cli import main
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.model import load_model
-from feller.tensors import load_tensors
-from feller.train.checkpoint import read_counters
+from feller.app.cli import main
+from feller.core import migrations
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.safetensors_io import load_tensors
+from feller.models.model import load_model
+from feller.training.checkpoint import read_counters
 from tests.safety.specimen_runs import copied
 
 pytestmark = pytest.mark.portable
@@ -44,7 +44,9 @@ def test_what_is_written_is_of_the_present_format(tmp_path: pathlib.Path) -> Non
     run = copied(tmp_path / "r")
     run.write_record(run.ledger, {})
     assert (
-        json.loads(run.ledger.read_text())["format"] == formats.present() == json.loads(run.model.read_text())["format"]
+        json.loads(run.ledger.read_text())["format"]
+        == migrations.present()
+        == json.loads(run.model.read_text())["format"]
     )
 
 
@@ -67,11 +69,11 @@ def test_formats_that_are_not_read(tmp_path: pathlib.Path, written: object, told
 def test_older_formats_are_brought_up_one_by_one(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if two formats had come before: in the first the network had another name, in the second its width."""
 
-    def renamed(name: str, content: formats.Record) -> formats.Record:
+    def renamed(name: str, content: migrations.Record) -> migrations.Record:
         rest = {key: value for key, value in content.items() if key != "network"}
         return {**rest, "architecture": content["network"]} if name == "model.json" else content
 
-    def widened(name: str, content: formats.Record) -> formats.Record:
+    def widened(name: str, content: migrations.Record) -> migrations.Record:
         if name != "model.json":
             return content
         inner = dict(content["architecture"])
@@ -79,8 +81,8 @@ def test_older_formats_are_brought_up_one_by_one(tmp_path: pathlib.Path, monkeyp
         return {**content, "architecture": {**inner, "width": width}}
 
     run, wanted = copied(tmp_path / "r"), drawn(copied(tmp_path / "s"))
-    monkeypatch.setattr(formats, "FIRST", -1)
-    monkeypatch.setattr(formats, "CHANGES", (renamed, widened))
+    monkeypatch.setattr(migrations, "FIRST", -1)
+    monkeypatch.setattr(migrations, "CHANGES", (renamed, widened))
     content = json.loads(run.model.read_text())
     network = content.pop("architecture")
     network["features"] = network.pop("width")

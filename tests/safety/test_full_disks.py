@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from feller.cli import main
+from feller.app.cli import main
+from feller.app.workflows.fit import fit
+from feller.core.errors import InputError
+from feller.core.safetensors_io import load_tensors
+from feller.core.serialization import replace_file
 from feller.data.images.modality import Images
-from feller.errors import InputError
-from feller.journeys.fit import fit
-from feller.record import replace_file
-from feller.tensors import load_tensors
 from tests.safety.specimen_runs import copied
 
 pytestmark = pytest.mark.portable
@@ -40,7 +40,7 @@ def test_a_save_on_a_full_disk(
     before = {path.name: path.read_bytes() for path in run.path.iterdir() if path.suffix == ".safetensors"}
     words = ["fit", "--resume", "--out", str(run.path), "--steps", "6"]
     with monkeypatch.context() as patch:
-        patch.setattr("feller.record.os.fsync", full)
+        patch.setattr("feller.core.serialization.os.fsync", full)
         assert main(words) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert told.startswith(f"feller: the disk is full at {run.path}/")
@@ -61,7 +61,7 @@ def read_only(*words: object, **more: object) -> None:
 def test_a_fit_where_nothing_can_be_written(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("feller.run.pathlib.Path.mkdir", read_only)
+    monkeypatch.setattr("feller.core.run_folder.pathlib.Path.mkdir", read_only)
     out = str(tmp_path / "r")
     assert main(["fit", "example:moons", "--steps", "1", "--out", out]) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
@@ -73,7 +73,7 @@ def test_a_run_where_nothing_can_be_written(
 ) -> None:
     run = copied(tmp_path / "r")
     with monkeypatch.context() as patch:
-        patch.setattr("feller.run.os.open", read_only)
+        patch.setattr("feller.core.run_folder.os.open", read_only)
         assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert "lock cannot be locked (Read-only file system); copy the run to where you may write" in told
@@ -104,7 +104,7 @@ def test_samples_on_a_full_disk(
     assert main(words) == 0
     before = out.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("feller.record.os.fsync", full)
+        patch.setattr("feller.core.serialization.os.fsync", full)
         assert main([*words, "--overwrite", "--seed", "1"]) == 1
     assert "cannot write" in capsys.readouterr().err
     assert out.read_bytes() == before

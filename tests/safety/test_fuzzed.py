@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from feller.data.read import read
-from feller.errors import LONGEST, InputError, UsageError
+from feller.core.errors import LONGEST, InputError, UsageError
+from feller.data.loading.read import read
 from tests.safety.damage import damages
 from tests.safety.specimen_runs import FILES
 from tests.safety.specimens import DATA

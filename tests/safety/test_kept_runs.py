@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import feller
-from feller.cli import main
+from feller.app.cli import main
 
 KEPT = pathlib.Path(__file__).parent / "runs"
 NAMES = sorted(path.parent.name for path in KEPT.glob("*/expected.json"))

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from feller.tensors import load_tensors
+from feller.core.safetensors_io import load_tensors
 from tests.data.shards.written import pictures
 from tests.safety.child import feller
 from tests.safety.killing import killed
 
 FIT = ("fit", "example:moons", "--recipe", "points", "--architecture.width", "8", "--architecture.depth", "1")
 LITTLE = ("--train.batch", "16", "--sampling.calls", "2")
-SAVING = "import feller.journeys.fitting.learn as learn\nlearn.CHECKPOINT_SECONDS = 0.0"
+SAVING = "import feller.app.workflows.fitting.run_training as learn\nlearn.CHECKPOINT_SECONDS = 0.0"
 """Saves after each step, so that most kills fall into a save."""
 
 

@@ -6,10 +6,10 @@ import pathlib
 
 import pytest
 
-from feller import record
-from feller.cli import main
-from feller.errors import InputError
-from feller.record import read_json
+from feller.app.cli import main
+from feller.core import serialization
+from feller.core.errors import InputError
+from feller.core.serialization import read_json
 from tests.safety.specimen_runs import copied, untrained
 
 pytestmark = pytest.mark.portable
@@ -27,7 +27,7 @@ def test_a_pipe_a_folder_or_a_device(tmp_path: pathlib.Path, capsys: pytest.Capt
 
 
 def test_json_that_no_memory_should_hold(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "MOST_JSON", 2**20)
+    monkeypatch.setattr(serialization, "MOST_JSON", 2**20)
     path = tmp_path / "a.json"
     path.write_text(json.dumps("a" * (2**20 - 2)))
     assert len(read_json(path)) == 2**20 - 2

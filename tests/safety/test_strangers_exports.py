@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pytest
 from markdown_it import MarkdownIt
 
-from feller.errors import InputError
-from feller.journeys.exchange.staged import BEGUN
-from feller.journeys.export import export
-from feller.run import Run
+from feller.app.workflows.export import export
+from feller.app.workflows.staged import BEGUN
+from feller.core.errors import InputError
+from feller.core.run_folder import Run
 from tests.safety.specimen_runs import copied
 
 pytestmark = pytest.mark.portable
@@ -88,7 +88,7 @@ def test_a_full_disk_leaves_the_earlier_export(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("feller.record.os.fsync", full)
+        patch.setattr("feller.core.serialization.os.fsync", full)
         with pytest.raises(InputError, match="cannot write"):
             export(run, "huggingface", out=str(folder))
     assert contents(folder) == before

@@ -12,20 +12,20 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.cli import main
-from feller.data import overview
+from feller.app.cli import main
+from feller.app.workflows.run_config import asked_of
+from feller.core.errors import InputError, UsageError
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.core.serialization import from_data
 from feller.data.documents.written import write_lines
-from feller.data.found import Shown
+from feller.data.files import sample_folder
 from feller.data.images.modality import Images
-from feller.data.read import read
-from feller.errors import InputError, UsageError
-from feller.journeys.asked import asked_of
-from feller.model import load_model
-from feller.recipes import Recipe
-from feller.record import from_data
-from feller.report.html import element, render
-from feller.run import Run
-from feller.tensors import load_tensors, save_tensors
+from feller.data.loading.raw import Shown
+from feller.data.loading.read import read
+from feller.evaluation.report.html import element, render
+from feller.models.model import load_model
+from feller.models.recipes.recipe import Recipe
 from tests.safety.specimen_runs import copied
 
 pytestmark = pytest.mark.portable
@@ -71,7 +71,7 @@ def test_pickles_that_are_called_safetensors(tmp_path: pathlib.Path, file: str) 
 def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
     content = json.loads(run.model.read_text())
-    for name in ("os.system", "feller.code.load_file", "__import__", "Popen"):
+    for name in ("os.system", "feller.core.user_code.load_file", "__import__", "Popen"):
         content["architecture"]["is"] = name
         run.model.write_text(json.dumps(content))
         with pytest.raises(InputError, match="no Architecture is called"):
@@ -171,8 +171,10 @@ def test_overviews_remove_nothing_outside(tmp_path: pathlib.Path) -> None:
     folder.mkdir()
     victim = tmp_path / "00001.png"
     victim.write_bytes(b"mine")
-    overview.save(Image.new("L", (8, 8)), folder, ["../00001.png", str(victim), "x/../../00001.png", "..png/00001.png"])
-    overview.prepare(folder)
+    sample_folder.save(
+        Image.new("L", (8, 8)), folder, ["../00001.png", str(victim), "x/../../00001.png", "..png/00001.png"]
+    )
+    sample_folder.prepare(folder)
     assert victim.is_file()
 
 
@@ -184,7 +186,7 @@ def test_samples_are_not_written_through_links(tmp_path: pathlib.Path) -> None:
     (mine / "a.png").write_bytes(b"mine")
     pictures = Images(4, 4, 1, classes=("0", "1"))
     values, given = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), {"label": torch.zeros(2, dtype=torch.long)}
-    overview.save(Image.new("L", (8, 8)), folder, [])
+    sample_folder.save(Image.new("L", (8, 8)), folder, [])
     os.symlink("../mine", folder / "0")
     with pytest.raises(InputError, match="samples/0 is a link to a folder"):
         pictures.write(values, given, folder)
@@ -217,11 +219,11 @@ def test_a_run_whose_samples_are_a_link(tmp_path: pathlib.Path, capsys: pytest.C
 
 @pytest.mark.parametrize("label", ["../../up", "/root", "..", ".", "", "a\0b", "C:\\x", "~", "con/../.."])
 def test_classes_become_folders_inside(label: str) -> None:
-    name = overview.folder_name(label)
+    name = sample_folder.folder_name(label)
     assert "/" not in name
     assert "\0" not in name
     assert name not in ("", ".", "..")
-    assert overview.class_name(name) == label or not label
+    assert sample_folder.class_name(name) == label or not label
 
 
 class Page(html.parser.HTMLParser):

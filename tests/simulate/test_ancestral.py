@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.processes import Characteristics
-from feller.schedules import VE, VP, Cosine, Linear, LinearVP, Polynomial, Schedule
-from feller.simulate import Ancestral, Euler, endpoint
-from feller.times import linear_grid
+from feller.core.rng import Draws
+from feller.paths.processes import Characteristics
+from feller.paths.schedules import VE, VP, Cosine, Linear, LinearVP, Polynomial, Schedule
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Ancestral, Euler, endpoint
 from tests.oracle import F64, Normal, chain, close, column, f64, number
 
 SCHEDULES = [Linear(), Polynomial(2.0), Cosine(), LinearVP(), VP(), VE(0.1, 5.0)]

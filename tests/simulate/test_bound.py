@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.rng import Draws
+from feller.models.elbo import Bound, OwnRates, TimeReversal, tightest, token_bound
 from feller.paths import Geometric, Metric, Mixture, Tempered
-from feller.paths.betas import ConstantSpeed
-from feller.paths.costs import Levels
+from feller.paths.discrete.betas import ConstantSpeed
+from feller.paths.discrete.token_distances import Levels
 from feller.paths.path import Given
-from feller.schedules import GreatCircle, Linear, Polynomial, Schedule
-from feller.simulate.bound import Bound, OwnRates, TimeReversal, tightest, token_bound
+from feller.paths.schedules import GreatCircle, Linear, Polynomial, Schedule
 from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
 from feller.spaces.tokens import TokenSource
 from tests.oracle import F64, close, f64

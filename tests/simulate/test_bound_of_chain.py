@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.rng import Draws
+from feller.models.elbo import Bound, OwnRates, TimeReversal, _time, estimate_bound, rates_of
 from feller.paths import Levels, Metric, Mixture, Reversal, TokenPath
 from feller.paths.path import Given
-from feller.schedules import Formula, Linear, PerToken
-from feller.simulate import Euler
-from feller.simulate.bound import Bound, OwnRates, TimeReversal, _time, estimate_bound, rates_of
-from feller.simulate.loop import endpoint
+from feller.paths.schedules import Formula, Linear, PerToken
+from feller.sampling import Euler
+from feller.sampling.simulate import endpoint
 from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
 from tests.oracle import F64, f64
 

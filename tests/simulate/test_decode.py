@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.networks import Decoder
-from feller.networks.decoder import CausalTransformer
-from feller.simulate.decode import decode, log_likelihood
+from feller.networks.sequence.causal_transformer import CausalTransformer
+from feller.sampling.autoregressive.decode import decode, log_likelihood
 from feller.spaces.tokens import until_end
 
 K = 3

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.simulate import Divergence, Exact, Gaussian, Hutchinson, Rademacher
-from feller.simulate.divergence import usual
+from feller.core.rng import Draws
+from feller.sampling import Divergence, Exact, Gaussian, Hutchinson, Rademacher
+from feller.sampling.divergence import usual
 from feller.spaces import SO3, SPD, Euclidean, Poincare, Product, Simplex, Space, Sphere
 from tests.oracle import F64, close, f64
 

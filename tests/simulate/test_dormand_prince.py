@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.processes import Characteristics, Jumps
-from feller.simulate import DormandPrince, OutOfSteps, endpoint, simulate
-from feller.simulate.dormand_prince import _ERROR, _STAGES, _TIMES
-from feller.times import linear_grid
+from feller.core.rng import Draws
+from feller.paths.processes import Characteristics, Jumps
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import DormandPrince, OutOfSteps, endpoint, simulate
+from feller.sampling.solvers.dormand_prince import _ERROR, _STAGES, _TIMES
 from tests.oracle import F64, Normal, close, column, f64
 
 

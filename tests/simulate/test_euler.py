@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.processes import Characteristics, Jumps
-from feller.simulate import Euler, endpoint
-from feller.times import linear_grid
+from feller.core.rng import Draws
+from feller.paths.processes import Characteristics, Jumps
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from tests.oracle import F64, chain, column, f64
 
 

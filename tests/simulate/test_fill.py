@@ -4,9 +4,9 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.simulate.fill import fill
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.sampling.autoregressive.row_decode import fill
 from tests.networks.test_row_network import CODES, ROWS, VALID, chances, network
 
 N = 20_000
@@ -99,7 +99,7 @@ def test_a_network_of_one_order_knows_any_columns(known: dict[int, int], ways: i
 
 
 def test_what_hardly_ever_comes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.simulate.fill.MOST", 3)
+    monkeypatch.setattr("feller.sampling.autoregressive.row_decode.MOST", 3)
     tokens = ROWS.write(torch.tensor([[0, 3, 0, 0]] * 50))
     kept = torch.tensor([False, True, True, False, True]).expand(50, -1)
     with pytest.raises(UsageError, match=r"not found among 3 drawn for each.*--objective.shuffled 1"):

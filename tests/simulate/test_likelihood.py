@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller import schedules
-from feller.draws import Draw, Draws
-from feller.paths import Affine, Product
-from feller.processes import Characteristics, Jumps, Process
-from feller.schedules import Schedule
-from feller.simulate import (
+from feller.core.pytree import State
+from feller.core.rng import Draw, Draws
+from feller.paths import Affine, Product, schedules
+from feller.paths.processes import Characteristics, Jumps, Process
+from feller.paths.schedules import Schedule
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import (
     RK4,
     Ancestral,
     Divergence,
@@ -31,8 +32,6 @@ from feller.simulate import (
 )
 from feller.spaces import Euclidean, Space, Sphere, Tokens, Torus
 from feller.spaces import Product as ProductSpace
-from feller.times import linear_grid
-from feller.tree import State
 from tests.oracle import F64, Normal, close, column, f64
 
 BACK = linear_grid(20)[::-1]

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.processes import Characteristics
-from feller.simulate import RK4, Euler, Heun, Midpoint, endpoint, simulate
-from feller.times import edm_grid, linear_grid
+from feller.core.rng import Draws
+from feller.paths.processes import Characteristics
+from feller.paths.time_distributions import edm_grid, linear_grid
+from feller.sampling import RK4, Euler, Heun, Midpoint, endpoint, simulate
 from tests.oracle import F64, close, column, f64
 
 

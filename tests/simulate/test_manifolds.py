@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.pytree import pad_right
+from feller.core.rng import Draws
 from feller.paths import Affine, Geodesic
 from feller.paths import Product as ProductPath
-from feller.processes import Characteristics
-from feller.simulate import RK4, DormandPrince, Euler, Exact, Heun, Midpoint, Solver, endpoint, log_density
+from feller.paths.processes import Characteristics
+from feller.paths.superposition import superpose
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import RK4, DormandPrince, Euler, Exact, Heun, Midpoint, Solver, endpoint, log_density
 from feller.spaces import SO3, SPD, Euclidean, Manifold, Poincare, Product, Simplex, Sphere, Torus
-from feller.superposition import superpose
-from feller.times import linear_grid
-from feller.tree import pad_right
 from tests.oracle import F64
 
 SPACES = [Sphere(2), Torus((2,)), SO3(), SO3((3,)), Poincare(2), SPD(2), Simplex(2)]

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from feller.schedules import VP, Cosine, Linear
-from feller.simulate.linear_step import LinearStep
-from feller.simulate.memoryless import MemorylessEuler
-from feller.times import linear_grid
+from feller.paths.schedules import VP, Cosine, Linear
+from feller.paths.time_distributions import linear_grid
+from feller.sampling.solvers.linear_step import LinearStep
+from feller.sampling.solvers.memoryless import MemorylessEuler
 from tests.oracle import F64, Normal, chain, close, column
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.processes import Characteristics, Jumps
-from feller.simulate import RK4, Euler, Heun, Midpoint, Solver, endpoint
-from feller.times import linear_grid
+from feller.core.rng import Draws
+from feller.paths.processes import Characteristics, Jumps
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import RK4, Euler, Heun, Midpoint, Solver, endpoint
 from tests.oracle import F64, close, column, f64, orders
 
 RULES = [(Euler(), 0.6328125, 1.02), (Midpoint(), 0.7450580597, 2.03), (Heun(), 0.7450580597, 2.03)]

@@ -2,7 +2,7 @@
 
 import torch
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.spaces import Euclidean
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.record import from_data, to_data
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.spaces import Mesh, Space
 from feller.spaces.spectrum import biharmonic, laplacian
 from tests.spaces.solids import CUBE_FACES, CUBE_POINTS, sphere, torus

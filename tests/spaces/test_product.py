@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.spaces import Euclidean, Product, Sphere, Tokens, Torus
 from feller.spaces.product import part
 

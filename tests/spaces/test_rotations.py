@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.spaces import SO3, se3
 from feller.spaces.rotations import from_quaternion, hat, rotation, to_quaternion, vee
 from tests.oracle import F64, f64

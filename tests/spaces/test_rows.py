@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.spaces.rows import Digits, Rows, Rule, Single
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.spaces.table_tokens import Digits, Rows, Rule, Single
 
 
 def words(field) -> list[tuple[int, ...]]:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.spaces import SPD
 from feller.spaces.spd import log_of_sum, root_of_sum, symmetric
 from tests.oracle import F64

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
 
 

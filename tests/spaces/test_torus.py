@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.spaces import Torus
 from tests.oracle import column, f64
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from feller.studio.abilities import abilities_of
-from feller.studio.limits import Limits
-from feller.studio.opened import Opened
-from feller.studio.outcome import Outcome
-from feller.studio.tab import Place, Tab
+from feller.app.webui.limits import Limits
+from feller.app.webui.loaded_run import Opened
+from feller.app.webui.outcome import Outcome
+from feller.app.webui.page import abilities_of
+from feller.app.webui.tab import Place, Tab
 
 OnPage = Callable[..., tuple[Opened, Place]]
 FEW = {"n": 3, "calls": 4, "steps": 1}

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from feller.cli import main
-from feller.run import Run
-from feller.studio.opened import Opened, opened
-from feller.studio.scratch import Scratch
-from feller.studio.tab import Place
+from feller.app.cli import main
+from feller.app.webui.loaded_run import Opened, opened
+from feller.app.webui.scratch import Scratch
+from feller.app.webui.tab import Place
+from feller.core.run_folder import Run
 
 SHORT = ("--size", "tiny", "--steps", "3", "--sampling.calls", "4")
 PLACES = 40
@@ -56,7 +56,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pathlib.
     def fit(name: str) -> pathlib.Path:
         if name not in done:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+                patch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})
                 assert main(["fit", str(SOURCES[name](home)), *SHORT, "--out", str(home / "runs" / name)]) == 0
             done[name] = home / "runs" / name
         return done[name]
@@ -73,7 +73,7 @@ def bridged(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     short = ("--pairs", "64", "--train.steps", "5", "--train.batch", "64", "--control.steps", "5", "--calls", "28")
     short += ("--control.mean-knots", "5", "--control.scale-knots", "5", "--rounds", "2", "--noise", "0.5")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.journeys.bridge.report_bridge", lambda *_: {})
+        patch.setattr("feller.app.workflows.bridge.report_bridge", lambda *_: {})
         assert main(["bridge", str(home / "a.csv"), str(home / "b.csv"), *short, "--out", str(home / "run")]) == 0
     return home / "run"
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from tests.studio.asking import OnPage, ask, tab_of
 
-from feller.errors import UsageError
-from feller.studio.abilities import ABILITIES, abilities_of
-from feller.studio.guide import ANY
+from feller.app.webui.guide import ANY
+from feller.app.webui.page import ABILITIES, abilities_of
+from feller.core.errors import UsageError
 
 ALWAYS = ("Compare", "Reports", "Follow")
 ABLE = {
@@ -67,7 +67,7 @@ def test_samples_are_shown_and_can_be_downloaded_and_the_run_stays_as_it_is(on_p
 def test_samples_are_those_of_the_command(
     on_page: OnPage, fitted: Callable[[str], pathlib.Path], tmp_path: Any
 ) -> None:
-    from feller.cli import main
+    from feller.app.cli import main
 
     file = ask(tab_of(on_page("digits"), "Sample"), **{"given:label": "7", "guidance": 2.0, "seed": 5}).files[0]
     words = ("--calls", "4", "--given", "label=7", "--guidance", "2", "--seed", "5", "-n", "3")

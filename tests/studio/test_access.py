@@ -4,10 +4,10 @@ import socket
 
 import pytest
 
-from feller.errors import UsageError
-from feller.studio.access import COOKIE, Door, is_loopback
-from feller.studio.heard import Heard
-from feller.studio.serving import Address, _announce
+from feller.app.webui.access import COOKIE, Door, is_loopback
+from feller.app.webui.heard import Heard
+from feller.app.webui.server import Address, _announce
+from feller.core.errors import UsageError
 
 TOKEN = "not-to-be-guessed-1"
 

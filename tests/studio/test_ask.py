@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from feller.errors import InputError
-from feller.run import Run
-from feller.studio.ask import Wrong, ask
-from feller.studio.folders import page_without_folders, without_folders
-from feller.studio.heard import Heard
-from feller.studio.limits import Limits
-from feller.studio.opened import Opened
-from feller.studio.outcome import Outcome
-from feller.studio.tab import Tab
+from feller.app.webui.folders import page_without_folders, without_folders
+from feller.app.webui.heard import Heard
+from feller.app.webui.limits import Limits
+from feller.app.webui.loaded_run import Opened
+from feller.app.webui.outcome import Outcome
+from feller.app.webui.run_request import Wrong, ask
+from feller.app.webui.tab import Tab
+from feller.core.errors import InputError
+from feller.core.run_folder import Run
 
 
 def tab(does: Callable[[], Outcome]) -> Tab:

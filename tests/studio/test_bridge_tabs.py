@@ -10,17 +10,17 @@ import pytest
 from PIL import Image
 from tests.studio.asking import OnPage, ask, tab_of
 
-from feller.code import fingerprint
+from feller.app.reporter import SILENT
+from feller.app.webui.heard import Heard
+from feller.app.webui.limits import Limits
+from feller.app.webui.outcome import Outcome
+from feller.app.webui.page import abilities_of
+from feller.app.webui.tabs.bridging import ground_of
+from feller.app.webui.tabs.tabs_bridging import drawn_paths
+from feller.app.workflows.bridges.bridge_run import bridged_of
+from feller.core.errors import UsageError
+from feller.core.user_code import fingerprint
 from feller.data.images.modality import Images
-from feller.errors import UsageError
-from feller.journeys.bridges.bridged import bridged_of
-from feller.journeys.tell import SILENT
-from feller.studio.abilities import abilities_of
-from feller.studio.ground import ground_of
-from feller.studio.heard import Heard
-from feller.studio.limits import Limits
-from feller.studio.outcome import Outcome
-from feller.studio.tabs.bridging import drawn_paths
 
 
 @pytest.mark.slow

@@ -8,10 +8,10 @@ from typing import Any
 
 from tests.studio.asking import OnPage, ask, tab_of
 
-from feller.evaluate import change
-from feller.evaluate.quality import EXPLAIN
-from feller.studio.tabs.compare import meaning
-from feller.tensors import load_tensors, save_tensors
+from feller.app.webui.tabs.compare import meaning
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.evaluation import fine_tuning
+from feller.evaluation.quality import EXPLAIN
 
 
 def test_two_runs_and_two_checkpoints_stand_side_by_side(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
@@ -65,4 +65,4 @@ def test_numbers_say_whether_more_or_less_is_better() -> None:
     assert meaning("epsilon", {}).endswith("Less protects more.")
     assert meaning("other", {}) == ""
     for name in ("reward_tilted", "fd_cnn", "bits_per_dimension", "straightness"):
-        assert re.search("better|[Mm]ore|[Ll]ess", meaning(name, {**EXPLAIN, **change.EXPLAIN}))
+        assert re.search("better|[Mm]ore|[Ll]ess", meaning(name, {**EXPLAIN, **fine_tuning.EXPLAIN}))

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from feller.errors import UsageError
-from feller.studio.controls import MARKS, Cells, Choice, Drawing, Number, Picture, Unreadable, Upload, Wave, Words
-from feller.studio.limits import Limits
-from feller.studio.tabs.sample import seeded
+from feller.app.webui.controls import MARKS, Cells, Choice, Drawing, Number, Picture, Unreadable, Upload, Wave, Words
+from feller.app.webui.limits import Limits
+from feller.app.webui.tabs.sample import seeded
+from feller.core.errors import UsageError
 
 LIMITS = Limits(letters=10, rows=2, upload=5)
 

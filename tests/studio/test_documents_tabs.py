@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from tests.studio.asking import tab_of
 
+from feller.app.webui.heard import Heard
+from feller.app.webui.limits import Limits
+from feller.app.webui.tab import Tab
+from feller.app.webui.tabs.documents import ANSWER, CAPTION, EDIT, NO, YES, plain
+from feller.core.errors import UsageError
 from feller.data.documents.prompt import parse
-from feller.errors import UsageError
-from feller.studio.heard import Heard
-from feller.studio.limits import Limits
-from feller.studio.tab import Tab
-from feller.studio.tabs.documents import ANSWER, CAPTION, EDIT, NO, YES, plain
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from tests.studio.asking import OnPage, ask, tab_of
 
-from feller.errors import UsageError
-from feller.studio.controls import Cells, Drawing
+from feller.app.webui.controls import Cells, Drawing
+from feller.core.errors import UsageError
 
 
 def test_a_picture_keeps_what_is_not_drawn_over(on_page: OnPage) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tests.studio.asking import OnPage, ask, tab_of
 
-from feller.studio.tabs.forming import timed
+from feller.app.webui.tabs.forming import timed
 
 
 @pytest.mark.parametrize("name", ["digits", "moons", "quakes"])

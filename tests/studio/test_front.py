@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from feller.errors import InputError
-from feller.run import Run
-from feller.studio.access import Door
-from feller.studio.front import Front
-from feller.studio.serving import serve
+from feller.app.webui.access import Door
+from feller.app.webui.front import Front
+from feller.app.webui.server import serve
+from feller.core.errors import InputError
+from feller.core.run_folder import Run
 
 
 async def asked(front: Front, path: str) -> tuple[int, bytes]:

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from feller.studio import heard
-from feller.studio.heard import Heard, Stopped, passing
-from feller.studio.stops import MOST, Stops
+from feller.app.webui import heard
+from feller.app.webui.heard import Heard, Stopped, passing
+from feller.app.webui.stops import MOST, Stops
 
 
 def test_a_share_is_told_where_it_is_known() -> None:

@@ -2,15 +2,15 @@
 
 import pytest
 
-from feller.errors import UsageError
-from feller.studio.ask import Wrong, ask
-from feller.studio.controls import Choice, Number, Words
-from feller.studio.heard import Heard
-from feller.studio.labels import with_labels
-from feller.studio.limits import Limits
-from feller.studio.outcome import Outcome
-from feller.studio.tab import Answers, Tab
-from feller.studio.tabs.sample import seeded
+from feller.app.webui.controls import Choice, Number, Words
+from feller.app.webui.heard import Heard
+from feller.app.webui.labels import with_labels
+from feller.app.webui.limits import Limits
+from feller.app.webui.outcome import Outcome
+from feller.app.webui.run_request import Wrong, ask
+from feller.app.webui.tab import Answers, Tab
+from feller.app.webui.tabs.sample import seeded
+from feller.core.errors import UsageError
 
 CONTROLS = {
     "said": Words(label="Text", flags=("--text",)),

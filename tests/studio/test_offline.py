@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from feller.studio import offline
+from feller.app.webui import offline
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(ran) print showpage\n%%EOF\n"
 

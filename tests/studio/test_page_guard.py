@@ -8,10 +8,10 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from feller.studio.access import Door
-from feller.studio.guard import Guarded
-from feller.studio.limits import Limits
-from feller.studio.scratch import Scratch
+from feller.app.webui.access import Door
+from feller.app.webui.guard import Guarded
+from feller.app.webui.limits import Limits
+from feller.app.webui.scratch import Scratch
 
 TOKEN = "not-to-be-guessed-1"
 JOIN, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"

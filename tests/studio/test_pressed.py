@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from feller.studio.controls import Choice, Number, Sound, Wave, Words
-from feller.studio.pressed import DATA, JOIN, Pressed, pressed
-from feller.studio.widgets import widget
+from feller.app.webui.button_presses import DATA, JOIN, Pressed, pressed
+from feller.app.webui.controls import Choice, Number, Sound, Wave, Words
+from feller.app.webui.widgets import widget
 
 RIGHT: dict[str, Any] = {"data": [1, "a"], "fn_index": 3, "session_hash": "own"}
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from feller.studio.promised import odds
+from feller.app.webui.tabs.reports import odds
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0, 4.0, 20.0])

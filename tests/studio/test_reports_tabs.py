@@ -9,16 +9,18 @@ import pytest
 from PIL import Image
 from tests.studio.asking import OnPage, ask, tab_of
 
-from feller.errors import InputError, UsageError
-from feller.run import Run
-from feller.studio.controls import Choice
-from feller.train.metrics import read_metrics
+from feller.app.webui.controls import Choice
+from feller.core.errors import InputError, UsageError
+from feller.core.run_folder import Run
+from feller.training.metrics_log import read_metrics
 
 
 def test_a_guarantee_is_said_once(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path, monkeypatch: Any) -> None:
     shutil.copytree(fitted("moons"), tmp_path / "run")
     page = on_page(tmp_path / "run")
-    monkeypatch.setattr("feller.studio.tabs.reports.promise_of", lambda one: "it is < 4.\nIn words: nearly all.")
+    monkeypatch.setattr(
+        "feller.app.webui.tabs.tabs_reports.promise_of", lambda one: "it is < 4.\nIn words: nearly all."
+    )
     (tmp_path / "run" / "report.html").write_text("<p>it is &lt; 4.")
     assert ask(tab_of(page, "Reports")).said == "In words: nearly all."
     (tmp_path / "run" / "report.html").write_text("<p>other")

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from tests.studio.served import Client, served, status
 
-from feller.studio.serving import GIVE_UP
+from feller.app.webui.server import GIVE_UP
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from tests.studio.asking import OnPage, ask, tab_of
 
-from feller.data.rows import points
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
+from feller.data.points import points
 
 
 def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tmp_path: pathlib.Path) -> None:
@@ -39,7 +39,7 @@ def test_the_first_wish_of_pictures_ends_at_a_value(on_page: OnPage, monkeypatch
         wished.append(rewards)
         raise InputError("enough")
 
-    monkeypatch.setattr("feller.journeys.steer.steer", steer)
+    monkeypatch.setattr("feller.app.workflows.steer.steer", steer)
     tab = tab_of(on_page("digits"), "Steer")
     for more in ({}, {"ink": 0.25}, {"reward": "ink"}, {"reward": "less ink", "ink": 0.1}):
         with pytest.raises(InputError, match="enough"):

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from feller.studio.access import Door
-from feller.studio.guard import UPLOAD, Guarded
-from feller.studio.limits import Limits
-from feller.studio.scratch import FRESH, LEAST, Scratch
+from feller.app.webui.access import Door
+from feller.app.webui.guard import UPLOAD, Guarded
+from feller.app.webui.limits import Limits
+from feller.app.webui.scratch import FRESH, LEAST, Scratch
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from feller.data.documents.symbols import Symbols
+from feller.core.pytree import Given, State
+from feller.core.rng import Draws
 from feller.data.documents.vectors import DocumentVectors
-from feller.data.found import Found
+from feller.data.documents.vocabulary import Symbols
+from feller.data.loading.raw import Found
 from feller.data.modality import Dataset, Modality, Write
-from feller.draws import Draws
 from feller.spaces import Tokens
-from feller.tree import Given, State
 
 S = Symbols(text=26, codes=16, picture=16)
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from feller.data.documents.symbols import Symbols
-from feller.draws import Draws
+from feller.core.rng import Draws
+from feller.data.documents.vocabulary import Symbols
 from feller.networks import PlainDecoder
-from feller.networks.plain_decoder import PlainTransformer
+from feller.networks.sequence.gpt import PlainTransformer
 
 
 def reader(symbols: Symbols, context: int = 24, heat: float = 0.7, seed: int = 1) -> PlainTransformer:

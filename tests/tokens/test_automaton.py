@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from feller.data.documents.symbols import Symbols
-from feller.errors import InputError, UsageError
-from feller.tokens.automaton import Automaton
-from feller.tokens.grammar import Kind, Place, check_document, stand
-from feller.tokens.plans import Fill, Free, Picture, Plan, TextPlan
+from feller.core.errors import InputError, UsageError
+from feller.data.documents.vocabulary import Symbols
+from feller.sampling.autoregressive.decoding_goals import Fill, Free, Picture, Plan, TextPlan
+from feller.sampling.autoregressive.document_grammar import Kind, Place, check_document, stand
+from feller.sampling.autoregressive.parser_state import Automaton
 from tests.tokens.readers import written
 
 SYMBOLS = Symbols(text=1, codes=1, picture=3)

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from feller.data.documents.symbols import Symbols
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.networks.plain_decoder import PlainTransformer
-from feller.paths.choice import Choice
-from feller.tokens.automaton import Automaton
-from feller.tokens.generate import Way, best, generate
-from feller.tokens.grammar import Kind, Place, check_document, kinds, stand
-from feller.tokens.guides import Contrast, Guided, Plain, TwoWay
-from feller.tokens.plans import Fill, Free, Picture, Plan, TextPlan
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.data.documents.vocabulary import Symbols
+from feller.networks.sequence.gpt import PlainTransformer
+from feller.paths.discrete.token_sampler import Choice
+from feller.sampling.autoregressive.decoding_goals import Fill, Free, Picture, Plan, TextPlan
+from feller.sampling.autoregressive.document_decode import Way, best, generate
+from feller.sampling.autoregressive.document_grammar import Kind, Place, check_document, kinds, stand
+from feller.sampling.autoregressive.parser_state import Automaton
+from feller.sampling.autoregressive.token_guidance import Contrast, Guided, Plain, TwoWay
 from tests.tokens.readers import Counted, reader, spelled, written
 
 SYMBOLS = Symbols(text=3, codes=2, picture=3)

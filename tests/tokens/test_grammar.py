@@ -6,9 +6,9 @@ import re
 import pytest
 import torch
 
-from feller.data.documents.symbols import Symbols
-from feller.errors import InputError
-from feller.tokens.grammar import Kind, Place, check_document, kinds, stand
+from feller.core.errors import InputError
+from feller.data.documents.vocabulary import Symbols
+from feller.sampling.autoregressive.document_grammar import Kind, Place, check_document, kinds, stand
 from tests.tokens.readers import spelled, written
 
 SYMBOLS = Symbols(text=3, codes=2, picture=4)

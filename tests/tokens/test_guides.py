@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.paths.choice import Choice
-from feller.tokens.guides import Contrast, Guide, Guided, Plain, TwoWay
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.paths.discrete.token_sampler import Choice
+from feller.sampling.autoregressive.token_guidance import Contrast, Guide, Guided, Plain, TwoWay
 
 VECTOR = torch.tensor([[0.85, 0.05, 0.03, 0.03, 0.02, 0.02]], dtype=torch.float64)
 GUIDES = {

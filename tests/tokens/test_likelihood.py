@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from feller.data.documents.symbols import Symbols
-from feller.tokens.likelihood import countable, hidden, log_likelihood
+from feller.data.documents.vocabulary import Symbols
+from feller.sampling.autoregressive.likelihood import countable, hidden, log_likelihood
 from tests.tokens.readers import reader, written
 
 SYMBOLS = Symbols(text=3, codes=2, picture=3)

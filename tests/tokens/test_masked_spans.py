@@ -8,11 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data.documents.symbols import Symbols
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
-from feller.tokens.masked_spans import Document, Masking, Span, draw_spans, mask, read_document, segments, unmask
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.data.documents.vocabulary import Symbols
+from feller.sampling.autoregressive.masked_spans import (
+    Document,
+    Masking,
+    Span,
+    draw_spans,
+    mask,
+    read_document,
+    segments,
+    unmask,
+)
 
 S = Symbols(text=30, codes=20, picture=9)
 

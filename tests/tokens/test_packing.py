@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data.documents.symbols import Symbols
-from feller.errors import InputError, UsageError
-from feller.tokens.masked_spans import Masked, mask
-from feller.tokens.packing import best_fit, join, lay, levelled, narrowest, pack
+from feller.core.errors import InputError, UsageError
+from feller.data.documents.vocabulary import Symbols
+from feller.sampling.autoregressive.masked_spans import Masked, mask
+from feller.training.objectives.packing import best_fit, join, lay, levelled, narrowest, pack
 
 S = Symbols(text=30, codes=20, picture=4)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from tests.train.shared import TRAINING, learned, save
 
-from feller.run import Run
+from feller.core.run_folder import Run
 
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)

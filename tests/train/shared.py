@@ -8,25 +8,25 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.networks.low_rank import LowRank
-from feller.networks.mlp import MLP
-from feller.networks.unet import UNet
-from feller.objective import Matching
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors
+from feller.networks.blocks.lora import LowRank
+from feller.networks.image.unet import UNet
+from feller.networks.networks_mlp import MLP
 from feller.paths import Affine
-from feller.privacy.clipping import Fixed
-from feller.privacy.gradient import Private
-from feller.privacy.noise import Repeatable
-from feller.privacy.sampling import poisson_batches
-from feller.run import Run
+from feller.privacy.dp_sgd.clip_norm import Fixed
+from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.noise.grid_noise import Repeatable
 from feller.spaces import Euclidean
-from feller.tensors import load_tensors
-from feller.train.checkpoint import load_checkpoint, save_checkpoint
-from feller.train.dressing import dress
-from feller.train.engine import engine
-from feller.train.loop import Learner, make_learner, train
-from feller.train.optimiser import Training
+from feller.training.checkpoint import load_checkpoint, save_checkpoint
+from feller.training.engine import engine
+from feller.training.loop import Learner, make_learner, train
+from feller.training.objective import Matching
+from feller.training.optimizer import Training
+from feller.training.parallelize import dress
 
 STEPS = 6
 TRAINING = Training(batch=13, lr=1e-2, steps=STEPS, warmup=2, clip=0.5, average=0.9, weight_decay=0.1)

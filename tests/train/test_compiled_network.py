@@ -10,15 +10,15 @@ import pytest
 import torch
 from tests.train.shared import NETWORKS, TRAINING, kept, learned, save
 
-from feller.errors import UsageError
-from feller.maximum_likelihood import MaximumLikelihood
-from feller.networks.mlp import MLP
+from feller.core.errors import UsageError
+from feller.core.run_folder import Run
+from feller.networks.networks_mlp import MLP
 from feller.paths import Affine
-from feller.run import Run
 from feller.spaces import Euclidean
-from feller.train.dressing import check_dress
-from feller.train.engine import engine
-from feller.train.optimiser import Training
+from feller.training.engine import engine
+from feller.training.objectives.maximum_likelihood import MaximumLikelihood
+from feller.training.optimizer import Training
+from feller.training.parallelize import check_dress
 
 ROOT = pathlib.Path(__file__).parents[2]
 

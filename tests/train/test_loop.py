@@ -5,19 +5,19 @@ from itertools import pairwise
 import pytest
 import torch
 
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
 from feller.data.batches import batches
-from feller.data.read import read
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.networks.mlp import MLP
-from feller.objective import Matching
+from feller.data.loading.read import read
+from feller.networks.networks_mlp import MLP
 from feller.paths import Affine
-from feller.run import Run
 from feller.spaces import Euclidean
-from feller.train.checkpoint import load_checkpoint, save_checkpoint
-from feller.train.engine import engine
-from feller.train.loop import check_finite, make_learner, train
-from feller.train.optimiser import Training, rate
+from feller.training.checkpoint import load_checkpoint, save_checkpoint
+from feller.training.engine import engine
+from feller.training.loop import check_finite, make_learner, train
+from feller.training.objective import Matching
+from feller.training.optimizer import Training, rate
 
 DATA = read("example:moons")
 TRAINING = Training(batch=96, lr=1e-2, steps=24, warmup=5)
@@ -114,7 +114,7 @@ def test_a_short_run_has_its_highest_rate_after_a_fifth():
 
 def test_minutes_end_the_run_and_the_rate_falls(monkeypatch):
     clock = iter(range(10_000))
-    monkeypatch.setattr("feller.train.loop.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("feller.training.loop.time.monotonic", lambda: float(next(clock)))
     training = replace(TRAINING, steps=None, minutes=1.0, decay=0.25)
     reports = list(follow(fresh(training), training))
     assert len(reports) == 60
@@ -149,7 +149,7 @@ def test_checkpoint_is_whole_or_old(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("feller.record.os.fsync", full)
+    monkeypatch.setattr("feller.core.serialization.os.fsync", full)
     for _ in follow(learner):
         pass
     with pytest.raises(OSError, match="No space"):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from tests.safety.specimen_runs import copied
 
-from feller.cli import main
-from feller.run import Run
-from feller.tensors import load_tensors, save_tensors
-from feller.train.processor import PROCESSOR, moved, processor
+from feller.app.cli import main
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.training.processor import PROCESSOR, moved, processor
 
 pytestmark = pytest.mark.portable
 
@@ -41,7 +41,7 @@ def resumed(run: Run, steps: int, capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_run_that_moved_says_so(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})  # reports are tested elsewhere
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})  # reports are tested elsewhere
     run = copied(tmp_path / "r")
     resumed(run, 5, capsys)  # an older run, whose state names no processor
     tensors, note = load_tensors(run.state)

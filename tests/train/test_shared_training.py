@@ -11,11 +11,11 @@ import pytest
 import torch
 from tests.train.shared import NETWORKS, SHARDED, TRAINING, kept, learned, save
 
-from feller.errors import UsageError
-from feller.run import Run
-from feller.train.dressing import check_even
-from feller.train.engine import engine
-from feller.train.optimiser import Training
+from feller.core.errors import UsageError
+from feller.core.run_folder import Run
+from feller.training.engine import engine
+from feller.training.optimizer import Training
+from feller.training.parallelize import check_even
 
 LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")
 

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from style import BLUE, INK, ORANGE, SOFT, bare
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller_papers.adjoint_matching import mixture
 from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import Claim

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from style import bare
 from torch import Tensor
 
-from feller.control.guided import Guided, PiGDM
-from feller.control.inverse import Restoration, wiener
-from feller.draws import Draws
+from feller.control.inverse.inverse_problem import Restoration, wiener
+from feller.control.inverse.pigdm import Guided, PiGDM
+from feller.core.rng import Draws
 from feller_papers.claims import Claim
 from feller_papers.d_flow import restoring
 from feller_papers.d_flow.methods import MANY, Bench, search

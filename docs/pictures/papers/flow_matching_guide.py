@@ -10,8 +10,8 @@ from style import BLUE, ORANGE, SOFT, bare
 from torch import nn
 
 from feller import Affine, Draws, Euler, Independent, MinibatchTransport, linear_grid
-from feller.data import read
-from feller.simulate import simulate
+from feller.data.loading.read import read
+from feller.sampling import simulate
 from feller_papers.claims import Claim
 from feller_papers.flow_matching_guide import transport
 from feller_papers.flow_matching_guide.setting import Setting, fit_points

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from style import BLUE, GREEN, ORANGE, bare
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller_papers.claims import Claim
 from feller_papers.generator_matching.checkerboard import FEW, distance, fitted, superposition
 from feller_papers.generator_matching.setting import BOTH, FLOW, MIDPOINT, Setting

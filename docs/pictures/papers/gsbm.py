@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from style import BLUE, ORANGE, SOFT, bare
 
-from feller.control.bridges.gaussian import GaussianPaths
-from feller.draws import Draws
+from feller.control.bridges.gaussian_paths import GaussianPaths
+from feller.core.rng import Draws
 from feller_papers.claims import Claim
 from feller_papers.gsbm import problems
 from feller_papers.gsbm.setting import Effort, Setting

@@ -7,9 +7,9 @@ import torch
 from matplotlib.figure import Figure
 from style import bare
 
-from feller.draws import Draws
-from feller.simulate import Euler, endpoint
-from feller.times import linear_grid
+from feller.core.rng import Draws
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from feller_papers.claims import Claim
 from feller_papers.kinetic_optimal.digits import rates_at_the_start, step_rule
 from feller_papers.kinetic_optimal.pictures import as_it_is, fitted

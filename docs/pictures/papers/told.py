@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from feller.errors import UsageError
+from feller.core.errors import UsageError
 from feller_papers.claims import Claim
 
 

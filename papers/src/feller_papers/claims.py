@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import TypeVar
 
-from feller.commands.reproduce import FAILS, HOLDS, UNTESTABLE
-from feller.errors import UsageError
-from feller.record import nearest
+from feller.app.commands.reproduce import FAILS, HOLDS, UNTESTABLE
+from feller.core.errors import UsageError
+from feller.core.serialization import nearest
 
 T = TypeVar("T")
 """How much is spent on the claims of a paper."""

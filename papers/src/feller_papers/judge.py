@@ -7,16 +7,16 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 
+from feller.core.rng import Draws
 from feller.data.batches import shuffled
 from feller.data.modality import Dataset
-from feller.draws import Draws
-from feller.evaluate.classifier import Classify
-from feller.evaluate.image import fd_cnn
+from feller.evaluation.classifier import Classify
+from feller.evaluation.images import fd_cnn
 from feller.networks.architecture import weights_from
-from feller.objective import Batch, Example
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objective import Batch, Example
+from feller.training.optimizer import Training
 
 SEED = 7
 TRAINING = Training(steps=1500, batch=128, lr=2e-3, warmup=0, decay=1.0, average=0.0)

@@ -8,8 +8,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from feller.data.images.modality import Images
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.read import read
 from feller_papers.judge import Judge, train_judge
 
 

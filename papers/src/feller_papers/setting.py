@@ -4,14 +4,14 @@ import pathlib
 from collections.abc import Callable
 from dataclasses import replace
 
+from feller.core.gradient import Gradient
+from feller.core.rng import Draws
 from feller.data.batches import batches
 from feller.data.modality import Dataset
-from feller.draws import Draws
-from feller.gradient import Gradient
-from feller.model import Model
-from feller.recipes.recipe import Recipe
-from feller.train.engine import engine
-from feller.train.loop import Batches, Learner, make_learner, train
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.training.engine import engine
+from feller.training.loop import Batches, Learner, make_learner, train
 
 
 def fit_recipe(

@@ -1,1 +1,1 @@
-"""Making a model do as one wishes: at sampling time, or for good."""
+"""Steering and fine-tuning: inverse problems, rewards, and Schrödinger bridges."""

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import leaves, length, tree_map
+from feller.core.rng import Draw, Draws
 from feller.data.ahead import Ahead
 from feller.data.modality import Dataset
 from feller.data.stream import Pieces
-from feller.draws import Draw, Draws
-from feller.errors import InputError, UsageError
-from feller.tree import leaves, length, tree_map
 
 Batch = dict[str, Any]
 """`x_1`, the encoded state, and `given`, its conditions; `x_0` too, where the examples are pairs, and `target`, [b, k],

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feller.data.found import Found
-from feller.errors import InputError
-from feller.record import nearest
-from feller.tree import Given
+from feller.core.errors import InputError
+from feller.core.pytree import Given
+from feller.core.serialization import nearest
+from feller.data.loading.raw import Found
 
 LABEL_NAMES = ("label", "class")
 """Names of the column that becomes the condition."""

@@ -16,17 +16,17 @@ from jaxtyping import Float64, Int, Int64
 from PIL import Image
 from torch import Tensor, nn
 
-from feller.data import overview
-from feller.data.delimited import dialect_of
-from feller.data.found import Found
-from feller.data.prints import hashed, print_of
+from feller.core.errors import InputError, UsageError, cannot_write
+from feller.core.pytree import Given, State, leaves, length, tree_map
+from feller.core.rng import Draw, Draws
+from feller.core.serialization import nearest
+from feller.data.files import sample_folder
+from feller.data.files.delimited import dialect_of
+from feller.data.fingerprints import hashed, print_of
+from feller.data.loading.raw import Found
 from feller.data.stream import Stream
 from feller.data.target import Target
-from feller.draws import Draw, Draws
-from feller.errors import InputError, UsageError, cannot_write
-from feller.record import nearest
 from feller.spaces import Space
-from feller.tree import Given, State, leaves, length, tree_map
 
 SHOWN = 256
 """Examples in the picture of a notebook, at most."""
@@ -168,7 +168,7 @@ class Modality(abc.ABC):
 
     @property
     def read_size(self) -> int | None:
-        """Size that files are read with to be data of this modality, see `feller.data.read`; None for any."""
+        """Size that files are read with to be data of this modality, see `feller.data.loading.read`; None for any."""
         return None
 
     def read(self, found: Found) -> "Dataset":
@@ -209,7 +209,7 @@ class Modality(abc.ABC):
             InputError: If it is a folder with files of others.
         """
         if not self.check_form(out):
-            overview.check(out)
+            sample_folder.check(out)
 
     def write(self, values: State, given: Given, out: pathlib.Path) -> None:
         """Write examples in the form that the ending of `out` names; without an ending, a folder.
@@ -221,7 +221,7 @@ class Modality(abc.ABC):
         ending = self.check_form(out)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.nullcontext() if ending else overview.held(out):
+            with contextlib.nullcontext() if ending else sample_folder.held(out):
                 self.forms[ending](values, given, out)
         except OSError as error:
             raise cannot_write(out, error) from error

@@ -5,11 +5,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from feller.core.errors import UsageError
+from feller.core.pytree import Given
+from feller.core.rng import Draws
 from feller.data.modality import Dataset
 from feller.data.stream import part
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.tree import Given
 
 FEWEST = 10
 """Examples below which none is set aside."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from feller.tree import Given, State
+from feller.core.pytree import Given, State
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from feller.errors import InputError
+from feller.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,36 @@
 """Networks (x_t, t, given) -> prediction; they know nothing of paths or of which quantity they predict."""
 
 from feller.networks.architecture import Architecture, parameters
-from feller.networks.average import Average
-from feller.networks.bi_encoder import BiEncoder, Finder
-from feller.networks.captioned import Captioned
-from feller.networks.classifier import Convolutional
-from feller.networks.clock import AdaNorm, Clock, NoTime, TimeToken
+from feller.networks.audio.frame_infiller import Infiller
+from feller.networks.audio.spectral_vocoder import SpectralVocoder
+from feller.networks.blocks.distance import ALiBi, Distance, Rotary
+from feller.networks.blocks.ema import Average
+from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Rotations, Symbols
+from feller.networks.blocks.time_conditioning import AdaNorm, Clock, NoTime, TimeToken
+from feller.networks.bridge_drift import BothWays, Potential
 from feller.networks.codebook.fsq import FSQ
-from feller.networks.codebook.picture_codes import Learned
-from feller.networks.codebook.quantiser import Quantiser
-from feller.networks.codebook.tokenizer import Tokenizer
-from feller.networks.codebook.vq import EMA
-from feller.networks.decoder import Decoder
-from feller.networks.distance import ALiBi, Distance, Rotary
-from feller.networks.drift import BothWays, Potential
-from feller.networks.equivariant import Equivariant
-from feller.networks.estimator import Estimator
-from feller.networks.foreign import Foreign
-from feller.networks.infiller import Infiller
-from feller.networks.leaves import Angles, Leaf, Numbers, Rotations, Symbols
+from feller.networks.codebook.image_codes import Learned
+from feller.networks.codebook.image_tokenizer import Tokenizer
+from feller.networks.codebook.quantizer import Quantiser
+from feller.networks.codebook.vq_ema import EMA
+from feller.networks.external import Foreign
+from feller.networks.graph.equivariant import Equivariant
+from feller.networks.graph.set_transformer import Sites
+from feller.networks.image.classifier import Convolutional
+from feller.networks.image.dit import Transformer
+from feller.networks.image.image_label_net import Captioned
+from feller.networks.image.unet import UNet
 from feller.networks.linear import Features, Linear
-from feller.networks.mlp import MLP
-from feller.networks.plain_decoder import PlainDecoder
-from feller.networks.rows import RowTransformer
-from feller.networks.sites import Sites
-from feller.networks.text import TextTransformer
-from feller.networks.together import Together
-from feller.networks.tokens import Embedded, TokenMLP
-from feller.networks.transformer import Transformer
-from feller.networks.unet import UNet
-from feller.networks.vocoder import SpectralVocoder
-from feller.networks.words import Words
+from feller.networks.mlp import Together
+from feller.networks.networks_mlp import MLP
+from feller.networks.regressor import Estimator
+from feller.networks.sequence.bi_encoder import BiEncoder, Finder
+from feller.networks.sequence.categorical_columns import Words
+from feller.networks.sequence.causal_transformer import Decoder
+from feller.networks.sequence.gpt import PlainDecoder
+from feller.networks.sequence.row_transformer import RowTransformer
+from feller.networks.sequence.text_dit import TextTransformer
+from feller.networks.sequence.token_mlp import Embedded, TokenMLP
 
 __all__ = [
     "EMA",

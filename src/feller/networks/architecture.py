@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from feller.draws import Draws
-from feller.tree import State
+from feller.core.pytree import State
+from feller.core.rng import Draws
 
 
 class Architecture(abc.ABC):

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State
+from feller.core.rng import Draws
 from feller.networks.architecture import Architecture
-from feller.tree import Given, State
 
 
 class Features(abc.ABC):

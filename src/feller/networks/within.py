@@ -7,7 +7,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 from torch.nn.modules import module
 
-from feller.errors import InputError
+from feller.core.errors import InputError
 
 T = TypeVar("T")
 PLENTY = 2**30

@@ -2,36 +2,41 @@
 
 from feller.paths.affine import Affine, NoiseLevel
 from feller.paths.alike import Alike
-from feller.paths.answers import Answer, Cavity, Posterior
 from feller.paths.any_order import AnyOrder
 from feller.paths.autoregressive import Autoregressive
-from feller.paths.betas import Beta, ConstantSpeed, Power
-from feller.paths.binned import Binned
 from feller.paths.brownian import Brownian
-from feller.paths.choice import Choice
 from feller.paths.codes import Codes
-from feller.paths.correctors import BackAndForth, Corrector, Odds, Resample
-from feller.paths.costs import Cost, Embedded, Levels, Table
-from feller.paths.ends import Circle, DrawEnd, Ends, Finish, Interval, Lattice, MeanEnd, Point
+from feller.paths.discrete.answers import Answer, Cavity, Posterior
+from feller.paths.discrete.betas import Beta, ConstantSpeed, Power
+from feller.paths.discrete.correctors import BackAndForth, Corrector, Odds, Resample
+from feller.paths.discrete.geometric import Geometric
+from feller.paths.discrete.metric_path import Metric
+from feller.paths.discrete.mixture import Mixture
+from feller.paths.discrete.rates import FewestJumps, KineticOptimal, LeastEnergy, Rates, Reversal, Tempered
+from feller.paths.discrete.step_rules import Ahead, Increment, Stepping
+from feller.paths.discrete.token_distances import Cost, Embedded, Levels, Table
+from feller.paths.discrete.token_path import TokenPath
+from feller.paths.discrete.token_sampler import Choice
+from feller.paths.discrete.unmasking_order import Confidence, Entropy, Order
 from feller.paths.estimates import Estimates
 from feller.paths.filled import Filled
 from feller.paths.geodesic import Geodesic
-from feller.paths.geometric import Geometric
 from feller.paths.graphical import Graphical
 from feller.paths.interleaved import Interleaved
-from feller.paths.jump import Jump
-from feller.paths.laws import GaussianLaw, Growth, Law, Overlap, RotationLaw, Survival, VonMisesLaw
-from feller.paths.metric import Metric
-from feller.paths.mixture import Mixture
-from feller.paths.orders import Confidence, Entropy, Order
+from feller.paths.jumps.binned import Binned
+from feller.paths.jumps.concentration import Growth
+from feller.paths.jumps.conditional_path import Law
+from feller.paths.jumps.endpoint_support import Circle, DrawEnd, Ends, Finish, Interval, Lattice, MeanEnd, Point
+from feller.paths.jumps.gaussian import GaussianLaw
+from feller.paths.jumps.jump_path import Jump
+from feller.paths.jumps.jump_step_rules import Overlap, Survival
+from feller.paths.jumps.rotation import RotationLaw
+from feller.paths.jumps.von_mises import VonMisesLaw
 from feller.paths.path import Network, Path
 from feller.paths.predictions import Angular, Data, Prediction, Score, Source, Velocity, convert
 from feller.paths.premetric import Premetric
 from feller.paths.product import Product
-from feller.paths.rates import FewestJumps, KineticOptimal, LeastEnergy, Rates, Reversal, Tempered
 from feller.paths.resynthesis import Resynthesis
-from feller.paths.stepping import Ahead, Increment, Stepping
-from feller.paths.tokens import TokenPath
 
 __all__ = [
     "Affine",

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.draws import Draw
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.pytree import pad_right
+from feller.core.rng import Draw
 from feller.paths.path import Path
 from feller.paths.predictions import Prediction, Score, Velocity, coefficients, combine
-from feller.processes import Characteristics
-from feller.schedules import Linear, Number, Scales, Schedule, common_scales
-from feller.tree import pad_right
+from feller.paths.processes import Characteristics
+from feller.paths.schedules import Linear, Number, Scales, Schedule, common_scales
 
 
 class NoiseLevel(abc.ABC):

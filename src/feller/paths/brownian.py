@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.draws import Draw
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.pytree import pad_right
+from feller.core.rng import Draw
 from feller.paths.path import Path
-from feller.processes import Characteristics
-from feller.tree import pad_right
+from feller.paths.processes import Characteristics
 
 
 @dataclass(frozen=True)

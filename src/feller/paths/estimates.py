@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from feller.data.target import Target
-from feller.paths.timeless import Timeless
+from feller.paths.families import Timeless
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from feller.draws import Draw
-from feller.paths.timeless import Timeless
+from feller.core.rng import Draw
+from feller.paths.families import Timeless
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.draws import Draw
+from feller.core.pytree import pad_right
+from feller.core.rng import Draw
 from feller.paths.path import Path
-from feller.processes import Characteristics
-from feller.schedules import Linear, Schedule, check_convex
+from feller.paths.processes import Characteristics
+from feller.paths.schedules import Linear, Schedule, check_convex
 from feller.spaces import Euclidean, Manifold
-from feller.tree import pad_right
 
 
 @dataclass(frozen=True)

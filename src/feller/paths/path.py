@@ -3,9 +3,9 @@
 import abc
 from collections.abc import Callable
 
-from feller.draws import Draw
-from feller.processes import Process
-from feller.tree import Given, State, spread
+from feller.core.pytree import Given, State, spread
+from feller.core.rng import Draw
+from feller.paths.processes import Process
 
 Network = Callable[[State, State, Given], State]
 """(x_t, t, given) -> prediction."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from feller.schedules import Number, Scales
-from feller.tree import pad_right
+from feller.core.pytree import pad_right
+from feller.paths.schedules import Number, Scales
 
 _LARGE = 1e12
 """Stands for the infinite slope that some schedules have at an end."""

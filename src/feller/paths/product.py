@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from feller.draws import Draw
+from feller.core.pytree import State, spread
+from feller.core.rng import Draw
 from feller.paths.path import Path
-from feller.tree import State, spread
 
 
 def parts(path: Path) -> Iterator[Path]:

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.pytree import State, pad_right, spread, tree_map
 from feller.paths.affine import Affine
+from feller.paths.discrete.mixture import Mixture
 from feller.paths.geodesic import Geodesic
-from feller.paths.mixture import Mixture
 from feller.paths.path import Given, Network, Path
 from feller.paths.predictions import Data, Prediction, Score, Source, Velocity, coefficients, combine
 from feller.paths.premetric import Premetric
 from feller.paths.product import Product
-from feller.schedules import Scales, Schedule
-from feller.tree import State, pad_right, spread, tree_map
+from feller.paths.schedules import Scales, Schedule
 
 _Changes = Affine | Geodesic | Mixture | Premetric
 _NEAR_END = 1e-6

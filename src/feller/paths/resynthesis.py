@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from feller.paths.timeless import Timeless
+from feller.paths.families import Timeless
 
 
 @dataclass(frozen=True)

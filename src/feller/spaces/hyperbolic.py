@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.draws import Draw
+from feller.core.rng import Draw
 from feller.spaces.manifold import Manifold
-from feller.spaces.series import asinhc, root, sinhc, sinhc_rest, tanhc
+from feller.spaces.safe_math import asinhc, root, sinhc, sinhc_rest, tanhc
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:

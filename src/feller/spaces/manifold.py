@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.spaces.series import norm
+from feller.spaces.safe_math import norm
 from feller.spaces.space import Space
 
 LARGEST_ERROR = 1e-3

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.draws import Draw, categorical
+from feller.core.rng import Draw, categorical
 from feller.spaces.manifold import Manifold
-from feller.spaces.series import norm
+from feller.spaces.safe_math import norm
 from feller.spaces.sphere import Sphere
 from feller.spaces.surface import Surface, build_surface
 

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.draws import Draw
+from feller.core.pytree import State
+from feller.core.rng import Draw
 from feller.spaces.manifold import Manifold
-from feller.spaces.series import root
+from feller.spaces.safe_math import root
 from feller.spaces.space import Space
-from feller.tree import State
 
 
 @dataclass(frozen=True)

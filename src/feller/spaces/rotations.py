@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from feller.draws import Draw
+from feller.core.rng import Draw
 from feller.spaces.euclidean import Euclidean
 from feller.spaces.manifold import Manifold
 from feller.spaces.product import Product
-from feller.spaces.series import arc, cosc, norm, sinc, sinc_rest
+from feller.spaces.safe_math import arc, cosc, norm, sinc, sinc_rest
 
 AMBIGUOUS = 1e-6
 """Gap of singular values, relative to the largest, below which a nearest rotation is not determined."""

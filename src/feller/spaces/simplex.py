@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.draws import Draw
+from feller.core.rng import Draw
 from feller.spaces.manifold import Manifold
-from feller.spaces.series import root
+from feller.spaces.safe_math import root
 from feller.spaces.sphere import carry, follow, toward, turned_back
 
 

@@ -5,9 +5,9 @@ import abc
 import torch
 from torch import Tensor
 
-from feller.draws import Draw
-from feller.errors import UsageError
-from feller.tree import State
+from feller.core.errors import UsageError
+from feller.core.pytree import State
+from feller.core.rng import Draw
 
 
 class Space(abc.ABC):

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.draws import Draw
+from feller.core.rng import Draw
 from feller.spaces.manifold import Manifold
-from feller.spaces.series import norm, sinhc
+from feller.spaces.safe_math import norm, sinhc
 
 
 def symmetric(a: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:

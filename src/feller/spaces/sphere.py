@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.draws import Draw
+from feller.core.rng import Draw
+from feller.core.values import may_hold
 from feller.spaces.manifold import Manifold
-from feller.spaces.series import arc, cosc, norm, sinc, sinc_rest
-from feller.values import may_hold
+from feller.spaces.safe_math import arc, cosc, norm, sinc, sinc_rest
 
 NEAR = 1e-15
 """Sine below which a point in float64 is the antipode, and the geodesics to it are all as good."""

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from feller.draws import Draw, categorical
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draw, categorical
 from feller.spaces.space import Space
 
 

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.draws import Draw
+from feller.core.rng import Draw
 from feller.spaces.manifold import Manifold
-from feller.spaces.series import norm
+from feller.spaces.safe_math import norm
 
 TURN = 2 * math.pi
 

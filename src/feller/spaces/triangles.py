@@ -4,7 +4,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from feller.errors import InputError
+from feller.core.errors import InputError
 
 FLAT = 1e-10
 """Area of a triangle, relative to its longest side squared, below which it has no plane."""

@@ -11,8 +11,8 @@ import dp_accounting as dp
 import pytest
 from dp_accounting.pld import PLDAccountant
 
-from feller.cli import main
-from feller.journeys.private import privately
+from feller.app.cli import main
+from feller.app.workflows.private import private_training
 
 SCHEMA = {
     "unit": "row",
@@ -101,7 +101,7 @@ def without(content: Any, *names: str) -> Any:
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
     """Let something happen when a step draws its batch."""
-    real = privately.poisson_batches
+    real = private_training.poisson_batches
 
     def wrapped(*args: Any) -> Any:
         draw = real(*args)
@@ -113,4 +113,4 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None])
 
         return batch
 
-    monkeypatch.setattr(privately, "poisson_batches", wrapped)
+    monkeypatch.setattr(private_training, "poisson_batches", wrapped)

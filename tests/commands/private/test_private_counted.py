@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from tests.commands.private.private_fits import SEEDED, TINY, fit, held, run, steps_in, true_epsilon, write_table
 
-from feller.cli import main
-from feller.data import read
-from feller.journeys.asked import asked_of, parts
-from feller.journeys.private import rehearse
-from feller.journeys.private.promise import promised
-from feller.journeys.private.purse import ledger_of
-from feller.privacy.concentrated import rho_of
-from feller.run import Run
+from feller.app.cli import main
+from feller.app.workflows.private import pretrain_on_marginals
+from feller.app.workflows.private.budget import ledger_of
+from feller.app.workflows.private.guarantee_text import promised
+from feller.app.workflows.run_config import asked_of, parts
+from feller.core.run_folder import Run
+from feller.data.loading.read import read
+from feller.privacy.accounting.zcdp import rho_of
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_counts_of_an_older_table_are_left_behind(capsys: pytest.CaptureFixture[
 def test_a_run_that_is_killed_while_it_learns_from_counts_goes_on(
     capsys: pytest.CaptureFixture[str], blind: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lesson, heard = rehearse.rehearse, []
+    lesson, heard = pretrain_on_marginals.rehearse, []
 
     def killed(*args: Any, **others: Any) -> None:
         heard.append(len(heard))
@@ -106,7 +106,7 @@ def test_a_run_that_is_killed_while_it_learns_from_counts_goes_on(
             raise KeyboardInterrupt
         lesson(*args, **others)
 
-    monkeypatch.setattr(rehearse, "rehearse", killed)
+    monkeypatch.setattr(pretrain_on_marginals, "rehearse", killed)
     asked = ("people.csv", "--schema", "schema.json", *TINY, *SEEDED, "--out", "r")
     status, _, _ = run(capsys, "fit", *asked)
     assert status == 130

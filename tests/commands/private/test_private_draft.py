@@ -6,12 +6,12 @@ import pathlib
 import pytest
 from tests.commands.private.private_fits import ALONE, SCHEMA, SEEDED, TINY, run, write_table
 
-from feller.data.read import read
-from feller.data.table.written import read_schema, write_schema
-from feller.errors import InputError
-from feller.journeys.asked import Asked, asked_of
-from feller.journeys.private.betrayed import beware, for_owner
-from feller.run import open_run
+from feller.app.workflows.private.table_schema import beware, for_owner
+from feller.app.workflows.run_config import Asked, asked_of
+from feller.core.errors import InputError
+from feller.core.run_folder import open_run
+from feller.data.loading.read import read
+from feller.data.tables.written import read_schema, write_schema
 
 DRAFT = "schema.json is still a draft, guessed from the rows"
 FEW = "words that one row or two have"

@@ -19,7 +19,7 @@ from tests.commands.private.private_fits import (
     write_table,
 )
 
-from feller.journeys.private import guard
+from feller.app.workflows.private import private_statistics
 
 
 def test_cells_outside_the_schema_are_clipped_or_refused_as_it_says(
@@ -161,7 +161,7 @@ def test_wrong_clips(capsys: pytest.CaptureFixture[str]) -> None:
 def test_plans_that_fail_are_refused_before_rows_are_counted(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "Counting", None)
+    monkeypatch.setattr(private_statistics, "Counting", None)
     start = ("people.csv", "--schema", "schema.json", "--size", "tiny")
     assert "a batch of 5,000 is more" in refused(capsys, *start, "--epsilon", 4, "--train.batch", 5000)
     assert "give --steps, not --minutes" in refused(capsys, *start, "--epsilon", 4, "--minutes", 1)

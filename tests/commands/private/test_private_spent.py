@@ -23,8 +23,8 @@ from tests.commands.private.private_fits import (
     write_table,
 )
 
-from feller.privacy.expense import Gaussian
-from feller.privacy.ledger import Ledger
+from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.accounting.ledger import Ledger
 
 
 def test_a_finished_run_that_is_resumed_changes_nothing(blind: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +160,7 @@ def test_what_an_overwritten_run_spent_is_kept_and_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})
         folder = fit(capsys, "r", *SEEDED)
         ledger = (folder / "ledger.json").read_bytes()
         fit(capsys, "r", "--overwrite")  # a run without privacy in its place

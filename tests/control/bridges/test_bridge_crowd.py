@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from feller.control.bridges.crowd import Crowd
-from feller.control.bridges.growth import growth
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.control.bridges.population import Crowd
+from feller.control.bridges.unbalanced_weights import growth
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 
 
 def test_members_are_drawn_as_often_as_each_other() -> None:

@@ -9,9 +9,9 @@ from tests.control.bridges.quadratic import ROWS
 from tests.oracle import close
 from torch import Tensor
 
-from feller.control.bridges.gaussian import GaussianPaths, Moments, drift, energy, kinetic, kinetic_rate
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.control.bridges.gaussian_paths import GaussianPaths, Moments, drift, energy, kinetic, kinetic_rate
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller_papers.gsbm.exact import Quadratic
 
 F64 = torch.float64

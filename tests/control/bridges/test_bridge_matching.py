@@ -8,10 +8,10 @@ from numpy.polynomial.hermite_e import hermegauss
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
-from feller.control.bridges.gaussian import GaussianPaths
-from feller.control.bridges.matching import ExplicitMatching, ImplicitMatching, Leg
-from feller.draws import Draws
-from feller.networks.drift import Drift
+from feller.control.bridges.drift_matching import ExplicitMatching, ImplicitMatching, Leg
+from feller.control.bridges.gaussian_paths import GaussianPaths
+from feller.core.rng import Draws
+from feller.networks.bridge_drift import Drift
 
 SIGMA = 1.0
 

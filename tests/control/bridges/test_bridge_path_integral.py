@@ -8,12 +8,12 @@ from tests.control.bridges.quadratic import ROWS
 from tests.oracle import F64, close
 from torch import Tensor
 
-from feller.control.bridges.gaussian import GaussianPaths, drift
+from feller.control.bridges.costs import Cost, Population, Zero
+from feller.control.bridges.gaussian_paths import GaussianPaths, drift
 from feller.control.bridges.path_integral import PathIntegral, Weighted
-from feller.control.bridges.pinned import PinnedControl
-from feller.control.costs import Cost, Population, Zero
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.control.bridges.pinned_control import PinnedControl
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller_papers.gsbm.exact import Barrier, QuadraticCost, barrier
 
 

@@ -6,14 +6,14 @@ from tests.control.bridges.quadratic import ROWS
 from tests.oracle import close
 from torch import Tensor
 
-from feller.control.bridges.gaussian import GaussianPaths, drift, kinetic
-from feller.control.bridges.pinned import PinnedControl, stiffness_of_means, stiffness_of_scales
+from feller.control.bridges.costs import Cost, Population, Zero
+from feller.control.bridges.costs.congestion import Congestion
+from feller.control.bridges.costs.obstacles import Disc, Indicator, Quadric, Smooth
+from feller.control.bridges.gaussian_paths import GaussianPaths, drift, kinetic
+from feller.control.bridges.pinned_control import PinnedControl, stiffness_of_means, stiffness_of_scales
 from feller.control.bridges.pinned_cost import Knots, PinnedCost, Sample, _Paths
-from feller.control.costs import Cost, Population, Zero
-from feller.control.costs.crowd import Congestion
-from feller.control.costs.shapes import Disc, Indicator, Quadric, Smooth
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller_papers.gsbm.exact import Quadratic, QuadraticCost
 
 F64 = torch.float64

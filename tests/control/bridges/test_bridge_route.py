@@ -9,12 +9,12 @@ import torch
 from tests.oracle import close
 from torch import Tensor
 
-from feller.control.bridges.gaussian import GaussianPaths
-from feller.control.bridges.pinned import PinnedControl
-from feller.control.bridges.route import route
-from feller.control.costs import Cost, Function, Population, Zero
-from feller.control.costs.shapes import Box, Disc, Indicator, Shape, Smooth
-from feller.draws import Draws
+from feller.control.bridges.costs import Cost, Function, Population, Zero
+from feller.control.bridges.costs.obstacles import Box, Disc, Indicator, Shape, Smooth
+from feller.control.bridges.gaussian_paths import GaussianPaths
+from feller.control.bridges.obstacle_routes import route
+from feller.control.bridges.pinned_control import PinnedControl
+from feller.core.rng import Draws
 
 WALL: Shape = Box((-0.1, -9.0), (0.1, -2.0)) | Box((-0.1, -1.0), (0.1, 3.0)) | Box((-0.1, 4.0), (0.1, 9.0))
 """At x = 0, with doors at -2 < y < -1 and 3 < y < 4."""

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.control.bridges.walk import Box, grid, legs_of, walk
-from feller.draws import Draws
-from feller.errors import InputError
+from feller.control.bridges.trajectories import Box, grid, legs_of, walk
+from feller.core.errors import InputError
+from feller.core.rng import Draws
 
 N = 4000
 

@@ -3,10 +3,10 @@
 import torch
 from tests.oracle import F64, close, f64
 
-from feller.control.costs import Population
-from feller.control.costs.crowd import Congestion, Entropy
-from feller.control.costs.slopes import nearness, softplus, weighted_square
-from feller.draws import Draws
+from feller.control.bridges.costs import Population
+from feller.control.bridges.costs.congestion import Congestion, Entropy
+from feller.control.bridges.costs.smooth_functions import nearness, softplus, weighted_square
+from feller.core.rng import Draws
 
 X = Draws(0).at("x").normal((2, 40, 3), F64)
 OTHERS = X.roll(1, 1)

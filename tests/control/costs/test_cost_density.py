@@ -6,9 +6,9 @@ import pytest
 import torch
 from tests.oracle import F64, close
 
-from feller.control.costs.density import NearData
-from feller.draws import Draws
-from feller.errors import InputError
+from feller.control.bridges.costs.near_data import NearData
+from feller.core.errors import InputError
+from feller.core.rng import Draws
 
 T = torch.zeros(1, dtype=F64)
 

@@ -5,9 +5,9 @@ from tests.oracle import F64, close
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from feller.control.costs import Population, mixture
-from feller.control.costs.mixture import log_density, scott
-from feller.draws import Draws
+from feller.control.bridges.costs import Population, gaussian_mixture
+from feller.control.bridges.costs.gaussian_mixture import log_density, scott
+from feller.core.rng import Draws
 
 CENTRES = 3 * Draws(0).at("centres").normal((4, 6, 3), F64) + 20
 WIDTHS = Draws(0).at("widths").uniform((4, 6), F64) + 0.03
@@ -25,7 +25,7 @@ def test_values_and_gradients(monkeypatch) -> None:
     wanted = truth(x, CENTRES, WIDTHS)
     (slope,) = torch.autograd.grad(wanted.square().sum(), x)
     for at_once in (1, 50, 400_000):
-        monkeypatch.setattr(mixture, "AT_ONCE", at_once)
+        monkeypatch.setattr(gaussian_mixture, "AT_ONCE", at_once)
         found = log_density(x, CENTRES, WIDTHS)
         close(found, wanted.tolist(), 1e-9)
         close(torch.autograd.grad(found.square().sum(), x)[0], slope.tolist(), 1e-7)

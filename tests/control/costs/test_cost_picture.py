@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 from tests.oracle import F64, close, f64
 
-from feller.control.costs.picture import Picture, read_grey
-from feller.control.costs.shapes import Box, Disc, Smooth
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.control.bridges.costs.obstacles import Box, Disc, Smooth
+from feller.control.bridges.costs.walls import Picture, read_grey
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
 
 
 def drawn(inside, h: int, w: int) -> np.ndarray:

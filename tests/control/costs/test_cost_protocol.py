@@ -6,9 +6,9 @@ import torch
 from tests.oracle import F64, close, f64
 from torch import Tensor
 
-from feller.control.costs import Cost, Function, Population, Scaled, Sum, Zero, check
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.control.bridges.costs import Cost, Function, Population, Scaled, Sum, Zero, check
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
 
 X = Draws(0).at("x").normal((3, 5, 2), F64)
 T = f64(0.1, 0.5, 0.9)[:, None]

@@ -7,8 +7,8 @@ import torch
 from tests.oracle import F64, close, f64
 from torch import Tensor
 
-from feller.control.costs import check
-from feller.control.costs.shapes import (
+from feller.control.bridges.costs import check
+from feller.control.bridges.costs.obstacles import (
     Box,
     Disc,
     Ellipse,
@@ -19,8 +19,8 @@ from feller.control.costs.shapes import (
     SignedDistance,
     Smooth,
 )
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 
 X = 3 * Draws(0).at("x").normal((500, 2), F64)
 T = torch.zeros(500, dtype=F64)

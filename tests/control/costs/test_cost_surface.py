@@ -5,9 +5,9 @@ import pytest
 import torch
 from tests.oracle import F64, close, f64
 
-from feller.control.costs.surface import NearSurface, Surface
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.control.bridges.costs.surface_cost import NearSurface, Surface
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
 
 T = torch.zeros(1, dtype=F64)
 PLACES = 6 * Draws(0).at("places").uniform((6000, 2), F64) - 3

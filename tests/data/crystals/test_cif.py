@@ -6,12 +6,12 @@ import torch
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
+from feller.core.errors import InputError
 from feller.data.atoms.elements import NUMBERS, SYMBOLS
 from feller.data.atoms.formula import formula
-from feller.data.crystals.cif import PartialError, blocks, cif_text, read_block
-from feller.data.crystals.crystal import Crystal
+from feller.data.crystals.cif import Crystal
+from feller.data.crystals.crystals_cif import PartialError, blocks, cif_text, read_block
 from feller.data.crystals.lattice import bounded
-from feller.errors import InputError
 
 SALT = """data_salt
 _cell_length_a 5.64(1)
@@ -200,7 +200,7 @@ def test_random_damage_gives_a_crystal_or_one_line() -> None:
 def test_without_pymatgen_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
-    from feller.errors import UsageError
+    from feller.core.errors import UsageError
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'feller\[crystals\]'"):

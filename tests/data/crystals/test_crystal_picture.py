@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from feller.data.atoms.colours import colour_of, ink_on
-from feller.data.crystals.crystal import Crystal
-from feller.data.crystals.picture import _seen, picture, reduced, with_images
+from feller.data.crystals.cif import Crystal
+from feller.data.crystals.figure import _seen, picture, reduced, with_images
 
 CUBE = np.array([4.0, 4, 4, 90, 90, 90])
 

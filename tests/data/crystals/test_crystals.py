@@ -8,18 +8,18 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
-from feller.data import read
-from feller.data.back import read_back
-from feller.data.crystals.arrays import padded
-from feller.data.crystals.crystal import Crystal
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import leaves
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.data.crystals.cif import Crystal
+from feller.data.crystals.dataset import padded
 from feller.data.crystals.lattice import bounded, closes
 from feller.data.crystals.modality import Crystals, crystals
-from feller.data.found import FoundCrystals, FoundRows
+from feller.data.loading.raw import FoundCrystals, FoundRows
+from feller.data.loading.read import read
+from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset, Modality
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
-from feller.tree import leaves
 
 SIZES = (2, 5, 5, 3)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from feller.data import read
+from feller.data.loading.read import read
 
 
 def test_cells_are_cubes_of_five_atoms() -> None:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from feller.data.documents.balance import balanced
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.documents.modality import balanced
 
 
 def tasks_of(*counts: int) -> torch.Tensor:

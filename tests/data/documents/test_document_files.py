@@ -9,11 +9,11 @@ import pytest
 import torch
 from tests.data.documents.written import lines, pairs, square
 
-from feller.data import read
-from feller.data.documents.modality import Documents
-from feller.data.found import Cut, Said, Shown
+from feller.core.errors import InputError
+from feller.data.documents.documents_modality import Documents
 from feller.data.images.modality import Images
-from feller.errors import InputError
+from feller.data.loading.raw import Cut, Said, Shown
+from feller.data.loading.read import read
 
 
 def test_a_folder_of_pictures_and_captions(tmp_path: pathlib.Path) -> None:

@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data.documents.layout import CUT, PICTURE, Hole, Infill, as_array, from_tokens, laid, to_tokens
-from feller.data.documents.symbols import Symbols
-from feller.data.found import Cut, Said, Shown
+from feller.core.errors import InputError
+from feller.data.documents.token_layout import CUT, PICTURE, Hole, Infill, as_array, from_tokens, laid, to_tokens
+from feller.data.documents.vocabulary import Symbols
+from feller.data.loading.raw import Cut, Said, Shown
 from feller.data.text.vocabulary import Characters
-from feller.errors import InputError
 
 SYMBOLS = Symbols(text=4, codes=5, picture=3)
 SIGNS = Characters("abcd")

@@ -5,11 +5,11 @@ import pathlib
 import pytest
 from tests.data.documents.written import square
 
-from feller.data.documents.layout import Hole, Infill
+from feller.core.errors import InputError, UsageError
 from feller.data.documents.prompt import parse
 from feller.data.documents.templates import edit, instruction_in, question, question_in
-from feller.data.found import Cut, Item, Said, Shown
-from feller.errors import InputError, UsageError
+from feller.data.documents.token_layout import Hole, Infill
+from feller.data.loading.raw import Cut, Item, Said, Shown
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.data.documents import palette
-from feller.data.documents.codes import PictureCodes
+from feller.data.documents.image_codes import PictureCodes
 from feller.data.documents.palette import Palette, palette_of
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.record import from_data, to_data
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)
 FOUR = Palette((RED, GREEN, BLUE, WHITE), 2, 3)

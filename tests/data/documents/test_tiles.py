@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from feller.data.documents.codes import PictureCodes
+from feller.core.errors import InputError
+from feller.core.serialization import from_data, to_data
+from feller.data.documents.image_codes import PictureCodes
 from feller.data.documents.tiles import Tiles, recurring, tiles_of
-from feller.errors import InputError
-from feller.record import from_data, to_data
 
 
 def drawn(n: int, few: int, seed: int = 0) -> torch.Tensor:

@@ -6,19 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from feller.data.examples.scenes.creatures import (
-    APART,
-    DOTS,
-    View,
-    invent,
-    names,
-    render_creature,
-    seen,
-    views,
-)
-from feller.data.examples.scenes.shapes import COLOURS
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.examples.creatures import APART, DOTS, View, invent, names, render_creature, seen, views
+from feller.data.examples.shapes import COLOURS
 
 DRAWS = Draws(0)
 MANY = invent(120, DRAWS)

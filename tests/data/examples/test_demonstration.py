@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.data.examples.scenes.creatures import render_creature
-from feller.data.examples.scenes.demonstration import demonstration
-from feller.data.examples.scenes.scenes import render
-from feller.data.examples.scenes.shapes import BLACK, COLOURS, LIGHT
-from feller.data.examples.scenes.written import Answer, Break, Picture, Written, write_documents, write_pairs
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.data.examples.creatures import render_creature
+from feller.data.examples.demonstration import demonstration
+from feller.data.examples.scenes import render
+from feller.data.examples.shapes import BLACK, COLOURS, LIGHT
+from feller.data.examples.write_documents import Answer, Break, Picture, Written, write_documents, write_pairs
 
 RED, BLUE = (np.full((16, 16, 3), colour, dtype=np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
 from feller.data.examples.emoji import emoji_pairs, plain, read_emoji, write_emoji
-from feller.data.examples.scenes.picks import Picks
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.data.examples.picks import Picks
 
 LIST: list[dict[str, Any]] = [
     {"name": "FISH", "unified": "1F41F", "image": "1f41f.png", "category": "Animals", "has_img_twitter": True},

@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from feller.data.examples.scenes.captions import caption, details, questions, relation
-from feller.data.examples.scenes.drawings import (
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.examples.captions import caption, details, questions, relation
+from feller.data.examples.drawings import (
     CLASSES,
     FONT,
     Lettering,
@@ -19,10 +21,10 @@ from feller.data.examples.scenes.drawings import (
     render_letters,
     segmentation,
 )
-from feller.data.examples.scenes.edits import edit, room
-from feller.data.examples.scenes.instructions import TASKS, instructions, location, scene_pairs
-from feller.data.examples.scenes.picks import Picks, picks
-from feller.data.examples.scenes.scenes import (
+from feller.data.examples.edits import edit, room
+from feller.data.examples.instructions import TASKS, instructions, location, scene_pairs
+from feller.data.examples.picks import Picks, picks
+from feller.data.examples.scenes import (
     ALL,
     CELLS,
     FEW,
@@ -36,10 +38,8 @@ from feller.data.examples.scenes.scenes import (
     layouts,
     render,
 )
-from feller.data.examples.scenes.shapes import COLOURS, SHAPES, shape_mask
-from feller.data.examples.scenes.written import Answer, Picture
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.data.examples.shapes import COLOURS, SHAPES, shape_mask
+from feller.data.examples.write_documents import Answer, Picture
 
 STAR = Thing("green", "star", "small", (0, 0))
 SQUARE = Thing("yellow", "square", "large", (0, 2))

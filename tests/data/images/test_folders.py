@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.data import Images, read
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.images.modality import Images
+from feller.data.loading.read import read
 
 
 def save(path: pathlib.Path, mode: str = "L", size: tuple[int, int] = (4, 4), colour: object = 100, **more) -> None:

@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from feller.data import Images, read
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.images.modality import Images
+from feller.data.loading.read import read
 
 
 def idx(path: pathlib.Path, array: np.ndarray) -> None:

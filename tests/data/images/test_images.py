@@ -10,10 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from feller.data import Dataset, Images, Modality, read
-from feller.data.back import read_back
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import from_data, to_data
+from feller.data.images.modality import Images
+from feller.data.loading.read import read
+from feller.data.loading.read_samples import read_back
+from feller.data.modality import Dataset, Modality
 
 FAST = settings(deadline=None, max_examples=25, derandomize=True)
 NAME = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",), exclude_characters="\0"), max_size=9)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.data import read
-from feller.data.back import give, read_back
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.data.files.sample_folder import LETTER, ROOM, captioned
 from feller.data.images.labelled import Labelled, plain
+from feller.data.loading.read import read
+from feller.data.loading.read_samples import give, read_back
 from feller.data.modality import Dataset
-from feller.data.overview import LETTER, ROOM, captioned
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
 
 DIGITS = read("example:digits")
 MODALITY = Labelled(DIGITS.modality)

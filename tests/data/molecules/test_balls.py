@@ -5,7 +5,7 @@ import pytest
 
 from feller.data.atoms.colours import colour_of
 from feller.data.atoms.formula import hill_formula
-from feller.data.molecules.balls import TITLE, _turned, balls
+from feller.data.molecules.figure import TITLE, _turned, balls
 from feller.data.molecules.molecule import Molecule
 
 

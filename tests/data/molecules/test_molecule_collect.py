@@ -9,15 +9,15 @@ from tests.data.molecules.test_sdf import HYDROXIDE, record
 from tests.data.molecules.test_sdf import WATER as WATER_SDF
 from tests.data.molecules.test_xyz import METHANE, WATER
 
-from feller.data import read
-from feller.data.asked import Asked
-from feller.data.back import read_back
-from feller.data.find import find
+from feller.core.errors import InputError, UsageError
+from feller.data.loading.find import find
+from feller.data.loading.read import read
+from feller.data.loading.read_options import Asked
+from feller.data.loading.read_samples import read_back
 from feller.data.molecules.collect import find_molecules, interpret_molecules
 from feller.data.molecules.modality import Molecules
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.xyz import xyz_text
-from feller.errors import InputError, UsageError
 
 
 def chain(length: int) -> str:

@@ -2,9 +2,9 @@
 
 import torch
 
-from feller.data import read
+from feller.core.pytree import leaves
+from feller.data.loading.read import read
 from feller.data.molecules.modality import Molecules
-from feller.tree import leaves
 
 
 def test_example_has_two_parts_of_one_kind() -> None:

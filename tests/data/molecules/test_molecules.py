@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data.asked import Asked
-from feller.data.back import read_back
-from feller.data.find import find
-from feller.data.found import FoundCrystals, FoundMolecules, FoundRows
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.find import find
+from feller.data.loading.raw import FoundCrystals, FoundMolecules, FoundRows
+from feller.data.loading.read_options import Asked
+from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import Molecules, molecules
 from feller.data.split import split
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
 from feller.spaces.tokens import MaskSource
 
 LENGTHS = (3, 5, 5, 9)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
+from feller.core.errors import InputError, UsageError
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import read_sdf, sdf_text
-from feller.errors import InputError, UsageError
 
 ETHENE = Molecule(
     "",

@@ -6,9 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
+from feller.core.errors import InputError
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.xyz import read_xyz, xyz_text
-from feller.errors import InputError
 
 WATER = "3\nwater\nO 0.0 0.0 0.119\nH 0.0 0.763 -0.477\nH 0.0 -0.763 -0.477\n"
 METHANE = "5\n\nC 0 0 0\nH .63 .63 .63\nH -.63 -.63 .63\nH -.63 .63 -.63\nH .63 -.63 -.63\n"

@@ -7,13 +7,13 @@ import pytest
 import torch
 from tests.data.proteins.test_frames import chain, torsions
 
-from feller.data.found import FoundChains, FoundRows
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.raw import FoundChains, FoundRows
 from feller.data.modality import Dataset, Modality
 from feller.data.proteins.backbones import Backbones, backbones
 from feller.data.proteins.chains import find_backbones, interpret_backbones
 from feller.data.proteins.frames import PLACES
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
 
 
 @pytest.fixture(scope="module")

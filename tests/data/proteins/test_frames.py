@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from feller.core.rng import Draws
 from feller.data.proteins.frames import angle, axes, dihedral, put_together, take_apart
-from feller.draws import Draws
 from feller.spaces import SO3
 
 

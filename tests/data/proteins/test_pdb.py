@@ -6,9 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
+from feller.core.errors import InputError
 from feller.data.proteins.pdb import pdb_text, read_pdb
 from feller.data.proteins.residues import letters_of
-from feller.errors import InputError
 
 HEADER = "HEADER    TEST\nREMARK   1 NOTHING\n"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from feller.data.proteins.trace import FINE, _course, _turned, traces
+from feller.data.proteins.figure import FINE, _course, _turned, traces
 
 
 def helix(length: int, hand: int = 1) -> np.ndarray:

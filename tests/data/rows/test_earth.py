@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data import Earth, Modality, Points, Table, Torsions, read
-from feller.data.back import read_back
-from feller.data.found import FoundRows
-from feller.data.rows.earth import earth
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.raw import FoundRows
+from feller.data.loading.read import read
+from feller.data.loading.read_samples import read_back
+from feller.data.modality import Modality
+from feller.data.points.earth import Earth, earth
+from feller.data.points.points import Points
+from feller.data.points.rows_torsions import Torsions
+from feller.data.tables.modality import Table
 
 F64 = torch.float64
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data import Geometric, Modality, read
-from feller.data.back import read_back
-from feller.data.rows.charts import Entries, Placed, Quaternions, Triangle
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.read import read
+from feller.data.loading.read_samples import read_back
+from feller.data.modality import Modality
+from feller.data.points.charts import Entries, Placed, Quaternions, Triangle
+from feller.data.points.manifold_points import Geometric
 from feller.spaces import SO3, SPD, Poincare, Simplex, Sphere
 
 F64 = torch.float64

@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from feller.data import Points, read
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
+from feller.data.loading.read import read
+from feller.data.points.points import Points
 
 PLACES = np.array([[584445.25, 5176257.94, 640.16], [584446.5, 5176260.0, 655.5], [584450.0, 5176259.99, 641.0]])
 

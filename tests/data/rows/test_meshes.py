@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from feller.data.rows.meshes import read_mesh
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.points.meshes import read_mesh
 from feller.spaces import Mesh
 
 CORNERS = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))

@@ -9,13 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data import Modality, Points, read
-from feller.data.back import read_back
-from feller.data.found import FoundRows
-from feller.data.rows.points import points
-from feller.data.rows.tables import write_table
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.raw import FoundRows
+from feller.data.loading.read import read
+from feller.data.loading.read_samples import read_back
+from feller.data.modality import Modality
+from feller.data.points.points import Points, points
+from feller.data.points.rows_tables import write_table
 
 FAST = settings(deadline=None, max_examples=25, derandomize=True)
 NUMBER = st.floats(-1e12, 1e12, allow_nan=False).map(lambda x: x + 0.0)

@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
-from feller.data import read
-from feller.data.rows.tables import find_table
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.loading.read import read
+from feller.data.points.rows_tables import find_table
 
 
 def table(folder: pathlib.Path, text: str | bytes) -> pathlib.Path:

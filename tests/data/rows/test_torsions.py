@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data import Modality, Points, Torsions, read
-from feller.data.back import read_back
-from feller.errors import InputError
-from feller.record import from_data, to_data
+from feller.core.errors import InputError
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.read import read
+from feller.data.loading.read_samples import read_back
+from feller.data.modality import Modality
+from feller.data.points.points import Points
+from feller.data.points.rows_torsions import Torsions
 
 F64 = torch.float64
 TURN = 2 * math.pi

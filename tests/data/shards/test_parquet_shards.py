@@ -11,14 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from feller.data import batches, read, split
-from feller.data.delimited import check_header
-from feller.data.found import FoundRows
-from feller.data.rows.columns import arrange
-from feller.data.shards import columns, groups
-from feller.data.shards.groups import make_groups
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.data.batches import batches
+from feller.data.files.delimited import check_header
+from feller.data.loading.raw import FoundRows
+from feller.data.loading.read import read
+from feller.data.points.columns import arrange
+from feller.data.shards import parquet_columns, row_groups
+from feller.data.shards.row_groups import make_groups
+from feller.data.split import split
 from feller.spaces import Sphere
 
 
@@ -166,7 +168,7 @@ def test_words_in_a_dictionary_and_all_that_has_cells_are_read_as_one_file_is(mo
     ours, theirs = read("parts"), read("whole.parquet")
     assert ours.modality == theirs.modality
     assert torch.equal(ours.numbered(torch.arange(n).flip(0)).values.flip(0), theirs.values)
-    monkeypatch.setattr(columns.Cells, "sample", 4)
+    monkeypatch.setattr(parquet_columns.Cells, "sample", 4)
     few = read("parts")
     assert few.modality.cells(few.numbered(torch.arange(n)).values).column("word") == [
         *(["red", "green", "blue", ""] * 10)
@@ -215,7 +217,7 @@ def test_rows_come_once_an_epoch_from_few_groups_at_a_time(monkeypatch):
     whole = replace(data.stream.source.groups, together=2)
     data = replace(data, stream=replace(data.stream, source=replace(data.stream.source, groups=whole)))
     reads = []
-    monkeypatch.setattr(groups.Groups, "_read", _counted(groups.Groups._read, reads))
+    monkeypatch.setattr(row_groups.Groups, "_read", _counted(row_groups.Groups._read, reads))
     feed = batches(data, 10, Draws(0))._read
     seen = [feed(step, slice(0, 10))["x_1"] for step in range(30)]
     every = data.modality.encode(data.values)
@@ -248,7 +250,7 @@ def test_cells_that_the_sample_lacks_are_in_the_schema(monkeypatch):
     frame["age"] = frame["age"].fillna(30)
     frame.loc[100, "age"] = pd.NA
     write(frame, "parts")
-    monkeypatch.setattr(columns.Cells, "sample", 20)
+    monkeypatch.setattr(parquet_columns.Cells, "sample", 20)
     data = read("parts")
     assert len(data) < 40
     assert data.total == 120

@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 from tests.data.shards.written import pictures, pixels, png, tar
 
-from feller.data import Dataset, batches, read, split
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.data.batches import batches
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
 from feller.data.shards import members
-from feller.data.shards.index import make_index
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.data.shards.tar_index import make_index
+from feller.data.split import split
 
 ONE = ("1.png", png(pixels(1)[0]))
 

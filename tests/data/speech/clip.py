@@ -2,8 +2,8 @@
 
 import pathlib
 
-from feller.data.found import Sound
-from feller.data.speech.sound import read_sound, resampled
+from feller.data.loading.raw import Sound
+from feller.data.speech.audio_io import read_sound, resampled
 
 CLIPS = pathlib.Path(__file__).parent / "clips"
 TEXTS = {

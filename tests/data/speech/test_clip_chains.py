@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data.found import FoundSpeech, Layout, as_objects
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.data.loading.raw import FoundSpeech, Layout, as_objects
 from feller.data.modality import Dataset
-from feller.data.speech.chains import chained
-from feller.data.speech.dataset import speech
-from feller.data.speech.mel import Mel
-from feller.draws import Draws
-from feller.errors import InputError
+from feller.data.speech.clip_chains import chained
+from feller.data.speech.speech_dataset import speech
+from feller.data.speech.speech_mel import Mel
 
 MEL = Mel.usual(8000)
 SETTINGS = (MEL.rate, MEL.fft, MEL.window, MEL.hop, MEL.bands, MEL.top)

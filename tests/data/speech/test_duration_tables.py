@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
-from feller.data.found import Layout
-from feller.data.speech.duration_table import read_durations, write_durations
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.loading.raw import Layout
+from feller.data.speech.durations import read_durations, write_durations
 
 LAYOUT = Layout(("SIL", "HH_B", "OW_E", "SIL"), (0, 3, 99_999, 12))
 

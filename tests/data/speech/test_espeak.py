@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from feller.core.errors import InputError, UsageError
 from feller.data.speech import espeak
 from feller.data.speech.espeak import phones_of, written_words
-from feller.errors import InputError, UsageError
 
 FAKE = r"""#!/bin/sh
 printf '%s\n' "$*" >> "{log}"

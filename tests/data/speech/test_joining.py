@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from feller.data.found import Sound
+from feller.data.loading.raw import Sound
 from feller.data.speech.joining import crossfaded, laid_over
 
 RATE, HOP = 8_000, 80

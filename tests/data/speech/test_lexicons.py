@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
+from feller.core.errors import InputError
 from feller.data.speech.lexicon import Lexicon, cmu_entries, own_words, read_lexicon
 from feller.data.speech.phones import ARPABET
-from feller.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.speech.clip import TEXTS, clip
 
-from feller.data.speech.mel import Mel, Statistics
-from feller.errors import InputError
-from feller.record import from_data, to_data
+from feller.core.errors import InputError
+from feller.core.serialization import from_data, to_data
+from feller.data.speech.speech_mel import Mel, Statistics
 
 RATES = (16_000, 8_000)
 

@@ -5,7 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data.found import Layout
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.raw import Layout
 from feller.data.speech.phones import (
     ARPABET,
     SIL,
@@ -19,9 +22,6 @@ from feller.data.speech.phones import (
     repeated,
     unaligned,
 )
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.record import from_data, to_data
 
 
 def word(text: str, start: int, **lengths: int) -> Word:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tests.data.speech.clip import SHARED
 
-from feller.data.speech.alignments import alignment_lines, read_alignments
+from feller.core.errors import InputError
+from feller.data.speech.alignment_files import alignment_lines, read_alignments
 from feller.data.speech.phones import SIL, Spoken, Word
-from feller.errors import InputError
 
 WORDS = {
     "file": "train/1.flac",

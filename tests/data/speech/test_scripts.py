@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data.found import Sound
+from feller.core.errors import InputError, UsageError
+from feller.data.loading.raw import Sound
 from feller.data.speech.phones import SIL, Spoken, Word
 from feller.data.speech.script import (
     Clip,
@@ -16,7 +17,6 @@ from feller.data.speech.script import (
     text_script,
     voiced_script,
 )
-from feller.errors import InputError, UsageError
 
 HELLO, WORLD, TOM = ("HH", "AH", "L", "OW"), ("W", "ER", "L", "D"), ("T", "AA", "M")
 

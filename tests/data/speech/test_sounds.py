@@ -8,10 +8,10 @@ import pytest
 import soundfile
 from tests.data.speech.clip import CLIPS
 
-from feller.data.found import Sound
-from feller.data.speech.extra import need
-from feller.data.speech.sound import Read, read_sound, resampled, told, write_sound
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
+from feller.data.loading.raw import Sound
+from feller.data.speech.audio_io import Read, read_sound, resampled, told, write_sound
+from feller.data.speech.optional_dependency import need
 
 
 def tone(rate: int, seconds: float = 0.5, frequency: float = 440.0) -> np.ndarray:

@@ -9,14 +9,16 @@ import torch
 from tests.data.speech.clip import CLIPS, TEXTS, clip
 from tests.data.speech.written import noise, pairs
 
-from feller.data import Dataset, Modality, Sounds, Speech
-from feller.data.found import FoundSounds
-from feller.data.read import read
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.raw import FoundSounds
+from feller.data.loading.read import read
+from feller.data.modality import Dataset, Modality
 from feller.data.speech.files import find_sounds
-from feller.data.speech.mel import Mel
+from feller.data.speech.sounds import Sounds
+from feller.data.speech.speech_mel import Mel
+from feller.data.speech.speech_modality import Speech
 from feller.data.split import split
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
 
 NAMES = tuple(sorted(TEXTS))
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from feller.core.errors import InputError
 from feller.data.speech.spoken_text import spoken_number, words_of
-from feller.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feller.core.errors import InputError
 from feller.data.speech.phones import SIL, Spoken, Word, laid_out
 from feller.data.speech.timeline import fitted
-from feller.errors import InputError
 
 
 def said(text: str, *phones: tuple[str, int, int]) -> Word:

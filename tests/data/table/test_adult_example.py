@@ -2,10 +2,12 @@
 
 import torch
 
-from feller.data import EXAMPLES, Table, read
 from feller.data.examples.adult import adult_cells
-from feller.data.table.coding import decode, encode
-from feller.data.table.lint import lint
+from feller.data.examples.loaders import EXAMPLES
+from feller.data.loading.read import read
+from feller.data.tables.encoding import decode, encode
+from feller.data.tables.modality import Table
+from feller.data.tables.schema_lint import lint
 
 
 def test_codes_and_counts() -> None:

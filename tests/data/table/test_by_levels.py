@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from feller.core.errors import UsageError
 from feller.data.modality import Dataset
-from feller.data.table.categorical import Categorical
-from feller.data.table.modality import Table
-from feller.data.table.numerical import Numerical
-from feller.data.table.rules import Constraint
-from feller.data.table.schema import Schema
-from feller.errors import UsageError
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.constraints import Constraint
+from feller.data.tables.modality import Table
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
 
 AGE = Numerical("age", 0.0, 99.0, edges=(20.0, 60.0), heavy=(42.0,), digits=True, missing="?")
 FINE = Table(Schema((AGE, Categorical("sex", ("F", "M")))), shares=((0.2, 0.3, 0.1, 0.3, 0.1), (0.5, 0.5)))

@@ -8,8 +8,8 @@ from scipy.optimize import minimize
 from tests.oracle import F64
 from torch import Tensor
 
-from feller.data.table.crosstab import Crosstab, weights_within
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.tables.crosstab import Crosstab, weights_within
 
 TOTAL = 500.0
 

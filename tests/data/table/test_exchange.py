@@ -7,9 +7,9 @@ from jaxtyping import Float64, Int64
 from tests.oracle import F64
 from torch import Tensor
 
-from feller.data.table.exchange import exchanged
-from feller.data.table.rake import in_steps
-from feller.draws import Draws
+from feller.core.rng import Draws
+from feller.data.tables.exchange import exchanged
+from feller.data.tables.raking import in_steps
 
 N = 2000
 

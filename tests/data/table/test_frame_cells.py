@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from feller.data.table.dates import Datetime
-from feller.data.table.detect import detect
-from feller.data.table.find import find_cells, from_frame
-from feller.data.table.frames import to_frame
-from feller.data.table.modality import tables
-from feller.data.table.numerical import Numerical
-from feller.data.table.private import find_domain
+from feller.data.tables.dataframes import to_frame
+from feller.data.tables.dates import Datetime
+from feller.data.tables.detect_schema import detect
+from feller.data.tables.find import find_cells, from_frame
+from feller.data.tables.modality import tables
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.private_schema_search import find_domain
 
 DAYS = ["2020-01-01", "2021-05-05", "2023-11-30"]
 BY_DAY = Datetime("t", "2019-01-01", "2024-12-31")

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from feller.data.found import FoundTable
-from feller.data.table.categorical import Categorical
-from feller.data.table.dates import Datetime
-from feller.data.table.lint import rare
-from feller.data.table.numerical import Numerical
-from feller.data.table.schema import Schema
+from feller.data.loading.raw import FoundTable
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.dates import Datetime
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+from feller.data.tables.schema_lint import rare
 
 
 def test_words_of_few_rows_and_edges() -> None:

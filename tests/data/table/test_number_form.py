@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data.table.form import NumberForm
-from feller.data.table.formats import date_format, number_form
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.tables.formats import date_format, number_form
+from feller.data.tables.number_format import NumberForm
 
 
 @st.composite

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from tests.data.table.test_private_domain import Seeded, Still
 
-from feller.data.found import FoundTable
-from feller.data.table.categorical import Categorical
-from feller.data.table.coding import encode
-from feller.data.table.dates import Datetime
-from feller.data.table.form import NumberForm
-from feller.data.table.numerical import Numerical
-from feller.data.table.private import Domain, find_domain
-from feller.data.table.unmodelled import FreeText, Identifier
+from feller.data.loading.raw import FoundTable
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.dates import Datetime
+from feller.data.tables.encoding import encode
+from feller.data.tables.number_format import NumberForm
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.private_schema_search import Domain, find_domain
+from feller.data.tables.unmodelled_columns import FreeText, Identifier
 
 SIGMA = 23.7
 """Noise of a table of 14 columns and 1,500 rows at epsilon 4."""

@@ -8,17 +8,17 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from feller.data.found import FoundTable
-from feller.data.table.categorical import Boolean, Categorical
-from feller.data.table.cell_kinds import CLASSES, looks, majority
-from feller.data.table.dates import Datetime
-from feller.data.table.form import NumberForm
-from feller.data.table.noisy import Charge, Noisy
-from feller.data.table.numerical import Numerical
-from feller.data.table.private import Drowned, find_domain
-from feller.data.table.unmodelled import FreeText, Untold
-from feller.errors import UsageError
-from feller.privacy.noise import Repeatable
+from feller.core.errors import UsageError
+from feller.data.loading.raw import FoundTable
+from feller.data.tables.categorical import Boolean, Categorical
+from feller.data.tables.cell_kinds import CLASSES, looks, majority
+from feller.data.tables.dates import Datetime
+from feller.data.tables.noisy import Charge, Noisy
+from feller.data.tables.number_format import NumberForm
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.private_schema_search import Drowned, find_domain
+from feller.data.tables.unmodelled_columns import FreeText, Untold
+from feller.privacy.noise.grid_noise import Repeatable
 
 
 class Still:

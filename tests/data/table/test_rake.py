@@ -3,8 +3,8 @@
 import torch
 from tests.oracle import F64
 
-from feller.data.table.rake import raked
-from feller.draws import Draws
+from feller.core.rng import Draws
+from feller.data.tables.raking import raked
 
 N = 20_000
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from feller.data.table.reach import Told, even, islands
+from feller.data.tables.private_support import Told, even, islands
 
 
 def test_neighbours_that_hide_alone_stand_out_together() -> None:

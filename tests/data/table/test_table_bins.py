@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data.table.bins import Bins, equal_starts
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.tables.bins import Bins, equal_starts
 
 
 @st.composite

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.table.test_table_schema import WHOLE
 
-from feller.data.found import FoundTable
-from feller.data.table.categorical import Boolean, Categorical
-from feller.data.table.coding import completed, decode, encode, partly_known
-from feller.data.table.numerical import Numerical
-from feller.data.table.rules import Constraint
-from feller.data.table.schema import Schema
-from feller.data.table.unmodelled import Derived, FreeText, Identifier
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.loading.raw import FoundTable
+from feller.data.tables.categorical import Boolean, Categorical
+from feller.data.tables.constraints import Constraint
+from feller.data.tables.encoding import completed, decode, encode, partly_known
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 
 AGE, SMOKES = Numerical("age", 0.0, 99.0, edges=(15.0, 30.0), missing="N"), Boolean("smokes", "yes", "no")
 SCHOOL = Numerical("school", 1.0, 3.0)

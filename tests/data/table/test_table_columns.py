@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data.table.categorical import Boolean, Categorical
-from feller.data.table.column import Modelled
-from feller.data.table.dates import Datetime
-from feller.data.table.form import NumberForm
-from feller.data.table.numerical import Numerical
-from feller.data.table.unmodelled import Derived, FreeText, Identifier
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import from_data, to_data
+from feller.data.tables.categorical import Boolean, Categorical
+from feller.data.tables.column import Modelled
+from feller.data.tables.dates import Datetime
+from feller.data.tables.number_format import NumberForm
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 from feller.spaces import Digits, Single
 
 AGE = Numerical("age", 17.0, 90.0, edges=(20.0, 65.0), missing="?", also_missing=("NA",))

@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data.found import FoundTable
-from feller.data.table.categorical import Boolean, Categorical
-from feller.data.table.coding import encode
-from feller.data.table.column import Column
-from feller.data.table.dates import Datetime
-from feller.data.table.detect import detect
-from feller.data.table.form import NumberForm
-from feller.data.table.lint import lint
-from feller.data.table.numerical import Numerical
-from feller.data.table.ranges import numerical
-from feller.data.table.schema import Schema
-from feller.data.table.unmodelled import FreeText, Identifier
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.loading.raw import FoundTable
+from feller.data.tables.categorical import Boolean, Categorical
+from feller.data.tables.column import Column
+from feller.data.tables.dates import Datetime
+from feller.data.tables.detect_schema import detect
+from feller.data.tables.encoding import encode
+from feller.data.tables.number_format import NumberForm
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.ranges import numerical
+from feller.data.tables.schema import Schema
+from feller.data.tables.schema_lint import lint
+from feller.data.tables.unmodelled_columns import FreeText, Identifier
 
 N = 400
 

@@ -9,19 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.data.modality import Dataset, Modality
-from feller.data.table.categorical import Boolean, Categorical
-from feller.data.table.dates import Datetime
-from feller.data.table.form import NumberForm
-from feller.data.table.mixed import Mixed, as_table
-from feller.data.table.modality import Table
-from feller.data.table.numerical import Numerical
-from feller.data.table.ruler import KNOWN, Ruler
-from feller.data.table.rules import Constraint
-from feller.data.table.schema import Schema
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
+from feller.data.tables.categorical import Boolean, Categorical
+from feller.data.tables.constraints import Constraint
+from feller.data.tables.dates import Datetime
+from feller.data.tables.mixed import Mixed, as_table
+from feller.data.tables.modality import Table
+from feller.data.tables.number_format import NumberForm
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.ruler import KNOWN, Ruler
+from feller.data.tables.schema import Schema
 
 AGE = Numerical("age", 0.0, 90.0, edges=(5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 75.0))
 PAY = Numerical("pay", 0.0, 99.0, bins=5, heavy=(0.0, 3.0, 50.0), digits=True, missing="?")

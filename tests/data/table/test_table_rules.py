@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data.table.categorical import Categorical
-from feller.data.table.rules import Constraint, Pair, broken, mended, pairs_of, possible
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.constraints import Constraint, Pair, broken, mended, pairs_of, possible
 
 ABC = [Categorical(name, ("0", "1", "2")) for name in "abcd"]
 

@@ -9,19 +9,21 @@ import pytest
 import torch
 from tests.data.table.test_table_schema import WHOLE
 
-from feller.data import Points, Table, Text, read
-from feller.data.back import read_back
-from feller.data.table.categorical import Categorical
-from feller.data.table.coding import check_columns, encode
-from feller.data.table.detect import detect
-from feller.data.table.find import find_cells, from_frame
-from feller.data.table.frames import to_frame
-from feller.data.table.modality import tables
-from feller.data.table.numerical import Numerical
-from feller.data.table.schema import Schema
-from feller.data.table.written import write_schema
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.read import read
+from feller.data.loading.read_samples import read_back
+from feller.data.points.points import Points
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.dataframes import to_frame
+from feller.data.tables.detect_schema import detect
+from feller.data.tables.encoding import check_columns, encode
+from feller.data.tables.find import find_cells, from_frame
+from feller.data.tables.modality import Table, tables
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+from feller.data.tables.written import write_schema
+from feller.data.text.text_modality import Text
 
 PEOPLE = 'age,job,seen\n31,nurse,2020-01-05\n?,baker,2021-03-01\n54,nurse,2020-12-24\n29,"b;d, e",2019-07-07\n'
 

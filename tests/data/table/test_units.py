@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from feller.data.found import FoundTable
-from feller.data.read import read
-from feller.data.table.categorical import Categorical
-from feller.data.table.schema import Schema
-from feller.data.table.units import first_of_each
-from feller.data.table.unmodelled import Identifier
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.loading.raw import FoundTable
+from feller.data.loading.read import read
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.schema import Schema
+from feller.data.tables.units import first_of_each
+from feller.data.tables.unmodelled_columns import Identifier
 
 SCHEMA = Schema((Identifier("who"), Categorical("drug", ("a", "b", "c"))), unit="who")
 ROWS = [("7", "a"), ("7", "b"), ("3", "c"), ("7", "a"), ("9", "b"), ("3", "b")]

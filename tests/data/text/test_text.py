@@ -10,13 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data import Bytes, Characters, Modality, Text, read
-from feller.data.asked import Asked
-from feller.data.back import read_back
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.read import read
+from feller.data.loading.read_options import Asked
+from feller.data.loading.read_samples import read_back
+from feller.data.modality import Modality
 from feller.data.text.lines import lines_of, to_lines
 from feller.data.text.subwords import learn_subwords
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
+from feller.data.text.text_modality import Text
+from feller.data.text.vocabulary import Bytes, Characters
 from feller.spaces import Tokens
 
 FAST = settings(deadline=None, max_examples=25, derandomize=True)
@@ -105,7 +108,7 @@ def test_a_single_sample_is_one_example_for_its_model(tmp_path: pathlib.Path) ->
 
 
 def read_lines(folder: pathlib.Path, texts: list[str], labels: list[str]):
-    from feller.data.find import find
+    from feller.data.loading.find import find
 
     path = folder / "in.jsonl"
     path.write_text("".join(json.dumps({"text": t, "label": k}) + "\n" for t, k in zip(texts, labels, strict=True)))

@@ -11,10 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data import Bytes, Characters, Dataset, Points, Subwords, Text, read
+from feller.core.errors import InputError, UsageError
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.data.points.points import Points
 from feller.data.text import windows
 from feller.data.text.sniff import is_list
-from feller.errors import InputError, UsageError
+from feller.data.text.subwords import Subwords
+from feller.data.text.text_modality import Text
+from feller.data.text.vocabulary import Bytes, Characters
 
 NAMES = ["emma", "olivia", "ava", "zoë", "o'neil", "li"] * 5
 PROSE = (

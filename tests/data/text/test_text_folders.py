@@ -4,8 +4,9 @@ import pathlib
 
 import pytest
 
-from feller.data import Text, read
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.loading.read import read
+from feller.data.text.text_modality import Text
 
 
 def notes(folder: pathlib.Path, n: int = 4) -> pathlib.Path:

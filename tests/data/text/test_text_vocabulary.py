@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data import Bytes, Characters, Subwords, Vocabulary
-from feller.data.text.subwords import learn_subwords
-from feller.errors import InputError, UsageError
-from feller.record import from_data, to_data
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import from_data, to_data
+from feller.data.text.subwords import Subwords, learn_subwords
+from feller.data.text.vocabulary import Bytes, Characters, Vocabulary
 
 FAST = settings(deadline=None, max_examples=50, derandomize=True)
 ANY = st.text(st.characters(codec="utf-8"), max_size=40)

@@ -4,10 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data import Bytes, Dataset, Text, split
+from feller.core.rng import Draws
+from feller.data.modality import Dataset
+from feller.data.split import split
 from feller.data.text import windows
+from feller.data.text.text_modality import Text
+from feller.data.text.vocabulary import Bytes
 from feller.data.text.windows import cut
-from feller.draws import Draws
 
 FAST = settings(deadline=None, max_examples=100, derandomize=True)
 

@@ -6,15 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.data import EXAMPLES, Dataset, read
-from feller.data.rows.points import Points
-from feller.data.text.modality import Text
+from feller.core.rng import Draws
+from feller.data.examples.loaders import EXAMPLES
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.data.points.points import Points
+from feller.data.text.text_modality import Text
 from feller.data.text.vocabulary import Characters
-from feller.draws import Draws
-from feller.evaluate.attacks.apart.choose import apart_of
-from feller.evaluate.attacks.apart.coordinates import Coordinates
-from feller.evaluate.attacks.apart.passages import recited
-from feller.evaluate.attacks.copying import Copied, copied
+from feller.evaluation.attacks.choose import apart_of
+from feller.evaluation.attacks.copying import Copied, copied
+from feller.evaluation.attacks.distances import Coordinates
+from feller.evaluation.attacks.passages import recited
 
 KIND = Points(("x", "y"), (0.0, 0.0), (1.0, 1.0))
 F64 = torch.float64

@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from feller.draws import Draws
-from feller.evaluate.attacks.planted import FOUR, named, told_planted
-from feller.privacy.one_run import lower_bound
+from feller.core.rng import Draws
+from feller.evaluation.attacks.planted import FOUR, named, told_planted
+from feller.privacy.auditing.one_run import lower_bound
 
 
 @pytest.mark.slow

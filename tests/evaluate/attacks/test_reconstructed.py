@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from feller.draws import Draws
-from feller.evaluate.attacks.descent import descended
-from feller.evaluate.attacks.reconstructed import Law, Tried, judged, slopes_at, tried
-from feller.evaluate.attacks.releases import Releases, jacobian
+from feller.core.rng import Draws
+from feller.evaluation.attacks.descent import descended
+from feller.evaluation.attacks.gradient_releases import Releases, jacobian
+from feller.evaluation.attacks.reconstruction import Law, Tried, judged, slopes_at, tried
 
 F64 = torch.float64
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.evaluate.attacks.scores import told
-from feller.evaluate.attacks.shadow import calibrated
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.evaluation.attacks.attack_scores import told
+from feller.evaluation.attacks.shadow import calibrated
 
 
 def normal(n: int, mean: float, seed: int) -> torch.Tensor:

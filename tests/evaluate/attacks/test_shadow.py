@@ -6,10 +6,10 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.evaluate.attacks.scores import told
-from feller.evaluate.attacks.shadow import OWN, calibrated, halves, likelihood_ratio, relative
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.evaluation.attacks.attack_scores import told
+from feller.evaluation.attacks.shadow import OWN, calibrated, halves, likelihood_ratio, relative
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

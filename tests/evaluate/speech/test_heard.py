@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data.found import Sound
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.evaluate.speech.heard import Whisper, word_error_rate, word_errors
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.data.loading.raw import Sound
+from feller.evaluation.speech.asr import Whisper, word_error_rate, word_errors
 from tests.data.speech.clip import TEXTS, clip
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=6)

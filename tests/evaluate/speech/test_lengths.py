@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.evaluate.speech.lengths import (
+from feller.evaluation.speech.durations import (
     DRAWN,
     Durations,
     duration_distance,

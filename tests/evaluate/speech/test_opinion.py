@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from feller.data.found import Sound
-from feller.data.speech.sound import resampled
-from feller.errors import InputError, UsageError
-from feller.evaluate.speech.opinion import opinion
+from feller.core.errors import InputError, UsageError
+from feller.data.loading.raw import Sound
+from feller.data.speech.audio_io import resampled
+from feller.evaluation.speech.mos import opinion
 from tests.data.speech.clip import clip
 
 

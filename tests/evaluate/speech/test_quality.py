@@ -9,10 +9,11 @@ from itertools import count
 import numpy as np
 import pytest
 
-from feller.data.found import Sound
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.evaluate.speech import EXPLAIN, Judges, Listener, Utterances, speech_quality
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.data.loading.raw import Sound
+from feller.evaluation.speech.asr import Listener
+from feller.evaluation.speech.quality import EXPLAIN, Judges, Utterances, speech_quality
 from tests.data.speech.clip import TEXTS, clip
 
 SENSE, FIRST, SECOND = (clip(name) for name in ("sense-0880.flac", "LJ001-0002.flac", "LJ001-0008.flac"))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data.found import Sound
-from feller.data.speech.sound import read_sound
-from feller.errors import InputError, UsageError
-from feller.evaluate.speech.spread import Components, frechet_features, frechet_speech
-from feller.evaluate.speech.voices import Voices
+from feller.core.errors import InputError, UsageError
+from feller.data.loading.raw import Sound
+from feller.data.speech.audio_io import read_sound
+from feller.evaluation.speech.speaker_similarity import Voices
+from feller.evaluation.speech.spread import Components, frechet_features, frechet_speech
 from tests.data.speech.clip import SHARED
 
 LIBRISPEECH = SHARED / "librispeech_excerpt"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data.found import Sound
-from feller.data.speech.sound import read_sound, resampled
-from feller.errors import UsageError
-from feller.evaluate.speech.voices import Voices, similarity
+from feller.core.errors import UsageError
+from feller.data.loading.raw import Sound
+from feller.data.speech.audio_io import read_sound, resampled
+from feller.evaluation.speech.speaker_similarity import Voices, similarity
 from tests.data.speech.clip import SHARED, clip
 
 LIBRISPEECH = SHARED / "librispeech_excerpt"

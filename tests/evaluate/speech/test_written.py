@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.data.speech.spoken_text import words_of
-from feller.evaluate.speech.heard import word_errors
-from feller.evaluate.speech.written import readings, spoken_words
+from feller.evaluation.speech.asr import word_errors
+from feller.evaluation.speech.written import readings, spoken_words
 
 SAID = {
     "seven three": ("7 3", "7, 3.", "seven, three.", "Seven three!", "73", "7.3", "7-3", "7,3", "7/3", "７ ３", "٧ ٣"),

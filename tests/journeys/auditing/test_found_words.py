@@ -2,9 +2,9 @@
 
 import pytest
 
-from feller.journeys.auditing.found_words import said
-from feller.privacy.expense import Subsampled
-from feller.privacy.ledger import Ledger
+from feller.app.workflows.auditing.found_words import said
+from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.accounting.ledger import Ledger
 
 LEDGER = Ledger((Subsampled("training", 1.0, 0.1, 10),), 1e-5, 100)
 

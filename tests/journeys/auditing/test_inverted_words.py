@@ -2,12 +2,12 @@
 
 import torch
 
-from feller.data import EXAMPLES
-from feller.journeys.auditing.page import said
-from feller.privacy.expense import Subsampled
-from feller.privacy.ledger import Ledger
-from feller.report.exposed_rows import exposed_picture
-from feller.report.reconstructions import reconstructions_picture
+from feller.app.workflows.auditing.audit_page import said
+from feller.data.examples.loaders import EXAMPLES
+from feller.evaluation.report.exposed_rows import exposed_picture
+from feller.evaluation.report.reconstructions import reconstructions_picture
+from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.accounting.ledger import Ledger
 
 LEDGER = Ledger((Subsampled("training", 1.0, 0.1, 10),), 1e-5, 100)
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from feller.cli import main
-from feller.journeys.asked import asked_of, parts, read_again
-from feller.journeys.auditing.noise_held import noise_held
-from feller.journeys.tuned import recipe_of
-from feller.model import load_model
-from feller.perturbation import Perturbation
-from feller.run import Run
+from feller.app.cli import main
+from feller.app.workflows.auditing.noise_check import noise_held
+from feller.app.workflows.fine_tuned_run import recipe_of
+from feller.app.workflows.run_config import asked_of, parts, read_again
+from feller.core.run_folder import Run
+from feller.models.model import load_model
+from feller.training.objectives.output_perturbation import Perturbation
 
 
 @pytest.fixture(scope="module")

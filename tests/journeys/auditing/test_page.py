@@ -6,10 +6,10 @@ import pytest
 from tests.report.reader import Node, read
 from tests.safety.specimen_runs import copied
 
-from feller.journeys.auditing.attacked import Attacked
-from feller.journeys.auditing.opened import opened
-from feller.journeys.auditing.page import findings
-from feller.report.page import page, record
+from feller.app.workflows.auditing.attacks import Attacked
+from feller.app.workflows.auditing.audit_page import findings
+from feller.app.workflows.auditing.audit_target import opened
+from feller.evaluation.report.page import page, record
 
 pytestmark = pytest.mark.portable
 

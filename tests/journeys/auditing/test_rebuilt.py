@@ -5,8 +5,8 @@ import math
 import torch
 from tests.test_perturbation import objective, rows
 
-from feller.draws import Draws
-from feller.journeys.auditing.rebuilt import rebuilt_rows
+from feller.app.workflows.auditing.linear_reconstruction import rebuilt_rows
+from feller.core.rng import Draws
 
 
 def test_without_noise_rows_are_read_off() -> None:

@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from feller.cli import main
+from feller.app.cli import main
+from feller.app.reporter import SILENT
+from feller.app.workflows.auditing.audit_page import said
+from feller.app.workflows.auditing.canary_audit import planted
+from feller.app.workflows.auditing.retrain import Again, again_of
+from feller.app.workflows.auditing.shadowed import shadowed
+from feller.app.workflows.private.budget import ledger_of
+from feller.app.workflows.private.guarantee import Guarantee
+from feller.app.workflows.private.guarantee_text import promised
+from feller.app.workflows.run_config import asked_of, parts, read_again
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.read import read
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.journeys.asked import asked_of, parts, read_again
-from feller.journeys.auditing.again import Again, again_of
-from feller.journeys.auditing.page import said
-from feller.journeys.auditing.planted import planted
-from feller.journeys.auditing.shadowed import shadowed
-from feller.journeys.private.guarantee import Guarantee
-from feller.journeys.private.promise import promised
-from feller.journeys.private.purse import ledger_of
-from feller.journeys.tell import SILENT
-from feller.model import Model, load_model
-from feller.privacy.expense import Subsampled
-from feller.run import Run
+from feller.models.model import Model, load_model
+from feller.privacy.accounting.dp_events import Subsampled
 
 LETTERS, COLUMNS = "abcdefgh", 8
 SCHEMA = {"columns": {f"c{j}": {"kind": "categorical", "values": list(LETTERS)} for j in range(COLUMNS)}}
@@ -34,7 +34,9 @@ SCHEMA = {"columns": {f"c{j}": {"kind": "categorical", "values": list(LETTERS)} 
 def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})  # reports of samples are tested elsewhere
+    monkeypatch.setattr(
+        "feller.app.workflows.fit.evaluate", lambda run, tell: {}
+    )  # reports of samples are tested elsewhere
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict, str]:
@@ -169,8 +171,8 @@ def test_a_shadow_of_fewer_rows_spends_as_much_as_the_run(capsys) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["example:molecules", "example:shakespeare", "example:moons", "example:digits"])
 def test_every_kind_can_be_trained_again(capsys, monkeypatch, data: str) -> None:
-    monkeypatch.setattr("feller.journeys.auditing.shadowed.MOST", 40)
-    monkeypatch.setattr("feller.evaluate.attacks.membership.ROUNDS", 1)
+    monkeypatch.setattr("feller.app.workflows.auditing.shadowed.MOST", 40)
+    monkeypatch.setattr("feller.evaluation.attacks.membership.ROUNDS", 1)
     fitted(capsys, data, "--steps", 2, "--train.batch", 8)
     model, again, train, held_out = opened()
     numbers = shadowed(model, again, train, held_out, 2, 0.0, Draws(0), SILENT).numbers

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from feller.data.read import read
+from feller.app.workflows.auditing.strangers import strangers
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.loading.read import read
 from feller.data.split import split
-from feller.data.table.rules import broken
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.journeys.auditing.strangers import strangers
+from feller.data.tables.constraints import broken
 
 SCHEMA = """{"columns": {
 "job": {"kind": "categorical", "values": ["none", "clerk", "smith"]},

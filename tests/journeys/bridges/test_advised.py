@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from feller.bridging.settings import Bridging
+from feller.app.workflows.bridges.advice import advice, bridge_sketch, falls_short, onward
+from feller.app.workflows.bridges.bridge_run import Bridged, command_of
+from feller.app.workflows.bridges.run_rounds import saved
 from feller.control.bridges.path_integral import PathIntegral
-from feller.control.bridges.pinned import PinnedControl
-from feller.journeys.bridges.advised import advice, bridge_sketch, falls_short, onward
-from feller.journeys.bridges.alternate import saved
-from feller.journeys.bridges.bridged import Bridged, command_of
-from feller.run import Run
+from feller.control.bridges.pinned_control import PinnedControl
+from feller.control.bridges.settings import Bridging
+from feller.core.run_folder import Run
 
 HOW = Bridging()
 TWO = Bridged(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0)

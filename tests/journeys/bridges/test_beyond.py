@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from feller.bridging.problem import BridgeProblem
-from feller.control.bridges.crowd import Crowd
-from feller.control.bridges.walk import Walk
-from feller.errors import UsageError
-from feller.journeys.bridges.beyond import outside
-from feller.journeys.bridges.bridged import Bridged
-from feller.journeys.bridges.counting import counts_of, growing
-from feller.journeys.bridges.kind import KEY, refuse_bridge
-from feller.journeys.bridges.populations import Populations, read_populations
-from feller.journeys.bridges.priced import price
-from feller.run import Run
+from feller.app.workflows.bridges.bridge_report import outside
+from feller.app.workflows.bridges.bridge_run import Bridged
+from feller.app.workflows.bridges.bridges_populations import Populations, read_populations
+from feller.app.workflows.bridges.counting import counts_of, growing
+from feller.app.workflows.bridges.is_bridge import KEY, refuse_bridge
+from feller.app.workflows.bridges.parse_costs import price
+from feller.control.bridges.population import Crowd
+from feller.control.bridges.problem import BridgeProblem
+from feller.control.bridges.trajectories import Walk
+from feller.core.errors import UsageError
+from feller.core.run_folder import Run
 
 
 @pytest.fixture

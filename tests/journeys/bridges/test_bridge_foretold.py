@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.bridging.problem import BridgeProblem
-from feller.bridging.settings import Bridging
-from feller.control.bridges.pinned import PinnedControl
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.journeys.bridges import foretold
-from feller.journeys.bridges.foretold import foretold_bridge
-from feller.train.engine import engine
-from feller.train.optimiser import Training
+from feller.app.workflows.bridges import foretold
+from feller.app.workflows.bridges.foretold import foretold_bridge
+from feller.control.bridges.pinned_control import PinnedControl
+from feller.control.bridges.problem import BridgeProblem
+from feller.control.bridges.settings import Bridging
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.training.engine import engine
+from feller.training.optimizer import Training
 
 PATH, LINEAR, MATCH, WALK = 0.5, 2.0, 0.1, 3.0
 """Seconds: of a step of looking for paths, before matching, of a step of matching, of walks."""

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from feller.data.rows.points import Points
-from feller.errors import UsageError
-from feller.journeys.bridges.noise import check_noise, usual_noise
-from feller.journeys.bridges.populations import Populations
+from feller.app.workflows.bridges.bridges_populations import Populations
+from feller.app.workflows.bridges.populations import check_noise, usual_noise
+from feller.core.errors import UsageError
+from feller.data.points.points import Points
 
 
 def crowd(*deviations: float) -> Populations:

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from feller.cli import main
-from feller.journeys.bridges import alternate
-from feller.journeys.bridges.kept import better, of_the_kept
-from feller.model import load_model
-from feller.run import Run
-from feller.tensors import load_tensors
+from feller.app.cli import main
+from feller.app.workflows.bridges import run_rounds
+from feller.app.workflows.bridges.kept import better, of_the_kept
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors
+from feller.models.model import load_model
 
 SHORT = ["--pairs", "32", "--train.steps", "5", "--train.batch", "32", "--control.steps", "2", "--calls", "12"]
 SHORT += ["--control.mean-knots", "4", "--control.scale-knots", "4"]
@@ -69,7 +69,7 @@ def populations(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> path
 
 def test_a_run_keeps_its_best_round(populations: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Round 3 is worse than round 1, round 5 better; a resumed run gives the same weights."""
-    monkeypatch.setattr(alternate, "measured", fake([2.0, 1.0, 3.0, 1.0, 1.5]))
+    monkeypatch.setattr(run_rounds, "measured", fake([2.0, 1.0, 3.0, 1.0, 1.5]))
     asked = ["bridge", "a.csv", "b.csv", *SHORT]
     assert main([*asked, "--rounds", "1", "--out", "run"]) == 0
     first = drift(populations / "run", "ahead", "average.safetensors")
@@ -89,7 +89,7 @@ def test_a_run_keeps_its_best_round(populations: pathlib.Path, monkeypatch: pyte
     numbers = json.loads((populations / "run" / "report.json").read_text())["numbers"]
     assert numbers["kept_round"] == 5
     assert "last_w2" not in numbers
-    monkeypatch.setattr("feller.journeys.bridge.report_bridge", lambda *_: {})
+    monkeypatch.setattr("feller.app.workflows.bridge.report_bridge", lambda *_: {})
     assert main([*asked, "--rounds", "5", "--out", "whole"]) == 0
     for file in ("average.safetensors", "weights.safetensors"):
         one, other = (load_tensors(populations / name / file)[0] for name in ("run", "whole"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from feller.errors import InputError, UsageError
-from feller.journeys.bridges.populations import read_populations
+from feller.app.workflows.bridges.bridges_populations import read_populations
+from feller.core.errors import InputError, UsageError
 
 
 def table(path: pathlib.Path, head: str, values: np.ndarray) -> str:

@@ -9,13 +9,13 @@ import torch
 from tests.exchange.untrained import as_run, untrained
 
 import feller
-from feller.cli import main
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.journeys.export import export
-from feller.privacy.expense import Subsampled
-from feller.privacy.ledger import Ledger
-from feller.record import to_data, write_json
+from feller.app.cli import main
+from feller.app.workflows.export import export
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import to_data, write_json
+from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.accounting.ledger import Ledger
 
 
 @pytest.fixture

@@ -4,16 +4,16 @@ import pathlib
 
 import pytest
 
-from feller.cli import main
-from feller.journeys.export import export
-from feller.run import Run
+from feller.app.cli import main
+from feller.app.workflows.export import export
+from feller.core.run_folder import Run
 
 
 def test_a_run_that_goes_on_tells_that_its_export_is_of_older_weights(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})
     assert main(["fit", "example:moons", "--size", "tiny", "--steps", "2", "--out", "run"]) == 0
     _, record = export("run", "torch-export", guidance="1")
     export("run", "huggingface")
@@ -27,7 +27,7 @@ def test_a_run_that_goes_on_tells_that_its_export_is_of_older_weights(
     assert f"run/export.pt2 is of older weights than the run has now; export it again with: {again}\n" in said
     assert "run/huggingface is of older weights" in said
     assert main(["export", "run", "--to", "huggingface"]) == 0
-    from feller.journeys.exchange.outdated import outdated
+    from feller.app.workflows.stale_exports import outdated
 
     assert [line.split()[0] for line in outdated(Run(pathlib.Path("run")))] == ["run/export.pt2"]
     (tmp_path / "run" / "export.pt2.json").write_text("{")

@@ -6,14 +6,14 @@ import pathlib
 import pytest
 from tests.safety.specimen_runs import copied
 
-from feller.code import fingerprint
-from feller.errors import InputError
-from feller.journeys.exchange.settled import TRIES, settled
-from feller.journeys.export import export
-from feller.model import Model, load_model
-from feller.record import write_json
-from feller.run import Run
-from feller.tensors import load_tensors, save_tensors
+from feller.app.workflows.export import export
+from feller.app.workflows.settled import TRIES, settled
+from feller.core.errors import InputError
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.core.serialization import write_json
+from feller.core.user_code import fingerprint
+from feller.models.model import Model, load_model
 
 pytestmark = pytest.mark.portable
 
@@ -37,8 +37,8 @@ def test_an_export_is_of_the_weights_that_it_names(tmp_path: pathlib.Path, monke
         place.write_bytes(b"")
         trained_on(run, 60)
 
-    monkeypatch.setattr("feller.journeys.export.load_model", loading)
-    monkeypatch.setattr("feller.journeys.export.WRITERS", {"torch-export": (".pt2", writing)})
+    monkeypatch.setattr("feller.app.workflows.export.load_model", loading)
+    monkeypatch.setattr("feller.app.workflows.export.WRITERS", {"torch-export": (".pt2", writing)})
     _, record = export(run, "torch-export")
     assert next(read) == 2
     assert record["step"] == 50
@@ -56,7 +56,7 @@ def test_a_folder_holds_weights_and_counters_of_one_moment(
             trained_on(run, 50)
         return found
 
-    monkeypatch.setattr("feller.journeys.exchange.hugging_face.load_tensors", loading)
+    monkeypatch.setattr("feller.app.workflows.hugging_face.load_tensors", loading)
     folder, _ = export(run, "huggingface")
     assert next(read) == 2
     assert fingerprint(folder / "model.safetensors") == fingerprint(run.average)

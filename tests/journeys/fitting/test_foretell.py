@@ -9,19 +9,19 @@ import pytest
 import torch
 
 import feller
-from feller.data import read
+from feller.app.reporter import Tell, in_words
+from feller.app.workflows.fitting.estimate_time import foretold, rounded
+from feller.app.workflows.fitting.foretell_report import Reporting, paced
+from feller.app.workflows.fitting.plan_fit import begin
+from feller.app.workflows.fitting.training_setup import prepare
+from feller.app.workflows.run_config import Asked
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
 from feller.data.batches import batches
-from feller.draws import Draws
-from feller.journeys.asked import Asked
-from feller.journeys.fitting.begin import begin
-from feller.journeys.fitting.foretell import foretold, rounded
-from feller.journeys.fitting.foretell_report import Reporting, paced
-from feller.journeys.prepare import prepare
-from feller.journeys.tell import Tell, in_words
+from feller.data.loading.read import read
 from feller.paths import Estimates
-from feller.run import Run
-from feller.train.engine import engine
-from feller.train.optimiser import Training
+from feller.training.engine import engine
+from feller.training.optimizer import Training
 
 
 class Listens(Tell):
@@ -124,7 +124,7 @@ def test_work_that_tells_once_is_timed_whole():
 
 
 def test_what_compiles_does_not_count_in_the_trial(ready, feed, monkeypatch):
-    monkeypatch.setattr("feller.train.dressing.check_compiler", lambda device: None)
+    monkeypatch.setattr("feller.training.parallelize.check_compiler", lambda device: None)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: None)
     clock = Ticks(3)  # the first steps take three seconds, as long as the trial may; others a quarter
     said = "about 240 steps fit into that time on this machine"
@@ -215,7 +215,7 @@ def test_it_takes_as_long_as_was_said(tmp_path, monkeypatch, data, steps):
         began.append(time.process_time())
         return said
 
-    monkeypatch.setattr("feller.journeys.fitting.learn.foretold", timed)
+    monkeypatch.setattr("feller.app.workflows.fitting.run_training.foretold", timed)
     listens, done = Listens(), []
     for _ in range(3):  # and the middle of three counts
         listens.said.clear()

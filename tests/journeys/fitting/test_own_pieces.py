@@ -8,16 +8,16 @@ import pytest
 import torch
 
 import feller
-from feller.errors import InputError, UsageError
-from feller.journeys.fitting.pieces import check_pieces
-from feller.losses import PerLeaf, Squared
-from feller.objective import Matching
+from feller.app.workflows.fitting.validate_user_code import check_pieces
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import pad_right
 from feller.paths import Affine, Product
-from feller.processes import Characteristics, Jumps
+from feller.paths.processes import Characteristics, Jumps
+from feller.paths.time_distributions import Stratified
 from feller.spaces import Euclidean
 from feller.spaces import Product as Spaces
-from feller.times import Stratified
-from feller.tree import pad_right
+from feller.training.losses import PerLeaf, Squared
+from feller.training.objective import Matching
 
 HERE = r"\S*test_own_pieces\.py line \d+\)"
 

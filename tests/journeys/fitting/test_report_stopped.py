@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from feller.cli import main
-from feller.journeys.asked import Asked
-from feller.journeys.fit import _reported
-from feller.journeys.fitting.begin import begin
-from feller.journeys.fitting.learn import Interrupted
-from feller.journeys.tell import SILENT
-from feller.run import Run
+from feller.app.cli import main
+from feller.app.reporter import SILENT
+from feller.app.workflows.fit import _reported
+from feller.app.workflows.fitting.plan_fit import begin
+from feller.app.workflows.fitting.run_training import Interrupted
+from feller.app.workflows.run_config import Asked
+from feller.core.run_folder import Run
 
 SAVED = "interrupted; the training is saved. Its report is made by: feller evaluate r"
 
@@ -27,7 +27,7 @@ def test_the_training_is_saved_and_the_command_is_named(
         time.sleep(5)
 
     before, heard = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr("feller.journeys.fit.evaluate", stopped)
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", stopped)
     asked = Asked(data="example:moons", recipe="points", size="tiny", seed=0)
     try:  # what runs in the background may have been begun without a handler of Ctrl-C
         with pytest.raises(Interrupted) as caught:
@@ -48,7 +48,7 @@ def test_the_command_makes_the_report(
 
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("feller.journeys.evaluate.flow_quality", stopped)
+        patch.setattr("feller.app.workflows.evaluate.flow_quality", stopped)
         words = ["fit", "example:moons", "--size", "tiny", "--steps", "2", "--sampling.calls", "2", "--out", "r"]
         assert main(words) == 130
     assert capsys.readouterr().err.splitlines()[-1] == f"feller: {SAVED}"

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from feller.cli import main
+from feller.app.cli import main
 
 
 @pytest.mark.parametrize("rows", ["x,y\n" + "1,1\n" * 30, "x,kind\n" + "1,a\n" * 30])

@@ -5,10 +5,10 @@ import pathlib
 import pytest
 import torch
 
-from feller.errors import InputError
-from feller.journeys.private.exposed import exposed
-from feller.run import Run
-from feller.tensors import save_tensors
+from feller.app.workflows.private.leakage_report import exposed
+from feller.core.errors import InputError
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import save_tensors
 
 ROWS, TRACES = torch.arange(3), torch.ones(3, dtype=torch.float64)
 NOTE = {"coordinates": "4", "steps": "5"}

@@ -11,31 +11,33 @@ import pytest
 import torch
 from dp_accounting.pld import PLDAccountant
 
-from feller.causal_masking import CausalMasking
-from feller.contrastive import Contrastive
-from feller.couplings import MinibatchTransport
-from feller.data import Dataset, read
-from feller.data.documents.symbols import Symbols
+from feller.app.workflows.private import private_statistics as guarding
+from feller.app.workflows.private.columns import Charged
+from feller.app.workflows.private.guarantee_text import sentence
+from feller.app.workflows.private.plan_dp_sgd import apart, check_goes_on, check_private, plan
+from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.private_statistics import guard
+from feller.app.workflows.run_config import Asked
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.documents.vocabulary import Symbols
 from feller.data.images.modality import Images
-from feller.data.table.categorical import Categorical
-from feller.data.table.modality import Table
-from feller.data.table.schema import Schema
-from feller.distillation import Distillation
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.journeys.asked import Asked
-from feller.journeys.private import guard as guarding
-from feller.journeys.private.columns import Charged
-from feller.journeys.private.guard import guard
-from feller.journeys.private.plan import apart, check_goes_on, check_private, plan
-from feller.journeys.private.promise import sentence
-from feller.journeys.private.wish import Wish
-from feller.objective import Matching
-from feller.privacy.expense import Concentrated, Expense, Gaussian, Subsampled
-from feller.privacy.ledger import Ledger
-from feller.recipes import Recipe, find_recipe
-from feller.recipes.parts import DocumentParts
-from feller.times import Stratified
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.modality import Table
+from feller.data.tables.schema import Schema
+from feller.models.recipes.parts import DocumentParts
+from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.registry import find_recipe
+from feller.paths.time_distributions import Stratified
+from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Subsampled
+from feller.privacy.accounting.ledger import Ledger
+from feller.training.couplings import MinibatchTransport
+from feller.training.objective import Matching
+from feller.training.objectives.causal_masking import CausalMasking
+from feller.training.objectives.contrastive import Contrastive
+from feller.training.objectives.distillation import Distillation
 
 DELTA = 1e-5
 SCHEMA = Schema(

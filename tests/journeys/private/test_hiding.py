@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from feller.journeys.private.guarantee import Guarantee
-from feller.journeys.private.privately import hiding
-from feller.privacy.noise import Repeatable, Secret
+from feller.app.workflows.private.guarantee import Guarantee
+from feller.app.workflows.private.private_training import hiding
+from feller.privacy.noise.grid_noise import Repeatable, Secret
 
 PLANNED = Guarantee(epsilon=1.0, delta=1e-5, n=100, sigma=1.0, clip=1.0, batch=10, steps=3)
 

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from feller.app.workflows.fitting.plan_fit import _salt
+from feller.app.workflows.private.keyed import OPEN
+from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.private_split import kept_back
+from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.data.table.categorical import Categorical
-from feller.data.table.modality import Table
-from feller.data.table.schema import Schema
-from feller.errors import UsageError
-from feller.journeys.fitting.begin import _salt
-from feller.journeys.private.keep_back import kept_back
-from feller.journeys.private.keyed import OPEN
-from feller.journeys.private.wish import Wish
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.modality import Table
+from feller.data.tables.schema import Schema
 
 KIND = Table(Schema(tuple(Categorical(name, tuple(map(str, range(1000)))) for name in "ab")))
 

@@ -6,8 +6,8 @@ import pathlib
 
 import pytest
 
-from feller.errors import InputError
-from feller.journeys.private.keyed import fits, key_path, keyed
+from feller.app.workflows.private.keyed import fits, key_path, keyed
+from feller.core.errors import InputError
 
 
 @pytest.fixture(autouse=True)

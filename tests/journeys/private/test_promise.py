@@ -4,15 +4,15 @@ import math
 
 import pytest
 
-from feller.commands.terminal import Terminal, show
-from feller.data.table.categorical import Categorical
-from feller.data.table.modality import Table
-from feller.data.table.schema import Schema
-from feller.data.table.unmodelled import Identifier
-from feller.journeys.asked import Asked
-from feller.journeys.private.promise import beware, sentence
-from feller.privacy.expense import Gaussian
-from feller.privacy.ledger import Ledger
+from feller.app.terminal import Terminal, show
+from feller.app.workflows.private.guarantee_text import beware, sentence
+from feller.app.workflows.run_config import Asked
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.modality import Table
+from feller.data.tables.schema import Schema
+from feller.data.tables.unmodelled_columns import Identifier
+from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.accounting.ledger import Ledger
 
 COLUMNS = (Identifier("patient"), Categorical("drug", ("a", "b")))
 LEDGER = Ledger((Gaussian("counts", 5.0),), 1e-5, 1234)

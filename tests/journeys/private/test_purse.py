@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from feller.errors import InputError
-from feller.journeys.private.guarantee import Guarantee
-from feller.journeys.private.purse import AHEAD, Purse, ledger_of
-from feller.privacy.expense import Gaussian, Subsampled
-from feller.privacy.ledger import Ledger
-from feller.run import Run
+from feller.app.workflows.private.budget import AHEAD, Purse, ledger_of
+from feller.app.workflows.private.guarantee import Guarantee
+from feller.core.errors import InputError
+from feller.core.run_folder import Run
+from feller.privacy.accounting.dp_events import Gaussian, Subsampled
+from feller.privacy.accounting.ledger import Ledger
 
 COUNTED = Gaussian("counts", 12.0)
 

@@ -5,15 +5,15 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.journeys.private.rehearse import rehearse
-from feller.marginals import MarginalModel
-from feller.networks.rows import RowNetwork, RowTransformer
-from feller.row_likelihood import RowLikelihood
-from feller.spaces.rows import Rows, Single
-from feller.train.engine import engine
-from feller.train.optimiser import Training
+from feller.app.workflows.private.pretrain_on_marginals import rehearse
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.networks.sequence.row_transformer import RowNetwork, RowTransformer
+from feller.privacy.marginals import MarginalModel
+from feller.spaces.table_tokens import Rows, Single
+from feller.training.engine import engine
+from feller.training.objectives.row_likelihood import RowLikelihood
+from feller.training.optimizer import Training
 
 COUNTS = (3, 2, 4)
 SPACE = Rows(tuple(Single(count) for count in COUNTS))
@@ -45,7 +45,7 @@ def apart(made: RowNetwork) -> Float64[Tensor, ""]:
 
 
 def test_the_law_is_learned_and_two_rehearsals_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.journeys.private.rehearse.STEPS", 120)
+    monkeypatch.setattr("feller.app.workflows.private.pretrain_on_marginals.STEPS", 120)
     rows = law().draw(50_000, Draws(1))
     first, second = network(), network()
     before = apart(first).item()

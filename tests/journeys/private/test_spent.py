@@ -5,19 +5,19 @@ import pathlib
 import pytest
 import torch
 
+from feller.app.workflows.private.budget import ledger_of
+from feller.app.workflows.private.guarantee import Allowance
+from feller.app.workflows.private.spent import Search, earlier_lines
+from feller.app.workflows.run_config import Asked, print_of
+from feller.core.errors import UsageError
+from feller.core.run_folder import Run
+from feller.core.serialization import to_data
 from feller.data.modality import Dataset
-from feller.data.table.categorical import Categorical
-from feller.data.table.modality import Table
-from feller.data.table.schema import Schema
-from feller.errors import UsageError
-from feller.journeys.asked import Asked, print_of
-from feller.journeys.private.guarantee import Allowance
-from feller.journeys.private.purse import ledger_of
-from feller.journeys.private.spent import Search, earlier_lines
-from feller.privacy.expense import Gaussian
-from feller.privacy.ledger import Ledger
-from feller.record import to_data
-from feller.run import Run
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.modality import Table
+from feller.data.tables.schema import Schema
+from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.accounting.ledger import Ledger
 
 LEDGER = Ledger((Gaussian("counts", 5.0),), 1e-5, 300)
 PLANNED = Allowance(epsilon=1.0, delta=1e-5, n=300, rho=0.02)

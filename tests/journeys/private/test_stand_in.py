@@ -8,23 +8,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from feller.data import Dataset
+from feller.app.workflows.private.plan_dp_sgd import apart
+from feller.app.workflows.private.probe_rows import check_apart, check_own, stand_in
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
 from feller.data.images.modality import Images
-from feller.data.table.categorical import Categorical
-from feller.data.table.modality import Table
-from feller.data.table.numerical import Numerical
-from feller.data.table.rules import Constraint
-from feller.data.table.schema import Schema
+from feller.data.modality import Dataset
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.constraints import Constraint
+from feller.data.tables.modality import Table
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
 from feller.data.target import Target
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.journeys.private.plan import apart
-from feller.journeys.private.stand_in import check_apart, check_own, stand_in
-from feller.marginals.counting import Counting
-from feller.objective import Bound, Objective
-from feller.privacy.noise import Repeatable
-from feller.recipes import Recipe, find_recipe
-from feller.train.engine import engine
+from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.registry import find_recipe
+from feller.privacy.noise.grid_noise import Repeatable
+from feller.training.engine import engine
+from feller.training.objective import Bound, Objective
+from feller.training.objectives.marginal_counts import Counting
 
 SCHEMA = Schema((Categorical("sex", ("F", "M")), Numerical("age", 0.0, 99.0, bins=10)), "clip")
 

@@ -8,22 +8,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from feller.cli import main
-from feller.data.table.beyond import Beyond
-from feller.data.table.categorical import Boolean
-from feller.data.table.kept import Kept
-from feller.data.table.noisy import Charge
-from feller.data.table.schema import Schema
-from feller.data.table.unmodelled import Untold
-from feller.errors import LONGEST
-from feller.journeys.asked import Asked
-from feller.journeys.fitting.begin import begin
-from feller.journeys.private import columns
-from feller.journeys.private.promise import timing
-from feller.journeys.private.untold import beyond_line, hidden_line, merged_line, refusal
-from feller.journeys.private.wish import Wish
-from feller.privacy.expense import Gaussian
-from feller.privacy.ledger import Ledger
+from feller.app.cli import main
+from feller.app.workflows.fitting.plan_fit import begin
+from feller.app.workflows.private import columns
+from feller.app.workflows.private.guarantee_text import timing
+from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.untold import beyond_line, hidden_line, merged_line, refusal
+from feller.app.workflows.run_config import Asked
+from feller.core.errors import LONGEST
+from feller.data.tables.categorical import Boolean
+from feller.data.tables.clipped_cells import Beyond
+from feller.data.tables.kept import Kept
+from feller.data.tables.noisy import Charge
+from feller.data.tables.schema import Schema
+from feller.data.tables.unmodelled_columns import Untold
+from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.accounting.ledger import Ledger
 
 
 @pytest.fixture(autouse=True)

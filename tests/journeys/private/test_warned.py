@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 
-from feller.journeys.private.warned import warned
-from feller.privacy.one_way import check_budget
+from feller.app.workflows.private.warned import warned
+from feller.privacy.marginals.one_way_error import check_budget
 
 
 def test_a_small_budget_is_kept_and_not_shown() -> None:

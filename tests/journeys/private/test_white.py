@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.data import read
+from feller.app.workflows.private.white import check_white, with_white
+from feller.core.errors import InputError
 from feller.data.images.modality import Images
-from feller.data.images.sizes import fit_arrays
-from feller.errors import InputError
-from feller.journeys.private.white import check_white, with_white
+from feller.data.images.resize import fit_arrays
+from feller.data.loading.read import read
 
 
 def written(path: pathlib.Path, values: np.ndarray, **more: np.ndarray) -> str:

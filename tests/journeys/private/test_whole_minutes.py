@@ -5,12 +5,12 @@ import pathlib
 import pytest
 import torch
 
-from feller.journeys.fitting.learn import _save
-from feller.journeys.prepared import Prepared
-from feller.run import Run
-from feller.train.checkpoint import read_counters
-from feller.train.loop import make_learner
-from feller.train.optimiser import Training
+from feller.app.workflows.fitting.run_training import _save
+from feller.app.workflows.fitting.training_job import Prepared
+from feller.core.run_folder import Run
+from feller.training.checkpoint import read_counters
+from feller.training.loop import make_learner
+from feller.training.optimizer import Training
 
 
 @pytest.mark.parametrize(("tells", "kept"), [(True, 61.5), (False, 120.0)])

@@ -9,15 +9,16 @@ import torch
 from tests.report.reader import Node
 from tests.report.reader import read as read_page
 
-from feller.cli import main
-from feller.data import Dataset, read
-from feller.data.found import FoundTexts, as_objects
+from feller.app.cli import main
+from feller.app.workflows.next_steps import wishes
+from feller.app.workflows.reporting.comparison import Judged
+from feller.app.workflows.reporting.side_by_side import from_all_over, side_by_side
 from feller.data.images.labelled import Labelled
+from feller.data.loading.raw import FoundTexts, as_objects
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
 from feller.data.text.dataset import texts
-from feller.journeys.onward import wishes
-from feller.journeys.reporting.judged import Judged
-from feller.journeys.reporting.side_by_side import from_all_over, side_by_side
-from feller.recipes import find_recipe
+from feller.models.recipes.registry import find_recipe
 
 TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "2")
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from tests.safety.specimen_runs import copied
 
-from feller.errors import InputError
-from feller.journeys.first_sketch import sketch_of
-from feller.journeys.reporting.reported import Reported, reported_of
-from feller.report.page import Findings, write_report
-from feller.run import Run
-from feller.studio.opened import Opened
-from feller.studio.tabs.compare import reported
+from feller.app.webui.loaded_run import Opened
+from feller.app.webui.tabs.compare import reported
+from feller.app.workflows.reported import Reported, reported_of
+from feller.app.workflows.run_status import sketch_of
+from feller.core.errors import InputError
+from feller.core.run_folder import Run
+from feller.evaluation.report.page import Findings, write_report
 
 DAMAGED = [
     [],
@@ -41,7 +41,7 @@ def test_it_is_what_was_written(tmp_path: pathlib.Path) -> None:
 @pytest.mark.portable
 @pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_one_is_told_in_a_line(tmp_path: pathlib.Path, content: Any) -> None:
-    from feller.journeys.export import export
+    from feller.app.workflows.export import export
 
     run = copied(tmp_path / "r")
     (run.path / "report.json").write_text(json.dumps(content))

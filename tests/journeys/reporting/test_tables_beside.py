@@ -5,14 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
+from feller.app.workflows.reporting import beside
+from feller.app.workflows.reporting.comparison import Judged
+from feller.core.rng import Draws
 from feller.data.modality import Dataset
-from feller.data.table.categorical import Categorical
-from feller.data.table.modality import Table
-from feller.data.table.schema import Schema
-from feller.draws import Draws
-from feller.evaluate.tables.samples import samples_quality
-from feller.journeys.reporting import beside
-from feller.journeys.reporting.judged import Judged
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.modality import Table
+from feller.data.tables.schema import Schema
+from feller.evaluation.tables.samples import samples_quality
 
 KIND = Table(Schema(tuple(Categorical(name, ("x", "y", "z")) for name in ("a", "b", "c"))))
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from feller.data.table.categorical import Boolean, Categorical
-from feller.data.table.dates import Datetime
-from feller.data.table.modality import Table
-from feller.data.table.numerical import Numerical
-from feller.data.table.schema import Schema
-from feller.data.table.unmodelled import FreeText, Identifier
-from feller.errors import UsageError
-from feller.journeys.sampling.rows import outside
+from feller.app.workflows.rows import outside
+from feller.core.errors import UsageError
+from feller.data.tables.categorical import Boolean, Categorical
+from feller.data.tables.dates import Datetime
+from feller.data.tables.modality import Table
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+from feller.data.tables.unmodelled_columns import FreeText, Identifier
 
 PEOPLE = Schema(
     (

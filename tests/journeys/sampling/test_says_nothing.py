@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from tests.exchange.untrained import as_run, untrained
 
-from feller.cli import main
-from feller.errors import UsageError
-from feller.journeys.sample import sample
-from feller.run import Run
+from feller.app.cli import main
+from feller.app.workflows.sample import sample
+from feller.core.errors import UsageError
+from feller.core.run_folder import Run
 
 
 @pytest.fixture(scope="module")

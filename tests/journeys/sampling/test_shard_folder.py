@@ -11,14 +11,14 @@ import pytest
 from tests.exchange.untrained import as_run, untrained
 
 from feller import shards
-from feller.errors import InputError, UsageError
-from feller.journeys.sampling.drawing import Drawing, ready
-from feller.journeys.sampling.shard_folder import _difference
-from feller.journeys.sampling.sharded import sample_shards
-from feller.journeys.tell import Tell
-from feller.record import to_data
-from feller.run import Run
-from feller.sharding import MANIFEST, MOST, SampleShards
+from feller.app.reporter import Tell
+from feller.app.workflows.sampler import Drawing, ready
+from feller.app.workflows.shard_folder import _difference
+from feller.app.workflows.sharded_samples import sample_shards
+from feller.core.errors import InputError, UsageError
+from feller.core.output_shards import MANIFEST, MOST, SampleShards
+from feller.core.run_folder import Run
+from feller.core.serialization import to_data
 
 FOLDERS = "{shard}"
 """Behind the name of a folder: shards that are folders."""

@@ -17,21 +17,21 @@ import pytest
 import torch
 
 from feller import open_run, sample, shards
-from feller.cli import main
-from feller.commands.sample import _check_alone
-from feller.data.back import read_back
-from feller.data.documents.modality import Documents
-from feller.data.rows.points import Points
-from feller.data.speech.modality import Speech
-from feller.data.table.modality import Table
-from feller.errors import InputError, UsageError
-from feller.journeys.sampling import drawing, sharded
-from feller.journeys.sampling.drawing import Drawing, ready
-from feller.journeys.sampling.sharded import sample_shards
-from feller.model import Model, load_model
-from feller.record import to_data
-from feller.run import Run
-from feller.sharding import MANIFEST, SampleShards
+from feller.app.cli import main
+from feller.app.commands.sample import _check_alone
+from feller.app.workflows import sampler, sharded_samples
+from feller.app.workflows.sampler import Drawing, ready
+from feller.app.workflows.sharded_samples import sample_shards
+from feller.core.errors import InputError, UsageError
+from feller.core.output_shards import MANIFEST, SampleShards
+from feller.core.run_folder import Run
+from feller.core.serialization import to_data
+from feller.data.documents.documents_modality import Documents
+from feller.data.loading.read_samples import read_back
+from feller.data.points.points import Points
+from feller.data.speech.speech_modality import Speech
+from feller.data.tables.modality import Table
+from feller.models.model import Model, load_model
 
 pytestmark = pytest.mark.portable
 
@@ -44,7 +44,7 @@ BATCH = 4096
 def moons(tmp_path_factory: pytest.TempPathFactory) -> Run:
     path = tmp_path_factory.mktemp("sharded") / "moons"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})
         assert main(["fit", "example:moons", *TINY, "--sampling.calls", "2", "--out", str(path)]) == 0
     return open_run(path)
 
@@ -55,7 +55,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Run:
     rows = [f"C-{i:04d},{i % 7},{'yes' if i % 3 else 'no'}" for i in range(1, 121)]
     (home / "people.csv").write_text("\n".join(["person,age,married", *rows]) + "\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})
         words = ("--recipe", "table-marginals", "--out", str(home / "run"))
         assert main(["fit", str(home / "people.csv"), *words]) == 0
     return open_run(home / "run")
@@ -261,13 +261,13 @@ def test_wrong_words_are_refused(
 
 
 def test_numbers_are_refused_before_the_model_is_read(moons: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.journeys.sampling.drawing.load_model", lambda *rest, **more: pytest.fail("read"))
+    monkeypatch.setattr("feller.app.workflows.sampler.load_model", lambda *rest, **more: pytest.fail("read"))
     for words in ((), ("--shard", "10")):
         assert main(["sample", str(moons.path), "-n", "1e20", *words]) == 2
 
 
 def test_what_cannot_be_shared_is_refused_to_several(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.train.engine.engine", lambda: SimpleNamespace(ranks=2))
+    monkeypatch.setattr("feller.training.engine.engine", lambda: SimpleNamespace(ranks=2))
     for kind, bridged, said in ((Speech, False, "speech"), (Documents, False, "documents"), (Points, True, "bridge")):
         with pytest.raises(UsageError, match=f"{said}.* without torchrun"):
             _check_alone(object.__new__(kind), bridged)
@@ -344,8 +344,8 @@ class One:
 def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Crew]]:
     def of(ranks: int) -> Crew:
         crew = Crew(ranks)
-        monkeypatch.setattr(sharded, "engine", crew.engine)
-        monkeypatch.setattr(drawing, "engine", crew.engine)
+        monkeypatch.setattr(sharded_samples, "engine", crew.engine)
+        monkeypatch.setattr(sampler, "engine", crew.engine)
         return crew
 
     return of
@@ -404,10 +404,10 @@ def test_who_comes_late_is_waited_for_whatever_was_noted_before(
         (folder / ".shards" / f"{number}.json").write_text(json.dumps(to_data(shard)))
     replace(done, written=()).write()
     (folder / done.file(damaged)).write_bytes(b"x")
-    draw, waits, waiting = sharded._draw, sharded._wait, threading.Event()
+    draw, waits, waiting = sharded_samples._draw, sharded_samples._wait, threading.Event()
 
     def late(*what: Any) -> None:
-        if not sharded.engine().is_first:
+        if not sharded_samples.engine().is_first:
             assert waiting.wait(20)
             time.sleep(0.3)
         draw(*what)
@@ -416,8 +416,8 @@ def test_who_comes_late_is_waited_for_whatever_was_noted_before(
         waiting.set()
         waits(*what)
 
-    monkeypatch.setattr(sharded, "_draw", late)
-    monkeypatch.setattr(sharded, "_wait", told)
+    monkeypatch.setattr(sharded_samples, "_draw", late)
+    monkeypatch.setattr(sharded_samples, "_wait", told)
     found = crew(2).each(lambda: made(moons, 600, 300, folder, about=about))
     assert found[0].finished
     assert isinstance(found[1], SampleShards)

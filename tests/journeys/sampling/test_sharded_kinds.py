@@ -6,10 +6,10 @@ import pytest
 import torch
 from tests.exchange.untrained import as_run, untrained
 
-from feller.data.back import read_back
-from feller.journeys.sampling.drawing import ready
-from feller.journeys.sampling.sharded import sample_shards
-from feller.tree import leaves
+from feller.app.workflows.sampler import ready
+from feller.app.workflows.sharded_samples import sample_shards
+from feller.core.pytree import leaves
+from feller.data.loading.read_samples import read_back
 
 N, SHARD = 7, 3
 KINDS = (

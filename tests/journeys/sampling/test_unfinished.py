@@ -5,16 +5,16 @@ import pathlib
 
 import pytest
 
-from feller.cli import main
-from feller.journeys.unfinished import unfinished
-from feller.run import Run
+from feller.app.cli import main
+from feller.app.workflows.unfinished import unfinished
+from feller.core.run_folder import Run
 
 
 @pytest.fixture
 def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Return a fit of three steps, in the folder that we are in."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})
     assert main(["fit", "example:moons", "--size", "tiny", "--steps", "3", "--out", "r"]) == 0
     return Run(pathlib.Path("r"))
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from tests.journeys.speech.pace import Even
 
-from feller.journeys.speech.kind import kind_of
-from feller.model import Model, load_model
-from feller.run import Run
+from feller.app.workflows.speech_kind import kind_of
+from feller.core.run_folder import Run
+from feller.models.model import Model, load_model
 
 
 @pytest.fixture
@@ -17,5 +17,5 @@ def even(speaking: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     found = load_model(Run(speaking))
     kind = replace(kind_of(found), durations=Even(), rhythm=Even())
     model = replace(found, description=replace(found.description, modality=kind))
-    monkeypatch.setattr("feller.journeys.speech.sampled.load_model", lambda run: model)
+    monkeypatch.setattr("feller.app.workflows.speech.sample_speech.load_model", lambda run: model)
     return model

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from feller.data.speech.durations import Durations
-from feller.journeys.tell import Tell
+from feller.app.reporter import Tell
+from feller.data.speech.speech_durations import Durations
 
 
 class Listening(Tell):

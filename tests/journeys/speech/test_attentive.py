@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tests.journeys.speech.pace import Listening
 
-from feller.data.found import Sound
-from feller.evaluate.speech.heard import Listener
-from feller.evaluate.speech.opinion import Opinion
-from feller.journeys.speech import attentive, measure
-from feller.journeys.speech.attentive import Attentive
+from feller.app.workflows.speech import evaluate_speech, measure
+from feller.app.workflows.speech.evaluate_speech import Attentive
+from feller.data.loading.raw import Sound
+from feller.evaluation.speech.asr import Listener
+from feller.evaluation.speech.mos import Opinion
 
 
 def tone(level: float) -> Sound:
@@ -23,7 +23,7 @@ class Level(Listener):
 
 
 def test_what_is_heard_is_kept_and_the_share_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attentive, "opinion", lambda sound: Opinion(1.0, 2.0, 3.0))
+    monkeypatch.setattr(evaluate_speech, "opinion", lambda sound: Opinion(1.0, 2.0, 3.0))
     shares: list[float] = []
     tell = Listening()
     monkeypatch.setattr(tell, "progress", lambda share, text="": shares.append(share))

@@ -5,18 +5,18 @@ import pathlib
 import pytest
 from tests.journeys.speech.pace import Listening
 
+from feller.app.reporter import SILENT
+from feller.app.workflows.speech import sample_speech
+from feller.app.workflows.speech.pronounced import halves, sentences, together
+from feller.app.workflows.speech.sample_speech import utter
+from feller.app.workflows.speech.speech_request import Asked, Wanted, wanted
+from feller.app.workflows.speech.synthesize import Manner, timed
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
 from feller.data.speech.script import text_script
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.journeys.speech import sampled
-from feller.journeys.speech.pronounced import halves, sentences, together
-from feller.journeys.speech.sampled import utter
-from feller.journeys.speech.say import Manner, timed
-from feller.journeys.speech.wanted import Asked, Wanted, wanted
-from feller.journeys.tell import SILENT
-from feller.model import Model
-from feller.run import Run
-from feller.sampling import Sampling
+from feller.models.model import Model
+from feller.sampling.sampler_config import Sampling
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_texts_are_put_together_as_long_as_they_fit() -> None:
 
 def cut(model: Model, text: str, n: int = 1, *, whole: bool = False) -> list[list[int]]:
     """Return the frames of each piece of a text, in each of n."""
-    asks = wanted(Asked(text=text, spelled=True), sampled.kind_of(model), str, SILENT)
-    pieces = sampled._pieces(model, asks, n, Manner(sampling=Sampling(), varied=n > 1), Draws(0), whole=whole)
+    asks = wanted(Asked(text=text, spelled=True), sample_speech.kind_of(model), str, SILENT)
+    pieces = sample_speech._pieces(model, asks, n, Manner(sampling=Sampling(), varied=n > 1), Draws(0), whole=whole)
     return [[sum(script.lengths) for script in piece] for piece in pieces]
 
 
@@ -84,7 +84,9 @@ def test_a_text_without_an_end_is_cut_before_a_network_sees_it(even: Model, monk
     """At a frame for each phone, no more is asked for than the 3 s that the model says at once."""
     seen: list[int] = []
     monkeypatch.setattr(
-        sampled, "timed", lambda model, scripts, *how: seen.append(scripts[0].shortest) or timed(model, scripts, *how)
+        sample_speech,
+        "timed",
+        lambda model, scripts, *how: seen.append(scripts[0].shortest) or timed(model, scripts, *how),
     )
     pieces = cut(even, "hello " * 1000)
     assert sum(frames for piece in pieces for frames in piece) == 4000 * 10 + (1000 + len(pieces)) * 2
@@ -94,12 +96,12 @@ def test_a_text_without_an_end_is_cut_before_a_network_sees_it(even: Model, monk
 def test_an_edited_recording_does_not_grow_without_end(even: Model) -> None:
     script = text_script([("HH",)] * 601)
     with pytest.raises(InputError, match=r"this lasts 6\.0 s or more, and 6\.0 s is the most"):
-        sampled._pieces(even, Wanted(lambda text: script), 1, Manner(sampling=Sampling()), Draws(0), whole=False)
+        sample_speech._pieces(even, Wanted(lambda text: script), 1, Manner(sampling=Sampling()), Draws(0), whole=False)
 
 
 def test_missing_words_of_all_sentences_are_listed(even: Model) -> None:
     with pytest.raises(InputError, match=r"2 words are missing in the dictionary: zyqqxv, wuggle; .*--spell"):
-        wanted(Asked(text="Hello zyqqxv. Hello! A wuggle?"), sampled.kind_of(even), str, SILENT)
+        wanted(Asked(text="Hello zyqqxv. Hello! A wuggle?"), sample_speech.kind_of(even), str, SILENT)
 
 
 def test_durations_of_a_table_are_not_cut(even: Model) -> None:

@@ -8,6 +8,14 @@ import torch
 from tests.data.speech.clip import CLIPS, TEXTS
 from tests.journeys.speech.pace import Listening
 
+from feller.app.reporter import SILENT
+from feller.app.workflows.speech.pronounced import pronounced
+from feller.app.workflows.speech.recordings import recorded, shortened
+from feller.app.workflows.speech.synthesize import TOGETHER, Manner, Spoken, behind, say, timed
+from feller.app.workflows.speech_kind import kind_of
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
 from feller.data.speech.phones import SIL
 from feller.data.speech.script import (
     Clip,
@@ -20,16 +28,8 @@ from feller.data.speech.script import (
     text_script,
     voiced_script,
 )
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.journeys.speech.kind import kind_of
-from feller.journeys.speech.pronounced import pronounced
-from feller.journeys.speech.recorded import recorded, shortened
-from feller.journeys.speech.say import TOGETHER, Manner, Spoken, behind, say, timed
-from feller.journeys.tell import SILENT
-from feller.model import Model, load_model
-from feller.run import Run
-from feller.sampling import Sampling
+from feller.models.model import Model, load_model
+from feller.sampling.sampler_config import Sampling
 
 DRAWS = Draws(5)
 MANNER = Manner(sampling=Sampling("midpoint", 4))
@@ -128,7 +128,7 @@ def test_durations_are_asked_for_a_few_scripts_at_once(model: Model, monkeypatch
     assert len({script.lengths for script in found}) > 1
     for i in (1, TOGETHER + 1):
         assert timed(model, scripts[:1], manner, replace(DRAWS, first=i))[0].lengths == found[i].lengths
-    monkeypatch.setattr("feller.journeys.speech.say.TOGETHER", 3)
+    monkeypatch.setattr("feller.app.workflows.speech.synthesize.TOGETHER", 3)
     assert [script.lengths for script in timed(model, scripts, manner, DRAWS)] == [script.lengths for script in found]
 
 

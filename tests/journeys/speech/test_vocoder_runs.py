@@ -9,14 +9,14 @@ import pytest
 import torch
 from tests.data.speech.written import noise
 
-from feller.cli import main
-from feller.data.speech.mel import Mel
-from feller.data.speech.sound import read_sound
-from feller.errors import InputError, UsageError
-from feller.journeys.speech.vocoders import vocoder_of
-from feller.run import open_run
-from feller.tensors import load_tensors
-from feller.vocoding import Vocoding
+from feller.app.cli import main
+from feller.app.workflows.speech.speech_vocoders import vocoder_of
+from feller.core.errors import InputError, UsageError
+from feller.core.run_folder import open_run
+from feller.core.safetensors_io import load_tensors
+from feller.data.speech.audio_io import read_sound
+from feller.data.speech.speech_mel import Mel
+from feller.training.objectives.vocoding import Vocoding
 
 TINY = ("--recipe", "vocoder", "--size", "tiny", "--architecture.width", "16", "--train.batch", "4")
 
@@ -90,7 +90,7 @@ def test_it_draws_nothing(trained: pathlib.Path, tmp_path: pathlib.Path, capsys:
 def test_a_stop_changes_nothing(voices: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six steps in one go, and with Ctrl-C in the third: the same weights, bit for bit."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.journeys.fit.evaluate", lambda run, *, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, *, tell: {})
     words = ["fit", str(voices), *TINY, "--steps", "6", "--out"]
     assert main([*words, "whole"]) == 0
     loss, calls = Vocoding.loss, []

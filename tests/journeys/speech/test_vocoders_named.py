@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from feller.data.speech.mel import Mel
-from feller.data.speech.vocode import GriffinLim
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.journeys.speech.vocoders import vocoder_of
-from feller.networks.hifigan import HiFiGAN, HiFiGANNetwork
-from feller.tensors import save_tensors
+from feller.app.workflows.speech.speech_vocoders import vocoder_of
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.safetensors_io import save_tensors
+from feller.data.speech.griffin_lim import GriffinLim
+from feller.data.speech.speech_mel import Mel
+from feller.networks.audio.hifigan import HiFiGAN, HiFiGANNetwork
 
 MEL = Mel.usual(8_000)
 CONFIG: dict[str, Any] = {

@@ -6,8 +6,8 @@ import sys
 import torch
 import torch.distributed as dist
 
-from feller.draws import Draws
-from feller.networks.codebook.vq import EMA, Means
+from feller.core.rng import Draws
+from feller.networks.codebook.vq_ema import EMA, Means
 
 SIZE = 7
 STEPS = 6

@@ -10,11 +10,11 @@ import torch
 from tests.oracle import F64, close
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.networks.codebook.fsq import FSQ
-from feller.networks.codebook.quantiser import Quantiser
-from feller.record import from_data, to_data
+from feller.networks.codebook.quantizer import Quantiser
 
 LEVELS = [(8, 8, 4), (3,), (5, 4), (7, 3, 6, 5)]
 

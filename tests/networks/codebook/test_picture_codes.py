@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
-from feller.data.documents.codes import PictureCodes
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.data.documents.image_codes import PictureCodes
 from feller.data.images.modality import Images
-from feller.draws import Draws
-from feller.errors import InputError
 from feller.networks import EMA, FSQ, Tokenizer
-from feller.networks.codebook import picture_codes
-from feller.networks.codebook.picture_codes import Learned, learned
-from feller.record import from_data, to_data
+from feller.networks.codebook import image_codes
+from feller.networks.codebook.image_codes import Learned, learned
 
 SETTINGS, SHAPE = Tokenizer(2, 16, 1, FSQ((5, 4))), (3, 8, 4)
 KIND = Images(8, 4, 3)
@@ -51,7 +51,7 @@ def test_some_pictures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = codes.encode(x)
     sizes, write = [], codes.network.encode
     monkeypatch.setattr(codes.network, "encode", lambda some: sizes.append(len(some)) or write(some))
-    monkeypatch.setattr(picture_codes, "CHUNK", 3)
+    monkeypatch.setattr(image_codes, "CHUNK", 3)
     assert torch.equal(codes.encode(x), whole)
     assert sizes == [3, 3, 1]
     assert codes.decode(whole).shape == x.shape

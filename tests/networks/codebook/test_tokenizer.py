@@ -7,18 +7,18 @@ import pytest
 import torch
 from tests.oracle import close
 
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.data.batches import batches
-from feller.data.read import read
-from feller.draws import Draws
-from feller.errors import UsageError
+from feller.data.loading.read import read
 from feller.networks import EMA, FSQ, Architecture, Quantiser, Tokenizer
 from feller.paths import Codes
-from feller.reconstruction import Reconstruction
-from feller.record import from_data, to_data
 from feller.spaces import Euclidean
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objectives.reconstruction import Reconstruction
+from feller.training.optimizer import Training
 
 SMALL = Tokenizer(factor=2, width=16, blocks=1, quantiser=FSQ((4, 3)))
 BOTH = [FSQ((5, 4)), EMA(codes=20, size=4)]

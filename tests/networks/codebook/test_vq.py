@@ -11,12 +11,12 @@ import torch
 from tests.networks.codebook.batch import SIZE, followed
 from tests.oracle import F64, close
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.networks.codebook import vq
-from feller.networks.codebook.quantiser import Quantiser
-from feller.networks.codebook.vq import EMA, Means
-from feller.record import from_data, to_data
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.networks.codebook import vq_ema
+from feller.networks.codebook.quantizer import Quantiser
+from feller.networks.codebook.vq_ema import EMA, Means
 
 
 def normal(name: str, *shape: int) -> torch.Tensor:
@@ -36,7 +36,7 @@ def test_the_code_is_that_of_the_nearest_vector(monkeypatch: pytest.MonkeyPatch)
     expected = [[min(range(9), key=lambda k: (one - vectors[k]).norm().item()) for one in row] for row in z]
     assert book.codes(z).tolist() == expected
     close(book(z)[0], vectors[torch.tensor(expected)].tolist(), 1e-12)
-    monkeypatch.setattr(vq, "CHUNK", 4)
+    monkeypatch.setattr(vq_ema, "CHUNK", 4)
     assert book.codes(z).tolist() == expected
 
 

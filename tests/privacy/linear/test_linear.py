@@ -7,22 +7,16 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.privacy import Repeatable, epsilon
-from feller.privacy.linear import (
-    Logistic,
-    Minimum,
-    Ridge,
-    Squares,
-    leakage,
-    minimum_of,
-    reconstructed,
-    release,
-    with_constant,
-    within_length,
-)
-from feller.privacy.reconstruct import eps2_added, eps2_replaced, mse_bound
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.privacy.accounting.accountant import epsilon
+from feller.privacy.erm.attack import reconstructed
+from feller.privacy.erm.glm import Logistic, Squares
+from feller.privacy.erm.leakage import leakage
+from feller.privacy.erm.releasing import release
+from feller.privacy.erm.ridge import Minimum, Ridge, minimum_of, with_constant, within_length
+from feller.privacy.leakage.reconstruction_bounds import eps2_added, eps2_replaced, mse_bound
+from feller.privacy.noise.grid_noise import Repeatable
 from tests.oracle import F64, f64
 
 KINDS = [Ridge(Logistic(), 0.02, 3.0), Ridge(Squares(1.0), 0.05, 3.0)]

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.record import from_data, to_data
-from feller.tokens.retrieve.index import Exact, Faiss, Index
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.sampling.retrieval.index import Exact, Faiss, Index
 from tests.oracle import close
 
 with_faiss = pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="needs faiss")

@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from feller.data.documents.symbols import Symbols
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
 from feller.data.documents.vectors import DocumentVectors, Vectors
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
-from feller.networks.bi_encoder import pictures_of
-from feller.record import from_data, to_data
-from feller.tokens.retrieve.index import Exact
-from feller.tokens.retrieve.memory import Makers, load_memory, prints, remember, save_memory
-from feller.tokens.retrieve.search import NONE, ByChance, ByLikeness, Found, Library, Retrieval
+from feller.data.documents.vocabulary import Symbols
+from feller.networks.sequence.bi_encoder import pictures_of
+from feller.sampling.retrieval.datastore import Makers, load_memory, prints, remember, save_memory
+from feller.sampling.retrieval.index import Exact
+from feller.sampling.retrieval.retriever import NONE, ByChance, ByLikeness, Found, Library, Retrieval
 from tests.oracle import close
 
 S = Symbols(text=1000, codes=1000, picture=1)

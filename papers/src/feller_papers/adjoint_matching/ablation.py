@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from feller.control.adjoint_matching import Landing
-from feller.simulate import MemorylessEuler
+from feller.control.fine_tuning.adjoint_matching import Landing
+from feller.sampling import MemorylessEuler
 from feller_papers.adjoint_matching import digits, ink
 from feller_papers.adjoint_matching.handwriting import Effort, Way
 from feller_papers.adjoint_matching.setting import Setting

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from feller.control.direct import DirectGradient
+from feller.control.fine_tuning.draft import DirectGradient
+from feller.core.pytree import Given
 from feller.paths import Affine
-from feller.train.optimiser import Training
-from feller.tree import Given
+from feller.training.optimizer import Training
 from feller_papers.adjoint_matching.handwriting import (
     SPACE,
     Effort,

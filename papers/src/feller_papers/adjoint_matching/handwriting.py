@@ -12,23 +12,23 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from feller.control.adjoint_matching import Adjoint, AdjointMatching, Lean
-from feller.control.reward import Reward
-from feller.control.tuning import Tuning
+from feller.control.fine_tuning.adjoint_matching import Adjoint, AdjointMatching, Lean
+from feller.control.fine_tuning.fine_tuning import Tuning
+from feller.control.rewards.reward import Reward
+from feller.core.rng import Draws
 from feller.data.batches import shuffled
-from feller.data.read import read
-from feller.draws import Draws
-from feller.evaluate.classifier import Classify
+from feller.data.loading.read import read
+from feller.evaluation.classifier import Classify
 from feller.networks.architecture import weights_from
-from feller.networks.mlp import MLP
-from feller.objective import Batch, Example, Matching, Objective
+from feller.networks.networks_mlp import MLP
 from feller.paths import Affine
-from feller.simulate import Midpoint, Solver, endpoint
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Midpoint, Solver, endpoint
 from feller.spaces import Euclidean
-from feller.times import linear_grid
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objective import Batch, Example, Matching, Objective
+from feller.training.optimizer import Training
 
 CLASSES, PIXELS = 10, 64
 SPACE = Euclidean((PIXELS,))

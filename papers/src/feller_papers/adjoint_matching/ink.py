@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from feller.control.chain import adjoint_steps, roll_out
-from feller.draws import Draws
+from feller.control.fine_tuning.memoryless_chain import adjoint_steps, roll_out
+from feller.core.pytree import Given
+from feller.core.rng import Draws
 from feller.paths import Affine
-from feller.simulate import MemorylessEuler
-from feller.times import linear_grid
-from feller.tree import Given
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import MemorylessEuler
 from feller_papers.adjoint_matching.handwriting import (
     CLASSES,
     FLOW,

@@ -11,21 +11,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.control.adjoint_matching import AdjointMatching
-from feller.draws import Draws
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching
+from feller.core.rng import Draws
 from feller.networks.architecture import weights_from
-from feller.networks.conditioning import zero
-from feller.objective import Batch
+from feller.networks.blocks.conditioning import zero
 from feller.paths import Affine
 from feller.paths.predictions import Score, Velocity, coefficients
-from feller.schedules import Linear
-from feller.simulate import LinearSolver, LinearStep, MemorylessEuler, Midpoint, endpoint
-from feller.simulate.linear_step import scales_at
+from feller.paths.schedules import Linear
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import LinearSolver, LinearStep, MemorylessEuler, Midpoint, endpoint
+from feller.sampling.solvers.linear_step import scales_at
 from feller.spaces import Euclidean
-from feller.times import linear_grid
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objective import Batch
+from feller.training.optimizer import Training
 from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 

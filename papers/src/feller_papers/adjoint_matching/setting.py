@@ -3,7 +3,7 @@
 import pathlib
 from dataclasses import dataclass, field
 
-from feller.control.adjoint_matching import Landing
+from feller.control.fine_tuning.adjoint_matching import Landing
 from feller_papers.adjoint_matching.handwriting import Effort
 
 

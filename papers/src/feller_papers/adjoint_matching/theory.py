@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 
-from feller.simulate import LinearSolver, MemorylessEuler
-from feller.times import linear_grid
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import LinearSolver, MemorylessEuler
 from feller_papers.adjoint_matching.mixture import ConstantNoise
 from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import Claim, verdict

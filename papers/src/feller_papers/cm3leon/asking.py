@@ -7,22 +7,22 @@ from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.data.documents.layout import Hole, Infill
+from feller.app.workflows.documents.document_request import MOST_WORDS, Wanted
+from feller.app.workflows.documents.generate_documents import words as filled
+from feller.core.rng import Draws
 from feller.data.documents.prompt import Prompt
-from feller.data.examples.scenes.written import Picture, Written
-from feller.data.found import Item, Said
-from feller.draws import Draws
-from feller.evaluate.documents import Of, in_front, spent_each
-from feller.journeys.documents.wanted import MOST_WORDS, Wanted
-from feller.journeys.documents.write import words as filled
-from feller.networks.plain_decoder import PlainTransformer
-from feller.paths.choice import Choice
-from feller.tokens.generate import Way, generate
-from feller.tokens.grammar import Kind
-from feller.tokens.plans import Fill
-from feller.tokens.plans import Picture as OnePicture
-from feller.tokens.retrieve.fronts import fronts
-from feller.tokens.retrieve.search import Retrieval
+from feller.data.documents.token_layout import Hole, Infill
+from feller.data.examples.write_documents import Picture, Written
+from feller.data.loading.raw import Item, Said
+from feller.evaluation.documents import Of, in_front, spent_each
+from feller.networks.sequence.gpt import PlainTransformer
+from feller.paths.discrete.token_sampler import Choice
+from feller.sampling.autoregressive.decoding_goals import Fill
+from feller.sampling.autoregressive.decoding_goals import Picture as OnePicture
+from feller.sampling.autoregressive.document_decode import Way, generate
+from feller.sampling.autoregressive.document_grammar import Kind
+from feller.sampling.retrieval.fronts import fronts
+from feller.sampling.retrieval.retriever import Retrieval
 from feller_papers.cm3leon.world import BY_WORDS, World, items
 
 TOP_P = Way(choice=Choice(top_p=0.9))

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from feller.data.examples.scenes.written import Written
-from feller.draws import Draws
-from feller.journeys.documents.write import fitting
-from feller.tokens.generate import Way, best
-from feller.tokens.guides import Contrast
+from feller.app.workflows.documents.generate_documents import fitting
+from feller.core.rng import Draws
+from feller.data.examples.write_documents import Written
+from feller.sampling.autoregressive.document_decode import Way, best
+from feller.sampling.autoregressive.token_guidance import Contrast
 from feller_papers.claims import Claim, spread_of, verdict
 from feller_papers.cm3leon.asking import TOP_P, pictures
 from feller_papers.cm3leon.differences import CLEAR, means

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.errors import InputError
+from feller.core.errors import InputError
 from feller_papers.claims import mean_of
 
 SURE = 3.0

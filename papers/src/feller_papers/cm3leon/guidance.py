@@ -4,12 +4,12 @@ import functools
 import statistics
 from collections.abc import Iterator
 
-from feller.data.examples.scenes.scenes import Scene
-from feller.draws import Draws
-from feller.journeys.documents.write import PLAUSIBLE
-from feller.paths.choice import Choice
-from feller.tokens.generate import Way
-from feller.tokens.guides import Guided
+from feller.app.workflows.documents.generate_documents import PLAUSIBLE
+from feller.core.rng import Draws
+from feller.data.examples.scenes import Scene
+from feller.paths.discrete.token_sampler import Choice
+from feller.sampling.autoregressive.document_decode import Way
+from feller.sampling.autoregressive.token_guidance import Guided
 from feller_papers.claims import Claim, mean_of, numbers_of, seeds_of, spread_of, verdict
 from feller_papers.cm3leon.asking import TOP_P, pictures
 from feller_papers.cm3leon.differences import dips, means, rises

@@ -10,13 +10,13 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.data.documents.symbols import Symbols
-from feller.data.examples.scenes.written import Written
-from feller.draws import Draws
-from feller.evaluate.answers import exact, token_f1
-from feller.networks.plain_decoder import PlainTransformer
-from feller.tokens.likelihood import countable, hidden, log_likelihood
-from feller.tokens.masked_spans import Span, mask
+from feller.core.rng import Draws
+from feller.data.documents.vocabulary import Symbols
+from feller.data.examples.write_documents import Written
+from feller.evaluation.answers import exact, token_f1
+from feller.networks.sequence.gpt import PlainTransformer
+from feller.sampling.autoregressive.likelihood import countable, hidden, log_likelihood
+from feller.sampling.autoregressive.masked_spans import Span, mask
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
 from feller_papers.cm3leon.asking import to_say, with_picture, words
 from feller_papers.cm3leon.differences import difference, listed

@@ -12,17 +12,17 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from feller.core.errors import InputError
+from feller.core.rng import Draws
 from feller.data.batches import shuffled
-from feller.data.examples.scenes.scenes import LEAST, Scene
-from feller.data.examples.scenes.shapes import COLOURS, SHAPES
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.evaluate.image import fd_cnn
+from feller.data.examples.scenes import LEAST, Scene
+from feller.data.examples.shapes import COLOURS, SHAPES
+from feller.evaluation.images import fd_cnn
 from feller.networks.architecture import weights_from
-from feller.objective import Batch, Example, Objective
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objective import Batch, Example, Objective
+from feller.training.optimizer import Training
 
 FEATURES = 64
 """Numbers that stand for a picture, and for each of its nine places."""

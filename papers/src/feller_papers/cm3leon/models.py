@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from feller.causal_masking import CausalMasking
+from feller.core.rng import Draws
 from feller.data.batches import batches
 from feller.data.modality import Dataset
-from feller.draws import Draws
-from feller.networks.plain_decoder import PlainDecoder, PlainTransformer
-from feller.objective import Objective
-from feller.tokens.masked_spans import Masking
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
+from feller.networks.sequence.gpt import PlainDecoder, PlainTransformer
+from feller.sampling.autoregressive.masked_spans import Masking
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objective import Objective
+from feller.training.objectives.causal_masking import CausalMasking
+from feller.training.optimizer import Training
 from feller_papers.cm3leon.setting import Setting
 from feller_papers.cm3leon.world import BY_WORDS, World, world
 

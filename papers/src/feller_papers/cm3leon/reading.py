@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.data.examples.scenes.drawings import FONT, letter_mask
-from feller.data.examples.scenes.drawings import MOST as LONGEST
-from feller.data.examples.scenes.scenes import CELLS, MOST, SIZES, Cell, Scene, Thing
-from feller.data.examples.scenes.shapes import COLOURS, SHAPES, shape_mask
+from feller.data.examples.drawings import FONT, letter_mask
+from feller.data.examples.drawings import MOST as LONGEST
+from feller.data.examples.scenes import CELLS, MOST, SIZES, Cell, Scene, Thing
+from feller.data.examples.shapes import COLOURS, SHAPES, shape_mask
 
 LEAST = 0.4
 """Of what a thing would explain of a picture if it were there as drawn, the share that it must explain."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
-from feller.draws import Draws
-from feller.tokens.retrieve.search import ByChance
+from feller.core.rng import Draws
+from feller.sampling.retrieval.retriever import ByChance
 from feller_papers.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller_papers.cm3leon.asking import nats, pictures
 from feller_papers.cm3leon.differences import CLEAR, Difference, difference, listed, of_shares

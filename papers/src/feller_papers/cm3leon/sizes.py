@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
 from feller_papers.cm3leon.asking import nats
 from feller_papers.cm3leon.differences import difference, listed

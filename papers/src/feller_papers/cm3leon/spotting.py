@@ -8,10 +8,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.data.examples.scenes.creatures import ACROSS, BODY, MIDDLE, PARTS, Creature, View
-from feller.data.examples.scenes.scenes import LEAST
-from feller.data.examples.scenes.shapes import COLOURS
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.data.examples.creatures import ACROSS, BODY, MIDDLE, PARTS, Creature, View
+from feller.data.examples.scenes import LEAST
+from feller.data.examples.shapes import COLOURS
 
 
 def spot(pictures: UInt8[Tensor, "n 3 side side"], creatures: Sequence[Creature]) -> list[View]:

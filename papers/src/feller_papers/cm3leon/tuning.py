@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 
-from feller.data.examples.scenes.written import Written
-from feller.draws import Draws
-from feller.evaluate.answers import exact, token_f1
-from feller.networks.plain_decoder import PlainTransformer
+from feller.core.rng import Draws
+from feller.data.examples.write_documents import Written
+from feller.evaluation.answers import exact, token_f1
+from feller.networks.sequence.gpt import PlainTransformer
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
 from feller_papers.cm3leon.asking import TOP_P, pictures, to_say, words
 from feller_papers.cm3leon.differences import Difference, difference, listed

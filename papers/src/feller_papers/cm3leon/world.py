@@ -9,25 +9,25 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.contrastive import Contrastive
+from feller.core.rng import Draws
 from feller.data.batches import batches
-from feller.data.documents.dataset import documents
-from feller.data.documents.modality import Documents, all_pictures
+from feller.data.documents.documents_dataset import documents
+from feller.data.documents.documents_modality import Documents, all_pictures
 from feller.data.documents.tiles import tiles_of
-from feller.data.examples.scenes.creatures import Creature, View, invent, views
-from feller.data.examples.scenes.demonstration import written_view
-from feller.data.examples.scenes.instructions import instructions, scene_pairs
-from feller.data.examples.scenes.scenes import FEW, FEW_HELD_OUT, Scene
-from feller.data.examples.scenes.written import Answer, Picture, Written
-from feller.data.found import FoundDocuments, Item, Said, Shown, as_objects
+from feller.data.examples.creatures import Creature, View, invent, views
+from feller.data.examples.demonstration import written_view
+from feller.data.examples.instructions import instructions, scene_pairs
+from feller.data.examples.scenes import FEW, FEW_HELD_OUT, Scene
+from feller.data.examples.write_documents import Answer, Picture, Written
+from feller.data.loading.raw import FoundDocuments, Item, Said, Shown, as_objects
 from feller.data.modality import Dataset
-from feller.draws import Draws
-from feller.networks.bi_encoder import BiEncoder, Finder
-from feller.tokens.retrieve.memory import remember
-from feller.tokens.retrieve.search import ByLikeness, Library
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
+from feller.networks.sequence.bi_encoder import BiEncoder, Finder
+from feller.sampling.retrieval.datastore import remember
+from feller.sampling.retrieval.retriever import ByLikeness, Library
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objectives.contrastive import Contrastive
+from feller.training.optimizer import Training
 from feller_papers.cm3leon.judges import TRAINING, SceneJudge, train_scene_judge
 from feller_papers.cm3leon.reading import stacked
 from feller_papers.cm3leon.setting import Setting

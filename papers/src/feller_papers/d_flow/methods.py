@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.guided import DPS, Guided, PiGDM
-from feller.control.inverse import Observation, Restoration, wiener
-from feller.control.lbfgs import LBFGS
-from feller.control.red_diff import RedDiff
-from feller.control.restore import Source
-from feller.control.source import Density, Prior, Radius
-from feller.draws import Draws
+from feller.control.inverse.d_flow import Density, Prior, Radius
+from feller.control.inverse.d_flow_restoration import Source
+from feller.control.inverse.inverse_problem import Observation, Restoration, wiener
+from feller.control.inverse.pigdm import DPS, Guided, PiGDM
+from feller.control.inverse.red_diff import RedDiff
+from feller.control.optimize.lbfgs import LBFGS
+from feller.core.rng import Draws
 from feller_papers.d_flow.pictures import SHAPE, Task, Unseen, learned, moments, unseen
 from feller_papers.d_flow.setting import Setting
 from feller_papers.pictures import digits

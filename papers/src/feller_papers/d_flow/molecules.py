@@ -15,23 +15,23 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.control.lbfgs import LBFGS
-from feller.control.minimise import Minimiser
-from feller.control.source import Flow, Prior, Shell, find_sources, solved
-from feller.data.aim import aimed, read_aimed
+from feller.control.inverse.d_flow import Flow, Prior, Shell, find_sources, solved
+from feller.control.optimize.lbfgs import LBFGS
+from feller.control.optimize.minimize import Minimiser
+from feller.core.errors import InputError
+from feller.core.pytree import Given, State, concatenate, tree_map
+from feller.core.rng import Draws
+from feller.data.loading.read import read
+from feller.data.loading.targets import aimed, read_aimed
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import Molecules, molecules_of
-from feller.data.read import read
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.evaluate.bonds import stable
-from feller.evaluate.estimates import Oracle
-from feller.model import Model
-from feller.processes import stand
-from feller.recipes.molecules import molecules
-from feller.recipes.regressor import regressor
-from feller.sampling import Sampling
-from feller.tree import Given, State, concatenate, tree_map
+from feller.evaluation.bonds import stable
+from feller.evaluation.regressor import Oracle
+from feller.models.model import Model
+from feller.models.recipes.molecules import molecules
+from feller.models.recipes.regressor import regressor
+from feller.paths.processes import stand
+from feller.sampling.sampler_config import Sampling
 from feller_papers.claims import Claim, untestable, verdict
 from feller_papers.d_flow.setting import Setting
 from feller_papers.setting import file_of, fit_recipe

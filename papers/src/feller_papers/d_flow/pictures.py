@@ -7,16 +7,16 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from feller.control.inverse import Learned, Observation
-from feller.control.operators import Inpaint, LinearOperator, Pool
+from feller.control.inverse.inverse_problem import Learned, Observation
+from feller.control.inverse.operators import Inpaint, LinearOperator, Pool
+from feller.core.rng import Draws
 from feller.data.images.modality import Images
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.read import read
-from feller.draws import Draws
-from feller.networks.mlp import MLP
+from feller.models.recipes.images import images
+from feller.networks.networks_mlp import MLP
 from feller.paths.affine import Affine
-from feller.recipes.images import images
-from feller.train.optimiser import Training
+from feller.training.optimizer import Training
 from feller_papers.judge import LEVELS
 from feller_papers.pictures import digits
 from feller_papers.setting import fit_recipe

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.source import Density, Nothing, Wish, find_sources, solved
-from feller.draws import Draws
-from feller.processes import Characteristics
-from feller.simulate import Euler, Midpoint, Solver, endpoint, simulate
+from feller.control.inverse.d_flow import Density, Nothing, Wish, find_sources, solved
+from feller.core.rng import Draws
+from feller.paths.processes import Characteristics
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, Midpoint, Solver, endpoint, simulate
 from feller.spaces import Euclidean
-from feller.times import linear_grid
 from feller_papers.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller_papers.d_flow.setting import Setting
 

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.pytree import pad_right
+from feller.core.rng import Draws
 from feller.paths import Affine, Data, Score, Source, Velocity
 from feller.paths.affine import Constant, Vanishing
 from feller.paths.path import Given
-from feller.schedules import Cosine, Linear, LinearVP, Polynomial
-from feller.simulate import DormandPrince, Euler, Midpoint, endpoint
-from feller.times import linear_grid
-from feller.tree import pad_right
+from feller.paths.schedules import Cosine, Linear, LinearVP, Polynomial
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import DormandPrince, Euler, Midpoint, endpoint
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.flow_matching_guide.setting import Exact, Setting, few_points
 

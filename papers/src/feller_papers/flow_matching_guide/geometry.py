@@ -8,17 +8,17 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from feller.core.rng import Draws
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.read import read
-from feller.data.rows.earth import Earth
-from feller.draws import Draws
-from feller.evaluate.baseline import baseline
-from feller.evaluate.kernel_density import UNIFORM
-from feller.networks.mlp import MLP
+from feller.data.points.earth import Earth
+from feller.evaluation.density_baselines import baseline
+from feller.evaluation.kernel_density import UNIFORM
+from feller.models.recipes.manifold import manifold
+from feller.models.recipes.recipe import Recipe
+from feller.networks.networks_mlp import MLP
 from feller.paths import Geodesic, Premetric
-from feller.recipes.manifold import manifold
-from feller.recipes.recipe import Recipe
-from feller.schedules import Polynomial
+from feller.paths.schedules import Polynomial
 from feller.spaces import SO3, SPD, Manifold, Poincare, Simplex, Sphere, Torus
 from feller_papers.claims import Claim, mean_of, spread_of, untestable, verdict
 from feller_papers.flow_matching_guide.setting import Setting

@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.pytree import pad_right
+from feller.core.rng import Draws
 from feller.paths import Affine
-from feller.processes import Characteristics
-from feller.schedules import Cosine, Linear, Polynomial
-from feller.simulate import DormandPrince, Exact, Gaussian, Hutchinson, Rademacher, log_density
-from feller.simulate.divergence import Divergence, Probe
+from feller.paths.processes import Characteristics
+from feller.paths.schedules import Cosine, Linear, Polynomial
+from feller.sampling import DormandPrince, Exact, Gaussian, Hutchinson, Rademacher, log_density
+from feller.sampling.divergence import Divergence, Probe
 from feller.spaces import Sphere
-from feller.tree import pad_right
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.flow_matching_guide.setting import Setting
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from feller.couplings import Coupling, Independent
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.read import read
-from feller.networks.mlp import MLP
-from feller.objective import Matching
+from feller.models.recipes.recipe import Recipe
+from feller.networks.networks_mlp import MLP
 from feller.paths import Affine, Data, Prediction, convert
 from feller.paths.path import Given
-from feller.recipes.recipe import Recipe
-from feller.schedules import Schedule
+from feller.paths.schedules import Schedule
 from feller.spaces import Euclidean
-from feller.train.optimiser import Training
+from feller.training.couplings import Coupling, Independent
+from feller.training.objective import Matching
+from feller.training.optimizer import Training
 from feller_papers.setting import fit_recipe
 
 

@@ -6,16 +6,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from feller.couplings import Independent, MinibatchTransport
-from feller.data.examples import inside
+from feller.core.rng import Draws
+from feller.data.examples.checkerboard import inside
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.read import read
-from feller.draws import Draws
-from feller.evaluate.two_sample import sliced_wasserstein
+from feller.evaluation.two_sample import sliced_wasserstein
 from feller.paths import Affine, Path, Velocity
-from feller.schedules import Linear
-from feller.simulate import DormandPrince, Euler, Heun, Midpoint, endpoint, simulate
-from feller.times import linear_grid
+from feller.paths.schedules import Linear
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import DormandPrince, Euler, Heun, Midpoint, endpoint, simulate
+from feller.training.couplings import Independent, MinibatchTransport
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.flow_matching_guide.setting import Exact, Setting, few_points, fit_points
 

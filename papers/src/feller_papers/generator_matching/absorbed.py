@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.errors import UsageError
+from feller.core.errors import UsageError
 
 
 @dataclass(frozen=True)

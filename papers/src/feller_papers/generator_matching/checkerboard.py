@@ -8,16 +8,16 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.data.examples import inside
-from feller.data.read import read
-from feller.draws import Draws
-from feller.evaluate.two_sample import sliced_wasserstein
-from feller.losses import CrossEntropy
-from feller.networks.mlp import MLP
-from feller.objective import Matching
+from feller.core.rng import Draws
+from feller.data.examples.checkerboard import inside
+from feller.data.loading.read import read
+from feller.evaluation.two_sample import sliced_wasserstein
+from feller.networks.networks_mlp import MLP
 from feller.paths import Interval, Jump
 from feller.spaces import Euclidean
-from feller.train.optimiser import Training
+from feller.training.losses import CrossEntropy
+from feller.training.objective import Matching
+from feller.training.optimizer import Training
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.generator_matching.fitted import Fitted, fit
 from feller_papers.generator_matching.rows import Measure, beats, ranges, ratios, table

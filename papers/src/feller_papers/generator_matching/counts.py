@@ -9,13 +9,13 @@ from jaxtyping import Float, Float64
 from scipy import stats
 from torch import Tensor
 
-from feller.draws import Draws, categorical
-from feller.losses import CrossEntropy
-from feller.networks.mlp import MLP
-from feller.objective import Matching
+from feller.core.rng import Draws, categorical
+from feller.networks.networks_mlp import MLP
 from feller.paths import Jump, Lattice
 from feller.spaces import Euclidean
-from feller.train.optimiser import Training
+from feller.training.losses import CrossEntropy
+from feller.training.objective import Matching
+from feller.training.optimizer import Training
 from feller_papers.claims import Claim, mean_of, verdict
 from feller_papers.generator_matching.fitted import Fitted, fit
 from feller_papers.generator_matching.rows import Measure, all_below, ranges, ratios, table

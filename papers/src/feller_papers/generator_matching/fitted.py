@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from feller.core.pytree import State, concatenate, tree_map
+from feller.core.rng import Draws
 from feller.data.batches import shuffled
-from feller.draws import Draws
 from feller.networks.architecture import Architecture
-from feller.objective import Batch, Matching
 from feller.paths import Jump, Path
+from feller.paths.processes import stand
 from feller.paths.product import parts_map
-from feller.processes import stand
-from feller.simulate import endpoint
+from feller.sampling import endpoint
 from feller.spaces import Space
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
-from feller.tree import State, concatenate, tree_map
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objective import Batch, Matching
+from feller.training.optimizer import Training
 from feller_papers.generator_matching.setting import Way
 
 BATCH = 1024

@@ -4,8 +4,8 @@ import statistics
 
 import torch
 
-from feller.data.read import read
-from feller.draws import Draws
+from feller.core.rng import Draws
+from feller.data.loading.read import read
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.generator_matching.pictures import decode, drawn, encode, fitted, sampled
 from feller_papers.generator_matching.setting import BOTH, FLOW, MIDPOINT, Setting, Way

@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.paths import Jump, Point
-from feller.paths.laws import GaussianLaw, Law, VonMisesLaw
-from feller.schedules import Cosine
-from feller.simulate import endpoint
+from feller.paths.jumps.conditional_path import Law
+from feller.paths.jumps.gaussian import GaussianLaw
+from feller.paths.jumps.von_mises import VonMisesLaw
+from feller.paths.schedules import Cosine
+from feller.sampling import endpoint
 from feller.spaces import Euclidean, Manifold, Torus
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.generator_matching.fitted import followed

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn import functional as F
 
-from feller.draws import Draws
+from feller.core.pytree import Given, State
+from feller.core.rng import Draws
 from feller.networks.architecture import Architecture, weights_from
-from feller.networks.conditioning import Conditioning, zero
-from feller.networks.leaves import Numbers
-from feller.networks.mlp import Block
-from feller.tree import Given, State
+from feller.networks.blocks.conditioning import Conditioning, zero
+from feller.networks.blocks.leaf_codecs import Numbers
+from feller.networks.networks_mlp import Block
 
 
 @dataclass(frozen=True)

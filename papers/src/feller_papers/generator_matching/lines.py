@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from feller.draws import Draw, categorical
+from feller.core.pytree import pad_right
+from feller.core.rng import Draw, categorical
 from feller.paths import Circle, Geodesic, Path
-from feller.paths.rows import marks
-from feller.processes import Characteristics, Jumps
+from feller.paths.discrete.rows import marks
+from feller.paths.processes import Characteristics, Jumps
 from feller.spaces import Torus
 from feller.spaces.torus import TURN
-from feller.tree import pad_right
 
 
 @dataclass(frozen=True)

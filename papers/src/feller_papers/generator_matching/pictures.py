@@ -7,15 +7,15 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.losses import CrossEntropy, PerLeaf
-from feller.objective import Matching
+from feller.core.pytree import State
+from feller.core.rng import Draws
 from feller.paths import Jump, Lattice, Mixture, Product
+from feller.paths.time_distributions import LeafTimes
 from feller.spaces import Euclidean, MaskSource, Tokens
 from feller.spaces import Product as ProductSpace
-from feller.times import LeafTimes
-from feller.train.optimiser import Training
-from feller.tree import State
+from feller.training.losses import CrossEntropy, PerLeaf
+from feller.training.objective import Matching
+from feller.training.optimizer import Training
 from feller_papers.generator_matching.fitted import Fitted, fit
 from feller_papers.generator_matching.labelled import Labelled
 from feller_papers.generator_matching.setting import Setting, Way

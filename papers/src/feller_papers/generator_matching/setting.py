@@ -3,11 +3,11 @@
 import pathlib
 from dataclasses import dataclass
 
-from feller.paths.laws import Coin, Explicit, Overlap, Survival
-from feller.simulate import Euler, Midpoint, Solver
-from feller.simulate.solver import placed
+from feller.paths.jumps.jump_step_rules import Coin, Explicit, Overlap, Survival
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, Midpoint, Solver
+from feller.sampling.solvers.solver import placed
 from feller.spaces import Space
-from feller.times import linear_grid
 from feller_papers.generator_matching.survival import AtStart, Frozen
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.paths.laws import Law, Survival
+from feller.paths.jumps.conditional_path import Law
+from feller.paths.jumps.jump_step_rules import Survival
 
 
 @dataclass(frozen=True)

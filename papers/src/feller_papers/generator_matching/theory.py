@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.losses import InfinitesimalKL, ItakuraSaito, Loss, Squared
+from feller.core.rng import Draws
 from feller.paths import Binned, Interval, Jump, Lattice
-from feller.paths.laws import Overlap
+from feller.paths.jumps.jump_step_rules import Overlap
 from feller.paths.path import Given
-from feller.simulate import Euler, endpoint
-from feller.times import linear_grid
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
+from feller.training.losses import InfinitesimalKL, ItakuraSaito, Loss, Squared
 from feller_papers.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller_papers.generator_matching.kernels import cumulative, even, kolmogorov
 from feller_papers.generator_matching.setting import Setting

@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.data.read import read
-from feller.draws import Draws
-from feller.losses import CrossEntropy
-from feller.networks.mlp import MLP
-from feller.objective import Matching
+from feller.core.rng import Draws
+from feller.data.loading.read import read
+from feller.networks.networks_mlp import MLP
 from feller.paths import Circle, Jump, VonMisesLaw
 from feller.spaces import Torus
 from feller.spaces.torus import TURN
-from feller.train.optimiser import Training
+from feller.training.losses import CrossEntropy
+from feller.training.objective import Matching
+from feller.training.optimizer import Training
 from feller_papers.claims import Claim, mean_of, numbers_of, spread_of, verdict
 from feller_papers.generator_matching.fitted import Fitted, fit
 from feller_papers.generator_matching.lines import Lines

@@ -11,20 +11,20 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.bridging.problem import BridgeProblem
-from feller.bridging.progress import Progress, averaged, start
-from feller.bridging.rounds import rounds
-from feller.bridging.settings import Bridging
-from feller.control.bridges.crowd import Crowd
-from feller.control.bridges.walk import grid, walk
-from feller.control.costs.density import NearData
-from feller.couplings.transport import assign
-from feller.data.read import read
-from feller.draws import Draws
-from feller.evaluate.wasserstein import wasserstein
-from feller.networks.drift import BothWays
-from feller.shipped import HOURS
-from feller.train.engine import engine
+from feller.control.bridges.costs.near_data import NearData
+from feller.control.bridges.population import Crowd
+from feller.control.bridges.problem import BridgeProblem
+from feller.control.bridges.progress import Progress, averaged, start
+from feller.control.bridges.rounds import rounds
+from feller.control.bridges.settings import Bridging
+from feller.control.bridges.trajectories import grid, walk
+from feller.core.rng import Draws
+from feller.data.examples.registry import HOURS
+from feller.data.loading.read import read
+from feller.evaluation.wasserstein import wasserstein
+from feller.networks.bridge_drift import BothWays
+from feller.training.couplings.minibatch_ot import assign
+from feller.training.engine import engine
 from feller_papers.claims import Claim, spread_of, untestable, verdict
 from feller_papers.gsbm.setting import Setting
 

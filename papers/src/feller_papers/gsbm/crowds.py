@@ -13,21 +13,21 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from feller.bridging.problem import BridgeProblem
-from feller.bridging.progress import averaged, start
-from feller.bridging.rounds import rounds
-from feller.bridging.settings import Bridging
-from feller.control.bridges.gaussian import GaussianPaths
-from feller.control.bridges.matching import Implicit, Leg
-from feller.control.bridges.walk import Walk, grid, walk
-from feller.couplings import Coupling, Independent, MinibatchTransport
-from feller.couplings.transport import assign
-from feller.draws import Draws
-from feller.evaluate.bridge import Along, along, feasibility
-from feller.networks.drift import BothWays, Potential
-from feller.objective import Objective
-from feller.train.engine import engine
-from feller.train.loop import Learner, make_learner, train
+from feller.control.bridges.drift_matching import Implicit, Leg
+from feller.control.bridges.gaussian_paths import GaussianPaths
+from feller.control.bridges.problem import BridgeProblem
+from feller.control.bridges.progress import averaged, start
+from feller.control.bridges.rounds import rounds
+from feller.control.bridges.settings import Bridging
+from feller.control.bridges.trajectories import Walk, grid, walk
+from feller.core.rng import Draws
+from feller.evaluation.bridge import Along, along, feasibility
+from feller.networks.bridge_drift import BothWays, Potential
+from feller.training.couplings import Coupling, Independent, MinibatchTransport
+from feller.training.couplings.minibatch_ot import assign
+from feller.training.engine import engine
+from feller.training.loop import Learner, make_learner, train
+from feller.training.objective import Objective
 from feller_papers.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller_papers.gsbm import problems
 from feller_papers.gsbm.setting import Effort, Setting

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.bridges.gaussian import GaussianPaths, kinetic
-from feller.control.costs import Cost, Population
+from feller.control.bridges.costs import Cost, Population
+from feller.control.bridges.gaussian_paths import GaussianPaths, kinetic
 
 F64 = torch.float64
 TIMES = (torch.arange(20_000, dtype=F64) + 0.5) / 20_000

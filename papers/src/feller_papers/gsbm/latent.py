@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.costs.cost import Cost, Population, check_finite
-from feller.errors import UsageError
+from feller.control.bridges.costs.state_cost import Cost, Population, check_finite
+from feller.core.errors import UsageError
 
 Coder = Callable[[Tensor], Tensor]
 """States [n, d] -> codes [n, z], or back."""

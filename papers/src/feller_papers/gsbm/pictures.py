@@ -11,21 +11,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.bridging.found import solve_bridge
-from feller.bridging.problem import BridgeProblem
-from feller.bridging.settings import Bridging
-from feller.control.bridges.crowd import Crowd
-from feller.control.bridges.gaussian import GaussianPaths
-from feller.control.bridges.pinned import PinnedControl
-from feller.control.costs import Cost, Scaled
+from feller.control.bridges.costs import Cost, Scaled
+from feller.control.bridges.gaussian_paths import GaussianPaths
+from feller.control.bridges.pinned_control import PinnedControl
+from feller.control.bridges.population import Crowd
+from feller.control.bridges.problem import BridgeProblem
+from feller.control.bridges.settings import Bridging
+from feller.control.bridges.solution import solve_bridge
+from feller.core.rng import Draws
 from feller.data.batches import batches
-from feller.data.read import read
-from feller.draws import Draws
-from feller.networks.mlp import MLP
-from feller.objective import Batch, Example, Objective
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
+from feller.data.loading.read import read
+from feller.networks.networks_mlp import MLP
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objective import Batch, Example, Objective
+from feller.training.optimizer import Training
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.gsbm.autoencoder import Autoencoder, Coder
 from feller_papers.gsbm.latent import NearLatentPath

@@ -15,9 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.bridging.problem import BridgeProblem
-from feller.control.bridges.matching import Base, Leg
-from feller.control.costs import (
+from feller.control.bridges.costs import (
     Box,
     Congestion,
     Cost,
@@ -29,8 +27,10 @@ from feller.control.costs import (
     Smooth,
     Surface,
 )
-from feller.control.costs.cost import Inside
-from feller.draws import Draws
+from feller.control.bridges.costs.state_cost import Inside
+from feller.control.bridges.drift_matching import Base, Leg
+from feller.control.bridges.problem import BridgeProblem
+from feller.core.rng import Draws
 from feller_papers.gsbm.polarise import Polarise
 
 TUNNEL = Smooth(Quadric((20.0, 1.0), (5.0, 6.0), 90.0), 1.0) + Smooth(Quadric((20.0, 1.0), (-5.0, -6.0), 90.0), 1.0)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from feller.bridging.found import solve_bridge
-from feller.bridging.settings import Bridging
-from feller.control.bridges.gaussian import GaussianPaths
-from feller.control.bridges.pinned import PinnedControl
-from feller.control.bridges.walk import Walk
-from feller.draws import Draws
-from feller.evaluate.bridge import along, feasibility
+from feller.control.bridges.gaussian_paths import GaussianPaths
+from feller.control.bridges.pinned_control import PinnedControl
+from feller.control.bridges.settings import Bridging
+from feller.control.bridges.solution import solve_bridge
+from feller.control.bridges.trajectories import Walk
+from feller.core.rng import Draws
+from feller.evaluation.bridge import along, feasibility
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.gsbm import problems
 from feller_papers.gsbm.setting import Setting

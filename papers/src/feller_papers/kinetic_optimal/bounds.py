@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from feller.models.elbo import Bound, OwnRates, TimeReversal
 from feller.paths import Levels, Metric, Mixture, TokenPath
-from feller.schedules import GreatCircle, Linear, PerToken
-from feller.simulate.bound import Bound, OwnRates, TimeReversal
+from feller.paths.schedules import GreatCircle, Linear, PerToken
 from feller.spaces import LawSource, MaskSource, UniformSource
 from feller_papers.claims import Claim, verdict
 from feller_papers.kinetic_optimal.setting import Setting

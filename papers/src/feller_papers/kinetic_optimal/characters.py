@@ -4,9 +4,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from feller.models.elbo import Bound, OwnRates, TimeReversal
 from feller.paths.rescheduled import rescheduled
-from feller.schedules import GreatCircle
-from feller.simulate.bound import Bound, OwnRates, TimeReversal
+from feller.paths.schedules import GreatCircle
 from feller_papers.claims import Claim, mean_of, spread_of, untestable, verdict
 from feller_papers.kinetic_optimal.setting import Setting
 from feller_papers.kinetic_optimal.texts import MISSING, Bits, bound, corpus, fitted

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from feller.paths import Mixture
-from feller.schedules import GreatCircle, Schedule
+from feller.paths.schedules import GreatCircle, Schedule
 from feller.spaces import LawSource
 from feller_papers.claims import Claim, verdict
 from feller_papers.kinetic_optimal.setting import Setting

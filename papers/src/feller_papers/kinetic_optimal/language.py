@@ -4,10 +4,10 @@ import time
 from dataclasses import replace
 
 from feller.data.modality import Dataset
-from feller.model import Model
-from feller.recipes.recipe import Recipe
-from feller.recipes.text import text, text_autoregressive
-from feller.train.loop import Learner
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.text import text, text_autoregressive
+from feller.training.loop import Learner
 from feller_papers.claims import Claim, untestable, verdict
 from feller_papers.kinetic_optimal.setting import Setting
 from feller_papers.kinetic_optimal.texts import MISSING, Corpus, bits, corpus

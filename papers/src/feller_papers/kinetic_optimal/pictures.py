@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from feller.draws import Draws
-from feller.model import Model
-from feller.objective import Matching
+from feller.core.rng import Draws
+from feller.models.model import Model
+from feller.models.recipes.levels import levels_mask, levels_metric, levels_uniform
 from feller.paths import Network
-from feller.recipes.levels import levels_mask, levels_metric, levels_uniform
-from feller.simulate import Euler, endpoint
-from feller.times import linear_grid
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
+from feller.training.objective import Matching
 from feller_papers.pictures import Pictures
 from feller_papers.setting import fit_recipe
 

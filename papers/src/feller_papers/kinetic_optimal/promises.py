@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from feller.paths import BackAndForth, Corrector, Mixture, Network, Path, Resample
 from feller.paths.rescheduled import rescheduled
-from feller.schedules import Linear
+from feller.paths.schedules import Linear
 from feller_papers.claims import Claim, mean_of, numbers_of, seeds_of, spread_of, verdict
 from feller_papers.kinetic_optimal.digits import distances
 from feller_papers.kinetic_optimal.pictures import PATHS, Change

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.paths import Stepping
-from feller.paths.token_law import TokenLaw
+from feller.paths.discrete.token_distribution import TokenLaw
 
 _LARGE = 1e4
 """Change of log p of a symbol that loses its last mass: surely left, but a number."""

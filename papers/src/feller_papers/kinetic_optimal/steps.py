@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.paths import (
     Ahead,
     BackAndForth,
@@ -23,9 +23,9 @@ from feller.paths import (
     TokenPath,
 )
 from feller.paths.path import Given
-from feller.simulate import Euler, endpoint
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
 from feller.spaces import Tokens, UniformSource
-from feller.times import linear_grid
 from feller_papers.claims import Claim, spread_of, verdict
 from feller_papers.kinetic_optimal.setting import Setting
 from feller_papers.kinetic_optimal.stepping import Instant

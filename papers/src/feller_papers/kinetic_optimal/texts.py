@@ -9,15 +9,15 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from feller.core.rng import Draws
 from feller.data.examples.shakespeare import shakespeare_text
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.read import read
-from feller.data.text.modality import Text
-from feller.draws import Draws
-from feller.model import Model
-from feller.networks.text import TextTransformer
-from feller.recipes.text import text, text_uniform
-from feller.simulate.bound import Bound, token_bound
+from feller.data.text.text_modality import Text
+from feller.models.elbo import Bound, token_bound
+from feller.models.model import Model
+from feller.models.recipes.text import text, text_uniform
+from feller.networks.sequence.text_dit import TextTransformer
 from feller_papers.kinetic_optimal.pictures import Change, as_it_is
 from feller_papers.setting import file_of, fit_recipe
 

@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller.paths import (
     ConstantSpeed,
     FewestJumps,
@@ -20,7 +20,7 @@ from feller.paths import (
     Tempered,
     TokenPath,
 )
-from feller.schedules import GreatCircle, Linear, PerToken
+from feller.paths.schedules import GreatCircle, Linear, PerToken
 from feller.spaces import LawSource, UniformSource
 from feller_papers.claims import Claim, spread_of, verdict
 from feller_papers.kinetic_optimal.setting import Setting

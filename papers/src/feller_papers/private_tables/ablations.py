@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.private_tables.figures import caution, nats, nll, number, read_off, surprises, told, worth
 from feller_papers.private_tables.measured import allowed_share, fitted

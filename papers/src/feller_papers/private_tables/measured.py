@@ -8,29 +8,29 @@ from typing import cast
 
 import torch
 
+from feller.app.workflows.private.allow import allow
+from feller.app.workflows.private.columns import Charged
+from feller.app.workflows.private.plan_dp_sgd import plan
+from feller.app.workflows.private.pretrain_on_marginals import teach
+from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.private_statistics import guard
+from feller.core.rng import Draws
 from feller.data.modality import Dataset
-from feller.data.table.mixed import as_table
-from feller.data.table.modality import Table
-from feller.draws import Draws
-from feller.evaluate.tables.quality import Numbers
-from feller.evaluate.tables.samples import samples_quality
-from feller.journeys.private.allow import allow
-from feller.journeys.private.columns import Charged
-from feller.journeys.private.guard import guard
-from feller.journeys.private.plan import plan
-from feller.journeys.private.rehearse import teach
-from feller.journeys.private.wish import Wish
-from feller.marginals.counting import Counting
-from feller.model import Model
+from feller.data.tables.mixed import as_table
+from feller.data.tables.modality import Table
+from feller.evaluation.tables.quality import Numbers
+from feller.evaluation.tables.samples import samples_quality
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
 from feller.paths import AnyOrder, Graphical
-from feller.privacy.clipping import Fixed
-from feller.privacy.gradient import Private
-from feller.privacy.ledger import Ledger
-from feller.privacy.noise import source
-from feller.privacy.sampling import poisson_batches
-from feller.recipes.recipe import Recipe
-from feller.train.engine import engine
-from feller.train.loop import Learner
+from feller.privacy.accounting.ledger import Ledger
+from feller.privacy.dp_sgd.clip_norm import Fixed
+from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.noise.grid_noise import source
+from feller.training.engine import engine
+from feller.training.loop import Learner
+from feller.training.objectives.marginal_counts import Counting
 from feller_papers.private_tables.methods import Way
 from feller_papers.private_tables.setting import Budget, Setting
 from feller_papers.private_tables.tables import FEW, Posed, posed

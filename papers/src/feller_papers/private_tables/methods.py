@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from feller.data.modality import Dataset
-from feller.marginals.counting import Counting
-from feller.networks.rows import RowTransformer
-from feller.recipes import RECIPES
-from feller.recipes.recipe import Recipe
-from feller.row_likelihood import RowLikelihood
+from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.registry import RECIPES
+from feller.networks.sequence.row_transformer import RowTransformer
 from feller.spaces import Rows
-from feller.spaces.rows import Single
+from feller.spaces.table_tokens import Single
+from feller.training.objectives.marginal_counts import Counting
+from feller.training.objectives.row_likelihood import RowLikelihood
 from feller_papers.private_tables.setting import Setting
 
 

@@ -10,9 +10,9 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from feller.data.table.schema import Schema
-from feller.data.table.written import parse_schema
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.tables.schema import Schema
+from feller.data.tables.written import parse_schema
 
 Columns = dict[str, dict[str, Any]]
 Number = int | float

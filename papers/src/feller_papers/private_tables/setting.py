@@ -3,7 +3,7 @@
 import pathlib
 from dataclasses import dataclass, field
 
-from feller.journeys.private.wish import Wish
+from feller.app.workflows.private.privacy_config import Wish
 
 
 @dataclass(frozen=True)

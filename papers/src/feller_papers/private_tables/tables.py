@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from feller.data.find import table_cells
-from feller.data.found import about
+from feller.core.rng import Draws
+from feller.data.loading.find import table_cells
+from feller.data.loading.raw import about
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.read import read
 from feller.data.split import split
-from feller.data.table.modality import tables
-from feller.draws import Draws
+from feller.data.tables.modality import tables
 from feller_papers.private_tables.schemas import TABLES
 from feller_papers.private_tables.setting import Setting
 from feller_papers.setting import file_of

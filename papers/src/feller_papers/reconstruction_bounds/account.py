@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from feller.draws import Draws
-from feller.privacy.one_by_one import clipped_by_map
-from feller.privacy.watched import Watch, by_coordinate, by_probe
+from feller.core.rng import Draws
+from feller.privacy.dp_sgd.per_example_gradients import clipped_by_map
+from feller.privacy.leakage.leakage_tracking import Watch, by_coordinate, by_probe
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.pictures import digits, pictures
 from feller_papers.reconstruction_bounds.private import (

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from feller.evaluate.attacks.reconstructed import ERRORS
-from feller.privacy.linear import Minimum, reconstructed
-from feller.privacy.noise import source
+from feller.evaluation.attacks.reconstruction import ERRORS
+from feller.privacy.erm.attack import reconstructed
+from feller.privacy.erm.ridge import Minimum
+from feller.privacy.noise.grid_noise import source
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.perturbed import DECAY, fitted
 from feller_papers.reconstruction_bounds.setting import Setting

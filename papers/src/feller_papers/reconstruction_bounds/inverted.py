@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacfwd, vmap
 from torch.nn.functional import cross_entropy
 
-from feller.draws import Draws
-from feller.evaluate.attacks.reconstructed import ERRORS
-from feller.privacy.reconstruct import van_trees
-from feller.privacy.smooth import hard_clip
+from feller.core.rng import Draws
+from feller.evaluation.attacks.reconstruction import ERRORS
+from feller.privacy.leakage.reconstruction_bounds import van_trees
+from feller.privacy.leakage.smooth import hard_clip
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.inversion import Added, Prior, deepest
 from feller_papers.reconstruction_bounds.pictures import digits

@@ -9,8 +9,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.privacy.linear import Logistic, Minimum, Ridge, leakage, minimum_of, release, with_constant, within_length
-from feller.privacy.noise import source
+from feller.privacy.erm.glm import Logistic
+from feller.privacy.erm.leakage import leakage
+from feller.privacy.erm.releasing import release
+from feller.privacy.erm.ridge import Minimum, Ridge, minimum_of, with_constant, within_length
+from feller.privacy.noise.grid_noise import source
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.pictures import pictures
 from feller_papers.reconstruction_bounds.setting import Setting

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.read import read
 from feller_papers.reconstruction_bounds.setting import Setting
 from feller_papers.setting import file_of
 

@@ -11,18 +11,18 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from feller.draws import Draw, Draws
-from feller.gradient import LossFunction
+from feller.core.gradient import LossFunction
+from feller.core.rng import Draw, Draws
 from feller.networks.architecture import weights_from
-from feller.privacy.clipping import Fixed
-from feller.privacy.expense import Subsampled
-from feller.privacy.fisher import error_bound
-from feller.privacy.gradient import Private
-from feller.privacy.noise import source
-from feller.privacy.probes import Cut, Pull
-from feller.privacy.row_slopes import Build
-from feller.privacy.sampling import poisson_batches
-from feller.privacy.watched import Watch, by_probe
+from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.dp_sgd.clip_norm import Fixed
+from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.leakage.fisher_information import error_bound
+from feller.privacy.leakage.leakage_tracking import Watch, by_probe
+from feller.privacy.leakage.probes import Cut, Pull
+from feller.privacy.leakage.row_gradients import Build
+from feller.privacy.noise.grid_noise import source
 from feller_papers.reconstruction_bounds.pictures import Part, Pictures, digits, pictures
 from feller_papers.reconstruction_bounds.setting import Plan, Setting
 

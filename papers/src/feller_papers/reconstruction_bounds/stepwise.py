@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import torch
 
-from feller.privacy.accountant import epsilon
-from feller.privacy.reconstruct import eps2_replaced, van_trees
+from feller.privacy.accounting.accountant import epsilon
+from feller.privacy.leakage.reconstruction_bounds import eps2_replaced, van_trees
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.perturbed import order_of, told_power
 from feller_papers.reconstruction_bounds.private import Trained, model_of

@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.draws import Draws
-from feller.evaluate.attacks.reconstructed import ERRORS
-from feller.privacy.linear import Logistic, Minimum, Ridge, leakage, minimum_of, with_constant
-from feller.privacy.reconstruct import van_trees
+from feller.core.rng import Draws
+from feller.evaluation.attacks.reconstruction import ERRORS
+from feller.privacy.erm.glm import Logistic
+from feller.privacy.erm.leakage import leakage
+from feller.privacy.erm.ridge import Minimum, Ridge, minimum_of, with_constant
+from feller.privacy.leakage.reconstruction_bounds import van_trees
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.attacked import squared_errors
 from feller_papers.reconstruction_bounds.inversion import Prior, inverted

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from feller.networks.infiller import Infiller
+from feller.networks.audio.frame_infiller import Infiller
 from feller_papers.claims import Claim, tested, untestable
 from feller_papers.voicebox import comparisons, durations, guidance, headline, recognising, tasks
 from feller_papers.voicebox.models import JUDGES, LENGTHS, LONG, PATHS

@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from feller.core.rng import Draws
 from feller.data.speech.phones import repeated
-from feller.draws import Draws
-from feller.objective import Batch
+from feller.training.objective import Batch
 from feller_papers.voicebox.digits import Clip
 
 FEWEST, MOST = 2, 6

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.evaluate.speech.voices import Voices
+from feller.evaluation.speech.speaker_similarity import Voices
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.voicebox.filling import CALLS, PROMPT, WEIGHT, Heard, asked, filled, filled_part, heard
 from feller_papers.voicebox.judges import alone

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from feller.evaluate.speech.lengths import DRAWN, Durations, durations_quality
+from feller.evaluation.speech.durations import DRAWN, Durations, durations_quality
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.voicebox.chains import Rows, joined
 from feller_papers.voicebox.filling import asked

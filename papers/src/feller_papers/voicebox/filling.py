@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from feller.core.masking import blank
+from feller.core.rng import Draws
 from feller.data.speech.phones import frames_of, repeated
-from feller.draws import Draws
-from feller.infilling.fill import infill
-from feller.masking import blank
+from feller.models.infilling import infill
 from feller.paths import Network
 from feller.paths.affine import Affine
 from feller.paths.filled import Filled
-from feller.sampling import Sampling
+from feller.sampling.sampler_config import Sampling
 from feller_papers.voicebox.chains import Rows, drawn_chains, joined
 from feller_papers.voicebox.digits import Clip
 from feller_papers.voicebox.judges import Judges

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from feller.evaluate.speech.heard import word_error_rate
+from feller.evaluation.speech.asr import word_error_rate
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.voicebox.digits import MEL, NAMES
 from feller_papers.voicebox.filling import CALLS, WEIGHT, Heard, asked, filled, filled_part, heard

@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.draws import Draws
-from feller.evaluate.image import fd_cnn
+from feller.core.rng import Draws
+from feller.evaluation.images import fd_cnn
 from feller.networks.architecture import weights_from
-from feller.objective import Batch, Example, Objective
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objective import Batch, Example, Objective
+from feller.training.optimizer import Training
 from feller_papers.voicebox.chains import drawn_chains, joined
 from feller_papers.voicebox.digits import NAMES, Clip, Digits
 from feller_papers.voicebox.pieces import Pieces, counts, parts_in, words_in

@@ -13,24 +13,24 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
-from feller.draws import Draws
-from feller.errors import InputError
-from feller.infilling.durations import DurationInfilling
-from feller.infilling.fill import infill_durations
-from feller.infilling.frames import Everywhere, Infilling
-from feller.infilling.segments import Segments
-from feller.networks.clock import NoTime
-from feller.networks.infiller import Infiller, InfillerNetwork
-from feller.objective import Objective
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.models.infilling import infill_durations
+from feller.networks.audio.frame_infiller import Infiller, InfillerNetwork
+from feller.networks.blocks.time_conditioning import NoTime
 from feller.paths.affine import Affine
 from feller.paths.filled import Filled
 from feller.paths.predictions import Source
-from feller.sampling import Sampling
-from feller.schedules import VP, LinearTo
+from feller.paths.schedules import VP, LinearTo
+from feller.sampling.sampler_config import Sampling
 from feller.spaces import Euclidean
-from feller.train.engine import engine
-from feller.train.loop import make_learner, train
-from feller.train.optimiser import Training
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objective import Objective
+from feller.training.objectives.duration_infilling import DurationInfilling
+from feller.training.objectives.frames import Everywhere, Infilling
+from feller.training.objectives.span_masks import Segments
+from feller.training.optimizer import Training
 from feller_papers.voicebox.chains import Rows, feed, joined
 from feller_papers.voicebox.digits import MEL, Digits, read_digits
 from feller_papers.voicebox.judges import Judge, Judges, Listener, train_judges

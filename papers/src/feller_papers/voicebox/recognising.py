@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from feller.draws import Draws
+from feller.core.rng import Draws
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.voicebox.chains import joined
 from feller_papers.voicebox.digits import MEL, NAMES, Clip

@@ -3,7 +3,7 @@
 import pathlib
 from dataclasses import dataclass, field
 
-from feller.networks.infiller import Infiller
+from feller.networks.audio.frame_infiller import Infiller
 from feller_papers.setting import file_of
 
 

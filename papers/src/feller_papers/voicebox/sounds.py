@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.data.found import Sound
-from feller.data.speech.vocode import GriffinLim
-from feller.evaluate.speech.heard import Whisper
+from feller.data.loading.raw import Sound
+from feller.data.speech.griffin_lim import GriffinLim
+from feller.evaluation.speech.asr import Whisper
 from feller_papers.voicebox.digits import MEL, NAMES, RATE, Digits
 
 BESIDE = 0.3

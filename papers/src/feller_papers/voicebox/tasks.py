@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from feller.core.rng import Draws
 from feller.data.speech.phones import frames_of
-from feller.draws import Draws
 from feller_papers.claims import Claim, mean_of, numbers_of, spread_of, verdict
 from feller_papers.voicebox.chains import drawn_chains, joined
 from feller_papers.voicebox.digits import MEL, Clip, Digits

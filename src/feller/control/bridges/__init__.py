@@ -1,1 +1,1 @@
-"""Pinned paths between the members of two populations, and drifts that follow them."""
+"""Generalized Schrödinger bridges between populations."""

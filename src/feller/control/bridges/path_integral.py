@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from feller.control.bridges.gaussian import GaussianPaths, drift
-from feller.control.costs import Cost, Population
-from feller.draws import Draw, Draws, categorical
-from feller.errors import UsageError
+from feller.control.bridges.costs import Cost, Population
+from feller.control.bridges.gaussian_paths import GaussianPaths, drift
+from feller.core.errors import UsageError
+from feller.core.rng import Draw, Draws, categorical
 
 WINDOW = 0.05
 """Share of the time over which the noise of a trajectory tells how its drift is to be corrected."""

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from feller.control.bridges.gaussian import GaussianPaths, interpolation, multiplier
-from feller.control.costs import Cost, Population
-from feller.control.costs.mixture import scott
-from feller.draws import Draws
+from feller.control.bridges.costs import Cost, Population
+from feller.control.bridges.costs.gaussian_mixture import scott
+from feller.control.bridges.gaussian_paths import GaussianPaths, interpolation, multiplier
+from feller.core.rng import Draws
 
 Base = Callable[[Tensor, Tensor], Tensor]
 """(x [*b, d], t that broadcasts to [*b]) -> drift that acts by itself, [*b, d], in state per time."""

@@ -1,1 +1,1 @@
-"""What crystals and molecules share: elements, formulas, atoms at one place."""
+"""Chemical elements, formulas and what crystals and molecules share."""

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from feller.core.errors import InputError
 from feller.data.atoms.elements import SYMBOLS
-from feller.errors import InputError
 
 NEAREST = 0.3
 """Distance in Å below which two atoms cannot be two."""

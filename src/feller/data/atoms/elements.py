@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Int
 
-from feller.data.found import FoundCrystals, FoundMolecules
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.loading.raw import FoundCrystals, FoundMolecules
 
 _ROWS = """
 H He

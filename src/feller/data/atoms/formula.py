@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from feller.core.errors import UsageError
+from feller.core.serialization import nearest
 from feller.data.atoms.elements import NUMBERS, SYMBOLS
-from feller.errors import UsageError
-from feller.record import nearest
 
 MOST = 10_000
 """Atoms that a formula may stand for."""

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Bool, Float64, Int, Int64
 from torch import Tensor
 
+from feller.core.pytree import Given
 from feller.data.atoms.elements import numbers_among
-from feller.data.found import FoundCrystals, FoundMolecules
+from feller.data.loading.raw import FoundCrystals, FoundMolecules
 from feller.data.modality import Modality
-from feller.tree import Given
 
 
 class Atoms(Modality):

@@ -1,1 +1,1 @@
-"""Crystals: cells that repeat, with atoms at places of their own."""
+"""Crystals: periodic cells with atoms."""

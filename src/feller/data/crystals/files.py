@@ -5,12 +5,12 @@ import math
 import pathlib
 from collections.abc import Iterator
 
-from feller.data.crystals.cif import blocks
-from feller.data.delimited import cells_of
+from feller.core.errors import InputError
+from feller.data.crystals.crystals_cif import blocks
+from feller.data.files.data_plain_text import beginning_of, files_in, read_letters, rows_in, rows_of
+from feller.data.files.delimited import cells_of
+from feller.data.files.plain_text import all_numbers, number
 from feller.data.labels import LABEL_NAMES, TEXT_NAME
-from feller.data.numbers import all_numbers, number
-from feller.data.plain_text import beginning_of, files_in, read_letters, rows_in, rows_of
-from feller.errors import InputError
 
 ENDINGS = (".cif", ".cif.gz")
 """Of files that hold crystals."""

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from feller.data.crystals.arrays import check_cells, padded
-from feller.data.crystals.cif import PartialError, need_pymatgen, read_block
-from feller.data.crystals.crystal import Crystal
+from feller.core.errors import InputError
+from feller.data.crystals.cif import Crystal
+from feller.data.crystals.crystals_cif import PartialError, need_pymatgen, read_block
+from feller.data.crystals.dataset import check_cells, padded
 from feller.data.crystals.files import pieces
-from feller.data.found import FoundCrystals, properties_of
 from feller.data.labels import classify
+from feller.data.loading.raw import FoundCrystals, properties_of
 from feller.data.tally import Tally
-from feller.errors import InputError
 
 LONGEST = 64
 """Atoms of a cell beyond which it is left out unless a limit is named."""

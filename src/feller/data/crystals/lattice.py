@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from feller.data.numbers import number
-from feller.errors import UsageError
+from feller.core.errors import UsageError
+from feller.data.files.plain_text import number
 
 MARGIN = 1.0
 """Degrees by which three angles that we choose are away from a flat cell."""

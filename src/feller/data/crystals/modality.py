@@ -9,24 +9,24 @@ from jaxtyping import Float, Float32, Float64, Int64
 from PIL import Image
 from torch import Tensor
 
-from feller.data.arrays import write_arrays
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import Given, State
+from feller.core.serialization import replace_file
 from feller.data.atoms.elements import NUMBERS, SYMBOLS
 from feller.data.atoms.formula import places_among, symbols_of
 from feller.data.atoms.modality import Atoms
-from feller.data.crystals.arrays import padded
-from feller.data.crystals.crystal import Crystal
+from feller.data.crystals.cif import Crystal
+from feller.data.crystals.dataset import padded
+from feller.data.crystals.figure import picture
 from feller.data.crystals.lattice import LONGEST, MARGIN, SHORTEST, bounded, lattice_of, unbounded
-from feller.data.crystals.picture import picture
 from feller.data.crystals.written import blocks_of, table_of, write_folder
-from feller.data.found import Found, FoundCrystals, expect
+from feller.data.files.numpy_files import write_arrays
 from feller.data.labels import label_arrays, label_names, relabel
+from feller.data.loading.raw import Found, FoundCrystals, expect
 from feller.data.modality import Dataset, Write, check_finite_state, told
-from feller.errors import InputError, UsageError
-from feller.record import replace_file
 from feller.spaces import Euclidean, Product, Tokens, Torus
 from feller.spaces.tokens import MaskSource
 from feller.spaces.torus import TURN, wrap
-from feller.tree import Given, State
 
 SAME = 1e-3
 """By which share a number of a cell that a person gives may differ from what a model makes of it."""

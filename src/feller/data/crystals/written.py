@@ -4,18 +4,18 @@ import csv
 import io
 import pathlib
 
-from feller.data import overview
+from feller.core.serialization import replace_file
 from feller.data.atoms.formula import formula
-from feller.data.crystals.cif import cif_text
-from feller.data.crystals.crystal import Crystal
-from feller.data.crystals.picture import picture
+from feller.data.crystals.cif import Crystal
+from feller.data.crystals.crystals_cif import cif_text
+from feller.data.crystals.figure import picture
+from feller.data.files import sample_folder
 from feller.data.labels import LABEL_NAMES
-from feller.record import replace_file
 
 
 def blocks_of(crystals: list[Crystal]) -> list[str]:
     """Return a numbered block of CIF for each crystal."""
-    names = overview.numbers(len(crystals))
+    names = sample_folder.numbers(len(crystals))
     return [cif_text(crystal, f"sample_{name}") for name, crystal in zip(names, crystals, strict=True)]
 
 
@@ -32,8 +32,8 @@ def table_of(crystals: list[Crystal]) -> str:
 
 def write_folder(crystals: list[Crystal], out: pathlib.Path) -> None:
     """Write a CIF file for each crystal, and a picture of the first."""
-    files = [f"{name}.cif" for name in overview.numbers(len(crystals))]
-    overview.prepare(out)
-    overview.save(picture(crystals), out, files)
+    files = [f"{name}.cif" for name in sample_folder.numbers(len(crystals))]
+    sample_folder.prepare(out)
+    sample_folder.save(picture(crystals), out, files)
     for file, block in zip(files, blocks_of(crystals), strict=True):
         replace_file(out / file, block)

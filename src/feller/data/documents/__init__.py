@@ -1,1 +1,1 @@
-"""Documents: texts and pictures that follow each other, in one vocabulary."""
+"""Documents: texts and images that follow each other, as tokens of one vocabulary."""

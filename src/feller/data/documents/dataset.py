@@ -1,46 +1,67 @@
-"""From documents of a file to examples."""
+"""Documents in arrays, as a model of them writes what it drew."""
 
-from dataclasses import replace
+import json
+from collections.abc import Mapping
 
-from feller.data.documents.modality import Documents
-from feller.data.found import FoundDocuments, Said, Shown
-from feller.data.modality import Dataset
-from feller.data.text.dataset import make_vocabulary
-from feller.errors import InputError, UsageError
+import numpy as np
 
-USUAL = "subwords:1024"
-"""The vocabulary, where none is asked for."""
+from feller.core.errors import InputError
+from feller.data.documents.files import DOCUMENT, LONGEST, NO_PICTURE, items_of
+from feller.data.images.resize import fit_arrays
+from feller.data.loading.raw import FoundDocuments, Item, about, as_objects
+
+DRAWN = frozenset({"samples", "pictures"})
+"""Arrays of documents."""
 
 
-def documents(found: FoundDocuments, vocabulary: str | None = None, like: Documents | None = None) -> Dataset:
-    """Make a data set of documents.
+def arrays_hold_documents(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Tell whether arrays are texts with pictures."""
+    return arrays.keys() >= DRAWN and arrays["samples"].dtype.kind == "U"
+
+
+def interpret_documents(
+    arrays: Mapping[str, np.ndarray], path: str, size: int | None, limit: int | None
+) -> FoundDocuments:
+    """Read documents that name their pictures by numbers: 0.png is the first. Their symbols are another model's.
 
     Args:
-        found: The documents of a file.
-        vocabulary: Symbols of text: characters, bytes, subwords or subwords:N; by default pieces of words.
-        like: Modality to follow instead.
+        arrays: `samples`, JSON [n], and `pictures`, uint8 [n, most, h, w, c].
+        path: Names them in errors.
+        size: Longer side of the pictures; None to keep it up to `limit`.
+        limit: Longest side that is kept; None for no limit.
 
     Raises:
-        InputError: If there is nothing to learn from, or a character that the modality does not know.
-        UsageError: If there is no such vocabulary.
+        InputError: If they are of another form.
     """
-    if like is not None:
-        if vocabulary is not None:
-            raise UsageError("documents keep the vocabulary of the model that is trained on; leave --vocabulary out")
-        like = replace(like, tasks=tuple(dict.fromkeys((*like.tasks, *found.tasks))))
-        return Dataset(*like.accept(found), like, found.notes)
-    if len(found.values) < 2:
-        raise InputError("expected two documents or more to learn from, got one; add others")
-    texts = [item.text for items in found.values for item in items if isinstance(item, Said)]
-    if not any(text.strip() for text in texts):
-        raise InputError("no document has words, so there is nothing to ask for; as pictures alone they can be learned")
-    symbols = make_vocabulary(texts, vocabulary or USUAL)
-    _, height, width, channels = found.pictures.shape
-    names = tuple(dict.fromkeys(found.tasks))
-    modality = Documents(symbols, height, width, channels, tasks=names)
-    pictures = sum(isinstance(item, Shown) for items in found.values for item in items)
-    told = (
-        f"{len(found.values):,} documents with {pictures:,} pictures of {width}x{height} and {symbols.count:,}"
-        f" {symbols.unit}"
-    )
-    return Dataset(*modality.accept(found), modality, (*found.notes, told))
+    samples, pictures = arrays["samples"], arrays["pictures"]
+    if samples.ndim != 1 or not len(samples):
+        raise InputError(f"{path}: expected samples [n], a document each, got {list(samples.shape)}")
+    n, shape = len(samples), pictures.shape
+    if pictures.dtype != np.uint8 or len(shape) != 5 or shape[0] != n or shape[4] not in (1, 3) or 0 in shape[2:]:
+        raise InputError(
+            f"{path}: expected pictures uint8 [{n}, most, h, w, 1 or 3], got {list(shape)} of {pictures.dtype}"
+        )
+    documents: list[tuple[Item, ...]] = []
+    shown: list[np.ndarray] = []
+    for i, line in enumerate(samples.tolist()):
+        own = {f"{k}.png": one for k, one in enumerate(pictures[i])}
+
+        def numbered(name: str, own: dict[str, np.ndarray] = own) -> int:
+            if name not in own:
+                raise InputError(f"there is no picture {name!r} among {len(own)}; expected 0.png for the first")
+            shown.append(own[name])
+            return len(shown) - 1
+
+        with about(f"{path}: document {i + 1}"):
+            documents.append(tuple(items_of({DOCUMENT: _parts(line)}, numbered)))
+    if not shown:
+        raise InputError(f"{path}: {NO_PICTURE}")
+    values, notes = fit_arrays(np.stack(shown), size, limit and min(limit, LONGEST))
+    return FoundDocuments(as_objects(documents), notes=notes, pictures=values)
+
+
+def _parts(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"expected a list in JSON, of texts and pictures, got {line[:40]!r}") from error

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from feller.data import overview
-from feller.data.found import Cut, FoundDocuments, Item, Said, Shown, about, as_objects
-from feller.data.images.pictures import ENDINGS, read_pictures
+from feller.core.errors import InputError
+from feller.data.files import sample_folder
+from feller.data.files.data_plain_text import beginning_of, read_unicode
+from feller.data.images.load_images import ENDINGS, read_pictures
 from feller.data.inside import inside
 from feller.data.links import leads_out
-from feller.data.plain_text import beginning_of, read_unicode
+from feller.data.loading.raw import Cut, FoundDocuments, Item, Said, Shown, about, as_objects
 from feller.data.tally import first_of
 from feller.data.text.vocabulary import check_whole
-from feller.errors import InputError
 
 LONGEST = 32
 """Longer side, in pixels, above which pictures are made smaller unless a size is asked for."""
@@ -128,7 +128,7 @@ def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
 def _inside(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
     """Return the pictures and the texts among files."""
     there = [path for path in sorted(files) if path.is_file() and not path.name.startswith(".")]
-    there = [path for path in there if not overview.is_ours(path)]
+    there = [path for path in there if not sample_folder.is_ours(path)]
     pictures = [path for path in there if path.suffix.lower() in ENDINGS]
     return pictures, [path for path in there if path.suffix.lower() == CAPTION]
 

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from feller.data.documents.codes import PictureCodes, check_codes, check_pictures
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.documents.image_codes import PictureCodes, check_codes, check_pictures
 
 CHUNK = 2**16
 """Colours that are compared with all of a palette at once."""

@@ -13,11 +13,11 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import UInt8
 
-from feller.data.documents.layout import Hole, Infill
-from feller.data.found import Cut, Item, Said, Shown
-from feller.data.images.pictures import read_pictures
-from feller.errors import InputError, UsageError
-from feller.record import closest
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import closest
+from feller.data.documents.token_layout import Hole, Infill
+from feller.data.images.load_images import read_pictures
+from feller.data.loading.raw import Cut, Item, Said, Shown
 
 _SIGN = re.compile(r"\\<|<(mask|infill|break|(\w+):([^<>]*))>")
 PICTURED = 512

@@ -6,8 +6,8 @@ a text and to answer about a picture. Source: Yu et al. 2023, arXiv 2309.02591, 
 
 from collections.abc import Sequence
 
-from feller.data.documents.layout import Hole, Infill
-from feller.data.found import Item, Said, Shown
+from feller.data.documents.token_layout import Hole, Infill
+from feller.data.loading.raw import Item, Said, Shown
 
 EDIT = "Edit first image following the instruction"
 QUESTION, ANSWER, STOP = "Question: ", " Answer: ", "."

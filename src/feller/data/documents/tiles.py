@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from feller.data.documents.codes import PictureCodes, check_codes, check_pictures
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.documents.image_codes import PictureCodes, check_codes, check_pictures
 
 RECUR = 4
 """Times that tiles come on average, at least, where they are said to recur."""

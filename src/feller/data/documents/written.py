@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from jaxtyping import UInt8
 from torch import Tensor
 
-from feller.data import overview
+from feller.core.serialization import replace_file
 from feller.data.documents.files import ANSWER, BREAK, DOCUMENT, IMAGE, TASK
-from feller.data.documents.symbols import Symbols
-from feller.data.found import Item, Said, Shown
-from feller.data.images.sizes import picture
-from feller.record import replace_file
+from feller.data.documents.vocabulary import Symbols
+from feller.data.files import sample_folder
+from feller.data.images.resize import picture
+from feller.data.loading.raw import Item, Said, Shown
 
 Plain = list[str | dict[str, str | bool]]
 """A document as JSON has it."""
@@ -43,12 +43,12 @@ def write_lines(
     folder.mkdir(parents=True, exist_ok=True)
     prefix = "" if folder == out.parent else f"{folder.name}/"
     counts = [sum(isinstance(item, Shown) for item in items) for items in documents]
-    names, lines, first = overview.numbers(sum(counts)), [], 0
+    names, lines, first = sample_folder.numbers(sum(counts)), [], 0
     for i, items in enumerate(documents):
         files = [f"{name}.png" for name in names[first : first + counts[i]]]
         first += counts[i]
         for file, pixels in zip(files, pictures[i], strict=False):
-            overview.write_picture(picture(pixels.permute(1, 2, 0).numpy()), folder / file)
+            sample_folder.write_picture(picture(pixels.permute(1, 2, 0).numpy()), folder / file)
         entry = {DOCUMENT: plain(items, [f"{prefix}{file}" for file in files]), "tokens": list(tokens[i])}
         entry |= {TASK: tasks[i]} if tasks[i] else {}
         lines.append(f"{json.dumps(entry, ensure_ascii=False)}\n")

@@ -2,11 +2,11 @@
 
 import pathlib
 
-from feller.data.found import FoundTable
+from feller.data.loading.raw import FoundTable
 from feller.data.modality import Dataset
-from feller.data.table.find import find_cells
-from feller.data.table.modality import tables
-from feller.data.table.written import read_schema
+from feller.data.tables.find import find_cells
+from feller.data.tables.modality import tables
+from feller.data.tables.written import read_schema
 
 HERE = pathlib.Path(__file__).parent
 

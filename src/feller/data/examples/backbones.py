@@ -4,8 +4,8 @@ import pathlib
 
 import numpy as np
 
-from feller.data.arrays import load
-from feller.data.found import FoundChains
+from feller.data.files.numpy_files import load
+from feller.data.loading.raw import FoundChains
 from feller.data.modality import Dataset
 from feller.data.proteins.backbones import backbones
 from feller.data.proteins.modality import proteins

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from feller.data.found import FoundRows
+from feller.core.rng import Draws
+from feller.data.examples.registry import HOURS
+from feller.data.loading.raw import FoundRows
 from feller.data.modality import Dataset, told
-from feller.data.rows.points import points
-from feller.data.rows.tables import find_table
+from feller.data.points.points import points
+from feller.data.points.rows_tables import find_table
 from feller.data.split import split
-from feller.draws import Draws
-from feller.shipped import HOURS
 
 COMPONENTS = 5
 """First principal components that are read, of the ten that the file holds."""

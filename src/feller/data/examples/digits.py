@@ -2,10 +2,10 @@
 
 import torch
 
+from feller.core.rng import Draws
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.split import split
-from feller.draws import Draws
 
 TEST = 360
 

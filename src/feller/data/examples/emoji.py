@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from feller.data.examples.scenes.picks import Picks, picks
-from feller.data.examples.scenes.written import Picture, Written, check_empty, write_pairs
-from feller.data.images.pictures import read_pictures
-from feller.draws import Draws
-from feller.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.data.examples.picks import Picks, picks
+from feller.data.examples.write_documents import Picture, Written, check_empty, write_pairs
+from feller.data.images.load_images import read_pictures
 
 PACKAGE, LABELLED = "emoji-datasource-twitter", "emojibase-data"
 LIST = "emoji.json"

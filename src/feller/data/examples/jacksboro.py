@@ -5,13 +5,13 @@ import pathlib
 import numpy as np
 from jaxtyping import Float64
 
-from feller.data.arrays import load
-from feller.data.found import FoundRows
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.data.files.numpy_files import load
+from feller.data.loading.raw import FoundRows
 from feller.data.modality import Dataset
-from feller.data.rows.points import points
+from feller.data.points.points import points
 from feller.data.split import split
-from feller.draws import Draws
-from feller.errors import InputError
 
 EVERY = 3
 """Nodes of the grid of heights from one point to the next, in both directions."""

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.data.found import FoundRows
+from feller.core.rng import Draws
+from feller.data.loading.raw import FoundRows
 from feller.data.modality import Dataset
-from feller.data.rows.points import points
-from feller.draws import Draws
+from feller.data.points.points import points
 
 TRAIN, TEST = 20_000, 5_000
 NOISE = 0.05

@@ -4,9 +4,9 @@ import pathlib
 
 import numpy as np
 
-from feller.data.arrays import load
 from feller.data.crystals.modality import crystals
-from feller.data.found import FoundCrystals
+from feller.data.files.numpy_files import load
+from feller.data.loading.raw import FoundCrystals
 from feller.data.modality import Dataset
 
 TRAIN = 2_000

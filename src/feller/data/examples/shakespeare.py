@@ -3,11 +3,11 @@
 import pathlib
 from dataclasses import replace
 
-from feller.data.found import FoundTexts, as_objects
+from feller.data.loading.raw import FoundTexts, as_objects
 from feller.data.modality import Dataset
 from feller.data.text.dataset import WINDOW, texts
 from feller.data.text.files import find_text
-from feller.data.text.modality import Text
+from feller.data.text.text_modality import Text
 from feller.data.text.vocabulary import Characters
 
 TRAIN = 0.9

@@ -3,11 +3,11 @@
 import pathlib
 from dataclasses import replace
 
-from feller.data.found import FoundSpeech
+from feller.data.files.data_plain_text import rows_in
+from feller.data.loading.raw import FoundSpeech
 from feller.data.modality import Dataset
-from feller.data.plain_text import rows_in
-from feller.data.speech.dataset import speech
 from feller.data.speech.files import find_speech
+from feller.data.speech.speech_dataset import speech
 from feller.data.speech.utterances import SPEAKERS
 
 FOLDER = pathlib.Path(__file__).with_name("spoken_words")

@@ -5,8 +5,8 @@ import pathlib
 import torch
 
 from feller.data.modality import Dataset
-from feller.data.rows.tables import find_table
-from feller.data.rows.torsions import torsions
+from feller.data.points.rows_tables import find_table
+from feller.data.points.rows_torsions import torsions
 
 TRAIN = 7_003
 """Rows of `train`; those after them are residues of other proteins."""

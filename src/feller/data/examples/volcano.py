@@ -2,11 +2,11 @@
 
 import pathlib
 
+from feller.core.rng import Draws
 from feller.data.modality import Dataset
-from feller.data.rows.earth import earth
-from feller.data.rows.tables import find_table
+from feller.data.points.earth import earth
+from feller.data.points.rows_tables import find_table
 from feller.data.split import split
-from feller.draws import Draws
 
 TEST = 83
 

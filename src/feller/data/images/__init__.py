@@ -1,1 +1,1 @@
-"""Pictures: files of many sizes and modes, and arrays of levels."""
+"""Images: files of many sizes and modes, and arrays of pixels."""

@@ -4,10 +4,10 @@ import pathlib
 
 import numpy as np
 
-from feller.data import overview
-from feller.data.classed import classed
-from feller.data.found import FoundPictures
-from feller.data.images.pictures import ENDINGS, read_pictures
+from feller.data.files import sample_folder
+from feller.data.images.load_images import ENDINGS, read_pictures
+from feller.data.loading.class_folders import classed
+from feller.data.loading.raw import FoundPictures
 
 
 def find_pictures(folder: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
@@ -21,8 +21,8 @@ def find_pictures(folder: pathlib.Path, size: int | None, limit: int | None) -> 
         values, told = read_pictures(held.loose, size, limit)
         return FoundPictures(values, levels=255, notes=(*held.notes, *told))
     pairs, names = [*zip(held.files, held.labels.tolist(), strict=True)], tuple(held.classes)
-    if overview.is_ours(folder / overview.NAME):  # our samples are numbered through all classes
+    if sample_folder.is_ours(folder / sample_folder.NAME):  # our samples are numbered through all classes
         pairs.sort(key=lambda pair: pair[0].name)
-        names = tuple(overview.class_name(name) for name in names)
+        names = tuple(sample_folder.class_name(name) for name in names)
     values, told = read_pictures([path for path, _ in pairs], size, limit)
     return FoundPictures(values, np.array([i for _, i in pairs]), names, levels=255, notes=(*held.notes, *told))

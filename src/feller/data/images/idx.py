@@ -7,11 +7,11 @@ import zlib
 
 import numpy as np
 
-from feller.data.found import FoundPictures
-from feller.data.images.sizes import fit_arrays
+from feller.core.errors import InputError
+from feller.data.files.decompression import open_packed
+from feller.data.images.resize import fit_arrays
 from feller.data.labels import classify
-from feller.data.unpacked import open_packed
-from feller.errors import InputError
+from feller.data.loading.raw import FoundPictures
 
 IMAGES = re.compile(r"(?P<part>.*)images(?P<dot>[-.])idx(?P<axes>[34])-ubyte(?P<gz>\.gz)?", re.IGNORECASE)
 """Name of a file of pictures; that of its labels differs in two words."""

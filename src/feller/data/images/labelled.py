@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from feller.data import overview
-from feller.data.found import Found
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import Given, State
+from feller.core.serialization import nearest
+from feller.data.files import sample_folder
 from feller.data.images.modality import Images
+from feller.data.loading.raw import Found
 from feller.data.modality import Dataset, Modality, Write
-from feller.errors import InputError, UsageError
-from feller.record import nearest
 from feller.spaces import MaskSource, Product, Space, Tokens
-from feller.tree import Given, State
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Labelled(Modality):
     def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
         """Lay out the pictures, each above its label."""
         names = [self.pictures.classes[label] for label in values["label"].tolist()]
-        return overview.captioned(self.pictures.show(values["image"], {}, columns), names, columns)
+        return sample_folder.captioned(self.pictures.show(values["image"], {}, columns), names, columns)
 
 
 def plain(data: Dataset) -> Dataset:

@@ -9,17 +9,17 @@ from jaxtyping import Float, Real, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
-from feller.data import overview
-from feller.data.arrays import write_array, write_arrays
-from feller.data.found import Found, FoundPictures, expect
-from feller.data.images.codes import AsNumbers, Code
-from feller.data.images.sizes import picture
+from feller.core.errors import InputError
+from feller.core.pytree import Given
+from feller.core.rng import Draw
+from feller.data.files import sample_folder
+from feller.data.files.numpy_files import write_array, write_arrays
+from feller.data.images.pixel_codes import AsNumbers, Code
+from feller.data.images.resize import picture
 from feller.data.labels import label_arrays, label_names, relabel
+from feller.data.loading.raw import Found, FoundPictures, expect
 from feller.data.modality import Dataset, Modality, Write
-from feller.draws import Draw
-from feller.errors import InputError
 from feller.spaces import Space
-from feller.tree import Given
 
 SHOWN = 256
 """Pictures in the overview of a folder, at most."""
@@ -131,7 +131,7 @@ class Images(Modality):
 
     def show(self, values: UInt8[Tensor, "n c h w"], given: Given, columns: int | None = None) -> Image.Image:
         """Lay out the pictures in their order, row by row."""
-        return overview.tile(self._seen(values), columns)
+        return sample_folder.tile(self._seen(values), columns)
 
     def as_bytes(self, values: Real[Tensor, "*n c h w"]) -> UInt8[np.ndarray, "*n h w c"]:
         """Turn levels that need be neither whole nor in bounds, such as those of a mean, into what a screen shows."""
@@ -144,14 +144,16 @@ class Images(Modality):
         return _rescale(values.cpu().numpy().transpose(0, 2, 3, 1), self.levels, 255)
 
     def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
-        overview.prepare(out)
+        sample_folder.prepare(out)
         names = label_names(given, self.classes)
-        folders = [""] * len(values) if names is None else [f"{overview.folder_name(name)}/" for name in names]
-        files = [f"{folder}{number}.png" for folder, number in zip(folders, overview.numbers(len(values)), strict=True)]
-        overview.save(self.show(values[:SHOWN], given), out, files)
+        folders = [""] * len(values) if names is None else [f"{sample_folder.folder_name(name)}/" for name in names]
+        files = [
+            f"{folder}{number}.png" for folder, number in zip(folders, sample_folder.numbers(len(values)), strict=True)
+        ]
+        sample_folder.save(self.show(values[:SHOWN], given), out, files)
         for file, pixels in zip(files, self._seen(values), strict=True):
             (out / file).parent.mkdir(exist_ok=True)
-            overview.write_picture(picture(pixels), out / file)
+            sample_folder.write_picture(picture(pixels), out / file)
 
 
 def _rescale(values: np.ndarray, levels: int, to: int) -> np.ndarray:

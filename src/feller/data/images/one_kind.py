@@ -4,9 +4,9 @@ import pathlib
 
 from PIL import Image
 
-from feller.data import overview
-from feller.data.images.pictures import ENDINGS, FORMATS, look_at
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.files import sample_folder
+from feller.data.images.load_images import ENDINGS, FORMATS, look_at
 
 
 def check_one_kind(folder: pathlib.Path) -> None:
@@ -17,7 +17,7 @@ def check_one_kind(folder: pathlib.Path) -> None:
     """
     seen: dict[str, pathlib.Path] = {}
     for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in ENDINGS and file.is_file() and not overview.is_ours(file):
+        if file.suffix.lower() in ENDINGS and file.is_file() and not sample_folder.is_ours(file):
             try:
                 with Image.open(file, formats=FORMATS) as image:
                     (width, height), mode, colour, _ = look_at(image)

@@ -1,1 +1,1 @@
-"""Molecules: atoms of known elements at places in space."""
+"""Molecules: atoms of known elements at positions in space."""

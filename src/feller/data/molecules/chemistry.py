@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from feller.core.errors import UsageError
 from feller.data.molecules.molecule import Molecule
-from feller.errors import UsageError
 
 STEPS = 10_000
 """Attempts at sharing out the orders of bonds, after which there are none; without a bound, odd samples take hours."""

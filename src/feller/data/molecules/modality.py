@@ -11,22 +11,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from feller.data import overview
-from feller.data.arrays import write_arrays
+from feller.core.errors import InputError
+from feller.core.pytree import Given, State
+from feller.core.serialization import replace_file
 from feller.data.atoms.elements import NUMBERS, SYMBOLS
 from feller.data.atoms.formula import places_among, symbols_of
 from feller.data.atoms.modality import Atoms
-from feller.data.found import Found, FoundMolecules, expect
+from feller.data.files import sample_folder
+from feller.data.files.numpy_files import write_arrays
+from feller.data.loading.raw import Found, FoundMolecules, expect
 from feller.data.modality import Dataset, Write, check_finite_state, told
-from feller.data.molecules.balls import balls
+from feller.data.molecules.figure import balls
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import sdf_text
 from feller.data.molecules.xyz import xyz_text
-from feller.errors import InputError
-from feller.record import replace_file
 from feller.spaces import Euclidean, Product, Tokens
 from feller.spaces.tokens import MaskSource
-from feller.tree import Given, State
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Molecules(Atoms):
         columns = (valid, values["element"], values["place"].double())
         rows = zip(*(column.cpu().numpy() for column in columns), strict=True)
         kept = [(numbers[element[mask]], place[mask]) for mask, element, place in rows]
-        numbered = enumerate(kept, overview.first())
+        numbered = enumerate(kept, sample_folder.first())
         return [Molecule(f"sample {i}", atoms, places - places.mean(0)) for i, (atoms, places) in numbered]
 
     def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:
@@ -167,10 +167,10 @@ class Molecules(Atoms):
             warnings.warn(f"{out.name}: {without} of {len(own)} molecules are {told}", stacklevel=2)
 
     def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
-        overview.prepare(out)
+        sample_folder.prepare(out)
         own = self.molecules(values, given)
-        files = [f"{number}.xyz" for number in overview.numbers(len(own))]
-        overview.save(balls(own), out, files)
+        files = [f"{number}.xyz" for number in sample_folder.numbers(len(own))]
+        sample_folder.save(balls(own), out, files)
         for file, molecule in zip(files, own, strict=True):
             replace_file(out / file, xyz_text([molecule]))
 

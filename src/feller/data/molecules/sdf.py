@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from feller.core.errors import InputError
+from feller.data.files.data_plain_text import read_letters
+from feller.data.files.plain_text import number
 from feller.data.molecules.chemistry import bare, rdkit, sanitised, with_bonds
 from feller.data.molecules.molecule import Molecule
-from feller.data.numbers import number
-from feller.data.plain_text import read_letters
-from feller.errors import InputError
 
 END = "$$$$"
 """Line that ends a record."""

@@ -8,11 +8,11 @@ from typing import NoReturn
 
 import numpy as np
 
+from feller.core.errors import InputError
 from feller.data.atoms.elements import ISOTOPES, NUMBERS, SYMBOLS
+from feller.data.files.data_plain_text import read_letters
+from feller.data.files.plain_text import number
 from feller.data.molecules.molecule import Molecule
-from feller.data.numbers import number
-from feller.data.plain_text import read_letters
-from feller.errors import InputError
 
 USUAL = (0, 1)
 """Columns of the symbol and of the first coordinate, where the comment does not tell."""

@@ -1,1 +1,1 @@
-"""Proteins: chains of residues, with their sequences or without."""
+"""Proteins: backbones and sequences of chains."""

@@ -10,18 +10,18 @@ from jaxtyping import Bool, Float, Float64
 from PIL import Image
 from torch import Tensor
 
-from feller.data import overview
-from feller.data.arrays import write_arrays
-from feller.data.found import Found, FoundChains, expect
+from feller.core.errors import InputError
+from feller.core.pytree import Given, State
+from feller.core.serialization import replace_file
+from feller.data.files import sample_folder
+from feller.data.files.numpy_files import write_arrays
+from feller.data.loading.raw import Found, FoundChains, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
+from feller.data.proteins.figure import traces
+from feller.data.proteins.files import json_lines
 from feller.data.proteins.frames import CA, OWN, PLACES, C, put_together, take_apart
-from feller.data.proteins.lines import json_lines
 from feller.data.proteins.pdb import ATOMS, pdb_text
-from feller.data.proteins.trace import traces
-from feller.errors import InputError
-from feller.record import replace_file
 from feller.spaces import SO3, Euclidean, Product
-from feller.tree import Given, State
 
 THIN = 1e-3
 """Least scale of a place in Å: those of idealised structures do not vary."""
@@ -143,9 +143,9 @@ class Backbones(Modality):
         return traces([atoms[:, CA] for atoms in self.chains(values, given)], columns)
 
     def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
-        overview.prepare(out)
-        files = [f"{number}.pdb" for number in overview.numbers(len(values))]
-        overview.save(self.show(values, given), out, files)
+        sample_folder.prepare(out)
+        files = [f"{number}.pdb" for number in sample_folder.numbers(len(values))]
+        sample_folder.save(self.show(values, given), out, files)
         for file, atoms in zip(files, self.chains(values, given), strict=True):
             replace_file(out / file, pdb_text([atoms]))
 

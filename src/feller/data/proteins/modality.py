@@ -9,18 +9,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from feller.data import overview
-from feller.data.arrays import write_arrays
-from feller.data.found import Found, FoundChains, expect
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import Given, State
+from feller.core.serialization import replace_file
+from feller.data.files import sample_folder
+from feller.data.files.numpy_files import write_arrays
+from feller.data.loading.raw import Found, FoundChains, expect
 from feller.data.modality import Dataset, Modality, Write
 from feller.data.proteins.backbones import Backbones, usual_backbones
-from feller.data.proteins.lines import json_lines
+from feller.data.proteins.files import json_lines
 from feller.data.proteins.pdb import pdb_text
 from feller.data.proteins.residues import LETTERS, fasta, letters_of
-from feller.errors import InputError, UsageError
-from feller.record import replace_file
 from feller.spaces import MaskSource, Product, Tokens
-from feller.tree import Given, State
 
 SEQUENCES = "sequences.fasta"
 """What lies beside the PDB files of a folder."""
@@ -169,10 +169,10 @@ class Proteins(Modality):
         return self.structure.show(values["atoms"], {"valid": given["valid"]["position"]}, columns)
 
     def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
-        overview.prepare(out)
+        sample_folder.prepare(out)
         chains, sequences = self.chains(values, given)
-        names = overview.numbers(len(chains))
-        overview.save(self.show(values, given), out, [*(f"{name}.pdb" for name in names), SEQUENCES])
+        names = sample_folder.numbers(len(chains))
+        sample_folder.save(self.show(values, given), out, [*(f"{name}.pdb" for name in names), SEQUENCES])
         for name, atoms, sequence in zip(names, chains, sequences, strict=True):
             replace_file(out / f"{name}.pdb", pdb_text([atoms], [sequence]))
         replace_file(out / SEQUENCES, fasta(names, sequences))

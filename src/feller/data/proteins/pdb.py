@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from feller.data.numbers import number
-from feller.data.plain_text import read_letters
+from feller.core.errors import InputError
+from feller.data.files.data_plain_text import read_letters
+from feller.data.files.plain_text import number
 from feller.data.proteins.residues import LETTERS, NUMBERS, PARENTS, name_of
-from feller.errors import InputError
 
 ENDINGS = (".pdb", ".ent", ".pdb.gz", ".ent.gz")
 ATOMS = ("N", "CA", "C", "O")

@@ -1,1 +1,1 @@
-"""Examples in shards, which are read as they are needed: tar files of webdataset, and files of .parquet."""
+"""Sharded data: webdataset tar files and parquet row groups, read by index."""

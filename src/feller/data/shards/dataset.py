@@ -8,19 +8,19 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from feller.data.asked import Asked
-from feller.data.found import Found, FoundPictures, FoundRows, FoundTable, FoundTexts
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, length
+from feller.core.rng import Draws
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, relabel
+from feller.data.loading.raw import Found, FoundPictures, FoundRows, FoundTable, FoundTexts
+from feller.data.loading.read_options import Asked
 from feller.data.modality import Dataset, Modality
-from feller.data.shards import columns, kinds, members
-from feller.data.shards.groups import Groups, make_groups
-from feller.data.shards.index import make_index
-from feller.data.shards.names import find_shards
+from feller.data.shards import members, parquet_columns, parquet_types
+from feller.data.shards.row_groups import Groups, make_groups
+from feller.data.shards.shard_names import find_shards
 from feller.data.shards.source import Source
+from feller.data.shards.tar_index import make_index
 from feller.data.stream import Pieces
-from feller.draws import Draws
-from feller.errors import UsageError
-from feller.tree import Given, State, length
 
 FIXED = Draws(0).named("shards")
 MOST_PIECES = 64
@@ -126,15 +126,15 @@ def _sample(shards: Source) -> np.ndarray:
 def _columns(groups: Groups, asked: Asked) -> Source:
     """Tell texts, tables and points apart by what is asked, or by the names and types of the columns."""
     if asked.kind is FoundTexts:
-        return columns.texts_of(groups)
+        return parquet_columns.texts_of(groups)
     if asked.kind is FoundTable:
-        return columns.cells_of(groups)
+        return parquet_columns.cells_of(groups)
     rest = [name for name in groups.columns if name.strip().lower() not in LABEL_NAMES]
-    words = [name for name in rest if not kinds.is_number(groups.kind(name))]
-    alone = len(rest) == 1 and kinds.is_text(groups.kind(rest[0]))
+    words = [name for name in rest if not parquet_types.is_number(groups.kind(name))]
+    alone = len(rest) == 1 and parquet_types.is_text(groups.kind(rest[0]))
     if asked.kind is Found and words and (TEXT_NAME in map(str.lower, words) or alone):
-        return columns.texts_of(groups)
+        return parquet_columns.texts_of(groups)
     if issubclass(FoundTable, asked.kind) and words and not asked.choose(rest):
-        return columns.cells_of(groups)
+        return parquet_columns.cells_of(groups)
     asked.check(FoundRows)
-    return columns.rows_of(groups, asked.choose)
+    return parquet_columns.rows_of(groups, asked.choose)

@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from feller.data.asked import Asked
-from feller.data.found import Found, FoundPictures, FoundTexts, as_objects
+from feller.core.errors import InputError
+from feller.data.images.load_images import Packed, read_alike, read_pictures
 from feller.data.images.modality import Images
-from feller.data.images.pictures import Packed, read_alike, read_pictures
-from feller.data.images.sizes import Size
+from feller.data.images.resize import Size
+from feller.data.loading.raw import Found, FoundPictures, FoundTexts, as_objects
+from feller.data.loading.read_options import Asked
 from feller.data.modality import Modality
-from feller.data.shards.index import Index
 from feller.data.shards.source import About, Source
 from feller.data.shards.survey import TOGETHER, Survey, survey
-from feller.errors import InputError
+from feller.data.shards.tar_index import Index
 
 SAMPLE = 4096
 

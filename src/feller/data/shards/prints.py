@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from feller.data.shards.names import Shard
+from feller.data.shards.shard_names import Shard
 
 MOST = 10_000
 """Shards beyond which the hash of each is not kept."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from feller.data.found import Found
+from feller.data.loading.raw import Found
 from feller.data.modality import Modality
 from feller.data.stream import Pieces
 

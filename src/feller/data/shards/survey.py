@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feller.data.modality import Modality
-from feller.data.text.modality import Text
+from feller.data.text.text_modality import Text
 from feller.data.text.vocabulary import Characters
 
 TOGETHER = 4096

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from feller.data.shards.groups import Groups
-from feller.data.shards.kinds import is_ordered
-from feller.data.table.find import cells_in
-from feller.data.table.schema import Schema
+from feller.data.shards.parquet_types import is_ordered
+from feller.data.shards.row_groups import Groups
+from feller.data.tables.find import cells_in
+from feller.data.tables.schema import Schema
 
 MOST = 1_000
 """Rows that a column adds to a sample, at most."""

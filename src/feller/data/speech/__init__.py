@@ -1,1 +1,1 @@
-"""Speech: sounds with the text that is said in them."""
+"""Speech: recordings with phones, transcripts and alignments."""

@@ -1,40 +1,52 @@
-"""From recordings with their texts to a data set."""
+"""Log mels with their phones in arrays, as a model writes them."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 
-from feller.data.found import FoundSpeech, as_objects
-from feller.data.modality import Dataset, told
-from feller.data.prints import print_of
-from feller.data.speech.analysed import log_mels
-from feller.data.speech.chains import LINKS, said_of_words, suit
-from feller.data.speech.mel import FRAMES, Mel, Statistics
-from feller.data.speech.modality import Speech
-from feller.data.speech.phones import Inventory
-from feller.errors import InputError
+import numpy as np
+
+from feller.core.errors import InputError
+from feller.data.loading.raw import FoundSpeech, Layout, as_objects, check_marks, check_rows
+
+SETTINGS = 6
+"""Numbers that tell how log mels were made."""
 
 
-def speech(found: FoundSpeech) -> Dataset:
-    """Make a data set of speech, with its own statistics and inventory, and room for the longest sound.
-
-    Where most clips hold one word, chains of them are learned, if it is known who speaks.
+def interpret_speech(arrays: dict[str, np.ndarray], path: str) -> FoundSpeech:
+    """Read `mel` [n, l, bands], `valid` [n, l], `settings`, and `phone` and `duration` [n, m] of `phones`, if any.
 
     Raises:
-        InputError: If no texts were found.
+        InputError: If a shape, type or number is wrong.
     """
-    if not found.alignments:
-        raise InputError("nothing is known of what these sounds say; write a text beside each of them")
-    mel = Mel(*found.settings) if found.settings else Mel.usual(found.values[0].rate)
-    mels = log_mels(found, mel)
-    frames, chains = max(map(len, mels)), suit(found)
-    if chains:
-        frames = max(frames, LINKS[1] * sum(map(len, mels)) // len(mels))
-    longest = -(-frames // FRAMES) * FRAMES  # whole seconds
-    inventory = Inventory.of({phone for layout in found.alignments for phone in layout.phones})
-    modality = Speech(mel, Statistics.of(mels), inventory, longest, None, chains, found.classes, found.own)
-    seconds = sum(map(len, mels)) / FRAMES
-    said = f" of {len(found.classes):,} speakers" if found.classes else ""
-    note = f"{len(mels):,} sounds{said}, {seconds / 60:.1f} minutes; log mels have mean"
-    note = f"{note} {modality.statistics.mean:.4f} and deviation {modality.statistics.std:.4f}"
-    notes = (*found.notes, note, *said_of_words(found))
-    analysed = replace(found, values=as_objects([one.numpy() for one in mels]), settings=mel.settings)
-    return Dataset(*modality.accept(analysed), modality, notes, properties=told(found), print=print_of(found))
+    mel, valid, settings = arrays["mel"], arrays["valid"], arrays.get("settings", np.zeros(0))
+    if mel.ndim != 3 or 0 in mel.shape or mel.dtype.kind != "f":
+        raise InputError(f"{path}: expected mel [n, l, bands] of real numbers, got {list(mel.shape)} of {mel.dtype}")
+    if valid.shape != mel.shape[:2] or valid.dtype != bool:
+        raise InputError(
+            f"{path}: expected valid {list(mel.shape[:2])} of bool, got {list(valid.shape)} of {valid.dtype}"
+        )
+    if settings.shape != (SETTINGS,) or settings.dtype.kind not in "iu":
+        raise InputError(f"{path}: expected {SETTINGS} whole numbers in settings, got {list(settings.shape)}")
+    lengths = check_marks(valid, path, "frames")
+    check_rows(np.isfinite(mel) | ~valid[:, :, None], path, "finite log mels")
+    values = as_objects([row[:length].astype(np.float32) for row, length in zip(mel, lengths, strict=True)])
+    alignments = _layouts(arrays, lengths, path) if "phone" in arrays else ()
+    return FoundSpeech(values, alignments=tuple(alignments), settings=tuple(settings.tolist()))
+
+
+def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> Sequence[Layout]:
+    """Return phones and durations, which fill their sounds."""
+    phone, duration, names = (arrays.get(name, np.zeros(0)) for name in ("phone", "duration", "phones"))
+    right = phone.ndim == 2 and len(phone) == len(lengths) and phone.shape == duration.shape
+    if not right or phone.dtype.kind not in "iu" or duration.dtype.kind not in "iu" or names.dtype.kind != "U":
+        raise InputError(
+            f"{path}: expected phone and duration [{len(lengths)}, m] of whole numbers, and words in phones, got"
+            f" {list(phone.shape)}, {list(duration.shape)} and {names.dtype}"
+        )
+    real = phone >= 0
+    check_marks(real, path, "phones")
+    check_rows(phone < len(names), path, f"positions in the {len(names)} phones")
+    check_rows((duration >= 0) & (real | (duration == 0)), path, "durations that are not negative")
+    check_rows(duration.sum(1) == lengths, path, "durations that fill the valid frames")
+    return [
+        Layout(tuple(names[p[r]].tolist()), tuple(d[r].tolist())) for p, d, r in zip(phone, duration, real, strict=True)
+    ]

@@ -1,55 +1,55 @@
-"""How long the phones of a text last, for those that nobody has said yet."""
+"""How long each phone of a text lasts, as a table that people can change."""
 
-import abc
+import pathlib
 
-import torch
-from jaxtyping import Bool, Float, Int, Int64
-from torch import Tensor, nn
+from feller.core.errors import InputError
+from feller.core.serialization import replace_file
+from feller.data.files.data_plain_text import rows_in
+from feller.data.loading.raw import Layout
+from feller.data.speech.phones import SIL
 
-from feller.data.speech.duration_table import MOST
-from feller.draws import Draws
-
-
-class Durations(abc.ABC):
-    """Fills in durations: of a sound that is known in parts, or of a new one."""
-
-    @property
-    @abc.abstractmethod
-    def module(self) -> nn.Module:
-        """The network that it needs, whose weights a run keeps."""
-
-    @abc.abstractmethod
-    def fill(
-        self,
-        duration: Int64[Tensor, "b m"],
-        kept: Bool[Tensor, "b m"],
-        phone: Int64[Tensor, "b m"],
-        *,
-        draws: Draws,
-        valid: Bool[Tensor, "b m"] | None = None,
-    ) -> Int64[Tensor, "b m"]:
-        """Return durations in frames; those that are kept stay as they are.
-
-        Args:
-            duration: In frames, where they are kept; elsewhere they mean nothing.
-            kept: True is kept.
-            phone: Position of each in the inventory.
-            draws: Source of randomness, where there is any.
-            valid: What is no padding; by default all.
-        """
+TABLE = ".csv"
+HEAD = "phone,frames"
+"""Frames of 10 ms; phones with their places in their words."""
+MOST = 99_999
+"""Frames of one phone."""
 
 
-def log_durations(whole: Int[Tensor, "b m"]) -> Float[Tensor, "b m 1"]:
-    """Return log(1 + l)."""
-    return whole.to(torch.get_default_dtype()).log1p()[:, :, None]
+def write_durations(layout: Layout, path: pathlib.Path) -> None:
+    """Write phones in their order, with how long they last."""
+    lines = (f"{phone},{length}" for phone, length in zip(layout.phones, layout.durations, strict=True))
+    replace_file(path, "\n".join((HEAD, *lines, "")).encode())
 
 
-def whole_durations(x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
-    """Return the whole duration that is nearest, none below 0, and none that no memory holds."""
-    return (x[:, :, 0].double().expm1() + 0.5).floor().clamp(0, MOST).long()
+def read_durations(path: pathlib.Path, phones: tuple[str, ...]) -> tuple[int, ...]:
+    """Return how long each of these phones lasts.
 
-
-def spread_durations(whole: Int[Tensor, "b m"], draws: Draws) -> Float[Tensor, "b m 1"]:
-    """Return log(1 + l + u) for u evenly from -1/2 to 1/2: the whole duration that is nearest is l."""
-    u = draws.at("spread").uniform(whole.shape, torch.float64, whole.device) - 0.5
-    return (whole + u).log1p().to(torch.get_default_dtype())[:, :, None]
+    Raises:
+        InputError: If the table is of other phones, or a duration is wrong; silences alone may last nothing.
+    """
+    rows = [(line, [cell.strip() for cell in cells]) for line, cells in rows_in(path)]
+    head = ",".join(rows[0][1]) if rows else "none"
+    if head.lower() != HEAD:
+        raise InputError(f"{path}: expected a table with the head {HEAD}, got {head[:40]}")
+    found = []
+    for line, cells in rows[1:]:
+        where = f"{path}: line {line}"
+        if len(cells) != 2:
+            raise InputError(f"{where}: expected a phone and its frames, got {','.join(cells)[:40]!r}")
+        frames = int(cells[1]) if cells[1].isdecimal() and len(cells[1]) <= len(str(MOST)) else -1
+        least = int(cells[0] != SIL)
+        if frames < least:
+            raise InputError(
+                f"{where}: expected how many frames of 10 ms {cells[0][:20]} lasts, from {least} to {MOST:,}, got"
+                f" {cells[1][:20]!r}"
+            )
+        found.append((cells[0], frames))
+    if len(found) != len(phones):
+        raise InputError(
+            f"{path}: expected durations of the {len(phones)} phones of the text, silences among them, got"
+            f" {len(found)}; is it the table of another text?"
+        )
+    for i, ((name, _), phone) in enumerate(zip(found, phones, strict=True)):
+        if name != phone:
+            raise InputError(f"{path}: expected {phone} as phone {i + 1} of the text, got {name[:20]}")
+    return tuple(frames for _, frames in found)

@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Collection
 from functools import lru_cache
 
+from feller.core.errors import InputError, UsageError
 from feller.data.speech.ipa import KNOWN, phones_in
-from feller.errors import InputError, UsageError
 
 NAMES = ("espeak-ng", "espeak")
 """Programs that answer alike, the better one first."""

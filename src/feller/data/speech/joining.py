@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from feller.data.found import Sound
+from feller.data.loading.raw import Sound
 
 FADE = 0.03
 """Seconds over which one sound goes over into the next."""

@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from feller.data.found import about
-from feller.data.plain_text import read_unicode
-from feller.data.speech.extra import need
+from feller.core.errors import InputError
+from feller.data.files.data_plain_text import read_unicode
+from feller.data.loading.raw import about
+from feller.data.speech.optional_dependency import need
 from feller.data.speech.phones import ARPABET, SIL, plain
 from feller.data.speech.spoken_text import words_of
-from feller.errors import InputError
 
 NAME = "lexicon.txt"
 """A user's own, in the folder of the sounds."""

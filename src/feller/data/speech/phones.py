@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Int, Int64, Shaped
 from torch import Tensor
 
-from feller.data.found import Layout
-from feller.errors import InputError
+from feller.core.errors import InputError
+from feller.data.loading.raw import Layout
 
 SIL = "SIL"
 """Silence, the first of each inventory."""

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from feller.data.found import Sound
+from feller.core.errors import InputError, UsageError
+from feller.data.loading.raw import Sound
 from feller.data.speech.phones import SIL, Word, placed, unaligned
 from feller.data.speech.spoken_text import words_of
-from feller.errors import InputError, UsageError
 
 EDGE = 10
 """Frames of silence that are left at the ends of what is said anew."""

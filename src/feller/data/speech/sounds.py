@@ -11,16 +11,16 @@ from jaxtyping import Float, Int16, Int64
 from PIL import Image
 from torch import Tensor
 
-from feller.data import overview
-from feller.data.found import Found, FoundSounds, Sound, expect
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import Given, State
+from feller.data.files import sample_folder
+from feller.data.fingerprints import print_of
+from feller.data.loading.raw import Found, FoundSounds, Sound, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state, told
-from feller.data.prints import print_of
-from feller.data.speech.mel import FRAMES, Mel
-from feller.data.speech.picture import Drawn, spectrograms
-from feller.data.speech.sound import resampled, write_sound
-from feller.errors import InputError, UsageError
+from feller.data.speech.audio_io import resampled, write_sound
+from feller.data.speech.figure import Drawn, spectrograms
+from feller.data.speech.speech_mel import FRAMES, Mel
 from feller.spaces import Euclidean
-from feller.tree import Given, State
 
 LOUDEST = 32767
 """The whole number that stands for 1."""
@@ -158,10 +158,10 @@ class Sounds(Modality):
         write_sound(self.sounds(values, given)[0], out)
 
     def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
-        overview.prepare(out)
+        sample_folder.prepare(out)
         sounds = self.sounds(values, given)
-        files = [f"{number}.wav" for number in overview.numbers(len(sounds))]
-        overview.save(self.show(values, given), out, files)
+        files = [f"{number}.wav" for number in sample_folder.numbers(len(sounds))]
+        sample_folder.save(self.show(values, given), out, files)
         for file, sound in zip(files, sounds, strict=True):
             write_sound(sound, out / file)
 

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from feller.errors import InputError
+from feller.core.errors import InputError
 
 ONES = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),

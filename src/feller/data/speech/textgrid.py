@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from feller.data.found import about
-from feller.data.plain_text import read_unicode
+from feller.core.errors import InputError
+from feller.data.files.data_plain_text import read_unicode
+from feller.data.loading.raw import about
 from feller.data.speech.phones import SIL, Spoken, Word, plain
-from feller.errors import InputError
 
 ENDING = ".TextGrid"
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)')

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from feller.core.errors import InputError
 from feller.data.speech.phones import SIL, Spoken, Word
-from feller.errors import InputError
 
 SLACK = 2
 """Frames that words may reach over the ends of their sound, since times are rounded; that much is cut off."""

@@ -3,14 +3,14 @@
 import pathlib
 from dataclasses import dataclass
 
-from feller.data import overview
-from feller.data.found import about
+from feller.core.errors import InputError
+from feller.data.files import sample_folder
+from feller.data.files.data_plain_text import read_unicode, rows_in
 from feller.data.inside import inside
 from feller.data.links import leads_out
-from feller.data.plain_text import read_unicode, rows_in
+from feller.data.loading.raw import about
+from feller.data.speech.audio_io import ENDINGS
 from feller.data.speech.lexicon import NAME as LEXICON
-from feller.data.speech.sound import ENDINGS
-from feller.errors import InputError
 
 TEXT = ".txt"
 TABLE = "metadata.csv"
@@ -43,7 +43,7 @@ def holds_sounds(folder: pathlib.Path, others: tuple[str, ...]) -> bool:
     """Tell whether a folder is one of sounds: some are there, and no files with the endings of others but ours."""
     found = False
     for path in inside(folder):
-        if path.suffix.lower() in others and not overview.is_ours(path):
+        if path.suffix.lower() in others and not sample_folder.is_ours(path):
             return False
         found = found or is_sound(path)
     return found

@@ -1,1 +1,1 @@
-"""Text: how letters become symbols, and files of text examples."""
+"""Text: vocabularies, tokenisation and files of texts."""

@@ -5,17 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from feller.data.found import FoundTexts
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import nearest
 from feller.data.labels import relabel
+from feller.data.loading.raw import FoundTexts
 from feller.data.modality import Dataset
 from feller.data.text.lines import lines_of
-from feller.data.text.modality import Text, called_in
 from feller.data.text.sniff import is_list
 from feller.data.text.subwords import Subwords, learn_subwords
+from feller.data.text.text_modality import Text, called_in
 from feller.data.text.vocabulary import Bytes, Characters, Vocabulary
 from feller.data.text.windows import cut
-from feller.errors import InputError, UsageError
-from feller.record import nearest
 
 LONGEST = 4096
 """Symbols of an example, at most."""

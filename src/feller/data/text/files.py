@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from feller.data.delimited import cells_of
-from feller.data.found import FoundTexts, about, as_objects
+from feller.core.errors import InputError
+from feller.data.files.data_plain_text import read_unicode, rows_in
+from feller.data.files.delimited import cells_of
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify
-from feller.data.plain_text import read_unicode, rows_in
+from feller.data.loading.raw import FoundTexts, about, as_objects
 from feller.data.text.sniff import text_column
 from feller.data.text.vocabulary import check_whole
-from feller.errors import InputError
 
 LINES = "samples.txt"
 """In a folder of ours: a text a line."""

@@ -5,12 +5,12 @@ import re
 
 import numpy as np
 
-from feller.data.classed import classed
-from feller.data.found import FoundTexts, as_objects
-from feller.data.plain_text import read_unicode
+from feller.core.errors import InputError
+from feller.data.files.data_plain_text import read_unicode
+from feller.data.loading.class_folders import classed
+from feller.data.loading.raw import FoundTexts, as_objects
 from feller.data.tally import first_of
 from feller.data.text.sniff import holds_texts
-from feller.errors import InputError
 
 ENDINGS = (".txt", ".txt.gz")
 LOOKED = 100

@@ -5,9 +5,9 @@ import itertools
 import pathlib
 from collections.abc import Sequence
 
+from feller.data.files.data_plain_text import HEAD, beginning_of, rows_of
+from feller.data.files.plain_text import number
 from feller.data.labels import LABEL_NAMES, TEXT_NAME
-from feller.data.numbers import number
-from feller.data.plain_text import HEAD, beginning_of, rows_of
 
 LOOKED = 20
 """Rows that are looked at."""

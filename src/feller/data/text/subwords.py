@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from feller.core.errors import InputError, UsageError
 from feller.data.text.vocabulary import Vocabulary, check_whole
-from feller.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

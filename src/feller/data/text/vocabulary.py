@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from feller.errors import InputError
+from feller.core.errors import InputError
 
 PLAIN: dict[str, str] = dict(zip("“”„«»‘’‚´`–—−‐…\u00a0\t", "\"\"\"\"\"'''''----.  ", strict=True))
 """Signs of print, and what a keyboard has for them."""

@@ -1,1 +1,1 @@
-"""Networks that write pictures as a few whole numbers, and read them back."""
+"""Image tokenizers: vector quantisation and finite scalar quantisation."""

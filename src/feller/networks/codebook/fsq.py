@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from feller.errors import UsageError
-from feller.networks.codebook.quantiser import Codebook, Quantiser, straight_through
+from feller.core.errors import UsageError
+from feller.networks.codebook.quantizer import Codebook, Quantiser, straight_through
 
 
 @dataclass(frozen=True)

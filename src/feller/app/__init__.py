@@ -1,0 +1,1 @@
+"""The application: workflows, commands, and the page in the browser."""

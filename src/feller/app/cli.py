@@ -1,0 +1,172 @@
+"""The command line: finds the command, runs it, and says in one line what went wrong."""
+
+import errno
+import importlib
+import json
+import os
+import select
+import sys
+import time
+import traceback
+import warnings
+
+from feller import __version__
+from feller.app.reporter import speaks
+from feller.core.errors import AMISS, FULL, InputError, UsageError, is_out_of_memory
+from feller.core.serialization import nearest
+from feller.core.user_code import blamed
+
+COMMANDS = {
+    "fit": ("Fit", "Fit a model to data and write a run folder."),
+    "sample": ("Sample", "Draw samples from a run."),
+    "steer": ("Steer", "Draw samples that are as wished, without training."),
+    "tune": ("Tune", "Change a model so that it does what is wished for."),
+    "bridge": ("Bridge", "Join two populations, or more, by paths that cost least."),
+    "evaluate": ("Evaluate", "Compare samples with real data, and write the report."),
+    "audit": ("Audit", "Say what could be learned about single rows from a run."),
+    "data": ("Data", "List the examples inside the package, or look into data."),
+    "export": ("Export", "Write a run's network for other programs (ONNX, torch.export, Hugging Face folder)."),
+    "import": ("Import", "Make a run of a network of your own."),
+    "cite": ("Cite", "Print the papers that a run uses, as BibTeX."),
+    "doctor": ("Doctor", "Tell whether feller can work here, and how fast."),
+    "completion": ("Completion", "Print what lets a shell complete commands and flags."),
+    "serve": ("Serve", "Show runs as a page in the browser."),
+    "reproduce": ("Reproduce", "Test a paper's claims at laptop scale."),
+}
+
+MODULES = {"import": "import_"}
+"""Files of commands whose names Python keeps for itself."""
+
+UNREAD = 141
+"""What shells call the end of a program whose output nobody reads any more."""
+GRACE = 10.0
+"""Seconds after which a process other than the first says why it fails: a busy machine takes some to end the first."""
+LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+"""Words of messages on processes that cannot be reached any more."""
+TRACEBACK = "FELLER_TRACEBACK"
+"""Environment variable that asks for all calls that led to an error in code of the user's own."""
+
+
+def overview() -> str:
+    """Return what `feller --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: feller COMMAND ...",
+            "",
+            "Fit Markov processes to real data and put them to work.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "first steps:",
+            "  feller fit example:digits      a model of handwritten digits, with a report",
+            "  feller sample -n 100           samples of the newest run",
+            "  feller COMMAND --help          all flags of a command",
+        ]
+    )
+
+
+def run(words: list[str]) -> int:
+    """Run one command and return the exit status."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if words[0] == "--version":
+        print(__version__)
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        raise UsageError(f"no command is called {name!r}: {nearest(name, list(COMMANDS))}")
+    from feller.app.commands.arguments import parse
+
+    kind = getattr(importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}"), COMMANDS[name][0])
+    whole_tree = kind.deep and kind.deep in rest and any(word in ("-h", "--help") for word in rest)
+    if whole_tree:  # the recipe's fields too, so the command itself must not answer
+        rest = [word for word in rest if word not in ("-h", "--help")]
+    command, deeper = parse(kind, name, rest, deep=bool(kind.deep))
+    found = command.run([*deeper, "--help"] if whole_tree else deeper)
+    if command.json and speaks():
+        print(json.dumps(found))
+    return command.status(found) if hasattr(command, "status") else 0
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run `feller`; returns 0 done, 1 failed on what it was given, 2 wrong use, 130 interrupted, 141 unread."""
+    # Threads that wait for each other shall not keep the cores from others: on a busy machine that costs a factor.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if not speaks():  # what all processes would be warned of, the first one is
+        warnings.simplefilter("ignore")
+    try:
+        status = run(sys.argv[1:] if words is None else words)
+        sys.stdout.flush()
+        return status
+    except UsageError as error:
+        return _fail(str(error), 2, _calls())
+    except InputError as error:
+        return _fail(str(error), 1, _calls())
+    except KeyboardInterrupt as error:
+        return _fail(str(error) or "interrupted", 130) if speaks() else 130  # all processes hear it
+    except SystemExit as end:
+        if own := blamed(end):
+            return _fail(str(InputError(own)), 1, _calls())
+        raise  # the parser of words, as after --help
+    except BrokenPipeError as error:
+        return UNREAD if _is_unread() else _bug(error)
+    except OSError as error:
+        if error.errno in FULL:
+            place = f" at {error.filename}" if error.filename else ""
+            return _fail(f"the disk is full{place}: make room; files that were written before are whole", 1)
+        known = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError)
+        if known or error.errno in AMISS:
+            advice = "; name another place" if error.errno == errno.EROFS else ""
+            return _fail(f"{error.filename or 'the disk'}: {error.strerror}{advice}", 1)
+        return _bug(error)
+    except Exception as error:
+        if is_out_of_memory(error):
+            return _fail("the memory does not suffice; take less at once, or smaller examples", 1)
+        if _lost_touch(error):
+            return _fail("another process of this job has ended; its message says why. What was saved is whole", 1)
+        return _bug(error)
+
+
+def _fail(message: str, status: int, before: str = "") -> int:
+    """Say what went wrong; of several processes the first speaks, and others only where it has nothing to say."""
+    if not speaks():
+        time.sleep(GRACE)  # meanwhile a launcher ends this process if the first one has failed, too
+    name = "feller" if speaks() else f"feller (process {os.environ['RANK']})"
+    print(f"{before}{name}: {message}", file=sys.stderr, flush=True)
+    return status
+
+
+def _lost_touch(error: Exception) -> bool:
+    """Tell whether an error is that of a process which waits for one that has ended."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return several and (type(error).__name__.startswith("Dist") or any(word in str(error) for word in LOST))
+
+
+def _is_unread() -> bool:
+    """Tell whether who reads what we print has enough, as `head` has of the help; then no more is said."""
+    reader = select.poll()
+    reader.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in reader.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+    return True
+
+
+def _calls() -> str:
+    """Return all calls that led to an error, where people want them."""
+    return traceback.format_exc() if os.environ.get(TRACEBACK) else ""
+
+
+def _bug(error: Exception) -> int:
+    """Say whose fault an error is that nobody has foreseen: of the user's own code its line, of ours all there is."""
+    if own := blamed(error):
+        return _fail(str(InputError(own)), 1, _calls())
+    return _fail("this is a fault of feller, not yours; please report the lines above", 1, traceback.format_exc())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""From words to commands."""
+
+import shlex
+from dataclasses import Field, fields, is_dataclass, replace
+from itertools import pairwise
+from typing import Annotated, Any, TypeVar
+
+import docstring_parser
+import tyro
+
+from feller.app.commands.marks import Look, field_names
+from feller.app.commands.refusal import plainly
+from feller.core.errors import UsageError
+from feller.core.serialization import nearest
+
+T = TypeVar("T")
+Mark = TypeVar("Mark")
+MANY = (
+    ("--edit",),
+    ("--ask",),
+    ("--voice",),
+    ("--denoise",),
+    ("--style",),
+    ("--content",),
+    ("--given",),
+    ("--reward", "--rewards"),
+    ("--target",),
+    ("--times",),
+    ("--cost",),
+    ("--frame",),
+    ("--classes",),
+)
+"""Flags that take as many values as are given."""
+NOTHING = "[]"
+"""What tyro makes of a place that is left out, where words are left over."""
+_DEEP = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed)
+"""How fields of a value are flags: what may be on already has one to say so again, and one to turn it off."""
+_FORM = (tyro.conf.FlagCreatePairsOff, *_DEEP)
+
+
+def flags_of(command: Any) -> dict[str, Field[Any]]:
+    """Return the fields that words set, by their names, those of groups in the place of these."""
+    found: dict[str, Field[Any]] = {}
+    for one in fields(command):
+        inner = _group(one)
+        found |= {one.name: one} if inner is None else flags_of(inner)
+    return found
+
+
+def values_of(command: Any) -> dict[str, Any]:
+    """Return what the fields of a command hold, by their names, those of groups in the place of these."""
+    found: dict[str, Any] = {}
+    for one in fields(command):
+        value = getattr(command, one.name)
+        found |= {one.name: value} if _group(one) is None else values_of(value)
+    return found
+
+
+def _group(field: Field[Any]) -> type | None:
+    """Return the class of a field that is a group of flags."""
+    kind = getattr(field.type, "__origin__", None)
+    return kind if isinstance(kind, type) and is_dataclass(kind) else None
+
+
+def changed(command: Any) -> list[str]:
+    """Return the names of what is not as it usually is."""
+    usual = flags_of(command)
+    return [name for name, value in values_of(command).items() if value != usual[name].default]
+
+
+def marks(command: Any, field: str, kind: type[Mark]) -> list[Mark]:
+    """Return the marks of a kind at a field of a command."""
+    return [mark for mark in _known(command, field) if isinstance(mark, kind)]
+
+
+def _known(command: Any, field: str) -> tuple[Any, ...]:
+    """Return what is said of a field beside its type."""
+    return getattr(flags_of(command)[field].type, "__metadata__", ())
+
+
+def flag_names(command: Any, field: str) -> list[str]:
+    """Return the flags of a field of a command, as its help shows them; none of a place or of what no word sets."""
+    known = _known(command, field)
+    if any(getattr(one, "__name__", str(one)).endswith(("Positional", "Suppress", "Fixed")) for one in known):
+        return []
+    given = [one for one in known if hasattr(one, "aliases")]
+    name = next((one.name for one in given if one.name), field.replace("_", "-"))
+    others = [alias for one in given for alias in one.aliases or ()]
+    return [*others, *([] if f"-{name}" in others else [f"--{name}"])]
+
+
+def _check_many(words: list[str]) -> None:
+    """Refuse a flag of many values that stands twice, of which only the last would count, or has none behind it.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    for flags in MANY:
+        if sum(word.partition("=")[0] in flags for word in words) > 1:
+            whole = shlex.join([flags[0], *_behind(flags, words)])
+            raise UsageError(f"{flags[0]} stands twice; give it once, with all that it takes behind it: {whole}")
+        if any(word in flags and behind.startswith("--") for word, behind in pairwise([*words, "--"])):
+            raise UsageError(f"{flags[0]} needs a value")
+
+
+def _behind(flags: tuple[str, ...], words: list[str]) -> list[str]:
+    """Return all values behind a flag, wherever it stands."""
+    found: list[str] = []
+    taken = False
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in flags:
+            taken = not equals
+            found += [value] if equals else []
+        elif word.startswith("-") and not word[1:2].isdigit() and " " not in word:
+            taken = False
+        elif taken:
+            found.append(word)
+    return found
+
+
+def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) -> tuple[T, list[str]]:
+    """Return a command and, if it takes deeper fields, the words that are none of its flags.
+
+    Raises:
+        UsageError: If words are wrong; names the nearest right ones.
+        InputError: If there is nothing at a place that is named.
+    """
+    _check_many(words)
+    if not {"-h", "--help"}.isdisjoint(words):
+        _unwrap_help(command)
+    found, rest = _parsed(command, name, words, deep=deep)
+    for field, value in values_of(found).items():
+        for mark in marks(command, field, Look):
+            mark.look((flag_names(command, field) or [field])[0], value)
+    return found, rest
+
+
+def _unwrap_help(command: Any) -> None:
+    """Let the help break lines where the terminal ends, and not also where the source does; a switch shows no default.
+
+    All switches are off where nobody sets them, so that saying so of each tells nothing.
+    """
+    for kind in reversed(command.__mro__[:-1]):
+        for name, hint in list(getattr(kind, "__annotations__", {}).items()):
+            if hint is bool:
+                kind.__annotations__[name] = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
+        for told in docstring_parser.parse_from_object(kind).params:
+            field = command.__dataclass_fields__[told.arg_name]
+            field.metadata = {**field.metadata, "help": " ".join((told.description or "").split())}
+    for group in filter(None, map(_group, fields(command))):
+        _unwrap_help(group)
+
+
+def _parsed(command: type[T], name: str, words: list[str], *, deep: bool) -> tuple[T, list[str]]:
+    """Return a command, and the words that are none of its flags; nothing is looked at yet."""
+    if deep:
+        both: Any = plainly(
+            lambda: tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM, return_unknown_args=True)
+        )
+        found, rest = both
+        absent = {one.name: one.default for one in fields(found) if getattr(found, one.name) == NOTHING}
+        return replace(found, **absent), rest
+    return plainly(lambda: tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM)), []
+
+
+def change_fields(value: T, words: list[str], command: str) -> T:
+    """Set deeper fields of a frozen value, as `--train.lr 1e-4` does; `--help` shows the whole tree and ends.
+
+    Raises:
+        UsageError: If a word is no field, or a value is none of its.
+    """
+    return plainly(lambda: tyro.cli(type(value), prog=f"feller {command}", args=words, default=value, config=_DEEP))
+
+
+def check_names(words: list[str], command: Any, *places: str) -> None:
+    """Refuse words that are neither a flag of a command nor a field of the recipe, before anything is read.
+
+    Args:
+        words: Those that are no flags of the command.
+        command: The command.
+        places: Where the recipe's fields are, as module:CLASS.
+
+    Raises:
+        UsageError: If there is one; says which are near.
+    """
+    deeper = [name for place in places for name in field_names(place)]
+    flags = [f"--{name.replace('_', '-')}" for name in flags_of(command) if name not in ("data", "folder")]
+    for word in words:
+        name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
+        if word.startswith("--") and name not in (*deeper, "help"):
+            kind = command.__name__.lower()
+            raise UsageError(f"{kind} has no flag {word}: {nearest(word, flags)}; and the recipe's fields, see --help")
+
+
+def words_of(command: Any) -> list[str]:
+    """Return the words that make a command again: its name, and what differs from the usual."""
+    words = [type(command).__name__.lower()]
+    for name in changed(command):
+        if name == "json":
+            continue
+        value = values_of(command)[name]
+        flag = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+        values = value if isinstance(value, tuple) else () if value is True else (value,)
+        words += [*(() if name in ("data", "folder") else (flag,)), *map(str, values)]
+    return words

@@ -1,0 +1,229 @@
+"""feller data."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+import tyro
+
+from feller.app.commands.arguments import changed, flags_of
+from feller.app.commands.kinds import Counted, DataOrWord, FilePlace, RunText, Text, Whole, named, short
+from feller.app.commands.marks import Offers
+from feller.core.errors import UsageError
+from feller.data.examples.registry import EXAMPLE, SHIPPED, part_of
+from feller.data.path_checks import check_data
+
+PAIRS = 8000
+"""Pairs of a picture and a text that are written, where nothing else is asked for."""
+TAKES = {
+    "schema": ("file", "out"),
+    "memory": ("file", "out", "of"),
+    "scenes": ("out", "n", "seed", "longest"),
+    "emoji": ("file", "out", "seed", "longest"),
+}
+"""Words that are no data, and the flags that each takes; --json and the word itself go without saying."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingFlags:
+    """How the data are read."""
+
+    schema: Text = None
+    """What the columns of a table are: a file that `feller data schema` wrote."""
+    space: Annotated[Text, Offers(tables=("feller.data.points.named_spaces:NAMES",))] = None
+    """Where rows of numbers lie, as for `feller fit`."""
+    longest: Counted = None
+    """Longer side of pictures, most atoms or residues, seconds of sounds, or symbols of a text, as for `feller fit`;
+    of scenes 16, of emoji 32."""
+    vocabulary: Annotated[Text, Offers(tables=("feller.data.text.dataset:NAMES",))] = None
+    """Symbols of a text, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
+    project: bool = False
+    """Move points beside --space to the nearest on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritingFlags:
+    """What is written."""
+
+    of: Annotated[RunText, named("--run")] = None
+    """Behind memory: the run of the model that will look them up; the newest by default."""
+    out: Text = None
+    """Where to write; by default schema.json, memory.npz, or the folder scenes or emoji. Of
+    spoken-words a new folder, for what it is made of."""
+    n: Annotated[Whole, short("-n")] = None
+    """Of scenes: pairs of a picture and a text to train on, by default 8000."""
+    seed: Whole = None
+    """Of scenes and emoji: of all randomness, by default 0."""
+
+
+READS = tuple(flags_of(ReadingFlags))
+"""Flags that say how data are read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """List the examples inside the package, or say what is in DATA.
+
+    Words that are no data:
+    - `feller data schema FILE` describes a table.
+    - `feller data memory DOCUMENTS` builds what `feller sample` looks up.
+    - `feller data spoken-words --out FOLDER` copies the folder that it is made of.
+    - `feller data scenes`, `feller data emoji FOLDER` write pictures with texts.
+    """
+
+    deep: ClassVar[str] = ""
+
+    name: Annotated[DataOrWord, Offers(tables=("feller.app.commands.data:TAKES",))] = None
+    """An example's name, or a file or folder to look into; or schema, to write down what the columns of a table are; or
+    memory, to build of documents what a model looks up; or scenes, to draw pictures with texts: shapes and creatures,
+    instructions about them, and a memory; or emoji, to write those of npm packages with their names."""
+    file: FilePlace = None
+    """Behind schema the table to describe: .csv, .tsv, .parquet, or example:adult; behind memory a file or folder of
+    documents; behind emoji the folder node_modules with emoji-datasource-twitter and, for tags, emojibase-data."""
+    json: bool = False
+    """Print a JSON object, last on standard output."""
+    reading: Annotated[ReadingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=ReadingFlags)
+    """How the data are read, as for `feller fit`; by default as they themselves say."""
+    writing: Annotated[WritingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=WritingFlags)
+    """What is written, behind schema, memory, scenes, emoji and spoken-words."""
+
+    def run(self, words: list[str]) -> dict[str, Any]:
+        """Do it."""
+        from feller.app.terminal import show, speaker
+
+        tell = speaker()
+        if self.name is None:
+            listing = {f"{EXAMPLE}{name}": shipped.summary for name, shipped in SHIPPED.items()}
+            show(dict(listing), tell)
+            return {"examples": listing}
+        if self.writing.out is not None and self.name not in TAKES and self._folder():
+            return self._copy(tell)
+        self._check(TAKES.get(str(self.name), READS))
+        does = {"schema": self._describe, "memory": self._remember, "scenes": self._draw, "emoji": self._draw}
+        return does.get(self.name, self._look)(tell)
+
+    def _check(self, takes: tuple[str, ...]) -> None:
+        """Refuse flags that say nothing to what is asked for.
+
+        Raises:
+            UsageError: Then; says which it takes, or which word they belong to.
+        """
+        for name in set(changed(self)) - {*takes, "name", "json"}:
+            flag = {"file": "a second place", "of": "--run", "n": "-n"}.get(name, f"--{name}")
+            if takes is READS:
+                whose = [f"`feller data {word}`" for word, flags in TAKES.items() if name in flags]
+                raise UsageError(f"{flag} belongs to {' and '.join(whose)}; leave it out")
+            raise UsageError(f"feller data {self.name} has no use for {flag}; leave it out")
+
+    def _look(self, tell: Any) -> dict[str, Any]:
+        """Say what is in some data."""
+        word = str(self.name)
+        name = word if word.startswith(EXAMPLE) or word not in SHIPPED else f"{EXAMPLE}{word}"
+        check_data(name)
+        from feller.app.terminal import show
+        from feller.data.loading.read import read
+
+        with tell.waiting(f"reading {name}"):
+            data = read(
+                name,
+                size=self.reading.longest,
+                space=self.reading.space,
+                project=self.reading.project,
+                vocabulary=self.reading.vocabulary,
+                schema=self.reading.schema,
+            )
+        about: dict[str, Any] = {
+            "data": name,
+            "kind": type(data.modality).__name__,
+            "examples": data.total,
+            "shape": _shape(data.values),
+        }
+        for condition, classes in data.modality.conditions.items():
+            about[condition] = ", ".join(classes)
+        if name.startswith(EXAMPLE):
+            shipped, _ = part_of(name)
+            about |= {"parts": ", ".join(shipped.parts), "source": shipped.source, "licence": shipped.licence}
+        show(about, tell)
+        for note in data.notes:
+            tell.say(note)
+        return about
+
+    def _folder(self) -> str | None:
+        """Return the name of the example that is asked for, if it is made of a folder."""
+        name = str(self.name).removeprefix(EXAMPLE)
+        if name not in SHIPPED:
+            return None
+        from feller.data.examples.loaders import EXAMPLES
+
+        return name if EXAMPLES[name].folder else None
+
+    def _copy(self, tell: Any) -> dict[str, Any]:
+        """Copy the folder that an example is made of."""
+        import pathlib
+
+        from feller.data.examples.copy_example import copy_example
+
+        self._check(("out",))
+        name, out = str(self._folder()), pathlib.Path(str(self.writing.out))
+        count = copy_example(name, out)
+        tell.say(f"{count} files: {out}; look into it with: feller data {out}")
+        return {"data": f"example:{name}", "folder": str(out), "files": count}
+
+    def _draw(self, tell: Any) -> dict[str, Any]:
+        """Write pictures with texts."""
+        import pathlib
+
+        from feller.app.terminal import show
+        from feller.data.examples.demonstration import write_demonstration
+        from feller.data.examples.emoji import write_emoji
+
+        out, seed = pathlib.Path(self.writing.out or str(self.name)), self.writing.seed or 0
+        side = {} if self.reading.longest is None else {"side": self.reading.longest}
+        if self.name == "scenes":
+            about = write_demonstration(out, PAIRS if self.writing.n is None else self.writing.n, seed, **side)
+        else:
+            about = write_emoji(pathlib.Path(self._needed("node_modules")), out, seed, **side)
+        show(about, tell)
+        return about
+
+    def _describe(self, tell: Any) -> dict[str, Any]:
+        """Write down what the columns of a table are."""
+        from feller.app.terminal import show
+        from feller.app.workflows.draft_schema import describe
+
+        about = describe(self._needed("FILE --out schema.json"), self.writing.out or "schema.json")
+        show({key: value for key, value in about.items() if key not in ("warnings", "columns", "note")}, tell)
+        show(dict(about["columns"]), tell)
+        for warning in about["warnings"]:
+            tell.say(f"look at this: {warning}")
+        tell.say(about["note"])
+        return about
+
+    def _remember(self, tell: Any) -> dict[str, Any]:
+        """Build what a model looks up."""
+        from feller.app.commands.resolve_run import find
+        from feller.app.terminal import heard
+        from feller.app.workflows.documents.build_datastore import keep
+
+        source, place = self._needed("DOCUMENTS --run RUN --out memory.npz"), self.writing.out or "memory.npz"
+        run = find(self.writing.of, None, tell)
+        with heard(tell):
+            count = keep(run, source, place)
+        tell.say(f"{count:,} documents: {place}; look them up with: feller sample {run.path} --memory {place}")
+        return {"run": str(run.path), "memory": place, "documents": count}
+
+    def _needed(self, rest: str) -> str:
+        """Return the second place.
+
+        Raises:
+            UsageError: If there is none.
+        """
+        if self.file is None:
+            raise UsageError(f"expected what it is about: feller data {self.name} {rest}")
+        return self.file
+
+
+def _shape(values: Any) -> str:
+    """Say how large an example is, or each leaf of it."""
+    if isinstance(values, dict):
+        return ", ".join(f"{name} {_shape(leaf)}".strip() for name, leaf in values.items())
+    return "x".join(map(str, values.shape[1:]))

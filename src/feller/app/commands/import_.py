@@ -1,0 +1,66 @@
+"""feller import."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from feller.app.commands.kinds import CodePlace, DataText, Names, Numbers, Text, Whole
+from feller.app.commands.marks import Offers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Make a run of a network of your own, file.py:FUNCTION, which returns it: network(x, t) -> velocity.
+
+    Then `sample`, `steer`, `tune`, `evaluate` and `export` work with the run; name the file again with --code.
+    """
+
+    deep: ClassVar[str] = ""
+
+    place: CodePlace
+    """The function, which returns a torch.nn.Module or a plain function of tensors."""
+    modality: Text = None
+    """What the data are: points:2, points:x,y, images:28x28, images:32x32x3, with /LEVELS behind it where white is not
+    255; by default as --data look, in feller's own units."""
+    data: DataText = None
+    """What it learned from, for `evaluate`: a file, a folder or example:NAME."""
+    weights: Text = None
+    """A .safetensors file with its weights; by default they are as the function makes them."""
+    predicts: Annotated[str, Offers(tables=("feller.app.workflows.import_network:PREDICTIONS",))] = "velocity"
+    """What it answers: velocity, data (the denoised), source (the noise, epsilon) or score."""
+    schedule: Annotated[str, Offers(tables=("feller.app.workflows.import_network:SCHEDULES",))] = "linear"
+    """How much of data and noise a state holds: linear, cosine, linear-vp or vp."""
+    times: Numbers = (0.0, 1.0)
+    """Its times at the source and at the data: 1 0 where it runs from data to noise, 999 0 where it counts steps."""
+    classes: Names = ()
+    """Names of the classes of its third argument, in the order of their numbers; or how many there are."""
+    null: Whole = None
+    """Its number for "no class given", where it was trained to do without: then --guidance is possible."""
+    out: Text = None
+    """The run folder; by default a new one under runs/."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    json: bool = False
+    """Print one JSON object, last on standard output."""
+
+    def run(self, words: list[str]) -> dict[str, Any]:
+        """Do it."""
+        from feller.app.terminal import speaker
+        from feller.app.workflows.import_network import bring
+
+        tell = speaker()
+        run = bring(
+            self.place,
+            modality=self.modality,
+            data=self.data,
+            weights=self.weights,
+            predicts=self.predicts,
+            schedule=self.schedule,
+            times=self.times,
+            classes=self.classes,
+            null=self.null,
+            out=self.out,
+            overwrite=self.overwrite,
+            tell=tell,
+        )
+        tell.say(f"draw samples with: feller sample {run.path} --code {self.place.rpartition(':')[0]}")
+        return {"run": str(run.path)}

@@ -1,0 +1,82 @@
+"""feller serve."""
+
+import os
+import pathlib
+import sys
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from feller.app.commands.kinds import CodeText, RunPlaces, Text, Wishes
+from feller.core.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Show RUN, or several, as a page in the browser; the newest by default. Nothing leaves this machine."""
+
+    deep: ClassVar[str] = ""
+
+    folders: RunPlaces = ()
+    """Run folders. Nothing else on this machine can be read by visitors of the page."""
+    host: str = "127.0.0.1"
+    """Address; others than those of this machine alone need --token."""
+    port: int = 7860
+    """0 takes any that is free."""
+    token: Text = None
+    """Who opens the page must know it, by /?token=TEXT, or typed in; 16 characters or more."""
+    reward: Wishes = ()
+    """What visitors may wish for, as of `feller steer`, such as file.py:FUNCTION, whose code then runs; each is one
+    choice. They can name none themselves."""
+    memory: Text = None
+    """Of documents: what visitors may have models look up, as of `feller sample`; they can name none themselves."""
+    code: CodeText = None
+    """File of your own that defines what a run's model is made of."""
+    json: bool = False
+    """Print a JSON object with the address, last on standard output, once the page is stopped."""
+
+    def run(self, words: list[str]) -> dict[str, Any]:
+        """Do it."""
+        from feller.app.terminal import speaker
+        from feller.app.webui.access import Door
+        from feller.app.webui.server import serve
+        from feller.core.run_folder import open_run
+
+        tell, door = speaker(), Door(self.host, self.port, self.token)
+        found = []
+        if not self.folders:
+            open_run(None)  # what is not there is told before a page is promised; those that are named were looked at
+        self._check_files()
+
+        def runs() -> list[Any]:
+            from feller.app.commands.resolve_run import find  # takes long to load
+
+            found.extend(find(folder, self.code, tell) for folder in self.folders or (None,))
+            return found
+
+        address = serve(runs, door=door, rewards=self.reward, memory=self.memory, tell=tell)
+        return {"runs": [str(run.path) for run in found], "url": address.url}
+
+    def status(self, found: dict[str, Any]) -> int:
+        """End at once: under what is still worked on, in threads, an interpreter that takes its leave crashes."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+    def _check_files(self) -> None:
+        """Refuse rewards and a memory whose files are not there.
+
+        Raises:
+            InputError: Then.
+        """
+        memory = [pathlib.Path(self.memory)] if self.memory else []
+        for place in (*self._code(), *memory):
+            if not place.exists():
+                raise InputError(f"expected a file or folder {place}, found none")
+
+    def _code(self) -> list[pathlib.Path]:
+        """Return the files that rewards name; what reads their words takes long to load."""
+        if not self.reward:
+            return []
+        from feller.control.rewards.named_rewards import named_file
+
+        return [file for words in self.reward if (file := named_file(words)) is not None]

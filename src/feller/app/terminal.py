@@ -1,0 +1,141 @@
+"""What people see while a journey goes on; the only place that knows rich. Numbers go to standard output elsewhere."""
+
+import contextlib
+import pathlib
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import feller
+from feller.app.reporter import SILENT, Tell, speaks
+
+PARTS = 10
+"""Parts of a task after each of which there is a line of progress where there is no terminal."""
+QUIET_SECONDS = 5.0
+"""Between two such lines, at least: short tasks have none."""
+
+
+class Terminal(Tell):
+    """Writes to standard error: a bar on a terminal, a line now and then in a log."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+        self._bar: Progress | None = None
+        self._task, self._spoke, self._part = "", 0.0, 0
+
+    def say(self, text: str) -> None:
+        """Write one line."""
+        self.console.print(text, markup=False, emoji=False)
+
+    def task(self, name: str) -> None:
+        """Begin a bar, or write a line."""
+        self.done()
+        self._task, self._spoke, self._part = name, time.monotonic(), 0
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[text]}"),
+            )
+            self._bar = Progress(*columns, console=self.console)
+            self._bar.add_task(name, total=1.0, text="")
+            self._bar.start()
+        else:
+            self.say(f"{name} ...")
+
+    def progress(self, share: float, text: str = "") -> None:
+        """Move the bar, or write a line if a tenth more is done; a last step may take more than was left."""
+        share = min(share, 1.0)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=share, text=text)
+        elif int(PARTS * share) > self._part and time.monotonic() - self._spoke >= QUIET_SECONDS:
+            self._spoke, self._part = time.monotonic(), int(PARTS * share)
+            self.say(f"{self._task}: {share:4.0%}  {text}")
+
+    def done(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def waiting(self, what: str) -> contextlib.AbstractContextManager[object]:
+        """Show a sign of life, which is gone afterwards; a log has no use for one."""
+        return self.console.status(escape(f"{what} ...")) if self.console.is_terminal else contextlib.nullcontext()
+
+    def table(self, numbers: dict[str, object]) -> None:
+        """Show names and numbers; what is unknown is left out."""
+        table = Table(show_header=False, box=None, pad_edge=False)
+        table.add_column()
+        table.add_column()
+        for name, value in numbers.items():
+            if value is not None:
+                table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+        self.console.print(table)
+
+
+def speaker() -> Tell:
+    """Return who speaks: the first process only."""
+    return Terminal() if speaks() else SILENT
+
+
+@contextlib.contextmanager
+def heard(tell: Tell) -> Iterator[None]:
+    """Tell people what our own code warns of, in one line; the warnings of others stay as they are."""
+    home, before = pathlib.Path(feller.__file__).parent, warnings.showwarning
+
+    def hear(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if pathlib.Path(filename).is_relative_to(home):
+            tell.say(str(message))
+        else:
+            before(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = hear
+        yield
+
+
+def show(numbers: dict[str, Any], tell: Tell) -> None:
+    """Show numbers to people, and last what is promised, if anything, and where the report is."""
+    if isinstance(tell, Terminal):
+        sys.stdout.flush()
+        tell.table({name: value for name, value in numbers.items() if name != "report"})
+    if "rows_protected" in numbers:
+        tell.say(_promised(numbers))
+    if "report" in numbers:
+        tell.say(f"report: {numbers['report']}")
+
+
+def _promised(numbers: dict[str, Any]) -> str:
+    """Say how well rows are protected, and what may be given away: nothing is sold for more than it is."""
+    from feller.privacy.accounting.strength import NOTHING, factor, strength
+
+    epsilon, delta = numbers["epsilon"], numbers["delta"]
+    who, worth = f"each of {numbers['rows_protected']:,} rows", strength(epsilon)
+    if epsilon >= NOTHING:
+        return (
+            f"epsilon {epsilon:.4g} at delta {delta:.3g} {worth} to {who}: what is learned of one may become"
+            f" {factor(epsilon)} times as likely; keep samples and model as you keep the rows"
+        )
+    little = f", which {worth} (a factor of {factor(epsilon)})" if worth else ""
+    return (
+        f"{who} is protected by epsilon {epsilon:.4g} at delta {delta:.3g}{little}; samples and model may be given"
+        " away, the report not"
+    )

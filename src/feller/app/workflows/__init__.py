@@ -1,0 +1,1 @@
+"""Workflows behind the commands and the Python functions."""

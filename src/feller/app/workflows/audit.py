@@ -1,0 +1,108 @@
+"""From a run to what could be learned about single rows, and what bounds it."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from feller.app.reporter import SILENT, Tell
+from feller.app.workflows.auditing.attacks import attack, attack_told
+from feller.app.workflows.auditing.audit_page import findings
+from feller.app.workflows.auditing.audit_target import Opened, opened
+from feller.app.workflows.auditing.fisher_leakage import ToldRows, all_rows, watched_rows
+from feller.app.workflows.auditing.gradient_inversion import invert
+from feller.app.workflows.auditing.linear_reconstruction import rebuilt_rows
+from feller.app.workflows.auditing.noise_check import check_charged, check_held
+from feller.app.workflows.auditing.plan_calculator import reconstruction
+from feller.app.workflows.auditing.retraining_attacks import Retraining
+from feller.app.workflows.private.guarantee import Allowance
+from feller.app.workflows.private.guarantee_text import promised
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.evaluation.report.page import write_report
+from feller.training.objectives.output_perturbation import Perturbation
+
+NAME = "audit"
+"""Of the page, behind `report-`."""
+
+
+def audit(
+    run: Run,
+    *,
+    data: str | None = None,
+    shown: int = 10,
+    seed: int = 0,
+    shadows: int | None = None,
+    canaries: int | None = None,
+    tell: Tell = SILENT,
+) -> dict[str, Any]:
+    """Say what is promised about rows, what bounds their reconstruction, and what attacks reach; write the page.
+
+    Args:
+        run: Holds the model, and the ledger of a private one.
+        data: The rows that it learned from; by default where the fit found them.
+        shown: So many of the most exposed rows are named.
+        seed: Of all randomness.
+        shadows: Models that are trained again, to tell members by; none by default.
+        canaries: Rows that are planted in a training of its own, to be found; none by default.
+        tell: Hears how it goes.
+
+    Returns:
+        The numbers that the page shows, and where it is under `report`.
+
+    Raises:
+        InputError: If the ledger is not that of the run, or the data are not those that it learned from, or
+            another process writes to the run.
+        UsageError: If the run is of a kind that no audit knows, or cannot be trained again.
+    """
+    with run.writing():
+        return _audited(run, data, shown, seed, (shadows, canaries), tell)
+
+
+def _audited(
+    run: Run, data: str | None, shown: int, seed: int, again: tuple[int | None, int | None], tell: Tell
+) -> dict[str, Any]:
+    """Do it, while nobody else writes to the run."""
+    it = opened(run, data)
+    retraining = Retraining.of(it, *again)
+    draws, ledger = Draws(seed).named("audit"), it.ledger
+    numbers: dict[str, Any] = {}
+    if ledger is None:
+        tell.say("this model was trained WITHOUT privacy: nothing bounds what it tells of single rows")
+    else:
+        tell.task("counting")
+        numbers |= {**promised(ledger), **reconstruction(ledger.expenses)}
+        tell.done()
+    if isinstance(it.objective, Perturbation):
+        rows = _rebuilt(it, it.objective, numbers, draws.named("rebuilt"), tell)
+    else:
+        rows = None if ledger is None else watched_rows(run, it.train, numbers["epsilon_order2"])
+    numbers |= {} if rows is None else rows.numbers
+    found = attack_told(it, draws, tell) if it.tells else attack(it, draws, tell)
+    found = retraining.beside(found, it, draws, tell)
+    numbers |= found.numbers
+    inverted = None if ledger is None or it.tells else invert(it, draws.named("inversion"), tell)
+    if inverted is not None:
+        numbers |= inverted.numbers
+        found = replace(found, notes=(*found.notes, *inverted.notes))
+    for note in found.notes:
+        tell.say(note)
+    page = findings(it, numbers, found, rows, shown, inverted)
+    tell.say(page.said)
+    write_report(run.path, page, f"report-{NAME}")
+    return {**numbers, "report": f"{run.path / f'report-{NAME}.html'}"}
+
+
+def _rebuilt(it: Opened, objective: Perturbation, numbers: dict[str, Any], draws: Draws, tell: Tell) -> ToldRows | None:
+    """Rebuild rows of a linear model, and add the numbers; None where no noise bounds what is told."""
+    planned, train = it.asked.private, it.train
+    if it.ledger is not None and isinstance(planned, Allowance):
+        check_charged(it.run, it.ledger, planned)
+    tell.task("rebuilding rows from the weights and all others")
+    rho = planned.rho if isinstance(planned, Allowance) else math.inf
+    found = rebuilt_rows(objective, train, rho, draws)
+    tell.done()
+    numbers |= found.numbers
+    if math.isinf(rho):
+        return None
+    numbers |= check_held(it.run, it.model.network, found.minimum.theta, objective.scale(len(train), rho)).numbers
+    return all_rows(found, train, numbers["epsilon_order2"])

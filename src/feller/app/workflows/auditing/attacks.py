@@ -1,0 +1,158 @@
+"""Attacks on a run that is there: what they reach, whatever is promised."""
+
+from dataclasses import dataclass
+
+import torch
+
+from feller.app.reporter import Tell
+from feller.app.workflows.auditing.audit_target import Opened
+from feller.core.rng import Draws
+from feller.data.modality import Dataset
+from feller.data.tables.mixed import as_table
+from feller.data.tables.modality import Table
+from feller.evaluation.attacks.attack_scores import told
+from feller.evaluation.attacks.attribute import by_column
+from feller.evaluation.attacks.choose import WHY_NOT, apart_of
+from feller.evaluation.attacks.copying import copied
+from feller.evaluation.attacks.measure import Apart
+from feller.evaluation.attacks.membership import by_density, losses
+from feller.evaluation.comparison import LEAST, pick
+from feller.evaluation.report.leakage_plots import Guess
+from feller.models.model import Model
+from feller.paths import AnyOrder, Graphical
+from feller.privacy.accounting.dp_events import Expense
+from feller.privacy.leakage.rero import guess_right, rero
+
+MOST = 5_000
+"""Members, and others, that are told apart."""
+SAMPLES = 5_000
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """What was tried, and what came of it."""
+
+    numbers: dict[str, float | None]
+    guesses: tuple[Guess, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was not tried, and why."""
+
+
+def attack(it: Opened, draws: Draws, tell: Tell) -> Attacked:
+    """Try what needs nothing but the model, its samples, and the data.
+
+    Args:
+        it: What is attacked.
+        draws: Source of all randomness.
+        tell: Hears how it goes.
+    """
+    model, train, held_out, expenses = it.model, it.train, it.held_out, it.expenses
+    notes, numbers = [], dict[str, float | None]()
+    tell.task("sampling")
+    samples = model.sample(min(SAMPLES, max(len(train), 2)), draws=draws.named("samples"), tell=tell.progress)
+    tell.done()
+    made, seen, unseen = (as_table(data) for data in (samples, train, held_out))
+    if (apart := apart_of(seen.modality)) is None:
+        notes.append(WHY_NOT)
+    else:
+        tell.task("looking for copies")
+        numbers |= _copying(made, seen, unseen, draws.named("copies"), apart)
+        tell.done()
+    if len(held_out) < LEAST:
+        notes.append(f"{len(held_out):,} examples are held out, fewer than {LEAST}: nobody can be told from others")
+        return Attacked(numbers, notes=tuple(notes))
+    members, others = (pick(data, MOST, draws.named(name)) for data, name in ((train, "members"), (held_out, "others")))
+    numbers |= _losses(it, members, others, draws, tell, notes)
+    if not isinstance(seen.modality, Table):
+        return Attacked(numbers, notes=tuple(notes))
+    numbers |= _density(made, members, unseen, it.delta, draws.named("density"))
+    if not isinstance(model.description.path, AnyOrder | Graphical):
+        notes.append("cells are not guessed, but bounded: this model tells no chances of single rows")
+        return Attacked(numbers, bounded_cells(seen, expenses), tuple(notes))
+    tell.task("guessing cells")
+    guesses = _guesses(model, seen.modality, members, others, expenses, draws.named("guesses"))
+    tell.done()
+    return Attacked(numbers, guesses, tuple(notes))
+
+
+def attack_told(it: Opened, draws: Draws, tell: Tell) -> Attacked:
+    """Try what can be tried of a model that tells of data and draws none: its losses; as `attack`."""
+    train, held_out, cells = it.train, it.held_out, bounded_cells(it.train, it.expenses)
+    notes = ["this model tells of data and draws none, so that nothing is copied"]
+    if len(held_out) < LEAST:
+        notes.append(f"{len(held_out):,} examples are held out, fewer than {LEAST}: nobody can be told from others")
+        return Attacked({}, cells, tuple(notes))
+    members, others = (pick(data, MOST, draws.named(name)) for data, name in ((train, "members"), (held_out, "others")))
+    return Attacked(_losses(it, members, others, draws, tell, notes), cells, tuple(notes))
+
+
+def _losses(
+    it: Opened, members: Dataset, others: Dataset, draws: Draws, tell: Tell, notes: list[str]
+) -> dict[str, float | None]:
+    """Tell members by losses; notes hear where that is not possible."""
+    objective = it.objective
+    if objective is None:
+        notes.append(
+            "the loss of this model needs the older model that it learned from, and is not used to tell members"
+        )
+        return {}
+    tell.task("telling members by losses")
+    seen, unseen = (losses(it.model.network, objective, data, draws.named("loss")) for data in (members, others))
+    tell.done()
+    return told(-seen, -unseen, it.delta).under("loss")
+
+
+def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Draws, apart: Apart) -> dict[str, float | None]:
+    found = copied(made, seen, unseen, draws, apart)
+    numbers: dict[str, float | None] = {
+        "copies": found.copies,
+        "copies_held_out": found.copies_held_out,
+        "nearest_ratio": found.nearest_ratio,
+    }
+    if found.passages is not None:
+        numbers |= {"passages": found.passages, "passages_held_out": found.passages_held_out}
+    return numbers | ({} if found.nearness is None else found.nearness.under("nearness"))
+
+
+def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, draws: Draws) -> dict[str, float | None]:
+    """Compare densities of synthetic rows with those of one half of the unseen rows, and judge by the other half."""
+    kind = made.modality
+    if not isinstance(kind, Table):
+        return {}
+    order = torch.randperm(len(unseen), generator=draws.at("halves").shared())
+    half = len(unseen) // 2
+    synthetic, reference = (kind.coarse(data.values) for data in (made, unseen.subset(order[:half])))
+    rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
+    others = pick(unseen.subset(order[half:]), MOST, draws.named("others"))
+    seen, rest = (
+        by_density(synthetic, reference, kind.coarse(as_table(data).values), rooms) for data in (members, others)
+    )
+    return told(seen, rest, delta).under("density")
+
+
+def bounded_cells(rows: Dataset, expenses: tuple[Expense, ...]) -> tuple[Guess, ...]:
+    """Say for each column of a table how often a cell is guessed right, at most, by who would name the commonest."""
+    if not expenses or not isinstance(rows.modality, Table):
+        return ()
+    known = rows.modality.with_shares_of(rows.values)
+    found = (guess_right(torch.tensor(share, dtype=torch.float64), expenses) for share in known.shares)
+    return tuple(
+        Guess(column.name, one.before, None, None, one.after)
+        for column, one in zip(known.schema.modelled, found, strict=True)
+    )
+
+
+def _guesses(
+    model: Model, kind: Table, members: Dataset, others: Dataset, expenses: tuple[Expense, ...], draws: Draws
+) -> tuple[Guess, ...]:
+    """Guess each column, and say what bounds that: whoever would be right with a chance without one row."""
+    found = by_column(model, members, others, kind.counts, draws)
+    known = kind if kind.shares else kind.with_shares_of(members.values)
+    guesses = []
+    for column, one, share in zip(kind.schema.modelled, found, known.shares, strict=True):
+        if one is None:
+            continue
+        likely = max(share)
+        bound = rero(min(1.0, max(one.others, likely)), expenses) if expenses else None
+        guesses.append(Guess(column.name, likely, one.others, one.members, bound))
+    return tuple(guesses)

@@ -1,0 +1,135 @@
+"""A run that is audited, with the rows that it learned from, all of it known to belong together."""
+
+from dataclasses import dataclass, replace
+
+from feller.app.workflows.fine_tuned_run import recipe_of, tuned_of
+from feller.app.workflows.private.budget import own_ledger
+from feller.app.workflows.run_config import Asked, asked_of, parts, read_again, read_as, same_data
+from feller.core.errors import InputError, UsageError
+from feller.core.run_folder import Run
+from feller.data.modality import Dataset
+from feller.models.model import Model, load_model
+from feller.paths import Brownian, Codes, Estimates, Interleaved, Resynthesis
+from feller.privacy.accounting.dp_events import Expense
+from feller.privacy.accounting.ledger import Ledger
+from feller.training.checkpoint import read_counters
+from feller.training.engine import engine
+from feller.training.objective import Objective
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """What attacks have to do with."""
+
+    run: Run
+    asked: Asked
+    model: Model
+    ledger: Ledger | None
+    """What was spent; None without privacy."""
+    objective: Objective | None
+    """What the model was trained by; None where that needs a teacher that is not here."""
+    train: Dataset
+    """What it learned from."""
+    held_out: Dataset
+    """Others of the same law."""
+
+    @property
+    def expenses(self) -> tuple[Expense, ...]:
+        """Return all that was spent."""
+        return self.ledger.expenses if self.ledger else ()
+
+    @property
+    def delta(self) -> float:
+        """Return that of the guarantee, 0 without one."""
+        return self.ledger.delta if self.ledger else 0.0
+
+    @property
+    def tells(self) -> bool:
+        """Say whether the model tells of data, and draws none."""
+        return isinstance(self.model.description.path, Estimates)
+
+
+def opened(run: Run, data: str | None) -> Opened:
+    """Open a run and read its rows.
+
+    Args:
+        run: Holds the model, and the ledger of a private one.
+        data: The rows that it learned from; by default where the fit found them.
+
+    Raises:
+        InputError: If the ledger is not that of the run, or the data are not those that it learned from.
+        UsageError: If the run is of a kind that no audit knows.
+    """
+    model = load_model(run)
+    model.network.to(engine().device)
+    _check_kind(run, model)
+    asked = asked_of(run)
+    ledger = _ledger(run, asked)
+    rows = _rows(asked, model, data)
+    rows.check_whole("an audit")
+    train, held_out = parts(asked, rows)
+    return Opened(run, asked, model, ledger, _objective(run), train, held_out)
+
+
+def _check_kind(run: Run, model: Model) -> None:
+    """Refuse runs that hold no model of examples.
+
+    Raises:
+        UsageError: Then.
+    """
+    if isinstance(model.description.path, Brownian):
+        raise UsageError(f"{run.path} joins populations; an audit is about a model of one")
+    if isinstance(model.description.path, Codes):
+        raise UsageError(f"{run.path} writes pictures as codes and draws none; audit what learns from these")
+    if isinstance(model.description.path, Resynthesis):
+        raise UsageError(f"{run.path} is a vocoder and draws none; audit what draws the log mels")
+    if isinstance(model.description.path, Interleaved):
+        raise UsageError(f"{run.path} is of documents, which learn beside each other; no audit tells single ones apart")
+    if tuned_of(run) is not None:
+        raise UsageError(f"{run.path} was tuned and learned from no rows itself; audit the run that it began with")
+
+
+def _ledger(run: Run, asked: Asked) -> Ledger | None:
+    """Return what was spent, if the run is private.
+
+    Raises:
+        InputError: If the ledger is missing, or of another run.
+    """
+    ledger = own_ledger(run, asked.fingerprint)
+    if (ledger is None) != (asked.private is None):
+        missing = "is missing" if ledger is None else "is of another run: this one was trained without privacy"
+        raise InputError(f"{run.ledger} {missing}; bring the right one back")
+    if ledger is None or asked.private is None:
+        return None
+    planned, taken = asked.private, read_counters(run)["step"]
+    counted = sum(getattr(one, "steps", 0) for one in ledger.expenses)
+    if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted:
+        raise InputError(
+            f"{run.ledger} is of another run: it counts {counted:,} steps on {ledger.n:,} rows, and this run took"
+            f" {taken:,} on {planned.n:,}; bring the right one back"
+        )
+    return ledger
+
+
+def _rows(asked: Asked, model: Model, data: str | None) -> Dataset:
+    """Read the rows that the run learned from, as the model sees them.
+
+    Raises:
+        InputError: If they are others.
+    """
+    modality = model.description.modality
+    if data is None:
+        return read_again(asked, modality).seen_as(modality)
+    rows = read_as(replace(asked, data=data), modality)
+    if not same_data(asked, rows, data):
+        raise InputError(
+            f"{data} is not what this run learned from: its fingerprint is another; name the rows that were fitted"
+        )
+    return rows.seen_as(modality)
+
+
+def _objective(run: Run) -> Objective | None:
+    """Return what the run was trained by; None where it needs an older model beside it."""
+    recipe = recipe_of(run)
+    taught = type(recipe.objective).taught is not Objective.taught
+    return None if taught or recipe.pairs else recipe.objective

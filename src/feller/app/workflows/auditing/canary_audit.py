@@ -1,0 +1,155 @@
+"""An audit by planted rows: the run is made once more with rows beside its own, and an attacker looks for them."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+
+from feller.app.reporter import Tell
+from feller.app.workflows.auditing.attacks import Attacked
+from feller.app.workflows.auditing.retrain import Again, joined
+from feller.app.workflows.auditing.strangers import strangers
+from feller.app.workflows.private.guarantee import Guarantee
+from feller.core.errors import UsageError
+from feller.core.gradient import Gradient
+from feller.core.pytree import length, tree_map
+from feller.core.rng import Draws
+from feller.data.modality import Dataset
+from feller.evaluation.attacks.membership import losses
+from feller.evaluation.attacks.planted import named, told_planted
+from feller.models.model import Model
+from feller.networks.architecture import parameters
+from feller.privacy.auditing.canaries import Ear, ExamplesAt, Overheard, Planted
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.leakage.rero import rero
+from feller.privacy.noise.grid_noise import source
+from feller.training.engine import engine
+from feller.training.objective import Example
+
+FEWEST = 32
+"""Planted rows from which something can be proven."""
+PLACES = 4
+"""One planted row in so many is a place with several candidates, where an attacker hears the steps."""
+CANDIDATES = 10
+"""Of each place: guessed right once in ten without the model."""
+MEMORY = 2**28
+"""Numbers of the gradients of rows by a coin that lie beside each other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """Rows that may be planted, and which are."""
+
+    rows: Dataset
+    """Those by a coin, then the candidates of each place."""
+    planted: Planted
+
+    @property
+    def by_coin(self) -> Dataset:
+        """Rows that are there by a coin."""
+        return self.rows.subset(torch.arange(len(self.planted.present)))
+
+
+def check_planted(again: Again, count: int) -> None:
+    """Refuse what proves nothing, or needs too much memory, before anything is trained.
+
+    Raises:
+        UsageError: Then.
+    """
+    if count < FEWEST:
+        raise UsageError(f"--canaries takes a number of planted rows, {FEWEST} or more, got {count}; 200 is usual")
+    if not isinstance(again.planned, Guarantee):
+        return
+    p = parameters(again.description.build(Draws(0)))
+    if (most := MEMORY // p) < count:
+        raise UsageError(
+            f"gradients of {count:,} planted rows by {p:,} weights need too much memory; take --canaries"
+            f" {most:,} or fewer{'' if most >= FEWEST else ', which is too few: leave it out'}"
+        )
+
+
+def plot(again: Again, train: Dataset, held_out: Dataset, count: int, draws: Draws) -> Plot:
+    """Make rows to plant, and flip their coins."""
+    places = count // PLACES if isinstance(again.planned, Guarantee) else 0
+    coins = count - places
+    rows = strangers(train, held_out, coins + CANDIDATES * places, draws.named("strangers"))
+    present = draws.at("coins").uniform((coins,), torch.float64) < 0.5
+    chosen = draws.at("chosen").integers(CANDIDATES, (places,))
+    return Plot(rows, Planted(present, chosen, CANDIDATES))
+
+
+def planted(
+    model: Model,
+    again: Again,
+    train: Dataset,
+    held_out: Dataset,
+    count: int,
+    draws: Draws,
+    tell: Tell,
+    *,
+    factor: float = 1.0,
+) -> Attacked:
+    """Train once more, with planted rows, and look for them by losses, and by noisy gradients where there are some.
+
+    Args:
+        model: Of the run, which never saw the planted rows.
+        again: How it was made.
+        train: What it learned from.
+        held_out: Others of the same law.
+        count: Planted rows.
+        draws: Source of all that is not private noise.
+        tell: Hears how it goes.
+        factor: Of the noise, beside what the ledger counts: to try the audit on what is broken.
+    """
+    field, planned = plot(again, train, held_out, count, draws), again.planned
+    delta = again.ledger.delta if again.ledger else 0.0
+    seed, ears = draws.named("again").seed, list[Ear]()
+    rows = train
+
+    def wrap(gradient: Private) -> Gradient:
+        inner = Private(sigma=gradient.sigma * factor, clip=gradient.clip, noise=gradient.noise)
+        return Overheard(inner=inner, ear=ears[0], sigma=gradient.sigma)
+
+    if isinstance(planned, Guarantee):
+        coins = source(planned.unsafe_seed, "again", seed, "planted")
+        ears.append(
+            Ear(field.planted, _examples(field.rows, again, draws), rate=planned.batch / planned.n, noise=coins)
+        )
+    else:
+        rows = joined(train, field.rows.subset(field.planted.there))
+    tell.task("training with planted rows")
+    found = again.of(rows, seed, wrap=wrap, tell=tell.progress)
+    tell.done()
+    objective, at = again.recipe.objective, draws.named("loss")
+    before, after = (losses(one.network, objective, field.by_coin, at) for one in (model, found))
+    numbers: dict[str, float | None] = {"canaries": float(count)}
+    numbers |= told_planted(before - after, field.planted.present, delta).under("planted")
+    for ear in ears:
+        numbers |= told_planted(ear.coins, field.planted.present, delta).under("overheard")
+        allowed = rero(1 / CANDIDATES, again.ledger.expenses if again.ledger else ())
+        guesses = named(ear.places, field.planted.chosen, allowed)
+        numbers |= {f"candidates_{name}": value for name, value in asdict(guesses).items()}
+        numbers |= {"candidates_places": float(len(ear.places)), "candidates_blind": 1 / CANDIDATES}
+    return Attacked(numbers)
+
+
+def _examples(rows: Dataset, again: Again, draws: Draws) -> ExamplesAt:
+    """Return what makes the examples of a step, in which each row meets what follows from its own number."""
+    device, objective = engine().device, again.recipe.objective
+    batch = tree_map(lambda leaf: leaf.to(device), {"x_1": rows.modality.encode(rows.values), "given": rows.given})
+
+    def at(network: torch.nn.Module, step: int) -> Example:
+        example = objective.draw(network, batch, draws.named("planted", step))
+        if length(example) != len(rows):
+            raise UsageError("this recipe draws several examples of a row, whose gradients are not cut apart")
+        return example
+
+    return at
+
+
+def slower(again: Again, count: int) -> float:
+    """Return how many times as long as the run its training with planted rows takes, about."""
+    planned = again.planned
+    if not isinstance(planned, Guarantee):
+        return 1.0
+    places = count // PLACES
+    return 2 + (count - places + CANDIDATES * places) / planned.batch

@@ -1,0 +1,107 @@
+"""What was told about single rows, as Fisher information: of those that were watched, or of all of a linear model."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from feller.app.workflows.auditing.linear_reconstruction import LinearTold
+from feller.app.workflows.private.leakage_report import exposed, numbers_of
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset
+from feller.evaluation.report.exposed_rows import exposed_picture
+from feller.evaluation.report.figure import Picture
+from feller.privacy.leakage.reconstruction_bounds import mse_bound, van_trees_at_best
+from feller.training.checkpoint import read_counters
+
+MOST_ROWS = 2_000
+"""By which it is told in which directions rows vary."""
+
+
+@dataclass(frozen=True, eq=False)
+class ToldRows:
+    """What a training told about some rows."""
+
+    least: Float64[np.ndarray, " n"]
+    """Least mean squared error of an attacker without bias."""
+    line: float | None
+    """The bound for all rows from Rényi privacy, in the same units, where these are known."""
+    spread: float
+    """Mean squared error of answering the mean."""
+    known: float
+    """Least error, over all these rows, of who knows what rows look like."""
+    order: Sequence[int]
+    """Their places in what was learned from, the most exposed first."""
+    picture: Picture | None = None
+    """Of the most and the least exposed, where rows are pictures."""
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Return what people hear of it."""
+        return {
+            "fisher_rows": len(self.least),
+            "fisher_least": self.least.min().item(),
+            "fisher_median": np.median(self.least).item(),
+            "fisher_with_prior": self.known,
+            "spread": self.spread,
+        }
+
+    def most_exposed(self, count: int) -> list[tuple[int, float, float]]:
+        """Return the rows of which most was told: place, least error, and that in units of the spread."""
+        least = np.sort(self.least)[:count]
+        over = least / self.spread if self.spread else np.full_like(least, math.inf)
+        return list(zip(self.order, least.tolist(), over.tolist(), strict=False))
+
+
+def watched_rows(run: Run, train: Dataset, order2: float) -> ToldRows | None:
+    """Return what was told about rows that were watched in training; None where none were.
+
+    Args:
+        run: Holds the account.
+        train: What it learned from.
+        order2: Rényi divergence of order 2 of all that was told, if a row is replaced.
+
+    Raises:
+        InputError: If the account is damaged, or of another run.
+    """
+    found = exposed(run)
+    if found is None:
+        return None
+    values = numbers_of(train.modality.encode(train.values))
+    if values is None:
+        raise InputError(f"{run.exposure} is about rows with numbers, and this run's have none; remove it")
+    if found.rows.max() >= len(train) or found.leakage.coordinates != values[0].numel():
+        raise InputError(f"{run.exposure} is about other rows than this run learned from; remove it")
+    eta2 = found.scaled_to(read_counters(run)["step"])
+    line = mse_bound(order2, 2.0) if isinstance(train.modality, Images) else None
+    return _told(eta2, values.flatten(1), line, found.rows, exposed_picture(train, found.rows, 1 / eta2))
+
+
+def all_rows(found: LinearTold, train: Dataset, order2: float) -> ToldRows:
+    """Return what noisy weights of a linear model told about all rows, whose numbers go from 0 to 1."""
+    places = torch.arange(len(train))
+    picture = exposed_picture(train, places, 1 / found.eta2.cpu())
+    return _told(found.eta2.cpu(), found.minimum.x[:, 1:], mse_bound(order2), places, picture)
+
+
+def _told(eta2: Tensor, values: Tensor, line: float | None, places: Tensor, picture: Picture | None) -> ToldRows:
+    variances = _variances(values.double())
+    hidden = eta2.mean() < math.inf and bool((variances > 0).any())  # rows that are all alike are known
+    known = van_trees_at_best(eta2.mean().item(), variances) if hidden else 0.0
+    order = places[eta2.argsort(descending=True)].tolist()
+    return ToldRows((1 / eta2).numpy(), line, values.double().var(0).mean().item(), known, order, picture)
+
+
+def _variances(rows: Float64[Tensor, "n d"]) -> Float64[Tensor, " d"]:
+    """Return the variances of rows in their own directions, by at most MOST_ROWS of them."""
+    some = rows[torch.randperm(len(rows), generator=Draws(0).at("variances").shared())[:MOST_ROWS].to(rows.device)]
+    found = torch.linalg.svdvals(some - some.mean(0)).square() / len(some)
+    return torch.cat([found, found.new_zeros(rows.shape[1] - len(found))])

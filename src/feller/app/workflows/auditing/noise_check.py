@@ -1,0 +1,82 @@
+"""Whether weights that were told hold the noise that the ledger counts: who has the rows can take it out again."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.stats import chi2
+from torch import Tensor, nn
+
+from feller.app.workflows.private.guarantee import Allowance
+from feller.core.errors import InputError
+from feller.core.run_folder import Run
+from feller.evaluation.attacks.planted import FOUR
+from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.accounting.ledger import Ledger
+
+NEAR = 1e-6
+"""Share by which the ledger may differ from what was planned, by rounding."""
+EXPLAIN = {
+    "noise_held": "Size of the noise that is in the weights, found by who has all rows, over the size that the ledger"
+    " counts: about 1.",
+    "noise_held_least": "What it is at least, if the noise is that size: but for three times in a hundred thousand.",
+}
+"""What the numbers mean, for people."""
+
+
+@dataclass(frozen=True)
+class NoiseHeld:
+    """Root mean square of the noise in the weights, in units of what was charged."""
+
+    size: float
+    least: float
+    """Below which it is too small to be chance."""
+    most: float
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Return what people hear of it."""
+        return {"noise_held": self.size, "noise_held_least": self.least}
+
+
+def noise_held(theta: Tensor, best: Tensor, scale: float) -> NoiseHeld:
+    """Take the best weights from those that were told.
+
+    Args:
+        theta: Weights with noise, [d].
+        best: Weights without, [d].
+        scale: Standard deviation of the noise of each, as it was charged.
+    """
+    d, away = len(best), (theta - best) / scale
+    least, most = (float(chi2.ppf(q, d) / d) ** 0.5 for q in (FOUR, 1 - FOUR))
+    return NoiseHeld(away.square().mean().sqrt().item(), least, most)
+
+
+def check_held(run: Run, network: nn.Module, best: Tensor, scale: float) -> NoiseHeld:
+    """Compare the weights of a run with the best ones for its rows.
+
+    Raises:
+        InputError: If they are further away than noise of this size could bring them, or of another shape.
+    """
+    theta = dict(network.named_parameters()).get("theta")
+    if theta is None or theta.shape != best.shape:
+        raise InputError(f"the weights of {run.path} are not those of its recipe; bring the right ones back")
+    found = noise_held(theta.detach().to(best), best, scale)
+    if not found.size <= found.most:
+        raise InputError(
+            f"the weights of {run.path} are not those that its rows and its noise lead to; bring the right ones back"
+        )
+    return found
+
+
+def check_charged(run: Run, ledger: Ledger, planned: Allowance) -> None:
+    """Refuse a ledger that counts other noise of the weights than was planned.
+
+    Raises:
+        InputError: Then.
+    """
+    spent = sum(one.rho for one in ledger.expenses if isinstance(one, Gaussian) and one.what == "weights")
+    if abs(spent - planned.rho) > NEAR * planned.rho:
+        raise InputError(
+            f"{run.ledger} counts other noise than was planned for this run (rho {spent:.4g}, not {planned.rho:.4g});"
+            " bring the right one back"
+        )

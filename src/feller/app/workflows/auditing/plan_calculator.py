@@ -1,0 +1,106 @@
+"""What a plan would promise, without a run: epsilon, and what could be reconstructed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from feller.app.workflows.private.guarantee_text import PLD
+from feller.core.errors import UsageError
+from feller.privacy.accounting.accountant import epsilon
+from feller.privacy.accounting.dp_events import Expense, Subsampled
+from feller.privacy.leakage.reconstruction_bounds import eps2_added, eps2_replaced, mse_bound
+from feller.privacy.leakage.rero import rero
+
+PRIORS = (1 / 256, 0.02, 0.1, 0.5)
+"""Chances to guess right without a model, for which the chance with it is told."""
+BLIND = 1 / 12
+"""Mean squared error of answering the middle, for numbers spread evenly from 0 to 1."""
+MOST = 1e6
+"""Noise of a plan, beyond which nothing is left to be told."""
+LEAST = 1e-3
+"""Noise of a plan, in clip norms, below which counting it says nothing."""
+EXPLAIN = {
+    "epsilon": "By a factor of e^epsilon, at most, one row changes how likely anything is that is told.",
+    "epsilon_pld": PLD,
+    "epsilon_rdp": "The same by Rényi divergences, an older and looser count.",
+    "epsilon_order2": "Rényi divergence of order 2 if one row is replaced by another; what bounds reconstruction.",
+    "epsilon_order2_added": "The same if a row is added or removed.",
+    "mse_bound": "Least mean squared error per number, in numbers from 0 to 1, of whoever reconstructs a row from the"
+    " model and all other rows, without bias; above that of a blind guess it says that none is better.",
+    "blind": "Mean squared error of answering one half, for numbers that lie evenly from 0 to 1.",
+    "guess_0.1": "Chance, at most, to guess a value right of which one in ten is right without the model, for whoever"
+    " knows all else about the row.",
+    **{
+        f"guess_{kappa:.3g}": f"The same for a value that is guessed right with a chance of {kappa:.3g} without it."
+        for kappa in PRIORS
+        if kappa != 0.1
+    },
+}
+"""What the numbers mean, for people."""
+
+
+def plan(noise: float | None, rate: float | None, steps: int | None) -> Subsampled:
+    """Return the expense of a training as it is asked for.
+
+    Raises:
+        UsageError: If something is missing, or out of its range.
+    """
+    if noise is None or rate is None or steps is None:
+        raise UsageError(
+            "the calculator takes --noise, --rate and --steps, such as --noise 1.1 --rate 0.01 --steps 1000"
+        )
+    if noise > MOST:
+        raise UsageError(f"--noise {noise:g} hides all that there is; plan with {MOST:,g} or less")
+    if not noise > 0:
+        raise UsageError(
+            f"--noise must be above 0, got {noise:g}: without noise everything is told, and nothing bounds it"
+        )
+    if noise < LEAST:
+        raise UsageError(f"--noise {noise:g} is as good as none; plan with {LEAST:g} or more")
+    if not 0 < rate <= 1:
+        raise UsageError(f"--rate is the chance of a row to be in a step, above 0 and at most 1, got {rate:g}")
+    if steps < 1:
+        raise UsageError(f"--steps must be at least 1, got {steps}")
+    return Subsampled("training", noise, rate, steps)
+
+
+def bounds(expenses: Sequence[Expense], delta: float) -> dict[str, Any]:
+    """Return the numbers of `EXPLAIN`, and what `reconstruction` does."""
+    spent = epsilon(expenses, delta)
+    return {
+        "epsilon": spent,
+        "delta": delta,
+        "epsilon_pld": spent,
+        "epsilon_rdp": epsilon(expenses, delta, method="rdp"),
+        **reconstruction(expenses),
+    }
+
+
+def reconstruction(expenses: Sequence[Expense]) -> dict[str, Any]:
+    """Return what bounds it, and `guess_KAPPA`, the chance to guess right what was guessed with KAPPA."""
+    order2 = eps2_replaced(expenses)
+    return {
+        "epsilon_order2": order2,
+        "epsilon_order2_added": eps2_added(expenses),
+        "mse_bound": mse_bound(order2),
+        "blind": BLIND,
+        **{f"guess_{kappa:.3g}": rero(kappa, expenses) for kappa in PRIORS},
+    }
+
+
+def words(found: dict[str, Any]) -> list[str]:
+    """Say what bounds mean, for people."""
+    if not found["mse_bound"]:
+        error = "nothing bounds the error of reconstruction from this side: e^epsilon_order2 is beyond all numbers"
+    elif found["mse_bound"] > BLIND:
+        error = "reconstructing a row is no better than a blind guess, for whoever guesses without bias"
+    else:
+        error = (
+            f"numbers from 0 to 1 could be reconstructed to within about {found['mse_bound'] ** 0.5:.2g}, not nearer,"
+            " by whoever answers without bias"
+        )
+    guess = f"guess_{PRIORS[2]:.3g}"
+    return [
+        error,
+        f"a value that is guessed right once in ten without the model is guessed right in {found[guess]:.3g} with it,"
+        " at most, by whoever knows all else about the row",
+    ]

@@ -1,0 +1,170 @@
+"""The model of a run, made once more of other rows: by the same recipe, as long, and as privately."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from feller.app.workflows.fine_tuned_run import recipe_of
+from feller.app.workflows.private.guarantee import Allowance, Guarantee
+from feller.app.workflows.private.pretrain_on_marginals import law_of, teach
+from feller.app.workflows.private.private_training import SEED, clip_of
+from feller.app.workflows.run_config import Asked
+from feller.core.errors import UsageError
+from feller.core.gradient import Gradient
+from feller.core.pytree import concatenate
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.data.batches import batches
+from feller.data.modality import Dataset
+from feller.data.tables.modality import Table
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.models.spec import Description
+from feller.privacy.accounting.calibration import calibrate
+from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.accounting.ledger import Ledger
+from feller.privacy.dp_sgd.poisson_sampling import poisson
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.marginals.marginal_model import MarginalModel
+from feller.privacy.noise.grid_noise import Noise, source
+from feller.training.checkpoint import read_counters
+from feller.training.engine import engine
+from feller.training.loop import Batches, Learner, check_finite, make_learner, train
+from feller.training.objectives.one_shot import AtOnce
+
+Wrap = Callable[[Private], Gradient]
+"""From the private gradient of a training to one that does something beside it."""
+
+
+def _plain(gradient: Private) -> Gradient:
+    return gradient
+
+
+@dataclass(frozen=True, eq=False)
+class Again:
+    """How a run was made. What was told of its rows before its training, such as noisy shares of columns, stays."""
+
+    description: Description
+    recipe: Recipe
+    planned: Guarantee | Allowance | None
+    ledger: Ledger | None
+    steps: int
+    """That the run took."""
+    seconds: float
+    """That these took."""
+    law: MarginalModel | None
+    """Of noisy counts, which a network of rows learns first."""
+
+    def of(
+        self,
+        rows: Dataset,
+        seed: int,
+        *,
+        wrap: Wrap = _plain,
+        tell: Callable[[float], None] = lambda share: None,
+    ) -> Model:
+        """Make the model of other rows; nothing is written.
+
+        Args:
+            rows: As the model sees them.
+            seed: Of all that is not private noise, which is fresh.
+            wrap: Hears the steps of a private training.
+            tell: Hears the share that is done.
+
+        Raises:
+            InputError: If the training fails.
+        """
+        if isinstance(self.recipe.objective, AtOnce):
+            return self._at_once(self.recipe.objective, rows, seed)
+        planned, here = self.planned, engine()
+        network = self.description.build(Draws(seed)).to(here.device)
+        training = replace(self.recipe.train, steps=self.steps, minutes=None)
+        learner, gradient, draws = make_learner(network, training), None, Draws(seed)
+        if isinstance(planned, Guarantee):
+            self._rehearse(learner, seed)
+            feed = _poisson_batches(rows, planned, self._noise(seed, "batches"))
+            noise = self._noise(seed, "training")
+            gradient = wrap(Private(sigma=planned.sigma, clip=clip_of(planned), noise=noise))
+            draws = Draws(int.from_bytes(self._noise(seed, "examples").take(SEED)))
+        else:
+            feed = batches(rows, training.batch, Draws(seed))
+        for report in train(
+            learner, self.recipe.objective, feed, training, draws=draws, engine=here, gradient=gradient
+        ):
+            if gradient is None:
+                check_finite(report)
+            tell(report.share)
+        learner.average.copy_to(learner.network)
+        return Model(self.description, learner.network.eval())
+
+    def smaller(self, n: int) -> "Again":
+        """Return the same for other numbers of rows: private steps get the noise that they need for the epsilon spent.
+
+        Raises:
+            UsageError: If a batch is more than that.
+        """
+        if not isinstance(self.planned, Guarantee) or self.ledger is None:
+            return self
+        batch, ledger = self.planned.batch, self.ledger
+        if batch > n:
+            raise UsageError(
+                f"a shadow model learns from {n:,} rows, fewer than this run's batch of {batch:,}; leave --shadows out"
+            )
+        others = [one for one in ledger.expenses if not isinstance(one, Subsampled)]
+        sigma = calibrate(ledger.epsilon(), ledger.open, batch / n, self.steps, others)
+        return replace(self, planned=replace(self.planned, n=n, sigma=sigma))
+
+    def _noise(self, seed: int, what: str) -> Noise:
+        return source(None if self.planned is None else self.planned.unsafe_seed, "again", seed, what)
+
+    def _rehearse(self, learner: Learner, seed: int) -> None:
+        kind = self.description.modality
+        if self.law is not None and isinstance(kind, Table):
+            teach(learner, self.recipe.objective, kind, self.law, self.recipe.train, Draws(seed).named("law"), engine())
+
+    def _at_once(self, objective: AtOnce, rows: Dataset, seed: int) -> Model:
+        rho = self.planned.rho if isinstance(self.planned, Allowance) else math.inf
+        told = objective.find(rows, rho, self._noise(seed, "counts"))
+        return Model(replace(self.description, architecture=told.architecture), told.network.to(engine().device).eval())
+
+
+def again_of(run: Run, asked: Asked, model: Model, ledger: Ledger | None) -> Again:
+    """Return how a run was made.
+
+    Raises:
+        UsageError: If it began with another run, or in several processes.
+    """
+    if asked.start_from:
+        raise UsageError(
+            f"{run.path} began with the weights of {asked.start_from}, which may know its rows already: leave --shadows"
+            " and --canaries out"
+        )
+    if engine().ranks > 1:
+        raise UsageError("several processes would each train other models again; audit with one")
+    counters = read_counters(run)
+    kind = model.description.modality
+    law = law_of(kind) if isinstance(kind, Table) and isinstance(asked.private, Guarantee) else None
+    recipe, steps, seconds = recipe_of(run), int(counters["step"]), float(counters["seconds"])
+    return Again(model.description, recipe, asked.private, ledger, steps, seconds, law)
+
+
+def joined(first: Dataset, second: Dataset) -> Dataset:
+    """Return the examples of both, one after the other; of what files tell beside their values, the target is kept."""
+    values, given = (concatenate(a, b) for a, b in ((first.values, second.values), (first.given, second.given)))
+    names = () if first.target is None else first.target.names
+    told = {name: torch.cat([first.properties[name], second.properties[name]]) for name in names}
+    return Dataset(values, given, first.modality, properties=told, target=first.target)
+
+
+def _poisson_batches(rows: Dataset, planned: Guarantee, noise: Noise) -> Batches:
+    """Return what draws batches at the rate that was planned, however many rows there are."""
+    rate = planned.batch / planned.n
+
+    def batch(step: int, of_batch: slice) -> dict[str, Any]:
+        some = rows.subset(poisson(len(rows), rate, noise))
+        return {"x_1": rows.modality.encode(some.values), "given": some.given}
+
+    return batch

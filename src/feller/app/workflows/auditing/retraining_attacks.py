@@ -1,0 +1,83 @@
+"""Attacks that make the run's model again: on other rows, or with planted ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from feller.app.reporter import Tell, in_words
+from feller.app.workflows.auditing.attacks import Attacked
+from feller.app.workflows.auditing.audit_target import Opened
+from feller.app.workflows.auditing.canary_audit import CANDIDATES, check_planted, planted, slower
+from feller.app.workflows.auditing.retrain import Again, again_of
+from feller.app.workflows.auditing.shadowed import shadowed
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.evaluation.report.grid import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Retraining:
+    """What is trained again for an audit."""
+
+    again: Again | None
+    """How; None where nothing is."""
+    shadows: int | None
+    canaries: int | None
+
+    @staticmethod
+    def of(it: Opened, shadows: int | None, canaries: int | None) -> "Retraining":
+        """Refuse what cannot be, before anything is attacked.
+
+        Raises:
+            UsageError: Then.
+        """
+        if shadows is None and canaries is None:
+            return Retraining(None, None, None)
+        again = again_of(it.run, it.asked, it.model, it.ledger)
+        if shadows is not None and shadows < 2:
+            raise UsageError(f"--shadows trains 2 models or more, got {shadows}; 8 or 16 are usual")
+        if canaries is not None:
+            check_planted(again, canaries)
+        return Retraining(again, shadows, canaries)
+
+    def beside(self, found: Attacked, it: Opened, draws: Draws, tell: Tell) -> Attacked:
+        """Return what other attacks found, and what these add."""
+        if self.again is None:
+            return found
+        again, model, train, held_out = self.again, it.model, it.train, it.held_out
+        if self.shadows:
+            tell.say(f"{self.shadows} models are trained again: about {in_words(self.shadows * again.seconds)}")
+            more = shadowed(model, again, train, held_out, self.shadows, it.delta, draws.named("shadows"), tell)
+            found = _both(found, more)
+        if self.canaries:
+            longer = slower(again, self.canaries)
+            tell.say(f"one model is trained again, with planted rows: about {in_words(longer * again.seconds)}")
+            found = _both(found, planted(model, again, train, held_out, self.canaries, draws.named("canaries"), tell))
+        return found
+
+
+def _both(found: Attacked, more: Attacked) -> Attacked:
+    return replace(found, numbers=found.numbers | more.numbers, notes=(*found.notes, *more.notes))
+
+
+def flags(numbers: Mapping[str, Any]) -> list[str]:
+    """Return the words with which this was asked for."""
+    asked = {name: numbers.get(name) for name in ("shadows", "canaries")}
+    return [word for name, count in asked.items() if count for word in (f"--{name}", f"{count:.0f}")]
+
+
+def candidates(numbers: Mapping[str, Any]) -> list[Grid]:
+    """List how well candidates were told apart, where that was tried."""
+    if numbers.get("candidates_right") is None:
+        return []
+    names = ("candidates_places", "candidates_right", "candidates_least", "candidates_bound", "candidates_blind")
+    return [
+        Grid(
+            f"Which of {CANDIDATES} candidates was learned from",
+            "In a training of its own, each of some places held one of several rows. An attacker who knows all else and"
+            " sees every noisy gradient named the likeliest. A chance that is at least more than what is allowed would"
+            " mean that the guarantee does not hold.",
+            ("attacker", "places", "named right", "chance of that at least", "allowed at most", "blind guess"),
+            [("knows all but the row", *(numbers[name] for name in names))],
+        )
+    ]

@@ -1,0 +1,232 @@
+"""From populations and a cost to a bridge between them: a run folder with paths, pairs and drifts."""
+
+import contextlib
+import functools
+import pathlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from feller.app.reporter import SILENT, Tell
+from feller.app.workflows.bridges.bridge_options import Wanted, fitted, frame_of, times_of
+from feller.app.workflows.bridges.bridge_run import (
+    Bridged,
+    bridged_of,
+    bridging_of,
+    describe,
+    fresh,
+    going_on,
+    load_progress,
+    read_again,
+    save_progress,
+)
+from feller.app.workflows.bridges.bridges_populations import Populations, read_populations
+from feller.app.workflows.bridges.cost_names import files_of
+from feller.app.workflows.bridges.crossing import report_bridge
+from feller.app.workflows.bridges.foretold import foretold_bridge
+from feller.app.workflows.bridges.is_bridge import KEY
+from feller.app.workflows.bridges.parse_costs import price
+from feller.app.workflows.bridges.populations import check_noise, usual_noise
+from feller.app.workflows.bridges.run_rounds import alternate, saved
+from feller.app.workflows.bridges.trial import tried
+from feller.app.workflows.fitting.run_training import Interrupted
+from feller.app.workflows.run_config import Asked
+from feller.control.bridges.costs import Cost
+from feller.control.bridges.population import Crowd
+from feller.control.bridges.problem import BridgeProblem
+from feller.control.bridges.progress import Progress
+from feller.control.bridges.settings import Bridging
+from feller.control.bridges.solution import FoundBridge
+from feller.control.bridges.unbalanced_weights import growth
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run, new_run
+from feller.core.serialization import to_data
+from feller.models.recipes.bridging import bridging
+from feller.models.spec import save_description
+from feller.networks.architecture import parameters
+from feller.training.engine import engine
+
+
+def bridge(
+    wanted: Wanted,
+    *,
+    out: str | None = None,
+    change: Callable[[Bridging], Bridging] = lambda settings: settings,
+    fields: tuple[str, ...] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    tell: Tell = SILENT,
+) -> tuple[Run, dict[str, Any]]:
+    """Join populations by paths that cost least, and write a run folder.
+
+    Args:
+        wanted: Populations, times, costs and noise; of a resumed run only rounds, minutes, memory and, where they are
+            code of the user's, the costs.
+        out: The run folder; by default a new one under `runs`.
+        change: Last word on the settings.
+        fields: The words of a command line that `change` does, which the report repeats.
+        resume: Go on with the run in `out` after its last round.
+        overwrite: Replace the run in `out`.
+        tell: Hears how it goes.
+
+    Returns:
+        The run, and the numbers of its report.
+
+    Raises:
+        InputError: If populations or costs are not what they must be, or trajectories run away.
+        UsageError: If an argument is wrong.
+        Interrupted: After Ctrl-C, with the last round saved.
+    """
+    here = engine()
+    name = wanted.populations[0] if wanted.populations else ""
+    chosen = new_run(out, f"{pathlib.Path(name).stem}-bridge", resume=resume, overwrite=overwrite).path
+    run = Run(pathlib.Path(here.share(str(chosen) if here.is_first else "")))
+    if resume:
+        bridged, crowd, settings = _continue(run, wanted, change)
+    else:
+        bridged, crowd, settings = _new(wanted, change)
+    bridged = _as_asked(bridged, wanted, fields)
+    priced = price(wanted.cost or bridged.costs, crowd, bridged.frame)
+    for note in (*bridged.notes, *priced.notes):
+        tell.say(note)
+    problem = replace(pose(bridged, crowd, priced.cost), cost=tried(priced.cost, bridged, crowd, tell))
+    settings = fitted(settings, wanted, problem, crowd)
+    if wanted.rounds is not None and settings.rounds != wanted.rounds:
+        tell.say(f"{settings.rounds} rounds are made, not {wanted.rounds}: the last of them learns the way ahead")
+    if wanted.max_memory is not None and (settings.control.pairs or settings.pairs) < settings.pairs:
+        tell.say(
+            f"--max-memory {wanted.max_memory:g} holds {settings.control.pairs:,} of {settings.pairs:,} pairs at once"
+            " while paths are looked for, which takes longer; all else takes what it takes"
+        )
+    description = describe(crowd.modality, settings.architecture, bridged.noise, settings.calls)
+    progress = fresh(description, settings, bridged.seed, here)
+    here.wait()  # whoever refuses does so before anything is written
+    with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
+        here.wait()
+        if resume:
+            elsewhere = load_progress(run, progress, len(problem.crowds))
+            tell.say(f"going on after round {progress.done}")
+            if elsewhere:
+                tell.say(elsewhere)
+        here.wait()
+        if here.is_first:
+            save_description(run, description)
+            run.write_record(run.recipe, _record(bridged, settings))
+            if not resume:
+                save_progress(run, progress)
+        tell.say(_summary(run, bridged, crowd, settings, progress))
+        limit = None if wanted.minutes is None else 60 * wanted.minutes
+        again = going_on(run, bridged, *(() if limit is None else ("--minutes", f"{limit / 60:g}")))
+        begin = functools.partial(fresh, description, seed=bridged.seed, here=here)
+        trial = Draws(bridged.seed).named("foretold")
+        try:
+            room = None if limit is None else max(limit - progress.seconds, 0.0)
+            expected = foretold_bridge(problem, settings, progress.done, begin, trial, here, room=room)
+            if expected:
+                tell.say(expected)
+            alternate(
+                run, problem, settings, progress, seed=bridged.seed, limit=limit, again=again, here=here, tell=tell
+            )
+            here.wait()
+            found = FoundBridge(problem, settings, progress, ())
+            return run, report_bridge(run, bridged, crowd, found, priced.notes, tell)
+        except Interrupted:
+            raise
+        except KeyboardInterrupt as stopped:  # where nothing listens for it, in the trial and in the report
+            raise Interrupted(again, f"{saved(progress.done)}. Go on with") from stopped
+
+
+def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:
+    """Follow new trajectories of a finished bridge, and write its files and page again.
+
+    Raises:
+        InputError: If run or populations are not what they must be.
+        UsageError: If its cost is code of the user's, which no record makes run.
+    """
+    bridged, crowd, settings = _continue(run, Wanted(), lambda settings: settings)
+    priced = price(bridged.costs, crowd, bridged.frame)
+    description = describe(crowd.modality, settings.architecture, bridged.noise, settings.calls)
+    progress = fresh(description, settings, bridged.seed, engine())
+    load_progress(run, progress, len(bridged.times) - 1)
+    found = FoundBridge(pose(bridged, crowd, priced.cost), settings, progress, ())
+    return report_bridge(run, bridged, crowd, found, priced.notes, tell)
+
+
+def _new(wanted: Wanted, change: Callable[[Bridging], Bridging]) -> tuple[Bridged, Populations, Bridging]:
+    """Read what is to be bridged, and choose what was left open."""
+    crowd = read_populations(wanted.populations, wanted.longest)
+    settings = bridging(crowd.modality)
+    if wanted.pairs is not None:
+        settings = replace(settings, pairs=wanted.pairs)
+    settings = change(settings)
+    noise = usual_noise(crowd, settings.calls) if wanted.noise is None else wanted.noise
+    check_noise(noise, crowd, settings.calls)
+    chosen = (f"--noise {noise:.4g} was chosen, by the deviations within the populations",)
+    bridged = Bridged(
+        populations=tuple(wanted.populations),
+        prints=crowd.prints,
+        times=times_of(wanted.times, len(wanted.populations)),
+        costs=tuple(wanted.cost),
+        code=files_of(wanted.cost),
+        frame=frame_of(wanted.frame, wanted.cost),
+        noise=noise,
+        growth=wanted.growth,
+        longest=wanted.longest,
+        resample=wanted.resample,
+        seed=wanted.seed,
+        notes=(*crowd.notes, *(chosen if wanted.noise is None else ())),
+    )
+    return bridged, crowd, settings
+
+
+def _as_asked(bridged: Bridged, wanted: Wanted, fields: tuple[str, ...]) -> Bridged:
+    """Return the record with what may be asked anew of a bridge that goes on; what was said last counts."""
+    minutes = wanted.minutes if wanted.minutes is not None or wanted.rounds is not None else bridged.minutes
+    room = bridged.max_memory if wanted.max_memory is None else wanted.max_memory
+    return replace(bridged, minutes=minutes, max_memory=room, fields=(*bridged.fields, *fields))
+
+
+def _continue(
+    run: Run, wanted: Wanted, change: Callable[[Bridging], Bridging]
+) -> tuple[Bridged, Populations, Bridging]:
+    """Return what a bridge was asked for, with its populations and settings.
+
+    Raises:
+        UsageError: If the run is no bridge, or its costs are code that was not named again.
+        InputError: If populations or code are others by now.
+    """
+    bridged = bridged_of(run)
+    if bridged is None:
+        raise UsageError(f"{run.path} is no bridge; go on with: feller fit --resume --out {run.path}")
+    if bridged.costs_again and not wanted.cost:
+        raise UsageError(f"the cost of this bridge is code of yours, which no run makes run: {going_on(run, bridged)}")
+    if (wanted.cost and tuple(wanted.cost) != bridged.costs) or files_of(bridged.costs) != bridged.code:
+        raise InputError("the cost is not what it was when this bridge began; bring it back, or make a new one")
+    return bridged, read_again(bridged), change(bridging_of(run))
+
+
+def pose(bridged: Bridged, crowd: Populations, cost: Cost) -> BridgeProblem:
+    """Return the problem of a bridge."""
+    crowds = [(Crowd(a), Crowd(b)) for a, b in zip(crowd.states, crowd.states[1:], strict=False)]
+    if bridged.growth is not None:
+        crowds = [growth(a.members, b.members, bridged.growth) for a, b in crowds]
+    return BridgeProblem(tuple(crowds), bridged.noise, cost, bridged.shares)
+
+
+def _record(bridged: Bridged, settings: Bridging) -> dict[str, Any]:
+    """Return what recipe.json holds."""
+    asked = Asked(data=bridged.populations[0], recipe="bridge", size="", seed=bridged.seed, held_out=0.0)
+    return {"asked": to_data(asked), KEY: to_data(bridged), "recipe": to_data(settings)}
+
+
+def _summary(run: Run, bridged: Bridged, crowd: Populations, settings: Bridging, progress: Progress) -> str:
+    """Say what is going to be done."""
+    sizes = " to ".join(f"{len(states):,}" for states in crowd.states)
+    cost = f", cost {' + '.join(bridged.costs)}" if bridged.costs else ", no cost but that of control"
+    many = "1 round" if settings.rounds == 1 else f"{settings.rounds} rounds"
+    long = many if settings.rounds else "as many rounds as fit"
+    return (
+        f"{' to '.join(bridged.populations)}: {sizes} members, noise {bridged.noise:.4g}{cost}; {long} of"
+        f" {settings.pairs:,} pairs, {parameters(progress.network):,} weights; writing to {run.path}"
+    )

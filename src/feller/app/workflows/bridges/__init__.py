@@ -1,0 +1,1 @@
+"""Bridges: populations, costs, rounds, report."""

@@ -1,0 +1,131 @@
+"""What a person asks of a bridge, and the settings that follow."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from feller.app.workflows.bridges.bridges_populations import Populations
+from feller.control.bridges.path_integral import PathIntegral
+from feller.control.bridges.pinned_control import PinnedControl
+from feller.control.bridges.problem import BridgeProblem
+from feller.control.bridges.settings import Bridging
+from feller.core.errors import UsageError
+
+WEIGHED = 64
+"""Trajectories for each pair, where the cost has no gradient."""
+WORKING = 12
+"""Numbers that are held for each one of a state that is looked at while paths are improved, about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a person asks of a bridge."""
+
+    populations: Sequence[str] = ()
+    """Files, folders or examples, in the order of time."""
+    times: Sequence[float] = ()
+    """When each was seen; by default equally far apart."""
+    cost: Sequence[str] = ()
+    """In words, see `feller.app.workflows.bridges.parse_costs`."""
+    frame: Sequence[float] = ()
+    """Where a picture of walls lies: left, right, bottom, top."""
+    noise: float | None = None
+    """Deviation of a free walk over the whole journey, in the data's units, of pictures as numbers from -1 to 1; by
+    default half that of the populations."""
+    rounds: int | None = None
+    minutes: float | None = None
+    """How long to go on, instead of rounds."""
+    pairs: int | None = None
+    resample: int | None = None
+    """Trajectories for each pair that the cost weighs; None for 64 where it has no gradient, else none."""
+    growth: float | None = None
+    """How far members may count more or less than others."""
+    longest: int | None = None
+    """Longer side to bring pictures to."""
+    max_memory: float | None = None
+    """Gigabytes."""
+    seed: int = 0
+
+
+def times_of(times: Sequence[float], number: int) -> tuple[float, ...]:
+    """Return when each population was seen.
+
+    Raises:
+        UsageError: If these are not as many, or do not increase.
+    """
+    if not times:
+        return tuple(k / (number - 1) for k in range(number))
+    if len(times) != number:
+        raise UsageError(f"--times needs one time for each population, {number}, got {len(times)}")
+    if not all(math.isfinite(t) for t in times) or any(b <= a for a, b in itertools.pairwise(times)):
+        raise UsageError(f"--times must increase, got {' '.join(f'{t:g}' for t in times)}")
+    return tuple(times)
+
+
+def frame_of(frame: Sequence[float], costs: Sequence[str]) -> tuple[float, ...]:
+    """Return where a picture lies.
+
+    Raises:
+        UsageError: If these are not four numbers of a rectangle, or there is no cost to place.
+    """
+    if not frame:
+        return ()
+    if not costs:
+        raise UsageError("--frame says where a picture of walls lies; name it with --cost")
+    if len(frame) != 4 or not (frame[0] < frame[1] and frame[2] < frame[3]):
+        raise UsageError(f"--frame needs LEFT RIGHT BOTTOM TOP, got {' '.join(f'{one:g}' for one in frame)}")
+    return tuple(frame)
+
+
+def fitted(settings: Bridging, wanted: Wanted, problem: BridgeProblem, crowd: Populations) -> Bridging:
+    """Return the settings with what was asked for beside them."""
+    if wanted.minutes is not None:
+        settings = replace(settings, rounds=None)
+    elif wanted.rounds is not None:
+        settings = replace(settings, rounds=wanted.rounds)
+    for name in ("minutes", "max_memory"):
+        value = getattr(wanted, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"--{name.replace('_', '-')} must be above 0, got {value:g}")
+    if settings.rounds is None and wanted.minutes is None:
+        raise UsageError("this bridge was made for some minutes: say how far it is to go, with --rounds or --minutes")
+    if settings.rounds is not None and settings.rounds % 2 == 0:
+        settings = replace(settings, rounds=settings.rounds + 1)
+    draws = wanted.resample
+    if draws is not None and draws < 0:
+        raise UsageError(f"--resample must be 0 or more, got {draws}")
+    if draws and not wanted.cost:
+        raise UsageError("--resample weighs trajectories by the cost, and there is none: name one with --cost")
+    if not problem.noise and (draws or not problem.cost.differentiable):
+        raise UsageError("weighing trajectories needs noise, without which each pair has one: give --noise")
+    if draws is None and settings.resampling is None and not problem.cost.differentiable:
+        draws = WEIGHED
+    if draws:
+        settings = replace(settings, resampling=PathIntegral(trajectories=draws))
+    if wanted.max_memory is not None:
+        settings = replace(settings, control=_within(settings.control, wanted.max_memory * 2**30, crowd))
+        weighed = settings.resampling
+        if weighed is not None:
+            needs = 4 * settings.pairs * weighed.trajectories * (weighed.steps + 1) * crowd.states[0][0].numel()
+            if needs > wanted.max_memory * 2**30:
+                raise UsageError(
+                    f"--resample {weighed.trajectories} of {settings.pairs} pairs takes {needs / 2**30:.2g} gigabytes,"
+                    " more than --max-memory; take fewer, of either"
+                )
+    return settings
+
+
+def _within(control: PinnedControl, room: float, crowd: Populations) -> PinnedControl:
+    """Return the search for paths with as many pairs at once as so many bytes hold.
+
+    Raises:
+        UsageError: If not even a few fit.
+    """
+    one = 4 * WORKING * control.times * control.draws * crowd.states[0][0].numel()
+    pairs = int(room // one)
+    if pairs < 8:
+        raise UsageError(
+            f"--max-memory must hold a few pairs of {one / 2**20:.3g} MiB each; give {16 * one / 2**30:.2g} or more"
+        )
+    return replace(control, pairs=pairs)

@@ -1,0 +1,256 @@
+"""What was asked of a bridge, and how far it is: its run folder."""
+
+import itertools
+import math
+import pathlib
+import shlex
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from feller.app.workflows.bridges.bridges_populations import Populations, read_populations
+from feller.app.workflows.bridges.is_bridge import KEY
+from feller.app.workflows.run_config import older_example
+from feller.control.bridges.progress import Progress, start
+from feller.control.bridges.settings import Bridging
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.core.serialization import from_data, write_json
+from feller.data.modality import Modality
+from feller.models.spec import Description
+from feller.networks.architecture import Architecture
+from feller.networks.bridge_drift import BothWays, TwoDrifts
+from feller.paths.brownian import Brownian
+from feller.sampling.sampler_config import Sampling
+from feller.training.checkpoint import device_of, learner_tensors, restore_learner
+from feller.training.engine import Engine
+from feller.training.processor import PROCESSOR, moved, processor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bridged:
+    """What was asked of a bridge, beside its settings; recipe.json holds it."""
+
+    populations: tuple[str, ...]
+    """Files, folders or examples, in the order of time."""
+    prints: tuple[str, ...]
+    """Hash of each as read."""
+    times: tuple[float, ...]
+    """When each was seen, as the person said."""
+    costs: tuple[str, ...] = ()
+    """In words; they add up."""
+    code: tuple[str, ...] = ()
+    """Hash of each file that these name."""
+    frame: tuple[float, ...] = ()
+    """Where a picture of walls lies: left, right, bottom, top."""
+    noise: float
+    """For the whole journey, in the units of the data, of pictures as numbers from -1 to 1."""
+    growth: float | None = None
+    """How far members may count more or less than others; None where all count alike."""
+    longest: int | None = None
+    """Longer side that pictures were brought to."""
+    resample: int | None = None
+    """Trajectories for each pair that the cost weighs, where that was asked."""
+    seed: int = 0
+    minutes: float | None = None
+    """How long it was to go on in all, where that was asked instead of rounds."""
+    max_memory: float | None = None
+    """Gigabytes that looking for paths may take, where that was asked."""
+    fields: tuple[str, ...] = ()
+    """Words that set fields of the settings, such as `--train.steps 100`."""
+    notes: tuple[str, ...] = ()
+    """What was converted or chosen while reading."""
+
+    def __post_init__(self) -> None:
+        apart = all(b > a for a, b in itertools.pairwise(self.times))
+        alike = len(self.times) == len(self.populations) == len(self.prints) >= 2
+        if not alike or not apart or len(self.frame) not in (0, 4) or not 0 <= self.noise < math.inf:
+            raise InputError("the record of this bridge is damaged: expected as many increasing times as populations")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Return the times of a journey from 0 to 1."""
+        first, last = self.times[0], self.times[-1]
+        return tuple((time - first) / (last - first) for time in self.times)
+
+    @property
+    def costs_again(self) -> tuple[str, ...]:
+        """Return the words that name costs again which no record makes run."""
+        return ("--cost", *self.costs) if any(".py:" in text for text in self.costs) else ()
+
+
+def command_of(bridged: Bridged, how: Bridging, place: pathlib.Path, rounds: int | None = None) -> str:
+    """Return the command that makes such a bridge in a folder.
+
+    Args:
+        bridged: What was asked.
+        how: Settings.
+        place: The run folder.
+        rounds: Those that were made, where minutes were asked for: these make another number on another day.
+    """
+    words: list[object] = ["feller", "bridge", *bridged.populations]
+    words += ["--times", *(f"{time:g}" for time in bridged.times)] if len(bridged.times) > 2 else []
+    words += ["--cost", *bridged.costs] if bridged.costs else []
+    words += ["--frame", *(f"{one:g}" for one in bridged.frame)] if bridged.frame else []
+    words += ["--growth", f"{bridged.growth:g}"] if bridged.growth is not None else []
+    words += ["--longest", bridged.longest] if bridged.longest is not None else []
+    if bridged.resample is not None:
+        words += ["--resample", bridged.resample]
+    elif how.resampling is not None:
+        words += ["--resample", how.resampling.trajectories]
+    words += ["--max-memory", f"{bridged.max_memory:g}"] if bridged.max_memory is not None else []
+    words += ["--rounds", how.rounds or rounds] if how.rounds or rounds else []
+    words += ["--noise", repr(bridged.noise), "--pairs", how.pairs, *last_said(bridged.fields)]
+    words += ["--seed", bridged.seed, "--out", place]
+    return shlex.join(map(str, words))
+
+
+def last_said(fields: Sequence[str], without: Collection[str] = ()) -> list[str]:
+    """Return the words that set fields, each field once, as it was said last, but for those left out by name."""
+    said: dict[str, list[str]] = {}
+    for word in fields:
+        if word.startswith("--"):
+            name = word.split("=")[0].removeprefix("--").replace("_", "-")
+            said.pop(name, None)
+            said[name] = [word]
+        elif said:
+            said[next(reversed(said))].append(word)
+    return [word for name, words in said.items() if name not in without for word in words]
+
+
+def going_on(run: Run, bridged: Bridged, *more: object) -> str:
+    """Return the command that goes on with a bridge, with more words behind it."""
+    words = ("feller", "bridge", "--resume", "--out", run.path, *bridged.costs_again, *more)
+    return shlex.join(map(str, words))
+
+
+def bridged_of(run: Run) -> Bridged | None:
+    """Read what was asked of a bridge; None if the run is none."""
+    content = run.read_record(run.recipe).get(KEY)
+    return None if content is None else from_data(Bridged, content)
+
+
+def bridging_of(run: Run) -> Bridging:
+    """Read the settings of a bridge."""
+    return from_data(Bridging, run.part_of(run.recipe, "recipe"))
+
+
+def read_again(bridged: Bridged) -> Populations:
+    """Read the populations once more.
+
+    Raises:
+        InputError: If one is gone, or another by now.
+    """
+    found = read_populations(bridged.populations, bridged.longest)
+    for name, before, now in zip(bridged.populations, bridged.prints, found.prints, strict=True):
+        if before != now and not older_example(name, before):
+            raise InputError(f"{name} is not what it was when this bridge was made; bring it back, or make a new one")
+    return found
+
+
+def describe(modality: Modality, architecture: Architecture, noise: float, calls: int) -> Description:
+    """Return what the model of a bridge is."""
+    return Description(
+        modality,
+        modality.space(),
+        Brownian(noise),
+        BothWays(architecture),
+        sampling=Sampling("euler-maruyama", calls),
+    )
+
+
+def fresh(description: Description, how: Bridging, seed: int, here: Engine) -> Progress:
+    """Begin with a new network."""
+    network = description.build(Draws(seed)).to(here.device)
+    if not isinstance(network, TwoDrifts):
+        raise InputError(f"a bridge has two drifts, and this run has a {type(network).__name__}; make a new one")
+    return start(network, how)
+
+
+def save_progress(run: Run, progress: Progress) -> None:
+    """Write all that a bridge needs to go on, and what those need who only sample; each file whole or not at all.
+
+    The averaged weights, with which it is sampled, are those of the kept rounds; all else is of the last.
+    """
+    tensors = {
+        f"{way}/{name}": value
+        for way, learner in _learners(progress).items()
+        for name, value in learner_tensors(learner).items()
+    }
+    tensors |= {f"knots/{leg}": knots for leg, knots in enumerate(progress.knots)}
+    counters = {"step": progress.ahead.step + progress.back.step, "seconds": progress.seconds, "rounds": progress.done}
+    counters["back"] = progress.back.step
+    ways = {way: {"step": learner.step, "seconds": learner.seconds} for way, learner in _learners(progress).items()}
+    note = {"rounds": str(progress.done), "seconds": str(progress.seconds)}
+    note |= {f"{way}/{name}": str(value) for way, counted in ways.items() for name, value in counted.items()}
+    note |= {f"{way}/kept": str(number) for way, number in progress.kept.items()}
+    average = _both(progress, "averaged")
+    average |= {f"{way}.{name}": value for way, best in progress.best.items() for name, value in best.items()}
+    save_tensors(run.average, average)  # first: a round that is cut off here is done again, with the same weights
+    save_tensors(run.state, tensors, {**note, PROCESSOR: processor(device_of(progress.ahead))})
+    save_tensors(run.weights, _both(progress, "weights"))
+    write_json(run.counters, counters)
+
+
+def load_progress(run: Run, progress: Progress, number: int) -> str:
+    """Bring a fresh bridge of so many legs to where a run was after its last round.
+
+    Returns:
+        What is to be told where another processor wrote the state; else nothing.
+
+    Raises:
+        InputError: If the state is missing, damaged, or that of another bridge.
+    """
+    tensors, note = load_tensors(run.state)
+    try:
+        for way, learner in _learners(progress).items():
+            own = {name.removeprefix(f"{way}/"): value for name, value in tensors.items() if name.startswith(f"{way}/")}
+            learner.step, learner.seconds = int(note[f"{way}/step"]), float(note[f"{way}/seconds"])
+            restore_learner(learner, own, begun=learner.step > 0)
+        legs = sorted(int(name.removeprefix("knots/")) for name in tensors if name.startswith("knots/"))
+        progress.knots = [tensors[f"knots/{leg}"] for leg in legs]
+        progress.done, progress.seconds = int(note["rounds"]), float(note["seconds"])
+        shape = progress.network.ahead.centre.numel()
+        right = all(knots.ndim == 3 and knots.shape[2] == shape and knots.isfinite().all() for knots in progress.knots)
+        if progress.done < 0 or not right or len(progress.knots) not in (0, number):
+            raise ValueError("knots or rounds of another bridge")
+    except InputError:
+        raise
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise InputError(f"{run.state} does not fit this bridge; copy the whole run, or make a new one") from error
+    _load_kept(run, progress, note)
+    return moved(note, device_of(progress.ahead))
+
+
+def _load_kept(run: Run, progress: Progress, note: dict[str, str]) -> None:
+    """Read the drifts of the rounds that are kept; older runs have none, and keep the last of each direction.
+
+    Raises:
+        InputError: If they are missing or damaged.
+    """
+    numbers = {way: note[f"{way}/kept"] for way in _learners(progress) if f"{way}/kept" in note}
+    averages = load_tensors(run.average)[0] if numbers else {}
+    for way, number in numbers.items():
+        shapes = {name: value.shape for name, value in _learners(progress)[way].averaged().items()}
+        own = {name: averages.get(f"{way}.{name}") for name in shapes}
+        best = {name: value for name, value in own.items() if value is not None and value.shape == shapes[name]}
+        if len(best) < len(shapes) or not number.isdecimal():
+            raise InputError(f"{run.average} does not fit this bridge; copy the whole run, or make a new one")
+        progress.best[way], progress.kept[way] = best, int(number)
+
+
+def _learners(progress: Progress) -> dict[str, Any]:
+    return {"ahead": progress.ahead, "back": progress.back}
+
+
+def _both(progress: Progress, which: str) -> dict[str, Tensor]:
+    """Return weights of both drifts under the names of the network that holds them."""
+    return {
+        f"{way}.{name}": value
+        for way, learner in _learners(progress).items()
+        for name, value in getattr(learner, which)().items()
+    }

@@ -1,0 +1,41 @@
+"""Which runs are bridges; asked often, so that nothing of bridges is loaded for it."""
+
+from collections.abc import Sequence
+
+from feller.core.errors import UsageError
+from feller.core.run_folder import Run
+
+KEY = "bridged"
+"""In the record of a run: what was asked of a bridge."""
+
+
+def is_bridge(run: Run) -> bool:
+    """Tell whether a run joins populations.
+
+    Raises:
+        InputError: If its record is missing or damaged.
+    """
+    return run.read_record(run.recipe).get(KEY) is not None
+
+
+def refuse_bridge(run: Run, what: str) -> None:
+    """Refuse what bridges cannot be asked for.
+
+    Raises:
+        UsageError: If a run is a bridge; says what it can do instead.
+    """
+    if is_bridge(run):
+        raise UsageError(
+            f"{run.path} is a bridge, which cannot be {what}; push data through it with: feller sample {run.path}"
+            " --from FILE"
+        )
+
+
+def check_several(names: Sequence[str]) -> None:
+    """Refuse fewer populations than a bridge joins.
+
+    Raises:
+        UsageError: Then.
+    """
+    if len(names) < 2:
+        raise UsageError(f"a bridge joins two populations or more, got {len(names)}: name A and B")

@@ -1,0 +1,160 @@
+"""What a person says that being somewhere costs, from words."""
+
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from feller.app.workflows.bridges.bridges_populations import Populations
+from feller.app.workflows.bridges.cost_names import NAMES, PICTURES, SURFACES, check_kind, frame_at, split
+from feller.app.workflows.bridges.ways_through import closed
+from feller.control.bridges.costs import Cost, Function, Zero
+from feller.control.bridges.costs.congestion import Congestion, Entropy
+from feller.control.bridges.costs.near_data import NearData
+from feller.control.bridges.costs.obstacles import Smooth
+from feller.control.bridges.costs.rescaled import OfValues
+from feller.control.bridges.costs.surface_cost import NearSurface, Surface
+from feller.control.bridges.costs.walls import Picture, read_grey
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import nearest
+from feller.core.user_code import load_function
+from feller.data.images.modality import Images
+from feller.data.loading.raw import about
+from feller.data.loading.read import read
+from feller.data.points.named_spaces import FLAT
+from feller.data.points.points import Points
+
+HEIGHT = 50.0
+"""What a width of depth in a wall costs, in mean squared distances of what is to be joined."""
+EDGE = 0.005
+"""Width of the edge of a wall, in diagonals of the picture."""
+SHARP = 5.0
+"""How much nearer points count for the planes of a surface."""
+ON_SURFACE = 100.0
+"""What a deviation of the populations off a surface costs, in mean squared distances of what is to be joined."""
+LOW = 0.01
+"""What the lowest place costs, in squared heights of the surface; the highest costs e^2 times as much."""
+
+
+@dataclass(frozen=True, eq=False)
+class Priced:
+    """A cost of states, and what was chosen about it."""
+
+    cost: Cost
+    notes: tuple[str, ...] = ()
+
+
+def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = ()) -> Priced:
+    """Return the sum of what a person says.
+
+    Args:
+        texts: Each `file.py:FUNCTION`, a picture whose black is wall, `congestion`, `entropy`, `density`,
+            `surface=FILE` or `valleys=FILE`, with `NUMBER *` before it or not.
+        crowd: The populations, whose states are asked about.
+        frame: Where a picture lies: left, right, bottom, top; by default one pixel is one unit.
+
+    Raises:
+        UsageError: If the words mean nothing, or nothing for such data.
+        InputError: If a file of the user's is missing, or does not run.
+    """
+    cost: Cost = Zero()
+    notes: list[str] = []
+    for text in texts:
+        factor, name = split(text)
+        one, told = _one(name, factor, crowd, frame)
+        notes += told
+        if factor is not None and factor < 0:
+            notes.append(f"{text} pays for what {name} is to cost, by its factor below 0: paths seek it")
+        cost = one if isinstance(cost, Zero) else cost + one
+    return Priced(cost, (*notes, *closed(texts, cost, crowd, frame, _values(crowd.modality))))
+
+
+def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float, ...]) -> tuple[Cost, list[str]]:
+    """Return one cost, with the factor that was given or one that suits it."""
+    kind = crowd.modality
+    if ".py:" in name:
+        function = load_function(name)
+        shape = kind.shape if isinstance(kind, Images) else None
+        if shape is not None and Function(function).crowd:
+            raise UsageError(f"{name} looks at the crowd, which costs of pictures do not see; let it take (x, t)")
+        return _scaled(factor, OfValues(Function(function, shape), _values(kind))), []
+    if name == "congestion":
+        return _scaled(factor, Congestion()), []
+    if name == "entropy":
+        return _scaled(factor, Entropy()), []
+    if name == "density":
+        chosen = _usual(crowd) if factor is None else factor
+        points = NearData.of(crowd.together.flatten(1), Draws(0).named("density"))
+        return chosen * points, _told(name, chosen, factor)
+    if name.startswith(SURFACES):
+        _need_columns(crowd, name, 3)
+        surface, read_of = _surface(name)
+        chosen = ON_SURFACE * _usual(crowd) / crowd.spread**2 if factor is None else factor
+        return OfValues(chosen * surface, _values(kind)), [*read_of, *_told(name, chosen, factor)]
+    if pathlib.Path(name).suffix.lower() in PICTURES:
+        _need_columns(crowd, name, 2)
+        walls = Picture.of(read_grey(pathlib.Path(name)), frame_at(frame))
+        chosen = HEIGHT * _usual(crowd) if factor is None else factor
+        left, right, low, high = walls.frame
+        width = EDGE * math.hypot(right - left, high - low)
+        told = [f"the picture lies at x from {left:g} to {right:g}, y from {low:g} to {high:g}; outside is wall"]
+        if factor is None:
+            told.append(f"walls cost {chosen:.3g} for each {width:.3g} of depth (NUMBER * {name} for another cost)")
+        return OfValues(Smooth(walls, chosen, width), _values(kind)), told
+    check_kind(name)
+    raise UsageError(
+        f"no cost is called {name!r}: expected file.py:FUNCTION, a picture of walls ({', '.join(PICTURES)}), or"
+        f" {nearest(name.partition('=')[0], list(NAMES))}"
+    )
+
+
+def _surface(name: str) -> tuple[NearSurface, list[str]]:
+    """Return the squared distance to a surface, of valleys with what its height costs, and what was read."""
+    kind, _, place = name.partition("=")
+    data = read(place, space=FLAT)
+    cloud, told = data.values.double(), [f"the surface {place} is {len(data):,} points", *data.notes]
+    with about(place):
+        surface = Surface(cloud.numpy(), sharpness=SHARP)
+    if kind == "surface":
+        return NearSurface(surface), told
+    extent = float(cloud[:, 2].amax() - cloud[:, 2].amin())
+    return NearSurface(surface, LOW * extent**2, extent / 2), told
+
+
+def _scaled(factor: float | None, cost: Cost) -> Cost:
+    return cost if factor is None else factor * cost
+
+
+def _usual(crowd: Populations) -> float:
+    """Return the mean squared distance from the first population to the last: the order of what control costs."""
+    a, b = crowd.states[0].flatten(1).double(), crowd.states[-1].flatten(1).double()
+    spread = (a - a.mean(0)).square().sum(1).mean() + (b - b.mean(0)).square().sum(1).mean()
+    return float((a.mean(0) - b.mean(0)).square().sum() + spread)
+
+
+def _told(name: str, chosen: float, factor: float | None) -> list[str]:
+    return [f"{chosen:.3g} * {name} was chosen, by the distances of what is to be joined"] if factor is None else []
+
+
+def _need_columns(crowd: Populations, name: str, number: int) -> None:
+    """Refuse a cost of places in so many dimensions for other data.
+
+    Raises:
+        UsageError: Then.
+    """
+    shape = tuple(crowd.states[0].shape[1:])
+    if shape != (number,):
+        what = "pictures" if len(shape) > 1 else f"{shape[0]} columns"
+        raise UsageError(f"{name} is a cost of places with {number} coordinates, and the populations have {what}")
+
+
+def _values(kind: Points | Images) -> Callable[[Tensor], Tensor]:
+    """Return how flat states become flat values in the units of the data, with a gradient."""
+    if isinstance(kind, Images):
+        return lambda x: kind.soften(x.reshape(-1, *kind.shape)).reshape(*x.shape)
+    if isinstance(kind, Points) and not any(kind.mean):
+        return lambda x: x
+    return lambda x: kind.soften(x.reshape(-1, x.shape[-1])).reshape(x.shape)

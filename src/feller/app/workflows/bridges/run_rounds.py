@@ -1,0 +1,145 @@
+"""The rounds of a bridge: followed, logged, saved, and interrupted."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from feller.app.reporter import Tell
+from feller.app.workflows.bridges.bridge_metrics import compared, end_of
+from feller.app.workflows.bridges.bridge_run import save_progress
+from feller.app.workflows.bridges.kept import keep
+from feller.app.workflows.fitting.run_training import Interrupted
+from feller.app.workflows.interrupts import interrupts
+from feller.control.bridges.problem import BridgeProblem
+from feller.control.bridges.progress import Progress
+from feller.control.bridges.rounds import SMALL, Round, rounds
+from feller.control.bridges.settings import Bridging
+from feller.control.bridges.solution import FoundBridge
+from feller.control.bridges.trajectories import Walk, legs_of
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.evaluation.bridge import along, arrival
+from feller.training.engine import Engine
+from feller.training.metrics_log import MetricsWriter, read_metrics
+
+MET = ("sinkhorn", "w2", "w2_floor")
+"""Distances of which that of the farthest population counts."""
+ENDING = 0.99
+"""Share that is shown of a round that is still ended though its time is up."""
+
+
+def alternate(
+    run: Run,
+    problem: BridgeProblem,
+    settings: Bridging,
+    progress: Progress,
+    *,
+    seed: int,
+    limit: float | None,
+    again: str,
+    here: Engine,
+    tell: Tell,
+) -> None:
+    """Alternate until the rounds are done, or the seconds spent, saving after each.
+
+    Args:
+        run: Where rounds are saved.
+        problem: What is to be bridged.
+        settings: How.
+        progress: How far it is, changed in place.
+        seed: Of all randomness.
+        limit: Seconds; None for the rounds of the settings.
+        again: How to go on after an interruption.
+        here: Device and processes.
+        tell: Hears how it goes.
+
+    Raises:
+        Interrupted: After Ctrl-C; the last round is saved.
+    """
+    metrics = MetricsWriter(run.metrics, progress.done) if here.is_first else None
+    begun = time.monotonic() - progress.seconds
+    with interrupts() as interrupted:
+
+        def hear(share: float, text: str) -> None:
+            if here.agree(float(interrupted.is_set())):
+                raise Interrupted(again, f"{saved(progress.done, within=True)}. Go on with")
+            whole = (progress.done + share) / (settings.rounds or 1)
+            spent = whole if limit is None else (time.monotonic() - begun) / limit
+            late = "" if limit is None or spent < 1 else ", which is still ended though its time is up"
+            tell.progress(min(spent, ENDING if late else 1.0), f"round {progress.done + 1}{late}, {text}")
+
+        tell.task("bridging")
+        going = rounds(problem, settings, progress, Draws(seed), here, tell=hear)
+        while here.agree(float(_goes_on(settings, progress, limit))):
+            found = next(going)
+            if here.is_first and metrics is not None:
+                row = {"step": found.number, **measured(problem, settings, progress, found)}
+                rows = [one for one in read_metrics(run.metrics) if one["step"] < found.number]
+                keep(progress, row, rows)
+                metrics.add(seconds=round(progress.seconds, 3), **row)
+                save_progress(run, progress)
+                tell.say(_told(found, row, progress))
+        tell.done()
+    if metrics is not None:
+        metrics.close()
+
+
+def saved(done: int, *, within: bool = False) -> str:
+    """Say what of a bridge is kept, whole rounds and not the one that Ctrl-C came within."""
+    if not done:
+        return "no round is done, so that nothing is kept and round 1 begins anew"
+    rounds_done = "round 1 is" if done == 1 else f"{done} rounds are"
+    return f"{rounds_done} saved" + (f", and round {done + 1} begins anew" if within else "")
+
+
+def _goes_on(settings: Bridging, progress: Progress, limit: float | None) -> bool:
+    """Tell whether another round is to be made; of those in a limit of time the last is one ahead."""
+    if limit is None:
+        return progress.done < (settings.rounds or 1)
+    if progress.done % 2 == 0:
+        return True
+    return progress.seconds * (1 + 2 / progress.done) <= limit
+
+
+def measured(problem: BridgeProblem, settings: Bridging, progress: Progress, found: Round) -> dict[str, int | float]:
+    """Return what a round reached, as the result is measured: by walks through all legs, where they should be met."""
+    walked = found.walks[0] if len(found.walks) == 1 else _through(problem, settings, progress, found)
+    draws, met = Draws(found.number), []
+    for leg, (begin, length) in enumerate(legs_of(problem.times)):
+        place = int(np.argmin(np.abs(np.array(walked.times) - (begin if found.backward else begin + length))))
+        population, here = end_of(problem, leg, backward=found.backward), draws.named("measured", leg)
+        met.append(arrival(walked.states[:, place].flatten(1), population, here, compared(settings)))
+    whole = draws.named("measured", 0)
+    seen = along(walked.times, walked.states.flatten(2), walked.control.flatten(2), problem.cost, whole).averages()
+    lost = [one.lost / len(one.states) for one in found.walks]
+    lengths = [length for _, length in legs_of(problem.times)]
+    over = {**seen, "lost": sum(share * length for share, length in zip(lost, lengths, strict=True)) / sum(lengths)}
+    distances = {name: [float(row[name] or 0.0) for row in met if row[name] is not None] for name in MET}
+    worst = {name: max(values) for name, values in distances.items() if len(values) == len(met)}
+    known = {name: value for name, value in over.items() if value is not None}
+    return {"backward": int(found.backward), "loss": found.loss, **known, **worst}
+
+
+def _through(problem: BridgeProblem, settings: Bridging, progress: Progress, found: Round) -> Walk:
+    """Walk through all legs, which do not begin anew at the populations between as those of a round do."""
+    crowd = problem.crowds[-1][1] if found.backward else problem.crowds[0][0]
+    begin = crowd(settings.pairs, Draws(found.number).named("through"))
+    every = 1 if begin[0].numel() <= SMALL else None
+    whole = FoundBridge(problem, settings, replace(progress, best={}), ())
+    return whole.walk(begin, found.number, backward=found.backward, every=every)
+
+
+def _told(found: Round, row: dict[str, int | float], progress: Progress) -> str:
+    """Say what a round reached."""
+    way = "back" if found.backward else "ahead"
+    real = f", {row['w2_floor']:.3g} is real" if "w2_floor" in row else ""
+    met = f"; its end is {row['w2']:.3g} from the population{real}" if "w2" in row else ""
+    stuck = f"; {row['inside_paths']:.1%} of the paths meet an obstacle" if "inside_paths" in row else ""
+    lost = f"; {row['lost']:.2%} ran away and were drawn anew" if row["lost"] else ""
+    best = progress.kept["back" if found.backward else "ahead"]
+    other = f"; round {best} stays, which was better" if best != found.number else ""
+    return (
+        f"round {found.number}, {way}: objective {row['objective']:.4g} = control {row['control_cost']:.4g} + state"
+        f" {row['state_cost']:.4g}{met}{stuck}{lost}{other}"
+    )

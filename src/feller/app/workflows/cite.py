@@ -1,0 +1,108 @@
+"""The papers that a run uses."""
+
+import os
+from typing import Any
+
+from feller.app.workflows.bridges.bridge_run import bridged_of, bridging_of
+from feller.app.workflows.bridges.cost_names import SURFACES, names_of
+from feller.app.workflows.fine_tuned_run import recipe_of
+from feller.app.workflows.private.budget import ledger_of
+from feller.app.workflows.private.guarantee import Allowance, Guarantee
+from feller.app.workflows.run_config import Asked, asked_of
+from feller.control.bridges.costs.surface_cost import Surface
+from feller.control.bridges.unbalanced_weights import growth
+from feller.core.citations import Reference
+from feller.core.errors import InputError, UsageError
+from feller.core.run_folder import Run, as_run
+from feller.core.sources import sources_of
+from feller.data.modality import Modality
+from feller.models.recipes.recipe import Recipe
+from feller.models.spec import Description, load_description
+from feller.networks.blocks.lora import LowRank
+from feller.privacy.accounting.accountant import epsilon
+from feller.privacy.accounting.dp_events import Concentrated, Expense
+from feller.privacy.accounting.ledger import Ledger
+from feller.privacy.dp_sgd.clip_norm import Adaptive
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.marginals.aim import CHOICE as AIM_CHOICE
+from feller.privacy.marginals.aim import aim
+from feller.privacy.marginals.curator import Curator
+from feller.privacy.marginals.mst import CHOICE as MST_CHOICE
+from feller.privacy.marginals.mst import mst
+from feller.sampling.guidance import cfg
+from feller.training.objectives.marginal_counts import Counting
+
+WAYS: dict[str, Any] = {"aim": aim, "mst": mst}
+"""Ways of choosing tables, by the names that recipes have for them."""
+MECHANISMS: dict[str, Any] = {AIM_CHOICE: aim, MST_CHOICE: mst}
+"""The same, by what a ledger says was paid for."""
+
+
+def cite(of: Run | str | os.PathLike[str]) -> str:
+    """Return BibTeX of the papers whose methods a run uses.
+
+    They are found from the objects of its recipe and of its model: path, objective, network, solver, privacy, tuning.
+    Each class names its source in its own docstring.
+
+    Args:
+        of: The run, or its folder.
+
+    Raises:
+        InputError: If the run is damaged.
+    """
+    return "\n\n".join(reference.bibtex for reference in papers(as_run(of)))
+
+
+def papers(run: Run) -> tuple[Reference, ...]:
+    """Return these papers."""
+    about, asked = load_description(run), asked_of(run)
+    content = run.read_record(run.recipe)
+    try:
+        recipe: Recipe | None = recipe_of(run)
+    except (KeyError, InputError):  # of a bridge, which is no recipe, or made of code that is not named
+        recipe = None
+    rank = (content.get("tuned") or {}).get("rank")
+    ledger = ledger_of(run)
+    parts = (*_model(about), *_recipe(recipe), *_private(asked, ledger), *([LowRank] if rank else []), *_bridge(run))
+    return sources_of(*parts)
+
+
+def _model(about: Description) -> tuple[Any, ...]:
+    """Return what the model is made of, and how it samples; data are not a method."""
+    try:
+        solved: tuple[Any, ...] = about.sampling.choose(about.path, about.space)[:2]
+    except UsageError:  # it draws nothing along a path
+        solved = ()
+    guided = (cfg,) if about.drop and about.frequencies else ()
+    return about.path, about.space, about.architecture, about.sampling, *solved, *guided
+
+
+def _bridge(run: Run) -> tuple[Any, ...]:
+    """Return how a bridge was looked for, and what of its costs and its members has a source of its own."""
+    bridged = bridged_of(run)
+    if bridged is None:
+        return ()
+    on_surface = any(name.startswith(SURFACES) for name in names_of(bridged.costs))
+    grown = (growth,) if bridged.growth is not None else ()
+    return bridging_of(run), *([Surface] if on_surface else []), *grown
+
+
+def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:
+    if recipe is None:
+        return ()
+    kept = (recipe.objective, recipe.architecture, recipe.parts, recipe.train)
+    way = (WAYS.get(recipe.objective.method),) if isinstance(recipe.objective, Counting) else ()
+    return tuple(part for part in (*kept, *way) if not isinstance(part, Modality))
+
+
+def _private(asked: Asked, ledger: Ledger | None) -> tuple[Any, ...]:
+    """Return what hides rows, what chose what was counted of them, and what adds up the cost."""
+    if asked.private is None:
+        return ()
+    counted: tuple[Expense, ...] = () if ledger is None else ledger.expenses
+    chose = [MECHANISMS[one.what] for one in counted if one.what in MECHANISMS]
+    if isinstance(asked.private, Allowance) or any(isinstance(one, Concentrated) for one in counted):
+        chose.append(Curator)
+    if isinstance(asked.private, Guarantee):
+        chose += [Private, *([Adaptive] if asked.private.adaptive else [])]
+    return (*chose, epsilon)

@@ -1,0 +1,96 @@
+"""Documents that a model looks up: a folder of them, or a file that was built before."""
+
+import hashlib
+import json
+import pathlib
+
+from feller.app.workflows.kind import kind_of
+from feller.core.errors import InputError, UsageError, cannot_write
+from feller.core.run_folder import Run
+from feller.core.serialization import to_data
+from feller.data.documents.dataset import DRAWN
+from feller.data.documents.documents_modality import Documents
+from feller.data.documents.vectors import DocumentVectors
+from feller.data.files.numpy_files import names_in
+from feller.data.loading.read import read
+from feller.models.model import load_model
+from feller.sampling.retrieval.datastore import Makers, Memory, load_memory, remember, save_memory
+from feller.sampling.retrieval.retriever import Library
+
+BUILT = ".npz"
+"""Ending of a memory in a file."""
+
+
+def makers(kind: Documents) -> Makers:
+    """Name what gives documents their numbers.
+
+    Raises:
+        UsageError: If the model looks nothing up.
+    """
+    words = hashlib.sha256(json.dumps(to_data(kind.vocabulary), sort_keys=True).encode()).hexdigest()[:12]
+    return Makers(kind.tokenizer.name, words, _finder(kind).name)
+
+
+def library(kind: Documents, source: str) -> Library:
+    """Return what a model looks documents up in.
+
+    Args:
+        kind: The model's modality.
+        source: A file or folder of documents, or a memory that was built.
+
+    Raises:
+        InputError: If it is damaged, empty, or another model's.
+        UsageError: If the model looks nothing up, or nothing is named.
+    """
+    if not source.strip():
+        raise UsageError("--memory names no documents; give a folder or a file, or leave it out")
+    finder, path = _finder(kind), pathlib.Path(source)
+    if path.suffix.lower() != BUILT or (path.is_file() and names_in(path) >= DRAWN):
+        return Library(built(kind, source), finder)
+    if not path.is_file():
+        raise InputError(
+            f"there is no memory {source}; build it: feller data memory DOCUMENTS --run RUN --out {source}"
+        )
+    memory = load_memory(path, kind.symbols, makers(kind))
+    ours, theirs = finder(memory.rows[:1]).text.shape[1], memory.vectors.shape[1]
+    if ours != theirs:
+        raise InputError(f"{source}: expected vectors of {ours} numbers, got {theirs}; build it anew")
+    return Library(memory, finder)
+
+
+def built(kind: Documents, source: str) -> Memory:
+    """Make a memory of the documents of a file or folder.
+
+    Raises:
+        InputError: If they cannot be read, or there are none.
+        UsageError: If the model looks nothing up.
+    """
+    data = read(source, like=kind)
+    return remember(data.modality.encode(data.values), _finder(kind), kind.symbols)
+
+
+def keep(run: Run, source: str, out: str) -> int:
+    """Write a memory of the documents of a file or folder, and return how many there are.
+
+    Raises:
+        InputError: If run or documents are not what they must be.
+        UsageError: If the run is of other data, or looks nothing up, or the name has another ending.
+    """
+    if pathlib.Path(out).suffix.lower() != BUILT:
+        raise UsageError(f"expected a file *{BUILT} for the memory, got {out}")
+    kind = kind_of(load_model(run))
+    memory = built(kind, source)
+    path = pathlib.Path(out)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_memory(memory, makers(kind), path)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    return len(memory)
+
+
+def _finder(kind: Documents) -> DocumentVectors:
+    """Return what finds documents."""
+    if kind.vectors is None:
+        raise UsageError("this model was fitted without what finds documents, so it has no memory; leave --memory out")
+    return kind.vectors

@@ -1,0 +1,259 @@
+"""From a run of documents to how well it knows others, and to a page to look at."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feller.app.reporter import Tell
+from feller.app.workflows.documents.document_request import MOST_WORDS, Wanted, anything
+from feller.app.workflows.documents.generate_documents import decoded, fitting, words
+from feller.app.workflows.documents.rewritten import rewritten
+from feller.app.workflows.kind import kind_of, reader
+from feller.app.workflows.next_steps import asking
+from feller.app.workflows.reporting.examined import Examined, Told, examined, report
+from feller.app.workflows.run_config import parts
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.data.documents.documents_modality import CODES, Documents, Values, seen
+from feller.data.documents.figure import Part, sheet
+from feller.data.documents.prompt import Prompt
+from feller.data.documents.templates import instruction_in, question_in
+from feller.data.documents.token_layout import Hole, Infill
+from feller.data.loading.raw import Item, Said, Shown
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.evaluation import answers, image_tokenizer
+from feller.evaluation.documents import EXPLAIN, MOST, documents_quality
+from feller.models.model import Model
+from feller.sampling.autoregressive.decoding_goals import Fill, Picture, Plan
+from feller.sampling.autoregressive.document_decode import generate
+from feller.sampling.autoregressive.document_grammar import Kind
+from feller.sampling.retrieval.datastore import remember
+from feller.sampling.retrieval.retriever import Library
+
+DRAWN = 64
+"""Documents that are continued for the numbers, at most."""
+SHOWN = 8
+"""Of them on the page."""
+FREQUENT = 0.05
+"""Share of hidden texts above which the commonest is worth naming."""
+OF_DRAWN = {
+    "match": "How near the texts of held-out documents and the pictures drawn for them are, by the network that finds"
+    " documents (cosine): 1 is the same.",
+    "match_real": "The same of the pictures that belong to these texts.",
+    "match_others": "The same of pictures that belong to other texts: what no relation looks like.",
+    "answers_exact": "Share of hidden texts of held-out documents, answers or captions, that are filled in as they"
+    " are.",
+    "answers_f1": "Words that a filled-in text and the true one have in common (F1 of tokens): 1 is all.",
+    "answers_usual": "Share that is right if always the most frequent answer of the training documents is given.",
+    "answers_f1_usual": "Words in common if always the same text is given: of the training documents' most"
+    " frequent ones that which has most in common with all others.",
+}
+"""One plain sentence for each number."""
+
+
+def measure(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+    """Ask a model about documents that training did not see, let it continue some, and write the report.
+
+    Args:
+        run: Holds the model.
+        model: What it holds.
+        data: Documents to judge it by; by default those that the fit kept back.
+        samples: None; a name is refused.
+        tell: Hears how it goes.
+
+    Raises:
+        InputError: If run or data are not what they must be.
+        UsageError: If samples are named.
+    """
+    if samples is not None:
+        raise UsageError("a model of documents is judged by what it says of others; name them with --data")
+    kind, draws = kind_of(model), Draws(0).named("evaluate")
+    it = examined(run, model, data=data, samples=None, read_other=lambda source, asked: read(source, like=kind))
+    train = parts(it.asked, it.whole.seen_as(kind))[0]
+    real = it.real.subset(torch.arange(min(len(it.real), MOST)))
+    it = replace(it, real=replace(real, values=kind.coded(real.values)))
+    tell.task("asking about documents")
+    finder = kind.vectors
+    found = None if finder is None else Library(remember(kind.encode(train.values), finder, kind.symbols), finder)
+    numbers: dict[str, Any] = dict(documents_quality(model.network, kind, it.real, found, draws))
+    lost = rewritten(run, kind, it, it.real.values)
+    numbers |= lost.numbers
+    tell.task("continuing documents")
+    pages = []
+    for i, part in enumerate((_pictures, _words)):
+        told, page = part(model, kind, it, train, draws)
+        tell.progress((i + 1) / 3)
+        numbers |= told
+        pages += page
+    pages += [*lost.pages, ("Documents of which nothing was said", _alone(model, kind, draws))]
+    tell.done()
+    title = f"{it.asked.data}, by the recipe {it.asked.recipe}"
+    told = Told(
+        title=title if data is None else f"{title}, asked about {data}",
+        judged=f"Judged: what the model says of {len(it.real):,} documents {it.which}{lost.said}",
+        numbers=numbers,
+        explanations={**EXPLAIN, **image_tokenizer.EXPLAIN, **OF_DRAWN},
+        pictures=pages,
+        heading="Documents",
+        said=_said(numbers, kind.symbols.codes),
+        next_steps=[*lost.next_steps, *_next_steps(run, kind, it, remembers=found is not None)],
+    )
+    return report(it, told, tell)
+
+
+def _said(numbers: dict[str, Any], codes: int) -> str:
+    """Say in one sentence how well documents are known, whose pictures have so many codes to choose from.
+
+    A network answers with words as well, so before it has learned where codes stand, its perplexity is above theirs.
+    """
+    alone, two = (numbers.get(name) for name in ("picture_perplexity", "picture_perplexity_2"))
+    if alone is None:
+        return f"At each place of other documents it hesitates between {numbers['perplexity']:.3g} symbols."
+    beside = "" if two is None else f", behind two documents that are found by words between {two:.3g}"
+    if alone >= codes:
+        told = f"It knows other pictures no better than chance: a perplexity of {alone:.3g}, of {codes} codes alone"
+        return f"{told}.{_said_of_answers(numbers)}"
+    told = f"At each place of other pictures it hesitates between {alone:.3g} of {codes} codes"
+    return f"{told}{beside}.{_said_of_answers(numbers)}"
+
+
+def _said_of_answers(numbers: dict[str, Any]) -> str:
+    """Say how well hidden texts are filled in: as wholes where some are frequent, as answers are, else by words."""
+    right, common, usual = (numbers.get(name) for name in ("answers_exact", "answers_f1", "answers_usual"))
+    if right is None or common is None or usual is None:
+        return ""
+    if usual < FREQUENT:
+        told = f" Texts that it fills in have {common:.0%} of their words in common with the hidden ones"
+        same = numbers.get("answers_f1_usual")
+        return f"{told}; always the same text, {same:.0%}." if same is not None else f"{told}."
+    return f" It fills in {right:.0%} of hidden texts as they were; always the commonest would be {usual:.0%}."
+
+
+def _pictures(
+    model: Model, kind: Documents, it: Examined, train: Dataset, draws: Draws
+) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
+    """Draw the last pictures of documents again, and compare them with their texts."""
+    wanted, real = [], []
+    for i, items in enumerate(kind.items(it.real.values)[:DRAWN]):
+        if isinstance(items[-1], Shown) and any(isinstance(item, Said) for item in items) and not _hidden(items):
+            wanted.append(_prompt(kind, items[:-1], it.real.values["pictures"][i], Picture()))
+            real.append(i)
+    if not wanted:
+        return {}, []
+    drawn = _continued(model, kind, wanted, draws.named("pictures"))
+    truth = {name: leaf[torch.tensor(real)] for name, leaf in it.real.values.items()}
+    numbers: dict[str, Any] = {}
+    if kind.vectors is not None:
+        numbers["match"] = fitting(kind, drawn).mean().item()
+        numbers["match_real"] = fitting(kind, truth).mean().item()
+        others = {**truth, **{name: truth[name].roll(1, 0) for name in ("pictures", CODES)}}
+        numbers["match_others"] = fitting(kind, others).mean().item() if len(real) > 1 else None
+    strips = [
+        [*asked, real_one, drawn_one]
+        for asked, real_one, drawn_one in zip(
+            (strip[:-1] for strip in _strips(kind, truth)), _last(kind, truth), _last(kind, drawn), strict=True
+        )
+    ]
+    return numbers, [("What was asked, the real picture, and the one that was drawn", sheet(strips[:SHOWN], 2))]
+
+
+def _words(
+    model: Model, kind: Documents, it: Examined, train: Dataset, draws: Draws
+) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
+    """Fill in hidden texts of documents, or else captions, and compare them with the true ones."""
+    wanted, truth, strips = [], [], []
+    for i, items in enumerate(kind.items(it.real.values)[:DRAWN]):
+        answer = _answer(items)
+        if answer is None or not any(isinstance(item, Shown) for item in items):
+            continue
+        prompt = [Hole() if item is answer else item for item in items]
+        pictures = it.real.values["pictures"][i]
+        wanted.append(_prompt(kind, [*prompt, Infill()], pictures, Fill(MOST_WORDS, (Kind.TEXT,))))
+        truth.append(answer.text)
+        strips.append([*(part for part in seen(items, pictures) if not isinstance(part, str)), *_around(items, answer)])
+    if not wanted:
+        return {}, []
+    prompts = [[one.tokens(kind) for one in wanted]]
+    rows = generate(reader(model), prompts, wanted[0].plan, draws.named("words"))
+    told = [words(kind, row) for row in rows]
+    learned = Counter(a.text for a in map(_answer, kind.items(train.values)) if a is not None)
+    usual = learned.most_common(1)[0][0]
+    common = answers.commonest(learned)
+    enough = len(truth) >= answers.FEWEST
+    numbers = {
+        "answers_exact": _mean(answers.exact, told, truth) if enough else None,
+        "answers_f1": _mean(answers.token_f1, told, truth) if enough else None,
+        "answers_usual": _mean(answers.exact, [usual] * len(truth), truth) if enough else None,
+        "answers_f1_usual": _mean(answers.token_f1, [common] * len(truth), truth) if enough else None,
+    }
+    shown = [[*strip, f"true: {a}\ntold: {b}"] for strip, a, b in zip(strips, truth, told, strict=True)]
+    return numbers, [("What is said of pictures", sheet(shown[:SHOWN], 2))]
+
+
+def _mean(score: Callable[[str, str], float], told: Sequence[str], truth: Sequence[str]) -> float:
+    """Return the mean score of what was told."""
+    return fmean(score(one, other) for one, other in zip(told, truth, strict=True))
+
+
+def _alone(model: Model, kind: Documents, draws: Draws) -> Any:
+    """Draw documents of which nothing is said."""
+    wanted = anything(reader(model).context)
+    rows = generate(reader(model), [[wanted.tokens(kind)] * SHOWN], wanted.plan, draws.named("alone"))
+    values = decoded(kind, [torch.cat([wanted.tokens(kind), row.cpu()]) for row in rows])
+    return sheet(_strips(kind, values), 2)
+
+
+def _continued(model: Model, kind: Documents, wanted: list[Wanted], draws: Draws) -> Values:
+    """Draw what follows some prompts of one plan."""
+    prompts = [one.tokens(kind) for one in wanted]
+    rows = generate(reader(model), [prompts], wanted[0].plan, draws)
+    return decoded(kind, [torch.cat([prompt, row.cpu()]) for prompt, row in zip(prompts, rows, strict=True)])
+
+
+def _prompt(kind: Documents, items: list[Item | Hole | Infill] | list[Item], pictures: Tensor, plan: Plan) -> Wanted:
+    """Return a prompt of the items of a document."""
+    return Wanted(Prompt(tuple(items), tuple(pictures.permute(0, 2, 3, 1).numpy())), plan)
+
+
+def _answer(items: list[Item]) -> Said | None:
+    """Return the text of a document that is filled in: the one that is hidden, or a caption."""
+    hidden = [item for item in items if isinstance(item, Said) and item.hidden]
+    if hidden:
+        return hidden[0] if len(hidden) == 1 else None
+    return items[0] if len(items) == 2 and isinstance(items[0], Said) else None
+
+
+def _next_steps(run: Run, kind: Documents, it: Examined, *, remembers: bool) -> Iterator[tuple[str, str]]:
+    """Yield what to ask next, in words of the documents."""
+    documents = kind.items(it.real.values)[:DRAWN]
+    texts = (items[0].text for items in documents if isinstance(items[0], Said))
+    question, instruction = (next(filter(None, map(find, documents)), "") for find in (question_in, instruction_in))
+    return asking(run, next(texts, ""), remembers=remembers, question=question, instruction=instruction)
+
+
+def _around(items: list[Item], answer: Said) -> list[str]:
+    """Return what is said around a hidden text, such as the question; nothing of a caption."""
+    words = " ".join(item.text.strip() for item in items if isinstance(item, Said) and item is not answer)
+    return [words] if words else []
+
+
+def _hidden(items: list[Item]) -> bool:
+    return any(isinstance(item, Said) and item.hidden for item in items)
+
+
+def _strips(kind: Documents, values: Values) -> list[list[Part]]:
+    """Return what people see of documents."""
+    both = zip(kind.items(values), values["pictures"], strict=True)
+    return [seen(items, pictures) for items, pictures in both]
+
+
+def _last(kind: Documents, values: Values) -> Iterator[Part]:
+    """Yield the last part of each document."""
+    return (strip[-1] for strip in _strips(kind, values))

@@ -1,0 +1,251 @@
+"""From what a person asks of a model of documents to documents."""
+
+import itertools
+import sys
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from feller.app.reporter import SILENT, Tell
+from feller.app.workflows.documents.build_datastore import library
+from feller.app.workflows.documents.document_request import Wanted
+from feller.app.workflows.kind import kind_of, reader
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.documents.documents_modality import Documents, Values
+from feller.data.documents.token_layout import Hole
+from feller.data.modality import Dataset
+from feller.models.model import Model
+from feller.paths.discrete.token_sampler import Choice
+from feller.sampling.autoregressive.document_decode import Way, best, generate
+from feller.sampling.autoregressive.masked_spans import unmask
+from feller.sampling.autoregressive.token_guidance import Contrast, Guide, Guided, Plain, TwoWay
+from feller.sampling.retrieval.fronts import ASKING, fronts
+from feller.sampling.retrieval.retriever import Library
+
+DOCUMENTS = 2
+"""That stand in front of a prompt, where there is a memory."""
+SHARP = Choice(0.5)
+"""How words are drawn: who asks a question wants one answer, rather than one of all that might be said."""
+PLAUSIBLE = 0.1
+"""Of the likeliest symbol's probability, what another needs to be drawn with guidance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How what is asked for is drawn."""
+
+    guidance: float = 1.0
+    """By the text, where a picture is drawn: 1 is plain."""
+    picture_guidance: float | None = None
+    """By the picture that is edited; None where text and pictures are not told apart."""
+    plausible: float = PLAUSIBLE
+    """Guided by more than 1, symbols may come that are so many times as likely as the likeliest; 0 lets all come."""
+    contrast: tuple[int, float] | None = None
+    """k and alpha of contrastive decoding; with guidance beside it, every other document is drawn so."""
+    choice: Choice | None = None
+    """How symbols are drawn; by default pictures from the network's own law, and words from a sharper one."""
+    best_of: int = 1
+    """Draw so many for each and keep the one whose picture and text are nearest."""
+    documents: int = DOCUMENTS
+    """From the memory, in front."""
+
+    def __post_init__(self) -> None:
+        if self.best_of < 1:
+            raise UsageError(f"best-of must be at least 1, got {self.best_of}; 1 keeps what is drawn")
+        if not 0 <= self.plausible <= 1:
+            raise UsageError(f"plausible is a share, expected 0 to 1, got {self.plausible:g}")
+        if self.documents < 0:
+            raise UsageError(f"documents in front must be at least 0, got {self.documents}")
+
+    def guides(self, *, of_picture: bool) -> tuple[Guide, ...]:
+        """Return the ways in which documents are drawn by turns.
+
+        Raises:
+            UsageError: If what is drawn is no picture, and guidance by its text is asked for.
+        """
+        guided = self.guidance != 1.0 or self.picture_guidance is not None
+        plausible = self.plausible if max(self.guidance, self.picture_guidance or 1.0) > 1 else 0.0
+        if not of_picture and (guided or self.contrast is not None):
+            raise UsageError("guidance and contrast are of pictures drawn from a text; leave them out")
+        found: list[Guide] = []
+        if self.picture_guidance is not None:
+            found.append(TwoWay(float(self.picture_guidance), float(self.guidance), plausible))
+        elif guided:
+            found.append(Guided(self.guidance, plausible))
+        if self.contrast is not None:
+            found.append(Contrast(*self.contrast))
+        return tuple(found) or (Plain(),)
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """Documents that were drawn."""
+
+    data: Dataset
+    said: tuple[str, ...]
+    """The words that were filled in, of each; empty where none were."""
+    front: tuple[str, ...] = ()
+    """What the documents say that were looked up, the most like last."""
+    pace: str = ""
+    """How fast they were drawn."""
+    holes: int = 0
+    """Texts that were filled in, in each."""
+
+    def lines(self, which: int) -> str:
+        """Return what was said in one of them, for people: where several texts were filled in, each beside its hole."""
+        return _beside_holes(self.said[which], self.holes)
+
+
+def write(
+    model: Model,
+    wanted: Wanted,
+    n: int,
+    *,
+    manner: Manner = Manner(),
+    memory: str | None = None,
+    draws: Draws = Draws(0),  # noqa: B008 - frozen
+    tell: Tell = SILENT,
+) -> Written:
+    """Draw n documents that begin as is wanted.
+
+    Args:
+        model: Of documents.
+        wanted: The prompt, and what is drawn behind it.
+        n: How many.
+        manner: How.
+        memory: Documents to look up: a file, a folder, or what was built of them.
+        draws: Source of all randomness.
+        tell: Hears how fast it goes.
+
+    Raises:
+        InputError: If the memory is damaged, empty or another's.
+        UsageError: If the prompt is too long, or what is asked for makes no sense.
+    """
+    kind = kind_of(model)
+    guides = manner.guides(of_picture=wanted.draws_picture)
+    if manner.best_of > 1 and kind.vectors is None:
+        raise UsageError("this model was fitted without what compares texts and pictures; leave --best-of out")
+    found = None if memory is None else library(kind, memory)
+    streams = _streams(wanted, kind, guides)
+    room = reader(model).context - len(streams[0]) - kind.symbols.picture - 2  # behind it a picture must fit
+    front = _front(found, streams[0], manner.documents, room, draws)
+    looked_up = tuple(words(kind, part) for part in _apart(front, kind))
+    _notice(wanted, kind, tell)
+    if found is not None:
+        more = _front(found, streams[0], manner.documents, sys.maxsize, draws)
+        tell.say(_told(looked_up, min(manner.documents, len(found.memory)), fits=len(more) == len(front)))
+    _check_room(streams, reader(model).context)
+    prompts = [[torch.cat([front, stream])] * (n * manner.best_of) for stream in streams]
+    tell.task("drawing")
+    begun = time.monotonic()
+    choice = manner.choice or (SHARP if wanted.draws_words else Choice())
+    ways = tuple(Way(guide, choice) for guide in guides)
+    drawn = generate(reader(model), prompts, wanted.planned(kind), draws.named("documents"), ways=ways)
+    tell.done()
+    seconds, symbols = time.monotonic() - begun, sum(map(len, drawn))
+    speed = symbols / max(seconds, 1e-9)
+    pace = f"{len(drawn):,} drawn, {symbols:,} symbols in {seconds:.3g} s, {speed:,.0f} a second"
+    rows = [torch.cat([streams[0], part.cpu()]) for part in drawn]
+    data, fills = Dataset(wanted.keeping(kind, decoded(kind, rows)), {}, kind), wanted.prompt.has_holes
+    said = [words(kind, part) for part in drawn] if fills else []
+    if manner.best_of > 1:
+        kept = _best(kind, data.values, n, manner.best_of)
+        data, said = data.subset(kept), [said[i] for i in kept.tolist()] if fills else []
+    holes = sum(isinstance(item, Hole) for item in wanted.prompt.items)
+    return Written(data, tuple(said), looked_up, pace, holes)
+
+
+def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
+    """Return the texts and pictures of rows whose holes are filled."""
+    symbols = kind.symbols
+    plain = [torch.from_numpy(unmask(row.cpu().numpy(), symbols)) for row in rows]
+    padded = torch.nn.utils.rnn.pad_sequence(plain, batch_first=True, padding_value=symbols.pad)
+    return kind.decode(padded)
+
+
+def words(kind: Documents, drawn: Int64[Tensor, " m"]) -> str:
+    """Return the words that fill the holes of a document, one hole a line."""
+    parts: list[list[int]] = [[]]
+    for token in drawn.tolist():
+        if token < kind.symbols.text:
+            parts[-1].append(token)
+        elif parts[-1]:
+            parts.append([])
+    return "\n".join(kind.vocabulary.decode(part).strip() for part in parts if part)
+
+
+def _beside_holes(said: str, holes: int) -> str:
+    """Put the hole that it fills in front of each line, where there are several."""
+    lines = said.split("\n")
+    if holes < 2 or len(lines) != holes:  # a text may have lines of its own
+        return said
+    return "\n".join(f"<mask> {i}: {line}" for i, line in enumerate(lines, 1))
+
+
+def _notice(wanted: Wanted, kind: Documents, tell: Tell) -> None:
+    """Say where pictures lose their sides."""
+    cut = sum(shown.shape[0] * kind.width != shown.shape[1] * kind.height for shown in wanted.prompt.pictures)
+    if cut:
+        tell.say(f"{cut} of {len(wanted.prompt.pictures)} pictures cut to the middle, {kind.width}x{kind.height}")
+
+
+def _told(looked_up: tuple[str, ...], most: int, *, fits: bool) -> str:
+    """Say what was looked up, and why it is less than was asked for."""
+    why = "all others are too like these" if fits else "there is no room for more"
+    less = f" ({len(looked_up)} of {most}: {why})"
+    return f"looked up: {'; '.join(map(repr, looked_up)) or 'nothing'}{less if len(looked_up) < most else ''}"
+
+
+def _check_room(streams: list[Int64[Tensor, " _"]], context: int) -> None:
+    """Refuse a prompt behind which nothing fits.
+
+    Raises:
+        UsageError: If it is too long.
+    """
+    longest = max(map(len, streams))
+    if longest >= context:
+        raise UsageError(f"the prompt has {longest} symbols, and the model sees {context} at once; shorten it")
+
+
+def _streams(wanted: Wanted, kind: Documents, guides: tuple[Guide, ...]) -> list[Int64[Tensor, " _"]]:
+    """Return the prompt of each stream that the guides read."""
+    most = max(guide.streams for guide in guides)
+    makers = (wanted.tokens, wanted.without_text, wanted.without_all)
+    return [make(kind) for make in makers[:most]]
+
+
+def _front(
+    found: Library | None, prompt: Int64[Tensor, " l"], count: int, room: int, draws: Draws
+) -> Int64[Tensor, " m"]:
+    """Return what stands in front of a prompt, where there is room for so many symbols."""
+    if found is None or not count:
+        return prompt[:0]
+    how = replace(ASKING, by_text=count, by_picture=count)  # no more than are wanted: the most like
+    (front,) = fronts(found, prompt[None], count, [room], draws.named("memory"), how)
+    return front
+
+
+def _apart(front: Int64[Tensor, " m"], kind: Documents) -> list[Int64[Tensor, " _"]]:
+    """Return the documents that stand one after the other."""
+    first = (front == kind.symbols.eos).nonzero()[:, 0].tolist()
+    return [front[a:b] for a, b in itertools.pairwise([*first, len(front)])]
+
+
+def _best(kind: Documents, values: Values, n: int, of: int) -> Int64[Tensor, " n"]:
+    """Return the numbers of the best of several documents each: those whose texts and pictures point the same way."""
+    likeness = fitting(kind, values)
+    index = [[*range(i * of, (i + 1) * of)] for i in range(n)]
+    kept = best(index, lambda prompt, some: likeness[torch.tensor(list(some))])
+    return torch.tensor([one for (one,) in kept])
+
+
+def fitting(kind: Documents, values: Values) -> Tensor:
+    """Return how near the text and the picture of each document are, by what finds documents: at most 1."""
+    if kind.vectors is None:
+        raise UsageError("this model was fitted without what compares texts and pictures")
+    seen = kind.vectors(kind.encode(values))
+    return (seen.text * seen.picture).sum(1).double()

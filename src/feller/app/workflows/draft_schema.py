@@ -1,0 +1,62 @@
+"""From a table to a schema that its owner edits."""
+
+import pathlib
+from typing import Any
+
+from feller.core.errors import InputError, UsageError
+from feller.data.examples.registry import EXAMPLE
+from feller.data.loading.find import table_cells
+from feller.data.loading.raw import about
+from feller.data.loading.read import read
+from feller.data.tables.detect_schema import detect
+from feller.data.tables.modality import Table
+from feller.data.tables.schema_lint import lint, rare
+from feller.data.tables.written import KINDS, write_schema
+
+GUESSED = (
+    "this was guessed from the rows, so it is not private before somebody has gone through it: keep only bounds,"
+    ' edges and values that are known without them; then take out its line "draft": true'
+)
+KNOWN = "this is from the documentation of the data, not from their rows"
+
+
+def describe(source: str, out: str) -> dict[str, Any]:
+    """Write what the columns of a table look like, or, of an example, its public schema.
+
+    Returns:
+        The number of rows, the kind of each column, where the schema is, and what in it may betray people.
+
+    Raises:
+        InputError: If the table is damaged, or there is such a file, which somebody may have edited.
+        UsageError: If there is no such example.
+    """
+    path, warnings = pathlib.Path(out), ()
+    if source.startswith(EXAMPLE):
+        modality, n = _example(source)
+        schema = modality.schema
+    else:
+        with about(source):
+            found = table_cells(pathlib.Path(source))
+            schema, n = detect(found), len(found.values)
+            warnings = rare(schema, found)
+    if path.exists():
+        raise InputError(
+            f"{path} is there already, and may have been edited; name another file with --out, or remove it"
+        )
+    write_schema(schema, path, draft=not source.startswith(EXAMPLE))
+    names = {cls: kind for kind, cls in KINDS.items()}
+    return {
+        "data": source,
+        "rows": n,
+        "schema": str(path),
+        "columns": {column.name: names[type(column)] for column in schema.columns},
+        "warnings": [*warnings, *lint(schema, n)],
+        "note": KNOWN if source.startswith(EXAMPLE) else GUESSED,
+    }
+
+
+def _example(source: str) -> tuple[Table, int]:
+    data = read(source)
+    if not isinstance(data.modality, Table):
+        raise UsageError(f"{source} is no table with a schema; example:adult is one")
+    return data.modality, len(data)

@@ -1,0 +1,89 @@
+"""From a run to a file that other programs open."""
+
+import contextlib
+import os
+import pathlib
+from typing import Any
+
+from feller.app.reporter import SILENT, Tell
+from feller.app.workflows.hugging_face import HUGGING_FACE, write_folder
+from feller.app.workflows.settled import settled
+from feller.core.errors import UsageError, cannot_write
+from feller.core.run_folder import Run, as_run
+from feller.core.serialization import nearest, write_json
+from feller.core.user_code import fingerprint
+from feller.models.export.about import about
+from feller.models.export.exported_network import Answer, Guided
+from feller.models.export.programs import WRITERS
+from feller.models.model import load_model
+
+FORMS = (*WRITERS, HUGGING_FACE)
+INPUT = "input"
+"""Guidance that whoever calls the exported network chooses."""
+
+
+def export(
+    run: Run | str | os.PathLike[str], to: str, *, out: str | None = None, guidance: str = "1", tell: Tell = SILENT
+) -> tuple[pathlib.Path, dict[str, Any]]:
+    """Write a run's network, with its average weights, for other programs; or the whole model as a folder.
+
+    Args:
+        run: Holds the model; or its folder.
+        to: torch-export (.pt2), onnx (.onnx), each with a .json of its name beside it that says what goes in and comes
+            out; or huggingface, a folder.
+        out: File or folder; by default `export.pt2`, `export.onnx` or `huggingface` in the run.
+        guidance: A number that is built in, 1 by default; or `input`.
+        tell: Hears how it goes.
+
+    Returns:
+        Where it is, and what the .json holds.
+
+    Raises:
+        UsageError: If the form is unknown, or the network cannot be exported; says why.
+        InputError: If the run is damaged, another process writes to it, or the disk refuses.
+    """
+    run = as_run(run)
+    if to not in FORMS:
+        raise UsageError(f"nothing is exported to {to!r}: {nearest(to, list(FORMS))}")
+    if to == HUGGING_FACE:
+        if guidance != "1":
+            raise UsageError("a folder holds the model, and guidance is chosen when it samples; leave --guidance out")
+        place = pathlib.Path(out) if out else run.path / HUGGING_FACE
+        with _held(run, place):
+            return write_folder(run, place, tell)
+    ending, write = WRITERS[to]
+    place = pathlib.Path(out) if out else run.path / f"export{ending}"
+    if place.suffix.lower() != ending:
+        raise UsageError(f"{to} writes a file that ends with {ending}, got {place}")
+    model, of = settled(run, lambda: load_model(run))
+    answer = Answer(model, Guided(_guidance(guidance)))
+    tell.task(f"writing {place.name}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with _held(run, place):
+            write(answer, place)
+            record = {"file": place.name, "form": to, "sha256": fingerprint(place), **of, **about(model, answer)}
+            write_json(said_of(place), record)
+    except OSError as error:
+        raise cannot_write(place, error) from error
+    tell.done()
+    return place, record
+
+
+def _held(run: Run, place: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """Keep others from writing to the run where it is written to."""
+    return run.writing() if place.resolve().is_relative_to(run.path.resolve()) else contextlib.nullcontext()
+
+
+def said_of(place: pathlib.Path) -> pathlib.Path:
+    """Return where it is said what goes into an exported network: a name of its own for each form."""
+    return place.with_name(f"{place.name}.json")
+
+
+def _guidance(text: str) -> float | None:
+    if text == INPUT:
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"--guidance takes a number, or {INPUT}, got {text!r}") from error

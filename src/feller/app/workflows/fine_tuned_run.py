@@ -1,0 +1,86 @@
+"""What a tuned run began with, and what it was tuned to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from feller.control.fine_tuning.fine_tuning import Tuning
+from feller.control.rewards.named_rewards import CODE, named_file
+from feller.core.errors import InputError, UsageError
+from feller.core.run_folder import Run
+from feller.core.serialization import from_data
+from feller.core.user_code import fingerprint
+from feller.models.model import Model, load_model
+from feller.models.recipes.fine_tuning_methods import METHODS
+from feller.models.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """What was asked of a tuning, beside the recipe; recipe.json holds it."""
+
+    base: str
+    """Run whose model was the first."""
+    rewards: tuple[str, ...]
+    """Wishes in words; they add up."""
+    code: tuple[str, ...] = ()
+    """Hash of each file of the user's that these name."""
+    method: str
+    given: dict[str, str] = field(default_factory=dict)
+    """Conditions that are always so while tuning."""
+    rank: int | None = None
+    """Of the change of each matrix of weights; None for any."""
+    seed: int = 0
+    fields: tuple[str, ...] = ()
+    """Words that set fields of the recipe, such as `--train.lr 1e-4`."""
+
+
+def tuned_of(run: Run) -> Tuned | None:
+    """Read what was asked of a tuning; None if the run was not tuned."""
+    content = run.read_record(run.recipe).get("tuned")
+    return None if content is None else from_data(Tuned, content)
+
+
+def rule_of(recipe: Recipe) -> Tuning:
+    """Return the way of tuning of a recipe.
+
+    Raises:
+        InputError: If it has none.
+    """
+    if not isinstance(recipe.objective, Tuning):
+        kind = type(recipe.objective).__name__
+        raise InputError(f"expected a way of tuning ({', '.join(METHODS)}), got {kind}; copy the whole run")
+    return recipe.objective
+
+
+def recipe_of(run: Run) -> Recipe:
+    """Read how a run was trained; records can name the methods, since they are imported here."""
+    return from_data(Recipe, run.part_of(run.recipe, "recipe"))
+
+
+def own_code(rewards: Sequence[str]) -> tuple[str, ...]:
+    """Return the hash of each file of the user's that wishes name."""
+    files = [named_file(text) for text in rewards]
+    return tuple(fingerprint(file) for file in files if file is not None)
+
+
+def base_model(run: Run) -> Model:
+    """Return the model that a tuned run began with."""
+    return load_model(run, file=run.base)
+
+
+def check_again(tuned: Tuned, rewards: tuple[str, ...]) -> None:
+    """Refuse to go on with other wishes, or with code that is another by now.
+
+    Raises:
+        UsageError: If the wishes are others.
+        InputError: If that code is not what it was.
+    """
+    if rewards and rewards != tuned.rewards:
+        raise UsageError(f"this run is tuned to {' and '.join(tuned.rewards)}; leave out --resume to start a new one")
+    if rewards and own_code(rewards) != tuned.code:
+        raise InputError("the file of the reward is not what it was when this run began; bring it back, or tune anew")
+
+
+def needs_again(tuned: Tuned) -> bool:
+    """Tell whether wishes must be given again when a tuning goes on: a record runs no code and reads no other runs."""
+    return any(CODE in text or "/" in text for text in tuned.rewards)

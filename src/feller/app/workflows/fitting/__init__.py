@@ -1,0 +1,1 @@
+"""Steps of a fit: plan, set-up, training, resuming."""

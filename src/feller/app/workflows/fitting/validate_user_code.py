@@ -1,0 +1,197 @@
+"""What the pieces of an objective return that the user wrote, looked at before a training."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.pytree import State, leaves, length, spread, tree_map
+from feller.core.rng import Draw, Draws
+from feller.core.user_code import called, is_own
+from feller.paths import Network, Path, Product
+from feller.paths.processes import Jumps, misplaced
+from feller.paths.time_distributions import TimeLaw
+from feller.sampling.simulate import check_now
+from feller.training.couplings import Coupling
+from feller.training.losses import Loss, PerLeaf
+from feller.training.losses.losses import Weighted
+from feller.training.objective import Batch, Matching, draw_source, like
+
+LOOKED = 257
+"""Places at which the quantile of a time law is looked at."""
+
+
+def check_pieces(objective: Matching, network: Network, batch: Batch, draws: Draws) -> None:
+    """Ask each piece of the user's once for what it returns, and say which returns something else than it should.
+
+    Args:
+        objective: Holds the pieces; those of ours are not looked at.
+        network: Answers in the trial.
+        batch: A few examples.
+        draws: Source of all randomness.
+
+    Raises:
+        InputError: If a piece returns something else, by its class, file and line.
+    """
+    x_1, given = batch["x_1"], batch.get("given", {})
+    n, device = length(x_1), next(leaves(x_1)).device
+    x_0 = like(batch["x_0"], x_1) if "x_0" in batch else draw_source(objective.space, x_1, draws)
+    if is_own(objective.coupling) and "x_0" not in batch:
+        paired = objective.coupling(x_0, x_1, given, draws.at("coupling"))
+        _check_like(objective.coupling, "__call__", paired, x_0, "the draws of the source in another order,")
+        x_0 = paired
+    t = spread(_times(objective.law, n, draws.at("time"), device), x_1)
+    for path, (a, b, time) in _each(objective.path, x_0, x_1, t):
+        if is_own(path):
+            found = path.sample(a, b, time, draws.at("path"))
+            _check_like(path, "sample", found, b, "the state at t, which is like x_1,")
+    x_t, target = objective.path.sample_with_target(x_0, x_1, t, draws.at("path"))
+    prediction = network(x_t, t, given)
+    answer = objective.path.read(prediction, x_t, t)
+    for path, (a, x, b, asked) in _each(objective.path, target, x_t, x_1, answer):
+        if is_own(path):
+            _check_target(path, a, asked, x, b)
+    for loss, where in _losses(objective.criterion, answer, target, x_t, t):
+        if is_own(loss):
+            _check_entries(loss, where)
+    with torch.no_grad():
+        half = tree_map(lambda time: torch.full_like(time, 0.5), t)
+        for path, (said, x, time) in _each(objective.path, prediction, x_t, half):
+            if is_own(path):
+                _check_process(path, said, x, time, draws.at("jumps"))
+
+
+def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
+    """Yield each part of a path with its leaves of some states."""
+    if not isinstance(path, Product):
+        yield path, states
+        return
+    for name, part in path.parts.items():
+        yield from _each(part, *(state[name] for state in states))
+
+
+def _losses(loss: Loss, *states: State) -> Iterator[tuple[Loss, tuple[Any, ...]]]:
+    """Yield each loss of a sum with its leaves of some states."""
+    if isinstance(loss, PerLeaf):
+        for name, part in loss.parts.items():
+            yield from _losses(part, *(state[name] for state in states))
+    elif isinstance(loss, Weighted):
+        yield from _losses(loss.loss, *states)
+    else:
+        yield loss, states
+
+
+def _shape(found: Any) -> str:
+    """Say what something is, by its shape where it has one."""
+    if isinstance(found, Tensor):
+        return str(list(found.shape))
+    if isinstance(found, dict):
+        return "{" + ", ".join(f"{name}: {_shape(leaf)}" for name, leaf in found.items()) + "}"
+    return "None" if found is None else f"the class {found.__name__}" if isinstance(found, type) else _kind(found)
+
+
+def _kind(found: Any) -> str:
+    return f"a {type(found).__name__}"
+
+
+def _check_like(piece: Path | Coupling, method: str, found: Any, wanted: State, what: str) -> None:
+    """Refuse a state of another shape, or numbers of another precision."""
+    where, shape = f"{called(piece, method)} must return {what}", _shape(wanted)
+    if _shape(found) != shape:
+        raise InputError(f"{where} {shape}, got {_shape(found)}")
+    for a, b in zip(leaves(found), leaves(wanted), strict=True):
+        if a.dtype != b.dtype and a.is_floating_point() and b.is_floating_point():
+            raise InputError(f"{where} {shape} of {b.dtype}, got {a.dtype}")
+
+
+def _times(law: TimeLaw, n: int, draw: Draw, device: torch.device) -> Tensor:
+    """Draw times; of a law of the user's also look at its quantile, for a bad time may be rare.
+
+    Raises:
+        InputError: If there are others than n, or one lies outside [0, 1].
+    """
+    part: Any = law
+    while part is not None:
+        if is_own(part):
+            u = torch.linspace(0, 1, LOOKED)[1:-1].to(device)
+            _check_times(part, "quantile", part.quantile(u), len(u))
+        part = getattr(part, "law", None)
+    t = law(n, draw, device)
+    if is_own(law):
+        _check_times(law, "__call__", t, n)
+    return t
+
+
+def _check_times(law: TimeLaw, method: str, t: Any, n: int) -> None:
+    """Refuse other times than n, or one outside [0, 1]."""
+    where = f"{called(law, method if method in vars(type(law)) else 'quantile')} must return"
+    if not isinstance(t, Tensor) or t.shape != (n,):
+        raise InputError(f"{where} one time for each of {n} examples, [{n}], got {_shape(t)}")
+    if not bool(((t >= 0) & (t <= 1)).all()):
+        wrong = t[~((t >= 0) & (t <= 1))][0].item()
+        raise InputError(f"{where} times in [0, 1], got {wrong:g}")
+
+
+def _check_target(path: Path, target: Any, answer: State, x_t: State, x_1: State) -> None:
+    """Refuse a target without one entry for each example, or that torch would broadcast to the answer."""
+    where = f"{called(path, 'target')} must return what the network should answer,"
+    if not isinstance(x_1, Tensor) or not isinstance(answer, Tensor):
+        if not isinstance(target, dict):
+            raise InputError(f"{where} a dict like the state, {_shape(x_t)}, got {_shape(target)}")
+        return
+    if not isinstance(target, Tensor) or target.shape[:1] != x_1.shape[:1]:
+        raise InputError(f"{where} a tensor with one entry for each of {len(x_1)} examples, got {_shape(target)}")
+    if target.shape in (answer.shape, x_1.shape) or target.ndim != answer.ndim:
+        return
+    if all(1 in (a, b) or a == b for a, b in zip(target.shape, answer.shape, strict=True)):
+        raise InputError(f"{where} {_shape(answer)} here, got {_shape(target)}")
+
+
+def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
+    """Refuse a loss without entries for each example, or without a gradient."""
+    answer = states[0]
+    entries = loss.entries(*states)
+    n = length(states[2])
+    where = f"{called(loss, 'entries')} must return the loss of each entry, a tensor [{n}, ...]"
+    if not isinstance(entries, Tensor) or entries.shape[:1] != (n,):
+        raise InputError(f"{where}, got {_shape(entries)}")
+    if not entries.requires_grad and any(leaf.requires_grad for leaf in leaves(answer)):
+        raise InputError(
+            f"{where} with a gradient in the prediction, got one without: something in it detaches, rounds or leaves"
+            " torch"
+        )
+
+
+def _check_process(path: Path, prediction: State, x_t: State, t: State, draw: Draw) -> None:
+    """Refuse what is no process at a state, by shapes, and jumps to as many places as do not jump."""
+    now = path.characteristics(prediction, x_t, t)
+    where = called(path, "characteristics")
+    check_now(now, x_t, f"{where}: ")
+    for part, x in zip(leaves(now), leaves(x_t), strict=True):
+        if part.jumps is not None:
+            _check_jumps(part.jumps, x, draw, where)
+
+
+def _check_jumps(jumps: Jumps, x: Tensor, draw: Draw, where: str) -> None:
+    """Refuse a hazard that is no expected number, and other landings than one for each part that jumps."""
+    for s in (0.75, 1.0):
+        hazard: Any = jumps.hazard(s)
+        if not isinstance(hazard, Tensor) or hazard.shape != x.shape[: hazard.ndim] or not hazard.ndim:
+            raise InputError(
+                f"{where}: hazard must return an expected number of jumps for each part, {_shape(x)}, got"
+                f" {_shape(hazard)}"
+            )
+        if not bool((hazard >= 0).all()):
+            wrong = hazard[~(hazard >= 0)][0].item()
+            raise InputError(
+                f"{where}: hazard must return the expected number of jumps from t to s, 0 or more, got {wrong:g} from"
+                f" 0.5 to {s:g}"
+            )
+        which = (hazard > 0).contiguous()
+        which.view(-1)[:1] = False  # all that jump would fit a whole state, too
+        wanted = (int(which.count_nonzero()), *x.shape[which.ndim :])
+        landed: Any = jumps.land(s, which, draw) if wanted[0] else x.new_empty(wanted)
+        if not isinstance(landed, Tensor) or landed.shape != wanted:
+            raise misplaced(jumps.land, landed, wanted)

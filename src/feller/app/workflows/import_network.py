@@ -1,0 +1,251 @@
+"""From a network of somebody else's to a run."""
+
+import math
+import pathlib
+import re
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from feller.app.reporter import SILENT, Tell
+from feller.app.workflows.brought import Brought
+from feller.app.workflows.fitting.plan_fit import as_read
+from feller.app.workflows.run_config import Asked, print_of
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run, new_run
+from feller.core.safetensors_io import load_tensors
+from feller.core.serialization import nearest, to_data
+from feller.core.user_code import fingerprint, load_function
+from feller.data.images.modality import Images
+from feller.data.loading.read import read
+from feller.data.modality import Modality
+from feller.data.points.points import Points
+from feller.models.export.trial import form, try_out
+from feller.models.export.wrap import described, plain_modality
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.models.spec import save_description
+from feller.networks.external import ForeignNetwork
+from feller.paths import Affine, Data, Prediction, Score, Source, Velocity
+from feller.paths.schedules import VP, Cosine, Linear, LinearVP, Schedule
+from feller.training.checkpoint import save_checkpoint
+from feller.training.loop import make_learner
+from feller.training.objective import Matching
+from feller.training.optimizer import Training
+
+PREDICTIONS: dict[str, Prediction] = {
+    **{"velocity": Velocity(), "data": Data(), "source": Source(), "score": Score()},
+    "noise": Source(),
+}
+"""What a network may tell, by name; a source is also called noise."""
+LARGEST = 2**24
+"""Numbers of an example, at most: a picture of 2,048 by 2,048 pixels in colours has fewer."""
+DIGITS = 9
+MOST_CLASSES = 1_000_000
+SCHEDULES: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "linear-vp": LinearVP, "vp": VP}
+
+
+def bring(
+    place: str,
+    *,
+    modality: str | None = None,
+    data: str | None = None,
+    weights: str | None = None,
+    predicts: str = "velocity",
+    schedule: str = "linear",
+    times: tuple[float, ...] = (0.0, 1.0),
+    classes: tuple[str, ...] = (),
+    null: int | None = None,
+    out: str | None = None,
+    overwrite: bool = False,
+    tell: Tell = SILENT,
+) -> Run:
+    """Make a run around a network of somebody else's, so that `sample`, `steer`, `tune` and `evaluate` work with it.
+
+    Its code is remembered by name and hash, and loaded only from a file that the caller names.
+
+    Args:
+        place: file.py:FUNCTION, which returns the network: called as network(x, t), or network(x, t, label).
+        modality: points:2, points:x,y or images:HEIGHTxWIDTH, with xCHANNELS behind it for colours, and /LEVELS for
+            other levels than 255; by default that of the data.
+        data: What it learned from, for `evaluate`.
+        weights: A .safetensors file with its weights; by default as the function makes them.
+        predicts: velocity, data, source, which is also called noise, or score.
+        schedule: linear, cosine, linear-vp or vp.
+        times: Its times at the source and at the data.
+        classes: Names of the classes of its labels, or their number.
+        null: Its number for "no class given".
+        out: The run folder; by default a new one under `runs`.
+        overwrite: Replace the run in `out`.
+        tell: Hears how it goes.
+
+    Raises:
+        UsageError: If an argument is wrong, or the network answers otherwise than it must, or changes what it is given.
+        InputError: If a file is missing or damaged.
+    """
+    for name, known in ((predicts, PREDICTIONS), (schedule, SCHEDULES)):
+        if name not in known:
+            raise UsageError(f"expected one of {', '.join(known)}, got {name!r}: {nearest(name, list(known))}")
+    if len(times) != 2 or not all(map(math.isfinite, times)):
+        raise UsageError(
+            f"expected two times, at the source and at the data, got {' '.join(map(str, times)) or 'none'}"
+        )
+    names = _classes(classes)
+    found = None if data is None else read(data)
+    if modality is None and found is None:
+        raise UsageError(
+            "expected --modality, such as points:2 or images:28x28, or --data that the network learned from"
+        )
+    kind = found.modality if modality is None and found is not None else modality_of(modality or "", names)
+    if found is not None:
+        kind = _fitting(kind, found.modality)
+        found = found.seen_as(kind)
+    path = Affine(SCHEDULES[schedule](), PREDICTIONS[predicts])
+    make = load_function(place, ())
+    about = described(make, kind, path=path, times=(times[0], times[1]), null=null)
+    network = about.build(Draws(0))
+    if weights is not None:
+        _load(network, pathlib.Path(weights))
+    try_out(Model(about, network.eval()))
+    recipe = Recipe(
+        architecture=about.architecture,
+        objective=Matching(path, about.space, drop=about.drop),
+        train=Training(steps=1),
+        sampling=about.sampling,
+    )
+    file = pathlib.Path(place.rpartition(":")[0])
+    asked = Asked(
+        data=data or "",
+        recipe=place,
+        size="small",
+        seed=0,
+        code=fingerprint(file),
+        fingerprint="" if found is None else print_of(as_read(found, recipe), None),
+    )
+    said = Brought(
+        modality=modality,
+        weights=weights,
+        predicts=predicts,
+        schedule=schedule,
+        times=(times[0], times[1]),
+        null=null,
+        classes=classes,
+    )
+    run = new_run(out, file.stem, resume=False, overwrite=overwrite)
+    with run.claim(resume=False, overwrite=overwrite):
+        record: dict[str, Any] = {"asked": to_data(asked), "recipe": to_data(recipe), "brought": to_data(said)}
+        save_checkpoint(run, make_learner(network.requires_grad_(True), recipe.train))
+        run.write_record(run.recipe, record)
+        save_description(run, about)  # last: with it the folder is a run
+    count = sum(weight.numel() for weight in network.parameters())
+    tell.say(f"{place}: {count:,} weights, {kind.called}; {run.path}")
+    if weights is None and _learns(network):
+        tell.say(
+            f"its weights are those that {place} made: untrained, unless that code loads them; others are given with"
+            " --weights FILE.safetensors"
+        )
+    return run
+
+
+def _fitting(kind: Modality, found: Modality) -> Modality:
+    """Return a modality that was named, with the names that the data give to its columns.
+
+    Raises:
+        UsageError: If the data are of another.
+    """
+    if type(kind) is not type(found):
+        raise UsageError(f"--modality says {kind.called}, and the data of --data are {found.called}")
+    if isinstance(kind, Points) and isinstance(found, Points):
+        unnamed = kind.columns == tuple(f"x{i + 1}" for i in range(len(kind.columns)))
+        kind = replace(kind, columns=found.columns) if unnamed and len(found.columns) == len(kind.columns) else kind
+        if kind.columns != found.columns:
+            raise UsageError(f"the data of --data have the columns {', '.join(found.columns)}; name them so")
+    if isinstance(kind, Images) and isinstance(found, Images):
+        ours, theirs = ((one.height, one.width, one.channels, one.levels) for one in (kind, found))
+        if ours != theirs:
+            raise UsageError("the data of --data are images:{}x{}x{}/{}; say so".format(*theirs))
+    if {*kind.conditions} - {*found.conditions}:
+        raise UsageError("the data of --data have no classes; leave --classes out")
+    return kind
+
+
+def modality_of(text: str, classes: tuple[str, ...] = ()) -> Modality:
+    """Return the modality that words name, in units of its own.
+
+    Raises:
+        UsageError: If they name none.
+    """
+    kind, _, rest = text.partition(":")
+    size = re.fullmatch(r"(\d+)x(\d+)(?:x([13]))?(?:/(\d{1,3}))?", rest)
+    if kind == "images" and size:
+        height, width, channels, levels = size.groups()
+        _check_size(text, (height, width, channels or "1"))
+        return Images(int(height), int(width), int(channels or 1), int(levels or 255), classes)
+    names = rest.split(",")
+    if kind == "points" and rest.isdecimal():
+        _check_size(text, (rest,))
+        if int(rest):
+            return plain_modality((int(rest),), classes)
+    if kind == "points" and all(names) and len({*names}) == len(names) and not rest.isdecimal():
+        return Points(tuple(names), (0.0,) * len(names), (1.0,) * len(names), classes)
+    raise UsageError(f"expected points:2, points:x,y, images:28x28 or images:32x32x3, got {text!r}")
+
+
+def _check_size(text: str, sides: tuple[str, ...]) -> None:
+    """Refuse examples that no memory holds; numbers of many digits are not even made.
+
+    Raises:
+        UsageError: Then.
+    """
+    if max(map(len, sides)) > DIGITS or math.prod(map(int, sides)) > LARGEST:
+        raise UsageError(f"expected examples of at most {LARGEST:,} numbers, got {text:.60}; make them smaller")
+
+
+def _classes(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of classes, which may be given by their number.
+
+    Raises:
+        UsageError: If there are too many.
+    """
+    if len(words) == 1 and words[0].isdecimal():
+        if len(words[0]) > len(str(MOST_CLASSES)) or int(words[0]) > MOST_CLASSES:
+            raise UsageError(f"expected at most {MOST_CLASSES:,} classes, got {words[0]:.20}; name fewer")
+        return tuple(map(str, range(int(words[0]))))
+    return words
+
+
+def _learns(network: nn.Module) -> bool:
+    """Tell whether somebody's network has weights of its own."""
+    inner = network.inner if isinstance(network, ForeignNetwork) else None
+    return isinstance(inner, nn.Module) and next(inner.parameters(), None) is not None
+
+
+def _load(network: nn.Module, file: pathlib.Path) -> None:
+    """Give a network its weights.
+
+    Raises:
+        InputError: If the file is no safetensors, or of another network, or holds numbers of another form.
+    """
+    if file.suffix != ".safetensors":
+        raise InputError(
+            f"{file}: weights are read from .safetensors alone, which hold no code; write them with"
+            " safetensors.torch.save_file(network.state_dict(), ...)"
+        )
+    if not isinstance(network, ForeignNetwork) or not isinstance(network.inner, nn.Module):
+        raise UsageError(f"{file} holds weights, and the function returned no torch.nn.Module that could take them")
+    tensors, _ = load_tensors(file)
+    own = network.inner.state_dict()
+    wrong = sorted(own.keys() ^ tensors.keys()) or [name for name in own if own[name].shape != tensors[name].shape]
+    if wrong:
+        raise InputError(f"{file} holds weights of another network: {len(wrong)} differ, the first is {wrong[0]}")
+    cast = next((name for name in own if form(own[name]) != form(tensors[name])), None)
+    if cast is not None:
+        raise InputError(
+            f"{file} holds {form(tensors[cast])} for {cast}, where the network has {form(own[cast])}; write the file"
+            " with its own types"
+        )
+    with torch.no_grad():
+        network.inner.load_state_dict(tensors)

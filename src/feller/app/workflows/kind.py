@@ -1,0 +1,31 @@
+"""Models of documents, told from others."""
+
+from typing import Any
+
+from feller.app.workflows.require_modality import kind_as
+from feller.core.errors import UsageError
+from feller.data.documents.documents_modality import Documents
+from feller.models.model import Model
+from feller.sampling.autoregressive.document_decode import Reader
+
+
+def kind_of(model: Model) -> Documents:
+    """Return the modality of a model of documents.
+
+    Raises:
+        UsageError: If it is of other data.
+    """
+    return kind_as(model, Documents, "prompts and memories are of documents")
+
+
+def reader(model: Model) -> Reader:
+    """Return the network of a model of documents, ready to be asked.
+
+    Raises:
+        UsageError: If it is of another kind.
+    """
+    network: Any = model.network.eval()
+    if all(hasattr(network, name) for name in ("symbols", "context", "begin", "next")):
+        return network
+    kind = type(network).__name__
+    raise UsageError(f"expected a network that reads documents, got {kind}; fit one with --recipe interleaved")

@@ -1,0 +1,1 @@
+"""Private fits: budget, schema search, statistics, guarantee."""

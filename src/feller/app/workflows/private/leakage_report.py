@@ -1,0 +1,136 @@
+"""What a private training tells about some of its rows, kept beside the run for whoever holds the rows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor, nn
+
+from feller.app.workflows.private.guarantee import Guarantee
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import tree_map
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.data.modality import Dataset
+from feller.privacy.leakage.fisher_information import Leakage
+from feller.privacy.leakage.kinks import kinks
+from feller.privacy.leakage.leakage_tracking import Watch
+from feller.training.objective import Objective
+
+NUMBERS = "numbers"
+"""Leaf of a state of several that holds numbers, where others hold symbols."""
+
+
+@dataclass(frozen=True, eq=False)
+class Exposed:
+    """Rows by their places in what was learned from, and what was told about each."""
+
+    rows: Int64[Tensor, " b"]
+    leakage: Leakage
+
+    def scaled_to(self, steps: int) -> Float64[Tensor, " b"]:
+        """Return the information per number of all steps, where only some were looked at."""
+        return self.leakage.eta2 * steps / max(1, self.leakage.steps)
+
+
+def check_watched(count: int, rows: Dataset, network: nn.Module, planned: object) -> None:
+    """Refuse to watch what has no slopes.
+
+    Raises:
+        UsageError: Then; says why.
+    """
+    if not isinstance(planned, Guarantee):
+        raise UsageError("--audit watches a private training; it goes with --epsilon, and with recipes that take steps")
+    check_rows(count, rows)
+    if sharp := kinks(network):
+        raise UsageError(
+            f"{sharp[0]} jumps in its slope, so that no information bounds what is told; leave --audit out"
+        )
+
+
+def check_rows(count: int, rows: Dataset) -> None:
+    """Refuse to watch rows that are fewer, or symbols; of one row no more than its form is looked at.
+
+    Raises:
+        UsageError: Then; says why.
+    """
+    if not 0 < count <= len(rows):
+        raise UsageError(f"--audit fisher takes a number of rows from 1 to {len(rows):,}, got {count}")
+    if numbers_of(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:
+        raise UsageError(
+            f"rows of {rows.modality.called} are symbols to this recipe, about which Fisher information says nothing;"
+            " leave --audit out: `feller audit` bounds how well each column is guessed"
+        )
+
+
+def numbers_of(state: Any) -> Tensor | None:
+    """Return the numbers of a state; None where it has none."""
+    found = state.get(NUMBERS) if isinstance(state, dict) else state
+    return found if isinstance(found, Tensor) and found.is_floating_point() else None
+
+
+def watch_of(
+    run: Run, count: int, rows: Dataset, objective: Objective, planned: Guarantee, seed: int, device: torch.device
+) -> tuple[Watch, Int64[Tensor, " b"]]:
+    """Return the account of some rows, chosen by their places alone, and these; it goes on where one is there."""
+    generator = Draws(seed).named("watched").at("rows").shared()
+    which = torch.randperm(len(rows), generator=generator)[:count].sort().values
+    some = rows.subset(which)
+    state = tree_map(lambda leaf: leaf.to(device), rows.modality.encode(some.values))
+    given = tree_map(lambda leaf: leaf.to(device), some.given)
+    draws = Draws(seed).named("watched")
+
+    def build(network: nn.Module, step: int) -> Any:
+        def example(z: Tensor) -> Any:
+            x_1 = {**state, NUMBERS: z} if isinstance(state, dict) else z
+            return objective.draw(network, {"x_1": x_1, "given": given}, draws.named("example", step))
+
+        return example
+
+    z = numbers_of(state)
+    if z is None:
+        raise UsageError("these rows have no numbers to watch")
+    watch = Watch(z, build, rate=planned.batch / planned.n, draws=draws)
+    before = exposed(run)
+    if before is not None and torch.equal(before.rows, which):
+        watch.restore(before.leakage, before.leakage.steps)
+    return watch, which
+
+
+def keep(run: Run, rows: Int64[Tensor, " b"], leakage: Leakage) -> None:
+    """Write what was told so far."""
+    tensors = {"rows": rows, "traces": leakage.traces}
+    save_tensors(run.exposure, tensors, {"coordinates": str(leakage.coordinates), "steps": str(leakage.steps)})
+
+
+def exposed(run: Run) -> Exposed | None:
+    """Return what a run told about the rows that were watched; None where none were.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    if not run.exposure.is_file():
+        return None
+    tensors, note = load_tensors(run.exposure)
+    try:
+        rows, traces, steps = tensors["rows"], tensors["traces"], int(note["steps"])
+        _check(rows, traces, steps)
+        return Exposed(rows, Leakage(traces, int(note["coordinates"]), steps))
+    except (KeyError, ValueError, UsageError) as error:
+        raise InputError(f"{run.exposure} is damaged: {error}; remove it") from error
+
+
+def _check(rows: Tensor, traces: Tensor, steps: int) -> None:
+    """Refuse an account that no training writes.
+
+    Raises:
+        ValueError: Then; says what is wrong.
+    """
+    if rows.dtype != torch.int64 or traces.dtype != torch.float64 or rows.ndim != 1 or not len(rows):
+        raise ValueError("expected whole numbers of rows, and a number of 64 bits for each")
+    if traces.shape != rows.shape or rows.min() < 0 or len(rows.unique()) < len(rows):
+        raise ValueError("expected different rows, and one number for each")
+    if not (traces.isfinite().all() and traces.min() >= 0 and steps >= 0):
+        raise ValueError("what was told about a row must be finite and 0 or more")

@@ -1,0 +1,132 @@
+"""The steps and the noise of a private training, and what it refuses."""
+
+from dataclasses import replace
+from typing import Any
+
+from feller.app.workflows.private.guarantee import Guarantee
+from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.private_statistics import Guarded
+from feller.core.errors import UsageError
+from feller.models.recipes.recipe import Recipe
+from feller.paths import Estimates
+from feller.paths.time_distributions import Stratified
+from feller.privacy.accounting.calibration import calibrate, steps_within
+from feller.privacy.accounting.ledger import Ledger
+from feller.training.couplings import Independent
+from feller.training.objective import Bound, Objective
+from feller.training.objectives.one_shot import AtOnce
+
+
+def plan(wish: Wish, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarantee]:
+    """Choose the noise for the planned steps, or the steps for a noise.
+
+    Raises:
+        UsageError: If the recipe cannot be private, counts minutes, or the budget is too small for one step.
+    """
+    recipe = apart(recipe)
+    ledger, train = guarded.ledger, recipe.train
+    may = check_plan(wish, recipe, ledger)
+    n, steps = ledger.n, train.steps or may
+    rate = train.batch / n
+    if wish.noise is None:
+        sigma = calibrate(wish.most, ledger.open, rate, steps, ledger.expenses)
+    else:
+        sigma, steps = wish.noise, min(may, steps)
+    guarantee = Guarantee(
+        epsilon=wish.most,
+        delta=ledger.delta,
+        n=n,
+        sigma=sigma,
+        clip=wish.clip,
+        adaptive=wish.adaptive,
+        batch=train.batch,
+        steps=steps,
+        by_noise=wish.noise is not None,
+        unsafe_seed=wish.unsafe_seed,
+    )
+    return replace(recipe, train=replace(train, steps=steps, minutes=None)), guarantee
+
+
+def check_plan(wish: Wish, recipe: Recipe, ledger: Ledger) -> int:
+    """Refuse a training that cannot be private for what is left, before rows are looked at for it.
+
+    Returns:
+        The most steps that a noise that is given allows; 0 where none is.
+
+    Raises:
+        UsageError: If the recipe cannot be private, counts minutes, or the budget is too small for one step.
+    """
+    check_private(recipe)
+    train, n = recipe.train, ledger.n
+    if train.batch > n:
+        raise UsageError(f"a batch of {train.batch:,} is more than the {n:,} rows; take --train.batch {max(1, n // 4)}")
+    if train.steps is None and (wish.noise is None or train.minutes is not None):
+        raise UsageError("private training counts the steps that its noise is planned for: give --steps, not --minutes")
+    if wish.noise is None:
+        return 0
+    may = steps_within(wish.most, ledger.open, wish.noise, train.batch / n, ledger.expenses)
+    if not may:
+        raise UsageError(
+            f"with --noise {wish.noise:g} a single step spends more than epsilon {wish.most:g}; take more noise, or"
+            " smaller batches (--train.batch)"
+        )
+    return may
+
+
+def apart(recipe: Recipe) -> Recipe:
+    """Return a recipe whose times are drawn for each row by itself: on a comb, one row more would move all others."""
+    objective: Any = recipe.objective
+    law = getattr(objective, "law", None)
+    return replace(recipe, objective=replace(objective, law=law.law)) if isinstance(law, Stratified) else recipe
+
+
+def check_private(recipe: Recipe) -> None:
+    """Refuse what makes rows look at each other, or learns from more than the rows.
+
+    Raises:
+        UsageError: Then; names it.
+    """
+    objective: Any = recipe.objective
+    taught = isinstance(objective, Bound) or type(objective).taught is not Objective.taught
+    coupling = getattr(objective, "coupling", Independent())
+    refused: dict[str, bool] = {
+        f"the coupling {type(coupling).__name__}, by which rows choose each other's noise": not isinstance(
+            coupling, Independent
+        ),
+        "pairs of an older model": recipe.pairs > 0,
+        f"the objective {type(objective).__name__}, by which rows look at each other": not objective.independent,
+        f"the objective {type(objective).__name__}, which learns from an older model": taught,
+        "a regressor that is trained by steps": isinstance(objective.path, Estimates)
+        and not isinstance(objective, AtOnce),
+        "a codebook that follows whole batches, by which rows look at each other": getattr(
+            getattr(recipe.architecture, "quantiser", None), "follows", False
+        ),
+        "times on a comb, of which each row moves the others'": isinstance(getattr(objective, "law", None), Stratified),
+        "examples that serve several steps": recipe.train.replay > 1,
+        "sharded weights (--train.sharded), since the gradient of each row needs them whole": recipe.train.sharded,
+        "compiled networks (--train.compile), which the gradients of single rows go around": recipe.train.compile,
+        "networks that write and find the data, which no noise covers": recipe.parts is not None,
+    }
+    wrong = next((what for what, found in refused.items() if found), None)
+    if wrong is not None:
+        raise UsageError(f"private training refuses {wrong}; take another recipe")
+
+
+def check_goes_on(planned: Guarantee, recipe: Recipe) -> None:
+    """Refuse changes with which the ledger of a resumed run would lie.
+
+    Raises:
+        UsageError: Then.
+    """
+    check_private(recipe)
+    train = recipe.train
+    if train.batch != planned.batch:
+        raise UsageError(
+            f"this run's privacy was planned for batches of {planned.batch:,}, not {train.batch:,}: its ledger would"
+            " lie; leave --train.batch out, or start a new run"
+        )
+    if train.steps is None or train.steps > planned.steps:
+        raise UsageError(
+            f"this run's privacy was planned for {planned.steps:,} steps; more would spend more than epsilon"
+            f" {planned.epsilon:g}: start a new run"
+        )

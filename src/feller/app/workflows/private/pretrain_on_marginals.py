@@ -1,0 +1,111 @@
+"""Weights of a row model that begin where noisy counts end: learned from rows that are drawn from their law.
+
+The counts are paid for, so such rows tell nothing more of anybody, and as many steps as one likes cost nothing.
+Source: "DP-2Stage", 2024, arXiv 2412.02467, for two stages; there, the rows of the first are unrelated to the
+private ones.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.tables.modality import Table
+from feller.networks.blocks.ema import Average
+from feller.privacy.marginals.estimate import Measurement, estimate
+from feller.privacy.marginals.marginal_model import MarginalModel
+from feller.privacy.marginals.marginal_network import admitted_by
+from feller.training.engine import Engine
+from feller.training.loop import Learner, check_finite, make_learner, train
+from feller.training.objective import Batch, Objective
+from feller.training.optimizer import Training
+
+STEPS, BATCH = 400, 256
+DECAY, AVERAGE = 0.5, 0.99
+"""Long decay: the law has learned the noise of its counts, and a network that follows it that far is worse."""
+ROWS = 100_000
+"""That are drawn from the law."""
+
+
+def law_of(kind: Table) -> MarginalModel | None:
+    """Return the law of the counts that a table was told; None where it was told none."""
+    if not kind.told:
+        return None
+    space = kind.by_levels().space()
+    measured = [
+        Measurement(one.columns, torch.tensor(one.counts, dtype=torch.float64).view(one.levels), one.sigma)
+        for one in kind.told
+    ]
+    return estimate(space.counts, measured, float(kind.rows), rules=admitted_by(space))
+
+
+def teach(
+    learner: Learner,
+    objective: Objective,
+    kind: Table,
+    law: MarginalModel,
+    training: Training,
+    draws: Draws,
+    here: Engine,
+    tell: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Teach a new network the law of noisy counts before it sees a real row; its average begins there, too.
+
+    Args:
+        learner: Before its first step.
+        objective: What it will learn of the real rows.
+        kind: Of the table.
+        law: Of levels, that was paid for.
+        training: Of the real rows.
+        draws: Source of the rows and the batches.
+        here: Device and processes.
+        tell: Hears the share that is done.
+    """
+    rows = kind.encode(kind.from_levels(law.draw(ROWS, draws.named("law")), draws))
+    rehearse(learner.network, objective, rows, training, draws, here, tell)
+    learner.average = Average(learner.network, training.average)
+
+
+def rehearse(
+    network: nn.Module,
+    objective: Objective,
+    tokens: Int64[Tensor, "m places"],
+    training: Training,
+    draws: Draws,
+    here: Engine,
+    tell: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Train a new network on made rows, in place; its weights become their running average.
+
+    Args:
+        network: As it was built.
+        objective: What it will learn of the real rows.
+        tokens: Of rows drawn from a law that was paid for, such as `ROWS` of a release; never of real ones.
+        training: Of the real rows, whose rate is taken; sizes and steps are those above.
+        draws: Source of the batches.
+        here: Device and processes.
+        tell: Hears the share that is done.
+
+    Raises:
+        UsageError: If there are no rows.
+        InputError: If the loss stops being finite.
+    """
+    if not len(tokens):
+        raise UsageError(f"expected rows to begin with, got none; draw {ROWS:,} from the law of the counts")
+    plan = replace(
+        training, steps=STEPS, minutes=None, batch=BATCH, micro_batch=None, decay=DECAY, average=AVERAGE, replay=1
+    )
+
+    def some(step: int, rows: slice) -> Batch:
+        which = torch.randint(len(tokens), (BATCH,), generator=draws.at("rehearsal", step).shared())
+        return {"x_1": tokens[which[rows]], "given": {}}
+
+    learner = make_learner(network, plan)
+    for report in train(learner, objective, some, plan, draws=draws.named("rehearsal"), engine=here):
+        check_finite(report)
+        tell(report.share)
+    network.load_state_dict(learner.averaged(), strict=False)

@@ -1,0 +1,55 @@
+"""What a person asks of privacy."""
+
+import math
+from dataclasses import dataclass, field
+
+from feller.core.errors import UsageError
+from feller.privacy.accounting.ledger import default_delta
+from feller.privacy.noise.grid_noise import Noise, source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a person asks of privacy."""
+
+    epsilon: float | None = None
+    """To be spent; noise is chosen so that the planned steps spend it."""
+    delta: float | None = None
+    """Chance that the guarantee does not cover; by default min(1e-5, 1 / n^1.1)."""
+    noise: float | None = None
+    """Noise of the gradients in clip norms, instead of epsilon."""
+    stop_at: float | None = None
+    """Epsilon before which training stops, with `noise`."""
+    clip: float = 1.0
+    """Longest gradient of one row; of the first step where it adapts."""
+    adaptive: bool = False
+    """Whether the clip follows the middle of the lengths, by a noisy count that is paid for."""
+    unsafe_seed: int | None = None
+    """Seed from which anybody can tell the noise, for tests; without one it comes from the system."""
+    key: bytes | None = field(default=None, repr=False)
+    """Secret of several processes, by which they all draw the same noise; it is written nowhere."""
+
+    def __post_init__(self) -> None:
+        if (self.epsilon is None) == (self.noise is None):
+            raise UsageError("private training takes --epsilon, or --noise with --stop-at-epsilon; give one of both")
+        if self.epsilon is not None and self.stop_at is not None:
+            raise UsageError("--stop-at-epsilon goes with --noise; --epsilon alone is spent by the planned steps")
+        if self.noise is not None and self.stop_at is None:
+            raise UsageError("--noise needs --stop-at-epsilon, which says when to stop")
+        positive = {"--epsilon": self.epsilon, "--noise": self.noise, "--stop-at-epsilon": self.stop_at}
+        for name, value in {**positive, "--clip": self.clip}.items():
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"{name} must be above 0 and finite, got {value:g}")
+
+    @property
+    def most(self) -> float:
+        """Epsilon that may be spent."""
+        return self.epsilon if self.epsilon is not None else self.stop_at or 0.0
+
+    def source(self, *name: object) -> Noise:
+        """Return noise of a name, which must not come twice."""
+        return source(self.unsafe_seed, *name, key=self.key)
+
+    def chance(self, n: int) -> float:
+        """Return delta for n rows."""
+        return default_delta(n) if self.delta is None else self.delta

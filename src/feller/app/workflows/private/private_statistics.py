@@ -1,0 +1,123 @@
+"""What a private fit may know of its rows before it is trained, and what that costs."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from feller.app.workflows.private.columns import Charged
+from feller.app.workflows.private.privacy_config import Wish
+from feller.core.errors import UsageError
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset
+from feller.data.tables.crosstab import Crosstab
+from feller.data.tables.mixed import as_table
+from feller.data.tables.modality import Table
+from feller.privacy.accounting.accountant import rho
+from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian
+from feller.privacy.accounting.ledger import Ledger
+from feller.privacy.accounting.zcdp import rho_of
+from feller.privacy.marginals.marginal_model import MarginalModel
+from feller.privacy.marginals.one_way_error import SHARE, check_budget, one_way_sigma
+from feller.privacy.marginals.simplex import on_simplex
+from feller.privacy.noise.grid_noise import Noise
+from feller.training.objectives.marginal_counts import SHARES, Counting
+
+CLASSES = 0.02
+"""Share of the budget, in rho, that counting classes takes, where these are all that is counted."""
+NOT_PUBLIC = (
+    "private training takes tables, best with a schema (--schema), and pictures, and these data are {}, whose model"
+    " holds statistics of the rows that no noise covers"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Guarded:
+    """Data that tell of their rows nothing that is not paid for."""
+
+    dataset: Dataset
+    """With noisy shares, where the modality tells any."""
+    ledger: Ledger
+    """What was spent so far."""
+    frequencies: dict[str, tuple[float, ...]]
+    """Noisy shares of the classes of each condition."""
+    law: MarginalModel | None = None
+    """Of rows of levels, from noisy counts, where these were asked for."""
+
+
+def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged, counted: float = 0.0) -> Guarded:
+    """Replace what a modality tells of its rows by what is public or noisy.
+
+    Args:
+        wish: How private.
+        dataset: What was read.
+        learned: The part of it that is learned from, whose rows are protected.
+        charged: What finding the columns cost.
+        counted: Share of the budget that counts of a table's columns and pairs may take; 0 counts single columns alone.
+
+    Raises:
+        UsageError: If epsilon or delta do not suit so many rows, or the kind of data has statistics of its rows.
+    """
+    dataset, learned = as_table(dataset), as_table(learned)
+    n, kind = len(learned), dataset.modality
+    delta = wish.chance(n)
+    ledger = Ledger(charged.expenses, delta, n, charged.delta)
+    if isinstance(kind, Table) and counted:
+        return _counted(wish, dataset, kind, learned, ledger, counted)
+    if isinstance(kind, Table):
+        shares, cost = _shares(wish, kind, learned, delta)
+        return Guarded(replace(dataset, modality=kind.with_shares(shares)), ledger.with_(cost), {})
+    if isinstance(kind, Images):
+        found, costs = _classes(wish, kind, learned, delta)
+        return Guarded(dataset, replace(ledger, expenses=costs), found)
+    raise UsageError(NOT_PUBLIC.format(kind.called))
+
+
+def _counted(wish: Wish, dataset: Dataset, kind: Table, rows: Dataset, ledger: Ledger, counted: float) -> Guarded:
+    """Count columns and pairs with noise, as a model by counts would, with a share of the budget."""
+    space = kind.by_levels().space()
+    counting = Counting(space)
+    whole = rho_of(wish.most, ledger.open)
+    share = counted * (1 - sum(map(rho, ledger.expenses)) / whole)
+    check_budget(wish.most, ledger.delta, space.counts, len(rows), max(share * SHARES[counting.method], SHARE))
+    release = counting.release(kind.levels(rows), share * whole, wish.source("shares"))
+    for what, cost in release.expenses:
+        ledger = ledger.with_(Concentrated(what, cost))
+    shares = tuple(tuple(release.model.marginal((j,)).tolist()) for j in range(len(space.counts)))
+    told = tuple(
+        Crosstab(one.columns, tuple(one.values.shape), tuple(one.values.flatten().tolist()), one.sigma)
+        for one in release.measured
+    )
+    seen = replace(kind, shares=shares, told=told, rows=len(rows))
+    return Guarded(replace(dataset, modality=seen), ledger, {}, release.model)
+
+
+def _shares(wish: Wish, kind: Table, rows: Dataset, delta: float) -> tuple[tuple[tuple[float, ...], ...], Expense]:
+    """Count the values of each column with noise, all columns at once."""
+    rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
+    check_budget(wish.most, delta, rooms, len(rows))
+    sigma, noise = one_way_sigma(wish.most, delta, len(rooms)), wish.source("shares")
+    levels = kind.levels(rows).T
+    shares = tuple(_noisy(level, room, sigma, noise) for level, room in zip(levels, rooms, strict=True))
+    k = len(rooms)
+    return shares, Gaussian("counts of the values of each column", sigma / math.sqrt(k), whole=k)
+
+
+def _classes(
+    wish: Wish, kind: Images, rows: Dataset, delta: float
+) -> tuple[dict[str, tuple[float, ...]], tuple[Expense, ...]]:
+    """Count the classes with noise."""
+    found, costs = {}, []
+    for name, classes in kind.conditions.items():
+        sigma = one_way_sigma(wish.most, delta, 1, CLASSES)
+        found[name] = _noisy(rows.given[name], len(classes), sigma, wish.source("classes", name))
+        costs.append(Gaussian(f"counts of each {name}", sigma, whole=1))
+    return found, tuple(costs)
+
+
+def _noisy(codes: Int64[Tensor, " n"], room: int, sigma: float, noise: Noise) -> tuple[float, ...]:
+    """Return the shares of codes by counts with noise."""
+    counts = torch.bincount(codes, minlength=room) + noise.discrete_normal(sigma, (room,))
+    return tuple(on_simplex(counts.double() / len(codes)).tolist())

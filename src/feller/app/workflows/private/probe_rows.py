@@ -1,0 +1,150 @@
+"""Rows that are random and nobody's, on which code of a person's own is tried before it may see protected ones."""
+
+import copy
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from feller.core.errors import UsageError
+from feller.core.pytree import length, tree_map
+from feller.core.rng import Draws
+from feller.data.images.labelled import Labelled
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset
+from feller.data.tables.constraints import mended
+from feller.data.tables.mixed import as_table
+from feller.data.tables.modality import Table
+from feller.data.target import Target
+from feller.models.recipes.recipe import Recipe
+from feller.privacy.noise.grid_noise import Noise, source
+from feller.training.engine import Engine
+from feller.training.objective import Objective
+from feller.training.objectives.one_shot import AtOnce
+
+ROWS = 6
+SHIFT = 0.05
+"""Standard deviation of what is added to weights: a new network may answer all rows alike."""
+TOLERANCE = 1e-4
+"""Of the largest loss, in single precision."""
+
+
+def stand_in(data: Dataset, n: int, noise: Noise) -> Dataset:
+    """Return n rows of the same kind that are drawn evenly from all that there can be; other kinds stay as they are.
+
+    Where a class is to be told of rows, that is drawn evenly, too.
+    """
+    told = {} if data.target is None else _classes(data.target, n, noise)
+    kind, seen = data.modality, as_table(data).modality
+    if isinstance(seen, Table):
+        codes = torch.stack([noise.integers(count, (n,)) for count in seen.counts], 1)
+        values: Any = torch.from_numpy(mended(codes.numpy(), seen.schema.pairs, seen.counts))
+        return Dataset(values, {}, kind, properties=told, target=data.target)
+    if isinstance(kind, Labelled):
+        values, given = _pictures(kind.pictures, n, noise)
+        return Dataset({"image": values, "label": given["label"]}, {}, kind, properties=told, target=data.target)
+    if isinstance(kind, Images):
+        values, given = _pictures(kind, n, noise)
+        given = {name: given[name] for name in data.given}
+        return Dataset(values, given, kind, properties=told, target=data.target)
+    return data
+
+
+def _classes(target: Target, n: int, noise: Noise) -> dict[str, Tensor]:
+    return {name: noise.integers(len(target.classes), (n,)).double() for name in target.names if target.classes}
+
+
+def _pictures(kind: Images, n: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+    values = noise.integers(kind.levels + 1, (n, kind.channels, kind.height, kind.width)).to(torch.uint8)
+    return values, {name: noise.integers(len(classes), (n,)) for name, classes in kind.conditions.items()}
+
+
+def check_own(name: str, recipe: Recipe) -> None:
+    """Refuse code of a person's own where rows are given to it without noise.
+
+    Raises:
+        UsageError: If a recipe has a way of counting, or a kind of data, of its own.
+    """
+    objective, kind = recipe.objective, recipe.modality
+    if isinstance(objective, AtOnce) and not all(map(_ours, (objective, *vars(objective).values()))):
+        _refuse(name, "its way of looking at all rows is charged for by nobody")
+    if kind is not None and not _ours(kind):
+        _refuse(name, "its kind of data sees all rows; use one of ours")
+
+
+def _ours(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] in ("builtins", "feller")
+
+
+def check_apart(name: str, objective: Objective, network: nn.Module, data: Dataset, here: Engine) -> None:
+    """Refuse a recipe whose rows look at each other, or of which a row makes several examples or none.
+
+    Of random rows one is exchanged, or left out: with the same draws, the losses of the others must stay.
+
+    Args:
+        name: Of the recipe.
+        objective: What is learned.
+        network: Is copied, with other weights.
+        data: Tell the kind of rows, and nothing else.
+        here: Where it is tried.
+
+    Raises:
+        UsageError: Then; says which rows.
+    """
+    network = copy.deepcopy(network)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += SHIFT * torch.randn(weight.shape, generator=generator).to(weight)
+    noise = source(0, "stand-in")
+    rows, others = (stand_in(data, ROWS, noise) for _ in range(2))
+
+    def losses(some: Dataset) -> Tensor:
+        batch = here.place({"x_1": some.modality.encode(some.values), "given": some.given})
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            example = objective.draw(network, batch, Draws(0, 0, ROWS).named("stand-in"))
+            if length(example) != len(some):
+                _refuse(name, f"of {len(some)} rows it makes {length(example)} examples; each row must make one")
+            found = objective.loss(network, example)
+        if found.shape != (len(some),):
+            _refuse(name, f"{len(some)} rows have losses of the shape {list(found.shape)}; each must have one")
+        return found.double().cpu()
+
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    truth = losses(rows)
+    bound = TOLERANCE * truth.abs().nan_to_num(0, 0, 0).max().clamp(min=1e-6).item()
+
+    def check(found: Tensor, expected: Tensor, why: str) -> None:
+        if not torch.allclose(found, expected, rtol=0, atol=bound, equal_nan=True):
+            _refuse(name, f"{why}; each row's loss must follow from that row, the weights and the draws alone")
+
+    check(losses(rows), truth, "the same rows have other losses when they are asked again with the same draws")
+    for place in range(ROWS):
+        kept = torch.arange(ROWS) != place
+        found = losses(_exchanged(rows, others, place))
+        check(found[kept], truth[kept], f"with another row {place + 1} the losses of other rows change")
+    check(losses(rows.subset(torch.arange(ROWS - 1))), truth[:-1], "with a row less the losses of other rows change")
+    moved = [key for key, value in network.state_dict().items() if not torch.equal(value, before[key])]
+    if moved:
+        _refuse(name, f"its network keeps numbers of rows that no noise covers, in {moved[0]}; leave them out")
+
+
+def _refuse(name: str, why: str) -> NoReturn:
+    raise UsageError(f"private training refuses the recipe {name}: {why}")
+
+
+def _exchanged(rows: Dataset, others: Dataset, place: int) -> Dataset:
+    """Return rows of which one is another."""
+
+    def one(leaf: Tensor, other: Tensor) -> Tensor:
+        leaf = leaf.clone()
+        leaf[place] = other[place]
+        return leaf
+
+    return replace(
+        rows,
+        values=tree_map(one, rows.values, others.values),
+        given=tree_map(one, rows.given, others.given),
+    )

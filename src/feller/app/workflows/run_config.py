@@ -1,0 +1,236 @@
+"""What was asked of a run, and the data it was asked about."""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from feller.app.workflows.data_location import whereabouts
+from feller.app.workflows.private.guarantee import Allowance, Guarantee
+from feller.app.workflows.private.keyed import fits, key_path, keyed
+from feller.app.workflows.private.private_split import kept_back
+from feller.app.workflows.private.white import with_white
+from feller.core.errors import InputError
+from feller.core.pytree import leaves
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.serialization import from_data
+from feller.data.examples.loaders import EXAMPLES, Example
+from feller.data.examples.registry import EXAMPLE
+from feller.data.loading.read import read
+from feller.data.loading.targets import aimed, read_aimed
+from feller.data.modality import Dataset, Modality
+from feller.data.shards.prints import changes
+from feller.data.split import check_share, split
+from feller.data.tables.mixed import Mixed
+from feller.data.tables.modality import Table
+from feller.data.tally import first_of
+from feller.models.recipes.registry import READS
+from feller.training.optimizer import Training
+
+READ = "read-"
+"""Begins the fingerprint of what was read, where values are computed from it."""
+NAMED = 3
+"""Shards that are named where more are not what they were."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Data that a model has learned from."""
+
+    data: str
+    """File, folder or example; in words where that is not known."""
+    fingerprint: str = ""
+    """Their hash; empty where nobody knows it."""
+    keyed: bool = False
+    """Whether that has a salt and a key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The part of a fit's arguments that later commands need; recipe.json holds it."""
+
+    data: str
+    """File, folder or example."""
+    recipe: str
+    """Name of the recipe."""
+    size: str
+    seed: int
+    longest: int | None = None
+    """Longer side that pictures were brought to, most residues of a chain, or symbols of a text, where asked."""
+    space: str | None = None
+    """Where the data live, where that was asked."""
+    project: bool = False
+    """Points off their space were moved to it."""
+    vocabulary: str | None = None
+    """Symbols of a text, where that was asked."""
+    tokenizer: str | None = None
+    """Run of the tokeniser of pictures, or `palette` or `tiles`, where one was named."""
+    schema: str | None = None
+    """File that says what is public about a table, where one was given."""
+    draft: bool = False
+    """Whether that file was still marked as guessed from the rows."""
+    private: Guarantee | Allowance | None = None
+    """What privacy was planned, where that was asked."""
+    watched: int = 0
+    """Rows of which a private training keeps account."""
+    target: tuple[str, ...] = ()
+    """What is to be told of the data, where that was asked."""
+    start_from: str | None = None
+    """Run of the model whose weights were the first."""
+    start_hash: str = ""
+    """Hash of that model's weights."""
+    ancestors: tuple[Seen, ...] = ()
+    """What that model and those before it learned from; empty in older records, which name `start_from` alone."""
+    held_out: float = 0.1
+    """Share of the data kept back."""
+    fingerprint: str = ""
+    """Hash of the data as read."""
+    shards: dict[str, str] = field(default_factory=dict)
+    """Hash of each shard that the data lie in, by its name; empty where there are none, or too many."""
+    salt: str = ""
+    """Of the hash that keeps rows of a private run back, each by itself; empty where the seed picks them."""
+    code: str = ""
+    """Hash of the user's recipe file."""
+    fields: tuple[str, ...] = ()
+    """Words that set fields of the recipe, such as `--train.lr 1e-4`."""
+    notes: tuple[str, ...] = ()
+    """What was converted while reading."""
+
+    def __post_init__(self) -> None:
+        check_share(self.held_out)
+
+
+def fingerprint(data: Dataset) -> str:
+    """Hash data and their target, so that a resumed run notices others in their place; of shards, what they are.
+
+    It is the same on every processor: where values are computed, what they are computed from is hashed.
+    """
+    if data.stream is not None:
+        return data.stream.print
+    if not data.print:
+        return _print_of_bits(data)
+    digest = hashlib.sha256(data.print.encode())
+    if data.target is not None:
+        digest.update(np.ascontiguousarray(data.wanted(data.target).numpy()).tobytes())
+    return f"{READ}{digest.hexdigest()[:16]}"
+
+
+def _print_of_bits(data: Dataset) -> str:
+    """Hash the values themselves, as all records had it before `READ`."""
+    digest = hashlib.sha256()
+    given = {name: data.given[name] for name in sorted(data.given)}
+    wanted = {} if data.target is None else {"target": data.wanted(data.target)}
+    for leaf in [*leaves(data.values), *leaves(given), *leaves(wanted)]:
+        digest.update(np.ascontiguousarray(leaf.numpy()).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def print_of(data: Dataset, salt: str | None) -> str:
+    """Return the fingerprint of data; that of private ones has a salt, and needs a key to be made again."""
+    return fingerprint(data) if salt is None else keyed(fingerprint(data), salt)
+
+
+def same_data(asked: Asked, data: Dataset, named: str | None = None) -> bool:
+    """Tell whether data are those of a run; of a run without a fingerprint they are taken for that.
+
+    Args:
+        asked: Of the run.
+        data: What was read.
+        named: Of what; by default of what the run names.
+    """
+    before = asked.fingerprint
+    if not before or (named in (None, asked.data) and older_example(asked.data, before)):
+        return True
+    return same_print(before, data, keyed=asked.private is not None)
+
+
+def same_print(before: str, data: Dataset, *, keyed: bool) -> bool:
+    """Tell whether data have a fingerprint, which may be one that needs a key."""
+    now = fingerprint(data)
+    if keyed:
+        return fits(now, before)
+    return now == before or (is_older(before, data) and _print_of_bits(data) == before)
+
+
+def is_older(before: str, data: Dataset) -> bool:
+    """Tell whether a fingerprint is of computed values, where now what they are computed from is hashed."""
+    return bool(data.print) and not before.startswith(READ)
+
+
+def older_example(data: str, before: str) -> bool:
+    """Tell whether a fingerprint is of an example from when its bits depended on the processor: its name suffices."""
+    name = data.removeprefix(EXAMPLE).partition("/")[0]
+    by_name = data.startswith(EXAMPLE) and name in EXAMPLES and EXAMPLES[name].by_name
+    return by_name and not before.startswith(READ)
+
+
+def asked_of(run: Run) -> Asked:
+    """Read what was asked of a run; data are named from here, where they are found by the folder of the run."""
+    asked = from_data(Asked, run.read_record(run.recipe).get("asked", {}))
+    return replace(asked, data=whereabouts(asked.data, run))
+
+
+def training_of(run: Run) -> Training:
+    """Read how long a run was to train, and how."""
+    return from_data(Training, run.part_of(run.recipe, "recipe", "train"))
+
+
+def example_of(asked: Asked) -> Example | None:
+    """Return the example whose training part the data are, if they are one."""
+    return EXAMPLES.get(asked.data.removeprefix("example:")) if asked.data.startswith("example:") else None
+
+
+def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
+    """Return the training data and those kept back: an example's own test part, or a share.
+
+    The seed picks it, and sets classes aside alike, but in a private run, where no row must decide about another.
+    """
+    if example_of(asked) and data.target is not None:
+        return data, read_aimed(f"{asked.data}/test", data.modality, data.target)
+    if example_of(asked):
+        return data, read(f"{asked.data}/test", like=data.modality)
+    if asked.salt:
+        aside = kept_back(data, asked.held_out, asked.salt)
+        return data.subset((~aside).nonzero()[:, 0]), data.subset(aside.nonzero()[:, 0])
+    return split(data, asked.held_out, Draws(asked.seed), alike=asked.private is None)
+
+
+def read_as(asked: Asked, modality: Modality | None) -> Dataset:
+    """Read data as a fit did: one that started from an older run took that run's modality."""
+    if not asked.data:
+        raise InputError("this run does not know what its model learned from; name it with --data when it is imported")
+    like = modality if asked.start_from or isinstance(modality, Table | Mixed) else None
+    data = read(
+        asked.data,
+        size=asked.longest,
+        like=like,
+        kind=READS.get(asked.recipe),
+        space=asked.space,
+        project=asked.project,
+        vocabulary=asked.vocabulary,
+    )
+    if asked.salt:
+        data = with_white(data, asked.data, like)
+    return aimed(data, asked.target) if asked.target else data
+
+
+def read_again(asked: Asked, modality: Modality | None) -> Dataset:
+    """Read a run's data once more, as the fit did.
+
+    Raises:
+        InputError: If they are gone, or are others by now.
+    """
+    data = read_as(asked, modality)
+    if not same_data(asked, data):
+        key = f", or the key in {key_path()} is another" if asked.private is not None else ""
+        shards = "" if data.stream is None else _told(changes(asked.shards, data.stream.prints))
+        moved = ", or an older feller fitted it on another processor" if is_older(asked.fingerprint, data) else ""
+        raise InputError(f"{asked.data} is not what it was when this run was fitted{key}{moved}{shards}; bring it back")
+    return data
+
+
+def _told(changed: dict[str, list[str]]) -> str:
+    """Say which shards are not what they were."""
+    told = [f"{first_of(names, NAMED)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in changed.items()]
+    return f": {', '.join(told)}" if told else ""

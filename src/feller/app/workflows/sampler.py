@@ -1,0 +1,184 @@
+"""What is asked of samples, made ready: any of them can then be drawn, by their numbers."""
+
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from feller.app.reporter import SILENT, Tell
+from feller.app.workflows.rows import CELLS, outside
+from feller.app.workflows.unfinished import unfinished
+from feller.core.distributed import ALONE, Ranks
+from feller.core.errors import UsageError
+from feller.core.pytree import State
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.serialization import to_data
+from feller.data.files import sample_folder
+from feller.data.modality import Dataset
+from feller.data.tables.modality import Table
+from feller.data.text.text_modality import Text
+from feller.models.generation import Known
+from feller.models.model import Model, load_model, unseen, untold
+from feller.paths import Autoregressive, Choice, Graphical, Order
+from feller.paths.discrete.rates import Rates
+from feller.sampling.sampler_config import Sampling
+from feller.training.engine import engine
+from feller.training.parallelize import compile_network
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawing:
+    """Samples that could be drawn; those with the same numbers are the same, however many are drawn together."""
+
+    model: Model
+    given: dict[str, str]
+    guidance: float
+    sampling: Sampling
+    known: str | None
+    seed: int
+    compiled: bool = False
+    """Whether the network is, which changes samples by rounding."""
+    seen: Callable[[float, State], None] = unseen
+
+    @property
+    def draws(self) -> Draws:
+        """Source of all randomness."""
+        return Draws(self.seed).named("sample")
+
+    def check(self) -> None:
+        """Refuse what is given and the model does not know, before any work.
+
+        Raises:
+            UsageError: Then.
+        """
+        modality = self.model.description.modality
+        if not isinstance(modality, Table):
+            self.model.asked(1, self.given, self.draws)
+        elif self.given:
+            modality.asked_rows(self.given, 1)
+
+    def draw(self, n: int, *, first: int = 0, ranks: Ranks = ALONE, tell: Callable[[float], None] = untold) -> Dataset:
+        """Draw n samples, the first of which has this number.
+
+        Raises:
+            UsageError: If something that is given or known is none of the model's.
+        """
+        model, draws = self.model, replace(self.draws, first=first)
+        modality = model.description.modality
+        if isinstance(modality, Table):
+            rows = Known(*modality.states_known(*modality.asked_rows(self.given, n))) if self.given else None
+            return model.sample(n, given={}, known=rows, sampling=self.sampling, draws=draws, ranks=ranks, tell=tell)
+        conditions, fixed = model.asked(n, self.given, draws)
+        return model.sample(
+            n,
+            given=conditions,
+            fixed=fixed,
+            guidance=self.guidance,
+            sampling=self.sampling,
+            known=None if self.known is None else _known(model, self.known, n),
+            draws=draws,
+            ranks=ranks,
+            tell=tell,
+            seen=self.seen,
+        )
+
+    def write(self, drawn: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
+        """Write samples, as a part of more where their first is not number 0; what is given of rows stays as it is."""
+        modality = drawn.modality
+        with sample_folder.counted(first, total):
+            if isinstance(modality, Table) and self.given and place.suffix in CELLS:
+                modality.write_cells(modality.with_given(drawn.values, self.given), place)
+            else:
+                modality.write(drawn.values, drawn.given, place)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What decides the samples, beside the model."""
+        asked = {"seed": self.seed, "given": self.given, "guidance": self.guidance, "known": self.known}
+        return {**asked, "compiled": self.compiled, "sampling": to_data(self.sampling)}
+
+
+def ready(
+    run: Run,
+    *,
+    given: dict[str, str] | None = None,
+    guidance: float = 1.0,
+    solver: str | None = None,
+    calls: int | None = None,
+    choice: Choice | None = None,
+    order: Order | None = None,
+    rates: Rates | None = None,
+    jump: float | None = None,
+    known: str | None = None,
+    weights: pathlib.Path | None = None,
+    compiled: bool = False,
+    seen: Callable[[float, State], None] = unseen,
+    seed: int = 0,
+    tell: Tell = SILENT,
+) -> Drawing:
+    """Read a model and look at what is asked of its samples; arguments and errors as for `sample`."""
+    model = load_model(run, file=weights)
+    if weights is None and (stopped := unfinished(run)):
+        tell.say(stopped)
+    model.check_guidance(guidance)
+    _check_says(model, known=known, calls=calls, jump=jump)
+    model.network.to(engine().device)
+    if compiled:
+        if isinstance(model.description.path, Autoregressive | Graphical):
+            raise UsageError("this model's network draws part after part, and not in calls to compile; leave it out")
+        compile_network(model.network)
+    default = model.description.sampling
+    if calls is not None and (solver or default.solver) == "dopri5":
+        raise UsageError("dopri5 chooses its own number of calls; leave out --calls")
+    sampling = replace(
+        default,
+        solver=solver or default.solver,
+        calls=default.calls if calls is None else calls,
+        choice=choice or default.choice,
+        order=order or default.order,
+        rates=rates or default.rates,
+        jump=default.jump if jump is None else jump,
+    )
+    about = model.description
+    if calls is not None and not isinstance(about.path, Autoregressive | Graphical):
+        _, method, times = sampling.choose(about.path, about.space)
+        used = method.calls * (len(times) - 1)
+        if used < calls:
+            tell.say(f"{sampling.solver} takes {method.calls} calls a step, so that {used} of {calls} are used")
+    if isinstance(about.modality, Table):
+        if given:
+            about.modality.asked_rows(given, 1)  # what is refused counts for nothing
+        for warning in outside(about.modality.schema, {name: [text] for name, text in (given or {}).items()}):
+            tell.say(warning)
+    return Drawing(
+        model=model,
+        given=given or {},
+        guidance=guidance,
+        sampling=sampling,
+        known=known,
+        seed=seed,
+        compiled=compiled,
+        seen=seen,
+    )
+
+
+def _check_says(model: Model, *, known: str | None, calls: int | None, jump: float | None) -> None:
+    """Refuse what says nothing to a model of this kind, instead of taking no notice of it.
+
+    Raises:
+        UsageError: If anything does.
+    """
+    about = model.description
+    if known is not None and not isinstance(about.modality, Text):
+        raise UsageError(f"--known fills in text, and this model's data are {about.modality.called}; leave it out")
+    if isinstance(about.path, Autoregressive | Graphical) and (calls is not None or jump is not None):
+        flag = "--calls" if jump is None else "--superpose"
+        raise UsageError(f"{flag} is of a process in time, and this model draws part after part; leave it out")
+
+
+def _known(model: Model, text: str, n: int) -> Known:
+    """Return what a text says, for each sample."""
+    modality = cast(Text, model.description.modality)
+    values, kept = modality.known(text)
+    return Known(values.expand(n, -1), kept.expand(n, -1))

@@ -1,0 +1,224 @@
+"""The folder that samples in shards go to: one command holds it, and finds there what earlier ones have done.
+
+Whoever is killed leaves a folder with which the same command goes on, at every moment. The folder may come from a
+stranger, and hold what a person laid there: nothing is followed out of it, and nothing removed that is not a shard's.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from feller.app.reporter import Tell
+from feller.core.errors import InputError, UsageError, cannot_write
+from feller.core.output_shards import MANIFEST, NUMBER, SampleShards, Shard, shards
+from feller.core.run_folder import Run
+from feller.core.serialization import from_data, read_json
+from feller.data.tally import first_of
+
+WORK = ".shards"
+"""Folder in that of the shards for what is being written, and for notes of those that are done; gone at the end."""
+WRITING = f"{WORK}/writing"
+BEFORE = f"{WORK}/before"
+"""Notes of earlier commands, whose shards are yet to be compared with them."""
+FAILED = f"{WORK}/failed"
+_OURS = re.compile(r"[0-9]+\.json|failed|\..*", re.DOTALL)
+"""Files in the folder for work: notes, the sign that a process failed, and what one that was killed did not finish."""
+
+
+@contextlib.contextmanager
+def held(wanted: SampleShards, overwrite: bool, tell: Tell) -> Iterator[None]:
+    """Hold the folder, and say in its manifest what will be there.
+
+    Raises:
+        UsageError: If it holds shards that were asked for otherwise.
+        InputError: If it holds other things, another process writes there, or the disk refuses.
+    """
+    folder = wanted.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / MANIFEST).exists():
+            _check_empty(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with Run(folder).lock():
+        try:
+            _take(wanted, overwrite, tell)
+        except OSError as error:
+            raise cannot_write(error.filename or folder, error) from error
+        yield
+
+
+def note(folder: pathlib.Path, number: int) -> pathlib.Path:
+    """Return the file that says that a shard is done."""
+    return folder / f"{number}.json"
+
+
+def noted(wanted: SampleShards, number: int, where: str) -> Shard | None:
+    """Return what is noted of a shard; None where it is not done, or its note is damaged."""
+    path, rows = note(wanted.folder / where, number), wanted.rows(number)
+    if not path.is_file():
+        return None
+    with contextlib.suppress(InputError, OSError):
+        found = from_data(Shard, read_json(path))
+        if (found.file, found.first, found.count) == (wanted.file(number), rows.start, len(rows)):
+            return found
+    return None
+
+
+def remove(path: pathlib.Path) -> None:
+    """Remove a shard; of a link only itself."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _take(wanted: SampleShards, overwrite: bool, tell: Tell) -> None:
+    """Make the folder ready for what is wanted."""
+    folder, manifest = wanted.folder, wanted.folder / MANIFEST
+    _check_work(folder)
+    if os.path.lexists(manifest) and (manifest.is_symlink() or not manifest.is_file()):
+        raise InputError(f"{manifest} is a link, or no file; remove it, or name another folder")
+    _in_place(wanted)
+    for path in folder.glob(f".{MANIFEST}.????????"):  # what a killed process did not finish
+        if path.is_file():
+            path.unlink()
+    old = _found(wanted, overwrite) if manifest.is_file() else wanted
+    there = len(old) if old.finished else len({path.name for path in _notes(folder)})
+    if old.asked != wanted.asked:
+        if there and not overwrite:
+            raise UsageError(
+                f"{folder} holds shards that were asked for otherwise ({_difference(old.asked, wanted.asked)}): name"
+                " another folder, or replace them with --overwrite"
+            )
+        _replace(old, wanted)
+        there = 0
+    elif not old.finished:
+        wanted.write()
+    _begin(folder)
+    beyond = wanted.beyond()
+    if beyond:
+        pattern = wanted.name.replace(NUMBER, "*")
+        tell.say(
+            f"{folder} also holds {first_of(beyond)}, beyond the shards of its manifest: who reads {pattern} may count"
+            " samples twice; move it elsewhere"
+        )
+    if there:
+        tell.say("1 of 1 shard is there" if len(wanted) == 1 else f"{there:,} of {len(wanted):,} shards are there")
+
+
+def _found(wanted: SampleShards, overwrite: bool) -> SampleShards:
+    """Return the shards of the manifest; of one that is damaged none, once its shards are removed."""
+    try:
+        return shards(wanted.folder)
+    except InputError as error:
+        if not overwrite:
+            raise InputError(
+                f"{error}; copy it again, name another folder, or draw all anew with --overwrite"
+            ) from error
+        # Nobody knows how many there were.
+        own = [path for path in wanted.folder.iterdir() if path.name not in (MANIFEST, WORK, "lock")]
+        others = [path for path in own if not wanted.is_alike(path.name) or not _is_kind(path, wanted)]
+        if others:
+            raise InputError(f"{error}; {others[0]} is no shard, so that --overwrite leaves all as it is") from error
+        remove(wanted.folder / WORK)
+        for path in own:
+            remove(path)
+        return wanted
+
+
+def _replace(old: SampleShards, wanted: SampleShards) -> None:
+    """Remove shards; their manifest stays until that of others takes its place, to say which they are meanwhile."""
+    here = _in_place(old)
+    foreign = [path for path in _in_place(wanted) if not old.is_alike(path.name)]
+    if foreign:
+        raise InputError(f"{foreign[0]} stands where a shard goes, and is none of those to replace; move it elsewhere")
+    replace(old, written=()).write()
+    remove(old.folder / WORK)
+    for path in here:
+        remove(path)
+    wanted.write()
+
+
+def _in_place(asked: SampleShards) -> list[pathlib.Path]:
+    """Return all that bears the name of a shard.
+
+    Raises:
+        InputError: If that is a folder where shards are files, or the other way round: then a person made it.
+    """
+    found = sorted(path for path in asked.folder.iterdir() if asked.number(path.name) is not None)
+    for path in found:
+        if not _is_kind(path, asked):
+            kinds = ("a file", "a folder") if asked.are_folders else ("a folder", "a file")
+            raise InputError(f"{path} is {kinds[0]} where a shard is {kinds[1]}; move it elsewhere")
+    return found
+
+
+def _is_kind(path: pathlib.Path, asked: SampleShards) -> bool:
+    """Tell whether we may remove it as a shard: a folder only where shards are folders; of a link only itself."""
+    return path.is_symlink() or path.is_dir() == asked.are_folders
+
+
+def _check_empty(folder: pathlib.Path) -> None:
+    """Refuse a folder of others, before anything is written to it."""
+    others = [path for path in folder.iterdir() if path.name != "lock" and not path.name.startswith(f".{MANIFEST}.")]
+    if others:
+        raise InputError(f"{folder} is not empty and holds no shards, such as {others[0].name}; name a new folder")
+
+
+def _check_work(folder: pathlib.Path) -> None:
+    """Refuse what we did not write where we write and remove: a link there would lead to the files of others."""
+    work = [folder / name for name in (WORK, WRITING, BEFORE)]
+    for place in work:
+        if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+            raise InputError(f"{place} is a link, or no folder; remove it, or name another folder")
+    inside = (path for place in (folder / WORK, folder / BEFORE) if place.is_dir() for path in place.iterdir())
+    for path in inside:
+        if path not in work and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
+            raise InputError(f"{path} is none of a sampling's files; move it elsewhere, or name another folder")
+
+
+def _notes(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return what earlier commands noted."""
+    found = [*(folder / WORK).glob("*.json"), *(folder / BEFORE).glob("*.json")]
+    return [path for path in found if not path.name.startswith(".")]
+
+
+def _begin(folder: pathlib.Path) -> None:
+    """Empty the folder for our work; notes of others are kept apart, so that nobody takes their shards for checked."""
+    (folder / BEFORE).mkdir(parents=True, exist_ok=True)
+    for path in (folder / WORK).glob("*.json"):
+        if not path.name.startswith("."):
+            os.replace(path, folder / BEFORE / path.name)
+    for path in (*(folder / WORK).glob(".*"), *(folder / BEFORE).glob(".*"), folder / FAILED):
+        path.unlink(missing_ok=True)
+    if (folder / WRITING).is_dir():
+        shutil.rmtree(folder / WRITING)
+    (folder / WRITING).mkdir()
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Say what differs between two askings."""
+    names = [name for name in new if old.get(name) != new[name]]
+    told = (line for name in names if name != "run" for line in _changes(name, old.get(name), new[name]))
+    return "; ".join([*(["of another run"] if "run" in names else []), *told])
+
+
+def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
+    """Say what was one thing and is another; of what has parts, such as `sampling`, which of these."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.get("is") == new.get("is"):
+        for part in sorted(old.keys() | new.keys()):
+            if old.get(part) != new.get(part):
+                yield from _changes(f"{name}.{part}", old.get(part), new.get(part))
+    else:
+        yield f"{name} was {_short(old)}, is {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    """Write a value; of an object, its kind."""
+    return str(value["is"]) if isinstance(value, dict) and "is" in value else repr(value)

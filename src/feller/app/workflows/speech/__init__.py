@@ -1,0 +1,1 @@
+"""Models of speech: requests, synthesis, evaluation."""

@@ -1,0 +1,244 @@
+"""From a run of speech and what a person asks to sounds on disk."""
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from feller.app.reporter import SILENT, Tell
+from feller.app.workflows.speech.pronounced import halves, sentences, together
+from feller.app.workflows.speech.recordings import Listen
+from feller.app.workflows.speech.speech_request import Asked, Wanted, wanted
+from feller.app.workflows.speech.speech_vocoders import vocoder_of
+from feller.app.workflows.speech.synthesize import GUIDANCE, Manner, Spoken, behind, say, timed
+from feller.app.workflows.speech_kind import kind_of
+from feller.core.errors import InputError, UsageError, cannot_write
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.data.files import sample_folder
+from feller.data.loading.raw import Sound
+from feller.data.modality import Dataset
+from feller.data.speech.joining import crossfaded, laid_over
+from feller.data.speech.phones import repeated
+from feller.data.speech.script import Script
+from feller.data.speech.speech_mel import FRAMES
+from feller.data.speech.speech_modality import Speech
+from feller.models.model import Model, check_strength, load_model
+from feller.training.engine import engine
+
+GROWN = 2
+"""How many times as long as what the model says at once a recording may become that is edited."""
+
+
+@dataclass(frozen=True, eq=False)
+class Uttered:
+    """Sounds that were made."""
+
+    kind: Speech
+    data: Dataset
+    """Their log mels, phones and durations."""
+    sounds: tuple[Sound, ...]
+    network_seconds: float
+    """That log mels took to be made."""
+
+    @property
+    def seconds(self) -> float:
+        """Of all sounds."""
+        return sum(len(sound.samples) / sound.rate for sound in self.sounds)
+
+
+def utter(
+    run: Run,
+    asked: Asked,
+    n: int = 1,
+    *,
+    out: str | None = None,
+    guidance: float = GUIDANCE,
+    calls: int | None = None,
+    solver: str | None = None,
+    speed: float = 1.0,
+    vocoder: str | None = None,
+    listen: Listen | None = None,
+    seed: int = 0,
+    tell: Tell = SILENT,
+) -> tuple[Uttered, pathlib.Path]:
+    """Say something and write it.
+
+    Args:
+        run: Holds the model.
+        asked: What is to be said, and how much of it is kept of a recording.
+        n: How many; with more than one, durations are drawn, others for each.
+        out: A .wav for one, an .npz of log mels, or a folder; by default `samples` in the run.
+        guidance: 1 is the plain conditional; the paper counts from 0.
+        calls: Network calls for each; by default as the model was fitted for.
+        solver: Name of a solver; by default the model's own.
+        speed: How many times as fast what is new is said.
+        vocoder: What makes sounds of log mels: see `vocoder_of`; by default Griffin-Lim.
+        listen: Finds out what is said in a recording without a text; by default Whisper.
+        seed: Of all randomness.
+        tell: Hears how it goes.
+
+    Returns:
+        The sounds, and where they are.
+
+    Raises:
+        InputError: If a file or a text is not what it must be, or the disk is full.
+        UsageError: If an argument is wrong.
+    """
+    _check(n, speed, guidance, calls)
+    if speed != 1 and (asked.text is None or asked.durations is not None):
+        raise UsageError("--speed is of a --text without --durations: what is said again lasts as it did; leave it out")
+    model = load_model(run)
+    kind, place = kind_of(model), run.place(out)
+    kind.check_place(place)
+    if n > 1 and place.suffix.lower() == ".wav":
+        raise UsageError(f"{place.name} holds one sound, and -n is {n:,}; name a folder, or .npz")
+    kind = kind if vocoder is None else replace(kind, vocoder=vocoder_of(vocoder, kind.mel))
+    usual = model.description.sampling
+    sampling = replace(usual, calls=calls or usual.calls, solver=solver or usual.solver)
+    manner = Manner(sampling=sampling, guidance=guidance, speed=speed, varied=n > 1)
+    asks, draws = wanted(asked, kind, listen or _heard, tell), Draws(seed).named("sample")
+    pieces = _pieces(model, asks, n, manner, draws, whole=asked.durations is not None)
+    if len(pieces) > 1:
+        tell.say(f"the text is said in {len(pieces)} pieces, which fade into each other")
+    model.network.to(engine().device)
+    tell.task("speaking")
+    began, spoken = time.perf_counter(), []
+    for i, scripts in enumerate(pieces):
+        if spoken and not asks.listened:
+            scripts = [_behind(kind, one, script) for one, script in zip(spoken[-1], scripts, strict=True)]
+        spoken.append(say(model, scripts, manner, draws.named(f"piece {i}")))
+        tell.progress((i + 1) / len(pieces))
+    seconds = time.perf_counter() - began
+    tell.task("making sounds")
+    uttered = _uttered(kind, [*zip(*spoken, strict=True)], seconds)
+    tell.done()
+    _write(uttered, place)
+    return uttered, place
+
+
+def _check(n: int, speed: float, guidance: float, calls: int | None) -> None:
+    """Refuse numbers that make no sense.
+
+    Raises:
+        UsageError: Then.
+    """
+    if n < 1:
+        raise UsageError(f"-n must be at least 1, got {n}")
+    if not 0.2 <= speed <= 5:
+        raise UsageError(f"expected a --speed from 0.2 to 5, got {speed:g}")
+    check_strength(guidance)
+    if calls is not None and calls < 1:
+        raise UsageError(f"--calls must be at least 1, got {calls}")
+
+
+def _heard(path: pathlib.Path) -> str:
+    """Return what is said in a file, by Whisper.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    from feller.data.speech.audio_io import read_sound
+    from feller.evaluation.speech.asr import Whisper
+
+    return Whisper().texts([read_sound(path).sound])[0]
+
+
+def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *, whole: bool) -> list[list[Script]]:
+    """Return the scripts of each piece of a text, n of each: as many sentences at once as the model has room for."""
+    kind = kind_of(model)
+    room = kind.room - asks.listened
+    most = room if asks.text else GROWN * kind.longest
+
+    def scripts_of(text: str, where: str) -> tuple[list[Script], int]:
+        script = asks.build(text)
+        if script.shortest > most:  # no network is to see so much at once
+            return [], script.shortest
+        scripts = timed(model, [script] * n, manner, draws.named(where))
+        return scripts, max(sum(script.lengths[script.shown :]) for script in scripts)
+
+    def fitting(text: str, where: str) -> list[list[Script]]:
+        scripts, longest = scripts_of(text, where)
+        if scripts and longest <= most:
+            return [scripts]
+        if whole:
+            raise InputError(
+                f"--durations last {longest / FRAMES:.1f} s, and the model says {room / FRAMES:.1f} s at once; cut the"
+                " text, or let the model say how long it lasts"
+            )
+        if not text:
+            raise InputError(
+                f"this lasts {longest / FRAMES:.1f} s or more, and {most / FRAMES:.1f} s is the most; leave words out"
+            )
+        first, second = halves(text)
+        return [*fitting(first, f"{where}0"), *fitting(second, f"{where}1")]
+
+    texts = [asks.text] if whole or not asks.text else sentences(asks.text) or [asks.text]
+    texts = together(texts, lambda text: scripts_of(text, "text")[1] <= most)
+    return [piece for i, text in enumerate(texts) for piece in fitting(text, f"text {i}.")]
+
+
+def _behind(kind: Speech, before: Spoken, script: Script) -> Script:
+    """Let a piece of a text go on in the voice of the one before."""
+    return behind(before, script, max(kind.room - sum(script.lengths), kind.room // 4))
+
+
+def _uttered(kind: Speech, rows: Sequence[Sequence[Spoken]], seconds: float) -> Uttered:
+    """Put the pieces of each text together."""
+    sounds = tuple(crossfaded([_sound(kind, piece) for piece in pieces]) for pieces in rows)
+    mels = [torch.cat([piece.mel[piece.first :] for piece in pieces]) for pieces in rows]
+    kept = [torch.cat([piece.kept[piece.first :] for piece in pieces]) for pieces in rows]
+    scripts = [[piece.script for piece in pieces] for pieces in rows]
+    names = [[part.phone for script in row for part in script.parts[script.shown :]] for row in scripts]
+    lengths = [[length for script in row for length in script.lengths[script.shown :]] for row in scripts]
+    longest = max(map(len, mels))
+    phone = pad_sequence([kind.inventory.numbers(row) for row in names], batch_first=True, padding_value=-1)
+    duration = pad_sequence([torch.tensor(row) for row in lengths], batch_first=True)
+    values = {
+        "mel": pad_sequence(mels, batch_first=True, padding_value=kind.statistics.mean),
+        "phone": phone,
+        "duration": duration,
+        "kept": pad_sequence(kept, batch_first=True),
+    }
+    valid = torch.arange(longest) < duration.sum(1, keepdim=True)
+    given = {"valid": valid, "phone": repeated(phone.clamp(min=0), duration, longest)}
+    kind = replace(kind, longest=longest)
+    return Uttered(kind, Dataset(values, given, kind), sounds, seconds)
+
+
+def _sound(kind: Speech, spoken: Spoken) -> Sound:
+    """Return the sound of what is wanted, in which what is kept is the recording itself, to its last sample."""
+    script, first = spoken.script, spoken.first
+    made, kept = kind.sound(spoken.mel[first:]), spoken.kept[first:].numpy()
+    if script.clip is None or not kept.any():
+        return made
+    timed_parts = zip(script.parts, script.lengths, strict=True)
+    origin = np.array([frame for part, length in timed_parts for frame in _origins(part.origin, length)])
+    sound = laid_over(made, script.clip.sound, kept, origin[first:], kind.mel.hop)
+    ends = origin[-1] == len(script.clip.mel) - 1
+    return replace(sound, samples=np.concatenate([sound.samples, script.clip.tail])) if ends else sound
+
+
+def _origins(origin: int | None, length: int) -> Sequence[int]:
+    """Return the frames of the recording that a part's frames are, -1 where they are new."""
+    return [-1] * length if origin is None else range(origin, origin + length)
+
+
+def _write(uttered: Uttered, place: pathlib.Path) -> None:
+    """Write sounds in the form that the ending of the place names, a picture beside a single one."""
+    kind, data = uttered.kind, uttered.data
+    ending = kind.check_form(place)
+    if ending == ".npz":
+        kind.write(data.values, data.given, place)
+        return
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.nullcontext() if ending else sample_folder.held(place):
+            kind.write_sounds(uttered.sounds, data.values, data.given, place)
+    except OSError as error:
+        raise cannot_write(place, error) from error

@@ -1,0 +1,209 @@
+"""From what a person asks of a model of speech to scripts."""
+
+import math
+import pathlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from feller.app.reporter import Tell
+from feller.app.workflows.speech.pronounced import pronounced
+from feller.app.workflows.speech.recordings import Listen, recorded, shortened
+from feller.core.errors import InputError, UsageError
+from feller.data.speech.durations import read_durations
+from feller.data.speech.script import (
+    Clip,
+    Script,
+    again_script,
+    cleaned_script,
+    edited_script,
+    restyled_script,
+    text_script,
+    voiced_script,
+)
+from feller.data.speech.speech_mel import FRAMES
+from feller.data.speech.speech_modality import Speech
+
+SPAN = re.compile(r"(\d{1,6}(?:\.\d*)?|\.\d+):(\d{1,6}(?:\.\d*)?|\.\d+)", re.ASCII)
+TASKS = ("denoise", "edit", "content", "voice")
+"""Recordings of which one is worked on."""
+NEEDS = (
+    ("style", "content", "name the recording that is to be said in that manner"),
+    ("denoise", "span", "name from when to when, in seconds, such as --span 1.2:2.0"),
+    ("span", "denoise", "name the recording that it is a part of"),
+    ("edit", "text", "name what is to be said instead, all of it"),
+    ("voice", "text", "name what is to be said in this voice"),
+    ("durations", "text", "name what lasts so long"),
+)
+"""What does not go without another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a person asks; a recording is a file, and what is said in it where that is named."""
+
+    text: str | None = None
+    """What is to be said."""
+    voice: tuple[str, ...] = ()
+    """In whose voice."""
+    denoise: tuple[str, ...] = ()
+    """What is to be said again, between the times of `span`."""
+    span: str | None = None
+    """FROM:TO in seconds."""
+    edit: tuple[str, ...] = ()
+    """What is to say `text` instead."""
+    style: tuple[str, ...] = ()
+    """In whose manner `content` is said."""
+    content: tuple[str, ...] = ()
+    """What is said again as it was timed."""
+    durations: str | None = None
+    """Table of how long phones last."""
+    spelled: bool = False
+    """Say words that are missing in the dictionary letter by letter."""
+    language: str | None = None
+    """Of a text whose phones are not those of English."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What is to be made."""
+
+    build: Callable[[str], Script]
+    """Makes a script of a text, or the one script where there is none."""
+    text: str = ""
+    """What may be said in pieces; empty where there is one script."""
+    listened: int = 0
+    """Frames of a recording that stand before each piece."""
+
+
+def wanted(asked: Asked, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
+    """Return what is to be made.
+
+    Args:
+        asked: What a person asks.
+        kind: Of the model.
+        listen: Finds out what is said in a recording.
+        tell: Hears what was done to recordings.
+
+    Raises:
+        InputError: If a file or a text is not what it must be.
+        UsageError: If things are asked that exclude each other, or nothing is.
+    """
+    _check(asked)
+    if asked.language is not None and kind.inventory.english:
+        raise UsageError("--language is of models of other phones, and this one says English; leave it out")
+
+    def clip(flag: str) -> Clip:
+        return recorded(kind, getattr(asked, flag), f"--{flag}", listen, tell, spelled=asked.spelled)
+
+    if asked.denoise:
+        return _one(_cleaned(_within(kind, clip("denoise")), asked.span or "", tell))
+    if asked.content:
+        content = _within(kind, clip("content"))
+        if not asked.style:
+            return _one(again_script(content))
+        room = max(kind.room - len(content.mel), kind.room // 2)
+        return _one(restyled_script(shortened(clip("style"), room, tell), content))
+    text = asked.text or ""
+    if asked.edit:
+        words = pronounced(kind, text, spelled=asked.spelled, language=asked.language)
+        script = _lasting(edited_script(_within(kind, clip("edit")), text, words), asked.durations)
+        if script.unchanged:
+            tell.say("nothing is to change: the recording says this text already, and is written as it is")
+        return _one(script)
+    pronounced(kind, text, spelled=asked.spelled, language=asked.language)  # all of it, before pieces are
+    voice = shortened(clip("voice"), kind.room // 2, tell) if asked.voice else None
+
+    def build(said: str) -> Script:
+        words = pronounced(kind, said, spelled=asked.spelled, language=asked.language)
+        script = text_script(words) if voice is None else voiced_script(voice, words)
+        return _lasting(script, asked.durations)
+
+    return Wanted(build, text, 0 if voice is None else len(voice.mel))
+
+
+def _within(kind: Speech, clip: Clip) -> Clip:
+    """Refuse a recording that is longer than any that the model has learned from."""
+    if len(clip.mel) > kind.longest:
+        raise InputError(
+            f"{clip.name}: expected at most the {kind.longest / FRAMES:g} s of what the model has learned from, got"
+            f" {len(clip.mel) / FRAMES:.2f} s; cut it at a pause"
+        )
+    return clip
+
+
+def _one(script: Script) -> Wanted:
+    return Wanted(lambda said: script)
+
+
+def _check(asked: Asked) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        UsageError: Then; says what does.
+    """
+    tasks = [name for name in TASKS if getattr(asked, name)]
+    if len(tasks) > 1:
+        raise UsageError(f"--{tasks[0]} and --{tasks[1]} exclude each other; choose one")
+    for name, other, remedy in NEEDS:
+        if getattr(asked, name) and getattr(asked, other) in (None, ()):
+            raise UsageError(f"--{name} needs --{other}: {remedy}")
+    if asked.text is None and not tasks:
+        raise UsageError(
+            'what is to be said? --text "..." (with --voice FILE in the voice of a recording), or --edit, --denoise or'
+            " --content FILE"
+        )
+    if asked.span is not None:
+        _frames(asked.span)
+    if asked.text is None:
+        return
+    if asked.denoise or asked.content:
+        raise UsageError(f"--{tasks[0]} says again what was said; leave --text out, or use --edit")
+    if not asked.text.strip():
+        raise UsageError("expected words behind --text, got none")
+
+
+def _frames(span: str) -> tuple[int, int]:
+    """Return the first frame that a span touches, and the one behind the last.
+
+    Raises:
+        UsageError: If it is no span, or an empty one.
+    """
+    times = SPAN.fullmatch(span.strip())
+    if times is None:
+        raise UsageError(f"--span takes FROM:TO in seconds, such as 1.2:2.0, got {span[:40]!r}")
+    first, last = (round(float(time) * FRAMES, 6) for time in times.groups())
+    if first >= last:
+        raise UsageError(f"--span takes FROM:TO in seconds, where TO comes after FROM, got {span[:40]!r}")
+    return math.floor(first), math.ceil(last)
+
+
+def _cleaned(clip: Clip, span: str, tell: Tell) -> Script:
+    """Return the script of a recording without a span; says so where whole phones reach beyond it."""
+    first, last = _frames(span)
+    if last == len(clip.mel) + 1:  # behind the last whole frame of a sound there may be a part of one
+        last -= 1
+    script = cleaned_script(clip, first, last)
+    new = [i for i, part in enumerate(script.parts) if not part.kept and part.length]
+    begin, end = script.starts[new[0]], script.starts[new[-1]] + script.lengths[new[-1]]
+    if (begin, end) != (first, last):
+        tell.say(f"phones are said again as wholes: {begin / FRAMES:.2f} to {end / FRAMES:.2f} s")
+    return script
+
+
+def _lasting(script: Script, table: str | None) -> Script:
+    """Return a script with the durations of a table, which is of all that is wanted."""
+    if table is None:
+        return script
+    path = pathlib.Path(table)
+    if not path.is_file():
+        what = "a folder; name a file" if path.is_dir() else "none"
+        raise InputError(f"expected a table of durations at {path}, found {what}")
+    before, parts = script.parts[: script.shown], script.parts[script.shown :]
+    found = read_durations(path, tuple(part.phone for part in parts))
+    for part, frames in zip(parts, found, strict=True):
+        if part.length not in (None, frames):
+            raise InputError(
+                f"{path}: {part.phone} is kept from the recording, where it lasts {part.length}, not {frames}"
+            )
+    return script.lasting((*(part.length or 0 for part in before), *found))

@@ -1,0 +1,1 @@
+"""Rewards, measurements and flows of steering."""

@@ -1,0 +1,271 @@
+"""From a run folder and a measurement to samples that explain it, without training."""
+
+import pathlib
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.app.reporter import SILENT, Tell
+from feller.app.workflows.bridges.is_bridge import refuse_bridge
+from feller.app.workflows.steer import FEWER
+from feller.app.workflows.steering.measurements import operator_of, read_mask, read_measured
+from feller.app.workflows.steering.model_flow import process_of
+from feller.control.inverse.d_flow_restoration import METHODS, Source
+from feller.control.inverse.inverse_problem import Learned, Observation, Restoration, Restored
+from feller.control.inverse.operators import Inpaint, Operator
+from feller.control.inverse.pigdm import DPS, Guided, PiGDM
+from feller.control.optimize.lbfgs import LBFGS
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, tree_map
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.serialization import nearest
+from feller.data.modality import Dataset, Modality
+from feller.data.path_checks import check_there
+from feller.models.generation import batch_size, pieces
+from feller.models.model import Model, load_model
+from feller.paths import Affine
+from feller.training.engine import engine
+
+ANY = 64
+"""Samples that nothing was asked of, with which those that explain are compared, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """Samples that explain measurements."""
+
+    samples: Dataset
+    """Several for each observation, those of one after those of another."""
+    mean: Dataset
+    """The mean of those of each observation: nearest to the truth by the mean squared error."""
+    measured: Float[Tensor, " m *k"]
+    """In the units of the data."""
+    numbers: dict[str, Any]
+    place: pathlib.Path
+    notes: tuple[str, ...] = ()
+    """What was assumed, because nothing was said of it."""
+
+
+def observe(
+    run: Run,
+    file: str,
+    operator: str,
+    n: int = 4,
+    *,
+    mask: str | None = None,
+    noise: float = 0.0,
+    method: str = "source",
+    scale: float | None = None,
+    steps: int | None = None,
+    out: str | None = None,
+    given: dict[str, str] | None = None,
+    guidance: float = 1.0,
+    seed: int = 0,
+    tell: Tell = SILENT,
+) -> Explained:
+    """Draw samples that explain what was measured, and write them.
+
+    Args:
+        run: Holds the model, which never saw the problem.
+        file: Measurements: a picture, or numbers in an .npy or .npz, of one example or several.
+        operator: How they came about, in words, see `feller.app.workflows.steering.measurements`.
+        n: Samples for each observation.
+        mask: File of what is to be filled, for `inpaint`: white, 1 or True is.
+        noise: Standard deviation of the measurements, in the units of the data.
+        method: One of those in `feller.control.inverse.d_flow_restoration`.
+        scale: Of guidance, where the method is one; by default its own.
+        steps: Of each search at most, where the method is one; by default its own.
+        out: A file whose ending decides the form, or a folder; by default `samples` in the run.
+        given: Conditions by name; others count as not given where the model can do without, else they are drawn.
+        guidance: 1 is the plain conditional.
+        seed: Of all randomness.
+        tell: Hears how it goes.
+
+    Raises:
+        InputError: If run, measurements or the user's operator are not what they must be.
+        UsageError: If an argument is wrong, or the model's data are no vectors of numbers.
+    """
+    if n < 1:
+        raise UsageError(f"-n must be at least 1, got {n}")
+    if not 0 <= noise < torch.inf:
+        raise UsageError(f"expected a noise of 0 or more, got {noise:g}")
+    check_there(pathlib.Path(file), "a file")
+    refuse_bridge(run, "steered")
+    way = _way(method, scale, steps)
+    model, begun = load_model(run), time.monotonic()
+    model.network.to(engine().device)
+    modality, path = model.description.modality, model.description.path
+    if not isinstance(path, Affine) or path.noise is not None:
+        raise UsageError(
+            "observations need a model of numbers that flow straight (points, pictures), and this one's path is of kind"
+            f" {type(path).__name__}; for others write a reward: feller steer RUN --reward"
+        )
+    place = run.place(out)
+    modality.check_place(place)
+    seen = modality.soften(model.description.space.reference(1, Draws(0).at("shape")))
+    if not isinstance(seen, torch.Tensor):
+        raise UsageError(f"observations need a model of points or pictures, and this one's data are {modality.called}")
+    shape = tuple(seen.shape[1:])
+    hole = None if mask is None else read_mask(pathlib.Path(mask), shape)
+    how = operator_of(operator, hole, shape)
+    _check_scales(how, modality, noise)
+    measured = read_measured(pathlib.Path(file), how, modality, shape)
+    if isinstance(how, Inpaint):
+        measured = how(measured)  # a file may hold anything where nothing was seen
+    draws = Draws(seed).named("observe")
+    conditions = _conditions(model, n * len(measured), given or {}, draws)
+    task = _Task(model, how, measured.repeat_interleave(n, 0), noise, conditions, draws)
+    found = _restored(task, way, guidance, tell)
+    state = torch.cat([one.state for one in found])
+    samples = Dataset(modality.decode(state), conditions, modality)
+    middle = state.unflatten(0, (-1, n)).mean(1)
+    first = torch.arange(0, len(state), n)
+    mean = Dataset(modality.decode(middle), tree_map(lambda leaf: leaf[first], conditions), modality)
+    modality.write(samples.values, samples.given, place)
+    residual = torch.cat([one.residual for one in found]).double().mean().sqrt().item()
+    numbers = {
+        "n": len(samples),
+        "observations": len(measured),
+        "residual": residual * _unit(how, modality),
+        "residual_before": _any(task) * _unit(how, modality),
+        "noise": noise,
+        "calls": torch.cat([one.calls for one in found]).double().mean().item(),
+        **_unknown(found),
+        "seconds": time.monotonic() - begun,
+    }
+    notes = _assumed(model, method, way, noise=noise, scale=scale, steps=steps, given=given or {})
+    return Explained(samples, mean, measured, numbers, place, notes)
+
+
+def _check_scales(how: Operator, modality: Modality, noise: float) -> None:
+    """Refuse what would weigh columns by their units: sums of unlike numbers, and one noise for all of them."""
+    scales = _scales(modality)
+    if scales.max() <= (1 + 1e-6) * scales.min() or (isinstance(how, Inpaint) and noise == 0):
+        return
+    raise UsageError(
+        "the columns of these data have different units, so that one operator, or one noise, weighs them unlike: take"
+        " inpaint without --noise, or write a reward: feller steer RUN --reward"
+    )
+
+
+def _way(method: str, scale: float | None, steps: int | None) -> Restoration:
+    """Return the way with a name, guided as much as asked."""
+    if method not in METHODS:
+        raise UsageError(f"no method is called {method!r}: {nearest(method, list(METHODS))}")
+    way = METHODS[method]()
+    if steps is not None and isinstance(way, Source):
+        way = replace(way, minimiser=LBFGS(steps=steps))
+    if scale is None:
+        return way
+    if not isinstance(way, Guided) or not isinstance(way.guidance, PiGDM | DPS):
+        raise UsageError(f"only guidance has a scale (pigdm, dps, ot-ode), {method} has none; leave it out")
+    if not 0 < scale < torch.inf:
+        raise UsageError(f"expected a positive scale, got {scale:g}")
+    return replace(way, guidance=replace(way.guidance, scale=scale))
+
+
+def _conditions(model: Model, n: int, wanted: dict[str, str], draws: Draws) -> Given:
+    """Return the conditions that are wanted; the others are not given where the model can do without, else drawn."""
+    given = model.conditions(n, wanted, draws)
+    if model.description.drop:
+        for name in given.keys() - wanted.keys():
+            given[name] = torch.full_like(given[name], len(model.description.frequencies[name]))
+    return model.description.modality.complete(given)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What is to be explained, with one entry for each sample."""
+
+    model: Model
+    how: Operator
+    measured: Tensor
+    noise: float
+    """Standard deviation of the measurements, in the units of the data."""
+    conditions: Given
+    draws: Draws
+
+
+def _restored(task: _Task, way: Restoration, guidance: float, tell: Tell) -> list[Restored]:
+    """Restore some examples at a time."""
+    about, device = task.model.description, next(task.model.network.parameters()).device
+    path = about.path
+    if not isinstance(path, Affine):
+        raise TypeError("checked before")
+    size, found = max(1, batch_size(about.space, device) // FEWER), []
+    tell.task("explaining")
+    for rows, told in pieces(len(task.measured), size, tell.progress):
+        here = replace(task.draws, first=rows.start)
+        given = tree_map(lambda leaf, rows=rows: leaf[rows].to(device), task.conditions)
+        learned = Learned(process_of(task.model, given, {}, guidance), path, about.space)
+        x_0 = about.space.reference(rows.stop - rows.start, here.at("source"), device)
+        problem = _observation(task.how, task.measured[rows].to(device), task.noise, about.modality, x_0)
+        found.append(way.restore(learned, problem, x_0, here, tell=told))
+    tell.done()
+    return found
+
+
+def _any(task: _Task) -> float:
+    """Return by how much any samples of the model differ from what was measured: the root mean square."""
+    some, modality = slice(None, ANY), task.model.description.modality
+    given, seen = tree_map(lambda leaf: leaf[some], task.conditions), task.measured[some]
+    drawn = task.model.sample(len(seen), given=given, draws=task.draws.named("any"))
+    state = modality.encode(drawn.values)
+    problem = _observation(task.how, seen, 0.0, modality, state)
+    return problem.misfit(state).double().mean().sqrt().item()
+
+
+def _assumed(
+    model: Model,
+    method: str,
+    way: Restoration,
+    *,
+    noise: float,
+    scale: float | None,
+    steps: int | None,
+    given: dict[str, str],
+) -> tuple[str, ...]:
+    """Say what was assumed, because nothing was said of it."""
+    notes = [] if noise else ["the measurements count as exact (--noise 0)"]
+    if scale is None and isinstance(way, Guided) and isinstance(way.guidance, PiGDM | DPS):
+        notes.append(f"--scale {way.guidance.scale:g} was chosen, which is usual for {method}")
+    if steps is None and isinstance(way, Source) and isinstance(way.minimiser, LBFGS):
+        notes.append(f"each search takes {way.minimiser.steps} steps at most (--steps)")
+    free = [name for name in model.description.frequencies if name not in given]
+    if free:
+        how = "counts as not known" if model.description.drop else "was drawn as often as in the data"
+        notes += [f"{name} {how} (--given {name}=...)" for name in free]
+    return tuple(notes)
+
+
+def _observation(how: Operator, measured: Tensor, noise: float, modality: Modality, like: Tensor) -> Observation:
+    """Pose the problem: holes in the units of states, whose numbers are alike, all else in those of the data."""
+    scales = _scales(modality).to(like.device)
+    scale = float(scales.mean())
+    if isinstance(how, Inpaint):
+        zero = modality.soften(torch.zeros_like(like[:1]))
+        return Observation(how, how(((measured - zero) / scales).to(like)), noise / scale)
+    return Observation(how, measured, noise, modality.soften, scale)
+
+
+def _unit(how: Operator, modality: Modality) -> float:
+    """Return what a unit of the residual is in the units of the data."""
+    return float(_scales(modality).mean()) if isinstance(how, Inpaint) else 1.0
+
+
+def _scales(modality: Modality) -> Float[Tensor, " 1 *d"]:
+    """Return how much values change with states, number by number."""
+    like = modality.space().reference(1, Draws(0).at("shape"))
+    zero, one = (modality.soften(torch.full_like(like, number)) for number in (0.0, 1.0))
+    return (one - zero).abs()
+
+
+def _unknown(found: list[Restored]) -> dict[str, float]:
+    """Return what was found of the operator, where it has an unknown part."""
+    parts = [one.unknown for one in found if one.unknown is not None]
+    return {"unknown": torch.cat(parts).double().mean().item()} if parts else {}

@@ -1,0 +1,214 @@
+"""What a person observed: operators in words, holes, and measurements in files."""
+
+import math
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from feller.control.inverse.operators import (
+    Blur,
+    Grey,
+    Inpaint,
+    Magnitudes,
+    Operator,
+    Own,
+    OwnLinear,
+    Pool,
+    RandomSums,
+    UnknownBlur,
+    check_adjoint,
+)
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import nearest
+from feller.core.user_code import load_function
+from feller.data.files.numpy_files import load
+from feller.data.images.load_images import ENDINGS, read_pictures
+from feller.data.images.modality import Images
+from feller.data.path_checks import check_there
+
+WHITE = 255
+"""Of a picture in a file."""
+
+
+def operator_of(words: str, hole: Bool[Tensor, " *d"] | None, shape: tuple[int, ...]) -> Operator:
+    """Return an operator from its name, such as `pool=2`, or from `file.py:function`, or `file.py:forward,adjoint`.
+
+    Args:
+        words: Name and number.
+        hole: What is to be filled, for `inpaint`.
+        shape: Of the values of one example.
+
+    Raises:
+        UsageError: If it cannot be read, or does not suit the values.
+        InputError: If it is the user's and not differentiable, or not linear with the adjoint that it says it has.
+    """
+    if ".py:" in words:
+        found = _own(words, shape)
+    else:
+        name, _, number = words.partition("=")
+        if name not in NAMED:
+            raise UsageError(f"no operator is called {name!r}: {nearest(name, list(NAMED))}, or file.py:function")
+        if name == "inpaint" and hole is None:
+            raise UsageError("inpaint needs --mask: what is to be filled")
+        if name != "inpaint" and hole is not None:
+            raise UsageError(f"--mask goes with inpaint, and no other operator takes one, got {words!r}; leave it out")
+        try:
+            found = Inpaint(hole) if hole is not None else NAMED[name](number)
+        except UsageError as error:
+            raise UsageError(f"--operator {words}: {error}") from error
+    _try(found, words, shape)
+    return found
+
+
+def _number(kind: Callable[[float], Operator], usual: float) -> Callable[[str], Operator]:
+    """Return what makes an operator from the number behind its name."""
+
+    def make(text: str) -> Operator:
+        try:
+            number = float(text) if text else usual
+        except ValueError:
+            raise UsageError(f"an operator takes a number behind its name, got {text!r}") from None
+        if not math.isfinite(number):
+            raise UsageError(f"an operator takes a finite number behind its name, got {text!r}")
+        return kind(number)
+
+    return make
+
+
+def _whole(number: float) -> int:
+    if number != int(number):
+        raise UsageError(f"this operator takes a whole number, got {number:g}")
+    return int(number)
+
+
+NAMED: dict[str, Callable[[str], Operator]] = {
+    "inpaint": lambda text: Inpaint(torch.zeros(0, dtype=torch.bool)),
+    "pool": _number(lambda number: Pool(_whole(number)), 2.0),
+    "blur": _number(Blur, 1.0),
+    "unknown-blur": _number(UnknownBlur, 1.0),
+    "grey": lambda text: Grey(),
+    "sums": _number(lambda number: RandomSums(_whole(number)), 16.0),
+    "magnitudes": lambda text: Magnitudes(),
+}
+"""Name -> what makes an operator from the number behind it."""
+
+
+def _own(words: str, shape: tuple[int, ...]) -> Operator:
+    """Return an operator of the user's; with two functions it is linear, and the second must be its adjoint."""
+    file, _, names = words.rpartition(":")
+    functions = [load_function(f"{file}:{name.strip()}") for name in names.split(",")]
+    if len(functions) == 1:
+        return Own(functions[0])
+    if len(functions) != 2:
+        raise UsageError(f"expected file.py:function, or file.py:forward,adjoint, got {words!r}")
+    found = OwnLinear(functions[0], functions[1])
+    check_adjoint(found, shape)
+    return found
+
+
+def _try(operator: Operator, words: str, shape: tuple[int, ...]) -> None:
+    """Refuse an operator that cannot be followed: two examples must lead to finite measurements with a gradient."""
+    with torch.enable_grad():
+        x = torch.full((2, *shape), 0.5).requires_grad_()
+        found = operator(x)
+    if not found.requires_grad:
+        raise InputError(f"the operator {words} has no gradient: write it in differentiable operations")
+    if not torch.isfinite(found).all():
+        raise InputError(f"the operator {words} makes measurements that are not finite, of values of 0.5")
+
+
+def read_mask(path: pathlib.Path, shape: tuple[int, ...]) -> Bool[Tensor, " *d"]:
+    """Read what is to be filled: white in a picture, 1 or True in an array.
+
+    Raises:
+        InputError: If its size is not that of an example, or it marks nothing, or all.
+    """
+    check_there(path, "a file")
+    array = _picture(path)[0].mean(0, keepdims=True) > WHITE / 2 if _is_picture(path) else _array(path)[0] != 0
+    size = shape[-2:] if len(shape) == 3 else shape
+    if array.size == math.prod(size) and array.ndim >= len(size):
+        mask = torch.from_numpy(np.ascontiguousarray(array)).reshape(size)
+        if mask.all() or not mask.any():
+            share = "all" if mask.all() else "nothing"
+            raise InputError(f"{path} marks {share} to be filled; white or 1 is to be filled")
+        return mask.expand(shape)
+    raise InputError(f"{path} is a mask of {_size(array.shape)}, and the data have {_size(size)}; give it their size")
+
+
+def read_measured(
+    path: pathlib.Path, operator: Operator, modality: object, shape: tuple[int, ...]
+) -> Float[Tensor, " m *k"]:
+    """Read measurements of one example or several, in the units of the data.
+
+    Args:
+        path: A picture, or numbers in an .npy or .npz.
+        operator: Whose measurements they are.
+        modality: Of the data.
+        shape: Of the values of one example.
+
+    Raises:
+        InputError: If their size is not that of what the operator makes.
+    """
+    with torch.no_grad():
+        expected = tuple(operator(torch.zeros(1, *shape)).shape[1:])
+    levels = modality.levels if isinstance(modality, Images) else 1
+    if _is_picture(path):
+        array = _picture(path) * (levels / WHITE)
+    else:
+        array, white = _array(path)
+        array = array.astype(np.float64) * (levels / white if white else 1)
+    found = _shaped(array, expected)
+    if found is None:
+        raise InputError(
+            f"{path} holds measurements of {_size(array.shape)}, and of one example the operator makes"
+            f" {_size(expected)}"
+        )
+    if not np.isfinite(found).all():
+        raise InputError(f"{path} holds measurements that are not finite")
+    return torch.from_numpy(np.ascontiguousarray(found)).float()
+
+
+def _shaped(array: np.ndarray, expected: tuple[int, ...]) -> np.ndarray | None:
+    """Return measurements [m, ...] from one or several, pictures with their channels last, first or left out."""
+    forms = [expected]
+    if len(expected) == 3:
+        forms += [(*expected[1:], expected[0]), *([expected[1:]] if expected[0] == 1 else [])]
+    for form in forms:
+        if array.shape == form:
+            array = array[None]
+        if array.shape[1:] == form:
+            if len(form) == 3 and form != expected:
+                array = array.transpose(0, 3, 1, 2)
+            return array.reshape(len(array), *expected)
+    return None
+
+
+def _is_picture(path: pathlib.Path) -> bool:
+    return path.suffix.lower() in ENDINGS
+
+
+def _picture(path: pathlib.Path) -> np.ndarray:
+    """Return a picture, [1, c, h, w] up to 255; one without colour has one channel."""
+    values, _ = read_pictures([path], None, None)
+    return values.transpose(0, 3, 1, 2).astype(np.float64)
+
+
+def _array(path: pathlib.Path) -> tuple[np.ndarray, int | None]:
+    """Return the numbers in a file, and the number that is white there, if it says."""
+    if path.suffix.lower() not in (".npy", ".npz"):
+        known = ", ".join((".npy", ".npz", *ENDINGS))
+        raise UsageError(f"cannot read measurements or masks from {path}; give {known}")
+    arrays = load(path)
+    white = int(arrays["levels"]) if "levels" in arrays else None
+    name = "samples" if "samples" in arrays else next(iter(arrays), None)
+    if name is None or arrays[name].dtype.kind not in "biuf":
+        raise InputError(f"{path} holds no array of numbers")
+    return arrays[name], white
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "one number"

@@ -1,0 +1,138 @@
+"""A model's flow, as searches see it: differentiable, of examples by their numbers, each with its own conditions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from feller.control.inverse.d_flow import Flow, solved
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, branch, tree_map
+from feller.core.rng import Draws
+from feller.models.model import Model
+from feller.networks.blocks.conditioning import embeddings
+from feller.paths import Autoregressive, Graphical, Interleaved
+from feller.paths.processes import Process, stand
+from feller.paths.product import parts
+from feller.sampling.guidance import cfg
+from feller.sampling.sampler_config import VELOCITY_SOLVERS, Sampling
+from feller.spaces import Euclidean, Product, Space
+from feller.spaces.product import part as part_of
+
+OVER = ("source", "condition", "both")
+"""What a search moves."""
+SOURCE = "source"
+"""Leaf of a source that is one tensor, beside conditions."""
+CONDITION = "condition "
+"""Begins the names of leaves that stand for conditions."""
+
+
+def check_flow(model: Model, sampling: Sampling, fixed: dict[str, State]) -> None:
+    """Refuse a solver that is no velocity solver, and data that jump, unless what jumps is given.
+
+    Raises:
+        UsageError: Then.
+    """
+    if sampling.solver not in VELOCITY_SOLVERS:
+        raise UsageError(f"a search goes through the solver, so choose one of {', '.join(VELOCITY_SOLVERS)}")
+    path = model.description.path
+    jumping = [name for name, part in getattr(path, "parts", {}).items() if any(one.jumps for one in parts(part))]
+    free = [name for name in jumping if name not in fixed]
+    if free:
+        raise UsageError(
+            f"a search follows gradients, and symbols have none: give {', '.join(free)} with --given, so that they"
+            " stand still"
+        )
+    if not jumping and any(
+        one.jumps or isinstance(one, Autoregressive | Graphical | Interleaved) for one in parts(path)
+    ):
+        raise UsageError("a search follows gradients, and this model's data are symbols, which have none")
+
+
+def process_of(model: Model, given: Given, fixed: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
+    """Return the flow of the examples with some numbers, [m]."""
+    model.check_guidance(guidance)
+    network = cfg(model.network.eval().requires_grad_(False), guidance, absent=model.absent())
+
+    def process(rows: Tensor) -> Process:
+        driven = model.description.path.process(network, tree_map(lambda leaf: leaf[rows], given))
+        return stand(driven, fixed.keys()) if fixed else driven
+
+    return process
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search moves, from where, and where it leads."""
+
+    flow: Flow
+    start: State
+    space: Space
+    real: State | None = None
+    """Marks of the entries of the start that mean something; None for all."""
+
+
+def searched(
+    model: Model,
+    x_0: State,
+    given: Given,
+    fixed: dict[str, State],
+    *,
+    guidance: float,
+    sampling: Sampling,
+    over: str,
+    draws: Draws,
+) -> Searched:
+    """Return the flow from what is searched to ends of examples.
+
+    Args:
+        model: Whose flow.
+        x_0: Their sources.
+        given: Their conditions.
+        fixed: Parts of their states that are given.
+        guidance: 1 is the plain conditional.
+        sampling: Solver and calls of each solve.
+        over: One of `OVER`: sources move, or the vectors that stand for conditions in the network, or both.
+        draws: Nothing random is asked for of a flow.
+
+    Raises:
+        UsageError: If conditions are to move, and the model has none or is guided.
+    """
+    if over not in OVER:
+        raise UsageError(f"--over: a search moves {', '.join(OVER)}, got {over!r}")
+    if over != "source" and guidance != 1:
+        raise UsageError("a search over conditions takes the plain conditional model; leave out the guidance")
+    space = model.description.space
+    _, solver, times = sampling.choose(model.description.path, space)
+    vectors = {} if over == "source" else embeddings(model.network, given)
+
+    def flow(source: State, moved: dict[str, Tensor], rows: Tensor) -> State:
+        x = model.description.path.start(source)
+        held = tree_map(lambda leaf: leaf[rows], fixed)
+        here = {**tree_map(lambda leaf: leaf[rows], given), **moved}
+        driven = process_of(model, here, held, guidance)
+        everyone = torch.arange(len(rows), device=rows.device)
+        return solved(driven, times, solver, draws)({**x, **held} if held else x, everyone)
+
+    def part(rows: Tensor) -> State:
+        return tree_map(lambda leaf: leaf[rows], x_0)
+
+    flat: dict[str, Space] = {name: Euclidean(tuple(leaf.shape[1:])) for name, leaf in vectors.items()}
+    if over == "source":
+        return Searched(lambda source, rows: flow(source, {}, rows), x_0, space, given.get("valid"))
+    if over == "condition":
+        return Searched(lambda moved, rows: flow(part(rows), moved, rows), vectors, Product(flat))
+    named = {f"{CONDITION}{name}": leaf for name, leaf in vectors.items()}
+    alone = not isinstance(x_0, dict)
+
+    def both(now: State, rows: Tensor) -> State:
+        moved = {name: now[f"{CONDITION}{name}"] for name in vectors}
+        rest = {name: leaf for name, leaf in now.items() if name not in named}
+        return flow(rest[SOURCE] if alone else rest, moved, rows)
+
+    sources = {SOURCE: x_0} if alone else x_0
+    spaces: dict[str, Space] = {name: part_of(space, name) for name in sources} if not alone else {SOURCE: space}
+    wide: dict[str, Space] = {f"{CONDITION}{name}": one for name, one in flat.items()}
+    real = {name: branch(given.get("valid"), name) for name in sources}
+    return Searched(both, {**sources, **named}, Product({**spaces, **wide}), real)

@@ -1,0 +1,156 @@
+"""What a person wishes of a run's samples, from words."""
+
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from feller.control.rewards.chemistry import Chemistry
+from feller.control.rewards.named_rewards import Class, Named, OfStates, Total, Wish, code, image_wishes, wish_of
+from feller.control.rewards.potential import crystal_wish
+from feller.control.rewards.reward import rewarded
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import Given, State, tree_map
+from feller.core.rng import Draws
+from feller.core.run_folder import Run, open_run
+from feller.core.serialization import nearest
+from feller.data.crystals.modality import Crystals
+from feller.data.images.modality import Images
+from feller.data.modality import Modality
+from feller.data.molecules.modality import Molecules
+from feller.evaluation.judge import Judge, load_judge
+from feller.evaluation.regressor import Oracle
+from feller.models.model import Model, load_model
+
+
+def wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
+    """Return the sum of what a person wishes for, who may name code and other runs.
+
+    Raises:
+        UsageError: If a wish cannot be read, or does not suit the data.
+        InputError: If a file of the user's own does not run.
+    """
+    return wish_of(texts, _named(run, modality), lambda words: code(words) or _told(modality, words))
+
+
+def recorded_wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
+    """Return the sum of what a run's record wishes for; it cannot make code run, or other folders be read.
+
+    Raises:
+        UsageError: If it names code or another run, which the caller must give again, or as for `wish`.
+    """
+
+    def refuse(words: str) -> None:
+        raise UsageError(f"this run's reward is code of yours, or another run: give it again with --reward {words!r}")
+
+    return wish_of(texts, _named(run, modality), refuse)
+
+
+def _named(run: Run, modality: Modality) -> dict[str, Named]:
+    """Return the rewards that data have by themselves, or by the judge of their run."""
+    named = image_wishes(modality)
+    if isinstance(modality, Images) and modality.classes:
+        named["class"] = lambda words: _class(run, modality, words)
+    if isinstance(modality, Molecules):
+        named["rdkit"] = lambda words: Chemistry(modality, words)
+    if isinstance(modality, Crystals):
+        named["chgnet"] = lambda words: crystal_wish(modality, words)
+    return named
+
+
+def without_gradient(model: Model, wanted: Total, texts: Sequence[str]) -> list[str]:
+    """Return those of the wishes that cannot be followed, tried on two samples.
+
+    Raises:
+        InputError: If a reward has another shape than one number for each sample, or is no number.
+    """
+    pairs = model.pairs(2, Draws(0).named("trial"))
+    x = tree_map(lambda leaf: leaf.requires_grad_() if leaf.is_floating_point() else leaf, pairs["x_1"])
+    modality = model.description.modality
+    found = [
+        _tried(text, OfStates(term, modality), x, pairs["given"])
+        for text, term in zip(texts, wanted.terms, strict=True)
+    ]
+    return [text for text, values in zip(texts, found, strict=True) if not values.requires_grad]
+
+
+def _tried(text: str, reward: OfStates, x: State, given: Given) -> Tensor:
+    """Return one of the rewards, and say which it is where it fails."""
+    try:
+        return rewarded(reward, x, given)
+    except InputError as error:
+        raise InputError(f"{text}: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """A number that a regressor tells of values, in the units of its target."""
+
+    oracle: Oracle
+    place: int
+    """Which of its numbers."""
+
+    def __call__(self, values: State, given: Given) -> Tensor:
+        """Return it."""
+        return self.oracle(values, given)[:, self.place]
+
+
+def _told(modality: Modality, words: str) -> Wish | None:
+    """Return what the run of a regressor tells, from `RUN`, `RUN:NAME` or `RUN=CLASS,CLASS`; None if there is none."""
+    readings = ((words, "", ""), words.rpartition(":"), words.rpartition("="))
+    found = next((one for one in readings if one[0] and (pathlib.Path(one[0]) / "model.json").is_file()), None)
+    if found is None:
+        return None
+    folder, between, rest = found
+    try:
+        oracle = Oracle(load_model(open_run(folder)), modality)
+    except UsageError as error:
+        raise UsageError(f"{folder} cannot be a reward: {error}") from error
+    target = oracle.target
+    if target.classes:
+        return _of_classes(folder, oracle, rest if between == "=" else "")
+    if between == "=" or (not rest and len(target.names) > 1):
+        raise UsageError(f"which number of {folder}? write {folder}:NAME; {nearest(rest, list(target.names))}")
+    if rest and rest not in target.names:
+        raise UsageError(f"{folder} tells no {rest!r}: {nearest(rest, list(target.names))}")
+    return Told(oracle, target.names.index(rest) if rest else 0)
+
+
+def _of_classes(folder: str, oracle: Oracle, words: str) -> Class:
+    """Return how sure a classifier is of some classes."""
+    classes, wanted = oracle.target.classes, words.split(",")
+    wrong = [name for name in wanted if name not in classes]
+    if wrong:
+        raise UsageError(f"which class of {folder}? write {folder}=CLASS; {nearest(wrong[0], list(classes))}")
+    return Class(oracle, tuple(classes.index(name) for name in wanted))
+
+
+def _class(run: Run, modality: Images, words: str) -> Class:
+    """Return how sure the run's judge is that a picture is of one of some classes."""
+    names = words.split(",")
+    if not words:
+        raise UsageError("write which class is wished for, such as class=7, or class=1,3,7")
+    for name in names:
+        if name not in modality.classes:
+            raise UsageError(f"class cannot be {name!r}: {nearest(name, list(modality.classes))}")
+    if not run.judge.is_file():
+        raise UsageError(f"{run.path} has no judge to tell classes; make one with: feller evaluate {run.path}")
+    judge = load_judge(run.judge)
+    if judge.target != "label":
+        raise UsageError(f"the judge of {run.path} tells no classes, since the data had none")
+    return Class(_Logits(judge), tuple(modality.classes.index(name) for name in names))
+
+
+class _Logits:
+    """What a judge answers about levels that need not be whole, whatever their label."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+
+    def __call__(self, values: Tensor, given: Given) -> Tensor:
+        weight = self.judge.network.answer.weight
+        if weight.device != values.device:
+            self.judge.network.to(values.device)
+        modality = self.judge.modality
+        return self.judge.network(modality.code.encode(values.to(weight.dtype), modality.levels))

@@ -1,0 +1,308 @@
+"""From a model and a wish to a model that meets it."""
+
+import contextlib
+import pathlib
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from feller.app.reporter import SILENT, Tell
+from feller.app.workflows.bridges.is_bridge import refuse_bridge
+from feller.app.workflows.evaluate import evaluate
+from feller.app.workflows.fine_tuned_run import (
+    Tuned,
+    base_model,
+    check_again,
+    needs_again,
+    own_code,
+    recipe_of,
+    rule_of,
+    tuned_of,
+)
+from feller.app.workflows.fitting.estimate_time import TRIED
+from feller.app.workflows.fitting.run_training import learn, reporting
+from feller.app.workflows.fitting.training_job import Prepared
+from feller.app.workflows.interrupts import endings
+from feller.app.workflows.next_steps import evaluating
+from feller.app.workflows.reporting.tuned_alone import tuned_alone
+from feller.app.workflows.run_config import asked_of, read_again
+from feller.app.workflows.stale_exports import outdated
+from feller.app.workflows.steering.reward_specs import recorded_wish, wish, without_gradient
+from feller.control.fine_tuning.fine_tuning import Tuning
+from feller.control.rewards.named_rewards import OfStates, Total
+from feller.control.rewards.reward import rewarded
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run, new_run
+from feller.core.serialization import replace_file, to_data
+from feller.data.batches import Batch
+from feller.evaluation.fine_tuning import FEW, classes, tilt, too_strong
+from feller.models.model import Model, load_model
+from feller.models.recipes.fine_tuning_methods import USUAL, WITHOUT_GRADIENT, tuning
+from feller.models.recipes.recipe import Recipe
+from feller.networks.architecture import parameters
+from feller.networks.blocks.lora import LowRank
+from feller.training.engine import Engine, engine
+from feller.training.loop import Batches, Report, check_finite, make_learner
+from feller.training.parallelize import check_dress
+
+FIRST = 512
+"""Samples of the base that are asked for their reward before anything is tuned."""
+BEYOND, EXPLAINED = 10.0, 1.0
+"""How many times the divergence from the base may be what the reward explains, and nats that are explained anyway."""
+
+
+def tune(
+    run: Run | None,
+    rewards: Sequence[str],
+    *,
+    out: str | None = None,
+    strength: float = 1.0,
+    method: str | None = None,
+    given: dict[str, str] | None = None,
+    guidance: float = 1.0,
+    rank: int | None = None,
+    seed: int = 0,
+    change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
+    fields: tuple[str, ...] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    tell: Tell = SILENT,
+) -> tuple[Run, dict[str, Any]]:
+    """Change a model so that it samples its law tilted by a reward, and write it as a run like any other.
+
+    Args:
+        run: Holds the model that is tuned, which stays as it is; None for a resumed run, which knows its own.
+        rewards: Wishes in words; they add up.
+        out: The run folder; by default a new one under `runs`.
+        strength: Factor on the reward: how many nats of likelihood one unit of it is worth.
+        method: One of those in `feller.models.recipes.fine_tuning_methods`; by default adjoint matching where the
+            reward has a gradient, a policy gradient where it has none.
+        given: Conditions that are always so while tuning; others are drawn as often as in the data.
+        guidance: Of all samples that tuning looks at; what is tuned is then the law of guided samples.
+        rank: Change each matrix of weights by one of this rank; None to change all weights.
+        seed: Of all randomness.
+        change: Last word on the recipe, such as other rounds or rates.
+        fields: The words of a command line that `change` does, which the report repeats.
+        resume: Go on with the run in `out`.
+        overwrite: Replace the run in `out`.
+        tell: Hears how it goes.
+
+    Returns:
+        The tuned run, and the numbers of its report.
+
+    Raises:
+        InputError: If the run or the reward is not what it must be, or tuning diverges; the last good weights are kept.
+        UsageError: If an argument is wrong, or the model's data cannot be tuned.
+        Interrupted: After Ctrl-C, with all saved.
+    """
+    here = engine()
+    name = "" if run is None else f"{run.path.name}-tuned"
+    chosen = new_run(out, name, resume=resume, overwrite=overwrite).path if here.is_first else ""
+    target = Run(pathlib.Path(here.share(str(chosen))))
+    if resume:
+        tuned, recipe, base, wanted = _continue(target, tuple(rewards), change)
+    elif run is None:
+        raise UsageError("expected RUN: the folder of the model to tune")
+    elif target.path.resolve() == run.path.resolve():
+        raise UsageError(f"{run.path} is the run that is tuned; choose another --out")
+    else:
+        refuse_bridge(run, "tuned")
+        base = load_model(run)
+        wanted = wish(run, base.description.modality, rewards)
+        name = method or _method(base, wanted, rewards, tell)
+        tuned = Tuned(
+            base=str(run.path),
+            rewards=tuple(rewards),
+            code=own_code(rewards),
+            method=name,
+            given=dict(given or {}),
+            rank=rank,
+            seed=seed,
+        )
+        recipe = change(tuning(name, base, strength, guidance))
+    tuned = replace(tuned, fields=(*tuned.fields, *fields))
+    if recipe.train.steps is None and recipe.train.minutes is None:
+        raise UsageError("expected a budget: --steps or --minutes")
+    source = target if run is None or resume else run
+    with tell.waiting("reading the data"):
+        gone = _gone(source, base)
+    if gone:
+        tell.say(f"the report will show no data beside the samples: {gone}; tune in the folder of the fit to have them")
+    ready = _prepare(source, target, tuned, recipe, base, wanted, here, tell)
+    here.wait()  # whoever refuses does so before anything is written
+    with target.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
+        if here.is_first and not resume:
+            _keep(source, target)
+        here.wait()
+        learn(target, ready, resume=resume, here=here, tell=tell)
+        here.wait()  # until the first process has written what all will read
+        with endings() if gone else reporting("the tuning", evaluating(target, asked_of(target), {})):
+            numbers = tuned_alone(target, wanted, gone, tell) if gone else evaluate(target, wanted=wanted, tell=tell)
+        for line in outdated(target) if resume else ():
+            tell.say(line)
+    return target, numbers
+
+
+def _continue(
+    run: Run, rewards: tuple[str, ...], change: Callable[[Recipe], Recipe]
+) -> tuple[Tuned, Recipe, Model, Total]:
+    """Return what a tuned run was asked for, with its recipe, the model that it began with, and its wish."""
+    tuned = tuned_of(run)
+    if tuned is None:
+        raise UsageError(f"{run.path} was not tuned; resume it with: feller fit --resume --out {run.path}")
+    check_again(tuned, rewards)
+    base = base_model(run)
+    modality = base.description.modality
+    wanted = wish(run, modality, rewards) if rewards else recorded_wish(run, modality, tuned.rewards)
+    return tuned, change(recipe_of(run)), base, wanted
+
+
+def _gone(run: Run, base: Model) -> str:
+    """Say why the data that a run was fitted to cannot be read; nothing if they can."""
+    try:
+        read_again(asked_of(run), base.description.modality)
+    except (InputError, UsageError) as error:
+        return str(error)
+    return ""
+
+
+def _method(base: Model, wanted: Total, rewards: Sequence[str], tell: Tell) -> str:
+    """Choose by whether the reward has a gradient; say so if it has none."""
+    without = without_gradient(base, wanted, rewards)
+    if not without:
+        return USUAL
+    tell.say(
+        f"no gradient: {', '.join(without)}; so the reward is followed by chance alone (--method {WITHOUT_GRADIENT}),"
+        " which takes many more rounds"
+    )
+    return WITHOUT_GRADIENT
+
+
+def _prepare(
+    source: Run, target: Run, tuned: Tuned, recipe: Recipe, base: Model, wanted: Total, here: Engine, tell: Tell
+) -> Prepared:
+    """Build the network, and try the reward, before anything is written."""
+    about, rule = base.description, rule_of(recipe)
+    base.network.to(here.device).eval().requires_grad_(False)
+    network = about.build(Draws(0))
+    network.load_state_dict(base.network.state_dict())
+    if tuned.rank is not None:
+        network = LowRank(network, tuned.rank, Draws(tuned.seed).named("rank"))
+    check_dress(recipe.train, rule, about.architecture, here)
+    learner = make_learner(network.to(here.device), recipe.train)
+    reward = OfStates(wanted, about.modality)
+    objective = rule.against(base.network, reward)
+    feed = _sources(base, tuned, recipe.train.batch)
+    tell.task("trying the reward")
+    few = here.place(feed(0, slice(0, 2)))
+    objective.loss(learner.network, objective.draw(learner.network, few, Draws(tuned.seed).named("trial")))
+    tell.task("measuring the base")
+    first, notes = _before(base, tuned, rule, reward, tell)
+    tell.done()
+    record = source.read_record(source.recipe)
+    notes = (*notes, *_coupled(record["recipe"]))
+    own = f" --reward {shlex.join(tuned.rewards)}" if needs_again(tuned) else ""
+    return Prepared(
+        record={
+            "asked": {**record["asked"], "data": asked_of(source).data},
+            "recipe": to_data(recipe),
+            "tuned": to_data(tuned),
+        },
+        summary=(
+            f"{tuned.base}, tuned to {' and '.join(tuned.rewards)} at a strength of {rule.strength:g} by"
+            f" {tuned.method}; {parameters(network):,} weights change"
+        ),
+        notes=notes,
+        training=recipe.train,
+        seed=tuned.seed,
+        feed=lambda tell: feed,
+        objective=objective,
+        description=about,
+        learner=learner,
+        tried=TRIED,
+        again=f"feller tune --resume --out {shlex.quote(str(target.path))}{own}",
+        check=Bounded(rule.strength, first, target),
+        careful=True,
+    )
+
+
+def _coupled(recipe: dict[str, Any]) -> list[str]:
+    """Say so if the model was fitted to sources that depend on the data: then no noise forgets them exactly."""
+    pairing = recipe.get("objective", {}).get("coupling") or {}
+    pairing = pairing.get("coupling", pairing) if pairing.get("is") == "AcrossRanks" else pairing
+    coupling = pairing.get("is", "Independent")
+    if coupling == "Independent" and not recipe.get("pairs"):
+        return []
+    how = "pairs of an older model" if recipe.get("pairs") else coupling
+    return [
+        f"the model was fitted with {how}, not with independent sources: the law aimed at is reached nearly, at best"
+    ]
+
+
+def _sources(base: Model, tuned: Tuned, size: int) -> Batches:
+    """Return what gives each round its source points and conditions, by the number of the round and of the row."""
+    about = base.description
+
+    def batch(step: int, rows: slice) -> Batch:
+        first, last, _ = rows.indices(size)
+        draws = Draws(tuned.seed, first, size).named("sources", step)
+        given = about.modality.complete(base.conditions(last - first, tuned.given, draws))
+        return {"x_0": about.space.reference(last - first, draws.at("source")), "given": given}
+
+    return batch
+
+
+def _before(base: Model, tuned: Tuned, rule: Tuning, reward: OfStates, tell: Tell) -> tuple[float, tuple[str, ...]]:
+    """Return the mean reward of the base, and what is to be expected of tuning."""
+    draws = Draws(tuned.seed).named("before")
+    given = base.conditions(FIRST, tuned.given, draws)
+    drawn = base.sample(FIRST, given=given, guidance=rule.guidance, draws=draws, tell=tell.progress)
+    with torch.no_grad():
+        state = base.description.modality.encode(drawn.values)
+        found = rewarded(reward, state, drawn.given).double()
+    mean, (tilted, share) = found.mean().item(), tilt(found, rule.strength, classes(drawn))
+    told = (
+        f"estimated from {FIRST} samples: reward of the base about {mean:.4g}; of the law aimed at about {tilted:.4g},"
+        f" like {share:.1%} of its samples"
+    )
+    return mean, (told, *([too_strong(rule.strength, share)] if share < FEW else []))
+
+
+def _keep(source: Run, target: Run) -> None:
+    """Copy what the tuned run compares itself with: the first weights, and the judge of the pictures."""
+    replace_file(target.base, source.average.read_bytes())
+    if source.judge.is_file():
+        replace_file(target.judge, source.judge.read_bytes())
+
+
+class Bounded:
+    """Refuses a step whose loss is no number, or that left the base further than its reward can explain."""
+
+    def __init__(self, strength: float, first: float, run: Run) -> None:
+        self.strength, self.first, self.run = strength, first, run
+
+    def __call__(self, report: Report) -> float:
+        """Return the loss.
+
+        Raises:
+            InputError: If tuning diverged.
+        """
+        try:
+            loss = check_finite(report)
+        except InputError as error:
+            raise InputError(f"tuning diverged: {error}; {self.run.path} keeps the last good weights") from error
+        reward, cost = (report.notes.get(name) for name in ("reward", "cost"))
+        if reward is None or cost is None:
+            return loss
+        explained = max(self.strength * (reward.item() - self.first), EXPLAINED)
+        if not cost.item() <= BEYOND * explained:
+            raise InputError(
+                f"tuning diverged at step {report.step}: {cost.item():.4g} nats from the base, where the reward"
+                f" explains {explained:.4g}; {self.run.path} keeps the weights of an earlier step. A lower --strength"
+                f" (now {self.strength:g}) or rate (--train.lr {report.lr / 3:.1g}) helps"
+            )
+        return loss

@@ -1,0 +1,86 @@
+"""Staying where data are: for courses that should go through states that were seen, as those of single cells."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.bridges.costs.gaussian_mixture import log_density, scott
+from feller.control.bridges.costs.state_cost import Cost, Population
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+
+NEIGHBOURS = (3, 8, 20, 50)
+"""Of a point: the distance to one of these is its kernel's width, but for a factor."""
+FACTORS = tuple(2 ** (k / 2) for k in range(-4, 5))
+"""Of widths, that are tried."""
+JUDGED = 500
+"""Points by which widths are judged."""
+
+
+@dataclass(frozen=True, eq=False)
+class NearData(Cost):
+    """Minus the log density of data, by Gaussian kernels, above its mean over the data: 0 for typical states.
+
+    One more means e times as rare.
+    """
+
+    centres: Float[Tensor, "k d"]
+    widths: Float[Tensor, " k"]
+    """Deviation of each kernel."""
+    typical: float
+    """Mean log density of data."""
+
+    @staticmethod
+    def of(points: Float[Tensor, "n d"], draws: Draws, *, centres: int = 500) -> "NearData":
+        """Put kernels around some of the data, with the widths that give the rest of the data most likelihood.
+
+        Tried are Scott's width, and widths in proportion to each point's distance to its 3rd, 8th, 20th or 50th
+        neighbour, each times 1/4 to 4; the likelihood of each point leaves its own kernel out.
+
+        Args:
+            points: The data.
+            draws: Chooses which of them are centres, and which judge.
+            centres: At most so many kernels: time and exactness grow with them.
+
+        Raises:
+            InputError: If there are fewer than 5 points, or all are the same.
+        """
+        if len(points) < 5 or not (points != points[0]).any():
+            raise InputError(f"the density of data needs 5 points or more that differ, got {len(points)}")
+        order = torch.randperm(len(points), generator=draws.at("centres").shared()).to(points.device)
+        kept, judges = points[order[:centres]].double(), points[order[-JUDGED:]].double()
+        squares = torch.cdist(judges, kept, compute_mode="donot_use_mm_for_euclid_dist").square()
+        own = order[-JUDGED:, None] == order[None, :centres]
+        found = max(
+            ((_likelihood(squares, own, widths, points.shape[1]), widths) for widths in _candidates(kept)),
+            key=lambda one: one[0],
+        )
+        return NearData(kept.to(points.dtype), found[1].to(points.dtype), found[0])
+
+    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        """Return it."""
+        flat = x.reshape(1, -1, x.shape[-1])
+        found = log_density(flat, self.centres.to(x)[None], self.widths.to(x)[None])
+        return self.typical - found.reshape(x.shape[:-1])
+
+
+def _candidates(centres: Float[Tensor, "k d"]) -> Iterator[Float[Tensor, " k"]]:
+    """Yield widths that may do."""
+    k, d = centres.shape
+    one = scott(centres[None]).expand(k)
+    near = torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist").sort(1).values
+    bases = [one, *(near[:, number] / d**0.5 for number in NEIGHBOURS if number < k)]
+    for base in bases:
+        least = 1e-3 * one  # of points that are there several times
+        for factor in FACTORS:
+            yield torch.maximum(factor * base, least)
+
+
+def _likelihood(squares: Float[Tensor, "m k"], own: Tensor, widths: Float[Tensor, " k"], d: int) -> float:
+    """Return the mean log density of points whose squared distances are given, each without its own kernel."""
+    logs = -squares / (2 * widths.square()) - d * widths.log() - d / 2 * torch.log(widths.new_tensor(2 * torch.pi))
+    others = (~own).sum(1).to(logs).log()
+    return float((logs.masked_fill(own, -torch.inf).logsumexp(1) - others).mean())

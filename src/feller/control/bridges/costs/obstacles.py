@@ -1,0 +1,242 @@
+"""Obstacles: sets of states that combine, and what being inside them costs."""
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from feller.control.bridges.costs.smooth_functions import softplus, weighted_square
+from feller.control.bridges.costs.state_cost import Cost, Inside, Population
+from feller.core.errors import UsageError
+
+_TINY = 1e-24
+"""Added under roots, so that they have a slope everywhere."""
+
+
+class Shape(abc.ABC):
+    """A set of states; `a | b`, `a & b` and `~a` are shapes. Implement one method to add one."""
+
+    @abc.abstractmethod
+    def level(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """Return how far outside a state is: negative inside, 0 on the edge, a length unless a kind says otherwise."""
+
+    def inside(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
+        """Tell which states are in the set."""
+        return self.level(x) < 0
+
+    def __or__(self, other: "Shape") -> "Shape":
+        """Return the states that are in either."""
+        return Union((self, other))
+
+    def __and__(self, other: "Shape") -> "Shape":
+        """Return the states that are in both."""
+        return ~Union((~self, ~other))
+
+    def __invert__(self) -> "Shape":
+        """Return the states that are not in it."""
+        return Complement(self)
+
+
+@dataclass(frozen=True)
+class Disc(Shape):
+    """States nearer to a centre than a radius, in any number of dimensions."""
+
+    centre: tuple[float, ...]
+    radius: float
+
+    def __post_init__(self) -> None:
+        _check_positive("the radius of a disc", self.radius)
+
+    def level(self, x: Tensor) -> Tensor:
+        """Return the distance to the edge."""
+        return _length(_seen(x, self.centre)) - self.radius
+
+
+@dataclass(frozen=True)
+class Ellipse(Shape):
+    """An ellipse or ellipsoid along the axes. Its level is a distance on the axes and, elsewhere, near the edge."""
+
+    centre: tuple[float, ...]
+    half_axes: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check_alike(self.centre, self.half_axes)
+        _check_positive("half an axis of an ellipse", *self.half_axes)
+
+    def level(self, x: Tensor) -> Tensor:
+        """Return (k - 1) / |grad k| with k = |(x - centre) / half_axes|; in the centre minus the shortest half axis."""
+        axes = x.new_tensor(self.half_axes)
+        scaled = _seen(x, self.centre) / axes
+        k = _length(scaled)
+        steep = ((scaled / axes).square().sum(-1) + _TINY / axes.min().square()).sqrt()
+        return k * (k - 1) / steep
+
+
+@dataclass(frozen=True)
+class Box(Shape):
+    """A box along the axes."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check_alike(self.low, self.high)
+        _check_positive("the extent of a box", *(b - a for a, b in zip(self.low, self.high, strict=True)))
+
+    def level(self, x: Tensor) -> Tensor:
+        """Return the distance to the edge."""
+        low, high = x.new_tensor(self.low), x.new_tensor(self.high)
+        beyond = (_seen(x, tuple(((low + high) / 2).tolist()))).abs() - (high - low) / 2
+        return _length(beyond.clamp(min=0)) + beyond.amax(-1).clamp(max=0)
+
+
+@dataclass(frozen=True)
+class Neck(Shape):
+    """What is above and below a passage of the plane, |y| > sqrt(half_width^2 + (slope x)^2), narrowest at x = 0."""
+
+    half_width: float
+    slope: float
+    centre: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        _check_positive("half the width of a neck", self.half_width)
+
+    def level(self, x: Tensor) -> Tensor:
+        """Return the height that is left over the slope of the edge: a distance near the edge."""
+        along, across = _seen(x, self.centre).unbind(-1)
+        edge = (self.half_width**2 + (self.slope * along).square()).sqrt()
+        steep = self.slope**2 * along / edge
+        return (edge - across.abs()) / (1 + steep.square()).sqrt()
+
+
+@dataclass(frozen=True)
+class Quadric(Shape):
+    """States with sum_i weight_i (x_i - centre_i)^2 < bound: ellipses, hyperbolas. Its level is the difference."""
+
+    weights: tuple[float, ...]
+    centre: tuple[float, ...]
+    bound: float
+
+    def __post_init__(self) -> None:
+        _check_alike(self.weights, self.centre)
+
+    def level(self, x: Tensor) -> Tensor:
+        """Return the sum minus the bound, in no length."""
+        return weighted_square(_seen(x, self.centre), x.new_tensor(self.weights)) - self.bound
+
+
+@dataclass(frozen=True)
+class SignedDistance(Shape):
+    """States where a function of your own, [*b, d] -> [*b], is negative; best a length near the edge."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def level(self, x: Tensor) -> Tensor:
+        """Return what it says."""
+        return self.function(x)
+
+
+@dataclass(frozen=True)
+class Union(Shape):
+    """States in any of some shapes."""
+
+    parts: tuple[Shape, ...]
+
+    def level(self, x: Tensor) -> Tensor:
+        """Return the lowest level."""
+        first, *others = (part.level(x) for part in self.parts)
+        for other in others:
+            first = torch.minimum(first, other)
+        return first
+
+
+@dataclass(frozen=True)
+class Complement(Shape):
+    """States that are not in a shape."""
+
+    shape: Shape
+
+    def level(self, x: Tensor) -> Tensor:
+        """Return minus its level."""
+        return -self.shape.level(x)
+
+    def __invert__(self) -> Shape:
+        """Return the shape."""
+        return self.shape
+
+
+@dataclass(frozen=True)
+class Smooth(Cost):
+    """height * softplus(-level / width): grows by `height` with each width of depth, 0.69 of it on the edge.
+
+    Outside it falls as exp(-distance / width).
+    """
+
+    shape: Shape
+    height: float
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_positive("the width of an edge", self.width)
+
+    @property
+    def obstacles(self) -> tuple[Inside, ...]:
+        """The shape."""
+        return (self.shape.inside,)
+
+    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        """Return it."""
+        return self.height * softplus(self.shape.level(x) * (-1 / self.width))
+
+
+@dataclass(frozen=True)
+class Indicator(Cost):
+    """A height inside, 0 outside. Weighted trajectories and searched ways heed it, but it has no gradient."""
+
+    shape: Shape
+    height: float
+
+    @property
+    def differentiable(self) -> bool:
+        """It is flat."""
+        return False
+
+    @property
+    def obstacles(self) -> tuple[Inside, ...]:
+        """The shape."""
+        return (self.shape.inside,)
+
+    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        """Return it."""
+        return self.height * self.shape.inside(x.detach()).to(x.dtype)
+
+
+def _seen(x: Float[Tensor, "*b d"], centre: tuple[float, ...]) -> Float[Tensor, "*b d"]:
+    """Return states as seen from a centre.
+
+    Raises:
+        UsageError: If they have another number of entries.
+    """
+    if x.shape[-1] != len(centre):
+        raise UsageError(
+            f"a shape in {len(centre)} dimensions cannot hold states of {x.shape[-1]}; write all its numbers"
+        )
+    return x - x.new_tensor(centre)
+
+
+def _length(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+    return (weighted_square(x, x.new_ones(x.shape[-1])) + _TINY).sqrt()
+
+
+def _check_positive(what: str, *values: float) -> None:
+    for value in values:
+        if not value > 0:
+            raise UsageError(f"expected {what} to be above 0, got {value:g}")
+
+
+def _check_alike(one: tuple[float, ...], other: tuple[float, ...]) -> None:
+    if len(one) != len(other):
+        raise UsageError(f"expected as many numbers in {one} as in {other}")

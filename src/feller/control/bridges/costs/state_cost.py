@@ -1,0 +1,249 @@
+"""What being somewhere costs a bridge, for each unit of time: V(x, t), which may look at the crowd."""
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from feller.control.bridges.costs.gaussian_mixture import log_density
+from feller.core.errors import InputError, UsageError
+
+Inside = Callable[[Tensor], Tensor]
+"""States [*b, d] -> whether each is inside an obstacle, [*b]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """The crowd at several times."""
+
+    samples: Float[Tensor, "times n d"]
+    """Members, as many as the states that are asked about and, row by row, independent of them."""
+    centres: Float[Tensor, "times k d"]
+    """Of the Gaussians that make up its density."""
+    widths: Float[Tensor, "times k"] | float
+    """Their deviations, above 0, the same in all directions."""
+
+    def log_density(self, x: Float[Tensor, "times n d"]) -> Float[Tensor, "times n"]:
+        """Return the logarithm of the crowd's density at states, whose gradient flows through the states alone."""
+        widths = torch.as_tensor(self.widths, dtype=x.dtype, device=x.device).expand(self.centres.shape[:2])
+        return log_density(x, self.centres.to(x.dtype), widths)
+
+
+class Cost(abc.ABC):
+    """V in units of length squared, for a journey of time 1. Implement one method to add one.
+
+    A bridge minimises E int 1/2 |u|^2 + V dt. `a + b` and `2.0 * a` are costs.
+    """
+
+    @property
+    def crowd(self) -> bool:
+        """Whether it looks at the population."""
+        return False
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether its gradient says where it falls."""
+        return True
+
+    @property
+    def obstacles(self) -> tuple[Inside, ...]:
+        """What it keeps states out of, for reports."""
+        return ()
+
+    def blocked(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
+        """Tell which states are inside an obstacle."""
+        nowhere = torch.zeros(x.shape[:-1], dtype=torch.bool, device=x.device)
+        return torch.stack([nowhere, *(inside(x) for inside in self.obstacles)]).any(0)
+
+    @abc.abstractmethod
+    def __call__(
+        self, x: Float[Tensor, "*b d"], t: Tensor, population: Population | None = None
+    ) -> Float[Tensor, "*b"]:
+        """Return the cost of states at times that broadcast to [*b]; the population is given where `crowd` is true."""
+
+    def for_pairs(self, x_0: Float[Tensor, "pairs d"], x_1: Float[Tensor, "pairs d"]) -> "Cost":
+        """Return the cost as the paths of some pairs see it; itself, unless it depends on where a path begins and ends.
+
+        Who holds pairs asks for this once and calls what comes back with states [times, pairs * draws, d], pair after
+        pair: state i of a time is on a path of pair i // draws.
+        """
+        return self
+
+    def examined(self, x: Float[Tensor, "*b d"], t: Tensor, population: Population | None = None) -> "Cost":
+        """Return the cost as it is to be used, after a look at some states.
+
+        Raises:
+            InputError: If it, or its gradient, is no finite number somewhere, or has another shape than [*b].
+        """
+        check_finite(self, x, t, population)
+        return self
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Return the sum."""
+        return Sum((*_parts(self), *_parts(other)))
+
+    def __mul__(self, factor: float) -> "Cost":
+        """Return it so many times."""
+        return Scaled(self, factor)
+
+    __rmul__ = __mul__
+
+
+@dataclass(frozen=True)
+class Zero(Cost):
+    """No cost: what is left is the cost of control."""
+
+    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        """Return zeros, that depend on the state for whoever wants a gradient."""
+        return 0.0 * x.sum(-1)
+
+
+@dataclass(frozen=True)
+class Sum(Cost):
+    """Costs that add up."""
+
+    parts: tuple[Cost, ...]
+
+    @property
+    def crowd(self) -> bool:
+        """Whether any part looks at the population."""
+        return any(part.crowd for part in self.parts)
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether all parts are."""
+        return all(part.differentiable for part in self.parts)
+
+    @property
+    def obstacles(self) -> tuple[Inside, ...]:
+        """Those of all parts."""
+        return tuple(one for part in self.parts for one in part.obstacles)
+
+    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        """Return the sum."""
+        first, *others = (part(x, t, population) for part in self.parts)
+        for other in others:
+            first = first + other
+        return first
+
+    def for_pairs(self, x_0: Tensor, x_1: Tensor) -> Cost:
+        """Return the sum of the parts as the pairs see them."""
+        return Sum(tuple(part.for_pairs(x_0, x_1) for part in self.parts))
+
+    def examined(self, x: Tensor, t: Tensor, population: Population | None = None) -> Cost:
+        """Examine each part."""
+        return Sum(tuple(part.examined(x, t, population) for part in self.parts))
+
+
+@dataclass(frozen=True)
+class Wrapped(Cost):
+    """A cost as somebody else sees it, who sees a crowd, obstacles and slopes where the cost has them."""
+
+    cost: Cost
+
+    @property
+    def crowd(self) -> bool:
+        """As the cost."""
+        return self.cost.crowd
+
+    @property
+    def differentiable(self) -> bool:
+        """As the cost."""
+        return self.cost.differentiable
+
+    @property
+    def obstacles(self) -> tuple[Inside, ...]:
+        """As the cost."""
+        return self.cost.obstacles
+
+
+@dataclass(frozen=True)
+class Scaled(Wrapped):
+    """A cost so many times."""
+
+    factor: float
+
+    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        """Return it."""
+        return self.factor * self.cost(x, t, population)
+
+    def for_pairs(self, x_0: Tensor, x_1: Tensor) -> Cost:
+        """Scale the cost as the pairs see it."""
+        return replace(self, cost=self.cost.for_pairs(x_0, x_1))
+
+    def examined(self, x: Tensor, t: Tensor, population: Population | None = None) -> Cost:
+        """Examine the cost."""
+        return replace(self, cost=self.cost.examined(x, t, population))
+
+
+def check(cost: Cost, x: Float[Tensor, "*b d"], t: Tensor, population: Population | None = None) -> Cost:
+    """Look at a cost at some states, and return it as it is to be used.
+
+    Functions that turn out to have no gradient are no longer `differentiable`.
+
+    Args:
+        cost: What to look at.
+        x: States, as [times, n, d] where it looks at the crowd.
+        t: Their times, that broadcast to [*b].
+        population: The crowd at these times.
+
+    Raises:
+        InputError: If a cost or its gradient is no finite number somewhere, or no number for each state; the message
+            says where.
+    """
+    return cost.examined(x, t, population)
+
+
+def check_finite(cost: Cost, x: Float[Tensor, "*b d"], t: Tensor, population: Population | None = None) -> None:
+    """Check the values and, where there is one, the gradient of a cost.
+
+    Raises:
+        InputError: If one is no finite number.
+    """
+    with torch.enable_grad():
+        y = x.detach().requires_grad_(cost.differentiable)
+        values = cost(y, t, population)
+        check_here(torch.isfinite(values), values, x, t, "the cost is {value}")
+        if values.requires_grad:
+            (slope,) = torch.autograd.grad(values.sum(), y, allow_unused=True)
+            if slope is not None:
+                check_here(
+                    torch.isfinite(slope).all(-1), values, x, t, "the gradient of the cost, {value}, is not finite"
+                )
+
+
+def needed(population: Population | None, name: str) -> Population:
+    """Return the crowd, for a cost that cannot do without.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if population is None:
+        raise UsageError(f"the cost {name} looks at the crowd: give it a Population")
+    return population
+
+
+def check_here(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tensor, what: str) -> None:
+    """Say where something is not good.
+
+    Raises:
+        InputError: If it is so anywhere.
+    """
+    if good.all():
+        return
+    place = tuple((~good).nonzero()[0].tolist())
+    state = x[place].flatten().tolist()
+    shown = ", ".join(f"{entry:.4g}" for entry in state[:4]) + (", ..." if len(state) > 4 else "")
+    raise InputError(
+        f"{what.format(value=f'{values[place].item():.4g}')} at x = ({shown}), t ="
+        f" {t.expand(good.shape)[place].item():.4g}, state number {place[-1] + 1}, and at {int((~good).sum())} of"
+        f" {good.numel()} states: costs and their gradients must be finite everywhere; return a large number instead,"
+        " and add a small one under roots"
+    )
+
+
+def _parts(cost: Cost) -> tuple[Cost, ...]:
+    return cost.parts if isinstance(cost, Sum) else (cost,)

@@ -1,0 +1,135 @@
+"""Walls that are drawn in a picture, black on white."""
+
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image, UnidentifiedImageError
+from scipy import ndimage
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from feller.control.bridges.costs.obstacles import Shape
+from feller.core.errors import InputError, UsageError
+from feller.data.images.load_images import FORMATS
+
+Frame = tuple[float, float, float, float]
+"""Where a picture lies in the plane: x of its left and right edge, y of its lower and upper one."""
+DARK = 0.5
+"""Grey, from 0, black, to 1, white, below which there is wall."""
+
+
+def read_grey(file: pathlib.Path) -> Float[np.ndarray, "h w"]:
+    """Read a picture as grey levels from 0, black, to 1, white; what is transparent is white.
+
+    Raises:
+        InputError: If there is no such file, or it is no picture.
+    """
+    try:
+        with Image.open(file, formats=FORMATS) as found:
+            colours = found.convert("RGBA")
+    except FileNotFoundError as error:
+        raise InputError(f"expected a picture {file}, found none") from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{file} is no picture that can be read: {error}") from error
+    white = Image.new("RGBA", colours.size, "white")
+    return np.asarray(Image.alpha_composite(white, colours).convert("L"), dtype=np.float64) / 255
+
+
+@dataclass(frozen=True, eq=False)
+class Picture(Shape):
+    """What is dark in a picture, and all that is outside of its frame."""
+
+    distances: Float[Tensor, "rows columns"]
+    """Level at middles, edges and corners of the pixels and of a border of wall around; the first row is the lowest."""
+    frame: Frame
+
+    @staticmethod
+    def of(grey: Float[np.ndarray, "h w"], frame: Frame | None = None) -> "Picture":
+        """Measure how far from its walls each place in a picture is.
+
+        Args:
+            grey: Rows from top to bottom, from 0, black, to 1, white.
+            frame: Where it lies; by default a pixel is one unit and the lower left corner is (0, 0).
+
+        Raises:
+            InputError: If all of it is wall, or nothing is.
+            UsageError: If the frame is empty.
+        """
+        h, w = grey.shape
+        left, right, low, high = frame = frame or (0.0, float(w), 0.0, float(h))
+        if not (right > left and high > low):
+            raise UsageError(f"expected a frame x_low < x_high, y_low < y_high, got {frame}")
+        wall = grey[::-1] < DARK
+        if not wall.any():
+            raise InputError("the picture has no walls: nothing in it is darker than middle grey; draw them in black")
+        if wall.all():
+            raise InputError(
+                "the picture is all wall: nothing in it is lighter than middle grey; leave free space white"
+            )
+        half = ((high - low) / (2 * h), (right - left) / (2 * w))
+        wall = np.pad(wall, 1, constant_values=True)
+        return Picture(torch.from_numpy(_distance(wall, half) - _distance(~wall, half)).float(), frame)
+
+    def level(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """Return the distance to the nearest wall, interpolated; minus the distance to free space in it.
+
+        Raises:
+            UsageError: If states have other than two entries.
+        """
+        if x.shape[-1] != 2:
+            raise UsageError(f"walls in a picture are in the plane: expected states of 2 entries, got {x.shape[-1]}")
+        return _Interpolated.apply(x, self.distances.to(x), self.frame)
+
+
+def _distance(pixels: Bool[np.ndarray, "h w"], half: tuple[float, float]) -> Float[np.ndarray, "rows columns"]:
+    """Return how far middles, edges and corners of all pixels are from a union of some closed ones.
+
+    What is nearest to such a node in the union is a node: so distances are exact.
+    """
+    h, w = pixels.shape
+    nodes = np.zeros((2 * h + 1, 2 * w + 1), dtype=bool)
+    nodes[1::2, 1::2] = pixels
+    nodes = ndimage.binary_dilation(nodes, np.ones((3, 3)))
+    return np.asarray(ndimage.distance_transform_edt(~nodes, sampling=half))
+
+
+class _Interpolated(torch.autograd.Function):
+    """Bilinear interpolation; beyond the border the level falls by the distance to it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, distances: Tensor, frame: Frame) -> Tensor:
+        (rows, columns), (left, right, low, high) = distances.shape, frame
+        wide, tall = (right - left) / (columns - 5), (high - low) / (rows - 5)  # two steps a pixel, one pixel a side
+        across, across_beyond, across_in = _place(x[..., 0], left - 2 * wide, wide, columns)
+        up, up_beyond, up_in = _place(x[..., 1], low - 2 * tall, tall, rows)
+        column, row = across.long().clamp(max=columns - 2), up.long().clamp(max=rows - 2)
+        a, b = across - column, up - row
+        first = row * columns + column
+        flat = distances.flatten()
+        lower_left, lower_right = flat[first], flat[first + 1]
+        upper_left, upper_right = flat[first + columns], flat[first + columns + 1]
+        lower = lower_left + a * (lower_right - lower_left)
+        upper = upper_left + a * (upper_right - upper_left)
+        gone = torch.hypot(across_beyond, up_beyond)
+        each = gone.clamp(min=torch.finfo(x.dtype).tiny)
+        along = ((lower_right - lower_left) * (1 - b) + (upper_right - upper_left) * b) / wide * across_in
+        slope = (along - across_beyond / each, (upper - lower) / tall * up_in - up_beyond / each)
+        ctx.save_for_backward(*slope)
+        return lower + b * (upper - lower) - gone
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor, None, None]:  # pyrefly: ignore
+        along, upwards = ctx.saved_tensors
+        return torch.stack([slope[0] * along, slope[0] * upwards], -1), None, None
+
+
+def _place(x: Tensor, begin: float, step: float, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return where on a grid a coordinate is, in steps; how far beyond it, with its sign; and whether it is on it."""
+    place = (x - begin) / step
+    held = place.clamp(0, number - 1)
+    return held, (place - held) * step, (place == held).to(x.dtype)

@@ -1,0 +1,204 @@
+"""Gaussian paths between pairs of points: a mean and a deviation that bend, and the diffusion that they belong to.
+
+Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Energies are told relative to the
+Brownian bridge, since every other one grows beyond bounds near the end.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from numpy.polynomial.legendre import leggauss
+from torch import Tensor
+
+from feller.core.errors import UsageError
+
+LEVEL = math.log(math.e - 1)
+"""Where softplus is 1, so that knots of zero are the Brownian bridge."""
+NODES = 8
+"""Gauss-Legendre nodes between two knots, for energies."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean and deviation of paths at some times, and how fast they change."""
+
+    mean: Float[Tensor, "*b d"]
+    velocity: Float[Tensor, "*b d"]
+    """Rate of the mean."""
+    std: Float[Tensor, "*b"]
+    """The same for every entry of a state."""
+    rate: Float[Tensor, "*b"]
+    """Of the deviation; without bounds at both ends."""
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianPaths:
+    """X_t ~ N(m_t, gamma_t^2 I) for each pair, t in [0, 1], from x_0 to x_1 exactly.
+
+    The mean is linear between knots at equally spaced times. The deviation is that of the Brownian bridge times
+    h = softplus(y + log(e - 1)), y linear between knots of its own and 0 at both ends.
+    """
+
+    means: Float[Tensor, "n k d"]
+    """Knots of the mean; the first and last are x_0 and x_1."""
+    scales: Float[Tensor, "n l"]
+    """Knots of y."""
+    noise: float
+    """Deviation of a free walk after time 1; 0 for paths without noise."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.noise < math.inf:
+            raise UsageError(f"expected a noise of 0 or more, got {self.noise:g}; it is in the data's own units")
+        if min(self.means.shape[1], self.scales.shape[1]) < 2:
+            raise UsageError(
+                f"expected 2 knots or more, got {self.means.shape[1]} of the mean and {self.scales.shape[1]} of the"
+                " scale; the first and last are the ends"
+            )
+
+    @classmethod
+    def along(cls, knots: Float[Tensor, "n k d"], noise: float, scale_knots: int) -> "GaussianPaths":
+        """Return paths with the mean along given states, and the deviation of the Brownian bridge.
+
+        Raises:
+            UsageError: If the noise is negative or infinite, or there are fewer than 2 knots.
+        """
+        return cls(knots, knots.new_zeros(len(knots), scale_knots), noise)
+
+    @classmethod
+    def straight(
+        cls, x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"], noise: float, mean_knots: int, scale_knots: int
+    ) -> "GaussianPaths":
+        """Return the Brownian bridges of pairs.
+
+        Raises:
+            UsageError: If the noise is negative or infinite, or there are fewer than 2 knots.
+        """
+        way = torch.linspace(0, 1, mean_knots, dtype=x_0.dtype, device=x_0.device)[:, None]
+        return cls.along(torch.lerp(x_0[:, None], x_1[:, None], way), noise, scale_knots)
+
+    def rows(self, index: Int[Tensor, " b"] | slice) -> "GaussianPaths":
+        """Return the paths of some pairs."""
+        return GaussianPaths(self.means[index], self.scales[index], self.noise)
+
+    def grid(self, t: Float[Tensor, " s"]) -> Moments:
+        """Return the moments of all pairs at the same times, [n, s, ...]."""
+        t = t.to(self.means.dtype)
+        (mean, velocity), (y, slope) = (interpolation(t, knots.shape[1]) for knots in (self.means, self.scales))
+        return Moments(
+            mean @ self.means, velocity @ self.means, *self._spread(self.scales @ y.T, self.scales @ slope.T, t)
+        )
+
+    def at(self, rows: Int[Tensor, " b"], t: Float[Tensor, " b"]) -> Moments:
+        """Return the moments of some pairs, each at one time of its own, [b, ...]."""
+        t = t.to(self.means.dtype)
+        mean, velocity = _between(self.means, rows, t)
+        return Moments(mean, velocity, *self._spread(*_between(self.scales, rows, t), t))
+
+    def _spread(self, y: Tensor, slope: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the deviation and its rate."""
+        if not self.noise:
+            return torch.zeros_like(y), torch.zeros_like(y)
+        h, h_rate = multiplier(y, slope)
+        bridge = (t * (1 - t)).sqrt()
+        return self.noise * bridge * h, self.noise * ((1 - 2 * t) / (2 * bridge) * h + bridge * h_rate)
+
+
+def interpolation(t: Float[Tensor, " s"], knots: int) -> tuple[Float[Tensor, "s k"], Float[Tensor, "s k"]]:
+    """Return the matrices that turn equally spaced knots into values, and into slopes, at some times in [0, 1]."""
+    low, part = _place(t, knots)
+    values, slopes = t.new_zeros(2, len(t), knots)
+    values.scatter_(1, low[:, None], 1 - part[:, None]).scatter_(1, low[:, None] + 1, part[:, None])
+    slopes.scatter_(1, low[:, None], 1.0 - knots).scatter_(1, low[:, None] + 1, knots - 1.0)
+    return values, slopes
+
+
+def multiplier(y: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Return h and its rate from y and its slope."""
+    return torch.nn.functional.softplus(y + LEVEL), torch.sigmoid(y + LEVEL) * slope
+
+
+def drift(
+    moments: Moments, x: Float[Tensor, "*b d"], t: Float[Tensor, "*c"], noise: float, *, backward: bool = False
+) -> Float[Tensor, "*b d"]:
+    """Return the drift of the diffusion with these marginals: ahead, or that back in time, in state per time.
+
+    Args:
+        moments: Of its path, at t.
+        x: States; where the deviation is 0 they can be nothing but the mean.
+        t: Times in [0, 1], with the moments' axes but the last or broadcast to them.
+        noise: Of the diffusion.
+        backward: Return v of dY = v dr + noise dW in r = 1 - t.
+    """
+    velocity = -moments.velocity if backward else moments.velocity
+    if not noise:
+        return velocity
+    square = t * (1 - t)
+    h = moments.std / (noise * square.sqrt())
+    rate = moments.rate / moments.std  # of log gamma
+    gain = (-rate if backward else rate) - 1 / (2 * square * h.square())
+    gain = torch.where(moments.std > 0, gain, 0)
+    return velocity + gain[..., None] * (x - moments.mean)
+
+
+def energy(moments: Moments, t: Float[Tensor, " s"], noise: float) -> Float[Tensor, "n s"]:
+    """Return 1/2 E|u_t|^2, in state squared per time squared; its integral grows without bounds near both ends."""
+    own = moments.velocity.square().sum(-1) / 2
+    if not noise:
+        return own
+    dimensions = moments.mean.shape[-1]
+    return own + dimensions / 2 * (moments.rate - noise**2 / (2 * moments.std)).square()
+
+
+def kinetic_rate(
+    moments: Moments, t: Float[Tensor, " s"], noise: float, x_1: Float[Tensor, "n d"]
+) -> Float[Tensor, "n s"]:
+    """Return 1/2 E|u_t - (x_1 - X_t) / (1 - t)|^2 at times inside (0, 1): what leaving the Brownian bridge costs."""
+    left = (1 - t)[:, None]
+    own = (moments.velocity - (x_1[:, None] - moments.mean) / left).square().sum(-1) / 2
+    if not noise:
+        return own
+    away = moments.rate - noise**2 / (2 * moments.std) + moments.std / (1 - t)
+    return own + moments.mean.shape[-1] / 2 * away.square()
+
+
+def kinetic(paths: GaussianPaths) -> Float[Tensor, " n"]:
+    """Return the integral of `kinetic_rate`, noise^2 times the KL divergence from the Brownian bridge; ahead or back.
+
+    With h that of the deviation it is 1/2 int |m'|^2 dt - 1/2 |x_1 - x_0|^2, exact for knots of any place, and
+    d noise^2 / 8 int (h - 1/h)^2 / (t (1 - t)) + 4 t (1 - t) h'^2 dt: the cross terms are those of whole derivatives.
+    """
+    k = paths.means.shape[1]
+    whole = (paths.means[:, -1] - paths.means[:, 0]).square().sum(-1)
+    own = ((k - 1) * paths.means.diff(dim=1).square().sum((1, 2)) - whole) / 2
+    if not paths.noise:
+        return own
+    t, weights = (part.to(paths.scales) for part in quadrature(paths.scales.shape[1]))
+    y, slope = interpolation(t, paths.scales.shape[1])
+    h, h_rate = multiplier(paths.scales @ y.T, paths.scales @ slope.T)
+    square = t * (1 - t)
+    spread = ((h - 1 / h).square() / square + 4 * square * h_rate.square()) @ weights
+    return own + paths.means.shape[-1] * paths.noise**2 / 8 * spread
+
+
+def quadrature(knots: int) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
+    """Return nodes and weights on [0, 1] in float64, a rule of its own between each two equally spaced knots."""
+    nodes, weights = (torch.from_numpy(part) for part in leggauss(NODES))
+    begins = torch.arange(knots - 1, dtype=torch.float64)[:, None]
+    return ((begins + (nodes + 1) / 2) / (knots - 1)).flatten(), weights.repeat(knots - 1) / (2 * (knots - 1))
+
+
+def _place(t: Tensor, knots: int) -> tuple[Tensor, Tensor]:
+    """Return the knot at or before each time, and which share of the way to the next it lies."""
+    place = t * (knots - 1)
+    low = place.long().clamp(0, knots - 2)
+    return low, place - low
+
+
+def _between(knots: Tensor, rows: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return value and slope of some rows, each at a time of its own."""
+    low, part = _place(t, knots.shape[1])
+    first, second = knots[rows, low], knots[rows, low + 1]
+    part = part.reshape(-1, *(1,) * (knots.ndim - 2))
+    return torch.lerp(first, second, part), (knots.shape[1] - 1) * (second - first)

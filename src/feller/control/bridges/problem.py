@@ -1,0 +1,122 @@
+"""What is to be bridged."""
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from feller.control.bridges.costs import Cost, Function, Zero
+from feller.control.bridges.drift_matching import Base, Leg
+from feller.control.bridges.population import Crowd
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.data.loading.read import read
+from feller.data.modality import Modality
+
+Members = Callable[[int, Draws], Tensor]
+"""(number, draws) -> members of a population, [number, *d]."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BridgeProblem:
+    """What is to be bridged: populations of one kind at two times or more, noise, and what being somewhere costs.
+
+    Wanted is the drift u that minimises E int 1/2 |u|^2 + V dt among all that carry each population to the next in
+    noise of this strength.
+    """
+
+    crowds: tuple[tuple[Members, Members], ...]
+    """Of each leg: the population where it begins, and that where it ends."""
+    noise: float
+    """Deviation of a free walk after the whole journey, in the data's units; 0 for none."""
+    cost: Cost = field(default_factory=Zero)
+    """V, in units of length squared, for a journey of time 1."""
+    times: tuple[float, ...] = (0.0, 1.0)
+    """Of the populations, increasing from 0 to 1."""
+    base: Base | None = None
+    """Drift that acts by itself, which costs nothing."""
+    refresh: Callable[[Base, Sequence[Leg]], Base] | None = None
+    """How a base drift that depends on the crowd follows new paths."""
+
+    def __repr__(self) -> str:
+        """Say in a line what it is, without its members."""
+        times = ", ".join(f"{time:.4g}" for time in self.times)
+        return f"<BridgeProblem at times {times}, noise {self.noise:.4g}, cost {type(self.cost).__name__}>"
+
+    @classmethod
+    def between(
+        cls,
+        populations: Sequence[Any],
+        noise: float,
+        cost: Cost | Callable[..., Any] | None = None,
+        times: Sequence[float] | None = None,
+    ) -> "BridgeProblem":
+        """Return the problem of populations that are known by some members.
+
+        Args:
+            populations: Arrays or tensors [n, *d], DataFrames, or files of such rows or pictures, two or more, in the
+                order of time. Columns that have names are those of the first that has some.
+            noise: Deviation of a free walk after the whole journey, in their units.
+            cost: A function of (x, t) or (x, t, population), see `feller.control.bridges.costs.Function`, or a `Cost`.
+            times: When each was seen; by default equally far apart.
+
+        Raises:
+            UsageError: If there are fewer than two populations, they are of different kinds, or there are as many times
+                as there are not populations.
+            InputError: If a file cannot be read, or a number is missing or infinite.
+        """
+        if isinstance(populations, str | os.PathLike):
+            raise UsageError(f"expected two populations or more, in a list, got {populations!r} alone")
+        if len(populations) < 2 or (times is not None and len(times) != len(populations)):
+            raise UsageError(
+                f"expected two populations or more, and as many times, got {len(populations)} and"
+                f" {'none' if times is None else len(times)}"
+            )
+        known, like = [], None
+        for number, population in enumerate(populations, 1):
+            members, like = _members(population, number, like)
+            known.append(Crowd(members))
+        first = list(known[0].members.shape[1:])
+        for number, crowd in enumerate(known, 1):
+            if list(crowd.members.shape[1:]) != first:
+                raise UsageError(
+                    f"expected populations of one kind: a member of the first is {first}, of number {number}"
+                    f" {list(crowd.members.shape[1:])}"
+                )
+        when = [*range(len(known))] if times is None else times
+        shares = tuple((time - when[0]) / (when[-1] - when[0]) for time in when)
+        priced = cost if isinstance(cost, Cost) else Zero() if cost is None else Function(cost)
+        return cls(tuple(itertools.pairwise(known)), noise, priced, shares)
+
+
+def _members(population: Any, number: int, like: Modality | None) -> tuple[Tensor, Modality | None]:
+    """Return the members of a population, of a file or DataFrame in its own units, and what the next are read like.
+
+    Raises:
+        UsageError: If they are no numbers [n, *d].
+        InputError: If one is missing or infinite.
+    """
+    if isinstance(population, str | os.PathLike | pd.DataFrame):
+        data = read(population, like=like)
+        population, like = data.numpy(), like or data.modality
+    try:
+        members = torch.as_tensor(population, dtype=torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"population {number} must be an array or tensor [n, *d] of numbers, a DataFrame, or a file of them, got a"
+            f" {type(population).__name__}"
+        ) from error
+    if members.ndim < 2 or not len(members):
+        raise UsageError(f"population {number} must be [n, *d], with members, got {list(members.shape)}")
+    bad = (~members.flatten(1).isfinite()).any(1).nonzero()[:, 0].tolist()
+    if bad:
+        raise InputError(
+            f"population {number}: {len(bad)} of {len(members)} members hold what is no finite number, the first of"
+            f" them members[{bad[0]}]; drop or fill them"
+        )
+    return members, like

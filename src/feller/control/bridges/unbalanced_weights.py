@@ -1,0 +1,39 @@
+"""Populations that grow and shrink: how much each member stands for, where not all can have become what is there."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.bridges.population import Crowd
+from feller.core.errors import UsageError
+from feller.training.couplings.sinkhorn import relative, sinkhorn
+
+EPSILON = 0.05
+"""Strength of the plan's entropy, in median costs."""
+
+
+def growth(x_0: Float[Tensor, " n *d"], x_1: Float[Tensor, " m *d"], tau: float) -> tuple[Crowd, Crowd]:
+    """Return two populations whose members count as an unbalanced transport plan between them says.
+
+    A member far from all of the other population counts less, and the others more: cells with many descendants are
+    paired more often, those with none hardly.
+
+    Source: Chizat et al. 2018, "Scaling algorithms for unbalanced optimal transport problems", arXiv 1607.05816; its
+    use for cells that divide and die: Schiebinger et al. 2019, "Optimal-transport analysis of single-cell gene
+    expression".
+
+    Args:
+        x_0: Members at the earlier time.
+        x_1: Members at the later time.
+        tau: What it costs to count more or less than others, in median squared distances; infinite: all count alike.
+
+    Raises:
+        UsageError: If tau is not above 0.
+    """
+    if not tau > 0:
+        raise UsageError(f"growth must cost something, above 0 median squared distances, got {tau:g}; 1 is usual")
+    a, b = x_0.flatten(1).double(), x_1.flatten(1).double()
+    middle = a.mean(0)
+    squares = (a - middle).square().sum(1)[:, None] + (b - middle).square().sum(1) - 2 * (a - middle) @ (b - middle).T
+    plan = sinkhorn(relative(squares.clamp(min=0)), EPSILON, tau=tau).exp()
+    rows, columns = plan.sum(1), plan.sum(0)
+    return Crowd(x_0, rows / rows.sum()), Crowd(x_1, columns / columns.sum())

@@ -1,0 +1,1 @@
+"""Fine-tuning on a reward: Adjoint Matching, DRaFT, RAFT, policy gradient."""

@@ -1,0 +1,184 @@
+"""Adjoint Matching: a model that samples its law tilted by a reward, without losing what the reward does not ask for.
+
+Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+"""
+
+import abc
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.fine_tuning.fine_tuning import Against, Controlled, velocity, where_counted
+from feller.control.fine_tuning.landing import landing_steps
+from feller.control.fine_tuning.memoryless_chain import Chain, Step, adjoint_steps, roll_out, squared
+from feller.control.rewards.reward import Reward, reward_gradient
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, leaves, length, tree_map
+from feller.core.rng import Draws
+from feller.paths import Network
+from feller.paths.processes import Process
+from feller.paths.schedules import Linear
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import LinearSolver, MemorylessEuler
+from feller.sampling.solvers.solver import clock
+from feller.training.objective import Batch, Example, Objective
+
+
+class Weighting(abc.ABC):
+    """How much the velocity counts at each time; every choice has the same minimiser."""
+
+    @abc.abstractmethod
+    def weight(self, step: Step) -> float:
+        """Return the factor on half the squared difference of velocities."""
+
+
+@dataclass(frozen=True)
+class ByControl(Weighting):
+    """Squared controls, as the paper has them: little early, much late."""
+
+    def weight(self, step: Step) -> float:
+        """Return that of the step."""
+        return step.weight
+
+
+@dataclass(frozen=True)
+class ByVelocity(Weighting):
+    """Squared velocities, all alike."""
+
+    def weight(self, step: Step) -> float:
+        """Return the length of the step, near enough."""
+        return step.linear.on_velocity
+
+
+class Adjoint(abc.ABC):
+    """What is followed back from the end."""
+
+    @abc.abstractmethod
+    def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
+        """Yield the steps from the last to the first; arguments as for `landing_steps`."""
+
+
+@dataclass(frozen=True)
+class Lean(Adjoint):
+    """The base alone: what the optimum makes zero on average is left out, and with it most of the noise."""
+
+    def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
+        """Go back through the base."""
+        return adjoint_steps(base, chain, gradient)
+
+
+@dataclass(frozen=True)
+class Full(Adjoint):
+    """The controlled chain and its cost: the gradient of the control problem itself, known as continuous adjoint."""
+
+    def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
+        """Go back through the tuned flow."""
+        return adjoint_steps(base, chain, gradient, tuned)
+
+
+@dataclass(frozen=True)
+class Landing(Adjoint):
+    """The same with the noise of the chain in the cost, which takes the noise of the adjoint away at the optimum.
+
+    Where the lean adjoint tells each round little about a state, as with many modes or a strong reward.
+    """
+
+    def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
+        """Go back through the tuned flow, and what each step cost with its noise."""
+        return landing_steps(base, chain, gradient, tuned)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdjointMatching(Controlled):
+    """Regress the velocity on what the lean adjoint of memoryless roll-outs asks for.
+
+    The only fixed point is the law p(x) exp(strength reward(x)), up to its total mass. It is no descent: the loss says
+    nothing of progress, the reward and the divergence from the base do. First rounds overshoot.
+    """
+
+    share: float = 0.5
+    """Of these, those that the loss looks at: the last quarter, and others by chance."""
+    solver: LinearSolver = field(default_factory=MemorylessEuler)
+    """Makes the steps. With another than memoryless noise the start is not forgotten, and what is learned is not the
+    tilted law."""
+    weighting: Weighting = ByControl()
+    adjoint: Adjoint = Lean()
+    ceiling: float | None = None
+    """Losses of single states beyond which they do not count. It hides what tells modes apart, so that they are tilted
+    too little; None for none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ceiling is not None and not self.ceiling > 0:
+            raise UsageError(f"expected a ceiling above 0, got {self.ceiling:g}")
+        if getattr(self.solver, "schedule", Linear()) != Linear():
+            raise UsageError("roll-outs follow straight paths, whatever the model's: leave the schedule linear")
+        if not self.solver.linear(1 - 1 / self.steps, 1.0).variance > 0:
+            raise UsageError(f"{type(self.solver).__name__} has no noise in its last step, which cannot be tuned then")
+        if not 0 < self.share <= 1:
+            raise UsageError(f"expected a share of the steps above 0, at most 1, got {self.share:g}")
+
+    def against(self, base: Network, reward: Reward) -> Objective:
+        """Return the objective with its base and reward; its cost is half the squared control along a roll-out."""
+        return _Against(self, base, reward)
+
+    def compare(self, process: Process, example: Example) -> Float[Tensor, " b"]:
+        """Return half the weighted squared difference of velocities, over all numbers."""
+        x_t, t = example["x_t"], example["t"]
+        found = where_counted(example["given"], t, velocity(process, x_t, t), example["target"])
+        losses = example["weight"] / 2 * squared(found, example["target"])
+        return losses if self.ceiling is None else losses.clamp(max=self.ceiling)
+
+
+class _Against(Against):
+    """Adjoint matching with its base and reward."""
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Roll out the network, ask the reward about the ends, and go back along the adjoint of the base.
+
+        Returns:
+            States and the velocity that each asks for; `reward` of the end of its roll-out, and `cost`, half the
+            squared control along it: their means tell how it goes, the second is the divergence from the base in nats.
+        """
+        rule, x_0, given = self.rule, batch["x_0"], batch.get("given", {})
+        times, solver = linear_grid(rule.steps), rule.solver
+        tuned, base = (self.flow(one, given) for one in (network, self.base))
+        with torch.no_grad():
+            chain = roll_out(tuned, x_0, times, solver, draws, given)
+        reward, gradient = reward_gradient(self.reward, chain.end, given)
+        slope = tree_map(lambda leaf: rule.strength * leaf, gradient)
+        cost, kept, which = torch.zeros_like(reward), [], _looked_at(rule.steps, rule.share, draws)
+        for step in rule.adjoint.steps(base, chain, slope, tuned):
+            t = clock(chain.end, times[step.number])
+            cost = cost + step.cost(where_counted(given, t, chain.velocities[step.number], step.base))
+            if step.number in which:
+                kept.append(self._example(step, chain, times[step.number], given))
+        told = [{**example, "reward": reward, "cost": cost} for example in kept]
+        return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *told)  # all steps of a row together
+
+    def _example(self, step: Step, chain: Chain, t: float, given: Given) -> Example:
+        x_t = chain.states[step.number]
+        n, some = length(x_t), next(leaves(x_t))
+        return {
+            "x_t": x_t,
+            "t": torch.full((n,), t, dtype=some.dtype, device=some.device),
+            "given": given,
+            "target": step.target(),
+            "weight": torch.full((n,), self.rule.weighting.weight(step), dtype=some.dtype, device=some.device),
+        }
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Compare velocities, as the rule says."""
+        return self.rule.compare(self.flow(network, example["given"]), example)
+
+
+def _looked_at(steps: int, share: float, draws: Draws) -> set[int]:
+    """Choose the last quarter of the steps, and others by chance, one choice for the whole batch."""
+    count = max(1, round(share * steps))
+    last = min(count, steps // 4)
+    others = torch.randperm(steps - last, generator=draws.at("steps").shared())[: count - last]
+    return {*range(steps - last, steps), *others.tolist()}

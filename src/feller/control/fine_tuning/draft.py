@@ -1,0 +1,128 @@
+"""Direct gradients: the reward of a sample, differentiated through the steps that made it.
+
+Nothing holds the model to its data: it ends at the samples of highest reward, and few of them. Stop early.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.fine_tuning.fine_tuning import Against, Tuning, check_flow
+from feller.control.rewards.reward import Reward, reward_gradient
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, leaves, length, pad_right, tree_map
+from feller.core.rng import Draws
+from feller.paths import Network
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, Solver, endpoint, simulate
+from feller.sampling.solvers.solver import flow, placed
+from feller.training.objective import Batch, Example, Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectGradient(Tuning):
+    """Differentiate the reward through the last steps of the flow, DRaFT-K; through one by default.
+
+    Source: Clark et al. 2023, "Directly fine-tuning diffusion models on differentiable rewards", arXiv 2309.17400.
+    """
+
+    last: int = 1
+    """Steps that the gradient goes through; as many as there are for all of them."""
+    steps: int = 20
+    """Of a sample."""
+    solver: Solver = field(default_factory=Euler)
+    """Makes the steps; they are taken in `space`."""
+    recompute: bool = False
+    """Go through each of the last steps again for its gradient: memory no longer grows with them, time by a third. One
+    example at a time, as private training has it, cannot be done so."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flow(self.path)
+        if not 1 <= self.last <= self.steps:
+            raise UsageError(f"expected a gradient through 1 to {self.steps} steps, got {self.last}")
+
+    def against(self, base: Network, reward: Reward) -> Objective:
+        """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
+        return _Direct(self, base, reward)
+
+
+class _Direct(Against):
+    """Direct gradients with their reward."""
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Sample to the end, which tells the reward, and keep the state before the last steps."""
+        rule, given = self.rule, batch.get("given", {})
+        with torch.no_grad():
+            states = _sample(self, network, batch["x_0"], given)
+        reward, _ = reward_gradient(self.reward, states[-1], given)
+        return {"x_t": states[rule.steps - rule.last], "given": given, "reward": reward}
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Return minus the reward of the end, times the strength."""
+        rule, given = self.rule, example["given"]
+        times, solver = linear_grid(rule.steps)[rule.steps - rule.last :], placed(rule.solver, rule.space)
+        process, start = self.flow(network, given), example["x_t"]
+        end = endpoint(process, start, times, solver, _UNUSED, recompute=rule.recompute)
+        return -rule.strength * self.reward(end, given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneStep(Tuning):
+    """Differentiate the reward of the end that one long step from a state on the way foresees, ReFL.
+
+    Source: Xu et al. 2023, "ImageReward", arXiv 2304.05977.
+    """
+
+    steps: int = 20
+    """Of a sample; each of its states but the end is as likely as the others to be stepped from."""
+    solver: Solver = field(default_factory=Euler)
+    """Makes the steps; they are taken in `space`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flow(self.path)
+        if self.steps < 1:
+            raise UsageError(f"expected samples of at least 1 step, got {self.steps}")
+
+    def against(self, base: Network, reward: Reward) -> Objective:
+        """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
+        return _OneStep(self, base, reward)
+
+
+class _OneStep(Against):
+    """Gradients through one step, with their reward."""
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Sample to the end, which tells the reward, and keep one state of each example."""
+        x_0, given, steps = batch["x_0"], batch.get("given", {}), self.rule.steps
+        n, some = length(x_0), next(leaves(x_0))
+        with torch.no_grad():
+            states = _sample(self, network, x_0, given)
+        reward, _ = reward_gradient(self.reward, states[-1], given)
+        which, kept = draws.at("step").integers(steps, (n,), some.device), x_0
+        for number, state in enumerate(states[:-1]):
+            chosen = which == number
+            kept = tree_map(lambda now, old, c=chosen: torch.where(pad_right(c, now), now, old), state, kept)
+        return {"x_t": kept, "t": which.to(reward.dtype) / steps, "given": given, "reward": reward}
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Return minus the reward of the foreseen end, times the strength."""
+        x_t, t, given = example["x_t"], example["t"], example["given"]
+        now = self.flow(network, given)(x_t, t)
+        end = flow(self.rule.space, x_t, (1.0, tree_map(lambda part: part * (1 - t), now)))
+        return -self.rule.strength * self.reward(end, given)
+
+
+_UNUSED = Draws(0)
+"""A flow draws nothing."""
+
+
+def _sample(objective: _Direct | _OneStep, network: Network, x_0: State, given: Given) -> list[State]:
+    """Return all states of a sample, the start and the end among them."""
+    rule = objective.rule
+    process, solver = objective.flow(network, given), placed(rule.solver, rule.space)
+    return [x_0, *simulate(process, x_0, linear_grid(rule.steps), solver, _UNUSED)]

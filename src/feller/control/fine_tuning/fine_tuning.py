@@ -1,0 +1,160 @@
+"""What every way of tuning a network to a reward shares: its record, its flow, and what it tells beside the loss."""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.rewards.reward import Reward
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, pad_right, spread, tree_map
+from feller.core.rng import Draws
+from feller.paths import Affine, Network, Path
+from feller.paths.processes import Process
+from feller.paths.product import parts
+from feller.paths.rescheduled import rescheduled
+from feller.paths.schedules import Linear
+from feller.sampling.guidance import cfg
+from feller.spaces import Space
+from feller.training.objective import Batch, Bound, Example, Objective, counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning(Objective):
+    """A way of changing a network to what a reward wishes. Implement `against` to add one."""
+
+    path: Path
+    space: Space
+    strength: float = 1.0
+    """Factor on the reward: how many nats of likelihood one unit of it is worth."""
+    guidance: float = 1.0
+    """Of all samples that tuning looks at; what is tuned is then the law of guided samples."""
+    drop: float = 0.0
+
+    needs_gradient: ClassVar[bool] = True
+    """Of the reward."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength < math.inf:
+            advice = "; change the sign of the reward" if self.strength < 0 else ""
+            raise UsageError(f"expected a finite strength of 0 or more, got {self.strength:g}{advice}")
+        if not math.isfinite(self.guidance):
+            raise UsageError(f"expected a finite guidance, got {self.guidance:g}")
+
+    @abc.abstractmethod
+    def against(self, base: Network, reward: Reward) -> Objective:
+        """Return the objective with the network that it starts from, whose weights are frozen, and the reward.
+
+        Its examples tell the `reward` of the sample that each comes from, [n], and, where the way has one, the `cost`,
+        [n]: the divergence from the base in nats, whose mean over samples is that of the whole.
+        """
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Refuse: there is no reward.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(_UNBOUND)
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Refuse: there is no reward.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(_UNBOUND)
+
+    def process(self, network: Network, given: Given, nulls: dict[str, Any] | None = None) -> Process:
+        """Return the flow of a network, where it is affine on straight paths, on which steps are most exact.
+
+        Args:
+            network: Which.
+            given: Conditions.
+            nulls: Those that it can do without, for guidance; by default as the network says.
+        """
+        nulls = getattr(network, "nulls", {}) if nulls is None else nulls
+        absent = tuple(name for name in given if name in nulls)
+        path, guided = self.path, cfg(network, self.guidance, absent=absent, nulls=nulls)
+        if any(part.schedule != Linear() for part in parts(path) if isinstance(part, Affine)):
+            path, guided = rescheduled(path, guided, Linear())
+        return path.process(guided, given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controlled(Tuning):
+    """A way of tuning that rolls out with the memoryless noise."""
+
+    steps: int = 40
+    """Of a roll-out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_memoryless(self.path)
+        if self.steps < 2:
+            raise UsageError(f"expected roll-outs of at least 2 steps, got {self.steps}")
+
+
+_UNBOUND = "tuning needs a reward and a model to start from: `feller tune` has both"
+
+
+class Against(Bound):
+    """A way of tuning with its base and reward."""
+
+    def __init__(self, rule: Tuning, base: Network, reward: Reward) -> None:
+        super().__init__(rule)
+        self.base, self.reward = base, reward
+        self.nulls = getattr(base, "nulls", {})
+
+    def notice(self, example: Example) -> dict[str, Tensor]:
+        """Return the mean reward, and the mean cost where there is one."""
+        return {name: example[name].mean() for name in ("reward", "cost") if name in example}
+
+    def flow(self, network: Network, given: Given) -> Process:
+        """Return the flow of a network, with the nulls of the base: they may be called through a wrapper without."""
+        return self.rule.process(network, given, self.nulls)
+
+
+def where_counted(given: Given, t: State, x: State, other: State) -> State:
+    """Return a state where a loss counts its numbers, and another elsewhere, so that they do not differ there."""
+    marks = counted(given, spread(t, x))
+    if marks is None:
+        return x
+    return tree_map(lambda mark, a, b: torch.where(pad_right(mark, a), a, b), spread(marks, x), x, other)
+
+
+def check_memoryless(path: Path) -> None:
+    """Refuse a path whose process has no memoryless noise.
+
+    Raises:
+        UsageError: If a part of it is none of straight lines with a normal source, or has a noise of its own.
+    """
+    for part in parts(path):
+        if not isinstance(part, Affine) or part.noise is not None:
+            raise UsageError(
+                f"tuning needs the memoryless noise, which flows of numbers have (points, pictures); a path of kind"
+                f" {type(part).__name__} has none"
+            )
+
+
+def check_flow(path: Path) -> None:
+    """Refuse a path whose process is not a velocity alone.
+
+    Raises:
+        UsageError: If a part of it jumps or has a noise of its own.
+    """
+    for part in parts(path):
+        if part.jumps or getattr(part, "noise", None) is not None:
+            raise UsageError(
+                f"gradients through samples need a flow (points, pictures, places); a path of kind"
+                f" {type(part).__name__} jumps or has noise"
+            )
+
+
+def velocity(process: Process, x: State, t: State) -> State:
+    """Return the velocity of a flow alone."""
+    return tree_map(lambda part: part.velocity, process(x, t))

@@ -1,0 +1,115 @@
+"""The policy gradient: the control problem that adjoint matching solves, for rewards without a gradient."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.fine_tuning.fine_tuning import Against, Controlled, velocity, where_counted
+from feller.control.fine_tuning.memoryless_chain import control_weight, squared
+from feller.control.rewards.reward import Reward, rewarded
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, length, tree_map
+from feller.core.rng import Draws
+from feller.paths import Network
+from feller.paths.processes import Process
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import LinearStep, MemorylessEuler, simulate
+from feller.sampling.solvers.solver import clock
+from feller.training.objective import Batch, Example, Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyGradient(Controlled):
+    """Make steps likelier that led to more than others did: reward, less divergence from the base after the step.
+
+    Its mean gradient is that of `DiscreteAdjoint`, and far noisier: use large batches, and tell the reward in numbers
+    that do not differ by much more than one. Source: Williams 1992, "Simple statistical gradient-following algorithms",
+    Machine Learning 8, on the chains of Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    """
+
+    needs_gradient: ClassVar[bool] = False
+
+    def against(self, base: Network, reward: Reward) -> Objective:
+        """Return the objective with its base and reward; its cost is half the squared control along a roll-out."""
+        return _Against(self, base, reward)
+
+
+class _Against(Against):
+    """The policy gradient with its base and reward."""
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Roll out with noise in each step, and compare what followed with the other rows of the batch.
+
+        Returns:
+            States, and of each the velocity of the base, that which leads straight to the next state, and the
+            advantage of having gone there.
+
+        Raises:
+            UsageError: If there is no other row.
+        """
+        x_0, given, times, solver = (
+            batch["x_0"],
+            batch.get("given", {}),
+            linear_grid(self.rule.steps),
+            MemorylessEuler(),
+        )
+        if length(x_0) < 2:
+            raise UsageError("the policy gradient compares roll-outs: give each process a batch of 2 or more")
+        with torch.no_grad():
+            seen: list[State] = []
+            watched = _watched(self.flow(network, given), seen)
+            states = [x_0, *simulate(watched, x_0, times, solver, draws)]
+            base, steps = self.flow(self.base, given), [solver.linear(t, s) for t, s in itertools.pairwise(times)]
+            told = [
+                self._step(linear, *ends, clock(x_0, t), base, given)
+                for linear, ends, t in zip(steps, itertools.pairwise(states), times[:-1], strict=True)
+            ]
+            costs = torch.stack([_cost(step, went) for step, went in zip(told, seen, strict=True)], 1)
+            reward = rewarded(self.reward, states[-1], given)
+        to_go = costs.flip(1).cumsum(1).flip(1) - costs  # that of the step itself does not depend on where it led
+        gain = self.rule.strength * reward[:, None] - to_go
+        others = (gain.sum(0) - gain) / (len(gain) - 1)
+        advantage, cost = gain - others, costs.sum(1)
+        told = [{**step, "advantage": advantage[:, k], "reward": reward, "cost": cost} for k, step in enumerate(told)]
+        return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *told)  # all steps of a row together
+
+    def _step(
+        self, linear: LinearStep, x_t: State, x_s: State, t: Float[Tensor, " b"], base: Process, given: Given
+    ) -> Example:
+        reached = tree_map(lambda x, y: (y - linear.on_state * x) / linear.on_velocity, x_t, x_s)
+        before = velocity(base, x_t, t)
+        return {
+            "x_t": x_t,
+            "t": t,
+            "given": given,
+            "base": before,
+            "reached": where_counted(given, t, reached, before),
+            "weight": torch.full_like(t, control_weight(linear)),
+        }
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Return the cost of the step minus its advantage times its log probability, up to a constant, in nats."""
+        x_t, t, given, base = (example[name] for name in ("x_t", "t", "given", "base"))
+        now = where_counted(given, t, velocity(self.flow(network, given), x_t, t), base)
+        return _cost(example, now) + example["advantage"] * example["weight"] / 2 * squared(now, example["reached"])
+
+
+def _cost(step: Example, now: State) -> Float[Tensor, " b"]:
+    """Return half the squared control of a step."""
+    now = where_counted(step["given"], step["t"], now, step["base"])
+    return step["weight"] / 2 * squared(now, step["base"])
+
+
+def _watched(process: Process, seen: list[State]) -> Process:
+    """Write down the velocities that a flow is asked for."""
+
+    def asked(x: State, t: State) -> State:
+        now = process(x, t)
+        seen.append(tree_map(lambda part: part.velocity, now))
+        return now
+
+    return asked

@@ -1,0 +1,98 @@
+"""Training on the best of one's own samples, for rewards without a gradient."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.fine_tuning.fine_tuning import Against, Tuning
+from feller.control.rewards.reward import Reward, rewarded
+from feller.core.errors import UsageError
+from feller.core.pytree import tree_map
+from feller.core.rng import Draws
+from feller.paths import Affine, Geodesic, Network, Path, Premetric, Product, TokenPath
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, Midpoint, Solver, endpoint
+from feller.sampling.guidance import cfg
+from feller.sampling.solvers.solver import placed
+from feller.training.losses import CrossEntropy, Loss, PerLeaf, Squared
+from feller.training.objective import Batch, Example, Matching, Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filtered(Tuning):
+    """Train on the share of samples with the highest reward, as on data, and again on what then comes.
+
+    The strength has no say: the law gets narrower with every round, and where it goes there is no target to stop at.
+    Source: Dong et al. 2023, "RAFT: Reward ranked fine-tuning", arXiv 2304.06767.
+    """
+
+    share: float = 0.25
+    """Of the samples of a batch, those that are kept: the best, one or more."""
+    steps: int = 20
+    """Of a sample."""
+    solver: Solver = field(default_factory=Midpoint)
+    """Makes the steps; they are taken in `space`. Where the states are symbols alone, Euler makes them: they jump."""
+
+    needs_gradient: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        criterion_of(self.path)
+        if not 0 < self.share <= 1:
+            raise UsageError(f"expected a share of the samples above 0, at most 1, got {self.share:g}")
+        if self.steps < 1:
+            raise UsageError(f"expected samples of at least 1 step, got {self.steps}")
+
+    def against(self, base: Network, reward: Reward) -> Objective:
+        """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
+        return _Filtered(self, base, reward)
+
+
+class _Filtered(Against):
+    """Training on the best, with their reward."""
+
+    def __init__(self, rule: Filtered, base: Network, reward: Reward) -> None:
+        super().__init__(rule, base, reward)
+        self.matching = Matching(rule.path, rule.space, criterion_of(rule.path), drop=rule.drop)
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Sample, keep the best, and meet each as often as makes a batch, at other times and from other sources.
+
+        Returns:
+            Examples of flow matching; `reward` of all samples, in the order of the batch.
+        """
+        rule, given = self.rule, batch.get("given", {})
+        with torch.no_grad():
+            steps = Euler() if isinstance(rule.path, TokenPath) else rule.solver
+            process, solver = self.flow(network, given), placed(steps, rule.space)
+            x_1 = endpoint(process, batch["x_0"], linear_grid(rule.steps), solver, draws.named("samples"))
+            reward = rewarded(self.reward, x_1, given)
+        n = len(reward)
+        best = reward.argsort(descending=True, stable=True)[: max(1, round(rule.share * n))]
+        again = best[torch.arange(n, device=best.device) % len(best)]
+        kept = tree_map(lambda leaf: leaf[again], {"x_1": x_1, "given": given})
+        return {**self.matching.draw(network, kept, draws.named("matching")), "reward": reward}
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Regress the guided network on the path of what was kept, so that it is guided samples that are learned."""
+        absent = tuple(name for name in example["given"] if name in self.nulls)
+        guided = cfg(network, self.rule.guidance, absent=absent, nulls=self.nulls)
+        return self.matching.loss(guided, example)
+
+
+def criterion_of(path: Path) -> Loss:
+    """Return the loss whose minimiser drives a path: squared errors of numbers, cross-entropies of tokens.
+
+    Raises:
+        UsageError: If the path is of another kind.
+    """
+    if isinstance(path, Product):
+        return PerLeaf({name: criterion_of(part) for name, part in path.parts.items()})
+    if isinstance(path, TokenPath):
+        return CrossEntropy()
+    if isinstance(path, Affine | Geodesic | Premetric):
+        return Squared()
+    raise UsageError(f"training on one's own samples needs flows or tokens; got a path of kind {type(path).__name__}")

@@ -1,0 +1,1 @@
+"""Inverse problems: D-Flow, PiGDM, DPS and RED-diff."""

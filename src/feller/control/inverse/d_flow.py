@@ -1,0 +1,302 @@
+"""D-Flow: the source points from which a flow leads to what is wished for.
+
+Nothing is trained. The gradient through the flow moves an end along directions in which the data vary, and hardly off
+them, so that ends stay like data without a penalty.
+
+Source: Ben-Hamu et al. 2024, "D-Flow: Differentiating through Flows for Controlled Generation", arXiv 2402.14017.
+"""
+
+import abc
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from feller.control.optimize.lbfgs import LBFGS
+from feller.control.optimize.minimize import Minimiser
+from feller.core.errors import InputError
+from feller.core.pytree import State, branch, leaves, length, pad_right, tree_like, tree_map
+from feller.core.rng import Draws
+from feller.paths.processes import Process
+from feller.sampling import Solver, endpoint
+from feller.spaces import Euclidean, Space, geometry
+from feller.spaces.product import part
+
+Flow = Callable[[State, Tensor], State]
+"""(sources of some examples, their numbers [m]) -> their ends."""
+Wish = Callable[[State, Tensor], Tensor]
+"""(ends of some examples, their numbers [m]) -> losses, [m]."""
+
+
+class Prior(abc.ABC):
+    """What a source costs by itself, so that it stays like those that the flow knows; asked for each leaf by itself.
+
+    Numbers that mean nothing, such as padding, are zeros there and do not count.
+    """
+
+    def place(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Return where a source is put that the search moved to x_0; where it is, unless a kind says otherwise."""
+        return x_0
+
+    @abc.abstractmethod
+    def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return nats, of all numbers of each example, of which so many count."""
+
+
+@dataclass(frozen=True)
+class Nothing(Prior):
+    """The flow alone keeps ends like data."""
+
+    def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return zero."""
+        return x_0.new_zeros(len(x_0))
+
+
+@dataclass(frozen=True)
+class Shell(Prior):
+    """Sources keep the length that they start with, as a draw of the source law has it, and turn only.
+
+    A wish without a bound then cannot lead beyond what the model knows. Sources that are no vectors are free, and so
+    are leaves that start at zero.
+    """
+
+    def place(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Return the point in the same direction, as far from zero as the start."""
+        size, begun = (x.norm(dim=1, keepdim=True) for x in (x_0, start))
+        return torch.where(begun > 0, x_0 * (begun / size.clamp(min=1e-12)), x_0)
+
+    def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return zero."""
+        return x_0.new_zeros(len(x_0))
+
+
+@dataclass(frozen=True)
+class Density(Prior):
+    """Minus the log density of a normal law; pulls towards 0, the mean path, where no source of many numbers lies.
+
+    With a quadratic loss on Gaussian data the end is the posterior mean.
+    """
+
+    strength: float = 1.0
+
+    def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return half the square."""
+        return self.strength / 2 * x_0.square().sum(1)
+
+
+@dataclass(frozen=True)
+class Radius(Prior):
+    """Minus the log density of the length of a normal vector, lowest where its square is d - 1."""
+
+    strength: float = 1.0
+
+    def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return `|x|^2 / 2 - (d - 1) log |x|`."""
+        square = x_0.square().sum(1)
+        return self.strength / 2 * (square - (count - 1).clamp(min=0) * square.clamp(min=1e-30).log())
+
+
+@dataclass(frozen=True)
+class Found:
+    """Sources that were looked for, and where they lead."""
+
+    source: State
+    end: State
+    loss: Float[Tensor, " b"]
+    """Of the ends, without the prior."""
+    before: Float[Tensor, " b"]
+    """Of the ends that the first sources led to."""
+    calls: Int64[Tensor, " b"]
+    """Times that the flow was solved for each, with its gradient where the minimiser asks for one."""
+
+
+def find_sources(
+    flow: Flow,
+    wish: Wish,
+    x_0: State,
+    space: Space,
+    *,
+    minimiser: Minimiser = LBFGS(),  # noqa: B008 - frozen
+    prior: Prior = Shell(),
+    enough: Float[Tensor, " b"] | float = -math.inf,
+    real: State | None = None,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Found:
+    """Move sources until the ends that they lead to are as wished.
+
+    Every example has its own search, so that its result does not depend on the batch. The minimiser sees vectors as
+    they are; on a manifold a source moves in the tangent space of its start. Leaves that have no geometry, such as
+    symbols, stay as they are.
+
+    Args:
+        flow: Leads sources to ends, differentiably, and always the same way; see `solved`.
+        wish: What is wrong with ends, in nats where a prior is to count beside it.
+        x_0: Where to start: with no step, the samples of these.
+        space: Where sources live.
+        minimiser: How to move.
+        prior: What sources cost by themselves, and where they may be. By default they keep their length, as the command
+            has it, so that a loss without a bound leads nowhere else than data; `Nothing()` lets them go anywhere.
+        enough: Loss of an end at which its search is over.
+        real: Marks of the entries that mean something, for all leaves or under their names, as `given["valid"]`; the
+            others stay as they are. None for all.
+        tell: Hears the share of the searches that are over, or of their steps, whichever is larger.
+
+    Raises:
+        InputError: If the loss of a start is no number, has another shape, or has no gradient where the minimiser asks
+            for one.
+    """
+    search = _Search(flow, wish, x_0, space, prior, minimiser.gradients, real)
+    rows, before, now = torch.arange(length(x_0), device=search.start.device), None, None
+    for step, iterate in enumerate(minimiser.run(search.value, search.start)):
+        now = iterate
+        with torch.no_grad():
+            losses = now.value - search.cost(search.sources(now.x, rows), rows)
+        if before is None:
+            before = losses
+            search.check(before, now.gradient)
+        now.going.logical_and_(losses > enough)
+        tell(max(1 - now.going.double().mean().item(), step / minimiser.steps))
+    if before is None or now is None:
+        raise InputError("expected one source or more, got none")
+    with torch.no_grad():
+        source = search.sources(now.x, rows)
+        end = flow(source, rows)
+        loss = wish(end, rows)
+    return Found(source, end, loss, before, now.calls)
+
+
+def solved(process: Callable[[Tensor], Process], times: Sequence[float], solver: Solver, draws: Draws) -> Flow:
+    """Return a flow that solves a process, keeping one state a step for its gradient and not the network's.
+
+    Args:
+        process: Of the examples with some numbers, [m]: each has its own conditions.
+        times: From source to data.
+        solver: Makes the steps; that of the search and of the sample are one, so that the gradient is exact.
+        draws: Nothing random is asked for of a flow.
+    """
+
+    def flow(x_0: State, rows: Tensor) -> State:
+        return endpoint(process(rows), x_0, times, solver, draws, recompute=torch.is_grad_enabled())
+
+    return flow
+
+
+class _Search:
+    """Losses of sources, as a function of one vector for each example."""
+
+    def __init__(
+        self, flow: Flow, wish: Wish, x_0: State, space: Space, prior: Prior, gradients: bool, real: State | None
+    ) -> None:
+        self.flow, self.wish, self.x_0, self.space, self.prior = flow, wish, x_0, space, prior
+        self.gradients = gradients
+        self.moving = _moving(x_0, space)
+        spaces = list(leaves(_spaces(self.moving, space)))
+        self.straight = [isinstance(one, Euclidean) for one in spaces]
+        self.shapes = [leaf.shape[1:] for leaf in leaves(self.moving)]
+        self.sizes = [math.prod(shape) for shape in self.shapes]
+        begun = zip(leaves(self.moving), spaces, strict=True)
+        self.start = _flat(leaf if isinstance(one, Euclidean) else torch.zeros_like(leaf) for leaf, one in begun)
+        self.real = torch.cat([leaf.flatten(1) for leaf in leaves(_marks(self.moving, real))], 1)
+        self.differentiable = True
+
+    def sources(self, w: Tensor, rows: Tensor) -> State:
+        """Return the sources at vectors, which on manifolds are ways from their starts."""
+        begun, real = self.start[rows], self.real[rows]
+        w = torch.where(real, w, begun)
+        pieces = zip(*(part.split(self.sizes, 1) for part in (w, begun, real)), self.straight, strict=True)
+        w = torch.cat([self._placed(*piece) for piece in pieces], 1)
+        flat = zip((w - begun).split(self.sizes, 1), self.shapes, strict=True)
+        ways = tree_like(self.moving, (piece.reshape(len(w), *shape) for piece, shape in flat))
+        return _moved(self.space, tree_map(lambda leaf: leaf[rows], self.x_0), ways)
+
+    def _placed(self, x: Tensor, start: Tensor, mark: Tensor, straight: bool) -> Tensor:
+        """Return one leaf where the prior puts it, if it holds vectors."""
+        return torch.where(mark, self.prior.place(x * mark, start * mark), start) if straight else x
+
+    def value(self, w: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return losses with the prior, and their gradients."""
+        with torch.set_grad_enabled(self.gradients):
+            w = w.detach().requires_grad_(self.gradients)
+            x_0 = self.sources(w, rows)
+            losses = self.wish(self.flow(x_0, rows), rows)
+            if losses.shape != (len(rows),):
+                raise InputError(f"the loss must be one number for each of {len(rows)} ends, got {list(losses.shape)}")
+            losses = losses.to(w.dtype)  # wishes may see values in float64
+            self.differentiable = losses.requires_grad
+            total = losses + self.cost(x_0, rows)
+            gradient = torch.autograd.grad(total.sum(), w)[0] if total.requires_grad else torch.zeros_like(w)
+        return total.detach(), gradient
+
+    def cost(self, x_0: State, rows: Tensor) -> Tensor:
+        """Return what sources cost by themselves."""
+        flat = _flat(leaves(_moving(x_0, self.space)))
+        pieces = zip(*(part.split(self.sizes, 1) for part in (flat, self.real[rows])), strict=True)
+        return torch.stack([self.prior.cost(x * mark, mark.sum(1)) for x, mark in pieces]).sum(0)
+
+    def check(self, losses: Tensor, gradient: Tensor) -> None:
+        """Refuse a loss that cannot be followed from the start."""
+        wrong = ~torch.isfinite(losses)
+        if wrong.any():
+            raise InputError(
+                f"the loss of {int(wrong.sum())} of {len(losses)} starts is no number, the first is number"
+                f" {int(wrong.nonzero()[0, 0]) + 1}; bound it, or start elsewhere"
+            )
+        steep = ~torch.isfinite(gradient).all(1)
+        if steep.any():
+            raise InputError(
+                f"the slope of the loss is no number for {int(steep.sum())} of {len(losses)} starts, the first is"
+                f" number {int(steep.nonzero()[0, 0]) + 1}; a root of 0 has none, for one: add a small number"
+            )
+        if self.gradients and not self.differentiable:
+            raise InputError(
+                "the loss has no gradient at the start: something in it rounds, counts or leaves torch; write it in"
+                " differentiable operations, or search with Evolution, which needs none"
+            )
+
+
+def _flat(tensors: Iterable[Tensor]) -> Float[Tensor, "b d"]:
+    """Return the numbers of each example in one row."""
+    return torch.cat([leaf.flatten(1) for leaf in tensors], 1)
+
+
+def _marks(x: State, real: State | None) -> State:
+    """Mark the numbers of a state that mean something."""
+    if isinstance(x, dict):
+        return {name: _marks(leaf, branch(real, name)) for name, leaf in x.items()}
+    if real is None:
+        return torch.ones_like(x, dtype=torch.bool)
+    return pad_right(real, x).expand(x.shape)
+
+
+def _moving(x: State, space: Space) -> State:
+    """Return the leaves that have a geometry."""
+    if not isinstance(x, dict):
+        geometry(space)
+        return x
+    return {name: leaf for name, leaf in x.items() if _has_geometry(part(space, name))}
+
+
+def _spaces(x: State, space: Space) -> State:
+    """Return the space of each leaf."""
+    return {name: _spaces(leaf, part(space, name)) for name, leaf in x.items()} if isinstance(x, dict) else space
+
+
+def _has_geometry(space: Space) -> bool:
+    try:
+        geometry(space)
+    except TypeError:
+        return False
+    return True
+
+
+def _moved(space: Space, start: State, ways: State) -> State:
+    """Follow geodesics from starts; leaves without a way stay."""
+    if isinstance(start, dict):
+        return {
+            name: _moved(part(space, name), leaf, ways[name]) if name in ways else leaf for name, leaf in start.items()
+        }
+    manifold = geometry(space)
+    return start + ways if isinstance(manifold, Euclidean) else manifold.exp(start, manifold.tangent(start, ways))

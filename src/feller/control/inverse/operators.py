@@ -1,0 +1,329 @@
+"""What is observed of an example: small maps from values, in the units of the data, to measurements."""
+
+import abc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.spaces import Euclidean
+
+
+class Operator(abc.ABC):
+    """A differentiable map, example by example. Implement one method to add one."""
+
+    @property
+    def unknown(self) -> Euclidean | None:
+        """Where numbers live that the map needs and nobody knows, so that they are looked for, too; None for none."""
+        return None
+
+    def count(self, measured: Float[Tensor, " *m"]) -> int:
+        """Return how many measurements of one example tell something of it; all, unless a kind says otherwise."""
+        return measured.numel()
+
+    def known(self, measured: Float[Tensor, " b *m"]) -> Float[Tensor, " b *m"]:
+        """Return measurements with 0 where nothing of the example is measured; all as they are by default."""
+        return measured
+
+    @abc.abstractmethod
+    def __call__(self, values: Float[Tensor, " b *d"], unknown: Float[Tensor, " b *u"] | None = None) -> Tensor:
+        """Return measurements, [b, ...]."""
+
+
+class LinearOperator(Operator):
+    """A linear map. Its adjoint follows from it; who has a faster one overrides it."""
+
+    def adjoint(self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return A^T y, in the shape of values."""
+        with torch.enable_grad():
+            x = torch.zeros_like(like).requires_grad_()
+            return torch.autograd.grad(self(x), x, y)[0]
+
+    def pseudo_inverse(
+        self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"], ridge: float = 0.0
+    ) -> Float[Tensor, " b *d"]:
+        """Return the ridge estimate (A^T A + ridge I)^-1 A^T y; without a ridge the least squares of least norm.
+
+        The ridge estimate is A^T (A A^T + ridge I)^-1 y too: the posterior mean of N(0, I) values that are measured
+        with noise of variance `ridge`. For values of variance v divide that of the noise by v.
+
+        Conjugate gradients for least squares (CGLS; Paige and Saunders 1982, "LSQR", section 7), which square the
+        condition number nowhere and take measurements outside of the range of A. An example is done when its gradient
+        A^T r - ridge x, or its residual r = y - A x, is as small as rounding leaves it: eps^0.8 relative to |A| |r|, or
+        to |y|. It takes `MOST` steps at most: without a ridge, singular values below about 1 / `MOST` of the largest
+        may be left out by then, as regularisation leaves them out.
+
+        Args:
+            y: Measurements; those that tell nothing of an example do not count.
+            like: Values, for their shape.
+            ridge: Variance of the noise over that of the values, 0 or more.
+        """
+        y = self.known(y).to(like)
+        size, tolerance = _square(y).sqrt(), torch.finfo(like.dtype).eps ** 0.8
+        rest = y / _pad(torch.where(size > 0, size, 1.0), y)
+        x, pull = torch.zeros_like(like), self.adjoint(rest, like)
+        way, slope, largest = pull, _square(pull), torch.zeros_like(size)
+        going = slope > 0
+        for _ in range(MOST):
+            if not going.any():
+                break
+            seen = self(way)
+            bent, length = _square(seen), _square(way)
+            largest = torch.maximum(largest, torch.where(going, bent / length.clamp(min=TINY), 0.0))
+            step = torch.where(going, slope / (bent + ridge * length).clamp(min=TINY), 0.0)
+            x, rest = x + _pad(step, way) * way, rest - _pad(step, seen) * seen
+            pull = self.adjoint(rest, like) - ridge * x
+            before, slope, left = slope, _square(pull), _square(rest)
+            done = (slope <= tolerance**2 * (largest + ridge) * left) | ((left <= tolerance**2) & (ridge == 0))
+            going = going & ~done
+            way = pull + _pad(slope / before.clamp(min=TINY), way) * way
+        return x * _pad(size, x)
+
+
+MOST = 200
+"""Steps of conjugate gradients."""
+TINY = 1e-30
+"""Least divisor."""
+WIDEST, MOST_SUMS = 1000.0, 1_000_000
+"""Pixels of a blur, and sums, beyond which memory ends before anything is learned of them."""
+
+
+def _square(y: Tensor) -> Tensor:
+    return y.square().flatten(1).sum(1)
+
+
+def _pad(number: Tensor, y: Tensor) -> Tensor:
+    return number.reshape(-1, *(1,) * (y.ndim - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Inpaint(LinearOperator):
+    """What is outside of a hole; measurements have the shape of values, and what they hold in the hole is ignored."""
+
+    hole: Bool[Tensor, " *d"]
+    """True is to be filled."""
+
+    def count(self, measured: Float[Tensor, " *m"]) -> int:
+        """Return how many are outside of the hole."""
+        return measured.numel() - int(self.hole.expand(measured.shape).sum())
+
+    def known(self, measured: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return measurements with 0 in the hole, where anything may be, not-a-number too."""
+        return self(measured)
+
+    def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
+        """Return values with zeros in the hole."""
+        return torch.where(self.hole.to(values.device), 0.0, values)
+
+
+@dataclass(frozen=True)
+class Pool(LinearOperator):
+    """Means of squares of pixels: a picture in fewer of them."""
+
+    factor: int = 2
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise UsageError(f"expected a factor of 1 or more, got {self.factor}")
+
+    def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
+        """Return [b, c, h / factor, w / factor]."""
+        if values.shape[-1] % self.factor or values.shape[-2] % self.factor:
+            height, width = values.shape[-2:]
+            raise UsageError(f"pictures of {height} x {width} pixels have no squares of {self.factor}; give a divisor")
+        return F.avg_pool2d(values, self.factor)
+
+
+@dataclass(frozen=True)
+class Blur(LinearOperator):
+    """A normal kernel; what lies beyond the edge is mirrored."""
+
+    width: float = 1.0
+    """Standard deviation, in pixels."""
+
+    def __post_init__(self) -> None:
+        _check_width(self.width)
+
+    def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
+        """Return pictures of the same size."""
+        return blurred(values, torch.tensor(self.width, dtype=values.dtype, device=values.device).expand(len(values)))
+
+    def adjoint(self, y: Float[Tensor, "b c h w"], like: Tensor) -> Float[Tensor, "b c h w"]:
+        """Blur: with mirrored edges the matrix is symmetric."""
+        return self(y)
+
+
+@dataclass(frozen=True)
+class UnknownBlur(Operator):
+    """A normal kernel whose width nobody knows; its logarithm is looked for beside the picture."""
+
+    width: float = 1.0
+    """Where the search for it starts, in pixels."""
+    longest: float = 4.0
+
+    def __post_init__(self) -> None:
+        _check_width(self.width)
+
+    @property
+    def unknown(self) -> Euclidean:
+        """Log of the width over that of the start."""
+        return Euclidean((1,))
+
+    def __call__(self, values: Float[Tensor, "b c h w"], unknown: Float[Tensor, "b 1"] | None = None) -> Tensor:
+        """Return pictures of the same size."""
+        widths = torch.full_like(values[:, 0, 0, 0], self.width)
+        if unknown is not None:
+            widths = (widths * unknown[:, 0].exp()).clamp(0.05, self.longest)
+        return blurred(values, widths, math.ceil(3 * self.longest))
+
+
+def _check_width(width: float) -> None:
+    if not 0 < width <= WIDEST:
+        raise UsageError(f"expected a width of the blur above 0, at most {WIDEST:g} pixels, got {width:g}")
+
+
+def blurred(values: Float[Tensor, "b c h w"], widths: Float[Tensor, " b"], radius: int | None = None) -> Tensor:
+    """Convolve each picture with a normal kernel of its own width, mirrored at the edges."""
+    radius = math.ceil(3 * float(widths.max())) if radius is None else radius
+    offsets = torch.arange(-radius, radius + 1, device=values.device)
+    kernel = torch.softmax(-(offsets / widths[:, None]).square() / 2, 1)
+    rows, columns = (_mirrored(kernel, offsets, size) for size in values.shape[-2:])
+    return torch.einsum("bij,bcjk,blk->bcil", rows, values, columns)
+
+
+def _mirrored(kernel: Float[Tensor, "b k"], offsets: Int[Tensor, " k"], size: int) -> Float[Tensor, "b size size"]:
+    """Return the convolution along one axis as a matrix; beyond the edge comes ... 1 0 | 0 1 2 ..."""
+    where = (torch.arange(size, device=kernel.device)[:, None] + offsets).remainder(2 * size)
+    where = torch.where(where < size, where, 2 * size - 1 - where)
+    return torch.einsum("bk,ikj->bij", kernel, F.one_hot(where, size).to(kernel.dtype))
+
+
+@dataclass(frozen=True)
+class Grey(LinearOperator):
+    """Brightness of coloured pictures, by the weights of broadcast television (ITU-R BT.601)."""
+
+    def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
+        """Return [b, 1, h, w]."""
+        if values.shape[1] != 3:
+            raise UsageError("only coloured pictures can be made grey; these have no colours")
+        weights = torch.tensor([0.299, 0.587, 0.114], dtype=values.dtype, device=values.device)
+        return (values * weights[:, None, None]).sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class RandomSums(LinearOperator):
+    """Compressed sensing: few sums of all values with random weights, the same for the same seed."""
+
+    number: int
+    """Measurements of each example."""
+    seed: int = 0
+    _drawn: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Number of values -> weights."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= MOST_SUMS:
+            raise UsageError(f"expected 1 to {MOST_SUMS:,} measurements, got {self.number:,}")
+
+    def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
+        """Return [b, number]."""
+        flat = values.flatten(1)
+        return flat @ self._weights(flat).T
+
+    def adjoint(self, y: Float[Tensor, "b m"], like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return the transposed sums."""
+        return (y @ self._weights(like.flatten(1))).view_as(like)
+
+    def _weights(self, flat: Float[Tensor, "b d"]) -> Float[Tensor, "m d"]:
+        """Draw the weights of so many values; once, as a search asks for them again and again."""
+        size = flat.shape[1]
+        if size not in self._drawn:
+            weights = Draws(self.seed).at("sums").normal((self.number, size), torch.float64)
+            self._drawn[size] = weights / math.sqrt(size)
+        return self._drawn[size].to(flat)
+
+
+@dataclass(frozen=True)
+class Magnitudes(Operator):
+    """Phase retrieval: magnitudes of the Fourier transform, which do not tell where a picture lies."""
+
+    smooth: float = 1e-3
+    """Added under the root, which has no slope at 0."""
+
+    def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
+        """Return [b, c, h, w]."""
+        found = torch.fft.fft2(values, norm="ortho")
+        return (found.real.square() + found.imag.square() + self.smooth).sqrt()
+
+
+@dataclass(frozen=True)
+class Own(Operator):
+    """A function of your own, differentiable, of values [b, ...]."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
+        """Call it.
+
+        Raises:
+            InputError: If it does not return one measurement for each example.
+        """
+        found = self.function(values)
+        if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(values):
+            got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"an operator must return measurements [{len(values)}, ...], got {got}")
+        return found
+
+
+@dataclass(frozen=True)
+class OwnLinear(LinearOperator):
+    """A linear map of your own, with its adjoint."""
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor], Tensor]
+    checked: tuple[int, ...] = field(default=(), compare=False)
+    """Shape of values for which the pair is tested where it is made; empty for no test."""
+
+    def __post_init__(self) -> None:
+        if self.checked:
+            check_adjoint(self, self.checked)
+
+    def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
+        """Call it."""
+        return self.forward(values)
+
+    def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
+        """Call the adjoint."""
+        return self.backward(y)
+
+
+def check_adjoint(operator: LinearOperator, shape: tuple[int, ...]) -> None:
+    """Refuse a map that is not linear, or an adjoint that is not its own: <A x, y> must be <x, A^T y>.
+
+    Args:
+        operator: What is tested, in float64.
+        shape: Of the values of one example.
+
+    Raises:
+        InputError: If it is not; says by how much.
+    """
+    draw = Draws(0).at("adjoint")
+    x, other = (draw.normal((2, *shape), torch.float64) for _ in range(2))
+    y = draw.normal(tuple(operator(x).shape), torch.float64)
+    sum_, parts = operator(x + 2 * other), operator(x) + 2 * operator(other)
+    size = parts.abs().max().clamp(min=1e-30)
+    if (sum_ - parts).abs().max() > 1e-6 * size:
+        raise InputError(
+            f"the operator is not linear: A(x + 2 y) differs from A x + 2 A y by {(sum_ - parts).abs().max():.3g}"
+        )
+    left, right = (operator(x) * y).sum(), (x * operator.adjoint(y, x)).sum()
+    if (left - right).abs() > 1e-6 * (left.abs() + right.abs() + 1e-30):
+        raise InputError(
+            f"the adjoint does not belong to the operator: <A x, y> is {left.item():.6g} and <x, A^T y> is"
+            f" {right.item():.6g}"
+        )

@@ -1,0 +1,163 @@
+"""Guidance: at each step of a flow, measurements pull at the end that the model expects."""
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.inverse.inverse_problem import Observation, Problem, Restoration, Restored, linear, refuse_unknown
+from feller.core.errors import UsageError
+from feller.paths.affine import Affine
+from feller.paths.predictions import Data, Velocity, convert
+from feller.paths.processes import Characteristics, Process
+from feller.paths.schedules import common_scales
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, simulate
+from feller.sampling.solvers.linear_step import scales_at
+
+
+class Guidance(abc.ABC):
+    """What is added to the velocity so that the end explains the measurements. Implement one method to add one."""
+
+    @abc.abstractmethod
+    def force(self, seen: "Seen") -> Float[Tensor, " b *d"]:
+        """Return what is added, in state per time."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A state on its way, and the end that the model expects from there."""
+
+    observation: Observation
+    x_t: Float[Tensor, " b *d"]
+    """Wants a gradient."""
+    expected: Float[Tensor, " b *d"]
+    """E[x_1 | x_t], a function of x_t."""
+    rows: Tensor
+    alpha: float
+    sigma: float
+    eta: float
+    """Weight of a score in the velocity; 0 at the source, where it is infinite and the score does not change."""
+
+    def residual(self) -> Float[Tensor, " b *m"]:
+        """Return measured minus predicted of the expected end."""
+        return self.observation.residual(self.expected, self.rows)
+
+    def pulled(self, output: Tensor, weights: Tensor) -> Float[Tensor, " b *d"]:
+        """Return the gradient in the state of a weighted sum of outputs."""
+        return torch.autograd.grad(output, self.x_t, weights)[0]
+
+
+@dataclass(frozen=True)
+class PiGDM(Guidance):
+    """The score of the measurements if the end were normal around what is expected, with variance r^2.
+
+    r^2 = sigma^2 / (sigma^2 + alpha^2), right for normal data of variance 1. Needs a linear operator. Source: Song et
+    al. 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR; on flows Pokle et al. 2023,
+    arXiv 2310.04432.
+    """
+
+    scale: float = 1.0
+    """On the score; larger ones than 1 often are better by the mean squared error."""
+
+    def force(self, seen: Seen) -> Float[Tensor, " b *d"]:
+        """Return eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A expected), A^T (...)^-1 by ridge least squares."""
+        about = seen.observation
+        operator, values = linear(about.operator), about.values(seen.expected)
+        variance = about.scale**2 * seen.sigma**2 / (seen.sigma**2 + seen.alpha**2)  # r^2, of values
+        rest = (about.measured[seen.rows] - operator(values)).detach()
+        end = operator.pseudo_inverse(rest, values.detach(), about.noise**2 / variance) / variance
+        return self.scale * seen.eta * seen.pulled(values, end)
+
+
+@dataclass(frozen=True)
+class DPS(Guidance):
+    """The slope of the distance between measured and predicted, for any operator; its scale is for you to choose.
+
+    Source: Chung et al. 2023, "Diffusion posterior sampling for general noisy inverse problems", arXiv 2209.14687.
+    """
+
+    scale: float = 10.0
+
+    def force(self, seen: Seen) -> Float[Tensor, " b *d"]:
+        """Return minus the scaled gradient of `|y - A expected|`."""
+        distance = seen.residual().square().flatten(1).sum(1).add(1e-12).sqrt() / seen.observation.scale
+        return -self.scale * seen.pulled(distance, torch.ones_like(distance))
+
+
+def guided(process: Process, path: Affine, observation: Observation, guidance: Guidance, rows: Tensor) -> Process:
+    """Let measurements steer a flow, but not at the source: from there the same end is expected of all states.
+
+    Args:
+        process: The flow of the examples with these numbers.
+        path: An affine path without noise, whose flow it is.
+        observation: What was measured.
+        guidance: How it is heard.
+        rows: Numbers of the examples.
+    """
+
+    def steered(x: Tensor, t: Tensor) -> Characteristics:
+        scales = common_scales(path.schedule, t)
+        with torch.enable_grad():
+            x_t = x.detach().requires_grad_()
+            velocity = process(x_t, t).velocity
+            expected = convert(velocity, Velocity(), Data(), x_t, scales)
+            alpha, sigma = (float(torch.as_tensor(n).flatten()[0]) for n in scales[:2])
+            eta = float(scales.eta.flatten()[0]) if alpha > 0 else 0.0
+            force = guidance.force(Seen(observation, x_t, expected, rows, alpha, sigma, eta))
+        return Characteristics(velocity.detach() + force.detach())
+
+    return steered
+
+
+def begin(
+    observation: Observation, path: Affine, x_0: Float[Tensor, " b *d"], start: float, steps: int
+) -> tuple[Float[Tensor, " b *d"], list[float]]:
+    """Return states on the way from noise to what is seen, alpha x_1 + sigma x_0, and the times from there.
+
+    x_1 is `Observation.inverted`: the pseudo-inverse A^+ y of Pokle et al. without noise, else its ridge estimate.
+
+    Args:
+        observation: Of a linear operator, unless the start is 0.
+        path: Its schedule gives alpha and sigma.
+        x_0: Noise.
+        start: First time; at 0 the states are those of the source.
+        steps: From there to 1.
+
+    Raises:
+        UsageError: If the operator is not linear and the start is above 0.
+    """
+    times = linear_grid(steps, start, 1.0)
+    if start == 0:
+        return path.start(x_0), times
+    alpha, sigma = map(float, scales_at(path.schedule, start)[:2])
+    return alpha * observation.inverted(x_0) + sigma * x_0, times
+
+
+@dataclass(frozen=True)
+class Guided(Restoration):
+    """Euler steps of a guided flow.
+
+    With `PiGDM` and a start of 0.2 it is OT-ODE, of Pokle et al. 2023, arXiv 2310.04432.
+    """
+
+    guidance: Guidance
+    steps: int = 40
+    start: float = 0.0
+    """Time to begin at, from states that know the measurements already; see `begin`."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not 0 <= self.start < 1:
+            raise UsageError(f"expected 1 step or more and a start in [0, 1), got {self}")
+
+    def explain(self, problem: Problem) -> Restored:
+        """Return the ends of the guided flow; nothing but the start is random."""
+        learned, observation, rows = problem.learned, problem.observation, problem.rows
+        refuse_unknown(observation.operator, "guidance")
+        process = guided(learned.process(rows), learned.path, observation, self.guidance, rows)
+        x, times = begin(observation, learned.path, problem.x_0, self.start, self.steps)
+        for step, x in enumerate(simulate(process, x, times, Euler(learned.space), problem.draws), 1):  # noqa: B007, B020
+            problem.tell(step / self.steps)
+        return Restored(x, observation.misfit(x), torch.full_like(rows, self.steps))

@@ -1,0 +1,57 @@
+"""RED-Diff: a fit of the measurements that is regularised by the model."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from feller.control.inverse.inverse_problem import LEAST, Learned, Problem, Restoration, Restored, refuse_unknown
+from feller.control.optimize.minimize import Moments
+from feller.core.errors import UsageError
+from feller.paths.predictions import Data, Velocity, convert
+from feller.paths.schedules import common_scales
+from feller.sampling.solvers.solver import clock
+
+
+@dataclass(frozen=True)
+class RedDiff(Restoration):
+    """Examples move until they explain the measurements, and the model finds them likely.
+
+    Source: Mardani et al. 2023, "A variational perspective on solving inverse problems with diffusion models", arXiv
+    2305.04391.
+    """
+
+    weight: float = 0.25
+    """Of the model against the measurements."""
+    lr: float = 0.1
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.lr <= 0 or self.weight < 0:
+            raise UsageError(f"expected 1 step or more, a positive rate and a weight of 0 or more, got {self}")
+
+    def explain(self, problem: Problem) -> Restored:
+        """Return the fitted states; they begin at `Observation.inverted`, and `x_0` tells their shape alone."""
+        learned, observation, x_0, rows = problem.learned, problem.observation, problem.x_0, problem.rows
+        refuse_unknown(observation.operator, "a regularised fit")
+        x, moments = observation.inverted(x_0), Moments(x_0, (0.9, 0.99))
+        for step in range(self.steps):
+            noise = problem.draws.at("noise", step).normal(x.shape, x.dtype, x.device)
+            away = self._unlikely(learned, x, noise, rows, (step + 0.5) / self.steps)
+            with torch.enable_grad():
+                here = x.detach().requires_grad_()
+                fit = observation.residual(here, rows).square().sum() / (2 * observation.scale**2)
+                (slope,) = torch.autograd.grad(fit, here)
+            x = x - self.lr * moments.step(slope + self.weight * away, rows)
+            problem.tell((step + 1) / self.steps)
+        return Restored(x, observation.misfit(x), torch.full_like(rows, self.steps))
+
+    @torch.no_grad()
+    def _unlikely(self, learned: Learned, x: Tensor, noise: Tensor, rows: Tensor, time: float) -> Tensor:
+        """Return what the model sees as noise in noisy states beyond what was added, weighted by the noise."""
+        t = clock(x, time)
+        scales = common_scales(learned.path.schedule, t)
+        alpha, sigma = map(float, scales[:2])
+        state = alpha * x + sigma * noise
+        expected = convert(learned.process(rows)(state, t).velocity, Velocity(), Data(), state, scales)
+        return ((state - alpha * expected) / sigma - noise) * min(sigma / alpha, 1 / LEAST)

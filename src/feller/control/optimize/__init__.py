@@ -1,0 +1,1 @@
+"""Batched optimisers, one problem per example."""

@@ -1,0 +1,65 @@
+"""Minimising without a gradient: the best of many proposals, which all are like draws of a normal law."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.optimize.minimize import Function, Iterate, Minimiser, begin
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+
+LEAST, MOST = 1e-6, 1.0
+"""Shares of new numbers in a proposal."""
+
+
+@dataclass(frozen=True)
+class Evolution(Minimiser):
+    """Proposals x' = sqrt(1 - s^2) x + s z around the best point of each example, which a normal x leaves normal.
+
+    So sources stay like those that a model knows, also where a value has steps or is flat. A round with more successes
+    than one in five raises s, one with fewer lowers it; a tie is a success, so that s grows on a plateau, up to fresh
+    draws. Sources: Rechenberg 1973, "Evolutionsstrategie", for the rule; Cotter et al. 2013, "MCMC methods for
+    functions", arXiv 1202.0709, for the proposals.
+    """
+
+    gradients: ClassVar[bool] = False
+
+    steps: int = 100  # pyrefly: ignore
+    population: int = 16
+    """Proposals of a round, for each example."""
+    share: float = 0.3
+    """s of the first round."""
+    draws: Draws = field(default_factory=lambda: Draws(0))
+    """Source of the proposals."""
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.population) < 1 or not LEAST <= self.share <= MOST:
+            raise UsageError(f"expected 1 step, 1 proposal or more and a share in [{LEAST:g}, {MOST:g}], got {self}")
+
+    def run(self, function: Function, x: Float[Tensor, "b d"]) -> Iterator[Iterate]:
+        """Yield the best points so far."""
+        best = begin(function, x)
+        yield best
+        shares = torch.full_like(best.value, self.share)
+        for step in range(self.steps):
+            rows = best.going.nonzero()[:, 0]
+            if not len(rows):
+                return
+            shape = (len(x), self.population, x.shape[1])
+            z = self.draws.at("proposals", step).normal(shape, x.dtype, x.device)[rows]
+            s = shares[rows, None, None]
+            proposed = (1 - s.square()).sqrt() * best.x[rows, None] + s * z
+            value, _ = function(proposed.flatten(0, 1), rows.repeat_interleave(self.population))
+            value = torch.where(torch.isfinite(value), value, torch.inf).view(-1, self.population)
+            best.calls[rows] += self.population
+            kept, which = value.min(1)
+            success = (value <= best.value[rows, None]).to(value.dtype).mean(1)
+            shares[rows] = (shares[rows] * (success - 0.2).exp()).clamp(LEAST, MOST)
+            better = torch.isfinite(kept) & (kept <= best.value[rows])
+            best.value[rows[better]] = kept[better]
+            best.x[rows[better]] = proposed[better, which[better]]
+            yield best

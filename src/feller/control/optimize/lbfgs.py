@@ -1,0 +1,134 @@
+"""L-BFGS for many functions at once, each with a line search of its own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.optimize.minimize import Function, Iterate, Minimiser, begin
+from feller.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class LBFGS(Minimiser):
+    """Quasi-Newton steps with a line search for each example, until the weak Wolfe conditions hold.
+
+    A step that leads to no number is shortened. Where no step falls, an example starts its memory afresh once, then
+    stops. Source: Nocedal and Wright 2006, "Numerical optimization", chapter 7; the search is that of Lewis and Overton
+    2013, "Nonsmooth optimization via quasi-Newton methods".
+    """
+
+    steps: int = 100  # pyrefly: ignore
+    history: int = 20
+    searched: int = 20
+    """Evaluations of one line search, at most."""
+    tolerance: float = 1e-10
+    """Largest number of a gradient, relative to that of the start, at which an example has arrived."""
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.history, self.searched) < 1 or self.tolerance < 0:
+            raise UsageError(f"expected 1 step, 1 pair of memory and 1 evaluation or more, got {self}")
+
+    def run(self, function: Function, x: Float[Tensor, "b d"]) -> Iterator[Iterate]:
+        """Yield the points after each step."""
+        now = begin(function, x)
+        steepest = now.gradient.abs().amax(1)
+        now.going.logical_and_(steepest > 0)
+        yield now
+        memory, fresh = _Memory(self.history, len(x)), torch.ones_like(now.going)
+        for _ in range(self.steps):
+            rows = now.going.nonzero()[:, 0]
+            if not len(rows):
+                return
+            gradient = now.gradient[rows]
+            direction = -memory.multiply(gradient, rows)
+            uphill = (direction * gradient).sum(1) >= 0
+            memory.forget(rows[uphill])
+            fresh[rows[uphill]] = True
+            direction = torch.where(uphill[:, None], -gradient, direction)
+            first = torch.where(fresh[rows], (1 / gradient.abs().sum(1)).clamp(max=1.0), 1.0)
+            found = self._search(function, now, rows, direction, first)
+            moved = found.value < now.value[rows]
+            memory.add(rows, found.x - now.x[rows], found.gradient - gradient, moved)
+            stuck = ~moved
+            now.going[rows[stuck & fresh[rows]]] = False
+            memory.forget(rows[stuck])
+            fresh[rows] = stuck
+            for kept, new in ((now.x, found.x), (now.gradient, found.gradient), (now.value, found.value)):
+                kept[rows[moved]] = new[moved]
+            arrived = now.gradient[rows].abs().amax(1) <= self.tolerance * steepest[rows]
+            now.going[rows[arrived]] = False
+            yield now
+
+    def _search(self, function: Function, now: Iterate, rows: Tensor, direction: Tensor, first: Tensor) -> Iterate:
+        """Return the best points that were seen along the directions; the counters of `now` rise."""
+        x, value, gradient = now.x[rows], now.value[rows], now.gradient[rows]
+        slope = (direction * gradient).sum(1)
+        low, high = torch.zeros_like(first), torch.full_like(first, torch.inf)
+        length, searching = first.clone(), torch.ones_like(first, dtype=torch.bool)
+        best_x, best_value, best_gradient = x.clone(), value.clone(), gradient.clone()
+        for _ in range(self.searched):
+            some = searching.nonzero()[:, 0]
+            if not len(some):
+                break
+            here = x[some] + length[some, None] * direction[some]
+            there, steep = function(here, rows[some])
+            now.calls[rows[some]] += 1
+            finite = torch.isfinite(there) & torch.isfinite(steep).all(1)
+            better = finite & (there < best_value[some])
+            for kept, new in ((best_x, here), (best_gradient, steep), (best_value, there)):
+                kept[some[better]] = new[better]
+            far = ~finite | (there > value[some] + 1e-4 * length[some] * slope[some])
+            near = ~far & ((steep * direction[some]).sum(1) < 0.9 * slope[some])
+            searching[some[~far & ~near]] = False
+            high[some[far]], low[some[near]] = length[some[far]], length[some[near]]
+            # Where it rose from the last good point, a parabola says where it is lowest; kept well inside.
+            rise = there - value[some] - slope[some] * length[some]
+            parabola = -slope[some] * length[some].square() / (2 * rise.clamp(min=1e-300))
+            middle = (low[some] + high[some]) / 2
+            inside = finite & far & (low[some] == 0)
+            shorter = torch.where(inside, parabola.clamp(0.1 * length[some], 0.5 * length[some]), middle)
+            length[some] = torch.where(torch.isinf(high[some]), 2 * length[some], shorter)
+        return Iterate(best_x, best_value, best_gradient, now.calls[rows], searching)
+
+
+class _Memory:
+    """Pairs of steps and changes of gradient, of every example; a pair that bends the wrong way counts for nothing."""
+
+    def __init__(self, most: int, n: int) -> None:
+        self.most, self.n = most, n
+        self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, rows: Tensor, step: Tensor, change: Tensor, moved: Tensor) -> None:
+        """Remember the last pair of some examples; the others get none."""
+        curve = (step * change).sum(1)
+        good = moved & (curve > 1e-10 * (step.norm(dim=1) * change.norm(dim=1)))
+        s, y = step.new_zeros(self.n, step.shape[1]), step.new_zeros(self.n, step.shape[1])
+        rho = step.new_zeros(self.n)
+        s[rows], y[rows] = step, change
+        rho[rows] = torch.where(good, 1 / curve.where(good, torch.ones_like(curve)), torch.zeros_like(curve))
+        self.pairs = [*self.pairs, (s, y, rho)][-self.most :]
+
+    def forget(self, rows: Tensor) -> None:
+        """Drop what is known of some examples."""
+        for _, _, rho in self.pairs:
+            rho[rows] = 0
+
+    def multiply(self, gradient: Tensor, rows: Tensor) -> Tensor:
+        """Return the inverse of the curvature times gradients, by two loops over the pairs."""
+        q, shares = gradient.clone(), []
+        for s, y, rho in reversed(self.pairs):
+            share = rho[rows] * (s[rows] * q).sum(1)
+            shares.append(share)
+            q = q - share[:, None] * y[rows]
+        scale = torch.ones(len(rows), dtype=q.dtype, device=q.device)
+        for s, y, rho in self.pairs:  # the last pair that counts
+            known = rho[rows] > 0
+            size = y[rows].square().sum(1).clamp(min=1e-300)
+            scale = torch.where(known, (s[rows] * y[rows]).sum(1) / size, scale)
+        q = scale[:, None] * q
+        for (s, y, rho), share in zip(self.pairs, reversed(shares), strict=True):
+            q = q + (share - rho[rows] * (y[rows] * q).sum(1))[:, None] * s[rows]
+        return q

@@ -1,0 +1,1 @@
+"""Rewards: built-in, user-defined, chemical and from potentials."""

@@ -1,0 +1,113 @@
+"""What rdkit says of molecules, as wishes. It counts and compares, so there is no gradient."""
+
+import functools
+import importlib.util
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, tree_map
+from feller.core.serialization import nearest
+from feller.data.molecules.chemistry import rdkit, sanitised, with_bonds
+from feller.data.molecules.modality import Molecules
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A property of a molecule with bonds."""
+
+    of: Callable[[Any], float]
+    """Molecule of rdkit without hydrogens of their own -> the number."""
+    span: tuple[float, float]
+    """Least and greatest number that usual molecules have: one without bonds counts as the worse of them."""
+
+
+def _drug_likeness(made: Any) -> float:
+    from rdkit.Chem.QED import qed
+
+    return qed(made)
+
+
+def _solubility(made: Any) -> float:
+    from rdkit.Chem.rdMolDescriptors import CalcCrippenDescriptors
+
+    return CalcCrippenDescriptors(made)[0]
+
+
+def _polar_surface(made: Any) -> float:
+    from rdkit.Chem.rdMolDescriptors import CalcTPSA
+
+    return CalcTPSA(made)
+
+
+def _weight(made: Any) -> float:
+    from rdkit.Chem.Descriptors import MolWt  # pyrefly: ignore
+
+    return MolWt(made)
+
+
+@functools.cache
+def _scorer() -> Any:
+    """Load the score that rdkit carries beside its packages."""
+    from rdkit.Chem import RDConfig
+
+    file = pathlib.Path(RDConfig.RDContribDir) / "SA_Score" / "sascorer.py"
+    found = importlib.util.spec_from_file_location("sascorer", file) if file.is_file() else None
+    if found is None or found.loader is None:
+        raise UsageError(f"rdkit=sa needs rdkit's own {file}, which is not there; install rdkit with pip")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def _accessibility(made: Any) -> float:
+    return _scorer().calculateScore(made)
+
+
+MEASURED = {
+    "qed": Measured(_drug_likeness, (0.0, 1.0)),
+    "logp": Measured(_solubility, (-10.0, 10.0)),
+    "sa": Measured(_accessibility, (1.0, 10.0)),
+    "tpsa": Measured(_polar_surface, (0.0, 500.0)),
+    "weight": Measured(_weight, (0.0, 2000.0)),
+    "validity": Measured(lambda made: 1.0, (0.0, 1.0)),
+}
+"""Likeness to a drug, Bickerton et al. 2012; logarithm of octanol over water, Wildman and Crippen 1999; how hard the
+synthesis is, from 1, easy, to 10, Ertl and Schuffenhauer 2009; polar surface in Å², Ertl et al. 2000; weight in Da; 1
+for a molecule in one piece whose bonds follow from its distances."""
+
+
+@dataclass(frozen=True)
+class Chemistry:
+    """A property of molecules whose bonds follow from distances; not-a-number where there are none, or pieces."""
+
+    modality: Molecules
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in MEASURED:
+            raise UsageError(f"rdkit measures no {self.name!r}: {nearest(self.name, list(MEASURED))}")
+        with rdkit(f"rdkit={self.name}"):
+            pass
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Least and greatest number."""
+        return MEASURED[self.name].span
+
+    def __call__(self, values: State, given: Given) -> Float64[Tensor, " b"]:
+        """Return it."""
+        still = tree_map(torch.Tensor.detach, values)
+        with rdkit(f"rdkit={self.name}") as chem:
+            found = [self._of(chem, with_bonds(chem, one)) for one in self.modality.molecules(still, given)]
+        return torch.tensor(found, dtype=torch.float64, device=values["place"].device)
+
+    def _of(self, chem: Any, made: Any | None) -> float:
+        whole = made is not None and len(chem.GetMolFrags(made)) == 1 and sanitised(chem, made)
+        return MEASURED[self.name].of(chem.RemoveHs(made)) if whole else torch.nan

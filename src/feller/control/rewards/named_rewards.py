@@ -1,0 +1,267 @@
+"""Wishes in words: a function of your own, named rewards, their sums and bounds."""
+
+import inspect
+import io
+import math
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.rewards.reward import checked, shaped
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import Given, State, leaves, length, tree_map
+from feller.core.serialization import nearest
+from feller.core.user_code import blamed, called, load_function
+from feller.data.images.modality import Images
+from feller.data.images.resize import picture
+from feller.data.modality import Dataset, Modality
+
+Wish = Callable[[State, Given], Tensor]
+"""(values in the units of the data, perhaps not rounded; conditions) -> reward, [b]."""
+Named = Callable[[str], Wish]
+"""What a person writes after the name -> the wish."""
+Other = Callable[[str], Wish | None]
+"""What a person writes, without factor and bound -> the wish, or None."""
+
+SIDES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "<=": lambda found, bound: (found - bound).clamp(min=0),
+    ">=": lambda found, bound: (bound - found).clamp(min=0),
+    "==": lambda found, bound: found - bound,
+}
+"""How far a reward is beyond a bound of each kind."""
+CODE = ".py:"
+"""In the words of a wish that is a function of the user's."""
+_FACTOR = r"(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?"
+_SIDE = re.compile(r"[<>]|=\s|\s=")
+_TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=|==)\s*(?P<bound>\S+))?\s*")
+
+
+@dataclass(frozen=True)
+class Ink:
+    """Mean level of a picture, from 0, black, to 1, white."""
+
+    levels: int
+
+    def __call__(self, values: Tensor, given: Given) -> Float[Tensor, " b"]:
+        """Return it."""
+        return values.flatten(1).mean(1) / self.levels
+
+
+@dataclass(frozen=True)
+class Compressibility:
+    """Minus the kilobytes of a picture as PNG. It has no gradient."""
+
+    modality: Images
+
+    def __call__(self, values: Tensor, given: Given) -> Float[Tensor, " b"]:
+        """Return it, of the rounded picture."""
+        return torch.tensor([-self._size(one) for one in values.detach().cpu()], device=values.device)
+
+    def _size(self, one: Tensor) -> float:
+        file = io.BytesIO()
+        picture(self.modality.as_bytes(one)).save(file, "PNG")
+        return len(file.getvalue()) / 1000
+
+
+@dataclass(frozen=True)
+class Class:
+    """Log probability that a classifier sees one of some classes."""
+
+    logits: Callable[[State, Given], Tensor]
+    """Values and conditions -> logits, [b, classes]."""
+    which: tuple[int, ...]
+
+    def __call__(self, values: State, given: Given) -> Float[Tensor, " b"]:
+        """Return it."""
+        return self.logits(values, given).log_softmax(1)[:, list(self.which)].logsumexp(1)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A wish times a number, or, with a bound, minus the square of what is beyond it.
+
+    Where a wish with a `span` is not-a-number, it counts as the worst that it could be.
+    """
+
+    wish: Wish
+    factor: float = 1.0
+    beyond: Callable[[Tensor], Tensor] | None = None
+    """Reward -> how far it is beyond its bound."""
+
+    def __call__(self, values: State, given: Given) -> Tensor:
+        """Return it."""
+        found = self.wish(values, given)
+        span = getattr(self.wish, "span", None)
+        if span is None or not isinstance(found, Tensor):
+            return self._counted(found)
+        worst = self._counted(found.new_tensor(span)).min()
+        return torch.where(found.isnan(), worst, self._counted(found))
+
+    def _counted(self, found: Tensor) -> Tensor:
+        if self.beyond is None or not isinstance(found, Tensor):
+            return self.factor * found
+        return -self.factor * self.beyond(found).square()
+
+
+@dataclass(frozen=True)
+class Total:
+    """The sum of some terms."""
+
+    terms: tuple[Term, ...]
+
+    @property
+    def bounded(self) -> Wish | None:
+        """What the only term sets a bound to; None of several terms, without a bound, or where it may be unknown."""
+        first, *others = self.terms
+        known = first.beyond is not None and getattr(first.wish, "span", None) is None
+        return first.wish if known and not others else None
+
+    def __call__(self, values: State, given: Given) -> Tensor:
+        """Return it."""
+        first, *others = (term(values, given) for term in self.terms)
+        for other in others:
+            first = first + other
+        return first
+
+
+def code(words: str) -> Wish | None:
+    """Return a function of the user's as a wish, from `file.py:function`; None from other words.
+
+    Raises:
+        InputError: If the file does not run.
+    """
+    return own(load_function(words)) if CODE in words else None
+
+
+def named_file(text: str) -> pathlib.Path | None:
+    """Return the file of a wish, if it names one."""
+    found = _TERM.fullmatch(text)
+    name = found["name"] if found else text
+    return pathlib.Path(name.rpartition(":")[0]) if CODE in name else None
+
+
+def wish_of(texts: Sequence[str], named: Mapping[str, Named], other: Other = code) -> Total:
+    """Return the sum of wishes in words.
+
+    Each is `NAME`, `NAME=WORDS` or `file.py:function`, after `NUMBER *` if it counts more or less, before `<= NUMBER`
+    or `>= NUMBER` if it is a bound, or `== NUMBER` if it is to be near: then what is beyond it, or how far it is off,
+    counts, squared and negative.
+
+    Args:
+        texts: Wishes, one or more.
+        named: Makes those that have a name from the words behind it.
+        other: Makes those that have none, from all words; None where it knows none. By default the user's functions.
+
+    Raises:
+        UsageError: If one cannot be read.
+        InputError: If a file of yours does not run.
+    """
+    if not texts:
+        known = ", ".join(["file.py:function", "the run of a regressor", *named])
+        raise UsageError(f"expected a reward, say --reward with one of: {known}")
+    return Total(tuple(_term(text, named, other) for text in texts))
+
+
+def _term(text: str, named: Mapping[str, Named], other: Other) -> Term:
+    found = _TERM.fullmatch(text)
+    if found is None:
+        raise UsageError(f"cannot read the reward {text!r}; write [NUMBER *] NAME [<= NUMBER]")
+    factor, name, side, bound = found["factor"], found["name"], found["side"], found["bound"]
+    try:
+        limit = None if bound is None else float(bound)
+    except ValueError:
+        raise UsageError(f"the reward {text!r} is bounded by {bound!r}, expected a number") from None
+    if limit is not None and not math.isfinite(limit):
+        raise UsageError(f"the reward {text!r} is bounded by {bound!r}, expected a finite number")
+    times = 1.0 if factor is None else float(factor)
+    if limit is not None and times < 0:
+        raise UsageError(f"the reward {text!r} wants what is beyond its bound: turn the sign around, or the bound")
+    beyond = None if limit is None else lambda found: SIDES[side](found, limit)
+    return Term(_atom(name, named, other), times, beyond)
+
+
+def _atom(name: str, named: Mapping[str, Named], other: Other) -> Wish:
+    word, _, rest = name.partition("=")
+    if word in named:
+        return named[word](rest)
+    found = other(name)
+    if found is None:
+        if _SIDE.search(name):
+            raise UsageError(f"cannot read the bound in {name!r}: write NAME >= NUMBER, <= NUMBER or == NUMBER")
+        if word in OF_PICTURES:
+            raise UsageError(
+                f"the reward {word!r} is of pictures, and these data are none; write one: file.py:function"
+            )
+        there = f"{nearest(word, list(named))}, or " if named else "there are "
+        raise UsageError(f"no reward is called {word!r}: {there}file.py:function, or the run of a regressor")
+    return found
+
+
+def own(function: Callable[..., Any]) -> Wish:
+    """Return a function of the user's as a wish; it may leave the conditions out.
+
+    Raises:
+        UsageError: If it takes no samples.
+    """
+    name = getattr(function, "__name__", "reward")
+    if inspect.isclass(function) or not inspect.signature(function).parameters:
+        raise UsageError(f"the reward {name} must be a function of samples [n, ...], or of samples and conditions")
+    count = len(inspect.signature(function).parameters)
+
+    def wish(values: State, given: Given) -> Tensor:
+        try:
+            found = function(values, given) if count > 1 else function(values)
+        except Exception as error:  # whatever it is, it is the user's to mend
+            said = blamed(error) or f"{type(error).__name__}: {error}"
+            raise InputError(f"your reward {name} failed: {said}") from error
+        return shaped(found, length(values), f"the reward {called(function)}")
+
+    return wish
+
+
+@dataclass(frozen=True)
+class OfStates:
+    """A wish about values, asked about states."""
+
+    wish: Wish
+    modality: Modality
+
+    def __call__(self, x: State, given: Given) -> Tensor:
+        """Return the reward of what the states mean; not-a-number where a state is none."""
+        n = len(next(leaves(x)))
+        lost = torch.zeros(n, dtype=torch.bool, device=next(leaves(x)).device)
+        for leaf in leaves(x):
+            lost |= ~torch.isfinite(leaf).reshape(n, -1).all(1)
+        if lost.any():
+            x = tree_map(lambda leaf: torch.nan_to_num(leaf, nan=0.0, posinf=0.0, neginf=0.0), x)
+        found = self.wish(self.modality.soften(x), given)
+        return torch.where(lost, torch.nan, found) if lost.any() else found
+
+
+def reward_of(wish: Wish, data: Dataset) -> Float[Tensor, " n"]:
+    """Return the reward of examples as their files would hold them, rounded.
+
+    Raises:
+        InputError: If it has another shape, or is no number somewhere.
+    """
+    values = tree_map(lambda leaf: leaf if leaf.is_floating_point() else leaf.float(), data.values)
+    with torch.no_grad():
+        found = wish(values if not isinstance(data.values, dict) else data.values, data.given)
+    return checked(found, len(data)).double()
+
+
+OF_PICTURES = ("ink", "compressibility")
+"""Rewards that pictures have by themselves."""
+
+
+def image_wishes(modality: Modality) -> dict[str, Named]:
+    """Return the rewards that pictures have by themselves."""
+    if not isinstance(modality, Images):
+        return {}
+    return {"ink": lambda words: Ink(modality.levels), "compressibility": lambda words: Compressibility(modality)}

@@ -1,0 +1,108 @@
+"""Energies of crystals by a trained potential, as a wish with a gradient in the places of the atoms.
+
+Source: Deng et al. 2023, "CHGNet as a pretrained universal neural network potential for charge-informed atomistic
+modelling", Nature Machine Intelligence 5.
+"""
+
+import contextlib
+import functools
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, tree_map
+from feller.core.serialization import nearest
+from feller.data.crystals.lattice import vectors
+from feller.data.crystals.modality import Crystals
+
+Cell = tuple[Float[np.ndarray, "3 3"], Int[np.ndarray, " l"], Float[np.ndarray, "l 3"]]
+"""Edges in Å, a row each; atomic numbers; fractional coordinates."""
+Potential = Callable[[Sequence[Cell]], list[tuple[float, np.ndarray]]]
+"""Cells -> energy of each in eV per atom, and the forces on its atoms in eV/Å, [l, 3]."""
+ASKED = "energy"
+
+
+@functools.cache
+def chgnet() -> Potential:
+    """Return CHGNet, whose weights are in its package.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    try:
+        from chgnet.model.model import CHGNet  # pyrefly: ignore
+        from pymatgen.core import Lattice, Structure
+    except ImportError as error:
+        raise UsageError("chgnet=energy needs chgnet: pip install 'feller[potentials]'") from error
+    with contextlib.redirect_stdout(io.StringIO()):  # it greets
+        model = CHGNet.load(verbose=False)
+    model.graph_converter.set_isolated_atom_response("ignore")
+
+    def predict(cells: Sequence[Cell]) -> list[tuple[float, np.ndarray]]:
+        structures = [Structure(Lattice(edges), numbers.tolist(), places) for edges, numbers, places in cells]
+        with torch.enable_grad():  # forces are a gradient to it, also where nobody else asks for one
+            found = model.predict_structure(structures, task="ef")
+        rows: list[Any] = found if isinstance(found, list) else [found]
+        return [(float(row["e"]), np.asarray(row["f"], dtype=np.float64)) for row in rows]
+
+    return predict
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Energy per atom, in eV. Its gradient in the cell is left out: lengths and angles stay as a model draws them."""
+
+    modality: Crystals
+    potential: Potential
+
+    def __call__(self, values: State, given: Given) -> Float64[Tensor, " b"]:
+        """Return it."""
+        return _PerAtom.apply(values["place"], values, given, self)
+
+    def look(self, values: State, given: Given) -> tuple[Float64[Tensor, " b"], Float64[Tensor, "b l 3"]]:
+        """Return energies per atom, and their slopes in fractional coordinates."""
+        still = tree_map(torch.Tensor.detach, values)
+        edges = vectors(still["lattice"].double()).cpu().numpy()
+        crystals = self.modality.crystals(still, given)
+        cells = [(cell, one.numbers, one.places) for cell, one in zip(edges, crystals, strict=True)]
+        slopes = torch.zeros(still["place"].shape, dtype=torch.float64)
+        energies = []
+        for i, (energy, force) in enumerate(self.potential(cells)):
+            n = len(force)
+            energies.append(energy)
+            slopes[i, :n] = torch.from_numpy(-force @ edges[i].T / n)
+        device = still["place"].device
+        return torch.tensor(energies, dtype=torch.float64, device=device), slopes.to(device)
+
+
+class _PerAtom(torch.autograd.Function):
+    """The energy, whose slope is minus the force: that is known without a way back through the potential."""
+
+    @staticmethod
+    def forward(ctx: Any, place: Tensor, values: State, given: Given, energy: Energy) -> Tensor:
+        found, slopes = energy.look(values, given)
+        ctx.save_for_backward(slopes.to(place.dtype))
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        return slopes * slope[0].to(slopes.dtype)[:, None, None], None, None, None
+
+
+def crystal_wish(modality: Crystals, words: str) -> Energy:
+    """Return what a person asks of CHGNet by name.
+
+    Raises:
+        UsageError: If it is no energy, or if it is not installed.
+    """
+    if words != ASKED:
+        raise UsageError(f"chgnet tells no {words!r}: {nearest(words, [ASKED])}")
+    return Energy(modality, chgnet())

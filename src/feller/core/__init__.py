@@ -1,0 +1,1 @@
+"""Foundations: errors, pytrees, random numbers, records and run folders."""

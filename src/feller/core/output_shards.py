@@ -1,0 +1,203 @@
+"""Many samples in several files, and the manifest that says what is in them."""
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from feller import __version__
+from feller.core.errors import InputError, UsageError
+from feller.core.migrations import brought_up, present
+from feller.core.serialization import from_data, read_json, to_data, write_json
+
+MANIFEST = "manifest.json"
+NUMBER = "{shard}"
+"""Stands in the name of a shard for its number."""
+MOST = 2**53
+"""Samples, more than anybody draws: whole numbers up to here are exact in every reader of JSON."""
+LONGEST_NAME = 255
+"""Bytes of a file's name, on the disks that people have."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of samples, or a folder of them."""
+
+    file: str
+    """Its name in the folder."""
+    first: int
+    """Number of its first sample."""
+    count: int
+    bytes: int
+    sha256: str
+    """Of the file; of a folder that of the list of its files, as `sha256sum` would write it."""
+
+
+@dataclass(frozen=True)
+class SampleShards:
+    """A folder of shards; walking over it yields their paths, in order."""
+
+    folder: pathlib.Path
+    n: int
+    """Samples in all."""
+    shard: int
+    """Samples in each but the last."""
+    name: str
+    """Of a shard, with {shard} in the place of its number."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What decides the samples: hashes of the run's files, seed, and all that was asked."""
+    written: tuple[Shard, ...] = ()
+    """Those that are there; all if `finished`."""
+    version: str = __version__
+    """Of the feller that wrote them."""
+
+    def __iter__(self) -> Iterator[pathlib.Path]:
+        return (self.folder / shard.file for shard in self.written)
+
+    def __len__(self) -> int:
+        """Return how many shards there are when all is done."""
+        return -(-self.n // self.shard)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all samples are there."""
+        return len(self.written) == len(self)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """All that two samplings must have in common, so that one goes on with the other."""
+        own = {"n": self.n, "shard": self.shard, "name": self.name, "version": self.version}
+        return {**self.settings, **own}
+
+    def file(self, number: int) -> str:
+        """Return the name of a shard."""
+        digits = max(5, len(str(len(self) - 1)))
+        return self.name.replace(NUMBER, f"{number:0{digits}}")
+
+    def number(self, file: str) -> int | None:
+        """Return the number of the shard of this name; None if it is none of ours."""
+        before, after = self.name.split(NUMBER)
+        digits = file.removeprefix(before).removesuffix(after)
+        number = int(digits) if digits.isascii() and digits.isdecimal() else len(self)
+        return number if number < len(self) and file == self.file(number) else None
+
+    def is_alike(self, file: str) -> bool:
+        """Tell whether a name follows the pattern, with any number."""
+        before, after = self.name.split(NUMBER)
+        digits = file.removeprefix(before).removesuffix(after)
+        return digits.isascii() and digits.isdecimal() and len(digits) >= 5 and file == f"{before}{digits}{after}"
+
+    def beyond(self) -> list[str]:
+        """Return the names in the folder that follow the pattern, and are none of its shards."""
+        return sorted(
+            path.name for path in self.folder.iterdir() if self.is_alike(path.name) and self.number(path.name) is None
+        )
+
+    @property
+    def are_folders(self) -> bool:
+        """Whether each is a folder, with one file a sample."""
+        return not pathlib.PurePath(self.name).suffix[1:2].isalpha()
+
+    def rows(self, number: int) -> range:
+        """Return the numbers of the samples of a shard."""
+        return range(number * self.shard, min((number + 1) * self.shard, self.n))
+
+    def check(self) -> None:
+        """Compare all shards with their hashes.
+
+        Raises:
+            InputError: If one is missing, or not what was written.
+        """
+        if not self.finished:
+            raise InputError(f"{self.folder} is not finished: its command, given again, goes on")
+        for shard in self.written:
+            if not is_whole(self.folder, shard):
+                raise InputError(f"{self.folder / shard.file} is missing or damaged; run the same command again")
+
+    def write(self) -> None:
+        """Write the manifest, whole or not at all."""
+        content = {"n": self.n, "shard": self.shard, "name": self.name, "settings": self.settings}
+        shards = [to_data(shard) for shard in self.written]
+        write_json(self.folder / MANIFEST, {"format": present(), "version": self.version, **content, "shards": shards})
+
+
+def shards(folder: str | pathlib.Path) -> SampleShards:
+    """Return the shards in a folder, as `feller sample --shard` wrote them.
+
+    Raises:
+        InputError: If there is no manifest, or it is damaged.
+    """
+    path = pathlib.Path(folder) / MANIFEST
+    content = read_json(path, "name the folder that `feller sample --shard` wrote")
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is no manifest of shards: expected an object with a number `format`")
+    try:
+        held = brought_up(MANIFEST, content)
+        lacking = [name for name in ("n", "shard", "name", "settings", "shards") if name not in held]
+        if lacking:
+            raise InputError(f"lacks {', '.join(map(repr, lacking))}")
+        if not isinstance(held["shards"], list):
+            raise InputError("does not hold together")
+        written = tuple(from_data(Shard, one) for one in held["shards"])
+        n, size, name, settings = held["n"], held["shard"], held["name"], held["settings"]
+        fits = type(n) is int and type(size) is int and min(n, size) > 0 and max(n, size) <= MOST
+        if not fits or not isinstance(settings, dict) or not is_name(name):
+            raise InputError("does not hold together")
+        found = SampleShards(pathlib.Path(folder), n, size, name, settings, written, str(content.get("version")))
+        if not _holds_together(found):
+            raise InputError("does not hold together")
+    except InputError as error:
+        raise InputError(f"{path} {error}; it was damaged, or is no manifest of shards") from error
+    return found
+
+
+def check_numbers(**numbers: int) -> None:
+    """Refuse numbers of samples, by the flags that ask for them, which nobody draws.
+
+    Raises:
+        UsageError: If one is less than 1, or more than `MOST`.
+    """
+    if min(numbers.values()) < 1 or max(numbers.values()) > MOST:
+        flags = " and ".join("-n" if name == "n" else f"--{name}" for name in numbers)
+        got = " and ".join(map(str, numbers.values()))
+        raise UsageError(f"{flags} must be at least 1 and at most {MOST:,}, got {got}")
+
+
+def is_name(name: Any) -> bool:
+    """Tell whether this is a pattern of names in a folder, and not too long for one."""
+    if not isinstance(name, str) or "/" in name or "\0" in name or name.count(NUMBER) != 1:
+        return False
+    try:
+        return len(os.fsencode(name.replace(NUMBER, str(MOST)))) <= LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
+
+
+def _holds_together(found: SampleShards) -> bool:
+    """Tell whether none is written, or all of them: their names come from the pattern alone, to lead nowhere else."""
+    if not found.written:
+        return True
+    if len(found.written) != len(found):  # before anything is made as large as a number of a stranger
+        return False
+    rows = ((found.file(i), found.rows(i)) for i in range(len(found)))
+    expected = ((file, numbers.start, len(numbers)) for file, numbers in rows)
+    return all((one.file, one.first, one.count) == right for one, right in zip(found.written, expected, strict=True))
+
+
+def is_whole(folder: pathlib.Path, shard: Shard) -> bool:
+    """Tell whether a shard is there as it was written."""
+    path = folder / shard.file
+    return (path.is_file() or path.is_dir()) and not path.is_symlink() and measured(path) == (shard.bytes, shard.sha256)
+
+
+def measured(path: pathlib.Path) -> tuple[int, str]:
+    """Return the size and the hash of a file, or of a folder of files."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(one for one in path.rglob("*") if one.is_file())
+    found = [(one.relative_to(path).as_posix(), *measured(one)) for one in files]
+    lines = "".join(f"{digest}  {name}\n" for name, _, digest in found)
+    return sum(size for _, size, _ in found), hashlib.sha256(lines.encode()).hexdigest()

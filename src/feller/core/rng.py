@@ -1,0 +1,160 @@
+"""Random numbers that are addressed, so that asking twice gives the same answer."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from feller.core.errors import InputError
+
+BLOCK = 256
+"""Examples that share a generator; what an example draws depends on its number, not on the batch it is in."""
+
+
+def address(*parts: object) -> int:
+    """Hash what a random number is for into a seed of 56 bits."""
+    return int.from_bytes(blake2b("/".join(map(str, parts)).encode(), digest_size=7).digest())
+
+
+class Draw:
+    """Random numbers of one purpose and step; the first axis of each shape counts examples.
+
+    Each request has a stream of its own for each block of examples, so the order of requests matters and nothing else
+    does: not the size of the batch, not where it begins, not how far its second axis is padded.
+    """
+
+    __slots__ = ("_requests", "first", "place", "total")
+
+    def __init__(self, place: tuple[object, ...], first: int = 0, total: int | None = None) -> None:
+        self.place = place
+        self.first = first
+        """Number of the first example of this batch."""
+        self.total = total
+        """Examples in the whole batch, over all processes; None where unknown."""
+        self._requests = 0
+
+    def _request(self) -> tuple[object, ...]:
+        self._requests += 1
+        return (*self.place, self._requests - 1)
+
+    def _fill(
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device | str,
+        fill: Callable[[Tensor, torch.Generator], Tensor],
+    ) -> Tensor:
+        n, place = shape[0], self._request()
+        first, last = self.first // BLOCK, -(-(self.first + n) // BLOCK)
+        # Examples go along the last axis while they are drawn: then neither a batch that ends inside a block nor
+        # padding of the other axes moves a number.
+        whole = torch.empty((last - first, *shape[1:], BLOCK), dtype=dtype, device=device)
+        generator = torch.Generator(device)
+        begun = blake2b("/".join(map(str, place)).encode(), digest_size=7)
+        for block, part in enumerate(whole.unbind(), first):
+            hashed = begun.copy()
+            hashed.update(b"/%d" % block)
+            fill(part, generator.manual_seed(int.from_bytes(hashed.digest())))
+        rows = whole.movedim(-1, 1).flatten(0, 1) if len(shape) > 1 else whole.view(-1)
+        start = self.first - first * BLOCK
+        return rows if len(rows) == n else rows[start : start + n].clone()
+
+    def normal(
+        self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Draw from N(0, 1)."""
+        return self._fill(shape, dtype, device, lambda out, generator: out.normal_(generator=generator))
+
+    def uniform(
+        self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Draw from [0, 1)."""
+        return self._fill(shape, dtype, device, lambda out, generator: out.uniform_(generator=generator))
+
+    def integers(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Draw whole numbers from 0 to `high` - 1."""
+        return self._fill(shape, torch.long, device, lambda out, generator: out.random_(0, high, generator=generator))
+
+    def coins(self, chance: float, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Flip coins that all have one chance, exactly; where heads are rare, by drawing the gaps between them."""
+        if not 1e-12 < chance < 0.1:  # which way must not depend on the shape
+            return self.uniform(shape, torch.float64, device) < chance
+        n = math.prod(shape[1:])
+        most = math.ceil(n * chance + 8 * math.sqrt(n * chance) + 10)
+        heads = torch.zeros(shape[0], n + 1, dtype=torch.bool, device=device)
+        last = torch.full((shape[0], 1), -1.0, dtype=torch.float64, device=device)
+        more = self.branch()
+        while (last < n).any():  # more than once in 1e13 examples
+            u = more.uniform((shape[0], most), torch.float64, device)
+            place = last + (1 + (torch.log1p(-u) / math.log1p(-chance)).floor()).cumsum(1)
+            heads.scatter_(1, place.clamp(max=n).long(), True)
+            last = place[:, -1:]
+        return heads[:, :n].reshape(tuple(shape))
+
+    def shared(self) -> torch.Generator:
+        """Return a generator on the processor that is the same for all examples and all ranks."""
+        return torch.Generator().manual_seed(address(*self._request(), "shared"))
+
+    def branch(self) -> "Draw":
+        """Return the numbers of what may not happen: whether it draws, and how often, moves no later request."""
+        return Draw(self._request(), self.first, self.total)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A source of random numbers addressed by seed, purpose, step and number of the example.
+
+    A running stream would draw other noise when a step is computed again for its gradient, when a run is resumed, or
+    when another number of processes shares the work. Not for private noise: torch's generator uses 32 bits of a seed.
+    """
+
+    seed: int
+    first: int = 0
+    """Number of the first example of this batch."""
+    total: int | None = None
+    """Examples in the whole batch, over all processes."""
+
+    def at(self, purpose: str, step: int = 0) -> Draw:
+        """Return the random numbers of one step; nothing is made before something is drawn."""
+        return Draw((self.seed, purpose, step), self.first, self.total)
+
+    def step(self, number: int) -> "Draws":
+        """Return an independent source for one step of a loop: the same source at each step repeats its numbers."""
+        return self.named("step", number)
+
+    def named(self, *name: object) -> "Draws":
+        """Return an independent source, for a part or a step that draws for several purposes."""
+        return Draws(address(self.seed, *name), self.first, self.total)
+
+
+INFINITE = "samples became infinite: the model is damaged or was trained too little"
+"""What is said of samples that are no numbers."""
+
+
+def check_finite(numbers: Tensor) -> None:
+    """Refuse to draw by numbers that are none.
+
+    Raises:
+        InputError: If some are not finite, as the answers of a damaged network are.
+    """
+    if not math.isfinite(numbers.sum(dtype=torch.float64)):
+        raise InputError(INFINITE)
+
+
+def categorical(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Invert the distribution function: weights [..., K] and uniform numbers [...] in float64 -> indices [...].
+
+    Float32 would lose the tail: it has no uniform number below 2^-24, so rare tokens would never come.
+
+    Raises:
+        InputError: If weights are not finite, as the answers of a damaged network are.
+    """
+    total = weights.cumsum(-1, dtype=torch.float64)
+    check_finite(total[..., -1])
+    # A uniform below 1 times the total rounds to less than the total; the clamp is for weights that are not numbers.
+    goal = (uniform.double() * total[..., -1]).unsqueeze(-1).contiguous()
+    index = torch.searchsorted(total, goal, right=True).squeeze(-1)
+    return index.clamp(max=weights.shape[-1] - 1)

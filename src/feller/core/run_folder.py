@@ -1,0 +1,403 @@
+"""The run folder: the interface between commands."""
+
+import contextlib
+import contextvars
+import errno
+import fcntl
+import html
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from feller import __version__
+from feller.core.errors import InputError, UsageError
+from feller.core.migrations import brought_up, present
+from feller.core.serialization import named, nearest, read_json, write_json
+
+PARTS = ("tokenizer", "vectors", "durations", "rhythm")
+"""Networks that data need to be read, written or laid out."""
+OURS = (
+    *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
+    *("ledger.json", "exposure.safetensors"),
+    *("export.pt2", "export.pt2.json", "export.onnx", "export.onnx.json", "export.json"),
+    *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv", "counts.npz", "counts.csv"),
+    *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "detector", "base", *PARTS)),
+)
+"""Files of a run; nothing else in its folder is ever removed."""
+
+
+BESIDE = ("lock", "spent", "data.csv", "data.npz", "data.jsonl")
+"""What may lie in a folder that holds no run: nobody has to replace it."""
+WHOLE = "if a run is not whole, copy all of it, or fit anew"
+"""What to do where a file of a run is missing, for people."""
+MOST_NAMED = 20
+"""Runs that a message names."""
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+"""A report may load nothing and run nothing, whatever a class or a file is called."""
+LOOKS, LOOK = 3, 0.02
+"""Times that a lock is tried, and seconds between."""
+_HELD: contextvars.ContextVar[frozenset[pathlib.Path]] = contextvars.ContextVar("held", default=frozenset())
+"""Folders that are held by what is being done."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that holds one fitted model and all that was found about it."""
+
+    path: pathlib.Path
+
+    @property
+    def recipe(self) -> pathlib.Path:
+        """What was asked."""
+        return self.path / "recipe.json"
+
+    @property
+    def model(self) -> pathlib.Path:
+        """What is needed to build the model again."""
+        return self.path / "model.json"
+
+    @property
+    def weights(self) -> pathlib.Path:
+        """The network's weights at the last step."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def average(self) -> pathlib.Path:
+        """Their running average, with which samples are drawn; a folder for others to load holds it by their name."""
+        ours, theirs = self.path / "average.safetensors", self.path / "model.safetensors"
+        return theirs if theirs.is_file() and not ours.exists() else ours
+
+    @property
+    def state(self) -> pathlib.Path:
+        """All that a resumed training needs."""
+        return self.path / "state.safetensors"
+
+    @property
+    def counters(self) -> pathlib.Path:
+        """How far training is, for people."""
+        return self.path / "state.json"
+
+    @property
+    def judge(self) -> pathlib.Path:
+        """The network that judged the samples."""
+        return self.path / "judge.safetensors"
+
+    @property
+    def detector(self) -> pathlib.Path:
+        """The network that told made sounds from recorded ones."""
+        return self.path / "detector.safetensors"
+
+    @property
+    def base(self) -> pathlib.Path:
+        """The weights that a tuned run began with."""
+        return self.path / "base.safetensors"
+
+    def part(self, name: str) -> pathlib.Path:
+        """Return the weights of a network that the data need to be read and written."""
+        return self.path / f"{name}.safetensors"
+
+    @property
+    def metrics(self) -> pathlib.Path:
+        """Loss and rate, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def ledger(self) -> pathlib.Path:
+        """What a private run has spent."""
+        return self.path / "ledger.json"
+
+    @property
+    def earlier(self) -> "tuple[Run, ...]":
+        """Ledgers of private runs that were here before, each with its recipe where that is known, in their order."""
+        places = [path for path in (self.path / "spent").glob("*") if path.name.isdecimal() and path.is_dir()]
+        return tuple(map(Run, sorted(places, key=lambda path: int(path.name))))
+
+    def next_earlier(self) -> "Run":
+        """Make a place for one more."""
+        last = max((int(run.path.name) for run in self.earlier), default=0)
+        place = self.path / "spent" / str(last + 1)
+        place.mkdir(parents=True)
+        return Run(place)
+
+    @property
+    def exposure(self) -> pathlib.Path:
+        """What a private training told about some rows; for whoever holds them."""
+        return self.path / "exposure.safetensors"
+
+    @property
+    def preview(self) -> pathlib.Path:
+        """A few samples of the model as training goes on."""
+        return self.path / "preview.png"
+
+    @property
+    def samples(self) -> pathlib.Path:
+        """Where samples go that have no other place."""
+        return self.path / "samples"
+
+    def place(self, out: str | None) -> pathlib.Path:
+        """Return where samples go: `out`, or `samples` here.
+
+        Raises:
+            InputError: If that is a link: a stranger's run would have them written wherever it leads.
+        """
+        if out:
+            return pathlib.Path(out)
+        if self.samples.is_symlink():
+            raise InputError(f"{self.samples} is a link; remove it, or choose --out")
+        return self.samples
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook: a page of its own, which runs nothing there and loads nothing."""
+        name, page = html.escape(str(self.path)), self.path / "report.html"
+        if not page.is_file() or page.is_symlink():
+            return f"<p>run <code>{name}</code>, without a report yet</p>"
+        policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'  # the page may be a stranger's
+        inside = html.escape(policy + page.read_text(encoding="utf-8", errors="replace"), quote=True)
+        frame = (
+            f'<iframe sandbox srcdoc="{inside}" style="width: 100%; height: 40em; border: 1px solid #8888"></iframe>'
+        )
+        return f"<p>run <code>{name}</code></p>{frame}"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep others from writing here meanwhile; the system frees the lock of a killed process.
+
+        Raises:
+            InputError: If another process holds it.
+        """
+        try:
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            ours = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)  # the lock is as it should be
+            advice = "copy the run to where you may write, or choose --out" if ours else "remove it"
+            raise InputError(f"{self.path / 'lock'} cannot be locked ({error.strerror}); {advice}") from error
+        with os.fdopen(handle, "r+") as file:
+            try:
+                _hold(file.fileno())
+            except BlockingIOError as error:
+                raise InputError(
+                    f"another process is writing to {self.path}; wait for it, or choose another folder"
+                ) from error
+            with named(self.path / "lock"):
+                file.truncate(0)
+                file.write(f"{os.getpid()}\n")
+                file.flush()
+            for name in OURS:  # what a killed process did not finish
+                for path in self.path.glob(f".{name}.????????"):
+                    path.unlink(missing_ok=True)
+            before = _HELD.set(_HELD.get() | {self.path.resolve()})
+            try:
+                yield
+            finally:
+                _HELD.reset(before)
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process is writing here; nothing is written to find that out."""
+        try:
+            handle = os.open(self.path / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        with os.fdopen(handle) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the lock, or go on where what is being done holds it, such as a fit that evaluates at its end.
+
+        Raises:
+            InputError: If another process holds it.
+        """
+        with contextlib.nullcontext() if self.path.resolve() in _HELD.get() else self.lock():
+            yield
+
+    @contextlib.contextmanager
+    def claim(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
+        """Hold the folder for a fit, empty of an older one's files unless it goes on; other files stay, and its ledger.
+
+        Raises:
+            InputError: If another process holds it.
+            UsageError: If something is there that may not be replaced.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock():
+            if not resume:
+                if not overwrite and holds_more(self.path):
+                    raise UsageError(_exists(self.path))
+                if self.ledger.is_file():  # what was spent stays spent
+                    kept = self.next_earlier()
+                    os.replace(self.ledger, kept.ledger)
+                    if self.recipe.is_file():
+                        os.replace(self.recipe, kept.recipe)
+                old = [self.path / name for name in OURS if name != "lock"]
+                for path in (*old, *self.path.glob("report-*.html"), *self.path.glob("report-*.json")):
+                    path.unlink(missing_ok=True)
+            try:
+                yield
+            except Exception:
+                if not resume:
+                    self._clear_unlearned()
+                raise
+
+    def _clear_unlearned(self) -> None:
+        """Remove what a failed fit wrote if nothing was learned or spent, so that the next one meets no run."""
+        if self.ledger.is_file() or any(self.path.glob("*.safetensors")):
+            return
+        for name in OURS:
+            if name != "lock":
+                (self.path / name).unlink(missing_ok=True)
+
+    def write_record(self, path: pathlib.Path, content: dict[str, Any]) -> None:
+        """Write one of the folder's JSON files, stamped with the versions."""
+        write_json(path, {"format": present(), "version": __version__, **content})
+
+    def read_record(self, path: pathlib.Path) -> dict[str, Any]:
+        """Read one of the folder's JSON files.
+
+        Raises:
+            InputError: If it is missing, damaged, or was written by a newer version.
+        """
+        content = read_json(path, WHOLE)
+        if not isinstance(content, dict):
+            raise InputError(f"{path} is not a file of a run: expected an object with a number `format`")
+        try:
+            return brought_up(path.name, content)
+        except InputError as error:
+            raise InputError(f"{path} {error}") from error
+
+    def part_of(self, path: pathlib.Path, *names: str) -> Any:
+        """Read a part of one of the folder's JSON files, by the names that lead to it.
+
+        Raises:
+            InputError: As of `read_record`, or if the file has no such part.
+        """
+        part: Any = self.read_record(path)
+        for name in names:
+            if not isinstance(part, dict) or name not in part:
+                raise InputError(f"{path} lacks {'.'.join(names)!r}: it is damaged, or no run of a fit; {WHOLE}")
+            part = part[name]
+        return part
+
+
+def _hold(handle: int) -> None:
+    """Take a lock, in spite of those who look for a moment whether it is held."""
+    for left in reversed(range(LOOKS)):
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(LOOK)
+
+
+def holds_more(folder: pathlib.Path) -> bool:
+    """Tell whether a folder holds more than what runs leave that were refused."""
+    return folder.exists() and (not folder.is_dir() or any(path.name not in BESIDE for path in folder.iterdir()))
+
+
+def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Path("runs")) -> Run:
+    """Return the run in a folder, or the newest under `runs`.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if folder is None:
+        found = [path.parent for path in home.glob("*/model.json")] if home.is_dir() else []
+        if not found:
+            raise InputError(f"expected a run under {home}/, found none; make one with: feller fit DATA")
+        return Run(max(found, key=lambda path: (path / "model.json").stat().st_mtime))
+    path = pathlib.Path(folder)
+    if (path / "model.json").is_file():
+        return Run(path)
+    if path.is_dir():
+        inside = _runs_in(path)
+        some = ", ".join([*inside[:MOST_NAMED], *["..."][: len(inside) - MOST_NAMED]])
+        hint = f"; name a run in it: {some}" if inside else ""
+        raise InputError(f"{path} is a folder but no run: it has no model.json{hint}")
+    names = _runs_in(path.parent)
+    hint = f"; {nearest(str(path), names)}" if names else ""
+    raise InputError(f"expected a run folder {path}, found none{hint}")
+
+
+def _runs_in(folder: pathlib.Path) -> list[str]:
+    """Return the runs that lie in a folder."""
+    return sorted(str(path) for path in folder.glob("*") if (path / "model.json").is_file())
+
+
+def as_run(of: Run | str | os.PathLike[str]) -> Run:
+    """Return a run, or that in a folder, for functions that take either.
+
+    Raises:
+        UsageError: If it is neither.
+        InputError: If there is none in the folder.
+    """
+    if isinstance(of, Run):
+        return of
+    if not isinstance(of, str | os.PathLike):
+        raise UsageError(f"expected a run or its folder, got {type(of).__name__}")
+    return open_run(pathlib.Path(of))
+
+
+def begun_run(out: str | None) -> Run:
+    """Return the run to go on with, or the newest.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if out is None:
+        return open_run(None)
+    run = Run(pathlib.Path(out))
+    if run.path.exists() and not run.path.is_dir():
+        raise InputError(f"{run.path} is a file; --out needs a folder")
+    if not run.model.is_file():
+        raise InputError(f"expected a run to resume in {run.path}, found none; leave out --resume to start one")
+    return run
+
+
+def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run:
+    """Return the folder of a run that is to be made or continued; nothing is deleted here.
+
+    Raises:
+        UsageError: If the folder exists and neither `--resume` nor `--overwrite` was asked for, or both were.
+        InputError: If there is nothing to resume.
+    """
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other; choose one")
+    if resume:
+        return begun_run(out)
+    if out is None:
+        stem = pathlib.Path(
+            data.removeprefix("example:").replace("/", "-") if data.startswith("example:") else data
+        ).stem
+        stem = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in stem) or "data"
+        number = 1
+        while holds_more(path := pathlib.Path("runs") / f"{stem}-{number}"):
+            number += 1
+        return Run(path)
+    run = Run(pathlib.Path(out))
+    if run.path.exists() and not run.path.is_dir():
+        raise InputError(f"{run.path} is a file; --out needs a folder")
+    if holds_more(run.path):
+        if not overwrite:
+            raise UsageError(_exists(run.path))
+        try:
+            run.read_record(run.model)
+            run.read_record(run.recipe)
+        except InputError as error:
+            raise UsageError(
+                f"{run.path} is no run of feller, so --overwrite leaves it alone; choose another"
+            ) from error
+    return run
+
+
+def _exists(path: pathlib.Path) -> str:
+    """Say that a run is there already, and how to go on, in words of the command line and of Python."""
+    ways = "continue it with --resume, or replace it with --overwrite"
+    return f"{path} exists: {ways}; in Python, resume=True or overwrite=True"

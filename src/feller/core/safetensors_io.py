@@ -1,0 +1,63 @@
+"""Files of named tensors; the only place that knows safetensors."""
+
+import json
+import pathlib
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from feller.core.errors import InputError
+from feller.core.serialization import replace_file
+
+
+def save_tensors(path: pathlib.Path, tensors: dict[str, Tensor], note: dict[str, str] | None = None) -> None:
+    """Write tensors and a note to one file, whole or not at all."""
+    # Copies, since two names may share memory, which the format refuses.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    packed = save(plain, note)
+    replace_file(path, _in_order(packed) if note and len(note) > 1 else packed)
+
+
+def _in_order(packed: bytes) -> bytes:
+    """Return the same file with its note sorted: the library writes one of several entries in any order."""
+    size = int.from_bytes(packed[:8], "little")
+    header = json.loads(packed[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+    return len(written).to_bytes(8, "little") + written + packed[8 + size :]
+
+
+def put(tensors: dict[str, Tensor], module: nn.Module) -> None:
+    """Give a network its weights.
+
+    Raises:
+        RuntimeError: If names, shapes or kinds are others; whole numbers would become weights without a word.
+    """
+    for name, own in module.state_dict().items():
+        if name in tensors and tensors[name].is_floating_point() != own.is_floating_point():
+            raise RuntimeError(f"{name} holds {tensors[name].dtype}, expected {own.dtype}")
+    module.load_state_dict(tensors)
+
+
+def load_tensors(
+    path: pathlib.Path, device: torch.device | str = "cpu", advice: str = "copy it again, or train again"
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read tensors and the note beside them; nothing in the file is executed.
+
+    Args:
+        path: Of the file.
+        device: Where the tensors go.
+        advice: What to do where it is damaged, for people.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise InputError(f"expected a file {path}, found none")
+    try:
+        with safe_open(str(path), "pt", device=str(device)) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path} is damaged or cut off ({error}); {advice}") from error

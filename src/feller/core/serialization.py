@@ -1,0 +1,259 @@
+"""Frozen dataclasses to and from JSON, the form in which runs and recipes are kept.
+
+A value of an abstract type carries its class's name under `is`; only classes that are already imported can be named,
+so that reading a record executes nothing of its writer's.
+"""
+
+import contextlib
+import difflib
+import inspect
+import json
+import os
+import pathlib
+import re
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import cattrs
+from cattrs.gen import make_dict_structure_fn
+
+from feller.core.errors import InputError
+
+T = TypeVar("T")
+_UMASK = os.umask(0)  # can only be read by setting it
+os.umask(_UMASK)
+MOST_JSON = 2**28
+"""Bytes of a file of JSON; the longest honest ones list a million shards."""
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half of a letter, as JSON writes those beyond 65,535; alone it can stand in no file, nor be shown."""
+NAMES = "surrogateescape"
+"""How Python holds bytes of names of files that are no UTF-8: as halves of letters that become these bytes again."""
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""The user's functions that records may name; filled from files of the caller, see `feller.core.user_code`."""
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """Say which of the right names is closest to a wrong one, then all of them: numbers by their size."""
+    if all(map(str.isdecimal, names)):
+        return f"there are: {_runs(sorted(map(int, names)))}"
+    close = closest(name, names)
+    hint = f"did you mean {close!r}? " if close else ""
+    return f"{hint}there are: {', '.join(sorted(names))}"
+
+
+def closest(name: str, names: list[str], cutoff: float = 0.5) -> str:
+    """Return the name that is written alike, else one that begins so, else the one most like it; empty if none is."""
+    alike = [each for each in names if each.lower() == name.lower()]
+    begun = [each for each in names if len(name) > 2 and each.lower().startswith(name.lower())]
+    like = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) if len(name) > 2 else []
+    return next(iter([*alike, *sorted(begun, key=len), *like]), "")
+
+
+def _runs(numbers: list[int]) -> str:
+    """List numbers, those that follow each other by the first and the last."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    parts = ([f"{a}"] if a == b else [f"{a}", f"{b}"] if b == a + 1 else [f"{a} to {b}"] for a, b in runs)
+    return ", ".join(part for each in parts for part in each)
+
+
+def _kinds(base: type) -> Iterator[type]:
+    yield base
+    for kind in base.__subclasses__():
+        yield from _kinds(kind)
+
+
+def _is_open(cls: Any) -> bool:
+    """Tell whether a type stands for its subclasses."""
+    return isinstance(cls, type) and inspect.isabstract(cls)
+
+
+def _are_open(cls: Any) -> bool:
+    """Tell whether a type is a union of types that stand for their subclasses."""
+    return get_origin(cls) in (Union, UnionType) and all(map(_is_open, get_args(cls)))
+
+
+def _function_name(function: Callable[..., Any]) -> str:
+    if "<" in function.__qualname__:
+        raise InputError(
+            f"a record can name only functions that a file defines at its top level, got {function.__qualname__}"
+        )
+    return function.__qualname__
+
+
+def _function(name: Any, _: Any) -> Callable[..., Any]:
+    if name not in FUNCTIONS:
+        raise InputError(f"the record names the user's function {name!r}; pass the file that defines it with --code")
+    return FUNCTIONS[name]
+
+
+def _plain(value: Any, cls: type) -> Any:
+    """Take a plain value as it is: "no" is not True, and 2.5 is no whole number."""
+    fits = isinstance(value, (int, float) if cls is float else cls)
+    if not fits or (isinstance(value, bool) and cls is not bool):
+        raise InputError(f"expected {cls.__name__}, got {value!r}")
+    return cls(value)
+
+
+def _placed(line: str, root: str) -> str:
+    """Say first in which field of a record something is wrong."""
+    message, _, place = line.rpartition(" @ ")
+    field = place.removeprefix(root).removeprefix(".")
+    return f"{field}: {message}" if field else message
+
+
+def _explain(error: BaseException, cls: Any) -> str:
+    """Keep our own messages, which say what was expected, and let cattrs put the others into words."""
+    return str(error) if isinstance(error, ValueError) else cattrs.v.format_exception(error, cls)
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+
+    def unstructure(value: Any) -> dict[str, Any]:
+        if not is_dataclass(value):
+            name = type(value).__name__
+            raise InputError(f"decorate {name} with @dataclass(frozen=True): its fields are what a run keeps of it")
+        plain = cattrs.gen.make_dict_unstructure_fn(type(value), converter)(value)
+        return {"is": type(value).__name__, **plain}
+
+    def structure(data: Any, base: Any) -> Any:
+        named = [kind for one in get_args(base) or (base,) for kind in _kinds(one)]
+        kinds = {kind.__name__: kind for kind in named if is_dataclass(kind) and not inspect.isabstract(kind)}
+        only = base.__name__ if base in kinds.values() else None  # a field may be of one kind
+        name = data.get("is", only) if isinstance(data, dict) else None
+        if name not in kinds:
+            own = "; if it is your own, name its file with --code, or import it first in Python"
+            wanted = getattr(base, "__name__", str(base))
+            raise InputError(f"no {wanted} is called {name!r}: {nearest(str(name), list(kinds))}{own}")
+        fields = {key: value for key, value in data.items() if key != "is"}
+        return make_dict_structure_fn(kinds[name], converter, _cattrs_forbid_extra_keys=True)(fields, kinds[name])
+
+    def is_kind(cls: Any) -> bool:
+        return isinstance(cls, type) and any(_is_open(parent) for parent in cls.__mro__[1:])
+
+    def fields_of(cls: Any) -> Callable[[Any, Any], Any]:
+        make = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
+
+        def made(data: Any, _: Any) -> Any:
+            if not isinstance(data, dict):
+                raise InputError(f"expected the fields of {cls.__name__}, got {data!r:.40}")
+            return make(data, cls)
+
+        return made
+
+    converter.register_structure_hook_factory(lambda cls: isinstance(cls, type) and is_dataclass(cls), fields_of)
+    for cls in (bool, int, float, str):
+        converter.register_structure_hook(cls, _plain)
+    converter.register_unstructure_hook_func(is_kind, unstructure)
+    converter.register_unstructure_hook_func(_is_open, lambda value: converter.unstructure(value))
+    converter.register_structure_hook_func(is_kind, structure)
+    converter.register_structure_hook_func(_is_open, structure)
+    converter.register_structure_hook_func(_are_open, structure)
+
+    def is_function(cls: Any) -> bool:
+        return get_origin(cls) is Callable
+
+    converter.register_unstructure_hook_func(is_function, _function_name)
+    converter.register_structure_hook_func(is_function, _function)
+    return converter
+
+
+_CONVERTER = _converter()
+
+
+def to_data(value: Any) -> Any:
+    """Turn a frozen dataclass into what JSON can hold."""
+    return _CONVERTER.unstructure(value)
+
+
+def from_data(cls: type[T], data: Any) -> T:
+    """Build a frozen dataclass, or one of an abstract class's kinds, from what JSON held.
+
+    Raises:
+        InputError: If a field is missing, unknown or of the wrong type.
+    """
+    try:
+        return _CONVERTER.structure(data, cls)
+    except cattrs.BaseValidationError as error:
+        said = cattrs.transform_error(error, cls.__name__, _explain)
+        raise InputError("; ".join(_placed(line, cls.__name__) for line in said)) from error
+
+
+def read_json(path: pathlib.Path, advice: str = "") -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: Of the file.
+        advice: What to do where there is none, for people.
+
+    Raises:
+        InputError: If it is missing, truncated, no JSON, holds half a letter, or is no file, such as a device that has
+            no end.
+    """
+    told = f"; {advice}" if advice else ""
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # before it is opened: a pipe would wait for its writer
+            raise InputError(f"expected a file {path}, found a folder, a pipe or a device{told}")
+        if about.st_size > MOST_JSON:
+            raise InputError(f"{path} is larger than {MOST_JSON // 2**20} MiB, as no file of ours is; it was damaged")
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        if _HALF.search(text):  # in pairs they are one letter
+            json.dumps(content, ensure_ascii=False).encode(errors=NAMES)
+        return content
+    except FileNotFoundError as error:
+        raise InputError(f"expected a file {path}, found none{told}") from error
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # also what is no UTF-8, and numbers of endless digits
+        raise InputError(f"{path} is no valid JSON ({error}); it was damaged or cut off") from error
+
+
+def replace_file(path: pathlib.Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new and nothing between."""
+    content = content.encode(errors=NAMES) if isinstance(content, str) else content
+    with named(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_UMASK)
+            os.replace(name, path)
+        except BaseException:
+            pathlib.Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def named(path: pathlib.Path) -> Iterator[None]:
+    """Let an error of the system name the file that a person knows, not one that is written in its place.
+
+    Raises:
+        InputError: If a folder is where the file goes.
+        OSError: If the system refuses anything else.
+    """
+    try:
+        yield
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder, and a file is written there; move it elsewhere") from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_json(path: pathlib.Path, data: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    replace_file(path, json.dumps(data, indent=1) + "\n")

@@ -1,0 +1,208 @@
+"""Code of the user's own, loaded only from a file that the caller names; never from a run folder."""
+
+import hashlib
+import importlib.util
+import inspect
+import pathlib
+import sys
+import traceback
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import FUNCTIONS, nearest
+
+PREFIX = "feller_code_"
+"""Of the names of modules that are made of the user's files."""
+LIBRARIES = ("feller", "torch", "numpy", "functools", "builtins")
+"""Packages whose pieces nobody takes for the user's."""
+_IMPORTED: dict[pathlib.Path, ModuleType] = {}
+"""Files that the user's program has imported itself; they do not run again."""
+
+
+def check_code(path: str | pathlib.Path) -> None:
+    """Refuse a file that is not there.
+
+    Raises:
+        InputError: Then.
+    """
+    if not pathlib.Path(path).is_file():
+        raise InputError(f"expected a Python file {pathlib.Path(path).resolve()}, found none")
+
+
+def load_file(path: pathlib.Path) -> Any:
+    """Execute a Python file as a module; its kinds of paths, networks and so on can then be named in records.
+
+    Raises:
+        InputError: If it is missing, or does not run.
+    """
+    check_code(path)
+    path = path.resolve()
+    if path in _IMPORTED:
+        return _IMPORTED[path]
+    name = f"{PREFIX}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        said = (blamed(error) or f"{type(error).__name__}: {error}").removeprefix(f"{_shown(path)} ")
+        del sys.modules[name]
+        raise InputError(f"{path} does not run: {said}{_neighbour(error, path)}") from error
+    _remember(module)
+    return module
+
+
+def _neighbour(error: BaseException, path: pathlib.Path) -> str:
+    """Say why a file beside the user's is not found by its name."""
+    name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if not name or not ((path.parent / f"{name}.py").is_file() or (path.parent / name).is_dir()):
+        return ""
+    return (
+        f"; feller loads {path.name} alone and does not look beside it: put what it needs of {name} into it, or name"
+        f" the folder of both: PYTHONPATH={_shown(path.parent)}"
+    )
+
+
+def _remember(module: ModuleType) -> None:
+    """Let records name what a module of the user's defines."""
+    own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    FUNCTIONS.update({key: value for key, value in own.items() if callable(value)})
+
+
+def place_of(function: Callable[..., Any], called: str) -> str:
+    """Return `file.py:function` of a function that the user's program has imported; its file does not run again.
+
+    Args:
+        function: Defined at the top level of a file.
+        called: Name of the argument that it was given for, which could take the words.
+
+    Raises:
+        UsageError: If no file is known that defines it by its name, and could be named later.
+    """
+    name = getattr(function, "__qualname__", type(function).__name__)
+    module = inspect.getmodule(function)
+    file = getattr(module, "__file__", None)
+    if module is None or file is None or module.__name__ == "__main__" or getattr(module, name, None) is not function:
+        raise UsageError(
+            f"a run remembers a function by the file that defines it: write {name} at the top level of a file of its"
+            f' own, such as mine.py, and import it, or say {called}="mine.py:{name if name.isidentifier() else "name"}"'
+        )
+    path = pathlib.Path(file).resolve()
+    if not module.__name__.startswith(PREFIX):
+        _IMPORTED[path] = module
+        _remember(module)
+    return f"{_shown(path)}:{name}"
+
+
+def blamed(error: BaseException) -> str | None:
+    """Say in one line where code of the user's own failed; None where it had no part in it.
+
+    Of the calls that led to the error those of other libraries do not count. If the last is of the user's code, the
+    error is there. If that code has called feller last, its line is named, too, for the call may be wrong.
+    """
+    ours = own = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = frame.f_globals.get("__name__", "")
+        here = f"{_shown(pathlib.Path(frame.f_code.co_filename))} line {line}, in {frame.f_code.co_name}"
+        if name.startswith(PREFIX) or pathlib.Path(frame.f_code.co_filename) in _IMPORTED:
+            own, ours = here, None
+        elif own and name.partition(".")[0] == "feller":
+            ours = f"{name} line {line}"
+    if own is None:
+        return None
+    own = own.removesuffix(", in <module>")
+    said = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+    if isinstance(error, SystemExit):
+        said = f"it ends the program ({said}), which is not its to end; take that out, or raise a ValueError"
+    return f"{own}: {said}" + (f" (in {ours}, which it calls)" if ours else "")
+
+
+def is_own(thing: Any) -> bool:
+    """Tell whether a function, a class, or the class of an object is the user's own: no part of feller or torch."""
+    found = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
+    return (getattr(found, "__module__", None) or "builtins").partition(".")[0] not in LIBRARIES
+
+
+def called(thing: Any, method: str = "") -> str:
+    """Name a function or an object with its file, as warm (wish.py), or a method, as Swing.sample (mine.py line 3)."""
+    kind = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
+    function = inspect.unwrap(getattr(kind, method) if method else kind)
+    name = f"{kind.__name__}.{method}" if method else getattr(kind, "__name__", type(thing).__name__)
+    code = getattr(function, "__code__", None)
+    module = sys.modules.get(getattr(kind, "__module__", None) or "")
+    file = getattr(module, "__file__", None) if code is None else code.co_filename
+    if file is None or file.startswith("<"):
+        return name
+    inner = method or "<locals>" in getattr(kind, "__qualname__", "")
+    line = f" line {code.co_firstlineno}" if code is not None and inner else ""
+    return f"{name} ({_shown(pathlib.Path(file))}{line})"
+
+
+def line_of(function: Callable[..., Any]) -> str:
+    """Say where a function of the user's begins, as `mine.py line 3`; nothing of what has no line."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return "" if code is None else f"{_shown(pathlib.Path(code.co_filename))} line {code.co_firstlineno}"
+
+
+def _shown(path: pathlib.Path) -> str:
+    """Return a path as people would write it from where they are."""
+    path = path.resolve()
+    return str(path.relative_to(pathlib.Path.cwd())) if path.is_relative_to(pathlib.Path.cwd()) else str(path)
+
+
+def load_function(place: str, takes: tuple[str, ...] | None = None) -> Callable[..., Any]:
+    """Return the function that `file.py:function` names.
+
+    Args:
+        place: Where it is.
+        takes: Names of the arguments that it will be given; not looked at without.
+
+    Raises:
+        UsageError: If there is no such function.
+        InputError: If the file is missing, or does not run, or the function takes other arguments.
+    """
+    file, _, name = place.rpartition(":")
+    if not file or not name:
+        raise UsageError(f"expected file.py:function, got {place!r}")
+    module = load_file(pathlib.Path(file))
+    found = getattr(module, name, None)
+    if not callable(found):
+        here = {
+            key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
+        }
+        names = [key for key, value in here.items() if inspect.isfunction(value) and not key.startswith("_")]
+        raise UsageError(f"{file} has no function {name!r}: {nearest(name, names)}")
+    if takes is not None:
+        _check_takes(found, takes, place)
+    return found
+
+
+def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: str) -> None:
+    """Refuse a function that cannot be called with these arguments.
+
+    Raises:
+        InputError: Then.
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some that are written in C have none
+        return
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        raise InputError(
+            f"{place} is called with ({', '.join(names)}), and it is written to take {signature}"
+            f"{f' ({line})' if (line := line_of(function)) else ''}: {error}"
+        ) from error
+
+
+def fingerprint(path: pathlib.Path) -> str:
+    """Return the hash by which a run remembers a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

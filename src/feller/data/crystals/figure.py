@@ -1,0 +1,126 @@
+"""Crystals drawn for people: their cells and what is in them, atoms in the colours of their elements."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from feller.data.atoms.colours import colour_of, ink_on
+from feller.data.atoms.elements import SYMBOLS
+from feller.data.atoms.formula import counts, written
+from feller.data.crystals.cif import Crystal
+from feller.data.crystals.lattice import vectors
+from feller.data.figures import finish
+
+MOST = 25
+"""Crystals that are drawn, at most; the first ones."""
+PANEL = 2.4
+"""Width of a panel in inches."""
+EDGE = 0.02
+"""How near to a face, in edges of the cell, an atom is drawn on the opposite face, too."""
+SAME = 0.4
+"""Distance in Å below which atoms hide each other: those in front are drawn smaller, so that rings are seen."""
+SMALL = 60.0
+"""Size in square points up to which a disc has no room for a symbol, so that a legend names the elements."""
+TILT = (math.radians(18), math.radians(24))
+"""How far cells are turned about the vertical, then tipped towards who looks."""
+
+
+def picture(crystals: list[Crystal], columns: int | None = None) -> Image.Image:
+    """Draw cells from a little above their front, each to its own scale, with its formula."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawn = crystals[:MOST]
+    across = min(len(drawn), columns or math.ceil(math.sqrt(len(drawn))))
+    down = -(-len(drawn) // across)
+    figure = Figure(figsize=(PANEL * across, PANEL * down), dpi=100, facecolor="white")
+    FigureCanvasAgg(figure)
+    for i, crystal in enumerate(drawn):
+        axes = figure.add_axes((i % across / across, 1 - (i // across + 1) / down, 1 / across, 0.88 / down))
+        axes.set_axis_off()
+        axes.set_aspect("equal")
+        _draw(axes, crystal)
+        axes.set_title(reduced(crystal.numbers)[:24], fontsize=9, color="0.3", pad=2)
+    return finish(figure, None, ())
+
+
+def _seen(lattice: np.ndarray) -> np.ndarray:
+    """Return the edges of a cell as rows, seen: to the right, up, and towards who looks."""
+    edges = vectors(torch.from_numpy(lattice)[None])[0].numpy()[:, [1, 2, 0]]  # b right, c up, a to the front
+    turn, tip = TILT
+    about = np.array([[math.cos(turn), 0, -math.sin(turn)], [0, 1, 0], [math.sin(turn), 0, math.cos(turn)]])
+    down = np.array([[1, 0, 0], [0, math.cos(tip), math.sin(tip)], [0, -math.sin(tip), math.cos(tip)]])
+    return edges @ about @ down
+
+
+def with_images(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
+    """Return atomic numbers [k] and places [k, 3]; atoms on a face are on the opposite one as well."""
+    numbers, places = [], []
+    for number, place in zip(crystal.numbers.tolist(), crystal.places, strict=True):
+        where = [(v, v + 1) if v < EDGE else (v, v - 1) if v > 1 - EDGE else (v,) for v in place]
+        for image in itertools.product(*where):
+            numbers.append(number)
+            places.append(image)
+    return np.array(numbers), np.array(places)
+
+
+def reduced(numbers: np.ndarray) -> str:
+    """Write the smallest formula with the same shares, in the order in which the elements first come."""
+    found = counts(numbers)
+    whole = math.gcd(*found.values())
+    return written({symbol: n // whole for symbol, n in found.items()})
+
+
+def _draw(axes: Any, crystal: Crystal) -> None:
+    """Draw the edges of the cell, then the atoms from back to front."""
+    edges = _seen(crystal.lattice)
+    corners = np.array(list(itertools.product((0, 1), repeat=3)))
+    for one, other in itertools.combinations(corners, 2):
+        if abs(one - other).sum() == 1:
+            x, y, _ = (np.array([one, other]) @ edges).T
+            axes.plot(x, y, color="0.6", linewidth=0.8, zorder=0)
+    numbers, places = with_images(crystal)
+    order = (places @ edges)[:, 2].argsort()
+    numbers, points = numbers[order], (places @ edges)[order]
+    same = np.linalg.norm(points[:, None] - points, axis=2) < SAME
+    behind, ahead = np.tril(same, -1).sum(1), np.triu(same, 1).sum(1)
+    size = min(300.0, 2600 / len(numbers))
+    for i, (x, y, _) in enumerate(points):
+        colour = colour_of(int(numbers[i]))
+        disc = size / 2 ** behind[i]
+        axes.scatter(x, y, s=disc, color=[colour], edgecolors="0.25", linewidths=0.6, zorder=i + 1)
+        if size > SMALL and not ahead[i]:
+            found = counts(numbers[same[i]])
+            symbols = " + ".join(f"{n} {symbol}" if n > 1 else symbol for symbol, n in found.items())
+            beside = {"xytext": (size**0.5 / 2 + 1, 0), "ha": "left", "color": "0.2", "zorder": len(points) + 1}
+            inside = {"xytext": (0, 0), "ha": "center", "color": ink_on(colour), "zorder": i + 1}
+            form = {"textcoords": "offset points", "fontsize": min(8, 0.4 * size**0.5 + 1), "va": "center"}
+            axes.annotate(symbols, (x, y), **form, **(beside if behind[i] else inside))
+    if size <= SMALL:
+        _name(axes, crystal.numbers)
+    corner = corners @ edges
+    middle, reach = corner.mean(0), 0.58 * np.ptp(corner, axis=0)[:2].max() + 1e-3
+    axes.set_xlim(middle[0] - reach, middle[0] + reach)
+    axes.set_ylim(middle[1] - reach, middle[1] + reach)
+
+
+def _name(axes: Any, numbers: np.ndarray) -> None:
+    """Name the colours below a cell."""
+    from matplotlib.lines import Line2D
+
+    elements = list(dict.fromkeys(numbers.tolist()))
+    form: dict[str, Any] = {
+        "marker": "o",
+        "linestyle": "",
+        "markersize": 5,
+        "markeredgecolor": "0.25",
+        "markeredgewidth": 0.6,
+    }
+    marks = [Line2D([], [], color=colour_of(number), **form) for number in elements]
+    where = {"loc": "lower center", "bbox_to_anchor": (0.5, -0.04), "ncols": min(len(elements), 6), "frameon": False}
+    tight = {"handletextpad": 0, "columnspacing": 0.4, "borderpad": 0, "labelspacing": 0.2}
+    axes.legend(marks, [SYMBOLS[number] for number in elements], fontsize=7, labelcolor="0.3", **where, **tight)

@@ -1,0 +1,85 @@
+"""Documents on a page, for people: words and pictures side by side, in their order."""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageOps
+
+from feller.data.images.resize import picture
+from feller.data.text.figure import LEAD, font
+
+MOST = 64
+"""Documents on a page, at most; the first ones."""
+SIDE = 96
+"""Longer side of a picture, at least; small ones are magnified without blur."""
+WIDE = 22
+"""Characters of a line of words."""
+GAP = 8
+"""Pixels between parts."""
+FRAME = "#d4d4cc"
+"""Colour of the line around a picture, without which white ones would have no end."""
+LINES = 8
+"""Lines of words, at most."""
+
+Part = str | UInt8[np.ndarray, "h w c"]
+"""Words, or a picture."""
+
+
+def sheet(documents: Sequence[Sequence[Part]], columns: int | None = None) -> Image.Image:
+    """Lay out documents, `columns` in a row; of words that are too many only the first are shown."""
+    strips = [_strip([_block(part) for part in parts]) for parts in documents[:MOST]]
+    strips = strips or [Image.new("RGB", (SIDE, SIDE), "white")]
+    wide = max(strip.width for strip in strips)
+    across = min(len(strips), columns or max(1, round((1.6 * len(strips) * _tallest(strips) / wide) ** 0.5)))
+    rows = [strips[i : i + across] for i in range(0, len(strips), across)]
+    heights = [_tallest(row) + 2 * GAP for row in rows]
+    page = Image.new("RGB", (across * (wide + 2 * GAP), sum(heights)), "#e9e9e4")
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        for i, strip in enumerate(row):
+            left = i * (wide + 2 * GAP)
+            box = (left + GAP // 2, top + GAP // 2, left + wide + 3 * GAP // 2, top + height - GAP // 2)
+            ImageDraw.Draw(page).rectangle(box, fill="white")
+            page.paste(strip, (left + GAP, top + GAP))
+        top += height
+    return page
+
+
+def _tallest(strips: Sequence[Image.Image]) -> int:
+    return max(strip.height for strip in strips)
+
+
+def _strip(blocks: Sequence[Image.Image]) -> Image.Image:
+    """Put the parts of a document beside each other."""
+    blocks = blocks or [Image.new("RGB", (SIDE, LEAD), "white")]
+    strip = Image.new("RGB", (sum(b.width for b in blocks) + GAP * (len(blocks) - 1), _tallest(blocks)), "white")
+    left = 0
+    for block in blocks:
+        strip.paste(block, (left, 0))
+        left += block.width + GAP
+    return strip
+
+
+def _block(part: Part) -> Image.Image:
+    """Draw words or a picture."""
+    if isinstance(part, str):
+        return _words(part)
+    drawn = picture(part).convert("RGB")
+    factor = max(1, -(-SIDE // max(drawn.size)))
+    magnified = drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.NEAREST)
+    return ImageOps.expand(magnified, 1, FRAME)
+
+
+def _words(text: str) -> Image.Image:
+    """Write words, broken into lines; each of their own lines begins a new one."""
+    own = ["".join(letter if letter.isprintable() else "\ufffd" for letter in line) for line in text.split("\n")]
+    lines = [part for line in own for part in textwrap.wrap(line, WIDE)] or [""]
+    lines = lines if len(lines) <= LINES else [*lines[: LINES - 1], "…"]
+    width = int(max(font().getlength(line) for line in lines)) + 2
+    block = Image.new("RGB", (max(width, GAP), len(lines) * LEAD), "white")
+    draw = ImageDraw.Draw(block)
+    for i, line in enumerate(lines):
+        draw.text((0, i * LEAD), line, fill="#222222", font=font())
+    return block

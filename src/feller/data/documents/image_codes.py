@@ -1,0 +1,70 @@
+"""How pictures become codes, and codes pictures again."""
+
+import abc
+
+from jaxtyping import Int64, UInt8
+from torch import Tensor, nn
+
+from feller.core.errors import InputError
+
+
+class PictureCodes(abc.ABC):
+    """A tokeniser of pictures of one shape: a few whole numbers for each, in the order of reading."""
+
+    @property
+    @abc.abstractmethod
+    def count(self) -> int:
+        """Different codes."""
+
+    @property
+    @abc.abstractmethod
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the codes of a picture."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The network that it needs, whose weights a run keeps; None where it needs none."""
+        return None
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """What tells it from others: codes of one mean nothing to another."""
+
+    @abc.abstractmethod
+    def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
+        """Turn levels from 0 to 255 into codes, row by row of the grid."""
+
+    @abc.abstractmethod
+    def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
+        """Turn codes into levels from 0 to 255."""
+
+
+def check_pictures(pictures: UInt8[Tensor, "m c h w"], shape: tuple[int, int, int]) -> None:
+    """Refuse pictures of another shape than a tokeniser is for.
+
+    Raises:
+        InputError: Then; says both.
+    """
+    if tuple(pictures.shape[1:]) != shape:
+        raise InputError(
+            "expected pictures of {} channels, {} x {}, got {} channels, {} x {}; bring them to that size".format(
+                *shape, *pictures.shape[1:]
+            )
+        )
+
+
+def check_codes(codes: Int64[Tensor, "m codes"], of: PictureCodes) -> None:
+    """Refuse what is not written by a tokeniser.
+
+    Raises:
+        InputError: If a picture has another number of codes than the grid, or one is not below the count.
+    """
+    rows, columns = of.grid
+    wrong = (codes < 0) | (codes >= of.count)
+    if codes.shape[1] != rows * columns or wrong.any():
+        odd = f"and {int(wrong.sum())} of them are not" if wrong.any() else "for each"
+        raise InputError(
+            f"expected {rows * columns} codes of a picture, from 0 to {of.count - 1}, got {codes.shape[1]} {odd}; take"
+            " them as the tokeniser wrote them"
+        )

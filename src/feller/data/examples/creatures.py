@@ -1,0 +1,149 @@
+"""Creatures with made-up names, each with a look of its own: what a model can only know from its data.
+
+Those of the head are in the training data several times; those of the tail are kept out of them, and only a memory
+tells what they look like.
+"""
+
+import functools
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int8, UInt8
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.examples.captions import a
+from feller.data.examples.picks import Picks, picks
+from feller.data.examples.scenes import SIDE, check_side
+from feller.data.examples.shapes import COLOURS, blank
+
+DOTS = 4
+"""Of a creature, across and down."""
+ACROSS = 8
+"""Dots of a picture; the creature is in its middle."""
+MIDDLE = slice((ACROSS - DOTS) // 2, (ACROSS + DOTS) // 2)
+"""Its rows and columns."""
+BODY, MARK = 1, 2
+"""What a dot shows, if not the ground."""
+APART = 2
+"""Dots in which the same halves of two creatures differ, at least."""
+PARTS = {"whole": slice(0, DOTS), "upper": slice(0, DOTS // 2), "lower": slice(DOTS // 2, DOTS)}
+"""What a view shows of a creature, and the rows that this is."""
+BEGIN = ("bl", "br", "d", "dr", "fl", "gl", "gr", "l", "m", "pl", "pr", "r", "sm", "sn", "st", "t", "tr", "w", "y", "z")
+VOWEL = ("a", "e", "i", "u")
+END = ("b", "f", "g", "l", "m", "x", "lk", "rn", "sk", "ft", "mp", "rb")
+TAIL = ("", "o", "et", "ip", "an", "us", "obi")
+"""What names are made of."""
+
+
+@dataclass(frozen=True)
+class Creature:
+    """A name and a look."""
+
+    name: str
+    pattern: tuple[tuple[int, ...], ...]
+    """For each dot 0, 1 or 2: ground, body or mark; the same on the left and on the right."""
+    body: str
+    """Colour of the body."""
+    mark: str
+    """Colour of what is on it."""
+
+    @property
+    def grounds(self) -> tuple[str, ...]:
+        """Grounds that it is drawn on: those whose colour it has not."""
+        return tuple(colour for colour in COLOURS if colour not in (self.body, self.mark))
+
+
+@dataclass(frozen=True)
+class View:
+    """A creature on a ground, or half of it: the ground hides the other."""
+
+    creature: Creature
+    ground: str
+    part: str = "whole"
+    """One of `PARTS`."""
+
+    def caption(self) -> str:
+        """Say what it shows."""
+        return f"{a(self.creature.name)} on {a(self.ground)} ground"
+
+
+@functools.cache
+def names() -> tuple[str, ...]:
+    """Return all names that there are, some thousands."""
+    return tuple("".join(parts) for parts in itertools.product(BEGIN, VOWEL, END, TAIL))
+
+
+def invent(n: int, draws: Draws) -> list[Creature]:
+    """Invent creatures with different names and clearly different looks; the first ones are the same for every n.
+
+    Raises:
+        UsageError: If there are not so many names.
+    """
+    if n > len(names()):
+        raise UsageError(f"there are names for {len(names()):,} creatures, got {n:,}; ask for fewer")
+    order = torch.randperm(len(names()), generator=draws.at("names").shared()).tolist()
+    looks = np.zeros((n, DOTS * DOTS), dtype=np.int8)
+    found: list[Creature] = []
+    for attempt in itertools.count():
+        for pick in picks(2 * n, "looks", draws.named("attempt", attempt)):
+            if len(found) == n:
+                return found
+            creature = _look(names()[order[len(found)]], pick)
+            look = seen(creature)
+            other = (looks[: len(found)] != look).reshape(-1, 2, DOTS * DOTS // 2).sum(2)
+            if look.reshape(2, -1).any(1).all() and not (other < APART).any():
+                looks[len(found)] = look
+                found.append(creature)
+    return found
+
+
+def _look(name: str, pick: Picks) -> Creature:
+    """Draw a pattern that is likelier to have dots near its middle, and two colours."""
+    half = [[_dot(row, column, pick) for column in range(DOTS // 2)] for row in range(DOTS)]
+    body = pick.one(tuple(COLOURS))
+    mark = pick.one([colour for colour in COLOURS if colour != body])
+    return Creature(name, tuple((*row, *row[::-1]) for row in half), body, mark)
+
+
+def _dot(row: int, column: int, pick: Picks) -> int:
+    out = max(abs(2 * row + 1 - DOTS), DOTS - 1 - 2 * column) / (DOTS - 1)  # 1 at the border, near 0 in the middle
+    u = pick.share()
+    return 0 if u < 0.6 * out**2 else BODY if u < 0.72 + 0.1 * out else MARK
+
+
+def seen(creature: Creature) -> Int8[np.ndarray, " dots"]:
+    """Return the number of the colour of each dot, from 1 in the order of `COLOURS`; 0 where the ground is seen."""
+    order = list(COLOURS)
+    colours = np.array([0, 1 + order.index(creature.body), 1 + order.index(creature.mark)], dtype=np.int8)
+    return colours[np.array(creature.pattern).ravel()]
+
+
+def render_creature(view: View, side: int = SIDE) -> UInt8[np.ndarray, "side side 3"]:
+    """Draw a creature in the middle of its ground.
+
+    Raises:
+        UsageError: If the side is no multiple of 16.
+    """
+    check_side(side)
+    picture = blank(ACROSS, COLOURS[view.ground])
+    rows = PARTS[view.part]
+    pattern = np.array(view.creature.pattern)[rows]
+    for kind, colour in ((BODY, view.creature.body), (MARK, view.creature.mark)):
+        picture[MIDDLE, MIDDLE][rows][pattern == kind] = COLOURS[colour]
+    return picture.repeat(side // ACROSS, 0).repeat(side // ACROSS, 1)
+
+
+def views(creature: Creature, n: int, draws: Draws) -> list[View]:
+    """Draw n views of a creature, each on another ground.
+
+    Raises:
+        UsageError: If there are not so many grounds.
+    """
+    grounds = creature.grounds
+    if n > len(grounds):
+        raise UsageError(f"a creature has {len(grounds)} grounds, got {n} views; ask for fewer")
+    order = torch.randperm(len(grounds), generator=draws.at("grounds").shared()).tolist()
+    return [View(creature, grounds[i]) for i in order[:n]]

@@ -1,0 +1,132 @@
+"""What is known of the examples inside the package without opening one; loads nothing."""
+
+from dataclasses import dataclass
+
+from feller.core.errors import UsageError
+from feller.core.serialization import nearest
+
+EXAMPLE = "example:"
+PARTS = ("train", "test")
+"""Parts that every example has."""
+HOURS = ("0", "24", "48", "72")
+"""When the cells of `cells` were measured; each is a part of it, and a class of the cells of all times."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """One set of data inside the package, in words."""
+
+    name: str
+    summary: str
+    source: str
+    licence: str
+    parts: tuple[str, ...] = PARTS
+    """Names of the parts that there are; the first is meant where none is named."""
+
+
+SHIPPED = {
+    shipped.name: shipped
+    for shipped in (
+        Shipped(
+            "digits",
+            "1,437 + 360 handwritten digits, 8 x 8 pixels of 17 grays, 10 classes",
+            "scikit-learn's load_digits, from UCI Optical Recognition of Handwritten Digits (Alpaydin, Kaynak 1998)",
+            "BSD-3-Clause (scikit-learn); the UCI set is CC BY 4.0",
+        ),
+        Shipped(
+            "adult",
+            "32,561 + 16,281 people of the US census of 1994, 15 columns, income above or below 50,000 dollars",
+            "UCI Adult (Becker, Kohavi 1996)",
+            "CC BY 4.0",
+        ),
+        Shipped(
+            "moons",
+            "20,000 + 5,000 points on two half circles that interlock, noise 0.05",
+            "drawn by feller",
+            "Apache-2.0",
+        ),
+        Shipped(
+            "backbones",
+            "40 + 10 protein chains of 30 to 64 residues: atoms N, CA, C and O",
+            "docking benchmark 5 (haddocking/BM5-clean), from the Protein Data Bank",
+            "Apache-2.0 (compilation); CC0 (Protein Data Bank)",
+        ),
+        Shipped(
+            "proteins",
+            "the same 40 + 10 protein chains with their sequences",
+            "docking benchmark 5 (haddocking/BM5-clean), from the Protein Data Bank",
+            "Apache-2.0 (compilation); CC0 (Protein Data Bank)",
+        ),
+        Shipped(
+            "molecules",
+            "600 + 150 organic molecules of up to 9 heavy atoms and their hydrogens: elements and places",
+            "QM9 (Ramakrishnan, Dral, Rupp, von Lilienfeld 2014), through qm9pack",
+            "CC0 (QM9); MIT (qm9pack)",
+        ),
+        Shipped(
+            "perovskites",
+            "2,000 + 500 cubic cells of 5 atoms of 56 elements: perovskites, most of them made up",
+            "Perov-5 of CDVAE (txie-93/cdvae), from the calculations of Castelli et al. 2012",
+            "MIT (repository)",
+        ),
+        Shipped(
+            "cells",
+            "217 + 54 muscle cells at 0, 24, 48 and 72 hours: the first 5 principal components of their genes",
+            "HSMMSingleCell 1.26.0 (Bioconductor), from Trapnell et al. 2014",
+            "Artistic-2.0",
+            parts=(*PARTS, *HOURS),
+        ),
+        Shipped(
+            "jacksboro",
+            "13,973 + 1,552 points on hills, x and y in [-5, 5], height z in [0, 2]",
+            "sample data of matplotlib: heights around the Jacksboro fault, Tennessee",
+            "as matplotlib (based on that of the PSF)",
+        ),
+        Shipped(
+            "checkerboard",
+            "20,000 + 5,000 points, uniform on 8 of the 16 unit squares of [-2, 2]^2",
+            "drawn by feller",
+            "Apache-2.0",
+        ),
+        Shipped(
+            "volcano",
+            "744 + 83 volcanic eruptions by latitude and longitude",
+            "NOAA Significant Volcanic Eruption Database, as the sets of Riemannian flow matching have it",
+            "public domain (US government)",
+        ),
+        Shipped(
+            "torsions",
+            "7,003 + 997 tryptophan residues of proteins, 4 torsion angles each: phi, psi, chi1, chi2",
+            "Top8000 filtered residues, Richardson laboratory, Duke University",
+            "CC BY 4.0",
+        ),
+        Shipped(
+            "shakespeare",
+            "1,003,854 + 111,540 characters of plays, 65 different, in windows of 128",
+            "Tiny Shakespeare, from char-rnn (A. Karpathy)",
+            "public domain (text); MIT (char-rnn)",
+        ),
+        Shipped(
+            "spoken-words",
+            "162 + 12 sentences read aloud by 79 speakers, 26.4 + 1.4 minutes, their phones; most texts by a machine",
+            "LibriSpeech (Panayotov, Chen, Povey, Khudanpur 2015) through Resemblyzer; LJ Speech"
+            " (Ito, Johnson 2017) through Coqui TTS",
+            "CC BY 4.0 (LibriSpeech); public domain (LJ Speech)",
+        ),
+    )
+}
+
+
+def part_of(source: str) -> tuple[Shipped, str]:
+    """Return the example, and which part of it, that `example:NAME/PART` names.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    name, _, part = source.removeprefix(EXAMPLE).partition("/")
+    if name not in SHIPPED:
+        raise UsageError(f"there is no example {name!r}: {nearest(name, list(SHIPPED))}")
+    parts = SHIPPED[name].parts
+    if (part or parts[0]) not in parts:
+        raise UsageError(f"{EXAMPLE}{name} has no part {part!r}: {nearest(part, list(parts))}")
+    return SHIPPED[name], part or parts[0]

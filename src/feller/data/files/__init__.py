@@ -1,0 +1,1 @@
+"""Files of text, numbers and arrays."""

@@ -1,0 +1,117 @@
+"""Packed files, read only as far as honest ones go: a few bytes could unpack to more than any memory."""
+
+import gzip
+import io
+import pathlib
+
+from feller.core.errors import InputError
+
+PLENTY = 2**30
+"""Bytes that may always come out of a file."""
+TIMES = 100
+"""How many times its own size more than that may come out."""
+LETTERS = 2**25
+"""Bytes of packed letters that may always come out: as cells and lines they take many times that in memory."""
+LETTERS_TIMES = 30
+"""How many times its own size more letters than that may come out; they are packed to a third or a tenth."""
+LARGEST = 2**32
+"""Bytes of a file of letters, at most, since it is held in memory as a whole."""
+
+
+def room(path: pathlib.Path) -> int:
+    """Return how many bytes may come out of a file."""
+    return max(PLENTY, TIMES * path.stat().st_size)
+
+
+def room_for_letters(path: pathlib.Path) -> int:
+    """Return how many bytes of letters may come out of a file."""
+    return max(LETTERS, LETTERS_TIMES * path.stat().st_size)
+
+
+def check_unpacked(path: pathlib.Path, size: int, most: int | None = None) -> None:
+    """Refuse a file out of which more comes than honest ones hold, or another bound than theirs allows.
+
+    Raises:
+        InputError: Then.
+    """
+    if size > (room(path) if most is None else most):
+        raise InputError(
+            f"{path}: {_size(path.stat().st_size)} would unpack to {_size(size)} or more, as in no honest file; unpack"
+            " it by hand if you trust it"
+        )
+
+
+def check_letters(path: pathlib.Path) -> None:
+    """Refuse a file of letters that no memory should have to hold.
+
+    Raises:
+        InputError: Then.
+    """
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise InputError(f"{path}: expected a file of letters of at most {_size(LARGEST)}, got {_size(size)}; split it")
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count:,} bytes"
+
+
+class _Counted(io.RawIOBase):
+    """Bytes out of a packed file, which stop with an error where there are too many."""
+
+    def __init__(self, path: pathlib.Path, most: int) -> None:
+        self._path, self._file, self._seen = path, gzip.open(path), 0  # noqa: SIM115 - closed with this
+        self._most = most
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._seen = self._file.seek(offset, whence)
+        return self._seen
+
+    def tell(self) -> int:
+        return self._seen
+
+    def readinto(self, buffer: memoryview | bytearray) -> int:  # pyrefly: ignore
+        found = self._file.read(len(buffer))
+        buffer[: len(found)] = found
+        self._seen += len(found)
+        check_unpacked(self._path, self._seen, self._most)
+        return len(found)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def open_packed(path: pathlib.Path) -> io.BufferedReader:
+    """Open a .gz, out of which no more comes than honest files hold.
+
+    Raises:
+        InputError: While it is read, if more comes.
+    """
+    return io.BufferedReader(_Counted(path, room(path)), 2**16)  # pyrefly: ignore
+
+
+def check_packed_letters(path: pathlib.Path) -> None:
+    """Unpack a .gz of letters and keep nothing: that takes far less than to make cells of what is then refused.
+
+    Raises:
+        InputError: If more comes than honest files of letters hold.
+    """
+    with open_letters(path) as file:
+        while file.read(2**20):
+            pass
+
+
+def open_letters(path: pathlib.Path) -> io.BufferedReader:
+    """Open a .gz of letters, as `open_packed` does one of numbers.
+
+    Raises:
+        InputError: While it is read, if more comes than honest files of letters hold.
+    """
+    return io.BufferedReader(_Counted(path, room_for_letters(path)), 2**16)  # pyrefly: ignore

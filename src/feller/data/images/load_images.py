@@ -1,0 +1,159 @@
+"""Pictures of any format, mode and size read into one array."""
+
+import io
+import pathlib
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from feller.core.errors import InputError
+from feller.data.images.resize import Size, fit, most_common, pixels, target, told
+from feller.data.loading.raw import FoundPictures
+from feller.data.tally import first_of
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+GRAY = ("L", "1", "LA", "I", "F")
+CLEAR = ("RGBA", "LA", "PA")
+
+Look = tuple[Size, str, bool, int]
+"""Size as seen, mode, whether it has colour, number of frames."""
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A picture inside another file."""
+
+    content: bytes
+    name: Callable[[], str]
+    """What it is called, for errors."""
+
+    def __str__(self) -> str:
+        return self.name()
+
+
+Source = pathlib.Path | Packed
+
+
+def look_at(image: Image.Image) -> Look:
+    """Find out what a picture is without its pixels."""
+    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation: lying on its side
+    colour = image.mode not in GRAY and not image.mode.startswith("I;16")
+    if image.mode in ("P", "PA"):
+        image.load()
+        palette = np.array(image.getpalette("RGB") or [0]).reshape(-1, 3)
+        colour = bool((palette != palette[:, :1]).any())
+    return image.size[::-1] if turned else image.size, image.mode, colour, getattr(image, "n_frames", 1)
+
+
+def _load(image: Image.Image, mode: str, to: Size) -> np.ndarray:
+    """Read a picture as it is seen: upright, on white, in one mode and size."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.int64)
+        if deep.min() < 0 or deep.max() > 65535:
+            raise ValueError("expected 8 or 16 bits a pixel")
+        image = Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("expected 8 or 16 bits a pixel, it holds real numbers")
+    elif image.mode in CLEAR or "transparency" in image.info:
+        seen = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+    return pixels(fit(image.convert("RGB").convert(mode) if image.mode != mode else image, to))
+
+
+def _each(files: Sequence[Source], read: Callable[[Image.Image], Answer], bad: dict[Source, str]) -> list[Answer]:
+    """Open pictures one after the other; keep the reasons of those that fail."""
+    answers = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about metadata that do not matter here
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for path in files:
+            if path in bad:
+                continue
+            try:
+                with Image.open(_opened(path), formats=FORMATS) as image:
+                    answers.append(read(image))
+            except Exception as error:  # Pillow raises a dozen kinds on damaged files
+                bad[path] = " ".join(str(error).split()) or type(error).__name__
+    return answers
+
+
+def _opened(source: Source) -> pathlib.Path | io.BytesIO:
+    return io.BytesIO(source.content) if isinstance(source, Packed) else source
+
+
+def read_alike(files: Sequence[Source], to: Size, mode: str) -> np.ndarray:
+    """Read pictures into one size and mode, uint8 [n, h, w, c].
+
+    Raises:
+        InputError: If any cannot be read; counts them and names up to ten.
+    """
+    bad: dict[Source, str] = {}
+    values = _each(files, lambda image: _load(image, mode, to), bad)
+    if bad:
+        raise _refused(files, bad)
+    return np.stack(values)
+
+
+def read_pictures(files: Sequence[Source], size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read files into uint8 [n, h, w, c], RGB if any has colour, and say what was changed.
+
+    Args:
+        files: Pictures, in the order wanted.
+        size: Longer side asked for; None to keep it up to `limit`.
+        limit: Longest side that is kept; None for no limit.
+
+    Raises:
+        InputError: If any cannot be read; counts them and names up to ten.
+    """
+    bad: dict[Source, str] = {}
+    looks = _each(files, look_at, bad)
+    if looks:
+        sizes = [look[0] for look in looks]
+        to = target(most_common(sizes), size, limit)
+        mode = "RGB" if any(look[2] for look in looks) else "L"
+        values = _each(files, lambda image: _load(image, mode, to), bad)
+        if not bad:
+            return np.stack(values), (
+                *told(sizes, to),
+                *_told_modes([look[1] for look in looks], mode),
+                *_frames(looks),
+            )
+    raise _refused(files, bad)
+
+
+def _refused(files: Sequence[Source], bad: dict[Source, str]) -> InputError:
+    named = first_of([f"{path} ({bad[path]})" for path in files if path in bad])
+    return InputError(f"{len(bad)} of {len(files)} pictures cannot be read: {named}; replace or remove them")
+
+
+def find_picture(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
+    """Read a single picture.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    values, notes = read_pictures([path], size, limit)
+    return FoundPictures(values, levels=255, notes=(*notes, "the data are a single picture"))
+
+
+def _told_modes(modes: list[str], mode: str) -> tuple[str, ...]:
+    others = Counter(other for other in modes if other != mode)
+    if not others:
+        return ()
+    clear = sum(count for other, count in others.items() if other in CLEAR)
+    white = f", {clear} transparent ones laid on white" if clear else ""
+    listed = ", ".join(f"{count} of {other}" for other, count in others.most_common())
+    return (f"{others.total()} of {len(modes)} pictures were converted to {mode} ({listed}){white}",)
+
+
+def _frames(looks: list[Look]) -> tuple[str, ...]:
+    moving = sum(look[3] > 1 for look in looks)
+    return (f"the first frame was taken of {moving} pictures with several",) if moving else ()

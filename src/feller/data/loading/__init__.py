@@ -1,0 +1,1 @@
+"""From a path, a DataFrame or arrays to a data set."""

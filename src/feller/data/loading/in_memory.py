@@ -1,0 +1,163 @@
+"""Data that are in memory already, as a file that a run can read again."""
+
+import contextlib
+import json
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import nearest, replace_file
+from feller.data.files.numpy_files import write_arrays
+from feller.data.loading.interpret import LABELS, OTHERS, SAMPLES
+
+Given = Any
+"""A DataFrame, an array or a tensor, or a dict of them: the leaves that an .npz of such data holds."""
+LEADING = (*SAMPLES, "element", "mel", "sound")
+"""Names of what a dict must hold: one of them."""
+BESIDE = ("tokens", "valid", "pictures", "codes", "modelled")
+"""Names of what may be beside `samples`, and is no label."""
+FILES = {kind: f"data.{kind}" for kind in ("csv", "npz", "jsonl")}
+
+
+def is_given(data: Any) -> bool:
+    """Tell whether data are in memory, and not named."""
+    return isinstance(data, pd.DataFrame | pd.Series | np.ndarray | Tensor | dict | list | tuple)
+
+
+def rows_of(data: Given) -> int:
+    """Return how many rows data in memory have: a dict as many as the leaf that leads it."""
+    return len(next(data[name] for name in LEADING if name in data) if isinstance(data, dict) else data)
+
+
+def said_of(data: Any) -> str:
+    """Say what was given, in place of the name of its file."""
+    if isinstance(data, dict):
+        return f"your dict of {', '.join(map(str, data))}"
+    kind = type(data).__name__
+    name = {"ndarray": "array", "Tensor": "tensor"}.get(kind, kind)
+    return f"your {name} {list(data.shape)}" if hasattr(data, "shape") else f"your {name} of {len(data)}"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file with data that were in memory: where they turn out to be of no use, it goes, and is not spoken of."""
+
+    file: pathlib.Path
+    said: str
+    """What was given."""
+    made: bool
+    """Whether the folder is there for it alone."""
+
+    def __enter__(self) -> "Kept":
+        """Watch what follows."""
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, calls: TracebackType | None) -> None:
+        """Where it fails, leave nothing behind, and tell it of what was given."""
+        if error is None:
+            return
+        self.file.unlink(missing_ok=True)
+        if self.made:
+            with contextlib.suppress(OSError):  # others may have put something there
+                self.file.parent.rmdir()
+        if isinstance(error, InputError | UsageError):
+            raise type(error)(str(error).replace(str(self.file), self.said)) from error
+
+
+@contextlib.contextmanager
+def for_now(data: Given) -> Iterator[str]:
+    """Write data to a file that is there inside the block, for what reads files; arguments and errors as for `keep`."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = keep(data, pathlib.Path(folder))
+        with Kept(file, said_of(data), made=False):
+            yield str(file)
+
+
+def keep(data: Given, folder: pathlib.Path) -> pathlib.Path:
+    """Write data into a folder, and return the file, which `read` takes like any other.
+
+    Args:
+        data: A DataFrame becomes a table; an array [n, d] points, [n, h, w] or [n, h, w, 3] of uint8 pictures; a list
+            of words texts; a dict may have `labels` beside `samples`, or the leaves of an .npz of such data.
+        folder: Where to.
+
+    Raises:
+        UsageError: If they are of another kind.
+    """
+    if isinstance(data, pd.Series):
+        data = data.to_frame(data.name or "text")
+    if isinstance(data, pd.DataFrame):
+        if data.empty or not all(isinstance(name, str) for name in data.columns):
+            raise UsageError("expected a DataFrame with rows, whose columns have names")
+        file = _place(folder, "csv")
+        try:
+            data.to_csv(file, index=False)
+        except OSError as error:
+            raise InputError(f"cannot write {file} ({error.strerror or error}); free the disk") from error
+        return file
+    leaves = data if isinstance(data, dict) else {"samples": data}
+    _check_names([str(name) for name in leaves])
+    arrays = {str(name): _array(name, leaf) for name, leaf in leaves.items()}
+    words = arrays.get("samples")
+    if words is not None and words.ndim == 1 and words.dtype.kind == "U":
+        file, labels = _place(folder, "jsonl"), arrays.get("labels", np.full(len(words), None))
+        lines = (
+            {"text": text} | ({} if label is None else {"label": label})
+            for text, label in zip(words.tolist(), labels.tolist(), strict=True)
+        )
+        replace_file(file, "".join(json.dumps(line) + "\n" for line in lines))
+        return file
+    file = _place(folder, "npz")
+    write_arrays(arrays, file)
+    return file
+
+
+def _place(folder: pathlib.Path, kind: str) -> pathlib.Path:
+    """Make a folder ready for a file of data in place of others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES.values():
+        (folder / name).unlink(missing_ok=True)
+    return folder / FILES[kind]
+
+
+def _check_names(names: list[str]) -> None:
+    """Refuse a dict whose examples, or what is beside them, would not be found.
+
+    Raises:
+        UsageError: Then.
+    """
+    if not any(name in LEADING for name in names):
+        wrong = names[0] if names else ""
+        raise UsageError(
+            f"expected a dict with the examples under one of these names, got {wrong!r}: {nearest(wrong, [*LEADING])}"
+        )
+    plain = any(name in SAMPLES for name in names)
+    known = [*SAMPLES, *LABELS, *OTHERS, *BESIDE]
+    for name in names:
+        if plain and name not in known:
+            raise UsageError(f"nothing beside the examples is called {name!r}: {nearest(name, known)}")
+
+
+def _array(name: Any, leaf: Any) -> np.ndarray:
+    """Return plain numbers or words.
+
+    Raises:
+        UsageError: If a leaf is anything else.
+    """
+    found = leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else np.asarray(leaf)
+    if found.dtype != object:
+        return found
+    if all(isinstance(word, str) for word in found.flat):
+        return found.astype(str)
+    try:
+        return found.astype(float)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"expected numbers or words in {name}, got Python objects") from error

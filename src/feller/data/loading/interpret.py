@@ -1,0 +1,186 @@
+"""What arrays are, by their names and shapes."""
+
+import pathlib
+from dataclasses import replace
+
+import numpy as np
+
+from feller.core.errors import InputError
+from feller.data.crystals.dataset import check_cells, interpret_crystals
+from feller.data.documents.dataset import arrays_hold_documents, interpret_documents
+from feller.data.files.numpy_files import load
+from feller.data.files.plain_text import all_numbers
+from feller.data.images.resize import fit_arrays
+from feller.data.labels import classify
+from feller.data.loading.raw import (
+    Found,
+    FoundChains,
+    FoundCrystals,
+    FoundDocuments,
+    FoundMolecules,
+    FoundPictures,
+    FoundRows,
+    FoundSpeech,
+    FoundTable,
+    FoundTexts,
+    about,
+)
+from feller.data.loading.read_options import Asked
+from feller.data.molecules.collect import LONGEST, interpret_molecules
+from feller.data.points.columns import check_finite
+from feller.data.proteins.chains import interpret_backbones
+from feller.data.speech.dataset import interpret_speech
+
+SAMPLES = ("samples", "images", "x")
+"""Names under which the examples are looked for, in this order."""
+LABELS = ("labels", "y")
+OTHERS = ("classes", "columns", "levels")
+
+
+def find_arrays(path: pathlib.Path, asked: Asked) -> Found:
+    """Read points [n, d] or pictures [n, h, w] or [n, h, w, c], with labels where there are any.
+
+    Raises:
+        InputError: If there is no such array, or if its numbers do not fit.
+    """
+    return interpret(load(path), str(path), asked)
+
+
+def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
+    """Tell by their names and shapes what arrays are; `path` names them in errors.
+
+    Raises:
+        InputError: If no array can be the examples, or if numbers do not fit.
+    """
+    if {"element", "place"} <= arrays.keys() and "lattice" not in arrays:
+        asked.check(FoundMolecules)
+        return interpret_molecules(arrays, path, asked.most(LONGEST))
+    if {"element", "place", "lattice"} <= arrays.keys():
+        asked.check(FoundCrystals)
+        labels, classes = _labels(arrays, len(arrays["element"]), path)
+        found = interpret_crystals(arrays, path)
+        if not asked.as_they_are:
+            with about(path):
+                check_cells(found)
+        return replace(found, labels=labels, classes=classes)
+    if arrays_hold_documents(arrays):
+        asked.check(FoundDocuments)
+        return interpret_documents(arrays, path, asked.size, asked.limit)
+    if {"mel", "valid"} <= arrays.keys():
+        asked.check(FoundSpeech)
+        return interpret_speech(arrays, path)
+    if {"samples", "valid"} <= arrays.keys():
+        asked.check(FoundChains)
+        return interpret_backbones(arrays, path)
+    rest = [name for name in arrays if name not in (*LABELS, *OTHERS)]
+    name = next((name for name in SAMPLES if name in arrays), rest[0] if len(rest) == 1 else None)
+    if name is None:
+        held = ", ".join(arrays) or "nothing"
+        raise InputError(f"{path}: expected an array called samples, got {held}; rename the one that is meant")
+    samples, where = arrays[name], f"{path} ({name})"
+    if samples.dtype.kind == "U" and samples.ndim == 1 and len(samples):
+        labels, classes = _labels(arrays, len(samples), path)
+        return FoundTexts(
+            samples.astype(object), labels, classes, documents=True, tokens=_tokens(arrays, len(samples), path)
+        )
+    if samples.dtype.kind == "U" and samples.ndim == 2 and len(samples) and "columns" in arrays:
+        asked.check(FoundTable)
+        columns = _words(arrays, "columns", path)
+        if len(columns) != samples.shape[1]:
+            raise InputError(f"{path}: expected {samples.shape[1]} names in columns, got {len(columns)}")
+        return FoundTable(samples.astype(object), columns=columns)
+    if samples.dtype.kind not in "biuf" or samples.ndim not in (2, 3, 4) or 0 in samples.shape:
+        raise InputError(
+            f"{where}: expected numbers, points [n, d] or pictures [n, h, w] or [n, h, w, c], got"
+            f" {list(samples.shape)} of {samples.dtype}"
+        )
+    labels, classes = _labels(arrays, len(samples), path)
+    if samples.ndim == 2:
+        columns = _words(arrays, "columns", path)
+        if columns and len(columns) != samples.shape[1]:
+            raise InputError(f"{path}: expected {samples.shape[1]} names in columns, got {len(columns)}")
+        columns = () if all_numbers(columns) else columns
+        with np.errstate(all="ignore"):
+            values = check_finite(samples.astype(np.float64), where, columns)
+            return FoundRows(values, labels, classes, columns=columns)
+    if samples.ndim == 3 and samples.shape[2] in (3, 4) and samples.shape[1] > 8 and not asked.as_they_are:
+        raise InputError(f"{where}: {list(samples.shape)} looks like one picture in colour; give it as [1, h, w, c]")
+    values, notes = _pictures(samples, where)
+    levels = _levels(arrays, values, path)
+    values, resized = fit_arrays(values, asked.size, asked.limit)
+    return FoundPictures(values, labels, classes, levels=levels, notes=(*notes, *resized))
+
+
+def _tokens(arrays: dict[str, np.ndarray], n: int, path: str) -> np.ndarray | None:
+    """Return the symbols of texts, where there are any."""
+    tokens = arrays.get("tokens")
+    if tokens is None:
+        return None
+    if tokens.dtype.kind not in "iu" or tokens.ndim != 2 or len(tokens) != n:
+        raise InputError(f"{path}: expected tokens [{n}, l] of whole numbers, got {list(tokens.shape)} {tokens.dtype}")
+    return tokens.astype(np.int64)
+
+
+def _words(arrays: dict[str, np.ndarray], name: str, path: str) -> tuple[str, ...]:
+    """Return names kept in an array, all different."""
+    if name not in arrays:
+        return ()
+    words = tuple(str(word) for word in arrays[name].reshape(-1))
+    if arrays[name].dtype.kind not in "Uiu" or len(set(words)) < len(words):
+        raise InputError(f"{path}: expected different words in {name}, got {', '.join(words[:5])}")
+    return words
+
+
+def _labels(arrays: dict[str, np.ndarray], n: int, path: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    name = next((name for name in LABELS if name in arrays), None)
+    if name is None:
+        return None, ()
+    labels, classes = arrays[name], _words(arrays, "classes", path)
+    if labels.shape != (n,):
+        raise InputError(f"{path}: expected {n} {name}, one per example, got an array {list(labels.shape)}")
+    if labels.dtype.kind == "U":
+        return classify(labels.tolist(), f"{path} ({name})")
+    with np.errstate(all="ignore"):
+        whole = labels.astype(np.int64) if labels.dtype.kind in "biuf" else labels
+    if labels.dtype.kind not in "biuf" or (whole != labels).any():
+        raise InputError(f"{path}: expected {name} to be words or whole numbers, got {labels.dtype}")
+    if not classes:
+        return classify([str(label) for label in whole.tolist()], f"{path} ({name})")
+    if whole.min() < 0 or whole.max() >= len(classes):
+        raise InputError(
+            f"{path}: expected {name} from 0 to {len(classes) - 1}, one for each of classes, got {whole.min()} to"
+            f" {whole.max()}"
+        )
+    return whole, classes
+
+
+def _pictures(samples: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Turn an array of pictures into uint8 [n, h, w, c], c = 1 or 3."""
+    samples = samples[..., None] if samples.ndim == 3 else samples
+    if samples.shape[3] not in (1, 3, 4):
+        hint = "move the channels to the end" if samples.shape[1] in (1, 3, 4) else "give gray or RGB"
+        raise InputError(f"{where}: expected 1, 3 or 4 channels on the last axis, got {list(samples.shape)}; {hint}")
+    if samples.dtype != np.uint8:
+        with np.errstate(all="ignore"):
+            whole = samples.astype(np.uint8)
+        if not (whole == samples).all():
+            raise InputError(
+                f"{where}: expected whole numbers from 0 to 255, got {samples.dtype} from {samples.min():g} to"
+                f" {samples.max():g}; scale and round them first"
+            )
+        samples = whole
+    if samples.shape[3] < 4:
+        return samples, ()
+    alpha = samples[..., 3:].astype(np.float32) / 255
+    colour = np.round(samples[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return colour, (f"{len(samples)} transparent pictures were laid on white",)
+
+
+def _levels(arrays: dict[str, np.ndarray], values: np.ndarray, path: str) -> int | None:
+    """Return the value of white if the file says it."""
+    if "levels" not in arrays:
+        return None
+    said = arrays["levels"]
+    if said.size != 1 or said.dtype.kind not in "iu" or not max(1, values.max()) <= said.item() <= 255:
+        raise InputError(f"{path}: expected levels to be a number from {max(1, values.max())} to 255")
+    return said.item()

@@ -1,0 +1,296 @@
+"""What a file holds, before a modality gives it a meaning."""
+
+import contextlib
+import pathlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+import numpy as np
+
+from feller.core.errors import InputError
+from feller.data.files.dialect import Dialect
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Examples of a file, with what it says about them; each kind is a class of its own."""
+
+    name: ClassVar[str]
+    """Of the kind, for people."""
+    values: np.ndarray
+    """One entry for each example, [n, ...]."""
+    labels: np.ndarray | None = None
+    """Position in `classes` of each example, [n]."""
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was decided on the way, for people."""
+    lines: np.ndarray | None = None
+    """Line of each example in its file, from 1, [n]; None where it is that of the array."""
+    names: tuple[str, ...] = ()
+    """What a person calls each example, where that is no row."""
+    properties: dict[str, np.ndarray] = field(default_factory=dict)
+    """Numbers that are told of each example beside its value, [n] in float64; not-a-number where one is not."""
+    hashes: tuple[str, ...] = ()
+    """Hash of the file of each example, where its value is computed from that."""
+
+    def row(self, i: int) -> int:
+        """Return the number under which a person finds an example in the file."""
+        return i + 1 if self.lines is None else int(self.lines[i])
+
+    def called(self, i: int) -> str:
+        """Return what a person calls an example."""
+        return self.names[i] if self.names else f"row {self.row(i)}"
+
+    @property
+    def told(self) -> str:
+        """What was found, for people."""
+        return self.name
+
+
+@dataclass(frozen=True, eq=False)
+class FoundRows(Found):
+    """Rows of numbers, float64 [n, d]."""
+
+    name = "points"
+    columns: tuple[str, ...] = ()
+    """Names of the columns; empty where the file has none."""
+
+    @property
+    def told(self) -> str:
+        """How many columns there are."""
+        return f"points with {self.values.shape[1]} columns"
+
+
+@dataclass(frozen=True, eq=False)
+class FoundTable(Found):
+    """Cells of a table as text, object [n, columns]; an empty cell is an empty text."""
+
+    name = "a table"
+    columns: tuple[str, ...] = field(kw_only=True)
+    """Names of the columns."""
+    dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
+    """How its file was written, where that was text."""
+    dtypes: tuple[str, ...] = ()
+    """Types of the columns where the table was a data frame, as pandas writes them."""
+
+    @property
+    def told(self) -> str:
+        """How many columns there are."""
+        return f"a table with {len(self.columns)} columns"
+
+    def column(self, name: str) -> list[str]:
+        """Return the cells of a column."""
+        return self.values[:, self.columns.index(name)].tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class FoundPictures(Found):
+    """Pictures, uint8 [n, h, w, c]."""
+
+    name = "pictures"
+    levels: int | None = None
+    """Value of white; None where the file does not say."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundTexts(Found):
+    """Texts, strings [n]."""
+
+    name = "texts"
+    documents: bool = field(kw_only=True)
+    """Whether each is an example of its own, rather than one whose parts are."""
+    tokens: np.ndarray | None = None
+    """Symbols that a model wrote, [n, l], where the file keeps them."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A text of a document; neighbours are one segment."""
+
+    text: str
+    hidden: bool = False
+    """An answer: what a model that is tuned on instructions always fills in."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of a document."""
+
+    number: int
+    """Which of the pictures of the file."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The end of a text that another follows."""
+
+
+Item = Said | Shown | Cut
+
+
+@dataclass(frozen=True, eq=False)
+class FoundDocuments(Found):
+    """Texts and pictures that follow each other: for each document a tuple of items, object [n]."""
+
+    name = "documents"
+    pictures: np.ndarray = field(kw_only=True)
+    """All of them, uint8 [m, h, w, c]."""
+    tasks: tuple[str, ...] = ()
+    """What each document is an example of; empty where the file does not say."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundChains(Found):
+    """Backbones of proteins in Å, float64 [n, L, 4, 3], padded with zeros."""
+
+    name = "protein backbones"
+    lengths: np.ndarray = field(kw_only=True)
+    """Residues of each, [n]."""
+    residues: np.ndarray | None = None
+    """Amino acids, as in `feller.data.proteins.residues`, -1 where one is not known, [n, L]; None where none is."""
+    lost: tuple[str, ...] = ()
+    """Where chains were cut or left out, for people."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundMolecules(Found):
+    """Places of the atoms of molecules in Å, float64 [n, L, 3], padded with zeros."""
+
+    name = "molecules"
+    atoms: np.ndarray = field(kw_only=True)
+    """Atomic numbers, 0 behind the end of a molecule, [n, L]."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundCrystals(Found):
+    """Fractional coordinates of the atoms of crystals, float64 [n, L, 3], padded with zeros."""
+
+    name = "crystals"
+    atoms: np.ndarray = field(kw_only=True)
+    """Atomic numbers, 0 behind the last atom of a cell, [n, L]."""
+    lattice: np.ndarray = field(kw_only=True)
+    """Cell of each, a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A recording of one channel."""
+
+    samples: np.ndarray
+    """Numbers about -1 to 1, float32 [n]."""
+    rate: int
+    """Samples of a second."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return len(self.samples) / self.rate
+
+    @property
+    def frames(self) -> int:
+        """How many whole frames of 10 ms it has."""
+        return len(self.samples) * 100 // self.rate
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is said in a sound: its phones in their order, and the frames of 10 ms that each lasts."""
+
+    phones: tuple[str, ...]
+    durations: tuple[int, ...]
+    """One for each phone; 0 for a silence between words that was not heard."""
+
+    @property
+    def frames(self) -> int:
+        """Frames of all phones together."""
+        return sum(self.durations)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundSpeech(Found):
+    """Sounds, for each a `Sound`, or log mels, float32 [frames, bands], object [n]."""
+
+    name = "speech"
+    texts: tuple[str, ...] = ()
+    """What is said in each, as it was written; empty where samples are read, which have no texts."""
+    alignments: tuple[Layout, ...] = ()
+    """When it is said; as `texts`."""
+    lost: tuple[str, ...] = ()
+    """Sounds that were left out, each with the reason."""
+    own: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    """Words whose phones the user wrote, each with its pronunciations."""
+    settings: tuple[int, ...] = ()
+    """How log mels were made: the fields of `Mel`; empty where values are sounds."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundSounds(Found):
+    """Sounds alone, whatever is said in them: for each a `Sound`, all of one rate, object [n]."""
+
+    name = "sounds"
+    lost: tuple[str, ...] = ()
+    """Names of those that are silent and were left out."""
+
+
+def as_objects(values: Sequence[object]) -> np.ndarray:
+    """Return things of any kind as an array [n], which takes none of them apart."""
+    array = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        array[i] = value
+    return array
+
+
+def properties_of(told: Sequence[dict[str, float]]) -> dict[str, np.ndarray]:
+    """Put what is told of each example under its name, [n]; not-a-number where it is not told."""
+    names = dict.fromkeys(name for one in told for name in one)
+    return {name: np.array([one.get(name, np.nan) for one in told]) for name in names}
+
+
+Kind = TypeVar("Kind", bound=Found)
+
+
+def expect(found: Found, kind: type[Kind]) -> Kind:
+    """Return what a file holds if it is of a kind.
+
+    Raises:
+        InputError: If it is of another.
+    """
+    if isinstance(found, kind):
+        return found
+    raise InputError(f"expected {kind.name}, got {found.told}")
+
+
+def check_rows(right: np.ndarray, where: str, expected: str) -> None:
+    """Refuse arrays unless all is right, [n, ...].
+
+    Raises:
+        InputError: If something is not; names the first row, and counts them.
+    """
+    wrong = np.flatnonzero(~right.reshape(len(right), -1).all(1))
+    if len(wrong):
+        count = f"; {len(wrong)} such in all" if len(wrong) > 1 else ""
+        raise InputError(f"{where}: row {wrong[0] + 1}: expected {expected}, got others{count}; drop or mend it")
+
+
+def check_marks(valid: np.ndarray, where: str, what: str) -> np.ndarray:
+    """Return how many parts of each example are marked, [n], if they stand at its beginning, in [n, l].
+
+    Raises:
+        InputError: If some stand elsewhere, or none is marked; names the first row.
+    """
+    lengths = valid.sum(1)
+    first = valid == (np.arange(valid.shape[1]) < lengths[:, None])
+    check_rows(first & valid[:, :1], where, f"valid {what} at the beginning, one or more")
+    return lengths
+
+
+@contextlib.contextmanager
+def about(source: str | pathlib.Path) -> Generator[None, None, None]:
+    """Put the name of the data before an error that does not name them."""
+    try:
+        yield
+    except InputError as error:
+        if str(pathlib.Path(source)) in str(error):
+            raise
+        raise InputError(f"{source}: {error}") from error

@@ -1,0 +1,169 @@
+"""Data of which a network is to tell something: it is set aside, so that values do not hold it."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import nearest
+from feller.data.loading.read import read
+from feller.data.modality import Dataset, Modality
+from feller.data.points.points import Points
+from feller.data.tables.categorical import Boolean, Categorical
+from feller.data.tables.modality import Table
+from feller.data.target import Target
+
+LABEL = "label"
+"""What the class of an example is called."""
+
+
+def aimed(data: Dataset, names: tuple[str, ...]) -> Dataset:
+    """Return data with a target: numbers that files tell beside the values, columns of a table, or `label`.
+
+    A column of points that is asked for is no value any more, and labels are neither values nor conditions; a column
+    of a table with a schema stays in its rows, and is for the network to leave out. Of classes some may be chosen, as
+    in `label=3,8`. Examples that lack what is asked for are left out.
+
+    Raises:
+        UsageError: If nothing is called so.
+        InputError: If no example has it, or all have the same.
+    """
+    told = _told(data)
+    chosen = {
+        name: tuple(classes.split(",")) if classes else () for name, _, classes in (n.partition("=") for n in names)
+    }
+    for name in chosen:
+        if name not in told:
+            there = nearest(name, list(told)) if told else "they tell nothing beside their values"
+            raise UsageError(f"nothing that is told of these data is called {name!r}: {there}")
+    classes = {name: _classes(data.modality, name) for name in chosen}
+    if len(chosen) < len(names) or (any(classes.values()) and len(names) > 1):
+        raise UsageError(f"expected different numbers, or one that has classes alone, got {', '.join(names)}")
+    if any(classes.values()):
+        target = _target_of_classes(names[0].partition("=")[0], *classes.values(), *chosen.values())
+    elif any(chosen.values()):
+        raise UsageError(f"{names[0]}: only of classes some can be chosen, and these are numbers")
+    else:
+        target = None
+    wanted = _numbers(told, tuple(chosen), target)
+    there = torch.stack(list(wanted.values())).isfinite().all(0)
+    if not there.any():
+        raise InputError(f"no example has {', '.join(names)}; name what some have")
+    lost = len(data) - int(there.sum())
+    notes = (f"examples left out, since they lack {', '.join(names)}: {lost:,}",) if lost else ()
+    target = target or _target_of_numbers({name: numbers[there] for name, numbers in wanted.items()})
+    found = replace(data, properties={**data.properties, **wanted}, target=target, notes=(*data.notes, *notes))
+    return _without(found).subset(there.nonzero()[:, 0])
+
+
+def read_aimed(source: str, modality: Modality, target: Target, size: int | None = None) -> Dataset:
+    """Read other data of which the same is told, for a model that was trained on such of a modality.
+
+    Raises:
+        InputError: If they are missing, damaged, unlike the modality, or do not tell it.
+        UsageError: If there is no such example.
+    """
+    data = read(source, longest=size, like=_whole(modality, target))
+    told = _told(data)
+    gone = [name for name in target.names if name not in told]
+    if gone:
+        raise InputError(f"{source} does not tell {', '.join(gone)} of its examples, which is what they are judged by")
+    wanted = _numbers(told, target.names, target)
+    there = torch.stack(list(wanted.values())).isfinite().all(0)
+    found = replace(data, properties={**data.properties, **wanted}, target=target)
+    return replace(_without(found), modality=modality).subset(there.nonzero()[:, 0])
+
+
+def _told(data: Dataset) -> dict[str, Tensor]:
+    """Return all that could be a target, [n] each; of classes their numbers."""
+    told = dict(data.properties)
+    kind = data.modality
+    if isinstance(kind, Points):
+        told |= {name: data.values[:, i].double() for i, name in enumerate(kind.columns)}
+    if isinstance(kind, Table):
+        told |= {name: data.values[:, j].double() for j, name in _words(kind).items()}
+    if getattr(kind, "classes", ()) and LABEL in data.given:
+        told[LABEL] = data.given[LABEL].double()
+    return told
+
+
+def _words(kind: Table) -> dict[int, str]:
+    """Return the places and the names of columns of words."""
+    return {j: one.name for j, one in enumerate(kind.schema.modelled) if isinstance(one, Categorical | Boolean)}
+
+
+def _classes(kind: Any, name: str) -> tuple[str, ...]:
+    """Return the classes of what is called so; none where it is a number. Missing cells are of no class."""
+    if name == LABEL and getattr(kind, "classes", ()):
+        return kind.classes
+    if isinstance(kind, Table) and name in _words(kind).values():
+        return tuple(kind.schema.modelled[kind.schema.place(name)].own_names)
+    return ()
+
+
+def _target_of_classes(name: str, classes: tuple[str, ...], chosen: tuple[str, ...]) -> Target:
+    for one in chosen:
+        if one not in classes:
+            raise UsageError(f"{name} has no class {one!r}: {nearest(one, list(classes))}")
+    if chosen and len({*chosen}) < max(2, len(chosen)):
+        raise UsageError(f"expected two different classes of {name} or more, got {', '.join(chosen)}")
+    return Target((name,), classes=chosen or classes, among=classes if chosen else ())
+
+
+def _target_of_numbers(wanted: dict[str, Tensor]) -> Target:
+    names, numbers = tuple(wanted), torch.stack(list(wanted.values()))
+    scales = numbers.std(1, correction=0)
+    same = [name for name, scale in zip(names, scales.tolist(), strict=True) if not scale > 0]
+    if same:
+        raise InputError(f"all examples have the same {same[0]}, so there is nothing to learn; leave it out")
+    return Target(names, tuple(numbers.mean(1).tolist()), tuple(scales.tolist()))
+
+
+def _numbers(told: dict[str, Tensor], names: tuple[str, ...], target: Target | None) -> dict[str, Tensor]:
+    """Return what is told of some names; of classes their places among those of the target, or not-a-number."""
+    if target is None or not target.classes:
+        return {name: told[name] for name in names}
+    known = target.among or target.classes
+    places = [target.classes.index(one) if one in target.classes else math.nan for one in known]
+    numbers = told[names[0]]
+    there = (numbers >= 0) & (numbers < len(known))
+    found = torch.tensor(places, dtype=torch.float64)[numbers.where(there, 0.0).long()]
+    return {names[0]: found.where(there, math.nan)}
+
+
+def _without(data: Dataset) -> Dataset:
+    """Take the target out of the values, and the labels out of the conditions."""
+    modality: Any = data.modality
+    names = () if data.target is None else data.target.names
+    if isinstance(modality, Points):
+        kept = [i for i, name in enumerate(modality.columns) if name not in names]
+        if not kept:
+            raise UsageError(f"all columns are asked for ({', '.join(names)}), so there is none to tell them by")
+        modality = replace(
+            modality,
+            columns=tuple(modality.columns[i] for i in kept),
+            mean=tuple(modality.mean[i] for i in kept),
+            scale=tuple(modality.scale[i] for i in kept),
+        )
+        data = replace(data, values=data.values[:, kept])
+    if getattr(modality, "classes", ()):
+        modality = replace(modality, classes=())
+    return replace(data, modality=modality, given={name: part for name, part in data.given.items() if name != LABEL})
+
+
+def _whole(modality: Any, target: Target) -> Modality:
+    """Return the modality that files with the target have."""
+    if target.classes and not isinstance(modality, Table):
+        return replace(modality, classes=target.among or target.classes)
+    if isinstance(modality, Points):
+        columns, mean, scale = modality.columns, modality.mean, modality.scale
+        return replace(
+            modality,
+            columns=(*columns, *target.names),
+            mean=(*mean, *target.means),
+            scale=(*scale, *target.scales),
+        )
+    return modality

@@ -1,0 +1,89 @@
+"""Molecules drawn for people: balls in the colours of their elements, sticks where atoms are near enough for a bond."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from feller.data.atoms.colours import colour_of
+from feller.data.atoms.elements import RADII
+from feller.data.atoms.formula import hill_formula
+from feller.data.figures import finish
+from feller.data.molecules.molecule import Molecule
+
+MOST = 25
+"""Molecules that are drawn, at most; the first ones."""
+PANEL = 2.4
+"""Width of a panel in inches."""
+BALL = 0.45
+"""Radius of a ball over the covalent radius of its element."""
+STICK = 0.1
+"""Half the width of a stick, in Å."""
+LEAST = 0.06
+"""Radius that every ball has besides, in Å."""
+EDGE = 0.8
+"""Room around the widest molecule, in Å."""
+TITLE = 0.22
+"""Room for the formula above a molecule, in inches."""
+
+
+def balls(molecules: list[Molecule], columns: int | None = None, *, beside: Sequence[Molecule] = ()) -> Image.Image:
+    """Draw molecules with their formulas, each seen along its thinnest direction.
+
+    They have one scale, also with those of another picture that stands beside this one.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawn = molecules[:MOST]
+    turned = [_turned(molecule.places) for molecule in drawn]
+    across = min(len(drawn), columns or math.ceil(math.sqrt(len(drawn))))
+    down = -(-len(drawn) // across)
+    others = [_turned(molecule.places) for molecule in beside[:MOST]]
+    wide, high = (max(float(np.abs(places[:, i]).max()) for places in (*turned, *others)) + EDGE for i in (0, 1))
+    height = PANEL * high / wide + TITLE
+    figure = Figure(figsize=(PANEL * across, height * down), dpi=100, facecolor="white")
+    FigureCanvasAgg(figure)
+    for i, (molecule, places) in enumerate(zip(drawn, turned, strict=True)):
+        left, bottom = i % across / across, 1 - (i // across + 1) / down
+        room = (1 - TITLE / height) / down
+        axes = figure.add_axes((left, bottom, 1 / across, room), xlim=(-wide, wide), ylim=(-high, high))
+        axes.set_axis_off()
+        _draw(axes, molecule, places)
+        axes.set_title(hill_formula(molecule.atoms)[:24], fontsize=9, color="0.3", pad=2)
+    return finish(figure, None, ())
+
+
+def _turned(places: np.ndarray) -> np.ndarray:
+    """Turn a molecule so that it is widest from left to right and thinnest along the view, without mirroring it."""
+    centred = places - (places.max(0) + places.min(0)) / 2
+    _, _, directions = np.linalg.svd(places - places.mean(0)) if len(places) > 1 else (0, 0, np.eye(3))
+    directions[2] *= np.sign(np.linalg.det(directions))
+    turned = centred @ directions.T
+    return turned - (turned.max(0) + turned.min(0)) / 2
+
+
+def _draw(axes: Any, molecule: Molecule, places: np.ndarray) -> None:
+    """Draw from back to front, in one piece, since samples may have hundreds of bonds."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Circle, Polygon
+
+    parts: list[tuple[float, Any, str]] = []
+    for number, place in zip(molecule.atoms.tolist(), places, strict=True):
+        parts.append((place[2], Circle(place[:2], BALL * RADII[number] + LEAST), colour_of(number)))
+    for i, j in np.argwhere(molecule.bonded()).tolist():
+        middle = (places[i] + places[j]) / 2  # each atom has the nearer half of a stick
+        depth = (places[i, 2] + middle[2]) / 2
+        parts.append((depth, Polygon(_stick(places[i, :2], middle[:2])), colour_of(int(molecule.atoms[i]))))
+    parts.sort(key=lambda part: part[0])
+    _, patches, colours = zip(*parts, strict=True)
+    axes.add_collection(PatchCollection(patches, facecolors=colours, edgecolors="0.25", linewidths=0.6))
+
+
+def _stick(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return the corners of a stick between two points of the plane, [4, 2]."""
+    along = end - start
+    side = STICK * np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-9)
+    return np.stack([start + side, end + side, end - side, start - side])

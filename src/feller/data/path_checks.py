@@ -1,0 +1,77 @@
+"""Whether there is anything behind a name: cheap, so that it can be told before what reads or writes it is loaded."""
+
+import glob
+import os
+import pathlib
+
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import closest, nearest
+from feller.data.examples.registry import EXAMPLE, SHIPPED, part_of
+
+RUN = ("recipe.json", "model.json")
+"""What every run folder holds."""
+PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Shards in which no example can be reached alone."""
+
+
+def check_data(source: str) -> None:
+    """Refuse data that are not there; which files a pattern stands for is found out where they are read.
+
+    Raises:
+        InputError: If neither file nor folder is there.
+        UsageError: If there is no such example, or no such part of it.
+    """
+    if source.startswith(EXAMPLE):
+        part_of(source)
+    elif all(os.path.isfile(os.path.join(source, name)) for name in RUN):
+        raise InputError(f"{source} is a run folder and no data; `feller evaluate {source}` tells what it is worth")
+    elif os.path.exists(source) or is_pattern(source):
+        return
+    elif ":" in source:
+        name = source.partition(":")[2].partition("/")[0]
+        raise InputError(
+            f"there is no file {source}; examples are called {EXAMPLE}NAME: {nearest(name, list(SHIPPED))}"
+        )
+    else:
+        check_there(pathlib.Path(source))
+
+
+def check_there(place: pathlib.Path, what: str = "a file or a folder") -> None:
+    """Refuse a path at which nothing is; `what` should be there.
+
+    Raises:
+        InputError: Then.
+    """
+    if not os.path.exists(place):
+        raise InputError(f"expected {what} at {place}, found none{_alike(place)}")
+
+
+def check_free(out: str | None, *, overwrite: bool) -> None:
+    """Refuse a file that is there already: who wrote it, and whether anybody needs it, cannot be seen.
+
+    A folder is known by what lies in it, see `feller.data.files.sample_folder`; a pipe or a device keeps nothing.
+
+    Args:
+        out: Where something is to be written; None for a place of feller's own.
+        overwrite: Whether to replace it.
+
+    Raises:
+        UsageError: If a file is there, and may not be replaced.
+    """
+    if out is not None and os.path.isfile(out) and not overwrite:
+        raise UsageError(f"{out} exists: replace it with --overwrite, or name another file")
+
+
+def _alike(place: pathlib.Path) -> str:
+    """Ask whether the name in the same folder is meant that is most like it; nothing where none is like it."""
+    try:
+        names = os.listdir(place.parent)
+    except OSError:
+        return ""
+    close = closest(place.name, names, cutoff=0.7)
+    return f"; did you mean {place.parent / close}{os.sep if (place.parent / close).is_dir() else ''}?" if close else ""
+
+
+def is_pattern(source: str) -> bool:
+    """Tell whether a name at which nothing is stands for shards: with braces or stars in it, or as a .tar."""
+    return "{" in os.path.basename(source) or glob.has_magic(source) or source.endswith((".tar", *PACKED))

@@ -1,0 +1,1 @@
+"""Points: rows of numbers in named columns, in Euclidean space or on a manifold."""

@@ -1,0 +1,81 @@
+"""Columns of numbers: their names, their order."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from feller.core.errors import InputError
+from feller.data.files.plain_text import number
+from feller.data.labels import LABEL_NAMES
+from feller.data.loading.raw import Found, FoundRows, FoundTable
+
+
+def check_finite(
+    values: np.ndarray,
+    where: str,
+    columns: tuple[str, ...],
+    lines: Sequence[int] | np.ndarray | None = None,
+    places: Sequence[int] | None = None,
+    empty: Collection[int] = (),
+) -> np.ndarray:
+    """Return numbers [n, d] if all are finite.
+
+    Args:
+        values: The numbers.
+        where: Name of the file.
+        columns: Names of the columns, or none.
+        lines: Line of each row in the file, from 1, where it is not that of the array.
+        places: Place of each column in the file, from 0, where it is not that of the array.
+        empty: Places of cells in the array, counted row by row, where nothing stands in the file.
+
+    Raises:
+        InputError: If one is missing or infinite; says which.
+    """
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0]
+        name = f" ({columns[column]})" if columns else ""
+        line = row + 1 if lines is None else lines[row]
+        holds = "is empty" if row * values.shape[1] + column in empty else f"holds {values[row, column]}"
+        raise InputError(
+            f"{where}: row {line}, column {(places[column] if places else column) + 1}{name} {holds}, expected a finite"
+            f" number; {len(bad)} such in all: drop or fill those rows"
+        )
+    return values
+
+
+def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of columns of numbers, if none would be read as a label.
+
+    Raises:
+        InputError: If one would.
+    """
+    for name in columns:
+        if name.lower() in LABEL_NAMES:
+            raise InputError(f"a column of numbers cannot be called {name!r}, which names classes; rename it")
+    return columns
+
+
+def arrange(found: Found, columns: tuple[str, ...]) -> np.ndarray:
+    """Return points [n, d] with their columns in the order named; without names in the file they are taken as they are.
+
+    Raises:
+        InputError: If there are others, or none.
+    """
+    if isinstance(found, FoundTable):
+        for name in found.columns:
+            told = next((cell for cell in found.column(name) if number(cell) is None), None)
+            if told is not None:
+                comma = told.count(",") == 1 and number(told.replace(",", ".")) is not None
+                helps = f"; numbers are written with a point, {told.replace(',', '.')}" if comma else ""
+                raise InputError(
+                    f"expected numbers in columns {', '.join(columns)}, got {told[:40]!r} in column {name!r}{helps}"
+                )
+    if not isinstance(found, FoundRows):
+        raise InputError(f"expected points with columns {', '.join(columns)}, got {found.told}")
+    values, names = found.values, found.columns or columns
+    if len(names) != values.shape[1] or set(names) != set(columns):
+        got = ", ".join(found.columns) or f"{values.shape[1]} without names"
+        raise InputError(f"expected the columns {', '.join(columns)}, got {got}")
+    place = {name: i for i, name in enumerate(names)}
+    return np.ascontiguousarray(values[:, [place[name] for name in columns]], dtype=np.float64)

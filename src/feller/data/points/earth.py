@@ -1,0 +1,134 @@
+"""Places on the earth: latitude and longitude in degrees."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64
+from PIL import Image
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.pytree import Given
+from feller.data.labels import relabel
+from feller.data.loading.raw import Found, FoundRows
+from feller.data.modality import Dataset, check_finite_state
+from feller.data.points.columns import arrange, check_names
+from feller.data.points.globe import globe
+from feller.data.points.modality import Rows
+from feller.data.points.names import latitude_among, places_among, unit
+from feller.spaces import Sphere
+
+LEAST = 20
+"""Rows from which on it is no chance that all angles are small."""
+SPREAD = 1.0
+"""Range of latitudes and longitudes that, within radians' limits, is taken for that of the whole earth."""
+
+
+@dataclass(frozen=True)
+class Earth(Rows):
+    """Places in degrees, as directions from the earth's centre; densities are those per area of the unit sphere."""
+
+    called = "places on the earth"
+
+    columns: tuple[str, ...]  # pyrefly: ignore
+    """Names of the two columns, in the order of the files."""
+    latitude: int = 0
+    """Which of them is the latitude."""
+    west: float = -180.0
+    """Where longitudes begin: they go from there once around."""
+    classes: tuple[str, ...] = ()  # pyrefly: ignore
+
+    def __post_init__(self) -> None:
+        if len(self.columns) != 2 or self.latitude not in (0, 1):
+            raise InputError(f"expected two columns, latitude 0 or 1, got {self.columns} with latitude {self.latitude}")
+
+    def space(self) -> Sphere:
+        """Return the sphere."""
+        return Sphere(2)
+
+    def encode(self, values: Float[Tensor, "n 2"]) -> Float32[Tensor, "n 3"]:
+        """Turn degrees into unit vectors: x to the Gulf of Guinea, z to the North Pole."""
+        latitude, longitude = self._sorted(values.double().deg2rad()).unbind(1)
+        across = latitude.cos()
+        return torch.stack([across * longitude.cos(), across * longitude.sin(), latitude.sin()], 1).float()
+
+    def decode(self, state: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 2"]:
+        """Turn directions into degrees."""
+        check_finite_state(state)
+        x, y, z = state.double().unbind(1)
+        latitude = torch.atan2(z, torch.hypot(x, y)).rad2deg()
+        longitude = torch.atan2(y, x).rad2deg()
+        return self._sorted(torch.stack([latitude, longitude + 360 * (longitude < self.west)], 1))
+
+    def _sorted(self, values: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
+        """Exchange the order of the columns with latitude, longitude."""
+        return values.flip(1) if self.latitude else values
+
+    def accept(self, found: Found) -> tuple[Tensor, Given]:
+        """Put columns into our order, by what their names mean if they are others, and number labels by our classes."""
+        values = arrange(self._called_ours(found), self.columns)
+        self._check_range(replace(found, values=values))
+        return torch.from_numpy(values), relabel(found, self.classes)
+
+    def _called_ours(self, found: Found) -> Found:
+        """Give a latitude and a longitude alone the names that ours have."""
+        if not isinstance(found, FoundRows) or not len(places_among(found.columns)) == len(found.columns) == 2:
+            return found
+        ours = self.columns if latitude_among(found.columns) == self.latitude else self.columns[::-1]
+        return found if {*found.columns} == {*self.columns} else replace(found, columns=ours)
+
+    def draw(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
+        """Draw the globe from several sides."""
+        vectors = self.encode(torch.from_numpy(samples)).numpy()
+        return globe(vectors, labels, self.classes, across)
+
+    def _check_range(self, found: Found) -> None:
+        """Refuse what is no latitude or longitude."""
+        latitude, longitude = found.values[:, self.latitude], found.values[:, 1 - self.latitude]
+        outside = np.flatnonzero(abs(latitude) > 90)
+        if len(outside):
+            i = int(outside[0])
+            swapped = (abs(longitude) <= 90).all()
+            hint = "are the two columns swapped?" if swapped else "correct or drop such rows"
+            raise InputError(
+                f"row {found.row(i)}: expected a latitude from -90 to 90 in {self.columns[self.latitude]!r}, got"
+                f" {latitude[i]:g} ({len(outside)} such in all); {hint}"
+            )
+        outside = np.flatnonzero((longitude < -180) | (longitude > 360))
+        if len(outside):
+            i = int(outside[0])
+            raise InputError(
+                f"row {found.row(i)}: expected a longitude from -180 to 360 in {self.columns[1 - self.latitude]!r}, got"
+                f" {longitude[i]:g} ({len(outside)} such in all); correct or drop such rows"
+            )
+        self._check_unit(latitude, longitude)
+
+    def _check_unit(self, latitude: np.ndarray, longitude: np.ndarray) -> None:
+        """Refuse what must be radians: places spread over an earth of a few degrees."""
+        small = (abs(latitude) <= math.pi / 2).all() and (abs(longitude) <= math.pi).all()
+        wide = len(latitude) >= LEAST and min(np.ptp(latitude), np.ptp(longitude)) > SPREAD
+        if small and wide and unit(self.columns[self.latitude]) != "deg":
+            raise InputError(
+                f"expected latitude and longitude in degrees, got {len(latitude)} rows within"
+                f" {abs(latitude).max():.3g} and {abs(longitude).max():.3g}, which look like radians: multiply them by"
+                f" 180/pi, or, if they are degrees, call the columns latitude_deg and longitude_deg"
+            )
+
+
+def earth(found: FoundRows) -> Dataset:
+    """Make a data set of places; the names tell which column is the latitude, without names it is the first.
+
+    Raises:
+        InputError: If there are not two columns, or if they hold no latitudes and longitudes.
+    """
+    if found.values.shape[1] != 2:
+        raise InputError(f"expected two columns, latitude and longitude, got {list(found.values.shape)}")
+    columns = check_names(found.columns) or ("latitude", "longitude")
+    latitude = latitude_among(columns)
+    west = 0.0 if found.values[:, 1 - latitude].max() > 180 else -180.0
+    modality = Earth(columns, latitude, west, found.classes)
+    values, given = modality.accept(found)
+    taken = f"taken as places on the earth: {columns[latitude]!r} as latitude, {columns[1 - latitude]!r} as longitude"
+    return Dataset(values, given, modality, (*found.notes, f"{taken}, in degrees"))

@@ -1,0 +1,60 @@
+"""Points drawn for people: a histogram in one dimension, else one panel for each two neighbouring columns."""
+
+import numpy as np
+from PIL import Image
+
+from feller.data.figures import MOST, PANELS, dot, finish, groups, panels
+
+GREY = "0.82"
+"""Of points behind others."""
+
+
+def scatter(
+    values: np.ndarray,
+    columns: tuple[str, ...],
+    labels: np.ndarray | None,
+    classes: tuple[str, ...],
+    across: int | None = None,
+    beside: np.ndarray | None = None,
+    behind: np.ndarray | None = None,
+) -> Image.Image:
+    """Draw points [n, d], coloured by their labels [n] if given.
+
+    Args:
+        values: The points.
+        columns: Names of their columns.
+        labels: Number of the class of each.
+        classes: Names of the classes.
+        across: Panels in a row.
+        beside: Other points, which the axes have room for, so that two pictures compare.
+        behind: Points that are drawn in grey below all others, and which the axes have room for.
+    """
+    values = values[:MOST]
+    others = [some[:MOST] for some in (beside, behind) if some is not None]
+    room = np.concatenate([values, *others]) if others else None
+    count = min(max(1, values.shape[1] - 1), PANELS)
+    figure, drawn = panels(count, across, width=4.2, height=4.0)
+    for i, axes in enumerate(drawn):
+        if behind is not None and values.shape[1] > 1:
+            below = {"s": dot(len(behind[:MOST])), "color": GREY, "linewidths": 0, "zorder": 0}
+            axes.scatter(behind[:MOST, i], behind[:MOST, i + 1], **below)
+        for colour, rows in groups(len(values), labels, classes):
+            if values.shape[1] == 1:
+                axes.hist(values[rows, 0], bins=50, color=colour, alpha=0.6)
+            else:
+                size = dot(len(values))
+                axes.scatter(values[rows, i], values[rows, i + 1], s=size, color=colour, linewidths=0, alpha=0.7)
+                axes.set_ylabel(columns[i + 1], parse_math=False)
+        axes.set_xlabel(columns[i], parse_math=False)
+        if room is not None:
+            axes.set_xlim(*_limits(room[:, i]))
+            if room.shape[1] > 1:
+                axes.set_ylim(*_limits(room[:, i + 1]))
+    return finish(figure, labels, classes)
+
+
+def _limits(numbers: np.ndarray) -> tuple[float, float]:
+    """Return the ends of an axis: a little beyond the numbers."""
+    low, high = float(numbers.min()), float(numbers.max())
+    margin = 0.05 * (high - low) or 0.5
+    return low - margin, high + margin

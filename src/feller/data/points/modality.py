@@ -1,0 +1,59 @@
+"""Data whose examples are rows of a table: numbers in named columns, whatever space they mean points of."""
+
+import abc
+import pathlib
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from feller.core.pytree import Given
+from feller.data.files import sample_folder
+from feller.data.files.numpy_files import write_array, write_arrays
+from feller.data.labels import label_arrays, label_names
+from feller.data.modality import Modality, Write
+from feller.data.points.rows_tables import write_table
+
+
+class Rows(Modality):
+    """A kind whose values are float64 [n, d], one column for each name."""
+
+    columns: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    @abc.abstractmethod
+    def draw(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
+        """Draw rows [n, d], coloured by their labels [n], with `across` panels in a row."""
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """The label, where there are classes."""
+        return {"label": self.classes} if self.classes else {}
+
+    @property
+    def forms(self) -> dict[str, Write]:
+        """Tables, arrays (.npy without names and labels), or a folder with a table and a picture."""
+        table = dict.fromkeys((".csv", ".tsv", ".txt", ".parquet"), self._write_table)
+        return {
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
+            **table,
+            "": self._write_folder,
+        }
+
+    def arrays(self, values: Float[Tensor, "n d"], given: Given) -> dict[str, np.ndarray]:
+        """Return `samples`, float64 [n, d], the names in `columns`, and the labels."""
+        samples = values.detach().cpu().double().numpy()
+        return {"samples": samples, "columns": np.array(self.columns), **label_arrays(given, self.classes)}
+
+    def show(self, values: Float[Tensor, "n d"], given: Given, columns: int | None = None) -> Image.Image:
+        """Draw them in the way of their space, `columns` panels in a row."""
+        arrays = self.arrays(values, given)
+        return self.draw(arrays["samples"], arrays.get("labels"), columns)
+
+    def _write_table(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+        write_table(self.columns, self.arrays(values, {})["samples"], label_names(given, self.classes), out)
+
+    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+        sample_folder.save_table(self.show(values, given), out, lambda table: self._write_table(values, given, table))

@@ -1,0 +1,133 @@
+"""Spaces by the names that people give them, and what each makes of a number of columns."""
+
+import math
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import nearest
+from feller.data.loading.raw import FoundRows, about
+from feller.data.points.charts import Entries, Placed, Quaternions, Triangle
+from feller.data.points.manifold_points import Place
+from feller.data.points.meshes import read_mesh
+from feller.data.points.names import places_among
+from feller.spaces import SO3, SPD, Mesh, Poincare, Simplex, Sphere
+
+QUATERNION = (("qw", "qx", "qy", "qz"), ("w", "x", "y", "z"), ("q0", "q1", "q2", "q3"))
+"""Names of the parts of a quaternion, in our order."""
+MESHES = (".obj", ".off")
+FLAT, ANGLES = "euclidean", "torus"
+"""Spaces with a kind of data of their own."""
+
+
+def place_of(space: str, found: FoundRows) -> Place:
+    """Return the space of a name, or of a file with a mesh, for the columns of a file.
+
+    Raises:
+        InputError: If it has other numbers of columns.
+        UsageError: If there is no such space.
+    """
+    check_space(space)
+    return _SPACES[space](found) if space in _SPACES else _on_mesh(pathlib.Path(space), found)
+
+
+def check_space(space: str) -> None:
+    """Refuse a name that is no space, before anything is read.
+
+    Raises:
+        UsageError: If there is no such space.
+    """
+    if space not in NAMES and not space.lower().endswith(MESHES):
+        raise UsageError(
+            f"no space is called {space!r}: {nearest(space, list(NAMES))}; or a mesh: a file that ends in .obj or .off"
+        )
+
+
+def _numbered(letter: str, n: int) -> tuple[str, ...]:
+    return tuple(f"{letter}{i + 1}" for i in range(n))
+
+
+def _on_sphere(found: FoundRows) -> Place:
+    d = found.values.shape[1]
+    if d < 3:
+        raise InputError(f"expected latitude and longitude, or 3 columns or more of unit vectors, got {d}")
+    if len(places_among(found.columns)) == 2:
+        others = [name for name in found.columns if name not in places_among(found.columns)]
+        raise InputError(f"a place on the sphere is a latitude and a longitude alone; drop {', '.join(others)}")
+    return Sphere(d - 1), Entries((d,)), ("x", "y", "z") if d == 3 else _numbered("x", d)
+
+
+def _in_ball(found: FoundRows) -> Place:
+    d = found.values.shape[1]
+    if d < 2:
+        raise InputError(f"expected 2 columns or more of points in the unit ball, got {d}")
+    return Poincare(d), Entries((d,)), _numbered("x", d)
+
+
+def _proportions(found: FoundRows) -> Place:
+    d = found.values.shape[1]
+    if d < 2:
+        raise InputError(f"expected 2 columns or more of proportions, got {d}")
+    return Simplex(d - 1), Entries((d,)), _numbered("p", d)
+
+
+def _rotations(found: FoundRows) -> Place:
+    """Take 9 columns as matrices, row by row, and 4 as quaternions: by their names, or w, x, y, z."""
+    d, names = found.values.shape[1], tuple(name.lower() for name in found.columns)
+    if d == 9:
+        return SO3(), Entries((3, 3)), tuple(f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3))
+    if d != 4:
+        raise InputError(f"expected 9 columns, a matrix row by row, or 4, a quaternion w, x, y, z, got {d}")
+    known = next((parts for parts in QUATERNION if set(parts) == set(names)), None)
+    if known is None and names:
+        raise InputError(
+            f"cannot tell which part of a quaternion is which in {', '.join(found.columns)}; call them qw, qx, qy, qz"
+        )
+    w, x, y, z = range(4) if known is None else (names.index(part) for part in known)
+    return SO3(), Quaternions((w, x, y, z)), QUATERNION[0]
+
+
+def _covariances(found: FoundRows) -> Place:
+    """Take n * n columns as matrices, row by row, and n (n + 1) / 2 as lower triangles, 11, 21, 22, 31, ..."""
+    d = found.values.shape[1]
+    whole, half = math.isqrt(d), (math.isqrt(8 * d + 1) - 1) // 2
+    is_whole, is_half = whole**2 == d, half * (half + 1) // 2 == d
+    if is_whole and is_half:  # 1, 36, 1225: symmetric rows are no accident
+        matrices = torch.from_numpy(found.values).reshape(-1, whole, whole)
+        is_whole = torch.allclose(matrices, matrices.mT)
+    if is_whole:
+        return SPD(whole), Entries((whole, whole)), _numbered("s", d)
+    if is_half:
+        return SPD(half), Triangle(half), tuple(f"s{i + 1}{j + 1}" for i in range(half) for j in range(i + 1))
+    raise InputError(f"expected n * n columns, a matrix row by row, or its n (n + 1) / 2 lower entries, got {d}")
+
+
+def _on_mesh(path: pathlib.Path, found: FoundRows) -> Place:
+    """Move and scale a surface so that its corners are about the centre, at a distance of one on average."""
+    d = found.values.shape[1]
+    if d != 3:
+        raise InputError(f"expected 3 columns, x, y and z of points of the surface, got {d}")
+    vertices, faces = read_mesh(path)
+    corners = np.array(vertices)
+    centre = (corners.min(0) + corners.max(0)) / 2
+    scale = float(np.sqrt(np.square(corners - centre).sum(1).mean()))
+    if not 0 < scale < np.inf:
+        raise InputError(f"{path}: expected a surface with a size, all its vertices are in one place")
+    moved = tuple((x, y, z) for x, y, z in ((corners - centre) / scale).tolist())
+    x, y, z = centre.tolist()
+    with about(path):
+        return Mesh(moved, faces), Placed((x, y, z), scale), ("x", "y", "z")
+
+
+_SPACES: dict[str, Callable[[FoundRows], Place]] = {
+    "sphere": _on_sphere,
+    "simplex": _proportions,
+    "poincare": _in_ball,
+    "spd": _covariances,
+    "rotations": _rotations,
+}
+NAMES = (FLAT, ANGLES, *_SPACES)
+"""All that have one."""

@@ -1,0 +1,95 @@
+"""Points: rows of real numbers with named columns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64
+from PIL import Image
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.pytree import Given
+from feller.data.labels import relabel
+from feller.data.loading.raw import Found, FoundRows
+from feller.data.modality import Dataset, check_finite_state
+from feller.data.points.columns import arrange, check_names
+from feller.data.points.figure import scatter
+from feller.data.points.modality import Rows
+from feller.spaces import Euclidean
+
+
+@dataclass(frozen=True)
+class Points(Rows):
+    """Rows of numbers; each column is moved and scaled to mean 0 and deviation 1 in the training data."""
+
+    called = "rows of numbers"
+
+    columns: tuple[str, ...]  # pyrefly: ignore
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    """Standard deviation of each column; 1 where it is constant."""
+    classes: tuple[str, ...] = ()  # pyrefly: ignore
+
+    def __post_init__(self) -> None:
+        if not len(self.columns) == len(self.mean) == len(self.scale) or not all(0 < s < np.inf for s in self.scale):
+            raise InputError(f"expected a mean and a positive scale for each of the columns {', '.join(self.columns)}")
+
+    @property
+    def log_scale(self) -> float:
+        """Log of the product of the scales."""
+        return float(np.log(self.scale).sum())
+
+    def space(self) -> Euclidean:
+        """Return R^d."""
+        return Euclidean((len(self.columns),))
+
+    def encode(self, values: Float[Tensor, "n d"]) -> Float32[Tensor, "n d"]:
+        """Subtract the mean and divide by the scale, in float64."""
+        values = values.double()
+        return ((values - values.new_tensor(self.mean)) / values.new_tensor(self.scale)).float()
+
+    def decode(self, state: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
+        """Multiply by the scale and add the mean, in float64."""
+        check_finite_state(state)
+        state = state.double()
+        return state * state.new_tensor(self.scale) + state.new_tensor(self.mean)
+
+    def accept(self, found: Found) -> tuple[Tensor, Given]:
+        """Put columns into our order, by name if the file has names, and number labels by our classes."""
+        return torch.from_numpy(arrange(found, self.columns)), relabel(found, self.classes)
+
+    def draw(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
+        """Draw one panel for each two neighbouring columns."""
+        return scatter(samples, self.columns, labels, self.classes, across)
+
+    def show_beside(self, data: Dataset, other: Dataset, behind: Dataset | None = None) -> Image.Image:
+        """Draw points on axes that have room for others, too, and for some in grey behind them."""
+        arrays = self.arrays(data.values, data.given)
+        frame, grey = (None if one is None else self.arrays(one.values, {})["samples"] for one in (other, behind))
+        drawn = {"beside": frame, "behind": grey}
+        return scatter(arrays["samples"], self.columns, arrays.get("labels"), self.classes, **drawn)
+
+
+def points(found: FoundRows) -> Dataset:
+    """Make a data set of points, each column with its mean and deviation.
+
+    Raises:
+        InputError: If a column has the name of a label, or numbers that are too large or too small for a deviation.
+    """
+    values = found.values
+    columns = check_names(found.columns) or tuple(f"x{i + 1}" for i in range(values.shape[1]))
+    low, constant = values.min(0), values.max(0) == values.min(0)
+    with np.errstate(all="ignore"):
+        span = values.max(0) - low
+        unit = (values - low) / np.where(
+            constant, 1, span
+        )  # squares of what is as large as 1 neither vanish nor overflow
+        scale = np.where(constant, 1, unit.std(0) * span)
+        mean = low + unit.mean(0) * span
+    bad = ~(np.isfinite(scale) & (scale > 0) & np.isfinite(mean))
+    if bad.any():
+        raise InputError(f"column {columns[int(bad.argmax())]!r} spans too little or too much; change its unit")
+    modality = Points(columns, tuple(mean.tolist()), tuple(scale.tolist()), found.classes)
+    notes = tuple(f"column {name!r} is constant" for name, same in zip(columns, constant, strict=True) if same)
+    return Dataset(*modality.accept(found), modality, (*found.notes, *notes))

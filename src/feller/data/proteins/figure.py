@@ -1,0 +1,89 @@
+"""Backbones drawn for people: the course of the CA atoms, from blue at the first residue to red at the last."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from feller.data.figures import finish
+
+MOST = 25
+"""Chains that are drawn, at most; the first ones."""
+FINE = 6
+"""Straight pieces between two residues."""
+PANEL = 3.2
+"""Width of a panel in inches."""
+BAR = 10.0
+"""Length of the bar that shows the scale, in Å."""
+THICK = 4.2
+"""Width in points of what is nearest."""
+
+
+def traces(chains: list[np.ndarray], columns: int | None = None, *, beside: Sequence[np.ndarray] = ()) -> Image.Image:
+    """Draw chains of CA atoms [l, 3], each seen along its thinnest direction.
+
+    They have one scale, also with those of another picture that stands beside this one.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    courses = [_course(_turned(chain)) for chain in chains[:MOST]]
+    across = min(len(courses), columns or math.ceil(math.sqrt(len(courses))))
+    down = -(-len(courses) // across)
+    others = [_course(_turned(chain)) for chain in beside[:MOST]]
+    wide, high = (1.05 * max(np.abs(course[:, i]).max() for course in (*courses, *others)) + 2 for i in (0, 1))
+    height = PANEL * high / wide
+    figure = Figure(figsize=(PANEL * across, height * down), dpi=100, facecolor="white")
+    FigureCanvasAgg(figure)
+    for i, course in enumerate(courses):
+        left, bottom = i % across / across, 1 - (i // across + 1) / down
+        axes = figure.add_axes((left, bottom, 1 / across, 1 / down), xlim=(-wide, wide), ylim=(-high, high))
+        axes.set_axis_off()
+        _draw(axes, course)
+        if i == 0:
+            x, y = 2 - wide, 2 - high
+            axes.plot([x, x + BAR], [y, y], color="0.4", linewidth=1.5)
+            axes.text(x, y + 0.8, f"{BAR:g} Å", color="0.4", fontsize=8, va="bottom")
+    return finish(figure, None, ())
+
+
+def _turned(chain: np.ndarray) -> np.ndarray:
+    """Turn a chain so that it is widest from left to right and thinnest along the view, without mirroring it."""
+    centred = chain - chain.mean(0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False) if len(chain) >= 3 else (0, 0, np.eye(3))
+    directions[2] *= np.sign(np.linalg.det(directions))
+    turned = centred @ directions.T
+    return turned if turned[0, 0] <= turned[-1, 0] else turned * (-1, -1, 1)
+
+
+def _course(chain: np.ndarray) -> np.ndarray:
+    """Return a smooth line through the atoms, `FINE` pieces between two of them."""
+    from scipy.interpolate import CubicSpline
+
+    if len(chain) < 2:
+        return chain.repeat(2, axis=0)
+    place = np.arange(len(chain))
+    return CubicSpline(place, chain)(np.linspace(0, len(chain) - 1, FINE * (len(chain) - 1) + 1))
+
+
+def _draw(axes: Any, course: np.ndarray) -> None:
+    """Draw from back to front; each piece has a white edge, so that what is nearer crosses over what is farther."""
+    import matplotlib as mpl
+    from matplotlib.collections import LineCollection
+
+    around = np.clip(np.arange(len(course) - 1)[:, None] + (-1, 0, 1, 2), 0, len(course) - 1)
+    depth = course[around, 2].mean(1)
+    near = (depth - depth.min()) / max(np.ptp(depth), 1.0)
+    colours = mpl.colormaps["turbo"](np.linspace(0.06, 0.94, len(depth)))[:, :3]
+    colours = 1 - (1 - colours) * (0.6 + 0.4 * near[:, None])
+    widths = THICK * (0.6 + 0.4 * near)
+    lines, shades, sizes = [], [], []
+    for i in np.argsort(near, kind="stable"):
+        lines += [course[around[i, 1:3], :2], course[around[i], :2]]  # what is drawn overlaps, its edge does not
+        shades += [np.ones(3), colours[i]]
+        sizes += [widths[i] + 2.4, widths[i]]
+    axes.add_collection(LineCollection(lines, colors=shades, linewidths=sizes, capstyle="butt"))
+    for end, colour in ((course[0], colours[0]), (course[-1], colours[-1])):
+        axes.plot(*end[:2], "o", color=colour, markersize=7, markeredgecolor="white", markeredgewidth=1)

@@ -1,0 +1,206 @@
+"""Points, tables of cells and texts in .parquet shards."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from feller.core.errors import InputError
+from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify
+from feller.data.loading.raw import Found, FoundRows, FoundTexts, as_objects
+from feller.data.modality import Modality
+from feller.data.points.rows_tables import Choose
+from feller.data.shards.parquet_types import check_cells, check_text, is_number
+from feller.data.shards.row_groups import Groups, read_safely
+from feller.data.shards.source import About, Source
+from feller.data.shards.survey import TOGETHER, Survey, survey
+from feller.data.shards.unseen import unseen
+from feller.data.stream import Pieces
+from feller.data.tables.find import from_frame
+from feller.data.tables.mixed import Mixed
+from feller.data.tables.modality import Table
+
+SAMPLE = 50_000
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows(Source):
+    """What all kinds of rows share."""
+
+    groups: Groups
+    columns: tuple[str, ...]
+    """That are read."""
+
+    sample = SAMPLE
+
+    @property
+    def pieces(self) -> Pieces | None:
+        """The groups."""
+        return Pieces(torch.from_numpy(self.groups.of()), self.groups.together)
+
+    def _frame(self, numbers: np.ndarray) -> Any:
+        """Return rows as a data frame whose whole numbers are whole, also where some are missing."""
+        import pandas as pd
+        from pyarrow import types
+
+        table = self.groups.rows(numbers, self.columns)
+        whole = {
+            kind: pd.Int64Dtype() for kind in table.schema.types if types.is_integer(kind) and not types.is_uint64(kind)
+        }
+        gaps = any(column.null_count for column in table.columns)
+        shard = self.groups.shard_of(int(numbers[0]))
+        return read_safely(shard, lambda: table.to_pandas(types_mapper=whole.get if gaps else None))
+
+
+@dataclass(frozen=True, eq=False)
+class Points(_Rows):
+    """Rows of numbers."""
+
+    def found(self, numbers: np.ndarray) -> Found:
+        """Return the numbers."""
+        values = np.ascontiguousarray(self._frame(numbers).to_numpy(dtype=np.float64, na_value=np.nan))
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            row, column = bad[0]
+            raise InputError(
+                f"{self.groups.name(int(numbers[row]))}, column {self.columns[column]!r} holds {values[row, column]},"
+                " expected a finite number; drop or fill such rows"
+            )
+        found = FoundRows(values, columns=tuple(name.strip() for name in self.columns))
+        return self.about.labelled(found, numbers)
+
+
+@dataclass(frozen=True, eq=False)
+class Cells(_Rows):
+    """Rows of cells of every kind."""
+
+    def found(self, numbers: np.ndarray) -> Found:
+        """Return the cells as texts."""
+        found = from_frame(self._frame(numbers), str(self.groups.shards[0].path.parent))
+        return replace(found, names=tuple(map(self.groups.name, numbers.tolist())), lines=None)
+
+    def lacking(self, modality: Modality) -> np.ndarray:
+        """Return rows with cells that no row of the sample has."""
+        table = modality.table if isinstance(modality, Mixed) else modality
+        return unseen(self.groups, table.schema) if isinstance(table, Table) else super().lacking(modality)
+
+
+@dataclass(frozen=True, eq=False)
+class Texts(_Rows):
+    """A column of texts, each an example but for the empty ones."""
+
+    survey: Survey
+
+    @property
+    def pieces(self) -> Pieces | None:
+        """The groups, of the rows that are not empty."""
+        return Pieces(torch.from_numpy(self.groups.of()[self.survey.kept]), self.groups.together)
+
+    def found(self, numbers: np.ndarray) -> Found:
+        """Return the texts."""
+        rows = self.survey.kept[numbers]
+        texts = _texts(self.groups.rows(rows, self.columns).column(0))
+        return self.about.labelled(FoundTexts(as_objects(texts), documents=True, lines=rows + 1), numbers)
+
+    def lacking(self, modality: Modality) -> np.ndarray:
+        """Return the longest, and those with characters that are not known."""
+        return self.survey.lacking(modality)
+
+
+def rows_of(groups: Groups, choose: Choose) -> Source:
+    """Return rows of numbers, with their classes.
+
+    Raises:
+        InputError: If a column that is asked for holds others, or there is none.
+    """
+    label = _label(groups)
+    rest = [name for name in groups.columns if name != label]
+    chosen = tuple(choose(rest)) or tuple(rest)
+    words = [name for name in chosen if not is_number(groups.kind(name))]
+    where = groups.shards[0].path
+    if words or not chosen:
+        got = f"{words[0]!r} holds others" if words else "there is none"
+        raise InputError(f"{where}: expected columns of numbers, {got}; leave out what asks for numbers")
+    return Points(_about(groups, label, _left(rest, chosen)), groups, chosen)
+
+
+def texts_of(groups: Groups) -> Source:
+    """Return the texts of the column that is called so, or is alone beside the label.
+
+    Raises:
+        InputError: If there is none, it holds others, or all are empty.
+    """
+    label = _label(groups)
+    rest = [name for name in groups.columns if name != label]
+    named = [name for name in rest if name.lower() == TEXT_NAME] or (rest if len(rest) == 1 else [])
+    shard = groups.shards[0]
+    if not named:
+        held = ", ".join(groups.columns)
+        raise InputError(f"{shard.path}: expected a column called {TEXT_NAME} that holds texts, got {held}")
+    check_text(shard, named[0], groups.kind(named[0]))
+    found = _surveyed(groups, named[0])
+    about = _about(groups, label, _left(rest, named))
+    if not len(found.kept):
+        raise InputError(f"{shard.path}: expected texts in the column {named[0]!r}, all of them are empty")
+    if found.empty:
+        told = f"left out {found.empty:,} empty texts, the first is {groups.name(found.first_empty)}"
+        about = about.some(found.kept, told)
+    return Texts(about, groups, (named[0],), found)
+
+
+def cells_of(groups: Groups) -> Source:
+    """Return all columns as they are.
+
+    Raises:
+        InputError: If one holds what no cell can be.
+    """
+    for name, kind in groups.kinds.items():
+        check_cells(groups.shards[0], name, kind)
+    return Cells(_about(groups, None, ()), groups, groups.columns)
+
+
+@functools.lru_cache(maxsize=2)
+def _surveyed(groups: Groups, column: str) -> Survey:
+    """Look through all texts; once for the same ones."""
+    return survey(
+        _texts(values.slice(i, TOGETHER)) for values in groups.each(column) for i in range(0, len(values), TOGETHER)
+    )
+
+
+def _texts(values: Any) -> list[str]:
+    return [text or "" for text in values.to_pylist()]
+
+
+def _left(rest: Sequence[str], read: Sequence[str]) -> tuple[str, ...]:
+    known = {*read}
+    others = [name for name in rest if name not in known]
+    return (f"left out the columns {', '.join(others)}",) if others else ()
+
+
+def _label(groups: Groups) -> str | None:
+    named = [name for name in groups.columns if name.strip().lower() in LABEL_NAMES]
+    if len(named) > 1:
+        raise InputError(
+            f"{groups.shards[0].path}: expected one column called label or class, got {len(named)}; drop one"
+        )
+    return named[0] if named else None
+
+
+def _about(groups: Groups, label: str | None, notes: tuple[str, ...]) -> About:
+    """Say what is known of all rows; their classes are numbered in one pass over their column."""
+    if label is None:
+        return About(len(groups), groups.print, groups.prints, notes=notes)
+    check_cells(groups.shards[0], label, groups.kind(label))
+    words: dict[str, str] = {}
+    labels: list[str] = []
+    for column in groups.each(label):
+        for value in column.to_pylist():
+            if value is None or value == "":
+                raise InputError(f"{groups.name(len(labels))} has no {label}; fill it, or drop the row")
+            word = str(value).strip()
+            labels.append(words.setdefault(word, word))
+    positions, classes = classify(labels, f"{groups.shards[0].path.parent} ({label})")
+    return About(len(groups), groups.print, groups.prints, positions.astype(np.int32), classes, notes)

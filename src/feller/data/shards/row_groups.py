@@ -1,0 +1,205 @@
+"""Row groups of .parquet shards: what is read at once, of which memory holds a few."""
+
+import functools
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from feller.core.errors import InputError
+from feller.data.files.decompression import check_unpacked
+from feller.data.files.delimited import check_header, need_pyarrow, spread
+from feller.data.shards.parquet_types import plain
+from feller.data.shards.prints import Prints
+from feller.data.shards.shard_names import Shard, check_same
+
+MEMORY = 2**28
+"""Bytes of row groups that are held at once, about; one at least."""
+INDEX = re.compile(r"__index_level_\d+__")
+"""Columns that number the rows of a data frame, and say nothing of them."""
+FOOTER = 2**26
+"""Bytes of a footer, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """All row groups of shards with the same columns."""
+
+    shards: tuple[Shard, ...]
+    shard: np.ndarray
+    """Number of the shard of each group."""
+    place: np.ndarray
+    """Number of each group in its shard."""
+    starts: np.ndarray
+    """Number of the first row of each group, and behind the last one that of all rows."""
+    kinds: dict[str, Any]
+    """Columns -> their types, as pyarrow has them."""
+    print: str
+    prints: dict[str, str]
+    """That of each shard, by its name."""
+    together: int
+    """Groups that memory holds."""
+    _held: "OrderedDict[tuple[int, tuple[str, ...]], Any]" = field(default_factory=OrderedDict)
+    _lock: Any = field(default_factory=threading.Lock)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(self.kinds)
+
+    def kind(self, column: str) -> Any:
+        """Return the type of a column."""
+        return self.kinds[column]
+
+    def of(self) -> np.ndarray:
+        """Return the group of each row, int32."""
+        return np.repeat(np.arange(len(self.place), dtype=np.int32), np.diff(self.starts))
+
+    def group(self, number: int, columns: Sequence[str]) -> Any:
+        """Return columns of a group as a table of pyarrow, from memory where it is there.
+
+        Raises:
+            InputError: If the shard is damaged, or was written to.
+        """
+        key = (number, tuple(columns))
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+            while len(self._held) >= self.together:
+                self._held.popitem(last=False)
+            self._held[key] = self._read(number, columns)
+            return self._held[key]
+
+    def _read(self, number: int, columns: Sequence[str]) -> Any:
+        shard = self.shards[self.shard[number]]
+        with opened(shard) as file:
+            table = read_safely(shard, lambda: _valid(file, int(self.place[number]), columns))
+        if len(table) != self.starts[number + 1] - self.starts[number]:
+            raise InputError(f"{shard.path}: row group {self.place[number]} has {len(table):,} rows, it said others")
+        check_unpacked(shard.path, table.nbytes + read_safely(shard, lambda: sum(map(spread, table.columns))))
+        return table
+
+    def each(self, column: str) -> Iterator[Any]:
+        """Yield a column, group by group, without holding any."""
+        for number in range(len(self.place)):
+            values = self._read(number, [column]).column(0)
+            yield values.cast(plain(values.type))
+
+    def rows(self, numbers: np.ndarray, columns: Sequence[str]) -> Any:
+        """Return rows in this order, as a table of pyarrow."""
+        import pyarrow
+
+        which = np.searchsorted(self.starts, numbers, side="right") - 1
+        order = np.argsort(which, kind="stable")
+        edges = np.flatnonzero(np.diff(which[order])) + 1
+        taken = []
+        for places in np.split(order, edges):
+            group = int(which[places[0]])
+            taken.append(self.group(group, columns).take(numbers[places] - self.starts[group]))
+        back = np.empty(len(order), dtype=np.int64)
+        back[order] = np.arange(len(order))
+        return pyarrow.concat_tables(taken).unify_dictionaries().take(back)
+
+    def shard_of(self, number: int) -> Shard:
+        """Return the shard of a row."""
+        return self.shards[self.shard[np.searchsorted(self.starts, number, side="right") - 1]]
+
+    def name(self, number: int) -> str:
+        """Return what a row is called, for people."""
+        shard = self.shard[np.searchsorted(self.starts, number, side="right") - 1]
+        first = self.starts[np.searchsorted(self.shard, shard)]
+        return f"{self.shards[shard].path}: row {number - first + 1}"
+
+
+def _valid(file: Any, place: int, columns: Sequence[str]) -> Any:
+    """Read a row group whose texts are UTF-8; notes of who wrote it are left out, since they could be anything."""
+    table = file.read_row_group(place, columns=list(columns)).replace_schema_metadata(None)
+    table.validate(full=True)
+    return table
+
+
+def opened(shard: Shard) -> Any:
+    """Open a shard that is what it was.
+
+    Raises:
+        InputError: If it is damaged, or was written to.
+    """
+    from pyarrow import parquet
+
+    about = shard.path.stat()
+    check_same(shard, about.st_size, about.st_mtime_ns)
+    return read_safely(shard, lambda: parquet.ParquetFile(shard.path))
+
+
+def read_safely(shard: Shard, read: Any) -> Any:
+    """Return what a function of pyarrow gives; its errors, of many kinds, become ours."""
+    try:
+        return read()
+    except Exception as error:
+        raise InputError(f"{shard.path}: cannot be read as parquet ({' '.join(str(error).split())[:200]})") from error
+
+
+@functools.lru_cache(maxsize=2)
+def make_groups(shards: tuple[Shard, ...]) -> Groups:
+    """Look at the footers of shards; once for the same ones.
+
+    Raises:
+        InputError: If one is damaged, has other columns than the first, or there is no row.
+    """
+    need_pyarrow("reading")
+    prints, found, rows, schema, largest = Prints(), [], [], None, 1
+    for number, shard in enumerate(shards):
+        with opened(shard) as file:
+            about, own = file.metadata, file.schema_arrow
+            _check_columns(shard, own, schema or own)
+            schema = schema or own
+            for i in range(about.num_row_groups):
+                group = about.row_group(i)
+                check_unpacked(shard.path, group.total_byte_size)
+                largest = max(largest, group.total_byte_size)
+                if group.num_rows:
+                    found.append((number, i))
+                    rows.append(group.num_rows)
+        prints.add(shard, f"{shard.path.name!a} {shard.size}\n".encode() + _footer(shard))
+    if schema is None or not rows:
+        raise InputError(f"{shards[0].path}: expected rows in it, or in the {len(shards)} shards, got none")
+    check_header([name.strip() for name in schema.names], str(shards[0].path))
+    places = np.array(found, dtype=np.int64)
+    return Groups(
+        shards,
+        places[:, 0],
+        places[:, 1],
+        np.concatenate([[0], np.cumsum(rows)]),
+        {name: kind for name, kind in zip(schema.names, schema.types, strict=True) if not INDEX.fullmatch(name)},
+        prints.together,
+        prints.each,
+        max(1, MEMORY // largest),
+    )
+
+
+def _check_columns(shard: Shard, own: Any, first: Any) -> None:
+    if own.names != first.names or own.types != first.types:
+        named = [
+            ", ".join(f"{name} ({kind})" for name, kind in zip(one.names, one.types, strict=True))
+            for one in (first, own)
+        ]
+        raise InputError(
+            f"{shard.path}: expected the columns of the first shard, {named[0]}, got {named[1]}; write all alike"
+        )
+
+
+def _footer(shard: Shard) -> bytes:
+    """Return the end of a shard, which holds where columns lie and their bounds."""
+    with shard.path.open("rb") as file:
+        file.seek(-8, 2)
+        size = min(int.from_bytes(file.read(4), "little"), FOOTER, shard.size - 8)
+        file.seek(-8 - size, 2)
+        return file.read(size)

@@ -1,0 +1,146 @@
+"""From what a person names to the files of shards."""
+
+import glob
+import itertools
+import pathlib
+import re
+from dataclasses import dataclass
+
+from feller.core.errors import InputError, UsageError
+from feller.data.files import sample_folder
+from feller.data.images.load_images import ENDINGS as PICTURES
+from feller.data.links import leads_out
+from feller.data.path_checks import PACKED, is_pattern
+from feller.data.speech.optional_dependency import need
+
+ENDINGS = (".tar", ".parquet")
+MOST = 100_000
+"""Shards that one name may stand for."""
+FORMS = "'train-{000..099}.tar' or 'train-*.tar', in quotes"
+RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file, as it was when it was looked at."""
+
+    path: pathlib.Path
+    size: int
+    """Bytes."""
+    changed: int
+    """When it was last written, in nanoseconds."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """All shards of one data set, in the order of their names."""
+
+    shards: tuple[Shard, ...]
+    ending: str
+    notes: tuple[str, ...] = ()
+
+
+def is_sharded(source: str) -> bool:
+    """Tell whether a name stands for shards: with braces or stars, a .tar, or a folder that holds .tar or .parquet.
+
+    One with folders or pictures in it is one of pictures, whatever else lies there.
+    """
+    path = pathlib.Path(source)
+    if path.is_dir():
+        inside = [child for child in path.iterdir() if not child.name.startswith(".")]
+        if any(child.is_dir() or child.suffix.lower() in PICTURES or sample_folder.is_ours(child) for child in inside):
+            return False
+        return any(child.suffix in ENDINGS for child in inside)
+    if path.exists() and path.suffix != ".tar":
+        return source.endswith(PACKED)
+    return is_pattern(source)
+
+
+def find_shards(source: str) -> Named:
+    """Return the files that a name stands for.
+
+    Raises:
+        InputError: If there is none, one is missing or packed, or they are of two kinds.
+        UsageError: If braces do not close, or stand for too many.
+    """
+    path = pathlib.Path(source)
+    if "://" in source or source.startswith("pipe:"):
+        raise InputError(
+            f"{source}: expected files of this machine, got an address; copy them, or mount what holds them"
+        )
+    if path.is_dir():
+        return _in_folder(path)
+    paths = [path] if path.exists() else _fitting(source) if glob.has_magic(source) else _expanded(source)
+    endings = {one.suffix for one in paths}
+    packed = next((one for one in paths if one.name.endswith(PACKED)), None)
+    if packed is not None:
+        raise InputError(f"{packed}: is packed, so that no example in it can be reached alone; unpack it to a .tar")
+    if len(endings) > 1 or not endings <= {*ENDINGS}:
+        got = ", ".join(ending or "names without an ending" for ending in sorted(endings))
+        raise InputError(f"{source}: expected shards that end with .tar, or with .parquet, got {got}")
+    missing = [one for one in paths if not one.is_file()]
+    if missing:
+        few = "none of them is there" if len(missing) == len(paths) else f"{len(missing):,} are missing"
+        raise InputError(f"{source} stands for {len(paths):,} shards, and {few}, first {missing[0]}; mend the name")
+    return Named(tuple(map(_seen, paths)), endings.pop())
+
+
+def _expanded(source: str) -> list[pathlib.Path]:
+    """Write out what braces stand for, as webdataset does."""
+    if "{" not in source:
+        raise InputError(f"expected a shard at {source}, found none")
+    if any(abs(int(first) - int(last)) >= MOST for first, last in RANGE.findall(source)):  # it would be written out
+        raise _too_many(source)
+    braces = need("braceexpand", "reading shards", "stream")
+    try:
+        names = list(itertools.islice(braces.braceexpand(source), MOST + 1))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{source}: {error}; write ranges as {{000..099}}, in quotes") from error
+    if len(names) > MOST:
+        raise _too_many(source)
+    return [pathlib.Path(name) for name in names]
+
+
+def _fitting(source: str) -> list[pathlib.Path]:
+    """Return the files that a pattern with stars fits, in the order of their names."""
+    names = sorted(itertools.islice(glob.iglob(source), MOST + 1))
+    if not names:
+        raise InputError(f"expected shards that fit {source}, found none; names are such as {FORMS}")
+    if len(names) > MOST:
+        raise _too_many(source)
+    return [pathlib.Path(name) for name in names]
+
+
+def _too_many(source: str) -> UsageError:
+    return UsageError(f"{source} stands for more than {MOST:,} shards; give a folder, or fewer")
+
+
+def _in_folder(folder: pathlib.Path) -> Named:
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    out = [path for path in inside if path.is_symlink() and leads_out(path, folder)]
+    files = [path for path in inside if path.suffix in ENDINGS and path.is_file() and path not in out]
+    if len({path.suffix for path in files}) > 1:
+        raise InputError(f"{folder}: expected shards of one kind, got .tar and .parquet; give a folder with one alone")
+    if not files:
+        raise InputError(f"{folder}: expected shards in it, got none but links that lead out of it")
+    rest = len(inside) - len(files) - len(out)
+    notes = [f"skipped {len(out)} links that lead out of the folder"] if out else []
+    notes += [f"skipped {rest} that are no shards"] if rest else []
+    return Named(tuple(map(_seen, files)), files[0].suffix, tuple(notes))
+
+
+def _seen(path: pathlib.Path) -> Shard:
+    about = path.stat()
+    if about.st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+    return Shard(path, about.st_size, about.st_mtime_ns)
+
+
+def check_same(shard: Shard, size: int, changed: int) -> None:
+    """Refuse a shard that is another by now.
+
+    Raises:
+        InputError: Then.
+    """
+    if (size, changed) != (shard.size, shard.changed):
+        raise InputError(f"{shard.path}: was written to while it was read; start again with what it holds now")

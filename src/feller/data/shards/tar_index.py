@@ -1,0 +1,124 @@
+"""Where all examples of tar shards lie: some twenty bytes for each, in memory."""
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from feller.core.errors import InputError
+from feller.data.labels import classify
+from feller.data.loading.raw import Found
+from feller.data.shards.prints import Prints
+from feller.data.shards.shard_names import Shard, check_same
+from feller.data.shards.tar import look, name_at
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Examples in the order of the shards."""
+
+    shards: tuple[Shard, ...]
+    kind: type[Found]
+    shard: np.ndarray
+    """Number of the shard, int32 [n]."""
+    offset: np.ndarray
+    """First byte, int64 [n]."""
+    size: np.ndarray
+    """Bytes, int32 [n]."""
+    labels: np.ndarray | None
+    """Number of the class, [n]."""
+    classes: tuple[str, ...]
+    print: str
+    prints: dict[str, str]
+    """That of each shard, by its name."""
+    notes: tuple[str, ...]
+
+    def read(self, numbers: Sequence[int] | np.ndarray) -> list[bytes]:
+        """Return the content of examples, in this order; the disk is asked in its own order.
+
+        Raises:
+            InputError: If a shard was written to since it was looked at, or cannot be read.
+        """
+        numbers = np.asarray(numbers, dtype=np.int64)
+        content: list[bytes] = [b""] * len(numbers)
+        which, order = self.shard[numbers], np.lexsort((self.offset[numbers], self.shard[numbers]))
+        edges = np.flatnonzero(np.diff(which[order])) + 1
+        for places in np.split(order, edges) if len(order) else ():
+            shard = self.shards[which[places[0]]]
+            try:
+                with open(shard.path, "rb", buffering=0) as file:
+                    about = os.fstat(file.fileno())
+                    check_same(shard, about.st_size, about.st_mtime_ns)
+                    for place in places:
+                        size, offset = int(self.size[numbers[place]]), int(self.offset[numbers[place]])
+                        content[place] = os.pread(file.fileno(), size, offset)
+                        if len(content[place]) < size:
+                            raise InputError(f"{shard.path}: ends at byte {offset + len(content[place]):,}")
+            except OSError as error:
+                raise InputError(f"{shard.path}: cannot be read ({error.strerror or error})") from error
+        return content
+
+    def name(self, number: int) -> str:
+        """Return what an example is called, for people."""
+        return name_at(self.shards[self.shard[number]], int(self.offset[number]))
+
+
+@functools.lru_cache(maxsize=2)
+def make_index(shards: tuple[Shard, ...]) -> Index:
+    """Look through shards; once for the same ones.
+
+    Raises:
+        InputError: If one is damaged, or they hold nothing of use, two kinds, or some with a class and some without.
+    """
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    labels: list[str | None] = []
+    words: dict[str, str] = {}
+    ignored: Counter[str] = Counter()
+    prints, kind, counts, first, lacking = Prints(), None, [], None, 0
+    for shard in shards:
+        found = look(shard)
+        ignored.update(found.ignored)
+        prints.add(shard, f"{shard.path.name!a} {shard.size} {found.print}\n".encode())
+        counts.append(len(found.offsets))
+        if found.kind is None:
+            continue
+        kind, first = kind or found.kind, first or shard
+        if kind is not found.kind:
+            raise InputError(
+                f"{shard.path}: expected {kind.name}, as in {first.path}, got {found.kind.name}; give one kind"
+            )
+        parts.append((np.array(found.offsets, dtype=np.int64), np.array(found.sizes, dtype=np.int32)))
+        labels += [None if label is None else words.setdefault(label, label) for label in found.labels]
+        lacking += sum(label is None for label in found.labels)
+        if 0 < lacking < len(labels):
+            raise _some_without(shard, found.names[-1], lacking, len(labels))
+    notes = tuple(f"ignored in the shards: {what} ({count:,})" for what, count in ignored.items())
+    if kind is None:
+        said = f" ({'; '.join(notes)})" if notes else ""
+        raise InputError(f"{shards[0].path}: expected pictures (.png, .jpg) or texts (.txt) in it, got none{said}")
+    empty = sum(count == 0 for count in counts)
+    notes += (f"{empty} of {len(counts)} shards hold no example",) if empty else ()
+    known = [label for label in labels if label is not None]
+    positions, classes = classify(known, f"{first.path.parent} (class)") if known and first else (None, ())
+    return Index(
+        shards,
+        kind,
+        np.repeat(np.arange(len(shards), dtype=np.int32), counts),
+        np.concatenate([offsets for offsets, _ in parts]),
+        np.concatenate([sizes for _, sizes in parts]),
+        None if positions is None else positions.astype(np.int32),
+        classes,
+        prints.together,
+        prints.each,
+        notes,
+    )
+
+
+def _some_without(shard: Shard, last: str, lacking: int, n: int) -> InputError:
+    return InputError(
+        f"{shard.path}: {lacking:,} of {n:,} examples up to {last!a} have no class (.cls, or label in .json), others"
+        " have one; add it, or drop all of them"
+    )

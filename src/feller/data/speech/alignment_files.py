@@ -1,0 +1,123 @@
+"""Alignments that are ready, as JSON lines, in frames of 10 ms."""
+
+import json
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from feller.core.errors import InputError
+from feller.data.files.data_plain_text import read_unicode
+from feller.data.loading.raw import about
+from feller.data.speech.phones import SIL, Spoken, Word, plain
+from feller.data.speech.textgrid import SILENCES, UNKNOWN
+
+NAME = "alignments.jsonl"
+"""In the folder of the sounds."""
+FILE, WORDS, PHONES = "file", "words", "phones"
+"""Keys of a line."""
+PAUSE = "<sil>"
+"""The word of a silence."""
+FORMS = f"an object with {FILE!r}, and {WORDS!r} or {PHONES!r}"
+
+
+def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
+    """Read what is said in files, by their names.
+
+    A line is `{"file": ..., "words": [[word, start, length, [[phone, start, length], ...]], ...]}`, or
+    `{"file": ..., "phones": [[phone, start, length], ...]}`, where phones between two silences are one word.
+
+    Raises:
+        InputError: If a line is malformed, or two are of one file.
+    """
+    found: dict[str, tuple[Word, ...]] = {}
+    for number, line in enumerate(read_unicode(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        with about(f"{path}: line {number}"):
+            entry = _entry(line)
+            name = entry[FILE]
+            if name in found:
+                raise InputError(f"{name} has a line already; remove one")
+            words = _words(entry[WORDS]) if WORDS in entry else _runs(_phones(entry[PHONES]))
+            if all(word.silent for word in words):
+                raise InputError(f"nothing is said in {name}")
+            found[name] = tuple(words)
+    if not found:
+        raise InputError(f"{path}: expected alignments, one a line, got none")
+    return found
+
+
+def alignment_lines(named: Iterable[tuple[str, Sequence[Word]]]) -> str:
+    """Return what `read_alignments` reads."""
+    return "".join(
+        json.dumps({FILE: name, WORDS: [_written(word) for word in words]}, ensure_ascii=False) + "\n"
+        for name, words in named
+    )
+
+
+def _written(word: Word) -> list[Any]:
+    phones = [[spoken.phone, spoken.start, spoken.length] for spoken in word.phones]
+    return [PAUSE if word.silent else word.text, word.start, word.end - word.start, phones]
+
+
+def _entry(line: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"expected {FORMS}, got {line[:40]!r}") from error
+    named = isinstance(entry, dict) and isinstance(entry.get(FILE), str) and entry[FILE]
+    if not named or (WORDS in entry) == (PHONES in entry):
+        raise InputError(f"expected {FORMS}, got {line[:40]!r}")
+    return entry
+
+
+def _words(entries: Any) -> list[Word]:
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"expected a list of words, got {str(entries)[:40]!r}")
+    words = []
+    for entry in entries:
+        right = isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], str)
+        if not right or not _whole(entry[1:3]):
+            raise InputError(f"expected [word, start, length, phones], got {json.dumps(entry)[:60]}")
+        text, start, length, inside = entry
+        phones = _phones(inside)
+        if text.lower() in SILENCES:
+            phones = [Spoken(SIL, start, length)]
+        elif any(spoken.phone == SIL for spoken in phones):
+            raise InputError(f"the word {text!r} holds silence; write that as a word {PAUSE!r}")
+        word = Word("" if text.lower() in SILENCES else text, tuple(phones))
+        if (word.start, word.end) != (start, start + length):
+            raise InputError(f"the word {text!r} lasts from {start} to {start + length}, and its phones do not")
+        words.append(word)
+    return words
+
+
+def _phones(entries: Any) -> list[Spoken]:
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"expected a list of phones, got {str(entries)[:40]!r}")
+    phones = []
+    for entry in entries:
+        right = isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)
+        if not right or not _whole(entry[1:]):
+            raise InputError(f"expected [phone, start, length] in frames, got {json.dumps(entry)[:60]}")
+        name, start, length = entry
+        if name.lower() in UNKNOWN:
+            raise InputError(f"{name} at frame {start} is a word that its aligner did not know; write its phones")
+        phones.append(Spoken(SIL if name.lower() in SILENCES else plain(name), start, length))
+    return phones
+
+
+def _whole(numbers: list[Any]) -> bool:
+    """Tell whether a start and a length are whole numbers that are possible."""
+    return all(isinstance(n, int) and not isinstance(n, bool) for n in numbers) and numbers[1] >= 0 and numbers[0] >= 0
+
+
+def _runs(phones: list[Spoken]) -> list[Word]:
+    """Return what stands between silences as words without a text."""
+    runs: list[list[Spoken]] = []
+    for spoken in phones:
+        if runs and spoken.phone != SIL and runs[-1][-1].phone != SIL:
+            runs[-1].append(spoken)
+        else:
+            runs.append([spoken])
+    return [Word("", tuple(run)) for run in runs]

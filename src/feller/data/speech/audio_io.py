@@ -1,0 +1,137 @@
+"""Files of sound: read as one channel, brought to a rate, written."""
+
+import io
+import math
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from feller.core.errors import InputError
+from feller.core.serialization import replace_file
+from feller.data.loading.raw import Sound
+from feller.data.speech.optional_dependency import need
+
+ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+LARGEST = 2**28
+"""Bytes of a file, at most: nothing that is spoken in one breath needs more."""
+MOST = 2**27
+"""Samples of all channels of a file, at most: as many as the largest file holds without compression, of 16 bits."""
+CLIPPED = 4
+"""Samples in a row at the largest value that tell of clipping."""
+RATES = (1_000, 768_000)
+"""Samples of a second that a file can have."""
+
+
+class SilenceError(InputError):
+    """A sound is nothing but silence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A sound with what was found out about its file."""
+
+    sound: Sound
+    channels: int
+    clips: bool
+    """Whether the loudest parts were cut off when it was recorded."""
+
+
+def read_sound(path: pathlib.Path) -> Read:
+    """Read a file, several channels mixed into one.
+
+    Raises:
+        InputError: If it is no sound, too large, empty or not finite.
+        SilenceError: If it is silent.
+        UsageError: If soundfile is not installed.
+    """
+    soundfile = need("soundfile", f"reading {path.name}")
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise InputError(
+            f"{path}: expected a sound of at most {LARGEST >> 20} MiB, got {size >> 20}; cut it into sentences"
+        )
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            held, rate = file.frames * file.channels, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True) if held <= MOST else None
+    except (RuntimeError, ValueError, TypeError) as error:  # soundfile's own errors are RuntimeErrors
+        told = " ".join(str(error).split()).rpartition(": ")[2] or type(error).__name__
+        raise InputError(f"{path}: expected a sound ({', '.join(ENDINGS)}), it cannot be read ({told})") from error
+    if samples is None:  # a small file can hold, or claim, more than fits into memory
+        raise InputError(f"{path}: expected a sound of at most {MOST:,} samples, got {held:,}; cut it into sentences")
+    if not len(samples):
+        raise InputError(f"{path}: the sound is empty; remove it, or record it again")
+    if not RATES[0] <= rate <= RATES[1]:
+        raise InputError(f"{path}: expected {RATES[0]:,} to {RATES[1]:,} samples of a second, got {rate:,}")
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path}: some samples are not finite; write the sound again")
+    clips = _clips(samples)
+    mixed = samples.mean(1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
+    if not mixed.any():
+        raise SilenceError(f"{path}: the sound is nothing but silence; remove it, or record it again")
+    return Read(Sound(np.ascontiguousarray(mixed), int(rate)), samples.shape[1], clips)
+
+
+def _clips(samples: np.ndarray) -> bool:
+    """Tell whether the largest values stand several times in a row, in [n, channels]."""
+    top = (samples >= 0.999) | (samples <= -0.999)  # less memory than their sizes
+    runs = np.lib.stride_tricks.sliding_window_view(top, CLIPPED, axis=0) if len(top) >= CLIPPED else top[:0, :, None]
+    return bool(runs.all(-1).any())
+
+
+def resampled(sound: Sound, rate: int) -> Sound:
+    """Return a sound at another rate; ceil(n * new / old) samples."""
+    if sound.rate == rate:
+        return sound
+    from scipy.signal import resample_poly
+
+    common = math.gcd(sound.rate, rate)
+    samples = resample_poly(sound.samples.astype(np.float64), rate // common, sound.rate // common)
+    return replace(sound, samples=samples.astype(np.float32), rate=rate)
+
+
+def told(read: Sequence[Read], names: Sequence[str], rate: int) -> tuple[str, ...]:
+    """Say in words for people what is done to sounds that are brought to a rate."""
+    rates = [each.sound.rate for each in read]
+    notes = [
+        f"{_files(rates.count(other))} at {other:,} Hz, brought to {rate:,} Hz" for other in sorted(set(rates) - {rate})
+    ]
+    several = sum(each.channels > 1 for each in read)
+    if several:
+        notes.append(f"{_files(several)} in stereo or more, mixed down to one channel")
+    clipped = [name for each, name in zip(read, names, strict=True) if each.clips]
+    if clipped:
+        verb = "clips" if len(clipped) == 1 else "clip"
+        more = ", ..." if len(clipped) > 5 else ""
+        notes.append(
+            f"{len(clipped):,} of {len(read):,} files {verb} (too loud when recorded): {', '.join(clipped[:5])}{more}"
+        )
+    return tuple(notes)
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file was" if count == 1 else f"{count:,} files were"
+
+
+def wav(sound: Sound) -> bytes:
+    """Return a .wav of 16 bits; what is louder than 1 is cut off.
+
+    Raises:
+        UsageError: If soundfile is not installed.
+    """
+    soundfile = need("soundfile", "writing sounds")
+    file = io.BytesIO()
+    levels = np.round(np.clip(sound.samples, -1, 1) * 32767).astype(np.int16)
+    soundfile.write(file, levels, sound.rate, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+def write_sound(sound: Sound, path: pathlib.Path) -> None:
+    """Write a .wav, whole or not at all.
+
+    Raises:
+        UsageError: If soundfile is not installed.
+    """
+    replace_file(path, wav(sound))

@@ -1,0 +1,123 @@
+"""Short clips of one speaker in a row: utterances in which a voice is heard before it goes on."""
+
+from collections import defaultdict
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.data.loading.raw import FoundSpeech
+from feller.data.modality import Dataset
+from feller.data.speech.phones import repeated
+
+LINKS = (2, 6)
+"""Clips of a chain, at least and at most."""
+BLANK = ord(" ")
+
+
+def single(found: FoundSpeech) -> bool:
+    """Tell whether most texts are single words."""
+    return 2 * sum(len(text.split()) == 1 for text in found.texts) > len(found.values)
+
+
+def suit(found: FoundSpeech) -> bool:
+    """Tell whether clips are to be learned in chains: most hold one word, and it is known who speaks them."""
+    return single(found) and found.labels is not None and int(np.bincount(found.labels).max()) > 1
+
+
+def said_of_words(found: FoundSpeech) -> tuple[str, ...]:
+    """Say what is done with clips of one word."""
+    if suit(found):
+        return (f"most clips hold one word: chains of {LINKS[0]} to {LINKS[1]} of one speaker are learned",)
+    if not single(found):
+        return ()
+    return (
+        "most clips hold one word, too short to hear a voice in; name in speakers.csv who speaks, and chains of the"
+        " clips of a speaker are learned",
+    )
+
+
+def chained(data: Dataset, n: int, fill: float, draws: Draws, links: tuple[int, int] = LINKS) -> Dataset:
+    """Return n chains of different clips of one speaker each; a speaker comes as often as among the clips.
+
+    Args:
+        data: Clips with their phones and speakers, as `Speech` holds them.
+        n: Number of chains.
+        fill: Log mel behind the end of a chain.
+        draws: Source of the speakers and their clips.
+        links: Least and most clips; each number comes as often, and a chain ends before it is longer than the room
+            that the data have for one example.
+
+    Raises:
+        InputError: If speakers or phones are not known, or nobody has two clips.
+    """
+    own = _by_speaker(data)
+    frames, room = data.given["valid"].sum(1), data.given["valid"].shape[1]
+    pool = torch.cat(list(own.values()))
+    first = pool[draws.at("first").integers(len(pool), (n,))]
+    count = draws.at("links").integers(links[1] - links[0] + 1, (n,)) + links[0]
+    rows = []
+    for number, (start, many) in enumerate(zip(first.tolist(), count.tolist(), strict=True)):
+        others = own[int(data.values["speaker"][start])]
+        others = others[torch.randperm(len(others), generator=draws.at("clips", number).shared())]
+        row = torch.cat([first[number : number + 1], others[others != start][: many - 1]])
+        rows.append(row[: max(1, int((frames[row].cumsum(0) <= room).sum()))])
+    return _joined(data, rows, fill)
+
+
+def _by_speaker(data: Dataset) -> dict[int, Int64[Tensor, " _"]]:
+    """Return the clips of each speaker who has two or more."""
+    if "phone" not in data.values or not (data.values["speaker"] >= 0).all():
+        raise InputError("expected clips with phones and speakers to make chains of; name who speaks in speakers.csv")
+    own: dict[int, list[int]] = defaultdict(list)
+    for i, speaker in enumerate(data.values["speaker"].tolist()):
+        own[speaker].append(i)
+    enough = {speaker: torch.tensor(clips) for speaker, clips in own.items() if len(clips) > 1}
+    if not enough:
+        raise InputError(f"expected speakers with two clips or more to make chains of, got {len(own):,} with one each")
+    return enough
+
+
+def _joined(data: Dataset, rows: list[Int64[Tensor, " _"]], fill: float) -> Dataset:
+    """Return each row of clips as one example."""
+    values, valid = data.values, data.given["valid"]
+    mel = torch.full((len(rows), *values["mel"].shape[1:]), fill)
+    for out, row in zip(mel, rows, strict=True):
+        whole = torch.cat([values["mel"][i, valid[i]] for i in row])
+        out[: len(whole)] = whole
+    spoken = [_spoken(values, row) for row in rows]
+    phone = pad_sequence([phones for phones, _ in spoken], batch_first=True, padding_value=-1)
+    duration = pad_sequence([durations for _, durations in spoken], batch_first=True)
+    joined = {
+        "mel": mel,
+        "phone": phone,
+        "duration": duration,
+        "speaker": values["speaker"][torch.stack([row[0] for row in rows])],
+    }
+    if "text" in values:
+        joined["text"] = pad_sequence([_text(values["text"], row) for row in rows], batch_first=True, padding_value=-1)
+    marks = torch.arange(valid.shape[1]) < duration.sum(1, keepdim=True)
+    labels = repeated(phone.clamp(min=0), duration, valid.shape[1])
+    return Dataset(joined, {"valid": marks, "phone": labels}, data.modality, data.notes)
+
+
+def _spoken(values: dict[str, Tensor], row: Int64[Tensor, " k"]) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"]]:
+    """Return the phones and durations of a chain; of two silences that meet there is one, as long as both."""
+    phones, durations = values["phone"][row[0], :1].tolist(), [0]
+    for i in row.tolist():
+        there = values["phone"][i] >= 0
+        before, *inside = values["duration"][i, there].tolist()
+        durations[-1] += before
+        durations += inside
+        phones += values["phone"][i, there].tolist()[1:]
+    return torch.tensor(phones), torch.tensor(durations)
+
+
+def _text(text: Int64[Tensor, "n l"], row: Int64[Tensor, " k"]) -> Int64[Tensor, " _"]:
+    """Return the characters of a chain, with blanks between its clips."""
+    said = [text[i, text[i] >= 0].tolist() for i in row.tolist()]
+    return torch.tensor([letter for each in said for letter in (BLANK, *each)][1:])

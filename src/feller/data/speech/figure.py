@@ -1,0 +1,94 @@
+"""Speech drawn for people: log mels over time, the phones below."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from PIL import Image
+
+from feller.data.figures import finish, panels
+from feller.data.speech.phones import BEGIN, PLACES, SIL, SINGLE
+from feller.data.speech.speech_mel import FRAMES
+
+MOST = 9
+"""Sounds that are drawn, at most; the first ones."""
+LONGEST = 600
+"""Frames of each that are drawn, at most."""
+WIDTH, LEAST, WIDEST = 2.0, 3.0, 10.0
+"""Inches for a second, and for a panel, at least and at most."""
+HEIGHT = 2.1
+"""Inches of a panel."""
+LETTERS = 0.085
+"""Inches that a letter of a phone needs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A sound as it is drawn."""
+
+    mel: Float[np.ndarray, "frames bands"]
+    phones: tuple[tuple[str, int, int], ...] = ()
+    """Name, first frame and length of each."""
+    kept: Bool[np.ndarray, " longest"] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    """Frames that are those of a recording, which stand below a green line."""
+
+
+def spectrograms(drawn: Sequence[Drawn], top: int, columns: int | None = None) -> Image.Image:
+    """Draw log mels from dark, quiet, to bright, loud, all on one scale; `top` is the highest frequency in Hz."""
+    shown = drawn[:MOST]
+    longest = min(max(len(each.mel) for each in shown), LONGEST)
+    width = float(np.clip(WIDTH * longest / FRAMES, LEAST, WIDEST))
+    across = columns or max(1, min(3, int(2 * WIDEST / width), round(len(shown) ** 0.5)))
+    figure, axes = panels(len(shown), across, width=width, height=HEIGHT)
+    low, high = _range(shown)
+    for axis, each in zip(axes, shown, strict=True):
+        mel = each.mel[:LONGEST]
+        seconds = len(mel) / FRAMES
+        axis.imshow(
+            mel.T,
+            origin="lower",
+            aspect="auto",
+            extent=(0, seconds, 0, mel.shape[1]),
+            vmin=low,
+            vmax=high,
+            cmap="magma",
+        )
+        axis.set_xlim(0, longest / FRAMES)
+        axis.set_yticks([0, mel.shape[1]], ["0", f"{top / 1000:g} kHz"], fontsize=7)
+        marks = np.where(each.kept[:LONGEST][: len(mel)], mel.shape[1] * 0.985, np.nan)
+        axis.plot((np.arange(len(marks)) + 0.5) / FRAMES, marks, color="#39d353", linewidth=2.5)
+        _write_phones(axis, each.phones, width / (longest / FRAMES))
+        axis.tick_params(axis="x", labelsize=7, top=True, labeltop=True, bottom=False, labelbottom=False)
+        axis.xaxis.set_major_formatter(lambda time, _: f"{time:g} s")
+    return finish(figure, None, ())
+
+
+def _range(shown: Sequence[Drawn]) -> tuple[float, float]:
+    """Return the values of black and white."""
+    values = np.concatenate([each.mel.reshape(-1) for each in shown])
+    low, high = np.quantile(values, [0.02, 0.998])
+    return float(low), float(max(high, low + 1e-3))
+
+
+def _write_phones(axis: Any, phones: Sequence[tuple[str, int, int]], scale: float) -> None:
+    """Write phones below, those that would touch on the second or the third line, and mark where words begin."""
+    ends = [-1.0, -1.0, -1.0]
+    for name, start, length in phones:
+        if start >= LONGEST:
+            break
+        if name.endswith((BEGIN, SINGLE)):
+            axis.axvline(start / FRAMES, color="white", linewidth=0.7, alpha=0.6)
+        if name == SIL:
+            continue
+        bare = name[: -len(BEGIN)] if name.endswith(PLACES) else name
+        centre, half = (start + length / 2) / FRAMES, LETTERS * (len(bare) + 0.5) / 2 / scale
+        line = next((i for i, end in enumerate(ends) if centre - half >= end), None)
+        if line is None:
+            continue
+        ends[line] = centre + half
+        where = axis.get_xaxis_transform()
+        axis.text(
+            centre, -0.03 - 0.085 * line, bare, transform=where, ha="center", va="top", fontsize=7, parse_math=False
+        )

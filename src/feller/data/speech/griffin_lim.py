@@ -1,0 +1,83 @@
+"""From log mels back to sounds."""
+
+import abc
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.data.speech.optional_dependency import need
+from feller.data.speech.speech_mel import Mel
+
+LOUDEST = 6.0
+"""Log mel above which nothing is: e^6 is far beyond a sound of full scale."""
+MOST = 10_000
+"""Iterations."""
+STEPS = 30
+"""Multiplicative steps to amplitudes of frequencies."""
+
+
+class Vocoder(abc.ABC):
+    """Makes sounds of log mels. Implement one method to add another."""
+
+    @abc.abstractmethod
+    def samples(self, mel: Float[Tensor, "frames bands"], settings: Mel) -> Float32[Tensor, " n"]:
+        """Return `frames * hop` samples, about -1 to 1."""
+
+
+@dataclass(frozen=True)
+class GriffinLim(Vocoder):
+    """Phases that fit the amplitudes, found by going back and forth; it needs no weights.
+
+    Source: Perraudin, Balazs and Søndergaard 2013, "A fast Griffin-Lim algorithm".
+    """
+
+    iterations: int = 32
+    seed: int = 0
+    """Of the phases it begins with."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.iterations <= MOST:
+            raise InputError(f"expected 1 to {MOST:,} iterations of Griffin-Lim, got {self.iterations}")
+
+    def samples(self, mel: Float[Tensor, "frames bands"], settings: Mel) -> Float32[Tensor, " n"]:
+        """Return `frames * hop` samples.
+
+        Raises:
+            InputError: If log mels are not finite, or of other settings.
+        """
+        librosa = need("librosa", "making sounds")
+        if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.bands or not torch.isfinite(mel).all():
+            raise InputError(f"expected finite log mels of {settings.bands} bands, got {list(mel.shape)}")
+        bands = mel.detach().cpu().double().clamp(max=LOUDEST).exp().numpy()
+        amplitude = _amplitudes(bands, settings.filters.double().numpy())
+        # librosa centres frame i on sample i * hop, and ours lies half a hop later: both ends are made longer, and half
+        # a hop more is cut away at the beginning
+        more = settings.fft // (2 * settings.hop) + 1
+        longer = np.pad(amplitude, ((more, more), (0, 0)), mode="edge").T
+        sound = librosa.griffinlim(
+            longer,
+            n_iter=self.iterations,
+            hop_length=settings.hop,
+            win_length=settings.window,
+            n_fft=settings.fft,
+            random_state=self.seed,
+        )
+        first, n = more * settings.hop - settings.hop // 2, len(mel) * settings.hop
+        return torch.from_numpy(sound[first : first + n].astype(np.float32))
+
+
+def _amplitudes(bands: np.ndarray, filters: np.ndarray) -> np.ndarray:
+    """Spread the amplitudes of bands [n, bands] over frequencies [n, bins], none negative.
+
+    They begin at the least squares of least norm and are mended by multiplicative steps, which keep them positive and
+    bring their bands near those wanted.
+    """
+    found = np.maximum(bands @ np.linalg.pinv(filters).T, 1e-3 * bands @ (filters > 0)) + 1e-12
+    wanted = bands @ filters
+    for _ in range(STEPS):
+        found *= wanted / np.maximum(found @ filters.T @ filters, 1e-20)
+    return found

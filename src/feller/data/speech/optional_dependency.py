@@ -1,0 +1,28 @@
+"""The packages that speech needs and nothing else does."""
+
+import importlib
+from typing import Any
+
+from feller.core.errors import UsageError
+
+
+class NotInstalledError(UsageError):
+    """A package of an extra is not there."""
+
+
+def need(package: str, purpose: str, extra: str = "speech") -> Any:
+    """Return a package that is imported only where sounds are read, made or judged.
+
+    Args:
+        package: Its name, or that of a module in it.
+        purpose: What it is for, for people.
+        extra: Which of ours installs it.
+
+    Raises:
+        NotInstalledError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except (ImportError, OSError) as error:  # soundfile raises the latter where the system lacks its library
+        name = package.partition(".")[0]
+        raise NotInstalledError(f"{purpose} needs {name}: pip install 'feller[{extra}]'") from error

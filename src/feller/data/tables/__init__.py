@@ -1,0 +1,1 @@
+"""Tables with columns of any type, a public schema, and codes."""

@@ -1,0 +1,137 @@
+"""Whole numbers in bins, with frequent ones on their own."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from feller.core.errors import InputError
+
+LARGEST = 2**62
+"""Whole numbers are below this."""
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Codes of whole numbers: of bins and of heavy values in ascending order, a value before the bin that it begins."""
+
+    starts: tuple[int, ...]
+    """First whole number of each bin, ascending."""
+    last: int
+    """Last whole number of all."""
+    heavy: tuple[int, ...] = ()
+    """Whole numbers that have codes of their own, ascending."""
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in pairwise(self.starts)) and all(a < b for a, b in pairwise(self.heavy))
+        if not self.starts or not rising or self.last < self.starts[-1]:
+            raise InputError("expected edges and heavy values in ascending order, inside the bounds")
+        if max(abs(self.starts[0]), abs(self.last)) >= LARGEST:
+            raise InputError("expected bounds with fewer than 19 digits; use fewer decimals")
+        if self.heavy and not self.starts[0] <= self.heavy[0] <= self.heavy[-1] <= self.last:
+            raise InputError("expected heavy values inside the bounds")
+
+    @cached_property
+    def _ends(self) -> tuple[int, ...]:
+        return (*(start - 1 for start in self.starts[1:]), self.last)
+
+    @cached_property
+    def _entries(self) -> list[tuple[int, int]]:
+        """First and last number of each code; bins that heavy values fill have none."""
+        alone = [(value, value) for value in self.heavy]
+        bins = [
+            (start, end)
+            for start, end in zip(self.starts, self._ends, strict=True)
+            if end - start + 1 > sum(start <= value <= end for value in self.heavy)
+        ]
+        return [*sorted({*alone, *bins}, key=lambda entry: (entry[0], entry not in alone))]
+
+    @cached_property
+    def _code_of_heavy(self) -> dict[int, int]:
+        return {first: i for i, (first, last) in enumerate(self._entries) if first == last and first in self.heavy}
+
+    @cached_property
+    def _codes_of_bins(self) -> tuple[list[int], list[int]]:
+        """Starts of the bins that are left, and their codes."""
+        kept = [(first, i) for i, (first, last) in enumerate(self._entries) if self._code_of_heavy.get(first) != i]
+        return [first for first, _ in kept], [i for _, i in kept]
+
+    @property
+    def count(self) -> int:
+        """Number of codes."""
+        return len(self._entries)
+
+    def span(self, code: int) -> tuple[int, int]:
+        """Return the first and the last whole number of a code."""
+        return self._entries[code]
+
+    def reach(self, code: int) -> tuple[int, int]:
+        """Return the first and the last whole number that a code can be, heavy values in its bin left out."""
+        first, last = self.span(code)
+        if first < last:
+            while first in self.heavy:
+                first += 1
+            while last in self.heavy:
+                last -= 1
+        return first, last
+
+    def check_alone(self, found: Bool[np.ndarray, " count"], name: str, text: str) -> Bool[np.ndarray, " count"]:
+        """Return the code that a word of a rule means, if that is the only number of it.
+
+        Raises:
+            InputError: If other numbers share the bin.
+        """
+        code = int(found.argmax())
+        if code < self.count and self.reach(code)[0] < self.reach(code)[1]:
+            raise InputError(
+                f"column {name!r}: {text!r} shares a bin with others, so the rule cannot be kept; make it a heavy"
+                " value, or give it edges"
+            )
+        return found
+
+    def code(self, number: int) -> int | None:
+        """Return the code of a whole number; None outside the bounds."""
+        if not self.starts[0] <= number <= self.last:
+            return None
+        if number in self._code_of_heavy:
+            return self._code_of_heavy[number]
+        starts, codes = self._codes_of_bins
+        return codes[bisect_right(starts, number) - 1]
+
+    def draw(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Return a whole number of each code, all of them equally likely, from uniform numbers in [0, 1)."""
+        numbers = np.empty(len(codes), dtype=np.int64)
+        for code in np.unique(codes):
+            first, last = self.span(int(code))
+            which = codes == code
+            others = [] if first == last else [value for value in self.heavy if first <= value <= last]
+            room = last - first + 1 - len(others)
+            drawn = first + np.minimum((uniforms[which] * room).astype(np.int64), room - 1)
+            for value in others:  # ascending: each moves those at or behind it by one
+                drawn += drawn >= value
+            numbers[which] = drawn
+        return numbers
+
+
+def check_binned(column: Any) -> None:
+    """Refuse a column with both `edges` and `bins`, or with `levels` that there cannot be.
+
+    Raises:
+        InputError: Then; names the column.
+    """
+    if column.bins is not None and (column.edges or column.bins < 1):
+        raise InputError(f"column {column.name!r}: expected edges, or a number of bins of 1 or more, not both")
+    try:
+        _ = column.levels
+    except InputError as error:
+        raise error if column.name in str(error) else InputError(f"column {column.name!r}: {error}") from None
+
+
+def equal_starts(first: int, last: int, bins: int) -> tuple[int, ...]:
+    """Return where bins of equal width begin; as many as there are whole numbers, if those are fewer."""
+    room = last - first + 1
+    return tuple(first + room * i // min(bins, room) for i in range(min(bins, room)))

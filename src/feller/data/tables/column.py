@@ -1,0 +1,159 @@
+"""What every column of a table is: a name, and for those that a model sees, codes for its cells."""
+
+import abc
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import nearest
+from feller.spaces import Field, Single
+
+WITHOUT_NAME = "(empty)"
+"""What people call an empty cell."""
+
+
+class Column(abc.ABC):
+    """A column of a table, as its owner describes it in public."""
+
+    name: str
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> str | None:
+        """Its type in a data frame, as pandas writes it; None where that follows from its kind."""
+
+
+class Modelled(Column):
+    """A column whose cells have codes, 0 to count - 1; where cells can be missing, the last code says so."""
+
+    missing: str | None
+    """Word that stands for a missing cell; None where none may be."""
+    also_missing: tuple[str, ...]
+    """Other words that are read as missing."""
+
+    @property
+    @abc.abstractmethod
+    def own_names(self) -> tuple[str, ...]:
+        """What people call each code but that of missing cells."""
+
+    @abc.abstractmethod
+    def own_code(self, cell: str) -> int | None:
+        """Return the code of a cell that is there; None outside what the column may hold."""
+
+    @abc.abstractmethod
+    def nearest_code(self, cell: str) -> int | None:
+        """Return the code nearest to a cell outside; None where nothing is near."""
+
+    @abc.abstractmethod
+    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> list[str]:
+        """Write cells that are there; uniform numbers in [0, 1) choose among those of one code."""
+
+    @property
+    @abc.abstractmethod
+    def own_count(self) -> int:
+        """Codes but that of missing cells."""
+
+    @property
+    def count(self) -> int:
+        """Number of codes."""
+        return self.own_count + (self.missing is not None)
+
+    @property
+    def field(self) -> Field:
+        """How codes are written: one token each."""
+        return Single(self.count)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What people call each code."""
+        return self.own_names if self.missing is None else (*self.own_names, self.missing or WITHOUT_NAME)
+
+    @property
+    def words_for_missing(self) -> tuple[str, ...]:
+        """All words that are read as a missing cell, but for the empty one, which always is where cells may miss."""
+        return () if self.missing is None else (self.missing, *self.also_missing)
+
+    def code(self, cell: str) -> int | None:
+        """Return the code of a cell; None outside what the column may hold."""
+        if cell in self.words_for_missing:
+            return self.own_count
+        code = self.own_code(cell)
+        return self.own_count if code is None and not cell and self.missing is not None else code
+
+    def clipped(self, cell: str) -> int | None:
+        """Return the code of a cell, or the nearest, or that of missing cells; None where there is none."""
+        for code in (self.code(cell), self.nearest_code(cell), None if self.missing is None else self.own_count):
+            if code is not None:
+                return code
+        return None
+
+    def cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> list[str]:
+        """Write cells; uniform numbers in [0, 1) choose among those of one code."""
+        there = codes < self.own_count
+        written = np.full(len(codes), self.missing or "", dtype=object)
+        written[there] = self.own_cells(codes[there], uniforms[there])
+        return written.tolist()
+
+    def matching(self, text: str) -> Bool[np.ndarray, " count"]:
+        """Return which codes a word of a rule means.
+
+        Raises:
+            InputError: If it means none.
+        """
+        if text in self.words_for_missing:
+            return np.arange(self.count) == self.own_count
+        code = self.own_code(text)
+        if code is None:
+            raise InputError(f"{self.name!r} is never {text!r}: {nearest(text, list(self.names[:50]))}")
+        return np.arange(self.count) == code
+
+    def asked(self, text: str, *, clip: bool = False) -> int:
+        """Return the code of what a person gives, or, where a schema clips, that of the bound that it is beyond.
+
+        Raises:
+            UsageError: If the column cannot be that.
+        """
+        code = self.code(text)
+        if code is None and clip:
+            code = self.nearest_code(text)
+        if code is None:
+            raise UsageError(f"{self.name} cannot be {text!r}: {self.told_of(text)}")
+        return code
+
+    def told_of(self, cell: str) -> str:
+        """Say what it can be, instead of a cell that it cannot be."""
+        return self.told
+
+    @property
+    def told(self) -> str:
+        """What it can be, for people."""
+        names = list(self.names)
+        return f"there are: {', '.join(names[:20])}" + (", ..." if len(names) > 20 else "")
+
+    @property
+    def coarse_names(self) -> tuple[str, ...]:
+        """What people call each level, where codes are too many to count; else each code."""
+        return self.names
+
+    def coarse(self, codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Return the level of each code; the code itself but for numbers written digit by digit."""
+        return codes
+
+    def fine(self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Return codes of levels, evenly drawn where a level has several."""
+        return levels
+
+
+def check_words(name: str, words: Sequence[str], what: str) -> None:
+    """Refuse words that are no cells, or two that are the same.
+
+    Raises:
+        InputError: Then.
+    """
+    for i, word in enumerate(words):
+        if word != word.strip() or "\x00" in word:
+            raise InputError(f"column {name!r}: {what} {word!r} has blanks around it, which no cell has; remove them")
+        if word in words[:i]:
+            raise InputError(f"column {name!r}: {what} {word!r} stands twice; keep one")

@@ -1,0 +1,137 @@
+"""Which cells of two columns may stand in one row."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from feller.core.errors import InputError
+from feller.data.tables.column import Modelled
+
+LARGEST = 10_000
+"""Codes of a column in a rule, at most."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Where one column is any of some words or comparisons, another is one of others."""
+
+    when: str
+    """Name of the first column."""
+    among: tuple[str, ...]
+    """What it is then, such as < 15."""
+    then: str
+    """Name of the second column."""
+    only: tuple[str, ...]
+    """What that may be then."""
+
+    @property
+    def told(self) -> str:
+        """As a person says it."""
+        return f"where {self.when} is {' or '.join(self.among)}, {self.then} is {' or '.join(self.only)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two columns by their places among those modelled, and which codes of them go together."""
+
+    first: int
+    second: int
+    allowed: Bool[np.ndarray, "a b"]
+
+
+def pairs_of(rules: Sequence[Constraint], columns: Sequence[Modelled]) -> tuple[Pair, ...]:
+    """Turn rules into tables, one for each two columns.
+
+    Raises:
+        InputError: If a rule names what is not there, if the columns form a ring, or if no row is left.
+    """
+    place = {column.name: i for i, column in enumerate(columns)}
+    tables: dict[tuple[int, int], np.ndarray] = {}
+    for rule in rules:
+        for name in (rule.when, rule.then):
+            if name not in place:
+                raise InputError(
+                    f"a rule names the column {name!r}, which no model sees; there are: {', '.join(place)}"
+                )
+            if columns[place[name]].count > LARGEST:
+                raise InputError(f"a rule names {name!r}, which has more than {LARGEST:,} codes; give it bins")
+        if rule.when == rule.then or not rule.among or not rule.only:
+            raise InputError(f"a rule joins two columns by words of each, got: {rule.told}")
+        a, b = place[rule.when], place[rule.then]
+        when = np.any([columns[a].matching(text) for text in rule.among], axis=0)
+        only = np.any([columns[b].matching(text) for text in rule.only], axis=0)
+        allowed = ~when[:, None] | only[None, :]
+        key, table = ((a, b), allowed) if a < b else ((b, a), allowed.T)
+        tables[key] = tables[key] & table if key in tables else table
+    pairs = tuple(Pair(a, b, table) for (a, b), table in sorted(tables.items()))
+    _check_forest(pairs, columns)
+    if not possible(pairs, [column.count for column in columns])[0].any():
+        told = "; ".join(rule.told for rule in rules)
+        raise InputError(f"no row can keep all rules ({told}); take one back")
+    return pairs
+
+
+def _check_forest(pairs: Sequence[Pair], columns: Sequence[Modelled]) -> None:
+    root = list(range(len(columns)))
+
+    def top(i: int) -> int:
+        while root[i] != i:
+            i = root[i]
+        return i
+
+    for pair in pairs:
+        a, b = top(pair.first), top(pair.second)
+        if a == b:
+            names = f"{columns[pair.first].name!r} and {columns[pair.second].name!r}"
+            raise InputError(f"the rules join {names} twice, by way of other columns; take one rule of that ring back")
+        root[b] = a
+
+
+def possible(pairs: Sequence[Pair], counts: Sequence[int]) -> list[np.ndarray]:
+    """Return which codes of each column stand in some row that keeps all rules, bool [count] each."""
+    able = [np.ones(count, dtype=bool) for count in counts]
+    for _ in pairs:  # a forest settles after as many rounds as its longest way
+        for pair in pairs:
+            able[pair.first] &= (pair.allowed & able[pair.second]).any(1)
+            able[pair.second] &= (pair.allowed.T & able[pair.first]).any(1)
+    return able if all(each.any() for each in able) else [np.zeros(count, dtype=bool) for count in counts]
+
+
+def broken(codes: Int64[np.ndarray, "n k"], pair: Pair) -> Bool[np.ndarray, " n"]:
+    """Return which rows do not keep a rule."""
+    return ~pair.allowed[codes[:, pair.first], codes[:, pair.second]]
+
+
+def mended(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Sequence[int]) -> Int64[np.ndarray, "n k"]:
+    """Move codes to the nearest that keep all rules, from the first column of each tree outwards."""
+    codes, able = codes.copy(), possible(pairs, counts)
+    seen: set[int] = set()
+    for start in sorted({column for pair in pairs for column in (pair.first, pair.second)}):
+        if start in seen:
+            continue
+        codes[:, start] = _nearest(np.broadcast_to(able[start], (len(codes), counts[start])), codes[:, start])
+        seen.add(start)
+        waiting = deque([start])
+        while waiting:
+            a = waiting.popleft()
+            for pair in pairs:
+                b = pair.second if pair.first == a else pair.first if pair.second == a else a
+                if b in seen:
+                    continue
+                table = (pair.allowed if pair.first == a else pair.allowed.T) & able[b]
+                codes[:, b] = _nearest(table[codes[:, a]], codes[:, b])
+                seen.add(b)
+                waiting.append(b)
+    return codes
+
+
+def _nearest(allowed: Bool[np.ndarray, "n count"], codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Return for each row the allowed code that is nearest to its own, the lower one of two."""
+    moved = codes.copy()
+    wrong = np.flatnonzero(~allowed[np.arange(len(codes)), codes])
+    far = np.abs(np.arange(allowed.shape[1])[None, :] - codes[wrong, None])
+    moved[wrong] = np.where(allowed[wrong], far, allowed.shape[1]).argmin(1)
+    return moved

@@ -1,0 +1,248 @@
+"""Cells of a table to codes, and back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.serialization import nearest
+from feller.data.loading.raw import FoundTable
+from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Modelled
+from feller.data.tables.constraints import broken, mended
+from feller.data.tables.schema import Schema
+from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
+
+BLANKS = ("", "?", "*")
+"""What asks for a cell to be filled: the empty one always, the others unless they are words of its column."""
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """Codes of the modelled columns, int64 [n, k]."""
+
+    codes: Int64[Tensor, "n k"]
+    outside: Int64[Tensor, " k"]
+    """How many cells of each column were clipped: not to be published in a private run without noise."""
+
+
+def encode(found: FoundTable, schema: Schema) -> Coded:
+    """Turn cells into codes; columns are found by their names.
+
+    Raises:
+        InputError: If columns differ, a cell is outside the schema and that refuses it, or nothing is near it.
+    """
+    check_columns(found, schema)
+    codes, outside = np.zeros((len(found.values), len(schema.modelled)), dtype=np.int64), []
+    for j, column in enumerate(schema.modelled):
+        codes[:, j], clipped = _codes_of(column, found, clip=schema.outside == "clip")
+        outside.append(clipped)
+    if schema.outside == "clip":
+        codes = mended(codes, schema.pairs, schema.counts)
+    else:
+        _check_rules(codes, found, schema)
+        _check_derived(found, schema)
+    return Coded(torch.from_numpy(codes), torch.tensor(outside, dtype=torch.int64))
+
+
+def check_columns(found: FoundTable, schema: Schema, *, partial: bool = False) -> None:
+    """Refuse a table with columns that the schema lacks, or, unless it is partial, without one that a model sees.
+
+    Columns that noise could not tell may be there, but not in a table that is to be completed.
+
+    Raises:
+        InputError: Then.
+    """
+    strange = [name for name in found.columns if name not in schema.names]
+    there = len(found.columns) - len(strange)
+    if strange and 2 * there <= len(found.columns) and 2 * there < len(schema.names) and not partial:
+        raise InputError(
+            f"the schema is of another table: {there} of its {len(schema.names)} columns are there; describe this one"
+            " (feller data schema)"
+        )
+    if strange:
+        raise InputError(f"there is no column {strange[0]!r} in the schema: {nearest(strange[0], list(schema.names))}")
+    hidden = [name for name in found.columns if name in schema.untold]
+    if hidden and partial:
+        raise InputError(f"noise could not tell what {hidden[0]!r} holds, so no row has it; leave that column out")
+    lacking = [column.name for column in schema.modelled if column.name not in found.columns]
+    if lacking and not partial:
+        raise InputError(f"there is no column {lacking[0]!r} in the table: {nearest(lacking[0], list(found.columns))}")
+
+
+def _codes_of(column: Modelled, found: FoundTable, *, clip: bool) -> tuple[np.ndarray, int]:
+    """Return the codes of a column, and how many cells were clipped."""
+    words, back = _different(found.column(column.name))
+    codes = [column.code(word) for word in words]
+    wrong = np.array([code is None for code in codes], dtype=bool)
+    if clip:
+        codes = [column.clipped(word) if code is None else code for word, code in zip(words, codes, strict=True)]
+    if None in codes:
+        bad = {word for word, code in zip(words, codes, strict=True) if code is None}
+        row = next(i for i, cell in enumerate(found.column(column.name)) if cell in bad)
+        _refuse(column, found, row, clip=clip)
+    return np.array([code or 0 for code in codes], dtype=np.int64)[back], int(wrong[back].sum())
+
+
+def _different(cells: list[str]) -> tuple[list[str], np.ndarray]:
+    """Return the different cells, in the order in which they come, and which of them each is, [n]."""
+    place: dict[str, int] = {}
+    back = np.array([place.setdefault(cell, len(place)) for cell in cells], dtype=np.int64)
+    return list(place), back
+
+
+def _refuse(column: Modelled, found: FoundTable, row: int, *, clip: bool) -> None:
+    cell = found.column(column.name)[row]
+    if clip:
+        hint = 'nothing is near it: give the column another word for it in the schema, "other" or "missing"'
+    elif not cell or (column.missing is None and cell in BLANKS):
+        hint = 'fill it, or say in the schema what "missing" means'
+    else:
+        hint = 'mend it, widen the schema, or let it say "outside": "clip"'
+    raise InputError(f"{found.called(row)}, column {column.name!r} holds {cell[:40]!r}, {column.told_of(cell)}; {hint}")
+
+
+def _check_rules(codes: np.ndarray, found: FoundTable, schema: Schema) -> None:
+    for pair in schema.pairs:
+        wrong = np.flatnonzero(broken(codes, pair))
+        if len(wrong):
+            a, b = schema.modelled[pair.first].name, schema.modelled[pair.second].name
+            held = ", ".join(f"{name} = {found.column(name)[wrong[0]]!r}" for name in (a, b))
+            told = "; ".join(rule.told for rule in schema.rules if {rule.when, rule.then} == {a, b})
+            raise InputError(
+                f"{found.called(int(wrong[0]))} breaks a rule of the schema ({told}), it has {held}; mend the row or"
+                ' the rule, or let the schema say "outside": "clip"'
+            )
+
+
+def _check_derived(found: FoundTable, schema: Schema) -> None:
+    for column in schema.columns:
+        if not isinstance(column, Derived) or column.name not in found.columns:
+            continue
+        source = schema.modelled[schema.place(column.source)]
+        for row, (cell, ours) in enumerate(zip(found.column(column.source), found.column(column.name), strict=True)):
+            follows = _follows(column, source, cell)
+            if follows != ours:
+                raise InputError(
+                    f"{found.called(row)}, column {column.name!r} holds {ours[:40]!r}, expected {follows!r} for"
+                    f" {column.source} = {cell!r}; mend it or the mapping"
+                )
+
+
+def _follows(column: Derived, source: Modelled, cell: str) -> str:
+    """Return what follows from a cell, which may be written in another way than we would, such as 9.0 for 9."""
+    if cell not in column.mapping:
+        cell = source.cells(np.array([source.asked(cell, clip=True)]), np.zeros(1))[0]
+    return column.mapping[cell]
+
+
+def decode(codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> FoundTable:
+    """Turn codes into cells of all columns; uniform numbers in [0, 1) choose among the numbers of a bin."""
+    return _with_others(_written(codes, uniforms, schema), len(codes), schema)
+
+
+def _written(codes: Tensor, uniforms: Tensor, schema: Schema) -> dict[str, list[str]]:
+    """Return the cells of the modelled columns by their names."""
+    numbers, chances = codes.cpu().numpy(), uniforms.cpu().numpy()
+    return {column.name: column.cells(numbers[:, j], chances[:, j]) for j, column in enumerate(schema.modelled)}
+
+
+def _with_others(written: dict[str, list[str]], n: int, schema: Schema) -> FoundTable:
+    """Add the columns that no model sees, but for those that noise could not tell."""
+    cells = np.empty((n, len(schema.made)), dtype=object)
+    for j, column in enumerate(schema.made):
+        if isinstance(column, Derived):
+            source = schema.modelled[schema.place(column.source)]
+            cells[:, j] = [_follows(column, source, cell) for cell in written[column.source]]
+        else:
+            cells[:, j] = column.cells(n) if isinstance(column, Identifier | FreeText) else written[column.name]
+    return FoundTable(cells, columns=tuple(column.name for column in schema.made))
+
+
+def partly_known(found: FoundTable, schema: Schema) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
+    """Return codes and which of them are given, True where kept, of a table that is to be completed.
+
+    A column that is absent is to be filled, and so is a cell that is empty, ? or *, unless that is a word of its
+    column: where ? means missing in the schema, ? is given and an empty cell asks. A given cell of a derived column
+    gives that of its source, too, if it follows from one only.
+
+    Raises:
+        InputError: If a given cell is outside the schema, or given cells break a rule or contradict each other.
+    """
+    check_columns(found, schema, partial=True)
+    n, k = len(found.values), len(schema.modelled)
+    codes, kept = np.zeros((n, k), dtype=np.int64), np.zeros((n, k), dtype=bool)
+    for j, column in enumerate(schema.modelled):
+        asked = _sources_given(found, schema, column)
+        if asked is not None:
+            kept[:, j] = [cell is not None for cell in asked]
+            rows = np.flatnonzero(kept[:, j])
+            some = np.array([[asked[i]] for i in rows], dtype=object).reshape(-1, 1)
+            lines = np.array([found.row(int(i)) for i in rows], dtype=np.int64)
+            given = FoundTable(some, columns=(column.name,), lines=lines)
+            codes[rows, j], _ = _codes_of(column, given, clip=schema.outside == "clip")
+    for pair in schema.pairs:
+        both = np.flatnonzero(kept[:, pair.first] & kept[:, pair.second])
+        wrong = both[broken(codes[both], pair)]
+        if len(wrong):
+            names = [schema.modelled[i].name for i in (pair.first, pair.second)]
+            raise InputError(
+                f"{found.called(int(wrong[0]))}: the given {' and '.join(names)} break a rule of the schema"
+            )
+    return torch.from_numpy(codes), torch.from_numpy(kept)
+
+
+def is_blank(column: Modelled, cell: str) -> bool:
+    """Tell whether a cell asks to be filled: an empty one does, also where the column may be empty."""
+    if not cell:
+        return True
+    if cell not in BLANKS or cell in column.words_for_missing:
+        return False
+    if isinstance(column, Categorical):  # "other" has a code for any word, also for those that ask
+        return cell not in column.own_names
+    return column.own_code(cell) is None
+
+
+def _sources_given(found: FoundTable, schema: Schema, column: Modelled) -> list[str | None] | None:
+    """Return the given cells of a column, also by what is derived from it; None where one, or all, is to be filled."""
+    cells: list[str | None] = [None] * len(found.values)
+    if column.name in found.columns:
+        cells = [None if is_blank(column, cell) else cell for cell in found.column(column.name)]
+    for derived in schema.columns:
+        if isinstance(derived, Derived) and derived.source == column.name and derived.name in found.columns:
+            for i, cell in enumerate(found.column(derived.name)):
+                if cell in BLANKS and not derived.sources(cell):
+                    continue
+                sources = derived.sources(cell)
+                where = f"{found.called(i)}, column {derived.name!r}"
+                if not sources:
+                    known = list(dict.fromkeys(derived.mapping.values()))
+                    raise InputError(f"{where} holds {cell[:40]!r}, which never is: {nearest(cell, known)}")
+                if cells[i] is None and len(sources) == 1:
+                    cells[i] = sources[0]
+                elif cells[i] is None:
+                    raise InputError(f"{where} follows from several {column.name}: {', '.join(sources)}; give that one")
+                elif cells[i] not in sources:
+                    raise InputError(f"{where} holds {cell!r}, which does not follow from {column.name} = {cells[i]!r}")
+    return None if all(cell is None for cell in cells) else cells
+
+
+def completed(
+    found: FoundTable, codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema
+) -> FoundTable:
+    """Return a partial table with its gaps filled from codes; what was given stays as it was written."""
+    written = _written(codes, uniforms, schema)
+    for column in schema.modelled:
+        if column.name in found.columns:
+            cells = zip(found.column(column.name), written[column.name], strict=True)
+            kept = [drawn if is_blank(column, cell) else cell for cell, drawn in cells]
+            written[column.name] = kept
+    whole = _with_others(written, len(codes), schema)
+    for j, column in enumerate(schema.made):
+        if column.name in found.columns and isinstance(column, Identifier | FreeText):
+            cells = zip(found.column(column.name), whole.values[:, j], strict=True)
+            whole.values[:, j] = [new if cell in BLANKS else cell for cell, new in cells]
+    return whole

@@ -1,0 +1,369 @@
+"""Tables with columns of every kind, seen through a public schema."""
+
+import pathlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int64
+from PIL import Image
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import Given
+from feller.core.rng import Draws
+from feller.core.serialization import nearest
+from feller.data.files import sample_folder
+from feller.data.files.dialect import Dialect
+from feller.data.files.numpy_files import write_arrays
+from feller.data.loading.raw import Found, FoundTable, expect
+from feller.data.modality import Dataset, Modality, Write
+from feller.data.tables.column import Column
+from feller.data.tables.constraints import broken
+from feller.data.tables.crosstab import Crosstab, weights_within
+from feller.data.tables.dataframes import write_cells
+from feller.data.tables.dates import Datetime
+from feller.data.tables.detect_schema import detect
+from feller.data.tables.encoding import completed, decode, encode, partly_known
+from feller.data.tables.exchange import exchanged
+from feller.data.tables.figure import bars
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.raking import raked
+from feller.data.tables.schema import Schema
+from feller.data.tables.units import first_of_each
+from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier, Untold
+from feller.spaces import Digits, Rows, Rule
+
+GUESSED = "columns were described by their cells, which is not private; `feller data schema` writes it down to edit"
+"""What people are told where nobody described a table."""
+
+NEVER: dict[type[Column], str] = {
+    Identifier: "it tells people apart and is made anew",
+    FreeText: "it is free text",
+    Untold: "noise hid what it holds",
+}
+"""Why a model never sees a column of that kind."""
+
+
+@dataclass(frozen=True)
+class Table(Modality):
+    """Values are the codes of the modelled columns, int64 [n, k]; states are tokens, int64 [n, places].
+
+    A column has one place, where its token is its code; a number that is written digit by digit has several.
+    """
+
+    called = "a table"
+    holds = FoundTable
+
+    schema: Schema
+    shares: tuple[tuple[float, ...], ...] = ()
+    """Share of the rows that has each level of each modelled column, exact or noisy; empty where nobody counted."""
+    told: tuple[Crosstab, ...] = ()
+    """Noisy counts of levels of few columns together, to which rows that are drawn are fitted; empty where none are."""
+    rows: int = 0
+    """That were counted for these."""
+    dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
+    """How the table that was learned from is written as text, and rows that are made are; nothing of its rows."""
+
+    def __post_init__(self) -> None:
+        right = [len(column.coarse_names) for column in self.schema.modelled]
+        if self.shares and [len(each) for each in self.shares] != right:
+            raise InputError(f"expected shares of {right} levels, got {[len(each) for each in self.shares]}")
+        if bool(self.told) != (self.rows > 0):
+            raise InputError(f"expected counts of some rows, or neither, got {len(self.told)} of {self.rows:,} rows")
+        for table in self.told:
+            if max(table.columns) >= len(right) or table.levels != tuple(right[j] for j in table.columns):
+                raise InputError(f"expected counts of {right} levels, got {table.levels} of columns {table.columns}")
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """None: what is given is part of a row."""
+        return {}
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of codes of each modelled column."""
+        return self.schema.counts
+
+    @property
+    def forms(self) -> dict[str, Write]:
+        """Tables, arrays, or a folder with a table and a picture."""
+        return {
+            **dict.fromkeys((".csv", ".tsv", ".parquet"), self._write_table),
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            "": self._write_folder,
+        }
+
+    @property
+    def log_scale(self) -> None:
+        """None: codes have probabilities, not densities."""
+        return None
+
+    def space(self) -> Rows:
+        """Return rows of tokens, under the rules of the schema."""
+        return self._rows
+
+    @cached_property
+    def _rows(self) -> Rows:
+        rules = tuple(
+            Rule(pair.first, pair.second, tuple("".join("01"[mark] for mark in line) for line in pair.allowed.tolist()))
+            for pair in self.schema.pairs
+        )
+        fields = tuple(column.field for column in self.schema.modelled)
+        known = zip(fields, self.shares, strict=True) if self.shares else ()
+        return Rows(fields, rules, tuple(() if isinstance(field, Digits) else own for field, own in known))
+
+    def encode(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n places"]:
+        """Write codes as tokens."""
+        return self._rows.write(self._check(values, self.counts, "codes"))
+
+    def decode(self, state: Int64[Tensor, "n places"]) -> Int64[Tensor, "n k"]:
+        """Read codes from tokens, if all are ours."""
+        return self._check(self._rows.read(self._check(state, self._rows.counts, "tokens")), self.counts, "codes")
+
+    def taken(self, values: Int64[Tensor, "m k"], n: int, draws: Draws) -> Int64[Tensor, "n k"]:
+        """Return n of more rows than that, so that columns have the shares that are known.
+
+        Raises:
+            UsageError: If none are.
+        """
+        if self.told:
+            levels = self.coarse(values)
+            return values[exchanged(levels, weights_within(levels, self.told, float(self.rows)), n, draws)]
+        if not self.shares:
+            return super().taken(values, n, draws)
+        return values[raked(self.coarse(values), self.shares, n, draws)]
+
+    def checked(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
+        """Return codes, if all are ours.
+
+        Raises:
+            InputError: If some are not.
+        """
+        return self._check(values, self.counts, "codes")
+
+    def _check(self, values: Tensor, counts: tuple[int, ...], what: str) -> Tensor:
+        if values.dtype != torch.int64 or values.shape[1:] != (len(counts),):
+            raise InputError(f"expected {what} [n, {len(counts)}] in int64, got {list(values.shape)} in {values.dtype}")
+        strange = (values < 0) | (values >= torch.tensor(counts, device=values.device))
+        if strange.any():
+            raise InputError(
+                f"{int(strange.any(1).sum())} of {len(values)} rows hold {what} that no cell has; the model or its"
+                " grammar is damaged"
+            )
+        return values
+
+    def cells(self, values: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"] | None = None) -> FoundTable:
+        """Return cells of all columns; numbers of one bin are told apart by uniform numbers in [0, 1).
+
+        Without any, those follow from the codes: the same rows are written alike.
+        """
+        self._check(values, self.counts, "codes")
+        return decode(values, self._uniforms(values) if uniforms is None else uniforms, self.schema)
+
+    def _uniforms(self, values: Tensor) -> Tensor:
+        digest = blake2b(np.ascontiguousarray(values.cpu().numpy()).tobytes(), digest_size=8).hexdigest()
+        return Draws(0).named("cells", digest).at("bins").uniform(tuple(values.shape), torch.float64)
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Columns that a person can give, derived ones among them."""
+        return tuple(column.name for column in self.schema.made if not isinstance(column, Identifier | FreeText))
+
+    def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
+        """Return the code, [1], of what a person writes for a column; that of its source where one is derived.
+
+        Raises:
+            UsageError: If there is no such column, or it cannot be that.
+        """
+        return torch.tensor([self.asked(leaf, text)[1]]), {}
+
+    def asked(self, leaf: str, text: str) -> tuple[int, int]:
+        """Return which modelled column a person gives, and its code.
+
+        Raises:
+            UsageError: If there is no such column, or it cannot be that.
+        """
+        never = next((kind for kind in self.schema.columns if kind.name == leaf and type(kind) in NEVER), None)
+        if never is not None:
+            raise UsageError(
+                f"{leaf} was never learned, since {NEVER[type(never)]}, so it cannot be given; leave it out"
+            )
+        if leaf not in self.leaves:
+            raise UsageError(f"no column {leaf!r} can be given: {nearest(leaf, list(self.leaves))}")
+        column = next(column for column in self.schema.columns if column.name == leaf)
+        if isinstance(column, Derived):
+            sources = column.sources(text)
+            if not sources:
+                raise UsageError(
+                    f"{leaf} cannot be {text!r}: {nearest(text, list(dict.fromkeys(column.mapping.values())))}"
+                )
+            if len(sources) > 1:
+                raise UsageError(
+                    f"{leaf}={text} follows from {column.source} {' or '.join(sources)}; give one of these"
+                )
+            leaf, text = column.source, sources[0]
+        place = self.schema.place(leaf)
+        return place, self.schema.modelled[place].asked(text, clip=self.schema.outside == "clip")
+
+    def known(self, found: Found) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
+        """Return codes and which of them are given, of a table of which the rest is to be filled; see `partly_known`.
+
+        Raises:
+            InputError: If a given cell is outside the schema, or given cells contradict each other.
+        """
+        return partly_known(expect(found, FoundTable), self.schema)
+
+    def asked_rows(self, given: dict[str, str], n: int) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
+        """Return codes of n rows in which what a person gives of columns is kept.
+
+        Raises:
+            UsageError: If a column cannot be that, or two say different things.
+        """
+        codes, kept = torch.zeros(len(self.counts), dtype=torch.long), torch.zeros(len(self.counts), dtype=torch.bool)
+        for leaf, text in given.items():
+            place, code = self.asked(leaf, text)
+            if kept[place] and codes[place] != code:
+                raise UsageError(f"{leaf}={text} contradicts what else is given; leave one of them out")
+            codes[place], kept[place] = code, True
+        for pair in self.schema.pairs:
+            if kept[pair.first] and kept[pair.second] and broken(codes[None].numpy(), pair).any():
+                names = [self.schema.modelled[j].name for j in (pair.first, pair.second)]
+                raise UsageError(f"the given {' and '.join(names)} break a rule of the schema; leave one of them out")
+        return codes.expand(n, -1), kept.expand(n, -1)
+
+    def with_given(self, values: Int64[Tensor, "n k"], given: dict[str, str]) -> FoundTable:
+        """Return the cells of rows, with numbers and times that a person gives as they are written, not their bins."""
+        kinds = {column.name: column for column in self.schema.modelled}
+        exact = {leaf: text for leaf, text in given.items() if isinstance(kinds.get(leaf), Numerical | Datetime)}
+        cells = np.empty((len(values), len(exact)), dtype=object)
+        cells[:] = list(exact.values())
+        return self.completed(FoundTable(cells, columns=tuple(exact)), values)
+
+    def states_known(
+        self, codes: Int64[Tensor, "n k"], kept: Bool[Tensor, "n k"]
+    ) -> tuple[Int64[Tensor, "n places"], Bool[Tensor, "n places"]]:
+        """Return the same of tokens."""
+        widths = torch.tensor(self._rows.places)
+        return self._rows.write(codes), kept.repeat_interleave(widths, 1)
+
+    @property
+    def missing_tokens(self) -> Int64[Tensor, " places"]:
+        """Return the token at each place that says that a cell is missing; -1 where none does."""
+        gone = [column.count - 1 if column.missing is not None else -1 for column in self.schema.modelled]
+        codes = torch.tensor(gone)
+        widths = torch.tensor(self._rows.places)
+        begins = torch.zeros(int(widths.sum()), dtype=torch.bool)
+        begins[widths.cumsum(0) - widths] = True
+        tokens = self._rows.write(codes.clamp(min=0))
+        return torch.where(begins & (codes >= 0).repeat_interleave(widths), tokens, -1)
+
+    def completed(self, found: FoundTable, values: Int64[Tensor, "n k"]) -> FoundTable:
+        """Return a partial table with its gaps filled from codes, and all else as it was written."""
+        return completed(found, self._check(values, self.counts, "codes"), self._uniforms(values), self.schema)
+
+    def levels(self, rows: Dataset) -> Int64[Tensor, "n k"]:
+        """Return the levels of rows that are seen as this table, or by levels already."""
+        seen = rows.modality
+        by_levels = isinstance(seen, Table) and seen.schema == self.by_levels().schema
+        return rows.values if by_levels else self.coarse(rows.values)
+
+    def coarse(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
+        """Return the level of each code, which is the code but for numbers written digit by digit."""
+        columns = zip(self.schema.modelled, values.cpu().numpy().T, strict=True)
+        return torch.from_numpy(np.stack([column.coarse(codes) for column, codes in columns], 1))
+
+    def with_shares_of(self, values: Int64[Tensor, "n k"]) -> "Table":
+        """Return the same with the exact shares of rows, which are not private."""
+        levels, n = self.coarse(values), max(len(values), 1)
+        rooms = [len(column.coarse_names) for column in self.schema.modelled]
+        counted = [levels[:, j].bincount(minlength=room).double() / n for j, room in enumerate(rooms)]
+        return self.with_shares(tuple(tuple(share.tolist()) for share in counted))
+
+    def with_shares(self, shares: tuple[tuple[float, ...], ...]) -> "Table":
+        """Return the same with shares of levels alone: counts of an older table are left behind."""
+        return replace(self, shares=shares, told=(), rows=0)
+
+    def from_levels(self, levels: Int64[Tensor, "n k"], draws: Draws) -> Int64[Tensor, "n k"]:
+        """Return rows of such levels; numbers that are written digit by digit are drawn evenly within theirs."""
+        u = draws.at("within").uniform(levels.shape, torch.float64).numpy()
+        columns = zip(self.schema.modelled, levels.cpu().numpy().T, u.T, strict=True)
+        return torch.from_numpy(np.stack([column.fine(own, within) for column, own, within in columns], 1))
+
+    def by_levels(self) -> "Table":
+        """Return the same with a code for each level: numbers that were written digit by digit have those of bins."""
+        columns = (
+            replace(column, digits=False) if isinstance(column, Numerical) else column for column in self.schema.columns
+        )
+        return replace(self, schema=replace(self.schema, columns=tuple(columns)))
+
+    def adopt(self, data: Dataset) -> Dataset:
+        """Return the same rows, by their levels where this one sees no others."""
+        kind = data.modality
+        if isinstance(kind, Table) and kind.schema != self.schema == kind.by_levels().schema:
+            return replace(data, values=kind.coarse(data.values), modality=self)
+        return super().adopt(data)
+
+    def accept(self, found: Found) -> tuple[Tensor, Given]:
+        """Take the cells of a table by the schema."""
+        return encode(first_of_each(expect(found, FoundTable), self.schema.unit), self.schema).codes, {}
+
+    def arrays(self, values: Int64[Tensor, "n k"], given: Given) -> dict[str, np.ndarray]:
+        """Return `samples`, cells as words of NumPy [n, columns], their names, and the `codes` of those modelled."""
+        table = self.cells(values)
+        return {
+            "samples": table.values.astype(np.str_),
+            "columns": np.array(table.columns),
+            "codes": values.cpu().numpy(),
+            "modelled": np.array([column.name for column in self.schema.modelled]),
+        }
+
+    def show(self, values: Int64[Tensor, "n k"], given: Given, columns: int | None = None) -> Image.Image:
+        """Draw bars for the shares of each column."""
+        return bars(values.cpu().numpy(), self.schema.modelled, columns)
+
+    def _write_table(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+        self.write_cells(self.cells(values), out)
+
+    def write_cells(self, cells: FoundTable, out: pathlib.Path) -> None:
+        """Write cells of all columns: .csv, .tsv or .parquet."""
+        write_cells(cells, self.schema, out, self.dialect)
+
+    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+        sample_folder.save_table(self.show(values, given), out, lambda table: self._write_table(values, given, table))
+
+
+def tables(found: FoundTable, schema: Schema | None = None) -> Dataset:
+    """Make a data set of a table by its schema, or by one that is guessed from its cells.
+
+    Raises:
+        InputError: If the table does not fit its schema.
+    """
+    guessed = () if schema else (GUESSED,)
+    schema = schema or detect(found)
+    modality = Table(schema, dialect=found.dialect)
+    codes, given = modality.accept(found)
+    fewer = (f"one row of each {schema.unit} is learned, {len(codes):,} of {len(found.values):,}",)
+    notes = (*found.notes, *guessed, *left_out(schema), *(fewer if len(codes) < len(found.values) else ()))
+    return Dataset(codes, given, modality, notes)
+
+
+def left_out(schema: Schema) -> tuple[str, ...]:
+    """Tell of columns that no model sees, by what the schema says alone."""
+    notes = []
+    told: list[tuple[type[Any], str]] = [
+        (Identifier, "no model sees {}, whose cells are made anew"),
+        (
+            FreeText,
+            "no model sees {}, which is free text and will be empty; if it is not, describe it (feller data schema)",
+        ),
+        (Derived, "no model sees {}, whose cells follow from others"),
+    ]
+    for kind, sentence in told:
+        names = [column.name for column in schema.columns if isinstance(column, kind)]
+        if names:
+            notes.append(sentence.format(", ".join(names)))
+    return tuple(notes)

@@ -1,0 +1,158 @@
+"""Columns of numbers."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from feller.core.errors import InputError
+from feller.data.tables.bins import Bins, check_binned, equal_starts
+from feller.data.tables.column import WITHOUT_NAME, Modelled, check_words
+from feller.data.tables.comparison import compared
+from feller.data.tables.number_format import NumberForm
+from feller.spaces import Digits, Field, Single
+
+BINS = 20
+"""Bins of equal width, where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Numerical(Modelled):
+    """Numbers from low to high, in bins [edge, next edge) of which the last holds high, too.
+
+    Heavy values have codes of their own. Written digit by digit, each number has one, and bins are levels only.
+    """
+
+    name: str  # pyrefly: ignore
+    low: float
+    high: float
+    edges: tuple[float, ...] = ()
+    """Where bins meet, between low and high."""
+    bins: int | None = None
+    """Number of bins of equal width, instead of edges."""
+    heavy: tuple[float, ...] = ()
+    """Values that are frequent."""
+    digits: bool = False
+    """Whether a model writes it digit by digit."""
+    form: NumberForm = field(default_factory=NumberForm)
+    missing: str | None = None  # pyrefly: ignore
+    also_missing: tuple[str, ...] = ()  # pyrefly: ignore
+    dtype: str | None = None  # pyrefly: ignore
+
+    def __post_init__(self) -> None:
+        check_words(self.name, self.words_for_missing, "the word")
+        if not self.low <= self.high:
+            raise InputError(f"column {self.name!r}: expected low below high, got {self.low:g} and {self.high:g}")
+        check_binned(self)
+
+    @cached_property
+    def levels(self) -> Bins:
+        """The bins, in units of the last decimal."""
+
+        def units(number: float, what: str) -> int:
+            return self.form.exact(number, self.name, what)
+
+        low, high = units(self.low, "low"), units(self.high, "high")
+        edges = tuple(units(edge, "the edge") for edge in self.edges)
+        starts = (low, *edges) if edges else equal_starts(low, high, self.bins or BINS)
+        return Bins(starts, high, tuple(units(value, "the heavy value") for value in self.heavy))
+
+    @property
+    def field(self) -> Field:
+        """How codes are written: one token each, or digit by digit."""
+        levels = self.levels
+        if not self.digits:
+            return Single(self.count)
+        return Digits(levels.starts[0], levels.last, self.missing is not None)
+
+    @property
+    def own_count(self) -> int:
+        """Codes of bins and heavy values, or of each number."""
+        return self.levels.last - self.levels.starts[0] + 1 if self.digits else self.levels.count
+
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """The bounds of each code."""
+        return tuple(self._span(i) for i in range(self.levels.count)) if not self.digits else self._each
+
+    @property
+    def _each(self) -> tuple[str, ...]:
+        return tuple(map(self.form.write, range(self.levels.starts[0], self.levels.last + 1)))
+
+    def _span(self, level: int) -> str:
+        first, last = self.levels.span(level)
+        return self.form.write(first) if first == last else f"{self.form.write(first)} to {self.form.write(last)}"
+
+    @property
+    def coarse_names(self) -> tuple[str, ...]:
+        """The bounds of each bin, also where codes are single numbers."""
+        names = tuple(self._span(i) for i in range(self.levels.count))
+        return names if self.missing is None else (*names, self.missing or WITHOUT_NAME)
+
+    def coarse(self, codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Return the bin of each code."""
+        if not self.digits:
+            return codes
+        numbers, back = np.unique(codes, return_inverse=True)
+        levels = [self.levels.code(int(number) + self.levels.starts[0]) for number in numbers]
+        return np.array([self.levels.count if level is None else level for level in levels], dtype=np.int64)[back]
+
+    def fine(self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Return the level, or, where numbers are written digit by digit, one of its numbers."""
+        if not self.digits:
+            return levels
+        codes, there = np.full(len(levels), self.own_count, dtype=np.int64), levels < self.levels.count
+        codes[there] = self.levels.draw(levels[there], uniforms[there].clip(0, 1 - 2**-53)) - self.levels.starts[0]
+        return codes
+
+    @property
+    def told(self) -> str:
+        """The bounds."""
+        missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
+        return f"expected a number from {self.low:g} to {self.high:g}{missing}"
+
+    def _number(self, units: int) -> int | None:
+        """Return the code of so many units."""
+        if self.digits:
+            first, last = self.levels.starts[0], self.levels.last
+            return units - first if first <= units <= last else None
+        return self.levels.code(units)
+
+    def own_code(self, cell: str) -> int | None:
+        """Return the code of a number within the bounds."""
+        number = self.form.read(cell)
+        if number is None or number.scaleb(self.form.decimals) > self.levels.last:
+            return None
+        return self._number(self.form.grid(number))
+
+    def nearest_code(self, cell: str) -> int | None:
+        """Return the code of the bound that a number is beyond."""
+        number = self.form.read(cell)
+        if number is None:
+            return None
+        below = number.scaleb(self.form.decimals) < self.levels.starts[0]
+        return self._number(self.levels.starts[0] if below else self.levels.last)
+
+    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> list[str]:
+        """Write a number of each bin, all that can be written equally likely."""
+        units = codes + self.levels.starts[0] if self.digits else self.levels.draw(codes, uniforms)
+        return [self.form.write(number) for number in units.tolist()]
+
+    def matching(self, text: str) -> Bool[np.ndarray, " count"]:
+        """Return which codes a word or a comparison, such as < 15, means; bins are on one side of it."""
+        asked = compared(text)
+        if asked is None:
+            found = super().matching(text)
+            return found if self.digits else self.levels.check_alone(found, self.name, text)
+        number = self.form.read(asked.bound)
+        if number is None:
+            raise InputError(f"column {self.name!r}: expected a number in {asked.text!r}")
+        return asked.over(self._reaches, number.scaleb(self.form.decimals), self.name, self.count)
+
+    @property
+    def _reaches(self) -> list[tuple[int, int]]:
+        """First and last number of each code."""
+        if self.digits:
+            return [(number, number) for number in range(self.levels.starts[0], self.levels.last + 1)]
+        return [self.levels.reach(code) for code in range(self.levels.count)]

@@ -1,0 +1,182 @@
+"""Bounds, edges and running numbers, found from noisy counts between powers of two."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+import scipy
+
+from feller.data.tables.bins import LARGEST
+from feller.data.tables.cell_kinds import NUMBERS, Looks, number_form, whole_of
+from feller.data.tables.clipped_cells import Beyond, beyond
+from feller.data.tables.column import Column
+from feller.data.tables.detect_schema import MISSING
+from feller.data.tables.noisy import FALSE_ALARM, Noisy
+from feller.data.tables.number_format import NumberForm
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.private_support import Told, even, islands
+from feller.data.tables.ranges import HEAVY, PARTS, SINGLE, bounds_around, even_edges, round_step
+from feller.data.tables.unmodelled_columns import Identifier, Untold
+
+POWERS = range(-20, 51)
+"""Powers of two between which numbers are looked for; public."""
+OCTAVES = (*((-1, power) for power in reversed(POWERS)), (0, 0), *((1, power) for power in POWERS))
+"""Where a number can lie, in ascending order: its sign, and the power of two below its magnitude."""
+ZEROS = OCTAVES.index((0, 0))
+SHORE = 1.5
+"""Deviations of the noise that an octave must hold to widen what numbers are learned."""
+SIDE = 3.0
+"""Deviations of the noise from which numbers beyond zero are believed."""
+CELLS = range(32, 513)
+"""How many cells numbers are counted in for their edges; public."""
+FINE = 0.1
+"""Share of the numbers, in deviations of the noise, whose square is the number of cells: more would be noise alone."""
+APART = Decimal("0.8")
+"""Share of an octave that edges are apart where a long tail asks for some."""
+HALF = 0.5
+"""Mantissa of powers of two."""
+CERTAIN = 10
+"""Deviations of the noise, in rows, from which on running numbers can be told."""
+
+
+class Cell(NamedTuple):
+    """Numbers from `start` up to `end`, which is not among them."""
+
+    start: Decimal
+    end: Decimal
+
+
+def find_numbers(
+    name: str, cells: list[str], look: Looks, noisy: Noisy, dtype: str | None
+) -> tuple[Column, Beyond | None]:
+    """Bound numbers by powers of two and put edges where noisy counts are even; without bounds nothing is told.
+
+    Whole numbers that run from 0 or 1 to the number of rows, which is public, are an identifier.
+
+    Args:
+        name: Of the column.
+        cells: All of it.
+        look: Noisy counts of what they look like.
+        noisy: Counts: twice, whatever was found.
+        dtype: Type in a data frame.
+    """
+    form = number_form(look)
+    unit = Decimal(1).scaleb(-form.decimals)
+    values = [value for cell in cells if cell not in MISSING and (value := form.read(cell)) is not None]
+    counted = noisy.counts((_octave(value) for value in values), range(len(OCTAVES)))
+    magnitude = [counted[i] for i in range(len(OCTAVES))]
+    found = _found(magnitude, unit, noisy.sigma, whole_of(look, NUMBERS))
+    inside = sum(sum(magnitude[place] for place in part) for part in found)
+    low = _span(found[0][0]).start if found else Decimal(0)
+    high = _span(found[-1][-1]).end if found else Decimal(0)
+    low, high = bounds_around(low, max(high, low + unit), unit)
+    fine = (high - low) / unit >= SINGLE
+    heavy = (0.0,) if fine and magnitude[ZEROS] > max(HEAVY * inside, 0.0) and low <= 0 <= high else ()
+    places = [i for part in found for i in part if not (heavy and i == ZEROS)]
+    spread = even([magnitude[i] for i in places], max(inside - (magnitude[ZEROS] if heavy else 0.0), 0.0))
+    room = _cells(places, spread, unit, noisy.sigma)
+    among = (_place(room, value) for value in values if not (heavy and not value))
+    levels = noisy.counts((place for place in among if place is not None), range(len(room)))
+    if not found:
+        return Untold(name), None  # after both counts, which are charged for all columns of numbers alike
+    if _counts_rows(magnitude, look, form, len(cells), noisy.sigma):
+        return Identifier(name, dtype=dtype), None
+    bins = None if fine else min(int((high - low) / unit) + 1, SINGLE)
+    edges = _edges(room, [levels[i] for i in range(len(room))], sum(spread), (low, high), unit) if fine else ()
+    if fine and not edges:
+        bins, heavy = SINGLE, ()
+    column = Numerical(name, float(low), float(high), edges, bins, heavy, False, form, "", MISSING[1:], dtype)
+    bounds = form.write(form.grid(low)), form.write(form.grid(high))
+    terms = sum(map(len, found))
+    return column, beyond(name, bounds, inside, terms, look, n=len(cells), sigma=noisy.sigma)
+
+
+def _found(magnitude: Sequence[float], unit: Decimal, sigma: float, whole: Told) -> list[list[int]]:
+    """Return the places of octaves that hold numbers, in runs; none that such units cannot tell from zero, or reach."""
+    near = sum(_span(ZEROS + 1 + i).end <= unit for i in range(len(POWERS)))
+    far = sum(_span(ZEROS + 1 + i).end > _most(unit) for i in range(len(POWERS)))
+    line = [*range(far, ZEROS - near), ZEROS, *range(ZEROS + 1 + near, len(OCTAVES) - far)]
+    found: list[list[int]] = []
+    for first, last in islands([magnitude[place] for place in line], sigma, SHORE, whole):
+        part = line[first : last + 1]
+        for side in ([place for place in part if place < ZEROS], [place for place in part if place > ZEROS]):
+            if 0 < len(side) < len(part) and sum(magnitude[i] for i in side) < SIDE * sigma * math.sqrt(len(side)):
+                part = [place for place in part if place not in side]
+        found.append(part)
+    return found
+
+
+def _octave(value: Decimal) -> int:
+    """Return the place of a number among the octaves, the nearest one beyond them."""
+    if not value:
+        return len(POWERS)
+    power = min(max(math.frexp(float(abs(value)))[1] - 1, POWERS[0]), POWERS[-1])
+    return len(POWERS) + (1 + power - POWERS[0]) * (1 if value > 0 else -1)
+
+
+def _span(place: int) -> Cell:
+    """Return where an octave begins and ends."""
+    sign, power = OCTAVES[place]
+    if not sign:
+        return Cell(Decimal(0), Decimal(0))
+    near, far = Decimal(2) ** power, Decimal(2) ** (power + 1)
+    return Cell(near, far) if sign > 0 else Cell(-far, -near)
+
+
+def _most(unit: Decimal) -> Decimal:
+    """Return a number that bounds may have in this unit, with room to round them."""
+    return unit * (LARGEST // 4)
+
+
+def _cells(places: Sequence[int], spread: Sequence[float], unit: Decimal, sigma: float) -> list[Cell]:
+    """Divide octaves into cells of about equal counts, no narrower than a unit, in ascending order."""
+    total = sum(spread)
+    wanted = min(max(int((FINE * total / sigma) ** 2), CELLS[0]), CELLS[-1])
+    room: list[Cell] = []
+    for place, count in zip(places, spread, strict=True):
+        start, end = _span(place)
+        if start == end:
+            room.append(Cell(start, start + unit))
+            continue
+        parts = max(1, min(round(wanted * count / total) if total else 1, int((end - start) / unit)))
+        width = (end - start) / parts
+        room += [Cell(start + width * i, start + width * (i + 1)) for i in range(parts)]
+    return room
+
+
+def _place(room: Sequence[Cell], value: Decimal) -> int | None:
+    """Return which cell a number is in; None between or beyond them."""
+    place = bisect_right(room, value, key=lambda cell: cell.start) - 1
+    return place if place >= 0 and value < room[place].end else None
+
+
+def _edges(
+    room: Sequence[Cell], levels: Sequence[float], total: float, bounds: tuple[Decimal, Decimal], unit: Decimal
+) -> tuple[float, ...]:
+    """Return round edges between about equal shares, and in long tails one in each octave.
+
+    Numbers are drawn evenly between edges: without those of a tail, its mean would be far too large.
+    """
+    low, high = bounds
+    shares = {(cell.start + cell.end) / 2: count for cell, count in zip(room, even(levels, total), strict=True)}
+    if sum(shares.values()) <= 0:
+        return ()
+    edges = list(map(Decimal, map(repr, even_edges(shares, low, high, unit))))
+    ends = {end for cell in room for end in cell if end and math.frexp(float(abs(end)))[0] == HALF}
+    for end in sorted(ends, key=abs):
+        step = max(unit, round_step(abs(end) / PARTS, up=False))
+        edge = round(end / step) * step
+        if low < edge < high and all(abs(edge - other) > APART * abs(edge) / 2 for other in (low, high, *edges)):
+            edges.append(edge)
+    return tuple(float(edge) for edge in sorted(edges))
+
+
+def _counts_rows(magnitude: Sequence[float], look: Looks, form: NumberForm, n: int, sigma: float) -> bool:
+    """Tell whether noisy counts are those of whole numbers from 1, or 0, to n, each of which stands once."""
+    if form.decimals or "missing" in look or n < CERTAIN * sigma:
+        return False
+    powers = range(math.ceil(math.log2(n + 1)) + 1)
+    off = [magnitude[ZEROS + 1 - POWERS[0] + p] - max(0.0, min(2.0 ** (p + 1), n + 1) - 2.0**p) for p in powers]
+    return sum(by**2 for by in off) < sigma**2 * float(scipy.stats.chi2.isf(FALSE_ALARM, len(powers)))

@@ -1,0 +1,142 @@
+"""Where along a line of noisy counts something is: islands that stand out of the noise, with their shores.
+
+All of it follows from noisy counts that were paid for, so it costs nothing more.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy
+from jaxtyping import Float64
+
+from feller.data.tables.kept import SURE
+from feller.data.tables.noisy import FALSE_ALARM
+
+WIDTHS = (1, 2, 4, 8, 16, 32)
+"""Neighbours that are added up, since many that hide in the noise alone stand out of it together."""
+NARROW = 4
+"""Places by which a narrow island may be widened to a side; others by their own width."""
+TAILS = 5
+"""An island is this many times as wide as what is added to each of its ends for the tails that noise hides ..."""
+HIDDEN = 0.005
+"""... where a deviation of the noise is more than this share of all."""
+LIKELY = 0.2
+"""Chance that noise alone reaches a sum that is taken for an island, where it is sure that some are not seen yet."""
+LOWER = (0.5, 0.25)
+"""Parts of the worth of noise with which islands are widened again, where something seems to lie beyond them."""
+Span = tuple[int, int]
+"""First and last place."""
+
+
+class Told(NamedTuple):
+    """What is known of all that is counted, from another noisy count of the same deviation."""
+
+    sum: float
+    terms: int
+    """Counts that were added up for it."""
+
+
+def islands(counts: Sequence[float], sigma: float, shore: float, whole: Told) -> list[Span]:
+    """Return the first and the last place of each island, ascending and apart.
+
+    Args:
+        counts: Along a line, each with noise of deviation sigma.
+        sigma: Of the noise.
+        shore: Deviations of the noise that each further count must hold, on average, for an island to reach so far:
+            the fewer, the less lies beyond, and the further it reaches in vain.
+        whole: What all counts together should be about; where much is missing, weaker sums are believed.
+    """
+    values = np.asarray(counts, dtype=np.float64)
+    threshold = float(scipy.stats.norm.isf(FALSE_ALARM / (len(WIDTHS) * len(values))))
+    seeds: list[Span] = []
+    for width in WIDTHS:
+        scores = _scores(values, width, sigma)
+        seeds += _apart([(int(i), int(i) + width - 1) for i in np.flatnonzero(scores > threshold)], seeds)
+    seeds = _joined(seeds)
+    while seeds and _lacks(values, _widened(values, seeds, shore * sigma), sigma, whole, SURE):
+        weaker = _weaker(values, seeds, sigma)
+        if weaker is None:
+            break
+        seeds = _joined([*seeds, weaker])
+    found = _widened(values, seeds, shore * sigma)
+    for lower in LOWER:
+        if _lacks(values, found, sigma, whole, 1.0):
+            found = _widened(values, seeds, lower * shore * sigma)
+    if sigma <= HIDDEN * whole.sum:
+        return found
+    more = [(last - first + 1) // TAILS for first, last in found]
+    wide = zip(found, more, strict=True)
+    return _joined([(max(first - by, 0), min(last + by, len(values) - 1)) for (first, last), by in wide])
+
+
+def _weaker(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], sigma: float) -> Span | None:
+    """Return the places apart from some whose sum stands out most, if noise alone would not often reach it."""
+    threshold = float(scipy.stats.norm.isf(LIKELY / (len(WIDTHS) * len(values))))
+    free = [
+        (float(score), (i, i + width - 1))
+        for width in WIDTHS
+        for i, score in enumerate(_scores(values, width, sigma))
+        if score > threshold and _apart([(i, i + width - 1)], seeds)
+    ]
+    return max(free)[1] if free else None
+
+
+def _scores(values: Float64[np.ndarray, " n"], width: int, sigma: float) -> Float64[np.ndarray, " m"]:
+    """Return the sums of so many neighbours, in deviations of their noise; none of more than there are."""
+    sums = np.concatenate([[0.0], values.cumsum()])
+    return (sums[width:] - sums[:-width]) / (sigma * math.sqrt(width))
+
+
+def _apart(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
+    """Return the spans that share no place with others."""
+    return [(a, b) for a, b in spans if not any(a <= last and first <= b for first, last in others)]
+
+
+def _lacks(values: Float64[np.ndarray, " n"], found: Sequence[Span], sigma: float, whole: Told, sure: float) -> bool:
+    """Tell whether the islands hold less than all, by so many deviations of the noise."""
+    inside = sum(values[first : last + 1].sum() for first, last in found)
+    terms = whole.terms + sum(last - first + 1 for first, last in found)
+    return bool(whole.sum - inside > sure * sigma * math.sqrt(terms))
+
+
+def _widened(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], worth: float) -> list[Span]:
+    """Return each island as far as its counts hold more than noise is worth, from its middle, up to the next one."""
+    left = values - worth
+    found: list[Span] = []
+    for i, (first, last) in enumerate(seeds):
+        sums = values[first : last + 1].cumsum()
+        middle = first + min(int(np.searchsorted(sums, sums[-1] / 2)), last - first)
+        most = max(NARROW, last - first + 1)
+        lowest = max(first - most, seeds[i - 1][1] + 1 if i else 0)
+        highest = min(last + most, seeds[i + 1][0] - 1 if i + 1 < len(seeds) else len(values) - 1)
+        found.append((middle - _reach(left[lowest : middle + 1][::-1]), middle + _reach(left[middle : highest + 1])))
+    return _joined(found)
+
+
+def _reach(worth: Float64[np.ndarray, " n"]) -> int:
+    """Return how far beyond the first of some counts, less what noise is worth, their sum is largest."""
+    return int(np.concatenate([[0.0], worth[1:].cumsum()]).argmax())
+
+
+def _joined(parts: Sequence[Span]) -> list[Span]:
+    """Return parts in order, those that touch or overlap as one."""
+    whole: list[Span] = []
+    for first, last in sorted(parts):
+        if whole and first <= whole[-1][1] + 1:
+            whole[-1] = (whole[-1][0], max(whole[-1][1], last))
+        else:
+            whole.append((first, last))
+    return whole
+
+
+def even(counts: Sequence[float], total: float) -> list[float]:
+    """Return the counts of 0 or more with a total that are nearest to noisy ones, by their squares."""
+    if total <= 0:
+        return [0.0] * len(counts)
+    ordered = sorted(counts, reverse=True)
+    levels = [(upto - total) / k for k, upto in enumerate(itertools.accumulate(ordered), 1)]
+    level = next(at for at, count in reversed([*zip(levels, ordered, strict=True)]) if count > at)
+    return [max(count - level, 0.0) for count in counts]

@@ -1,1 +1,0 @@
-"""How far examples are apart, and which are the same, each kind of data by its own notion."""

@@ -1,1 +1,0 @@
-"""How good a table of rows that nobody is behind is, over codes of its columns."""

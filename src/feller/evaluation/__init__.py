@@ -1,0 +1,1 @@
+"""Metrics of each modality, attacks, and the report."""

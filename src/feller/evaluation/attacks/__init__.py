@@ -1,0 +1,1 @@
+"""Attacks on a model's training data: membership, attributes, reconstruction."""

@@ -1,0 +1,84 @@
+"""How well a score tells members of the training data from others."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import beta, rankdata
+from torch import Tensor
+
+from feller.core.errors import UsageError
+
+FALSE = 0.01
+"""Share of others that may be taken for members."""
+CONFIDENCE = 0.95
+ORDER = "order"
+"""Address of the draws that choose which examples are attacked."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a membership attack reaches."""
+
+    auc: float
+    """Chance that of one of each kind the member scores higher, ties half: 0.5 is guessing."""
+    caught: float
+    """Share of members above the threshold that one other in a hundred passes; 0.01 is guessing."""
+    epsilon: float
+    """That a private model must have at least for it, wrong in one of twenty audits; 0 proves nothing."""
+
+    def under(self, way: str) -> dict[str, float | None]:
+        """Return the numbers under the name of a way to tell members."""
+        return {f"{way}_{name}": value for name, value in asdict(self).items()}
+
+
+def told(members: Float[Tensor, " n"], others: Float[Tensor, " m"], delta: float = 0.0) -> Told:
+    """Judge scores, high where an example seems to be a member.
+
+    The epsilon is that of thresholds chosen on one half and judged on the other, by Clopper and Pearson's bounds of
+    both error rates. Source: Jagielski, Ullman and Oprea 2020, arXiv 2006.07709; it is of one training, whose rows are
+    taken for independent.
+
+    Args:
+        members: Scores of examples that were learned from.
+        others: Of others of the same law.
+        delta: Of the guarantee that is audited.
+
+    Raises:
+        UsageError: If there are fewer than four of either.
+    """
+    if min(len(members), len(others)) < 4:
+        raise UsageError(f"expected 4 members and 4 others or more, got {len(members)} and {len(others)}")
+    a, b = (scores.double().cpu().numpy() for scores in (members, others))
+    threshold = np.quantile(b, 1 - FALSE)
+    return Told(area(a, b), (a > threshold).mean().item(), proven(a, b, delta))
+
+
+def area(members: np.ndarray, others: np.ndarray) -> float:
+    """Return the area under ROC of scores: the chance that of one of each kind the member scores higher, ties half."""
+    ranks = rankdata(np.concatenate([members, others]))[: len(members)]
+    n = len(members)
+    return ((ranks.sum() - n * (n + 1) / 2) / (n * len(others))).item()
+
+
+def proven(members: np.ndarray, others: np.ndarray, delta: float) -> float:
+    """Return the epsilon below which so many right and so few wrong answers are no chance."""
+    (choose, judge), (choose_others, judge_others) = ((each[::2], each[1::2]) for each in (members, others))
+    best, chosen = 0.0, None
+    for threshold in np.quantile(np.concatenate([choose, choose_others]), np.linspace(0, 1, 101)):
+        for sign in (1, -1):
+            found = _bound(choose, choose_others, threshold, sign, delta)
+            if found > best:
+                best, chosen = found, (threshold, sign)
+    return 0.0 if chosen is None else _bound(judge, judge_others, *chosen, delta)
+
+
+def _bound(members: np.ndarray, others: np.ndarray, threshold: float, sign: int, delta: float) -> float:
+    """Return log((true - delta) / false) by a lower bound of the first and an upper one of the second rate."""
+    hits, slips = ((sign * (each - threshold) > 0).sum().item() for each in (members, others))
+    if sign < 0:
+        members, others, hits, slips = others, members, slips, hits
+    wrong = (1 - CONFIDENCE) / 2
+    true = beta.ppf(wrong, hits, len(members) - hits + 1) if hits else 0.0
+    false = beta.ppf(1 - wrong, slips + 1, len(others) - slips) if slips < len(others) else 1.0
+    return float(max(0.0, np.log(max(true - delta, 1e-300) / false)))

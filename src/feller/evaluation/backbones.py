@@ -1,0 +1,132 @@
+"""How protein-like backbones are, beside real ones: torsions, bonds, angles, clashes, size."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from feller.core.rng import Draws
+from feller.data.modality import Dataset
+from feller.data.proteins.frames import angle, dihedral
+from feller.evaluation.comparison import real_data
+from feller.evaluation.ramachandran import favoured, torsions
+
+EXPLAIN = {
+    "ramachandran_favoured": "Share of residues whose torsions phi and psi are usual in well-determined structures"
+    " (the favoured 98 % of the Top8000 set; one table for all residues, whatever their kind):"
+    " ramachandran_floor is as good as real, random torsions have 0.16.",
+    "ramachandran_floor": "The same share of real chains.",
+    "bond_length": "Mean length of the bond C-N from one residue to the next, in Å.",
+    "bond_length_floor": "The same mean of real chains.",
+    "bond_length_sd": "Standard deviation of that length, in Å.",
+    "bond_length_sd_floor": "The same deviation of real chains.",
+    "bond_share": "Share of these bonds within 3 standard deviations of the training data's mean.",
+    "bond_share_floor": "The same share of real chains.",
+    "angle_off": "How far the mean of an angle between bonds of the backbone is from the training data's, in standard"
+    " deviations of the data: the worst of CA-C-N, C-N-CA and N-CA-C.",
+    "angle_off_floor": "The same of real chains.",
+    "angle_share": "Share of these angles within 3 standard deviations of the training data's mean.",
+    "angle_share_floor": "The same share of real chains.",
+    "trans_share": "Share of peptide bonds whose torsion omega is nearer to 180 than to 0 degrees.",
+    "trans_share_floor": "The same share of real chains.",
+    "ca_distance": "Mean distance of neighbouring CA atoms, in Å.",
+    "ca_distance_floor": "The same mean of real chains.",
+    "clash_share": "Share of chains in which two CA atoms that are not neighbours are closer than 3 Å.",
+    "clash_share_floor": "The same share of real chains.",
+    "radius_ratio": "Radius of gyration over that of training data of equal length: above 1, samples are looser.",
+    "radius_ratio_floor": "The same of real chains.",
+}
+"""One plain sentence for each number."""
+
+CLASH = 3.0
+"""Distance in Å."""
+PEPTIDE = (1.2, 1.5)
+"""Shortest and longest peptide bond of a chain that is not torn, in Å; usual is 1.33."""
+COMPACT = 0.38
+"""Power of its length with which the radius of a folded chain grows."""
+FLOORS = {"ramachandran_favoured": "ramachandran_floor"}
+"""Names of floors that do not follow from those of their numbers."""
+ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
+
+
+def backbones_quality(
+    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
+) -> dict[str, float | str | None]:
+    """Measure samples and, as a floor, held-out data, or training data where too few are held out."""
+    usual = _geometry(train)
+    measured = _measure(samples, usual)
+    floor = _measure(real_data(train, held_out), usual)
+    numbers: dict[str, float | str | None] = {}
+    for name, value in measured.items():
+        numbers[name] = value
+        numbers[FLOORS.get(name, f"{name}_floor")] = floor[name]
+    return numbers
+
+
+def _measure(data: Dataset, usual: dict[str, Tensor]) -> dict[str, float]:
+    """Return all measures of a set of chains; `usual` is the geometry of the training data."""
+    own = _geometry(data)
+    shares = {name: _within(own[name], usual[name]) for name in ("C-N", *ANGLES)}
+    off = [((own[name].mean() - usual[name].mean()) / usual[name].std(correction=0)).abs() for name in ANGLES]
+    angles = torch.cat([shares[name] for name in ANGLES])
+    return {
+        "ramachandran_favoured": own["favoured"].mean().item(),
+        "bond_length": own["C-N"].mean().item(),
+        "bond_length_sd": own["C-N"].std(correction=0).item(),
+        "bond_share": shares["C-N"].mean().item(),
+        "angle_off": torch.stack(off).max().item(),
+        "angle_share": angles.mean().item(),
+        "trans_share": (own["omega"].abs() > math.pi / 2).double().mean().item(),
+        "ca_distance": own["CA-CA"].mean().item(),
+        "clash_share": own["clash"].mean().item(),
+        "radius_ratio": (own["radius"].mean() / usual["radius"].mean()).item(),
+    }
+
+
+def broken(data: Dataset) -> Bool[Tensor, " n"]:
+    """Return which chains have a peptide bond of unusual length, or CA atoms too close that are no neighbours."""
+    valid = data.given["valid"].cpu()
+    n, ca, c, _ = data.values.cpu().double().unbind(2)
+    bond = (c[:, :-1] - n[:, 1:]).norm(dim=2)
+    torn = ((bond < PEPTIDE[0]) | (bond > PEPTIDE[1])) & valid[:, 1:]
+    return torn.any(1) | _clashes(ca, valid)
+
+
+def _within(values: Float[Tensor, " n"], usual: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
+    """Return 1 where a value is within 3 standard deviations of the usual mean."""
+    return ((values - usual.mean()).abs() <= 3 * usual.std(correction=0)).double()
+
+
+def _geometry(data: Dataset) -> dict[str, Tensor]:
+    """Return bonds in Å, angles in radians and torsions of all residues, and what each chain has as a whole."""
+    valid = data.given["valid"].cpu()
+    n, ca, c, _ = data.values.cpu().double().unbind(2)
+    linked, inner = valid[:, 1:], valid[:, 2:]
+    phi, psi = torsions(data.values.cpu().double())
+    return {
+        "C-N": (c[:, :-1] - n[:, 1:]).norm(dim=2)[linked],
+        "CA-CA": (ca[:, :-1] - ca[:, 1:]).norm(dim=2)[linked],
+        "CA-C-N": angle(ca[:, :-1], c[:, :-1], n[:, 1:])[linked],
+        "C-N-CA": angle(c[:, :-1], n[:, 1:], ca[:, 1:])[linked],
+        "N-CA-C": angle(n, ca, c)[valid],
+        "omega": dihedral(ca[:, :-1], c[:, :-1], n[:, 1:], ca[:, 1:])[linked],
+        "favoured": favoured(phi[inner], psi[inner]).double(),
+        "clash": _clashes(ca, valid).double(),
+        "radius": _radius(ca, valid) / valid.sum(1) ** COMPACT,
+    }
+
+
+def _clashes(ca: Float[Tensor, "n l 3"], valid: Bool[Tensor, "n l"]) -> Bool[Tensor, " n"]:
+    """Tell which chains have two CA atoms that are too close and no neighbours."""
+    place = torch.arange(ca.shape[1])
+    others = (place - place[:, None]).abs() > 1
+    near = torch.stack([torch.cdist(chain, chain) < CLASH for chain in ca])
+    return (near & others & valid[:, None] & valid[:, :, None]).flatten(1).any(1)
+
+
+def _radius(ca: Float[Tensor, "n l 3"], valid: Bool[Tensor, "n l"]) -> Float[Tensor, " n"]:
+    """Return the root mean square distance of CA atoms from their centre, in Å."""
+    weight = valid[:, :, None] / valid.sum(1)[:, None, None]
+    centred = ca - (ca * weight).sum(1, keepdim=True)
+    return (centred.square() * weight).sum((1, 2)).sqrt()

@@ -1,0 +1,266 @@
+"""How crystal-like crystals are, beside real ones: distances, charges, density, variety, novelty."""
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
+from scipy.stats import wasserstein_distance
+
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.data.atoms.elements import SYMBOLS
+from feller.data.crystals.cif import Crystal
+from feller.data.crystals.crystals_cif import cif_text, read_block
+from feller.data.crystals.modality import Crystals
+from feller.data.modality import Dataset
+from feller.evaluation.comparison import compare, enough, pick
+from feller.evaluation.periodic import Surroundings, balanced, has, surroundings
+
+REAL = "The same share of real crystals."
+BETWEEN = "The same distance between as many training crystals and held-out ones."
+EXPLAIN = {
+    "crystal_plausible": "Share of crystals with distances like real ones and usual charges: distance_valid and"
+    " composition_valid.",
+    "crystal_plausible_floor": REAL,
+    "distance_valid": "Share of crystals whose atoms are about as far apart as in real ones: the shortest distance over"
+    " the sum of the two covalent radii is at least 0.95 times that of 99 % of real crystals.",
+    "distance_valid_floor": REAL,
+    "structure_valid": "Share of crystals whose atoms are more than 0.5 Å apart, in a cell of more than 0.1 Å³: the"
+    " rule of CDVAE, which atoms at half a bond length pass.",
+    "structure_valid_floor": REAL,
+    "composition_valid": "Share of crystals whose atoms have usual charges that add up to nothing, or are all metals"
+    " (SMACT, charges of 2014). Real crystals do not all pass, see composition_valid_floor.",
+    "composition_valid_floor": REAL,
+    "crystal_valid": "Share of crystals that pass both rules of CDVAE: structure_valid and composition_valid.",
+    "crystal_valid_floor": REAL,
+    "readable": "Share of crystals whose CIF, as we write it, reads back as the same crystal.",
+    "covered": "Share of real crystals that some sample is like: at most 40 % of the atoms are other elements, and mean"
+    " distances to the first 24 neighbours differ by at most 0.2 Å (recall; not the fingerprints of other papers).",
+    "covered_floor": "The same share for as many training crystals in the place of the samples.",
+    "like_real": "Share of samples that some real crystal is like, in the same way (precision).",
+    "like_real_floor": "The same share for as many training crystals in the place of the samples.",
+    "density_distance": "How far the densities of samples are from real ones, in g/cm³ (Wasserstein distance; all"
+    " samples count, valid or not).",
+    "density_distance_floor": BETWEEN,
+    "element_number_distance": "How far the number of different elements in a crystal is from that of real ones"
+    " (Wasserstein distance).",
+    "element_number_distance_floor": BETWEEN,
+    "unique_formulas": "Share of the plausible samples whose reduced formula no other before has; falls as there are"
+    " more samples.",
+    "unique_formulas_floor": "The same share of as many training crystals.",
+    "unique_crystals": "Share of the plausible samples that are like none before: another formula, or neighbours at"
+    " distances that differ by more than 0.02 Å.",
+    "unique_crystals_floor": "The same share of as many training crystals.",
+    "new_formulas": "Share of the plausible samples whose reduced formula the training data do not have: far below"
+    " new_formulas_floor hints at copying.",
+    "new_formulas_floor": "The same share of held-out crystals.",
+    "new_crystals": "Share of the plausible samples that are like no training crystal, in the sense of"
+    " unique_crystals.",
+    "new_crystals_floor": "The same share of held-out crystals.",
+}
+"""One plain sentence for each number."""
+
+MOST = 1_000
+"""Crystals of each set that are looked at."""
+OTHER = 0.4
+"""Share of the atoms that are other elements in crystals that are alike, at most."""
+NEAR = 0.2
+"""Difference in Å of their mean distances to neighbours, at most."""
+SAME = 0.02
+"""The same of crystals with one formula that count as one, in Å."""
+RARE, SLACK = 0.01, 0.95
+"""Quantile of the shortest distances of real crystals, and its multiple below which a distance is not plausible."""
+
+VALIDITIES = ("crystal_plausible", "distance_valid", "structure_valid", "composition_valid", "crystal_valid")
+Numbers = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Crystals, and what is seen of them."""
+
+    crystals: list[Crystal]
+    formulas: list[tuple[tuple[int, int], ...]]
+    """Atomic numbers, and how many atoms of each: the smallest whole numbers."""
+    around: list[Surroundings] | None
+    """None without pymatgen."""
+
+    def distances(self) -> np.ndarray:
+        """Return fingerprints [n, k] in Å."""
+        return np.array([each.distances for each in self.around or []])
+
+    def shares(self) -> np.ndarray:
+        """Return the share of each element among the atoms, [n, elements]."""
+        counts = np.zeros((len(self.formulas), len(SYMBOLS)))
+        for row, formula in zip(counts, self.formulas, strict=True):
+            row[[number for number, _ in formula]] = [count for _, count in formula]
+        return counts / counts.sum(1, keepdims=True)
+
+
+def crystals_quality(
+    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
+) -> dict[str, float | str | None]:
+    """Measure samples, and as a floor real crystals: held-out ones, or training data where too few are held out.
+
+    Floors of what compares two sets put training data in the place of the samples, and are None where too few are held
+    out; the samples are then compared with the training data.
+    """
+    sets = compare(samples, train, held_out, draws)
+    made, real = looked(_some(sets.samples, draws, "samples")), looked(_some(sets.real, draws, "real"))
+    floor = None if sets.floor is None else looked(_some(sets.floor, draws, "floor"))
+    numbers: dict[str, float | str | None] = {}
+    least = _least(real if floor is None else floor)
+    valid, real_valid = _valid(made, least), _valid(real, least)
+    _add(numbers, _shares(valid), _shares(real_valid))
+    numbers["readable"] = _readable(made.crystals)
+    _add(numbers, _compared(made, real), None if floor is None else _compared(floor, real))
+    good, real_good = _plausible(made, valid), _plausible(real, real_valid)
+    trained = None if floor is None else _plausible(floor, _valid(floor, least))
+    _add(numbers, _unique(good), None if floor is None else _unique(trained))
+    known = _those_like(_taken_apart(train), [one for one in (good, real_good) if one is not None])
+    _add(numbers, _new(good, known), _new(real_good, known) if enough(held_out) else None)
+    return numbers
+
+
+def _add(numbers: dict[str, float | str | None], found: Numbers, floor: Numbers | None) -> None:
+    """Add numbers, each followed by its floor."""
+    for name, value in found.items():
+        numbers[name] = value
+        numbers[f"{name}_floor"] = None if floor is None else floor[name]
+
+
+def _some(dataset: Dataset, draws: Draws, name: str) -> list[Crystal]:
+    return _taken_apart(pick(dataset, MOST, draws.named("some", name)))
+
+
+def _taken_apart(dataset: Dataset) -> list[Crystal]:
+    modality = dataset.modality
+    if not isinstance(modality, Crystals):
+        raise UsageError(f"expected crystals, got {type(modality).__name__}; measure those in the way of their kind")
+    return modality.crystals(dataset.values, dataset.given)
+
+
+def looked(crystals: list[Crystal]) -> Looked:
+    """Look at the formulas of crystals and, with pymatgen, at what surrounds their atoms."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen's, about elements without some property
+        around = [surroundings(crystal) for crystal in crystals] if has("pymatgen") else None
+    return Looked(crystals, [formula_of(crystal) for crystal in crystals], around)
+
+
+def formula_of(crystal: Crystal) -> tuple[tuple[int, int], ...]:
+    """Return atomic numbers and how many atoms of each, the smallest whole numbers."""
+    numbers, counts = np.unique(crystal.numbers, return_counts=True)
+    whole = math.gcd(*counts.tolist())
+    return tuple(zip(numbers.tolist(), (counts // whole).tolist(), strict=True))
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(values))
+
+
+def _least(real: Looked) -> float | None:
+    """Return the shortest distance over the sum of covalent radii that is plausible; None without pymatgen."""
+    if real.around is None:
+        return None
+    return SLACK * float(np.quantile([each.shortest for each in real.around], RARE))
+
+
+def _valid(some: Looked, least: float | None) -> dict[str, Bool[np.ndarray, " n"] | None]:
+    """Apply each rule to each crystal; None where a package is missing."""
+    composition = np.array([balanced(each) for each in some.formulas]) if has("smact") and has("pymatgen") else None
+    if some.around is None or least is None:
+        return dict.fromkeys(VALIDITIES)
+    structure = np.array([each.valid for each in some.around])
+    distance = structure & np.array([each.shortest >= least for each in some.around])
+    known = (None, None) if composition is None else (distance & composition, structure & composition)
+    return dict(zip(VALIDITIES, (known[0], distance, structure, composition, known[1]), strict=True))
+
+
+def _shares(valid: dict[str, Bool[np.ndarray, " n"] | None]) -> Numbers:
+    return {name: None if each is None else _mean(each) for name, each in valid.items()}
+
+
+def _plausible(some: Looked, valid: dict[str, Bool[np.ndarray, " n"] | None]) -> Looked | None:
+    """Keep the plausible crystals; None where there are none, or a package is missing to tell."""
+    mask = valid["crystal_plausible"]
+    if mask is None or not mask.any() or some.around is None:
+        return None
+    kept = np.flatnonzero(mask).tolist()
+    return Looked([some.crystals[i] for i in kept], [some.formulas[i] for i in kept], [some.around[i] for i in kept])
+
+
+def _readable(crystals: list[Crystal]) -> float | None:
+    return _mean([_reads_back(crystal) for crystal in crystals]) if has("pymatgen") else None
+
+
+def _reads_back(crystal: Crystal) -> bool:
+    try:
+        back, _ = read_block(cif_text(crystal, "x"))
+    except InputError:
+        return False
+    apart = back.places - crystal.places if back.places.shape == crystal.places.shape else np.array([0.5])
+    same = np.allclose(back.lattice, crystal.lattice, atol=1e-4) and np.abs(apart - np.round(apart)).max() < 1e-4
+    return bool(same and np.array_equal(back.numbers, crystal.numbers))
+
+
+def _compared(some: Looked, real: Looked) -> Numbers:
+    """Compare two sets: each is covered where the other has something alike."""
+    elements = wasserstein_distance([len(each) for each in some.formulas], [len(each) for each in real.formulas])
+    numbers: Numbers = {"covered": None, "like_real": None, "density_distance": None}
+    if some.around is not None and real.around is not None:
+        near = cdist(some.distances(), real.distances(), "chebyshev") <= NEAR
+        alike = near & (cdist(some.shares(), real.shares(), "cityblock") / 2 <= OTHER + 1e-9)
+        densities = ([each.density for each in one.around or []] for one in (some, real))
+        numbers = {"covered": _mean(alike.any(0)), "like_real": _mean(alike.any(1))}
+        numbers["density_distance"] = float(wasserstein_distance(*densities))
+    return {**numbers, "element_number_distance": float(elements)}
+
+
+def _unique(some: Looked | None) -> Numbers:
+    if some is None:
+        return dict.fromkeys(("unique_formulas", "unique_crystals"))
+    n, distances, repeated = len(some.formulas), some.distances(), 0
+    for rows in _by_formula(some.formulas).values():
+        pairs = KDTree(distances[rows]).query_pairs(SAME, p=math.inf, output_type="ndarray")
+        repeated += len(np.unique(pairs.max(1))) if len(pairs) else 0
+    return {"unique_formulas": len(set(some.formulas)) / n, "unique_crystals": 1 - repeated / n}
+
+
+def _new(some: Looked | None, known: Looked) -> Numbers:
+    """Look for each crystal among the training data."""
+    if some is None:
+        return dict.fromkeys(("new_formulas", "new_crystals"))
+    there = _by_formula(known.formulas)
+    formulas = _mean([each not in there for each in some.formulas])
+    return {"new_formulas": formulas, "new_crystals": 1 - _mean(seen_before(some, known))}
+
+
+def seen_before(some: Looked, known: Looked) -> Bool[np.ndarray, " n"]:
+    """Tell which crystals are like one that is known: the same formula, and neighbours as far, but for 0.02 Å."""
+    there, found = _by_formula(known.formulas), np.zeros(len(some.formulas), dtype=bool)
+    distances, all_known = some.distances(), known.distances()
+    for formula, rows in _by_formula(some.formulas).items():
+        if formula in there:
+            nearest, _ = KDTree(all_known[there[formula]]).query(distances[rows], p=math.inf)
+            found[rows] = nearest <= SAME
+    return found
+
+
+def _those_like(crystals: list[Crystal], some: list[Looked]) -> Looked:
+    """Look at those crystals only whose formulas occur."""
+    wanted = {formula for each in some for formula in each.formulas}
+    return looked([crystal for crystal in crystals if formula_of(crystal) in wanted])
+
+
+def _by_formula(formulas: list[tuple[tuple[int, int], ...]]) -> dict[tuple[tuple[int, int], ...], list[int]]:
+    """Return the places of each formula."""
+    found: dict[tuple[tuple[int, int], ...], list[int]] = {}
+    for i, formula in enumerate(formulas):
+        found.setdefault(formula, []).append(i)
+    return found

@@ -1,0 +1,126 @@
+"""How well a model of documents knows some that it did not see, and how well what it draws fits its words."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from feller.core.rng import Draws
+from feller.data.documents.documents_modality import Documents
+from feller.data.documents.vocabulary import Symbols
+from feller.data.modality import Dataset
+from feller.sampling.autoregressive.likelihood import countable, log_likelihood
+from feller.sampling.retrieval.fronts import fronts
+from feller.sampling.retrieval.retriever import ByChance, ByLikeness, Library, Retrieval
+
+Of = Callable[[Tensor], Tensor]
+"""Symbols -> which of them are looked at."""
+MOST = 256
+"""Documents that are measured, at most; the first ones."""
+FOUND = ByLikeness(dropout=0.0, by_picture=0)
+"""How documents are found for those that are measured: nothing that is too like them, and by their words alone, which
+is all that is known before a picture is drawn."""
+EXPLAIN = {
+    "perplexity": "How many symbols the model hesitates between, at each place of held-out documents; 1 is best.",
+    "text_perplexity": "The same, of their texts alone.",
+    "picture_perplexity": "The same, of the codes of their pictures, with their text in front. Words are among what it"
+    " may answer, so a number above that of the codes is worse than a blind guess of a code.",
+    "picture_perplexity_1": "The same, with one document of the training set in front that is like it.",
+    "picture_perplexity_2": "The same, with two.",
+    "picture_perplexity_random": "The same, with two that chance chose: what is no better than none.",
+    "bits_per_token": "What a symbol of held-out documents costs, on average.",
+}
+"""One plain sentence for each number."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Nats and symbols, of some of the places of rows."""
+
+    nats: float
+    symbols: int
+
+    @property
+    def perplexity(self) -> float | None:
+        """Exp of the nats for each symbol; None where there are no symbols."""
+        return math.exp(self.nats / self.symbols) if self.symbols else None
+
+
+def documents_quality(
+    network: Any, kind: Documents, held_out: Dataset, library: Library | None, draws: Draws
+) -> dict[str, float | None]:
+    """Return the perplexities of documents, alone and behind others.
+
+    Args:
+        network: As `PlainTransformer`.
+        kind: Of its documents.
+        held_out: Documents that it did not see.
+        library: What it saw, to be looked up; None where nothing is.
+        draws: Source of all that is random.
+    """
+    rows = kind.encode(held_out.subset(torch.arange(min(len(held_out), MOST))).values)
+    symbols, plain = kind.symbols, [rows.new_empty(0)] * len(rows)
+    text, picture = (spent(network, rows, plain, symbols, of) for of in (symbols.is_text, symbols.is_code))
+    whole = spent(network, rows, plain, symbols, lambda tokens: tokens < symbols.count)
+    numbers = {
+        "perplexity": whole.perplexity,
+        "text_perplexity": text.perplexity,
+        "picture_perplexity": picture.perplexity,
+        "bits_per_token": None if not whole.symbols else whole.nats / whole.symbols / math.log(2),
+    }
+    if library is None:
+        return numbers
+    ways: dict[str, tuple[int, Retrieval]] = {"1": (1, FOUND), "2": (2, FOUND), "random": (2, ByChance())}
+    for name, (count, how) in ways.items():
+        some = in_front(library, rows, count, network.context, draws.named("front", count), how)
+        found = spent(network, rows, some, symbols, symbols.is_code)
+        numbers[f"picture_perplexity_{name}"] = found.perplexity
+    return numbers
+
+
+def in_front(
+    library: Library, rows: Int64[Tensor, "n l"], count: int, context: int, draws: Draws, how: Retrieval = FOUND
+) -> list[Int64[Tensor, " _"]]:
+    """Return what stands in front of whole documents."""
+    rooms = [context - 1 - int(length) for length in (rows != library.memory.symbols.pad).sum(1)]
+    return fronts(library, rows, count, rooms, draws, how)
+
+
+def spent(
+    network: Any,
+    rows: Int64[Tensor, "n l"],
+    before: Sequence[Int64[Tensor, " _"]],
+    symbols: Symbols,
+    of: Of,
+) -> Spent:
+    """Return what documents cost where `of` marks their symbols; what stands before them is not counted.
+
+    Marks of answers are left out, and an `<eos>` closes each row.
+    """
+    nats, count = spent_each(network, rows, before, symbols, of)
+    return Spent(nats.sum().item(), int(count.sum()))
+
+
+def spent_each(
+    network: Any,
+    rows: Int64[Tensor, "n l"],
+    before: Sequence[Int64[Tensor, " _"]],
+    symbols: Symbols,
+    of: Of,
+) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
+    """Return the nats of each document and the symbols that they are of; arguments as of `spent`."""
+    device = next(network.parameters()).device
+    end = torch.tensor([symbols.eos])
+    own = [torch.cat([row[row < symbols.count], end]) for row in rows.cpu()]
+    samples = [torch.cat([front.cpu(), row]) for front, row in zip(before, own, strict=True)]
+    none = [torch.zeros(len(front), dtype=torch.bool) for front in before]
+    counted = [torch.cat([front, of(row)]) for front, row in zip(none, own, strict=True)]
+    tokens = pad_sequence(samples, batch_first=True, padding_value=symbols.pad)
+    marks = pad_sequence(counted, batch_first=True, padding_value=False) & countable(tokens, symbols)
+    nats = -log_likelihood(network.eval(), tokens.to(device), marks.to(device), symbols)
+    return nats.cpu(), marks.sum(1)

@@ -1,0 +1,149 @@
+"""What tuning changed: reward, divergence from the base, and diversity."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from feller.control.fine_tuning.fine_tuning import Tuning, check_memoryless
+from feller.control.fine_tuning.memoryless_chain import control_cost, roll_out
+from feller.control.rewards.named_rewards import Wish, reward_of
+from feller.core.errors import UsageError
+from feller.core.pytree import leaves, tree_map
+from feller.core.rng import Draws
+from feller.data.modality import Dataset
+from feller.models.model import Model
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import MemorylessEuler
+
+PAIRED = 1000
+"""Samples whose distances from each other are measured."""
+FEW = 0.01
+"""Share of the base's samples that the tilted law is like, below which the base hardly knows it."""
+ROLLED, STEPS = 256, 40
+"""Roll-outs whose control is summed, and their steps."""
+EXPLAIN = {
+    "reward": "Mean reward of the samples as their files hold them.",
+    "reward_before": "Mean reward of samples of the base, from the same source points and conditions.",
+    "reward_tilted": "Mean reward of the law that tuning aims at, the base's tilted by the reward times its strength,"
+    " estimated by weighting samples of the base, within each class.",
+    "tilted_share": "How much of the base's samples this estimate rests on: 0 if on one of each class. Below 1 % it"
+    " means little, and the strength asks for more than the base knows.",
+    "kl": "Divergence of the tuned model from its base, in nats: half the squared control along its roll-outs.",
+    "accuracy_before": "The same share of samples of the base, from the same source points and conditions: less after"
+    " tuning than before is harm.",
+    "diversity": "Mean distance between samples of one class, in units of the states; diversity_before is the base's.",
+}
+"""What the numbers mean, for people."""
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What tuning changed."""
+
+    before: Dataset
+    """Samples of the base, with the sources and conditions of those after."""
+    numbers: dict[str, Any]
+    """Under the names of `EXPLAIN`."""
+    notes: tuple[str, ...]
+
+
+def change(
+    rule: Tuning, base: Model, tuned: Model, after: Dataset, wish: Wish | None, draws: Draws, given: dict[str, str]
+) -> Change:
+    """Compare samples of a tuned model with those of its base.
+
+    Args:
+        rule: How it was tuned.
+        base: What it was before.
+        tuned: What it is now.
+        after: Its samples.
+        wish: What it was tuned to; None if that cannot be known here.
+        draws: Those that `after` was drawn with.
+        given: Conditions that were always so while tuning, in words.
+    """
+    before = base.sample(len(after), given=after.given, guidance=rule.guidance, draws=draws)
+    numbers: dict[str, Any] = {}
+    notes = []
+    if wish is not None:
+        first, last = (reward_of(wish, data) for data in (before, after))
+        tilted, share = tilt(first, rule.strength, classes(before))
+        numbers |= {
+            "reward": last.mean().item(),
+            "reward_before": first.mean().item(),
+            "reward_tilted": tilted,
+            "tilted_share": share,
+        }
+        if share < FEW:
+            notes.append(too_strong(rule.strength, share))
+    else:
+        notes.append(
+            "the reward is not measured: it is code of yours, or a model that is gone; `feller tune --resume --reward`"
+            " measures it"
+        )
+    try:
+        check_memoryless(rule.path)
+        numbers["kl"] = divergence(rule, base, tuned, draws.named("roll-outs"), given)
+    except UsageError:
+        notes.append(
+            "there is no divergence from the base, since this model has no memoryless noise to measure it with"
+        )
+    numbers |= {"diversity": spread(after), "diversity_before": spread(before)}
+    return Change(before, numbers, tuple(notes))
+
+
+def too_strong(strength: float, share: float) -> str:
+    """Say that the base hardly knows what is asked for."""
+    return (
+        f"at a strength of {strength:g} the law aimed at is like {share:.2%} of the base's samples: the base hardly"
+        " knows it, and a lower strength is safer"
+    )
+
+
+def classes(data: Dataset) -> Int[Tensor, " n"]:
+    """Return a number for each different combination of conditions."""
+    named = [data.given[name] for name in data.modality.conditions if name in data.given]
+    if not named:
+        return torch.zeros(len(data), dtype=torch.long)
+    return torch.stack(named, 1).unique(dim=0, return_inverse=True)[1].cpu()
+
+
+def tilt(reward: Float[Tensor, " n"], strength: float, group: Int[Tensor, " n"]) -> tuple[float, float]:
+    """Estimate the mean reward of the tilted law from samples of the base, and the share of them that this rests on.
+
+    Conditions keep their law, so that weights add up to one within each group.
+    """
+    total, effective, counted = 0.0, 0.0, 0
+    for number in group.unique().tolist():
+        some = reward[group == number]
+        weights = (strength * some).softmax(0)
+        total += len(some) * (weights * some).sum().item()
+        if len(some) > 1:  # one alone says nothing of how alike the two laws are
+            effective, counted = effective + 1 / weights.square().sum().item() - 1, counted + len(some) - 1
+    return total / len(reward), effective / max(counted, 1)
+
+
+def divergence(rule: Tuning, base: Model, tuned: Model, draws: Draws, wanted: dict[str, str]) -> float:
+    """Return the mean control cost of roll-outs of the tuned model, with the conditions that are wanted."""
+    about = tuned.description
+    device = next(tuned.network.parameters()).device
+    given = tree_map(lambda leaf: leaf.to(device), about.modality.complete(tuned.conditions(ROLLED, wanted, draws)))
+    times = linear_grid(STEPS)
+    with torch.no_grad():
+        x_0 = about.space.reference(ROLLED, draws.at("source"), device)
+        chain = roll_out(rule.process(tuned.network.eval(), given), x_0, times, MemorylessEuler(), draws, given)
+        return control_cost(rule.process(base.network.eval(), given), chain).double().mean().item()
+
+
+def spread(data: Dataset) -> float | None:
+    """Return the mean distance between states of samples of one class; None where no class has two."""
+    state = data.modality.encode(data.values)
+    flat = torch.cat([leaf.double().flatten(1) for leaf in leaves(state)], 1)[:PAIRED]
+    group, total, count = classes(data)[:PAIRED], 0.0, 0
+    for number in group.unique().tolist():
+        some = flat[group == number]
+        total += torch.cdist(some, some).sum().item()
+        count += len(some) * (len(some) - 1)
+    return total / count if count else None

@@ -1,0 +1,197 @@
+"""What a model's flow says: how likely it finds data, and how straight it goes."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import cast
+
+import torch
+
+from feller.core.distributed import ALONE, Ranks
+from feller.core.pytree import State, leaves, tree_map
+from feller.core.rng import Draws
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset
+from feller.data.proteins.modality import Proteins
+from feller.evaluation.comparison import pick
+from feller.evaluation.sequences import sequence_perplexity
+from feller.models.elbo import Bound, rates_of, tightest
+from feller.models.model import Model, untold
+from feller.paths import AnyOrder, Autoregressive, Graphical, TokenPath
+from feller.paths.processes import Characteristics, Process
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Midpoint, simulate
+from feller.sampling.divergence import MOST_EXACT
+from feller.sampling.sampler_config import Sampling
+from feller.sampling.solvers.solver import clock
+from feller.spaces import geometry
+
+EXPLAIN = {
+    "nll": "How surprised the model is by held-out data: minus its log density, in nats, averaged (given the label,"
+    " where there are labels): lower is better, and only comparable on the same data in the same units.",
+    "bits_per_dimension": "The same for whole levels, filled up with uniform noise, in bits for each number.",
+    "bits_per_token": "How many bits a held-out symbol takes when the model packs the data: lower is better. Exact for"
+    " a model that goes symbol by symbol, else a bound from above on what the model, run along the rates with the"
+    " tightest bound, takes; only comparable on the same symbols.",
+    "bits_per_token_sampled": "The same bound for the rates along which the model samples, which are others here:"
+    " looser, but the only one of both that holds for its samples. --rates reversal samples along the others.",
+    "straightness": "How straight the way from noise to data is: 1 if all go ahead at one speed, which one step would"
+    " follow; less if they bend or hesitate.",
+}
+"""What the numbers mean, for people."""
+TIMES = 32
+"""Network calls for the bound of an example: the mean over examples needs few."""
+EARLY = 0.2
+"""Share of the measuring that the straightness takes, about."""
+MOST, MOST_LARGE, MOST_ROWS = 300, 100, 20_000
+"""Held-out examples whose density is measured: few where it has to be estimated, many where that is a table's."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measuring:
+    """How a model is measured."""
+
+    draws: Draws
+    """Source of all randomness."""
+    ranks: Ranks = ALONE
+    """Processes that share the work."""
+    share: float = 1.0
+    """Of the steps that are taken, or, where there are none, of the examples: less tells how long all take."""
+    tell: Callable[[float], None] = untold
+    """Hears which share is done."""
+
+    def of(self, name: str, begun: float = 0.0) -> "Measuring":
+        """Return how one part is measured, before which a share is done."""
+        late = lambda part: self.tell(begun + (1 - begun) * part)  # noqa: E731
+        return replace(self, draws=self.draws.named(name), tell=late)
+
+
+Measures = dict[str, float | str | None]
+
+
+def flow_quality(model: Model, held_out: Dataset, how: Measuring) -> Measures:
+    """Return the likelihood of held-out data and the straightness, or of proteins that of their sequences.
+
+    Nothing where the model has no flow.
+
+    Args:
+        model: Whose flow it is.
+        held_out: Real data; may be empty.
+        how: They are measured.
+    """
+    if isinstance(model.description.path, AnyOrder | Graphical):
+        return surprise(model, held_out, how.of("rows"))
+    if isinstance(model.description.path, TokenPath | Autoregressive):
+        return code_length(model, held_out, how.of("code"))
+    if isinstance(held_out.modality, Proteins):
+        return {"sequence_perplexity": sequence_perplexity(model, held_out, how.draws.named("sequence"))}
+    steps = max(1, round(32 * how.share))
+    first = how.draws.named("straightness")
+    straight = straightness(model, first, steps=steps, tell=lambda part: how.tell(EARLY * part))
+    if straight is None:
+        return {}
+    dense = model.description.modality.log_scale is not None
+    likely = likelihood(model, held_out, how.of("likelihood", EARLY)) if dense else {}
+    return {**likely, "straightness": straight}
+
+
+def likelihood(model: Model, held_out: Dataset, how: Measuring) -> Measures:
+    """Return `nll`, and for pictures `bits_per_dimension`; None where no data are held out."""
+    exact = geometry(model.description.space).dimension <= MOST_EXACT
+    names = ("nll", "bits_per_dimension") if isinstance(held_out.modality, Images) else ("nll",)
+    if not len(held_out) or not model.can_do_with(held_out):
+        return dict.fromkeys(names)
+    some = pick(held_out, MOST if exact else MOST_LARGE, how.draws)
+    solver, steps, least = ("rk4", 100, 4) if exact else ("midpoint", 40, 2)
+    sampling = Sampling(solver, max(least, round(steps * how.share)))
+    found = model.log_density(some, sampling=sampling, draws=how.draws, ranks=how.ranks, tell=how.tell)
+    nll = -found.mean().item()
+    return dict(zip(names, (nll, nll / math.log(2) / some.values[0].numel()), strict=False))
+
+
+def surprise(model: Model, held_out: Dataset, how: Measuring) -> Measures:
+    """Return `nll`, what a held-out row takes in nats, columns in the order of the table; None where there are none."""
+    if not len(held_out):
+        return {"nll": None}
+    some = pick(held_out, max(1, round(MOST_ROWS * how.share)), how.draws)
+    return {"nll": model.code_length(some, ranks=how.ranks, tell=how.tell).mean().item()}
+
+
+def code_length(model: Model, held_out: Dataset, how: Measuring) -> Measures:
+    """Return `bits_per_token`, and `bits_per_token_sampled` where samples follow rates with a looser bound.
+
+    None where no data are held out.
+    """
+    bounds = _bounds(model)
+    if not len(held_out) or not model.can_do_with(held_out):
+        return dict.fromkeys(bounds)
+    some = pick(held_out, max(1, round(MOST_LARGE * how.share)), how.draws)
+    symbols, found = int(some.modality.counted(some.values).sum()), {}
+    for i, (name, bound) in enumerate(bounds.items()):
+        tell = lambda share, i=i: how.tell((i + share) / len(bounds))  # noqa: E731
+        nats = model.code_length(some, bound=bound, times=TIMES, draws=how.draws, ranks=how.ranks, tell=tell)
+        found[name] = nats.sum().item() / math.log(2) / symbols
+    return found
+
+
+def _bounds(model: Model) -> dict[str, Bound | None]:
+    """Return the bound that is reported under each name; one if samples follow the rates with the tight bound."""
+    about = model.description
+    if not isinstance(about.path, TokenPath):
+        return {"bits_per_token": None}
+    path, _, _ = about.sampling.choose(about.path, about.space)
+    tight, sampled = tightest(about.path), rates_of(cast(TokenPath, path))
+    bounds: dict[str, Bound | None] = {"bits_per_token": tight}
+    if sampled != tight:
+        bounds["bits_per_token_sampled"] = sampled
+    return bounds
+
+
+@torch.no_grad()
+def straightness(
+    model: Model, draws: Draws, n: int = 256, steps: int = 32, tell: Callable[[float], None] = untold
+) -> float | None:
+    """Return 1 if all move straight ahead at one speed, less if they bend or hesitate.
+
+    It is the mean of `d(x_0, x_1)^2` over that of the integral of `|velocity|^2`.
+    One Euler step is exact where it is 1. The speed is that between the states of a simulation with midpoint steps.
+    Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003, section 2.2, as a quotient without unit.
+
+    Args:
+        model: Its conditions are drawn as often as in the training data.
+        draws: Source of the n starts.
+        n: Curves that are averaged.
+        steps: Of each.
+        tell: Hears which share of them is done.
+
+    Returns:
+        The quotient, or None where a model has no flow: with noise, jumps, or on a space without geodesics.
+    """
+    about = model.description
+    path = about.path
+    try:
+        space = geometry(about.space)
+    except TypeError:
+        return None
+    device = next(model.network.parameters()).device
+    given = about.modality.complete(model.conditions(n, {}, draws))
+    process = path.process(model.network.eval(), tree_map(lambda leaf: leaf.to(device), given))
+    start = path.start(space.reference(n, draws.at("source"), device))
+    if any(
+        now.velocity is None or now.diffusion is not None or now.jumps is not None for now in _parts(process, start)
+    ):
+        return None
+    states = [start]
+    for state in simulate(process, start, linear_grid(steps), Midpoint(space), draws):
+        tell(len(states) / steps)
+        states.append(state)
+    energy = sum(space.distance(a, b).double().square().mean().item() for a, b in pairwise(states)) * steps
+    if not energy:  # nobody moves, which one step would follow, too
+        return 1.0
+    return space.distance(start, states[-1]).double().square().mean().item() / energy
+
+
+def _parts(process: Process, start: State) -> list[Characteristics]:
+    """Return what each leaf of a process is made of."""
+    return list(leaves(process(start, clock(start, 0.0))))

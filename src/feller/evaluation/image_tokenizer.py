@@ -1,0 +1,122 @@
+"""How much of pictures is left when they are written as codes and read back."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64, Int64, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from feller.core.errors import UsageError
+from feller.data.modality import Dataset
+from feller.models.model import Model
+from feller.networks.codebook.image_tokenizer import TokenizerNetwork
+
+CHUNK = 256
+"""Pictures that go through the network at once."""
+EXPLAIN = {
+    "reconstruction_mse": "Mean square of what a copy is off, where black is 0 and white is 1, over all pixels: lower"
+    " is better, 0 is exact.",
+    "reconstruction_mse_shrunk": "The same of pictures that are shrunk to the grid of their codes and enlarged again:"
+    " each cell becomes its mean colour, so that one level, or one for each channel, is kept where the codes keep one"
+    " of their number. It needs no learning, and a tokeniser that is worse is of no use.",
+    "psnr": "The same error in decibels, -10 log10 of it (peak signal-to-noise ratio): higher is better, 10 more are a"
+    " tenth of the error.",
+    "psnr_shrunk": "That of the shrunk pictures.",
+    "codebook_use": "Share of all codes that these pictures use at least once; few pictures cannot use many codes.",
+    "codebook_perplexity": "How many codes would tell as much if all were used equally (e to the entropy of their"
+    " shares): at most the number of codes.",
+    "codes": "Different codes.",
+    "codes_per_picture": "Codes that a picture is written as.",
+}
+"""What the numbers mean, for people."""
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Pictures as codes, and what is read from these, in the levels of the pictures."""
+
+    codes: Int64[Tensor, "n k"]
+    values: UInt8[Tensor, "n c h w"]
+
+
+def writer(model: Model) -> TokenizerNetwork:
+    """Return the network of a model that writes codes.
+
+    Raises:
+        UsageError: If it writes none.
+    """
+    network = model.network.eval()
+    if not isinstance(network, TokenizerNetwork):
+        raise UsageError("this run writes no codes; fit one that does: --recipe image-tokenizer")
+    return network
+
+
+@torch.no_grad()
+def copies(model: Model, data: Dataset) -> Copies:
+    """Write pictures as codes and read them back, some at a time.
+
+    Raises:
+        UsageError: If the model writes no codes.
+    """
+    network = writer(model)
+    kind, device = model.description.modality, network.read.weight.device
+    written, read = [], []
+    for rows in torch.arange(len(data)).split(CHUNK):
+        codes = network.encode(kind.encode(data.values[rows]).to(device))
+        written.append(codes.cpu())
+        read.append(kind.decode(network.decode(codes)).cpu())
+    return Copies(torch.cat(written), torch.cat(read))
+
+
+def copy_errors(
+    real: UInt8[Tensor, "n c h w"], made: Copies, *, count: int, grid: tuple[int, int], white: int
+) -> dict[str, float | None]:
+    """Return how far copies are off, beside pictures that are shrunk to the grid, and how the codes are used.
+
+    Args:
+        real: The pictures, with levels from 0 to `white`.
+        made: What became of them.
+        count: Different codes.
+        grid: Rows and columns of the codes of a picture.
+        white: Level of white.
+
+    Returns:
+        Numbers under the names of `EXPLAIN`; a ratio to an error of zero is None.
+    """
+    error, small = (_error(real, other, white) for other in (made.values, shrunk(real, grid)))
+    shares = code_shares(made.codes, count)
+    return {
+        "reconstruction_mse": error,
+        "reconstruction_mse_shrunk": small,
+        "psnr": _decibels(error),
+        "psnr_shrunk": _decibels(small),
+        "codebook_use": (shares > 0).double().mean().item(),
+        "codebook_perplexity": torch.special.entr(shares).sum().exp().item(),
+        "codes": count,
+        "codes_per_picture": made.codes.shape[1],
+    }
+
+
+def code_shares(codes: Int64[Tensor, "n k"], count: int) -> Float64[Tensor, " count"]:
+    """Return how often each code is used, as a share of all."""
+    return codes.flatten().bincount(minlength=count).double() / max(codes.numel(), 1)
+
+
+def shrunk(pictures: UInt8[Tensor, "n c h w"], grid: tuple[int, int]) -> UInt8[Tensor, "n c h w"]:
+    """Give all pixels of each cell of a grid their mean, rounded to a level."""
+    height, width = pictures.shape[2:]
+    small = F.adaptive_avg_pool2d(pictures.double(), grid).round()
+    large = small.repeat_interleave(height // grid[0], 2).repeat_interleave(width // grid[1], 3)
+    return large.to(torch.uint8)
+
+
+def _error(real: Tensor, other: Tensor, white: int) -> float:
+    """Return the mean square of the difference, in units of white."""
+    return ((real.double() - other.double()) / white).square().mean().item()
+
+
+def _decibels(error: float) -> float | None:
+    """Return the ratio of white to an error; None where it is infinite."""
+    return -10 * math.log10(error) if error > 0 else None

@@ -1,0 +1,106 @@
+"""How good pictures are, beside real ones."""
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from feller.core.rng import Draws
+from feller.data.modality import Dataset
+from feller.evaluation.comparison import compare, flat, nearest_ratio, pick
+from feller.evaluation.judge import Judge, share_right
+from feller.evaluation.two_sample import frechet
+
+EXPLAIN = {
+    "accuracy": "Share of the samples that the judge takes for the class they were made as; 1 is best, and more than"
+    " judge_accuracy is no merit.",
+    "judge": "What the judge was trained on: a small network that has seen real pictures only.",
+    "judge_accuracy": "Share of the real pictures beside the samples that the judge gets right.",
+    "fd_cnn": "Distance between samples and held-out real pictures in the eyes of the judge (Fréchet distance of its"
+    " features, in percent of their variance): lower is better, fd_cnn_floor is as good as real. It belongs to this"
+    " judge: no FID, and not to be compared with other data.",
+    "fd_cnn_floor": "The same distance between as many real pictures, from the training data, and the held-out ones;"
+    " a little too high, since the judge knows the former.",
+    "accuracy_guess": "The share of samples that guessing their class would tell right: one over the number of"
+    " classes.",
+    "distance_ratio": "How far samples of a class lie from each other, beside real ones that it learned from: near 1 is"
+    " right, near 0 means that they are all alike.",
+}
+"""What the numbers mean, for people."""
+PAIRED = 1_000
+"""Pictures of a class whose distances from each other are measured."""
+
+
+def image_quality(
+    samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge, draws: Draws
+) -> dict[str, float | str | None]:
+    """Look at pictures with a judge, and at their distances from each other and from the training data.
+
+    What cannot be told is None: `accuracy` without labels, floors with too few held-out pictures (the samples are then
+    compared with the training data), `fd_cnn` of a single picture.
+    """
+    sets = compare(samples, train, held_out, draws)
+    real = judge.features(sets.real.values)
+    floor = None if sets.floor is None else fd_cnn(judge.features(sets.floor.values), real)
+    return {
+        "accuracy": accuracy(samples, judge),
+        "accuracy_guess": 1 / len(judge.modality.classes) if judge.target == "label" else None,
+        "judge": judge.data,
+        "judge_accuracy": judge.accuracy if (seen := share_right(judge, held_out)) is None else seen,
+        "fd_cnn": fd_cnn(judge.features(sets.samples.values), real),
+        "fd_cnn_floor": floor,
+        "distance_ratio": distance_ratio(samples, train, draws),
+        "nearest_ratio": nearest_ratio(samples, train, held_out, draws),
+    }
+
+
+def accuracy(samples: Dataset, judge: Judge) -> float | None:
+    """Return the share of samples that the judge takes for the class they were made as; None without classes."""
+    if judge.target != "label" or "label" not in samples.given:
+        return None
+    label = samples.given["label"].cpu()
+    made = label < len(judge.modality.classes)  # the others were made without a label
+    if not made.any():
+        return None
+    return torch.eq(judge.classify(samples.values), label)[made].double().mean().item()
+
+
+def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> float | None:
+    """Return 100 times the Fréchet distance of features, in units of the variance of the real ones.
+
+    None if either set is smaller than two, or if real pictures do not differ.
+    """
+    if min(len(features), len(real)) < 2:
+        return None
+    spread = real.var(0).sum().item()
+    return 100 * frechet(features, real) / spread if spread > 0 else None
+
+
+def distance_ratio(samples: Dataset, train: Dataset, draws: Draws) -> float | None:
+    """Divide the mean distance between samples of a class by that between real ones, averaged over the samples.
+
+    None if no class has two samples and two different real pictures.
+    """
+    ratios, weights = [], []
+    made, known = _labels(samples, train)
+    for label in made.unique().tolist():
+        both = [
+            _spread(flat(pick(part.subset((own == label).nonzero()[:, 0]), PAIRED, draws.named(name, label)), train))
+            for name, part, own in (("samples", samples, made), ("real", train, known))
+        ]
+        if both[0] is not None and both[1]:
+            ratios.append(both[0] / both[1])
+            weights.append(int((made == label).sum()))
+    return sum(r * w for r, w in zip(ratios, weights, strict=True)) / sum(weights) if weights else None
+
+
+def _labels(samples: Dataset, train: Dataset) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]:
+    """Return the labels of both, or one class for all where either has none."""
+    if "label" in samples.given and "label" in train.given:
+        return samples.given["label"].cpu(), train.given["label"].cpu()
+    return torch.zeros(len(samples), dtype=torch.long), torch.zeros(len(train), dtype=torch.long)
+
+
+def _spread(x: Float[Tensor, "n d"]) -> float | None:
+    """Return the mean distance between different examples; None if there are none."""
+    n, x = len(x), x.double()
+    return torch.cdist(x, x).fill_diagonal_(0).sum().item() / (n * (n - 1)) if n > 1 else None

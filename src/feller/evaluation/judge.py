@@ -1,0 +1,154 @@
+"""The judge: a small network trained on real pictures, which looks at those of a model."""
+
+import json
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float64, Int64, UInt8
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.safetensors_io import load_tensors, put, save_tensors
+from feller.core.serialization import from_data, to_data
+from feller.data.batches import batches
+from feller.data.images.modality import Images
+from feller.data.images.pixel_codes import AsNumbers
+from feller.data.modality import Dataset, Modality
+from feller.evaluation.classifier import ClassifyLabel, ClassifyRotation, turn, window
+from feller.networks.image.classifier import Classifier
+from feller.networks.within import within
+from feller.training.engine import Engine
+from feller.training.loop import check_finite, make_learner, train
+from feller.training.optimizer import Training
+
+CHUNK = 512
+"""Pictures that go through the network at once."""
+TRAINING = Training(steps=600, lr=3e-3, warmup=30, decay=0.7, weight_decay=1e-2, average=0.0)
+ANEW = "remove it, and `feller evaluate` trains it anew"
+OBJECTIVES = {"label": ClassifyLabel(), "rotation": ClassifyRotation()}
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """What it knows comes from real pictures only, so that it has no part in the model's mistakes."""
+
+    network: Classifier
+    modality: Images
+    """Kind of pictures it looks at."""
+    target: str
+    """What it was trained to tell: `label`, or `rotation` where the data have none."""
+    data: str
+    """What it was trained on, in words."""
+    accuracy: float | None = None
+    """Share of held-out real pictures that it gets right; None without any."""
+
+    def features(self, values: UInt8[Tensor, "n c h w"]) -> Float64[Tensor, "n f"]:
+        """Return the numbers that stand for each picture."""
+        return self._look(values, self.network.features).double()
+
+    def classify(self, values: UInt8[Tensor, "n c h w"]) -> Int64[Tensor, " n"]:
+        """Return the number of the class, or of quarters turned, that each picture looks like."""
+        return self._look(values, self.network).argmax(1)
+
+    @torch.no_grad()
+    def _look(self, values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        device = self.network.answer.weight.device
+        return torch.cat([function(self.modality.encode(part.to(device))).cpu() for part in values.split(CHUNK)])
+
+
+def train_judge(
+    real: Dataset,
+    held_out: Dataset,
+    draws: Draws,
+    engine: Engine,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Judge:
+    """Train a judge on real pictures and test it on others; the same one for the same seed.
+
+    It learns to tell labels apart where there are two or more, else by how many quarters a picture was turned.
+
+    Args:
+        real: Pictures to train on.
+        held_out: Pictures to test on; may be empty.
+        draws: Source of all randomness.
+        engine: Device and processes, all of which must call.
+        tell: Hears which share of the training is done.
+
+    Raises:
+        InputError: If the data are no pictures, or none.
+    """
+    if not isinstance(real.modality, Images):
+        raise InputError(f"a judge looks at pictures, got {type(real.modality).__name__}")
+    modality = as_seen(real.modality)
+    real = replace(real, modality=modality)
+    present = real.given["label"].unique() if "label" in real.given else ()
+    target = "label" if len(present) > 1 else "rotation"
+    network = _network(modality, target, draws).to(engine.device)
+    learner, give = make_learner(network, TRAINING), batches(real, TRAINING.batch, draws)
+    for report in train(learner, OBJECTIVES[target], give, TRAINING, draws=draws, engine=engine):
+        if report.step == TRAINING.steps:
+            check_finite(report)
+        tell(report.share)
+    by = f"the labels of {len(present)} classes" if target == "label" else "their rotations, for want of labels"
+    judge = Judge(network.eval().requires_grad_(False), modality, target, f"{len(real):,} real pictures and {by}")
+    return replace(judge, accuracy=share_right(judge, held_out))
+
+
+def as_seen(modality: Images) -> Images:
+    """Return pictures as a judge sees them: levels are numbers to it, whatever they are to a model."""
+    return replace(modality, code=AsNumbers())
+
+
+def _network(modality: Images, target: str, draws: Draws) -> Classifier:
+    side = min(modality.height, modality.width)
+    if target == "label":
+        return Classifier((modality.channels, modality.height, modality.width), len(modality.classes), draws)
+    return Classifier((modality.channels, side, side), 4, draws)
+
+
+def share_right(judge: Judge, real: Dataset) -> float | None:
+    """Return the share of pictures, or of their four rotations, that a judge gets right; None if that is not known."""
+    values, answer = real.values.cpu(), real.given.get("label")
+    if judge.target == "rotation":
+        height, width = values.shape[2:]
+        side = min(height, width)
+        top, left = (torch.full((len(values),), (long - side) // 2) for long in (height, width))
+        answer = torch.arange(4).repeat_interleave(len(values))
+        values = turn(window(values, top, left, side, side).repeat(4, 1, 1, 1), answer)
+    if answer is None or not len(values):
+        return None
+    return torch.eq(judge.classify(values), answer.cpu()).double().mean().item()
+
+
+def save_judge(path: pathlib.Path, judge: Judge) -> None:
+    """Write a judge to one file."""
+    about = {
+        "modality": to_data(judge.modality),
+        "target": judge.target,
+        "data": judge.data,
+        "accuracy": judge.accuracy,
+    }
+    save_tensors(path, judge.network.state_dict(), {"judge": json.dumps(about)})
+
+
+def load_judge(path: pathlib.Path) -> Judge:
+    """Read what `save_judge` wrote.
+
+    Raises:
+        InputError: If the file is missing, damaged or holds something else.
+    """
+    tensors, note = load_tensors(path, advice=ANEW)
+    try:
+        about = json.loads(note["judge"])
+        modality = from_data(Modality, about["modality"])
+        if not isinstance(modality, Images):
+            raise TypeError(f"{type(modality).__name__} are no pictures")
+        network = within(path.stat().st_size, lambda: _network(modality, about["target"], Draws(0)))
+        put(tensors, network)
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path} holds no judge ({error}); {ANEW}") from error
+    network = network.eval().requires_grad_(False)
+    return Judge(network, modality, about["target"], about["data"], about["accuracy"])

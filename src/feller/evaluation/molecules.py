@@ -1,0 +1,172 @@
+"""How molecule-like molecules are, beside real ones: valencies, bonds, novelty, elements, sizes."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import wasserstein_distance
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.modality import Dataset
+from feller.data.molecules.chemistry import rdkit, sanitised, with_bonds, with_orders
+from feller.data.molecules.modality import molecules_of
+from feller.data.molecules.molecule import Molecule
+from feller.evaluation.bonds import known, orders, stable
+from feller.evaluation.comparison import compare, enough, pick, real_data
+
+REAL = "The same share of real molecules."
+EXPLAIN = {
+    "atom_stability": "Share of atoms whose bonds, read off a table of lengths, add up to their valency."
+    " The table has H, C, N, O and F.",
+    "atom_stability_floor": REAL,
+    "molecule_stability": "Share of molecules all of whose atoms are stable so.",
+    "molecule_stability_floor": REAL,
+    "table_validity": "Share of molecules whose bonds by that table are ones that rdkit accepts, which is the validity"
+    " of most papers; it lets missing bonds pass.",
+    "table_validity_floor": REAL,
+    "bonds_found": "Share of molecules to whose distances rdkit fits the bonds of a neutral molecule.",
+    "bonds_found_floor": REAL,
+    "bonds_sane": "Share of molecules whose bonds it fits and accepts, too, which is stricter than the table.",
+    "bonds_sane_floor": REAL,
+    "connected": "Share of molecules in one piece: from atom to atom, none is farther than 1.3 times the sum of their"
+    " radii.",
+    "connected_floor": REAL,
+    "unique_smiles": "Share of different ones (canonical SMILES, without mirror images) among the molecules that are"
+    " valid and in one piece; falls as there are more samples.",
+    "unique_smiles_floor": REAL,
+    "novel_smiles": "Share of these different ones that are not in the training data: far below novel_smiles_floor"
+    " hints at copying.",
+    "novel_smiles_floor": "The same share of held-out data.",
+    "atom_number_distance": "How many atoms must be added or taken away, on average, for samples to have the sizes of"
+    " real molecules (Wasserstein distance); small by design where the number is drawn from the data's.",
+    "atom_number_distance_floor": "The same distance between as many training molecules and held-out ones.",
+    "element_share_distance": "Share of the atoms that would have to change their element for samples to have as many"
+    " of each as real molecules (total variation).",
+    "element_share_distance_floor": "The same distance between as many training molecules and held-out ones.",
+    "bond_length_distance": "How far the lengths of bonds are from real ones, in Å: the Wasserstein distance for each"
+    " pair of elements that both sets have bonds of, averaged by how often real molecules have it.",
+    "bond_length_distance_floor": "The same distance between as many training molecules and held-out ones.",
+}
+"""One plain sentence for each number."""
+MOST = 2_000
+"""Samples, and real molecules beside them, whose bonds are looked at."""
+
+
+def molecules_quality(
+    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
+) -> dict[str, float | str | None]:
+    """Measure samples and, as a floor, held-out data, or training data where too few are held out.
+
+    Distances are between samples and held-out data, their floors between training and held-out data at equal sizes,
+    and None where too few are held out, as is that of what training has not seen.
+    """
+    made = molecules_of(pick(samples, MOST, draws.named("made")))
+    unseen = molecules_of(pick(real_data(train, held_out), MOST, draws.named("unseen")))
+    trained = molecules_of(train)
+    tabled = known(np.concatenate([molecule.atoms for molecule in (*made, *unseen, *trained)]))
+    shares, floors = (_shapes(group, tabled=tabled) for group in (made, unseen))
+    for name, (share, floor) in _graphs(made, unseen, trained, tabled=tabled).items():
+        shares[name], floors[name] = share, floor
+    if not enough(held_out):
+        floors["novel_smiles"] = None
+    sets = compare(samples, train, held_out, draws)
+    real = molecules_of(sets.real)
+    shares |= _distances(molecules_of(sets.samples), real)
+    floors |= dict.fromkeys(DISTANCES) if sets.floor is None else _distances(molecules_of(sets.floor), real)
+    numbers: dict[str, float | str | None] = {}
+    for name, value in shares.items():
+        numbers[name], numbers[f"{name}_floor"] = value, floors[name]
+    return numbers
+
+
+def _shapes(molecules: list[Molecule], *, tabled: bool) -> dict[str, float | None]:
+    """Return what needs no chemistry but the table's, if it has all elements."""
+    right = [stable(molecule) for molecule in molecules] if tabled else []
+    return {
+        "atom_stability": float(np.concatenate(right).mean()) if tabled else None,
+        "molecule_stability": _share(atoms.all() for atoms in right) if tabled else None,
+        "connected": _share(connected_components(molecule.bonded())[0] == 1 for molecule in molecules),
+    }
+
+
+def _share(truths: Iterable[Any]) -> float:
+    return float(np.mean([bool(truth) for truth in truths]))
+
+
+def _graphs(
+    made: list[Molecule], unseen: list[Molecule], trained: list[Molecule], *, tabled: bool
+) -> dict[str, tuple[float | None, float | None]]:
+    """Return what rdkit says of samples and of real molecules; None without it."""
+    names = ("table_validity", "bonds_found", "bonds_sane", "unique_smiles", "novel_smiles")
+    try:
+        with rdkit("judging molecules") as chem:
+            wanted = {_formula(molecule) for molecule in (*made, *unseen)}
+            candidates = [molecule for molecule in trained if _formula(molecule) in wanted]
+            seen = {_smiles(chem, molecule, tabled=tabled) for molecule in candidates}
+            numbers = [_judged(chem, group, seen, tabled=tabled) for group in (made, unseen)]
+    except UsageError:
+        return dict.fromkeys(names, (None, None))
+    return {name: (numbers[0][name], numbers[1][name]) for name in names}
+
+
+def _formula(molecule: Molecule) -> bytes:
+    return np.sort(molecule.atoms).tobytes()
+
+
+def _judged(chem: Any, molecules: list[Molecule], seen: set[str | None], *, tabled: bool) -> dict[str, float | None]:
+    """Return what rdkit says of a set of molecules; `seen` are the SMILES of the training data."""
+    fitted = [with_bonds(chem, molecule) for molecule in molecules]
+    smiles = [_smiles(chem, molecule, tabled=tabled) for molecule in molecules]
+    whole = [text for text in smiles if text and "." not in text]
+    different = set(whole)
+    return {
+        "table_validity": _share(text is not None for text in smiles) if tabled else None,
+        "bonds_found": _share(made is not None for made in fitted),
+        "bonds_sane": _share(made is not None and sanitised(chem, made) for made in fitted),
+        "unique_smiles": len(different) / len(whole) if whole else None,
+        "novel_smiles": len(different - seen) / len(different) if whole else None,
+    }
+
+
+def _smiles(chem: Any, molecule: Molecule, *, tabled: bool) -> str | None:
+    """Return the canonical SMILES without hydrogens; None if the bonds, by the table if it can be, are none."""
+    made = with_orders(chem, molecule, orders(molecule)) if tabled else with_bonds(chem, molecule)
+    if made is None or not sanitised(chem, made):
+        return None
+    return chem.MolToSmiles(chem.RemoveHs(made))
+
+
+DISTANCES = ("atom_number_distance", "element_share_distance", "bond_length_distance")
+
+
+def _distances(made: list[Molecule], real: list[Molecule]) -> dict[str, float | None]:
+    """Return how far sizes, elements and bonds of two sets are apart."""
+    sizes = [[len(molecule.atoms) for molecule in group] for group in (made, real)]
+    shares = [np.bincount(np.concatenate([m.atoms for m in group]), minlength=119) for group in (made, real)]
+    first, second = (share / share.sum() for share in shares)
+    numbers = (wasserstein_distance(*sizes), np.abs(first - second).sum() / 2, _bond_distance(made, real))
+    return {name: None if value is None else float(value) for name, value in zip(DISTANCES, numbers, strict=True)}
+
+
+def _bond_distance(made: list[Molecule], real: list[Molecule]) -> float | None:
+    """Return the distance of bond lengths, pair by pair of elements; None where no pair has bonds in both sets."""
+    ours, theirs = _bonds(made), _bonds(real)
+    shared = [pair for pair in theirs if pair in ours]
+    if not shared:
+        return None
+    far = [wasserstein_distance(ours[pair], theirs[pair]) for pair in shared]
+    return float(np.average(far, weights=[len(theirs[pair]) for pair in shared]))
+
+
+def _bonds(molecules: list[Molecule]) -> dict[int, np.ndarray]:
+    """Return the lengths of bonds in Å of each pair of elements."""
+    pairs, lengths = [], []
+    for molecule in molecules:
+        i, j = np.nonzero(np.triu(molecule.bonded()))
+        ends = np.sort(molecule.atoms[np.stack([i, j])], axis=0)
+        pairs.append(1000 * ends[0] + ends[1])
+        lengths.append(molecule.distances()[i, j])
+    pair, length = np.concatenate(pairs), np.concatenate(lengths)
+    return {int(name): length[pair == name] for name in np.unique(pair)}

@@ -1,0 +1,197 @@
+"""All numbers that say how good samples are, and what they mean."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import scipy
+import torch
+
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.data.crystals.modality import Crystals
+from feller.data.images.labelled import plain
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset, Modality
+from feller.data.molecules.modality import Molecules
+from feller.data.points.earth import Earth
+from feller.data.points.manifold_points import Geometric
+from feller.data.points.points import Points
+from feller.data.points.rows_torsions import Torsions
+from feller.data.proteins.backbones import Backbones
+from feller.data.proteins.modality import Proteins
+from feller.data.tables.mixed import as_table
+from feller.data.tables.modality import Table
+from feller.data.text.text_modality import Text
+from feller.evaluation import (
+    backbones,
+    chance,
+    comparison,
+    crystals,
+    flow,
+    geometric,
+    images,
+    molecules,
+    points,
+    proteins,
+    sequences,
+    text,
+)
+from feller.evaluation.comparison import HELD_OUT, LEAST, RESIDUES, TRAINED, compared, enough, residues
+from feller.evaluation.judge import Judge, as_seen, train_judge
+from feller.evaluation.tables.quality import EXPLAIN as OF_TABLES
+from feller.evaluation.tables.samples import samples_quality
+from feller.training.engine import Engine
+
+Measure = Callable[[Dataset, Dataset, Dataset, Draws], dict[str, float | str | None]]
+"""(samples, training data, held-out data, draws) -> numbers."""
+MEASURES: dict[type[Modality], Measure] = {
+    Backbones: backbones.backbones_quality,
+    Crystals: crystals.crystals_quality,
+    Earth: geometric.geometric_quality,
+    Geometric: geometric.geometric_quality,
+    Molecules: molecules.molecules_quality,
+    Points: points.points_quality,
+    Proteins: proteins.proteins_quality,
+    Table: samples_quality,
+    Text: text.text_quality,
+    Torsions: geometric.geometric_quality,
+}
+"""What measures each kind of data; pictures need a judge besides."""
+EXPLAIN = {
+    **images.EXPLAIN,
+    **backbones.EXPLAIN,
+    **crystals.EXPLAIN,
+    **molecules.EXPLAIN,
+    **proteins.EXPLAIN,
+    **sequences.EXPLAIN,
+    **points.EXPLAIN,
+    **geometric.EXPLAIN,
+    **text.EXPLAIN,
+    **OF_TABLES,
+    **comparison.EXPLAIN,
+    **chance.EXPLAIN,
+    **flow.EXPLAIN,
+    "compared_with": "What samples were set beside, and what floors were measured on: held-out data where there are"
+    f" {LEAST} examples or, of chains, {RESIDUES} residues; else the training data.",
+}
+"""One plain sentence for each number."""
+
+FEW = 100
+"""Samples below which the numbers vary much from one set of samples to the next."""
+WEAK = 0.8
+"""Accuracy below which a judge says little."""
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """How good samples are."""
+
+    numbers: dict[str, float | str | None]
+    """Under the names of `EXPLAIN`; None where something cannot be told."""
+    notes: tuple[str, ...] = ()
+    """What is missing and why, for people."""
+    judge: Judge | None = None
+    """Who looked at them, to be kept; None for points."""
+
+
+def quality(
+    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws, engine: Engine, judge: Judge | None = None
+) -> Quality:
+    """Compare samples with held-out and training data, in the way of their kind.
+
+    Args:
+        samples: What a model made.
+        train: Its training data.
+        held_out: Real data that it has not seen; may be empty.
+        draws: Source of all randomness.
+        engine: Device and processes, all of which must call.
+        judge: Who looks at pictures; trained here if there is none yet.
+
+    Raises:
+        InputError: If there are no samples or no training data, or if the three are not of one kind.
+    """
+    samples, train, held_out = (as_table(plain(data)) for data in (samples, train, held_out))
+    modality = train.modality
+    if not len(samples) or not len(train):
+        raise InputError(f"expected samples and training data, got {len(samples)} and {len(train)}")
+    for name, other in (("samples", samples), ("held-out data", held_out)):
+        _check_like(name, other, train)
+    if isinstance(modality, Images):
+        if judge is None:
+            judge = train_judge(train, held_out, draws.named("judge"), engine)
+        elif judge.modality != as_seen(modality):
+            raise InputError("the judge was trained on other pictures; leave it out, and another is trained")
+        numbers = images.image_quality(samples, train, held_out, judge, draws)
+    else:
+        judge, numbers = None, MEASURES[type(modality)](samples, train, held_out, draws)
+    numbers["compared_with"] = HELD_OUT if enough(held_out) else TRAINED
+    notes = (*_unseen(numbers, held_out), *_notes(samples, train, held_out, judge))
+    return Quality(numbers, notes, judge)
+
+
+def _check_like(name: str, other: Dataset, train: Dataset) -> None:
+    """Refuse data whose values or labels mean something else than those of the training data."""
+    got, expected = _kind(other.modality), _kind(train.modality)
+    if got != expected:
+        raise InputError(f"the {name} are unlike the training data: expected {expected}, got {got}")
+    got, expected = other.modality.conditions, train.modality.conditions
+    if "label" in other.given and "label" in train.given and got != expected:
+        raise InputError(f"the {name} have other classes than the training data: expected {expected}, got {got}")
+
+
+def _kind(modality: Any) -> object:
+    if isinstance(modality, Points):
+        return modality.columns
+    return replace(modality, classes=()) if hasattr(modality, "classes") else modality
+
+
+def _has_no_floor(numbers: dict[str, float | str | None], name: str) -> bool:
+    """Tell whether a floor is missing, though what it belongs to is not."""
+    return numbers[name] is None and numbers.get(name.removesuffix("_floor"), name) is not None
+
+
+def _unseen(numbers: dict[str, float | str | None], held_out: Dataset) -> list[str]:
+    """Say what stands in for held-out data where there are too few."""
+    if enough(held_out):
+        return []
+    few = f"{len(held_out):,} examples are held out, fewer than {LEAST}"
+    if len(held_out) and isinstance(held_out.modality, Backbones | Proteins):
+        few = f"{len(held_out):,} chains of {residues(held_out):,} residues are held out, fewer than {RESIDUES}"
+    there = [name for name in numbers if name.endswith("_floor") and numbers[name] is not None]
+    gone = [name for name in ("nearest_ratio",) if name in numbers]
+    gone += [name for name in numbers if name.endswith("_floor") and _has_no_floor(numbers, name)]
+    floors = ", and floors are those of the training data" if there else ""
+    missing = f"; without more unseen data there is no {', '.join(gone)}" if gone else ""
+    return [f"{few}: samples were compared with the training data{floors}{missing}"]
+
+
+def _notes(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None) -> list[str]:
+    """Say what the numbers cannot tell."""
+    notes = []
+    used = compared(samples, train, held_out)
+    if used < len(samples):
+        why = "as many as there are training data" if used == len(train) else "to save time"
+        notes.append(f"distances are those of {used:,} of the {len(samples):,} samples, {why}")
+    if len(samples) < FEW:
+        notes.append(f"there are few samples ({len(samples)}); below {FEW} the numbers vary much")
+    if judge is not None and judge.target == "rotation":
+        notes.append("the judge learned to tell how pictures are turned, for want of labels; there is no accuracy")
+    if judge is not None and judge.accuracy is not None and judge.accuracy < WEAK:
+        notes.append(f"the judge gets only {judge.accuracy:.0%} of real pictures right, so its numbers say little")
+    if _other_classes(samples, train):
+        notes.append("the samples have other shares of classes than the training data, which makes distances larger")
+    return notes
+
+
+def _other_classes(samples: Dataset, train: Dataset) -> bool:
+    """Tell whether the samples have other shares of classes; a false alarm has a chance of 1 in 10,000 at most."""
+    if "label" not in samples.given or "label" not in train.given:
+        return False
+    made, known = samples.given["label"].cpu(), train.given["label"].cpu()
+    classes = torch.cat([made, known]).unique().tolist()
+    return any(
+        scipy.stats.binomtest(int((made == c).sum()), len(made), (known == c).double().mean().item()).pvalue
+        < 1e-4 / len(classes)
+        for c in classes
+    )

@@ -1,0 +1,91 @@
+"""What a bridge costs, drawn: along its time, and round by round."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from feller.evaluation.report.paper import painted, paper
+
+AHEAD, BACK, REAL = "#1f5fa8", "#d1661b", "#8a8f96"
+WIDE, HIGH = 5.6, 1.75
+"""Inches of a panel."""
+
+
+def over_time(times: Float[np.ndarray, " s"], curves: Mapping[str, Float[np.ndarray, " s"]]) -> Image.Image:
+    """Draw curves over the time of the journey, one below the other, each from zero.
+
+    Args:
+        times: In the person's unit.
+        curves: Values at these times, under what they are called.
+    """
+    figure = paper(WIDE, HIGH * len(curves) + 0.3)
+    panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, values) in zip(panels, curves.items(), strict=True):
+        axes.plot(times, values, color=AHEAD, linewidth=1.8)
+        axes.fill_between(times, 0, values, color=AHEAD, alpha=0.12, linewidth=0)
+        axes.axhline(0, color=REAL, linewidth=0.8)
+        axes.set_title(name, loc="left", fontsize=10, parse_math=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlim(times[0], times[-1])
+    panels[-1].set_xlabel("time")
+    return painted(figure)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """What one round of a bridge reached."""
+
+    number: int
+    """From 1."""
+    backward: bool
+    """The drift that goes back in time was learned."""
+    objective: float
+    w2: float | None = None
+    """Distance of the end that was reached."""
+    floor: float | None = None
+    """What real members there are from each other."""
+
+
+def by_round(passed: Sequence[Passed]) -> Image.Image:
+    """Draw the objective of each round and, where it is known, the distance of its end.
+
+    Rounds ahead and back are apart: what they make least differs by what the entropies of the populations differ. A
+    dashed line in their colour is what the real members of the population that they are to reach are from each other.
+
+    Args:
+        passed: In the order of their numbers, with one or more.
+    """
+    measured = any(one.w2 is not None for one in passed)
+    figure = paper(WIDE, HIGH * (1 + measured) + 0.7)
+    panels = figure.subplots(1 + measured, 1, sharex=True, squeeze=False)[:, 0]
+    names = ("objective", "distance of the end that was reached")
+    for axes, name, key in zip(panels, names, ("objective", "w2"), strict=False):
+        for backward, colour, mark, called in ((False, AHEAD, "o", "ahead"), (True, BACK, "s", "back in time")):
+            own = [(one.number, getattr(one, key)) for one in passed if one.backward == backward]
+            known = [(number, value) for number, value in own if value is not None and math.isfinite(value)]
+            if known:
+                axes.plot(*zip(*known, strict=True), color=colour, marker=mark, markersize=4.5, label=called)
+        axes.set_title(name, loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.ticklabel_format(axis="y", useOffset=False)
+        if len(passed) == 1 and axes.get_ylim()[0] > 0:
+            axes.set_ylim(bottom=0)
+    if measured:
+        for backward, colour, called in ((False, AHEAD, "ahead"), (True, BACK, "back")):
+            floors = [one.floor for one in passed if one.backward == backward and one.floor is not None]
+            if floors:
+                panels[1].axhline(
+                    floors[-1], color=colour, linestyle="--", linewidth=1.2, label=f"real members, {called}"
+                )
+        panels[1].set_ylim(0, panels[1].get_ylim()[1])
+    from matplotlib.ticker import MaxNLocator
+
+    panels[-1].set_xlim(passed[0].number - 0.5, passed[-1].number + 0.5)
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    panels[-1].set_xlabel("round")
+    figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False)
+    return painted(figure)

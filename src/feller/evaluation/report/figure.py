@@ -1,0 +1,91 @@
+"""Pictures inside the page, sharp on every screen and of bounded size; some of them move."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
+
+from PIL import Image
+
+from feller.evaluation.report.animation import Animation
+from feller.evaluation.report.html import element
+
+SHOWN = 560
+"""Pixels of the page that a picture may take beside another."""
+DENSITY = 2
+"""Pixels of a good screen for each pixel of the page."""
+LONGEST = 2000
+"""Pixels on the longer side of an embedded picture, at most."""
+HEAVIEST = 2_000_000
+"""Bytes of an embedded picture, at most."""
+Picture = Image.Image | Animation
+MODES = ("L", "LA", "RGB", "RGBA")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How many pixels one pixel of a picture gets; whole numbers, so that all stay alike."""
+
+    page: int
+    file: int
+
+
+def common_scale(pictures: Sequence[Picture]) -> Scale:
+    """Choose the scale for pictures that are to be compared; animations have their own.
+
+    Small pictures grow by a whole number in the file, beyond what is shown, and the browser shrinks them the rest of
+    the way: at any width their pixels have sharp edges and equal sizes. Browsers that are told `image-rendering:
+    pixelated` give some pixels a dot more than others.
+    """
+    longest = max((max(picture.size) for picture in pictures if isinstance(picture, Image.Image)), default=SHOWN)
+    page = max(1, SHOWN // longest)
+    return Scale(page, max(page, -(-DENSITY * SHOWN // longest)))
+
+
+def figure(caption: str, picture: Picture, scale: Scale) -> Element:
+    """Make a figure of a picture and what it shows."""
+    if isinstance(picture, Animation):
+        return element("figure", None, element("figcaption", None, caption), _moving(caption, picture))
+    size = picture.width * scale.page, picture.height * scale.page
+    image = _image(caption, "png", _png(picture, scale), size)
+    return element("figure", None, element("figcaption", None, caption), image)
+
+
+def shown_width(picture: Picture, scale: Scale) -> int:
+    """Return how many pixels of the page a picture would like to have."""
+    return picture.size[0] if isinstance(picture, Animation) else picture.width * scale.page
+
+
+def _moving(caption: str, picture: Animation) -> Element:
+    """Show a still to those who asked their system for less motion, and on paper."""
+    still = f"data:image/png;base64,{base64.b64encode(_png(picture.still, Scale(1, 1))).decode()}"
+    quiet = {"media": "(prefers-reduced-motion: reduce), print", "srcset": still}
+    return element("picture", None, element("source", quiet), _image(caption, "webp", picture.data, picture.size))
+
+
+def _image(caption: str, kind: str, content: bytes, size: tuple[int, int]) -> Element:
+    data = base64.b64encode(content).decode()
+    return element(
+        "img",
+        {
+            "src": f"data:image/{kind};base64,{data}",
+            "width": str(size[0]),
+            "height": str(size[1]),
+            "alt": f"Picture: {caption}",
+        },
+    )
+
+
+def _png(picture: Image.Image, scale: Scale) -> bytes:
+    """Magnify without blur, then shrink as far as the bounds ask for."""
+    if picture.mode not in MODES:
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    picture = picture.resize((picture.width * scale.file, picture.height * scale.file), Image.Resampling.NEAREST)
+    while True:
+        picture.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        if file.tell() <= HEAVIEST or max(picture.size) <= SHOWN:
+            return file.getvalue()
+        picture.thumbnail((picture.width * 3 // 4, picture.height * 3 // 4), Image.Resampling.LANCZOS)

@@ -1,0 +1,90 @@
+"""What attackers could reach, beside what bounds them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from PIL import Image
+
+from feller.evaluation.report.paper import painted, paper
+from feller.evaluation.report.wording import shortened
+
+WIDE, HIGH, LINE = 5.6, 2.9, 0.24
+"""Inches of a picture, of one with axes, and of each line of columns."""
+BINS = 40
+FLOOR, ATTACK, OURS, OTHER = "#33383e", "#1f5fa8", "#1f5fa8", "#b4b8bd"
+
+
+@dataclass(frozen=True)
+class Guess:
+    """How often a column is guessed right by somebody who knows the others, shares from 0 to 1."""
+
+    name: str
+    before: float
+    """The commonest value, without a model."""
+    others: float | None
+    """With the model, of rows that it did not learn from."""
+    members: float | None
+    """Of rows that it did."""
+    bound: float | None
+    """At most, of members, given what is reached of others."""
+
+
+def bounds_picture(rows: Float64[np.ndarray, " n"], line: float | None, spread: float | None) -> Image.Image:
+    """Draw how many rows have which bound of the error, beside the bound that holds for all, on a log scale.
+
+    Args:
+        rows: Least mean squared error for each row.
+        line: That from Rényi privacy, for all rows; left out where it is zero.
+        spread: Mean squared error of answering the mean; drawn as what a blind guess reaches.
+    """
+    there = rows[np.isfinite(rows) & (rows > 0)]
+    figure = paper(WIDE, HIGH)
+    axes = figure.subplots()
+    marks = [value for value in (line, spread) if value]
+    low, high = min([there.min(), *marks]), max([there.max(), *marks])
+    edges = np.geomspace(low / 1.5, high * 1.5, BINS + 1)
+    axes.hist(there, bins=edges, color=ATTACK, alpha=0.85)
+    axes.set_xscale("log")
+    if spread:
+        axes.axvline(spread, color=OTHER, linewidth=2, label="a blind guess")
+    if line:
+        axes.axvline(line, color="#c0392b", linewidth=1.5, label="Rényi privacy, all rows")
+    axes.set_xlabel("least mean squared error of an attacker without bias, per number", fontsize=8.5)
+    axes.set_ylabel("rows", fontsize=8.5)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    if marks:
+        figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8.5)
+    return painted(figure)
+
+
+def guesses_picture(guesses: Sequence[Guess]) -> Image.Image:
+    """Draw for each column what is guessed right without and with the model, and where the bound lies."""
+    figure = paper(WIDE, LINE * len(guesses) + 1.0)
+    axes = figure.subplots()
+    for row, one in enumerate(guesses):
+        axes.axhline(row, color="#e6e4de", linewidth=1, zorder=0)
+        marks = ((one.before, "|", OTHER, 11), (one.others, "o", OTHER, 7), (one.members, "o", OURS, 5))
+        for value, mark, colour, size in marks:
+            if value is not None:
+                axes.plot(value, row, mark, color=colour, markersize=size, mew=1.5, clip_on=False)
+        if one.bound is not None:
+            axes.plot(one.bound, row, ">", color="#c0392b", markersize=5, clip_on=False)
+    axes.set_yticks(range(len(guesses)), labels=[shortened(one.name, 24) for one in guesses], fontsize=8)
+    axes.set_ylim(len(guesses) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel("share of rows in which a cell is guessed right by who knows all others", fontsize=8.5)
+    shown = (
+        ("|", OTHER, "commonest value"),
+        ("o", OTHER, "with the model, unseen rows"),
+        ("o", OURS, "with the model, learned rows"),
+        (">", "#c0392b", "learned rows at most"),
+    )
+    handles = [axes.plot([], [], mark, color=colour)[0] for mark, colour, _ in shown]
+    figure.legend(handles, [name for *_, name in shown], loc="outside lower left", ncols=2, frameon=False, fontsize=8)
+    return painted(figure)

@@ -1,0 +1,43 @@
+"""Pictures of what was told of data against what is true of them."""
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image
+
+from feller.data.figures import INK, MOST, dot, finish, panels
+
+NAMED = 30
+"""Classes up to which axes name them, and fields their counts."""
+
+
+def numbers_against(
+    told: Float[np.ndarray, "n k"], true: Float[np.ndarray, "n k"], names: tuple[str, ...]
+) -> Image.Image:
+    """Draw numbers that were told above those that are true, a panel for each name; the line is where they agree."""
+    figure, drawn = panels(len(names), None, width=4.0, height=4.0)
+    told, true = told[:MOST], true[:MOST]
+    for i, (axes, name) in enumerate(zip(drawn, names, strict=True)):
+        ends = [min(told[:, i].min(), true[:, i].min()), max(told[:, i].max(), true[:, i].max())]
+        axes.plot(ends, ends, color="#888888", linewidth=1)
+        axes.scatter(true[:, i], told[:, i], s=dot(len(true)), color=INK, linewidths=0, alpha=0.7)
+        axes.set_xlabel(f"{name}, true", parse_math=False)
+        axes.set_ylabel(f"{name}, told", parse_math=False)
+    return finish(figure, None, ())
+
+
+def classes_against(told: Int[np.ndarray, " n"], true: Int[np.ndarray, " n"], classes: tuple[str, ...]) -> Image.Image:
+    """Draw a table of how often each class, a row, was told to be each, a column."""
+    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    np.add.at(counts, (true, told), 1)
+    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+    figure, (axes,) = panels(1, 1, width=5.0, height=5.0)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(classes) <= NAMED:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks(range(len(classes)), labels=classes, parse_math=False)
+        for i, j in np.argwhere(counts):
+            ink = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=ink, fontsize=7)
+    axes.set_xlabel("told")
+    axes.set_ylabel("true")
+    return finish(figure, None, ())

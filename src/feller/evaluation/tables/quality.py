@@ -1,0 +1,180 @@
+"""How good a synthetic table is: its columns and what they tell of each other, what it is worth, what it gives away."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.evaluation.tables import shape
+from feller.evaluation.tables import utility as usefulness
+from feller.evaluation.tables.copying import copied_share, dcr_share, membership_auc
+from feller.evaluation.tables.explained import EXPLAIN
+from feller.evaluation.tables.marginal_distance import column_sets, k_marginal_score, variations
+from feller.evaluation.tables.references import drawn_again, unrelated
+
+__all__ = ["EXPLAIN", "Tables", "table_quality"]
+
+LEAST = 50
+"""Held-out rows below which a comparison with them would be chance."""
+SIZES = (1, 2, 3)
+"""Columns that are looked at together."""
+BESIDE = {"": (0, 1), "_floor": (2, 1), "_independent": (3, 1), "_test": (0, 4), "_test_floor": (1, 4)}
+"""Which two are compared: synthetic, training, drawn again, unrelated and held-out rows are 0 to 4."""
+BETWEEN = " × "
+Numbers = dict[str, float | str | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """A synthetic table and the real ones beside it, as codes of one schema."""
+
+    synthetic: Int64[Tensor, "n k"]
+    train: Int64[Tensor, "m k"]
+    """What it was learned from."""
+    held_out: Int64[Tensor, "h k"]
+    """Real rows that nothing was learned from; may be empty."""
+    ordered: tuple[bool, ...]
+    """Columns whose codes have an order, as bins of a number have."""
+
+    @property
+    def has_unseen(self) -> bool:
+        """Tell whether so much is held out that what is measured of it is not chance."""
+        return len(self.held_out) >= LEAST
+
+
+def table_quality(
+    synthetic: Int64[Tensor, "n _"],
+    train: Int64[Tensor, "m _"],
+    held_out: Int64[Tensor, "h _"],
+    counts: Sequence[int],
+    *,
+    ordered: Sequence[bool] | None = None,
+    target: int | None = None,
+    levels: Sequence[float] | None = None,
+    names: Sequence[str] | None = None,
+    rules: shape.Rules | None = None,
+    draws: Draws = Draws(0),  # noqa: B008
+) -> Numbers:
+    """Compare a synthetic table with the one it was learned from and with held-out rows.
+
+    A synthetic code that stands for no value of its column counts as a value that no real row has.
+
+    Args:
+        synthetic: Codes, column j in 0 .. counts[j] - 1.
+        train: The same of the table that it was learned from.
+        held_out: The same of other real rows; may be empty.
+        counts: Codes of each column.
+        ordered: Columns whose codes have an order; by default none.
+        target: Column that is told from the others to see what the table is worth; None: that is left out.
+        levels: Numbers that the target's codes stand for, see `table_utility.task`.
+        names: Of the columns, to say which are worst.
+        rules: What must hold between columns.
+        draws: Source of all randomness.
+
+    Returns:
+        Numbers under the names of `EXPLAIN`; None where something cannot be told.
+
+    Raises:
+        InputError: If there are no synthetic rows or none to learn from.
+        UsageError: If tables, counts, order or target do not fit each other.
+    """
+    named = tuple(names or (f"column {j + 1}" for j in range(len(counts))))
+    is_ordered = tuple(ordered or [False] * len(counts))
+    for words, table in (("synthetic table", synthetic), ("training table", train), ("held-out table", held_out)):
+        _check(words, table, counts, is_ordered, named)
+    for words, table in (("training table", train), ("held-out table", held_out)):
+        if not shape.inside(table, counts).all():
+            raise UsageError(f"the {words} has codes beyond those of its columns; encode it by the same schema")
+    if not len(synthetic) or not len(train):
+        raise InputError(f"expected synthetic rows and rows to compare, got {len(synthetic)} and {len(train)}")
+    about = None if target is None else usefulness.task(counts, is_ordered, target, levels)
+    numbers: Numbers = {"valid": shape.valid_share(synthetic, counts, rules)}
+    fits = shape.inside(synthetic, counts)
+    if not fits.all():
+        synthetic = torch.where(fits, synthetic, torch.tensor(counts, device=synthetic.device))
+        about = about and about.wider()
+    tables = Tables(synthetic, train, held_out, is_ordered)
+    numbers |= _marginals(tables, named, draws.named("marginals"))
+    numbers |= _shape(tables, draws.named("shape"))
+    if about is not None:
+        numbers |= {"told_column": named[about.features.target], **_utility(tables, about, draws.named("utility"))}
+    return numbers | _privacy(tables, draws.named("privacy"))
+
+
+def _check(words: str, table: Tensor, counts: Sequence[int], ordered: Sequence[bool], names: Sequence[str]) -> None:
+    if not len(counts) == len(ordered) == len(names) == table.shape[1]:
+        raise UsageError(
+            f"expected one count, order and name for each of the {table.shape[1]} columns of the {words}, got"
+            f" {len(counts)}, {len(ordered)} and {len(names)}"
+        )
+
+
+def _marginals(tables: Tables, names: Sequence[str], draws: Draws) -> Numbers:
+    """Measure columns, pairs and triples beside rows drawn again, held-out rows and unrelated columns."""
+    train, numbers = tables.train, Numbers()
+    again = drawn_again(train, len(tables.synthetic), draws)
+    compared = [tables.synthetic, train, again, unrelated(train, draws)] + [tables.held_out] * tables.has_unseen
+    there = {of: pair for of, pair in BESIDE.items() if max(pair) < len(compared)}
+    for size in SIZES:
+        sets = column_sets(train.shape[1], size, draws)
+        numbers |= {f"tv{size}{of}": None for of in (*BESIDE, "_max")}
+        if sets:
+            apart = variations(compared, list(there.values()), sets)
+            numbers |= {f"tv{size}{of}": one.mean().item() for of, one in zip(there, apart, strict=True)}
+            numbers[f"tv{size}_max"] = apart[0].max().item()
+            numbers[f"tv{size}_worst"] = BETWEEN.join(names[j] for j in sets[apart[0].argmax()])
+    score = draws.named("score")
+    numbers["k_marginal"] = k_marginal_score(tables.synthetic, train, score)
+    numbers["k_marginal_floor"] = k_marginal_score(again, train, score)
+    return numbers
+
+
+def _shape(tables: Tables, draws: Draws) -> Numbers:
+    """Measure shapes of columns and trends of pairs beside rows drawn again."""
+    train, ordered, numbers = tables.train, tables.ordered, Numbers()
+    for of, table in (("", tables.synthetic), ("_floor", drawn_again(train, len(tables.synthetic), draws))):
+        numbers[f"column_shapes{of}"] = shape.column_shapes(table, train, ordered).mean().item()
+        numbers[f"pair_trends{of}"] = shape.mean_pair_trend(shape.pair_trends(table, train, ordered))
+        numbers[f"correlation_difference{of}"] = shape.correlation_difference(table, train, ordered)
+    return numbers
+
+
+def _utility(tables: Tables, about: usefulness.Task, draws: Draws) -> Numbers:
+    """Measure what models learned from the table tell of real rows, beside those learned from real rows.
+
+    Without held-out rows the former are tested on the training table, where the latter would be no reference.
+    """
+    train, target = tables.train, about.features.target
+    tested = tables.held_out if tables.has_unseen else train
+    shares = train[:, target].bincount(minlength=about.answers)
+    there = torch.zeros_like(shares).index_fill(0, about.known(tested)[:, target], 1) > 0
+    positive = int(torch.where(there, shares, len(train) + 1).argmin())  # the rarer of the two that are tested
+    learned = usefulness.utility(about, tables.synthetic, tested, positive, draws)
+    real = usefulness.utility(about, train, tested, positive, draws) if tables.has_unseen else None
+    numbers: Numbers = {}
+    for kind, scores in learned.items():
+        for name, value in scores.items():
+            numbers[f"{name}_{kind}"] = value
+            numbers[f"{name}_{kind}_real"] = None if real is None else real[kind][name]
+    known, right = about.truth(about.known(train)), about.truth(about.known(tested))
+    if about.levels is None:
+        numbers["accuracy_majority"] = float((right == shares.argmax().item()).mean())
+    elif len(known) and len(right):
+        numbers["mae_mean"] = float(abs(right - known.mean()).mean())
+    return numbers | {"boosted_by": usefulness.boosting()}
+
+
+def _privacy(tables: Tables, draws: Draws) -> Numbers:
+    """Look for rows of the training table, beside held-out rows and a table that is made of nothing but its rows."""
+    train, unseen, numbers = tables.train, tables.held_out, Numbers()
+    numbers["copies"] = copied_share(tables.synthetic, train)
+    numbers["copies_held_out"] = copied_share(unseen, train) if tables.has_unseen else None
+    again = drawn_again(train, len(tables.synthetic), draws)
+    for of, table in (("", tables.synthetic), ("_copied", again)):
+        numbers[f"dcr_share{of}"] = dcr_share(table, train, unseen, draws) if tables.has_unseen else None
+        numbers[f"membership_auc{of}"] = membership_auc(table, train, unseen, draws) if tables.has_unseen else None
+    return numbers

@@ -1,0 +1,184 @@
+"""Whether what is learned from a synthetic table holds for real rows: train on synthetic, test on real."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.evaluation.tables.features import Features
+from feller.evaluation.tables.references import some
+
+MOST = 100_000
+"""Rows that a model learns from, at most."""
+TREES, DEPTH, PACE = 100, 6, 0.15
+"""Of gradient boosting."""
+ITERATIONS = 300
+"""Of the linear model, at most."""
+Scores = dict[str, float | None]
+Answers = Callable[[Int64[Tensor, "n k"]], Float64[np.ndarray, "n answers"]]
+"""Codes -> chance of each class that was seen, or one number."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be told of a row from its other columns: a class or, where the codes have an order, a number."""
+
+    features: Features
+    answers: int
+    """Codes of the target that stand for a value; rows with another are left out."""
+    levels: tuple[float, ...] | None = None
+    """The number that each of them stands for; not a number: a row with it is left out. None: they are classes."""
+
+    def known(self, codes: Int64[Tensor, "n k"]) -> Int64[Tensor, "m k"]:
+        """Return the rows that have an answer."""
+        there = codes[codes[:, self.features.target] < self.answers]
+        if self.levels is None:
+            return there
+        return there[~torch.tensor(self.levels, device=codes.device).isnan()[there[:, self.features.target]]]
+
+    def wider(self) -> "Task":
+        """Leave room for one more code of each column, which stands for no value."""
+        return replace(self, features=replace(self.features, counts=tuple(c + 1 for c in self.features.counts)))
+
+    def truth(self, codes: Int64[Tensor, "n k"]) -> np.ndarray:
+        """Return the answers: codes of classes, or numbers."""
+        answers = codes[:, self.features.target].cpu().numpy()
+        return answers if self.levels is None else np.array(self.levels)[answers]
+
+
+def task(counts: Sequence[int], ordered: Sequence[bool], target: int, levels: Sequence[float] | None = None) -> Task:
+    """Choose what is told: a number if the target is ordered and has more than two codes, else a class.
+
+    Args:
+        counts: Codes of each column.
+        ordered: Columns whose codes have an order.
+        target: Number of the column that is told.
+        levels: The number that each code of the target stands for, by default the code itself.
+
+    Raises:
+        UsageError: If there is no such column, or if there are fewer or more levels than codes.
+    """
+    if not 0 <= target < len(counts):
+        raise UsageError(f"expected a target from 0 to {len(counts) - 1}, got {target}; name a column of the table")
+    if levels is not None and len(levels) != counts[target]:
+        raise UsageError(f"expected {counts[target]} levels, one for each code, got {len(levels)}")
+    is_number = ordered[target] and counts[target] > 2
+    stand_for = tuple(map(float, range(counts[target]) if levels is None else levels)) if is_number else None
+    return Task(Features(tuple(counts), tuple(ordered), target), counts[target], stand_for)
+
+
+def boosting() -> str:
+    """Say which gradient boosting is used: xgboost where it is installed, else that of scikit-learn."""
+    try:
+        import xgboost
+    except ImportError:
+        import sklearn
+
+        return f"scikit-learn {sklearn.__version__}"
+    return f"xgboost {xgboost.__version__}"
+
+
+def utility(
+    about: Task, learned: Int64[Tensor, "n k"], tested: Int64[Tensor, "m k"], positive: int, draws: Draws
+) -> dict[str, Scores]:
+    """Train on one table and test on another.
+
+    Args:
+        about: What is told.
+        learned: Rows to learn from.
+        tested: Real rows, whose classes decide of what F1 is the mean, whatever classes the others have.
+        positive: Which of two classes F1 is of.
+        draws: Chooses rows where there are more than MOST.
+
+    Returns:
+        Scores of `boosted` and of `linear` models: `auc`, `accuracy`, `f1`, or `r2` and `mae`. None where a table has
+        one class or one number only, no row with an answer, or no other column.
+    """
+    learned, tested = some(about.known(learned), MOST, draws), about.known(tested)
+    names = ("auc", "accuracy", "f1") if about.levels is None else ("r2", "mae")
+    if about.features.alone or not len(tested) or len(np.unique(about.truth(learned))) < 2:
+        return {kind: dict.fromkeys(names) for kind in ("boosted", "linear")}
+    scores = {}
+    for kind, fit in (("boosted", _boosted), ("linear", _linear)):
+        answers, right = fit(about, learned)(tested), about.truth(tested)
+        if about.levels is None:
+            scores[kind] = classification(answers, np.unique(about.truth(learned)), right, positive)
+        else:
+            scores[kind] = regression(answers[:, 0], right)
+    return scores
+
+
+def _boosted(about: Task, learned: Int64[Tensor, "n k"]) -> Answers:
+    """Fit 100 trees of depth 6."""
+    is_class = about.levels is None
+    try:
+        import xgboost
+
+        kind = xgboost.XGBClassifier if is_class else xgboost.XGBRegressor
+        model = kind(
+            n_estimators=TREES, max_depth=DEPTH, learning_rate=PACE, n_jobs=1, random_state=0, tree_method="hist"
+        )
+    except ImportError:
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+        kind = HistGradientBoostingClassifier if is_class else HistGradientBoostingRegressor
+        model = kind(max_iter=TREES, max_depth=DEPTH, learning_rate=PACE, random_state=0, early_stopping=False)
+        return _fitted(model, lambda codes: about.features.plain(codes).toarray(), about, learned)
+    return _fitted(model, about.features.plain, about, learned)
+
+
+def _linear(about: Task, learned: Int64[Tensor, "n k"]) -> Answers:
+    """Fit logistic regression, or a linear one with a small penalty."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    model = LogisticRegression(max_iter=ITERATIONS) if about.levels is None else Ridge()
+    return _fitted(model, lambda codes: about.features.scaled(codes, learned), about, learned)
+
+
+def _fitted(model: Any, see: Callable[[Tensor], Any], about: Task, learned: Int64[Tensor, "n k"]) -> Answers:
+    truth = about.truth(learned)
+    if about.levels is not None:
+        model.fit(see(learned), truth)
+        return lambda codes: np.asarray(model.predict(see(codes)), dtype=np.float64)[:, None]
+    model.fit(see(learned), np.unique(truth, return_inverse=True)[1])
+    return lambda codes: np.asarray(model.predict_proba(see(codes)), dtype=np.float64)
+
+
+def classification(
+    chances: Float64[np.ndarray, "n seen"],
+    classes: Int64[np.ndarray, " seen"],
+    truth: Int64[np.ndarray, " n"],
+    positive: int,
+) -> Scores:
+    """Score chances of the classes that were seen in training.
+
+    Classes are those of the truth: what is learned from tables with other words is then told by one measure. Of more
+    than two, `auc` is the mean over classes of one against all others, and `f1` that of each.
+    """
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    told, there = classes[chances.argmax(1)], np.unique(truth)
+    chance_of = {int(c): chances[:, i] for i, c in enumerate(classes)}
+    none = np.zeros(len(truth))
+    areas = [roc_auc_score(truth == c, chance_of.get(int(c), none)) for c in there] if len(there) > 1 else []
+    if len(there) <= 2:
+        f1 = f1_score(truth == positive, told == positive, zero_division=0)
+    else:
+        f1 = f1_score(truth, told, labels=there, average="macro", zero_division=0)
+    area = float(np.mean(areas)) if areas else None
+    return {"auc": area, "accuracy": float((told == truth).mean()), "f1": float(f1)}
+
+
+def regression(told: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"]) -> Scores:
+    """Score numbers: share of the variance that is explained, and mean absolute error in their units."""
+    spread = np.square(truth - truth.mean()).sum()
+    return {
+        "r2": float(1 - np.square(told - truth).sum() / spread) if spread > 0 else None,
+        "mae": float(np.abs(told - truth).mean()),
+    }

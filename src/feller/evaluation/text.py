@@ -1,0 +1,94 @@
+"""How close texts are to real ones, symbol by symbol."""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+from typing import cast
+
+from feller.core.rng import Draws
+from feller.data.modality import Dataset
+from feller.data.text.text_modality import Text
+from feller.evaluation.chance import beside
+from feller.evaluation.comparison import compare, enough, pick
+
+EXPLAIN = {
+    "trigram_distance": "Share of the triples of neighbouring characters that would have to change for the samples to"
+    " have as many of each as held-out text (total variation): lower is better, trigram_floor is as good as real.",
+    "trigram_floor": "The same distance between as much of the training text and the held-out one: a mean over some"
+    " choices of it.",
+    "copied": "Share of the samples' passages of 24 characters that stand in the training text, too: far above"
+    " copied_floor hints at copying.",
+    "copied_floor": "The same share of held-out text.",
+    "copied_whole": "Share of the samples that are, from end to end, a text of the training data, where texts are as"
+    " short as names: far above copied_whole_floor hints at copying.",
+    "copied_whole_floor": "The same share of held-out texts.",
+}
+"""What the numbers mean, for people."""
+PASSAGE = 24
+"""Characters that hardly come twice by chance."""
+MOST = 500
+"""Texts whose passages are looked for."""
+
+
+def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+    """Compare samples with held-out text. Floors are None where too little is held out."""
+    sets = compare(samples, train, held_out, draws)
+    known = _texts(train)
+    unlike = beside(
+        lambda a, b: total_variation(trigrams(a), trigrams(b)),
+        _texts(sets.samples),
+        _texts(sets.real),
+        None if sets.floor is None else known,
+        draws.named("chance"),
+    )
+    unseen = pick(held_out, MOST, draws.named("unseen"))
+    made = pick(samples, MOST, draws.named("made"))
+    return {
+        "trigram_distance": unlike.value,
+        "trigram_floor": unlike.floor,
+        "chance_factor": unlike.factor,
+        "copied": copied(_texts(made), known),
+        "copied_floor": copied(_texts(unseen), known) if enough(held_out) else None,
+        **_copied_whole(_texts(made), _texts(unseen) if enough(held_out) else None, known),
+    }
+
+
+def _copied_whole(made: list[str], unseen: list[str] | None, known: list[str]) -> dict[str, float | str | None]:
+    """Return shares of whole texts that are known, where hardly a text is long enough for passages; nothing else."""
+    if statistics.median(map(len, known)) >= PASSAGE:
+        return {}
+    wanted = {*known}
+    shares = (None if some is None else statistics.fmean(text in wanted for text in some) for some in (made, unseen))
+    return dict(zip(("copied_whole", "copied_whole_floor"), shares, strict=True))
+
+
+def _texts(data: Dataset) -> list[str]:
+    return cast(Text, data.modality).texts(data.values)
+
+
+def trigrams(texts: Iterable[str]) -> Counter[str]:
+    """Count all triples of neighbouring characters."""
+    return Counter(text[i : i + 3] for text in texts for i in range(len(text) - 2))
+
+
+def total_variation(a: Counter[str], b: Counter[str]) -> float | None:
+    """Return half the sum of differences of two sets of shares; None if either is empty."""
+    of_a, of_b = a.total(), b.total()
+    if not of_a or not of_b:
+        return None
+    return min(1.0, sum(abs(a[key] / of_a - b[key] / of_b) for key in a.keys() | b.keys()) / 2)  # rounding adds up
+
+
+def copied(texts: Iterable[str], known: Iterable[str]) -> float | None:
+    """Return the share of passages that stand in known texts; None where no text is long enough."""
+    passages = [text[i : i + PASSAGE] for text in texts for i in range(len(text) - PASSAGE + 1)]
+    if not passages:
+        return None
+    wanted = set(passages)
+    found = {
+        passage
+        for text in known
+        for i in range(len(text) - PASSAGE + 1)
+        if (passage := text[i : i + PASSAGE]) in wanted
+    }
+    return sum(passage in found for passage in passages) / len(passages)

@@ -1,1 +1,0 @@
-"""What a model of documents is asked for, and how it is measured."""

@@ -1,1 +1,0 @@
-"""What comes from elsewhere and what goes there."""

@@ -1,1 +1,0 @@
-"""What pages about a run are put together of."""

@@ -1,1 +1,0 @@
-"""Speech: one model that fills in frames, asked for many things, and vocoders."""

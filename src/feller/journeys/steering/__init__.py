@@ -1,1 +1,0 @@
-"""What steering and tuning wish for, and the flows that they search."""

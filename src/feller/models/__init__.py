@@ -1,0 +1,1 @@
+"""Fitted models: specification, weights, sampling and export."""

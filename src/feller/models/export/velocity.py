@@ -1,0 +1,171 @@
+"""A model's velocity as a plain function of arrays, for integrators, plots and programs of one's own."""
+
+import functools
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, leaves, length, tree_map
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.data.modality import Modality
+from feller.models.export.flows import check_flow
+from feller.models.model import Model, load_model
+from feller.paths import Network
+from feller.sampling.guidance import cfg
+
+Array = Any
+"""A tensor or an array of numpy, one entry per example along its first axis; or a dict of leaves."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VelocityField:
+    """v(x, t, **given), in states of the model per time; t = 0 is the source, t = 1 the data."""
+
+    model: Model
+    guidance: float = 1.0
+    network: Network = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_flow(self.model.description.path)
+        self.model.check_guidance(self.guidance)
+        plain = self.model.network.eval()
+        object.__setattr__(self, "network", cfg(plain, self.guidance, absent=self.model.absent()))
+
+    def __repr__(self) -> str:
+        """Say of which model it is."""
+        return f"velocity({self.model!r}, guidance={self.guidance:g})"
+
+    def __call__(self, x: Array, t: float | Array, **given: Any) -> Array:
+        """Return the velocity at states x and times t: tensors for tensors, arrays for arrays, of their precision.
+
+        Args:
+            x: States [n, ...], or a dict of leaves.
+            t: One time for all, or one for each, [n].
+            given: Conditions: a class by its name or number, or one for each, [n]. One that is left out counts as not
+                given.
+
+        Raises:
+            UsageError: If a condition or a class is unknown, or the model cannot do without one that is left out; if
+                a time lies outside [0, 1], or a state has another shape than the model's.
+        """
+        weight = next(self.model.network.parameters())
+        state = tree_map(lambda leaf: torch.as_tensor(leaf, device=weight.device).to(weight.dtype), x)
+        self._check_shape(state)
+        n = length(state)
+        asked = torch.as_tensor(t, dtype=weight.dtype, device=weight.device)
+        if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != n):
+            raise UsageError(f"expected one time, or one for each of {n} states, got times {list(asked.shape)}")
+        if not bool(((asked >= 0) & (asked <= 1)).all()):
+            raise UsageError(f"times must lie in [0, 1], from source to data, got {asked.min():g} to {asked.max():g}")
+        times = asked.expand(n)
+        conditions = tree_map(lambda leaf: leaf.to(weight.device), self._conditions(n, given))
+        process = self.model.description.path.process(self.network, conditions)
+        wants = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves(x))
+        with torch.enable_grad() if wants else torch.no_grad():
+            found = tree_map(lambda now: now.velocity, process(state, times))
+        return tree_map(_like, found, x)
+
+    def _check_shape(self, state: State) -> None:
+        """Refuse states of another shape than the model's, also where its network would answer.
+
+        Raises:
+            UsageError: Then.
+        """
+        found = tree_map(lambda leaf: ["n", *leaf.shape[1:]] if leaf.ndim else [], state)
+        if found != self._shape:
+            usual, got = (str(one).replace("'", "") for one in (self._shape, found))
+            raise UsageError(f"expected states {usual}, got {got} of this model")
+
+    @functools.cached_property
+    def _shape(self) -> State:
+        """Shape of the model's states, of each leaf."""
+        return tree_map(lambda leaf: ["n", *leaf.shape[1:]], self.source(1))
+
+    def source(self, n: int, seed: int = 0) -> State:
+        """Draw n states at t = 0, as tensors: those from which `Model.sample` starts with `Draws(seed)`."""
+        about = self.model.description
+        return about.path.start(about.space.reference(n, Draws(seed).at("source")))
+
+    def decode(self, x: Array) -> Any:
+        """Turn states at t = 1 into values in the units of the data, as tensors."""
+        return self.model.description.modality.decode(tree_map(torch.as_tensor, x))
+
+    def encode(self, values: Any) -> State:
+        """Turn values in the units of the data into states, as tensors."""
+        return self.model.description.modality.encode(tree_map(torch.as_tensor, values))
+
+    def _conditions(self, n: int, given: dict[str, Any]) -> Given:
+        """Return numbers for names, and "not given" for what is left out."""
+        about, found = self.model.description, {}
+        for name, shares in about.frequencies.items():
+            value = given.pop(name, None)
+            if value is None and not about.drop:
+                raise UsageError(f"this model was not trained to do without {name}; give it")
+            found[name] = self._classes(name, len(shares) if value is None else value, n)
+        for name in [name for name in given if isinstance(given[name], Tensor | dict)]:
+            found[name] = given.pop(name)  # such as `valid`, which the model's modality would else derive
+        if given:
+            known = ", ".join(about.frequencies) or "none"
+            raise UsageError(f"nothing that can be given is called {sorted(given)[0]!r}; this model knows: {known}")
+        return {**about.modality.complete(found), **found}
+
+    def _classes(self, name: str, value: Any, n: int) -> Tensor:
+        """Return the number of a class for each of n states, of names or numbers."""
+        about = self.model.description
+        none = len(about.frequencies[name])
+        try:
+            numbers = torch.as_tensor(_numbered(about.modality, name, value))
+            whole = numbers.round()
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(
+                f"{name} is given by the name of a class, its number, or a list of {n} of them, got {value!r}"
+            ) from error
+        if numbers.ndim > 1 or (numbers.ndim == 1 and len(numbers) not in (1, n)):
+            raise UsageError(f"expected one {name}, or one for each of {n} states, got {list(numbers.shape)}")
+        wrong = numbers[~((numbers >= 0) & (numbers <= none) & (numbers == whole))]
+        if len(wrong):
+            raise UsageError(
+                f"{name} must be a class, a whole number from 0 to {none - 1}, or {none}: not given, got {wrong[0]:g}"
+            )
+        return numbers.long().expand(n)
+
+
+def velocity(of: Model | Run | str | os.PathLike[str], *, guidance: float = 1.0) -> VelocityField:
+    """Return the velocity of a model, of a run, or of the run in a folder, with its average weights.
+
+    Args:
+        of: The model, the run or its folder.
+        guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
+
+    Raises:
+        UsageError: If its process jumps or has noise, so that no velocity tells it, or guidance is not possible.
+        InputError: If the run is damaged.
+    """
+    model = of if isinstance(of, Model) else load_model(of)
+    return VelocityField(model, guidance)
+
+
+def _like(found: Tensor, x: Any) -> Any:
+    """Return a velocity as what the state is."""
+    if isinstance(x, Tensor):
+        return found.to(device=x.device, dtype=x.dtype if x.is_floating_point() else found.dtype)
+    kind = np.asarray(x).dtype
+    return found.cpu().numpy().astype(kind if np.issubdtype(kind, np.floating) else np.float32)
+
+
+def _numbered(modality: Modality, name: str, value: Any) -> Any:
+    """Return classes with the numbers of those that are named."""
+    if hasattr(value, "__array__") and not isinstance(value, Tensor):  # arrays, and columns of a DataFrame
+        array = np.asarray(value)
+        value = array if array.dtype.kind in "iuf" else array.tolist()
+    if isinstance(value, list | tuple):
+        return [_numbered(modality, name, one) for one in value]
+    return modality.condition(name, value) if isinstance(value, str) else value

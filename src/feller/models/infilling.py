@@ -1,0 +1,112 @@
+"""Gaps are filled by a network that has learned to; what is kept comes out bit by bit as it went in."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.masking import blank
+from feller.core.pytree import Given
+from feller.core.rng import Draws
+from feller.data.speech.speech_durations import log_durations
+from feller.paths import Affine, Filled, Network
+from feller.sampling import endpoint
+from feller.sampling.guidance import cfg
+from feller.sampling.sampler_config import Sampling
+from feller.spaces import Euclidean
+from feller.training.objectives.duration_infilling import DurationInfilling
+from feller.training.objectives.frame_infilling import noise_like
+
+TOLD = ("phone", "context", "known")
+"""Conditions that guidance leaves out together."""
+SAMPLING = Sampling(calls=32)
+
+
+@torch.no_grad()
+def infill(
+    network: Network,
+    path: Affine | Filled,
+    frames: Float[Tensor, "b n bands"],
+    kept: Bool[Tensor, "b marks"],
+    phone: Int[Tensor, "b labels"],
+    *,
+    draws: Draws,
+    valid: Bool[Tensor, "b n"] | None = None,
+    sampling: Sampling = SAMPLING,
+    guidance: float = 1.0,
+) -> Float[Tensor, "b n bands"]:
+    """Return frames of which those that are kept are copies, and the others new; padding is zero.
+
+    A kept frame has a state, too: on its way from the noise to itself, as the network saw it in training. So what a
+    loss over hidden frames never taught, its velocity, is not asked for.
+
+    Args:
+        network: Was trained by `Infilling`.
+        path: What it learned.
+        frames: Where they are kept; elsewhere they mean nothing.
+        kept: True is kept.
+        phone: Label of each frame.
+        draws: Source of the noise.
+        valid: What is no padding; by default all.
+        sampling: Solver, and network calls for each sample; guidance looks twice in each.
+        guidance: 1 is the plain conditional; the paper writes guidance - 1.
+
+    Raises:
+        UsageError: If the shapes do not fit.
+        InputError: If frames become infinite.
+    """
+    if not frames.shape[:2] == kept.shape == phone.shape:
+        raise UsageError(
+            f"expected as many marks and labels as frames {tuple(frames.shape[:2])}, got {tuple(kept.shape)} and"
+            f" {tuple(phone.shape)}; spread labels by their durations first"
+        )
+    valid = torch.ones_like(kept) if valid is None else valid
+    known = kept & valid
+    context = blank(frames, known)
+    given = {"valid": valid, "phone": phone, "context": context, "known": known}
+    guided = cfg(network, guidance, absent=TOLD)
+    if isinstance(path, Filled):
+        x = guided(torch.zeros_like(frames), frames.new_zeros(len(frames)), given)
+    else:
+        x = _drawn(guided, path, given, draws, sampling)
+    if not blank(x, valid & ~known).isfinite().all():
+        raise InputError("frames became infinite: the model is damaged or was trained too little")
+    return torch.where(known[:, :, None], frames, blank(x, valid))
+
+
+def infill_durations(
+    network: Network,
+    rule: DurationInfilling,
+    durations: Int[Tensor, "b m"],
+    kept: Bool[Tensor, "b m"],
+    phone: Int[Tensor, "b m"],
+    *,
+    draws: Draws,
+    valid: Bool[Tensor, "b m"] | None = None,
+    sampling: Sampling = SAMPLING,
+    guidance: float = 1.0,
+) -> Int[Tensor, "b m"]:
+    """Return whole durations of which those that are kept stay, and the others are new; padding lasts 0.
+
+    Arguments and errors are those of `infill`, but for `rule`, by which the network was trained: with `Filled` each is
+    the nearest to its median, else they are drawn.
+    """
+    valid = torch.ones_like(kept) if valid is None else valid
+    known = kept & valid
+    told = rule.encode(log_durations(torch.where(known, durations, 0)))
+    x = infill(network, rule.path, told, kept, phone, draws=draws, valid=valid, sampling=sampling, guidance=guidance)
+    return torch.where(known, durations, rule.decode(x).where(valid, 0))
+
+
+def _drawn(
+    network: Network, path: Affine, given: Given, draws: Draws, sampling: Sampling
+) -> Float[Tensor, "b n bands"]:
+    """Follow the path from noise; what is known is at each time where its own noise would have it."""
+    route, solver, times = sampling.choose(path, Euclidean())
+    context, known = given["context"], given["known"][:, :, None]
+    x_0 = blank(noise_like(context, draws.named("source")), given["valid"])
+
+    def beside(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+        return network(torch.where(known, path.sample(x_0, context, t), x_t), t, given)
+
+    return endpoint(route.process(beside, given), path.start(x_0), times, solver, draws)

@@ -1,0 +1,1 @@
+"""Recipes: everything that a fit chooses, for each modality."""

@@ -1,0 +1,46 @@
+"""Crystals: elements, places in the cell, and the cell."""
+
+from feller.data.crystals.modality import Crystals
+from feller.data.modality import Dataset
+from feller.models.recipes.recipe import Recipe, need
+from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Symbols
+from feller.networks.graph.set_transformer import Sites
+from feller.paths import Affine, Geodesic, Mixture, Product
+from feller.paths.time_distributions import LeafTimes
+from feller.sampling.sampler_config import Sampling
+from feller.spaces import MaskSource, Torus
+from feller.training.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
+from feller.training.objective import Matching
+from feller.training.optimizer import Training
+
+
+def crystals(data: Dataset, size: str) -> Recipe:
+    """Elements are hidden and revealed, places go the shorter way around the cell, the cell goes straight.
+
+    In a share of the examples the elements or the cell are given, so that a model can be asked for crystals of a
+    formula or in a cell.
+
+    Raises:
+        UsageError: If the data are no crystals.
+    """
+    modality = need(data.modality, Crystals, "crystals", "crystals")
+    width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (128, 4, 10.0), "base": (256, 8, 120.0)}[size]
+    kinds: dict[str, Leaf] = {"element": Symbols(len(modality.elements)), "place": Angles(), "lattice": Numbers()}
+    return Recipe(
+        architecture=Sites(kinds, whole=("lattice",), apart="place", count="atoms", width=width, depth=depth),
+        objective=Matching(
+            Product(
+                {
+                    "element": Mixture(source=MaskSource()),
+                    "place": Geodesic(Torus((modality.longest, 3))),
+                    "lattice": Affine(),
+                }
+            ),
+            modality.space(),
+            PerLeaf({"element": WhereMasked(CrossEntropy()), "place": Squared(), "lattice": Squared()}),
+            drop=0.0,  # without their number there are no atoms
+            leaf_times=LeafTimes(given=0.3, which=("element", "lattice")),
+        ),
+        train=Training(batch=128, lr=2e-3, decay=0.5, average=0.998, minutes=minutes),
+        sampling=Sampling("midpoint", 64),
+    )

@@ -1,0 +1,48 @@
+"""Protein backbones and their sequences."""
+
+from feller.data.modality import Dataset
+from feller.data.proteins.modality import Proteins
+from feller.data.proteins.residues import LETTERS
+from feller.models.recipes.recipe import Recipe, need
+from feller.networks.blocks.leaf_codecs import Leaf, Numbers, Rotations, Symbols
+from feller.networks.graph.set_transformer import Sites
+from feller.paths import Affine, Geodesic, Mixture, Product
+from feller.paths.time_distributions import LeafTimes
+from feller.sampling.sampler_config import Sampling
+from feller.spaces import SO3, MaskSource
+from feller.training.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
+from feller.training.objective import Matching
+from feller.training.optimizer import Training
+
+RESIDUE = 0.2
+"""Weight of the residues' loss, which is larger than those of the structure, and sinks little."""
+
+
+def proteins(data: Dataset, size: str) -> Recipe:
+    """Structures move as in `backbones`, residues are hidden and revealed, and a transformer sees both.
+
+    In a share of the examples some leaves are given, so that a model can be asked for the structure of a sequence, or
+    for a sequence of a structure.
+
+    Raises:
+        UsageError: If the data are no chains with their sequences.
+    """
+    modality = need(data.modality, Proteins, "proteins", "protein chains with their sequences")
+    width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
+    kinds: dict[str, Leaf] = {"rotation": Rotations(), "position": Numbers(), "residue": Symbols(len(LETTERS))}
+    rotations = SO3((modality.structure.longest,))
+    return Recipe(
+        architecture=Sites(kinds, reach=32, count="length", width=width, depth=depth),
+        objective=Matching(
+            Product({"rotation": Geodesic(rotations), "position": Affine(), "residue": Mixture(source=MaskSource())}),
+            modality.space(),
+            PerLeaf(
+                {"rotation": Squared(), "position": Squared(), "residue": WhereMasked(CrossEntropy())},
+                {"residue": RESIDUE},
+            ),
+            drop=0.0,  # without its length a chain has no end
+            leaf_times=LeafTimes(given=0.5),
+        ),
+        train=Training(batch=16, lr=2e-3, minutes=minutes),
+        sampling=Sampling("midpoint", 64),
+    )

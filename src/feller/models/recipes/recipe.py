@@ -1,0 +1,94 @@
+"""Everything that can be chosen about a fit, as one frozen value."""
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from feller.core.errors import UsageError
+from feller.data.modality import Dataset, Modality
+from feller.data.split import check_share
+from feller.models.recipes.parts import Parts
+from feller.models.spec import Description, frequencies, shapes
+from feller.networks.architecture import Architecture
+from feller.sampling.sampler_config import Sampling
+from feller.spaces import Space
+from feller.training.condition_dropout import check_drop
+from feller.training.objective import Objective
+from feller.training.objectives.distillation import Distillation
+from feller.training.optimizer import Training
+
+SIZES = ("tiny", "small", "base")
+Kind = TypeVar("Kind", bound=Modality)
+
+
+def need(modality: Modality, kind: type[Kind], recipe: str, what: str) -> Kind:
+    """Return the modality of the data, if it is of the kind that a recipe needs.
+
+    Raises:
+        UsageError: If it is of another; says what the recipe needs.
+    """
+    if isinstance(modality, kind):
+        return modality
+    raise UsageError(f"the recipe `{recipe}` needs {what}, and these data are {modality.called}; use --recipe auto")
+
+
+def check_states(space: Space, modality: Modality) -> None:
+    """Refuse a space whose states have other leaves or shapes than those of the data.
+
+    Raises:
+        UsageError: If they differ; says both.
+    """
+    ours, theirs = shapes(space), shapes(modality.space())
+    if ours != theirs:
+        raise UsageError(
+            f"the recipe's space has states of {ours}, and these data, {modality.called}, make states of {theirs};"
+            " give the recipe the modality's own space, or the `modality` that its space is for"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to train, for how long, and how to sample."""
+
+    architecture: Architecture
+    objective: Objective
+    """What the network learns: path, source, loss, times, coupling."""
+    modality: Modality | None = None
+    """The data as the model sees them, where that is not as they were read: levels of pictures as symbols."""
+    parts: Parts | None = None
+    """How the networks of the modality are trained, where it has any."""
+    pairs: int = 0
+    """Train on so many pairs of source and end that the older model draws, instead of on the data (reflow)."""
+    held_out: float = 0.1
+    """Share of the data kept back to judge the samples; none is kept of a set that has its own test part."""
+    train: Training = field(default_factory=Training)
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        check_drop(self.objective.drop)
+        check_share(self.held_out)
+
+    def drawn(self) -> Sampling:
+        """Return how the model samples by itself: a distilled one takes the steps that it was taught."""
+        if isinstance(self.objective, Distillation):
+            return Sampling("euler", self.objective.calls)
+        return self.sampling
+
+    def describe(self, data: Dataset) -> Description:
+        """Return what the model will be, from the data that it learns.
+
+        Raises:
+            InputError: If the data lack a condition of their modality.
+            UsageError: If the recipe is for other states than theirs.
+        """
+        objective = self.objective
+        check_states(objective.space, data.modality)
+        return Description(
+            data.modality,
+            objective.space,
+            objective.path,
+            self.architecture,
+            frequencies(data),
+            self.drawn(),
+            objective.drop,
+            objective.fixable,
+        )

@@ -1,0 +1,79 @@
+"""Networks that tell numbers about data, or their class, instead of drawing data."""
+
+import math
+
+from feller.core.errors import UsageError
+from feller.data.crystals.modality import Crystals
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset, Modality
+from feller.data.molecules.modality import Molecules
+from feller.data.points.modality import Rows
+from feller.data.target import Target
+from feller.models.recipes.recipe import Recipe
+from feller.networks.architecture import Architecture
+from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Symbols
+from feller.networks.graph.equivariant import Equivariant
+from feller.networks.graph.set_transformer import Sites
+from feller.networks.image.classifier import Convolutional
+from feller.networks.networks_mlp import MLP
+from feller.networks.regressor import Estimator
+from feller.paths.estimates import Estimates
+from feller.spaces import Euclidean, Torus
+from feller.training.objectives.regression import Regression
+from feller.training.optimizer import Training
+
+NOISE: dict[type[Modality], float] = {Molecules: 0.02, Crystals: 0.02, Images: 0.1}
+"""Deviation of the noise on states in training, by the kind of data: that of samples which are a little off."""
+BLUR = 0.2
+"""The same of rows whose class is told: a border between classes that is sharp would have no slope elsewhere."""
+
+
+def regressor(data: Dataset, size: str) -> Recipe:
+    """Features of a whole example, and a small network that reads the target from them.
+
+    Raises:
+        UsageError: If nothing is asked for, or the data are of a kind without such a network.
+    """
+    if data.target is None:
+        raise UsageError("the recipe `regressor` needs what it is to tell: --target NAME, a number that files give")
+    modality, noise = data.modality, NOISE.get(type(data.modality), 0.0)
+    if isinstance(modality, Molecules | Crystals):
+        architecture, training = _of_atoms(modality, data.target, size)
+    elif isinstance(modality, Images):
+        minutes = {"tiny": 0.5, "small": 2.0, "base": 20.0}[size]
+        architecture = Convolutional(data.target.answers)
+        training = Training(batch=128, lr=3e-3, weight_decay=1e-2, decay=0.7, average=0.99, minutes=minutes)
+    elif isinstance(modality, Rows):
+        architecture, training = _of_rows(modality, data.target, size)
+        noise = BLUR if data.target.classes and isinstance(modality.space(), Euclidean) else 0.0
+    else:
+        raise UsageError(f"the recipe `regressor` needs molecules, crystals, pictures or rows, got {modality.called}")
+    return Recipe(
+        architecture=architecture,
+        objective=Regression(Estimates(data.target), modality.space(), noise=noise),
+        train=training,
+    )
+
+
+def _of_atoms(modality: Molecules | Crystals, target: Target, size: str) -> tuple[Architecture, Training]:
+    """Messages between all pairs of atoms in space, or attention among the sites of a cell."""
+    element = Symbols(len(modality.elements), masked=False)
+    width, pair, depth, minutes = {"tiny": (32, 16, 2, 1.0), "small": (64, 32, 4, 10.0), "base": (128, 64, 6, 120.0)}[
+        size
+    ]
+    trunk: Architecture
+    if isinstance(modality, Molecules):
+        trunk = Equivariant({"element": element}, count="atoms", width=width, pair=pair, depth=depth)
+    else:
+        kinds: dict[str, Leaf] = {"element": element, "place": Angles(), "lattice": Numbers()}
+        trunk = Sites(kinds, whole=("lattice",), apart="place", count="atoms", width=width, depth=depth)
+    return Estimator(trunk, target.answers), Training(batch=32, lr=2e-3, decay=0.8, average=0.998, minutes=minutes)
+
+
+def _of_rows(modality: Rows, target: Target, size: str) -> tuple[Architecture, Training]:
+    """A perceptron, which sees angles as waves."""
+    width, depth, minutes = {"tiny": (32, 2, 0.2), "small": (64, 2, 1.0), "base": (256, 4, 10.0)}[size]
+    turning = isinstance(modality.space(), Torus)
+    trunk = MLP(width, depth, frequencies=4 if turning else 0, period=2 * math.pi if turning else None)
+    training = Training(batch=128, lr=2e-3, weight_decay=1e-1, decay=0.8, average=0.99, minutes=minutes)
+    return Estimator(trunk, target.answers), training

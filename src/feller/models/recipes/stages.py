@@ -1,0 +1,73 @@
+"""Recipes that begin where an older model ended."""
+
+from dataclasses import replace
+
+from feller.core.errors import UsageError
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.sampling.sampler_config import Sampling
+from feller.spaces import Tokens
+from feller.training.objective import Matching
+from feller.training.objectives.causal_masking import CausalMasking
+from feller.training.objectives.distillation import Distillation
+
+GENTLY = 0.3
+"""Rate with which documents are learned on, as a share of that from fresh weights."""
+PAIRS = 20_000
+"""Drawn from the older model for reflow."""
+
+
+def onwards(recipe: Recipe, older: Model) -> Recipe:
+    """Train the older model on, on the data."""
+    about = older.description
+    if isinstance(recipe.objective, CausalMasking):
+        gently = replace(recipe.train, lr=GENTLY * recipe.train.lr)
+        return replace(recipe, architecture=about.architecture, train=gently, sampling=about.sampling)
+    if not isinstance(recipe.objective, Matching):
+        return replace(recipe, architecture=about.architecture)
+    objective = replace(recipe.objective, path=about.path, space=about.space, drop=about.drop)
+    return replace(recipe, architecture=about.architecture, objective=objective, sampling=about.sampling)
+
+
+def reflow(recipe: Recipe, older: Model) -> Recipe:
+    """Train on pairs that the older model connects: its paths become straight, and need fewer steps.
+
+    Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003.
+
+    Raises:
+        UsageError: If its data are symbols, or it fills in labelled frames.
+    """
+    _check_flows(older)
+    about = older.description
+    return replace(
+        recipe,
+        architecture=about.architecture,
+        objective=Matching(about.path, about.space, drop=about.drop),
+        pairs=PAIRS,
+        sampling=Sampling("euler", 8),
+    )
+
+
+def distil(recipe: Recipe, older: Model) -> Recipe:
+    """Train one Euler step to go where several finer steps of the older model go.
+
+    Raises:
+        UsageError: If its data are symbols, or it fills in labelled frames.
+    """
+    _check_flows(older)
+    about = older.description
+    objective = Distillation(about.path, about.space, drop=about.drop)
+    return replace(recipe, architecture=about.architecture, objective=objective)
+
+
+def _check_flows(older: Model) -> None:
+    """Refuse a model of symbols, which jump, and one that fills in, which does nothing without what is around.
+
+    Raises:
+        UsageError: Then.
+    """
+    if older.description.modality.labels:
+        called = older.description.modality.called
+        raise UsageError(f"reflow and distil learn from whole samples, and a model of {called} fills in; use another")
+    if isinstance(older.description.space, Tokens):
+        raise UsageError("reflow and distil make flows straighter, and symbols do not flow; use --recipe auto")

@@ -1,0 +1,68 @@
+"""Text: filled in where it is hidden, mended where it is wrong, or written token after token."""
+
+from feller.data.modality import Dataset
+from feller.data.text.text_modality import Text
+from feller.models.recipes.recipe import Recipe, need
+from feller.networks.sequence.causal_transformer import Decoder
+from feller.networks.sequence.text_dit import TextTransformer
+from feller.paths import Cavity, Mixture
+from feller.paths.time_distributions import Stratified
+from feller.sampling.sampler_config import Sampling
+from feller.spaces import MaskSource, Tokens, UniformSource
+from feller.training.losses import CrossEntropy, WhereMasked
+from feller.training.objective import Matching
+from feller.training.objectives.autoregressive_likelihood import NextToken
+from feller.training.optimizer import Training
+
+SIZES = {"tiny": (64, 2, 4, 1.0), "small": (128, 2, 4, 5.0), "base": (256, 6, 8, 60.0)}
+"""Width, depth, heads and minutes."""
+
+FILL = 0.5
+"""Share of the examples in which some tokens are known, so that the model can fill in."""
+
+
+def text(data: Dataset, size: str) -> Recipe:
+    """Masked tokens, revealed a few at a time by a transformer that sees both sides."""
+    modality = need(data.modality, Text, "text", "text")
+    source = MaskSource()
+    return _mended(modality, size, Mixture(source=source), _from(modality, source), WhereMasked(CrossEntropy()))
+
+
+def text_uniform(data: Dataset, size: str) -> Recipe:
+    """Wrong tokens, mended a few at a time: every token may change again until the end."""
+    modality = need(data.modality, Text, "text-uniform", "text")
+    source = UniformSource()
+    path = Mixture(source=source, answer=Cavity())
+    return _mended(modality, size, path, _from(modality, source), CrossEntropy())
+
+
+def text_autoregressive(data: Dataset, size: str) -> Recipe:
+    """Each token from those before it, by a causal transformer: a law with an exact likelihood."""
+    modality = need(data.modality, Text, "text-autoregressive", "text")
+    width, depth, heads, minutes = SIZES[size]
+    return Recipe(
+        architecture=Decoder(modality.symbols, width=width, depth=depth, heads=heads),
+        objective=NextToken(modality.space(), end=modality.end),
+        train=_training(minutes),
+        sampling=Sampling("euler", modality.length),
+    )
+
+
+def _mended(modality: Text, size: str, path: Mixture, space: Tokens, criterion: WhereMasked | CrossEntropy) -> Recipe:
+    width, depth, heads, minutes = SIZES[size]
+    masked = isinstance(space.source, MaskSource)
+    return Recipe(
+        architecture=TextTransformer(modality.symbols, masked=masked, width=width, depth=depth, heads=heads),
+        objective=Matching(path, space, criterion, law=Stratified(), fill=0.0 if masked else FILL),
+        train=_training(minutes),
+        sampling=Sampling("euler", 64),
+    )
+
+
+def _training(minutes: float) -> Training:
+    return Training(batch=16, lr=3e-3, betas=(0.9, 0.98), weight_decay=1e-2, decay=0.7, average=0.99, minutes=minutes)
+
+
+def _from(modality: Text, source: MaskSource | UniformSource) -> Tokens:
+    """Return where the texts live, with the law that they start from."""
+    return Tokens(modality.symbols, (modality.length,), source)

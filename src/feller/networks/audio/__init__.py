@@ -1,0 +1,1 @@
+"""Networks for log mel frames and audio."""

@@ -1,0 +1,161 @@
+"""The generator of HiFi-GAN, for weights that others have trained."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from feller.core.errors import InputError
+from feller.networks.audio.neural import SoundNetwork
+
+SLOPE, LAST_SLOPE = 0.1, 0.01
+"""Of what is negative, inside and before the last convolution."""
+MOST, LARGEST = 16, 8192
+"""Entries of a list, and numbers in it or features: a file of a stranger must not ask for more."""
+ENDS = 7
+"""Kernel of the first and the last convolution."""
+PAIRS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
+"""Names of the lengths and the directions of weights that were trained apart."""
+
+
+@dataclass(frozen=True)
+class HiFiGAN:
+    """Transposed convolutions that make frames longer, each followed by residual blocks of several reaches.
+
+    The names are those of the usual `config.json`, the defaults those of version 1 for a hop of 160 samples. Source:
+    Kong, Kim and Bae 2020, "HiFi-GAN: Generative adversarial networks for efficient and high fidelity speech
+    synthesis", arXiv 2010.05646, section 2.2 and appendix A.1.
+    """
+
+    upsample_rates: tuple[int, ...] = (5, 4, 4, 2)
+    """How many times longer each makes it; their product is the hop."""
+    upsample_kernel_sizes: tuple[int, ...] = (11, 8, 8, 4)
+    upsample_initial_channel: int = 512
+    """Features of a frame, halved each time."""
+    resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+
+    def __post_init__(self) -> None:
+        dilations = self.resblock_dilation_sizes
+        sizes = (
+            *self.upsample_kernel_sizes,
+            *self.resblock_kernel_sizes,
+            *(apart for row in dilations for apart in row),
+        )
+        many = max(map(len, (self.upsample_rates, self.resblock_kernel_sizes, *dilations)))
+        if many > MOST or max(self.upsample_initial_channel, *sizes) > LARGEST:
+            raise InputError(f"expected lists of at most {MOST} numbers up to {LARGEST:,}, got more or larger ones")
+        rates, kernels, reaches = self.upsample_rates, self.upsample_kernel_sizes, self.resblock_kernel_sizes
+        if not rates or len(rates) != len(kernels) or min(rates) < 1:
+            raise InputError(f"expected a kernel for each rate of 1 or more, got rates {rates} and kernels {kernels}")
+        if any(kernel < rate or (kernel - rate) % 2 for rate, kernel in zip(rates, kernels, strict=True)):
+            raise InputError(
+                f"expected kernels that are longer than their rates by an even number, got {rates}, {kernels}"
+            )
+        if not reaches or any(kernel < 1 or kernel % 2 == 0 for kernel in reaches):
+            raise InputError(f"expected residual blocks with odd kernels, got {reaches}")
+        if len(dilations) != len(reaches) or any(not row or min(row) < 1 for row in dilations):
+            raise InputError(
+                f"expected dilations of 1 or more for each of {len(reaches)} residual blocks, got {dilations}"
+            )
+        if self.upsample_initial_channel < 2 ** len(rates) or self.upsample_initial_channel % 2 ** len(rates):
+            raise InputError(f"expected features that {2 ** len(rates)} divides, got {self.upsample_initial_channel}")
+
+    @property
+    def hop(self) -> int:
+        """Samples of a frame."""
+        return math.prod(self.upsample_rates)
+
+
+class HiFiGANNetwork(SoundNetwork):
+    """The network of `HiFiGAN`, with the usual names of its weights."""
+
+    def __init__(self, settings: HiFiGAN, bands: int) -> None:
+        super().__init__()
+        first = settings.upsample_initial_channel
+        widths = [first >> i for i in range(len(settings.upsample_rates) + 1)]
+        steps = zip(pairwise(widths), settings.upsample_rates, settings.upsample_kernel_sizes, strict=True)
+        blocks = list(zip(settings.resblock_kernel_sizes, settings.resblock_dilation_sizes, strict=True))
+        self.settings = settings
+        self.conv_pre = nn.Conv1d(bands, first, ENDS, padding=ENDS // 2)
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose1d(before, after, kernel, rate, padding=(kernel - rate) // 2)
+            for (before, after), rate, kernel in steps
+        )
+        self.resblocks = nn.ModuleList(ResidualBlock(width, *block) for width in widths[1:] for block in blocks)
+        self.conv_post = nn.Conv1d(widths[-1], 1, ENDS, padding=ENDS // 2)
+
+    def sound(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
+        """Return `frames * hop` samples of each, from -1 to 1."""
+        h, many = self.conv_pre(mel.mT), len(self.settings.resblock_kernel_sizes)
+        for i, longer in enumerate(self.ups):
+            h = longer(F.leaky_relu(h, SLOPE))
+            h = torch.stack([block(h) for block in self.resblocks[i * many : (i + 1) * many]]).mean(0)
+        return torch.tanh(self.conv_post(F.leaky_relu(h, LAST_SLOPE)))[:, 0]
+
+
+class ResidualBlock(nn.Module):
+    """Pairs of convolutions, the first of each dilated, each pair beside a residual connection."""
+
+    def __init__(self, width: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        reach = kernel // 2
+        self.convs1 = nn.ModuleList(
+            nn.Conv1d(width, width, kernel, dilation=apart, padding=apart * reach) for apart in dilations
+        )
+        self.convs2 = nn.ModuleList(nn.Conv1d(width, width, kernel, padding=reach) for _ in dilations)
+
+    def forward(self, x: Float[Tensor, "b width n"]) -> Float[Tensor, "b width n"]:
+        """Add what each pair has to say."""
+        for first, second in zip(self.convs1, self.convs2, strict=True):
+            x = x + second(F.leaky_relu(first(F.leaky_relu(x, SLOPE)), SLOPE))
+        return x
+
+
+def folded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights whole: those that were trained as lengths and directions are multiplied.
+
+    Source: Salimans and Kingma 2016, "Weight normalization", arXiv 1602.07868, equation 2.
+
+    Raises:
+        InputError: If one of a pair is missing, or they do not fit.
+    """
+    found = dict(weights)
+    for length, direction in PAIRS:
+        for name in [name for name in weights if name.endswith((f".{length}", f".{direction}"))]:
+            stem = name.removesuffix(length).removesuffix(direction)
+            g, v = found.pop(f"{stem}{length}", None), found.pop(f"{stem}{direction}", None)
+            if g is None and v is None:
+                continue  # its other half came first
+            if g is None or v is None or g.shape != (v.shape[0], *(1,) * (v.ndim - 1)):
+                raise InputError(f"{stem}weight: expected a length for each row of its directions, got others")
+            found[f"{stem}weight"] = g * v / v.flatten(1).norm(dim=1).reshape(g.shape)
+    return found
+
+
+def generator(settings: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -> HiFiGANNetwork:
+    """Return the network with weights that were trained; none is made before it is known that they fit.
+
+    Raises:
+        InputError: If they are those of another network.
+    """
+    with torch.device("meta"):
+        network = HiFiGANNetwork(settings, bands)
+    ours = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    whole = folded(weights)
+    wrong = sorted({*ours}.symmetric_difference(whole)) or [n for n in ours if tuple(whole[n].shape) != ours[n]]
+    if wrong:
+        name = wrong[0]
+        expected, got = ours.get(name, "none"), tuple(whole[name].shape) if name in whole else "none"
+        raise InputError(
+            f"these weights are not those of the generator that config.json describes with {bands} bands: {len(wrong)}"
+            f" differ, {name}: expected {expected}, got {got}"
+        )
+    plain = {name: whole[name].float() for name in ours}
+    network.load_state_dict(plain, assign=True)
+    return network.eval().requires_grad_(False)

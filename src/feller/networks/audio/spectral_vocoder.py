@@ -1,0 +1,158 @@
+"""Convolutional network that makes sounds of log mels: it tells the spectrum of each frame, which is turned back."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given
+from feller.core.rng import Draws
+from feller.data.speech.speech_mel import Mel
+from feller.networks.architecture import Architecture, weights_from
+from feller.networks.audio.neural import SoundNetwork
+
+REACH = 7
+"""Frames that a convolution sees."""
+WIDER = 3
+"""Features inside a block, in units of those between blocks."""
+CENTRE, SCALE = -6.0, 2.5
+"""About the mean and the deviation of log mels of speech: the network sees numbers near 1."""
+LOUDEST = 6.0
+"""Log amplitude beyond which no spectrum goes."""
+SMALL = 0.1
+"""Share of a new block's answer that counts."""
+
+
+@dataclass(frozen=True)
+class SpectralVocoder(Architecture):
+    """Blocks of convolutions over frames tell amplitude and phase of each, and the inverse transform makes the sound.
+
+    States are the samples of sounds: the network takes their log mels and makes sounds of these alone, which it also
+    does of log mels that others made. Amplitudes begin as those of the bands, spread over their frequencies. Other than
+    in the paper, nothing judges the sounds but spectra. Source: Siuzdak 2023, "Vocos: closing the gap between
+    time-domain and Fourier-based neural vocoders for high-quality audio synthesis", arXiv 2306.00814.
+    """
+
+    mel: Mel = field(default_factory=Mel)
+    """How log mels are made."""
+    width: int = 192
+    """Features of each frame."""
+    depth: int = 6
+    """Blocks."""
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.depth) < 1:
+            raise UsageError(f"expected width and depth of 1 or more, got {self.width} and {self.depth}")
+
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "SpectralVocoderNetwork":
+        """Make a network with new weights, for samples of sounds (n,); conditions tell it nothing.
+
+        Raises:
+            UsageError: If the states are no sounds of whole frames.
+        """
+        if not isinstance(shape, tuple) or len(shape) != 1 or shape[0] % self.mel.hop:
+            raise UsageError(
+                f"SpectralVocoder expects samples of shape (n,), n a multiple of {self.mel.hop}, got {shape}"
+            )
+        with weights_from(draws):
+            return SpectralVocoderNetwork(self)
+
+
+class SpectralVocoderNetwork(SoundNetwork):
+    """The network of `SpectralVocoder`."""
+
+    spread: Tensor
+
+    def __init__(self, settings: SpectralVocoder) -> None:
+        super().__init__()
+        width, mel = settings.width, settings.mel
+        self.settings = settings
+        self.nulls: dict[str, int] = {}
+        self.register_buffer("spread", spread_of(mel), persistent=False)
+        self.enter = nn.Conv1d(mel.bands, width, REACH, padding=REACH // 2)
+        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(settings.depth))
+        self.last = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, 2 * (mel.fft // 2 + 1))
+
+    def forward(self, x_t: Float[Tensor, "b n"], t: Float[Tensor, " b"], given: Given) -> dict[str, Tensor]:
+        """Return what is made of the log mels of sounds, `state`, and how far its own log mels are off, `apart` [b]."""
+        mel = self.settings.mel
+        wanted = mel.log_mel(x_t)
+        made = self.sound(wanted)
+        return {"state": made, "apart": (mel.log_mel(made) - wanted).abs().flatten(1).mean(1)}
+
+    def sound(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
+        """Return `frames * hop` samples of each."""
+        h = self.norm(self.enter(((mel - CENTRE) / SCALE).mT).mT)
+        for block in self.blocks:
+            h = block(h)
+        told = self.leave(self.last(h))
+        told = told.to(torch.promote_types(told.dtype, torch.float32))  # transforms know no halves
+        louder, phase = told.chunk(2, 2)
+        amplitude = (self._amplitudes(mel.to(told)) + louder).clamp(max=LOUDEST).exp()
+        return turned_back(torch.polar(amplitude, phase), self.settings.mel)
+
+    def _amplitudes(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b frames bins"]:
+        """Return log amplitudes of frequencies as those of the bands are: mean logarithms of mean amplitudes."""
+        share = self.settings.mel.filters.sum(1).clamp(min=1e-12).log().to(mel)
+        return (mel - share) @ self.spread.to(mel)
+
+
+class Block(nn.Module):
+    """A convolution of each feature by itself, then two layers on each frame, beside a residual connection.
+
+    Source: Liu et al. 2022, "A ConvNet for the 2020s", arXiv 2201.03545.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.near = nn.Conv1d(width, width, REACH, padding=REACH // 2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.first = nn.Linear(width, WIDER * width)
+        self.second = nn.Linear(WIDER * width, width)
+        self.share = nn.Parameter(torch.full((width,), SMALL))
+
+    def forward(self, x: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
+        """Add what the block has to say."""
+        y = self.norm(self.near(x.mT).mT)
+        return x + self.share * self.second(F.gelu(self.first(y)))
+
+
+def spread_of(mel: Mel) -> Float[Tensor, "bands bins"]:
+    """Return the shares with which bands tell the amplitude of each frequency, which sum to 1.
+
+    A frequency in no band is told by that with the nearest centre.
+    """
+    weights = mel.filters.double()
+    places = torch.arange(weights.shape[1], dtype=torch.float64)
+    centres = (weights @ places) / weights.sum(1).clamp(min=1e-12)
+    nearest = (centres[:, None] - places).abs().argmin(0)
+    total = weights.sum(0)
+    alone = F.one_hot(nearest, mel.bands).double().T
+    return torch.where(total > 0, weights / total.clamp(min=1e-12), alone).float()
+
+
+def turned_back(spectra: Tensor, mel: Mel) -> Float[Tensor, "b n"]:
+    """Return the sounds whose frames have spectra, [b, frames, bins], as near as they can: `frames * hop` samples.
+
+    Phases are those at the middle of a frame, which is the middle of its hop. Overlapping frames are weighted by their
+    window, and divided by what these sum to.
+    """
+    frames = spectra.shape[1]
+    hann = torch.hann_window(mel.window, dtype=spectra.real.dtype, device=spectra.device)
+    parts = torch.fft.irfft(spectra, n=mel.fft).roll(mel.window // 2, 2)[:, :, : mel.window] * hann
+    beside = (mel.window - mel.hop) // 2
+    total = _overlapped(hann.square().expand(1, frames, -1), mel.hop).clamp(min=1e-6)
+    sound = _overlapped(parts, mel.hop) / total
+    return sound[:, beside : beside + frames * mel.hop]
+
+
+def _overlapped(parts: Float[Tensor, "b frames window"], hop: int) -> Float[Tensor, "b n"]:
+    """Add parts, each of which begins a hop behind the one before."""
+    frames, window = parts.shape[1:]
+    n = (frames - 1) * hop + window
+    return F.fold(parts.mT, (1, n), (1, window), stride=(1, hop))[:, 0, 0]

@@ -1,0 +1,92 @@
+"""Exponential moving average of weights."""
+
+import torch
+from torch import Tensor, nn
+
+from feller.core.errors import InputError, UsageError
+
+UPDATES = "average.updates"
+"""Name under which a state holds the number of updates."""
+
+
+class Average:
+    """An exponential moving average of a network's weights, in float32 at least; buffers are copied.
+
+    Update n = 0, 1, ... keeps the share min(decay, (1 + n) / (10 + n)) of the average, so that the first weights,
+    which are random, are soon forgotten.
+    """
+
+    def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise UsageError(f"expected a decay of the average in [0, 1), got {decay:g}; 0.999 is usual")
+        self.decay = decay
+        self.updates = 0
+        """Updates so far."""
+        self.weights = {name: _wide(weight).clone() for name, weight in network.named_parameters()}
+        self.buffers = {name: buffer.detach().clone() for name, buffer in _buffers(network)}
+        self._followed: tuple[nn.Module, list[Tensor]] = network, [*network.parameters()]
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move the average towards the weights of the network, in place."""
+        keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        if self._followed[0] is not network:
+            self._followed = network, [*network.parameters()]
+        averages, weights = list(self.weights.values()), self._followed[1]
+        if any(weight.dtype != average.dtype for weight, average in zip(weights, averages, strict=True)):
+            weights = [_wide(weight) for weight in weights]
+        torch._foreach_lerp_(averages, weights, 1 - keep)
+        if self.buffers:
+            for name, buffer in _buffers(network):
+                self.buffers[name].copy_(buffer)
+        self.updates += 1
+
+    def keep_instead(self, network: nn.Module, weights: dict[str, Tensor]) -> None:
+        """Keep the average in other tensors, such as the parts that a process has of a network that is shared out."""
+        self.weights = {name: weights[name] for name in self.weights}
+        self._followed = network, [*network.parameters()]
+
+    @torch.no_grad()
+    def copy_to(self, network: nn.Module) -> None:
+        """Give a network of the same architecture the averaged weights."""
+        for name, weight in network.named_parameters():
+            weight.copy_(self.weights[name])
+        for name, buffer in _buffers(network):
+            buffer.copy_(self.buffers[name])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the average under the network's names, and the number of updates; not copies."""
+        return {**self.weights, **self.buffers, UPDATES: torch.tensor(self.updates)}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state; the next update gives the same bits as if there had been no break.
+
+        Raises:
+            InputError: If the state is that of another network.
+        """
+        own = self.state_dict()
+        wrong = sorted(own.keys() ^ state.keys()) or [
+            name
+            for name in own
+            if own[name].shape != state[name].shape or own[name].is_floating_point() != state[name].is_floating_point()
+        ]
+        if wrong:
+            raise InputError(
+                f"expected the average of this network, {len(own)} tensors, got another: {len(wrong)} differ, "
+                f"the first is {wrong[0]}; build the network from the record that was saved beside it"
+            )
+        for name, value in {**self.weights, **self.buffers}.items():
+            value.copy_(state[name])
+        self.updates = int(state[UPDATES])
+
+
+def _buffers(network: nn.Module) -> list[tuple[str, Tensor]]:
+    """Return the buffers that a state of the network holds; others follow from its settings."""
+    saved = network.state_dict()
+    return [(name, buffer) for name, buffer in network.named_buffers() if name in saved]
+
+
+def _wide(weight: Tensor) -> Tensor:
+    """Return a weight in float32, or float64 if it is that already."""
+    return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))

@@ -1,0 +1,90 @@
+"""A frozen network with a change of low rank: few weights to learn, and none forgotten."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State
+from feller.core.rng import Draws
+from feller.networks.architecture import weights_from
+
+_INSIDE = "network."
+
+
+class LowRank(nn.Module):
+    """The network given, whose matrices each gain the product of two thin ones; it answers as before at first.
+
+    A matrix is every weight of two axes or more, with all but its first axis taken together: of linear layers,
+    convolutions and tables of embeddings. All else stays as it is.
+
+    Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
+    """
+
+    def __init__(self, network: nn.Module, rank: int, draws: Draws) -> None:
+        """Freeze a network, and put thin matrices beside its weights.
+
+        Args:
+            network: Is kept, not copied; its weights are frozen.
+            rank: Of each change; at most the shorter side of its matrix.
+            draws: Source of the first thin matrices; the second are zero.
+
+        Raises:
+            UsageError: If the rank is below 1.
+        """
+        super().__init__()
+        if rank < 1:
+            raise UsageError(f"expected a rank of 1 or more, got {rank}; 4 to 16 are usual")
+        self.network = network.requires_grad_(False)
+        names = {id(weight): name for name, weight in network.named_parameters()}
+        self.same = {name: names[id(weight)] for name, weight in network.named_parameters(remove_duplicate=False)}
+        """Name of each weight -> the name that its change has: tied weights have one."""
+        self.nulls: dict[str, int | float] = getattr(network, "nulls", {})
+        self.first, self.second = nn.ParameterDict(), nn.ParameterDict()
+        with weights_from(draws):
+            for name, weight in network.named_parameters():
+                if weight.ndim > 1:
+                    rows, columns = len(weight), weight[0].numel()
+                    thin = min(rank, rows, columns)
+                    first = torch.randn(thin, columns, dtype=weight.dtype) / math.sqrt(columns)
+                    self.first[_key(name)] = first.to(weight.device)
+                    self.second[_key(name)] = weight.new_zeros(rows, thin)
+
+    def forward(self, x_t: State, t: State, given: Given) -> State:
+        """Answer as the network does with the changed matrices."""
+        weights = {name: self._changed(weight, name) for name, weight in self.network.named_parameters()}
+        return torch.func.functional_call(self.network, weights, (x_t, t, given))
+
+    def _changed(self, weight: Tensor, name: str) -> Tensor:
+        key = _key(name)
+        return _add(weight, self.second[key], self.first[key]) if key in self.first else weight
+
+    def plain(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state of the network alone that answers as this one with a state.
+
+        Args:
+            state: Of this network, or an average of such.
+
+        Returns:
+            Tensors under the names of the network that was given, with the changes added.
+        """
+        found = {}
+        for name, value in state.items():
+            if name.startswith(_INSIDE):
+                plain = name.removeprefix(_INSIDE)
+                key = _key(self.same.get(plain, plain))
+                if key in self.first:
+                    value = _add(value, state[f"second.{key}"], state[f"first.{key}"])
+                found[plain] = value
+        return found
+
+
+def _key(name: str) -> str:
+    """Return a name that a dict of weights can hold, which must be without dots."""
+    return name.replace(".", "/")
+
+
+def _add(weight: Tensor, second: Tensor, first: Tensor) -> Tensor:
+    """Add a product of thin matrices to a weight."""
+    return weight + (second @ first).view_as(weight)

@@ -1,0 +1,111 @@
+"""Codes of pictures that a network has learned."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor, nn
+
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.data.documents.image_codes import PictureCodes, check_codes, check_pictures
+from feller.data.images.pixel_codes import AsNumbers
+from feller.networks.codebook.image_tokenizer import Tokenizer, TokenizerNetwork
+
+CHUNK = 256
+"""Pictures that go through the network at once."""
+WHITE = 255
+
+
+@dataclass(frozen=True)
+class Learned(PictureCodes):
+    """A tokeniser in the place of the codes of documents; its weights are new ones until others are loaded."""
+
+    settings: Tokenizer
+    shape: tuple[int, int, int]
+    """Channels, height and width of a picture."""
+    network: TokenizerNetwork = field(init=False, repr=False, compare=False)
+    """Whose weights a record does not hold."""
+
+    def __post_init__(self) -> None:
+        network = self.settings.build(self.shape, {}, Draws(0)).eval().requires_grad_(False)
+        object.__setattr__(self, "network", network)
+
+    @property
+    def count(self) -> int:
+        """Those of the quantiser."""
+        return self.settings.quantiser.count
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """One for each cell."""
+        return self.network.grid
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.network
+
+    @property
+    def name(self) -> str:
+        """A hash of the weights."""
+        digest = blake2b(digest_size=6)
+        for name, weight in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weight.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
+        """Turn levels from 0 to 255 into codes, some pictures at a time; where the pictures are.
+
+        Raises:
+            InputError: If the pictures have another shape.
+        """
+        check_pictures(pictures, self.shape)
+        code, weight = AsNumbers(), self.network.read.weight
+        parts = [
+            self.network.encode(code.encode(some.to(weight.device), WHITE).to(weight.dtype)).to(pictures.device)
+            for some in pictures.split(CHUNK)
+        ]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
+        """Turn codes into levels from 0 to 255, some pictures at a time; where the codes are.
+
+        Raises:
+            InputError: If they are not as many as the grid has, or none of the codes.
+        """
+        check_codes(codes, self)
+        if not len(codes):
+            return torch.zeros(0, *self.shape, dtype=torch.uint8, device=codes.device)
+        code, device = AsNumbers(), self.network.read.weight.device
+        parts = [
+            code.decode(self.network.decode(some.to(device)), WHITE).to(codes.device) for some in codes.split(CHUNK)
+        ]
+        return torch.cat(parts)
+
+
+def learned(settings: Tokenizer, shape: tuple[int, int, int], weights: Mapping[str, Tensor]) -> Learned:
+    """Return the codes of a network that was trained.
+
+    Args:
+        settings: Of the network.
+        shape: Channels, height and width of its pictures.
+        weights: Its state.
+
+    Raises:
+        InputError: If the weights are those of another network.
+    """
+    codes = Learned(settings, shape)
+    try:
+        codes.network.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise InputError(
+            f"these weights are not those of a tokeniser of pictures of {list(shape)} with {settings}; name the run"
+            " that it was fitted in"
+        ) from error
+    return codes

@@ -1,0 +1,58 @@
+"""What brings vectors of features to one of finitely many, which a code names."""
+
+import abc
+
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from feller.core.rng import Draws
+
+
+class Quantiser(abc.ABC):
+    """A kind of codes and their number; each kind is a frozen dataclass of plain values."""
+
+    @property
+    @abc.abstractmethod
+    def count(self) -> int:
+        """Different codes."""
+
+    @property
+    @abc.abstractmethod
+    def numbers(self) -> int:
+        """Numbers of a vector."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether the vectors of codes follow whole batches, so that examples look at each other."""
+        return False
+
+    @abc.abstractmethod
+    def build(self) -> "Codebook":
+        """Make the part of a network that holds the codes."""
+
+
+class Codebook(nn.Module, abc.ABC):
+    """The codes in a network. Implement three methods to add a kind."""
+
+    @abc.abstractmethod
+    def forward(self, z: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, " b"]]:
+        """Return vectors of codes in place of those of features, whose slope they keep, and what the loss adds."""
+
+    @abc.abstractmethod
+    def codes(self, z: Float[Tensor, "*n d"]) -> Int64[Tensor, " *n"]:
+        """Return the codes of vectors of features."""
+
+    @abc.abstractmethod
+    def vectors(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
+        """Return the vectors of codes."""
+
+    def follow(self, z: Float[Tensor, "b n d"], draws: Draws) -> None:
+        """Move the vectors of codes by those of a batch, where the kind follows; in place, the same on all ranks."""
+
+
+def straight_through(z: Float[Tensor, " *n"], instead: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
+    """Return other numbers in place of z, with the slope of z itself.
+
+    Source: Bengio et al. 2013, "Estimating or propagating gradients through stochastic neurons", arXiv 1308.3432.
+    """
+    return z + (instead - z).detach()

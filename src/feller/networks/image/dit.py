@@ -1,0 +1,125 @@
+"""Diffusion transformer for images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given
+from feller.core.rng import Draws
+from feller.networks.architecture import Architecture, weights_from
+from feller.networks.blocks.conditioning import Conditioning, modulate, zero
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Queries, keys and values, [b, heads, n, size] each -> what each place gets, of the same shape."""
+
+
+@dataclass(frozen=True)
+class Transformer(Architecture):
+    """Attention among patches of an image; each block starts as the identity (adaLN-zero).
+
+    Source: Peebles and Xie 2023, "Scalable Diffusion Models with Transformers", arXiv 2212.09748.
+    """
+
+    patch: int = 2
+    """Side of a patch in pixels; images whose sides it does not divide are padded inside."""
+    width: int = 128
+    """Features of each patch."""
+    depth: int = 4
+    """Blocks of attention."""
+    heads: int = 4
+    """Heads of the attention."""
+
+    def __post_init__(self) -> None:
+        if min(self.patch, self.width, self.depth, self.heads) < 1:
+            raise UsageError(f"expected numbers of 1 or more, got {self}")
+        if self.width % 4 or self.width % self.heads:
+            raise UsageError(f"expected a width that 4 and {self.heads} heads divide, got {self.width}")
+
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "DiffusionTransformer":
+        """Make a network with new weights, for images (channels, height, width)."""
+        if len(shape) != 3:
+            raise UsageError(f"Transformer expects images of shape (channels, height, width), got {shape}; use MLP")
+        with weights_from(draws):
+            return DiffusionTransformer(self, shape[0], conditions)
+
+
+class DiffusionTransformer(nn.Module):
+    """The network of `Transformer`."""
+
+    def __init__(self, settings: Transformer, colours: int, conditions: dict[str, int]) -> None:
+        super().__init__()
+        self.patch, self.width = settings.patch, settings.width
+        size = colours * self.patch**2
+        self.conditioning = Conditioning(conditions, self.width)
+        self.nulls = self.conditioning.nulls
+        self.enter = nn.Linear(size, self.width)
+        self.blocks = nn.ModuleList(Block(self.width, settings.heads) for _ in range(settings.depth))
+        self.modulation = zero(nn.Linear(self.width, 2 * self.width))
+        self.leave = zero(nn.Linear(self.width, size))
+
+    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b c h w"]:
+        """Predict one number per pixel and colour."""
+        vector, p = self.conditioning(t, given), self.patch
+        height, width = x_t.shape[2:]
+        x = F.pad(x_t, (0, -width % p, 0, -height % p))
+        rows, columns = x.shape[2] // p, x.shape[3] // p
+        x = x.unflatten(3, (columns, p)).unflatten(2, (rows, p))  # b c rows p columns p
+        h = self.enter(x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))
+        h = h + positions(rows, columns, self.width, h)
+        for block in self.blocks:
+            h = block(h, vector)
+        scale, shift = self.modulation(vector)[:, None].chunk(2, 2)
+        y = self.leave(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
+        y = y.unflatten(2, (-1, p, p)).unflatten(1, (rows, columns)).permute(0, 3, 1, 4, 2, 5)
+        return y.flatten(4, 5).flatten(2, 3)[:, :, :height, :width]
+
+
+class Block(nn.Module):
+    """Attention, then two layers for each place by itself, both behind gates that start closed.
+
+    The fused kernels have first derivatives only: take second or forward ones under sdpa_kernel(SDPBackend.MATH).
+    """
+
+    def __init__(self, width: int, heads: int, inner: int | None = None) -> None:
+        """Make a block; `inner` is the size of the vector that modulates it, by default its own width."""
+        super().__init__()
+        self.heads = heads
+        self.modulation = zero(nn.Linear(width if inner is None else inner, 6 * width))
+        self.ask = nn.Linear(width, 3 * width)
+        self.answer = nn.Linear(width, width)
+        self.first = nn.Linear(width, 4 * width)
+        self.second = nn.Linear(4 * width, width)
+
+    def forward(
+        self,
+        h: Float[Tensor, "b n width"],
+        vector: Float[Tensor, "b inner"],
+        attend: Attend = F.scaled_dot_product_attention,
+    ) -> Float[Tensor, "b n width"]:
+        """Add what the block has to say; `attend` decides who sees whom, by default everyone everyone."""
+        scale, shift, gate, scale_2, shift_2, gate_2 = self.modulation(vector)[:, None].chunk(6, 2)
+        y = self.ask(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
+        parts = y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        y = attend(*parts).transpose(1, 2).flatten(2)
+        h = h + gate * self.answer(y)
+        y = modulate(F.layer_norm(h, h.shape[2:]), scale_2, shift_2)
+        return h + gate_2 * self.second(F.gelu(self.first(y), approximate="tanh"))
+
+
+def positions(rows: int, columns: int, width: int, like: Tensor) -> Float[Tensor, "n width"]:
+    """Return sines and cosines of each patch's row and column, wavelengths from 2 pi to 20,000 pi patches."""
+    quarter = torch.arange(width // 4, dtype=like.dtype, device=like.device) / (width // 4)
+    frequencies = 10000**-quarter
+
+    def waves(n: int) -> Tensor:
+        angles = torch.arange(n, dtype=like.dtype, device=like.device)[:, None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], 1)
+
+    of_rows = waves(rows)[:, None].expand(-1, columns, -1)
+    of_columns = waves(columns)[None].expand(rows, -1, -1)
+    return torch.cat([of_rows, of_columns], 2).flatten(0, 1)

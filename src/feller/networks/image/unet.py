@@ -1,0 +1,163 @@
+"""Convolutional residual U-Net for images."""
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given
+from feller.core.rng import Draws
+from feller.networks.architecture import Architecture, weights_from
+from feller.networks.blocks.conditioning import Conditioning, modulate, zero
+
+
+@dataclass(frozen=True)
+class UNet(Architecture):
+    """Residual blocks at falling, then rising resolution; one level makes a plain convolutional net.
+
+    Works at any size of image: where a level's side is odd, the next has half of it rounded up, and what comes back
+    is cropped.
+    """
+
+    channels: int = 32
+    """Features of each pixel at full resolution."""
+    multipliers: tuple[int, ...] = (1, 2)
+    """Factors of the channels, one per level, finest first; each level halves the sides."""
+    blocks: int = 2
+    """Residual blocks of each level on the way down, and again on the way up; the deepest level has them once."""
+    attention: tuple[bool, ...] = (False, True)
+    """Levels whose blocks are followed by attention, finest first; the last entry holds for all deeper levels."""
+    heads: int = 4
+    """Heads of the attention."""
+
+    def __post_init__(self) -> None:
+        if not self.multipliers or not self.attention:
+            raise UsageError(f"expected one entry or more in multipliers and attention, got {self}")
+        if min(self.channels, self.blocks, self.heads, *self.multipliers) < 1:
+            raise UsageError(f"expected numbers of 1 or more, got {self}")
+        for level, multiplier in enumerate(self.multipliers):
+            if self.attends(level) and self.channels * multiplier % self.heads:
+                raise UsageError(
+                    f"expected heads that divide the channels of level {level}, got {self.heads} heads for "
+                    f"{self.channels * multiplier} channels; change heads, channels or multipliers"
+                )
+
+    def attends(self, level: int) -> bool:
+        """Tell whether a level has attention."""
+        return self.attention[min(level, len(self.attention) - 1)]
+
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "ConvolutionalUNet":
+        """Make a network with new weights, for images (channels, height, width)."""
+        if len(shape) != 3:
+            raise UsageError(f"UNet expects images of shape (channels, height, width), got {shape}; use MLP")
+        with weights_from(draws):
+            return ConvolutionalUNet(self, shape[0], conditions)
+
+
+class ConvolutionalUNet(nn.Module):
+    """The network of `UNet`."""
+
+    def __init__(self, settings: UNet, colours: int, conditions: dict[str, int]) -> None:
+        super().__init__()
+        widths = [settings.channels * multiplier for multiplier in settings.multipliers]
+        inner = 4 * settings.channels
+        self.conditioning = Conditioning(conditions, inner)
+        self.nulls = self.conditioning.nulls
+
+        def level(i: int) -> Level:
+            return Level(widths[i], inner, settings.blocks, settings.heads if settings.attends(i) else 0)
+
+        deeper = range(1, len(widths))
+        self.enter = convolution(colours, widths[0])
+        self.down = nn.ModuleList(level(i - 1) for i in deeper)
+        self.coarser = nn.ModuleList(convolution(widths[i - 1], widths[i], stride=2) for i in deeper)
+        self.bottom = level(len(widths) - 1)
+        self.finer = nn.ModuleList(convolution(widths[i], widths[i - 1]) for i in reversed(deeper))
+        self.up = nn.ModuleList(level(i - 1) for i in reversed(deeper))
+        self.norm = norm(widths[0])
+        self.leave = zero(convolution(widths[0], colours))
+
+    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b c h w"]:
+        """Predict one number per pixel and colour."""
+        vector = self.conditioning(t, given)
+        h = self.enter(x_t)
+        passed = []
+        for level, coarser in zip(self.down, self.coarser, strict=True):
+            h = level(h, vector)
+            passed.append(h)
+            h = coarser(h)
+        h = self.bottom(h, vector)
+        for finer, level in zip(self.finer, self.up, strict=True):
+            across = passed.pop()
+            height, width = across.shape[2:]
+            risen = F.interpolate(h, scale_factor=2.0, mode="nearest")[:, :, :height, :width]
+            h = level(across + finer(risen), vector)  # a sum costs half of the usual concatenation
+        return self.leave(F.silu(self.norm(h)))
+
+
+class Level(nn.Module):
+    """The blocks of one resolution, each followed by attention where there are heads."""
+
+    def __init__(self, width: int, inner: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, inner) for _ in range(blocks))
+        self.attention = nn.ModuleList(Attention(width, heads) for _ in range(blocks if heads else 0))
+
+    def forward(self, x: Float[Tensor, "b c h w"], vector: Float[Tensor, "b inner"]) -> Float[Tensor, "b c h w"]:
+        """Run the blocks."""
+        for i, block in enumerate(self.blocks):
+            x = block(x, vector)
+            if self.attention:
+                x = self.attention[i](x)
+        return x
+
+
+class Block(nn.Module):
+    """Two convolutions beside a residual connection, modulated between them."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(inner, 2 * width)
+        self.norms = nn.ModuleList(norm(width) for _ in range(2))
+        self.first = convolution(width, width)
+        self.second = zero(convolution(width, width))
+
+    def forward(self, x: Float[Tensor, "b c h w"], vector: Float[Tensor, "b inner"]) -> Float[Tensor, "b c h w"]:
+        """Add what the block has to say."""
+        scale, shift = self.modulation(vector)[:, :, None, None].chunk(2, 1)
+        y = self.first(F.silu(self.norms[0](x)))
+        return x + self.second(F.silu(modulate(self.norms[1](y), scale, shift)))
+
+
+class Attention(nn.Module):
+    """Attention among the pixels of one image.
+
+    The fused kernels have first derivatives only: take second or forward ones under sdpa_kernel(SDPBackend.MATH).
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = norm(width)
+        self.ask = nn.Linear(width, 3 * width)
+        self.answer = zero(nn.Linear(width, width))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Add what each pixel learns from the others."""
+        pixels = self.norm(x).flatten(2).mT
+        parts = self.ask(pixels).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+        return x + self.answer(y).mT.reshape(x.shape)
+
+
+def convolution(before: int, after: int, stride: int = 1) -> nn.Conv2d:
+    """Return a convolution of 3 x 3 pixels."""
+    return nn.Conv2d(before, after, 3, stride, padding=1)
+
+
+def norm(width: int) -> nn.GroupNorm:
+    """Normalise each example by itself, in groups of at least eight channels."""
+    return nn.GroupNorm(math.gcd(width, max(1, width // 8)), width)

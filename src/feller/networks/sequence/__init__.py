@@ -1,0 +1,1 @@
+"""Networks for token sequences and table rows."""

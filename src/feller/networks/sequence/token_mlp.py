@@ -1,0 +1,129 @@
+"""Networks for arrays of tokens of a fixed shape: any other architecture between an embedding and a head."""
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State
+from feller.core.rng import Draws
+from feller.networks.architecture import Architecture, weights_from
+from feller.networks.blocks.conditioning import Summed, zero
+
+
+@dataclass(frozen=True)
+class Embedded(Architecture):
+    """A network for real states that sees features of each token, and whose answer a layer turns into logits.
+
+    The features of pictures (channels, height, width) are more channels, those of other arrays an axis in front.
+    """
+
+    inner: Architecture
+    symbols: int
+    """Symbols of the answer."""
+    masked: bool = False
+    """A state may hold one more symbol, the mask."""
+    features: int = 16
+    """Of each token; the logits of a token are a linear function of twice as many numbers."""
+
+    def __post_init__(self) -> None:
+        if min(self.symbols, self.features) < 1:
+            raise UsageError(f"expected symbols and features of 1 or more, got {self.symbols} and {self.features}")
+
+    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "EmbeddedNetwork":
+        """Make a network with new weights."""
+        if not isinstance(shape, tuple):
+            raise UsageError(f"Embedded expects one array of tokens, got {shape}")
+        picture = len(shape) == 3
+        inside = (self.features * shape[0], *shape[1:]) if picture else (self.features, *shape)
+        inner = self.inner.build(inside, conditions, draws.named("inner"))
+        with weights_from(draws):
+            return EmbeddedNetwork(self, inner, inside)
+
+
+class EmbeddedNetwork(nn.Module):
+    """The network of `Embedded`."""
+
+    def __init__(self, settings: Embedded, inner: nn.Module, inside: tuple[int, ...]) -> None:
+        super().__init__()
+        self.inside = inside
+        self.enter = nn.Embedding(settings.symbols + settings.masked, settings.features)
+        self.inner = inner
+        self.nulls = inner.nulls
+        self.near = zero(nn.Linear(settings.features, settings.symbols))
+        self.leave = nn.Linear(settings.features, settings.symbols, bias=False)
+
+    def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b *d symbols"]:
+        """Predict logits of each token of the data."""
+        tokens = self.enter(x_t)
+        parts = tokens.movedim(-1, 1)  # b features *d
+        answer = self.inner(parts.reshape(x_t.shape[0], *self.inside), t, given)
+        return self.leave(answer.reshape(parts.shape).movedim(1, -1)) + self.near(tokens)
+
+
+@dataclass(frozen=True)
+class TokenMLP(Architecture):
+    """Residual blocks of two layers for short arrays of tokens, whose features and logits are flattened.
+
+    Source: Shaul et al. 2024, arXiv 2412.03487, on pictures of some dozens of pixels.
+    """
+
+    symbols: int
+    """Symbols of the answer."""
+    masked: bool = False
+    """A state may hold one more symbol, the mask."""
+    features: int = 8
+    """Of each token."""
+    width: int = 384
+    """Features of each layer."""
+    depth: int = 3
+    """Residual blocks."""
+
+    def __post_init__(self) -> None:
+        if min(self.symbols, self.features, self.width, self.depth) < 1:
+            raise UsageError(f"expected numbers of 1 or more, got {self}")
+
+    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "ResidualTokenMLP":
+        """Make a network with new weights."""
+        if not isinstance(shape, tuple):
+            raise UsageError(f"TokenMLP expects one array of tokens, got {shape}")
+        with weights_from(draws):
+            return ResidualTokenMLP(self, shape, conditions)
+
+
+class ResidualTokenMLP(nn.Module):
+    """The network of `TokenMLP`."""
+
+    def __init__(self, settings: TokenMLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
+        super().__init__()
+        width, size = settings.width, math.prod(shape)
+        self.symbols = settings.symbols
+        self.conditioning = Summed(conditions, width)
+        self.nulls = self.conditioning.nulls
+        self.tokens = nn.Embedding(settings.symbols + settings.masked, settings.features)
+        self.enter = nn.Linear(size * settings.features, width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(settings.depth))
+        self.leave = zero(nn.Linear(width, size * settings.symbols))
+
+    def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b *d symbols"]:
+        """Predict logits of each token of the data."""
+        h = self.enter(self.tokens(x_t).flatten(1)) + self.conditioning(t, given)
+        for block in self.blocks:
+            h = block(h)
+        return self.leave(F.silu(F.layer_norm(h, h.shape[1:]))).reshape(*x_t.shape, self.symbols)
+
+
+class Block(nn.Module):
+    """Two layers beside a residual connection."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(width, width)
+        self.second = zero(nn.Linear(width, width))
+
+    def forward(self, h: Float[Tensor, "b width"]) -> Float[Tensor, "b width"]:
+        """Add what the block has to say."""
+        return h + self.second(F.silu(self.first(F.layer_norm(h, h.shape[1:]))))

@@ -1,0 +1,1 @@
+"""Paths and rates of discrete tokens."""

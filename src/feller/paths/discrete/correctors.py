@@ -1,0 +1,104 @@
+"""Jumps that keep the marginals and mend what a network got wrong before.
+
+Source: Shaul et al. 2024, arXiv 2412.03487: any rates v with sum_x v(y, x) p_t(x) = 0 may be added. They cost accuracy
+per step and pay where the network is imperfect, if at all.
+"""
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.paths.discrete.rates import _at
+from feller.paths.discrete.token_distribution import TokenLaw
+
+
+class Corrector(abc.ABC):
+    """Resamples tokens from the path's law given the data, adds rates to those of the path, or both."""
+
+    @abc.abstractmethod
+    def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
+        """Return the expected number of resamplings between t and s of tokens whose data are x_1."""
+
+    def outward(
+        self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"], x: Int[Tensor, " m"]
+    ) -> Float[Tensor, "m S"] | None:
+        """Return what the rates from x gain; None for nothing."""
+        return None
+
+    def most(self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"]) -> Float[Tensor, "m S"] | float:
+        """Return what the total of those rates does not exceed."""
+        return 0.0
+
+
+def _check(name: str, value: float) -> None:
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"{name} must be at least 0 and finite, got {value:g}")
+
+
+@dataclass(frozen=True)
+class Resample(Corrector):
+    """A fresh draw of the path's law given the data, so many times per unit of time."""
+
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check("the rate of a corrector", self.rate)
+
+    def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
+        """Return rate (s - t)."""
+        return self.rate * (s - t)
+
+
+@dataclass(frozen=True)
+class Odds(Corrector):
+    """As many fresh draws as the log of the odds of data against source rises, times eta; for mixture paths.
+
+    It undoes and redoes eta times what the path does, at both ends for sure: Gat et al. 2024, arXiv 2407.15595, where
+    1 + eta multiplies the forward rate and eta the backward one.
+    """
+
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check("eta of a corrector", self.eta)
+
+    def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
+        """Return eta (logit kappa_s - logit kappa_t)."""
+        scales = getattr(path, "scales", None)
+        if scales is None:
+            raise UsageError(f"Odds needs a mixture path, got {type(path).__name__}; use Resample")
+        now, later = scales(t, x_1), scales(torch.full_like(t, s), x_1)
+        rise = torch.as_tensor(later.alpha * now.sigma).log() - torch.as_tensor(later.sigma * now.alpha).log()
+        return self.eta * rise if self.eta else torch.zeros_like(rise)
+
+
+@dataclass(frozen=True)
+class BackAndForth(Corrector):
+    """Rates eta p(y) abs(r(y) - r(x)) with r the change of log p: the kinetic optimum and its time reversal."""
+
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check("eta of a corrector", self.eta)
+
+    def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
+        """Return none: nothing is resampled."""
+        return torch.zeros_like(t)
+
+    def outward(
+        self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"], x: Int[Tensor, " m"]
+    ) -> Float[Tensor, "m S"]:
+        """Return eta p(y) abs(r(y) - r(x))."""
+        p = log_p.exp()
+        change = torch.where(p > 0, change, 0.0)
+        return self.eta * p * (change - _at(change, x)).abs() * (_at(p, x) > 0)
+
+    def most(self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"]) -> Float[Tensor, "m S"]:
+        """Put all mass where the difference is largest."""
+        change = torch.where(log_p.exp() > 0, change, 0.0)
+        rise, fall = change.amax(1, keepdim=True) - change, change - change.amin(1, keepdim=True)
+        return self.eta * torch.maximum(rise, fall)

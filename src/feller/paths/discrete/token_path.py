@@ -1,0 +1,181 @@
+"""Paths of tokens that move independently given the data: from a law per token to exact steps."""
+
+import functools
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from feller.core.pytree import pad_right
+from feller.core.rng import Draw, categorical
+from feller.paths.discrete.answers import Answer, Posterior
+from feller.paths.discrete.correctors import Corrector
+from feller.paths.discrete.rates import AT_ONCE, KineticOptimal, Rates
+from feller.paths.discrete.rows import answers_at, distinct, marks, parts, times_at
+from feller.paths.discrete.step_rules import Increment, Stepping
+from feller.paths.discrete.token_distribution import TokenLaw
+from feller.paths.discrete.token_sampler import Choice
+from feller.paths.path import Path
+from feller.paths.processes import Characteristics, Jumps
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenPath(TokenLaw, Path):
+    """A process of tokens that have a law each. Implement its `log_probabilities` to add a path.
+
+    The network answers with logits of x_1, [b, ..., K]. A step to the time s draws x_1 from them, then the state at s
+    given x_1: with lambda the expected number of jumps of x_t given x_1 it jumps with probability 1 - exp(-lambda).
+    Who jumps is decided before anything of size K is drawn, by thinning: with H no smaller than any lambda the token
+    is a candidate with probability 1 - exp(-H), and a candidate jumps with (1 - exp(-lambda)) / (1 - exp(-H)). That is
+    the law of the step exactly; where other jumps are superposed, to first order in the step. At s = 1 all is data.
+
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
+    """
+
+    answer: Answer = field(default_factory=Posterior)
+    velocity: Rates = field(default_factory=KineticOptimal)
+    stepping: Stepping = field(default_factory=Increment)
+    corrector: Corrector | None = None
+    choice: Choice = field(default_factory=Choice)
+    """How x_1 is drawn from the logits."""
+
+    @property
+    def jumps(self) -> bool:
+        """Tokens do nothing else."""
+        return True
+
+    @property
+    def certain(self) -> bool:
+        """Whether all x_1 have the same lambda, which is H, and those that jump go to x_1."""
+        return False
+
+    def sample(
+        self, x_0: Int[Tensor, " b *d"], x_1: Int[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
+    ) -> Int[Tensor, " b *d"]:
+        """Draw each token from its law given the data; x_0 has no part in it."""
+        if draw is None:
+            raise TypeError("a path of tokens draws them: pass `draw`, such as Draws(0).at('path')")
+        u = draw.uniform(x_1.shape, torch.float64, x_1.device)
+        rows = [flat.flatten() for flat in (x_1, pad_right(t.double(), x_1).expand(x_1.shape), u)]
+        width = self.log_probabilities(rows[0][:1], rows[1][:1]).shape[1] if x_1.numel() else 1
+        some = parts(max(1, AT_ONCE // width), *rows)
+        return torch.cat([self.corrupt(a, time, v) for a, time, v in some]).view(x_1.shape)
+
+    def target(
+        self, x_t: Int[Tensor, " b *d"], x_0: Int[Tensor, " b *d"], x_1: Int[Tensor, " b *d"], t: Float[Tensor, " b"]
+    ) -> Int[Tensor, " b *d"]:
+        """Return the data."""
+        return x_1
+
+    def inform(
+        self, logits: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
+    ) -> Float[Tensor, "m K"]:
+        """Turn what the network answers about single tokens into logits of x_1 given the whole state."""
+        return self.answer.inform(self, logits, x_t, t)
+
+    def read(
+        self, prediction: Float[Tensor, "b *d K"], x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b *d K"]:
+        """Inform all tokens."""
+        flat = prediction.flatten(0, -2)
+        times = pad_right(t, x_t).expand(x_t.shape).flatten()
+        return self.inform(flat, x_t.flatten(), times).view(prediction.shape)
+
+    def conditional_rates(
+        self, x_1: Int[Tensor, " m"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int
+    ) -> Float[Tensor, "m S"]:
+        """Return the rates u(y, x_t) given the data x_1, 0 to x_t itself."""
+        slope = self.slope(x_1, t, count).nan_to_num(nan=0.0)
+        return self.velocity.outward(self.log_probabilities(x_1, t, count), slope, x_t)
+
+    def rates(
+        self, posterior: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
+    ) -> Float[Tensor, "m S"]:
+        """Return the marginal rates u(y, x_t) of one token, minus their sum at x_t; for tests and small alphabets."""
+        m, count = posterior.shape
+        x_1 = torch.arange(count, device=x_t.device).repeat(m)
+        outward = self.conditional_rates(x_1, x_t.repeat_interleave(count), t.repeat_interleave(count), count)
+        outward = torch.einsum("mk,mks->ms", posterior.to(outward.dtype), outward.unflatten(0, (m, count)))
+        return outward.scatter_add(1, x_t[:, None], -outward.sum(1, keepdim=True))
+
+    def most(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], s: float, count: int) -> Float[Tensor, " b *d"]:
+        """Return H, what the expected number of jumps until s does not exceed, whatever x_1 is."""
+        times, which = distinct(t)
+        if s >= 1 or len(times) * count**2 > AT_ONCE:
+            return torch.full(x_t.shape, torch.inf, dtype=torch.float64, device=x_t.device)
+        x_1, time = torch.arange(count, device=x_t.device).repeat(len(times)), times.double().repeat_interleave(count)
+        log_p, change = self.stepping.law(self, x_1, time, s, count)
+        total = self.velocity.most(log_p, change)
+        if self.corrector is not None:
+            total = total + self.corrector.most(log_p, change)
+        table = total.unflatten(0, (len(times), count)).amax(1)
+        return table[pad_right(which, x_t), x_t]
+
+    def jump(
+        self, x_1: Int[Tensor, " m"], x: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
+    ) -> tuple[Float[Tensor, " m"], Float[Tensor, "m S"] | None]:
+        """Return lambda given the data x_1, and the weights of where a jump lands; None if it lands on x_1."""
+        if s >= 1:
+            return torch.full_like(t, torch.inf), None
+        log_p, change = self.stepping.law(self, x_1, t, s, count)
+        outward = self.velocity.outward(log_p, change, x)
+        added = None if self.corrector is None else self.corrector.outward(log_p, change, x)
+        outward = outward if added is None else outward + added
+        return outward.sum(1), outward
+
+    def characteristics(
+        self, prediction: Float[Tensor, "b *d K"], x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"]
+    ) -> Characteristics:
+        """Turn logits of x_1 into jumps: no array of rates, a draw only for those that may jump."""
+        count = prediction.shape[-1]
+
+        @functools.cache
+        def resampled(s: float) -> Tensor:
+            """Return the largest number of resamplings of any x_1, [b]."""
+            if self.corrector is None:
+                return torch.zeros(1, dtype=torch.float64, device=x_t.device)
+            times, which = distinct(t)
+            x_1 = torch.arange(count, device=x_t.device).repeat(len(times))
+            events = self.corrector.events(self, x_1, times.double().repeat_interleave(count), s)
+            return events.unflatten(0, (len(times), count)).amax(1)[which]
+
+        @functools.cache
+        def hazard(s: float) -> Tensor:
+            most = self.most(x_t, t, s, count)
+            return most if self.corrector is None else most + pad_right(resampled(s), x_t)
+
+        def land(s: float, which: Tensor, draw: Draw) -> Tensor:
+            rows = which.flatten().nonzero()[:, 0]
+            tokens, answers = x_t.flatten(), answers_at(prediction, x_t)
+            numbers, landed = [marks(draw, which) for _ in range(1 if self.certain else 3)], []
+            for part, u, *others in parts(max(1, AT_ONCE // count), rows, *numbers):
+                x, time = tokens[part], times_at(t, part, x_t)
+                x_1 = self.choice(self.inform(answers(part), x, time), u)
+                if others:
+                    chance = -torch.expm1(-hazard(s).flatten()[part])
+                    x_1 = self._arrive(x_1, x, time.double(), s, count, others[0] * chance, others[1])
+                landed.append(x_1)
+            return landed[0] if len(landed) == 1 else torch.cat(landed)
+
+        return Characteristics(jumps=Jumps(hazard, land))
+
+    def _arrive(
+        self,
+        x_1: Tensor,
+        x: Tensor,
+        t: Tensor,
+        s: float,
+        count: int,
+        v: Float64[Tensor, " m"],
+        w: Float64[Tensor, " m"],
+    ) -> Tensor:
+        """Return where candidates are at s: resampled, else jumped, else where they were; v is below their chance."""
+        jumps, weights = self.jump(x_1, x, t, s, count)
+        to = x_1 if weights is None else categorical(weights + (weights.sum(1, keepdim=True) == 0), w)
+        if self.corrector is None:
+            return torch.where(v < -torch.expm1(-jumps), to, x)
+        events = self.corrector.events(self, x_1, t, s)
+        fresh = self.corrupt(x_1, torch.full_like(t, s), w, count)
+        moved = torch.where(v < -torch.expm1(-events - jumps), to, x)
+        return torch.where(v < -torch.expm1(-events), fresh, moved)

@@ -1,0 +1,105 @@
+"""Which masked tokens are revealed first.
+
+Source: Chang et al. 2022, "MaskGIT", arXiv 2202.04200. The number of tokens follows the schedule; which ones are chosen
+is no longer independent of what they are, so that the law of a sample is not that of the network.
+"""
+
+import abc
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draw
+from feller.paths.discrete.rates import AT_ONCE
+from feller.paths.discrete.token_sampler import Choice
+from feller.paths.processes import Jumps
+
+
+class Order(abc.ABC):
+    """Ranks tokens. Implement one method to add one."""
+
+    @abc.abstractmethod
+    def score(
+        self, logits: Float[Tensor, "m K"], x_1: Int[Tensor, " m"], u: Float64[Tensor, " m"]
+    ) -> Float[Tensor, " m"]:
+        """Return a number for each token with logits, its drawn symbol, and a uniform number; large goes first."""
+
+
+@dataclass(frozen=True)
+class Confidence(Order):
+    """The likeliest drawn symbols first: log p(x_1), and Gumbel noise so that it is not always the same ones."""
+
+    noise: float = 1.0
+    """Size of the noise; 0 takes the likeliest for sure, infinity takes any."""
+
+    def __post_init__(self) -> None:
+        if not self.noise >= 0:
+            raise UsageError(f"the noise of an order must be at least 0, got {self.noise:g}")
+
+    def score(
+        self, logits: Float[Tensor, "m K"], x_1: Int[Tensor, " m"], u: Float64[Tensor, " m"]
+    ) -> Float[Tensor, " m"]:
+        """Return log p(x_1) + noise times a Gumbel number."""
+        gumbel = -(-u.clamp(min=torch.finfo(u.dtype).tiny).log()).log()
+        if self.noise == torch.inf:
+            return gumbel
+        likely = logits.gather(1, x_1[:, None])[:, 0] - logits.logsumexp(1)
+        return likely.double() + self.noise * gumbel
+
+
+@dataclass(frozen=True)
+class Entropy(Order):
+    """The tokens about which the network is surest first: those whose law has the lowest entropy."""
+
+    def score(
+        self, logits: Float[Tensor, "m K"], x_1: Int[Tensor, " m"], u: Float64[Tensor, " m"]
+    ) -> Float[Tensor, " m"]:
+        """Return minus the entropy."""
+        log_p = logits.log_softmax(1)
+        return torch.special.entr(log_p.exp()).sum(1).neg().double()
+
+
+def ordered(
+    jumps: Jumps, order: Order, informed: Callable[[tuple[Tensor, ...]], Tensor], choice: Choice, count: int
+) -> Jumps:
+    """Return jumps that happen to those tokens that an order puts first, as many as coins would choose on average.
+
+    Args:
+        jumps: Of tokens, each by its own coin.
+        order: Ranks them.
+        informed: Indices of tokens -> their logits, [m, K].
+        choice: Draws x_1 from these.
+        count: K.
+    """
+
+    def propose(which: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Return x_1 and the score of the marked tokens; their numbers are addressed by place, so twice the same."""
+        u, noise = (draw.uniform(which.shape, torch.float64, which.device)[which] for _ in range(2))
+        places, x_1, scores = which.nonzero(), [], []
+        for part in torch.arange(len(places), device=which.device).split(max(1, AT_ONCE // count)):
+            logits = informed(places[part].unbind(1))
+            x_1.append(choice(logits, u[part]))
+            scores.append(order.score(logits, x_1[-1], noise[part]))
+        return torch.cat(x_1), torch.cat(scores)
+
+    def who(hazard: Tensor, s: float, draw: Draw) -> Tensor:
+        open_ = hazard > 0
+        if not open_.any():
+            return open_
+        score = torch.full(hazard.shape, -torch.inf, dtype=torch.float64, device=hazard.device)
+        score[open_] = propose(open_, copy.copy(draw))[1]
+        rounding = draw.branch().uniform((len(hazard),), torch.float64, hazard.device)
+        expected = -torch.expm1(-hazard.double().reshape(len(hazard), -1)).sum(1)
+        wanted = (expected + rounding).floor()
+        rank = score.reshape(len(score), -1).argsort(stable=True, dim=1, descending=True).argsort(1)
+        return (rank < wanted[:, None]).view(hazard.shape) & open_
+
+    def land(s: float, which: Tensor, draw: Draw) -> Tensor:
+        return propose(which, draw)[0]
+
+    return replace(jumps, land=land, who=who)

@@ -1,0 +1,71 @@
+"""Processes that keep a law: added to any with these marginals they leave them as they are, and mend errors.
+
+Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 3. Add them with
+`feller.paths.superposition.add`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.pytree import State, pad_right, spread, tree_map
+from feller.core.rng import Draw
+from feller.paths.processes import Characteristics, Jumps, Process
+
+Strength = float | Callable[[Tensor], Tensor]
+"""Variance g^2 in state squared per time: one for all times, or from times [b]."""
+
+
+def langevin(score: Callable[[State, State], State], strength: Strength) -> Process:
+    """Return the Langevin process: noise of variance g^2, and the drift g^2 / 2 times the score that gathers it.
+
+    Args:
+        score: (x, t) -> gradient of the log density of the marginal at t.
+        strength: g^2.
+    """
+
+    def process(x: State, t: State) -> State:
+        def noisy(x: Tensor, slope: Tensor, time: Tensor) -> Characteristics:
+            variance = torch.as_tensor(strength(time) if callable(strength) else strength).to(x)
+            variance = pad_right(variance.reshape(-1), x)
+            return Characteristics(variance / 2 * slope, variance)
+
+        return tree_map(noisy, x, score(x, t), spread(t, x) if isinstance(t, Tensor) else t)
+
+    return process
+
+
+def metropolis(log_density: Callable[[Tensor, Tensor], Tensor], scale: float, rate: float) -> Process:
+    """Return jumps of whole examples that a step of Metropolis' method makes: propose, then accept or stay.
+
+    They go from where an example was at the start of a step: beside a flow, which carries the others meanwhile, an
+    error of rate times step, so steps should be short against 1 / rate. They add to velocities, noise and other jumps
+    of whole examples.
+
+    Args:
+        log_density: (x, t) -> log density of the marginal at t, up to a constant, [b].
+        scale: Deviation of a proposal, in units of the state.
+        rate: Proposals per unit of time.
+
+    Raises:
+        UsageError: If scale or rate are not positive.
+    """
+    if not (scale > 0 and rate > 0):
+        raise UsageError(f"scale and rate must be positive, got {scale:g} and {rate:g}")
+
+    def process(x: Tensor, t: Tensor) -> Characteristics:
+        def hazard(s: float) -> Tensor:
+            return rate * (s - t.double())
+
+        def land(s: float, which: Tensor, draw: Draw) -> Tensor:
+            here, time = x[which], t[which]
+            there = here + scale * draw.normal(x.shape, x.dtype, x.device)[which]
+            gain = (log_density(there, time) - log_density(here, time)).double()
+            accepted = draw.uniform((len(x),), torch.float64, x.device)[which].log() < gain
+            return torch.where(pad_right(accepted, here), there, here)
+
+        return Characteristics(jumps=Jumps(hazard, land))
+
+    return process

@@ -1,0 +1,1 @@
+"""Jump processes of numbers, angles and rotations."""

@@ -1,0 +1,111 @@
+"""What every law of a part of a state offers, given the end of its path, and what every way of taking steps does."""
+
+import abc
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.core.errors import UsageError
+
+
+class Law(abc.ABC):
+    """The law p_t(x | z) of one part of a state, such as a number or an angle, where z is the end of its path.
+
+    All arguments broadcast: states x and ends z `[..., *event]`, times t and s [...]. Jumps that carry the law along
+    leave where p falls and land where it rises, wherever they come from: no jumps move less mass.
+    Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587.
+    """
+
+    event: ClassVar[int] = 0
+    """Axes of one part of the state: 0 for a number, 2 for a matrix."""
+    numbers: ClassVar[int] = 1
+    """Uniform numbers that a landing takes."""
+
+    @property
+    @abc.abstractmethod
+    def usual(self) -> "Survival":
+        """How steps of finite length are taken, unless another way is asked for."""
+
+    @property
+    def beside(self) -> "Survival":
+        """The same for jumps beside a flow, which carries the others meanwhile."""
+        return self.usual
+
+    @abc.abstractmethod
+    def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """Return what becomes of a draw x_0 of the source by the time t; its law is p_t, and it moves with `velocity`.
+
+        The source must not depend on the data.
+        """
+
+    @abc.abstractmethod
+    def log_density(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
+        """Return log p_t(x | z) with respect to the volume."""
+
+    @abc.abstractmethod
+    def slope(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
+        """Return d/dt log p_t(x | z): minus the rate of jumps where negative."""
+
+    def change(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+        """Return log p_s(x | z) - log p_t(x | z)."""
+        return self.log_density(x, z, s) - self.log_density(x, z, t)
+
+    def explicit(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+        """Return the integral of the slope until s in closed form, of which only the state is held.
+
+        Raises:
+            UsageError: If it is not known for this law.
+        """
+        raise UsageError(f"Explicit is known for numbers on straight paths, not for {self}; use Overlap()")
+
+    @abc.abstractmethod
+    def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """Return the velocity with which a flow has the law."""
+
+    def mean_velocity(self, x: Tensor, z: Tensor, p: Float[Tensor, "... K"], t: Tensor) -> Tensor:
+        """Return the mean of velocities towards ends `[..., K, *event]` with probabilities p."""
+        towards = self.velocity(x.unsqueeze(-1 - self.event), z, t[..., None])
+        weight = p.to(towards.dtype).reshape(*p.shape, *(1,) * self.event)
+        return (weight * towards).sum(-1 - self.event)
+
+    @abc.abstractmethod
+    def gather(self, z: Tensor, t: Tensor, s: Tensor, u: Float[Tensor, "... n"]) -> Tensor:
+        """Return draws from where p rises between t and s, in proportion; where the two are one, from its slope.
+
+        Args:
+            z: Ends.
+            t: Earlier times.
+            s: Later times.
+            u: Uniform numbers in float64, `numbers` for each.
+        """
+
+    @abc.abstractmethod
+    def scatter(self, z: Tensor, t: Tensor, s: Tensor, u: Float[Tensor, "... n"]) -> Tensor:
+        """Return draws from where p falls between t and s: where the jumps of the law that runs backwards land."""
+
+    def start(self, x_0: Tensor) -> Tensor:
+        """Return the state at t = 0 from a draw of the source."""
+        return x_0
+
+
+class Survival(abc.ABC):
+    """What a step from t to s takes for the change of log p. Implement one method to add a way."""
+
+    @abc.abstractmethod
+    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+        """Return the change of log p(x | z): minus the expected number of jumps where negative."""
+
+    def expected(self, number: Tensor) -> Tensor:
+        """Return the hazard whose chance of a jump, 1 - exp(-hazard), is the one of this way for a number of jumps."""
+        return number
+
+    def landing(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the times between which the law rises where jumps land; one time twice for its slope."""
+        return s, s
+
+
+def alike(t: Tensor, s: Tensor) -> bool:
+    """Tell whether two arrays of times are one."""
+    return t is s or bool(torch.eq(t, s).all())

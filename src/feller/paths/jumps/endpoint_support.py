@@ -1,0 +1,218 @@
+"""Where the path of one part of a state may end, and what a network says about it."""
+
+import abc
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.paths.jumps.conditional_path import Law
+from feller.spaces import Euclidean, Manifold
+from feller.spaces.torus import TURN, wrap
+
+
+class Ends(abc.ABC):
+    """Candidates for the end z of a path. The network's answer about a part tells them apart."""
+
+    @abc.abstractmethod
+    def target(self, x_1: Tensor) -> Tensor:
+        """Return what the network should answer about data."""
+
+    @abc.abstractmethod
+    def read(self, law: Law, answer: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return what the loss compares with the target; times [...] are in the shape of the parts."""
+
+    @abc.abstractmethod
+    def candidates(self, read: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
+        """Return probabilities of candidates and the candidates themselves, [K] or `[..., K, *event]`."""
+
+    @abc.abstractmethod
+    def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
+        """Return the mean end."""
+
+    def pick(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
+        """Return the chosen candidate of each row, from uniform numbers where it stands for more than one end."""
+        return z[index] if z.ndim == 1 else z[torch.arange(len(index), device=index.device), index]
+
+
+class Grid(Ends):
+    """Equally spaced candidates: the network answers logits [..., K], to which the likelihood of the state is added.
+
+    With log p_t(x_t | z) added, a network that answers nothing is right where the state shows where it ends.
+    """
+
+    @property
+    @abc.abstractmethod
+    def centres(self) -> Float64[Tensor, " K"]:
+        """All candidates."""
+
+    @abc.abstractmethod
+    def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
+        """Return the number of the nearest candidate."""
+
+    def read(self, law: Law, answer: Float[Tensor, "... K"], x_t: Tensor, t: Tensor) -> Float[Tensor, "... K"]:
+        """Add log p_t(x_t | z), less that of the likeliest candidate."""
+        centres = self.centres.to(device=x_t.device, dtype=x_t.dtype)
+        if answer.shape[-1] != len(centres):
+            raise UsageError(f"expected logits of {len(centres)} ends, got {answer.shape[-1]}; match network and ends")
+        likelihood = law.log_density(x_t[..., None], centres, t[..., None])
+        return answer + (likelihood - likelihood.amax(-1, keepdim=True)).clamp(min=-1e30).to(answer.dtype)
+
+    def candidates(self, read: Float[Tensor, "... K"], event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
+        """Return the softmax and the centres."""
+        return read.softmax(-1), self.centres.to(read.device)
+
+    def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
+        """Return the weighted mean."""
+        return p.double() @ z.double()
+
+
+def _check_grid(ends: "Interval | Circle") -> None:
+    if ends.count < 2 or not 0 <= ends.spread <= 1:
+        raise UsageError(f"expected at least 2 candidates and a spread in [0, 1], got {ends}")
+
+
+@dataclass(frozen=True)
+class Interval(Grid):
+    """Bins of equal width; ends outside count for the outermost."""
+
+    low: float = -1.0
+    high: float = 1.0
+    count: int = 64
+    spread: float = 1.0
+    """Share of its bin over which a drawn end is spread; 0 draws centres alone."""
+
+    def __post_init__(self) -> None:
+        _check_grid(self)
+        if not self.low < self.high:
+            raise UsageError(f"an interval needs low < high, got {self.low:g} and {self.high:g}")
+
+    @property
+    def width(self) -> float:
+        """Of a bin."""
+        return (self.high - self.low) / self.count
+
+    @property
+    def centres(self) -> Float64[Tensor, " K"]:
+        """Return the middles of the bins."""
+        return self.low + self.width * (torch.arange(self.count, dtype=torch.float64) + 0.5)
+
+    def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
+        """Return the number of the bin."""
+        return ((x_1 - self.low) / self.width).floor().clamp(0, self.count - 1).long()
+
+    def pick(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
+        """Spread the end over its bin."""
+        return z[index] + self.spread * self.width * (u - 0.5)
+
+
+@dataclass(frozen=True)
+class Lattice(Grid):
+    """Exact levels, equally spaced, both ends of the range among them: those of pictures, say."""
+
+    low: float = -1.0
+    high: float = 1.0
+    count: int = 17
+
+    def __post_init__(self) -> None:
+        if self.count < 2 or not self.low < self.high:
+            raise UsageError(f"expected at least 2 levels with low < high, got {self}")
+
+    @property
+    def centres(self) -> Float64[Tensor, " K"]:
+        """Return the levels."""
+        return torch.linspace(self.low, self.high, self.count, dtype=torch.float64)
+
+    def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
+        """Return the number of the nearest level."""
+        place = (x_1 - self.low) / (self.high - self.low) * (self.count - 1)
+        return place.round().clamp(0, self.count - 1).long()
+
+
+@dataclass(frozen=True)
+class Circle(Grid):
+    """Bins of equal width around the circle, from the angle 0."""
+
+    count: int = 72
+    spread: float = 1.0
+    """Share of its bin over which a drawn end is spread; 0 draws centres alone."""
+
+    def __post_init__(self) -> None:
+        _check_grid(self)
+
+    @property
+    def centres(self) -> Float64[Tensor, " K"]:
+        """Return the middles of the bins."""
+        return TURN / self.count * (torch.arange(self.count, dtype=torch.float64) + 0.5)
+
+    def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
+        """Return the number of the bin."""
+        return (wrap(x_1) / TURN * self.count).floor().clamp(max=self.count - 1).long()
+
+    def pick(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
+        """Spread the end over its bin."""
+        return wrap(z[index] + self.spread * TURN / self.count * (u - 0.5))
+
+    def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
+        """Return the direction of the mean of unit vectors."""
+        p, z = p.double(), z.double()
+        return wrap(torch.atan2(p @ z.sin(), p @ z.cos()))
+
+
+@dataclass(frozen=True)
+class Point(Ends):
+    """One candidate, which the network answers itself, by regression: for ends that no grid could hold.
+
+    Sampling then follows the process towards the mean end, not the mean of the processes: exact where the end is
+    certain, and too narrow elsewhere. Source: Holderrieth et al. 2024, arXiv 2410.20587, for rotations.
+    """
+
+    space: Manifold = field(default_factory=Euclidean)
+    """To which an answer is projected."""
+
+    def target(self, x_1: Tensor) -> Tensor:
+        """Return the data."""
+        return x_1
+
+    def read(self, law: Law, answer: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return the answer."""
+        return answer
+
+    def candidates(self, read: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
+        """Return certainty of the nearest point of the space."""
+        z = self.space.project(read)
+        return torch.ones(*read.shape[: read.ndim - event], 1, dtype=read.dtype, device=read.device), z.unsqueeze(
+            -1 - event
+        )
+
+    def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
+        """Return the candidate."""
+        return z.squeeze(p.ndim - 1)
+
+
+class Finish(abc.ABC):
+    """Where the last step, to t = 1, ends."""
+
+    @abc.abstractmethod
+    def chosen(self, ends: Ends, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor) -> Tensor:
+        """Return the ends of rows, of which a draw from p is known."""
+
+
+@dataclass(frozen=True)
+class DrawEnd(Finish):
+    """A draw of the end: samples are as spread as the data."""
+
+    def chosen(self, ends: Ends, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor) -> Tensor:
+        """Return the draw."""
+        return ends.pick(z, index, u)
+
+
+@dataclass(frozen=True)
+class MeanEnd(Finish):
+    """The mean end: less mass between the bins of a grid and outside the support of the data."""
+
+    def chosen(self, ends: Ends, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor) -> Tensor:
+        """Return the mean."""
+        return ends.mean(p, z)

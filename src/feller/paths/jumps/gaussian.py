@@ -1,0 +1,171 @@
+"""Numbers on the way from a normal source to the data."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from feller.paths.jumps.bisection import invert
+from feller.paths.jumps.conditional_path import Law, alike
+from feller.paths.jumps.jump_step_rules import Coin, Explicit, Overlap, Survival
+from feller.paths.schedules import Linear, Schedule
+
+_LEAST = 1e-12
+"""Scale that stands for none: quotients stay numbers at t = 1."""
+_FAR = 12.0
+"""Deviations beyond which no mass is left in double precision."""
+
+
+@dataclass(frozen=True)
+class GaussianLaw(Law):
+    """N(alpha_t z, sigma_t^2), from the source N(0, 1).
+
+    With s = (x - alpha z) / sigma and zeta = alpha' z / -sigma' the rate of jumps is [s^2 - zeta s - 1]_+ times
+    -sigma' / sigma, and they land with density [1 + zeta s - s^2]_+ phi(s): between the roots of the parabola, whose
+    antiderivative (s - zeta) phi(s) is known. Source: Holderrieth et al. 2024, arXiv 2410.20587, equation 13.
+    """
+
+    schedule: Schedule = field(default_factory=Linear)
+    """Of which sigma falls."""
+
+    @property
+    def usual(self) -> Survival:
+        """Return the explicit rate on straight paths, else the overlap."""
+        return Explicit() if isinstance(self.schedule, Linear) else Overlap()
+
+    @property
+    def beside(self) -> Survival:
+        """Return the explicit rate on straight paths, else a coin: an overlap counts the way that the flow took."""
+        return Explicit() if isinstance(self.schedule, Linear) else Coin()
+
+    def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """Return alpha z + sigma x_0."""
+        return self.schedule.point(x_0, z, t)
+
+    def start(self, x_0: Tensor) -> Tensor:
+        """Return sigma_0 x_0."""
+        return x_0 * float(self.schedule(torch.zeros((), dtype=torch.float64)).sigma)
+
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return alpha, sigma, alpha', sigma' in float64, sigma not quite 0."""
+        scales = self.schedule(t.double())
+        alpha, sigma, d_alpha, d_sigma = (torch.as_tensor(v, dtype=torch.float64, device=t.device) for v in scales)
+        return alpha, sigma.clamp(min=_LEAST), d_alpha, d_sigma
+
+    def _standard(self, x: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Return (x - alpha z) / sigma in the precision of the state."""
+        return (x - alpha.to(x.dtype) * z.to(x.dtype)) / sigma.to(x.dtype)
+
+    def log_density(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
+        """Return that of the normal law."""
+        alpha, sigma, *_ = self.scales(t)
+        total = sigma.log() + 0.5 * math.log(2 * math.pi)
+        return -0.5 * self._standard(x, z, alpha, sigma).square() - total.to(x.dtype)
+
+    def slope(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
+        """Return [alpha' z s - sigma' (1 - s^2)] / sigma."""
+        alpha, sigma, d_alpha, d_sigma = self.scales(t)
+        s = self._standard(x, z, alpha, sigma)
+        a, b = (d_alpha / sigma).to(x.dtype), (d_sigma / sigma).to(x.dtype)
+        return a * z.to(x.dtype) * s - b * (1 - s.square())
+
+    def explicit(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+        """Return slope (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1], infinite for s = 1."""
+        if not isinstance(self.schedule, Linear):
+            return super().explicit(x, z, t, s)
+        left, after = 1 - t.double(), 1 - s.double()
+        factor = left / 2 * (s.double() - t.double()) * (left + after) / after.square()
+        return (self.slope(x, z, t) * factor.to(x.dtype)).nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+
+    def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """Return alpha' z + sigma' s; where no deviation is left, s is its mean, 0."""
+        alpha, sigma, d_alpha, d_sigma = self.scales(t)
+        s = torch.where(sigma > _LEAST, self._standard(x, z, alpha, sigma), 0)
+        return d_alpha.to(x.dtype) * z.to(x.dtype) + d_sigma.to(x.dtype) * s
+
+    def mean_velocity(self, x: Tensor, z: Tensor, p: Float[Tensor, "... K"], t: Tensor) -> Tensor:
+        """Return the velocity towards the mean end: it is linear in the end."""
+        mean = p @ z.to(p.dtype) if z.ndim == 1 else (p * z.to(p.dtype)).sum(-1)
+        return self.velocity(x, mean, t)
+
+    def gather(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
+        """Draw between the two places where p_t and p_s cross."""
+        if alike(t, s):
+            return self._place(z, s, _rising(self._zeta(z, s), u[..., 0]))
+        shift, ratio = self._later(z, t, s)
+        low, high, risen = _crossings(shift, ratio)
+        first = risen(low)
+        goal = first + u[..., 0] * (risen(high) - first)
+        low, high = torch.maximum(low, shift - _FAR * ratio), torch.minimum(high, shift + _FAR * ratio)
+        return self._place(z, t, invert(risen, goal, low, high))
+
+    def scatter(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
+        """Draw outside of the two places where p_t and p_s cross."""
+        if alike(t, s):
+            return self._place(z, s, _falling(self._zeta(z, s), u[..., 0]))
+        low, high, risen = _crossings(*self._later(z, t, s))
+        return self._place(z, t, _outside(lambda v: -risen(v), low, high, u[..., 0]))
+
+    def _zeta(self, z: Tensor, t: Tensor) -> Tensor:
+        _, _, d_alpha, d_sigma = self.scales(t)
+        return d_alpha * z.double() / (-d_sigma).clamp(min=1e-9)
+
+    def _later(self, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation at s in the standard coordinate at t."""
+        alpha, sigma, *_ = self.scales(t)
+        then, narrow, *_ = self.scales(s)
+        return (then - alpha) * z.double() / sigma, narrow / sigma
+
+    def _place(self, z: Tensor, t: Tensor, standard: Tensor) -> Tensor:
+        alpha, sigma, *_ = self.scales(t)
+        return alpha * z.double() + sigma * standard
+
+
+def _density(s: Tensor) -> Tensor:
+    return torch.exp(-0.5 * s.square()) / math.sqrt(2 * math.pi)
+
+
+def _roots(zeta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the roots of s^2 - zeta s - 1, whose product is -1."""
+    far = (zeta.abs() + torch.hypot(zeta, torch.full_like(zeta, 2.0))) / 2
+    return torch.where(zeta > 0, -1 / far, -far), torch.where(zeta > 0, far, 1 / far)
+
+
+def _rising(zeta: Tensor, u: Tensor) -> Tensor:
+    """Draw from [1 + zeta s - s^2]_+ phi(s)."""
+    low, high = _roots(zeta)
+
+    def total(s: Tensor) -> Tensor:
+        return (s - zeta) * _density(s)
+
+    first = total(low)
+    goal = first + u * (total(high) - first)
+    return invert(total, goal, low.clamp(min=-_FAR), high.clamp(max=_FAR))
+
+
+def _falling(zeta: Tensor, u: Tensor) -> Tensor:
+    """Draw from [s^2 - zeta s - 1]_+ phi(s)."""
+    low, high = _roots(zeta)
+    return _outside(lambda s: (zeta - s) * _density(s), low, high, u)
+
+
+def _outside(total, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
+    """Draw below `low` or above `high`, where a function that vanishes far away on both sides rises."""
+    mass = total(low) - total(high)
+    left = u * mass < total(low)
+    goal = torch.where(left, u * mass, (u - 1) * mass)
+    bottom, top = torch.minimum(low, torch.zeros_like(low)) - _FAR, torch.maximum(high, torch.zeros_like(high)) + _FAR
+    return invert(total, goal, torch.where(left, bottom, high), torch.where(left, low, top))
+
+
+def _crossings(shift: Tensor, ratio: Tensor):
+    """Return where N(shift, ratio^2) crosses N(0, 1), and the difference of their distribution functions."""
+    less = ((1 - ratio) * (1 + ratio)).clamp(min=_LEAST)
+    half = ratio * (shift.square() - 2 * less * ratio.log()).clamp(min=0).sqrt()
+
+    def risen(v: Tensor) -> Tensor:
+        return torch.special.ndtr((v - shift) / ratio) - torch.special.ndtr(v)
+
+    return (shift - half) / less, (shift + half) / less, risen

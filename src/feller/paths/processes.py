@@ -1,0 +1,231 @@
+"""Markov processes, given by their local characteristics, and what can be done to them.
+
+Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587: the parts of a generator add.
+"""
+
+import copy
+import functools
+import math
+import operator
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.pytree import State, pad_right, spread, tree_map
+from feller.core.rng import Draw
+from feller.core.user_code import called
+
+Weight = float | Tensor
+"""One number, or one per example, [b]."""
+
+
+def _scale(part: Tensor, weight: Weight) -> Tensor:
+    """Multiply, where zero times infinity is zero."""
+    if isinstance(weight, Tensor):
+        if weight.ndim > part.ndim:
+            raise ValueError(f"a weight per example needs a part per example, got {tuple(weight.shape)}, {part.shape}")
+        weight = pad_right(weight, part)
+        return torch.where(weight == 0, torch.zeros_like(part), weight * part)
+    return weight * part if weight else torch.zeros_like(part)
+
+
+def _coins(hazard: Tensor, draw: Draw) -> Tensor:
+    """Mark those that jump at least once; where all parts share one number by expansion, the cheap way."""
+    several = hazard[:1].numel() > 1  # one part per example: a batch of one would look shared, and draw otherwise
+    shared = all(size == 1 or not stride for size, stride in zip(hazard.shape, hazard.stride(), strict=True))
+    if several and shared and hazard.device.type == "cpu":
+        return draw.coins(-math.expm1(-float(hazard[(0,) * hazard.ndim])), hazard.shape)
+    return draw.uniform(hazard.shape, torch.float64, hazard.device) < -torch.expm1(-hazard.double())
+
+
+def misplaced(land: Callable[..., Any], landed: Any, wanted: tuple[int, ...]) -> InputError:
+    """Return what to raise where parts that jump are given other places than one each."""
+    got = list(landed.shape) if isinstance(landed, Tensor) else f"a {type(landed).__name__}"
+    return InputError(
+        f"{called(land)} must return one value for each of the {wanted[0]} parts that jump, {list(wanted)}, got {got};"
+        " take those that are marked, as in places[which]"
+    )
+
+
+@dataclass(frozen=True)
+class Jumps:
+    """Jumps of the parts of a state that happen independently, seen from the present time."""
+
+    hazard: Callable[[float], Tensor]
+    """Later time s -> expected number of jumps of each part until s, [b, ...]; infinite if it must jump."""
+    land: Callable[[float, Tensor, Draw], Tensor]
+    """(s, which, draw) -> where the parts marked in `which` are at s, [number of marks, ...]."""
+    kinds: tuple["Jumps", ...] = ()
+    """What these jumps are the sum of; empty for one kind."""
+    who: Callable[[Tensor, float, Draw], Tensor] | None = None
+    """(hazard, s, draw) -> marks of those that jump, with the numbers that `land` will draw; None for a coin each."""
+
+    def move(self, x: Tensor, s: float, draw: Draw) -> Tensor:
+        """Decide who jumps by s, then ask only for those where they land."""
+        hazard = self.hazard(s)
+        if self.who is None:
+            which, landing = _coins(hazard, draw), draw.branch()
+        else:
+            landing = draw.branch()
+            which = self.who(hazard, s, copy.copy(landing))
+        count = int(which.count_nonzero())
+        if not count:
+            return x
+        landed = self.land(s, which, landing)
+        if landed.shape != (count, *x.shape[which.ndim :]):
+            raise misplaced(self.land, landed, (count, *x.shape[which.ndim :]))
+        landed = landed.to(x.dtype)
+        if which.shape == x.shape:
+            return x.masked_scatter(which, landed)
+        y = x.clone()
+        y[which] = landed
+        return y
+
+    def __mul__(self, weight: Weight) -> "Jumps":
+        """Jump more or less often, to the same places."""
+        if self.kinds:
+            first, *others = (kind * weight for kind in self.kinds)
+            return functools.reduce(operator.add, others, first)
+        return Jumps(lambda s: _scale(self.hazard(s), weight), self.land, who=self.who)
+
+    def landing(self, later: "Jumps") -> "Jumps":
+        """Return these jumps, each kind landing where the same kind of a later call lets it; who jumps stays."""
+        if self.kinds:
+            first, *others = (a.landing(b) for a, b in zip(self.kinds, later.kinds, strict=True))
+            return functools.reduce(operator.add, others, first)
+        return Jumps(self.hazard, later.land, who=self.who)
+
+    def __add__(self, other: "Jumps") -> "Jumps":
+        """Superpose: hazards add, and those that jump choose a kind in proportion; of two orders the first holds."""
+
+        def land(s: float, which: Tensor, draw: Draw) -> Tensor:
+            first, second = self.hazard(s)[which].double(), other.hazard(s)[which].double()
+            must = torch.isinf(first + second)
+            if must.any():  # who must jump chooses by the odds just before
+                before = s - 1e-6
+                first = torch.where(must, self.hazard(before)[which].double(), first)
+                second = torch.where(must, other.hazard(before)[which].double(), second)
+            u = draw.uniform(which.shape, torch.float64, which.device)[which]
+            mine = u * (first + second) < first
+            landed = []
+            for jumps, chosen in ((self, mine), (other, ~mine)):
+                marks = torch.zeros_like(which)
+                marks[which] = chosen
+                landed.append((chosen, jumps.land(s, marks, draw)))
+            out = landed[0][1].new_empty(len(u), *landed[0][1].shape[1:])
+            for chosen, places in landed:
+                out[chosen] = places.to(out.dtype)
+            return out
+
+        def hazard(s: float) -> Tensor:
+            first, second = self.hazard(s), other.hazard(s)
+            if first.shape != second.shape:
+                raise ValueError(
+                    f"expected jumps of the same parts, got {tuple(first.shape)} and {tuple(second.shape)}; jumps of "
+                    "whole examples do not add to those of their parts"
+                )
+            return first + second
+
+        return Jumps(hazard, land, (self, other), self.who or other.who)
+
+
+@dataclass(frozen=True)
+class Characteristics:
+    """The parts of a generator at one state and time; absent parts are zero.
+
+    Generators with the same marginals may be averaged: `0.3 * flow + 0.7 * jump` has them too.
+    """
+
+    velocity: Tensor | None = None
+    """Drift u_t(x), in state per time."""
+    diffusion: Tensor | None = None
+    """Variance g_t(x)^2, in state squared per time; of the state's shape, or broadcast to it."""
+    jumps: Jumps | None = None
+    tangent: bool = False
+    """Whether the velocity is tangent to a manifold, which only a solver that knows the manifold can follow."""
+
+    def __mul__(self, weight: Weight) -> "Characteristics":
+        """Scale every part; zero drops it, also where it is infinite."""
+        if not isinstance(weight, Tensor) and weight == 0:
+            return Characteristics()
+        return Characteristics(
+            None if self.velocity is None else _scale(self.velocity, weight),
+            None if self.diffusion is None else _scale(self.diffusion, weight),
+            None if self.jumps is None else self.jumps * weight,
+            self.tangent,
+        )
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: "Characteristics") -> "Characteristics":
+        """Let both act at once."""
+        return Characteristics(
+            _both(self.velocity, other.velocity),
+            _both(self.diffusion, other.diffusion),
+            _both(self.jumps, other.jumps),
+            self.tangent or other.tangent,
+        )
+
+
+def _both(a: Any, b: Any) -> Any:
+    """Add tensors or jumps, of which either may be absent."""
+    return b if a is None else a if b is None else a + b
+
+
+Process = Callable[[State, State], State]
+"""A Markov process: (x_t, t) -> all parts of its generator, `Characteristics`, from one network call.
+
+For a state with named leaves, a dict of them. `Path.process` makes one of a network; any such function may be one.
+"""
+
+
+def hold(process: Process, known: State) -> Process:
+    """Let nothing happen to the entries of a state that are known: True, in a tree like the state."""
+
+    def process_of_the_rest(x: State, t: State) -> State:
+        return tree_map(lambda now, kept: now * (~kept).to(torch.float32), process(x, t), known)
+
+    return process_of_the_rest
+
+
+def stand(process: Process, names: Collection[str]) -> Process:
+    """Let leaves of a state stand still at their data, at t = 1, while the others move as the process says."""
+
+    def process_of_the_rest(x: State, t: State) -> State:
+        t = {name: torch.ones_like(time) if name in names else time for name, time in spread(t, x).items()}
+        return {name: Characteristics() if name in names else now for name, now in process(x, t).items()}
+
+    return process_of_the_rest
+
+
+def reverse(process: Process, score: Callable[[State, State], State]) -> Process:
+    """Run noise backwards: the process of Y_r = X_{1 - r}, for an increasing grid of r.
+
+    The drift is g^2 score - u in reversed time; running an Euler step with negative h instead would let the noise
+    spread what it should gather. Source: Anderson 1982, "Reverse-time diffusion equation models".
+
+    Args:
+        process: Velocity and diffusion; the diffusion must not depend on the state.
+        score: (x, t) -> gradient of the log density of the marginal at t.
+
+    Raises:
+        ValueError: If the process jumps.
+    """
+
+    def backwards(x: State, r: State) -> State:
+        t = tree_map(lambda r: 1 - r, r)
+
+        def turn(now: Characteristics, s: Tensor) -> Characteristics:
+            if now.jumps is not None:
+                raise ValueError("expected a process without jumps; jumps run backwards along their own path")
+            velocity = None if now.velocity is None else -now.velocity
+            gathered = None if now.diffusion is None else now.diffusion * s
+            return Characteristics(_both(velocity, gathered), now.diffusion, tangent=now.tangent)
+
+        return tree_map(turn, process(x, t), score(x, t))
+
+    return backwards

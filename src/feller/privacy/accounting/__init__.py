@@ -1,0 +1,1 @@
+"""Privacy accounting: epsilon, delta, Rényi and zero-concentrated differential privacy."""

@@ -1,0 +1,72 @@
+"""All that a run has spent, on one page."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from feller.core.errors import UsageError
+from feller.privacy.accounting.accountant import epsilon as epsilon_spent
+from feller.privacy.accounting.dp_events import Expense, Gaussian, Subsampled
+
+SAFE_DELTA = 1e-5
+
+
+def default_delta(n: int) -> float:
+    """Return the delta of a table of n rows where none is asked for: min(1e-5, 1 / n^1.1)."""
+    if n < 2:
+        raise UsageError(f"a private run needs 2 rows or more, got {n}")
+    return min(SAFE_DELTA, n**-1.1)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Expenses about one table, of which the number of rows is public; the unit is one row, added or removed."""
+
+    expenses: tuple[Expense, ...]
+    delta: float
+    n: int
+    """Rows."""
+    reserved: float = 0.0
+    """Of delta, what is already taken: chances that a value of one row alone was told."""
+    table: str = ""
+    """Keyed hash of the table, by which its owner tells it from others; empty in older ledgers."""
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise UsageError(f"expected a table of 1 row or more, got {self.n}")
+        if not 0 < self.delta < 1 / self.n:
+            raise UsageError(
+                f"delta must lie between 0 and 1 / {self.n:,}, the share of one row, got {self.delta:g}; "
+                f"{default_delta(max(self.n, 2)):.2g} is usual"
+            )
+        if not 0 <= self.reserved < self.delta:
+            raise UsageError(f"expected less reserved than delta, {self.delta:g}, got {self.reserved:g}")
+
+    def epsilon(self, method: Literal["pld", "rdp"] = "pld") -> float:
+        """Return what was spent: by privacy loss distributions, or by Rényi divergences alone."""
+        return epsilon_spent(self.expenses, self.open, method=method)
+
+    @property
+    def open(self) -> float:
+        """What of delta the expenses may use."""
+        return self.delta - self.reserved
+
+    def with_(self, expense: Expense) -> "Ledger":
+        """Return the ledger with one more expense; more of the last one is counted there."""
+        last = self.expenses[-1] if self.expenses else None
+        if isinstance(expense, Subsampled) and isinstance(last, Subsampled):
+            more = replace(last, steps=last.steps + expense.steps)
+            if more == replace(expense, steps=more.steps):
+                return replace(self, expenses=(*self.expenses[:-1], more))
+        if isinstance(expense, Gaussian) and isinstance(last, Gaussian):
+            again = replace(last, times=last.times + expense.times)
+            if again == replace(expense, times=again.times):
+                return replace(self, expenses=(*self.expenses[:-1], again))
+        return replace(self, expenses=(*self.expenses, expense))
+
+    def lines(self) -> tuple[str, ...]:
+        """Return a line for each expense, with the epsilon that it would cost alone, and one for all together."""
+        each = (
+            f"{expense.what}: {expense.words()}; alone epsilon {epsilon_spent((expense,), self.open):.4g}"
+            for expense in self.expenses
+        )
+        return (*each, f"all together: epsilon {self.epsilon():.4g} at delta {self.delta:.3g}, of {self.n:,} rows")

@@ -1,0 +1,76 @@
+"""Rényi divergence of one step on a Poisson sample, at any order."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import scipy
+
+from feller.core.errors import UsageError
+from feller.privacy.accounting.accountant import rho
+from feller.privacy.accounting.dp_events import Expense, Subsampled
+
+_TINY = 1e-16
+
+
+def renyi(expenses: Sequence[Expense], order: float) -> float:
+    """Return the Rényi divergence of a composition, exact for normal noise, at an order above 1; in nats.
+
+    Raises:
+        UsageError: If the order is not above 1.
+    """
+    if order <= 1:
+        raise UsageError(f"expected an order above 1, got {order:g}")
+    return sum(
+        expense.steps * one_step(expense.sigma, expense.rate, order)
+        if isinstance(expense, Subsampled) and expense.rate < 1
+        else order * rho(expense)
+        for expense in expenses
+    )
+
+
+def one_step(sigma: float, rate: float, order: float) -> float:
+    """Return the divergence of (1 - q) N(0, sigma^2) + q N(1, sigma^2) from N(0, sigma^2).
+
+    The larger of both directions: Mironov, Talwar and Zhang 2019, arXiv 1908.10530, section 3.3. The series of a
+    fractional order goes over both sides of the point where the two parts of the mixture weigh the same.
+
+    Args:
+        sigma: Standard deviation of the noise, in units of the sensitivity.
+        rate: Chance q of a row to be in the sample, above 0 and below 1.
+        order: Above 1.
+    """
+    there, away = math.log(rate), math.log1p(-rate)
+    if float(order).is_integer():
+        k = np.arange(order + 1)
+        terms = _binomials(order, k)[0] + (order - k) * away + k * there + (k * k - k) / (2 * sigma**2)
+        return _log_sum(terms, np.ones_like(terms)) / (order - 1)
+    middle = sigma**2 * (away - there) + 0.5
+    logs, signs, first, size = [], [], 0, 256
+    while True:
+        k = np.arange(first, first + size, dtype=np.float64)
+        j, (log_binomial, sign) = order - k, _binomials(order, k)
+        below = j * away + k * there + (k * k - k) / (2 * sigma**2) + scipy.special.log_ndtr((middle - k) / sigma)
+        above = j * there + k * away + (j * j - j) / (2 * sigma**2) + scipy.special.log_ndtr((j - middle) / sigma)
+        last = log_binomial + np.logaddexp(below, above)
+        logs.append(last)
+        signs.append(sign)
+        total = _log_sum(np.concatenate(logs), np.concatenate(signs))
+        if last[-1] < total + math.log(_TINY) and first + size > order + 5:
+            return total / (order - 1)
+        first += size
+        if first > 2**20:
+            raise UsageError(f"the series of order {order:g} does not end at sigma {sigma:g}; take another order")
+
+
+def _binomials(order: float, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return logarithms and signs of generalised binomial coefficients."""
+    rest = order - k + 1
+    whole = float(order).is_integer()
+    sign = np.ones_like(rest) if whole else np.where((rest > 0) | (np.floor(rest) % 2 == 0), 1.0, -1.0)
+    return scipy.special.gammaln(order + 1) - scipy.special.gammaln(k + 1) - scipy.special.gammaln(rest), sign
+
+
+def _log_sum(logs: np.ndarray, signs: np.ndarray) -> float:
+    top = logs.max()
+    return float(top + math.log(math.fsum(signs * np.exp(logs - top))))

@@ -1,0 +1,74 @@
+"""Zero-concentrated privacy against (epsilon, delta), at the best order."""
+
+import math
+
+import scipy
+
+from feller.core.errors import UsageError
+from feller.privacy.accounting.root import root
+
+MOST = 1e9
+"""Epsilon, beyond which its numbers cannot be told from each other."""
+
+
+def rho_of(epsilon: float, delta: float) -> float:
+    """Return the largest rho whose mechanisms are all (epsilon, delta)-private, to a part in 1e-12.
+
+    Source: Canonne, Kamath and Steinke 2020, arXiv 2004.00010, proposition 7.
+
+    Raises:
+        UsageError: If epsilon is not above 0, or delta not between 0 and 1.
+    """
+    check_target(epsilon, delta)
+    wanted = math.log(delta)
+
+    def over(log_rho: float) -> float:
+        return _log_delta(math.exp(log_rho), epsilon) - wanted
+
+    low, high = math.log(1e-12 * epsilon**2), math.log(epsilon)  # at rho = epsilon, delta is near 1
+    while over(low) > 0:
+        low -= 10
+    while over(high) < 0:
+        high += 1
+    return math.exp(root(over, low, high, 1e-13))
+
+
+def epsilon_of(rho: float, delta: float) -> float:
+    """Return the smallest epsilon at which every rho-zCDP mechanism is (epsilon, delta)-private."""
+    check_target(1.0, delta)
+    wanted = math.log(delta)
+
+    def over(epsilon: float) -> float:
+        return _log_delta(rho, epsilon) - wanted
+
+    high = rho + 2 * math.sqrt(rho * -wanted)
+    return root(over, 0.0, high + 1e-12, 1e-13) if over(0.0) > 0 else 0.0
+
+
+def _log_delta(rho: float, epsilon: float) -> float:
+    """Return the logarithm of delta, least over all orders above 1."""
+
+    def at(log_beyond: float) -> float:
+        beyond = math.exp(log_beyond)  # order - 1
+        order = 1 + beyond
+        return beyond * (order * rho - epsilon) - log_beyond + order * (log_beyond - math.log1p(beyond))
+
+    guess = math.log(max((epsilon - rho) / (2 * rho), 1e-3))
+    found = scipy.optimize.minimize_scalar(
+        at, bounds=(guess - 12, guess + 12), method="bounded", options={"xatol": 1e-10}
+    )
+    return min(float(found.fun), 0.0)
+
+
+def check_target(epsilon: float, delta: float) -> None:
+    """Refuse what no guarantee can be.
+
+    Raises:
+        UsageError: If epsilon is not above 0, or delta not between 0 and 1.
+    """
+    if not (epsilon > 0 and math.isfinite(epsilon)):
+        raise UsageError(f"epsilon must be finite and above 0, got {epsilon:g}; 1 is strong, 10 is weak")
+    if epsilon > MOST:
+        raise UsageError(f"epsilon must be at most {MOST:g}, got {epsilon:g}, which protects nobody; 10 is weak")
+    if not 0 < delta < 1:
+        raise UsageError(f"delta must lie between 0 and 1, got {delta:g}; it should be below 1 / the number of rows")

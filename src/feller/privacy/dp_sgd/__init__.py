@@ -1,0 +1,1 @@
+"""DP-SGD: per-example gradients, clipping and noise."""

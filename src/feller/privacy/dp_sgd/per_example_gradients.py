@@ -1,0 +1,154 @@
+"""Clipped sums by laying out each example's gradient: for many at once by `vmap`, or in a loop, slow and plain."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, grad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from feller.core.errors import UsageError
+from feller.core.gradient import LossFunction
+from feller.core.pytree import length, tree_map
+from feller.privacy.dp_sgd.per_example_clipping import Clipped, WithLoss, factors, length_of, losses_of, trained
+from feller.privacy.dp_sgd.stateful_modules import nothing_kept
+
+AT_ONCE = 2**26
+"""Numbers of gradients that are laid out beside each other."""
+
+
+class _Loss(WithLoss):
+    """The loss of one example."""
+
+    def forward(self, example: dict[str, Any]) -> Tensor:
+        return losses_of(self.loss(self.network, tree_map(lambda leaf: leaf[None], example)), 1)[0]
+
+
+def clipped_by_map(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> Clipped:
+    """Return the clipped sum over the examples, of any network and loss that `vmap` can take apart.
+
+    Raises:
+        UsageError: If it cannot, naming the layer.
+    """
+    refuse_mixers(network)
+    weights, whole = trained(network), _Loss(loss, network)
+    values, held = {f"network.{name}": weight.detach() for name, weight in weights.items()}, _held(whole)
+
+    def one(values: dict[str, Tensor], held: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
+        return functional_call(whole, {**held, **values}, (row,))
+
+    each = torch.vmap(grad(one), (None, None, 0))
+    portion = max(1, AT_ONCE // max(1, sum(value.numel() for value in values.values())))
+    sums, norms = {name: torch.zeros_like(weight) for name, weight in weights.items()}, []
+    for start in range(0, length(example), portion):
+        rows = tree_map(lambda leaf, start=start: leaf[start : start + portion], example)
+        with nothing_kept(loss, network, rows), _named(network), sdpa_kernel(SDPBackend.MATH):
+            gradients = each(values, held, rows)  # the fused kernels would go row by row
+        squares = [gradient.flatten(1).square().sum(1) for gradient in gradients.values()]
+        norms.append(torch.stack(squares).sum(0).sqrt())
+        by = factors(norms[-1], clip)
+        for name in weights:
+            sums[name] += torch.einsum("b...,b->...", gradients[f"network.{name}"], by)
+    return Clipped(sums, torch.cat(norms))
+
+
+def laid_out(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> Float[Tensor, "b p"]:
+    """Return the clipped gradient of each example as one row, in the order of `trained`; zeros where it is not finite.
+
+    Raises:
+        UsageError: If `vmap` cannot take the network or the loss apart, naming the layer.
+    """
+    refuse_mixers(network)
+    whole = _Loss(loss, network)
+    values, held = {f"network.{name}": weight.detach() for name, weight in trained(network).items()}, _held(whole)
+
+    def one(values: dict[str, Tensor], held: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
+        return functional_call(whole, {**held, **values}, (row,))
+
+    with nothing_kept(loss, network, example), _named(network), sdpa_kernel(SDPBackend.MATH):
+        found = torch.vmap(grad(one), (None, None, 0))(values, held, example)
+    rows = torch.cat([found[name].flatten(1) for name in values], 1)
+    norms = rows.norm(dim=1)
+    return torch.where(norms.isfinite()[:, None], rows * factors(norms, clip)[:, None], 0.0)
+
+
+def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> Clipped:
+    """Return the clipped sum over the examples, by one backward pass for each: what the other ways must equal."""
+    refuse_mixers(network)
+    weights = trained(network)
+    sums, norms = {name: torch.zeros_like(weight) for name, weight in weights.items()}, []
+    for i in range(length(example)):
+        row = tree_map(lambda leaf, i=i: leaf[i : i + 1], example)
+        with nothing_kept(loss, network, row), torch.enable_grad():
+            value = losses_of(loss(network, row), 1).sum()
+            gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True, materialize_grads=True)
+        norms.append(length_of(gradients)[None])
+        by = factors(norms[-1], clip)
+        for name, gradient in zip(weights, gradients, strict=True):
+            sums[name] += by[0] * gradient
+    return Clipped(sums, torch.cat(norms))
+
+
+def _held(whole: nn.Module) -> dict[str, Tensor]:
+    """Return buffers, to be handed in beside the weights: a transform lets nothing else change, such as a counter."""
+    return dict(whole.named_buffers())
+
+
+def refuse_mixers(network: nn.Module) -> None:
+    """Refuse layers that let examples look at each other, keep statistics of them, or draw random numbers.
+
+    Layers of other kinds that keep something are found by `nothing_kept`.
+
+    Raises:
+        UsageError: Naming the layer.
+    """
+    for name, layer in network.named_modules():
+        kind = type(layer).__name__
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise UsageError(
+                f"{name or 'the network'} is a {kind}, in which the rows of a batch look at each other, so one row's "
+                "gradient has no bound; use GroupNorm or LayerNorm"
+            )
+        if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.training and layer.track_running_stats:
+            raise UsageError(
+                f"{name or 'the network'} is a {kind} that keeps running statistics of rows, where no noise hides them;"
+                " set track_running_stats to False, or use GroupNorm"
+            )
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training and layer.p:
+            raise UsageError(f"{name or 'the network'} is a {kind}, which draws inside the loss; set its chance to 0")
+
+
+@contextmanager
+def _named(network: nn.Module) -> Iterator[None]:
+    """Say at which layer a network could not be taken apart.
+
+    Raises:
+        UsageError: If it could not.
+    """
+    path: list[str] = []
+
+    def enter(name: str) -> None:
+        path.append(name)
+
+    def leave() -> None:
+        path.pop()
+
+    handles = []
+    for name, layer in network.named_modules():
+        handles.append(layer.register_forward_pre_hook(lambda layer, args, name=name: enter(name)))
+        handles.append(layer.register_forward_hook(lambda layer, args, output: leave()))
+    try:
+        yield
+    except RuntimeError as error:
+        where = (path[-1] or "the network itself") if path else "the loss"
+        kind = type(network.get_submodule(path[-1])).__name__ if path else ""
+        raise UsageError(
+            f"the gradients of single examples cannot be told apart at {where}{f' ({kind})' if kind else ''}: "
+            f"{str(error).strip().splitlines()[0]:.200}; it must treat every example alike, without branches on values"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()

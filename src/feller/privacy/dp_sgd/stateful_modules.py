@@ -1,0 +1,199 @@
+"""Whether a network keeps values of the rows that pass through it, such as a running mean in a buffer.
+
+Noise hides rows in gradients alone. A network that writes values of rows into its buffers or weights would release them
+without noise, and its later gradients would depend on earlier rows. So a network is tried on batches of random rows
+before it sees any other. A value that differs afterwards depends on rows, and is refused; one that changes alike,
+such as a counter, may stay. Then each pass of rows is compared with what was there before.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from feller.core.errors import UsageError
+from feller.core.gradient import LossFunction
+from feller.core.pytree import leaves, tree_map
+from feller.core.rng import Draws
+
+ROWS = 2
+"""Random rows of a batch on which a network is tried."""
+BATCHES = 3
+"""Batches on which a network is tried: with symbols that are all 0, all 1, and random."""
+
+_tried: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], frozenset[str]]] = WeakKeyDictionary()
+"""Network -> which of its modules train -> names of the values that change alike whatever the rows are."""
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A buffer, parameter or other tensor of a module, and what it held."""
+
+    place: dict[str, Any]
+    """Of the module: where the tensor is found under its key."""
+    key: str
+    tensor: Tensor | None
+    copy: Tensor | None
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put back the tensor and what it held."""
+        self.place[self.key] = self.tensor
+        if self.tensor is not None and self.copy is not None and not _same(self.tensor, self.copy):
+            self.tensor.copy_(self.copy)
+
+
+class _Snapshot:
+    """The values of a network at one moment."""
+
+    def __init__(self, network: nn.Module, weights: bool) -> None:
+        """Copy buffers; with weights parameters and tensors that are plain attributes, too."""
+        self.network, self.weights, self.values = network, weights, {}
+        for name, place, key, tensor in self._tensors():
+            self.values[name] = _Value(place, key, tensor, None if tensor is None else tensor.detach().clone())
+
+    def _tensors(self) -> Iterator[tuple[str, dict[str, Any], str, Tensor | None]]:
+        for path, module in self.network.named_modules():
+            attributes = {key: value for key, value in vars(module).items() if isinstance(value, Tensor)}
+            places = [(module._buffers, module._buffers)]
+            if self.weights:
+                places += [(module._parameters, module._parameters), (vars(module), attributes)]
+            for place, found in places:
+                for key, tensor in found.items():
+                    yield f"{path}.{key}" if path else key, place, key, tensor
+
+    def changed(self) -> list[str]:
+        """Return the names of values that are no more what they were, new ones included."""
+        now = {name: tensor for name, _, _, tensor in self._tensors()}
+        return [
+            name
+            for name in {**self.values, **now}
+            if name not in now or name not in self.values or not _same(now[name], self.values[name].copy)
+        ]
+
+    def held(self) -> dict[str, Tensor | None]:
+        """Return copies of the values of now."""
+        return {name: None if tensor is None else tensor.detach().clone() for name, _, _, tensor in self._tensors()}
+
+    def restore(self, but: frozenset[str] = frozenset()) -> None:
+        """Put back all values as they were, except those with some names."""
+        for name, place, key, _ in list(self._tensors()):
+            if name not in self.values and name not in but:
+                del place[key]
+        for name, value in self.values.items():
+            if name not in but:
+                value.restore()
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether two values are equal; not-a-number equals not-a-number."""
+    if a is None or b is None:
+        return a is b
+    if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
+        return False
+    return bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+@contextmanager
+def nothing_kept(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> Iterator[None]:
+    """Refuse a network that keeps values of rows, before it sees any; around a pass of rows.
+
+    Args:
+        loss: (network, example) -> [b].
+        network: What the rows pass through.
+        example: The rows; only their shapes and types are used.
+
+    Raises:
+        UsageError: If random rows change a value, or these rows one that random rows did not change; names the module.
+            What the rows changed is put back then.
+    """
+    modes = tuple(module.training for module in network.modules())
+    known = _tried.setdefault(network, {})
+    if modes not in known:
+        known[modes] = _try(loss, network, example)
+    alike, before = known[modes], _Snapshot(network, weights=False)
+    try:
+        yield
+    except BaseException:
+        before.restore(but=alike)
+        raise
+    written = [name for name in before.changed() if name not in alike]
+    if written:
+        before.restore(but=alike)
+        raise _refusal(network, written[0])
+
+
+def _try(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> frozenset[str]:
+    """Return the values that batches of random rows change alike; none where the loss takes no random rows.
+
+    Then any change by the rows themselves is refused, as `nothing_kept` compares each pass.
+    """
+    before, after = _Snapshot(network, weights=True), []
+    try:
+        for batch in range(BATCHES):
+            after.append(_passed(loss, network, _random(example, batch), before))
+    except UsageError:
+        raise
+    except Exception:  # a loss may refuse random rows in any way
+        return frozenset()
+    names = frozenset().union(*after)
+    for name in sorted(names):
+        first, *others = (values.get(name) for values in after)
+        if _has_nan(first) or not all(_same(first, other) for other in others):
+            raise _refusal(network, name)
+    return names
+
+
+def _passed(
+    loss: LossFunction, network: nn.Module, rows: dict[str, Any], before: _Snapshot
+) -> dict[str, Tensor | None]:
+    """Return the values that differ after a batch, and put them back."""
+    device = next(leaves(rows)).device
+    tables = [layer for layer in network.modules() if isinstance(layer, nn.Embedding)]
+    handles = [table.register_forward_pre_hook(_within) for table in tables]
+    try:  # what is drawn inside is alike for all batches, as the state of the generator is put back
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
+            loss(network, rows)
+        now = before.held()
+        return {name: now.get(name) for name in before.changed()}
+    finally:
+        before.restore()
+        for handle in handles:
+            handle.remove()
+
+
+def _within(table: nn.Embedding, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return symbols that the table has: with a single entry, 1 would be beyond it, which ends a process on a GPU."""
+    return tuple(x.clamp(max=table.num_embeddings - 1) for x in args)
+
+
+def _has_nan(value: Tensor | None) -> bool:
+    return value is not None and value.is_floating_point() and bool(value.isnan().any())
+
+
+def _random(example: dict[str, Any], batch: int) -> dict[str, Any]:
+    """Return rows of the same shapes and types: uniform numbers in (0, 1), symbols 0 and 1, and marks that are set."""
+    draw = Draws(batch).at("random rows")
+
+    def leaf(x: Tensor) -> Tensor:
+        shape = (ROWS, *x.shape[1:])
+        if x.dtype == torch.bool:
+            return torch.ones(shape, dtype=x.dtype, device=x.device)
+        if x.is_floating_point():
+            return draw.uniform(shape, torch.float64).to(x)
+        return draw.integers(2, shape).to(x) if batch > 1 else torch.full(shape, batch, dtype=x.dtype, device=x.device)
+
+    return tree_map(leaf, example)
+
+
+def _refusal(network: nn.Module, name: str) -> UsageError:
+    path, _, key = name.rpartition(".")
+    kind = type(network.get_submodule(path)).__name__
+    return UsageError(
+        f"{path or 'the network'} is a {kind} that writes values of rows into its {key}, where no noise hides them; use"
+        " a layer without running statistics, such as GroupNorm or LayerNorm, or call eval() on it to fix them"
+    )

@@ -1,0 +1,1 @@
+"""Output perturbation of regularised linear models."""

@@ -1,0 +1,96 @@
+"""How labels depend on a weighted sum of a row's numbers."""
+
+import abc
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from feller.core.errors import UsageError
+
+
+class Family(abc.ABC):
+    """A loss of score and label whose slope is mean(score) - label. Implement four methods to add one."""
+
+    @abc.abstractmethod
+    def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
+        """Return the label that is expected."""
+
+    @abc.abstractmethod
+    def curvature(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
+        """Return the slope of the mean."""
+
+    @abc.abstractmethod
+    def loss(self, score: Float[Tensor, " *n"], label: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
+        """Return the loss, of which the mean less the label is the slope."""
+
+    @property
+    @abc.abstractmethod
+    def labels(self) -> tuple[float, float]:
+        """Return the least label that is allowed, and the largest; public."""
+
+    @abc.abstractmethod
+    def steepest(self, length: float, decay: float) -> float:
+        """Return a bound of |mean - label| at any minimum, for rows of a length and a decay per row."""
+
+
+@dataclass(frozen=True)
+class Logistic(Family):
+    """A label of 0 or 1, or a chance between, by the logistic law of the score."""
+
+    def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
+        """Return 1 / (1 + e^-score)."""
+        return score.sigmoid()
+
+    def curvature(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
+        """Return p (1 - p)."""
+        return score.sigmoid() * (-score).sigmoid()
+
+    def loss(self, score: Float[Tensor, " *n"], label: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
+        """Return the cross entropy."""
+        return softplus(score) - label * score
+
+    @property
+    def labels(self) -> tuple[float, float]:
+        """0 to 1."""
+        return 0.0, 1.0
+
+    def steepest(self, length: float, decay: float) -> float:
+        """Return 1."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Squares(Family):
+    """A number by its distance from the score, squared and halved."""
+
+    largest: float
+    """Size of a label, at most; public."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.largest < math.inf:
+            raise UsageError(f"the largest label must be finite and above 0, got {self.largest:g}")
+
+    def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
+        """Return the score."""
+        return score
+
+    def curvature(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
+        """Return 1."""
+        return torch.ones_like(score)
+
+    def loss(self, score: Float[Tensor, " *n"], label: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
+        """Return half of the squared distance."""
+        return (score - label).square() / 2
+
+    @property
+    def labels(self) -> tuple[float, float]:
+        """Return the labels that are allowed."""
+        return -self.largest, self.largest
+
+    def steepest(self, length: float, decay: float) -> float:
+        """Return Y (1 + R / sqrt(decay)): no minimum is worse than weights of zero, so none is longer than that."""
+        return self.largest * (1 + length / math.sqrt(decay))

@@ -1,0 +1,144 @@
+"""The weights of a linear model with a decay: where the sum of losses and (n decay / 2) |theta|^2 is least."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.privacy.erm.glm import Family
+
+STEPS = 200
+"""Of Newton, at most."""
+NEAR = 1e-10
+"""Share of the value that a full step may still win, from where on it is taken as it is, until it wins no more."""
+ROUNDING = 1e-9
+"""Of a length that is just allowed."""
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """What is made least, with all that must be public about it."""
+
+    family: Family
+    decay: float
+    """Of the weights, for each row."""
+    length: float
+    """Of a row, at most, with its constant: known without the rows, or cut to by `within_length`."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < math.inf:
+            raise UsageError(f"the decay must be finite and above 0, got {self.decay:g}; it is what hides rows")
+        if not 0 < self.length < math.inf:
+            raise UsageError(f"the length of a row must be finite and above 0, got {self.length:g}")
+
+    def sensitivity(self, n: int) -> float:
+        """Return how far weights move if one of n rows is replaced: 2 L / (n decay), L the steepest loss.
+
+        Half as far if a row comes or goes while n stays. Source: Chaudhuri, Monteleoni, Sarwate 2011, "Differentially
+        private empirical risk minimization", corollary 8.
+        """
+        return 2 * self.family.steepest(self.length, self.decay) * self.length / (n * self.decay)
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """Weights at the minimum, and what they stand on. Holds the rows: not to be told."""
+
+    ridge: Ridge
+    theta: Float[Tensor, " d"]
+    x: Float[Tensor, "n d"]
+    y: Float[Tensor, " n"]
+    n: int
+    """Rows that the decay counts."""
+    inverse: Float[Tensor, "d d"]
+    """Of the curvature of what is made least."""
+
+    @property
+    def residuals(self) -> Float[Tensor, " n"]:
+        """Mean less label."""
+        return self.ridge.family.mean(self.x @ self.theta) - self.y
+
+    @property
+    def curvatures(self) -> Float[Tensor, " n"]:
+        """Of each row's loss by its score."""
+        return self.ridge.family.curvature(self.x @ self.theta)
+
+    def by_row(self, i: int) -> Float[Tensor, "d d"]:
+        """Return the Jacobian of the weights by a row's numbers: -H^-1 (c x theta^T + r I)."""
+        c, r = self.curvatures[i], self.residuals[i]
+        return -self.inverse @ (c * torch.outer(self.x[i], self.theta) + r * torch.eye(len(self.theta)).to(self.theta))
+
+    def by_label(self, i: int) -> Float[Tensor, " d"]:
+        """Return the derivative of the weights by a row's label: H^-1 x."""
+        return self.inverse @ self.x[i]
+
+
+def minimum_of(ridge: Ridge, x: Float[Tensor, "n d"], y: Float[Tensor, " m"], *, n: int | None = None) -> Minimum:
+    """Return the minimum, by Newton's method with shorter steps where a full one does not help; in float64.
+
+    Args:
+        ridge: What is made least.
+        x: Rows, with a constant where one is wanted.
+        y: Labels.
+        n: Rows that the decay counts, where not all are there.
+
+    Raises:
+        UsageError: If rows or labels are not within what it says of them.
+        InputError: If no minimum is found.
+    """
+    _check(ridge, x, y)
+    x, y, n = x.double(), y.double(), len(x) if n is None else n
+    family, decay = ridge.family, n * ridge.decay
+    theta, identity = torch.zeros(x.shape[1]).to(x), torch.eye(x.shape[1]).to(x)
+
+    def value(theta: Tensor) -> Tensor:
+        return family.loss(x @ theta, y).sum() + decay / 2 * theta.square().sum()
+
+    def slopes(theta: Tensor) -> Tensor:
+        return x.mT @ (family.mean(x @ theta) - y) + decay * theta
+
+    def curvature(theta: Tensor) -> Tensor:
+        return torch.linalg.cholesky(x.mT @ (family.curvature(x @ theta)[:, None] * x) + decay * identity)
+
+    before = math.inf
+    for _ in range(STEPS):
+        pull, here = slopes(theta), value(theta)
+        step = torch.cholesky_solve(pull[:, None], curvature(theta))[:, 0]
+        gain, share = pull @ step, 1.0
+        if gain <= NEAR * here:  # the value shows no more of it
+            if gain >= before / 2:
+                break
+            before = gain
+        else:
+            while value(theta - share * step) > here - share * gain / 1e4:
+                share /= 2
+        theta = theta - share * step
+    else:
+        raise InputError(f"no minimum was found in {STEPS} steps; scale the columns alike, or raise the decay")
+    return Minimum(ridge, theta, x, y, n, torch.cholesky_inverse(curvature(theta)))
+
+
+def within_length(x: Float[Tensor, "n d"], length: float) -> Float[Tensor, "n d"]:
+    """Return rows of which those that are longer are cut to a length, in their direction."""
+    return x * (length / x.norm(dim=1, keepdim=True).clamp(min=length))
+
+
+def with_constant(x: Float[Tensor, "n d"]) -> Float[Tensor, "n more"]:
+    """Return rows after a number 1, so that the first weight is an intercept; that makes them longer."""
+    return torch.cat([torch.ones_like(x[:, :1]), x], 1)
+
+
+def _check(ridge: Ridge, x: Tensor, y: Tensor) -> None:
+    if len(x) != len(y):
+        raise UsageError(f"expected one label for each of {len(x):,} rows, got {len(y):,}")
+    if not (x.norm(dim=1) <= ridge.length * (1 + ROUNDING)).all():
+        raise UsageError(
+            f"a row is longer than {ridge.length:g}, which is said to be public; cut rows to it by `within_length`, or"
+            " name a length that holds for every row there could be"
+        )
+    low, high = ridge.family.labels
+    if not ((y >= low) & (y <= high)).all():
+        raise UsageError(f"expected labels from {low:g} to {high:g}, got one outside")

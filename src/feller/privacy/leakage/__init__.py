@@ -1,0 +1,1 @@
+"""Fisher information and reconstruction bounds of private training."""

@@ -1,0 +1,232 @@
+"""The same without laying out gradients of linear layers: what went in and the slopes of what came out tell products.
+
+The gradient of a linear layer is a sum of outer products s x^T over its calls and places, its change one of ds x^T +
+s dx^T, so products of two gradients are products of small tables. Source for lengths: Bu, Wang, Zha and Karypis 2022,
+arXiv 2210.00038; for changes ours. Of each network it is checked once, on two rows of a copy with other weights.
+"""
+
+import copy
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from feller.core.pytree import length
+from feller.privacy.dp_sgd.per_example_clipping import NotHereError, WithLoss, losses_of, trained
+from feller.privacy.dp_sgd.self_check import SHIFT
+from feller.privacy.dp_sgd.stateful_modules import nothing_kept
+from feller.privacy.leakage.row_gradients import AT_ONCE, RowSlopes, Way, dot, refilled
+
+WORTH = 2**21
+"""Numbers of gradients from which on row by row they are not laid out."""
+TOLERANCE = 1e-3
+"""Of products, in single precision."""
+PLACES = 64
+"""Of a row in a layer's calls, at most; beyond, gradients are the smaller tables."""
+
+_serves: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Networks that were checked -> whether the products are right."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What calls of linear layers tell, and the gradients of all other weights; and how these change."""
+
+    names: list[str]
+    """Of the layer of each call."""
+    now: tuple[list[Tensor], list[Tensor], list[Tensor]]
+    """Gradients, slopes of what came out and what went in, with an axis of rows."""
+    change: tuple[list[Tensor], list[Tensor], list[Tensor]]
+
+
+class _All(WithLoss):
+    """The loss of all rows together."""
+
+    def forward(self, example: dict[str, Any], b: int) -> Tensor:
+        return losses_of(self.loss(self.network, example), b).sum()
+
+
+def quickly(slopes: RowSlopes, way: Way) -> Float[Tensor, "3 b"]:
+    """Return |g|^2, g . dg and |dg|^2 of each row, without gradients of linear layers where that is quicker."""
+    layers, rows = _linear(slopes.whole), length(way.example)
+    if not layers or (_others(slopes, layers) and slopes.size * rows < WORTH):
+        return slopes.products(way)
+    if slopes.network not in _serves:
+        _serves[slopes.network] = _agree(slopes, way.rows(slice(0, 2)))
+    if not _serves[slopes.network]:
+        return slopes.products(way)
+    portion = max(1, AT_ONCE // (slopes.size // 8 + 1))
+    try:
+        parts = [_by_layer(slopes, way.rows(slice(start, start + portion))) for start in range(0, rows, portion)]
+    except NotHereError:
+        return slopes.products(way)
+    return torch.cat(parts, 1)
+
+
+def _agree(slopes: RowSlopes, way: Way) -> bool:
+    """Say whether the products are right, on few rows, with weights of which none is left at zero."""
+    network = copy.deepcopy(slopes.network)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in trained(network).values():
+            weight += SHIFT * torch.randn(weight.shape, generator=generator, dtype=weight.dtype).to(weight.device)
+    other = RowSlopes(slopes.whole.loss, network)
+    try:
+        found = _by_layer(other, way)
+    except NotHereError:
+        return False
+    exact = other.products(way)
+    finite = exact.isfinite().all(0)
+    apart = (found - exact)[:, finite].abs().amax(1) if finite.any() else torch.ones(3)
+    return bool((apart <= TOLERANCE * exact[:, finite].abs().sum(1)).all())
+
+
+def _linear(whole: nn.Module) -> dict[str, nn.Linear]:
+    """Return the plain linear layers whose own weights are trained and serve no other."""
+    users = Counter(id(weight) for _, weight in whole.named_parameters(remove_duplicate=False))
+    return {
+        name: layer
+        for name, layer in whole.named_modules()
+        if type(layer) is nn.Linear and all(each.requires_grad and users[id(each)] == 1 for each in layer.parameters())
+    }
+
+
+def _others(slopes: RowSlopes, layers: dict[str, nn.Linear]) -> dict[str, Tensor]:
+    """Return the weights that no such layer has."""
+    own = {f"{name}.{key}" for name in layers for key in ("weight", "bias")}
+    return {name: value for name, value in slopes.values.items() if name not in own}
+
+
+@contextmanager
+def _moved(layers: dict[str, nn.Linear], by: list[Tensor], calls: list[tuple[str, Tensor]]) -> Iterator[None]:
+    """Add something to what comes out of each call, and note what went in."""
+
+    def hook(name: str) -> Any:
+        def after(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if not args or (by and len(calls) == len(by)):
+                raise NotHereError(f"{name} is called in another way than before, or with names of its arguments")
+            calls.append((name, args[0]))
+            return output + by[len(calls) - 1] if by else output
+
+        return after
+
+    handles = [layer.register_forward_hook(hook(name)) for name, layer in layers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _by_layer(slopes: RowSlopes, way: Way) -> Float[Tensor, "3 b"]:
+    """Return the products.
+
+    Raises:
+        NotHereError: If a layer is called at too many places, or in another way than is known.
+    """
+    layers = _linear(slopes.whole)
+    others = _others(slopes, layers)
+    with nothing_kept(slopes.whole.loss, slopes.network, way.example), sdpa_kernel(SDPBackend.MATH):
+        seen = _row_by_row(slopes, way, layers, others) if others else _together(slopes, way, layers)
+    (gradients, _, _), (changes, _, _) = seen.now, seen.change
+    total = torch.zeros(3, length(way.example), dtype=torch.float64, device=seen.now[1][0].device)
+    if others:
+        total += torch.stack([dot(gradients, gradients), dot(gradients, changes), dot(changes, changes)])
+    for name in set(seen.names):
+        which = [i for i, each in enumerate(seen.names) if each == name]
+        tables = (seen.now[1], seen.change[1], seen.now[2], seen.change[2])
+        s, ds, x, dx = (torch.cat([_places(table[i]) for i in which], 1) for table in tables)
+        total += _products(s, ds, x, dx, 0.0 if layers[name].bias is None else 1.0)
+    return total
+
+
+def _row_by_row(slopes: RowSlopes, way: Way, layers: dict[str, nn.Linear], others: dict[str, Tensor]) -> Seen:
+    """Look at each row alone, beside the gradients of other weights."""
+    names, zeros = _calls(slopes.whole, slopes.values, (way.one(0),), layers)
+    _check_places(names, zeros, layers)
+    held = {name: value for name, value in slopes.values.items() if name not in others}
+
+    def one(example: Any, numbers: list[Tensor], changes: list[Tensor]) -> Any:
+        def told(*numbers: Tensor) -> Any:
+            def loss(others: dict[str, Tensor], by: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+                calls: list[tuple[str, Tensor]] = []
+                with _moved(layers, by, calls):
+                    value = functional_call(slopes.whole, {**held, **others}, (refilled(example, numbers),))
+                return value, [x for _, x in calls]
+
+            (gradients, out), went = grad(loss, (0, 1), has_aux=True)(others, zeros)
+            return list(gradients.values()), out, went
+
+        return jvp(told, tuple(numbers), tuple(changes))
+
+    return Seen(names, *torch.vmap(one)(way.example, way.numbers, way.changes))
+
+
+def _together(slopes: RowSlopes, way: Way, layers: dict[str, nn.Linear]) -> Seen:
+    """Look at all rows in one pass, whose loss is a sum of theirs."""
+    whole, b = _All(slopes.whole.loss, slopes.network), length(way.example)
+    names, zeros = _calls(whole, slopes.values, (way.example, b), layers)
+    if any(zero.ndim < 2 or len(zero) != b for zero in zeros):
+        raise NotHereError("the first axis of what a layer sees does not count rows")
+    _check_places(names, [zero[:1] for zero in zeros], layers)
+
+    def told(*numbers: Tensor) -> Any:
+        def loss(by: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+            calls: list[tuple[str, Tensor]] = []
+            with _moved(layers, by, calls):
+                value = functional_call(whole, slopes.values, (refilled(way.example, numbers), b))
+            return value, [x for _, x in calls]
+
+        out, went = grad(loss, has_aux=True)(zeros)
+        return [], out, went
+
+    found: Any = jvp(told, tuple(way.numbers), tuple(way.changes))
+    return Seen(names, *found)
+
+
+def _calls(
+    whole: nn.Module, values: dict[str, Tensor], args: tuple[Any, ...], layers: dict[str, nn.Linear]
+) -> tuple[list[str], list[Tensor]]:
+    """Return which layer each call is of, and zeros in the shape of what comes out."""
+    calls: list[tuple[str, Tensor]] = []
+    with torch.no_grad(), _moved(layers, [], calls):
+        functional_call(whole, values, args)
+    if not calls:
+        raise NotHereError("no linear layer is called")
+    return [name for name, _ in calls], [x.new_zeros(*x.shape[:-1], layers[name].out_features) for name, x in calls]
+
+
+def _check_places(names: list[str], zeros: list[Tensor], layers: dict[str, nn.Linear]) -> None:
+    places: dict[str, int] = defaultdict(int)
+    for name, zero in zip(names, zeros, strict=True):
+        places[name] += zero.numel() // layers[name].out_features
+    if max(places.values()) > PLACES:
+        raise NotHereError("a layer is called at more places than its weights are worth")
+
+
+def _places(part: Float[Tensor, " b *d"]) -> Float[Tensor, "b t c"]:
+    """Lay the places of a row beside each other."""
+    return part.reshape(len(part), -1, part.shape[-1])
+
+
+def _products(
+    s: Float[Tensor, "b t o"],
+    ds: Float[Tensor, "b t o"],
+    x: Float[Tensor, "b t i"],
+    dx: Float[Tensor, "b t i"],
+    constant: float,
+) -> Float[Tensor, "3 b"]:
+    """Return the products for g = sum s x^T and dg = sum ds x^T + s dx^T, with a constant in x for the bias."""
+    ss, sd, dd = s @ s.mT, s @ ds.mT, ds @ ds.mT
+    xx, xd, dxdx = x @ x.mT + constant, x @ dx.mT, dx @ dx.mT
+    squares, mixed = ss * xx, sd * xx + ss * xd
+    changes = dd * xx + 2 * sd.mT * xd + ss * dxdx
+    return torch.stack([each.double().sum((1, 2)) for each in (squares, mixed, changes)])

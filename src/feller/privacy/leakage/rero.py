@@ -1,0 +1,132 @@
+"""How often an attacker guesses a value of a row right: robustness to reconstruction, of discrete data too.
+
+Whoever knows all else, and would guess right with chance kappa without the model, guesses right with chance gamma at
+most: gamma = sup{P(E): Q(E) <= kappa} over events, where P is the law of all that was told with the row and Q without.
+It is told with the row, so P is the law with it, and this direction alone counts.
+Source: Balle, Cherubin and Hayes 2022, arXiv 2201.04845; Hayes, Mahloujifar and Balle 2023, arXiv 2302.07225; Kaissis,
+Hayes, Ziller and Rueckert 2023, arXiv 2307.03928.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import scipy
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.privacy.accounting.accountant import FINEST, fitting_grid, loss_distribution, merged, rho
+from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Subsampled
+from feller.privacy.accounting.renyi import renyi
+from feller.privacy.accounting.zcdp import epsilon_of
+
+ORDERS = (1.25, 1.5, *map(float, range(2, 33)), 40.0, 48.0, 64.0, 96.0, 128.0, 256.0)
+"""Of the divergences that are tried where a sample is looked at."""
+LOWEST = -40.0
+"""Privacy loss below which nothing is looked for."""
+Way = Literal["present", "absent"]
+"""Whether what is told is told with the row, and tested against without, or the other way round."""
+
+
+@dataclass(frozen=True)
+class GuessRight:
+    """Chances that an attacker names a value, who knows everything about the row but this."""
+
+    before: float
+    """Without the model: the largest share of a value."""
+    after: float
+    """With it, at most."""
+
+
+def guess_right(shares: Float[Tensor, " k"], expenses: Sequence[Expense]) -> GuessRight:
+    """Return the chances for a column of which the shares of values are known, publicly or told with noise.
+
+    Raises:
+        UsageError: If the shares do not add up to 1.
+    """
+    if not (shares.min() >= 0 and abs(shares.double().sum().item() - 1) < 1e-4):
+        raise UsageError(f"expected shares of 0 or more that add up to 1, got a sum of {shares.sum().item():g}")
+    before = min(1.0, shares.max().item())
+    return GuessRight(before, rero(before, expenses))
+
+
+def rero(kappa: float, expenses: Sequence[Expense]) -> float:
+    """Return the least bound gamma of all that are valid; exact for normal noise, and for its samples to the grid.
+
+    Args:
+        kappa: Chance to guess right without what was told.
+        expenses: All that was told.
+
+    Raises:
+        UsageError: If kappa is not above 0 and at most 1.
+    """
+    _check_prior(kappa)
+    if kappa == 1 or not expenses:
+        return kappa
+    if all(isinstance(one, Gaussian) or (isinstance(one, Subsampled) and one.rate == 1) for one in expenses):
+        return rero_normal(kappa, math.sqrt(2 * sum(map(rho, expenses))))
+    return min(rero_by_renyi(kappa, expenses), rero_by_losses(kappa, expenses))
+
+
+def rero_normal(kappa: float, mu: float) -> float:
+    """Return Phi(Phi^-1(kappa) + mu), for normal noise of a standard deviation of 1 / mu sensitivities."""
+    _check_prior(kappa)
+    return float(scipy.special.ndtr(scipy.special.ndtri(kappa) + mu))
+
+
+def rero_by_renyi(kappa: float, expenses: Sequence[Expense]) -> float:
+    """Return the least of (kappa e^eps_a)^((a - 1) / a) over orders a, at most 1; for every kind of expense.
+
+    Where all are concentrated, the best order gives exp(-(sqrt(-log kappa) - sqrt(rho))^2).
+    """
+    _check_prior(kappa)
+    log = math.log(kappa)
+    if all(not isinstance(expense, Subsampled) or expense.rate == 1 for expense in expenses):
+        spent = sum(map(rho, expenses))
+        return math.exp(-((math.sqrt(-log) - math.sqrt(spent)) ** 2)) if spent < -log else 1.0
+    return math.exp(min(0.0, *((1 - 1 / order) * (log + renyi(expenses, order)) for order in ORDERS)))
+
+
+def rero_by_losses(kappa: float, expenses: Sequence[Expense], way: Way = "present") -> float:
+    """Return the bound by privacy loss distributions, at most 1, which it is where no grid fits.
+
+    gamma is the infimum of e^e kappa + delta(e) over all e, also below 0. What is concentrated is (e, d)-private for
+    each d, and then gamma of all is at most d + gamma(kappa e^e) of the others.
+    """
+    _check_prior(kappa)
+    exact = tuple(expense for expense in expenses if not isinstance(expense, Concentrated))
+    rest = sum(expense.rho for expense in expenses if isinstance(expense, Concentrated))
+    grid = fitting_grid(exact, FINEST) if exact else None
+    if grid is None:
+        return 1.0
+    losses = loss_distribution(merged(exact), grid)
+    masses = (losses._pmf_remove if way == "present" else losses._pmf_add).to_dense_pmf()
+    if not rest:
+        return _least(kappa, masses)
+
+    def both(log_share: float) -> float:
+        d = kappa * math.exp(log_share)
+        risen = kappa * math.exp(epsilon_of(rest, d))
+        return 1.0 if risen >= 1 else min(1.0, d + _least(risen, masses))
+
+    found = scipy.optimize.minimize_scalar(both, bounds=(-12.0, 0.0), method="bounded", options={"maxiter": 20})
+    return float(found.fun)
+
+
+def _least(kappa: float, masses: Any) -> float:
+    """Return the infimum over losses, which has one valley, as it is convex in e^e; above -log kappa it exceeds 1."""
+
+    def at(loss: float) -> float:
+        return kappa * math.exp(loss) + float(masses.get_delta_for_epsilon(loss))
+
+    found = scipy.optimize.minimize_scalar(
+        at, bounds=(LOWEST, -math.log(kappa)), method="bounded", options={"xatol": 1e-7}
+    )
+    return min(1.0, float(found.fun))
+
+
+def _check_prior(kappa: float) -> None:
+    if not 0 < kappa <= 1:
+        raise UsageError(f"a prior chance must be above 0 and at most 1, got {kappa:g}; of m alike values it is 1 / m")

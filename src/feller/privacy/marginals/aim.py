@@ -1,0 +1,123 @@
+"""Rounds in which the table that the model knows worst is measured."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from jaxtyping import Int
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.privacy.marginals.curator import Curator, Release, epsilon_for, sigma_for
+from feller.privacy.marginals.elimination import Clique, eliminate
+from feller.privacy.marginals.estimate import estimate
+from feller.privacy.marginals.greedy import greedy
+from feller.privacy.marginals.marginal_model import Admitted, MarginalModel
+from feller.privacy.noise.grid_noise import Noise
+
+ONE_WAY, CHOICE, TABLES = "counts of each column", "choice of tables", "counts of the tables"
+MEASURING = 0.9
+"""Share of the budget of a round for the counts, the rest is for the choice."""
+ROUNDS = 16
+"""Rounds for each column that the first noise is planned for."""
+MISFIT = math.sqrt(2 / math.pi)
+"""Mean size of normal noise in units of sigma."""
+
+
+def aim(
+    codes: Int[Tensor, "n k"],
+    counts: Sequence[int],
+    rho: float,
+    noise: Noise,
+    *,
+    degree: int = 2,
+    size: float = 1.0,
+    cells: int = 100_000,
+    workload: Sequence[Clique] | None = None,
+    rules: Admitted = (),
+) -> Release:
+    """Fit an adaptive graphical model: of low-order tables the most exact known.
+
+    Each round chooses a table by the exponential mechanism, with more weight where it shares columns with more of the
+    workload, measures it and fits the model anew. Noise halves when a round taught no more than its noise. With an
+    infinite budget the worst table is known, and counted exactly: see `greedy`.
+    Source: McKenna, Mullins, Sheldon and Miklau 2022, "AIM: an adaptive and iterative mechanism for differentially
+    private synthetic data", arXiv 2201.12677.
+
+    Args:
+        codes: The rows.
+        counts: Levels of each column, public.
+        rho: Budget, zero-concentrated; infinite for exact counts, which protect nobody.
+        noise: Source of the noise.
+        degree: Columns of each table of the workload.
+        size: Memory of the model in MiB; it is allowed in proportion to the budget spent.
+        cells: Larger tables are left out.
+        workload: Columns of the tables that shall be right; by default all of `degree` columns.
+        rules: What rows must keep, public.
+
+    Raises:
+        UsageError: If the degree or the workload does not fit the table.
+    """
+    curator = Curator(codes, counts, rho, noise)
+    columns, counts, total = curator.columns, curator.counts, curator.total
+    weights = _weights(counts, _workload(counts, columns, degree, cells, workload))
+    rounds = ROUNDS * max(1, len(columns))
+    sigma, epsilon = sigma_for(MEASURING * rho, rounds), epsilon_for((1 - MEASURING) * rho, rounds)
+    if not weights:
+        sigma = sigma_for(rho, max(1, len(columns)))
+    one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in columns}
+    measured, whole = [*one_way.values()], size * 2**20 / 8
+    if math.isinf(rho):
+        found = greedy(curator, measured, weights, lambda model: _candidates(model, weights, whole), TABLES, rules)
+        return curator.release(found, one_way)
+    model = estimate(counts, measured, total, rules=rules)
+    last = not weights
+    while not last:
+        left = rho - curator.spent
+        last = left < 2 * (0.5 / sigma**2 + epsilon**2 / 8)
+        if last:
+            sigma, epsilon = sigma_for(MEASURING * left), epsilon_for((1 - MEASURING) * left)
+        room = whole * min(1.0, (rho - left + 0.5 / sigma**2 + epsilon**2 / 8) / rho)
+        expected = {table: total * model.marginal(table) for table in _candidates(model, weights, room)}
+        noisy = {table: MISFIT * sigma * model_cells.numel() for table, model_cells in expected.items()}
+        chosen = curator.choose(expected, weights, noisy, epsilon, CHOICE)
+        measured.append(curator.measure(chosen, sigma, TABLES))
+        model = estimate(counts, measured, total, model, rules=rules, tolerance=0.1)
+        if float((total * model.marginal(chosen) - expected[chosen]).abs().sum()) <= noisy[chosen]:
+            sigma, epsilon = sigma / 2, epsilon * 2
+    return curator.release(estimate(counts, measured, total, model, rules=rules), one_way)
+
+
+def _workload(
+    counts: Sequence[int], columns: Clique, degree: int, cells: int, workload: Sequence[Clique] | None
+) -> list[Clique]:
+    """Return the tables that shall be right, without columns of one level."""
+    if workload is None:
+        if degree < 1:
+            raise UsageError(f"expected a degree of 1 or more, got {degree}")
+        tables = list(itertools.combinations(columns, min(degree, len(columns))))
+    else:
+        unknown = {j for table in workload for j in table} - {*range(len(counts))}
+        if unknown:
+            raise UsageError(f"expected columns of 0 to {len(counts) - 1} in the workload, got {sorted(unknown)}")
+        tables = [tuple(sorted({*table} & {*columns})) for table in workload]
+    return [table for table in tables if table and math.prod(counts[j] for j in table) <= cells]
+
+
+def _weights(counts: Sequence[int], workload: Sequence[Clique]) -> dict[Clique, float]:
+    """Weigh each table of the workload, and each within one, by the columns that it shares with all of them."""
+    within = {part for table in workload for r in range(1, len(table) + 1) for part in itertools.combinations(table, r)}
+    ordered = sorted(within, key=lambda table: (len(table), table))
+    shared = {table: float(sum(len({*table} & {*other}) for other in workload)) for table in ordered}
+    most = max(shared.values(), default=1.0)
+    return {table: weight / most for table, weight in shared.items()}
+
+
+def _candidates(model: MarginalModel, weights: dict[Clique, float], room: float) -> list[Clique]:
+    """Return the tables that the model has anyway, and those with which its cells stay within some room."""
+    have = model.scopes
+    return [
+        table
+        for table in weights
+        if any({*table} <= {*clique} for clique in have) or eliminate(model.counts, [*have, table]).cells <= room
+    ]

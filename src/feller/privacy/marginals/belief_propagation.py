@@ -1,0 +1,97 @@
+"""Sums over all rows that a graphical model can make, one column at a time."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from feller.privacy.marginals.elimination import Clique, Elimination
+
+Index = tuple[slice | None, ...]
+
+
+def _widen(columns: Clique, scope: Clique) -> Index:
+    """Give a table, whose axes follow each other as in the scope, an axis of one for each column that it lacks."""
+    return (slice(None), *(slice(None) if column in columns else None for column in scope))
+
+
+class Passes:
+    """The passes of one elimination over tables of some cliques.
+
+    Each table begins with an axis for cases that are computed together, [u, *levels] or [1, *levels] where the cases
+    are alike. Upwards, in logarithms, the conditional of each column given its parents and log Z; downwards, by
+    products of conditionals alone, the marginals. Nothing is divided by what may be 0.
+    Source: Koller and Friedman 2009, "Probabilistic graphical models", chapters 9 and 10.
+    """
+
+    def __init__(self, counts: Sequence[int], cliques: Sequence[Clique], elimination: Elimination) -> None:
+        buckets = self.buckets = elimination.buckets
+        self._empty = [torch.zeros(1, counts[bucket.column], dtype=torch.float64) for bucket in buckets]
+        number = {bucket.column: i for i, bucket in enumerate(buckets)}
+        self._tables: list[list[tuple[int, tuple[int, ...], Index]]] = [[] for _ in buckets]
+        self._homes: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
+        for i, clique in enumerate(cliques):
+            home = min(number[column] for column in clique)
+            scope = buckets[home].scope
+            ordered = tuple(column for column in scope if column in clique)
+            into = (0, *(1 + clique.index(column) for column in ordered))
+            self._tables[home].append((i, into, _widen(ordered, scope)))
+            back = (0, *(1 + ordered.index(column) for column in clique))
+            self._homes.append((home, _others(ordered, scope), back))
+        self._children: list[list[tuple[int, Index]]] = [[] for _ in buckets]
+        self._above: list[tuple[int, tuple[int, ...]] | None] = []
+        for i, bucket in enumerate(buckets):
+            if not bucket.parents:
+                self._above.append(None)
+                continue
+            above = number[bucket.parents[-1]]
+            self._children[above].append((i, _widen(bucket.parents, buckets[above].scope)))
+            self._above.append((above, _others(bucket.parents, buckets[above].scope)))
+
+    def up(self, potentials: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Return p(column | parents) of each bucket, [u, *parents, column], and log Z, [u].
+
+        The conditional of what cannot happen is 0.
+        """
+        conditionals: list[Tensor] = []
+        messages: list[Tensor] = []
+        log_z = torch.zeros(1, dtype=torch.float64)
+        for bucket, empty, tables, children in zip(
+            self.buckets, self._empty, self._tables, self._children, strict=True
+        ):
+            terms = [potentials[i].permute(into)[wide] for i, into, wide in tables]
+            terms += [messages[i][wide] for i, wide in children]
+            total = terms[0] if terms else empty
+            for term in terms[1:]:
+                total = total + term
+            most = total.amax(-1, keepdim=True).clamp(min=-1e300)
+            weights = (total - most).exp()
+            weight = weights.sum(-1, keepdim=True)
+            message = (most + weight.log()).squeeze(-1)
+            conditionals.append(weights / weight.clamp(min=1.0))  # the largest weight is 1 unless all are 0
+            messages.append(message)
+            if not bucket.parents:
+                log_z = log_z + message
+        return conditionals, log_z
+
+    def down(self, conditionals: Sequence[Tensor]) -> list[Tensor]:
+        """Return the marginal of each bucket's scope, [u, *parents, column]."""
+        beliefs = list(conditionals)
+        for i in reversed(range(len(beliefs))):
+            place = self._above[i]
+            if place is not None:
+                above, others = place
+                parents = beliefs[above].sum(others) if others else beliefs[above]
+                beliefs[i] = conditionals[i] * parents.unsqueeze(-1)
+        return beliefs
+
+    def marginals(self, beliefs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the marginal of each clique, [u, *levels]."""
+        return [
+            (beliefs[home].sum(others) if others else beliefs[home]).permute(back) for home, others, back in self._homes
+        ]
+
+
+def _others(columns: Clique, scope: Clique) -> tuple[int, ...]:
+    """Return the axes of a scope's table that are not of these columns."""
+    return tuple(1 + i for i, column in enumerate(scope) if column not in columns)

@@ -1,0 +1,191 @@
+"""A distribution over rows of codes that is a product of tables over few columns."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.privacy.marginals.belief_propagation import Passes
+from feller.privacy.marginals.elimination import Clique, eliminate
+from feller.privacy.marginals.row_sampling import Spread, Tables, apart
+
+Admitted = tuple[tuple[Clique, Bool[Tensor, "..."]], ...]
+"""Columns, and which of their values may stand together, [*levels]; public."""
+
+
+@dataclass(frozen=True, eq=False)
+class MarginalModel:
+    """p(row) = exp(sum of the potentials of its cells) / Z: a Markov random field over columns of codes.
+
+    Cliques may overlap, contain each other or be missing: a column in none is uniform. Everything is exact; time and
+    memory grow with the tables that an elimination makes, not with the number of rows there could be.
+    """
+
+    counts: tuple[int, ...]
+    """Levels of each column."""
+    cliques: tuple[Clique, ...]
+    """Columns of each potential, in the order of its axes."""
+    potentials: tuple[Tensor, ...]
+    """Logarithms [*levels], float64; -inf forbids."""
+    total: float
+    """Rows of the table that it describes."""
+    rules: Admitted = ()
+    """Rows that break one have the probability 0."""
+
+    def __post_init__(self) -> None:
+        if min(self.counts, default=0) < 1:
+            raise UsageError(f"expected columns of 1 level or more, got levels {self.counts}; drop empty columns")
+        for scope in self.scopes:
+            self._check(scope)
+        expected = [tuple(self.counts[column] for column in scope) for scope in self.scopes]
+        shapes = [tuple(table.shape) for table in (*self.potentials, *(allowed for _, allowed in self.rules))]
+        if shapes != expected:
+            raise InputError(f"expected potentials of shapes {expected}, got {shapes}; take both from one model")
+
+    @property
+    def scopes(self) -> tuple[Clique, ...]:
+        """Columns of each factor: of potentials, then of rules."""
+        return (*self.cliques, *(columns for columns, _ in self.rules))
+
+    @property
+    def factors(self) -> tuple[Tensor, ...]:
+        """Logarithms of all that is multiplied: potentials, then rules."""
+        return (*self.potentials, *(allowed.double().log() for _, allowed in self.rules))
+
+    @property
+    def tables(self) -> Tables:
+        """All factors as one thing, from which rows are drawn."""
+        return Tables(self.counts, self.scopes, self.factors)
+
+    def _check(self, columns: Sequence[int]) -> None:
+        if not columns or len({*columns}) < len(columns) or not {*columns} <= {*range(len(self.counts))}:
+            raise UsageError(f"expected different columns of 0 to {len(self.counts) - 1}, got {tuple(columns)}")
+
+    @functools.cached_property
+    def _up(self) -> tuple[Passes, list[Tensor], Tensor]:
+        """The elimination, the conditionals of its buckets, and log Z, [1]."""
+        passes = Passes(self.counts, self.scopes, eliminate(self.counts, self.scopes))
+        return passes, *passes.up([factor[None] for factor in self.factors])
+
+    @functools.cached_property
+    def _beliefs(self) -> list[Tensor]:
+        """The marginals of its buckets."""
+        passes, conditionals, _ = self._up
+        return passes.down(conditionals)
+
+    @property
+    def log_z(self) -> float:
+        """Logarithm of the sum over all rows."""
+        return self._up[-1].item()
+
+    def marginal(self, columns: Sequence[int]) -> Float[Tensor, "..."]:
+        """Return the joint probabilities of some columns, [*levels]; only what these columns come from is summed.
+
+        Raises:
+            UsageError: If a column comes twice or does not exist.
+        """
+        self._check(columns)
+        passes, conditionals, _ = self._up
+        number = {bucket.column: i for i, bucket in enumerate(passes.buckets)}
+        first = min(number[column] for column in columns)
+        scope = passes.buckets[first].scope
+        if {*columns} <= {*scope}:
+            return _sum_to([(scope, self._beliefs[first][0])], columns)
+        needed, ancestors = list(columns), set(columns)
+        while needed:
+            new = {*passes.buckets[number[needed.pop()]].parents} - ancestors
+            needed += sorted(new)
+            ancestors |= new
+        factors = [
+            (passes.buckets[number[column]].scope, conditionals[number[column]][0]) for column in sorted(ancestors)
+        ]
+        order = eliminate(self.counts, [scope for scope, _ in factors], ancestors, columns)
+        for bucket in order.buckets:
+            group = [factor for factor in factors if bucket.column in factor[0]]
+            factors = [factor for factor in factors if bucket.column not in factor[0]]
+            factors.append((bucket.parents, _sum_to(group, bucket.parents)))
+        return _sum_to(factors, columns)
+
+    def log_likelihood(self, codes: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
+        """Return the logarithm of the probability of each row."""
+        check_codes(codes, self.counts)
+        return self.weigh(codes)
+
+    def weigh(self, codes: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
+        """Return the same, of codes that are not looked at first, so that a gradient can be taken and mapped."""
+        value = -self._up[-1].expand(len(codes))
+        for scope, factor in zip(self.scopes, self.factors, strict=True):
+            value = value + factor[codes[:, list(scope)].unbind(1)]
+        return value
+
+    def draw(
+        self, n: int, draws: Draws, evidence: Mapping[int, int] | None = None, spread: Spread = apart
+    ) -> Int[Tensor, "n k"]:
+        """Draw rows, given the codes of some columns.
+
+        Args:
+            n: How many.
+            draws: Source of the random numbers.
+            evidence: Column -> code that all rows shall have.
+            spread: `apart` for independent rows; `evenly` for rows that together match what is expected more closely.
+
+        Raises:
+            UsageError: If the evidence names a column or a code that does not exist.
+            InputError: If the model holds the evidence for impossible.
+        """
+        codes = torch.zeros(n, len(self.counts), dtype=torch.long)
+        kept = torch.zeros(n, len(self.counts), dtype=torch.bool)
+        for column, code in (evidence or {}).items():
+            self._check([column])
+            if not 0 <= code < self.counts[column]:
+                raise UsageError(f"expected a code of 0 to {self.counts[column] - 1} in column {column}, got {code}")
+            codes[:, column], kept[:, column] = code, True
+        return self.tables.fill(codes, kept, draws, spread)
+
+    def complete(
+        self,
+        codes: Int[Tensor, "n k"],
+        kept: Bool[Tensor, "n k"],
+        draws: Draws,
+        spread: Spread = apart,
+        never: Sequence[int] | None = None,
+    ) -> Int[Tensor, "n k"]:
+        """Draw the cells that are not kept, each row from the exact conditional given those that are.
+
+        A code of each column may be `never` drawn, where the row can do without; -1 for none.
+
+        Raises:
+            InputError: If a kept code does not exist, or the model holds what a row keeps for impossible.
+        """
+        codes = codes.masked_fill(~kept, 0)
+        check_codes(codes, self.counts)
+        return self.tables.fill(codes, kept, draws, spread, never)
+
+
+def check_codes(codes: Int[Tensor, "n k"], counts: Sequence[int]) -> None:
+    """Refuse rows that are not of these columns.
+
+    Raises:
+        InputError: If there are more or fewer columns, or a code does not exist.
+    """
+    if codes.shape[1] != len(counts):
+        raise InputError(f"expected rows of {len(counts)} columns, got {codes.shape[1]}; use the schema of the model")
+    wrong = ((codes < 0) | (codes >= torch.tensor(counts))).nonzero()
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        raise InputError(
+            f"expected codes of 0 to {counts[column] - 1} in column {column}, got {int(codes[row, column])} in row "
+            f"{row}; code the table by the schema of the model"
+        )
+
+
+def _sum_to(factors: Sequence[tuple[Clique, Tensor]], columns: Sequence[int]) -> Tensor:
+    """Multiply tables and sum out all columns but some, whose order the axes then have."""
+    label = {column: i for i, column in enumerate(dict.fromkeys(c for scope, _ in factors for c in scope))}
+    operands = [part for scope, table in factors for part in (table, [label[column] for column in scope])]
+    return torch.einsum(*operands, [label[column] for column in columns])

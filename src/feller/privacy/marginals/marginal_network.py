@@ -1,0 +1,89 @@
+"""A graphical model as a network: what a run folder can hold, and what draws whole rows."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor, nn
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given
+from feller.core.rng import Draws
+from feller.networks.architecture import Architecture
+from feller.privacy.marginals.elimination import Clique
+from feller.privacy.marginals.marginal_model import Admitted, MarginalModel
+from feller.spaces.table_tokens import Rows
+
+
+@dataclass(frozen=True)
+class Marginals(Architecture):
+    """A table of potentials for each of some sets of columns; a new one holds all rows without a fault for alike."""
+
+    rows: Rows
+    cliques: tuple[Clique, ...] = ()
+    """Columns of each table; not known before rows were counted."""
+
+    def __post_init__(self) -> None:
+        if any(places != 1 for places in self.rows.places):
+            raise UsageError("numbers that are written digit by digit have too many values to count; give them bins")
+
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "MarginalNetwork":
+        """Make the network of a uniform law, for rows (columns,)."""
+        if shape != (len(self.rows.fields),) or conditions:
+            raise UsageError(f"expected rows of {len(self.rows.fields)} columns and no conditions, got {shape}")
+        return MarginalNetwork(self)
+
+
+class MarginalNetwork(nn.Module):
+    """The network of `Marginals`: its weights are potentials, which are told by counts and by no gradient."""
+
+    def __init__(self, settings: Marginals) -> None:
+        super().__init__()
+        rows = settings.rows
+        self.counts, self.rules = rows.counts, admitted_by(rows)
+        self.cliques = settings.cliques or ((0,),)  # a device is where the weights are, so there must be some
+        self.potential = nn.ParameterDict()
+        for clique in self.cliques:
+            table = torch.zeros([rows.counts[j] for j in clique], dtype=torch.float64)
+            self.potential[_name(clique)] = nn.Parameter(table, requires_grad=False)
+
+    def model(self) -> MarginalModel:
+        """Return the model, on the processor."""
+        potentials = (self.potential[_name(clique)].cpu() for clique in self.cliques)
+        return MarginalModel(self.counts, self.cliques, tuple(potentials), 1.0, self.rules)
+
+    def forward(self, x_t: Int64[Tensor, "n k"], t: Tensor, given: Given) -> Float64[Tensor, " n"]:
+        """Return log p of each row in nats, exact; there is no time, and what is known of a row is in it."""
+        return self.model().weigh(x_t.cpu()).to(x_t.device)
+
+    def draw(
+        self,
+        n: int,
+        draws: Draws,
+        known: tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]] | None = None,
+        never: Int64[Tensor, " k"] | None = None,
+    ) -> Int64[Tensor, "n k"]:
+        """Draw rows, independent of each other, each exactly given those of its columns that are known."""
+        model, device = self.model(), next(self.parameters()).device
+        if known is None:
+            return model.draw(n, draws).to(device)
+        drawn = model.complete(known[0].cpu(), known[1].cpu(), draws, never=None if never is None else never.tolist())
+        return drawn.to(device)
+
+
+def network_of(rows: Rows, model: MarginalModel) -> tuple[Marginals, MarginalNetwork]:
+    """Return the network that holds a model of such rows, and its settings."""
+    settings = Marginals(rows, model.cliques)
+    network = MarginalNetwork(settings)
+    for clique, potential in zip(model.cliques, model.potentials, strict=True):
+        network.potential[_name(clique)].data.copy_(potential)
+    return settings, network
+
+
+def admitted_by(rows: Rows) -> Admitted:
+    """Return the rules of rows, as models take them."""
+    return tuple(((rule.first, rule.second), rule.table()) for rule in rows.rules)
+
+
+def _name(clique: Clique) -> str:
+    return "-".join(map(str, clique))

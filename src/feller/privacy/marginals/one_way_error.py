@@ -1,0 +1,85 @@
+"""Whether a budget is enough for a table, told before a row is read: by the error of its one-way counts."""
+
+import math
+import warnings
+
+from feller.core.errors import UsageError
+from feller.privacy.accounting.strength import strength
+from feller.privacy.accounting.zcdp import rho_of
+
+SHARE = 0.1
+"""Of the budget, in rho, that the one-way counts take."""
+WARN, REFUSE = 0.1, 0.3
+
+
+class SmallBudget(UserWarning):
+    """A budget is enough for a table, but barely."""
+
+
+def one_way_sigma(epsilon: float, delta: float, columns: int, share: float = SHARE) -> float:
+    """Return the noise of each count, in rows, where all columns are counted at a share of the budget.
+
+    A row is in one cell of each column, so the counts together have the sensitivity sqrt(columns).
+    """
+    if columns < 1:
+        raise UsageError(f"expected 1 column or more, got {columns}")
+    if not 0 < share <= 1:
+        raise UsageError(f"a share of the budget is above 0 and at most 1, got {share:g}")
+    return math.sqrt(columns / (2 * share * rho_of(epsilon, delta)))
+
+
+def one_way_error(sigma: float, counts: tuple[int, ...], n: int) -> float:
+    """Return the expected total variation between a column's shares and its noisy ones, on average over the columns.
+
+    Args:
+        sigma: Noise of each count, in rows.
+        counts: Cells of each column.
+        n: Rows.
+    """
+    return 0.5 * sum(counts) / len(counts) * math.sqrt(2 / math.pi) * sigma / n
+
+
+def check_budget(epsilon: float, delta: float, counts: tuple[int, ...], n: int, share: float = SHARE) -> float:
+    """Return the expected error of the one-way counts; warn where the noise is large.
+
+    Raises:
+        UsageError: If delta is not below 1 / n, or the noise would drown the counts; says which epsilon is enough.
+    """
+    if n < 2:
+        raise UsageError(f"a private run needs 2 rows or more, got {n}")
+    if delta >= 1 / n:
+        raise UsageError(f"delta must be below 1 / {n:,}, the share of one row, got {delta:g}; take 1 / n^1.1 or less")
+    error = _expected(epsilon, delta, counts, n, share)
+    if error > REFUSE:
+        enough = _smallest(delta, counts, n, share)
+        worth = strength(enough)
+        but = f"; but an epsilon of {enough:.2g} {worth}, and protects hardly anybody" if worth else ""
+        raise UsageError(
+            f"epsilon {epsilon:g} is too small for {n:,} rows of {len(counts)} columns with {sum(counts):,} values: "
+            f"even the share of each value would be wrong by {error:.2f} in total variation; "
+            f"the smallest that works is {enough:.2g}{but}; more rows or fewer values help too"
+        )
+    if error > WARN:
+        warnings.warn(
+            f"at epsilon {epsilon:g} the shares of single values are wrong by about {error:.2f} in total variation; "
+            f"allow more, or merge rare values",
+            SmallBudget,
+            stacklevel=2,
+        )
+    return error
+
+
+def _expected(epsilon: float, delta: float, counts: tuple[int, ...], n: int, share: float) -> float:
+    return one_way_error(one_way_sigma(epsilon, delta, len(counts), share), counts, n)
+
+
+def _smallest(delta: float, counts: tuple[int, ...], n: int, share: float) -> float:
+    """Return the smallest epsilon that is not refused, rounded up to two digits."""
+    low, high = 1e-6, 1.0
+    while _expected(high, delta, counts, n, share) > REFUSE:
+        low, high = high, 2 * high
+    while high / low > 1.001:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if _expected(middle, delta, counts, n, share) > REFUSE else (low, middle)
+    unit = 10.0 ** (math.floor(math.log10(high)) - 1)
+    return math.ceil(high / unit) * unit

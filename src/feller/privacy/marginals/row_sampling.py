@@ -1,0 +1,172 @@
+"""Rows drawn from a graphical model, independent of each other, with what is known of each."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.rng import Draws, categorical
+from feller.privacy.marginals.belief_propagation import Passes
+from feller.privacy.marginals.elimination import Clique, eliminate
+
+ROOM = 1 << 23
+"""Entries of the tables of cases that are computed together, at most (64 MiB)."""
+ROWS = 1 << 16
+"""Rows whose next column is drawn together."""
+
+Spread = Callable[[Float[Tensor, " n"], Int[Tensor, " n"]], Tensor]
+"""How uniform numbers of rows [n] are spread within groups [n] of rows that have the same odds."""
+
+
+def apart(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Leave the numbers independent: the rows are, too."""
+    return uniform
+
+
+def evenly(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Give each row of a group its own stratum, in random order: counts are within 1 of what is expected.
+
+    The offset is shared by a group. The order is what keeps columns that share a parent independent given it; without
+    it each row would take the same place in all of them.
+    """
+    order = torch.argsort(uniform)
+    order = order[torch.argsort(group[order], stable=True)]
+    _, number, sizes = torch.unique_consecutive(group[order], return_inverse=True, return_counts=True)
+    begin = sizes.cumsum(0) - sizes
+    rank = torch.arange(len(order)) - begin[number]
+    # The smallest of g uniform numbers, raised, is uniform again and says nothing of the order.
+    offset = -torch.expm1(sizes * torch.log1p(-uniform[order[begin]]))
+    spread = torch.empty_like(uniform)
+    spread[order] = (rank + offset[number]) / sizes[number]
+    return spread.clamp_(max=1 - 2**-53)
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """A graphical model: the law of rows is in proportion to the product of the tables' entries."""
+
+    counts: Sequence[int]
+    """Levels of each column."""
+    cliques: Sequence[Clique]
+    """Columns of each table."""
+    potentials: Sequence[Tensor]
+    """Logarithms of the entries of each."""
+
+    def fill(
+        self,
+        codes: Int[Tensor, "n k"],
+        kept: Bool[Tensor, "n k"],
+        draws: Draws,
+        spread: Spread = apart,
+        never: Sequence[int] | None = None,
+    ) -> Int[Tensor, "n k"]:
+        """Draw the cells that are not kept, each row from the exact conditional given those that are.
+
+        Rows that keep the same columns are worked on together, and those that keep the same values share their tables.
+        Where a code of each column is `never` to be drawn (-1 for none), rows that cannot do without are drawn with it.
+
+        Raises:
+            InputError: If the model holds what a row keeps for impossible.
+        """
+        codes = codes.clone()
+        for clique, potential in zip(self.cliques, self.potentials, strict=True):
+            columns = list(clique)
+            if torch.isinf(potential).any():
+                barred = kept[:, columns].all(1) & torch.isinf(potential[codes[:, columns].unbind(1)])
+                _check_possible(torch.arange(len(codes)), barred)
+        shape = (len(codes),)
+        uniform = [draws.at("marginals", j).uniform(shape, torch.float64) for j in range(len(self.counts))]
+        filling = _Filling(self, codes, torch.stack(uniform), spread)
+        patterns, which = torch.unique(kept, dim=0, return_inverse=True)
+        by_pattern = torch.argsort(which, stable=True).split(torch.bincount(which, minlength=len(patterns)).tolist())
+        for pattern, rows in zip(patterns.tolist(), by_pattern, strict=True):
+            if not all(pattern):
+                filling.alike(rows, pattern, never)
+        return codes
+
+
+@dataclass(frozen=True, eq=False)
+class _Filling:
+    """Rows that are filled in place."""
+
+    tables: Tables
+    codes: Int[Tensor, "n k"]
+    uniform: Float[Tensor, "k n"]
+    spread: Spread
+
+    def alike(self, rows: Int[Tensor, " r"], pattern: Sequence[bool], never: Sequence[int] | None) -> None:
+        """Fill rows that keep the same columns."""
+        counts, cliques, potentials = self.tables.counts, self.tables.cliques, self.tables.potentials
+        codes = self.codes
+        touched = [i for i, clique in enumerate(cliques) if not all(pattern[column] for column in clique)]
+        missing = [j for j, known in enumerate(pattern) if not known]
+        known = sorted({column for i in touched for column in cliques[i] if pattern[column]})
+        open_cliques = [tuple(column for column in cliques[i] if not pattern[column]) for i in touched]
+        elimination = eliminate(counts, open_cliques, missing)
+        passes = Passes(counts, open_cliques, elimination)
+        cases, case = codes.new_zeros(1, 0), torch.zeros_like(rows)
+        if known:
+            cases, case = torch.unique(codes[rows][:, known], dim=0, return_inverse=True)
+        together = max(1, ROOM // elimination.cells)
+        for first in range(0, len(cases), together):
+            some = cases[first : first + together]
+            allowed = [_without(cliques[i], potentials[i], pattern, never) for i in touched]
+            tables = [
+                _given(cliques[i], table, pattern, known, some) for i, table in zip(touched, allowed, strict=True)
+            ]
+            conditionals, log_z = passes.up(tables)
+            inside = (case >= first) & (case < first + together)
+            here, own = rows[inside], case[inside] - first
+            impossible = torch.isinf(log_z.expand(len(some)))[own]
+            if never is None:
+                _check_possible(here, impossible)
+            elif impossible.any():
+                again = here[impossible]
+                self.alike(again, pattern, None)
+                here, own = here[~impossible], own[~impossible]
+            for bucket, conditional in zip(reversed(elimination.buckets), reversed(conditionals), strict=True):
+                at = own if len(conditional) > 1 else torch.zeros_like(own)
+                for parent in bucket.parents:
+                    at = at * counts[parent] + codes[here, parent]
+                odds = conditional.reshape(-1, counts[bucket.column])
+                numbers = self.spread(self.uniform[bucket.column, here], at)
+                drawn = [categorical(odds[a], u) for a, u in zip(at.split(ROWS), numbers.split(ROWS), strict=True)]
+                codes[here, bucket.column] = torch.cat(drawn) if drawn else at
+
+
+def _without(clique: Clique, potential: Tensor, pattern: Sequence[bool], never: Sequence[int] | None) -> Tensor:
+    """Return a table in which codes that are not to be drawn cannot occur in the columns that are open."""
+    if never is None:
+        return potential
+    table = potential.clone()
+    for axis, column in enumerate(clique):
+        if not pattern[column] and never[column] >= 0:
+            table.select(axis, never[column]).fill_(-torch.inf)
+    return table
+
+
+def _check_possible(rows: Int[Tensor, " r"], impossible: Bool[Tensor, " r"]) -> None:
+    if impossible.any():
+        raise InputError(
+            f"expected values that can occur together, got row {int(rows[impossible][0])} that the model holds for "
+            "impossible; keep fewer of its columns"
+        )
+
+
+def _given(
+    clique: Clique, potential: Tensor, pattern: Sequence[bool], known: Sequence[int], cases: Int[Tensor, "u c"]
+) -> Tensor:
+    """Return the part of a table that is left where some columns are known, [u, *levels] or [1, *levels]."""
+    fixed = [i for i, column in enumerate(clique) if pattern[column]]
+    if not fixed:
+        return potential[None]
+    free = [i for i in range(len(clique)) if i not in fixed]
+    at = torch.zeros(len(cases), dtype=torch.long)
+    for i in fixed:
+        at = at * potential.shape[i] + cases[:, known.index(clique[i])]
+    shape = [potential.shape[i] for i in free]
+    return potential.permute(*fixed, *free).reshape(math.prod(potential.shape) // math.prod(shape), *shape)[at]

@@ -1,0 +1,1 @@
+"""Cryptographically seeded noise on a grid."""

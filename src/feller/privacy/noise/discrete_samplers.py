@@ -1,0 +1,117 @@
+"""Exact draws of whole numbers: decided in float64 where that is enough, and with as many digits as it takes where not.
+
+Source: Canonne, Kamath and Steinke 2020, "The discrete Gaussian for differential privacy", arXiv 2004.00010.
+"""
+
+import decimal
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+
+from feller.core.errors import UsageError
+
+Words = Callable[[int], np.ndarray]
+"""A number -> so many random words of 64 bits, in uint64."""
+BITS = 53
+NEAR = 2.0**-44
+"""Distance of a float64 chance from the exact one that is surely larger than the error."""
+
+
+def below(words: Words, high: int, n: int) -> np.ndarray:
+    """Draw n numbers from 0 to high - 1, by throwing away those that are too large."""
+    if not 1 <= high < 2**63:
+        raise UsageError(f"expected a number of outcomes from 1 to 2^63 - 1, got {high}")
+    mask = np.uint64((1 << (high - 1).bit_length()) - 1)
+
+    def some(m: int) -> np.ndarray:
+        drawn = words(m) & mask
+        return drawn[drawn < np.uint64(high)].astype(np.int64)
+
+    return _gather(some, n)
+
+
+def laplace(words: Words, scale: int, n: int) -> np.ndarray:
+    """Draw n numbers with chances that go as e^(-|k| / scale): algorithm 2."""
+    if scale < 1:
+        raise UsageError(f"expected a scale of 1 or more, got {scale}")
+
+    def some(m: int) -> np.ndarray:
+        rest = below(words, scale, m)
+        rest = rest[heads(words, rest / scale, lambda i: Fraction(int(rest[i]), scale))]
+        size = rest + scale * _runs(words, len(rest))
+        minus = words(len(size)) >> np.uint64(63) == 1
+        kept = ~(minus & (size == 0))
+        return np.where(minus, -size, size)[kept]
+
+    return _gather(some, n)
+
+
+def normal(words: Words, sigma: float, n: int) -> np.ndarray:
+    """Draw n numbers with chances that go as e^(-k^2 / (2 sigma^2)): algorithm 3."""
+    if not 0 < sigma < 2**40:
+        raise UsageError(f"expected a sigma above 0 and below 2^40, got {sigma:g}")
+    scale = math.floor(sigma) + 1
+    variance = Fraction(sigma) ** 2
+
+    def some(m: int) -> np.ndarray:
+        drawn = laplace(words, scale, m)
+        size = np.abs(drawn)
+
+        def exactly(i: int) -> Fraction:
+            return (int(size[i]) - variance / scale) ** 2 / (2 * variance)
+
+        return drawn[heads(words, (size - sigma**2 / scale) ** 2 / (2 * sigma**2), exactly)]
+
+    return _gather(some, n)
+
+
+def heads(words: Words, exponents: np.ndarray, exactly: Callable[[int], Fraction]) -> np.ndarray:
+    """Flip coins of the chances e^-x, exactly.
+
+    Args:
+        words: Source of randomness.
+        exponents: x, of 0 or more, up to a few units of the last digit.
+        exactly: Index -> x.
+    """
+    drawn = words(len(exponents)) >> np.uint64(64 - BITS)
+    away = np.exp(-exponents) - drawn * 2.0**-BITS
+    shown = away > 0
+    for i in np.flatnonzero(np.abs(away) <= NEAR):
+        shown[i] = decided(words, int(drawn[i]), exactly(int(i)))
+    return shown
+
+
+def decided(words: Words, begun: int, exponent: Fraction) -> bool:
+    """Tell whether a uniform number, of which the first bits are drawn, is below e^-x; draws more until it is sure."""
+    bits, digits = BITS, 40
+    while True:
+        with decimal.localcontext() as context:
+            context.prec = digits
+            power = -decimal.Decimal(exponent.numerator) / decimal.Decimal(exponent.denominator)
+            chance = Fraction(power.exp())
+        error = Fraction(1 + math.ceil(exponent), 10 ** (digits - 2))
+        if Fraction(begun + 1, 2**bits) <= chance - error:
+            return True
+        if Fraction(begun, 2**bits) >= chance + error:
+            return False
+        begun, bits, digits = (begun << 64) | int(words(1)[0]), bits + 64, digits + 40
+
+
+def _runs(words: Words, n: int) -> np.ndarray:
+    """Count the heads before the first tails of coins of the chance 1 / e."""
+    count, going = np.zeros(n, dtype=np.int64), np.arange(n)
+    while len(going):
+        going = going[heads(words, np.ones(len(going)), lambda i: Fraction(1))]
+        count[going] += 1
+    return count
+
+
+def _gather(some: Callable[[int], np.ndarray], n: int) -> np.ndarray:
+    """Ask for draws, of which some are thrown away, until there are n; keep the first."""
+    parts, found = [np.empty(0, dtype=np.int64)], 0
+    while found < n:
+        parts.append(some(math.ceil(1.5 * (n - found)) + 16))
+        found += len(parts[-1])
+    return np.concatenate(parts)[:n]

@@ -1,0 +1,242 @@
+"""What a well-formed row of documents is, and where one that is not complete stands.
+
+Each document begins with `<eos>`; segments follow with `<break>` behind each, a text or a picture; then, for each
+`<mask>` in its order, `<infill>` and what is hidden, which is never empty. A picture has exactly its number of codes,
+those that are hidden with them. A text may be empty where it is read; none is drawn so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.data.documents.vocabulary import Symbols
+
+
+class Kind(IntEnum):
+    """Kinds of symbols."""
+
+    TEXT, CODE, EOS, CUT, MASK, INFILL = range(6)
+
+
+class Place(IntEnum):
+    """Where a row may stand."""
+
+    BARE = 0
+    """Behind the `<eos>` with which a document begins."""
+    BETWEEN = 1
+    """Behind a `<break>`."""
+    TEXT = 2
+    """In a text."""
+    PICTURE = 3
+    """In a picture, which may have all its codes."""
+    OPENED = 4
+    """Behind the `<infill>` of a segment that is hidden as a whole, so that it may be of either kind."""
+    FILL_TEXT = 5
+    """In what is hidden of a text."""
+    FILL_PICTURE = 6
+    """In what is hidden of a picture."""
+    ENDED = 7
+    """Behind what is to be drawn."""
+
+
+WHERE = {
+    Place.BARE: "behind its <eos>",
+    Place.BETWEEN: "behind a <break>",
+    Place.TEXT: "in a text without <break>",
+    Place.PICTURE: "in a picture without <break>",
+    Place.OPENED: "behind an <infill>",
+    Place.FILL_TEXT: "in a fill",
+    Place.FILL_PICTURE: "in a fill",
+    Place.ENDED: "at its end",
+}
+"""Places in words."""
+
+
+@dataclass(frozen=True)
+class Hole:
+    """One `<mask>`."""
+
+    kind: Kind | None
+    """Of its segment; None where that is hidden as a whole."""
+    behind: int
+    """Holes that follow in the same segment."""
+    missing: int
+    """Codes that its picture lacks, all its holes together."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a row stands at its end."""
+
+    place: Place
+    left: int
+    """Codes that the picture still lacks in which the row ends, or all holes of the picture that is being filled."""
+    said: int
+    """Symbols of the text, picture or fill in which it ends."""
+    holes: tuple[Hole, ...]
+    """Those of the last document."""
+    opened: int
+    """Holes whose `<infill>` is there."""
+    documents: int
+    """Those that are complete."""
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether the last document may end here, or has ended."""
+        if self.place is Place.BARE:
+            return self.documents > 0
+        filled = self.opened == len(self.holes) and self.left == 0
+        return filled and (self.place is Place.BETWEEN or (self.place > Place.PICTURE and self.said > 0))
+
+
+def kinds(symbols: Symbols) -> Int64[Tensor, " count"]:
+    """Return the kind of each symbol that a network answers with."""
+    ends = [Kind.EOS, Kind.CUT, Kind.MASK, Kind.INFILL]
+    return torch.tensor([Kind.TEXT] * symbols.text + [Kind.CODE] * symbols.codes + ends)
+
+
+def check_document(row: Int64[Tensor, " n"], symbols: Symbols) -> None:
+    """Tell what is wrong with a row of documents; padding on its right, and a last `<eos>`, may be there or not.
+
+    Raises:
+        InputError: If it is malformed, or the last document is not complete.
+    """
+    standing = stand(row, symbols)
+    if not standing.complete:
+        open_holes = len(standing.holes) - standing.opened
+        raise InputError(
+            f"expected a complete document, got one that ends {WHERE[standing.place]}, lacks {standing.left} codes and"
+            f" has {open_holes} holes that nothing fills; draw what is missing"
+        )
+
+
+def stand(row: Int64[Tensor, " n"], symbols: Symbols) -> Standing:
+    """Read the beginning of a row of documents, and say where it stands.
+
+    Raises:
+        InputError: If nothing can make it well-formed.
+    """
+    values: list[int] = row.tolist()
+    while values and values[-1] == symbols.pad:
+        values.pop()
+    if not values or values[0] != symbols.eos:
+        got = _name(values[0], symbols) if values else "an empty one"
+        raise InputError(f"expected a row that begins with <eos>, symbol {symbols.eos}, got {got}; put it in front")
+    wrong = next((i for i, value in enumerate(values) if not 0 <= value < symbols.count), None)
+    if wrong is not None:
+        raise InputError(
+            f"expected symbols from 0 to {symbols.count - 1}, got {_name(values[wrong], symbols)} at place {wrong}"
+        )
+    starts = [i for i, value in enumerate(values) if value == symbols.eos]
+    reader = _Reader(values, symbols)
+    for start, end in pairwise(starts):
+        if not reader.document(start + 1, end, 0).complete:
+            raise reader.fault(end, "a document that is complete, each segment ended and each hole filled")
+    return reader.document(starts[-1] + 1, len(values), len(starts) - 1)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads parts of a row."""
+
+    values: Sequence[int]
+    symbols: Symbols
+
+    def fault(self, place: int, expected: str) -> InputError:
+        """Say what is wrong."""
+        got = _name(self.values[place], self.symbols) if place < len(self.values) else "the end"
+        return InputError(f"expected {expected}, got {got} at place {place}")
+
+    def document(self, start: int, end: int, number: int) -> Standing:
+        """Read what stands between two `<eos>`, or behind the last."""
+        opens = [i for i in range(start, end) if self.values[i] == self.symbols.infill]
+        body = opens[0] if opens else end
+        cuts = [i for i in range(start, end) if self.values[i] == self.symbols.cut]
+        if opens and cuts and cuts[-1] > body:
+            raise self.fault(cuts[-1], "no <break> behind an <infill>")
+        holes: list[Hole] = []
+        begin = start
+        for cut in cuts:
+            holes += self._segment(begin, cut)
+            begin = cut + 1
+        if opens:
+            if begin != body or begin == start:
+                raise self.fault(body, "an <infill> behind a <break> only")
+            return self._fills([*opens, end], tuple(holes), number)
+        if begin < end:
+            return self._unfinished(begin, end, holes, number)
+        place = Place.BARE if begin == start else Place.BETWEEN
+        return Standing(place, 0, 0, tuple(holes), 0, number)
+
+    def _kind(self, start: int, end: int) -> tuple[Kind | None, int, int]:
+        """Return the kind of a segment, its codes and its holes; other kinds together are refused."""
+        kind, codes, holes = None, 0, 0
+        for i in range(start, end):
+            value = self.values[i]
+            if value == self.symbols.mask:
+                holes += 1
+                continue
+            own = Kind.TEXT if value < self.symbols.text else Kind.CODE
+            if kind is not None and own is not kind:
+                raise self.fault(i, f"a segment of {'text' if kind is Kind.TEXT else 'codes'} alone")
+            kind, codes = own, codes + (own is Kind.CODE)
+        return kind, codes, holes
+
+    def _segment(self, start: int, end: int) -> list[Hole]:
+        """Read a segment up to its `<break>`."""
+        kind, codes, holes = self._kind(start, end)
+        whole = self.symbols.picture
+        if kind is Kind.CODE and (codes > whole - holes or (not holes and codes < whole)):
+            raise self.fault(end, f"a picture of {whole} codes, at least one for each of {holes} holes, not {codes}")
+        return [Hole(kind, holes - 1 - i, whole - codes if kind is Kind.CODE else 0) for i in range(holes)]
+
+    def _unfinished(self, start: int, end: int, holes: list[Hole], number: int) -> Standing:
+        """Read a segment without its `<break>`; where it is nothing but holes, it goes on as a text."""
+        kind, codes, own = self._kind(start, end)
+        if kind is not Kind.CODE:
+            holes += [Hole(Kind.TEXT, own - 1 - i, 0) for i in range(own)]
+            return Standing(Place.TEXT, 0, end - start, tuple(holes), 0, number)
+        if own:
+            raise self.fault(end, "the <break> of a picture with holes")
+        if codes > self.symbols.picture:
+            raise self.fault(start + self.symbols.picture, f"a <break> behind {self.symbols.picture} codes")
+        return Standing(Place.PICTURE, self.symbols.picture - codes, codes, tuple(holes), 0, number)
+
+    def _fills(self, opens: list[int], holes: tuple[Hole, ...], number: int) -> Standing:
+        """Read what fills the holes: what stands between places of `<infill>`, and behind the last."""
+        if len(opens) - 1 > len(holes):
+            raise self.fault(opens[len(holes)], f"no more than {len(holes)} <infill>, one for each hole")
+        kind, left, said = None, 0, 0
+        for i, (hole, (start, end)) in enumerate(zip(holes, pairwise(opens), strict=False)):
+            if not i or not holes[i - 1].behind:
+                kind, left = hole.kind, hole.missing
+            found, codes, masks = self._kind(start + 1, end)
+            said = end - start - 1
+            if kind is None and found is not None:
+                kind, left = found, self.symbols.picture if found is Kind.CODE else 0
+            last = i == len(opens) - 2
+            if masks or (found is not None and found is not kind) or not (said or last):
+                raise self.fault(start + 1, "what is hidden: text in a text, codes in a picture, at least one symbol")
+            left -= codes
+            if kind is Kind.CODE and (left < hole.behind or (left and not hole.behind and not last)):
+                raise self.fault(end, f"fills of {hole.missing or self.symbols.picture} codes for a picture's holes")
+        place = {None: Place.OPENED, Kind.TEXT: Place.FILL_TEXT, Kind.CODE: Place.FILL_PICTURE}[kind]
+        return Standing(place, left, said, holes, len(opens) - 1, number)
+
+
+def _name(value: int, symbols: Symbols) -> str:
+    """Name a symbol for people."""
+    names = {symbols.eos: "<eos>", symbols.cut: "<break>", symbols.mask: "<mask>", symbols.infill: "<infill>"}
+    if value in names:
+        return names[value]
+    if 0 <= value < symbols.text:
+        return f"symbol {value} of text"
+    if 0 <= value < symbols.eos:
+        return f"code {value - symbols.text} of a picture"
+    return "padding" if value == symbols.pad else f"the number {value}"

@@ -1,0 +1,156 @@
+"""How the logits of one row under several prompts become one score for each symbol.
+
+One row is read in several streams at once, which differ in what stands before: with the text, without it, and so on.
+Guides see raw logits, -inf where a symbol may not come, which it then has in all streams; temperature and cuts follow.
+"""
+
+import abc
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.sampling.guidance import blend
+
+LARGEST = 1e30
+"""Weight of guidance that float32 still holds when it multiplies logits."""
+
+
+class Guide(abc.ABC):
+    """What to draw from, given the logits of all streams of a row. Implement two members to add one."""
+
+    @property
+    @abc.abstractmethod
+    def streams(self) -> int:
+        """Streams that it reads."""
+
+    @abc.abstractmethod
+    def blend(self, logits: Float[Tensor, "s b V"]) -> Float[Tensor, "b V"]:
+        """Return scores, whose softmax is what is drawn from at temperature 1; -inf stays -inf."""
+
+
+@dataclass(frozen=True)
+class Plain(Guide):
+    """The law of the network itself."""
+
+    @property
+    def streams(self) -> int:
+        """Read the row alone."""
+        return 1
+
+    def blend(self, logits: Float[Tensor, "1 b V"]) -> Float[Tensor, "b V"]:
+        """Return them."""
+        return logits[0]
+
+
+@dataclass(frozen=True)
+class Guided(Guide):
+    """Classifier-free guidance, l_u + w (l_c - l_u), of streams with and without the condition.
+
+    Source: Yu et al. 2023, arXiv 2309.02591, equation 2, where alpha is 0. Where laws are sharp, what they say of
+    symbols that never come is noise, of which a large w takes the largest; alpha leaves these out, as `Contrast` does.
+    """
+
+    w: float = 3.0
+    """1 is the plain conditional, 0 the unconditional, more than 1 sharpens: each among the symbols that may come."""
+    alpha: float = 0.0
+    """Symbols may come whose probability with the condition is at least so many times the largest one."""
+
+    def __post_init__(self) -> None:
+        _check_finite(self.w)
+        _check_share(self.alpha)
+
+    @property
+    def streams(self) -> int:
+        """Read with the condition, and without."""
+        return 2
+
+    def blend(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
+        """Go on from without to with."""
+        with_it, without = logits
+        return _among(likely(with_it, 1, self.alpha), blend(with_it, without, self.w))
+
+
+@dataclass(frozen=True)
+class TwoWay(Guide):
+    """Two weights, l_0 + p (l_p - l_0) + t (l_pt - l_p), of streams with picture and text, with picture, and with none.
+
+    With p = t it is `Guided` by both at once. Source: Brooks et al. 2023, "InstructPix2Pix", arXiv 2211.09800.
+    """
+
+    picture: float = 1.5
+    text: float = 7.5
+    alpha: float = 0.0
+    """As in `Guided`, with both."""
+
+    def __post_init__(self) -> None:
+        _check_finite(self.picture, self.text)
+        _check_share(self.alpha)
+
+    @property
+    def streams(self) -> int:
+        """Read with both, with the picture alone, and with neither."""
+        return 3
+
+    def blend(self, logits: Float[Tensor, "3 b V"]) -> Float[Tensor, "b V"]:
+        """Go on from nothing to the picture, and from the picture to both."""
+        both, picture, nothing = logits
+        scores = blend(picture, nothing, self.picture) + self.text * (both - picture)
+        scores = torch.where(both == -torch.inf, both, scores)  # -inf less -inf is no number
+        return _among(likely(both, 1, self.alpha), scores)
+
+
+@dataclass(frozen=True)
+class Contrast(Guide):
+    """Contrastive decoding, CD-K: log p_c - log p_u among the symbols with p_c >= alpha times the k-th largest p_c.
+
+    Both laws are those among the symbols that may come, so that something is left wherever anything may; where those
+    are fewer than k, the last of them stands for the k-th. k = 1 and alpha = 1 takes the likeliest, alpha = 0 is the
+    ratio among all. Source: Yu et al. 2023, arXiv 2309.02591, equation 3; k = 1 is Li et al. 2022, arXiv 2210.15097.
+    """
+
+    k: int = 8
+    alpha: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UsageError(f"expected k of 1 or more, got {self.k}")
+        _check_share(self.alpha)
+
+    @property
+    def streams(self) -> int:
+        """Read with the condition, and without."""
+        return 2
+
+    def blend(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
+        """Compare both laws where the first one is large enough."""
+        with_it, without = logits.log_softmax(2)
+        return _among(likely(with_it, self.k, self.alpha), with_it - without)
+
+
+def likely(logits: Float[Tensor, "b V"], k: int, alpha: float) -> Bool[Tensor, "b V"]:
+    """Tell which symbols have at least alpha times the k-th largest probability; never those that may not come."""
+    may = logits > -torch.inf
+    if not alpha:
+        return may
+    largest = logits.topk(min(k, logits.shape[1]), 1).values
+    last = largest.masked_fill(largest == -torch.inf, torch.inf).amin(1, keepdim=True)
+    return may & (logits >= last + math.log(alpha))
+
+
+def _among(which: Bool[Tensor, "b V"], scores: Float[Tensor, "b V"]) -> Float[Tensor, "b V"]:
+    return torch.where(which, scores, -torch.inf)
+
+
+def _check_share(alpha: float) -> None:
+    if not 0 <= alpha <= 1:
+        raise UsageError(f"alpha is a share of the largest probability, expected 0 to 1, got {alpha:g}")
+
+
+def _check_finite(*weights: float) -> None:
+    if not all(abs(weight) <= LARGEST for weight in weights):
+        told = ", ".join(f"{w:g}" for w in weights)
+        raise UsageError(f"expected finite weights of guidance, up to {LARGEST:g}, got {told}")

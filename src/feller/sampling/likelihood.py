@@ -1,0 +1,213 @@
+"""How likely a flow finds data: the log density is one more leaf of the state, so every solver can carry it.
+
+Along a flow d/dt log p_t(x_t) = -div u_t(x_t). Source: Lipman et al. 2024, arXiv 2412.06264, section 3.5.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.core.masking import blank
+from feller.core.pytree import State, branch, leaves, length, marks_map, tree_map
+from feller.core.rng import Draw, Draws
+from feller.paths import Affine, Path
+from feller.paths import Product as ProductPath
+from feller.paths.processes import Characteristics, Process
+from feller.sampling.divergence import Divergence, usual
+from feller.sampling.simulate import check_times, endpoint
+from feller.sampling.solvers.solver import Solver, check_solver, placed, space_of
+from feller.spaces import Euclidean, Product, Space
+from feller.spaces.manifold import Manifold
+from feller.spaces.product import part
+
+Density = Callable[[State], Tensor]
+"""States -> log density, [b], with respect to the volume of their space."""
+
+
+def log_density(
+    process: Process,
+    x: State,
+    times: Sequence[float],
+    solver: Solver,
+    draws: Draws,
+    *,
+    divergence: Divergence | None = None,
+    source: Density | None = None,
+    valid: State | None = None,
+) -> Float[Tensor, " b"]:
+    """Return the log density at `times[0]` of states there, in nats.
+
+    It can be differentiated in x and in what the velocity is made of; the graph of the whole solve is then kept. With
+    probes it is unbiased for log p, not for p.
+
+    Args:
+        process: A velocity, without noise and jumps.
+        x: The states at `times[0]`, tensors [b, ...].
+        times: From where the states are to where the density is known: [1, ..., 0] for data.
+        solver: Makes each step; its space is that of the states.
+        draws: Source of the probes; an example's does not depend on its batch.
+        divergence: How the divergence is found; by default exactly on curved spaces of up to 32 degrees of freedom, and
+            with one probe elsewhere.
+        source: Log density at the last time; by default that of the space's reference law, at t = 0.
+        valid: Which entries count, [b, n], or some for each leaf; None for all.
+
+    Raises:
+        ValueError: If the process is no flow, the solver moves in no space, or the last time has no known density.
+    """
+    check_times(times)
+    source = source or _known(times[-1], solver, valid)
+    divergence = divergence or usual(space_of(solver))
+    probes = divergence.probes(x, draws.at("probe"))
+    end, change = carry_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
+    return source(end) - change
+
+
+def sample_with_density(
+    process: Process,
+    x: State,
+    times: Sequence[float],
+    solver: Solver,
+    draws: Draws,
+    *,
+    divergence: Divergence | None = None,
+    source: Density | None = None,
+    valid: State | None = None,
+) -> tuple[State, Float[Tensor, " b"]]:
+    """Return states at `times[-1]` and their log densities there, in one solve.
+
+    Arguments and errors as for `log_density`, but that the density is known at the first time: x are draws from the
+    source and times increase.
+    """
+    check_times(times)
+    known = (source or _known(times[0], solver, valid))(x)
+    divergence = divergence or usual(space_of(solver))
+    probes = divergence.probes(x, draws.at("probe"))
+    end, change = carry_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
+    return end, known + change
+
+
+def carry_density(
+    process: Process,
+    x: State,
+    times: Sequence[float],
+    solver: Solver,
+    *,
+    divergence: Divergence,
+    probes: State,
+    valid: State | None = None,
+) -> tuple[State, Float[Tensor, " b"]]:
+    """Return the states at the last time, and how much the log density changes on the way.
+
+    For probes that were drawn elsewhere; arguments and errors as for `log_density`.
+    """
+    space = space_of(solver)
+    rule = placed(solver, Product({"x": space, "log_density": Euclidean()}))
+
+    def velocity(x: State, t: State) -> State:
+        now = process(x, t)
+        check_solver(now, solver)
+        return marks_map(_velocity, valid, x, now)
+
+    def rates(state: State, t: State, counts: bool) -> State:
+        x = state["x"]
+        if counts:
+            u, rate = divergence(lambda x: velocity(x, t), x, probes, space)
+        else:
+            u, rate = velocity(x, t), torch.zeros_like(state["log_density"])
+        return {"x": tree_map(Characteristics, u), "log_density": Characteristics(-rate)}
+
+    start = {"x": x, "log_density": next(leaves(x)).new_zeros(length(x))}
+    end = endpoint(cast(Process, rates), start, times, _Counting(rule, solver.weights), Draws(0))
+    return end["x"], end["log_density"]
+
+
+class _Counting(Solver):
+    """Tells the process which calls of a step count in its sum: no other call needs a divergence."""
+
+    def __init__(self, rule: Solver, weights: Sequence[float]) -> None:
+        self.rule, self.shares = rule, weights
+
+    def begin(self) -> Solver:
+        """Let the rule begin."""
+        return _Counting(self.rule.begin(), self.shares)
+
+    def step(self, process: Any, x: State, t: float, s: float, draw: Draw) -> State:
+        """Count the calls of this step."""
+        shares = iter(self.shares)
+        return self.rule.step(lambda x, t: process(x, t, next(shares, 1.0) != 0), x, t, s, draw)
+
+
+def _velocity(valid: Tensor | None, x: Tensor, now: Characteristics) -> Tensor:
+    """Return the velocity of a leaf; padding stands still."""
+    if now.velocity is None or now.diffusion is not None or now.jumps is not None:
+        raise ValueError("log densities need a process with a velocity alone; take its noise or jumps away")
+    return now.velocity if valid is None else blank(now.velocity, valid)
+
+
+def _known(time: float, solver: Solver, valid: State | None) -> Density:
+    """Return the log density of the reference law, which is that at t = 0."""
+    if time != 0:
+        raise ValueError(f"the reference is the law at t = 0, not at {time:g}; go to 0, or give `source`")
+    return lambda x: reference_density(space_of(solver), x, valid)
+
+
+def reference_density(space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
+    """Return the log density of a space's reference law, [b].
+
+    Args:
+        space: A manifold, or a product with one per leaf.
+        x: States.
+        valid: Which entries count, [b, n], or some for each leaf; None for all.
+
+    Raises:
+        ValueError: If a space has no such density, or none for the entries alone.
+    """
+    if isinstance(x, dict):
+        each = [reference_density(part(space, name), leaf, branch(valid, name)) for name, leaf in x.items()]
+        return torch.stack(each).sum(0)
+    if not isinstance(space, Manifold):
+        raise ValueError(f"expected a space with a volume, got {type(space).__name__}, which has no log density")
+    if valid is None:
+        return space.log_reference(x)
+    if not hasattr(space, "shape"):
+        raise ValueError(f"a state of {type(space).__name__} has one entry, of which none can be padding")
+    alone = replace(cast(Any, space), shape=(1, *space.shape[1:]))
+    entries = alone.log_reference(x.flatten(0, 1)[:, None]).reshape(valid.shape)
+    return torch.where(valid, entries, 0.0).sum(1)
+
+
+def start_density(path: Path, space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
+    """Return the log density of where a path starts: the reference law, but where a schedule scales the source.
+
+    Arguments and errors as for `reference_density`.
+    """
+    if isinstance(x, dict):
+        parts = path.parts if isinstance(path, ProductPath) else dict.fromkeys(x, path)
+        each = [start_density(parts[k], part(space, k), leaf, branch(valid, k)) for k, leaf in x.items()]
+        return torch.stack(each).sum(0)
+    if not isinstance(path, Affine):
+        return reference_density(space, x, valid)
+    scale = path.start(torch.ones((), dtype=torch.float64)).item()
+    count = x.shape[1:].numel() if valid is None else valid.sum(1).to(x.dtype) * x.shape[2:].numel()
+    return reference_density(space, x / scale, valid) - count * math.log(scale)
+
+
+def bits_per_dimension(
+    log_density: Float[Tensor, " b"], dimensions: int | Tensor, *, levels: int = 256, span: float = 2.0
+) -> Float[Tensor, " b"]:
+    """Return -log2 of the probability of whole levels, per dimension: for 8 bits in [-1, 1], -log2 p / D + 7.
+
+    A bound if the levels were filled up with uniform noise, u in [0, 1): y = (level + u) span / levels + constant.
+
+    Args:
+        log_density: Of states y, in nats.
+        dimensions: Numbers in one example, or in each.
+        levels: How many values the data have.
+        span: Length of the interval that the levels fill: 2 for [-1, 1], 1 for [0, 1].
+    """
+    return -log_density / dimensions / math.log(2) + math.log2(levels / span)

@@ -1,0 +1,1 @@
+"""Retrieval augmentation: a datastore, its index, and retrievers."""

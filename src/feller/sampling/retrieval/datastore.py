@@ -1,0 +1,151 @@
+"""A memory of documents: their rows, and vectors by which they are found."""
+
+import pathlib
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from feller.core.errors import InputError
+from feller.data.documents.token_layout import from_tokens, to_tokens
+from feller.data.documents.vectors import DocumentVectors
+from feller.data.documents.vocabulary import Symbols
+from feller.data.files import numpy_files
+from feller.networks.sequence.ngram_vectors import scramble
+from feller.sampling.autoregressive.masked_spans import read_document
+
+_FORM = (("rows", "i", 2), ("vectors", "f", 2), ("both", "b", 1), ("symbols", "i", 1), ("makers", "U", 1))
+"""Arrays of a file, their kinds, and how many axes they have."""
+
+
+@dataclass(frozen=True)
+class Makers:
+    """Names of what gave a memory its numbers, which mean nothing to others."""
+
+    codes: str
+    """Tokeniser of the pictures."""
+    text: str
+    """Vocabulary of the texts."""
+    vectors: str
+    """Bi-encoder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Documents that can be looked up."""
+
+    symbols: Symbols
+    rows: Int64[Tensor, "n l"]
+    """As the data hold them: padded, with marks of answers."""
+    vectors: Float[Tensor, "n d"]
+    """Of whole documents, of length 1."""
+    both: Bool[Tensor, " n"]
+    """Which have text and picture."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def remember(rows: Int64[Tensor, "n l"], finder: DocumentVectors, symbols: Symbols) -> Memory:
+    """Make a memory of documents.
+
+    Raises:
+        InputError: If there are none.
+    """
+    if not len(rows):
+        raise InputError("expected a memory of at least one document, got none; add documents, or do without a memory")
+    seen = finder(rows)
+    return Memory(symbols, rows, seen.whole(), seen.has_text & seen.has_picture)
+
+
+def save_memory(memory: Memory, makers: Makers, path: pathlib.Path) -> None:
+    """Write a memory as an .npz."""
+    numpy_files.write_arrays(
+        {
+            "rows": memory.rows.cpu().numpy(),
+            "vectors": memory.vectors.detach().cpu().numpy(),
+            "both": memory.both.cpu().numpy(),
+            "symbols": np.array(list(asdict(memory.symbols).values())),
+            "makers": np.array(list(asdict(makers).values())),
+        },
+        path,
+    )
+
+
+def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
+    """Read a memory that the same makers gave its numbers.
+
+    Raises:
+        InputError: If it is damaged, empty, or another's.
+    """
+    found = numpy_files.load(path)
+    wrong = [
+        name
+        for name, kind, axes in _FORM
+        if name not in found or (found[name].dtype.kind, found[name].ndim) != (kind, axes)
+    ]
+    if wrong or not len(found["symbols"]) == len(found["makers"]) == 3 or found["symbols"].min() < 1:
+        raise InputError(
+            f"{path}: expected a memory of documents, found no {', '.join(wrong) or 'names or numbers'} of its form;"
+            " build it anew"
+        )
+    own = Makers(*map(str, found["makers"]))
+    for what, file, ours, theirs in (
+        ("tokeniser of pictures", "tokenizer.safetensors, or model.json", makers.codes, own.codes),
+        ("vocabulary", "model.json", makers.text, own.text),
+        ("network that finds documents", "vectors.safetensors", makers.vectors, own.vectors),
+        ("number of symbols", "model.json", symbols, Symbols(*map(int, found["symbols"]))),
+    ):
+        if ours != theirs:
+            raise InputError(
+                f"{path} belongs to another run: the {what} that it was built with is not that of this run ({file});"
+                f" build it anew: feller data memory DOCUMENTS --run RUN --out {path}"
+            )
+    # NumPy's copy first: torch knows neither other orders of bytes nor long doubles.
+    rows, vectors, both = (
+        torch.from_numpy(found[name].astype(dtype))
+        for name, dtype in (("rows", np.int64), ("vectors", np.float32), ("both", np.bool_))
+    )
+    if not len(rows) == len(vectors) == len(both):
+        raise InputError(
+            f"{path}: expected as many rows as vectors and marks, got {len(rows)}, {len(vectors)} and {len(both)}; "
+            "build it anew"
+        )
+    if not len(rows):
+        raise InputError(f"{path}: expected a memory of at least one document, got none; build it anew")
+    _check(rows, symbols, path)
+    if not vectors.isfinite().all():
+        raise InputError(f"{path}: expected finite vectors, got others; build it anew")
+    return Memory(symbols, rows, vectors, both)
+
+
+def _check(rows: Int64[Tensor, "n l"], symbols: Symbols, path: pathlib.Path) -> None:
+    """Check that rows are documents, padded behind their ends.
+
+    Raises:
+        InputError: If one is none.
+    """
+    if (rows < 0).any() or (rows >= symbols.all).any() or not rows.shape[1]:
+        raise InputError(f"{path}: expected rows of symbols, got other numbers; build it anew")
+    try:
+        whole = to_tokens(*from_tokens(rows, symbols), symbols)
+        for row in whole.numpy():
+            read_document(row, symbols)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; build it anew") from error
+    width = max(whole.shape[1], rows.shape[1])
+    ours, theirs = (F.pad(some, (0, width - some.shape[1]), value=symbols.pad) for some in (whole, rows))
+    last = theirs.gather(1, (theirs != symbols.pad).sum(1, keepdim=True) - 1)[:, 0]
+    wrong = (ours != theirs).any(1) | (last != symbols.cut)
+    if wrong.any():
+        number = int(wrong.nonzero()[0]) + 1
+        raise InputError(f"{path}: document {number}: expected a <break> at the end, then padding; build it anew")
+
+
+def prints(rows: Int64[Tensor, "n l"], symbols: Symbols) -> Int64[Tensor, " n"]:
+    """Return a number of 64 bits for each document, by which equal ones are known, however far they are padded."""
+    place = torch.arange(1, rows.shape[1] + 1, device=rows.device) * (symbols.all + 1)
+    return (scramble(rows + place) * (rows != symbols.pad)).sum(1)

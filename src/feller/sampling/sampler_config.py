@@ -1,0 +1,124 @@
+"""Solvers by name, as the command line and records know them."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from feller.core.errors import UsageError
+from feller.core.serialization import nearest
+from feller.paths import Affine, Choice, Confidence, Entropy, KineticOptimal, Mixture, Order, Path, Reversal, TokenPath
+from feller.paths.affine import Vanishing
+from feller.paths.brownian import Brownian
+from feller.paths.discrete.rates import Rates
+from feller.paths.product import parts, parts_map
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import RK4, Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver
+from feller.spaces import MaskSource, Space
+
+VELOCITY_SOLVERS = {"euler": Euler, "midpoint": Midpoint, "heun": Heun, "rk4": RK4}
+SOLVERS = (*VELOCITY_SOLVERS, "dopri5", "euler-maruyama", "ancestral")
+ORDERS = {"confidence": Confidence, "entropy": Entropy}
+"""Which masked tokens come first."""
+RATES = {"kinetic-optimal": KineticOptimal, "reversal": Reversal}
+"""Rates of the jumps of symbols."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are drawn."""
+
+    solver: str = "midpoint"
+    """One of euler, midpoint, heun, rk4, dopri5 (adaptive), euler-maruyama (with noise), ancestral (with noise)."""
+    calls: int = 64
+    """Network calls per sample; dopri5 chooses its own number, and who draws token after token needs one each."""
+    choice: Choice = field(default_factory=Choice)
+    """How symbols are drawn from what the network says, where the data are symbols."""
+    order: Order | None = None
+    """Which masked tokens come first; by default chance decides."""
+    rates: Rates | None = None
+    """Rates of the jumps of symbols, kinetic-optimal or reversal; by default those of the path. Reversal, for sources
+    with mass on every symbol, draws from the distribution of which `bits_per_token` is a bound."""
+    jump: float | None = None
+    """Share of the jumps in a superposition of flow and jumps, 0 to 1, for models that can do both; by default that of
+    their training."""
+    rake: int = 0
+    """Rows of a table that are drawn for each one that is taken, so that its columns have the shares that are known."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.solver, str):
+            kind = self.solver if isinstance(self.solver, type) else type(self.solver)
+            raise UsageError(
+                f"the solver of a recipe is a name, such as midpoint, got {kind.__name__}; a solver of your own is used"
+                f" in Python, model.sample(100, solver={kind.__name__}())"
+            )
+        if self.solver not in SOLVERS:
+            raise UsageError(f"no solver is called {self.solver!r}: {nearest(self.solver, list(SOLVERS))}")
+        if not 1 <= self.calls <= 100_000:
+            raise UsageError(f"calls must be at least 1 and at most 100,000, got {self.calls}")
+        if self.jump is not None and not 0 <= self.jump <= 1:
+            raise UsageError(f"the share of jumps must be from 0 to 1, got {self.jump:g}")
+        if not 0 <= self.rake <= 100:
+            raise UsageError(f"rake must be from 0, which takes rows as they come, to 100, got {self.rake}")
+
+    def choose(self, path: Path, space: Space) -> tuple[Path, Solver, list[float]]:
+        """Return the path with the noise that the solver wants, the solver, and its times.
+
+        Raises:
+            UsageError: If the solver cannot follow this path, or needs more calls.
+        """
+        if path.instead:
+            raise UsageError(path.instead)
+        if isinstance(path, Brownian):
+            raise UsageError(
+                "this run is a bridge, which begins with data and not with noise: push some through it with `feller"
+                " sample RUN --from FILE`, or make a new one with `feller bridge`"
+            )
+        path = path if self.jump is None else _superposed(path, self.jump)
+        symbols = self.choice != Choice() or self.order is not None or self.rates is not None
+        if isinstance(path, TokenPath):
+            if self.solver != "euler":
+                raise UsageError(f"symbols jump, and {self.solver} follows velocities; use euler")
+            return self._of_tokens(path), Euler(space), linear_grid(self.calls)
+        if symbols and not any(isinstance(part, TokenPath) for part in parts(path)):
+            raise UsageError(
+                "temperature, top-k, top-p, order and rates need symbols, and this model's data are numbers"
+            )
+        path = parts_map(lambda part: self._of_tokens(part) if isinstance(part, TokenPath) else part, path)
+        if self.solver == "dopri5":
+            if any(part.jumps for part in parts(path)):
+                raise UsageError("dopri5 follows velocities, and this model's data jump, or some of them; use midpoint")
+            return path, DormandPrince(space=space, per_example=True), [0.0, 1.0]
+        solver: Solver
+        if self.solver in VELOCITY_SOLVERS:
+            solver = VELOCITY_SOLVERS[self.solver](space)
+        elif not isinstance(path, Affine):
+            kind = type(path).__name__
+            raise UsageError(f"{self.solver} needs an affine path, this model's is {kind}; use euler")
+        elif self.solver == "ancestral":
+            solver = Ancestral(path.schedule)
+        else:
+            path, solver = replace(path, noise=Vanishing()), Euler(space)
+        if self.calls < solver.calls:
+            raise UsageError(f"{self.solver} needs at least {solver.calls} calls, got {self.calls}")
+        return path, solver, linear_grid(self.calls // solver.calls)
+
+    def _of_tokens(self, path: TokenPath) -> TokenPath:
+        """Return the path with the choice, the rates and the order that are asked for."""
+        path = replace(path, choice=self.choice)
+        if isinstance(self.rates, Reversal) and not isinstance(path, Mixture):
+            raise UsageError(
+                f"the rates reversal need a mixture path, this model's is {type(path).__name__}; leave them out"
+            )
+        if self.rates is not None:
+            path = replace(path, velocity=self.rates)
+        if self.order is None:
+            return path
+        if not isinstance(path, Mixture) or not isinstance(path.source, MaskSource):
+            raise UsageError("an order needs a model whose source is the mask; leave it out")
+        return replace(path, order=self.order)
+
+
+def _superposed(path: Path, share: float) -> Path:
+    """Return the path with another share of jumps, in every part that has both a flow and jumps."""
+    if not any(hasattr(part, "share") for part in parts(path)):
+        raise UsageError("this model has no flow that jumps could be superposed on; leave the superposition out")
+    return parts_map(lambda part: replace(cast(Any, part), share=share) if hasattr(part, "share") else part, path)

@@ -1,0 +1,130 @@
+"""The one loop that follows a process."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from feller.core.errors import UsageError
+from feller.core.pytree import State
+from feller.core.rng import Draws
+from feller.paths.processes import Characteristics, Process
+from feller.sampling.solvers.solver import Solver, check_solver
+
+
+def simulate(
+    process: Process,
+    x: State,
+    times: Sequence[float],
+    solver: Solver,
+    draws: Draws,
+    *,
+    recompute: bool = False,
+) -> Iterator[State]:
+    """Yield the state after each step.
+
+    Args:
+        process: What to follow.
+        x: The state at `times[0]`, tensors [b, ...].
+        times: Where to stop, in [0, 1]; decreasing for a pure velocity only.
+        solver: Makes each step.
+        draws: Source of the noise.
+        recompute: Keep one state per step and run the network again in the backward pass: memory no longer grows with
+            the network. Time grows to 1.4 to 1.6 of it where only the state has a gradient (a call beside one and
+            its backward pass), to 1.2 to 1.3 of it where the weights have one, too.
+
+    Raises:
+        ValueError: If fewer than two times are given, one is no finite number in [0, 1], or they change direction; or
+            if in the first step the process returns no characteristics, or a velocity of another shape than the state.
+        UsageError: If the velocity is tangent to a manifold that the solver does not know.
+    """
+    check_times(times)
+    if not isinstance(solver, Solver):
+        name = getattr(solver, "__name__", type(solver).__name__)
+        raise ValueError(f"expected a solver, got {name}" + (f"; say {name}()" if isinstance(solver, type) else ""))
+    stepper = solver if recompute else solver.begin()  # memory of earlier steps would not come back when recomputed
+
+    first = _watched(process, solver)
+
+    def advance(x: State, t: float, s: float, i: int) -> State:
+        return stepper.step(process if i else first, x, t, s, draws.at("simulate", i))
+
+    for i, (t, s) in enumerate(pairwise(times)):
+        x = checkpoint(advance, x, t, s, i, use_reentrant=False) if recompute else advance(x, t, s, i)
+        yield x
+
+
+def endpoint(
+    process: Process, x: State, times: Sequence[float], solver: Solver, draws: Draws, *, recompute: bool = False
+) -> State:
+    """Return the state at the last time; arguments and errors as for `simulate`."""
+    for x in simulate(process, x, times, solver, draws, recompute=recompute):  # noqa: B007, B020 - only the last counts
+        pass
+    return x
+
+
+def _watched(process: Process, solver: Solver) -> Process:
+    """Check what a process returns: shapes, since a velocity of one column would move all alike, and the solver."""
+
+    def watched(x: State, *rest: Any) -> State:  # some solvers say more than the time
+        now = process(x, *rest)
+        check_now(now, x)
+        check_solver(now, solver)
+        return now
+
+    return watched
+
+
+def check_now(now: State, x: State, whose: str = "") -> None:
+    """Refuse what no solver could follow, and a velocity that would be broadcast.
+
+    Args:
+        now: What a process returned.
+        x: The state that it was asked about.
+        whose: Who returned it, for people.
+
+    Raises:
+        UsageError: Then.
+    """
+    if isinstance(x, dict) and isinstance(now, dict):
+        if now.keys() != x.keys():
+            raise UsageError(f"{whose}the process tells of {', '.join(now)}, and the state has {', '.join(x)}")
+        for name, leaf in x.items():
+            check_now(now[name], leaf, whose)
+    elif not isinstance(now, Characteristics) or isinstance(x, dict):
+        got = "None" if now is None else f"a {type(now).__name__}"
+        wanted = "a dict of them, one for each leaf of the state" if isinstance(x, dict) else "as velocity=..."
+        raise UsageError(f"{whose}a process returns Characteristics, {wanted}, got {got}")
+    elif now.velocity is not None and not isinstance(now.velocity, Tensor):
+        raise UsageError(f"{whose}a velocity is a tensor like the state, got a {type(now.velocity).__name__}")
+    elif now.velocity is not None and now.velocity.shape != x.shape:
+        raise UsageError(
+            f"{whose}the velocity is {list(now.velocity.shape)} and the state {list(x.shape)}; a velocity has the shape"
+            " of its state"
+        )
+
+
+def check_times(times: Sequence[float]) -> None:
+    """Refuse a grid that no solver could follow.
+
+    Raises:
+        ValueError: Then.
+    """
+    if not isinstance(times, Sequence):
+        got = f"a {type(times).__name__}" if hasattr(times, "shape") else repr(times)
+        raise ValueError(f"times must be a list of floats, such as linear_grid(20) or grid.tolist(), got {got}")
+    if len(times) < 2:
+        raise ValueError(f"times must hold a start and an end, got {len(times)} of them")
+    strange = next((i for i, t in enumerate(times) if not math.isfinite(t)), None)
+    if strange is not None:
+        raise ValueError(f"times must be finite numbers, got {times[strange]:g} at place {strange}")
+    if not 0 <= min(times) <= max(times) <= 1:
+        raise ValueError(
+            f"times must lie in [0, 1], got [{min(times):g}, {max(times):g}]; divide steps by their number"
+        )
+    steps = [s - t for t, s in pairwise(times)]
+    if min(steps) * max(steps) <= 0:
+        raise ValueError("times must strictly increase or strictly decrease")

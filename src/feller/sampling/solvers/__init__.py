@@ -1,0 +1,1 @@
+"""Solvers: one step of a simulation."""

@@ -1,0 +1,192 @@
+"""An adaptive rule of order 5, for accuracy on demand.
+
+Source: Dormand and Prince 1980, "A family of embedded Runge-Kutta formulae", J. Comput. Appl. Math. 6(1).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from feller.core.pytree import State, leaves, marks_map, pad_right, tree_map
+from feller.core.rng import Draw
+from feller.paths.processes import Characteristics, Process
+from feller.sampling.solvers.solver import Solver, refuse_noise, refuse_symbols
+from feller.spaces import Euclidean, Space
+from feller.spaces.product import space_map
+
+_TIMES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
+_STAGES = (
+    (),
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+_ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+
+
+class OutOfSteps(RuntimeError):
+    """The solver used up its steps; `x` is the state it reached, at the times `t` of the examples, [b]."""
+
+    def __init__(self, x: State, t: Tensor, steps: int) -> None:
+        self.x, self.t = x, t
+        super().__init__(
+            f"{steps} steps reached t = {t.min().item():g} only; loosen the tolerances or allow more steps "
+            "(this error holds the state in .x and its time in .t)"
+        )
+
+
+@dataclass(frozen=True)
+class DormandPrince(Solver):
+    """Order 5 with an embedded error of order 4; its steps hit every time of the grid exactly."""
+
+    weights: ClassVar[tuple[float, ...]] = ()
+    space: Space = field(default_factory=Euclidean)
+    """Where the state lives; a product has one space per leaf."""
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    per_example: bool = False
+    """Let each example choose its own steps: its result no longer depends on the batch that it is in."""
+    most: int = 10_000
+    """Attempted steps in one simulation before it gives up."""
+    valid: State | None = None
+    """Which entries of the second axis count in the error, [b, n]; None for all."""
+
+    def begin(self) -> Solver:
+        """Return a solver that remembers its step size and its last velocity."""
+        return _Running(self)
+
+    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+        """Go from t to s without memory of an earlier step."""
+        return self.begin().step(process, x, t, s, draw)
+
+
+class _Running(Solver):
+    """One simulation: carries the step size and, since the last stage is the next first, the velocity."""
+
+    def __init__(self, rule: DormandPrince) -> None:
+        self.rule = rule
+        self.size = torch.empty(0)
+        self.velocity: State | None = None
+        self.attempts = 0
+
+    def _norm(self, x: State) -> Tensor:
+        """Root mean square over what counts: [b], or [1] for the whole batch."""
+        totals, counts = [], []
+
+        def add(valid: Tensor | None, leaf: Tensor) -> None:
+            square = leaf.detach().double().square().reshape(len(leaf), -1)
+            counted = torch.ones_like(square, dtype=torch.bool)
+            if valid is not None and leaf.ndim > 1:
+                counted = pad_right(valid, leaf).expand(leaf.shape).reshape(square.shape)
+            totals.append(torch.where(counted, square, 0.0).sum(1))
+            counts.append(counted.sum(1))
+
+        marks_map(add, self.rule.valid, x)
+        total, count = torch.stack(totals).sum(0), torch.stack(counts).sum(0)
+        if not self.rule.per_example:
+            total, count = total.sum(0, keepdim=True), count.sum(0, keepdim=True)
+        return (total / count.clamp(min=1)).sqrt()
+
+    def _velocity(self, process: Process, x: State, t: Tensor) -> State:
+        refuse_symbols(x, "DormandPrince")
+        time = tree_map(lambda leaf: t.to(leaf.dtype).expand(len(leaf)), x)
+        now = process(x, next(leaves(time)) if isinstance(x, dict) else time)
+
+        def velocity(now: Characteristics, x: Tensor) -> Tensor:
+            refuse_noise(now, "DormandPrince")
+            if now.jumps is not None or now.velocity is None:
+                raise ValueError(
+                    "DormandPrince follows a velocity alone; use Euler or Midpoint for a process with jumps"
+                )
+            return now.velocity
+
+        return tree_map(velocity, now, x)
+
+    def _first_size(self, process: Process, x: State, t: Tensor, way: float, span: float) -> Tensor:
+        """Guess the first step from the sizes of velocity and acceleration (Hairer, Norsett, Wanner, II.4)."""
+        rule, velocity = self.rule, self.velocity
+        scale = tree_map(lambda x: rule.atol + rule.rtol * x.abs(), x)
+        near = self._norm(tree_map(torch.div, x, scale))
+        slope = self._norm(tree_map(torch.div, velocity, scale))
+        guess = torch.where((near < 1e-5) | (slope < 1e-5), 1e-6, 0.01 * near / slope).clamp(max=span)
+        ahead = _follow(rule.space, x, way * guess, velocity)
+        later = _pull(rule.space, x, ahead, self._velocity(process, ahead, t + way * guess))
+        change = tree_map(torch.sub, later, velocity)
+        bend = self._norm(tree_map(torch.div, change, scale)) / guess
+        steepest = torch.maximum(slope, bend)
+        better = torch.where(steepest <= 1e-15, (guess * 1e-3).clamp(min=1e-6), (0.01 / steepest) ** 0.2)
+        return torch.minimum(100 * guess, better)
+
+    def _try(self, process: Process, x: State, t: Tensor, h: Tensor) -> tuple[State, State, Tensor]:
+        """Return the next state, its velocity, and its error in units of the tolerance."""
+        rule, slopes = self.rule, [self.velocity]
+        y, velocity = x, self.velocity
+        for time, row in zip(_TIMES[1:], _STAGES[1:], strict=True):
+            combined = tree_map(lambda *leaves, row=row: _combine(row, leaves), *slopes)
+            y = _follow(rule.space, x, h, combined)
+            velocity = self._velocity(process, y, t + time * h)
+            slopes.append(_pull(rule.space, x, y, velocity))
+
+        def error(x: Tensor, y: Tensor, *slopes: Tensor) -> Tensor:
+            scale = rule.atol + rule.rtol * torch.maximum(x.abs(), y.abs())
+            return pad_right(h.to(x.dtype), x) * _combine(_ERROR, slopes) / scale
+
+        return y, velocity, self._norm(tree_map(error, x, y, *slopes))
+
+    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+        """Take as many steps from t to s as the tolerances ask for."""
+        first = next(leaves(x))
+        way, span = (1.0 if s > t else -1.0), abs(s - t)
+        done = torch.zeros(len(first) if self.rule.per_example else 1, dtype=torch.float64, device=first.device)
+        if self.velocity is None:
+            self.velocity = self._velocity(process, x, t + way * done)
+            self.size = self._first_size(process, x, t + way * done, way, span)
+        while bool((done < span).any()):
+            if self.attempts >= self.rule.most:
+                raise OutOfSteps(x, t + way * done, self.attempts)
+            self.attempts += 1
+            if not bool(torch.isfinite(self._norm(self.velocity)).all()):
+                raise ValueError(f"the velocity is not finite near t = {t:g}; the network or its input is damaged")
+            h = torch.minimum(self.size, span - done)
+            y, velocity, error = self._try(process, x, t + way * done, way * h)
+            good = error <= 1
+            shorter = torch.where(error == 0, 10.0, 0.2)  # an error that is no number asks for a shorter step
+            factor = torch.where(error > 0, 0.9 * error ** (-0.2), shorter).clamp(0.2, 10.0)
+            last = h >= span - done  # cut short by the grid, or just fits
+            wanted = torch.where(good & last, torch.maximum(self.size, h * factor), h * factor)
+            self.size = torch.where(done < span, wanted, self.size)
+            done = torch.where(good, torch.where(last, span, done + h), done)
+            x, self.velocity = _choose(good, y, x), _choose(good, velocity, self.velocity)
+        return x
+
+
+def _follow(space: Space, x: State, h: Tensor, velocity: State) -> State:
+    """Follow velocities for the time h, [b] or [1]."""
+    return space_map(lambda space, x, v: space.step(x, pad_right(h.to(x.dtype), x) * v), space, x, velocity)
+
+
+def _pull(space: Space, x: State, y: State, velocity: State) -> State:
+    """Bring velocities at y to x."""
+    return space_map(lambda space, x, y, v: space.pull(x, y, v), space, x, y, velocity)
+
+
+def _combine(weights: tuple[float, ...], slopes: Sequence[Tensor]) -> Tensor:
+    """Return the weighted sum of velocities."""
+    total = weights[0] * slopes[0]
+    for weight, slope in zip(weights[1:], slopes[1:], strict=True):
+        if weight:
+            total = torch.add(total, slope, alpha=weight)
+    return total
+
+
+def _choose(good: Tensor, new: State, old: State) -> State:
+    """Take the new state where the step was good."""
+    if len(good) == 1:
+        return new if bool(good) else old
+    return tree_map(lambda new, old: torch.where(pad_right(good, new), new, old), new, old)

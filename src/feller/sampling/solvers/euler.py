@@ -1,0 +1,57 @@
+"""Euler's rule, with noise Euler-Maruyama, with exact jumps."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from feller.core.pytree import State, leaves, tree_map
+from feller.core.rng import Draw
+from feller.paths.processes import Characteristics, Process
+from feller.sampling.solvers.solver import GaussianSolver, add_noise, clock, flow, jump, refuse_backwards
+from feller.spaces import Euclidean, Space
+from feller.spaces.product import space_map
+
+
+@dataclass(frozen=True)
+class Euler(GaussianSolver):
+    """Euler-Maruyama and exact jumps: order 1 for a velocity, weak order 1 with noise."""
+
+    space: Space = field(default_factory=Euclidean)
+    """Where the state lives; a product has one space per leaf."""
+
+    def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
+        """Return x + h velocity and h diffusion.
+
+        Raises:
+            ValueError: If the process jumps, which no mean and variance can say.
+        """
+        now = process(x, clock(x, t))
+        if any(leaf.jumps is not None for leaf in leaves(now)):
+            raise ValueError("a process that jumps has no Gaussian step; use `step`")
+        return self._moments(now, x, t, s)
+
+    def _moments(self, now: State, x: State, t: float, s: float) -> tuple[State, State]:
+        if s < t:
+            refuse_backwards(now, t, s)
+
+        space_map(_refuse_curved, self.space, now)
+
+        def variance(now: Characteristics, x: Tensor) -> Tensor | None:
+            return None if now.diffusion is None else torch.clamp((s - t) * now.diffusion, min=0)
+
+        return flow(self.space, x, (s - t, now)), tree_map(variance, now, x)
+
+    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+        """Drift, then noise of the right variance, then jumps."""
+        now = process(x, clock(x, t))
+        if isinstance(now, Characteristics) and now.diffusion is None and (now.jumps is None or s >= t):
+            return jump(flow(self.space, x, (s - t, now)), now, now, s, draw)
+        y = tree_map(lambda mean, variance: add_noise(mean, variance, draw), *self._moments(now, x, t, s))
+        return jump(y, now, now, s, draw)
+
+
+def _refuse_curved(space: Space, now: Characteristics) -> None:
+    """Refuse noise on a leaf whose space is curved."""
+    if now.diffusion is not None and not space.flat:
+        raise ValueError(f"noise needs a flat space, got {type(space).__name__}; leave the noise out")

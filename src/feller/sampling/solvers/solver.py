@@ -1,0 +1,157 @@
+"""What every solver offers, and the moves that all of them share."""
+
+import abc
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.pytree import State, leaves, tree_map
+from feller.core.rng import Draw
+from feller.paths.processes import Characteristics, Process
+from feller.spaces import Euclidean, Space
+from feller.spaces.product import part, space_map
+
+
+class Solver(abc.ABC):
+    """One step of a simulation. Implement one method to add one."""
+
+    calls: ClassVar[int] = 1
+    """Network calls per step."""
+    weights: ClassVar[tuple[float, ...]] = (1.0,)
+    """Share of each call in the step; empty where that is not known beforehand."""
+
+    @abc.abstractmethod
+    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+        """Move a batch from time t to s."""
+
+    def begin(self) -> "Solver":
+        """Return what makes the steps of one simulation; a solver with memory starts afresh here."""
+        return self
+
+
+class GaussianSolver(Solver):
+    """A solver whose step is Gaussian given x. Implement `moments`; `step` follows."""
+
+    @abc.abstractmethod
+    def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
+        """Return mean of the state at s, and variance, which may broadcast to it; None for a leaf without noise."""
+
+    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+        """Draw from N(mean, variance)."""
+        return tree_map(lambda mean, variance: add_noise(mean, variance, draw), *self.moments(process, x, t, s))
+
+
+def space_of(solver: Solver) -> Space:
+    """Return where a solver moves states.
+
+    Raises:
+        ValueError: If it moves in no space of its own.
+    """
+    space = getattr(solver, "space", None)
+    if space is None:
+        raise ValueError(f"expected a solver that moves in a space; {type(solver).__name__} has none")
+    return space
+
+
+def placed(solver: Solver, space: Space) -> Solver:
+    """Return a solver that moves in another space; errors as for `space_of`."""
+    space_of(solver)
+    return replace(cast(Any, solver), space=space)
+
+
+def add_noise(mean: Tensor, variance: Tensor | None, draw: Draw) -> Tensor:
+    """Return mean + sqrt(variance) noise."""
+    if variance is None:
+        return mean
+    return torch.addcmul(mean, variance.sqrt(), draw.normal(mean.shape, mean.dtype, mean.device))
+
+
+def check_solver(now: State, solver: Solver) -> None:
+    """Refuse a solver that would leave the manifold of a process.
+
+    Raises:
+        UsageError: If a velocity is tangent to a manifold, and the solver moves in a Euclidean space.
+    """
+    space = getattr(solver, "space", None)
+    if space is not None:
+        space_map(lambda space, now: _check_manifold(space, now, solver), space, now)
+
+
+def _check_manifold(space: Space, now: Characteristics, solver: Solver) -> None:
+    if now.tangent and isinstance(space, Euclidean):
+        name = type(solver).__name__
+        raise UsageError(
+            f"the velocity is tangent to a manifold, and {name} moves along straight lines, which leave it; say"
+            f" {name}(space) with the manifold of the path"
+        )
+
+
+def clock(x: State, t: float) -> Tensor:
+    """Return the time as the network wants it, [b], in the state's precision."""
+    if isinstance(x, dict):
+        x = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), next(leaves(x)))
+    dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+    return torch.full((), t, dtype=dtype, device=x.device).expand(len(x))
+
+
+def flow(space: Space, x: State, *terms: tuple[float, State]) -> State:
+    """Follow a combination of velocities, each for its time; leaves without velocity stay."""
+    if isinstance(x, dict):
+        return {k: flow(part(space, k), leaf, *((h, now[k]) for h, now in terms)) for k, leaf in x.items()}
+    moving = [(h, now.velocity) for h, now in terms if now.velocity is not None]
+    if not moving:
+        return x
+    if len(moving) == 1:
+        return space.move(x, moving[0][1], moving[0][0])
+    (h, velocity), *others = moving
+    total = h * velocity
+    for h, velocity in others:
+        total = torch.add(total, velocity, alpha=h)
+    return space.step(x, total)
+
+
+def pull(space: Space, x: State, y: State, now: State) -> State:
+    """Bring the velocities of a process at y to x, where they can be combined with those there."""
+    return space_map(_pulled, space, x, y, now)
+
+
+def _pulled(space: Space, x: Tensor, y: Tensor, now: Characteristics) -> Characteristics:
+    if now.velocity is None:
+        return now
+    velocity = space.pull(x, y, now.velocity)
+    return now if velocity is now.velocity else replace(now, velocity=velocity)
+
+
+def jump(x: State, first: State, last: State, s: float, draw: Draw) -> State:
+    """Let those jump whom the first call's hazard picks, to where the last call lets them land.
+
+    A leaf without a flow stood still between the calls, so only the first call knows where it may land: the last one
+    would ask about an old state at a later time.
+    """
+    if isinstance(x, dict):
+        return {k: jump(leaf, first[k], last[k], s, draw) for k, leaf in x.items()}
+    if first.jumps is None:
+        return x
+    jumps = first.jumps if first.velocity is None else first.jumps.landing(last.jumps)
+    return jumps.move(x, s, draw)
+
+
+def refuse_backwards(now: State, t: float, s: float) -> None:
+    """Refuse noise and jumps on a decreasing grid, where they would spread what they should gather."""
+    if any(leaf.diffusion is not None or leaf.jumps is not None for leaf in leaves(now)):
+        raise ValueError(f"cannot run noise or jumps backwards, from {t:g} to {s:g}; reverse the process first")
+
+
+def refuse_noise(now: Characteristics, solver: str) -> None:
+    """Refuse a diffusion where a solver has no place for it."""
+    if now.diffusion is not None:
+        raise ValueError(f"{solver} follows velocities and jumps; use Euler for a process with noise")
+
+
+def refuse_symbols(x: State, solver: str) -> None:
+    """Refuse a state of symbols alone where a solver follows velocities; beside other leaves they may jump."""
+    if isinstance(x, Tensor) and not x.is_floating_point():
+        raise UsageError(f"symbols jump, and {solver} follows velocities; use Euler()")

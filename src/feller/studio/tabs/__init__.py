@@ -1,1 +1,0 @@
-"""What a run can do, one ability per file."""

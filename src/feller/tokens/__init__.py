@@ -1,1 +1,0 @@
-"""Documents as one sequence of tokens: hidden spans, retrieval, packing, and drawing token after token."""

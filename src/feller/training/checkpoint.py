@@ -1,0 +1,98 @@
+"""What a killed run needs to go on: bit for bit on the same processor, up to rounding on another."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.run_folder import WHOLE, Run
+from feller.core.safetensors_io import load_tensors, put, save_tensors
+from feller.core.serialization import read_json, write_json
+from feller.training.loop import Learner, whole
+from feller.training.optimizer import optimiser_tensors, restore_optimiser
+from feller.training.processor import PROCESSOR, moved, processor
+
+_COUNTERS = {"step": int, "seconds": float}
+
+
+def save_checkpoint(run: Run, learner: Learner, *, writes: bool = True) -> None:
+    """Write the learner, whole also where several processes keep parts of it, which then all must call this.
+
+    `state.safetensors` holds all of it and is replaced in one move, so that a crash between the files leaves a state
+    that fits together; weights and average are copies for those who only sample.
+    """
+    counters = {name: getattr(learner, name) for name in _COUNTERS}
+    state, weights, averaged = learner_tensors(learner), learner.weights(), learner.averaged()
+    if not writes:
+        return
+    note = {name: str(value) for name, value in counters.items()}
+    save_tensors(run.state, state, {**note, PROCESSOR: processor(device_of(learner))})
+    save_tensors(run.weights, weights)
+    save_tensors(run.average, averaged)
+    write_json(run.counters, counters)
+
+
+def read_counters(run: Run) -> dict[str, Any]:
+    """Return how far training is.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    counters = read_json(run.counters, WHOLE)
+    if not isinstance(counters, dict) or not all(isinstance(counters.get(name), (int, float)) for name in _COUNTERS):
+        raise InputError(f"{run.counters} is damaged: expected the numbers {', '.join(_COUNTERS)}; resume the run")
+    return counters
+
+
+def load_checkpoint(run: Run, learner: Learner) -> str:
+    """Bring a learner to where it was.
+
+    Returns:
+        What is to be told where another processor wrote the state; else nothing.
+
+    Raises:
+        InputError: If the state is missing, damaged, or that of another network.
+    """
+    tensors, note = load_tensors(run.state)
+    try:
+        restore_learner(learner, tensors)
+        counters = {name: kind(note[name]) for name, kind in _COUNTERS.items()}
+    except InputError:
+        raise
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise InputError(f"{run.state} does not fit the model of this run; copy the whole run, or fit anew") from error
+    for name, value in counters.items():
+        setattr(learner, name, value)
+    return moved(note, device_of(learner))
+
+
+def device_of(learner: Learner) -> torch.device:
+    """Return where a learner is trained."""
+    return next((weight.device for weight in learner.network.parameters()), torch.device("cpu"))
+
+
+def learner_tensors(learner: Learner) -> dict[str, Tensor]:
+    """Return network, average and optimiser under the names of a state, each whole."""
+    parts = {
+        "network": learner.network.state_dict(),
+        "average": learner.average.state_dict(),
+        "optimiser": optimiser_tensors(learner.optimiser),
+    }
+    return {f"{part}/{name}": value for part, named in parts.items() for name, value in whole(named).items()}
+
+
+def restore_learner(learner: Learner, tensors: dict[str, Tensor], *, begun: bool = True) -> None:
+    """Put back what `learner_tensors` returned; the optimiser of one that has not begun remembers nothing.
+
+    Raises:
+        KeyError, ValueError, RuntimeError: If it is that of another learner.
+    """
+    parts: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}}
+    for name, value in tensors.items():
+        part, name = name.split("/", 1)
+        parts[part][name] = value
+    put(parts["network"], learner.network)
+    learner.average.load_state_dict(parts["average"])
+    if begun:
+        restore_optimiser(learner.optimiser, parts["optimiser"])

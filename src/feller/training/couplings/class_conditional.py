@@ -1,0 +1,92 @@
+"""Couplings that know of the conditions.
+
+Transport over a whole batch lets x_0 depend on the condition of its datum, which no sampler can repeat: it draws x_0
+from the source, whatever the condition.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, tree_map
+from feller.core.rng import Draw
+from feller.training.couplings.coupling import Coupling, in_blocks
+from feller.training.couplings.ground_cost import Cost, SquaredDistance
+from feller.training.couplings.minibatch_ot import MinibatchTransport, cheapest
+from feller.training.couplings.ranks import AcrossRanks
+from feller.training.couplings.sinkhorn import relative
+
+
+@dataclass(frozen=True)
+class WithinClasses(Coupling):
+    """Another coupling inside each class, so that the source stays independent of the class."""
+
+    coupling: Coupling = field(default_factory=MinibatchTransport)
+    condition: str = "label"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.coupling, AcrossRanks):  # each process has classes of its own, and would wait for ever
+            raise UsageError("couple within classes inside: AcrossRanks(WithinClasses(...))")
+
+    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+        """Rearrange each class by itself."""
+        labels = _condition(given, self.condition)
+        out = tree_map(torch.clone, x_0)
+        for label in labels.unique():
+            rows = (labels == label).nonzero()[:, 0]
+            chosen = self.coupling(
+                tree_map(lambda leaf, rows=rows: leaf[rows], x_0),
+                tree_map(lambda leaf, rows=rows: leaf[rows], x_1),
+                tree_map(lambda leaf, rows=rows: leaf[rows], given),
+                draw,
+            )
+            tree_map(lambda leaf, part, rows=rows: leaf.__setitem__(rows, part), out, chosen)
+        return out
+
+
+@dataclass(frozen=True)
+class LabelAware(Coupling):
+    """Exact transport that pays for each draw that leaves the condition it came with.
+
+    Draw i comes with the condition of datum i, as an independent pairing has it. A penalty of 0 is
+    `MinibatchTransport`, which gains most and leaks most of the condition into x_0; a large one is `WithinClasses`,
+    which leaks nothing. What lies between is for classes with few examples in a block, and for conditions that are
+    numbers, which no two examples share. Source: arXiv 2503.10636.
+    """
+
+    penalty: float = 1.0
+    """Of a pair whose classes differ, in units of the median cost; for conditions that are real numbers, per unit of
+    squared distance between them."""
+    condition: str = "label"
+    block: int | None = 256
+    """Examples solved together; None for the whole batch."""
+    cost: Cost = field(default_factory=SquaredDistance)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.penalty < float("inf"):
+            raise UsageError(f"penalty must be at least 0 and finite, got {self.penalty:g}; see WithinClasses")
+
+    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+        """Permute the source draws within each block."""
+
+        def partners(x_0: State, x_1: State, given: Given, rows: slice) -> Tensor:
+            cost = relative(self.cost(x_0, x_1, given))
+            return cheapest(cost + self.penalty * _differ(_condition(given, self.condition)))
+
+        return in_blocks(x_0, x_1, given, self.block, partners)
+
+
+def _condition(given: Given, name: str) -> Tensor:
+    if name not in given:
+        raise KeyError(f"expected the condition {name!r} to couple within, got {sorted(given)}")
+    return given[name]
+
+
+def _differ(condition: Tensor) -> Tensor:
+    """Return 1 where two classes differ, or the squared distance of real numbers, [n, n]."""
+    flat = condition.reshape(len(condition), -1)
+    if condition.is_floating_point():
+        return torch.cdist(flat.double(), flat.double()).square()
+    return (flat[:, None] != flat[None]).any(-1).double()

@@ -1,0 +1,78 @@
+"""What it costs to let a source draw meet a datum."""
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, leaves, length, marks_map, pad_right, tree_map
+from feller.spaces import Manifold, Product, Space
+
+
+class Cost(abc.ABC):
+    """Compares all source draws with all data. Implement one method to add one."""
+
+    @abc.abstractmethod
+    def __call__(self, x_0: State, x_1: State, given: Given) -> Float[Tensor, "n m"]:
+        """Return the cost of each pair, in float64; `given` holds the conditions of the data."""
+
+
+@dataclass(frozen=True)
+class SquaredDistance(Cost):
+    """The sum of squared differences over all leaves; padding of a datum, where `valid` is False, costs nothing."""
+
+    def __call__(self, x_0: State, x_1: State, given: Given) -> Float[Tensor, "n m"]:
+        """Expand the square, so that no array of n x m states is made."""
+        source, data = _flat(x_0), _flat(x_1)
+        if "valid" in given:
+            source, data = source.double(), data.double()
+            counted = _flat(marks_map(_counted, given["valid"], x_1)).double()
+            data = torch.where(counted > 0, data, 0.0)  # padding may be anything
+            return (source.square() @ counted.T + data.square().sum(1)).addmm_(source, data.T, alpha=-2)
+        data = data.to(torch.promote_types(source.dtype, data.dtype))
+        source = source.to(data.dtype)
+        middles = source.mean(0), data.mean(0)
+        source, data = source - middles[0], data - middles[1]  # near their own middles squares are small
+        near = source.square().sum(1, keepdim=True) + data.square().sum(1)
+        near.addmm_(source, data.T, alpha=-2)
+        apart = middles[0] - middles[1]
+        # Half of what each adds alone: it is small beside the squared distance of middles that are far apart.
+        ahead, back = (source @ apart).double(), (data @ apart).double()
+        return near.double().add_(2 * ahead[:, None]).sub_(2 * back).add_(apart.double().square().sum())
+
+
+@dataclass(frozen=True)
+class GeodesicCost(Cost):
+    """The squared geodesic distance on a manifold, or on a product of manifolds."""
+
+    space: Space
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.space, Manifold | Product):
+            raise UsageError(f"a geodesic cost needs a space with a geometry, got {self.space}")
+
+    def __call__(self, x_0: State, x_1: State, given: Given) -> Float[Tensor, "n m"]:
+        """Measure every pair.
+
+        Raises:
+            ValueError: If the data are padded: a distance cannot leave entries out.
+        """
+        if "valid" in given:
+            raise ValueError("a geodesic cost takes whole examples, got padded ones; use SquaredDistance()")
+        n, m = length(x_0), length(x_1)
+        rows = tree_map(lambda leaf: leaf.double().repeat_interleave(m, 0), x_0)
+        columns = tree_map(lambda leaf: leaf.double().repeat(n, *(1,) * (leaf.ndim - 1)), x_1)
+        return self.space.distance(rows, columns).square().view(n, m)  # pyrefly: ignore[missing-attribute] - checked
+
+
+def _counted(valid: Tensor | None, leaf: Tensor) -> Tensor:
+    """Mark all entries of a leaf that are real."""
+    return torch.ones_like(leaf, dtype=torch.bool) if valid is None else pad_right(valid, leaf).expand(leaf.shape)
+
+
+def _flat(x: State) -> Float[Tensor, "n d"]:
+    """Lay all leaves of an example side by side, in their precision; whole numbers and short floats gain some."""
+    return torch.cat([leaf.flatten(1).to(torch.promote_types(leaf.dtype, torch.float32)) for leaf in leaves(x)], 1)

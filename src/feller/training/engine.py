@@ -1,0 +1,143 @@
+"""Devices and processes; the only place that knows Accelerate."""
+
+import atexit
+import contextlib
+import copy
+import datetime
+import functools
+import secrets
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, gather_object
+from torch import Tensor, nn
+
+from feller.core.errors import InputError
+from feller.core.pytree import State, tree_map
+
+T = TypeVar("T")
+
+
+class Engine:
+    """Where training happens: one process, or one of several that share each batch.
+
+    Started plainly, by `torchrun` or by `accelerate launch`. Every process holds the whole network, unless a training
+    is sharded; gradients are averaged once per step, after all micro-batches, so that a private gradient can add its
+    noise exactly once.
+    """
+
+    def __init__(self) -> None:
+        capable = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        alone = not torch.accelerator.is_available()  # then several processes talk over gloo
+        # What the first process does alone, such as counting a table, may take the others longer than half an hour.
+        patient = InitProcessGroupKwargs(timeout=datetime.timedelta(days=1))
+        self._accelerator = Accelerator(
+            cpu=alone, mixed_precision="bf16" if capable else "no", kwargs_handlers=[patient]
+        )
+        self._mixed = capable
+        self.device: torch.device = self._accelerator.device
+        """Of this process."""
+        self.rank: int = self._accelerator.process_index
+        """Number of this process."""
+        self.ranks: int = self._accelerator.num_processes
+        """Number of processes."""
+        self.is_first: bool = self.rank == 0
+        """Whether this process writes files and speaks."""
+        if self.ranks > 1:  # threads that outlive the interpreter abort, now and then, a process that is done
+            atexit.register(self._accelerator.state.destroy_process_group)
+
+    def rows(self, size: int) -> slice:
+        """Return the part of a batch of this size that falls to this process."""
+        return slice(size * self.rank // self.ranks, size * (self.rank + 1) // self.ranks)
+
+    def place(self, tree: State) -> State:
+        """Move tensors to the device."""
+        return tree_map(lambda leaf: leaf.to(self.device, non_blocking=True), tree)
+
+    def precision(self) -> contextlib.AbstractContextManager[None]:
+        """Compute in bfloat16 on devices that have it; weights stay as they are."""
+        return self._accelerator.autocast() if self._mixed else contextlib.nullcontext()
+
+    def average_gradients(self, network: nn.Module) -> None:
+        """Average the gradients of all processes, in one message."""
+        if self.ranks == 1:
+            return
+        gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+        for gradient, part in zip(gradients, self._reduced(gradients, "mean"), strict=True):
+            gradient.copy_(part)
+
+    def total(self, values: list[Tensor]) -> list[Tensor]:
+        """Add up what all processes have, in one message."""
+        return values if self.ranks == 1 else self._reduced(values, "sum")
+
+    def _reduced(self, values: list[Tensor], how: str) -> list[Tensor]:
+        flat = self._accelerator.reduce(torch.cat([value.flatten() for value in values]), how)
+        parts = flat.split([value.numel() for value in values])
+        return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Average a number over all processes."""
+        return value if self.ranks == 1 else self._accelerator.reduce(value, "mean")
+
+    def agree(self, value: float) -> float:
+        """Return the first process's value everywhere, so that all take the same turn."""
+        if self.ranks == 1:
+            return value
+        mine = torch.tensor(value if self.is_first else 0.0, dtype=torch.float64, device=self.device)
+        return self._accelerator.reduce(mine, "sum").item()
+
+    def share(self, text: str) -> str:
+        """Return the first process's text everywhere, at most 4,096 bytes of it."""
+        if self.ranks == 1:
+            return text
+        letters = torch.zeros(4096, dtype=torch.long, device=self.device)
+        if self.is_first:
+            content = text.encode()[:4096]
+            letters[: len(content)] = torch.tensor(list(content), device=self.device)
+        content = bytes(self._accelerator.reduce(letters, "sum").tolist())
+        return content.rstrip(b"\0").decode(errors="ignore")  # a letter may be cut
+
+    def secret(self) -> bytes | None:
+        """Return a new key of 32 bytes from the system, the same in all processes; None where there is only one."""
+        return bytes.fromhex(self.share(secrets.token_hex(32))) if self.ranks > 1 else None
+
+    def check_alike(self, what: str, mine: str) -> None:
+        """Refuse to go on where not all processes have the same.
+
+        Raises:
+            InputError: Then, in all of them.
+        """
+        if self.ranks > 1:
+            differs = torch.tensor(float(self.share(mine) != mine), device=self.device)
+            if self._accelerator.reduce(differs, "sum").item():
+                raise InputError(f"the processes do not have the same {what}; give all of them the same files")
+
+    def wait(self) -> None:
+        """Let the other processes catch up."""
+        self._accelerator.wait_for_everyone()
+
+    def gather(self, part: T) -> list[T]:
+        """Return what each process made, everywhere, in the order of the processes; tensors come to the processor."""
+        if self.ranks == 1:
+            return [part]
+        return gather_object([_on_processor(part)])
+
+    def alone(self) -> "Engine":
+        """Return the same for what each process does whole, and all alike."""
+        one = copy.copy(self)
+        one.rank, one.ranks, one.is_first = 0, 1, True
+        return one
+
+
+def _on_processor(part: Any) -> Any:
+    """Bring the tensors of a tree, or of a list of trees, to the processor, where every process can hold them."""
+    if isinstance(part, list):
+        return [_on_processor(one) for one in part]
+    return tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, part)
+
+
+@functools.cache
+def engine() -> Engine:
+    """Return the engine of this process."""
+    return Engine()

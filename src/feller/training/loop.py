@@ -1,0 +1,169 @@
+"""The one loop that trains, a generator: logging, previews and stopping belong to the caller."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from feller.core.errors import InputError
+from feller.core.gradient import Gradient, Mean
+from feller.core.pytree import length, tree_map
+from feller.core.rng import Draws
+from feller.networks.blocks.ema import UPDATES, Average
+from feller.networks.blocks.lora import LowRank
+from feller.training.engine import Engine
+from feller.training.objective import Batch, Example, Objective
+from feller.training.optimizer import Training, make_optimiser, rate
+
+Batches = Callable[[int, slice], Batch]
+"""(step, rows of the whole batch) -> this process's part of the batch."""
+
+
+@dataclass
+class Learner:
+    """All that changes while training, and all that a checkpoint must hold."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    average: Average
+    step: int = 0
+    """Steps done."""
+    seconds: float = 0.0
+    """Of training, over all sittings."""
+    sharded: bool = False
+    """Whether each process keeps a part of it only; then all of them together say what it holds."""
+
+    def share(self, training: Training) -> float:
+        """Return the share of the budget that is spent."""
+        return training.share(self.step, self.seconds)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights under the names of the plain network, whatever they are learned through."""
+        return self._plain(whole(self.network.state_dict()))
+
+    def averaged(self) -> dict[str, Tensor]:
+        """Return their running average, under the same names."""
+        averaged = {name: value for name, value in self.average.state_dict().items() if name != UPDATES}
+        return self._plain(whole(averaged))
+
+    def _plain(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.network.plain(state) if isinstance(self.network, LowRank) else state
+
+
+def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors with all parts that other processes keep; all must ask, in the same order."""
+    return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in tensors.items()}
+
+
+def make_learner(network: nn.Module, training: Training) -> Learner:
+    """Start from a fresh network."""
+    return Learner(network, make_optimiser(network, training), Average(network, training.average))
+
+
+@dataclass(frozen=True)
+class Report:
+    """One step, as the caller sees it."""
+
+    step: int
+    """Steps done."""
+    loss: Tensor
+    """Mean over the whole batch; a tensor, so that only who looks at it waits for the device."""
+    lr: float
+    gradient: Tensor
+    """Length of the gradient before clipping."""
+    seconds: float
+    """Of training so far."""
+    share: float
+    """Of the budget that is spent."""
+    notes: dict[str, Tensor] = field(default_factory=dict)
+    """What the objective tells beside the loss, as means over the whole batch."""
+
+
+def train(
+    learner: Learner,
+    objective: Objective,
+    batches: Batches,
+    training: Training,
+    *,
+    draws: Draws,
+    engine: Engine,
+    gradient: Gradient | None = None,
+) -> Iterator[Report]:
+    """Train until the steps or minutes are used up; yield after every step.
+
+    Without a budget it goes on for ever. With one in steps, what step k does depends on the learner's state, the seed
+    and k alone, so a resumed run goes on bit for bit, and several processes together do what one would, up to rounding;
+    with one in minutes, the clock has a say in the rate. A coupling pairs what one process has. Examples that serve
+    several steps are kept by the process that drew them; a run that is resumed between two draws draws anew.
+
+    Args:
+        learner: Network, optimiser and counters; changed in place.
+        objective: What to learn.
+        batches: Gives each step its examples.
+        training: Sizes, rates and the budget.
+        draws: Source of all randomness.
+        engine: Device and processes.
+        gradient: How losses become gradients; the mean by default.
+
+    Raises:
+        InputError: If the loss stops being finite.
+    """
+    gradient = gradient or Mean()
+    network = learner.network
+    rows = engine.rows(training.batch) if objective.divides else slice(0, training.batch)
+    expected = training.batch / (engine.ranks if objective.divides else 1)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    before, begun = learner.seconds, time.monotonic()
+    example: Example | None = None
+
+    def loss(network: nn.Module, example: Example) -> Tensor:
+        with engine.precision():
+            return objective.loss(network, example)
+
+    while (share := engine.agree(learner.share(training))) < 1:
+        if example is None or learner.step % training.replay == 0:
+            step_draws = Draws(draws.seed, rows.start, training.batch).named("train", learner.step)
+            batch = engine.place(batches(learner.step, rows))
+            example = objective.draw(network, batch, step_draws)
+        for weight in weights:
+            weight.grad = None
+        value = gradient(loss, network, _split(example, training.micro_batch), expected)
+        if not learner.sharded:  # there each backward pass has averaged them
+            engine.average_gradients(network)
+        size = whole({"size": nn.utils.clip_grad_norm_(weights, training.clip)})["size"]
+        lr = rate(training, learner.step, share)
+        for group in learner.optimiser.param_groups:
+            group["lr"] = lr
+        learner.optimiser.step()
+        learner.average.update(network)
+        learner.step += 1
+        learner.seconds = before + time.monotonic() - begun
+        notes = {name: engine.mean(number) for name, number in objective.notice(example).items()}
+        yield Report(learner.step, engine.mean(value), lr, size, learner.seconds, learner.share(training), notes)
+
+
+def _split(example: Example, size: int | None) -> Iterator[Example]:
+    """Cut examples into micro-batches."""
+    n = length(example)
+    if size is None or size >= n:
+        yield example
+        return
+    for start in range(0, n, size):
+        yield tree_map(lambda leaf, start=start: leaf[start : start + size], example)
+
+
+def check_finite(report: Report) -> float:
+    """Return the loss as a number.
+
+    Raises:
+        InputError: If it is not finite.
+    """
+    value = report.loss.item()
+    if not math.isfinite(value):
+        raise InputError(
+            f"the loss became {value} at step {report.step}; a lower rate (--train.lr {report.lr / 3:.1g}) mostly helps"
+        )
+    return value

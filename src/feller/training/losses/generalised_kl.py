@@ -1,0 +1,97 @@
+"""The divergence of the rates of a mixture path, from logits of the data."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from feller.core.pytree import pad_right
+from feller.core.values import may_hold
+from feller.paths.schedules import Linear, Scales, Schedule, TokenSchedule
+from feller.training.losses.losses import Loss
+
+LEAST = -80.0
+"""Log of a probability that single precision still holds with all its digits."""
+
+
+class _RateDivergence(torch.autograd.Function):
+    """The generalised KL of rates that share one weight: the softmax of the forward pass becomes the gradient."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        logits: Float[Tensor, "*d K"], x_1: Int[Tensor, "*d 1"], x_t: Int[Tensor, "*d 1"], weight: Float[Tensor, "*d 1"]
+    ) -> tuple[Float[Tensor, "*d 1"], Float[Tensor, "*d K"]]:
+        p = logits.softmax(-1)
+        log_p = p.gather(-1, x_1).log()
+        if may_hold(log_p < LEAST):
+            largest = logits.argmax(-1, keepdim=True)  # whose probability is never rounded to zero
+            log_p = logits.gather(-1, x_1) - logits.gather(-1, largest) + p.gather(-1, largest).log()
+        miss = torch.where(x_t == x_1, 0.0, log_p)  # also where p(x_1) is 0
+        return weight * ((x_t == x_1).to(p.dtype) - _at(p, x_t) - miss), p
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output[1], *inputs[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyrefly: ignore[bad-override] - the decorator hides the name of the first argument
+        ctx: Any, *grad_outputs: Any
+    ) -> tuple[Tensor, None, None, None]:
+        """Return w [p (1 - D + p_xt) - (1 - D) e_x1 - p_xt e_xt], written over p."""
+        p, x_1, x_t, weight = ctx.saved_tensors
+        scale, away, stay = weight * grad_outputs[0], (x_t != x_1).to(p.dtype), _at(p, x_t)
+        p.mul_(scale * (away + stay))
+        p.scatter_add_(-1, x_1, -scale * away)
+        p.scatter_add_(-1, x_t.clamp(max=p.shape[-1] - 1), -scale * stay)
+        return p, None, None, None
+
+
+def _at(p: Float[Tensor, "*d K"], x: Int[Tensor, "*d 1"]) -> Float[Tensor, "*d 1"]:
+    """Return the probability of a symbol; that of a mask is 0."""
+    symbols = p.shape[-1]
+    return torch.where(x < symbols, p.gather(-1, x.clamp(max=symbols - 1)), 0.0)
+
+
+@dataclass(frozen=True)
+class GeneralisedKL(Loss):
+    """Divergence between conditional and predicted rates of a mixture path: its sum over tokens bounds -log p(x_1).
+
+    The weight alpha' / (1 - alpha) is infinite at t = 1: draw times with `Until`. Under one schedule for all symbols,
+    one array of the logits' size serves both passes, so that the backward pass runs once, and has no derivative.
+    Source: Shaul et al. 2024, arXiv 2412.03487, for schedules that depend on the token.
+    """
+
+    schedule: Schedule | TokenSchedule = field(default_factory=Linear)
+
+    def entries(
+        self, prediction: Float[Tensor, "b *d K"], target: Int[Tensor, " b *d"], x_t: Int[Tensor, " b *d"], t: Tensor
+    ) -> Float[Tensor, " b *d"]:
+        """Return w [(D - 1) log p(x_1) + D - p(x_t)] with D = [x_t is x_1]; a mask symbol has p = 0."""
+        x_1, x_t, t = target[..., None], x_t[..., None], pad_right(t, prediction)
+        if isinstance(self.schedule, TokenSchedule):
+            return _token_dependent(self.schedule, prediction, x_1, x_t, t)[..., 0]
+        weight = _rate(self.schedule(t)).expand(t.shape).to(prediction.dtype)
+        return _RateDivergence.apply(prediction, x_1, x_t, weight.expand(x_1.shape))[0][..., 0]
+
+
+def _rate(scales: Scales) -> Tensor:
+    """Return alpha' / (1 - alpha)."""
+    return torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma)
+
+
+def _token_dependent(schedule: TokenSchedule, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """Return sum_a r_a p(a) - r_xt p(x_t) - [x_t is not x_1] r_x1 (1 + log p(x_1)), [*d, 1], for rates r of symbols."""
+    symbols = torch.arange(logits.shape[-1], device=logits.device)
+    rates = _rate(schedule(t, symbols)).to(logits.dtype).expand(logits.shape)
+    log_p = logits.log_softmax(-1)
+    flow = rates * log_p.exp()
+    jump = torch.where(x_t == x_1, 0.0, rates.gather(-1, x_1) * (1 + log_p.gather(-1, x_1)))
+    return flow.sum(-1, keepdim=True) - _at(flow, x_t) - jump

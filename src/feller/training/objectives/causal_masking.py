@@ -1,0 +1,189 @@
+"""Training of a law of documents, in any part of which holes are filled, with others like them in front."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from feller.core.distributed import of_all_ranks
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import tree_map
+from feller.core.rng import Draw, Draws
+from feller.data.documents.vocabulary import Symbols
+from feller.data.modality import Dataset
+from feller.paths.interleaved import Interleaved
+from feller.sampling.autoregressive.masked_spans import Masked, Masking, draw_spans, mask, most_holes, read_document
+from feller.sampling.retrieval.datastore import remember
+from feller.sampling.retrieval.retriever import NONE, ByLikeness, Library, Retrieval
+from feller.spaces import Space
+from feller.training.objective import Batch, Bound, Example, Objective, Together
+from feller.training.objectives.packing import PADDING, join, pack
+
+
+@dataclass(frozen=True)
+class CausalMasking(Together):
+    """Cross-entropy of each token given those before it in its sample, where spans of documents moved behind them.
+
+    A sample is a document, its query, behind some others that were found for it; all their tokens count alike, but for
+    the signs of holes, whose places are chance. Samples are packed into rows, and a row tells of several documents, so
+    private training refuses it. Without a memory, see `beside`, nothing stands in front. Source: Yu et al. 2023,
+    arXiv 2309.02591.
+    """
+
+    family = Interleaved()
+
+    space: Space
+    """Rows of symbols."""
+    symbols: Symbols
+    context: int = 512
+    """Tokens of a sample, at most; of a longer one the documents in front are left out."""
+    width: int = 1024
+    """Places of a row, at most. Samples lie in it one after the other, so that little is left empty where it is wider
+    than the context."""
+    masking: Masking = field(default_factory=Masking)
+    """What is hidden of a document that is learned from."""
+    retrieved: Masking = field(default_factory=lambda: Masking(spans=0.0, texts=0.0))
+    """What is hidden of those in front."""
+    retrieval: Retrieval = field(default_factory=ByLikeness)
+    """How those are chosen."""
+    documents: int = 2
+    """Documents in front, at most: none to so many, each as likely."""
+
+    def __post_init__(self) -> None:
+        if self.context < 2 or self.documents < 0:
+            raise UsageError(
+                f"expected a context of 2 or more and documents of 0 or more, got {self.context} and {self.documents}"
+            )
+        if self.width < self.context:
+            raise UsageError(f"expected rows as wide as the context, {self.context}, or wider, got {self.width}")
+
+    def beside(self, data: Dataset) -> Objective:
+        """Return the objective with a memory of the data, where these can be found by vectors.
+
+        Raises:
+            InputError: If there are no data, or one could be too long for the context with its holes.
+        """
+        finder, rows = getattr(data.modality, "vectors", None), data.modality.encode(data.values)
+        self._check_room(rows)
+        if finder is None or not self.documents:
+            return self
+        return self.with_memory(Library(remember(rows, finder, self.symbols), finder))
+
+    def _check_room(self, rows: Int64[Tensor, "b l"]) -> None:
+        """Refuse documents that would be too long in the midst of training, once as many holes are drawn."""
+        places = (rows < self.symbols.count).sum(1) + 2 * most_holes(self.masking, rows, self.symbols)
+        longest = int(places.max()) + 1 if len(rows) else 0
+        if longest > self.context:
+            raise InputError(
+                f"a document takes up to {longest} places with its holes and its end, the context has {self.context};"
+                " take a longer context, or shorter texts"
+            )
+
+    def with_memory(self, library: Library) -> Objective:
+        """Return the objective with a memory, from which documents are taken to stand in front."""
+        return _Beside(self, library)
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Hide spans, and pack; nothing stands in front.
+
+        Raises:
+            UsageError: If the network reads other symbols, or fewer places.
+        """
+        reads = getattr(network, "symbols", self.symbols), getattr(network, "context", self.context)
+        if reads[0] != self.symbols or reads[1] < self.context:
+            raise UsageError(
+                f"the objective is of samples of up to {self.context} of {self.symbols}, the network reads up to "
+                f"{reads[1]} of {reads[0]}; give --objective and --architecture the same"
+            )
+        rows = batch["x_1"]
+        return self.packed(rows, rows.new_empty(len(rows), 0, rows.shape[1]), draws)
+
+    def packed(self, rows: Int64[Tensor, "b l"], front: Int64[Tensor, "b k m"], draws: Draws) -> Example:
+        """Hide spans, put documents in front, and pack.
+
+        Args:
+            rows: Documents to learn from.
+            front: Those that stand in front of each, in order; rows of nothing but padding are none.
+            draws: Source of what is hidden.
+
+        Returns:
+            Rows [r, n]: tokens `x_t`, what is predicted at each place, `target`, with its `weight`; `sample` and
+            `position` of each place in `given`. The weights are such that the losses of all rows, added up and divided
+            by the documents of the batch, as the trainer does, are the mean over all tokens that count, those of the
+            other processes of a training too.
+
+        Raises:
+            InputError: If a document is longer than the context.
+        """
+        queries = _hidden(self.masking, rows[:, None], self.symbols, draws.at("spans"))
+        fronts = _hidden(self.retrieved, front, self.symbols, draws.at("spans of the front"))
+        samples = [
+            join(some, query, self.symbols, self.context) for some, (query,) in zip(fronts, queries, strict=True)
+        ]
+        packed = pack(samples, self.symbols, self.width)
+        counted = torch.stack([torch.tensor(float(len(rows))), packed.weight.sum()])
+        documents, tokens = of_all_ranks(counted.to(rows.device)).cpu()
+        weight = packed.weight * (documents / tokens.clamp(min=1))
+        target = torch.where(weight > 0, packed.tokens.roll(-1, 1), 0)  # where nothing counts, padding may come next
+        example = {
+            "x_t": packed.tokens,
+            "t": torch.zeros(len(packed.tokens)),
+            "target": target,
+            "weight": weight,
+            "given": {"sample": packed.sample, "position": packed.position},
+        }
+        return tree_map(lambda leaf: leaf.to(rows.device), example)
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " r"]:
+        """Add up -log p of the tokens of each row, by their weights."""
+        logits = network(example["x_t"], example["t"], example["given"])
+        spent = F.cross_entropy(logits.flatten(0, 1), example["target"].flatten(), reduction="none")
+        return (spent.view_as(example["target"]) * example["weight"]).sum(1)
+
+    def notice(self, example: Example) -> dict[str, Tensor]:
+        """Tell which share of the places is padding."""
+        return {"wasted": (example["given"]["sample"] == PADDING).double().mean()}
+
+
+class _Beside(Bound):
+    """Causal masking with its memory."""
+
+    def __init__(self, rule: CausalMasking, library: Library) -> None:
+        super().__init__(rule)
+        self.library = library
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Find documents for each, the most like to stand next to it, then hide and pack."""
+        rows, memory = batch["x_1"], self.library.memory
+        count = draws.at("documents").integers(self.rule.documents + 1, (len(rows),), memory.rows.device)
+        found = self.rule.retrieval(self.library, rows.to(memory.rows.device), count, draws.named("retrieval"))
+        which = found.which.flip(1)
+        front = memory.rows[which].masked_fill((which == NONE)[:, :, None], memory.symbols.pad)
+        return self.rule.packed(rows, front, draws)
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " r"]:
+        """Add up as without a memory."""
+        return self.rule.loss(network, example)
+
+    def notice(self, example: Example) -> dict[str, Tensor]:
+        """Tell what is told without a memory."""
+        return self.rule.notice(example)
+
+
+def _hidden(law: Masking, rows: Int64[Tensor, "b k l"], symbols: Symbols, draw: Draw) -> list[list[Masked]]:
+    """Hide spans of some documents each, leaving out rows of nothing but padding."""
+    numbers = draw.uniform((*rows.shape[:2], law.numbers), torch.float64).tolist()
+    return [
+        [_one_hidden(law, row, symbols, u) for row, u in zip(some, each, strict=True) if row[0] != symbols.pad]
+        for some, each in zip(rows.cpu().numpy(), numbers, strict=True)
+    ]
+
+
+def _one_hidden(law: Masking, row: Int64[np.ndarray, " l"], symbols: Symbols, u: list[float]) -> Masked:
+    """Hide spans of a document."""
+    document = read_document(row, symbols)
+    return mask(document.tokens, draw_spans(law, document, symbols, u), symbols)

@@ -1,0 +1,101 @@
+"""How long phones last, learned by filling in those that are hidden."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.data.speech.speech_durations import log_durations, spread_durations, whole_durations
+from feller.paths import Affine, Filled
+from feller.spaces import Euclidean
+from feller.training.losses import Absolute
+from feller.training.objective import Batch, Example, Objective
+from feller.training.objectives.frames import Infilling
+from feller.training.objectives.span_masks import Segments
+
+MASKS = Segments(0.2, 0.1, 1.0)
+"""What is hidden of durations: less than of frames."""
+LEAST = 1e-3
+"""Deviation of log durations, at least."""
+
+
+@dataclass(frozen=True)
+class DurationInfilling(Objective):
+    """Infilling of log(1 + l) for whole durations l; each entry is a phone, which may last 0 frames.
+
+    The batch holds x_1 [b, m], whole, and in `given` labels `phone` and marks `valid`. Durations that are drawn are
+    spread evenly over l - 1/2 to l + 1/2 first, so that they have a density; those that are told, or learned at once,
+    are not. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
+    """
+
+    rule: Infilling
+    """How they are learned."""
+    mean: float = 0.0
+    """Of log(1 + l) of the data, which is taken away: then a flow begins where its data are."""
+    std: float = 1.0
+    """Its deviation, which divides what is left."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise UsageError(f"expected a mean and a positive deviation of log durations, got {self.mean}, {self.std}")
+
+    @classmethod
+    def at_once(cls, space: Euclidean, masks: Segments = MASKS) -> "DurationInfilling":
+        """Return regression: the median of each log duration."""
+        return cls(Infilling(Filled(), space, Absolute(), masks=masks))
+
+    @classmethod
+    def drawn(cls, space: Euclidean) -> "DurationInfilling":
+        """Return flow matching: durations are drawn together."""
+        return cls(Infilling(Affine(), space, masks=MASKS))
+
+    def standardised(self, whole: Int[Tensor, " n"]) -> "DurationInfilling":
+        """Return the same with mean and deviation of some durations."""
+        logs = whole.double().log1p()
+        return replace(self, mean=logs.mean().item(), std=max(logs.std().item(), LEAST) if len(logs) > 1 else 1.0)
+
+    def encode(self, logs: Float[Tensor, "b m 1"]) -> Float[Tensor, "b m 1"]:
+        """Standardise log durations."""
+        return (logs - self.mean) / self.std
+
+    def decode(self, x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
+        """Return the whole durations that are nearest, none below 0."""
+        return whole_durations(x * self.std + self.mean)
+
+    @property
+    def path(self) -> Affine | Filled:
+        """That of the rule."""
+        return self.rule.path
+
+    @property
+    def space(self) -> Euclidean:
+        """That of the rule."""
+        return self.rule.space
+
+    @property
+    def drop(self) -> float:
+        """That of the rule."""
+        return self.rule.drop
+
+    @property
+    def cuts(self) -> bool:
+        """That of the rule."""
+        return self.rule.cuts
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Spread the durations, and draw the rest by the rule."""
+        whole = batch["x_1"]
+        told = log_durations(whole)
+        x_1 = told if isinstance(self.path, Filled) else spread_durations(whole, draws)
+        given = {**batch["given"], "start": torch.ones_like(whole, dtype=torch.bool)}
+        batch = {"x_1": self.encode(x_1), "told": self.encode(told), "given": given}
+        return self.rule.draw(network, batch, draws)
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Return the loss of the rule."""
+        return self.rule.loss(network, example)

@@ -1,0 +1,102 @@
+"""What is asked of rows that are counted instead of learned by steps: which tables, by which way of choosing them."""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import nearest
+from feller.data.modality import Dataset
+from feller.paths.graphical import Graphical
+from feller.privacy.accounting.accountant import rho as rho_of_expense
+from feller.privacy.accounting.dp_events import Concentrated
+from feller.privacy.accounting.ledger import Ledger
+from feller.privacy.accounting.zcdp import rho_of
+from feller.privacy.marginals.aim import MEASURING, ROUNDS, aim
+from feller.privacy.marginals.curator import Release
+from feller.privacy.marginals.independent import independent
+from feller.privacy.marginals.marginal_network import admitted_by, network_of
+from feller.privacy.marginals.mst import mst
+from feller.privacy.marginals.one_way_error import SHARE, check_budget
+from feller.privacy.noise.grid_noise import Noise
+from feller.spaces.table_tokens import Rows
+from feller.training.objective import Batch, Example
+from feller.training.objectives.one_shot import AtOnce, Told
+
+SHARES = {"aim": MEASURING / ROUNDS, "mst": 1 / 3, "independent": 1.0}
+"""Ways of choosing tables, and the share of the budget, in rho, that the counts of single columns take in each."""
+SPARE = 1e-9
+"""Share of the budget that is left, so that no rounding makes it more than was asked for."""
+
+
+@dataclass(frozen=True)
+class Counting(AtOnce):
+    """Noisy counts of few columns, and the most random law of rows that agrees with them."""
+
+    space: Rows
+    method: str = "aim"
+    """aim, the best; mst, a tree of pairs, quicker; independent, no pairs at all, as a floor."""
+    degree: int = 2
+    """Of aim: columns of each table that shall be right."""
+    room: float = 1.0
+    """Of aim: memory of the model in MiB; more is more exact, and slower."""
+    drop: float = 0.0
+    """There are no conditions to drop: what is known of a row are columns of its own."""
+
+    def __post_init__(self) -> None:
+        if self.method not in SHARES:
+            raise UsageError(f"no way of counting is called {self.method!r}: {nearest(self.method, list(SHARES))}")
+        if self.degree < 1 or not self.room > 0:
+            raise UsageError(f"expected a degree of 1 or more and room above 0 MiB, got {self.degree}, {self.room:g}")
+
+    @property
+    def path(self) -> Graphical:
+        """Say of which family the network is."""
+        return Graphical()
+
+    def afford(self, epsilon: float, ledger: Ledger) -> float:
+        """Return all that is left."""
+        whole = rho_of(epsilon, ledger.open)
+        left = (whole - sum(map(rho_of_expense, ledger.expenses))) * (1 - SPARE)
+        share = max(SHARES[self.method] * left / whole, SHARE)
+        check_budget(epsilon, ledger.delta, self.space.counts, ledger.n, share)
+        return left
+
+    def find(self, rows: Dataset, rho: float, noise: Noise) -> Told:
+        """Count rows; the network holds the potentials of the tables."""
+        found = self.release(rows.values, rho, noise)
+        architecture, network = network_of(self.space, found.model)
+        expenses = () if math.isinf(rho) else tuple(Concentrated(what, cost) for what, cost in found.expenses)
+        said = f"counted ({self.method}): {len(found.model.cliques):,} tables of potentials"
+        return Told(architecture, network, expenses, said)
+
+    def release(self, codes: Int64[Tensor, "n k"], rho: float, noise: Noise) -> Release:
+        """Count rows and fit a model to the counts.
+
+        Args:
+            codes: The rows.
+            rho: Budget, zero-concentrated; infinite for exact counts, which protect nobody.
+            noise: Source of the noise.
+        """
+        ways: dict[str, Callable[..., Release]] = {
+            "aim": functools.partial(aim, degree=self.degree, size=self.room),
+            "mst": mst,
+            "independent": independent,
+        }
+        return ways[self.method](codes, self.space.counts, rho, noise, rules=admitted_by(self.space))
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Return the rows: nothing is random."""
+        x_1 = batch["x_1"]
+        return {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device)}
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Return -log p(row) in nats: what a model of exact counts has made least, among those of its tables."""
+        return -network(example["x_t"], example["t"], {})

@@ -1,0 +1,57 @@
+"""Training by the likelihood itself: what the flow says about the data, differentiated through its solution."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.core.rng import Draws
+from feller.paths import Path
+from feller.sampling.divergence import Divergence, Hutchinson
+from feller.sampling.likelihood import carry_density, start_density
+from feller.sampling.solvers.runge_kutta import Midpoint
+from feller.sampling.solvers.solver import Solver, placed
+from feller.spaces import Space
+from feller.training.condition_dropout import drop_conditions
+from feller.training.objective import Batch, Example, Objective
+
+
+@dataclass(frozen=True)
+class MaximumLikelihood(Objective):
+    """-log p_1(x_1) in nats, by following the flow from the data to the source.
+
+    Each loss costs a whole solve, and its graph is kept: fine-tune with it rather than train from the beginning. Data
+    on levels, such as pictures, need uniform noise first, or the density grows without bound at the levels.
+    Source: Grathwohl et al. 2019, "FFJORD", arXiv 1810.01367; Lipman et al. 2024, arXiv 2412.06264, section 3.6.
+    """
+
+    path: Path
+    """What the network's predictions mean; its process must be a flow."""
+    space: Space
+    solver: Solver = field(default_factory=Midpoint)
+    """Makes the steps; they are taken in `space`."""
+    steps: int = 20
+    divergence: Divergence = field(default_factory=Hutchinson)
+    last: float = 1.0
+    """Time of the data; a little less where the velocity is infinite at t = 1."""
+    drop: float = 0.1
+    """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Draw the probes, which stay the same along a solve."""
+        x_1, given = batch["x_1"], batch.get("given", {})
+        return {
+            "x_1": x_1,
+            "probes": self.divergence.probes(x_1, draws.at("probe")),
+            "given": drop_conditions(given, getattr(network, "nulls", {}), self.drop, draws),
+        }
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Solve back to the source, and ask there."""
+        x_1, given = example["x_1"], example["given"]
+        process, valid = self.path.process(network, given), given.get("valid")
+        times = [self.last * (1 - i / self.steps) for i in range(self.steps + 1)]
+        solver, probes = placed(self.solver, self.space), example["probes"]
+        x_0, change = carry_density(process, x_1, times, solver, divergence=self.divergence, probes=probes, valid=valid)
+        return change - start_density(self.path, self.space, x_0, valid)

@@ -1,0 +1,67 @@
+"""Training of a network that tells numbers about data, or their class."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from feller.core.errors import UsageError
+from feller.core.pytree import State, leaves, length, tree_map
+from feller.core.rng import Draw, Draws
+from feller.paths.estimates import Estimates
+from feller.spaces import Space
+from feller.training.objective import Batch, Example, Objective
+
+
+@dataclass(frozen=True)
+class Regression(Objective):
+    """Squared error of numbers in their deviations, the mean over the target's, or the cross-entropy of a class."""
+
+    path: Estimates
+    """What is told."""
+    space: Space
+    """Where the states live."""
+    noise: float = 0.0
+    """Deviation of what is added to the real numbers of a state, in its units: samples of a model are a little off the
+    data, and so must the network's answers be right there."""
+
+    def __post_init__(self) -> None:
+        if self.noise < 0:
+            raise UsageError(f"expected noise of 0 or more, got {self.noise:g}")
+
+    @property
+    def drop(self) -> float:
+        """None: nothing is drawn, so that nothing need be drawn without conditions."""
+        return 0.0
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Draw the noise."""
+        x, about = batch["x_1"], self.path.about
+        real = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), torch.empty(0))
+        wanted = batch["target"]
+        if about.classes:
+            target = wanted[:, 0].long()
+        else:
+            target = ((wanted - wanted.new_tensor(about.means)) / wanted.new_tensor(about.scales)).to(real.dtype)
+        time = torch.zeros(length(x), dtype=real.dtype, device=target.device)
+        x_t = _blurred(x, self.noise, draws.at("noise")) if self.noise else x
+        return {"x_t": x_t, "t": time, "target": target, "given": batch.get("given", {})}
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Compare answer and truth."""
+        answer, target = network(example["x_t"], example["t"], example["given"]), example["target"]
+        if self.path.about.classes:
+            return F.cross_entropy(answer, target, reduction="none")
+        return (answer - target).square().mean(1)
+
+
+def _blurred(x: State, noise: float, draw: Draw) -> State:
+    """Add noise to the leaves that are real numbers."""
+
+    def one(leaf: Tensor) -> Tensor:
+        return leaf + noise * draw.normal(leaf.shape, leaf.dtype, leaf.device) if leaf.is_floating_point() else leaf
+
+    return tree_map(one, x)

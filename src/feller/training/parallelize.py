@@ -1,0 +1,133 @@
+"""How a network that is trained is spread over processes, or compiled; its names stay those of the plain one."""
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from feller.core.errors import UsageError
+from feller.networks.architecture import Architecture
+from feller.training.engine import Engine
+from feller.training.loop import Learner
+from feller.training.objective import Objective
+from feller.training.objectives.maximum_likelihood import MaximumLikelihood
+from feller.training.optimizer import Training, make_optimiser
+
+
+def check_dress(training: Training, objective: Objective, architecture: Architecture, here: Engine) -> None:
+    """Refuse what cannot be sharded or compiled, before anything is written.
+
+    Raises:
+        UsageError: Then; says why.
+    """
+    if isinstance(objective, MaximumLikelihood) and (training.compile or training.sharded):
+        raise UsageError(
+            "maximum likelihood differentiates the network inside a simulation, where it can neither be sharded nor"
+            " compiled; leave --train.sharded and --train.compile out"
+        )
+    if training.compile:
+        check_compiler(here.device)
+    if not training.sharded:
+        return
+    if getattr(getattr(architecture, "quantiser", None), "follows", False):
+        raise UsageError(
+            "--train.sharded and a codebook that follows the batches exclude each other; take --recipe image-tokenizer"
+        )
+    check_even(training, here)
+
+
+def dress(learner: Learner, training: Training, here: Engine) -> None:
+    """Shard and compile what is trained where that is asked for, in place; after its state was loaded.
+
+    Args:
+        learner: Network, optimiser and average, whole and the same in every process.
+        training: Says what is asked for.
+        here: Device and processes.
+
+    Raises:
+        UsageError: If nothing can be compiled here.
+    """
+    if training.sharded and here.ranks > 1:
+        shard(learner, training, here)
+    if training.compile:
+        compile_network(learner.network)
+
+
+def check_even(training: Training, here: Engine) -> None:
+    """Refuse micro-batches that are not as many in every process: sharded ones wait for each other in each of them.
+
+    Raises:
+        UsageError: Then.
+    """
+    if training.batch % here.ranks and training.micro_batch is not None:
+        raise UsageError(
+            f"a sharded training with micro-batches needs a batch that {here.ranks} processes can share evenly, got"
+            f" {training.batch}; take --train.batch {max(1, training.batch // here.ranks) * here.ranks}"
+        )
+    if training.batch < here.ranks:
+        raise UsageError(
+            f"a sharded training needs an example for each of {here.ranks} processes, got batches of {training.batch};"
+            " raise --train.batch"
+        )
+
+
+def shard(learner: Learner, training: Training, here: Engine) -> None:
+    """Let each process keep a part of each weight, of its average and of the optimiser's memory: FSDP2.
+
+    The blocks of a network are put together one after the other, the rest of it as a whole. Source: Zhao et al. 2023,
+    "PyTorch FSDP", arXiv 2304.11277, in its second form, `torch.distributed.fsdp.fully_shard`.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import distribute_tensor
+
+    # Nothing of ours changes what a network returned in place, which is what torch warns of.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+    network, before = learner.network, learner.optimiser
+    memory = [dict(before.state[weight]) for group in before.param_groups for weight in group["params"]]
+    averaged = dict(learner.average.weights)
+    mesh = init_device_mesh(here.device.type, (here.ranks,))
+    for part in network.children():
+        for block in part if isinstance(part, nn.ModuleList) else ():
+            fully_shard(block, mesh=mesh)
+    fully_shard(network, mesh=mesh)
+
+    def part_of(whole: Tensor, like: Tensor) -> Tensor:
+        return distribute_tensor(whole, mesh, like.placements, src_data_rank=None)  # pyrefly: ignore
+
+    optimiser = make_optimiser(network, training)
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    for weight, held in zip(weights, memory, strict=True):
+        if held:
+            optimiser.state[weight] = {
+                name: value if name == "step" else part_of(value, weight) for name, value in held.items()
+            }
+    shares = {name: part_of(averaged[name], weight) for name, weight in network.named_parameters()}
+    learner.average.keep_instead(network, shares)
+    learner.optimiser, learner.sharded = optimiser, True
+
+
+def compile_network(network: nn.Module) -> None:
+    """Compile the calls of a network in place, each when it first happens; it stays the same module.
+
+    Raises:
+        UsageError: If nothing can be compiled here.
+    """
+    check_compiler(next(network.parameters()).device)
+    network.compile()
+
+
+def check_compiler(device: torch.device) -> None:
+    """Compile next to nothing, so that what is missing is told before hours of work.
+
+    Raises:
+        UsageError: If that fails.
+    """
+    try:
+        torch.compile(torch.sin)(torch.zeros(8, device=device))
+    except Exception as error:  # whatever the compiler's parts may raise
+        why = str(error).strip().splitlines()
+        raise UsageError(
+            "networks cannot be compiled here, which takes a C++ compiler (g++) with the headers of Python:"
+            f" {why[0] if why else type(error).__name__}; install them, or leave the compilation out"
+        ) from error
