@@ -16,7 +16,7 @@ from feller.data.examples.checkerboard import inside
 from feller.data.examples.copy_example import copy_example
 from feller.data.examples.jacksboro import surface
 from feller.data.examples.loaders import EXAMPLES
-from feller.data.examples.moons import GRID, TEST, TRAIN, drawn
+from feller.data.examples.moons import GRID, MOONS_TEST, MOONS_TRAIN, drawn
 from feller.data.examples.registry import SHIPPED
 from feller.data.loading.read import read
 from feller.data.points.earth import Earth
@@ -254,7 +254,7 @@ def test_spoken_words_name_the_extra_that_they_need(package: str, monkeypatch: p
 @pytest.mark.portable
 def test_no_processor_rounds_moons_otherwise() -> None:
     """What processors compute differs by 1e-15; no coordinate is within 1e-10 of the middle between two grid lines."""
-    for part, n, step in (("train", TRAIN, 0), ("test", TEST, 1)):
+    for part, n, step in (("train", MOONS_TRAIN, 0), ("test", MOONS_TEST, 1)):
         exact = drawn(n, Draws(0).named("example:moons"), step)
         values = read(f"example:moons/{part}").values
         assert (GRID / 2 - (values - exact).abs()).min() > 1e-10

@@ -42,7 +42,11 @@ def test_points(moons: Dataset) -> None:
 
 
 def test_every_number_is_explained_once(digits: Dataset, unseen: Dataset, digit_judge: Judge, moons: Dataset) -> None:
-    names = set(measure(digits, digits, unseen, digit_judge).numbers) | flow.EXPLAIN.keys() | sequences.EXPLAIN.keys()
+    names = (
+        set(measure(digits, digits, unseen, digit_judge).numbers)
+        | flow.EXPLAIN.keys()
+        | sequences.EXPLAIN_SEQUENCES.keys()
+    )
     lines = read("example:shakespeare").subset(torch.arange(100))
     molecules, crystals = (read(f"example:{name}").subset(torch.arange(40)) for name in ("molecules", "perovskites"))
     short = texts(FoundTexts(as_objects([f"name {i}" for i in range(60)]), documents=True))

@@ -19,7 +19,7 @@ from feller.app.workflows.documents import evaluate_documents, generate_document
 from feller.app.workflows.documents.build_datastore import built
 from feller.app.workflows.documents.generate_documents import Manner
 from feller.app.workflows.fitting.auxiliary_networks import Making
-from feller.app.workflows.kind import kind_of
+from feller.app.workflows.kind import require_documents
 from feller.core.errors import InputError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
@@ -87,7 +87,7 @@ def last(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def kind(run: pathlib.Path) -> Documents:
-    return kind_of(load_model(open_run(run)))
+    return require_documents(load_model(open_run(run)))
 
 
 def weights(run: str | pathlib.Path, *names: str) -> list[Tensor]:
@@ -238,7 +238,7 @@ def test_the_best_of_several_is_the_one_that_fits(
 ) -> None:
     four, two = sample(palette, *hole, "-n", 4), sample(palette, *hole, "-n", 2, "--best-of", 2)
     rows = generate_documents.decoded(kind(palette), [torch.tensor(row) for row in four])
-    first, second = generate_documents.fitting(kind(palette), rows).unflatten(0, (2, 2)).argmax(1).tolist()
+    first, second = generate_documents.similarities(kind(palette), rows).unflatten(0, (2, 2)).argmax(1).tolist()
     assert len({*map(tuple, four)}) == 4
     assert two == [four[first], four[2 + second]]
     caption = ["--prompt", "<image:real.png> <infill>", "-n", "2", "--best-of", "3"]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from feller.core.errors import UsageError
-from feller.evaluation.report.animation import HEAVIEST, animated
+from feller.evaluation.report.animation import MAX_ANIMATION_BYTES, animated
 from feller.evaluation.report.bridge_animation import film
 from feller.evaluation.report.cost_plot import AHEAD, BACK, Passed, by_round, over_time
 from feller.evaluation.report.ground import _heights
@@ -35,7 +35,7 @@ def test_points_move_from_the_first_population_to_the_last() -> None:
     made = motion(drawn)
     film = Image.open(io.BytesIO(made.data))
     assert (film.n_frames, film.info["loop"], film.size) == (1 + FRAMES, 0, made.size)
-    assert len(made.data) <= HEAVIEST
+    assert len(made.data) <= MAX_ANIMATION_BYTES
     assert made.still.size == made.size
     figure, axes = _stage(drawn, look(drawn))
     figure.canvas.draw()
@@ -178,7 +178,7 @@ def test_times_have_the_digits_they_need(time: float, last: float, text: str) ->
 
 
 def test_heavy_animations_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.evaluation.report.animation.HEAVIEST", 8_000)
+    monkeypatch.setattr("feller.evaluation.report.animation.MAX_ANIMATION_BYTES", 8_000)
     noise = [Image.fromarray(RNG.integers(0, 256, (120, 160, 3), dtype=np.uint8)) for _ in range(4)]
     made = animated(noise, [50] * 4, noise[0])
     assert len(made.data) <= 8_000

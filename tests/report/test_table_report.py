@@ -12,7 +12,7 @@ from feller.evaluation.report.html import render
 from feller.evaluation.report.metrics import MEASURES, leading, measure, why_missing
 from feller.evaluation.report.table_figures import MADE, Labelled, columns_beside, ends_of
 from feller.evaluation.report.table_marks import audit_picture, worth_picture
-from feller.evaluation.report.table_measures import ASIDE
+from feller.evaluation.report.table_measures import TABLE_ASIDE
 from feller.evaluation.report.table_pairs import pairs_map
 from feller.evaluation.report.verdict import verdict
 from feller.evaluation.report.wording import shortened
@@ -129,7 +129,7 @@ def test_what_leads_the_page() -> None:
     numbers = table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3)
     names = leading(numbers)
     assert names[0] == "valid"
-    assert not set(names) & set(ASIDE)
+    assert not set(names) & set(TABLE_ASIDE)
     assert not any(name.endswith(("_floor", "_real", "_held_out")) for name in names)
     assert {"tv2", "tv2_test", "auc_boosted", "copies", "dcr_share", "membership_auc"} <= set(names)
     assert measure("auc_boosted", numbers).floor == "auc_boosted_real"

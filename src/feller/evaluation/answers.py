@@ -5,7 +5,7 @@ from collections import Counter
 
 FEWEST = 8
 """Answers below which a share says nothing."""
-MOST = 100
+MAX_TEXTS = 100
 """Different texts, the most frequent ones, among which the one is looked for that is most like the others."""
 ARTICLES = ("a", "an", "the")
 
@@ -17,7 +17,7 @@ def words(text: str) -> list[str]:
 
 def commonest(texts: Counter[str]) -> str:
     """Return the text that has most words in common with all others, of the most frequent ones; in order, the first."""
-    weighed = texts.most_common(MOST)
+    weighed = texts.most_common(MAX_TEXTS)
     scores = [sum(token_f1(one, other) * count for other, count in weighed) for one, _ in weighed]
     return weighed[scores.index(max(scores))][0]
 

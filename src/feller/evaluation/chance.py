@@ -15,7 +15,7 @@ from feller.core.rng import Draws
 Items = TypeVar("Items", Tensor, list[str])
 Apart = Callable[[Items, Items], float | None]
 """Distance of two sets."""
-EXPLAIN = {
+EXPLAIN_CHANCE = {
     "chance_factor": "By which factor, up or down, chance alone may move how many times as far samples are from real"
     " data as these are from each other: two deviations, told from random halves of all. Few held-out examples"
     " or few samples make it large.",

@@ -16,7 +16,7 @@ from feller.evaluation.kernel_density import KernelDensity, kernel_density
 from feller.evaluation.wrapped_mixture import wrapped_mixture
 from feller.spaces import Sphere, geometry
 
-MOST = 5_000
+MAX_FITTED = 5_000
 """Training examples that a mixture is fitted to, at most, and held-out ones that are looked at: it takes long."""
 RESTARTS = 2
 
@@ -37,14 +37,14 @@ def baseline(train: Dataset, held_out: Dataset, draws: Draws) -> float | None:
     if not enough(held_out):
         return None
     density = _density(train, draws)
-    return None if density is None else -density(points_of(pick(held_out, MOST, draws))).mean().item()
+    return None if density is None else -density(points_of(pick(held_out, MAX_FITTED, draws))).mean().item()
 
 
 def _density(train: Dataset, draws: Draws) -> Density | None:
     """Fit what suits the space: kernels on the sphere, a mixture on the torus."""
     kind = train.modality
     if isinstance(kind, Torsions):
-        return wrapped_mixture(points_of(pick(train, MOST, draws)), draws, restarts=RESTARTS).log_density
+        return wrapped_mixture(points_of(pick(train, MAX_FITTED, draws)), draws, restarts=RESTARTS).log_density
     if isinstance(kind, Earth) or (isinstance(kind, Geometric) and kind.manifold == Sphere(2)):
         rest, validation = split(train, 0.1, draws)
         if not len(validation):

@@ -11,7 +11,7 @@ from feller.evaluation.comparison import QUERIES, compare, enough, pick
 from feller.evaluation.density_baselines import baseline, points_of
 from feller.spaces import Manifold, Product, geometry
 
-EXPLAIN = {
+EXPLAIN_MANIFOLD = {
     "energy_geodesic": "Distance between samples and real points, sensitive to every difference (energy distance, with"
     " lengths along the space): lower is better, energy_geodesic_floor is as good as real.",
     "energy_geodesic_floor": "The same distance between as many real points, from the training data, and the held-out"
@@ -21,7 +21,7 @@ EXPLAIN = {
     " each other for tables. A model should be below it.",
 }
 """What the numbers mean, for people."""
-MOST = 2_000
+MAX_POINTS = 2_000
 """Points of each set that are compared; the distances of all pairs are needed."""
 CHUNK = 2**20
 """Pairs that are measured at once."""
@@ -99,7 +99,7 @@ def energy_beside(space: Manifold | Product, drawn: Tensor, real: Tensor, known:
 
 
 def _some(dataset: Dataset, draws: Draws, name: str) -> Float64[Tensor, " n *point"]:
-    return points_of(pick(dataset, MOST, draws.named("some", name)))
+    return points_of(pick(dataset, MAX_POINTS, draws.named("some", name)))
 
 
 def _nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> float | None:

@@ -16,7 +16,7 @@ from feller.evaluation.comparison import pick
 from feller.models.generation import batch_size
 from feller.models.model import Model
 
-EXPLAIN = {
+EXPLAIN_SEQUENCES = {
     "sequence_perplexity": "How many amino acids the model wavers between at each residue of held-out sequences, given"
     " their structure: a bound from above; 20 is a blind guess, and bigram_perplexity_floor is reached without seeing"
     " the structure.",

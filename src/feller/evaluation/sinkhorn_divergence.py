@@ -36,7 +36,7 @@ def sinkhorn_divergence(
     Raises:
         ValueError: If a set is empty, holds what is not finite, or the blur or the scaling is out of range.
     """
-    _check(a, b, blur, scaling)
+    _check_sinkhorn(a, b, blur, scaling)
     middle = a.double().mean(0)
     a, b = a.double() - middle, b.double() - middle
     f, g = _potentials(_cost(a, b), blur, scaling)
@@ -46,7 +46,7 @@ def sinkhorn_divergence(
     return (f - own_f).mean().item() + (g - own_g).mean().item()
 
 
-def _check(a: Tensor, b: Tensor, blur: float, scaling: float) -> None:
+def _check_sinkhorn(a: Tensor, b: Tensor, blur: float, scaling: float) -> None:
     if not len(a) or not len(b):
         raise ValueError(f"expected one point or more in each set, got {len(a)} and {len(b)}")
     if not (a.isfinite().all() and b.isfinite().all()):

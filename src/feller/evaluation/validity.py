@@ -18,7 +18,7 @@ from feller.evaluation.periodic import balanced, has, surroundings
 CLOSEST = 0.6
 """Shortest distance over the sum of covalent radii that crystals have at least: real ones of Perov-5, Carbon-24 and
 MP-40 have 0.64 or more."""
-EXPLAIN = {
+EXPLAIN_VALIDITY = {
     "validity": "Share of the samples that are valid: molecules in one piece whose bonds rdkit finds and accepts;"
     f" crystals whose atoms are apart by {CLOSEST:g} times the sum of their covalent radii or more, with usual charges;"
     " chains whose peptide bonds have 1.2 to 1.5 Å, and whose CA atoms are 3 Å apart or more.",

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tests.journeys.speech.pace import Even
 
-from feller.app.workflows.speech_kind import kind_of
+from feller.app.workflows.speech_kind import require_speech
 from feller.core.run_folder import Run
 from feller.models.model import Model, load_model
 
@@ -15,7 +15,7 @@ from feller.models.model import Model, load_model
 def even(speaking: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     """Return it; whoever loads the run gets it."""
     found = load_model(Run(speaking))
-    kind = replace(kind_of(found), durations=Even(), rhythm=Even())
+    kind = replace(require_speech(found), durations=Even(), rhythm=Even())
     model = replace(found, description=replace(found.description, modality=kind))
     monkeypatch.setattr("feller.app.workflows.speech.sample_speech.load_model", lambda run: model)
     return model

@@ -12,7 +12,7 @@ from feller.app.reporter import SILENT
 from feller.app.workflows.speech.pronounced import pronounced
 from feller.app.workflows.speech.recordings import recorded, shortened
 from feller.app.workflows.speech.synthesize import TOGETHER, Manner, Spoken, behind, say, timed
-from feller.app.workflows.speech_kind import kind_of
+from feller.app.workflows.speech_kind import require_speech
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -40,7 +40,7 @@ HELLO, WORLD = ("HH", "AH", "L", "OW"), ("W", "ER", "L", "D")
 def model(speaking: pathlib.Path) -> Model:
     """A model whose answers depend on all that it is told: new ones are all but zero."""
     found = load_model(Run(speaking))
-    modules = (found.network, *kind_of(found).modules.values())
+    modules = (found.network, *require_speech(found).modules.values())
     for m, module in enumerate(modules):
         for i, weight in enumerate(module.parameters()):
             scale = 0.3 if weight.ndim > 1 else 0.1
@@ -52,7 +52,7 @@ def model(speaking: pathlib.Path) -> Model:
 def clips(model: Model) -> tuple[Clip, Clip]:
     named = (("LJ001-0008.flac", 0), ("LJ001-0002.flac", 1))
     return tuple(  # type: ignore[return-value]
-        recorded(kind_of(model), (str(CLIPS / name), TEXTS[name]), "--voice", str, SILENT, spelled=False)
+        recorded(require_speech(model), (str(CLIPS / name), TEXTS[name]), "--voice", str, SILENT, spelled=False)
         for name, _ in named
     )
 
@@ -211,7 +211,7 @@ def test_what_cannot_be_said_is_told(model: Model) -> None:
         say(model, [text_script([HELLO]).lasting((0,) * 6)], MANNER, DRAWS)
     with pytest.raises(InputError, match="not among"):
         timed(model, [text_script([("Q",)])], MANNER, DRAWS)
-    kind = replace(kind_of(model), durations=None)
+    kind = replace(require_speech(model), durations=None)
     bare = replace(model, description=replace(model.description, modality=kind))
     with pytest.raises(UsageError, match="has not learned how long"):
         timed(bare, [text_script([HELLO])], MANNER, DRAWS)
@@ -243,7 +243,7 @@ def test_recordings_have_one_frame_for_each_ten_milliseconds(clips: tuple[Clip, 
 
 
 def test_models_of_words_of_a_user_know_them(model: Model) -> None:
-    kind = replace(kind_of(model), own={"zork": (("Z", "AO", "R", "K"),), "hello": (("HH", "OW"),)})
+    kind = replace(require_speech(model), own={"zork": (("Z", "AO", "R", "K"),), "hello": (("HH", "OW"),)})
     assert pronounced(kind, "Zork hello world") == (("Z", "AO", "R", "K"), ("HH", "OW"), ("W", "ER", "L", "D"))
 
 

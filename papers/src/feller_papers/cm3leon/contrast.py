@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from feller.app.workflows.documents.generate_documents import fitting
+from feller.app.workflows.documents.generate_documents import similarities
 from feller.core.rng import Draws
 from feller.data.examples.write_documents import Written
 from feller.sampling.autoregressive.document_decode import Way, best
@@ -102,7 +102,7 @@ def _named(each: list[list[float]]) -> str:
 def reranked(it: World, asked: Sequence[Written], drawn: UInt8[Tensor, "n 3 h w"], of: int) -> UInt8[Tensor, "m 3 h w"]:
     """Return of each document's pictures the one that is nearest to its words, by what finds documents."""
     values = {**it.kind.accept(found(times(asked, of)))[0], "pictures": drawn[:, None]}
-    likeness = fitting(it.kind, values)
+    likeness = similarities(it.kind, values)
 
     def score(prompt: int, some: Sequence[int]) -> Float[Tensor, " m"]:
         return likeness[torch.tensor(some)]

@@ -9,7 +9,7 @@ from feller.models.model import Model
 from feller.sampling.autoregressive.document_decode import Reader
 
 
-def kind_of(model: Model) -> Documents:
+def require_documents(model: Model) -> Documents:
     """Return the modality of a model of documents.
 
     Raises:

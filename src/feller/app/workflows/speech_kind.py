@@ -7,7 +7,7 @@ from feller.models.model import Model
 from feller.paths import Affine
 
 
-def kind_of(model: Model) -> Speech:
+def require_speech(model: Model) -> Speech:
     """Return the modality of a model of speech.
 
     Raises:

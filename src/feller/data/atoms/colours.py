@@ -2,7 +2,7 @@
 
 from feller.data.atoms.elements import NUMBERS
 
-_ROWS = """
+_JMOL = """
 H ffffff He d9ffff Li cc80ff Be c2ff00 B ffb5b5 C 909090 N 3050f8 O ff0d0d F 90e050 Ne b3e3f5
 Na ab5cf2 Mg 8aff00 Al bfa6a6 Si f0c8a0 P ff8000 S ffff30 Cl 1ff01f Ar 80d1e3 K 8f40d4 Ca 3dff00
 Sc e6e6e6 Ti bfc2c7 V a6a6ab Cr 8a99c7 Mn 9c7ac7 Fe e06633 Co f090a0 Ni 50d050 Cu c88033 Zn 7d80b0
@@ -17,7 +17,7 @@ Md b30da6 No bd0d87 Lr c70066 Rf cc0059 Db d1004f Sg d90045 Bh e00038 Hs e6002e 
 """
 OTHER = "#fa1493"
 """Of elements that the table does not have."""
-_WORDS = _ROWS.split()
+_WORDS = _JMOL.split()
 _COLOURS = {NUMBERS[symbol]: f"#{colour}" for symbol, colour in zip(_WORDS[::2], _WORDS[1::2], strict=True)}
 
 

@@ -15,7 +15,7 @@ from feller.data.labels import classify
 from feller.data.loading.raw import FoundCrystals, properties_of
 from feller.data.tally import Tally
 
-LONGEST = 64
+MAX_ATOMS = 64
 """Atoms of a cell beyond which it is left out unless a limit is named."""
 
 
@@ -51,7 +51,7 @@ class _Kept:
         self.names.append(name)
 
 
-def find_crystals(path: pathlib.Path, longest: int | None = LONGEST) -> FoundCrystals:
+def find_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> FoundCrystals:
     """Read a .cif with one crystal or many, a folder of such files, or a table with a column called cif.
 
     Args:

@@ -10,9 +10,9 @@ from feller.data.modality import Dataset
 from feller.data.proteins.backbones import backbones
 from feller.data.proteins.modality import proteins
 
-TRAIN = 40
+BACKBONES_TRAIN = 40
 """Chains of `train`; those after them are like none of these in sequence."""
-UNIT = 1e-3
+BACKBONES_UNIT = 1e-3
 """Å, in which the file counts: the precision of PDB files."""
 
 
@@ -37,6 +37,6 @@ def _found(part: str) -> FoundChains:
     lengths = arrays["lengths"].astype(np.int64)
     valid = np.arange(lengths.max()) < lengths[:, None]
     values, residues = np.zeros((*valid.shape, 4, 3)), np.full(valid.shape, -1)
-    values[valid], residues[valid] = arrays["atoms"] * UNIT, arrays["residues"]
-    rows = slice(TRAIN) if part == "train" else slice(TRAIN, None)
+    values[valid], residues[valid] = arrays["atoms"] * BACKBONES_UNIT, arrays["residues"]
+    rows = slice(BACKBONES_TRAIN) if part == "train" else slice(BACKBONES_TRAIN, None)
     return FoundChains(values[rows], lengths=lengths[rows], residues=residues[rows])

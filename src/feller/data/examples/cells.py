@@ -15,7 +15,7 @@ from feller.data.split import split
 
 COMPONENTS = 5
 """First principal components that are read, of the ten that the file holds."""
-TEST = 54
+CELLS_TEST = 54
 
 
 def cells(part: str) -> Dataset:
@@ -37,5 +37,5 @@ def cells(part: str) -> Dataset:
         plain = points(replace(found, labels=None, classes=()))
         rows = (whole.given["label"] == HOURS.index(part)).nonzero()[:, 0]
         return replace(plain, properties=whole.properties).subset(rows)
-    train, test = split(whole, TEST / len(whole), Draws(0).named("example:cells"))
+    train, test = split(whole, CELLS_TEST / len(whole), Draws(0).named("example:cells"))
     return train if part == "train" else test

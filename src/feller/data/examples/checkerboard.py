@@ -9,14 +9,14 @@ from feller.data.loading.raw import FoundRows
 from feller.data.modality import Dataset
 from feller.data.points.points import points
 
-TRAIN, TEST = 20_000, 5_000
+BOARD_TRAIN, BOARD_TEST = 20_000, 5_000
 
 
 def checkerboard(part: str) -> Dataset:
     """Return 20,000 points of `train` or 5,000 of `test`; both are scaled by the points of `train`."""
     draws = Draws(0).named("example:checkerboard")
-    train = points(FoundRows(_draw(TRAIN, draws, 0).numpy(), columns=("x", "y")))
-    return train if part == "train" else Dataset(_draw(TEST, draws, 1), {}, train.modality)
+    train = points(FoundRows(_draw_board(BOARD_TRAIN, draws, 0).numpy(), columns=("x", "y")))
+    return train if part == "train" else Dataset(_draw_board(BOARD_TEST, draws, 1), {}, train.modality)
 
 
 def inside(points: Float[Tensor, "n 2"]) -> Bool[Tensor, " n"]:
@@ -25,7 +25,7 @@ def inside(points: Float[Tensor, "n 2"]) -> Bool[Tensor, " n"]:
     return ((cell >= -2) & (cell < 2)).all(1) & (cell.sum(1) % 2 == 0)
 
 
-def _draw(n: int, draws: Draws, step: int) -> Float64[Tensor, "n 2"]:
+def _draw_board(n: int, draws: Draws, step: int) -> Float64[Tensor, "n 2"]:
     """Draw a square for each point, then its place there."""
     draw = draws.at("points", step)
     square = draw.integers(8, (n,))

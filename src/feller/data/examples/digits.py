@@ -7,7 +7,7 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.split import split
 
-TEST = 360
+DIGITS_TEST = 360
 
 
 def digits(part: str) -> Dataset:
@@ -18,5 +18,5 @@ def digits(part: str) -> Dataset:
     values = torch.from_numpy(pixels).to(torch.uint8).reshape(-1, 1, 8, 8)
     modality = Images(8, 8, 1, levels=16, classes=tuple(str(digit) for digit in range(10)))
     dataset = Dataset(values, {"label": torch.from_numpy(labels).long()}, modality)
-    train, test = split(dataset, TEST / len(dataset), Draws(0).named("example:digits"))
+    train, test = split(dataset, DIGITS_TEST / len(dataset), Draws(0).named("example:digits"))
     return train if part == "train" else test

@@ -15,7 +15,7 @@ from feller.data.split import split
 
 EVERY = 3
 """Nodes of the grid of heights from one point to the next, in both directions."""
-TEST = 0.1
+JACKSBORO_TEST = 0.1
 
 
 def jacksboro(part: str) -> Dataset:
@@ -25,7 +25,7 @@ def jacksboro(part: str) -> Dataset:
     "Generalized Schrödinger bridge matching" is.
     """
     whole = points(FoundRows(surface(), columns=("x", "y", "z")))
-    train, test = split(whole, TEST, Draws(0).named("example:jacksboro"))
+    train, test = split(whole, JACKSBORO_TEST, Draws(0).named("example:jacksboro"))
     return train if part == "train" else test
 
 

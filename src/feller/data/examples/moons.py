@@ -11,7 +11,7 @@ from feller.data.loading.raw import FoundRows
 from feller.data.modality import Dataset
 from feller.data.points.points import points
 
-TRAIN, TEST = 20_000, 5_000
+MOONS_TRAIN, MOONS_TEST = 20_000, 5_000
 NOISE = 0.05
 GRID = 2.0**-16
 """Distance of the coordinates that there are: sines and normal numbers have other last bits on other processors."""
@@ -20,11 +20,11 @@ GRID = 2.0**-16
 def moons(part: str) -> Dataset:
     """Return 20,000 points of `train` or 5,000 of `test`; both are scaled by the points of `train`."""
     draws = Draws(0).named("example:moons")
-    train = points(FoundRows(_draw(TRAIN, draws, 0).numpy(), columns=("x", "y")))
-    return train if part == "train" else Dataset(_draw(TEST, draws, 1), {}, train.modality)
+    train = points(FoundRows(_draw_moons(MOONS_TRAIN, draws, 0).numpy(), columns=("x", "y")))
+    return train if part == "train" else Dataset(_draw_moons(MOONS_TEST, draws, 1), {}, train.modality)
 
 
-def _draw(n: int, draws: Draws, step: int) -> Float64[Tensor, "n 2"]:
+def _draw_moons(n: int, draws: Draws, step: int) -> Float64[Tensor, "n 2"]:
     """Draw points and round them to the grid; none is so near to the middle of two of its lines that bits decide."""
     return (drawn(n, draws, step) / GRID).round() * GRID
 

@@ -10,7 +10,7 @@ from feller.data.text.files import find_text
 from feller.data.text.text_modality import Text
 from feller.data.text.vocabulary import Characters
 
-TRAIN = 0.9
+SHAKESPEARE_TRAIN = 0.9
 """Share of the characters that is `train`; those after it are `test`."""
 
 
@@ -18,7 +18,7 @@ def shakespeare_text(part: str) -> FoundTexts:
     """Return the first 90 % of the plays or, as `test`, the rest, as one text."""
     whole = _whole()
     text = whole.values[0]
-    border = int(TRAIN * len(text))
+    border = int(SHAKESPEARE_TRAIN * len(text))
     return replace(whole, values=as_objects([text[:border] if part == "train" else text[border:]]))
 
 

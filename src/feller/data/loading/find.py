@@ -72,7 +72,7 @@ class Format:
 
 
 def _crystals(path: pathlib.Path, asked: Asked) -> Found:
-    return crystals.find_crystals(path, asked.most(crystals.LONGEST))
+    return crystals.find_crystals(path, asked.most(crystals.MAX_ATOMS))
 
 
 def _chains(path: pathlib.Path, asked: Asked) -> Found:

@@ -4,7 +4,7 @@ from hashlib import sha256
 
 from feller.data.shards.shard_names import Shard
 
-MOST = 10_000
+MAX_HASHES = 10_000
 """Shards beyond which the hash of each is not kept."""
 
 
@@ -29,7 +29,7 @@ class Prints:
     @property
     def each(self) -> dict[str, str]:
         """Hash of each, by its name; none where they are many, or some share a name."""
-        return self._each if len(self._each) == self._count <= MOST else {}
+        return self._each if len(self._each) == self._count <= MAX_HASHES else {}
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> dict[str, list[str]]:

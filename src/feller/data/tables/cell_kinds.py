@@ -82,7 +82,7 @@ def whole_of(look: Looks, starts: tuple[str, ...]) -> Told:
     return Told(sum(parts), len(parts))
 
 
-def number_form(look: Looks) -> NumberForm:
+def number_form_of(look: Looks) -> NumberForm:
     """Return how the numbers of a column are written, but for rare ones.
 
     Three digits behind a comma are decimals where other numbers of digits stand there, too, else thousands.

@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.core.rng import Draws
 from feller.data.tables.raking import in_steps
 
-SWEEPS = 80
+EXCHANGE_SWEEPS = 80
 PART = 80
 """In the first sweep a row in so many is exchanged; in later ones fewer."""
 LEAST = 20
@@ -19,7 +19,7 @@ PAIRS, CELLS = 100, 100_000
 
 
 def exchanged(
-    codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, draws: Draws, sweeps: int = SWEEPS
+    codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, draws: Draws, sweeps: int = EXCHANGE_SWEEPS
 ) -> Int64[Tensor, " n"]:
     """Return which n of m rows to take, so that pairs of columns are nearest to those of all rows by their weights.
 

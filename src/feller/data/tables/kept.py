@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-SURE = 2.0
+SURE_OF_SHARES = 2.0
 """Deviations of the noise above which other words are told of by their share."""
 
 
@@ -38,5 +38,5 @@ def kept(
         threshold: Noisy count from which words are kept.
     """
     others = of - sum(words.values())
-    sure = others > SURE * sigma * math.sqrt(1 + len(words))
+    sure = others > SURE_OF_SHARES * sigma * math.sqrt(1 + len(words))
     return Kept(column, len(words), other, min(others / n, 1.0) if sure else None, threshold)

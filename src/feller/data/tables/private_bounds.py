@@ -9,7 +9,7 @@ from typing import NamedTuple
 import scipy
 
 from feller.data.tables.bins import LARGEST
-from feller.data.tables.cell_kinds import NUMBERS, Looks, number_form, whole_of
+from feller.data.tables.cell_kinds import NUMBERS, Looks, number_form_of, whole_of
 from feller.data.tables.clipped_cells import Beyond, beyond
 from feller.data.tables.column import Column
 from feller.data.tables.detect_schema import MISSING
@@ -62,7 +62,7 @@ def find_numbers(
         noisy: Counts: twice, whatever was found.
         dtype: Type in a data frame.
     """
-    form = number_form(look)
+    form = number_form_of(look)
     unit = Decimal(1).scaleb(-form.decimals)
     values = [value for cell in cells if cell not in MISSING and (value := form.read(cell)) is not None]
     counted = noisy.counts((_octave(value) for value in values), range(len(OCTAVES)))

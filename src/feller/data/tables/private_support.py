@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 from jaxtyping import Float64
 
-from feller.data.tables.kept import SURE
+from feller.data.tables.kept import SURE_OF_SHARES
 from feller.data.tables.noisy import FALSE_ALARM
 
 WIDTHS = (1, 2, 4, 8, 16, 32)
@@ -56,7 +56,7 @@ def islands(counts: Sequence[float], sigma: float, shore: float, whole: Told) ->
         scores = _scores(values, width, sigma)
         seeds += _apart([(int(i), int(i) + width - 1) for i in np.flatnonzero(scores > threshold)], seeds)
     seeds = _joined(seeds)
-    while seeds and _lacks(values, _widened(values, seeds, shore * sigma), sigma, whole, SURE):
+    while seeds and _lacks(values, _widened(values, seeds, shore * sigma), sigma, whole, SURE_OF_SHARES):
         weaker = _weaker(values, seeds, sigma)
         if weaker is None:
             break

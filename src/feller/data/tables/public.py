@@ -20,7 +20,7 @@ NAMED = 8
 
 def made_public(schema: Schema) -> str:
     """Say what the columns of a schema tell everybody, whatever epsilon is; of no row but by the schema."""
-    told = [f"{column.name}: {said}" for column in schema.columns if (said := _of(column))]
+    told = [f"{column.name}: {said}" for column in schema.columns if (said := _column_facts(column))]
     return f"The schema makes public, whatever epsilon is: {'; '.join(told)}"
 
 
@@ -37,13 +37,13 @@ def _pointing(schema: Schema, codes: Int64[Tensor, "n k"]) -> Iterator[str]:
         had = zip(column.own_names, counts[: column.own_count], strict=True)
         few = [f"{word!r} ({n})" for word, n in had if 0 < n <= FEW and word != column.other]
         if few:
-            yield f"{column.name}: {_listed(few)}"
+            yield f"{column.name}: {_listed_words(few)}"
 
 
-def _of(column: Column) -> str:
+def _column_facts(column: Column) -> str:
     """Say what is known of one column; nothing of columns that are made up or left empty."""
     if isinstance(column, Categorical):
-        return f"{_count(len(column.values), 'word')}, {_listed([repr(word) for word in column.values])}"
+        return f"{_count(len(column.values), 'word')}, {_listed_words([repr(word) for word in column.values])}"
     if isinstance(column, Boolean):
         return f"{column.true!r} or {column.false!r}"
     if isinstance(column, Numerical):
@@ -64,6 +64,6 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def _listed(words: list[str]) -> str:
+def _listed_words(words: list[str]) -> str:
     more = len(words) - NAMED
     return ", ".join(words[:NAMED]) + (f" and {more} more" if more > 0 else "")

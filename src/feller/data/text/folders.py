@@ -13,7 +13,7 @@ from feller.data.tally import first_of
 from feller.data.text.sniff import holds_texts
 
 ENDINGS = (".txt", ".txt.gz")
-LOOKED = 100
+FILES_LOOKED = 100
 """Files that are looked into, to tell texts from tables of numbers."""
 
 
@@ -21,7 +21,7 @@ def are_texts(files: list[pathlib.Path]) -> bool:
     """Tell whether files are texts for the most part, and none of them has another ending."""
     if not files or not all(path.name.lower().endswith(ENDINGS) for path in files):
         return False
-    some = [path for path in files if path.stat().st_size][:LOOKED]
+    some = [path for path in files if path.stat().st_size][:FILES_LOOKED]
     return 2 * sum(map(holds_texts, some)) > len(some)
 
 

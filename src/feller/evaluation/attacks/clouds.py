@@ -14,7 +14,7 @@ from feller.evaluation.attacks.measure import Apart
 
 NEAREST, FARTHEST, STEP = 0.5, 10.0, 0.25
 """Distances of atoms at which pairs are counted, in Å; farther ones count at the last."""
-SAME = 0.1
+SAME_CLOUD = 0.1
 """Root mean square difference of all distances in molecules that count as one, in Å."""
 Lines = dict[tuple[int, int], np.ndarray]
 """Two elements -> sorted distances of all their pairs of atoms, in Å."""
@@ -38,7 +38,7 @@ class Clouds(Apart):
             if formula in there:
                 _, known = there[formula]
                 size = max(1, rows.shape[1])
-                found[which] = torch.cdist(rows, known).amin(1) <= SAME * size**0.5
+                found[which] = torch.cdist(rows, known).amin(1) <= SAME_CLOUD * size**0.5
         return found
 
 

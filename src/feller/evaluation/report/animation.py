@@ -9,7 +9,7 @@ from PIL import Image
 
 from feller.core.errors import UsageError
 
-HEAVIEST = 1_000_000
+MAX_ANIMATION_BYTES = 1_000_000
 """Bytes of an animation, at most; a page that holds it grows by a third more."""
 QUALITIES = (85, 70, 50, 30)
 """Tried in turn until it is light enough."""
@@ -61,7 +61,7 @@ def animated(
                 quality=quality,
                 method=4,
             )
-            if file.tell() <= HEAVIEST:
+            if file.tell() <= MAX_ANIMATION_BYTES:
                 return Animation(file.getvalue(), frames[0].size, still)
         wide, high = frames[0].size
         frames = [frame.resize((wide * 3 // 4, high * 3 // 4), Image.Resampling.LANCZOS) for frame in frames]

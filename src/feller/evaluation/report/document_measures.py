@@ -3,7 +3,7 @@
 from feller.evaluation.answers import FEWEST
 from feller.evaluation.report.reading import HELD_OUT, Measure
 
-MEASURES = {
+DOCUMENT_MEASURES = {
     "perplexity": Measure("perplexity of all symbols"),
     "text_perplexity": Measure("perplexity of words"),
     "picture_perplexity": Measure("perplexity of pictures"),
@@ -17,7 +17,7 @@ MEASURES = {
         "words in common with hidden texts", "answers_f1_usual", "always the same text", is_share=True
     ),
 }
-WHY_MISSING = {
+DOCUMENT_WHY_MISSING = {
     **dict.fromkeys(("perplexity", "text_perplexity", "picture_perplexity"), "no document has such symbols"),
     **dict.fromkeys(
         ("answers_exact", "answers_f1", "answers_usual", "answers_f1_usual"),

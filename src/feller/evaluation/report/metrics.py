@@ -144,10 +144,10 @@ MEASURES = {
     "trigram_distance": Measure("unlike triples of characters", "trigram_floor", is_share=True),
     **_share("passages from the training text", "copied", "unseen text"),
     **_share("whole texts from the training data", "copied_whole", "unseen texts"),
-    **table_measures.MEASURES,
-    **metrics_of_kinds.MEASURES,
-    **document_measures.MEASURES,
-    **speech_measures.MEASURES,
+    **table_measures.TABLE_MEASURES,
+    **metrics_of_kinds.ATTACK_MEASURES,
+    **document_measures.DOCUMENT_MEASURES,
+    **speech_measures.SPEECH_MEASURES,
     "straightness": Measure("straightness", real="a straight line", level=1.0),
     "bits_per_token": Measure("code length", unit="bits per token"),
     "bits_per_token_sampled": Measure("code length along the rates that sample", unit="bits per token"),
@@ -199,10 +199,10 @@ WHY_MISSING = {
     **dict.fromkeys(("composition_distance", "bigram_perplexity"), "no residue is known"),
     "glycine_left": "no residue that is known has a positive phi",
     "sequence_perplexity": "no held-out residue is known, or the model takes no structures as given",
-    **table_measures.WHY_MISSING,
-    **metrics_of_kinds.WHY_MISSING,
-    **document_measures.WHY_MISSING,
-    **speech_measures.WHY_MISSING,
+    **table_measures.TABLE_WHY_MISSING,
+    **metrics_of_kinds.ATTACK_WHY_MISSING,
+    **document_measures.DOCUMENT_WHY_MISSING,
+    **speech_measures.SPEECH_WHY_MISSING,
     **dict.fromkeys(
         ("nll", "bits_per_dimension", "bits_per_token", "bits_per_token_sampled"),
         "no data are held out that the model could read",
@@ -215,7 +215,11 @@ def measure(name: str, numbers: Numbers) -> Measure:
     if name == "accuracy" and tells(numbers):
         return Measure("told right", "accuracy_constant", "always the commonest class", is_share=True)
     if name in ("copies", "copies_held_out") and "tv1" in numbers:  # of rows of a table, by their bins
-        return table_measures.MEASURES["copies"] if name == "copies" else _floor_of(table_measures.MEASURES["copies"])
+        return (
+            table_measures.TABLE_MEASURES["copies"]
+            if name == "copies"
+            else _floor_of(table_measures.TABLE_MEASURES["copies"])
+        )
     if name in MEASURES:
         return MEASURES[name]
     kind, _, of = name.partition("_")
@@ -288,7 +292,8 @@ def leading(numbers: Numbers) -> list[str]:
         name
         for name, value in numbers.items()
         if name not in floors
-        and name not in (*FACTS, *table_measures.ASIDE, *metrics_of_kinds.ASIDE, *speech_measures.ASIDE)
+        and name
+        not in (*FACTS, *table_measures.TABLE_ASIDE, *metrics_of_kinds.ATTACK_ASIDE, *speech_measures.SPEECH_ASIDE)
         and not isinstance(value, str)
     ]
 

@@ -18,7 +18,7 @@ ORDER_2 = {
 }
 OLD = dict(zip(("epsilon_2", "epsilon_2_added"), ORDER_2.values(), strict=True))
 """The same under the names that older reports carry."""
-MEASURES = {
+ATTACK_MEASURES = {
     **ORDER_2,
     **OLD,
     "mse_bound": Measure("least error of reconstruction, for all rows", "blind", "a blind guess of 0 to 1"),
@@ -53,7 +53,7 @@ MEASURES = {
     "candidates_bound": Measure("what the guarantee allows of that, at most", is_share=True),
     "candidates_blind": Measure("naming any of ten candidates", is_share=True),
 }
-ASIDE = (
+ATTACK_ASIDE = (
     *(*ORDER_2, *OLD, "blind", "spread", "fisher_rows", "guess_0.00391", "guess_0.02", "guess_0.5"),
     *(f"{way}_{what}" for way in WAYS for what in ("caught", "epsilon")),
     *("copies_held_out", "passages_held_out", "label_least"),
@@ -68,7 +68,7 @@ OWN = (
     *("mse_bound", "passages", "fisher_least", "rebuilt_error", "inversion_error", "candidates_right"),
 )
 """What an audit alone has."""
-WHY_MISSING = {
+ATTACK_WHY_MISSING = {
     "blind": "the run is not private, and has no such bound",
     "spread": "no row was watched in training",
     "candidates_blind": "no rows were planted",

@@ -7,7 +7,7 @@ from PIL import Image
 
 from feller.data.letters import save
 
-DENSITY = 150
+DPI = 150
 """Pixels an inch: half as many again as the page shows."""
 
 
@@ -16,7 +16,7 @@ def paper(wide: float, high: float) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(wide, high), dpi=DENSITY, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(wide, high), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.data.files.sample_folder import captioned
 from feller.data.images.modality import Images
 
-WIDE = 96
+PICTURE_WIDTH = 96
 """Pixels of a picture, at least, so that there is room for words."""
 
 
@@ -25,6 +25,6 @@ def reconstructions_picture(
     """
     columns = len(lines[0][1])
     whole = kind.show(torch.cat([values for values, _ in lines]), {}, columns)
-    factor = -(-WIDE * columns // whole.width)
+    factor = -(-PICTURE_WIDTH * columns // whole.width)
     large = whole.resize((whole.width * factor, whole.height * factor), Image.Resampling.NEAREST)
     return captioned(large, [name for _, names in lines for name in names], columns)

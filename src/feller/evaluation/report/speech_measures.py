@@ -3,7 +3,7 @@
 from feller.evaluation.report.reading import Measure
 
 REAL = "real speech, same vocoder"
-MEASURES = {
+SPEECH_MEASURES = {
     "word_error_rate": Measure("words that Whisper hears wrong", "word_error_rate_floor", REAL, is_share=True),
     "speaker_similarity": Measure("likeness of voices to their prompts", "speaker_similarity_floor", REAL),
     "frechet_speech": Measure("distance from real speech", "frechet_speech_floor", REAL),
@@ -21,12 +21,12 @@ MEASURES = {
     "detected_resynthesised": Measure("told from recordings through the same vocoder", is_share=True),
     "synthesis": Measure("seconds for a second of log mels"),
 }
-ASIDE = (
+SPEECH_ASIDE = (
     *("word_error_rate_low", "word_error_rate_high", "voiceless"),
     *("detected_low", "detected_high", "detected_resynthesised_low", "detected_resynthesised_high"),
 )
 """What stands in the table of all numbers alone."""
-WHY_MISSING = {
+SPEECH_WHY_MISSING = {
     "frechet_speech": "there are too few sounds with a voice",
     **dict.fromkeys(("speaker_similarity", "speaker_similarity_floor"), "no sound is long enough to have a voice"),
     **dict.fromkeys(("phone_mae", "phone_mae_drawn"), "no phone was hidden"),

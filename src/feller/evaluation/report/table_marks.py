@@ -8,7 +8,7 @@ from PIL import Image
 from feller.evaluation.report.paper import painted, paper
 from feller.evaluation.report.wording import is_number
 
-WIDE, HIGH = 5.6, 0.42
+MARKS_WIDTH, MARKS_HEIGHT = 5.6, 0.42
 """Inches of the picture, and of each line."""
 STYLES = {
     "synthetic": ("o", "#1f5fa8", "#1f5fa8", 8.5),
@@ -61,7 +61,7 @@ def _drawn(lines: Sequence[Line], title: str) -> Image.Image | None:
     lines = [line for line in lines if is_number(line.marks.get("synthetic"))]
     if not lines:
         return None
-    figure = paper(WIDE, HIGH * len(lines) + 0.95)
+    figure = paper(MARKS_WIDTH, MARKS_HEIGHT * len(lines) + 0.95)
     axes = figure.subplots()
     named: dict[str, object] = {}
     for row, line in enumerate(lines):

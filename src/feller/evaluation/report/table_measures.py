@@ -61,8 +61,8 @@ def _measures() -> dict[str, Measure]:
     }
 
 
-MEASURES = _measures()
-ASIDE = (
+TABLE_MEASURES = _measures()
+TABLE_ASIDE = (
     *("tv1_max", "tv2_max", "tv3_max", "tv1_independent", "tv3_independent"),
     *("tv1_test", "tv3_test", "k_marginal", "correlation_difference", "accuracy_majority", "mae_mean"),
     *("dcr_share_copied", "membership_auc_copied", "nll_baseline", "merged", "clipped_max", "cells_real"),
@@ -70,7 +70,7 @@ ASIDE = (
 """References and second looks, which stand among all numbers and not on the page's first ones."""
 ONE_VALUE = "the target has one value only in the table that was learned from, or there is no other column"
 COLUMNS = "the table has too few columns"
-WHY_MISSING = {
+TABLE_WHY_MISSING = {
     **dict.fromkeys(("tv2", "tv2_max", "tv2_independent", "k_marginal", "pair_trends"), COLUMNS),
     **dict.fromkeys(("tv3", "tv3_max", "tv3_independent"), COLUMNS),
     **dict.fromkeys(("tv1_test", "tv2_test", "tv3_test", "dcr_share", "membership_auc"), HELD_OUT),

@@ -15,7 +15,7 @@ WRITTEN = 14
 """Columns up to which numbers stand in the cells; beyond, a scale says what colours mean."""
 DARKEST = 0.05
 """Share that has the darkest colour at least, so that a good table looks good."""
-NAME = 22
+PAIR_NAME = 22
 """Letters of a column's name, at most."""
 
 
@@ -34,7 +34,7 @@ def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image
     seen = np.ma.masked_array(errors, np.triu(np.ones_like(errors, dtype=bool), 1))
     drawn = axes.imshow(seen, cmap="YlOrRd", vmin=0, vmax=darkest)
     size = 9 if k <= WRITTEN else 7
-    short = [shortened(name, NAME) for name in names]
+    short = [shortened(name, PAIR_NAME) for name in names]
     axes.set_yticks(range(k), labels=short, fontsize=size, parse_math=False)
     axes.set_xticks(
         range(k), labels=short, fontsize=size, rotation=60, ha="right", rotation_mode="anchor", parse_math=False

@@ -27,7 +27,7 @@ SHORT = {
 }
 """Abbreviations that are read as other words."""
 QUANTITIES = {name for _, name in LARGE}
-LONGEST = 12
+MAX_DIGITS = 12
 """Digits that are read as one quantity, at most."""
 ORDINALS = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth"}
 ORDINALS |= {"twelve": "twelfth"}
@@ -78,7 +78,7 @@ def _number(written: str) -> tuple[Reading, ...]:
 
 
 def _quantity(digits: str) -> list[Reading]:
-    if len(digits) > LONGEST:
+    if len(digits) > MAX_DIGITS:
         return []
     words = spoken_number(digits)
     ways = [words, _with_and(words)]
@@ -124,7 +124,7 @@ def _money(sign: str, written: str, size: str | None) -> tuple[Reading, ...]:
         return tuple((*way, name) for way in _number(written))
     front, cents = (
         (_quantity(whole.replace(",", "")) or _digits(whole.replace(",", "")))[0],
-        spoken_number(part[:LONGEST]),
+        spoken_number(part[:MAX_DIGITS]),
     )
     one = unit if whole == "1" else unit + "s"
     ways = [(*front, one, *between, *cents, small) for between in (("and",), ())]

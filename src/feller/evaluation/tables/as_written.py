@@ -6,7 +6,7 @@ from feller.data.loading.raw import FoundTable
 from feller.data.tables.cell_kinds import PLAIN
 from feller.data.tables.schema import Schema
 
-EXPLAIN = {
+EXPLAIN_COPIES = {
     "copies_written": "Share of synthetic rows that stand in the real table as they are written, in all columns that"
     " are learned: the same words, and the same numbers to the last digit.",
 }

@@ -4,7 +4,7 @@ SET = {1: "values of a column", 2: "pairs of values of two columns", 3: "triples
 LEARNER = {"boosted": "gradient boosting, many small decision trees", "linear": "a linear model"}
 
 
-def _marginals() -> dict[str, str]:
+def _explain_marginals() -> dict[str, str]:
     told = {}
     for size, what in SET.items():
         name = f"tv{size}"
@@ -64,7 +64,7 @@ NO_PROOF = (
 EXPLAIN = {
     "valid": "Share of synthetic rows that the schema allows: every value known to its column, every rule kept. It must"
     " be all of them.",
-    **_marginals(),
+    **_explain_marginals(),
     "k_marginal": "The pairs of columns on the scale of NIST: 1000 is perfect, 0 has nothing in common.",
     "k_marginal_floor": "The same of real rows drawn from the training table with replacement.",
     "column_shapes": "How alike each column is to that of the training table, on average: 1 is the same distribution, 0"

@@ -20,7 +20,7 @@ MUCH = 0.25
 """Of the real mean, or deviation, and of the way from the first to the last quantile: more is far off."""
 CERTAIN = 4
 """Standard errors within which means may differ by chance."""
-EXPLAIN = {
+EXPLAIN_NUMBERS = {
     "numbers_off": "Columns of numbers whose mean or quantiles are far from those of the real table, by more than a"
     " quarter: sums and means of them are of no use; more edges where the numbers lie help.",
 }

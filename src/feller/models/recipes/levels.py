@@ -25,7 +25,7 @@ SMALL = 256
 
 def levels_mask(data: Dataset, size: str) -> Recipe:
     """Levels are hidden, and revealed a few at a time."""
-    return _levels(data, size, "levels-mask", MaskSource(), lambda count: Mixture(GreatCircle(), MaskSource()))
+    return _token_recipe(data, size, "levels-mask", MaskSource(), lambda count: Mixture(GreatCircle(), MaskSource()))
 
 
 def levels_uniform(data: Dataset, size: str) -> Recipe:
@@ -35,15 +35,17 @@ def levels_uniform(data: Dataset, size: str) -> Recipe:
     def path(count: int) -> TokenPath:
         return Mixture(GreatCircle(1 / count), source, answer=Cavity())
 
-    return _levels(data, size, "levels-uniform", source, path)
+    return _token_recipe(data, size, "levels-uniform", source, path)
 
 
 def levels_metric(data: Dataset, size: str) -> Recipe:
     """Levels move to nearer ones: a gray that is a little wrong is likelier than one that is far off."""
-    return _levels(data, size, "levels-metric", UniformSource(), lambda count: Metric(Levels(count), answer=Cavity()))
+    return _token_recipe(
+        data, size, "levels-metric", UniformSource(), lambda count: Metric(Levels(count), answer=Cavity())
+    )
 
 
-def _levels(data: Dataset, size: str, name: str, source: TokenSource, path: Callable[[int], TokenPath]) -> Recipe:
+def _token_recipe(data: Dataset, size: str, name: str, source: TokenSource, path: Callable[[int], TokenPath]) -> Recipe:
     modality = replace(need(data.modality, Images, name, "pictures"), code=AsTokens())
     count, small = modality.levels + 1, data.values[0].numel() <= SMALL
     masked = isinstance(source, MaskSource)

@@ -16,7 +16,7 @@ from feller.training.losses import CrossEntropy, Loss, PerLeaf, Squared, WhereMa
 from feller.training.objective import Matching
 from feller.training.optimizer import Training
 
-SIZES = {"tiny": (64, 2, 300), "small": (128, 3, 1000), "base": (384, 4, 10_000)}
+FLOW_SIZES = {"tiny": (64, 2, 300), "small": (128, 3, 1000), "base": (384, 4, 10_000)}
 """Width, depth and steps."""
 
 
@@ -30,7 +30,7 @@ def table_flow(data: Dataset, size: str) -> Recipe:
         InputError: If no column of the table is a number.
     """
     modality = Mixed(need(as_table(data).modality, Table, "table-flow", "a table"))
-    width, depth, steps = SIZES[size]
+    width, depth, steps = FLOW_SIZES[size]
     leaves: dict[str, Leaf] = {"numbers": Numbers()}
     paths: dict[str, Path] = {"numbers": Affine()}
     losses: dict[str, Loss] = {"numbers": Squared()}

@@ -8,7 +8,7 @@ from feller.paths.resynthesis import Resynthesis
 from feller.training.objectives.vocoding import Vocoding, usual_windows
 from feller.training.optimizer import Training
 
-SIZES = {"tiny": (64, 2, 2.0), "small": (192, 6, 20.0), "base": (384, 8, 120.0)}
+VOCODER_SIZES = {"tiny": (64, 2, 2.0), "small": (192, 6, 20.0), "base": (384, 8, 120.0)}
 """Features, blocks and minutes."""
 PIECE = 32
 """Frames that are learned at once."""
@@ -25,7 +25,7 @@ def vocoder(data: Dataset, size: str) -> Recipe:
     """
     modality = need(data.modality, Sounds, "vocoder", "a folder of sounds")
     mel = modality.mel
-    width, depth, minutes = SIZES[size]
+    width, depth, minutes = VOCODER_SIZES[size]
     windows = usual_windows(mel.fft)
     piece = max(PIECE, -(-windows[-1] // mel.hop)) * mel.hop
     return Recipe(

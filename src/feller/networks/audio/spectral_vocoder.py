@@ -20,7 +20,7 @@ WIDER = 3
 """Features inside a block, in units of those between blocks."""
 CENTRE, SCALE = -6.0, 2.5
 """About the mean and the deviation of log mels of speech: the network sees numbers near 1."""
-LOUDEST = 6.0
+MAX_LOG_AMPLITUDE = 6.0
 """Log amplitude beyond which no spectrum goes."""
 SMALL = 0.1
 """Share of a new block's answer that counts."""
@@ -93,7 +93,7 @@ class SpectralVocoderNetwork(SoundNetwork):
         told = self.leave(self.last(h))
         told = told.to(torch.promote_types(told.dtype, torch.float32))  # transforms know no halves
         louder, phase = told.chunk(2, 2)
-        amplitude = (self._amplitudes(mel.to(told)) + louder).clamp(max=LOUDEST).exp()
+        amplitude = (self._amplitudes(mel.to(told)) + louder).clamp(max=MAX_LOG_AMPLITUDE).exp()
         return turned_back(torch.polar(amplitude, phase), self.settings.mel)
 
     def _amplitudes(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b frames bins"]:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from feller.data.documents.vocabulary import Symbols
 
-AT_ONCE = 32
+SCORING_BATCH = 32
 """Rows that are read together, unless one asks otherwise."""
 
 
@@ -20,7 +20,7 @@ def log_likelihood(
     counted: Bool[Tensor, "n l"],
     symbols: Symbols,
     *,
-    at_once: int = AT_ONCE,
+    at_once: int = SCORING_BATCH,
 ) -> Float64[Tensor, " n"]:
     """Return log p of the counted symbols of each row, given all that stands before each, in nats; sums in float64.
 

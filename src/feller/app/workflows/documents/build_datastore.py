@@ -4,7 +4,7 @@ import hashlib
 import json
 import pathlib
 
-from feller.app.workflows.kind import kind_of
+from feller.app.workflows.kind import require_documents
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
@@ -78,7 +78,7 @@ def keep(run: Run, source: str, out: str) -> int:
     """
     if pathlib.Path(out).suffix.lower() != BUILT:
         raise UsageError(f"expected a file *{BUILT} for the memory, got {out}")
-    kind = kind_of(load_model(run))
+    kind = require_documents(load_model(run))
     memory = built(kind, source)
     path = pathlib.Path(out)
     try:

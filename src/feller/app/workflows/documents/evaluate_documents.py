@@ -11,9 +11,9 @@ from torch import Tensor
 
 from feller.app.reporter import Tell
 from feller.app.workflows.documents.document_request import MOST_WORDS, Wanted, anything
-from feller.app.workflows.documents.generate_documents import decoded, fitting, words
+from feller.app.workflows.documents.generate_documents import decoded, similarities, words
 from feller.app.workflows.documents.rewritten import rewritten
-from feller.app.workflows.kind import kind_of, reader
+from feller.app.workflows.kind import reader, require_documents
 from feller.app.workflows.next_steps import asking
 from feller.app.workflows.reporting.examined import Examined, Told, examined, report
 from feller.app.workflows.run_config import parts
@@ -74,7 +74,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
     """
     if samples is not None:
         raise UsageError("a model of documents is judged by what it says of others; name them with --data")
-    kind, draws = kind_of(model), Draws(0).named("evaluate")
+    kind, draws = require_documents(model), Draws(0).named("evaluate")
     it = examined(run, model, data=data, samples=None, read_other=lambda source, asked: read(source, like=kind))
     train = parts(it.asked, it.whole.seen_as(kind))[0]
     real = it.real.subset(torch.arange(min(len(it.real), MOST)))
@@ -151,10 +151,10 @@ def _pictures(
     truth = {name: leaf[torch.tensor(real)] for name, leaf in it.real.values.items()}
     numbers: dict[str, Any] = {}
     if kind.vectors is not None:
-        numbers["match"] = fitting(kind, drawn).mean().item()
-        numbers["match_real"] = fitting(kind, truth).mean().item()
+        numbers["match"] = similarities(kind, drawn).mean().item()
+        numbers["match_real"] = similarities(kind, truth).mean().item()
         others = {**truth, **{name: truth[name].roll(1, 0) for name in ("pictures", CODES)}}
-        numbers["match_others"] = fitting(kind, others).mean().item() if len(real) > 1 else None
+        numbers["match_others"] = similarities(kind, others).mean().item() if len(real) > 1 else None
     strips = [
         [*asked, real_one, drawn_one]
         for asked, real_one, drawn_one in zip(

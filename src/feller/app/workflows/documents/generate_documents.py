@@ -12,7 +12,7 @@ from torch import Tensor
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.documents.build_datastore import library
 from feller.app.workflows.documents.document_request import Wanted
-from feller.app.workflows.kind import kind_of, reader
+from feller.app.workflows.kind import reader, require_documents
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.documents.documents_modality import Documents, Values
@@ -125,7 +125,7 @@ def write(
         InputError: If the memory is damaged, empty or another's.
         UsageError: If the prompt is too long, or what is asked for makes no sense.
     """
-    kind = kind_of(model)
+    kind = require_documents(model)
     guides = manner.guides(of_picture=wanted.draws_picture)
     if manner.best_of > 1 and kind.vectors is None:
         raise UsageError("this model was fitted without what compares texts and pictures; leave --best-of out")
@@ -237,13 +237,13 @@ def _apart(front: Int64[Tensor, " m"], kind: Documents) -> list[Int64[Tensor, " 
 
 def _best(kind: Documents, values: Values, n: int, of: int) -> Int64[Tensor, " n"]:
     """Return the numbers of the best of several documents each: those whose texts and pictures point the same way."""
-    likeness = fitting(kind, values)
+    likeness = similarities(kind, values)
     index = [[*range(i * of, (i + 1) * of)] for i in range(n)]
     kept = best(index, lambda prompt, some: likeness[torch.tensor(list(some))])
     return torch.tensor([one for (one,) in kept])
 
 
-def fitting(kind: Documents, values: Values) -> Tensor:
+def similarities(kind: Documents, values: Values) -> Tensor:
     """Return how near the text and the picture of each document are, by what finds documents: at most 1."""
     if kind.vectors is None:
         raise UsageError("this model was fitted without what compares texts and pictures")

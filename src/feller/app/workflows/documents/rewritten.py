@@ -64,13 +64,13 @@ def rewritten(run: Run, kind: Documents, it: Examined, values: Values) -> Rewrit
     learns = by.module is not None and not it.asked.start_from and not from_a_run(it.asked.tokenizer)
     return Rewritten(
         numbers=numbers,
-        said=_said(numbers, _remedy(it, learns=learns) if poor else ""),
+        said=_said_loss(numbers, _remedy(it, learns=learns) if poor else ""),
         pages=(("Pictures, each row above what is left of them as codes: nothing that is drawn is better", pictures),),
         next_steps=(_longer(run, it),) if poor and learns else (),
     )
 
 
-def _said(numbers: dict[str, Any], remedy: str) -> str:
+def _said_loss(numbers: dict[str, Any], remedy: str) -> str:
     """Say what the tokeniser loses, and what to do about it."""
     own, small = (numbers[name] for name in ("psnr", "psnr_shrunk"))
     told = f" The tokeniser brings their pictures back with {number(own)} dB"

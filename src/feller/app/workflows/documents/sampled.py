@@ -6,7 +6,7 @@ import shlex
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.documents.document_request import Wanted, anything, by_edit, by_mask, by_prompt, by_question
 from feller.app.workflows.documents.generate_documents import Manner, Written, write
-from feller.app.workflows.kind import kind_of, reader
+from feller.app.workflows.kind import reader, require_documents
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -58,7 +58,7 @@ def documents(
         raise UsageError("a --memory is looked up for what is asked, and nothing is; give a --prompt, or leave it out")
     model = load_model(run)
     model.network.to(engine().device)
-    kind, place = kind_of(model), run.place(out)
+    kind, place = require_documents(model), run.place(out)
     kind.check_place(place)
     wanted = wanted or anything(reader(model).context)
     if (edit or ask) and not kind.tasks:

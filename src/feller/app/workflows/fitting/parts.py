@@ -17,7 +17,7 @@ from feller.training.objectives.contrastive import Contrastive
 from feller.training.objectives.reconstruction import Reconstruction
 
 
-def make_parts(
+def make_document_parts(
     making: Making, parts: DocumentParts, kind: Documents, about: Description, data: Dataset, tell: Tell
 ) -> tuple[Description, Dataset]:
     """Give the networks of documents their weights: those of the run, or new ones that are learned here.

@@ -13,7 +13,7 @@ from feller.models.spec import Description
 from feller.training.optimizer import Training
 
 
-def make_parts(
+def make_speech_parts(
     making: Making, parts: SpeechParts, kind: Speech, about: Description, data: Dataset, tell: Tell
 ) -> Description:
     """Give the networks that say durations their weights: those of the run, or new ones that are learned here.

@@ -15,9 +15,9 @@ from feller.app.reporter import Tell
 from feller.app.workflows.fitting.auxiliary_networks import Making
 from feller.app.workflows.fitting.estimate_time import TRIED
 from feller.app.workflows.fitting.foretell_report import Reporting
-from feller.app.workflows.fitting.parts import make_parts as document_parts
+from feller.app.workflows.fitting.parts import make_document_parts as document_parts
 from feller.app.workflows.fitting.plan_fit import Begun
-from feller.app.workflows.fitting.speech_parts import make_parts as speech_parts
+from feller.app.workflows.fitting.speech_parts import make_speech_parts as speech_parts
 from feller.app.workflows.fitting.tokenised import from_a_run
 from feller.app.workflows.fitting.training_job import Prepared
 from feller.app.workflows.fitting.validate_user_code import check_pieces

@@ -12,7 +12,7 @@ from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.figure import traces
 from feller.data.proteins.frames import CA
 from feller.data.proteins.modality import Proteins, structures
-from feller.data.text.figure import MOST as MOST_TEXTS
+from feller.data.text.figure import MOST as MAX_TEXTS
 from feller.data.text.text_modality import Text
 
 
@@ -21,7 +21,7 @@ def from_all_over(data: Dataset, number: int) -> Dataset:
 
     Of texts, of which a page holds few, no more than it holds: sorted, others would push all but the first class out.
     """
-    number = min(number, MOST_TEXTS) if isinstance(data.modality, Text) else number
+    number = min(number, MAX_TEXTS) if isinstance(data.modality, Text) else number
     label = data.values["label"] if isinstance(data.modality, Labelled) else data.given.get("label")
     rows = torch.arange(number) * len(data) // max(number, 1)
     if label is None:

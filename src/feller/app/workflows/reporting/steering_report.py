@@ -24,7 +24,7 @@ MOST = 100
 """Samples that are shown."""
 EXPLAIN = {
     **fine_tuning.EXPLAIN,
-    **validity.EXPLAIN,
+    **validity.EXPLAIN_VALIDITY,
     "bounded": "What the wish sets a bound to, such as ink, on average. The reward is minus the square of how far each"
     " sample is beyond the bound, so that 0 is best.",
     "improved": "Share of the samples whose reward is larger than before.",

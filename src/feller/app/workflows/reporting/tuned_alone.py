@@ -16,7 +16,7 @@ from feller.core.run_folder import Run
 from feller.evaluation import fine_tuning as changes
 from feller.evaluation.fine_tuning import change
 from feller.evaluation.report.page import Findings, write_report
-from feller.evaluation.validity import EXPLAIN, valid
+from feller.evaluation.validity import EXPLAIN_VALIDITY, valid
 from feller.models.model import load_model
 from feller.training.checkpoint import read_counters
 from feller.training.engine import engine
@@ -61,7 +61,7 @@ def tuned_alone(run: Run, wanted: Wish, why: str, tell: Tell, seed: int = 0) -> 
             sketch=tuning_sketch(run, tuned, counters["step"], numbers),
             judged=f"Compared: {DRAWN} samples with as many of the base.",
             numbers=numbers,
-            explanations={**changes.EXPLAIN, **EXPLAIN},
+            explanations={**changes.EXPLAIN, **EXPLAIN_VALIDITY},
             notes=(f"no data stand beside the samples: {why}", *found.notes),
             settings=run.part_of(run.recipe, "recipe"),
             curve=read_metrics(run.metrics),

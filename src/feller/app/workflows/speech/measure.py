@@ -17,7 +17,7 @@ from feller.app.workflows.speech.continued import Continued, continued
 from feller.app.workflows.speech.evaluate_speech import Attentive
 from feller.app.workflows.speech.suspected import suspect
 from feller.app.workflows.speech.synthesize import Manner, say, timed
-from feller.app.workflows.speech_kind import kind_of
+from feller.app.workflows.speech_kind import require_speech
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -86,7 +86,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         if data is not None:
             raise UsageError("--samples asks the detector, and --data judges the model; choose one")
         return suspect(run, model, samples, tell)
-    kind, draws = kind_of(model), Draws(0).named("evaluate")
+    kind, draws = require_speech(model), Draws(0).named("evaluate")
     it = examined(run, model, data=data, samples=None, read_other=lambda source, asked: read(source, like=kind))
     learned = parts(it.asked, it.whole.seen_as(kind))[0]
     train = kind.for_learning(learned, draws.named("train"))
@@ -144,7 +144,7 @@ class _Said:
 
 def _said(model: Model, cuts: Sequence[Continued], draws: Draws, tell: Tell) -> _Said:
     """Go on with the first halves, and make sounds of all."""
-    kind = kind_of(model)
+    kind = require_speech(model)
     tell.task("speaking")
     began = time.perf_counter()
     new = _spoken(model, cuts, draws)
@@ -186,7 +186,7 @@ def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Draws) -> dic
 
 def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Draws, tell: Tell) -> dict[str, Any]:
     """Train what tells the model's sounds from real ones, keep it in the run, and try it on what was said anew."""
-    kind = kind_of(model)
+    kind = require_speech(model)
     learned = continued(kind, train.subset(torch.arange(min(len(train), TRACED))))
     if not learned:
         return {}

@@ -16,7 +16,7 @@ from feller.app.workflows.speech.recordings import Listen
 from feller.app.workflows.speech.speech_request import Asked, Wanted, wanted
 from feller.app.workflows.speech.speech_vocoders import vocoder_of
 from feller.app.workflows.speech.synthesize import GUIDANCE, Manner, Spoken, behind, say, timed
-from feller.app.workflows.speech_kind import kind_of
+from feller.app.workflows.speech_kind import require_speech
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -94,7 +94,7 @@ def utter(
     if speed != 1 and (asked.text is None or asked.durations is not None):
         raise UsageError("--speed is of a --text without --durations: what is said again lasts as it did; leave it out")
     model = load_model(run)
-    kind, place = kind_of(model), run.place(out)
+    kind, place = require_speech(model), run.place(out)
     kind.check_place(place)
     if n > 1 and place.suffix.lower() == ".wav":
         raise UsageError(f"{place.name} holds one sound, and -n is {n:,}; name a folder, or .npz")
@@ -151,7 +151,7 @@ def _heard(path: pathlib.Path) -> str:
 
 def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *, whole: bool) -> list[list[Script]]:
     """Return the scripts of each piece of a text, n of each: as many sentences at once as the model has room for."""
-    kind = kind_of(model)
+    kind = require_speech(model)
     room = kind.room - asks.listened
     most = room if asks.text else GROWN * kind.longest
 

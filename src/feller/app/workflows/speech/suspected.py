@@ -4,7 +4,7 @@ import pathlib
 from typing import Any
 
 from feller.app.reporter import Tell
-from feller.app.workflows.speech_kind import kind_of
+from feller.app.workflows.speech_kind import require_speech
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.data.loading.raw import FoundSpeech
@@ -34,7 +34,7 @@ def suspect(run: Run, model: Model, samples: str, tell: Tell) -> dict[str, Any]:
     """
     if not run.detector.is_file():
         raise UsageError(f"{run.path} has no detector yet; train it with: feller evaluate {run.path}")
-    detector, mel = load_detector(run.detector), kind_of(model).mel
+    detector, mel = load_detector(run.detector), require_speech(model).mel
     found = find_sounds(pathlib.Path(samples))
     mels = log_mels(FoundSpeech(found.values, names=found.names), mel)
     short = [name for name, each in zip(found.names, mels, strict=True) if len(each) < WINDOW]

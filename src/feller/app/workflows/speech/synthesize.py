@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.app.workflows.speech_kind import kind_of, path_of
+from feller.app.workflows.speech_kind import path_of, require_speech
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.loading.raw import Sound
@@ -62,7 +62,7 @@ def timed(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws)
     Raises:
         UsageError: If the model has nothing that says it.
     """
-    kind = kind_of(model)
+    kind = require_speech(model)
     if all(part.length is not None for script in scripts for part in script.parts):
         return [*scripts]
     lasting = kind.rhythm if manner.varied else kind.durations
@@ -129,7 +129,7 @@ def behind(spoken: Spoken, script: Script, most: int) -> Script:
 
 
 def _together(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws) -> list[Spoken]:
-    kind, device = kind_of(model), next(model.network.parameters()).device
+    kind, device = require_speech(model), next(model.network.parameters()).device
     if not all(sum(script.lengths) for script in scripts):
         raise UsageError("nothing lasts longer than no time; give other durations")
     laid = [_laid(kind, script) for script in scripts]

@@ -22,7 +22,7 @@ from feller.models.model import Model
 from feller.networks.audio.neural import Neural, SoundNetwork
 from feller.training.engine import engine
 
-MOST = 100
+MAX_PIECES = 100
 """Pieces that are copied, at most."""
 SHOWN = 3
 """Of which so many are drawn and written to files, each beside its copies."""
@@ -90,7 +90,7 @@ def resynthesise(run: Run, model: Model, *, data: str | None, samples: str | Non
 
 def _spaced(n: int) -> torch.Tensor:
     """Return the numbers of some of n pieces, all over them."""
-    return torch.linspace(0, n - 1, min(n, MOST)).round().long()
+    return torch.linspace(0, n - 1, min(n, MAX_PIECES)).round().long()
 
 
 def _picture(modality: Sounds, real: Sequence[Sound], ours: Copied, theirs: Copied) -> Image.Image:
