@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.timing import Case
 from feller.core.rng import Draws
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint, endpoint

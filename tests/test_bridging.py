@@ -10,16 +10,14 @@ import torch
 
 from feller.control.bridges.drift_matching import Implicit
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.progress import start
-from feller.control.bridges.rounds import rounds
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.rounds import rounds, start
 from feller.control.bridges.solution import solve_bridge
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.networks.bridge_drift import BothWays, Potential
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.training.couplings import Independent, MinibatchTransport, assign
 from feller.training.engine import engine
 from feller.training.optimizer import Training

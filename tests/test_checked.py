@@ -5,7 +5,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from feller.evaluation.report.wording import sentence
-from feller.evaluation.wasserstein import wasserstein
+from feller.evaluation.two_sample import wasserstein
 from feller.sampling.sampler_config import Sampling
 from feller.training.optimizer import Training
 

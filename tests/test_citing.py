@@ -3,8 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from feller.core.citations import references
-from feller.core.sources import papers, sources_of
+from feller.core.citations import papers, references, sources_of
 
 
 def test_a_docstring_may_name_several_papers():

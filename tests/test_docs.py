@@ -182,7 +182,7 @@ def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("feller.app.workflows.documents.evaluate_documents.DRAWN", 8)
     for few in ("MOST", "TRACED"):
-        monkeypatch.setattr(f"feller.app.workflows.speech.measure.{few}", 4)
+        monkeypatch.setattr(f"feller.app.workflows.speech.evaluate_speech.{few}", 4)
     found = blocks(page)
     python = "\n".join(code for language, code in found if language == "python")
     uses = [i for i, (language, code) in enumerate(found) if language == "sh" and "mine.py" in code]

@@ -14,7 +14,7 @@ from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.networks import Decoder
 from feller.paths import Path
-from feller.paths.autoregressive import Autoregressive
+from feller.paths.families import Autoregressive
 from feller.sampling.autoregressive.decode import decode, log_likelihood
 from feller.spaces import Tokens
 from feller.training.objective import Example, Objective

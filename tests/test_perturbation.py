@@ -9,10 +9,9 @@ from scipy.special import ndtr
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.images.modality import Images
-from feller.data.modality import Dataset
-from feller.data.target import Target
+from feller.data.modality import Dataset, Target
 from feller.networks.linear import Pixels
-from feller.paths.estimates import Estimates
+from feller.paths.families import Estimates
 from feller.privacy.accounting.dp_events import Gaussian
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.noise.grid_noise import Repeatable

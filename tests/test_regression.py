@@ -9,7 +9,7 @@ from torch import nn
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.data.batches import shuffled
-from feller.data.target import Target
+from feller.data.modality import Target
 from feller.networks import MLP, Estimator
 from feller.paths import Estimates
 from feller.spaces import Euclidean

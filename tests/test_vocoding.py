@@ -7,11 +7,11 @@ import torch
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.data.speech.speech_mel import Mel
+from feller.data.speech.mel import Mel
 from feller.networks import SpectralVocoder
 from feller.paths import Resynthesis
 from feller.spaces import Euclidean
-from feller.training.objectives.vocoding import QUIET, Vocoding, spectral_difference
+from feller.training.objectives.reconstruction import QUIET, Vocoding, spectral_difference
 from tests.data.speech.clip import TEXTS, clip
 from tests.oracle import F64, close
 

@@ -12,10 +12,8 @@ from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.data.documents.tiles import tiles_of
 from feller.data.examples.creatures import views
-from feller.data.examples.demonstration import written_view
-from feller.data.examples.drawings import Lettering, render_letters
-from feller.data.examples.instructions import instructions
-from feller.data.examples.scenes import draw_scenes, render
+from feller.data.examples.instructions import instructions, written_view
+from feller.data.examples.scenes import Lettering, draw_scenes, render, render_letters
 from feller.evaluation.documents import spent, spent_each
 from feller.sampling.autoregressive.document_decode import Way
 from feller.sampling.autoregressive.token_guidance import Guided

@@ -9,10 +9,17 @@ import torch
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.examples.creatures import PARTS, View, invent, render_creature, views
-from feller.data.examples.drawings import FONT, Lettering, draw_lettering, render_letters
-from feller.data.examples.picks import picks
-from feller.data.examples.scenes import Scene, Thing, draw_scenes, render
-from feller.data.examples.shapes import COLOURS
+from feller.data.examples.scenes import (
+    FONT,
+    Lettering,
+    Scene,
+    Thing,
+    draw_lettering,
+    draw_scenes,
+    render,
+    render_letters,
+)
+from feller.data.examples.shapes import COLOURS, picks
 from feller_papers.cm3leon.reading import agreement, known, nearest_colours, read_letters, read_scenes, stacked
 from feller_papers.cm3leon.spotting import spot
 from feller_papers.cm3leon.world import some_halved

@@ -10,8 +10,7 @@ from torch import Tensor
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.rng import Draws
 from feller.data.loading.read import read
-from feller.data.modality import Dataset
-from feller.data.target import Target
+from feller.data.modality import Dataset, Target
 from feller.evaluation.regressor import Oracle
 from feller.models.model import Model
 from feller.models.recipes.registry import find_recipe

@@ -12,7 +12,7 @@ from tests.oracle import F64, close, f64
 
 from feller.app.cli import main
 from feller.core.rng import Draws
-from feller.data.examples.checkerboard import inside
+from feller.data.examples.loaders import inside
 from feller.data.loading.read import read
 from feller.paths import Circle, GaussianLaw, VonMisesLaw
 from feller.paths.processes import Jumps

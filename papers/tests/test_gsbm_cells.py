@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import BridgeProblem, Bridging
 from feller.core.rng import Draws
 from feller.training.couplings.minibatch_ot import assign
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE

@@ -11,7 +11,7 @@ import torch
 
 from feller.app.workflows.fit import fit
 from feller.core.rng import Draws
-from feller.data.examples.adult import HERE, adult_cells
+from feller.data.examples.loaders import HERE, adult_cells
 from feller.data.loading.raw import FoundTable
 from feller.data.loading.read import read
 from feller.data.tables.encoding import encode

@@ -9,9 +9,8 @@ from torch import nn
 
 from feller.core.rng import Draws
 from feller.privacy.accounting.dp_events import Subsampled
-from feller.privacy.erm.attack import reconstructed
 from feller.privacy.erm.glm import Logistic
-from feller.privacy.erm.leakage import leakage
+from feller.privacy.erm.leakage import leakage, reconstructed
 from feller.privacy.erm.ridge import Minimum, Ridge, minimum_of, with_constant
 from feller.privacy.leakage.reconstruction_bounds import mse_bound
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE

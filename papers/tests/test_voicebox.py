@@ -12,11 +12,11 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import write_sound
+from feller.data.speech.durations import log_durations
 from feller.data.speech.phones import frames_of, repeated
-from feller.data.speech.speech_durations import log_durations
 from feller.evaluation.speech.speaker_similarity import Voices
 from feller.networks.audio.frame_infiller import Infiller
-from feller.paths.filled import Filled
+from feller.paths.families import Filled
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.voicebox import (
     NEEDS,

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from feller.app.cli import main
-from feller.app.workflows.auditing.gradient_attack import Attack
+from feller.app.workflows.auditing.gradient_inversion import Attack
 from feller.app.workflows.fine_tuned_run import recipe_of
-from feller.app.workflows.private.guarantee import Guarantee
+from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import asked_of, parts, read_again
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -30,7 +30,7 @@ def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )  # reports of samples are tested elsewhere
     monkeypatch.setattr("feller.app.workflows.auditing.gradient_inversion.ROWS", ROWS)
     for name, few in (("NOISES", 2), ("STARTS", 1)):
-        monkeypatch.setattr(f"feller.app.workflows.auditing.gradient_attack.{name}", few)
+        monkeypatch.setattr(f"feller.app.workflows.auditing.gradient_inversion.{name}", few)
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict, str]:

@@ -314,7 +314,7 @@ def test_strangers_run_executes_nothing(moons, capsys):
 def test_own_recipe_and_path(capsys):
     pathlib.Path("mine.py").write_text(
         "from feller import Affine, Formula, Matching, Recipe, Training\n"
-        "from feller.networks.networks_mlp import MLP\n"
+        "from feller.networks.mlp import MLP\n"
         "def alpha(t): return t**2\n"
         "def sigma(t): return 1 - t**2\n"
         "def curved(data, size):\n"

@@ -8,11 +8,10 @@ from dataclasses import fields
 import pytest
 
 from feller.app.cli import COMMANDS, main
-from feller.app.commands.marks import field_names
-from feller.app.commands.shells import SHELLS, commands, script
+from feller.app.commands.completion import SHELLS, commands, script
+from feller.app.commands.flag_types import field_names
 from feller.data.examples.registry import SHIPPED
-from feller.models.recipes.parts import DocumentParts, SpeechParts
-from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.recipe import DocumentParts, Recipe, SpeechParts
 from feller.models.recipes.registry import RECIPES
 from feller.sampling.sampler_config import SOLVERS
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from feller.app.cli import main
-from feller.app.commands.marks import Offers
+from feller.app.commands.flag_types import Offers
 from feller.app.commands.reproduce import FAILS, GROUP, HOLDS, UNTESTABLE, summary
 from feller.core.errors import UsageError
 

@@ -16,7 +16,7 @@ from tests.journeys.speech.test_vocoders_named import CONFIG
 from feller.app.cli import main
 from feller.core.errors import UsageError
 from feller.core.safetensors_io import save_tensors
-from feller.data.speech.speech_mel import Mel
+from feller.data.speech.mel import Mel
 from feller.networks.audio.hifigan import HiFiGAN, HiFiGANNetwork
 
 RATE, HOP = 16_000, 160

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from feller.core.errors import InputError
-from feller.data.ahead import Ahead
+from feller.data.batches import Ahead
 
 ROWS = slice(0, 4)
 

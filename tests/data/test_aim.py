@@ -11,16 +11,14 @@ from tests.oracle import close
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
-from feller.data.batches import batches
+from feller.data.batches import batches, split
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.loading.targets import aimed, read_aimed
-from feller.data.modality import Dataset
-from feller.data.split import split
-from feller.data.tables.categorical import Categorical
+from feller.data.modality import Dataset, Target
+from feller.data.tables.column import Categorical
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
-from feller.data.target import Target
 
 WATER = "O 0 0 0.119\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
 

@@ -9,8 +9,7 @@ import pytest
 
 from feller.core.errors import InputError
 from feller.core.serialization import from_data, to_data
-from feller.data.files.delimited import dialect_of, open_rows
-from feller.data.files.dialect import Dialect
+from feller.data.files.delimited import Dialect, dialect_of, open_rows
 from feller.data.loading.raw import FoundTable
 from feller.data.loading.read import read
 from feller.data.tables.modality import Table

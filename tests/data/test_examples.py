@@ -12,11 +12,8 @@ from feller.core.errors import UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Draws
 from feller.data.examples import loaders
-from feller.data.examples.checkerboard import inside
 from feller.data.examples.copy_example import copy_example
-from feller.data.examples.jacksboro import surface
-from feller.data.examples.loaders import EXAMPLES
-from feller.data.examples.moons import GRID, MOONS_TEST, MOONS_TRAIN, drawn
+from feller.data.examples.loaders import EXAMPLES, GRID, MOONS_TEST, MOONS_TRAIN, drawn, inside, surface
 from feller.data.examples.registry import SHIPPED
 from feller.data.loading.read import read
 from feller.data.points.earth import Earth
@@ -25,7 +22,7 @@ from feller.data.speech.audio_io import read_sound
 from feller.data.speech.files import find_speech
 from feller.data.speech.forced_alignment import Aligner
 from feller.data.speech.lexicon import Lexicon, cmu_entries, own_words
-from feller.data.speech.speech_mel import filters
+from feller.data.speech.mel import filters
 
 
 def test_digits_are_those_of_scikit_learn_and_stratified() -> None:

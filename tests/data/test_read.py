@@ -14,13 +14,12 @@ from tests.data.proteins.test_chains import atoms as chain_atoms
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
-from feller.data.crystals.cif import Crystal
-from feller.data.crystals.crystals_cif import cif_text
+from feller.data.crystals.cif import Crystal, cif_text
 from feller.data.examples.registry import EXAMPLE
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.proteins.pdb import pdb_text
+from feller.data.proteins.files import pdb_text
 
 
 def test_missing_and_unknown(tmp_path: pathlib.Path) -> None:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
+from feller.data.batches import split
 from feller.data.loading.raw import FoundRows
 from feller.data.modality import Dataset
 from feller.data.points.points import points
-from feller.data.split import split
 
 
 def numbered(labels: list[int]) -> Dataset:

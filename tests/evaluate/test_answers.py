@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from feller.evaluation.answers import commonest
+from feller.evaluation.documents import commonest
 
 
 def test_the_best_constant_answer_is_most_like_the_others() -> None:

@@ -6,7 +6,7 @@ import pytest
 from feller.data.atoms.elements import NUMBERS
 from feller.data.loading.read import read
 from feller.data.molecules.molecule import Molecule
-from feller.evaluation.bonds import known, orders, stable
+from feller.evaluation.molecules import known, orders, stable
 
 
 def pair(first: str, second: str, apart: float) -> int:

@@ -12,7 +12,7 @@ from feller.control.bridges.costs.obstacles import Disc, Indicator
 from feller.control.bridges.population import Crowd
 from feller.core.rng import Draws
 from feller.evaluation.bridge import EXPLAIN, Along, along, arrival, feasibility
-from feller.evaluation.wasserstein import wasserstein
+from feller.evaluation.two_sample import wasserstein
 
 F64 = torch.float64
 TIMES = [k / 140 for k in range(141)]

@@ -7,9 +7,8 @@ import torch
 
 from feller.core.rng import Draws
 from feller.data.loading.read import read
-from feller.evaluation.chance import DEVIATIONS, beside, factor, mean_energy
-from feller.evaluation.geometric import energy_beside
-from feller.evaluation.points import points_quality
+from feller.evaluation.comparison import DEVIATIONS, beside, factor, mean_energy
+from feller.evaluation.points import energy_beside, points_quality
 from feller.evaluation.report.verdict import verdict
 from feller.evaluation.report.verdict_thresholds import word
 from feller.evaluation.two_sample import energy_distance
@@ -49,7 +48,7 @@ def places(name: str, n: int, wide: float) -> torch.Tensor:
 @pytest.mark.parametrize("wide", [1.0, 1.15, 1.3])
 def test_two_draws_of_one_model_are_not_good_and_poor(wide: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """68 held out, 609 learned from, and 609 or 400 samples of one law, of eight pairs each."""
-    arcs = "feller.evaluation.geometric.distances"  # the same, at once
+    arcs = "feller.evaluation.points.distances"  # the same, at once
     monkeypatch.setattr(arcs, lambda space, a, b: (a @ b.T).clamp(-1, 1).acos())
     said = []
     for i in range(8):

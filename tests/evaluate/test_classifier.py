@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.func import functional_call, grad, vmap
 
 from feller.core.rng import Draws
-from feller.evaluation.classifier import ClassifyLabel, ClassifyRotation, turn, window
+from feller.evaluation.judge import ClassifyLabel, ClassifyRotation, turn, window
 from feller.networks.image.classifier import FEATURES, Classifier
 
 

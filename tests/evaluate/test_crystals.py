@@ -15,8 +15,7 @@ from feller.data.crystals.modality import crystals
 from feller.data.loading.raw import FoundCrystals
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.evaluation.crystals import EXPLAIN, crystals_quality
-from feller.evaluation.periodic import surroundings
+from feller.evaluation.crystals import EXPLAIN, crystals_quality, surroundings
 
 
 def salt(edge: float, *symbols: str, shift: float = 0.0, near: float = 0.5) -> Crystal:

@@ -13,10 +13,9 @@ from feller.data.crystals.modality import Crystals
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
-from feller.data.modality import Modality
+from feller.data.modality import Modality, Target
 from feller.data.molecules.modality import Molecules
 from feller.data.points.points import Points
-from feller.data.target import Target
 from feller.evaluation.regressor import Oracle, errors, explained
 from feller.models.model import Model
 from feller.models.spec import Description

@@ -9,7 +9,7 @@ from feller.data.points.points import Points
 from feller.evaluation.flow import straightness
 from feller.models.model import Model
 from feller.models.spec import Description
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths import Affine, Geodesic, Mixture
 from feller.paths.affine import Vanishing
 from feller.spaces import Euclidean, Sphere, Tokens

@@ -10,7 +10,7 @@ from feller.core.rng import Draws
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.evaluation.density_baselines import baseline, points_of
-from feller.evaluation.geometric import distances, geodesic_energy, geometric_quality
+from feller.evaluation.points import distances, geodesic_energy, geometric_quality
 from feller.spaces import SO3, Sphere, Torus
 
 F64 = torch.float64
@@ -27,7 +27,7 @@ def test_distances_are_those_along_the_space(monkeypatch: pytest.MonkeyPatch) ->
     a, b = (Sphere(2).project(Draws(n).at("x").normal((n, 3), F64)) for n in (7, 5))
     truth = (a @ b.T).clamp(-1, 1).acos()
     torch.testing.assert_close(distances(Sphere(2), a, b), truth, atol=1e-7, rtol=1e-7)
-    monkeypatch.setattr("feller.evaluation.geometric.CHUNK", 11)
+    monkeypatch.setattr("feller.evaluation.points.CHUNK", 11)
     torch.testing.assert_close(distances(Sphere(2), a, b), truth, atol=1e-7, rtol=1e-7)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feller.core.rng import Draws
-from feller.evaluation.kernel_density import CONCENTRATIONS, KernelDensity, kernel_density
+from feller.evaluation.density_baselines import CONCENTRATIONS, KernelDensity, kernel_density
 from feller.spaces import Sphere
 
 F64 = torch.float64

@@ -10,7 +10,7 @@ from pymatgen.core import Lattice, Structure
 from feller.data.atoms.elements import NUMBERS
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.lattice import bounded
-from feller.evaluation.periodic import NEIGHBOURS, RICHEST, balanced, surroundings
+from feller.evaluation.crystals import NEIGHBOURS, RICHEST, balanced, surroundings
 
 CUBE = np.array([4.0, 4, 4, 90, 90, 90])
 

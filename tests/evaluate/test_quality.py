@@ -9,7 +9,7 @@ from feller.data.loading.raw import FoundTexts, as_objects
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.text.dataset import texts
-from feller.evaluation import flow, judge, sequences
+from feller.evaluation import flow, judge, proteins
 from feller.evaluation.judge import TRAINING, Judge
 from feller.evaluation.quality import EXPLAIN, Quality, quality
 from feller.evaluation.tables import quality as tables
@@ -45,7 +45,7 @@ def test_every_number_is_explained_once(digits: Dataset, unseen: Dataset, digit_
     names = (
         set(measure(digits, digits, unseen, digit_judge).numbers)
         | flow.EXPLAIN.keys()
-        | sequences.EXPLAIN_SEQUENCES.keys()
+        | proteins.EXPLAIN_SEQUENCES.keys()
     )
     lines = read("example:shakespeare").subset(torch.arange(100))
     molecules, crystals = (read(f"example:{name}").subset(torch.arange(40)) for name in ("molecules", "perovskites"))

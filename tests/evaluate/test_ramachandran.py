@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feller.data.proteins.residues import LETTERS, numbers_of
-from feller.evaluation.ramachandran import (
+from feller.evaluation.backbones import (
     BEFORE_PROLINE,
     BETA_BRANCHED,
     FAVOURED,

@@ -12,7 +12,7 @@ from feller.core.rng import Draws
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.proteins.residues import LETTERS, numbers_of
-from feller.evaluation.sequences import Bigram, composition, composition_distance, sequence_perplexity
+from feller.evaluation.proteins import Bigram, composition, composition_distance, sequence_perplexity
 from feller.models.model import Model
 from feller.models.recipes.registry import find_recipe
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Draws
-from feller.evaluation.sinkhorn_divergence import sinkhorn_divergence
+from feller.evaluation.two_sample import sinkhorn_divergence
 
 F64 = torch.float64
 

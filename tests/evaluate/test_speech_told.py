@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import binom, binomtest
 
-from feller.evaluation.speech.told import Apart, wilson
+from feller.evaluation.speech.detector import Apart, wilson
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 8), (3, 8), (8, 8), (40, 50), (1, 1)])

@@ -9,8 +9,8 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.speech.griffin_lim import Vocoder
-from feller.data.speech.speech_mel import Mel
-from feller.evaluation.speech.traces import SHARES, Sounds, find_traces, hiding, vocoded
+from feller.data.speech.mel import Mel
+from feller.evaluation.speech.detector import SHARES, Sounds, find_traces, hiding, vocoded
 from tests.evaluate.log_mels import SHORT, rough, sounds
 
 

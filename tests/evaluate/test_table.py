@@ -4,8 +4,8 @@ import pytest
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
+from feller.evaluation.tables.copying import unrelated
 from feller.evaluation.tables.quality import EXPLAIN, table_quality
-from feller.evaluation.tables.references import unrelated
 from tests.evaluate.tables import COUNTS, ORDERED, people
 
 TRAIN, UNSEEN = people(0, 1_500), people(1, 1_000)

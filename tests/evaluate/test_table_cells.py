@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from feller.data.loading.raw import FoundTable
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.encoding import encode
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.rng import Draws
+from feller.evaluation.tables.copying import drawn_again, some, unrelated
 from feller.evaluation.tables.marginal_distance import (
     MOST,
     PAIRS,
@@ -21,7 +22,6 @@ from feller.evaluation.tables.marginal_distance import (
     score_pairs,
     variations,
 )
-from feller.evaluation.tables.references import drawn_again, some, unrelated
 from tests.evaluate.tables import any_codes, people
 
 

@@ -9,8 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from feller.core.rng import Draws
 from feller.evaluation.tables import copying
-from feller.evaluation.tables.copying import copied_share, dcr_share, membership_auc, nearest_rows
-from feller.evaluation.tables.references import drawn_again
+from feller.evaluation.tables.copying import copied_share, dcr_share, drawn_again, membership_auc, nearest_rows
 from tests.evaluate.tables import any_codes
 
 COUNTS = (8,) * 12

@@ -8,12 +8,12 @@ import torch
 
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
-from feller.evaluation.tables.references import code_length_of_unrelated
-from feller.evaluation.tables.samples import samples_quality
+from feller.evaluation.tables.copying import code_length_of_unrelated
+from feller.evaluation.tables.quality import samples_quality
 
 COLUMNS = (
     Categorical("kind", ("a", "b", "c")),

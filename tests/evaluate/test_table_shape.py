@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
-from feller.evaluation.tables.shape import (
+from feller.evaluation.tables.marginal_distance import (
     column_shapes,
     correlation_difference,
     correlations,

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from feller.data.loading.raw import FoundTable
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.detect_schema import detect
 from feller.data.tables.modality import Table, tables
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
-from feller.evaluation.report.table_numbers import numbers_grid
+from feller.evaluation.report.table_figures import numbers_grid
 from feller.evaluation.report.verdict import verdict
-from feller.evaluation.tables.spread import numbers_beside
+from feller.evaluation.tables.cells import numbers_beside
 
 NUMBERS = np.random.default_rng(0).lognormal(10.5, 0.7, 1500).round()
 NUMBERS[:2] = 600_000, 420_000

@@ -10,9 +10,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.evaluation.tables.features import Features
 from feller.evaluation.tables.quality import table_quality
-from feller.evaluation.tables.utility import boosting, classification, regression, task, utility
+from feller.evaluation.tables.utility import Features, boosting, classification, regression, task, utility
 from tests.evaluate.tables import COUNTS, ORDERED, any_codes, people
 
 ABOUT = task(COUNTS, ORDERED, 3)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from feller.data.loading.raw import FoundTable
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import FreeText
-from feller.evaluation.tables.as_written import written_share
+from feller.evaluation.tables.cells import written_share
 
 SCHEMA = Schema((Categorical("word", ("x", "y")), Numerical("age", 0.0, 40.0, (20.0,)), FreeText("note")))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.evaluation.wasserstein import wasserstein
+from feller.evaluation.two_sample import wasserstein
 
 F64 = torch.float64
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feller.core.rng import Draws
-from feller.evaluation.wrapped_mixture import LEAST, MOST, WrappedMixture, wrapped_mixture
+from feller.evaluation.density_baselines import LEAST, MOST, WrappedMixture, wrapped_mixture
 
 F64 = torch.float64
 TURN = 2 * math.pi

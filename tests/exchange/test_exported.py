@@ -11,8 +11,7 @@ import torch
 from feller.app.workflows.export import export, said_of
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.models.export.about import about
-from feller.models.export.exported_network import Answer, Guided
+from feller.models.export.exported_network import Answer, Guided, about
 from feller.models.export.programs import to_onnx, to_torch_export
 from feller.models.model import Model
 from feller.paths import Affine, Data

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.data.speech.speech_durations import log_durations, spread_durations, whole_durations
+from feller.data.speech.durations import log_durations, spread_durations, whole_durations
 from feller.spaces import Euclidean
 from feller.training.objectives.duration_infilling import DurationInfilling
 

@@ -16,8 +16,7 @@ from feller.paths.schedules import VP, Cosine
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Euclidean
 from feller.training.objectives.duration_infilling import DurationInfilling
-from feller.training.objectives.frame_infilling import noise_like
-from feller.training.objectives.frames import Infilling
+from feller.training.objectives.frame_infilling import Infilling, noise_like
 from tests.oracle import F64, Normal, close
 
 K, N, BANDS = 4, 12, 2

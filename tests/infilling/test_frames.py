@@ -11,7 +11,7 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
-from feller.data.speech.speech_durations import log_durations, whole_durations
+from feller.data.speech.durations import log_durations, whole_durations
 from feller.networks import Infiller
 from feller.paths import Affine, Filled, Source
 from feller.paths.schedules import VP, LinearTo
@@ -19,8 +19,7 @@ from feller.spaces import Euclidean
 from feller.training.losses import Absolute
 from feller.training.objective import Objective
 from feller.training.objectives.duration_infilling import DurationInfilling
-from feller.training.objectives.frame_infilling import noise_like
-from feller.training.objectives.frames import Everywhere, Infilling
+from feller.training.objectives.frame_infilling import Everywhere, Infilling, noise_like
 from feller.training.objectives.span_masks import Segments
 from tests.oracle import F64, close
 

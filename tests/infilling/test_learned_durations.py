@@ -7,10 +7,10 @@ import torch
 
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
+from feller.data.speech.mel import Mel, Statistics
+from feller.data.speech.modality import Speech
 from feller.data.speech.phones import ARPABET, Inventory, placed
-from feller.data.speech.speech_mel import Mel, Statistics
-from feller.data.speech.speech_modality import Speech
-from feller.models.learned_durations import LearnedDurations
+from feller.models.infilling import LearnedDurations
 from feller.paths import Affine, Filled
 
 PHONES = 157

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.training.objectives.crop import crop
 from feller.training.objectives.duration_infilling import MASKS
+from feller.training.objectives.frame_infilling import crop
 from feller.training.objectives.span_masks import Segments, changes, units
 from tests.oracle import F64
 

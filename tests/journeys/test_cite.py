@@ -11,11 +11,11 @@ import feller
 from feller.app.workflows.bridges.bridge_run import Bridged, describe
 from feller.app.workflows.cite import cite
 from feller.app.workflows.run_config import Asked
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import Bridging
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching
+from feller.core.citations import papers, sources_of
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
-from feller.core.sources import papers, sources_of
 from feller.models.spec import save_description
 from feller.paths import Geodesic
 from feller.privacy.accounting.dp_events import Concentrated, Subsampled

@@ -19,12 +19,12 @@ from feller.app.workflows.documents import evaluate_documents, generate_document
 from feller.app.workflows.documents.build_datastore import built
 from feller.app.workflows.documents.generate_documents import Manner
 from feller.app.workflows.fitting.auxiliary_networks import Making
-from feller.app.workflows.kind import require_documents
+from feller.app.workflows.require_modality import require_documents
 from feller.core.errors import InputError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
-from feller.data.documents.documents_modality import Documents
-from feller.data.documents.templates import EDIT
+from feller.data.documents.modality import Documents
+from feller.data.documents.prompt import EDIT
 from feller.data.documents.tiles import Tiles
 from feller.data.documents.token_layout import PICTURE
 from feller.data.loading.read import read

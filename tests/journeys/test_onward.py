@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from feller.app.workflows.next_steps import again, fitting
-from feller.app.workflows.private.guarantee import Allowance, Guarantee
+from feller.app.workflows.private.privacy_config import Allowance, Guarantee
 from feller.app.workflows.run_config import Asked
 from feller.core.run_folder import Run
 from feller.training.optimizer import Training

@@ -21,7 +21,7 @@ from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.speech.speech_mel import Mel
+from feller.data.speech.mel import Mel
 from feller.spaces import Sphere
 from feller.training.checkpoint import read_counters
 

@@ -107,7 +107,7 @@ def test_broken_weights_do_not_replace_good_ones(monkeypatch):
 def test_resumed_run_of_own_code_keeps_its_fields():
     pathlib.Path("mine.py").write_text(
         "from feller import Affine, Matching, Recipe, Training\n"
-        "from feller.networks.networks_mlp import MLP\n"
+        "from feller.networks.mlp import MLP\n"
         "def own(data, size):\n"
         "    objective = Matching(Affine(), data.modality.space())\n"
         "    train = Training(batch=16, minutes=60.0)\n"

@@ -12,12 +12,12 @@ from tests.data.shards.written import pictures, png, tar
 
 import feller
 from feller.app.cli import main
-from feller.app.workflows.bridges.bridges_populations import read_populations
+from feller.app.workflows.bridges.populations import read_populations
 from feller.app.workflows.fitting import run_training
 from feller.app.workflows.private.privacy_config import Wish
 from feller.core.errors import InputError, UsageError
 from feller.core.safetensors_io import load_tensors
-from feller.data.ahead import Ahead
+from feller.data.batches import Ahead
 from feller.data.shards.tar_index import make_index
 
 FIT = {"size": "tiny", "steps": 6}

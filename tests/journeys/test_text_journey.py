@@ -8,7 +8,7 @@ import pytest
 
 import feller
 from feller.app.cli import main
-from feller.app.workflows.reporting.side_by_side import from_all_over
+from feller.app.workflows.reporting.comparison import from_all_over
 
 WORDS = ("alpha beta", "gamma", "delta epsilon", "", "zeta", "eta theta", "iota", "kappa lambda")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.privacy.marginals import Curator, Measurement, Release, aim, eliminate, independent, mst
-from feller.privacy.marginals.greedy import mean_deviation
+from feller.privacy.marginals.aim import mean_deviation
 from tests.marginals.tables import COUNTS, Numbers, model_of, sum_to, table_of
 
 TRUTH = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)])

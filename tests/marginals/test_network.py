@@ -12,7 +12,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.core.serialization import from_data, to_data
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.networks.architecture import Architecture
 from feller.privacy.marginals.marginal_network import Marginals, network_of
 from feller.spaces import Digits, Rows, Rule

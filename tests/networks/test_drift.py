@@ -5,7 +5,7 @@ import torch
 
 from feller.core.rng import Draws
 from feller.networks.bridge_drift import BothWays, Potential, TwoDrifts
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 
 SMALL = MLP(width=8, depth=1)
 

@@ -24,10 +24,8 @@ from feller.networks import (
     TimeToken,
     parameters,
 )
-from feller.networks.audio.folded import GROUPS, REACH, Folded
-from feller.networks.audio.frame_infiller import InfillerNetwork
-from feller.networks.audio.kin import Kin
-from feller.networks.blocks.distance import slopes
+from feller.networks.audio.frame_infiller import GROUPS, REACH, Folded, InfillerNetwork, Kin
+from feller.networks.blocks.relative_positions import slopes
 from feller.networks.blocks.time_conditioning import PlainBlock
 from feller.sampling.guidance import cfg
 

@@ -10,7 +10,7 @@ from feller.core.rng import Draws
 from feller.networks.blocks.ema import UPDATES, Average
 from feller.networks.blocks.lora import LowRank
 from feller.networks.image.unet import UNet
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.training.optimizer import Training, make_optimiser, optimiser_tensors, restore_optimiser
 
 KINDS = {"mlp": (MLP(width=8, depth=2), (3,)), "unet": (UNet(channels=4, heads=2), (1, 8, 8))}

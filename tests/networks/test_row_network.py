@@ -14,7 +14,7 @@ from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
 from feller.sampling.autoregressive.decode import log_likelihood
 from feller.spaces.table_tokens import Digits, Rows, Rule, Single
-from feller.training.objectives.row_likelihood import RowLikelihood
+from feller.training.objectives.autoregressive_likelihood import RowLikelihood
 
 ROWS = Rows(
     (Single(3), Digits(7, 22, missing=True), Single(2), Single(4)),

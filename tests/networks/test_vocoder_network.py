@@ -9,10 +9,9 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.data.speech.griffin_lim import Vocoder
-from feller.data.speech.speech_mel import Mel
+from feller.data.speech.mel import Mel
 from feller.networks import SpectralVocoder
-from feller.networks.audio.neural import Neural
-from feller.networks.audio.spectral_vocoder import SpectralVocoderNetwork, spread_of, turned_back
+from feller.networks.audio.spectral_vocoder import Neural, SpectralVocoderNetwork, spread_of, turned_back
 
 MELS = [Mel.usual(16_000), Mel.usual(8_000), Mel(400, 16, 8, 4, 3, 200), Mel(400, 8, 4, 4, 3, 200)]
 

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from feller.core.errors import InputError
-from feller.networks.within import within
+from feller.networks.architecture import within
 
 
 def test_more_weights_than_there_may_be_are_refused() -> None:

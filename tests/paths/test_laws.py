@@ -10,11 +10,10 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.paths.jumps.angles import distribution, drift, nodes, speed
-from feller.paths.jumps.concentration import Growth
-from feller.paths.jumps.conditional_path import Law
+from feller.paths.jumps.conditional_path import Growth, Law
 from feller.paths.jumps.gaussian import GaussianLaw
 from feller.paths.jumps.jump_step_rules import Coin, Explicit, Overlap
+from feller.paths.jumps.radial import distribution, drift, nodes, speed
 from feller.paths.jumps.rotation import RotationLaw
 from feller.paths.jumps.von_mises import VonMisesLaw
 from feller.paths.schedules import VE, Cosine, Linear, Polynomial

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.evaluation.attacks.planted import named, told_planted
+from feller.evaluation.attacks.attack_scores import named, told_planted
 from feller.networks.architecture import weights_from
 from feller.privacy.accounting.accountant import epsilon as epsilon_spent
 from feller.privacy.accounting.dp_events import Subsampled

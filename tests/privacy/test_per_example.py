@@ -13,8 +13,7 @@ from feller.data.documents.vocabulary import Symbols
 from feller.networks import MLP, Decoder, PlainDecoder, TextTransformer, Transformer, UNet
 from feller.networks.blocks.lora import LowRank
 from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
-from feller.privacy.dp_sgd.grad_samplers import Call, Rule, outer_squares
-from feller.privacy.dp_sgd.layers import register, rule_of
+from feller.privacy.dp_sgd.grad_samplers import Call, Rule, outer_squares, register, rule_of
 from feller.privacy.dp_sgd.per_example_clipping import NotHereError, factors
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_map
 from feller.privacy.dp_sgd.self_check import self_check

@@ -22,10 +22,9 @@ from feller.paths import Affine
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_map
 from feller.privacy.leakage import ghost_products
 from feller.privacy.leakage.fisher_information import Leakage, worst_direction
-from feller.privacy.leakage.kinks import kinks
-from feller.privacy.leakage.probes import Pull, coordinate_by_coordinate, directions, probed, signs
+from feller.privacy.leakage.leakage_tracking import hard_clip, smooth_clip
+from feller.privacy.leakage.probes import Pull, coordinate_by_coordinate, directions, kinks, probed, signs
 from feller.privacy.leakage.row_gradients import RowSlopes, Way
-from feller.privacy.leakage.smooth import hard_clip, smooth_clip
 from feller.spaces import Euclidean
 from feller.training.objective import Matching
 from tests.oracle import F64

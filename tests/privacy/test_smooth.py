@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from torch.nn.functional import gelu
 
 from feller.privacy.dp_sgd.per_example_clipping import factors
-from feller.privacy.leakage.smooth import OVERSHOOT, hard_clip, smooth_clip
+from feller.privacy.leakage.leakage_tracking import OVERSHOOT, hard_clip, smooth_clip
 from tests.oracle import F64, f64
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from feller.core.errors import UsageError
-from feller.privacy.accounting.strength import factor, rounded_up, strength
+from feller.privacy.accounting.ledger import factor, rounded_up, strength
 from feller.privacy.marginals.one_way_error import check_budget
 
 

@@ -14,9 +14,8 @@ from feller.networks.architecture import weights_from
 from feller.privacy.dp_sgd.clip_norm import Adaptive, Fixed
 from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.leakage.fisher_information import Leakage
-from feller.privacy.leakage.leakage_tracking import Watch, Watched, by_coordinate, by_probe
+from feller.privacy.leakage.leakage_tracking import Watch, Watched, by_coordinate, by_probe, hard_clip
 from feller.privacy.leakage.probes import coordinate_by_coordinate, probed, signs
-from feller.privacy.leakage.smooth import hard_clip
 from feller.privacy.noise.grid_noise import Repeatable
 from tests.oracle import F64
 from tests.privacy.layers_here import normal, shaken

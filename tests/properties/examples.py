@@ -25,8 +25,8 @@ from feller.control.fine_tuning.policy_gradient import PolicyGradient
 from feller.control.fine_tuning.raft import Filtered
 from feller.core.gradient import Gradient
 from feller.core.rng import Draws
-from feller.data.target import Target
-from feller.evaluation.classifier import ClassifyLabel, ClassifyRotation
+from feller.data.modality import Target
+from feller.evaluation.judge import ClassifyLabel, ClassifyRotation
 from feller.evaluation.speech.detector import ToldApart
 from feller.networks import AdaNorm, ALiBi, NoTime, Rotary, TimeToken
 from feller.networks.codebook.fsq import FSQ
@@ -117,19 +117,17 @@ from feller.spaces import Rows, Tokens
 from feller.spaces.tokens import LawSource, MaskSource, TokenSource
 from feller.training import couplings, losses
 from feller.training.objective import Matching, Objective
-from feller.training.objectives.autoregressive_likelihood import NextToken
+from feller.training.objectives.autoregressive_likelihood import NextToken, RowLikelihood
 from feller.training.objectives.causal_masking import CausalMasking
 from feller.training.objectives.contrastive import Contrastive
 from feller.training.objectives.distillation import Distillation
 from feller.training.objectives.duration_infilling import DurationInfilling
-from feller.training.objectives.frames import Everywhere, Hidden, Infilling
+from feller.training.objectives.frame_infilling import Everywhere, Hidden, Infilling
 from feller.training.objectives.marginal_counts import Counting
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from feller.training.objectives.output_perturbation import Perturbation
-from feller.training.objectives.reconstruction import Reconstruction
+from feller.training.objectives.reconstruction import Reconstruction, Vocoding
 from feller.training.objectives.regression import Regression
-from feller.training.objectives.row_likelihood import RowLikelihood
-from feller.training.objectives.vocoding import Vocoding
 from tests.properties.case import Case, LossCase, ManifoldCase, ObjectiveCase, PathCase, ScheduleCase, SolverCase
 from tests.properties.makers import (
     BRIGHT,

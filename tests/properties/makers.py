@@ -11,13 +11,13 @@ from feller import spaces
 from feller.core.pytree import State
 from feller.core.rng import Draw, Draws
 from feller.data.documents.vocabulary import Symbols
-from feller.data.speech.speech_mel import Mel
-from feller.data.tables.categorical import Categorical
-from feller.data.target import Target
+from feller.data.modality import Target
+from feller.data.speech.mel import Mel
+from feller.data.tables.column import Categorical
 from feller.networks.audio.detector import WINDOW, DetectorNetwork
 from feller.networks.audio.frame_infiller import Infiller, InfillerNetwork
 from feller.networks.audio.spectral_vocoder import SpectralVocoder, SpectralVocoderNetwork
-from feller.networks.blocks.distance import Distance
+from feller.networks.blocks.relative_positions import Distance
 from feller.networks.blocks.time_conditioning import Clock
 from feller.networks.codebook.image_tokenizer import Tokenizer, TokenizerNetwork
 from feller.networks.codebook.quantizer import Quantiser

@@ -9,11 +9,11 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.data.batches import batches
-from feller.data.examples.backbones import protein_chains
+from feller.data.examples.loaders import protein_chains
 from feller.data.loading.read import read
 from feller.data.proteins.backbones import Backbones
 from feller.models.model import Model
-from feller.models.recipes.backbones import backbones
+from feller.models.recipes.proteins import backbones
 from feller.models.recipes.recipe import Recipe
 from feller.sampling.sampler_config import Sampling
 from feller.training.engine import engine

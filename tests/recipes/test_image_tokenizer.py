@@ -15,7 +15,7 @@ from feller.core.serialization import from_data, to_data
 from feller.data.images.pixel_codes import AsTokens
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.models.recipes.image_tokenizer import image_tokenizer, image_tokenizer_vq
+from feller.models.recipes.images import image_tokenizer, image_tokenizer_vq
 from feller.models.recipes.recipe import SIZES, Recipe
 from feller.models.recipes.registry import find_recipe
 from feller.networks import EMA, FSQ

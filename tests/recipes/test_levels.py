@@ -14,7 +14,7 @@ from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
 from feller.core.serialization import from_data, to_data
 from feller.data.loading.read import read
-from feller.models.recipes.levels import levels_mask, levels_metric, levels_uniform
+from feller.models.recipes.images import levels_mask, levels_metric, levels_uniform
 from feller.models.recipes.recipe import Recipe
 from feller.paths import Cavity, Metric, Mixture, Posterior
 from feller.spaces import MaskSource, UniformSource

@@ -13,7 +13,7 @@ from feller.data.batches import batches
 from feller.data.loading.read import read
 from feller.data.modality import Modality
 from feller.models.model import Model
-from feller.models.recipes.manifold import manifold
+from feller.models.recipes.points import manifold
 from feller.models.recipes.recipe import SIZES
 from feller.models.spec import Description
 from feller.paths import Geodesic

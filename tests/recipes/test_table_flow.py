@@ -11,22 +11,21 @@ import torch
 
 from feller.app.cli import main
 from feller.app.workflows.fitting import run_training
-from feller.app.workflows.private.columns import Charged
 from feller.app.workflows.private.plan_dp_sgd import plan
 from feller.app.workflows.private.privacy_config import Wish
 from feller.app.workflows.private.private_statistics import guard
+from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.data.modality import Dataset
 from feller.data.points.points import Points
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.constraints import Constraint
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical import Numerical
-from feller.data.tables.schema import Schema
-from feller.data.tables.written import write_schema
+from feller.data.tables.schema import Schema, write_schema
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import find_recipe
 from feller.paths.time_distributions import Stratified, Uniform

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from feller.data.images.modality import Images
-from feller.evaluation.report.cards import key_numbers
-from feller.evaluation.report.code_use import copies_picture, use_picture
 from feller.evaluation.report.html import render
 from feller.evaluation.report.metrics import leading, measure, why_missing
+from feller.evaluation.report.page import key_numbers
+from feller.evaluation.report.prediction_plots import copies_picture, use_picture
 from feller.evaluation.report.verdict import verdict
 
 NUMBERS = {

@@ -1,8 +1,8 @@
 """The page of a bridge: what its numbers are called, those of populations on the way too."""
 
 from feller.evaluation.bridge import explain_between
-from feller.evaluation.report.cards import key_numbers
 from feller.evaluation.report.metrics import leading, measure, why_missing
+from feller.evaluation.report.page import key_numbers
 
 NUMBERS = {"objective": 9.0, "w2_24": 0.6, "w2_24_floor": 0.5, "sinkhorn_24": 0.1, "sinkhorn_24_floor": 0.1}
 NUMBERS |= {"w2": 2.0, "w2_floor": 1.5, "sinkhorn": 2.0, "sinkhorn_floor": 1.2}

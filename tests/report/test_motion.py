@@ -8,12 +8,19 @@ import pytest
 from PIL import Image
 
 from feller.core.errors import UsageError
-from feller.evaluation.report.animation import MAX_ANIMATION_BYTES, animated
-from feller.evaluation.report.bridge_animation import film
+from feller.evaluation.report.bridge_animation import (
+    FRAMES,
+    _blended,
+    _heights,
+    _stage,
+    along,
+    film,
+    motion,
+    trajectories,
+    written,
+)
 from feller.evaluation.report.cost_plot import AHEAD, BACK, Passed, by_round, over_time
-from feller.evaluation.report.ground import _heights
-from feller.evaluation.report.motion import FRAMES, _blended, _stage, along, motion, trajectories, written
-from feller.evaluation.report.paper import painted
+from feller.evaluation.report.figure import MAX_ANIMATION_BYTES, animated, painted
 from feller.evaluation.report.projection import Scene, look, principal
 
 TIMES = np.linspace(0, 1, 15)
@@ -178,7 +185,7 @@ def test_times_have_the_digits_they_need(time: float, last: float, text: str) ->
 
 
 def test_heavy_animations_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.evaluation.report.animation.MAX_ANIMATION_BYTES", 8_000)
+    monkeypatch.setattr("feller.evaluation.report.figure.MAX_ANIMATION_BYTES", 8_000)
     noise = [Image.fromarray(RNG.integers(0, 256, (120, 160, 3), dtype=np.uint8)) for _ in range(4)]
     made = animated(noise, [50] * 4, noise[0])
     assert len(made.data) <= 8_000

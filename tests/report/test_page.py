@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from feller.core.errors import InputError
-from feller.evaluation.report.animation import animated
+from feller.evaluation.report.figure import animated
 from feller.evaluation.report.page import Findings, page, write_report
 from tests.report.reader import Node, read
 

@@ -6,14 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.evaluation.report.cards import key_numbers
 from feller.evaluation.report.figure import LONGEST
 from feller.evaluation.report.html import render
 from feller.evaluation.report.metrics import MEASURES, leading, measure, why_missing
-from feller.evaluation.report.table_figures import MADE, Labelled, columns_beside, ends_of
-from feller.evaluation.report.table_marks import audit_picture, worth_picture
-from feller.evaluation.report.table_measures import TABLE_ASIDE
-from feller.evaluation.report.table_pairs import pairs_map
+from feller.evaluation.report.metrics_of_kinds import TABLE_ASIDE
+from feller.evaluation.report.page import key_numbers
+from feller.evaluation.report.table_figures import (
+    MADE,
+    Labelled,
+    audit_picture,
+    columns_beside,
+    ends_of,
+    pairs_map,
+    worth_picture,
+)
 from feller.evaluation.report.verdict import verdict
 from feller.evaluation.report.wording import shortened
 from feller.evaluation.tables.marginal_distance import pair_errors

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from feller.data.target import Target
+from feller.data.modality import Target
 from feller.evaluation.regressor import errors
 from feller.evaluation.report.metrics import leading, measure, tells
 from feller.evaluation.report.prediction_plots import classes_against, numbers_against

@@ -6,7 +6,7 @@ import torch
 
 from feller.core.pytree import tree_map
 from feller.models.recipes.recipe import Recipe
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths import Path
 from feller.paths.processes import Characteristics
 from feller.sampling.sampler_config import Sampling

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.reported import reported_of
 from feller.app.workflows.run_config import asked_of
+from feller.app.workflows.run_status import reported_of
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
@@ -23,7 +23,7 @@ from feller.data.documents.vocabulary import Symbols
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.tables.mixed import as_table
-from feller.data.tables.written import read_schema
+from feller.data.tables.schema import read_schema
 from feller.evaluation.judge import Judge, _network, load_judge, save_judge
 from feller.models.model import load_model
 from feller.models.recipes.recipe import Recipe

@@ -11,7 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from feller.app.workflows.export import export
-from feller.app.workflows.staged import BEGUN
+from feller.app.workflows.hugging_face import BEGUN
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from tests.safety.specimen_runs import copied

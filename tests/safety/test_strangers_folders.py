@@ -18,7 +18,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.core.serialization import from_data
-from feller.data.documents.written import write_lines
+from feller.data.documents.files import write_lines
 from feller.data.files import sample_folder
 from feller.data.images.modality import Images
 from feller.data.loading.raw import Shown

@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.core.rng import Draws
 from feller.models.elbo import Bound, OwnRates, TimeReversal, tightest, token_bound
 from feller.paths import Geometric, Metric, Mixture, Tempered
-from feller.paths.discrete.betas import ConstantSpeed
+from feller.paths.discrete.metric_path import ConstantSpeed
 from feller.paths.discrete.token_distances import Levels
 from feller.paths.path import Given
 from feller.paths.schedules import GreatCircle, Linear, Polynomial, Schedule

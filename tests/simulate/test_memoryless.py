@@ -8,8 +8,7 @@ import torch
 
 from feller.paths.schedules import VP, Cosine, Linear
 from feller.paths.time_distributions import linear_grid
-from feller.sampling.solvers.linear_step import LinearStep
-from feller.sampling.solvers.memoryless import MemorylessEuler
+from feller.sampling.solvers.linear_step import LinearStep, MemorylessEuler
 from tests.oracle import F64, Normal, chain, close, column
 
 

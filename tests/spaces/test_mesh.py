@@ -10,7 +10,7 @@ from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.spaces import Mesh, Space
-from feller.spaces.spectrum import biharmonic, laplacian
+from feller.spaces.surface import biharmonic, laplacian
 from tests.spaces.solids import CUBE_FACES, CUBE_POINTS, sphere, torus
 
 F64 = torch.float64

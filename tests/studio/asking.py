@@ -5,9 +5,8 @@ from typing import Any
 
 from feller.app.webui.limits import Limits
 from feller.app.webui.loaded_run import Opened
-from feller.app.webui.outcome import Outcome
 from feller.app.webui.page import abilities_of
-from feller.app.webui.tab import Place, Tab
+from feller.app.webui.tab import Outcome, Place, Tab
 
 OnPage = Callable[..., tuple[Opened, Place]]
 FEW = {"n": 3, "calls": 4, "steps": 1}

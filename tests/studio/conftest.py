@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from feller.app.cli import main
+from feller.app.webui.limits import Scratch
 from feller.app.webui.loaded_run import Opened, opened
-from feller.app.webui.scratch import Scratch
 from feller.app.webui.tab import Place
 from feller.core.run_folder import Run
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from tests.studio.asking import OnPage, ask, tab_of
 
-from feller.app.webui.guide import ANY
 from feller.app.webui.page import ABILITIES, abilities_of
+from feller.app.webui.tab import ANY
 from feller.core.errors import UsageError
 
 ALWAYS = ("Compare", "Reports", "Follow")

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from feller.app.webui.access import COOKIE, Door, is_loopback
-from feller.app.webui.heard import Heard
+from feller.app.webui.run_request import Heard
 from feller.app.webui.server import Address, _announce
 from feller.core.errors import UsageError
 

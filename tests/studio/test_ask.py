@@ -6,13 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from feller.app.webui.folders import page_without_folders, without_folders
-from feller.app.webui.heard import Heard
 from feller.app.webui.limits import Limits
 from feller.app.webui.loaded_run import Opened
-from feller.app.webui.outcome import Outcome
-from feller.app.webui.run_request import Wrong, ask
-from feller.app.webui.tab import Tab
+from feller.app.webui.run_request import Heard, Wrong, ask, page_without_folders, without_folders
+from feller.app.webui.tab import Outcome, Tab
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 

@@ -11,12 +11,11 @@ from PIL import Image
 from tests.studio.asking import OnPage, ask, tab_of
 
 from feller.app.reporter import SILENT
-from feller.app.webui.heard import Heard
 from feller.app.webui.limits import Limits
-from feller.app.webui.outcome import Outcome
 from feller.app.webui.page import abilities_of
-from feller.app.webui.tabs.bridging import ground_of
-from feller.app.webui.tabs.tabs_bridging import drawn_paths
+from feller.app.webui.run_request import Heard
+from feller.app.webui.tab import Outcome
+from feller.app.webui.tabs.bridging import drawn_paths, ground_of
 from feller.app.workflows.bridges.bridge_run import bridged_of
 from feller.core.errors import UsageError
 from feller.core.user_code import fingerprint

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from tests.studio.asking import tab_of
 
-from feller.app.webui.heard import Heard
 from feller.app.webui.limits import Limits
+from feller.app.webui.run_request import Heard
 from feller.app.webui.tab import Tab
 from feller.app.webui.tabs.documents import ANSWER, CAPTION, EDIT, NO, YES, plain
 from feller.core.errors import UsageError

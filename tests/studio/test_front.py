@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from feller.app.webui.access import Door
-from feller.app.webui.front import Front
+from feller.app.webui.asgi import Front
 from feller.app.webui.server import serve
 from feller.core.errors import InputError
 from feller.core.run_folder import Run

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from feller.app.webui import heard
-from feller.app.webui.heard import Heard, Stopped, passing
-from feller.app.webui.stops import MOST, Stops
+from feller.app.webui import run_request
+from feller.app.webui.button_presses import MOST, Stops
+from feller.app.webui.run_request import Heard, Stopped, passing
 
 
 def test_a_share_is_told_where_it_is_known() -> None:
@@ -21,7 +21,7 @@ def test_a_share_is_told_where_it_is_known() -> None:
 
 
 def test_seconds_are_told_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heard, "EACH", 0.02)
+    monkeypatch.setattr(run_request, "EACH", 0.02)
     told: list[tuple[float | None, str]] = []
     one = Heard(lambda share, text: told.append((share, text)))
     with passing(one):
@@ -65,6 +65,6 @@ def test_a_stop_that_came_too_late_stops_nothing_new() -> None:
 
 
 def _asks(stops: Stops, session: str = "me") -> None:
-    heard = Heard()
-    with stops.working(session, heard):
-        heard.check()
+    run_request = Heard()
+    with stops.working(session, run_request):
+        run_request.check()

@@ -3,12 +3,9 @@
 import pytest
 
 from feller.app.webui.controls import Choice, Number, Words
-from feller.app.webui.heard import Heard
-from feller.app.webui.labels import with_labels
 from feller.app.webui.limits import Limits
-from feller.app.webui.outcome import Outcome
-from feller.app.webui.run_request import Wrong, ask
-from feller.app.webui.tab import Answers, Tab
+from feller.app.webui.run_request import Heard, Wrong, ask, with_labels
+from feller.app.webui.tab import Answers, Outcome, Tab
 from feller.app.webui.tabs.sample import seeded
 from feller.core.errors import UsageError
 

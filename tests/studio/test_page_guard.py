@@ -8,10 +8,8 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from feller.app.webui.access import Door
-from feller.app.webui.guard import Guarded
-from feller.app.webui.limits import Limits
-from feller.app.webui.scratch import Scratch
+from feller.app.webui.access import Door, Guarded
+from feller.app.webui.limits import Limits, Scratch
 
 TOKEN = "not-to-be-guessed-1"
 JOIN, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"

@@ -18,12 +18,12 @@ def test_the_address_answers_before_torch_is_loaded() -> None:
 
 
 def test_the_page_loads_neither_statistics_nor_plots() -> None:
-    script = "import feller.app.webui.look as look; look.style()"
+    script = "import feller.app.webui.widgets as look; look.style()"
     assert not {"scipy.stats", "scipy.optimize", "matplotlib", "sklearn", "feller.evaluation"} & loaded_by(script)
 
 
 def test_the_page_loads_no_bridges_before_one_is_shown() -> None:
-    assert not {"scipy.ndimage", "feller.control.bridges.settings"} & loaded_by("import feller.app.webui.studio_page")
+    assert not {"scipy.ndimage", "feller.control.bridges.problem"} & loaded_by("import feller.app.webui.page")
 
 
 def test_gradio_writes_nothing_into_its_own_folder() -> None:
@@ -33,7 +33,7 @@ def test_gradio_writes_nothing_into_its_own_folder() -> None:
     stub = folder / "components" / "button.pyi"
     before = stub.stat().st_mtime_ns if stub.is_file() else 0
     script = (
-        "from feller.app.webui.stubless import write_no_stubs; write_no_stubs(); write_no_stubs(); import sys;"
+        "from feller.app.webui.asgi import write_no_stubs; write_no_stubs(); write_no_stubs(); import sys;"
         " assert sum('stubless' in str(type(one)) for one in sys.meta_path) == 1; import gradio.component_meta as meta;"
         " assert 'stubless' in meta.create_or_modify_pyi.__module__; import gradio; gradio.Button('x')"
     )

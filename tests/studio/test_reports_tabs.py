@@ -18,9 +18,7 @@ from feller.training.metrics_log import read_metrics
 def test_a_guarantee_is_said_once(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path, monkeypatch: Any) -> None:
     shutil.copytree(fitted("moons"), tmp_path / "run")
     page = on_page(tmp_path / "run")
-    monkeypatch.setattr(
-        "feller.app.webui.tabs.tabs_reports.promise_of", lambda one: "it is < 4.\nIn words: nearly all."
-    )
+    monkeypatch.setattr("feller.app.webui.tabs.reports.promise_of", lambda one: "it is < 4.\nIn words: nearly all.")
     (tmp_path / "run" / "report.html").write_text("<p>it is &lt; 4.")
     assert ask(tab_of(page, "Reports")).said == "In words: nearly all."
     (tmp_path / "run" / "report.html").write_text("<p>other")

@@ -10,12 +10,11 @@ from tests.data.speech.clip import CLIPS, TEXTS
 from tests.studio.asking import tab_of
 
 from feller.app.cli import main
-from feller.app.webui.heard import Heard
 from feller.app.webui.limits import Limits
-from feller.app.webui.run_request import Wrong
+from feller.app.webui.run_request import Heard, Wrong
 from feller.app.webui.run_request import ask as told
 from feller.app.webui.tab import Tab
-from feller.app.webui.tabs.tabs_speaking import SPELLED
+from feller.app.webui.tabs.speaking import SPELLED
 from feller.core.errors import UsageError
 
 CLIP, SAYS = str(CLIPS / "LJ001-0008.flac"), "has never been surpassed"

@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from feller.app.webui.access import Door
-from feller.app.webui.guard import UPLOAD, Guarded
-from feller.app.webui.limits import Limits
-from feller.app.webui.scratch import FRESH, LEAST, Scratch
+from feller.app.webui.access import UPLOAD, Door, Guarded
+from feller.app.webui.limits import FRESH, LEAST, Limits, Scratch
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feller.data.documents.vocabulary import Symbols
-from feller.sampling.autoregressive.likelihood import countable, hidden, log_likelihood
+from feller.sampling.autoregressive.document_decode import countable, hidden, log_likelihood
 from tests.tokens.readers import reader, written
 
 SYMBOLS = Symbols(text=3, codes=2, picture=3)

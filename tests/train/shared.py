@@ -14,7 +14,7 @@ from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.networks.blocks.lora import LowRank
 from feller.networks.image.unet import UNet
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.privacy.dp_sgd.clip_norm import Fixed
 from feller.privacy.dp_sgd.poisson_sampling import poisson_batches

@@ -12,7 +12,7 @@ from tests.train.shared import NETWORKS, TRAINING, kept, learned, save
 
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.spaces import Euclidean
 from feller.training.engine import engine

@@ -10,7 +10,7 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.batches import batches
 from feller.data.loading.read import read
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.spaces import Euclidean
 from feller.training.checkpoint import load_checkpoint, save_checkpoint

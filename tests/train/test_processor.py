@@ -9,7 +9,7 @@ from tests.safety.specimen_runs import copied
 from feller.app.cli import main
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
-from feller.training.processor import PROCESSOR, moved, processor
+from feller.training.checkpoint import PROCESSOR, moved, processor
 
 pytestmark = pytest.mark.portable
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from feller.core.rng import Draws
 from feller.data.batches import shuffled
 from feller.data.modality import Dataset
-from feller.evaluation.classifier import Classify
 from feller.evaluation.images import fd_cnn
+from feller.evaluation.judge import Classify
 from feller.networks.architecture import weights_from
 from feller.training.engine import engine
 from feller.training.loop import make_learner, train

@@ -125,7 +125,7 @@ def show(numbers: dict[str, Any], tell: Tell) -> None:
 
 def _promised(numbers: dict[str, Any]) -> str:
     """Say how well rows are protected, and what may be given away: nothing is sold for more than it is."""
-    from feller.privacy.accounting.strength import NOTHING, factor, strength
+    from feller.privacy.accounting.ledger import NOTHING, factor, strength
 
     epsilon, delta = numbers["epsilon"], numbers["delta"]
     who, worth = f"each of {numbers['rows_protected']:,} rows", strength(epsilon)

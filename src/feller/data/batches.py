@@ -1,7 +1,10 @@
 """Batches by their number: one endless sequence of permutations, cut into equal pieces."""
 
 import functools
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,20 +12,50 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import leaves, length, tree_map
+from feller.core.pytree import Given, leaves, length, tree_map
 from feller.core.rng import Draw, Draws
-from feller.data.ahead import Ahead
 from feller.data.modality import Dataset
-from feller.data.stream import Pieces
+from feller.data.stream import Pieces, part
+
+Key = tuple[int, tuple[int | None, int | None, int | None]]
+
+
+class Ahead:
+    """Gives what a function gives, and begins with the next step's batch before it is asked for.
+
+    The function depends on its arguments alone, so that what is read early is what would be read late: a guess that
+    fails costs time and nothing else.
+    """
+
+    def __init__(self, read: Callable[[int, slice], Any]) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._waiting: dict[Key, Future[Any]] = {}
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="feller-ahead")
+        self._last: int | None = None
+
+    def __call__(self, step: int, rows: slice) -> Any:
+        """Return the rows of a step's batch."""
+        key = (step, (rows.start, rows.stop, rows.step))
+        with self._lock:
+            ready = self._waiting.pop(key, None)
+            for wrong in self._waiting.values():
+                wrong.cancel()
+            self._waiting.clear()
+            stride = 1 if self._last is None or step <= self._last else step - self._last
+            self._last = step
+        found = self._read(step, rows) if ready is None else ready.result()
+        after = step + stride
+        with self._lock:
+            self._waiting[(after, key[1])] = self._reader.submit(self._read, after, rows)
+        return found
+
 
 Batch = dict[str, Any]
 """`x_1`, the encoded state, and `given`, its conditions; `x_0` too, where the examples are pairs, and `target`, [b, k],
 where something is to be told of them."""
-
 MEMORY = 2**30
 """Bytes up to which all examples are encoded once, up front."""
-
-
 TOGETHER = 16
 """Batches of an epoch whose examples are sorted by length together."""
 
@@ -139,3 +172,73 @@ def _alike(
     rows = torch.cat([order[:0], *pieces]).reshape(-1, size)
     rows = rows[torch.randperm(len(rows), generator=draw.shared())]
     return torch.cat([order[:first], rows.reshape(-1), rest[whole:]])
+
+
+FEWEST = 10
+"""Examples below which none is set aside."""
+FIXED = Draws(0)
+
+
+def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED, *, alike: bool = True) -> tuple[Dataset, Dataset]:
+    """Set a share of the examples aside, of each class alike where that is asked; returns (train, held out).
+
+    With 10 examples or more at least one is set aside, with fewer none. Both parts keep the order of the data. Groups
+    stay whole: as many are set aside as come nearest to the share, at least one if there are two or more. Of examples
+    that are read as they are needed, no more are set aside than memory may hold.
+
+    Raises:
+        UsageError: If the share is not in [0, 1).
+    """
+    check_share(share)
+    n, groups = dataset.total, dataset.groups
+    wanted = 0 if n < FEWEST or share == 0 else min(max(1, round(share * n)), n - 1)
+    if dataset.stream is not None:
+        wanted = min(wanted, dataset.stream.most)
+    if groups is None:
+        given = dataset.given
+        if dataset.stream is not None:
+            given = {name: known for name, known in dataset.stream.given.items() if name in given}
+        order = torch.randperm(n, generator=draws.at("split").shared())
+        aside = torch.zeros(n, dtype=torch.bool)
+        aside[(order[_place(given, order).argsort(stable=True)] if alike else order)[:wanted]] = True
+    else:
+        aside = _some_groups(groups, wanted, draws)
+    if dataset.stream is not None:
+        train = part(dataset.stream, ~aside)
+        held = dataset.subset((~aside[dataset.stream.held]).nonzero()[:, 0])
+        back = aside.nonzero()[:, 0]
+        return replace(held, stream=train), dataset.numbered(back) if len(back) else dataset.subset(back)
+    return dataset.subset((~aside).nonzero()[:, 0]), dataset.subset(aside.nonzero()[:, 0])
+
+
+def check_share(share: float) -> None:
+    """Refuse a share of data to set aside that is none.
+
+    Raises:
+        UsageError: If it is not in [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise UsageError(f"expected a share from 0 to below 1 to set aside, got {share:g}")
+
+
+def _some_groups(groups: Tensor, wanted: int, draws: Draws) -> Tensor:
+    """Tell which examples are in groups that are set aside, [n]."""
+    names, sizes = groups.unique(return_counts=True)
+    order = torch.randperm(len(names), generator=draws.at("split").shared())
+    if wanted == 0 or len(names) < 2:
+        return torch.zeros(len(groups), dtype=torch.bool)
+    number = int((sizes[order].cumsum(0) - wanted).abs().argmin()) + 1
+    return torch.isin(groups, names[order[: min(number, len(names) - 1)]])
+
+
+def _place(given: Given, order: Tensor) -> Tensor:
+    """Return the place of each example within its class, in the given order, from 0 to 1.
+
+    The lowest places hold a class in proportion to its size, and one that is alone in its class comes late.
+    """
+    label = given["label"][order] if "label" in given else torch.zeros_like(order)
+    place = torch.empty(len(order), dtype=torch.float64)
+    for number in label.unique():
+        members = (label == number).nonzero()[:, 0]
+        place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+    return place

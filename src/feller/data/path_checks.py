@@ -3,6 +3,7 @@
 import glob
 import os
 import pathlib
+from collections.abc import Iterator
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import closest, nearest
@@ -75,3 +76,21 @@ def _alike(place: pathlib.Path) -> str:
 def is_pattern(source: str) -> bool:
     """Tell whether a name at which nothing is stands for shards: with braces or stars in it, or as a .tar."""
     return "{" in os.path.basename(source) or glob.has_magic(source) or source.endswith((".tar", *PACKED))
+
+
+def leads_out(path: pathlib.Path, folder: pathlib.Path) -> bool:
+    """Tell whether a file, or what it is a link to, lies outside a folder: a stranger's data show none of ours."""
+    return not os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep)
+
+
+DEEP = 4
+"""Folders inside folders that are looked into."""
+
+
+def inside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield the files in a folder and in folders inside, but for hidden ones, folder by folder."""
+    for root, folders, files in os.walk(folder):
+        place = pathlib.Path(root)
+        deep = len(place.relative_to(folder).parts)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")) and deep + 1 < DEEP)
+        yield from (place / name for name in sorted(files) if not name.startswith("."))

@@ -12,8 +12,7 @@ from feller.control.bridges.costs.gaussian_mixture import scott
 from feller.control.bridges.population import Crowd
 from feller.core.errors import InputError
 from feller.core.rng import Draws, categorical
-from feller.evaluation.sinkhorn_divergence import sinkhorn_divergence
-from feller.evaluation.wasserstein import wasserstein
+from feller.evaluation.two_sample import sinkhorn_divergence, wasserstein
 
 MOST = 1000
 """Ends that are compared with members, at most: exact transport takes their number to the third power."""

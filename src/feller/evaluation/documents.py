@@ -1,6 +1,8 @@
 """How well a model of documents knows some that it did not see, and how well what it draws fits its words."""
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +13,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from feller.core.rng import Draws
-from feller.data.documents.documents_modality import Documents
+from feller.data.documents.modality import Documents
 from feller.data.documents.vocabulary import Symbols
 from feller.data.modality import Dataset
-from feller.sampling.autoregressive.likelihood import countable, log_likelihood
-from feller.sampling.retrieval.fronts import fronts
-from feller.sampling.retrieval.retriever import ByChance, ByLikeness, Library, Retrieval
+from feller.sampling.autoregressive.document_decode import countable, log_likelihood
+from feller.sampling.retrieval.retriever import ByChance, ByLikeness, Library, Retrieval, fronts
 
 Of = Callable[[Tensor], Tensor]
 """Symbols -> which of them are looked at."""
@@ -124,3 +125,39 @@ def spent_each(
     marks = pad_sequence(counted, batch_first=True, padding_value=False) & countable(tokens, symbols)
     nats = -log_likelihood(network.eval(), tokens.to(device), marks.to(device), symbols)
     return nats.cpu(), marks.sum(1)
+
+
+FEWEST = 8
+"""Answers below which a share says nothing."""
+MAX_TEXTS = 100
+"""Different texts, the most frequent ones, among which the one is looked for that is most like the others."""
+ARTICLES = ("a", "an", "the")
+
+
+def words(text: str) -> list[str]:
+    """Return the words and numbers of a text, in small letters, without articles."""
+    return [word for word in re.findall(r"[^\W_]+", text.lower()) if word not in ARTICLES]
+
+
+def commonest(texts: Counter[str]) -> str:
+    """Return the text that has most words in common with all others, of the most frequent ones; in order, the first."""
+    weighed = texts.most_common(MAX_TEXTS)
+    scores = [sum(token_f1(one, other) * count for other, count in weighed) for one, _ in weighed]
+    return weighed[scores.index(max(scores))][0]
+
+
+def exact(answer: str, wanted: str) -> bool:
+    """Tell whether an answer is the wanted one, but for capitals, articles, spaces and stops."""
+    return words(answer) == words(wanted)
+
+
+def token_f1(answer: str, wanted: str) -> float:
+    """Return the harmonic mean of the shares of words that two texts have in common, from 0 to 1.
+
+    Source: Rajpurkar et al. 2016, "SQuAD: 100,000+ questions for machine comprehension of text", arXiv 1606.05250.
+    """
+    given, right = words(answer), words(wanted)
+    if not given or not right:
+        return float(given == right)
+    common = (Counter(given) & Counter(right)).total()
+    return 2 * common / (len(given) + len(right))

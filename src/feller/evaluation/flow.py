@@ -15,7 +15,7 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.proteins.modality import Proteins
 from feller.evaluation.comparison import pick
-from feller.evaluation.sequences import sequence_perplexity
+from feller.evaluation.proteins import sequence_perplexity
 from feller.models.elbo import Bound, rates_of, tightest
 from feller.models.model import Model, untold
 from feller.paths import AnyOrder, Autoregressive, Graphical, TokenPath

@@ -1,19 +1,144 @@
 """How protein-like proteins are, beside real ones: their structures, their sequences, and how these go together."""
 
 import math
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
+from torch.nn import functional
 
+from feller.core.pytree import tree_map
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
 from feller.data.proteins.modality import structures
 from feller.data.proteins.residues import LETTERS
-from feller.evaluation.backbones import backbones_quality
+from feller.evaluation.backbones import FAVOURED, OUTLIER, backbones_quality, judged, table_of, torsions
 from feller.evaluation.comparison import enough, pick, real_data
-from feller.evaluation.ramachandran import FAVOURED, OUTLIER, judged, table_of, torsions
-from feller.evaluation.sequences import COUNT, Bigram, composition, composition_distance, known
+from feller.models.generation import batch_size
+from feller.models.model import Model
+
+EXPLAIN_SEQUENCES = {
+    "sequence_perplexity": "How many amino acids the model wavers between at each residue of held-out sequences, given"
+    " their structure: a bound from above; 20 is a blind guess, and bigram_perplexity_floor is reached without seeing"
+    " the structure.",
+}
+"""What the number means, for people."""
+COUNT = len(LETTERS)
+STRUCTURE = ("rotation", "position")
+"""Leaves of a state that say where the atoms are."""
+MOST = 100
+"""Chains whose sequence a model is asked for."""
+
+
+def known(data: Dataset) -> tuple[Int[Tensor, "n l"], Bool[Tensor, "n l"]]:
+    """Return the residues of chains, and which of them are known."""
+    return data.values["residue"].cpu(), data.given["valid"]["residue"].cpu()
+
+
+def composition(data: Dataset) -> Float64[Tensor, " 20"] | None:
+    """Return the share of each amino acid; None where no residue is known."""
+    residue, there = known(data)
+    counts = torch.bincount(residue[there], minlength=COUNT).double()
+    return counts / counts.sum() if counts.sum() else None
+
+
+def composition_distance(some: Dataset, others: Dataset) -> float | None:
+    """Return half the sum of the differences of the shares: what has to be changed to turn one into the other."""
+    first, second = composition(some), composition(others)
+    return None if first is None or second is None else (first - second).abs().sum().item() / 2
+
+
+@dataclass(frozen=True)
+class Bigram:
+    """A law of sequences in which a residue depends on the one before it.
+
+    The shares of followers are mixed with those of all residues, by how many followers were seen.
+    Source: Witten and Bell 1991, "The zero-frequency problem", method C.
+    """
+
+    alone: Float64[Tensor, " 20"]
+    """Probability of a residue after one that is not known, or at the beginning."""
+    after: Float64[Tensor, "20 20"]
+    """Probability of the residue of a column after that of a row."""
+
+    @classmethod
+    def of(cls, data: Dataset) -> "Bigram":
+        """Learn the law of sequences."""
+        residue, there = known(data)
+        alone = torch.bincount(residue[there], minlength=COUNT).double() + 1  # so that nothing is impossible
+        alone = alone / alone.sum()
+        both = there[:, 1:] & there[:, :-1]
+        pairs = residue[:, :-1][both] * COUNT + residue[:, 1:][both]
+        counts = torch.bincount(pairs, minlength=COUNT**2).double().reshape(COUNT, COUNT)
+        kinds = (counts > 0).sum(1, keepdim=True).clamp(min=1)
+        return cls(alone, (counts + kinds * alone) / (counts.sum(1, keepdim=True) + kinds))
+
+    def perplexity(self, data: Dataset) -> float | None:
+        """Return the exponential of the mean negative log-likelihood of known residues; None where there are none."""
+        residue, there = known(data)
+        if not there.any():
+            return None
+        probability = self.alone[residue]
+        follows = self.after[residue[:, :-1], residue[:, 1:]]
+        probability[:, 1:] = torch.where(there[:, :-1], follows, probability[:, 1:])
+        return math.exp(-probability[there].log().mean().item())
+
+
+@torch.no_grad()
+def sequence_perplexity(model: Model, data: Dataset, draws: Draws, *, calls: int = 16) -> float | None:
+    """Return the perplexity of known residues given the structure: a bound from above.
+
+    The model fills masks in any order; the mean over orders bounds minus the log-likelihood of a sequence: it is the
+    number of its residues, times the mean over how many are masked of the mean cross-entropy of those.
+    Source: Uria et al. 2014, "A deep and tractable density estimator", arXiv 1310.1757.
+
+    Args:
+        model: Of proteins.
+        data: Chains with their sequences; their structures are given.
+        draws: Source of the masks.
+        calls: Of the network for each chain.
+
+    Returns:
+        The perplexity, at least 1; None where no residue is known, or the model cannot take structures as given.
+    """
+    if not {*STRUCTURE} <= {*model.description.fixable} or not data.given["valid"]["residue"].any():
+        return None
+    some, nats, number = pick(data, MOST, draws), 0.0, 0
+    size = batch_size(model.description.space, next(model.network.parameters()).device)
+    for start in range(0, len(some), size):
+        piece = some.subset(torch.arange(start, min(start + size, len(some))))
+        nats += _nats(model, piece, replace(draws, first=start), calls)
+        number += int(piece.given["valid"]["residue"].sum())
+    return math.exp(nats / number)
+
+
+def _nats(model: Model, data: Dataset, draws: Draws, calls: int) -> float:
+    """Return the bound on minus the log-likelihood of all known residues, in nats."""
+    device = next(model.network.parameters()).device
+    x_1 = tree_map(lambda leaf: leaf.to(device), model.description.modality.encode(data.values))
+    given = tree_map(lambda leaf: leaf.to(device), data.given)
+    there, path, total = given["valid"]["residue"], model.description.path, 0.0
+    length = there.sum(1)
+    for call in range(calls):
+        draw = draws.at("masks", call)
+        share = (call + draw.uniform((len(data), 1), device=device)[:, 0]) / calls
+        masked = _some(there, (share * length).floor() + 1, draw.uniform(there.shape, device=device))
+        t = (1 - masked.sum(1) / length.clamp(min=1)).float()
+        times = {**{name: torch.ones_like(t) for name in STRUCTURE}, "residue": t}
+        x_t = {**x_1, "residue": torch.where(masked, COUNT, x_1["residue"])}
+        logits = path.read(model.network.eval()(x_t, times, given), x_t, times)["residue"]
+        loss = functional.cross_entropy(logits.double().movedim(-1, 1), x_1["residue"], reduction="none")
+        mean = torch.where(masked, loss, 0).sum(1) / masked.sum(1).clamp(min=1)
+        total += (mean * length).sum().item() / calls
+    return total
+
+
+def _some(there: Bool[Tensor, "n l"], number: Tensor, u: Tensor) -> Bool[Tensor, "n l"]:
+    """Choose so many of the places in each row, each as likely."""
+    rank = torch.where(there, u, torch.inf).argsort(1).argsort(1)
+    return there & (rank < number[:, None])
+
 
 EXPLAIN = {
     "ramachandran_typed": "Share of residues whose torsions phi and psi are usual for their kind (the favoured 98 % of"
@@ -37,7 +162,6 @@ EXPLAIN = {
     "residue_gain_floor": "The same of held-out chains.",
 }
 """One plain sentence for each number."""
-
 CELL = math.radians(30)
 """Width of a cell of the histogram of torsions."""
 CELLS = 12

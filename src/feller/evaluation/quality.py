@@ -17,30 +17,17 @@ from feller.data.molecules.modality import Molecules
 from feller.data.points.earth import Earth
 from feller.data.points.manifold_points import Geometric
 from feller.data.points.points import Points
-from feller.data.points.rows_torsions import Torsions
+from feller.data.points.torsions import Torsions
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.modality import Proteins
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
-from feller.data.text.text_modality import Text
-from feller.evaluation import (
-    backbones,
-    chance,
-    comparison,
-    crystals,
-    flow,
-    geometric,
-    images,
-    molecules,
-    points,
-    proteins,
-    sequences,
-    text,
-)
+from feller.data.text.modality import Text
+from feller.evaluation import backbones, comparison, crystals, flow, images, molecules, points, proteins, text
 from feller.evaluation.comparison import HELD_OUT, LEAST, RESIDUES, TRAINED, compared, enough, residues
 from feller.evaluation.judge import Judge, as_seen, train_judge
 from feller.evaluation.tables.quality import EXPLAIN as OF_TABLES
-from feller.evaluation.tables.samples import samples_quality
+from feller.evaluation.tables.quality import samples_quality
 from feller.training.engine import Engine
 
 Measure = Callable[[Dataset, Dataset, Dataset, Draws], dict[str, float | str | None]]
@@ -48,14 +35,14 @@ Measure = Callable[[Dataset, Dataset, Dataset, Draws], dict[str, float | str | N
 MEASURES: dict[type[Modality], Measure] = {
     Backbones: backbones.backbones_quality,
     Crystals: crystals.crystals_quality,
-    Earth: geometric.geometric_quality,
-    Geometric: geometric.geometric_quality,
+    Earth: points.geometric_quality,
+    Geometric: points.geometric_quality,
     Molecules: molecules.molecules_quality,
     Points: points.points_quality,
     Proteins: proteins.proteins_quality,
     Table: samples_quality,
     Text: text.text_quality,
-    Torsions: geometric.geometric_quality,
+    Torsions: points.geometric_quality,
 }
 """What measures each kind of data; pictures need a judge besides."""
 EXPLAIN = {
@@ -64,13 +51,13 @@ EXPLAIN = {
     **crystals.EXPLAIN,
     **molecules.EXPLAIN,
     **proteins.EXPLAIN,
-    **sequences.EXPLAIN_SEQUENCES,
+    **proteins.EXPLAIN_SEQUENCES,
     **points.EXPLAIN,
-    **geometric.EXPLAIN_MANIFOLD,
+    **points.EXPLAIN_MANIFOLD,
     **text.EXPLAIN,
     **OF_TABLES,
     **comparison.EXPLAIN,
-    **chance.EXPLAIN_CHANCE,
+    **comparison.EXPLAIN_CHANCE,
     **flow.EXPLAIN,
     "compared_with": "What samples were set beside, and what floors were measured on: held-out data where there are"
     f" {LEAST} examples or, of chains, {RESIDUES} residues; else the training data.",

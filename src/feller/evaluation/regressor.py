@@ -6,9 +6,8 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, length, tree_map
-from feller.data.loading.translate import translation
-from feller.data.modality import Dataset, Modality
-from feller.data.target import Target
+from feller.data.loading.read_samples import translation
+from feller.data.modality import Dataset, Modality, Target
 from feller.evaluation.attacks.attack_scores import area
 from feller.models.model import Model
 from feller.paths import Codes, Estimates, Resynthesis

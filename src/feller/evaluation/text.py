@@ -7,9 +7,8 @@ from typing import cast
 
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
-from feller.data.text.text_modality import Text
-from feller.evaluation.chance import beside
-from feller.evaluation.comparison import compare, enough, pick
+from feller.data.text.modality import Text
+from feller.evaluation.comparison import beside, compare, enough, pick
 
 EXPLAIN = {
     "trigram_distance": "Share of the triples of neighbouring characters that would have to change for the samples to"

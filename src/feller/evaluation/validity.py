@@ -7,13 +7,12 @@ from scipy.sparse.csgraph import connected_components
 from feller.core.errors import UsageError
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset
-from feller.data.molecules.chemistry import rdkit, sanitised, with_bonds
 from feller.data.molecules.modality import Molecules, molecules_of
+from feller.data.molecules.molecule import rdkit, sanitised, with_bonds
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.modality import Proteins
 from feller.evaluation.backbones import broken
-from feller.evaluation.crystals import formula_of
-from feller.evaluation.periodic import balanced, has, surroundings
+from feller.evaluation.crystals import balanced, formula_of, has, surroundings
 
 CLOSEST = 0.6
 """Shortest distance over the sum of covalent radii that crystals have at least: real ones of Perov-5, Carbon-24 and

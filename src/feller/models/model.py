@@ -26,7 +26,7 @@ from feller.models.conditions import asked, draw_conditions, meant
 from feller.models.elbo import Bound, BoundEstimate, estimate_bound, tightest
 from feller.models.generation import Generation, Known, batch_size
 from feller.models.spec import Description, load_description, load_part
-from feller.networks.within import within
+from feller.networks.architecture import within
 from feller.paths import Autoregressive, Graphical, TokenPath
 from feller.sampling import Divergence, DormandPrince, Exact, Hutchinson, Solver, log_density
 from feller.sampling.autoregressive.decode import log_likelihood

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-import feller.models.learned_durations  # noqa: F401 - a modality may hold what it defines
+import feller.models.infilling  # noqa: F401 - a modality may hold what it defines
 from feller.core.errors import InputError, is_too_large
 from feller.core.pytree import State, tree_map
 from feller.core.rng import Draws
@@ -15,8 +15,7 @@ from feller.core.serialization import from_data, to_data
 from feller.core.user_code import fingerprint
 from feller.data.loading.raw import about
 from feller.data.modality import Dataset, Modality
-from feller.networks.architecture import Architecture
-from feller.networks.within import PLENTY, within
+from feller.networks.architecture import PLENTY, Architecture, within
 from feller.paths import Path
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space

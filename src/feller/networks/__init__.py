@@ -3,9 +3,9 @@
 from feller.networks.architecture import Architecture, parameters
 from feller.networks.audio.frame_infiller import Infiller
 from feller.networks.audio.spectral_vocoder import SpectralVocoder
-from feller.networks.blocks.distance import ALiBi, Distance, Rotary
 from feller.networks.blocks.ema import Average
 from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Rotations, Symbols
+from feller.networks.blocks.relative_positions import ALiBi, Distance, Rotary
 from feller.networks.blocks.time_conditioning import AdaNorm, Clock, NoTime, TimeToken
 from feller.networks.bridge_drift import BothWays, Potential
 from feller.networks.codebook.fsq import FSQ
@@ -21,8 +21,7 @@ from feller.networks.image.dit import Transformer
 from feller.networks.image.image_label_net import Captioned
 from feller.networks.image.unet import UNet
 from feller.networks.linear import Features, Linear
-from feller.networks.mlp import Together
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP, Together
 from feller.networks.regressor import Estimator
 from feller.networks.sequence.bi_encoder import BiEncoder, Finder
 from feller.networks.sequence.categorical_columns import Words

@@ -1,9 +1,11 @@
 """Residual network for small states of several leaves: all that they hold goes into one vector."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,9 +13,92 @@ from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, branch, pad_right, spread
 from feller.core.rng import Draws
 from feller.networks.architecture import Architecture, weights_from
-from feller.networks.blocks.conditioning import Conditioning, zero
+from feller.networks.blocks.conditioning import Conditioning, fourier, modulate, zero
 from feller.networks.blocks.leaf_codecs import Leaf, see_all, sites_of
-from feller.networks.networks_mlp import Block
+
+
+@dataclass(frozen=True)
+class MLP(Architecture):
+    """Residual blocks of two layers, for states of any shape, which are flattened."""
+
+    width: int = 256
+    """Features of each layer."""
+    depth: int = 4
+    """Residual blocks."""
+    frequencies: int = 0
+    """Octaves of Fourier features of the state, from 1/4 cycle per unit up: 3 or 4 for sharp densities in the plane."""
+    period: float | None = None
+    """Period of the entries of the state, where they are angles: then it is seen through the sines and cosines of its
+    1, 2, 4, ...-fold alone."""
+    ends: int = 0
+    """Candidates for the end of each entry, whose logits are the answers, [..., ends]; 0 for one number per entry."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.depth < 1 or min(self.frequencies, self.ends) < 0:
+            raise UsageError(f"expected width and depth of 1 or more, frequencies and ends of 0 or more, got {self}")
+        if self.period is not None and (self.period <= 0 or not self.frequencies):
+            raise UsageError(f"expected a positive period, with one frequency or more to see it, got {self}")
+
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "ResidualMLP":
+        """Make a network with new weights."""
+        with weights_from(draws):
+            return ResidualMLP(self, shape, conditions)
+
+
+class ResidualMLP(nn.Module):
+    """The network of `MLP`."""
+
+    def __init__(self, settings: MLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
+        super().__init__()
+        width, self.size, self.ends = settings.width, math.prod(shape), settings.ends
+        self.frequencies, self.period = settings.frequencies, settings.period
+        inner = -(-width // 4)  # the vector's own layers cost as much as a block's at full width
+        self.conditioning = Conditioning(conditions, inner)
+        self.nulls, self.seen = self.conditioning.nulls, width
+        self.enter = nn.Linear(self.size * ((self.period is None) + 2 * self.frequencies), width)
+        self.blocks = nn.ModuleList(Block(width, inner) for _ in range(settings.depth))
+        self.leave = zero(nn.Linear(width, self.size * max(self.ends, 1)))
+
+    def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, " b *d_out"]:
+        """Predict one number, or logits, per entry of the state."""
+        answer = self.leave(self.features(x_t, t, given))
+        return answer.reshape(*x_t.shape, self.ends) if self.ends else answer.reshape(x_t.shape)
+
+    def features(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b width"]:
+        """Return what the answer is read from."""
+        vector = self.conditioning(t, given)
+        h = self.enter(self._see(x_t.reshape(x_t.shape[0], self.size)))
+        for block in self.blocks:
+            h = block(h, vector)
+        return F.silu(F.layer_norm(h, h.shape[1:]))
+
+    def heads(self) -> Iterator[nn.Module]:
+        """Yield the layer that answers."""
+        yield self.leave
+
+    def _see(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b features"]:
+        """Return the features of a state: itself and its waves, or of angles the waves that fit into a turn."""
+        if not self.frequencies:
+            return x
+        if self.period is None:
+            return torch.cat([x, fourier(x, self.frequencies).flatten(1)], 1)
+        return fourier(x * (4 / self.period), self.frequencies).flatten(1)  # whose slowest wave takes 4
+
+
+class Block(nn.Module):
+    """Two layers beside a residual connection, modulated after the norm."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(inner, 2 * width)
+        self.first = nn.Linear(width, width)
+        self.second = zero(nn.Linear(width, width))
+
+    def forward(self, h: Float[Tensor, "b width"], vector: Float[Tensor, "b inner"]) -> Float[Tensor, "b width"]:
+        """Add what the block has to say."""
+        scale, shift = self.modulation(vector).chunk(2, 1)
+        y = modulate(F.layer_norm(h, h.shape[1:]), scale, shift)
+        return h + self.second(F.silu(self.first(y)))
 
 
 @dataclass(frozen=True)

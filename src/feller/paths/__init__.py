@@ -1,31 +1,31 @@
 """Interpolations between source and data."""
 
 from feller.paths.affine import Affine, NoiseLevel
-from feller.paths.alike import Alike
-from feller.paths.any_order import AnyOrder
-from feller.paths.autoregressive import Autoregressive
 from feller.paths.brownian import Brownian
-from feller.paths.codes import Codes
-from feller.paths.discrete.answers import Answer, Cavity, Posterior
-from feller.paths.discrete.betas import Beta, ConstantSpeed, Power
 from feller.paths.discrete.correctors import BackAndForth, Corrector, Odds, Resample
-from feller.paths.discrete.geometric import Geometric
-from feller.paths.discrete.metric_path import Metric
+from feller.paths.discrete.metric_path import Beta, ConstantSpeed, Metric, Power
 from feller.paths.discrete.mixture import Mixture
 from feller.paths.discrete.rates import FewestJumps, KineticOptimal, LeastEnergy, Rates, Reversal, Tempered
 from feller.paths.discrete.step_rules import Ahead, Increment, Stepping
 from feller.paths.discrete.token_distances import Cost, Embedded, Levels, Table
-from feller.paths.discrete.token_path import TokenPath
+from feller.paths.discrete.token_distribution import Answer, Cavity, Posterior
+from feller.paths.discrete.token_path import Geometric, TokenPath
 from feller.paths.discrete.token_sampler import Choice
 from feller.paths.discrete.unmasking_order import Confidence, Entropy, Order
-from feller.paths.estimates import Estimates
-from feller.paths.filled import Filled
+from feller.paths.families import (
+    Alike,
+    AnyOrder,
+    Autoregressive,
+    Codes,
+    Estimates,
+    Filled,
+    Graphical,
+    Interleaved,
+    Resynthesis,
+)
 from feller.paths.geodesic import Geodesic
-from feller.paths.graphical import Graphical
-from feller.paths.interleaved import Interleaved
 from feller.paths.jumps.binned import Binned
-from feller.paths.jumps.concentration import Growth
-from feller.paths.jumps.conditional_path import Law
+from feller.paths.jumps.conditional_path import Growth, Law
 from feller.paths.jumps.endpoint_support import Circle, DrawEnd, Ends, Finish, Interval, Lattice, MeanEnd, Point
 from feller.paths.jumps.gaussian import GaussianLaw
 from feller.paths.jumps.jump_path import Jump
@@ -36,7 +36,6 @@ from feller.paths.path import Network, Path
 from feller.paths.predictions import Angular, Data, Prediction, Score, Source, Velocity, convert
 from feller.paths.premetric import Premetric
 from feller.paths.product import Product
-from feller.paths.resynthesis import Resynthesis
 
 __all__ = [
     "Affine",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.values import are_known
+from feller.core.pytree import are_known
 
 Number = Tensor | float
 

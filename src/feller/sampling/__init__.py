@@ -3,11 +3,9 @@
 from feller.sampling.divergence import Divergence, Exact, Gaussian, Hutchinson, Rademacher
 from feller.sampling.likelihood import bits_per_dimension, log_density, sample_with_density, start_density
 from feller.sampling.simulate import endpoint, simulate
-from feller.sampling.solvers.ancestral import Ancestral
 from feller.sampling.solvers.dormand_prince import DormandPrince, OutOfSteps
 from feller.sampling.solvers.euler import Euler
-from feller.sampling.solvers.linear_step import LinearSolver, LinearStep
-from feller.sampling.solvers.memoryless import MemorylessEuler
+from feller.sampling.solvers.linear_step import Ancestral, LinearSolver, LinearStep, MemorylessEuler
 from feller.sampling.solvers.runge_kutta import RK4, Heun, Midpoint
 from feller.sampling.solvers.solver import GaussianSolver, Solver
 

@@ -46,7 +46,7 @@ class Mesh(Manifold):
 
     @functools.cached_property
     def _topology(self) -> tuple[np.ndarray, np.ndarray]:
-        from feller.spaces.triangles import check_triangles  # loads scipy, which takes a third of a second
+        from feller.spaces.surface import check_triangles  # loads scipy, which takes a third of a second
 
         return check_triangles(*self._arrays())
 
@@ -57,7 +57,7 @@ class Mesh(Manifold):
     @functools.cached_property
     def _places(self) -> Tensor:
         """Coordinates of each triangle's corners in the space of the distance, [F, 3, k]."""
-        from feller.spaces.spectrum import biharmonic  # loads scipy
+        from feller.spaces.surface import biharmonic  # loads scipy
 
         vertices, faces = self._arrays()
         return torch.from_numpy(biharmonic(vertices, faces, self.eigenfunctions)[faces])
@@ -65,7 +65,7 @@ class Mesh(Manifold):
     @functools.cached_property
     def _reach(self) -> float:
         """A length that no shortest way exceeds: twice the longest from one vertex along edges, and a triangle."""
-        from feller.spaces.spectrum import longest_way  # loads scipy
+        from feller.spaces.surface import longest_way  # loads scipy
 
         vertices, faces = self._arrays()
         i, j = faces.reshape(-1), np.roll(faces, -1, 1).reshape(-1)

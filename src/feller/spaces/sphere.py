@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.core.pytree import may_hold
 from feller.core.rng import Draw
-from feller.core.values import may_hold
 from feller.spaces.manifold import Manifold
 from feller.spaces.safe_math import arc, cosc, norm, sinc, sinc_rest
 

@@ -11,7 +11,7 @@ from feller.app.workflows.run_config import Asked, asked_of
 from feller.core.errors import InputError
 from feller.core.run_folder import open_run
 from feller.data.loading.read import read
-from feller.data.tables.written import read_schema, write_schema
+from feller.data.tables.schema import read_schema, write_schema
 
 DRAFT = "schema.json is still a draft, guessed from the rows"
 FEW = "words that one row or two have"

@@ -7,10 +7,8 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from feller.core.errors import InputError
-from feller.data.atoms.elements import NUMBERS, SYMBOLS
-from feller.data.atoms.formula import formula
-from feller.data.crystals.cif import Crystal
-from feller.data.crystals.crystals_cif import PartialError, blocks, cif_text, read_block
+from feller.data.atoms.elements import NUMBERS, SYMBOLS, formula
+from feller.data.crystals.cif import Crystal, PartialError, blocks, cif_text, read_block
 from feller.data.crystals.lattice import bounded
 
 SALT = """data_salt

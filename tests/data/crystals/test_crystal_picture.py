@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from feller.data.atoms.colours import colour_of, ink_on
+from feller.data.atoms.elements import colour_of, ink_on
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.figure import _seen, picture, reduced, with_images
 

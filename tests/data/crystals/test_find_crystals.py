@@ -10,11 +10,9 @@ import pytest
 import torch
 
 from feller.core.errors import InputError
-from feller.data.crystals.cif import Crystal
-from feller.data.crystals.crystals_cif import cif_text
-from feller.data.crystals.dataset import check_cells, padded
+from feller.data.crystals.cif import Crystal, cif_text
+from feller.data.crystals.dataset import check_cells, find_crystals, padded
 from feller.data.crystals.files import holds_crystals
-from feller.data.crystals.find import find_crystals
 from feller.data.crystals.lattice import bounded
 from feller.data.crystals.modality import crystals
 from feller.data.loading.interpret import interpret
@@ -22,7 +20,7 @@ from feller.data.loading.raw import FoundCrystals
 from feller.data.loading.read import read
 from feller.data.loading.read_options import Asked
 from feller.data.loading.read_samples import read_back
-from feller.data.text.text_modality import Text
+from feller.data.text.modality import Text
 
 CELL = np.array([4.0, 5.0, 6.0, 90, 80, 100])
 

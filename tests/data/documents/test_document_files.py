@@ -10,7 +10,7 @@ import torch
 from tests.data.documents.written import lines, pairs, square
 
 from feller.core.errors import InputError
-from feller.data.documents.documents_modality import Documents
+from feller.data.documents.modality import Documents
 from feller.data.images.modality import Images
 from feller.data.loading.raw import Cut, Said, Shown
 from feller.data.loading.read import read

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from feller.data.documents.documents_modality import Documents
 from feller.data.documents.image_codes import PictureCodes
+from feller.data.documents.modality import Documents
 from feller.data.documents.token_layout import in_order, placed
 from feller.data.text.vocabulary import Characters
 

@@ -6,8 +6,7 @@ import pytest
 from tests.data.documents.written import square
 
 from feller.core.errors import InputError, UsageError
-from feller.data.documents.prompt import parse
-from feller.data.documents.templates import edit, instruction_in, question, question_in
+from feller.data.documents.prompt import edit, instruction_in, parse, question, question_in
 from feller.data.documents.token_layout import Hole, Infill
 from feller.data.loading.raw import Cut, Item, Said, Shown
 

@@ -10,7 +10,7 @@ from PIL import Image
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.data.examples.creatures import render_creature
-from feller.data.examples.demonstration import demonstration
+from feller.data.examples.instructions import demonstration
 from feller.data.examples.scenes import render
 from feller.data.examples.shapes import BLACK, COLOURS, LIGHT
 from feller.data.examples.write_documents import Answer, Break, Picture, Written, write_documents, write_pairs

@@ -11,7 +11,7 @@ from PIL import Image
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.data.examples.emoji import emoji_pairs, plain, read_emoji, write_emoji
-from feller.data.examples.picks import Picks
+from feller.data.examples.shapes import Picks
 
 LIST: list[dict[str, Any]] = [
     {"name": "FISH", "unified": "1F41F", "image": "1f41f.png", "category": "Animals", "has_img_twitter": True},

@@ -10,35 +10,31 @@ import pytest
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.data.examples.captions import caption, details, questions, relation
-from feller.data.examples.drawings import (
-    CLASSES,
-    FONT,
-    Lettering,
-    draw_lettering,
-    edges,
-    letter_mask,
-    render_letters,
-    segmentation,
-)
-from feller.data.examples.edits import edit, room
+from feller.data.examples.captions import caption, details, edit, questions, relation, room
 from feller.data.examples.instructions import TASKS, instructions, location, scene_pairs
-from feller.data.examples.picks import Picks, picks
 from feller.data.examples.scenes import (
     ALL,
     CELLS,
+    CLASSES,
     FEW,
     FEW_HELD_OUT,
+    FONT,
     PLACES,
     SIZES,
+    Lettering,
     Scene,
     Thing,
     Variety,
+    draw_lettering,
     draw_scenes,
+    edges,
     layouts,
+    letter_mask,
     render,
+    render_letters,
+    segmentation,
 )
-from feller.data.examples.shapes import COLOURS, SHAPES, shape_mask
+from feller.data.examples.shapes import COLOURS, SHAPES, Picks, picks, shape_mask
 from feller.data.examples.write_documents import Answer, Picture
 
 STAR = Thing("green", "star", "small", (0, 0))

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from feller.data.atoms.colours import colour_of
-from feller.data.atoms.formula import hill_formula
+from feller.data.atoms.elements import colour_of, hill_formula
 from feller.data.molecules.figure import TITLE, _turned, balls
 from feller.data.molecules.molecule import Molecule
 

@@ -8,13 +8,13 @@ import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_data, to_data
+from feller.data.batches import split
 from feller.data.loading.find import find
 from feller.data.loading.raw import FoundCrystals, FoundMolecules, FoundRows
 from feller.data.loading.read_options import Asked
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import Molecules, molecules
-from feller.data.split import split
 from feller.spaces.tokens import MaskSource
 
 LENGTHS = (3, 5, 5, 9)

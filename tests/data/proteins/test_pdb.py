@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from feller.core.errors import InputError
-from feller.data.proteins.pdb import pdb_text, read_pdb
+from feller.data.proteins.files import pdb_text, read_pdb
 from feller.data.proteins.residues import letters_of
 
 HEADER = "HEADER    TEST\nREMARK   1 NOTHING\n"

@@ -10,18 +10,16 @@ import torch
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
-from feller.data.batches import batches
+from feller.data.batches import batches, split
 from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import FoundChains, FoundRows
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import give, read_back
 from feller.data.modality import Dataset, Modality
 from feller.data.proteins.backbones import Backbones
-from feller.data.proteins.files import json_lines
+from feller.data.proteins.files import json_lines, pdb_text
 from feller.data.proteins.modality import Proteins, proteins
-from feller.data.proteins.pdb import pdb_text
 from feller.data.proteins.residues import LETTERS, numbers_of
-from feller.data.split import split
 
 PLAIN = read("example:backbones")
 WHOLE = read("example:proteins")

@@ -15,7 +15,7 @@ from feller.data.loading.read_samples import read_back
 from feller.data.modality import Modality
 from feller.data.points.earth import Earth, earth
 from feller.data.points.points import Points
-from feller.data.points.rows_torsions import Torsions
+from feller.data.points.torsions import Torsions
 from feller.data.tables.modality import Table
 
 F64 = torch.float64

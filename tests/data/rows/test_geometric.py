@@ -13,8 +13,7 @@ from feller.core.serialization import from_data, to_data
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Modality
-from feller.data.points.charts import Entries, Placed, Quaternions, Triangle
-from feller.data.points.manifold_points import Geometric
+from feller.data.points.manifold_points import Entries, Geometric, Placed, Quaternions, Triangle
 from feller.spaces import SO3, SPD, Poincare, Simplex, Sphere
 
 F64 = torch.float64

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from feller.core.errors import InputError
-from feller.data.points.meshes import read_mesh
+from feller.data.points.scans_and_meshes import read_mesh
 from feller.spaces import Mesh
 
 CORNERS = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))

@@ -16,7 +16,7 @@ from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Modality
 from feller.data.points.points import Points, points
-from feller.data.points.rows_tables import write_table
+from feller.data.points.tables import write_table
 
 FAST = settings(deadline=None, max_examples=25, derandomize=True)
 NUMBER = st.floats(-1e12, 1e12, allow_nan=False).map(lambda x: x + 0.0)

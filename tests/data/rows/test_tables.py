@@ -6,7 +6,7 @@ import pytest
 
 from feller.core.errors import InputError
 from feller.data.loading.read import read
-from feller.data.points.rows_tables import find_table
+from feller.data.points.tables import find_table
 
 
 def table(folder: pathlib.Path, text: str | bytes) -> pathlib.Path:

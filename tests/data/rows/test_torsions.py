@@ -14,7 +14,7 @@ from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Modality
 from feller.data.points.points import Points
-from feller.data.points.rows_torsions import Torsions
+from feller.data.points.torsions import Torsions
 
 F64 = torch.float64
 TURN = 2 * math.pi

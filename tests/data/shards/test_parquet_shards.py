@@ -13,14 +13,13 @@ import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
-from feller.data.batches import batches
+from feller.data.batches import batches, split
 from feller.data.files.delimited import check_header
 from feller.data.loading.raw import FoundRows
 from feller.data.loading.read import read
 from feller.data.points.columns import arrange
 from feller.data.shards import parquet_columns, row_groups
 from feller.data.shards.row_groups import make_groups
-from feller.data.split import split
 from feller.spaces import Sphere
 
 

@@ -16,12 +16,11 @@ from tests.data.shards.written import pictures, pixels, png, tar
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
-from feller.data.batches import batches
+from feller.data.batches import batches, split
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.shards import members
+from feller.data.shards import tar_index
 from feller.data.shards.tar_index import make_index
-from feller.data.split import split
 
 ONE = ("1.png", png(pixels(1)[0]))
 
@@ -98,7 +97,7 @@ def test_a_small_sample_changes_no_batch(monkeypatch):
     """What memory holds tells what pictures are like; what a step holds does not depend on it."""
     pictures(pathlib.Path("shards"))
     whole, kept = split(read("shards"))
-    monkeypatch.setattr(members.Pictures, "sample", 12)
+    monkeypatch.setattr(tar_index.Pictures, "sample", 12)
     sampled = read("shards")
     assert len(sampled) == 12
     assert sampled.total == 40
@@ -130,7 +129,7 @@ def test_a_step_is_the_same_asked_first_or_late():
 
 def test_memory_does_not_grow_with_the_shards(monkeypatch):
     """Six times the examples cost a hundred bytes or two each, none of them their 4 kB of pixels."""
-    monkeypatch.setattr(members.Pictures, "sample", 32)
+    monkeypatch.setattr(tar_index.Pictures, "sample", 32)
     peaks = {}
     for n in (100, 600):
         pictures(pathlib.Path(f"shards{n}"), n, 10, side=64)
@@ -148,7 +147,7 @@ def test_texts_longer_or_with_other_characters_than_the_sample_are_known(monkeyp
     texts = ["to be", "or not", "that is"] * 10
     texts[17], texts[23] = "z" * 40, "q?"
     tar(pathlib.Path("t/a.tar"), [(f"{i}.txt", text.encode()) for i, text in enumerate(texts)])
-    monkeypatch.setattr(members.Texts, "sample", 4)
+    monkeypatch.setattr(tar_index.Texts, "sample", 4)
     data = read("t")
     assert data.modality.length == 41
     every = data.numbered(torch.arange(30))
@@ -257,7 +256,7 @@ def test_texts_that_are_longest_in_bytes_or_in_characters_fit(monkeypatch):
     texts = ["to be", "or not", "that is"] * 10
     texts[17], texts[23] = "\u00e4" * 30, "a" * 40
     tar(pathlib.Path("t/a.tar"), [(f"{i}.txt", text.encode()) for i, text in enumerate(texts)])
-    monkeypatch.setattr(members.Texts, "sample", 4)
+    monkeypatch.setattr(tar_index.Texts, "sample", 4)
     for vocabulary in ("characters", "bytes"):
         data = read("t", vocabulary=vocabulary)
         assert data.modality.texts(data.numbered(torch.arange(30)).values) == texts

@@ -10,9 +10,8 @@ from feller.core.errors import InputError
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import read_sound
 from feller.data.speech.forced_alignment import LEAST, Aligner, MissingWordsError, NotAlignedError
-from feller.data.speech.lexicon import Lexicon, cmu_entries
+from feller.data.speech.lexicon import Lexicon, cmu_entries, words_of
 from feller.data.speech.phones import laid_out
-from feller.data.speech.spoken_text import words_of
 
 WRONG = {
     "sense-0880.flac": ("she will never come back to this town", "had they bought a house beside the river"),

@@ -9,8 +9,8 @@ from feller.core.rng import Draws
 from feller.data.loading.raw import FoundSpeech, Layout, as_objects
 from feller.data.modality import Dataset
 from feller.data.speech.clip_chains import chained
-from feller.data.speech.speech_dataset import speech
-from feller.data.speech.speech_mel import Mel
+from feller.data.speech.dataset import speech
+from feller.data.speech.mel import Mel
 
 MEL = Mel.usual(8000)
 SETTINGS = (MEL.rate, MEL.fft, MEL.window, MEL.hop, MEL.bands, MEL.top)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from feller.data.speech.ipa import phones_in
+from feller.data.speech.espeak import phones_in
 
 
 @pytest.mark.parametrize(

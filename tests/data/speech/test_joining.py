@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from feller.data.loading.raw import Sound
-from feller.data.speech.joining import crossfaded, laid_over
+from feller.data.speech.audio_io import crossfaded, laid_over
 
 RATE, HOP = 8_000, 80
 RAMP = 80

@@ -10,7 +10,7 @@ from tests.data.speech.clip import TEXTS, clip
 
 from feller.core.errors import InputError
 from feller.core.serialization import from_data, to_data
-from feller.data.speech.speech_mel import Mel, Statistics
+from feller.data.speech.mel import Mel, Statistics
 
 RATES = (16_000, 8_000)
 

@@ -11,14 +11,14 @@ from tests.data.speech.written import noise, pairs
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_data, to_data
+from feller.data.batches import split
 from feller.data.loading.raw import FoundSounds
 from feller.data.loading.read import read
 from feller.data.modality import Dataset, Modality
 from feller.data.speech.files import find_sounds
+from feller.data.speech.mel import Mel
+from feller.data.speech.modality import Speech
 from feller.data.speech.sounds import Sounds
-from feller.data.speech.speech_mel import Mel
-from feller.data.speech.speech_modality import Speech
-from feller.data.split import split
 
 NAMES = tuple(sorted(TEXTS))
 

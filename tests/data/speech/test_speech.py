@@ -12,15 +12,15 @@ from tests.data.speech.written import noise, pairs
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_data, to_data
+from feller.data.batches import split
 from feller.data.loading.raw import FoundRows, FoundSpeech, Layout
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset, Modality
+from feller.data.speech.dataset import speech
+from feller.data.speech.mel import Mel, Statistics
+from feller.data.speech.modality import Speech
 from feller.data.speech.phones import Inventory
-from feller.data.speech.speech_dataset import speech
-from feller.data.speech.speech_mel import Mel, Statistics
-from feller.data.speech.speech_modality import Speech
-from feller.data.split import split
 from feller.spaces import Euclidean
 
 NAMES = tuple(sorted(TEXTS))

@@ -3,7 +3,7 @@
 import pytest
 
 from feller.core.errors import InputError
-from feller.data.speech.spoken_text import spoken_number, words_of
+from feller.data.speech.lexicon import spoken_number, words_of
 
 
 @pytest.mark.parametrize(

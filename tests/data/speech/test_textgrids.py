@@ -5,9 +5,9 @@ import pathlib
 import pytest
 
 from feller.core.errors import InputError
+from feller.data.speech.alignment_files import fitted
 from feller.data.speech.phones import SIL, Spoken, Word, laid_out
 from feller.data.speech.textgrid import read_textgrid
-from feller.data.speech.timeline import fitted
 
 LONG = """File type = "ooTextFile"
 Object class = "TextGrid"

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError
+from feller.data.speech.alignment_files import fitted
 from feller.data.speech.phones import SIL, Spoken, Word, laid_out
-from feller.data.speech.timeline import fitted
 
 
 def said(text: str, *phones: tuple[str, int, int]) -> Word:

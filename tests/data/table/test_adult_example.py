@@ -2,8 +2,7 @@
 
 import torch
 
-from feller.data.examples.adult import adult_cells
-from feller.data.examples.loaders import EXAMPLES
+from feller.data.examples.loaders import EXAMPLES, adult_cells
 from feller.data.loading.read import read
 from feller.data.tables.encoding import decode, encode
 from feller.data.tables.modality import Table

@@ -5,7 +5,7 @@ import torch
 
 from feller.core.errors import UsageError
 from feller.data.modality import Dataset
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.constraints import Constraint
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical import Numerical

@@ -9,7 +9,7 @@ from tests.oracle import F64
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.data.tables.crosstab import Crosstab, weights_within
+from feller.data.tables.raking import Crosstab, weights_within
 
 TOTAL = 500.0
 

@@ -8,8 +8,7 @@ from tests.oracle import F64
 from torch import Tensor
 
 from feller.core.rng import Draws
-from feller.data.tables.exchange import exchanged
-from feller.data.tables.raking import in_steps
+from feller.data.tables.raking import exchanged, in_steps
 
 N = 2000
 

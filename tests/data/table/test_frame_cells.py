@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from feller.data.tables.dataframes import to_frame
+from feller.data.tables.dataframes import find_cells, from_frame, to_frame
 from feller.data.tables.dates import Datetime
 from feller.data.tables.detect_schema import detect
-from feller.data.tables.find import find_cells, from_frame
 from feller.data.tables.modality import tables
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.private_schema_search import find_domain

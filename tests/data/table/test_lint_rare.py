@@ -3,7 +3,7 @@
 import numpy as np
 
 from feller.data.loading.raw import FoundTable
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.dates import Datetime
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError
-from feller.data.tables.formats import date_format, number_form
-from feller.data.tables.number_format import NumberForm
+from feller.data.tables.number_format import NumberForm, date_format, number_form
 
 
 @st.composite

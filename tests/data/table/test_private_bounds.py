@@ -5,7 +5,7 @@ import pytest
 from tests.data.table.test_private_domain import Seeded, Still
 
 from feller.data.loading.raw import FoundTable
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.dates import Datetime
 from feller.data.tables.encoding import encode
 from feller.data.tables.number_format import NumberForm

@@ -10,13 +10,13 @@ from scipy.stats import norm
 
 from feller.core.errors import UsageError
 from feller.data.loading.raw import FoundTable
-from feller.data.tables.categorical import Boolean, Categorical
-from feller.data.tables.cell_kinds import CLASSES, looks, majority
+from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.dates import Datetime
-from feller.data.tables.noisy import Charge, Noisy
+from feller.data.tables.detect_schema import CLASSES, looks, majority
 from feller.data.tables.number_format import NumberForm
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.private_schema_search import Drowned, find_domain
+from feller.data.tables.private_support import Charge, Noisy
 from feller.data.tables.unmodelled_columns import FreeText, Untold
 from feller.privacy.noise.grid_noise import Repeatable
 

@@ -9,7 +9,7 @@ from tests.data.table.test_table_schema import WHOLE
 
 from feller.core.errors import InputError
 from feller.data.loading.raw import FoundTable
-from feller.data.tables.categorical import Boolean, Categorical
+from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.constraints import Constraint
 from feller.data.tables.encoding import completed, decode, encode, partly_known
 from feller.data.tables.numerical import Numerical

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_data, to_data
-from feller.data.tables.categorical import Boolean, Categorical
-from feller.data.tables.column import Modelled
+from feller.data.tables.column import Boolean, Categorical, Modelled
 from feller.data.tables.dates import Datetime
 from feller.data.tables.number_format import NumberForm
 from feller.data.tables.numerical import Numerical

@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 
 from feller.core.errors import InputError
 from feller.data.loading.raw import FoundTable
-from feller.data.tables.categorical import Boolean, Categorical
-from feller.data.tables.column import Column
+from feller.data.tables.column import Boolean, Categorical, Column
 from feller.data.tables.dates import Datetime
 from feller.data.tables.detect_schema import detect
 from feller.data.tables.encoding import encode
 from feller.data.tables.number_format import NumberForm
-from feller.data.tables.numerical import Numerical
-from feller.data.tables.ranges import numerical
+from feller.data.tables.numerical import Numerical, numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_lint import lint
 from feller.data.tables.unmodelled_columns import FreeText, Identifier

@@ -13,14 +13,13 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.data.modality import Dataset, Modality
-from feller.data.tables.categorical import Boolean, Categorical
+from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.constraints import Constraint
 from feller.data.tables.dates import Datetime
-from feller.data.tables.mixed import Mixed, as_table
+from feller.data.tables.mixed import KNOWN, Mixed, Ruler, as_table
 from feller.data.tables.modality import Table
 from feller.data.tables.number_format import NumberForm
 from feller.data.tables.numerical import Numerical
-from feller.data.tables.ruler import KNOWN, Ruler
 from feller.data.tables.schema import Schema
 
 AGE = Numerical("age", 0.0, 90.0, edges=(5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 75.0))

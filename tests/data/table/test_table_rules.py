@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.constraints import Constraint, Pair, broken, mended, pairs_of, possible
 
 ABC = [Categorical(name, ("0", "1", "2")) for name in "abcd"]

@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 
 from feller.core.errors import InputError
 from feller.core.serialization import from_data, to_data
-from feller.data.tables.categorical import Boolean, Categorical
+from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.constraints import Constraint
 from feller.data.tables.dates import Datetime
 from feller.data.tables.number_format import NumberForm
 from feller.data.tables.numerical import Numerical
-from feller.data.tables.schema import Schema
+from feller.data.tables.schema import Schema, parse_schema, read_schema, schema_text, write_schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
-from feller.data.tables.written import parse_schema, read_schema, schema_text, write_schema
 
 WHOLE = Schema(
     (

@@ -14,16 +14,14 @@ from feller.core.serialization import from_data, to_data
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.points.points import Points
-from feller.data.tables.categorical import Categorical
-from feller.data.tables.dataframes import to_frame
+from feller.data.tables.column import Categorical
+from feller.data.tables.dataframes import find_cells, from_frame, to_frame
 from feller.data.tables.detect_schema import detect
 from feller.data.tables.encoding import check_columns, encode
-from feller.data.tables.find import find_cells, from_frame
 from feller.data.tables.modality import Table, tables
 from feller.data.tables.numerical import Numerical
-from feller.data.tables.schema import Schema
-from feller.data.tables.written import write_schema
-from feller.data.text.text_modality import Text
+from feller.data.tables.schema import Schema, write_schema
+from feller.data.text.modality import Text
 
 PEOPLE = 'age,job,seen\n31,nurse,2020-01-05\n?,baker,2021-03-01\n54,nurse,2020-12-24\n29,"b;d, e",2019-07-07\n'
 

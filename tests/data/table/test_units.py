@@ -9,9 +9,9 @@ import pytest
 from feller.core.errors import InputError
 from feller.data.loading.raw import FoundTable
 from feller.data.loading.read import read
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
+from feller.data.tables.modality import first_of_each
 from feller.data.tables.schema import Schema
-from feller.data.tables.units import first_of_each
 from feller.data.tables.unmodelled_columns import Identifier
 
 SCHEMA = Schema((Identifier("who"), Categorical("drug", ("a", "b", "c"))), unit="who")

@@ -16,9 +16,9 @@ from feller.data.loading.read import read
 from feller.data.loading.read_options import Asked
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Modality
-from feller.data.text.lines import lines_of, to_lines
+from feller.data.text.files import lines_of, to_lines
+from feller.data.text.modality import Text
 from feller.data.text.subwords import learn_subwords
-from feller.data.text.text_modality import Text
 from feller.data.text.vocabulary import Bytes, Characters
 from feller.spaces import Tokens
 

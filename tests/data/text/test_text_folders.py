@@ -6,7 +6,7 @@ import pytest
 
 from feller.core.errors import InputError
 from feller.data.loading.read import read
-from feller.data.text.text_modality import Text
+from feller.data.text.modality import Text
 
 
 def notes(folder: pathlib.Path, n: int = 4) -> pathlib.Path:

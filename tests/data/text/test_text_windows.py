@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.rng import Draws
+from feller.data.batches import split
 from feller.data.modality import Dataset
-from feller.data.split import split
-from feller.data.text import windows
-from feller.data.text.text_modality import Text
+from feller.data.text import dataset
+from feller.data.text.dataset import cut
+from feller.data.text.modality import Text
 from feller.data.text.vocabulary import Bytes
-from feller.data.text.windows import cut
 
 FAST = settings(deadline=None, max_examples=100, derandomize=True)
 
@@ -39,7 +39,7 @@ def test_each_symbol_is_in_four_windows() -> None:
 
 
 def test_too_many_windows_overlap_less(monkeypatch) -> None:
-    monkeypatch.setattr(windows, "MOST", 3_000)
+    monkeypatch.setattr(dataset, "MOST", 3_000)
     values, _ = cut(range(2_000), 100)
     assert values.numel() <= 3_000
     assert (values[1, 0] - values[0, 0]) == 67

@@ -11,12 +11,11 @@ from feller.data.examples.loaders import EXAMPLES
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.points.points import Points
-from feller.data.text.text_modality import Text
+from feller.data.text.modality import Text
 from feller.data.text.vocabulary import Characters
-from feller.evaluation.attacks.choose import apart_of
 from feller.evaluation.attacks.copying import Copied, copied
-from feller.evaluation.attacks.distances import Coordinates
-from feller.evaluation.attacks.passages import recited
+from feller.evaluation.attacks.distances import Coordinates, recited
+from feller.evaluation.attacks.structure_distances import apart_of
 
 KIND = Points(("x", "y"), (0.0, 0.0), (1.0, 1.0))
 F64 = torch.float64

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import binom
 
 from feller.core.rng import Draws
-from feller.evaluation.attacks.planted import FOUR, named, told_planted
+from feller.evaluation.attacks.attack_scores import FOUR, named, told_planted
 from feller.privacy.auditing.one_run import lower_bound
 
 

@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from feller.core.rng import Draws
-from feller.evaluation.attacks.descent import descended
 from feller.evaluation.attacks.gradient_releases import Releases, jacobian
-from feller.evaluation.attacks.reconstruction import Law, Tried, judged, slopes_at, tried
+from feller.evaluation.attacks.reconstruction import Law, Tried, descended, judged, slopes_at, tried
 
 F64 = torch.float64
 

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.evaluation.attacks.attack_scores import told
-from feller.evaluation.attacks.shadow import calibrated
+from feller.evaluation.attacks.membership import calibrated
 
 
 def normal(n: int, mean: float, seed: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ from scipy.stats import norm
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.evaluation.attacks.attack_scores import told
-from feller.evaluation.attacks.shadow import OWN, calibrated, halves, likelihood_ratio, relative
+from feller.evaluation.attacks.membership import OWN, calibrated, halves, likelihood_ratio, relative
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

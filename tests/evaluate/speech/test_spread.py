@@ -10,8 +10,8 @@ import torch
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import read_sound
+from feller.evaluation.speech.quality import Components, frechet_features, frechet_speech
 from feller.evaluation.speech.speaker_similarity import Voices
-from feller.evaluation.speech.spread import Components, frechet_features, frechet_speech
 from tests.data.speech.clip import SHARED
 
 LIBRISPEECH = SHARED / "librispeech_excerpt"

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feller.data.speech.spoken_text import words_of
-from feller.evaluation.speech.asr import word_errors
-from feller.evaluation.speech.written import readings, spoken_words
+from feller.data.speech.lexicon import words_of
+from feller.evaluation.speech.asr import readings, spoken_words, word_errors
 
 SAID = {
     "seven three": ("7 3", "7, 3.", "seven, three.", "Seven three!", "73", "7.3", "7-3", "7,3", "7/3", "７ ３", "٧ ٣"),

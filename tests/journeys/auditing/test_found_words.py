@@ -2,7 +2,7 @@
 
 import pytest
 
-from feller.app.workflows.auditing.found_words import said
+from feller.app.workflows.auditing.audit_page import said
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.accounting.ledger import Ledger
 

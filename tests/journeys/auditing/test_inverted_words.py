@@ -4,8 +4,7 @@ import torch
 
 from feller.app.workflows.auditing.audit_page import said
 from feller.data.examples.loaders import EXAMPLES
-from feller.evaluation.report.exposed_rows import exposed_picture
-from feller.evaluation.report.reconstructions import reconstructions_picture
+from feller.evaluation.report.leakage_plots import exposed_picture, reconstructions_picture
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.accounting.ledger import Ledger
 

@@ -13,10 +13,10 @@ from feller.app.reporter import SILENT
 from feller.app.workflows.auditing.audit_page import said
 from feller.app.workflows.auditing.canary_audit import planted
 from feller.app.workflows.auditing.retrain import Again, again_of
-from feller.app.workflows.auditing.shadowed import shadowed
+from feller.app.workflows.auditing.retraining_attacks import shadowed
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.private.guarantee import Guarantee
 from feller.app.workflows.private.guarantee_text import promised
+from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import asked_of, parts, read_again
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
@@ -171,7 +171,7 @@ def test_a_shadow_of_fewer_rows_spends_as_much_as_the_run(capsys) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["example:molecules", "example:shakespeare", "example:moons", "example:digits"])
 def test_every_kind_can_be_trained_again(capsys, monkeypatch, data: str) -> None:
-    monkeypatch.setattr("feller.app.workflows.auditing.shadowed.MOST", 40)
+    monkeypatch.setattr("feller.app.workflows.auditing.retraining_attacks.MOST", 40)
     monkeypatch.setattr("feller.evaluation.attacks.membership.ROUNDS", 1)
     fitted(capsys, data, "--steps", 2, "--train.batch", 8)
     model, again, train, held_out = opened()

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from feller.app.workflows.auditing.strangers import strangers
+from feller.app.workflows.auditing.canary_audit import strangers
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
+from feller.data.batches import split
 from feller.data.loading.read import read
-from feller.data.split import split
 from feller.data.tables.constraints import broken
 
 SCHEMA = """{"columns": {

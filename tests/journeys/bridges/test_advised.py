@@ -11,7 +11,7 @@ from feller.app.workflows.bridges.bridge_run import Bridged, command_of
 from feller.app.workflows.bridges.run_rounds import saved
 from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import Bridging
 from feller.core.run_folder import Run
 
 HOW = Bridging()

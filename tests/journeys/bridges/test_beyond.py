@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from feller.app.workflows.bridges.bridge_report import outside
+from feller.app.workflows.bridges.bridge_report import counts_of, growing, outside
 from feller.app.workflows.bridges.bridge_run import Bridged
-from feller.app.workflows.bridges.bridges_populations import Populations, read_populations
-from feller.app.workflows.bridges.counting import counts_of, growing
 from feller.app.workflows.bridges.is_bridge import KEY, refuse_bridge
 from feller.app.workflows.bridges.parse_costs import price
+from feller.app.workflows.bridges.populations import Populations, read_populations
 from feller.control.bridges.population import Crowd
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.trajectories import Walk

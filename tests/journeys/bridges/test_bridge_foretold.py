@@ -5,11 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.app.workflows.bridges import foretold
-from feller.app.workflows.bridges.foretold import foretold_bridge
+from feller.app.workflows.bridges import run_rounds
+from feller.app.workflows.bridges.run_rounds import foretold_bridge
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import BridgeProblem, Bridging
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.training.engine import engine
@@ -46,7 +45,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch):
     here = Machine()
-    monkeypatch.setattr(foretold, "rounds", here.rounds)
+    monkeypatch.setattr(run_rounds, "rounds", here.rounds)
     return here
 
 
@@ -83,7 +82,7 @@ def test_a_trial_whose_trajectories_run_away_tells_nothing(machine, monkeypatch)
     def refuse(*args, **named):
         raise InputError("trajectories ran away")
 
-    monkeypatch.setattr(foretold, "rounds", refuse)
+    monkeypatch.setattr(run_rounds, "rounds", refuse)
     assert told(machine, 2) is None
 
 

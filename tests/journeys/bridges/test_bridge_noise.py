@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from feller.app.workflows.bridges.bridges_populations import Populations
-from feller.app.workflows.bridges.populations import check_noise, usual_noise
+from feller.app.workflows.bridges.populations import Populations, check_noise, usual_noise
 from feller.core.errors import UsageError
 from feller.data.points.points import Points
 

@@ -9,7 +9,7 @@ import torch
 
 from feller.app.cli import main
 from feller.app.workflows.bridges import run_rounds
-from feller.app.workflows.bridges.kept import better, of_the_kept
+from feller.app.workflows.bridges.run_rounds import better, of_the_kept
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.models.model import load_model

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from feller.app.workflows.bridges.bridges_populations import read_populations
+from feller.app.workflows.bridges.populations import read_populations
 from feller.core.errors import InputError, UsageError
 
 

@@ -7,10 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.app.workflows.bridges.bridges_populations import Populations, read_populations
 from feller.app.workflows.bridges.cost_names import changed, files_of, frame_of, surface_of, walls_of
-from feller.app.workflows.bridges.parse_costs import price
-from feller.app.workflows.bridges.ways_through import WARNING
+from feller.app.workflows.bridges.parse_costs import WARNING, price
+from feller.app.workflows.bridges.populations import Populations, read_populations
 from feller.core.errors import UsageError
 
 LEFT, RIGHT = [[2.5, 2.5], [2.5, 7.5], [3.5, 5.5], [1.5, 5.5]], [[16.5, 2.5], [17.5, 7.5], [18.5, 5.5], [16.5, 6.5]]

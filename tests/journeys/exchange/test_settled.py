@@ -7,7 +7,7 @@ import pytest
 from tests.safety.specimen_runs import copied
 
 from feller.app.workflows.export import export
-from feller.app.workflows.settled import TRIES, settled
+from feller.app.workflows.hugging_face import TRIES, settled
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors

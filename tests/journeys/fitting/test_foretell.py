@@ -10,8 +10,7 @@ import torch
 
 import feller
 from feller.app.reporter import Tell, in_words
-from feller.app.workflows.fitting.estimate_time import foretold, rounded
-from feller.app.workflows.fitting.foretell_report import Reporting, paced
+from feller.app.workflows.fitting.estimate_time import Reporting, foretold, paced, rounded
 from feller.app.workflows.fitting.plan_fit import begin
 from feller.app.workflows.fitting.training_setup import prepare
 from feller.app.workflows.run_config import Asked

@@ -12,11 +12,11 @@ import torch
 from dp_accounting.pld import PLDAccountant
 
 from feller.app.workflows.private import private_statistics as guarding
-from feller.app.workflows.private.columns import Charged
 from feller.app.workflows.private.guarantee_text import sentence
 from feller.app.workflows.private.plan_dp_sgd import apart, check_goes_on, check_private, plan
 from feller.app.workflows.private.privacy_config import Wish
 from feller.app.workflows.private.private_statistics import guard
+from feller.app.workflows.private.table_schema import Charged
 from feller.app.workflows.run_config import Asked
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
@@ -24,11 +24,10 @@ from feller.data.documents.vocabulary import Symbols
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
-from feller.models.recipes.parts import DocumentParts
-from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.recipe import DocumentParts, Recipe
 from feller.models.recipes.registry import find_recipe
 from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Subsampled

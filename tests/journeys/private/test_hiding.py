@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from feller.app.workflows.private.guarantee import Guarantee
+from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.private.private_training import hiding
 from feller.privacy.noise.grid_noise import Repeatable, Secret
 

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from feller.app.workflows.fitting.plan_fit import _salt
-from feller.app.workflows.private.keyed import OPEN
 from feller.app.workflows.private.privacy_config import Wish
-from feller.app.workflows.private.private_split import kept_back
+from feller.app.workflows.private.private_split import OPEN, kept_back
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from feller.app.workflows.private.keyed import fits, key_path, keyed
+from feller.app.workflows.private.private_split import fits, key_path, keyed
 from feller.core.errors import InputError
 
 

@@ -7,7 +7,7 @@ import pytest
 from feller.app.terminal import Terminal, show
 from feller.app.workflows.private.guarantee_text import beware, sentence
 from feller.app.workflows.run_config import Asked
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Identifier

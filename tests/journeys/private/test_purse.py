@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from feller.app.workflows.private.budget import AHEAD, Purse, ledger_of
-from feller.app.workflows.private.guarantee import Guarantee
+from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.privacy.accounting.dp_events import Gaussian, Subsampled

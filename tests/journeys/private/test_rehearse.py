@@ -12,7 +12,7 @@ from feller.networks.sequence.row_transformer import RowNetwork, RowTransformer
 from feller.privacy.marginals import MarginalModel
 from feller.spaces.table_tokens import Rows, Single
 from feller.training.engine import engine
-from feller.training.objectives.row_likelihood import RowLikelihood
+from feller.training.objectives.autoregressive_likelihood import RowLikelihood
 from feller.training.optimizer import Training
 
 COUNTS = (3, 2, 4)

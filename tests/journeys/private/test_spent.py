@@ -5,15 +5,14 @@ import pathlib
 import pytest
 import torch
 
-from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.private.guarantee import Allowance
-from feller.app.workflows.private.spent import Search, earlier_lines
+from feller.app.workflows.private.budget import Search, earlier_lines, ledger_of
+from feller.app.workflows.private.privacy_config import Allowance
 from feller.app.workflows.run_config import Asked, print_of
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
 from feller.data.modality import Dataset
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 from feller.privacy.accounting.dp_events import Gaussian

@@ -13,13 +13,12 @@ from feller.app.workflows.private.probe_rows import check_apart, check_own, stan
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.images.modality import Images
-from feller.data.modality import Dataset
-from feller.data.tables.categorical import Categorical
+from feller.data.modality import Dataset, Target
+from feller.data.tables.column import Categorical
 from feller.data.tables.constraints import Constraint
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
-from feller.data.target import Target
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import find_recipe
 from feller.privacy.noise.grid_noise import Repeatable

@@ -10,16 +10,15 @@ import pytest
 
 from feller.app.cli import main
 from feller.app.workflows.fitting.plan_fit import begin
-from feller.app.workflows.private import columns
+from feller.app.workflows.private import table_schema
 from feller.app.workflows.private.guarantee_text import timing
 from feller.app.workflows.private.privacy_config import Wish
-from feller.app.workflows.private.untold import beyond_line, hidden_line, merged_line, refusal
+from feller.app.workflows.private.table_schema import beyond_line, hidden_line, merged_line, refusal
 from feller.app.workflows.run_config import Asked
 from feller.core.errors import LONGEST
-from feller.data.tables.categorical import Boolean
-from feller.data.tables.clipped_cells import Beyond
-from feller.data.tables.kept import Kept
-from feller.data.tables.noisy import Charge
+from feller.data.tables.clipped_cells import Beyond, Kept
+from feller.data.tables.column import Boolean
+from feller.data.tables.private_support import Charge
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Untold
 from feller.privacy.accounting.dp_events import Gaussian
@@ -110,7 +109,7 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
     hidden = Schema((Boolean("smokes", "yes", "no"), Untold("age"), Untold("ward"), Boolean("home", "a", "b")), "clip")
     found = tuple(replace(column, missing="") if isinstance(column, Boolean) else column for column in hidden.columns)
     domain = (replace(hidden, columns=found), (Charge("kinds of the columns", 20.0),), (), ())
-    monkeypatch.setattr(columns, "find_domain", lambda *given: domain)
+    monkeypatch.setattr(table_schema, "find_domain", lambda *given: domain)
     wish, wanted = (
         Wish(epsilon=2.0, unsafe_seed=0),
         Asked(data="t.csv", recipe="table-marginals", size="tiny", seed=0),

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from feller.app.workflows.private.warned import warned
+from feller.app.workflows.private.table_schema import warned
 from feller.privacy.marginals.one_way_error import check_budget
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.app.workflows.private.white import check_white, with_white
+from feller.app.workflows.private.probe_rows import check_white, with_white
 from feller.core.errors import InputError
 from feller.data.images.modality import Images
 from feller.data.images.resize import fit_arrays

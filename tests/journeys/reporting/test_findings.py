@@ -11,8 +11,7 @@ from tests.report.reader import read as read_page
 
 from feller.app.cli import main
 from feller.app.workflows.next_steps import wishes
-from feller.app.workflows.reporting.comparison import Judged
-from feller.app.workflows.reporting.side_by_side import from_all_over, side_by_side
+from feller.app.workflows.reporting.comparison import Judged, from_all_over, side_by_side
 from feller.data.images.labelled import Labelled
 from feller.data.loading.raw import FoundTexts, as_objects
 from feller.data.loading.read import read

@@ -9,8 +9,7 @@ from tests.safety.specimen_runs import copied
 
 from feller.app.webui.loaded_run import Opened
 from feller.app.webui.tabs.compare import reported
-from feller.app.workflows.reported import Reported, reported_of
-from feller.app.workflows.run_status import sketch_of
+from feller.app.workflows.run_status import Reported, reported_of, sketch_of
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.evaluation.report.page import Findings, write_report

@@ -5,14 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.app.workflows.reporting import beside
+from feller.app.workflows.reporting import findings
 from feller.app.workflows.reporting.comparison import Judged
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
-from feller.data.tables.categorical import Categorical
+from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
-from feller.evaluation.tables.samples import samples_quality
+from feller.evaluation.tables.quality import samples_quality
 
 KIND = Table(Schema(tuple(Categorical(name, ("x", "y", "z")) for name in ("a", "b", "c"))))
 
@@ -33,8 +33,8 @@ def test_pictures_are_beside_the_rows_of_the_text(monkeypatch: pytest.MonkeyPatc
         seen["errors"] = errors
         return Image.new("RGB", (8, 8))
 
-    monkeypatch.setattr(beside, "pairs_map", pairs)
-    captions = [caption for caption, _ in beside.tables_beside(judged, dict(numbers))]
+    monkeypatch.setattr(findings, "pairs_map", pairs)
+    captions = [caption for caption, _ in findings.tables_beside(judged, dict(numbers))]
     errors = seen["errors"]
     worst = max((errors[i, j], i, j) for i in range(3) for j in range(i))
     assert worst[0] == pytest.approx(numbers["tv2_max"])

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from feller.app.workflows.rows import outside
+from feller.app.workflows.sampler import outside
 from feller.core.errors import UsageError
-from feller.data.tables.categorical import Boolean, Categorical
+from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.dates import Datetime
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical import Numerical

@@ -26,10 +26,10 @@ from feller.core.errors import InputError, UsageError
 from feller.core.output_shards import MANIFEST, SampleShards
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
-from feller.data.documents.documents_modality import Documents
+from feller.data.documents.modality import Documents
 from feller.data.loading.read_samples import read_back
 from feller.data.points.points import Points
-from feller.data.speech.speech_modality import Speech
+from feller.data.speech.modality import Speech
 from feller.data.tables.modality import Table
 from feller.models.model import Model, load_model
 

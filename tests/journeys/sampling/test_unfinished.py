@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from feller.app.cli import main
-from feller.app.workflows.unfinished import unfinished
+from feller.app.workflows.run_status import unfinished
 from feller.core.run_folder import Run
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tests.journeys.speech.pace import Even
 
-from feller.app.workflows.speech_kind import require_speech
+from feller.app.workflows.require_modality import require_speech
 from feller.core.run_folder import Run
 from feller.models.model import Model, load_model
 

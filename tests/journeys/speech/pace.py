@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from feller.app.reporter import Tell
-from feller.data.speech.speech_durations import Durations
+from feller.data.speech.durations import Durations
 
 
 class Listening(Tell):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.journeys.speech.pace import Listening
 
-from feller.app.workflows.speech import evaluate_speech, measure
+from feller.app.workflows.speech import evaluate_speech
 from feller.app.workflows.speech.evaluate_speech import Attentive
 from feller.data.loading.raw import Sound
 from feller.evaluation.speech.asr import Listener
@@ -37,6 +37,8 @@ def test_what_is_heard_is_kept_and_the_share_is_told(monkeypatch: pytest.MonkeyP
 
 
 def test_captions_say_what_was_asked_and_what_was_heard() -> None:
-    assert measure._caption("really: a word", "A word.") == "really: a word (Whisper hears: A word.)"
-    assert measure._caption("to be said anew: a word", " ") == "to be said anew: a word (Whisper hears: nothing)"
-    assert measure._caption("to be said anew: ", None) == "to be said anew"
+    assert evaluate_speech._caption("really: a word", "A word.") == "really: a word (Whisper hears: A word.)"
+    assert (
+        evaluate_speech._caption("to be said anew: a word", " ") == "to be said anew: a word (Whisper hears: nothing)"
+    )
+    assert evaluate_speech._caption("to be said anew: ", None) == "to be said anew"

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from tests.data.speech.test_clip_chains import MEL, SETTINGS
 
-from feller.app.workflows.speech.continued import clips_of, continued
+from feller.app.workflows.speech.recordings import clips_of, continued
 from feller.data.loading.raw import FoundSpeech, Layout, as_objects
-from feller.data.speech.speech_dataset import speech
-from feller.data.speech.speech_modality import Speech
+from feller.data.speech.dataset import speech
+from feller.data.speech.modality import Speech
 
 PHONES = ("SIL", "T_B", "UW_E", "SIL", "EY_B", "T_E", "SIL", "EY_S", "SIL")
 

@@ -7,10 +7,9 @@ from tests.journeys.speech.pace import Listening
 
 from feller.app.reporter import SILENT
 from feller.app.workflows.speech import sample_speech
-from feller.app.workflows.speech.pronounced import halves, sentences, together
 from feller.app.workflows.speech.sample_speech import utter
 from feller.app.workflows.speech.speech_request import Asked, Wanted, wanted
-from feller.app.workflows.speech.synthesize import Manner, timed
+from feller.app.workflows.speech.synthesize import Manner, halves, sentences, timed, together
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run

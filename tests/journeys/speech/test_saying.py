@@ -9,10 +9,9 @@ from tests.data.speech.clip import CLIPS, TEXTS
 from tests.journeys.speech.pace import Listening
 
 from feller.app.reporter import SILENT
-from feller.app.workflows.speech.pronounced import pronounced
+from feller.app.workflows.require_modality import require_speech
 from feller.app.workflows.speech.recordings import recorded, shortened
-from feller.app.workflows.speech.synthesize import TOGETHER, Manner, Spoken, behind, say, timed
-from feller.app.workflows.speech_kind import require_speech
+from feller.app.workflows.speech.synthesize import TOGETHER, Manner, Spoken, behind, pronounced, say, timed
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run

@@ -10,13 +10,13 @@ import torch
 from tests.data.speech.written import noise
 
 from feller.app.cli import main
-from feller.app.workflows.speech.speech_vocoders import vocoder_of
+from feller.app.workflows.speech.vocoders import vocoder_of
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
 from feller.data.speech.audio_io import read_sound
-from feller.data.speech.speech_mel import Mel
-from feller.training.objectives.vocoding import Vocoding
+from feller.data.speech.mel import Mel
+from feller.training.objectives.reconstruction import Vocoding
 
 TINY = ("--recipe", "vocoder", "--size", "tiny", "--architecture.width", "16", "--train.batch", "4")
 

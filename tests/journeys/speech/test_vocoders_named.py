@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from feller.app.workflows.speech.speech_vocoders import vocoder_of
+from feller.app.workflows.speech.vocoders import vocoder_of
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.safetensors_io import save_tensors
 from feller.data.speech.griffin_lim import GriffinLim
-from feller.data.speech.speech_mel import Mel
+from feller.data.speech.mel import Mel
 from feller.networks.audio.hifigan import HiFiGAN, HiFiGANNetwork
 
 MEL = Mel.usual(8_000)

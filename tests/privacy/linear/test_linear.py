@@ -10,10 +10,8 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.privacy.accounting.accountant import epsilon
-from feller.privacy.erm.attack import reconstructed
 from feller.privacy.erm.glm import Logistic, Squares
-from feller.privacy.erm.leakage import leakage
-from feller.privacy.erm.releasing import release
+from feller.privacy.erm.leakage import leakage, reconstructed, release
 from feller.privacy.erm.ridge import Minimum, Ridge, minimum_of, with_constant, within_length
 from feller.privacy.leakage.reconstruction_bounds import eps2_added, eps2_replaced, mse_bound
 from feller.privacy.noise.grid_noise import Repeatable

@@ -18,9 +18,9 @@ from feller.control.rewards.reward import Reward
 from feller.core.rng import Draws
 from feller.data.batches import shuffled
 from feller.data.loading.read import read
-from feller.evaluation.classifier import Classify
+from feller.evaluation.judge import Classify
 from feller.networks.architecture import weights_from
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint, Solver, endpoint

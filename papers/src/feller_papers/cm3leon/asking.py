@@ -21,8 +21,7 @@ from feller.sampling.autoregressive.decoding_goals import Fill
 from feller.sampling.autoregressive.decoding_goals import Picture as OnePicture
 from feller.sampling.autoregressive.document_decode import Way, generate
 from feller.sampling.autoregressive.document_grammar import Kind
-from feller.sampling.retrieval.fronts import fronts
-from feller.sampling.retrieval.retriever import Retrieval
+from feller.sampling.retrieval.retriever import Retrieval, fronts
 from feller_papers.cm3leon.world import BY_WORDS, World, items
 
 TOP_P = Way(choice=Choice(top_p=0.9))

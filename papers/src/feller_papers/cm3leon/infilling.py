@@ -13,9 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from feller.core.rng import Draws
 from feller.data.documents.vocabulary import Symbols
 from feller.data.examples.write_documents import Written
-from feller.evaluation.answers import exact, token_f1
+from feller.evaluation.documents import exact, token_f1
 from feller.networks.sequence.gpt import PlainTransformer
-from feller.sampling.autoregressive.likelihood import countable, hidden, log_likelihood
+from feller.sampling.autoregressive.document_decode import countable, hidden, log_likelihood
 from feller.sampling.autoregressive.masked_spans import Span, mask
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
 from feller_papers.cm3leon.asking import to_say, with_picture, words

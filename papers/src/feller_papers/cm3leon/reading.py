@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.data.examples.drawings import FONT, letter_mask
-from feller.data.examples.drawings import MOST as LONGEST
-from feller.data.examples.scenes import CELLS, MOST, SIZES, Cell, Scene, Thing
+from feller.data.examples.scenes import CELLS, FONT, MOST, SIZES, Cell, Scene, Thing, letter_mask
+from feller.data.examples.scenes import MOST as LONGEST
 from feller.data.examples.shapes import COLOURS, SHAPES, shape_mask
 
 LEAST = 0.4

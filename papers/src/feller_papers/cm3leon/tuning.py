@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feller.core.rng import Draws
 from feller.data.examples.write_documents import Written
-from feller.evaluation.answers import exact, token_f1
+from feller.evaluation.documents import exact, token_f1
 from feller.networks.sequence.gpt import PlainTransformer
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
 from feller_papers.cm3leon.asking import TOP_P, pictures, to_say, words

@@ -11,12 +11,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from feller.core.rng import Draws
 from feller.data.batches import batches
-from feller.data.documents.documents_dataset import documents
-from feller.data.documents.documents_modality import Documents, all_pictures
+from feller.data.documents.dataset import documents
+from feller.data.documents.modality import Documents, all_pictures
 from feller.data.documents.tiles import tiles_of
 from feller.data.examples.creatures import Creature, View, invent, views
-from feller.data.examples.demonstration import written_view
-from feller.data.examples.instructions import instructions, scene_pairs
+from feller.data.examples.instructions import instructions, scene_pairs, written_view
 from feller.data.examples.scenes import FEW, FEW_HELD_OUT, Scene
 from feller.data.examples.write_documents import Answer, Picture, Written
 from feller.data.loading.raw import FoundDocuments, Item, Said, Shown, as_objects

@@ -25,10 +25,10 @@ from feller.data.loading.read import read
 from feller.data.loading.targets import aimed, read_aimed
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import Molecules, molecules_of
-from feller.evaluation.bonds import stable
+from feller.evaluation.molecules import stable
 from feller.evaluation.regressor import Oracle
 from feller.models.model import Model
-from feller.models.recipes.molecules import molecules
+from feller.models.recipes.atoms import molecules
 from feller.models.recipes.regressor import regressor
 from feller.paths.processes import stand
 from feller.sampling.sampler_config import Sampling

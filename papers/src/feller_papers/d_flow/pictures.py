@@ -14,7 +14,7 @@ from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.models.recipes.images import images
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths.affine import Affine
 from feller.training.optimizer import Training
 from feller_papers.judge import LEVELS

@@ -12,11 +12,10 @@ from feller.core.rng import Draws
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.points.earth import Earth
-from feller.evaluation.density_baselines import baseline
-from feller.evaluation.kernel_density import UNIFORM
-from feller.models.recipes.manifold import manifold
+from feller.evaluation.density_baselines import UNIFORM, baseline
+from feller.models.recipes.points import manifold
 from feller.models.recipes.recipe import Recipe
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths import Geodesic, Premetric
 from feller.paths.schedules import Polynomial
 from feller.spaces import SO3, SPD, Manifold, Poincare, Simplex, Sphere, Torus

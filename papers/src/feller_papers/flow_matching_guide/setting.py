@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.models.recipes.recipe import Recipe
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths import Affine, Data, Prediction, convert
 from feller.paths.path import Given
 from feller.paths.schedules import Schedule

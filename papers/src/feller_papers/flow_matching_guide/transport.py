@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.rng import Draws
-from feller.data.examples.checkerboard import inside
+from feller.data.examples.loaders import inside
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.evaluation.two_sample import sliced_wasserstein

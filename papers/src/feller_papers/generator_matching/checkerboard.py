@@ -9,10 +9,10 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from feller.core.rng import Draws
-from feller.data.examples.checkerboard import inside
+from feller.data.examples.loaders import inside
 from feller.data.loading.read import read
 from feller.evaluation.two_sample import sliced_wasserstein
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths import Interval, Jump
 from feller.spaces import Euclidean
 from feller.training.losses import CrossEntropy

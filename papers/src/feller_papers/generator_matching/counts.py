@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from feller.core.rng import Draws, categorical
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths import Jump, Lattice
 from feller.spaces import Euclidean
 from feller.training.losses import CrossEntropy

@@ -11,7 +11,7 @@ from feller.core.rng import Draws
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning, zero
 from feller.networks.blocks.leaf_codecs import Numbers
-from feller.networks.networks_mlp import Block
+from feller.networks.mlp import Block
 
 
 @dataclass(frozen=True)

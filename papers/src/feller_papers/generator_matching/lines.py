@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw, categorical
 from feller.paths import Circle, Geodesic, Path
-from feller.paths.discrete.rows import marks
+from feller.paths.discrete.token_distribution import marks
 from feller.paths.processes import Characteristics, Jumps
 from feller.spaces import Torus
 from feller.spaces.torus import TURN

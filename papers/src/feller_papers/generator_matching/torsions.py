@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feller.core.rng import Draws
 from feller.data.loading.read import read
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.paths import Circle, Jump, VonMisesLaw
 from feller.spaces import Torus
 from feller.spaces.torus import TURN

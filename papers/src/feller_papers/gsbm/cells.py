@@ -13,15 +13,13 @@ from torch import Tensor
 
 from feller.control.bridges.costs.near_data import NearData
 from feller.control.bridges.population import Crowd
-from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.progress import Progress, averaged, start
-from feller.control.bridges.rounds import rounds
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.rounds import Progress, averaged, rounds, start
 from feller.control.bridges.trajectories import grid, walk
 from feller.core.rng import Draws
 from feller.data.examples.registry import HOURS
 from feller.data.loading.read import read
-from feller.evaluation.wasserstein import wasserstein
+from feller.evaluation.two_sample import wasserstein
 from feller.networks.bridge_drift import BothWays
 from feller.training.couplings.minibatch_ot import assign
 from feller.training.engine import engine

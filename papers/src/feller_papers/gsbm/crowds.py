@@ -15,10 +15,8 @@ from torch import Tensor
 
 from feller.control.bridges.drift_matching import Implicit, Leg
 from feller.control.bridges.gaussian_paths import GaussianPaths
-from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.progress import averaged, start
-from feller.control.bridges.rounds import rounds
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.rounds import averaged, rounds, start
 from feller.control.bridges.trajectories import Walk, grid, walk
 from feller.core.rng import Draws
 from feller.evaluation.bridge import Along, along, feasibility

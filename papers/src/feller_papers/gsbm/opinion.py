@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import Bridging
 from feller.control.bridges.solution import solve_bridge
 from feller.control.bridges.trajectories import grid, walk
 from feller.core.rng import Draws
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.gsbm import problems
 from feller_papers.gsbm.setting import Effort, Setting

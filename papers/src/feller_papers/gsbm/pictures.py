@@ -15,13 +15,12 @@ from feller.control.bridges.costs import Cost, Scaled
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.pinned_control import PinnedControl
 from feller.control.bridges.population import Crowd
-from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import BridgeProblem, Bridging
 from feller.control.bridges.solution import solve_bridge
 from feller.core.rng import Draws
 from feller.data.batches import batches
 from feller.data.loading.read import read
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.training.engine import engine
 from feller.training.loop import make_learner, train
 from feller.training.objective import Batch, Example, Objective

@@ -3,7 +3,7 @@
 import pathlib
 from dataclasses import dataclass, field, replace
 
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import Bridging
 
 
 @dataclass(frozen=True)

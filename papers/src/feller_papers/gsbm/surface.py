@@ -13,14 +13,13 @@ from torch import Tensor
 from feller.control.bridges.costs import NearSurface, Surface
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import BridgeProblem, Bridging
 from feller.control.bridges.solution import solve_bridge
 from feller.core.rng import Draws
-from feller.data.examples.jacksboro import surface as hills
+from feller.data.examples.loaders import surface as hills
 from feller.data.points.scans_and_meshes import find_scan
 from feller.evaluation.bridge import along, feasibility
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller_papers.claims import Claim, mean_of, spread_of, untestable, verdict
 from feller_papers.gsbm import problems
 from feller_papers.gsbm.setting import Setting

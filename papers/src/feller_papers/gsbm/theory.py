@@ -9,11 +9,10 @@ from scipy.integrate import simpson
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import BridgeProblem, Bridging
 from feller.control.bridges.solution import solve_bridge
 from feller.core.rng import Draws
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.gsbm.exact import Barrier, GaussianBridge, Quadratic, barrier
 from feller_papers.gsbm.problems import Gaussians

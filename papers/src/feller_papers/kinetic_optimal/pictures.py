@@ -9,7 +9,7 @@ import torch
 
 from feller.core.rng import Draws
 from feller.models.model import Model
-from feller.models.recipes.levels import levels_mask, levels_metric, levels_uniform
+from feller.models.recipes.images import levels_mask, levels_metric, levels_uniform
 from feller.paths import Network
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, endpoint

@@ -10,10 +10,10 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from feller.core.rng import Draws
-from feller.data.examples.shakespeare import shakespeare_text
+from feller.data.examples.loaders import shakespeare_text
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.text.text_modality import Text
+from feller.data.text.modality import Text
 from feller.models.elbo import Bound, token_bound
 from feller.models.model import Model
 from feller.models.recipes.text import text, text_uniform

@@ -8,18 +8,16 @@ from typing import cast
 
 import torch
 
-from feller.app.workflows.private.allow import allow
-from feller.app.workflows.private.columns import Charged
-from feller.app.workflows.private.plan_dp_sgd import plan
+from feller.app.workflows.private.plan_dp_sgd import allow, plan
 from feller.app.workflows.private.pretrain_on_marginals import teach
 from feller.app.workflows.private.privacy_config import Wish
 from feller.app.workflows.private.private_statistics import guard
+from feller.app.workflows.private.table_schema import Charged
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
-from feller.evaluation.tables.quality import Numbers
-from feller.evaluation.tables.samples import samples_quality
+from feller.evaluation.tables.quality import Numbers, samples_quality
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.paths import AnyOrder, Graphical

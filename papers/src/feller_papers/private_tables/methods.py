@@ -10,8 +10,8 @@ from feller.models.recipes.registry import RECIPES
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.spaces import Rows
 from feller.spaces.table_tokens import Single
+from feller.training.objectives.autoregressive_likelihood import RowLikelihood
 from feller.training.objectives.marginal_counts import Counting
-from feller.training.objectives.row_likelihood import RowLikelihood
 from feller_papers.private_tables.setting import Setting
 
 

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from feller.core.errors import InputError
-from feller.data.tables.schema import Schema
-from feller.data.tables.written import parse_schema
+from feller.data.tables.schema import Schema, parse_schema
 
 Columns = dict[str, dict[str, Any]]
 Number = int | float

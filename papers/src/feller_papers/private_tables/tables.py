@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from feller.core.rng import Draws
+from feller.data.batches import split
 from feller.data.loading.find import table_cells
 from feller.data.loading.raw import about
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.data.split import split
 from feller.data.tables.modality import tables
 from feller_papers.private_tables.schemas import TABLES
 from feller_papers.private_tables.setting import Setting

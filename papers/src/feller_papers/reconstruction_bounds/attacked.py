@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from feller.evaluation.attacks.reconstruction import ERRORS
-from feller.privacy.erm.attack import reconstructed
+from feller.privacy.erm.leakage import reconstructed
 from feller.privacy.erm.ridge import Minimum
 from feller.privacy.noise.grid_noise import source
 from feller_papers.claims import Claim, verdict

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from feller.core.rng import Draws
 from feller.evaluation.attacks.reconstruction import ERRORS
+from feller.privacy.leakage.leakage_tracking import hard_clip
 from feller.privacy.leakage.reconstruction_bounds import van_trees
-from feller.privacy.leakage.smooth import hard_clip
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.inversion import Added, Prior, deepest
 from feller_papers.reconstruction_bounds.pictures import digits

@@ -10,8 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from feller.privacy.erm.glm import Logistic
-from feller.privacy.erm.leakage import leakage
-from feller.privacy.erm.releasing import release
+from feller.privacy.erm.leakage import leakage, release
 from feller.privacy.erm.ridge import Minimum, Ridge, minimum_of, with_constant, within_length
 from feller.privacy.noise.grid_noise import source
 from feller_papers.claims import Claim, verdict

@@ -9,11 +9,10 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.data.speech.alignment_files import NAME, read_alignments
+from feller.data.speech.alignment_files import NAME, fitted, read_alignments
 from feller.data.speech.audio_io import read_sound
+from feller.data.speech.mel import Mel, Statistics
 from feller.data.speech.phones import Inventory, laid_out
-from feller.data.speech.speech_mel import Mel, Statistics
-from feller.data.speech.timeline import fitted
 
 RATE = 8_000
 MEL = Mel.usual(RATE)

@@ -12,7 +12,7 @@ from feller.data.speech.phones import frames_of, repeated
 from feller.models.infilling import infill
 from feller.paths import Network
 from feller.paths.affine import Affine
-from feller.paths.filled import Filled
+from feller.paths.families import Filled
 from feller.sampling.sampler_config import Sampling
 from feller_papers.voicebox.chains import Rows, drawn_chains, joined
 from feller_papers.voicebox.digits import Clip

@@ -19,7 +19,7 @@ from feller.models.infilling import infill_durations
 from feller.networks.audio.frame_infiller import Infiller, InfillerNetwork
 from feller.networks.blocks.time_conditioning import NoTime
 from feller.paths.affine import Affine
-from feller.paths.filled import Filled
+from feller.paths.families import Filled
 from feller.paths.predictions import Source
 from feller.paths.schedules import VP, LinearTo
 from feller.sampling.sampler_config import Sampling
@@ -28,7 +28,7 @@ from feller.training.engine import engine
 from feller.training.loop import make_learner, train
 from feller.training.objective import Objective
 from feller.training.objectives.duration_infilling import DurationInfilling
-from feller.training.objectives.frames import Everywhere, Infilling
+from feller.training.objectives.frame_infilling import Everywhere, Infilling
 from feller.training.objectives.span_masks import Segments
 from feller.training.optimizer import Training
 from feller_papers.voicebox.chains import Rows, feed, joined

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.app.commands.kinds import CodeText, DataText, Real, RunOrWord, Whole
-from feller.app.commands.marks import Offers
+from feller.app.commands.flag_types import CodeText, DataText, Offers, Real, RunOrWord, Whole
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
 from feller.app.commands.arguments import change_fields, changed, check_names
-from feller.app.commands.kinds import Costs, Counted, Numbers, Places, Positive, Real, Text, Whole
-from feller.app.commands.marks import Limits, Offers
+from feller.app.commands.flag_types import Costs, Counted, Limits, Numbers, Offers, Places, Positive, Real, Text, Whole
 from feller.core.errors import UsageError
 
 
@@ -77,13 +76,13 @@ class Bridge:
 
         if not self.resume and "--help" not in words:
             check_several(self.data)
-        check_names(words, Bridge, "feller.control.bridges.settings:Bridging")
+        check_names(words, Bridge, "feller.control.bridges.problem:Bridging")
         from feller.app.reporter import speaks
         from feller.app.terminal import heard, show, speaker
         from feller.app.workflows.bridge import bridge
         from feller.app.workflows.bridges.bridge_options import Wanted
         from feller.app.workflows.run_status import sketch_of
-        from feller.control.bridges.settings import Bridging
+        from feller.control.bridges.problem import Bridging
 
         def change(settings: Bridging) -> Bridging:
             return change_fields(settings, words, "bridge A B") if words else settings

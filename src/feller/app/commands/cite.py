@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.app.commands.kinds import CodeText, RunPlace
+from feller.app.commands.flag_types import CodeText, RunPlace
 
 
 @dataclass(frozen=True, kw_only=True)

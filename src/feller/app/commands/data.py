@@ -6,8 +6,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from feller.app.commands.arguments import changed, flags_of
-from feller.app.commands.kinds import Counted, DataOrWord, FilePlace, RunText, Text, Whole, named, short
-from feller.app.commands.marks import Offers
+from feller.app.commands.flag_types import Counted, DataOrWord, FilePlace, Offers, RunText, Text, Whole, named, short
 from feller.core.errors import UsageError
 from feller.data.examples.registry import EXAMPLE, SHIPPED, part_of
 from feller.data.path_checks import check_data
@@ -173,8 +172,8 @@ class Data:
         import pathlib
 
         from feller.app.terminal import show
-        from feller.data.examples.demonstration import write_demonstration
         from feller.data.examples.emoji import write_emoji
+        from feller.data.examples.instructions import write_demonstration
 
         out, seed = pathlib.Path(self.writing.out or str(self.name)), self.writing.seed or 0
         side = {} if self.reading.longest is None else {"side": self.reading.longest}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.app.commands.kinds import CodeText, DataText, RunPlace, Text
+from feller.app.commands.flag_types import CodeText, DataText, RunPlace, Text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,7 @@ import pathlib
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.app.commands.kinds import CodeText, RunPlace, Text
-from feller.app.commands.marks import Offers
+from feller.app.commands.flag_types import CodeText, Offers, RunPlace, Text
 from feller.core.errors import UsageError
 
 

@@ -1,6 +1,23 @@
 """Conditions in words: KEY=VALUE."""
 
+import abc
+import ast
+import contextlib
+import importlib
+import math
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+import feller
 from feller.core.errors import UsageError
+from feller.core.run_folder import open_run
+from feller.core.user_code import check_code
+from feller.data.examples.registry import EXAMPLE
+from feller.data.path_checks import check_data
 
 
 def pairs(words: tuple[str, ...]) -> dict[str, str]:
@@ -14,3 +31,171 @@ def pairs(words: tuple[str, ...]) -> dict[str, str]:
             raise UsageError(f"--given says {key} twice, {pairs[key]!r} and {value!r}; leave one out")
         pairs[key] = value
     return pairs
+
+
+class Look(abc.ABC):
+    """Marks what is looked at as soon as it is read."""
+
+    @abc.abstractmethod
+    def look(self, flag: str, value: Any) -> None:
+        """Refuse a value of a flag that is wrong; None is what was left out."""
+
+
+@dataclass(frozen=True)
+class Checked(Look):
+    """Leaves it to a function, which raises where a value is wrong."""
+
+    check: Callable[[Any], object]
+
+    def look(self, flag: str, value: Any) -> None:
+        """Call the function."""
+        self.check(value)
+
+
+@dataclass(frozen=True)
+class Filled(Look):
+    """Takes no empty text, which would count as nothing or as this folder."""
+
+    def look(self, flag: str, value: Any) -> None:
+        """Refuse it."""
+        if value == "":
+            raise UsageError(f"{flag} needs a value, got an empty one; leave it out, or say what it is")
+
+
+@dataclass(frozen=True)
+class Limits(Look):
+    """Takes numbers from one to another."""
+
+    least: float
+    most: float = math.inf
+    above: bool = False
+    """The least itself is out."""
+
+    def look(self, flag: str, value: Any) -> None:
+        """Refuse others, those that are no number among them."""
+        if value is None:
+            return
+        if (self.least < value if self.above else self.least <= value) and value <= self.most and value < math.inf:
+            return
+        if self.most < math.inf:
+            limits = f"from {self.least:g} to {self.most:,g}"
+        elif self.above:
+            limits = f"above {self.least:g} and finite"
+        else:
+            limits = f"at least {self.least:g}" + ("" if isinstance(value, int) else " and finite")
+        raise UsageError(f"{flag} must be {limits}, got {value if isinstance(value, int) else f'{value:g}'}")
+
+
+@dataclass(frozen=True)
+class Offers:
+    """Marks what a shell offers; files it offers anyway."""
+
+    words: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    """Where names are kept: module:NAME of a dictionary, a tuple or a function that returns one of these."""
+    runs: bool = False
+    """Run folders, those under runs/ and others nearby."""
+    before: str = ""
+    """What stands before each name of the tables."""
+
+    def all_words(self) -> list[str]:
+        """Return the words; loads what holds them."""
+        found = list(self.words)
+        for table in self.tables:
+            module, _, name = table.partition(":")
+            names = getattr(importlib.import_module(module), name)
+            found += [f"{self.before}{one.removesuffix('FILE')}" for one in (names() if callable(names) else names)]
+        return found
+
+
+def field_names(place: str) -> list[str]:
+    """Return the names of the fields of a dataclass, module:CLASS, as its file says them: to load it takes seconds."""
+    module, _, name = place.partition(":")
+    file = pathlib.Path(feller.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    parts = ast.parse(file.read_text(encoding="utf-8")).body
+    kind = next(part for part in parts if isinstance(part, ast.ClassDef) and part.name == name)
+    return [ast.unparse(part.target) for part in kind.body if isinstance(part, ast.AnnAssign)]
+
+
+Positional = tyro.conf.Positional
+Text = Annotated[str | None, Filled(), tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
+Said = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
+"""Words of a person, of which there may be none."""
+Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+Real = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+Counted = Annotated[Whole, Limits(1.0)]
+Positive = Annotated[Real, Limits(0.0, above=True)]
+"""What may be left out; its help says what that means, so that it shows no default."""
+
+
+def _count(words: list[str]) -> int:
+    """Read a whole number, also as 1e6 or 1_000_000."""
+    with contextlib.suppress(ValueError):
+        return int(words[0])
+    with contextlib.suppress(ValueError, OverflowError):
+        if (number := int(float(words[0]))) == float(words[0]):
+            return number
+    raise ValueError(f"expected int, got '{words[0]}'")
+
+
+_COUNT = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="INT",
+    instance_from_str=_count,
+    is_instance=lambda value: isinstance(value, int),
+    str_from_instance=lambda value: [str(value)],
+)
+Count = Annotated[int | None, _COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+"""A whole number that may be large: 1e6 is one."""
+
+
+def _if_given(check: Callable[[str], object]) -> Checked:
+    """Look at what is given; what it means if nothing is, the command says."""
+    return Checked(lambda value: None if value is None else check(value))
+
+
+def _each(check: Callable[[str], object]) -> Checked:
+    return Checked(lambda values: [check(value) for value in values])
+
+
+def _shown(metavar: str) -> Any:
+    """Show what a flag takes, and no default."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+_RUNS, _EXAMPLES = Offers(runs=True), Offers(tables=("feller.data.examples.registry:SHIPPED",), before=EXAMPLE)
+DataPlace = Positional[Annotated[str | None, _shown("[DATA]"), _if_given(check_data), _EXAMPLES]]
+DataText = Annotated[Text, _if_given(check_data), _EXAMPLES]
+DataOrWord = Positional[Annotated[str | None, _shown("[DATA]"), _EXAMPLES]]
+"""Words of the command's own are none."""
+FilePlace = Positional[Annotated[str | None, _shown("[FILE]"), _if_given(check_data), _EXAMPLES]]
+RunPlace = Positional[Annotated[str | None, _shown("[RUN]"), Checked(open_run), _RUNS]]
+RunText = Annotated[Text, _if_given(open_run), _RUNS]
+BasePlace = Positional[Annotated[str | None, _shown("[RUN]"), _if_given(open_run), _RUNS]]
+"""Left out, it need not be the newest run."""
+RunOrWord = Positional[Annotated[str | None, _shown("[RUN]"), _RUNS]]
+"""Words of the command's own are none."""
+CodeText = Annotated[Text, _if_given(check_code)]
+Words = Annotated[tuple[str, ...], _shown("KEY=VALUE ...")]
+Wishes = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(name="rewards", aliases=("--reward",), metavar="TEXT ...", help_behavior_hint=""),
+]
+"""`--reward`, as help shows it first; where there are several, people also write `--rewards`."""
+CodePlace = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
+Places = Positional[Annotated[tuple[str, ...], _shown("A B ..."), _each(check_data), _EXAMPLES]]
+RunPlaces = Positional[Annotated[tuple[str, ...], _shown("[RUN ...]"), _each(open_run), _RUNS]]
+Costs = Annotated[tuple[str, ...], _shown("TEXT ...")]
+Numbers = Annotated[tuple[float, ...], _shown("NUMBER ...")]
+Names = Annotated[tuple[str, ...], _shown("NAME ...")]
+Pair = Annotated[tuple[str, ...], _shown("FILE TEXT")]
+
+
+def short(*names: str) -> Any:
+    """Give a flag other names, such as -n."""
+    return tyro.conf.arg(aliases=names)
+
+
+def named(name: str) -> Any:
+    """Give a flag another name than its field, such as one that Python keeps for itself."""
+    return tyro.conf.arg(name=name.removeprefix("--"))

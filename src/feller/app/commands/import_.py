@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.app.commands.kinds import CodePlace, DataText, Names, Numbers, Text, Whole
-from feller.app.commands.marks import Offers
+from feller.app.commands.flag_types import CodePlace, DataText, Names, Numbers, Offers, Text, Whole
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
-from feller.app.commands.kinds import Positional, Text
-from feller.app.commands.marks import Offers
+from feller.app.commands.flag_types import Offers, Positional, Text
 from feller.core.errors import UsageError
 from feller.core.serialization import nearest
 

@@ -15,15 +15,12 @@ class Sample(SampleFlags):
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
         from feller.app.commands.resolve_run import find
-        from feller.app.commands.sample_documents import write
-        from feller.app.commands.sample_modalities import push
-        from feller.app.commands.sample_speech import speak
-        from feller.app.commands.sample_states import draw
+        from feller.app.commands.sample_modalities import draw, push, speak, write
         from feller.app.terminal import speaker
         from feller.app.workflows.bridges.is_bridge import is_bridge
-        from feller.data.documents.documents_modality import Documents
+        from feller.data.documents.modality import Documents
         from feller.data.path_checks import check_free
-        from feller.data.speech.speech_modality import Speech
+        from feller.data.speech.modality import Speech
         from feller.models.spec import load_description
 
         if self.shards.shard is None:  # a folder of shards knows its own files
@@ -88,8 +85,8 @@ def _check_alone(modality: Any, bridged: bool) -> None:
     Raises:
         UsageError: If there are several.
     """
-    from feller.data.documents.documents_modality import Documents
-    from feller.data.speech.speech_modality import Speech
+    from feller.data.documents.modality import Documents
+    from feller.data.speech.modality import Speech
     from feller.training.engine import engine
 
     kinds = ("speech", isinstance(modality, Speech)), ("documents", isinstance(modality, Documents))

@@ -5,10 +5,12 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from feller.app.commands.kinds import (
+from feller.app.commands.flag_types import (
     CodeText,
     Count,
     Counted,
+    Limits,
+    Offers,
     Pair,
     Real,
     RunPlace,
@@ -19,7 +21,6 @@ from feller.app.commands.kinds import (
     named,
     short,
 )
-from feller.app.commands.marks import Limits, Offers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from feller.app.commands.kinds import CodeText, RunPlaces, Text, Wishes
+from feller.app.commands.flag_types import CodeText, RunPlaces, Text, Wishes
 from feller.core.errors import InputError
 
 

@@ -5,9 +5,20 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from feller.app.commands.arguments import changed, words_of
-from feller.app.commands.flag_types import pairs
-from feller.app.commands.kinds import CodeText, Counted, Positive, RunPlace, Text, Whole, Wishes, Words, short
-from feller.app.commands.marks import Limits, Offers
+from feller.app.commands.flag_types import (
+    CodeText,
+    Counted,
+    Limits,
+    Offers,
+    Positive,
+    RunPlace,
+    Text,
+    Whole,
+    Wishes,
+    Words,
+    pairs,
+    short,
+)
 from feller.core.errors import UsageError
 
 

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from feller.app.commands.arguments import change_fields, check_names
-from feller.app.commands.flag_types import pairs
-from feller.app.commands.kinds import BasePlace, CodeText, Counted, Positive, Text, Wishes, Words
-from feller.app.commands.marks import Offers
+from feller.app.commands.flag_types import BasePlace, CodeText, Counted, Offers, Positive, Text, Wishes, Words, pairs
 from feller.core.errors import UsageError
 from feller.core.run_folder import begun_run
 

@@ -3,15 +3,63 @@
 Gradio finds such requests out while it works on them, and then fills the log with where it was.
 """
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
-from feller.app.webui.asgi import MOST_JSON, Refused, again, answer, body_of
-from feller.app.webui.front import App, Message, Receive, Send
-from feller.app.webui.stops import BEGINS
+from feller.app.webui.asgi import MOST_JSON, App, Message, Receive, Refused, Send, again, answer, body_of
+from feller.app.webui.run_request import Heard
+
+BEGINS = "begins"
+"""Attribute of what a button does: hears the session of whoever asks for it, before it waits for its turn."""
+MOST = 1000
+"""Sessions whose wish to stop is remembered until the turn of their request comes; the oldest are forgotten."""
+
+
+class Stops:
+    """Knows what is worked on for one tab of a page, and whose page asked for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._works: dict[str, Heard] = {}
+        self._stopped: deque[str] = deque(maxlen=MOST)
+
+    def begin(self, session: str) -> None:
+        """Hear that a page asks for something new, which what it stopped before has nothing to do with."""
+        with self._lock:
+            self._forget(session)
+
+    @contextlib.contextmanager
+    def working(self, session: str, heard: Heard) -> Iterator[None]:
+        """Let a request be stopped until the end of the block; one that was stopped while it waited stops at once."""
+        with self._lock:
+            self._works[session] = heard
+            if session in self._stopped:
+                heard.stop()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._works.pop(session, None)
+                self._forget(session)
+
+    def stop(self, session: str) -> None:
+        """Stop what a page has asked for, now or as soon as its turn comes."""
+        with self._lock:
+            self._forget(session)
+            self._stopped.append(session)
+            if session in self._works:
+                self._works[session].stop()
+
+    def _forget(self, session: str) -> None:
+        if session in self._stopped:
+            self._stopped.remove(session)
+
 
 JOIN, DATA = "/gradio_api/queue/join", "/gradio_api/queue/data"
 TOLD = {"msg": "unexpected_error", "message": "404: Session not found.", "session_not_found": True, "success": False}

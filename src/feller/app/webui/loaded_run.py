@@ -10,14 +10,14 @@ from feller.app.workflows.bridges.is_bridge import is_bridge
 from feller.app.workflows.run_config import asked_of
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
-from feller.data.documents.documents_modality import Documents
+from feller.data.documents.modality import Documents
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
-from feller.data.speech.speech_modality import Speech
+from feller.data.speech.modality import Speech
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
-from feller.data.text.text_modality import Text
+from feller.data.text.modality import Text
 from feller.models.spec import Description, load_description
 
 EXAMPLE = "example:"

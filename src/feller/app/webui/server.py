@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from feller.app.reporter import SILENT, Tell
-from feller.app.webui.access import Door, is_loopback
-from feller.app.webui.front import Front
-from feller.app.webui.guard import Guarded
-from feller.app.webui.limits import Limits
-from feller.app.webui.offline import keep_here
-from feller.app.webui.scratch import Scratch
+from feller.app.webui.access import Door, Guarded, is_loopback
+from feller.app.webui.asgi import Front, keep_here
+from feller.app.webui.limits import Limits, Scratch
 from feller.app.workflows.interrupts import interrupts
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
@@ -95,9 +92,8 @@ def serve(
 def application(place: Any) -> Any:
     """Return the page of a `Place` as an ASGI application, which needs a guard before it."""
     from feller.app.webui.button_presses import pressed
-    from feller.app.webui.look import script, style, theme
-    from feller.app.webui.studio_page import build
-    from feller.app.webui.warm import warm
+    from feller.app.webui.page import build, warm
+    from feller.app.webui.widgets import script, style, theme
 
     blocks = build(place)
     app = importlib.import_module("gradio").mount_gradio_app(

@@ -12,8 +12,8 @@ from torch import Tensor
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridges.bridge_run import Bridged, bridged_of, bridging_of, going_on, read_again
 from feller.app.workflows.bridges.cost_names import changed, walls_of
+from feller.app.workflows.bridges.parse_costs import WARNING
 from feller.app.workflows.bridges.trajectory_files import values_of
-from feller.app.workflows.bridges.ways_through import WARNING
 from feller.control.bridges.costs.walls import Picture
 from feller.control.bridges.trajectories import grid, walk
 from feller.control.bridges.unbalanced_weights import growth

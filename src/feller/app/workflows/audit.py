@@ -14,8 +14,8 @@ from feller.app.workflows.auditing.linear_reconstruction import rebuilt_rows
 from feller.app.workflows.auditing.noise_check import check_charged, check_held
 from feller.app.workflows.auditing.plan_calculator import reconstruction
 from feller.app.workflows.auditing.retraining_attacks import Retraining
-from feller.app.workflows.private.guarantee import Allowance
 from feller.app.workflows.private.guarantee_text import promised
+from feller.app.workflows.private.privacy_config import Allowance
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.evaluation.report.page import write_report

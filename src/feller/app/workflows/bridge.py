@@ -9,6 +9,7 @@ from typing import Any
 
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridges.bridge_options import Wanted, fitted, frame_of, times_of
+from feller.app.workflows.bridges.bridge_report import report_bridge
 from feller.app.workflows.bridges.bridge_run import (
     Bridged,
     bridged_of,
@@ -20,29 +21,24 @@ from feller.app.workflows.bridges.bridge_run import (
     read_again,
     save_progress,
 )
-from feller.app.workflows.bridges.bridges_populations import Populations, read_populations
 from feller.app.workflows.bridges.cost_names import files_of
-from feller.app.workflows.bridges.crossing import report_bridge
-from feller.app.workflows.bridges.foretold import foretold_bridge
 from feller.app.workflows.bridges.is_bridge import KEY
-from feller.app.workflows.bridges.parse_costs import price
-from feller.app.workflows.bridges.populations import check_noise, usual_noise
-from feller.app.workflows.bridges.run_rounds import alternate, saved
-from feller.app.workflows.bridges.trial import tried
+from feller.app.workflows.bridges.parse_costs import price, tried
+from feller.app.workflows.bridges.populations import Populations, check_noise, read_populations, usual_noise
+from feller.app.workflows.bridges.run_rounds import alternate, foretold_bridge, saved
 from feller.app.workflows.fitting.run_training import Interrupted
 from feller.app.workflows.run_config import Asked
 from feller.control.bridges.costs import Cost
 from feller.control.bridges.population import Crowd
-from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.progress import Progress
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.rounds import Progress
 from feller.control.bridges.solution import FoundBridge
 from feller.control.bridges.unbalanced_weights import growth
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run, new_run
 from feller.core.serialization import to_data
-from feller.models.recipes.bridging import bridging
+from feller.models.recipes.registry import bridging
 from feller.models.spec import save_description
 from feller.networks.architecture import parameters
 from feller.training.engine import engine

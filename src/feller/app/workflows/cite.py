@@ -7,14 +7,13 @@ from feller.app.workflows.bridges.bridge_run import bridged_of, bridging_of
 from feller.app.workflows.bridges.cost_names import SURFACES, names_of
 from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.private.guarantee import Allowance, Guarantee
+from feller.app.workflows.private.privacy_config import Allowance, Guarantee
 from feller.app.workflows.run_config import Asked, asked_of
 from feller.control.bridges.costs.surface_cost import Surface
 from feller.control.bridges.unbalanced_weights import growth
-from feller.core.citations import Reference
+from feller.core.citations import Reference, sources_of
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, as_run
-from feller.core.sources import sources_of
 from feller.data.modality import Modality
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import Description, load_description

@@ -10,8 +10,8 @@ from feller.data.loading.raw import about
 from feller.data.loading.read import read
 from feller.data.tables.detect_schema import detect
 from feller.data.tables.modality import Table
+from feller.data.tables.schema import KINDS, write_schema
 from feller.data.tables.schema_lint import lint, rare
-from feller.data.tables.written import KINDS, write_schema
 
 GUESSED = (
     "this was guessed from the rows, so it is not private before somebody has gone through it: keep only bounds,"

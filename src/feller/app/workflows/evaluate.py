@@ -6,21 +6,16 @@ from typing import Any
 
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridge import measure_again
-from feller.app.workflows.brought import brought_of
 from feller.app.workflows.documents.evaluate_documents import measure
 from feller.app.workflows.fine_tuned_run import Tuned, base_model, recipe_of, rule_of, tuned_of
 from feller.app.workflows.private.table_schema import for_owner
-from feller.app.workflows.reporting.comparison import Judged
-from feller.app.workflows.reporting.evaluate_non_generative import copy
-from feller.app.workflows.reporting.examine import examine
-from feller.app.workflows.reporting.findings import findings
-from feller.app.workflows.reporting.shown import number_shown
-from feller.app.workflows.reporting.written_cells import of_cells
-from feller.app.workflows.run_config import asked_of, example_of, parts, read_again
-from feller.app.workflows.run_status import first_sketch, tuning_sketch
-from feller.app.workflows.speech.measure import measure as speak
+from feller.app.workflows.reporting.comparison import Judged, number_shown
+from feller.app.workflows.reporting.evaluate_non_generative import copy, examine
+from feller.app.workflows.reporting.findings import findings, of_cells
+from feller.app.workflows.run_config import asked_of, brought_of, example_of, parts, read_again
+from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
+from feller.app.workflows.speech.evaluate_speech import measure as speak
 from feller.app.workflows.speech.vocoders import resynthesise
-from feller.app.workflows.standing import standing
 from feller.app.workflows.steering.reward_specs import recorded_wish
 from feller.control.rewards.named_rewards import Wish
 from feller.core.errors import InputError, UsageError
@@ -30,7 +25,7 @@ from feller.data.images.labelled import plain
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset
-from feller.data.speech.speech_modality import Speech
+from feller.data.speech.modality import Speech
 from feller.data.tables.mixed import as_table
 from feller.evaluation.comparison import HELD_OUT
 from feller.evaluation.fine_tuning import Change, change

@@ -6,14 +6,12 @@ import pathlib
 from typing import Any
 
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.hugging_face import HUGGING_FACE, write_folder
-from feller.app.workflows.settled import settled
+from feller.app.workflows.hugging_face import HUGGING_FACE, settled, write_folder
 from feller.core.errors import UsageError, cannot_write
 from feller.core.run_folder import Run, as_run
 from feller.core.serialization import nearest, write_json
 from feller.core.user_code import fingerprint
-from feller.models.export.about import about
-from feller.models.export.exported_network import Answer, Guided
+from feller.models.export.exported_network import Answer, Guided, about
 from feller.models.export.programs import WRITERS
 from feller.models.model import load_model
 

@@ -2,15 +2,15 @@
 
 import contextlib
 import functools
+import inspect
 import pathlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.arguments import known_by_name
 from feller.app.workflows.evaluate import evaluate
 from feller.app.workflows.fitting.closed_form import finding
 from feller.app.workflows.fitting.plan_fit import Begun, as_read, begin
@@ -18,19 +18,50 @@ from feller.app.workflows.fitting.resume import go_on
 from feller.app.workflows.fitting.run_training import learn, reporting
 from feller.app.workflows.fitting.training_setup import prepare
 from feller.app.workflows.next_steps import evaluating
-from feller.app.workflows.private.guarantee import Guarantee
-from feller.app.workflows.private.privacy_config import Wish
-from feller.app.workflows.private.spent import Search, earlier_lines
+from feller.app.workflows.private.budget import Search, earlier_lines
+from feller.app.workflows.private.privacy_config import Guarantee, Wish
 from feller.app.workflows.run_config import Asked, older_example
 from feller.app.workflows.stale_exports import outdated
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, as_run, new_run
+from feller.core.serialization import closest
 from feller.core.user_code import blamed, place_of
 from feller.data.loading.in_memory import Kept, is_given, keep, said_of
 from feller.models.recipes.recipe import Recipe
-from feller.networks.within import PLENTY, within
+from feller.networks.architecture import PLENTY, within
 from feller.training.engine import Engine, engine
 from feller.training.objectives.one_shot import AtOnce
+
+P = ParamSpec("P")
+R = TypeVar("R")
+PRIVATE = ("epsilon", "delta", "noise", "clip")
+"""What a private fit is asked for with on the command line."""
+ALIKE = 0.7
+"""How alike two names must be for one to be meant by the other."""
+
+
+def known_by_name(function: Callable[P, R]) -> Callable[P, R]:
+    """Return the function, which refuses arguments that it does not take with the name that was meant."""
+    names = [*inspect.signature(function).parameters]
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in names:
+                raise UsageError(f"{function.__name__} takes no argument {name!r}{_instead(name, names)}")
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def _instead(name: str, names: list[str]) -> str:
+    """Say what to do instead."""
+    if name in PRIVATE:
+        command = "`feller fit people.csv --epsilon 4 --out runs/people`"
+        return f": a private fit takes files only, by the command {command}"
+    if close := closest(name, names, ALIKE):
+        return f": did you mean {close!r}?"
+    return "; help(feller.fit) lists those it takes"
 
 
 def unchanged(recipe: Recipe) -> Recipe:

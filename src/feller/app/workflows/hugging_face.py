@@ -1,22 +1,194 @@
 """A run as a folder in the layout of the Hugging Face hub, which nothing here ever asks."""
 
+import contextlib
 import os
 import pathlib
-from typing import Any
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from feller import __version__
 from feller.app.reporter import Tell
 from feller.app.workflows.cite import cite
-from feller.app.workflows.model_card import card
-from feller.app.workflows.reported import reported_of
-from feller.app.workflows.run_config import asked_of
-from feller.app.workflows.settled import settled
-from feller.app.workflows.staged import content, staged
+from feller.app.workflows.fine_tuned_run import tuned_of
+from feller.app.workflows.private.budget import ledger_of
+from feller.app.workflows.run_config import Asked, asked_of, example_of
+from feller.app.workflows.run_status import Reported, reported_of
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import PARTS, Run
 from feller.core.safetensors_io import load_tensors
-from feller.core.serialization import read_json, replace_file, write_json
-from feller.models.spec import load_description
+from feller.core.serialization import named, read_json, replace_file, write_json
+from feller.core.user_code import fingerprint
+from feller.evaluation.report.html import legible
+from feller.evaluation.report.wording import is_number
+from feller.models.spec import Description, load_description
+from feller.privacy.accounting.ledger import strength
+from feller.training.checkpoint import read_counters
+
+PLAIN = ("steps", "seconds", "report", "format", "version", "run")
+"""Entries of a report that say nothing of how good a model is."""
+
+
+def card(run: Run, about: Description, asked: Asked, report: Reported, citation: str) -> str:
+    """Return the README: what the model learned from, how good it is, how it is loaded, what to cite.
+
+    Whatever comes from the run stands there as text, none of it as markup.
+
+    Args:
+        run: Holds the model; it may be a stranger's.
+        about: What it is.
+        asked: What was asked of the fit.
+        report: What its report says.
+        citation: BibTeX.
+    """
+    example, private = example_of(asked), asked.private is not None
+    data = asked.data if example else asked.data.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    known = example.about if example else None
+    licence = f"{known.licence}. Source: {known.source}." if known else "not known to feller; add it here."
+    tuned = tuned_of(run)
+    conditions = "".join(
+        f"\n- {_quoted(name)}: {len(shares)} values,"
+        f" {', '.join(map(_plain, about.modality.conditions.get(name, ())[:10]))}"
+        f"{' ...' if len(shares) > 10 else ''}"
+        for name, shares in about.frequencies.items()
+    )
+    sections = [
+        "---\nlibrary_name: feller\ntags:\n- generative\n- flow-matching\n---",
+        f"# {_plain(f'{asked.recipe} of {data}')}\n\nA generative model of {about.modality.called}"
+        f" (`{type(about.modality).__name__}`, network `{type(about.architecture).__name__}`), made with feller"
+        f" {__version__}.",
+        f"## Data\n\nLearned from: {_quoted(data)}{f', {known.summary}' if known else ''}.\n\nLicence of the data:"
+        f" {licence}" + (f"\n\nTuned to: {_quoted(' and '.join(tuned.rewards))}." if tuned else ""),
+        f"## How good it is\n\n{_promise(run) if private else _measured(report)}",
+        "## Use\n\n```sh\nfeller sample THIS_FOLDER -n 100 --out samples.npz\n```\n\n```python\nimport feller\n\n"
+        'model = feller.load_model(feller.open_run("THIS_FOLDER"))\nsamples = model.sample(100)\n```'
+        + (f"\n\nWhat can be given:{conditions}" if conditions else ""),
+        f"## Citation\n\n```bibtex\n{citation}\n```",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _line(text: str) -> str:
+    """Return text in one line that any file can hold."""
+    return legible(" ".join(text.split()))
+
+
+def _quoted(text: str) -> str:
+    """Return text as code."""
+    return f"`{_line(text).replace('`', chr(39)) or ' '}`"
+
+
+def _cell(text: str) -> str:
+    """Return text as code in a table, where a bar would end its cell."""
+    return _quoted(text).replace("|", r"\|")
+
+
+def _plain(text: str) -> str:
+    """Return text of which Markdown takes nothing for its own."""
+    marked = re.sub(r"[\\`*_\[\]<>|~&#$]|:(?=//)|(?<=www)\.", r"\\\g<0>", _line(text))
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", marked)  # what begins a list or ends a heading
+
+
+def _measured(report: Reported) -> str:
+    """Return the verdict of a report, and a table of its numbers."""
+    numbers = {name: value for name, value in report.numbers.items() if is_number(value)}
+    rows = [
+        f"| {_cell(name)} | {value:.4g} | {_plain(report.explanations.get(name, ''))} |"
+        for name, value in numbers.items()
+        if name not in PLAIN
+    ]
+    if not rows:
+        return "Not measured; `feller evaluate` does it."
+    trained = " and ".join(f"{numbers[name]:,.0f} {name}" for name in ("steps", "seconds") if name in numbers)
+    reference = report.numbers.get("compared_with")
+    beside = f" Compared with: {_plain(str(reference))}." if reference else ""
+    told = f"Trained for {trained}.{beside}" if trained else beside.strip()
+    table = "\n".join(["| measure | value | meaning |", "|---|---|---|", *rows])
+    return "\n\n".join(filter(None, [_plain(report.verdict), table, told]))
+
+
+def _promise(run: Run) -> str:
+    """Say what is promised to each row; what compares samples with rows is not part of the promise and stays away."""
+    ledger = ledger_of(run)
+    if ledger is None:
+        return "Private; what was spent is not known."
+    spent, worth = "; ".join(map(_plain, ledger.lines())), strength(ledger.epsilon())
+    said = f"by an epsilon that {worth}" if worth else "model and samples may be given away"
+    return f"Private: {said}. {spent}. Figures that compare samples with rows are not told."
+
+
+T = TypeVar("T")
+TRIES = 5
+"""How often they may be replaced before it is said."""
+
+
+def settled(run: Run, take: Callable[[], T]) -> tuple[T, dict[str, Any]]:
+    """Take something of a run's average weights, again if they were replaced meanwhile, and say of which it is.
+
+    Args:
+        run: Holds them; another process may train it.
+        take: Reads them, and says so where there are none.
+
+    Returns:
+        What was taken; and `weights`, the hash of their file, with `step`, after which they are.
+
+    Raises:
+        InputError: If the run is damaged, or its weights are replaced each time.
+    """
+    before = _which(run)
+    for _ in range(TRIES):
+        taken, now = take(), _which(run)
+        if now == before:
+            return taken, now
+        before = now
+    raise InputError(f"the weights of {run.path} are replaced while they are read; wait until its fit is done")
+
+
+def _which(run: Run) -> dict[str, Any]:
+    if not run.average.is_file():
+        return {}
+    return {"weights": fingerprint(run.average), "step": read_counters(run)["step"]}
+
+
+BEGUN = ".begun-"
+"""How the folder inside begins in which files wait; a killed process leaves it, and the next one removes it."""
+
+
+def content(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return what a folder holds, but for what a killed process left; nothing where it is not there."""
+    return [path for path in folder.iterdir() if not path.name.startswith(BEGUN)] if folder.is_dir() else []
+
+
+@contextlib.contextmanager
+def staged(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
+    """Yield an empty folder, whose files replace those of the same name at the end, or none of them after an error.
+
+    A link in the place of a file is replaced, not followed.
+
+    Args:
+        folder: Where the files go; made if it is not there.
+        first: The file by which the folder is known; it takes its place before the others.
+
+    Raises:
+        InputError: If a folder is where a file goes.
+        OSError: If the disk refuses.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{BEGUN}*"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=BEGUN) as aside:
+        yield pathlib.Path(aside)
+        written = sorted(pathlib.Path(aside).iterdir(), key=lambda file: (file.name != first, file.name))
+        for place in [folder / file.name for file in written]:
+            with named(place):
+                if place.is_dir() and not place.is_symlink():
+                    raise IsADirectoryError
+        for file in written:
+            os.replace(file, folder / file.name)
+
 
 HUGGING_FACE = "huggingface"
 LIBRARY = "feller"

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.brought import Brought
 from feller.app.workflows.fitting.plan_fit import as_read
-from feller.app.workflows.run_config import Asked, print_of
+from feller.app.workflows.run_config import Asked, Brought, print_of
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run, new_run
@@ -23,8 +22,7 @@ from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.modality import Modality
 from feller.data.points.points import Points
-from feller.models.export.trial import form, try_out
-from feller.models.export.wrap import described, plain_modality
+from feller.models.export.wrap import described, form, plain_modality, try_out
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import save_description

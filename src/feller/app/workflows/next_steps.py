@@ -6,19 +6,18 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from feller.app.workflows.fine_tuned_run import Tuned, needs_again
-from feller.app.workflows.private.guarantee import Guarantee
+from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import Asked
 from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.core.run_folder import Run
-from feller.data.atoms.formula import formula, hill_formula
+from feller.data.atoms.elements import formula, hill_formula
 from feller.data.crystals.modality import Crystals
 from feller.data.images.labelled import Labelled
-from feller.data.modality import Dataset
+from feller.data.modality import Dataset, Target
 from feller.data.molecules.modality import Molecules
 from feller.data.proteins.modality import Proteins
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
-from feller.data.target import Target
 from feller.models.spec import Description
 from feller.training.optimizer import Training
 

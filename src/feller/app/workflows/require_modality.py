@@ -1,10 +1,14 @@
 """What a model's data must be for what is asked of it."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from feller.core.errors import UsageError
+from feller.data.documents.modality import Documents
 from feller.data.modality import Modality
+from feller.data.speech.modality import Speech
 from feller.models.model import Model
+from feller.paths import Affine
+from feller.sampling.autoregressive.document_decode import Reader
 
 Kind = TypeVar("Kind", bound=Modality)
 
@@ -24,3 +28,48 @@ def kind_as(model: Model, wanted: type[Kind], what: str) -> Kind:
     if isinstance(kind, wanted):
         return kind
     raise UsageError(f"{what}, and this model's data are {kind.called}; leave them out")
+
+
+def require_documents(model: Model) -> Documents:
+    """Return the modality of a model of documents.
+
+    Raises:
+        UsageError: If it is of other data.
+    """
+    return kind_as(model, Documents, "prompts and memories are of documents")
+
+
+def reader(model: Model) -> Reader:
+    """Return the network of a model of documents, ready to be asked.
+
+    Raises:
+        UsageError: If it is of another kind.
+    """
+    network: Any = model.network.eval()
+    if all(hasattr(network, name) for name in ("symbols", "context", "begin", "next")):
+        return network
+    kind = type(network).__name__
+    raise UsageError(f"expected a network that reads documents, got {kind}; fit one with --recipe interleaved")
+
+
+def require_speech(model: Model) -> Speech:
+    """Return the modality of a model of speech.
+
+    Raises:
+        UsageError: If it is of other data.
+    """
+    return kind_as(model, Speech, "texts and voices are of speech")
+
+
+def path_of(model: Model) -> Affine:
+    """Return the path of a model that draws frames.
+
+    Raises:
+        UsageError: If it has another.
+    """
+    path = model.description.path
+    if isinstance(path, Affine):
+        return path
+    raise UsageError(
+        f"expected a model that draws frames, got a path {type(path).__name__}; fit one with --recipe speech"
+    )

@@ -1,30 +1,30 @@
 """What was asked of a run, and the data it was asked about."""
 
 import hashlib
+import shlex
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from feller.app.workflows.data_location import whereabouts
-from feller.app.workflows.private.guarantee import Allowance, Guarantee
-from feller.app.workflows.private.keyed import fits, key_path, keyed
-from feller.app.workflows.private.private_split import kept_back
-from feller.app.workflows.private.white import with_white
+from feller.app.workflows.private.privacy_config import Allowance, Guarantee
+from feller.app.workflows.private.private_split import fits, kept_back, key_path, keyed
+from feller.app.workflows.private.probe_rows import with_white
 from feller.core.errors import InputError
 from feller.core.pytree import leaves
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.serialization import from_data
+from feller.data.batches import check_share, split
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE
+from feller.data.labels import first_of
 from feller.data.loading.read import read
 from feller.data.loading.targets import aimed, read_aimed
 from feller.data.modality import Dataset, Modality
-from feller.data.shards.prints import changes
-from feller.data.split import check_share, split
+from feller.data.shards.shard_names import changes
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
-from feller.data.tally import first_of
 from feller.models.recipes.registry import READS
 from feller.training.optimizer import Training
 
@@ -234,3 +234,36 @@ def _told(changed: dict[str, list[str]]) -> str:
     """Say which shards are not what they were."""
     told = [f"{first_of(names, NAMED)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in changed.items()]
     return f": {', '.join(told)}" if told else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brought:
+    """Its conventions; recipe.json holds them."""
+
+    modality: str | None = None
+    """What its data are, in words; None for what the data look like."""
+    weights: str | None = None
+    """File that they were read from."""
+    predicts: str = "velocity"
+    schedule: str = "linear"
+    times: tuple[float, float] = (0.0, 1.0)
+    """Its times at the source and at the data."""
+    null: int | None = None
+    """Its number for "no class given"."""
+    classes: tuple[str, ...] = ()
+
+
+def brought_of(run: Run) -> Brought | None:
+    """Read what was said of a run's network; None if it was trained here."""
+    content = run.read_record(run.recipe).get("brought")
+    return None if content is None else from_data(Brought, content)
+
+
+def bringing(run: Run, asked: Asked, said: Brought) -> str:
+    """Return the command that makes such a run."""
+    usual, words = Brought(), ["feller", "import", asked.recipe]
+    for name, value in (("data", asked.data or None), *((name, getattr(said, name)) for name in vars(usual))):
+        if value not in (None, ()) and value != getattr(usual, name, None):
+            several = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name}", *(f"{one:g}" if isinstance(one, float) else str(one) for one in several)]
+    return shlex.join([*words, "--out", str(run.path)])

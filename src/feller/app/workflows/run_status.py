@@ -2,19 +2,91 @@
 
 import math
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from feller.app.workflows.fine_tuned_run import Tuned, needs_again
-from feller.app.workflows.reported import reported_of
-from feller.app.workflows.run_config import Asked
+from feller.app.workflows.bridges.is_bridge import is_bridge
+from feller.app.workflows.fine_tuned_run import Tuned, needs_again, tuned_of
+from feller.app.workflows.fitting.closed_form import is_found
+from feller.app.workflows.next_steps import again
+from feller.app.workflows.private import guarantee_text
+from feller.app.workflows.private.budget import earlier_lines, ledger_of, steps_in
+from feller.app.workflows.private.privacy_config import Guarantee
+from feller.app.workflows.run_config import Asked, asked_of, brought_of, training_of
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
-from feller.data.modality import Dataset
+from feller.core.serialization import read_json
+from feller.data.modality import Dataset, Modality
+from feller.evaluation.report.loss_curve import Curve
 from feller.evaluation.report.wording import is_number, percent
 from feller.models.recipes.fine_tuning_methods import TRAINING
 from feller.models.recipes.registry import SECOND_STAGES, find_recipe
+from feller.privacy.accounting.ledger import Ledger
+from feller.training.checkpoint import read_counters
+from feller.training.metrics_log import read_metrics
 from feller.training.optimizer import Training
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What report.json holds that others go by, each of the type that it must have."""
+
+    numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
+    """By their names in --json."""
+    explanations: Mapping[str, str] = field(default_factory=dict)
+    """One plain sentence for a number."""
+    verdict: str = ""
+    sketch: str = ""
+
+
+def reported_of(run: Run) -> Reported:
+    """Return what the report of a run says; nothing where there is none, or a link to another.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    file = run.path / "report.json"
+    if not file.is_file() or file.is_symlink():
+        return Reported()
+    anew = f"write it anew with: feller evaluate {run.path}"
+    try:
+        content = read_json(file)
+    except InputError as error:
+        raise InputError(f"{error}; {anew}") from error
+    found = Reported(**{name: content[name] for name in KINDS if name in content}) if _is_report(content) else None
+    if found is None:
+        raise InputError(f"{file} was damaged; {anew}")
+    return found
+
+
+def _is_report(content: Any) -> bool:
+    return isinstance(content, dict) and all(fits(content[name]) for name, fits in KINDS.items() if name in content)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a value is what a report has for a number; whole ones beyond all floats are none."""
+    if isinstance(value, int):
+        return abs(value) <= sys.float_info.max
+    return value is None or isinstance(value, float | str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
+KINDS = {"numbers": _are_numbers, "explanations": _are_texts, "verdict": _is_text, "sketch": _is_text}
+"""What each entry must be, where it is there."""
+
 
 SKETCH = 0.1
 """Share of what a recipe plans below which a model is called a sketch."""
@@ -84,3 +156,146 @@ def tuning_sketch(run: Run, tuned: Tuned, step: int, numbers: Mapping[str, Any])
 def sketch_of(run: Run) -> str:
     """Return the line that the report of a run has; empty where it has none, or there is no report."""
     return reported_of(run).sketch
+
+
+def is_spent(run: Run, asked: Asked) -> bool:
+    """Tell whether all steps that were planned of a private fit are paid for: it can train no more."""
+    if not isinstance(asked.private, Guarantee) or tuned_of(run):
+        return False
+    ledger = ledger_of(run)
+    return ledger is not None and steps_in(ledger) >= asked.private.steps
+
+
+def stopped(run: Run, asked: Asked, training: Training, counters: dict[str, Any]) -> str:
+    """Say for a report that a training has fewer steps than were planned; empty where it has all."""
+    step = counters["step"]
+    if is_found(counters) or training.share(step, counters["seconds"]) >= 1:
+        return ""
+    if not is_spent(run, asked):
+        return f"Training stopped after {step:,} steps; go on with the command below."
+    planned = asked.private.steps if isinstance(asked.private, Guarantee) else 0
+    if step >= planned:
+        return ""
+    return (
+        f"Training ended after {step:,} of {planned:,} steps: all are paid for, and those that were lost when it was"
+        " killed cannot be taken again; only a new fit, which spends anew, learns more."
+    )
+
+
+def unfinished(run: Run) -> str:
+    """Return one line where a fit was stopped before its end; empty where it was not, or the run is of another kind."""
+    if not run.counters.is_file():
+        return ""
+    if tuned_of(run) or is_bridge(run) or brought_of(run):
+        return ""
+    training = training_of(run)
+    counters = read_counters(run)
+    asked = asked_of(run)
+    said = stopped(run, asked, training, counters)
+    if not said or is_spent(run, asked):
+        return said[:1].lower() + said[1:].removesuffix(".")
+    whole = f" of {training.steps:,}" if training.steps else ""
+    if run.is_locked:
+        step = f"{counters['step']:,}{whole}"
+        return f"this run is not complete: a process works on it, and its weights are those of step {step}"
+    code = ("--recipe", asked.recipe) if asked.code else ()
+    command = shlex.join(map(str, ("feller", "fit", "--resume", *code, "--out", run.path)))
+    return f"this run is not complete: training stopped after {counters['step']:,}{whole} steps; go on with: {command}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Standing:
+    """What the folder of a run tells, whatever is measured of its model."""
+
+    run: Run
+    asked: Asked
+    kind: Modality
+    """Of what the model draws or takes."""
+    recipe: Mapping[str, Any]
+    """As it is recorded."""
+    training: Training
+    """What was planned."""
+    counters: dict[str, Any]
+    """What was done."""
+    ledger: Ledger | None
+    """What its rows were charged; None of a run that is not private."""
+    earlier: Sequence[str]
+    """What other fits of the same rows spent, line by line."""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the model was found by a look at all rows, without any training."""
+        return is_found(self.counters)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all was done that was planned, or all that may be."""
+        enough = self.training.share(self.counters["step"], self.counters["seconds"]) >= 1
+        return self.at_once or enough or is_spent(self.run, self.asked)
+
+    @property
+    def unfinished(self) -> str:
+        """Why it is not complete, and how to go on; empty if it is."""
+        return stopped(self.run, self.asked, self.training, self.counters)
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Return what was promised, in numbers, how many steps there were and how long they took."""
+        promised = guarantee_text.promised(self.ledger) if self.ledger else {}
+        return {**promised, **guarantee_text.timing(self.counters, self.ledger)}
+
+    @property
+    def promise(self) -> str:
+        """What is guaranteed of the rows, to be quoted."""
+        return guarantee_text.sentence(self.ledger, self.asked, self.kind) if self.ledger else ""
+
+    @property
+    def spent(self) -> Sequence[str]:
+        """What was paid for in privacy, line by line."""
+        return (*self.ledger.lines(), *self.earlier) if self.ledger else ()
+
+    @property
+    def beware(self) -> str:
+        """What is not covered by the promise."""
+        return guarantee_text.beware(self.ledger)
+
+    @property
+    def curve(self) -> Curve | None:
+        """The recorded steps; None where there were none."""
+        return None if self.at_once else read_metrics(self.run.metrics)
+
+    def again(self, tuned: Tuned | None = None, sketch: str = "") -> list[tuple[str, str]]:
+        """Return the command that trains more, and what it does; none where no more training can be.
+
+        Args:
+            tuned: What a tuning was asked for.
+            sketch: What is said of a run that had little training.
+        """
+        if self.at_once or (self.is_done and self.asked.private is not None):
+            return []
+        return [again(self.run, self.asked, tuned, self.training if self.is_done else None, sketch)]
+
+
+def standing(run: Run, asked: Asked, kind: Modality, data: Dataset) -> Standing:
+    """Read how a run stands.
+
+    Args:
+        run: Its folder.
+        asked: What was asked of it.
+        kind: Of what the model draws or takes.
+        data: All that it was fitted to, which earlier fits may have spent of.
+
+    Raises:
+        InputError: If a file of it is damaged.
+    """
+    recipe, ledger = run.part_of(run.recipe, "recipe"), ledger_of(run)
+    return Standing(
+        run=run,
+        asked=asked,
+        kind=kind,
+        recipe=recipe,
+        training=training_of(run),
+        counters=read_counters(run),
+        ledger=ledger,
+        earlier=earlier_lines(run, asked.data, data) if ledger else (),
+    )

@@ -5,8 +5,7 @@ import pathlib
 from collections.abc import Callable
 
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.rows import complete_rows
-from feller.app.workflows.sampler import ready
+from feller.app.workflows.sampler import complete_rows, ready
 from feller.core.errors import UsageError
 from feller.core.output_shards import check_numbers
 from feller.core.pytree import State

@@ -18,7 +18,7 @@ from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.output_shards import MANIFEST, NUMBER, SampleShards, Shard, shards
 from feller.core.run_folder import Run
 from feller.core.serialization import from_data, read_json
-from feller.data.tally import first_of
+from feller.data.labels import first_of
 
 WORK = ".shards"
 """Folder in that of the shards for what is being written, and for notes of those that are done; gone at the end."""

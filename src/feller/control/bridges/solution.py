@@ -7,10 +7,8 @@ from typing import Any
 
 import torch
 
-from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.progress import Progress, kept, start
-from feller.control.bridges.rounds import Round, rounds
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.rounds import Progress, Round, kept, rounds, start
 from feller.control.bridges.trajectories import Walk, grid, walk
 from feller.core.rng import Draws
 from feller.networks.bridge_drift import BothWays

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from feller.control.bridges.population import Crowd
 from feller.core.errors import UsageError
-from feller.training.couplings.sinkhorn import relative, sinkhorn
+from feller.training.couplings.sinkhorn_ot import relative, sinkhorn
 
 EPSILON = 0.05
 """Strength of the plan's entropy, in median costs."""

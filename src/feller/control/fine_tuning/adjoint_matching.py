@@ -1,9 +1,7 @@
-"""Adjoint Matching: a model that samples its law tilted by a reward, without losing what the reward does not ask for.
-
-Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-"""
+"""Adjoint Matching: fine-tune a model so that it samples its distribution tilted by a reward."""
 
 import abc
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.control.fine_tuning.fine_tuning import Against, Controlled, velocity, where_counted
-from feller.control.fine_tuning.landing import landing_steps
 from feller.control.fine_tuning.memoryless_chain import Chain, Step, adjoint_steps, roll_out, squared
 from feller.control.rewards.reward import Reward, reward_gradient
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, leaves, length, tree_map
+from feller.core.pytree import Given, State, leaves, length, tree_like, tree_map
 from feller.core.rng import Draws
 from feller.paths import Network
 from feller.paths.processes import Process
@@ -28,8 +25,48 @@ from feller.sampling.solvers.solver import clock
 from feller.training.objective import Batch, Example, Objective
 
 
+def landing_steps(base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
+    """Yield the steps from the last to the first, each with the adjoint of its end, of cost, noise and reward.
+
+    With the noise z of a step and its control u, the sum of u^2 / 2 + u z along a path, minus the reward, is minus
+    the log of what the tilt weighs the path by: at the optimum it is the same number for all paths from one state, and
+    its gradient there is the same for all, which is that of the value. Elsewhere the mean of u z is zero, so that the
+    mean is that of the adjoint of the controlled chain.
+
+    Args:
+        base: The flow before fine-tuning.
+        chain: The roll-out.
+        gradient: Of the reward at the end, times its strength.
+        tuned: The flow that was rolled out.
+    """
+    adjoint = tree_map(torch.neg, gradient)
+    for number in reversed(range(len(chain.states))):
+        linear = chain.linear(number)
+        went = linear.mean(chain.states[number], chain.velocities[number])
+        later = chain.states[number + 1] if number + 1 < len(chain.states) else went  # the last step has no noise
+        noise = tree_map(lambda y, mean, step=linear: (y - mean) / math.sqrt(step.variance), later, went)
+        with torch.enable_grad():
+            x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[number])
+            time = clock(x, chain.times[number])
+            before = velocity(base, x, time)
+            followed = where_counted(chain.given, time, velocity(tuned, x, time), before)
+            step = Step(number, linear, tree_map(Tensor.detach, before), adjoint)
+            size = math.sqrt(step.weight)
+            told = step.weight / 2 * squared(followed, before)
+            outputs, slopes = [told], [torch.ones_like(told)]
+            for v, b, z, a in zip(*map(leaves, (followed, before, noise, adjoint)), strict=True):
+                outputs += [linear.on_velocity * v, size * (v - b)]
+                slopes += [a, z]
+            pulled = tree_like(x, torch.autograd.grad(outputs, list(leaves(x)), slopes))
+        yield step
+        adjoint = tree_map(lambda pull, a, linear=linear: torch.add(pull, a, alpha=linear.on_state), pulled, adjoint)
+
+
 class Weighting(abc.ABC):
-    """How much the velocity counts at each time; every choice has the same minimiser."""
+    """How much the velocity counts at each time; every choice has the same minimiser.
+
+    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    """
 
     @abc.abstractmethod
     def weight(self, step: Step) -> float:
@@ -38,7 +75,10 @@ class Weighting(abc.ABC):
 
 @dataclass(frozen=True)
 class ByControl(Weighting):
-    """Squared controls, as the paper has them: little early, much late."""
+    """Squared controls, as the paper has them: little early, much late.
+
+    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    """
 
     def weight(self, step: Step) -> float:
         """Return that of the step."""
@@ -47,7 +87,10 @@ class ByControl(Weighting):
 
 @dataclass(frozen=True)
 class ByVelocity(Weighting):
-    """Squared velocities, all alike."""
+    """Squared velocities, all alike.
+
+    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    """
 
     def weight(self, step: Step) -> float:
         """Return the length of the step, near enough."""
@@ -55,7 +98,10 @@ class ByVelocity(Weighting):
 
 
 class Adjoint(abc.ABC):
-    """What is followed back from the end."""
+    """What is followed back from the end.
+
+    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    """
 
     @abc.abstractmethod
     def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
@@ -64,7 +110,10 @@ class Adjoint(abc.ABC):
 
 @dataclass(frozen=True)
 class Lean(Adjoint):
-    """The base alone: what the optimum makes zero on average is left out, and with it most of the noise."""
+    """The base alone: what the optimum makes zero on average is left out, and with it most of the noise.
+
+    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    """
 
     def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
         """Go back through the base."""
@@ -73,7 +122,10 @@ class Lean(Adjoint):
 
 @dataclass(frozen=True)
 class Full(Adjoint):
-    """The controlled chain and its cost: the gradient of the control problem itself, known as continuous adjoint."""
+    """The controlled chain and its cost: the gradient of the control problem itself, known as continuous adjoint.
+
+    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    """
 
     def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
         """Go back through the tuned flow."""
@@ -85,6 +137,8 @@ class Landing(Adjoint):
     """The same with the noise of the chain in the cost, which takes the noise of the adjoint away at the optimum.
 
     Where the lean adjoint tells each round little about a state, as with many modes or a strong reward.
+
+    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
     def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
@@ -98,6 +152,8 @@ class AdjointMatching(Controlled):
 
     The only fixed point is the law p(x) exp(strength reward(x)), up to its total mass. It is no descent: the loss says
     nothing of progress, the reward and the divergence from the base do. First rounds overshoot.
+
+    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
     share: float = 0.5
@@ -135,7 +191,10 @@ class AdjointMatching(Controlled):
 
 
 class _Against(Against):
-    """Adjoint matching with its base and reward."""
+    """Adjoint matching with its base and reward.
+
+    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    """
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Roll out the network, ask the reward about the ends, and go back along the adjoint of the base.

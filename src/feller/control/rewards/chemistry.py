@@ -14,8 +14,8 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, tree_map
 from feller.core.serialization import nearest
-from feller.data.molecules.chemistry import rdkit, sanitised, with_bonds
 from feller.data.molecules.modality import Molecules
+from feller.data.molecules.molecule import rdkit, sanitised, with_bonds
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,14 @@
 """Chemical elements by their symbols and atomic numbers."""
 
-import numpy as np
-from jaxtyping import Int
+import re
+from collections import Counter
+from collections.abc import Mapping
 
-from feller.core.errors import InputError
+import numpy as np
+from jaxtyping import Float, Int
+
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import nearest
 from feller.data.loading.raw import FoundCrystals, FoundMolecules
 
 _ROWS = """
@@ -50,3 +55,141 @@ def numbers_among(elements: tuple[str, ...], found: FoundCrystals | FoundMolecul
         symbol, known = SYMBOLS[found.atoms[i, j]], ", ".join(elements)
         raise InputError(f"{found.called(i)}: this model knows no {symbol}, only {known}; leave it out")
     return numbers
+
+
+_JMOL = """
+H ffffff He d9ffff Li cc80ff Be c2ff00 B ffb5b5 C 909090 N 3050f8 O ff0d0d F 90e050 Ne b3e3f5
+Na ab5cf2 Mg 8aff00 Al bfa6a6 Si f0c8a0 P ff8000 S ffff30 Cl 1ff01f Ar 80d1e3 K 8f40d4 Ca 3dff00
+Sc e6e6e6 Ti bfc2c7 V a6a6ab Cr 8a99c7 Mn 9c7ac7 Fe e06633 Co f090a0 Ni 50d050 Cu c88033 Zn 7d80b0
+Ga c28f8f Ge 668f8f As bd80e3 Se ffa100 Br a62929 Kr 5cb8d1 Rb 702eb0 Sr 00ff00 Y 94ffff Zr 94e0e0
+Nb 73c2c9 Mo 54b5b5 Tc 3b9e9e Ru 248f8f Rh 0a7d8c Pd 006985 Ag c0c0c0 Cd ffd98f In a67573 Sn 668080
+Sb 9e63b5 Te d47a00 I 940094 Xe 429eb0 Cs 57178f Ba 00c900 La 70d4ff Ce ffffc7 Pr d9ffc7 Nd c7ffc7
+Pm a3ffc7 Sm 8fffc7 Eu 61ffc7 Gd 45ffc7 Tb 30ffc7 Dy 1fffc7 Ho 00ff9c Er 00e675 Tm 00d452 Yb 00bf38
+Lu 00ab24 Hf 4dc2ff Ta 4da6ff W 2194d6 Re 267dab Os 266696 Ir 175487 Pt d0d0e0 Au ffd123 Hg b8b8d0
+Tl a6544d Pb 575961 Bi 9e4fb5 Po ab5c00 At 754f45 Rn 428296 Fr 420066 Ra 007d00 Ac 70abfa Th 00baff
+Pa 00a1ff U 008fff Np 0080ff Pu 006bff Am 545cf2 Cm 785ce3 Bk 8a4fe3 Cf a136d4 Es b31fd4 Fm b31fba
+Md b30da6 No bd0d87 Lr c70066 Rf cc0059 Db d1004f Sg d90045 Bh e00038 Hs e6002e Mt eb0026
+"""
+OTHER = "#fa1493"
+"""Of elements that the table does not have."""
+_WORDS = _JMOL.split()
+_COLOURS = {NUMBERS[symbol]: f"#{colour}" for symbol, colour in zip(_WORDS[::2], _WORDS[1::2], strict=True)}
+
+
+def colour_of(number: int) -> str:
+    """Return the colour of an atomic number, such as `#ff0d0d`."""
+    return _COLOURS.get(number, OTHER)
+
+
+def ink_on(colour: str) -> str:
+    """Return black or white, whichever can be read on a colour."""
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return "#000000" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 > 0.18 else "#ffffff"
+
+
+NEAREST = 0.3
+"""Distance in Å below which two atoms cannot be two."""
+
+
+def check_apart(
+    distances: Float[np.ndarray, "l l"], atoms: Int[np.ndarray, " l"], where: str, what: str, within: str = ""
+) -> None:
+    """Refuse a structure with two atoms at one place.
+
+    Args:
+        distances: Of all pairs, in Å; those of atoms from themselves do not count.
+        atoms: Atomic numbers.
+        where: What names the structure in the error.
+        what: What such a structure is called.
+        within: What the atoms are counted in.
+
+    Raises:
+        InputError: If there are two; names them.
+    """
+    apart = distances + np.diag(np.full(len(atoms), np.inf))
+    if apart.min() >= NEAREST:
+        return
+    i, j = map(int, np.unravel_index(apart.argmin(), apart.shape))
+    first, second = (f"{k + 1} ({SYMBOLS[atoms[k]]})" for k in (i, j))
+    raise InputError(
+        f"{where}: atoms {first} and {second}{within} are {apart.min():.3g} Å apart, expected {NEAREST:g} or more;"
+        f" mend or drop that {what}"
+    )
+
+
+MOST = 10_000
+"""Atoms that a formula may stand for."""
+HOW = "write a formula such as CaTiO3, or symbols such as Ca,Ti,O,O,O"
+_PART = re.compile(r"([A-Z][a-z]?)(\d{0,9})|(\()|\)(\d{0,9})")
+
+
+def counts(atoms: np.ndarray) -> Counter[str]:
+    """Count the atoms of each element, by their atomic numbers, in the order in which they first come."""
+    return Counter(SYMBOLS[number] for number in atoms.tolist())
+
+
+def written(found: Mapping[str, int]) -> str:
+    """Write symbols with their numbers, in their order; a 1 is left out."""
+    return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in found.items())
+
+
+def formula(atoms: np.ndarray) -> str:
+    """Write what a cell holds, such as CaTiO3, in the order in which the elements first come."""
+    return written(counts(atoms))
+
+
+def hill_formula(atoms: np.ndarray) -> str:
+    """Write what a molecule is made of: carbon and hydrogen first where there is carbon, others by the alphabet."""
+    found = counts(atoms)
+    first = [symbol for symbol in ("C", "H") if symbol in found and "C" in found]
+    return written({symbol: found[symbol] for symbol in (*first, *sorted(found.keys() - set(first)))})
+
+
+def symbols_of(text: str) -> list[str]:
+    """Return the symbols that a formula such as Ca(OH)2, or a list such as Ca,O,O, stands for, in its order.
+
+    Raises:
+        UsageError: If it is neither, or if there is no such element.
+    """
+    found = [part.strip() for part in text.split(",")] if "," in text else _expand(text.strip())
+    unknown = next((symbol for symbol in found if symbol not in NUMBERS), None)
+    if unknown is not None:
+        raise UsageError(f"there is no element {unknown!r:.40} in element={text:.60}: {HOW}")
+    return found
+
+
+def _expand(formula: str) -> list[str]:
+    """Repeat what a number follows; brackets nest."""
+    levels: list[list[str]] = [[]]
+    place = 0
+    while place < len(formula):
+        part = _PART.match(formula, place)
+        if part is None or (part[0][0] == ")" and len(levels) == 1):
+            raise UsageError(f"cannot read element={formula:.60} from {formula[place:]!r:.40} on: {HOW}")
+        symbol, times, opened, closed = part.groups()
+        if opened:
+            levels.append([])
+        else:
+            group = [symbol] if symbol else levels.pop()
+            repeated = int((times if symbol else closed) or 1)
+            if repeated == 0:
+                raise UsageError(f"element={formula:.60} has an element no times: {HOW}")
+            if len(group) * repeated + len(levels[-1]) > MOST:
+                raise UsageError(f"element={formula:.60} stands for over {MOST:,} atoms: {HOW}")
+            levels[-1] += group * repeated
+        place = part.end()
+    if len(levels) > 1 or not levels[0]:
+        raise UsageError(f"cannot read element={formula:.60}, a bracket is open or there is no atom: {HOW}")
+    return levels[0]
+
+
+def places_among(symbols: list[str], elements: tuple[str, ...]) -> np.ndarray:
+    """Return the place of each symbol among the elements of a model.
+
+    Raises:
+        UsageError: If the model does not know one.
+    """
+    unknown = next((symbol for symbol in symbols if symbol not in elements), None)
+    if unknown is not None:
+        raise UsageError(f"the training data hold no {unknown}: {nearest(unknown, list(elements))}")
+    return np.array([elements.index(symbol) for symbol in symbols])

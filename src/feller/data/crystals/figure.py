@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from feller.data.atoms.colours import colour_of, ink_on
-from feller.data.atoms.elements import SYMBOLS
-from feller.data.atoms.formula import counts, written
+from feller.data.atoms.elements import SYMBOLS, colour_of, counts, ink_on, written
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.lattice import vectors
 from feller.data.figures import finish

@@ -1,15 +1,19 @@
 """Where the data blocks of crystals stand: in .cif, in folders of them, in a column of a table."""
 
 import csv
+import io
 import math
 import pathlib
 from collections.abc import Iterator
 
 from feller.core.errors import InputError
-from feller.data.crystals.crystals_cif import blocks
-from feller.data.files.data_plain_text import beginning_of, files_in, read_letters, rows_in, rows_of
+from feller.core.serialization import replace_file
+from feller.data.atoms.elements import formula
+from feller.data.crystals.cif import Crystal, blocks, cif_text
+from feller.data.crystals.figure import picture
+from feller.data.files import sample_folder
 from feller.data.files.delimited import cells_of
-from feller.data.files.plain_text import all_numbers, number
+from feller.data.files.plain_text import all_numbers, beginning_of, files_in, number, read_letters, rows_in, rows_of
 from feller.data.labels import LABEL_NAMES, TEXT_NAME
 
 ENDINGS = (".cif", ".cif.gz")
@@ -18,10 +22,8 @@ TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 """Of tables that may."""
 COLUMN = "cif"
 """Name of the column that holds them."""
-
 BEGINS = "_cell_length_a"
 """What every crystal has."""
-
 Piece = tuple[str, str, str | None, dict[str, float]]
 """Where a data block stands, for people; its text; the class and the numbers that a table gives it."""
 
@@ -101,3 +103,29 @@ def _numbers_among(rows: list[list[str]], others: set[int | None], count: int) -
     """Return which columns hold numbers, in every cell that is not empty."""
     whole = [cells for cells in rows if len(cells) == count]
     return [j for j in range(count) if j not in others and all_numbers(cells[j].strip() for cells in whole)]
+
+
+def blocks_of(crystals: list[Crystal]) -> list[str]:
+    """Return a numbered block of CIF for each crystal."""
+    names = sample_folder.numbers(len(crystals))
+    return [cif_text(crystal, f"sample_{name}") for name, crystal in zip(names, crystals, strict=True)]
+
+
+def table_of(crystals: list[Crystal]) -> str:
+    """Return a table with formula, CIF, and label where there is one."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    named = crystals[0].label is not None
+    writer.writerow(["formula", "cif", *([LABEL_NAMES[0]] if named else [])])
+    for crystal, block in zip(crystals, blocks_of(crystals), strict=True):
+        writer.writerow([formula(crystal.numbers), block, *([crystal.label] if named else [])])
+    return text.getvalue()
+
+
+def write_folder(crystals: list[Crystal], out: pathlib.Path) -> None:
+    """Write a CIF file for each crystal, and a picture of the first."""
+    files = [f"{name}.cif" for name in sample_folder.numbers(len(crystals))]
+    sample_folder.prepare(out)
+    sample_folder.save(picture(crystals), out, files)
+    for file, block in zip(files, blocks_of(crystals), strict=True):
+        replace_file(out / file, block)

@@ -12,14 +12,13 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Given, State
 from feller.core.serialization import replace_file
-from feller.data.atoms.elements import NUMBERS, SYMBOLS
-from feller.data.atoms.formula import places_among, symbols_of
+from feller.data.atoms.elements import NUMBERS, SYMBOLS, places_among, symbols_of
 from feller.data.atoms.modality import Atoms
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.dataset import padded
 from feller.data.crystals.figure import picture
+from feller.data.crystals.files import blocks_of, table_of, write_folder
 from feller.data.crystals.lattice import LONGEST, MARGIN, SHORTEST, bounded, lattice_of, unbounded
-from feller.data.crystals.written import blocks_of, table_of, write_folder
 from feller.data.files.numpy_files import write_arrays
 from feller.data.labels import label_arrays, label_names, relabel
 from feller.data.loading.raw import Found, FoundCrystals, expect

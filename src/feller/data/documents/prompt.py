@@ -1,4 +1,4 @@
-r"""What a person asks for: words and pictures with holes, such as `Image of <mask>: <image:cat.png> <infill>`.
+"""What a person asks for: words and pictures with holes, such as `Image of <mask>: <image:cat.png> <infill>`.
 
 `<mask>` is a hole, `<infill>` asks for its content, `<break>` ends a text that another follows, and `<image:FILE>` is a
 picture. A backslash before `<` makes it plain text, and so is all else in angle brackets but a misspelt `<image:FILE>`.
@@ -140,3 +140,37 @@ def picture_of(name: str) -> UInt8[np.ndarray, "h w c"]:
         raise InputError(f"there is no picture {name[:200]}")
     values, _ = read_pictures([path], None, PICTURED)
     return values[0]
+
+
+EDIT = "Edit first image following the instruction"
+QUESTION, ANSWER, STOP = "Question: ", " Answer: ", "."
+
+
+def edit(instruction: str) -> tuple[Item, ...]:
+    """Return what stands before an edited picture, of which picture 0 is the first."""
+    return (Said(EDIT), Shown(0), Said(instruction))
+
+
+def question(asked: str, answer: Item | Hole) -> tuple[Item | Hole, ...]:
+    """Return a question about picture 0."""
+    return (Said(f"{QUESTION}{asked}{ANSWER}"), answer, Said(STOP), Shown(0))
+
+
+def ask(asked: str) -> Sequence[Item | Hole | Infill]:
+    """Return a question about picture 0 whose answer is asked for."""
+    return (*question(asked, Hole()), Infill())
+
+
+def question_in(items: Sequence[Item]) -> str:
+    """Return what a document asks; empty where it is no question."""
+    first = items[0].text.strip() if items and isinstance(items[0], Said) else ""
+    stem, end = QUESTION.strip(), ANSWER.strip()
+    return first.removeprefix(stem).removesuffix(end).strip() if first.startswith(stem) and first.endswith(end) else ""
+
+
+def instruction_in(items: Sequence[Item]) -> str:
+    """Return after which words a document edits a picture; empty where it does not."""
+    match items:
+        case [Said(text=before), Shown(), Said(text=words), Shown()] if before.strip() == EDIT:
+            return words.strip()
+    return ""

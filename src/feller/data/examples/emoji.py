@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
-from feller.data.examples.picks import Picks, picks
+from feller.data.examples.shapes import Picks, picks
 from feller.data.examples.write_documents import Picture, Written, check_empty, write_pairs
 from feller.data.images.load_images import read_pictures
 

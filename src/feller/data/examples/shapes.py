@@ -1,10 +1,13 @@
 """Colours that are far apart, and shapes as sets of pixels without soft edges."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+
+from feller.core.rng import Draws
 
 COLOURS = {
     "red": (214, 38, 44),
@@ -91,3 +94,34 @@ def shape_mask(shape: str, across: int) -> Bool[np.ndarray, "across across"]:
     """Return which pixels of its box a shape covers: those whose centres are inside."""
     middle = (2 * np.arange(across) + 1 - across) / across
     return SHAPES[shape](*np.meshgrid(middle, middle))
+
+
+T = TypeVar("T")
+MOST = 48
+"""Choices that an example may ask for."""
+
+
+class Picks:
+    """Choices of one example and purpose: each takes the next of its uniform numbers."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, numbers: Sequence[float]) -> None:
+        self._numbers = iter(numbers)
+
+    def share(self) -> float:
+        """Return a number from [0, 1)."""
+        return next(self._numbers)
+
+    def below(self, high: int) -> int:
+        """Return a whole number from 0 to high - 1."""
+        return int(self.share() * high)
+
+    def one(self, options: Sequence[T]) -> T:
+        """Return one of the options, each as likely as any other."""
+        return options[self.below(len(options))]
+
+
+def picks(n: int, purpose: str, draws: Draws) -> list[Picks]:
+    """Return the choices of n examples; those of an example depend on its number and the purpose alone."""
+    return [Picks(row) for row in draws.at(purpose).uniform((n, MOST)).double().tolist()]

@@ -1,6 +1,15 @@
 """Numbers as people write them into files."""
 
-from collections.abc import Iterable
+import csv
+import gzip
+import io
+import pathlib
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+
+from feller.core.errors import InputError
+from feller.data.files.decompression import check_letters, open_letters
 
 
 def number(cell: str) -> float | None:
@@ -14,3 +23,89 @@ def number(cell: str) -> float | None:
 def all_numbers(cells: Iterable[str]) -> bool:
     """Tell whether no cell is a word; such a row is not one of names."""
     return all(number(cell) is not None for cell in cells)
+
+
+HEAD = 2**16
+"""Bytes that are looked at, to tell what a file is."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Of UTF-8, which some programs write first."""
+
+
+def files_in(folder: pathlib.Path, endings: tuple[str, ...]) -> list[pathlib.Path]:
+    """Return the files of a folder with one of the endings, by their names.
+
+    Raises:
+        InputError: If there is none.
+    """
+    files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(endings))
+    if not files:
+        raise InputError(f"{folder}: expected files {', '.join(endings)}, found none")
+    return files
+
+
+def read_unicode(path: pathlib.Path) -> str:
+    """Read a file of text in UTF-8.
+
+    Raises:
+        InputError: If it cannot be unpacked or is no UTF-8; says at which byte.
+    """
+    content = _unpacked(path)
+    try:
+        return content.removeprefix(BYTE_ORDER_MARK).decode()
+    except UnicodeDecodeError as error:
+        place = error.start + len(content) - len(error.object)
+        raise InputError(
+            f"{path}: expected text in UTF-8, got byte {content[place]:#04x} at position {place:,}; save it as UTF-8"
+        ) from error
+
+
+def read_letters(path: pathlib.Path) -> str:
+    """Read a file in which letters beyond ASCII do not matter.
+
+    Raises:
+        InputError: If it cannot be unpacked.
+    """
+    return _unpacked(path).removeprefix(BYTE_ORDER_MARK).decode("latin-1")
+
+
+def _unpacked(path: pathlib.Path) -> bytes:
+    check_letters(path)
+    if path.suffix.lower() != ".gz":
+        return path.read_bytes()
+    try:
+        with open_letters(path) as file:
+            return file.read()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be unpacked ({error}); it was damaged or cut off") from error
+
+
+def beginning_of(path: pathlib.Path) -> str:
+    """Return the beginning of a file; nothing where it cannot be read, which is told by who reads the whole."""
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            head = file.read(HEAD)
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        return ""
+    return head.decode("utf-8-sig", errors="replace")
+
+
+def rows_in(path: pathlib.Path) -> list[tuple[int, list[str]]]:
+    """Return the line and the cells of each row of a file, as `rows_of`.
+
+    Raises:
+        InputError: If it is no such table.
+    """
+    try:
+        return [*rows_of(read_unicode(path))]
+    except csv.Error as error:
+        raise InputError(f"{path}: is no table of text ({error})") from error
+
+
+def rows_of(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the cells of each row of a table, tabs, semicolons or commas between them."""
+    first = re.sub(r'"[^"]*("|$)', "", text.partition("\n")[0])  # what is quoted separates nothing
+    delimiter = "\t" if "\t" in first else ";" if ";" in first else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    for cells in reader:
+        if cells:
+            yield reader.line_num, cells

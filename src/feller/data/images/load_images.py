@@ -12,15 +12,16 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from feller.core.errors import InputError
+from feller.data.files import sample_folder
 from feller.data.images.resize import Size, fit, most_common, pixels, target, told
+from feller.data.labels import first_of
+from feller.data.loading.class_folders import classed
 from feller.data.loading.raw import FoundPictures
-from feller.data.tally import first_of
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 GRAY = ("L", "1", "LA", "I", "F")
 CLEAR = ("RGBA", "LA", "PA")
-
 Look = tuple[Size, str, bool, int]
 """Size as seen, mode, whether it has colour, number of frames."""
 Answer = TypeVar("Answer")
@@ -157,3 +158,44 @@ def _told_modes(modes: list[str], mode: str) -> tuple[str, ...]:
 def _frames(looks: list[Look]) -> tuple[str, ...]:
     moving = sum(look[3] > 1 for look in looks)
     return (f"the first frame was taken of {moving} pictures with several",) if moving else ()
+
+
+def find_pictures(folder: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
+    """Read the pictures of a folder; the names of its sub-folders are the classes.
+
+    Raises:
+        InputError: If there are none, or if some lie beside the sub-folders of others.
+    """
+    held = classed(folder, ENDINGS, "pictures")
+    if held.labels is None:
+        values, told = read_pictures(held.loose, size, limit)
+        return FoundPictures(values, levels=255, notes=(*held.notes, *told))
+    pairs, names = [*zip(held.files, held.labels.tolist(), strict=True)], tuple(held.classes)
+    if sample_folder.is_ours(folder / sample_folder.NAME):  # our samples are numbered through all classes
+        pairs.sort(key=lambda pair: pair[0].name)
+        names = tuple(sample_folder.class_name(name) for name in names)
+    values, told = read_pictures([path for path, _ in pairs], size, limit)
+    return FoundPictures(values, np.array([i for _, i in pairs]), names, levels=255, notes=(*held.notes, *told))
+
+
+def check_one_kind(folder: pathlib.Path) -> None:
+    """Refuse pictures of several sizes, or of which some have colour and some have none; others cannot be read anyway.
+
+    Raises:
+        InputError: Then.
+    """
+    seen: dict[str, pathlib.Path] = {}
+    for file in sorted(folder.rglob("*")):
+        if file.suffix.lower() in ENDINGS and file.is_file() and not sample_folder.is_ours(file):
+            try:
+                with Image.open(file, formats=FORMATS) as image:
+                    (width, height), mode, colour, _ = look_at(image)
+            except Exception:
+                continue
+            seen.setdefault(f"{width} x {height} {'in colour' if colour else 'gray'} ({mode})", file)
+    if len(seen) > 1:
+        kinds = ", ".join(f"{kind} ({file.name})" for kind, file in list(seen.items())[:3])
+        raise InputError(
+            f"{folder}: a private fit takes pictures of one size and mode, since otherwise some decide how others are"
+            f" read; there are {kinds}: convert them first"
+        )

@@ -8,7 +8,7 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.data.files import sample_folder
-from feller.data.links import leads_out
+from feller.data.path_checks import leads_out
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from dataclasses import replace
 from feller.data.files.plain_text import number
 from feller.data.labels import LABEL_NAMES
 from feller.data.loading.raw import FoundRows, FoundTable
-from feller.data.points.rows_tables import Choose, rows_found
-from feller.data.tables.formats import number_form
-from feller.data.tables.number_format import MOST_DECIMALS, NumberForm
+from feller.data.points.tables import Choose, rows_found
+from feller.data.tables.number_format import MOST_DECIMALS, NumberForm, number_form
 
 COMMA = NumberForm(MOST_DECIMALS, point=",")
 """How numbers are written where no comma stands between cells."""

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 from feller.core.errors import InputError
 from feller.core.output_shards import MANIFEST
+from feller.data.crystals import dataset as crystals
 from feller.data.crystals import files
-from feller.data.crystals import find as crystals
 from feller.data.documents import files as documents
 from feller.data.files import sample_folder
 from feller.data.images import idx
-from feller.data.images.folders import find_pictures
 from feller.data.images.load_images import ENDINGS as PICTURES
-from feller.data.images.load_images import find_picture
+from feller.data.images.load_images import find_picture, find_pictures
+from feller.data.labels import first_of
 from feller.data.loading.decimal_commas import rows_with_commas
 from feller.data.loading.interpret import find_arrays
 from feller.data.loading.raw import (
@@ -34,16 +34,22 @@ from feller.data.loading.read_options import Asked
 from feller.data.molecules import collect
 from feller.data.path_checks import check_there
 from feller.data.points import scans_and_meshes
-from feller.data.points.rows_tables import find_table
+from feller.data.points.tables import find_table
 from feller.data.proteins import chains
 from feller.data.speech import files as speech
 from feller.data.speech.audio_io import ENDINGS as SOUNDS
 from feller.data.speech.utterances import holds_sounds
-from feller.data.tables.find import find_cells, holds_words, names_of
-from feller.data.tally import first_of
-from feller.data.text.files import LINES, WHOLE, find_column, find_json_lines, find_text
-from feller.data.text.folders import are_texts, find_texts_in
-from feller.data.text.sniff import holds_texts
+from feller.data.tables.dataframes import find_cells, holds_words, names_of
+from feller.data.text.files import (
+    LINES,
+    WHOLE,
+    are_texts,
+    find_column,
+    find_json_lines,
+    find_text,
+    find_texts_in,
+    holds_texts,
+)
 
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 ARRAYS = (".npz", ".npy")

@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.files.dialect import Dialect
+from feller.data.files.delimited import Dialect
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from feller.core.errors import UsageError
 from feller.data.crystals.modality import crystals
-from feller.data.documents.documents_dataset import documents
-from feller.data.documents.documents_modality import Documents
+from feller.data.documents.dataset import documents
+from feller.data.documents.modality import Documents
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE, part_of
 from feller.data.fingerprints import print_of_values
@@ -37,24 +37,23 @@ from feller.data.loading.read_options import Asked
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import molecules
 from feller.data.path_checks import check_data
+from feller.data.points.columns import all_columns, places_among, torsions_among
 from feller.data.points.earth import Earth, earth
 from feller.data.points.manifold_points import Geometric, geometric
 from feller.data.points.named_spaces import ANGLES, FLAT, check_space, place_of
-from feller.data.points.names import all_columns, places_among, torsions_among
 from feller.data.points.points import points
-from feller.data.points.rows_tables import Choose
-from feller.data.points.rows_torsions import Torsions, torsions
+from feller.data.points.tables import Choose
+from feller.data.points.torsions import Torsions, torsions
 from feller.data.proteins.backbones import backbones
 from feller.data.proteins.modality import proteins
 from feller.data.shards.dataset import sharded
 from feller.data.shards.shard_names import is_sharded
+from feller.data.speech.dataset import speech
 from feller.data.speech.sounds import sounds
-from feller.data.speech.speech_dataset import speech
 from feller.data.tables.modality import tables
-from feller.data.tables.schema import Schema
-from feller.data.tables.written import read_schema
+from feller.data.tables.schema import Schema, read_schema
 from feller.data.text.dataset import texts
-from feller.data.text.text_modality import Text
+from feller.data.text.modality import Text
 
 
 def read(

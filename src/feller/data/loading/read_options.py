@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from feller.core.errors import InputError
 from feller.data.images.resize import LONGEST
 from feller.data.loading.raw import Found
-from feller.data.points.names import torsions_among
-from feller.data.points.rows_tables import Choose
+from feller.data.points.columns import torsions_among
+from feller.data.points.tables import Choose
 
 
 @dataclass(frozen=True)

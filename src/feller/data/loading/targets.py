@@ -10,11 +10,10 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import nearest
 from feller.data.loading.read import read
-from feller.data.modality import Dataset, Modality
+from feller.data.modality import Dataset, Modality, Target
 from feller.data.points.points import Points
-from feller.data.tables.categorical import Boolean, Categorical
+from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.modality import Table
-from feller.data.target import Target
 
 LABEL = "label"
 """What the class of an example is called."""

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.atoms.apart import check_apart
-from feller.data.atoms.elements import NUMBERS, SYMBOLS
-from feller.data.files.data_plain_text import files_in
+from feller.data.atoms.elements import NUMBERS, SYMBOLS, check_apart
+from feller.data.files.plain_text import files_in
+from feller.data.labels import Tally, first_of
 from feller.data.loading.raw import FoundMolecules, check_marks, check_rows, properties_of
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import read_sdf
 from feller.data.molecules.xyz import read_xyz
-from feller.data.tally import Tally, first_of
 
 READERS = {
     **dict.fromkeys((".xyz", ".xyz.gz", ".extxyz"), read_xyz),

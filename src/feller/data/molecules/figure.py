@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from feller.data.atoms.colours import colour_of
-from feller.data.atoms.elements import RADII
-from feller.data.atoms.formula import hill_formula
+from feller.data.atoms.elements import RADII, colour_of, hill_formula
 from feller.data.figures import finish
 from feller.data.molecules.molecule import Molecule
 

@@ -14,8 +14,7 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.pytree import Given, State
 from feller.core.serialization import replace_file
-from feller.data.atoms.elements import NUMBERS, SYMBOLS
-from feller.data.atoms.formula import places_among, symbols_of
+from feller.data.atoms.elements import NUMBERS, SYMBOLS, places_among, symbols_of
 from feller.data.atoms.modality import Atoms
 from feller.data.files import sample_folder
 from feller.data.files.numpy_files import write_arrays

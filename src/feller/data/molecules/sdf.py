@@ -8,10 +8,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.files.data_plain_text import read_letters
-from feller.data.files.plain_text import number
-from feller.data.molecules.chemistry import bare, rdkit, sanitised, with_bonds
-from feller.data.molecules.molecule import Molecule
+from feller.data.files.plain_text import number, read_letters
+from feller.data.molecules.molecule import Molecule, bare, rdkit, sanitised, with_bonds
 
 END = "$$$$"
 """Line that ends a record."""

@@ -10,8 +10,7 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.data.atoms.elements import ISOTOPES, NUMBERS, SYMBOLS
-from feller.data.files.data_plain_text import read_letters
-from feller.data.files.plain_text import number
+from feller.data.files.plain_text import number, read_letters
 from feller.data.molecules.molecule import Molecule
 
 USUAL = (0, 1)

@@ -1,25 +1,297 @@
 """Points of a curved space, in the coordinates around it."""
 
+import abc
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 from PIL import Image
 from torch import Tensor
 
+from feller.core.errors import InputError
 from feller.core.pytree import Given
 from feller.data.fingerprints import print_of
 from feller.data.labels import relabel
 from feller.data.loading.raw import Found, FoundRows
 from feller.data.modality import Dataset, check_finite_state
-from feller.data.points.belonging import belong
-from feller.data.points.charts import Chart
 from feller.data.points.columns import arrange, check_names
+from feller.data.points.earth import globe
 from feller.data.points.figure import scatter
-from feller.data.points.globe import globe
 from feller.data.points.modality import Rows
-from feller.spaces import Manifold, Sphere
+from feller.spaces import SO3, SPD, Manifold, Poincare, Simplex, Sphere
+from feller.spaces.manifold import LARGEST_ERROR
+from feller.spaces.rotations import from_quaternion, to_quaternion
+
+
+class Chart(abc.ABC):
+    """Turns rows [n, d] into points [n, ...] and back, both in float64."""
+
+    @abc.abstractmethod
+    def read(self, values: Float[Tensor, "n d"]) -> Float[Tensor, " n *point"]:
+        """Return the points that rows stand for."""
+
+    @abc.abstractmethod
+    def write(self, points: Float[Tensor, " n *point"]) -> Float[Tensor, "n d"]:
+        """Return rows that stand for points."""
+
+    @property
+    def log_scale(self) -> float:
+        """Log volume of the user's space per volume of ours."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Entries(Chart):
+    """The coordinates of the point, row by row."""
+
+    shape: tuple[int, ...]
+
+    def read(self, values: Float[Tensor, "n d"]) -> Float[Tensor, " n *point"]:
+        """Give them the shape of a point."""
+        return values.reshape(len(values), *self.shape)
+
+    def write(self, points: Float[Tensor, " n *point"]) -> Float[Tensor, "n d"]:
+        """Put them into one row."""
+        return points.flatten(1)
+
+
+@dataclass(frozen=True)
+class Quaternions(Chart):
+    """Rotations as unit quaternions; q and -q are one rotation, written with the real part that is not negative."""
+
+    places: tuple[int, int, int, int] = (0, 1, 2, 3)
+    """Which columns hold w, x, y and z."""
+
+    def read(self, values: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
+        """Return matrices."""
+        values = values[:, list(self.places)]
+        return from_quaternion(values / values.norm(dim=1, keepdim=True))
+
+    def write(self, points: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 4"]:
+        """Return unit quaternions."""
+        identity = torch.eye(3, dtype=points.dtype, device=points.device)
+        values = torch.empty(len(points), 4, dtype=points.dtype, device=points.device)
+        values[:, list(self.places)] = to_quaternion(points - identity)
+        return values
+
+
+@dataclass(frozen=True)
+class Triangle(Chart):
+    """Symmetric matrices by their lower triangle, row by row: 11, 21, 22, 31, ..."""
+
+    n: int
+    """Rows of a matrix."""
+
+    def read(self, values: Float[Tensor, "n d"]) -> Float[Tensor, "n k k"]:
+        """Return whole matrices."""
+        row, column = torch.tril_indices(self.n, self.n)
+        points = values.new_empty(len(values), self.n, self.n)
+        points[:, row, column] = points[:, column, row] = values
+        return points
+
+    def write(self, points: Float[Tensor, "n k k"]) -> Float[Tensor, "n d"]:
+        """Return the lower triangles."""
+        row, column = torch.tril_indices(self.n, self.n)
+        return points[:, row, column]
+
+
+@dataclass(frozen=True)
+class Placed(Chart):
+    """Points of a surface that was moved and scaled to a size about one."""
+
+    centre: tuple[float, float, float]
+    scale: float
+    """Length of the user's space that is one of ours."""
+
+    def read(self, values: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Subtract the centre and divide by the scale."""
+        return (values - values.new_tensor(self.centre)) / self.scale
+
+    def write(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Multiply by the scale and add the centre."""
+        return points * self.scale + points.new_tensor(self.centre)
+
+    @property
+    def log_scale(self) -> float:
+        """Log of the area."""
+        return 2 * math.log(self.scale)
+
+
+ALMOST_NOTHING = 1e-6
+ROOM = 2e-5
+"""Distance from the boundary of the ball that float32 can tell from none."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that points of a space have in common."""
+
+    measure: Callable[[Tensor], Tensor]
+    """Points [n, ...] -> the number that is told, [n]."""
+    broken: Callable[[Tensor], Tensor]
+    """Points [n, ...] -> who breaks the rule, [n]."""
+    text: str
+    """What is told, with {} for the number."""
+    mends: bool = True
+    """There is a nearest point that keeps the rule."""
+    hint: str = "correct or drop such rows"
+
+
+def _norm(points: Float[Tensor, " n *d"]) -> Float[Tensor, " n"]:
+    return points.flatten(1).norm(dim=1)
+
+
+def _long(points: Float[Tensor, " n *d"]) -> Bool[Tensor, " n"]:
+    return (_norm(points) - 1).abs() > LARGEST_ERROR
+
+
+def _short(points: Float[Tensor, " n *d"]) -> Bool[Tensor, " n"]:
+    return _norm(points) < ALMOST_NOTHING
+
+
+def _turns_over(matrices: Float[Tensor, "n 3 3"]) -> Bool[Tensor, " n"]:
+    """Tell which are singular or reflections, by the smallest singular value with the sign of the determinant."""
+    values = torch.linalg.svdvals(matrices)
+    return (matrices.det().sign() * values[:, -1]) <= LARGEST_ERROR * values[:, 0]
+
+
+def _strain(matrices: Float[Tensor, "n 3 3"]) -> Float[Tensor, " n"]:
+    return _norm(matrices.mT @ matrices - torch.eye(3, dtype=matrices.dtype))
+
+
+def _asymmetry(matrices: Float[Tensor, "n k k"]) -> Float[Tensor, " n"]:
+    """Return the part of a matrix that is not symmetric, as a share."""
+    return _norm(matrices - matrices.mT) / _norm(matrices).clamp_min(torch.finfo(matrices.dtype).tiny)
+
+
+def _least_eigenvalue(matrices: Float[Tensor, "n k k"]) -> Float[Tensor, " n"]:
+    return torch.linalg.eigvalsh((matrices + matrices.mT) / 2)[:, 0]
+
+
+def _not_positive(matrices: Float[Tensor, "n k k"]) -> Bool[Tensor, " n"]:
+    values = torch.linalg.eigvalsh((matrices + matrices.mT) / 2)
+    return values[:, 0] <= ALMOST_NOTHING * values[:, -1].abs()
+
+
+def _sum(parts: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    return parts.sum(1)
+
+
+def _least(parts: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    return parts.amin(1)
+
+
+UNIT = Rule(_norm, _long, "has the norm {:.6g}, expected 1")
+NOWHERE = Rule(_norm, _short, "has the norm {:.2g} and points nowhere, expected 1", mends=False)
+RULES: dict[type, tuple[Rule, ...]] = {
+    Quaternions: (NOWHERE, UNIT),
+    Sphere: (NOWHERE, UNIT),
+    SO3: (
+        Rule(
+            torch.linalg.det,
+            _turns_over,
+            "is no rotation: it has the determinant {:.3g}, expected 1, and so is singular or a reflection",
+            mends=False,
+        ),
+        Rule(_strain, lambda m: _strain(m) > LARGEST_ERROR, "is no rotation: R^T R is {:.3g} away from the identity"),
+    ),
+    Simplex: (
+        Rule(
+            _sum,
+            lambda p: _sum(p) <= 0,
+            "adds up to {:.6g}, expected 1",
+            mends=False,
+        ),
+        Rule(
+            _sum,
+            lambda p: (_sum(p) - 1).abs() > 0.5,
+            "adds up to {:.6g}, expected 1",
+            mends=False,
+            hint="divide each row by its sum",
+        ),
+        Rule(_least, lambda p: _least(p) < -LARGEST_ERROR, "holds the proportion {:.4g}, expected 0 to 1"),
+        Rule(_sum, lambda p: (_sum(p) - 1).abs() > LARGEST_ERROR, "adds up to {:.6g}, expected 1"),
+    ),
+    SPD: (
+        Rule(
+            _least_eigenvalue,
+            _not_positive,
+            "is not positive definite: its smallest eigenvalue is {:.3g}",
+            mends=False,
+        ),
+        Rule(
+            _asymmetry,
+            lambda m: _asymmetry(m) > LARGEST_ERROR,
+            "is not symmetric: it differs from its transpose by {:.2g} of its size",
+        ),
+    ),
+    Poincare: (
+        Rule(
+            _norm,
+            lambda x: _norm(x) > 1 - ROOM,
+            f"has the norm {{:.6g}}, expected at most {1 - ROOM:g}: inside the unit ball",
+            mends=False,
+            hint="drop such rows, or scale the data into the ball",
+        ),
+    ),
+}
+"""Rules of charts, kept by rows, and of spaces, kept by points; those that no projection can mend come first."""
+
+
+def _rules(space: Manifold) -> Sequence[Rule]:
+    """Return those of a space; where none are written down, points must lie near it."""
+    if type(space) in RULES:
+        return RULES[type(space)]
+    near = Rule(
+        space.error, lambda x: space.error(x) > LARGEST_ERROR, "lies {:.3g} beside the space, in units of its size"
+    )
+    return (near,)
+
+
+def belong(
+    found: Found, values: Float[Tensor, "n d"], chart: Chart, space: Manifold, *, project: bool
+) -> tuple[Float[Tensor, "n d"], tuple[str, ...]]:
+    """Return rows as points of a space, exactly, and what was moved.
+
+    Args:
+        found: The file, which knows the lines of its rows.
+        values: The rows.
+        chart: How they stand for points.
+        space: Where they shall lie.
+        project: Move points that do not lie there to the nearest that do.
+
+    Raises:
+        InputError: If one does not, by more than rounding; says which row, by how much and what to do.
+    """
+    moved = torch.zeros(len(values), dtype=torch.bool)
+    moved |= _check(found, values, RULES.get(type(chart), ()), project=project)
+    points = chart.read(values)
+    moved |= _check(found, points, _rules(space), project=project)
+    exact = chart.write(space.project(points))
+    if not moved.any():
+        return exact, ()
+    count, most = int(moved.sum()), (exact - values)[moved].norm(dim=1).max()
+    return exact, (f"moved {count:,} of {len(values):,} rows to the nearest point of the space, by {most:.3g} at most",)
+
+
+def _check(found: Found, points: Tensor, rules: Sequence[Rule], *, project: bool) -> Bool[Tensor, " n"]:
+    """Return who breaks a rule that is going to be mended; refuse the others."""
+    moved = torch.zeros(len(points), dtype=torch.bool)
+    for rule in rules:
+        broken = rule.broken(points)
+        if broken.any() and not (project and rule.mends):
+            first = int(broken.nonzero()[0])
+            hint = f"{rule.hint}, or move them to the nearest point with --project"
+            if not rule.mends:
+                hint = f"{rule.hint}; --project cannot mend it" if project else rule.hint
+            told = rule.text.format(rule.measure(points[first : first + 1]).item())
+            raise InputError(f"row {found.row(first)} {told} ({int(broken.sum())} such in all); {hint}")
+        moved |= broken
+    return moved
+
 
 Place = tuple[Manifold, Chart, tuple[str, ...]]
 """A space, how rows stand for its points, and names for columns that have none."""

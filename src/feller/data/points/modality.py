@@ -13,7 +13,7 @@ from feller.data.files import sample_folder
 from feller.data.files.numpy_files import write_array, write_arrays
 from feller.data.labels import label_arrays, label_names
 from feller.data.modality import Modality, Write
-from feller.data.points.rows_tables import write_table
+from feller.data.points.tables import write_table
 
 
 class Rows(Modality):

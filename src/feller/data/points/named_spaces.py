@@ -10,10 +10,9 @@ import torch
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import nearest
 from feller.data.loading.raw import FoundRows, about
-from feller.data.points.charts import Entries, Placed, Quaternions, Triangle
-from feller.data.points.manifold_points import Place
-from feller.data.points.meshes import read_mesh
-from feller.data.points.names import places_among
+from feller.data.points.columns import places_among
+from feller.data.points.manifold_points import Entries, Place, Placed, Quaternions, Triangle
+from feller.data.points.scans_and_meshes import read_mesh
 from feller.spaces import SO3, SPD, Mesh, Poincare, Simplex, Sphere
 
 QUATERNION = (("qw", "qx", "qy", "qz"), ("w", "x", "y", "z"), ("q0", "q1", "q2", "q3"))

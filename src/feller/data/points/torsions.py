@@ -1,9 +1,24 @@
 """Angles drawn for people: one square for each two neighbouring columns, its edges glued."""
 
-import numpy as np
-from PIL import Image
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64
+from PIL import Image
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.pytree import Given
 from feller.data.figures import MOST, PANELS, dot, finish, groups, panels
+from feller.data.labels import relabel
+from feller.data.loading.raw import Found, FoundRows
+from feller.data.modality import Dataset, check_finite_state
+from feller.data.points.columns import arrange, check_names, unit
+from feller.data.points.modality import Rows
+from feller.spaces import Torus
 
 TICKS = (-180, -90, 0, 90, 180)
 
@@ -35,3 +50,109 @@ def ramachandran(
         axes.axvline(0, color="#9aa7b4", linewidth=0.8, zorder=1)
         axes.set_axisbelow(True)
     return finish(figure, labels, classes)
+
+
+TURNS = {"deg": 360.0, "rad": 2 * math.pi}
+NAMES = {360.0: "degrees", 2 * math.pi: "radians"}
+SLACK = 0.01
+"""By how much angles in radians may exceed a full turn."""
+
+
+@dataclass(frozen=True)
+class Torsions(Rows):
+    """Angles in degrees or radians, as points of a torus; densities are those with respect to radians."""
+
+    called = "angles"
+
+    columns: tuple[str, ...]  # pyrefly: ignore
+    turns: tuple[float, ...]
+    """Full turn in the unit of each column: 360 or 2 pi."""
+    highs: tuple[float, ...]
+    """Where the angles of each column end: they lie in (high - turn, high]; a full turn stands for [0, turn)."""
+    classes: tuple[str, ...] = ()  # pyrefly: ignore
+
+    def __post_init__(self) -> None:
+        if not len(self.columns) == len(self.turns) == len(self.highs) or not all(turn in NAMES for turn in self.turns):
+            raise InputError(f"expected a turn of 360 or 2 pi and an end for each of {', '.join(self.columns)}")
+
+    def space(self) -> Torus:
+        """Return the torus of as many angles as there are columns."""
+        return Torus((len(self.columns),))
+
+    def encode(self, values: Float[Tensor, "n d"]) -> Float32[Tensor, "n d"]:
+        """Turn angles into radians in [0, 2 pi)."""
+        values = values.double()
+        return self.space().project((values * (2 * math.pi / values.new_tensor(self.turns))).float())
+
+    def decode(self, state: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
+        """Turn radians into the unit and the range of each column."""
+        check_finite_state(state)
+        state = state.double()
+        return self._wrap(state * (state.new_tensor(self.turns) / (2 * math.pi)))
+
+    def _wrap(self, values: Float64[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
+        """Bring angles into the range of their column; those that lie there stay as they are."""
+        turn, high = values.new_tensor(self.turns), values.new_tensor(self.highs)
+        inside = (values <= high) & (values > high - turn)
+        wrapped = torch.where(inside, values, high - (high - values).remainder(turn))
+        return torch.where((wrapped == high) & (high == turn), 0.0, wrapped)
+
+    def choose(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return our columns, if all are there."""
+        return self.columns if set(self.columns) <= set(names) else ()
+
+    def accept(self, found: Found) -> tuple[Tensor, Given]:
+        """Put columns into our order, by name if the file has names, and number labels by our classes."""
+        values = arrange(found, self.columns)
+        check_unit(found, values, self.columns, self.turns)
+        return self._wrap(torch.from_numpy(values)), relabel(found, self.classes)
+
+    def draw(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
+        """Draw one Ramachandran plot for each two neighbouring columns, in degrees."""
+        return ramachandran(samples * (360 / np.array(self.turns)), self.columns, labels, self.classes, across)
+
+
+def check_unit(found: Found, values: np.ndarray, columns: tuple[str, ...], turns: tuple[float, ...]) -> None:
+    """Refuse degrees in columns of radians.
+
+    Raises:
+        InputError: If an angle exceeds a full turn of radians; says where.
+    """
+    for column, (name, turn) in enumerate(zip(columns, turns, strict=True)):
+        large = np.flatnonzero(abs(values[:, column]) > turn + SLACK)
+        if turn < 360 and len(large):
+            raise InputError(
+                f"row {found.row(int(large[0]))}: expected radians in {name!r}, from -2 pi to 2 pi, got"
+                f" {values[large[0], column]:g} (degrees?); multiply them by pi/180, or let the name end in _deg"
+            )
+
+
+def torsions(found: FoundRows) -> Dataset:
+    """Make a data set of angles.
+
+    A column whose name ends in _deg or _rad has that unit. All others have one unit: degrees if any value exceeds a
+    full turn of radians.
+
+    Raises:
+        InputError: If a column of radians holds degrees.
+    """
+    values = found.values
+    columns = check_names(found.columns) or tuple(f"angle{i + 1}" for i in range(values.shape[1]))
+    unsaid = [i for i, name in enumerate(columns) if unit(name) is None]
+    guess = "deg" if (abs(values[:, unsaid]) > TURNS["rad"] + SLACK).any() else "rad"
+    turns = tuple(TURNS[unit(name) or guess] for name in columns)
+    highs = tuple(
+        turn if top > turn / 2 * (1 + 1e-6) else turn / 2 for top, turn in zip(values.max(0), turns, strict=True)
+    )
+    modality = Torsions(columns, turns, highs, found.classes)
+    return Dataset(*modality.accept(found), modality, (*found.notes, *_told(columns, unsaid, guess)))
+
+
+def _told(columns: tuple[str, ...], unsaid: list[int], guess: str) -> list[str]:
+    """Say what was taken for which unit, and how to say otherwise."""
+    said = f"taken as angles: {', '.join(columns)}"
+    if not unsaid:
+        return [said]
+    why = "a value exceeds 2 pi" if guess == "deg" else "no value exceeds 2 pi"
+    names = ", ".join(columns[i] for i in unsaid) if len(unsaid) < len(columns) else "all"
+    return [f"{said}; {names} in {NAMES[TURNS[guess]]}, since {why} (end a name in _deg or _rad to say otherwise)"]

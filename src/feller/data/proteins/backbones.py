@@ -18,9 +18,8 @@ from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Found, FoundChains, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
 from feller.data.proteins.figure import traces
-from feller.data.proteins.files import json_lines
+from feller.data.proteins.files import ATOMS, json_lines, pdb_text
 from feller.data.proteins.frames import CA, OWN, PLACES, C, put_together, take_apart
-from feller.data.proteins.pdb import ATOMS, pdb_text
 from feller.spaces import SO3, Euclidean, Product
 
 THIN = 1e-3

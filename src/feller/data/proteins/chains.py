@@ -9,13 +9,12 @@ from itertools import pairwise
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.files.data_plain_text import files_in, read_letters
+from feller.data.files.plain_text import files_in, read_letters
+from feller.data.labels import Tally
 from feller.data.loading.raw import FoundChains, check_marks, check_rows
-from feller.data.proteins.files import parse
-from feller.data.proteins.pdb import ATOMS, Chain, read_pdb
-from feller.data.proteins.pdb import ENDINGS as PDB
+from feller.data.proteins.files import ATOMS, Chain, parse, read_pdb
+from feller.data.proteins.files import ENDINGS as PDB
 from feller.data.proteins.residues import LETTERS
-from feller.data.tally import Tally
 
 ENDINGS = (*PDB, ".jsonl", ".jsonl.gz")
 """Of the files that hold backbones."""

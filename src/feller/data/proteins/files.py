@@ -1,14 +1,120 @@
 """JSON lines of chains, one object a line, as sets of inverse folding have them."""
 
 import json
-from collections.abc import Sequence
+import math
+import pathlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from feller.core.errors import InputError
 from feller.data.files import sample_folder
-from feller.data.proteins.pdb import ATOMS, Chain
-from feller.data.proteins.residues import numbers_of
+from feller.data.files.plain_text import number, read_letters
+from feller.data.proteins.residues import LETTERS, NUMBERS, PARENTS, name_of, numbers_of
+
+ENDINGS = (".pdb", ".ent", ".pdb.gz", ".ent.gz")
+ATOMS = ("N", "CA", "C", "O")
+"""Backbone atoms, in the order of arrays."""
+MARK = "REMARK  99 FELLER: EACH MODEL IS A SAMPLE"
+"""Line by which we know that models are different chains, and not one chain seen several times."""
+FILLERS = tuple(LETTERS.index(letter) for letter in "GA")
+"""Residues that chains without a sequence are written with: one of nothing but these says nothing of its own."""
+_PLACE = {name: i for i, name in enumerate(ATOMS)}
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """One chain of a file."""
+
+    name: str
+    atoms: Float[np.ndarray, "l 4 3"]
+    """In Å, with not-a-number where one is missing."""
+    residues: Int[np.ndarray, " l"]
+    """Numbers of amino acids, see `residues`; -1 where one is not known."""
+
+
+def _ours(lines: list[str]) -> bool:
+    return any(line.startswith(MARK) for line in lines[:5])
+
+
+def read_pdb(path: pathlib.Path) -> list[Chain]:
+    """Read the chains of the first model, in the order in which they come; of alternate places the first counts.
+
+    Modified residues, such as selenomethionine, count as what they were made of; other HETATM records do not count. The
+    sequence of a chain of glycine or alanine alone is not known.
+
+    Raises:
+        InputError: If coordinates are damaged, or if there are no backbone atoms.
+    """
+    lines = read_letters(path).splitlines()
+    chains: dict[str, dict[str, np.ndarray]] = {}
+    called: dict[str, dict[str, int]] = {}
+    for at, model, line in _records(lines):
+        place = _PLACE.get(line[12:16].strip())
+        if place is None:
+            continue
+        name = f"{path.name.split('.')[0]}:{f'{model}:' if model else ''}{line[21]}"
+        residue = chains.setdefault(name, {}).setdefault(line[22:27], np.full((4, 3), np.nan))
+        called.setdefault(name, {}).setdefault(line[22:27], NUMBERS.get(line[17:20].strip().upper(), -1))
+        if np.isnan(residue[place, 0]):
+            residue[place] = _coordinates(line, f"{path}: line {at}")
+    if not chains:
+        raise InputError(f"{path}: expected ATOM records of the backbone ({', '.join(ATOMS)}), found none")
+    return [
+        Chain(name, np.stack(list(residues.values())), _told(np.array(list(called[name].values()))))
+        for name, residues in chains.items()
+    ]
+
+
+def _told(residues: Int[np.ndarray, " l"]) -> Int[np.ndarray, " l"]:
+    """Return the sequence of a chain, unless it is only filled in."""
+    return np.full_like(residues, -1) if any((residues == filler).all() for filler in FILLERS) else residues
+
+
+def _records(lines: list[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield number of the line, number of the model and text of what counts: all models are read of our own files."""
+    ours, model = _ours(lines), 0
+    for at, line in enumerate(lines, 1):
+        if line.startswith("ENDMDL") and not ours:
+            return
+        model += ours and line.startswith("MODEL")
+        if line.startswith("ATOM  ") or (line.startswith("HETATM") and line[17:20] in PARENTS):
+            yield at, model, line.ljust(27)
+
+
+def _coordinates(line: str, where: str) -> list[float]:
+    read = (number(line[start : start + 8].strip()) for start in (30, 38, 46))
+    numbers = [place for place in read if place is not None and math.isfinite(place)]
+    if len(numbers) < 3:
+        raise InputError(f"{where}: expected three numbers in columns 31 to 54, got {line[30:54]!r}; mend or drop it")
+    return numbers
+
+
+def model_lines(atoms: Float[np.ndarray, "l 4 3"], sequence: str | None = None) -> list[str]:
+    """Return the records of one chain; without a sequence, in letters, all residues are called glycine."""
+    lines, serial = [], 0
+    names = [name_of(letter) for letter in sequence or "G" * len(atoms)]
+    for residue, (places, called) in enumerate(zip(atoms, names, strict=True), 1):
+        for name, (x, y, z) in zip(ATOMS, places, strict=True):
+            serial += 1
+            lines.append(
+                f"ATOM  {serial % 100_000:5d}  {name:<3} {called} A{residue:4d}    {x:8.3f}{y:8.3f}{z:8.3f}"
+                f"  1.00  0.00           {name[0]}  "
+            )
+    return [*lines, f"TER   {(serial + 1) % 100_000:5d}      {names[-1]} A{len(atoms):4d}"]
+
+
+def pdb_text(chains: list[np.ndarray], sequences: Sequence[str | None] | None = None) -> str:
+    """Return a file with a model for each chain [l, 4, 3], or with the one chain that there is."""
+    models = [model_lines(*chain) for chain in zip(chains, sequences or [None] * len(chains), strict=True)]
+    if len(models) == 1:
+        return "\n".join([*models[0], "END", ""])
+    lines = [MARK]
+    for i, records in enumerate(models, 1):
+        lines += [f"MODEL     {i:4d}", *records, "ENDMDL"]
+    return "\n".join([*lines, "END", ""])
 
 
 def parse(line: str, number: int, where: str) -> Chain:

@@ -17,8 +17,7 @@ from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Found, FoundChains, expect
 from feller.data.modality import Dataset, Modality, Write
 from feller.data.proteins.backbones import Backbones, usual_backbones
-from feller.data.proteins.files import json_lines
-from feller.data.proteins.pdb import pdb_text
+from feller.data.proteins.files import json_lines, pdb_text
 from feller.data.proteins.residues import LETTERS, fasta, letters_of
 from feller.spaces import MaskSource, Product, Tokens
 

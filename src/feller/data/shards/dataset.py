@@ -15,7 +15,7 @@ from feller.data.labels import LABEL_NAMES, TEXT_NAME, relabel
 from feller.data.loading.raw import Found, FoundPictures, FoundRows, FoundTable, FoundTexts
 from feller.data.loading.read_options import Asked
 from feller.data.modality import Dataset, Modality
-from feller.data.shards import members, parquet_columns, parquet_types
+from feller.data.shards import parquet_columns, parquet_types, tar_index
 from feller.data.shards.row_groups import Groups, make_groups
 from feller.data.shards.shard_names import find_shards
 from feller.data.shards.source import Source
@@ -83,7 +83,7 @@ def sharded(source: str, asked: Asked, make: Callable[[Found], Dataset]) -> Data
     if named.ending == ".tar":
         index = make_index(named.shards)
         asked.check(index.kind)
-        shards = members.pictures_of(index, asked) if index.kind is FoundPictures else members.texts_of(index)
+        shards = tar_index.pictures_of(index, asked) if index.kind is FoundPictures else tar_index.texts_of(index)
     else:
         shards = _columns(make_groups(named.shards), asked)
     n = len(shards)

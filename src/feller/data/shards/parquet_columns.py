@@ -12,16 +12,55 @@ from feller.core.errors import InputError
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify
 from feller.data.loading.raw import Found, FoundRows, FoundTexts, as_objects
 from feller.data.modality import Modality
-from feller.data.points.rows_tables import Choose
-from feller.data.shards.parquet_types import check_cells, check_text, is_number
+from feller.data.points.tables import Choose
+from feller.data.shards.parquet_types import check_cells, check_text, is_number, is_ordered
 from feller.data.shards.row_groups import Groups, read_safely
-from feller.data.shards.source import About, Source
-from feller.data.shards.survey import TOGETHER, Survey, survey
-from feller.data.shards.unseen import unseen
+from feller.data.shards.source import TOGETHER, About, Source, Survey, survey
 from feller.data.stream import Pieces
-from feller.data.tables.find import from_frame
+from feller.data.tables.dataframes import cells_in, from_frame
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
+from feller.data.tables.schema import Schema
+
+MOST = 1_000
+"""Rows that a column adds to a sample, at most."""
+
+
+def unseen(groups: Groups, schema: Schema) -> np.ndarray:
+    """Return the numbers of rows, one for each cell that the schema has no code for."""
+    found: list[int] = []
+    names = {name.strip(): name for name in groups.columns}
+    for column in schema.modelled:
+        strange: set[str] = set()
+        start = 0
+        for values in groups.each(names[column.name]):
+            different = _extremes(values)
+            cells = cells_in(different.to_pandas())
+            for cell, value in zip(cells, different, strict=True):
+                if len(strange) < MOST and cell not in strange and column.code(cell) is None:
+                    strange.add(cell)
+                    place = values.index(value).as_py() if value.is_valid else _first_null(values)
+                    found.append(start + place)
+            start += len(values)
+    return np.array(sorted({*found}), dtype=np.int64)
+
+
+def _first_null(values: Any) -> int:
+    return int(np.flatnonzero(values.is_null(nan_is_null=True).to_numpy())[0])
+
+
+def _extremes(values: Any) -> Any:
+    """Return the different cells of words; of numbers and times the least, the largest, and a missing one."""
+    import pyarrow
+    import pyarrow.compute as compute
+
+    kind = values.type
+    if not is_ordered(kind):
+        return values.unique()
+    ends = compute.call_function("min_max", [values])
+    gaps = [pyarrow.scalar(None, kind)] * bool(values.is_null(nan_is_null=True).to_numpy().any())
+    return pyarrow.array([*ends.values(), *gaps] if ends["min"].is_valid else gaps, type=kind)
+
 
 SAMPLE = 50_000
 

@@ -14,8 +14,7 @@ from feller.core.errors import InputError
 from feller.data.files.decompression import check_unpacked
 from feller.data.files.delimited import check_header, need_pyarrow, spread
 from feller.data.shards.parquet_types import plain
-from feller.data.shards.prints import Prints
-from feller.data.shards.shard_names import Shard, check_same
+from feller.data.shards.shard_names import Prints, Shard, check_same
 
 MEMORY = 2**28
 """Bytes of row groups that are held at once, about; one at least."""

@@ -1,10 +1,16 @@
 """How long each phone of a text lasts, as a table that people can change."""
 
+import abc
 import pathlib
 
+import torch
+from jaxtyping import Bool, Float, Int, Int64
+from torch import Tensor, nn
+
 from feller.core.errors import InputError
+from feller.core.rng import Draws
 from feller.core.serialization import replace_file
-from feller.data.files.data_plain_text import rows_in
+from feller.data.files.plain_text import rows_in
 from feller.data.loading.raw import Layout
 from feller.data.speech.phones import SIL
 
@@ -53,3 +59,48 @@ def read_durations(path: pathlib.Path, phones: tuple[str, ...]) -> tuple[int, ..
         if name != phone:
             raise InputError(f"{path}: expected {phone} as phone {i + 1} of the text, got {name[:20]}")
     return tuple(frames for _, frames in found)
+
+
+class Durations(abc.ABC):
+    """Fills in durations: of a sound that is known in parts, or of a new one."""
+
+    @property
+    @abc.abstractmethod
+    def module(self) -> nn.Module:
+        """The network that it needs, whose weights a run keeps."""
+
+    @abc.abstractmethod
+    def fill(
+        self,
+        duration: Int64[Tensor, "b m"],
+        kept: Bool[Tensor, "b m"],
+        phone: Int64[Tensor, "b m"],
+        *,
+        draws: Draws,
+        valid: Bool[Tensor, "b m"] | None = None,
+    ) -> Int64[Tensor, "b m"]:
+        """Return durations in frames; those that are kept stay as they are.
+
+        Args:
+            duration: In frames, where they are kept; elsewhere they mean nothing.
+            kept: True is kept.
+            phone: Position of each in the inventory.
+            draws: Source of randomness, where there is any.
+            valid: What is no padding; by default all.
+        """
+
+
+def log_durations(whole: Int[Tensor, "b m"]) -> Float[Tensor, "b m 1"]:
+    """Return log(1 + l)."""
+    return whole.to(torch.get_default_dtype()).log1p()[:, :, None]
+
+
+def whole_durations(x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
+    """Return the whole duration that is nearest, none below 0, and none that no memory holds."""
+    return (x[:, :, 0].double().expm1() + 0.5).floor().clamp(0, MOST).long()
+
+
+def spread_durations(whole: Int[Tensor, "b m"], draws: Draws) -> Float[Tensor, "b m 1"]:
+    """Return log(1 + l + u) for u evenly from -1/2 to 1/2: the whole duration that is nearest is l."""
+    u = draws.at("spread").uniform(whole.shape, torch.float64, whole.device) - 0.5
+    return (whole + u).log1p().to(torch.get_default_dtype())[:, :, None]

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from PIL import Image
 
 from feller.data.figures import finish, panels
+from feller.data.speech.mel import FRAMES
 from feller.data.speech.phones import BEGIN, PLACES, SIL, SINGLE
-from feller.data.speech.speech_mel import FRAMES
 
 MOST = 9
 """Sounds that are drawn, at most; the first ones."""

@@ -8,16 +8,16 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.core.user_code import fingerprint
+from feller.data.labels import first_of
 from feller.data.loading.raw import FoundSounds, FoundSpeech, Sound, as_objects
 from feller.data.speech.alignment_files import NAME as ALIGNMENTS
-from feller.data.speech.alignment_files import read_alignments
+from feller.data.speech.alignment_files import fitted, read_alignments
 from feller.data.speech.audio_io import ENDINGS, Read, SilenceError, read_sound, resampled, told
 from feller.data.speech.forced_alignment import LEAST, Aligner, MissingWordsError
 from feller.data.speech.lexicon import NAME as LEXICON
 from feller.data.speech.lexicon import Lexicon, Words, cmu_entries, own_words
 from feller.data.speech.phones import ARPABET, SIL, Word, laid_out
 from feller.data.speech.textgrid import ENDING, read_textgrid
-from feller.data.speech.timeline import fitted
 from feller.data.speech.utterances import (
     Utterance,
     check_link,
@@ -27,7 +27,6 @@ from feller.data.speech.utterances import (
     text_of,
     utterances_in,
 )
-from feller.data.tally import first_of
 
 LONGEST = 30
 """Seconds above which a sound is left out, unless others are asked for."""

@@ -9,12 +9,11 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.data.loading.raw import Sound
+from feller.data.speech.alignment_files import fitted
 from feller.data.speech.audio_io import resampled
-from feller.data.speech.lexicon import VARIANT, Lexicon
+from feller.data.speech.lexicon import VARIANT, Lexicon, words_of
 from feller.data.speech.optional_dependency import need
 from feller.data.speech.phones import SIL, Spoken, Word
-from feller.data.speech.spoken_text import words_of
-from feller.data.speech.timeline import fitted
 
 RATE = 16_000
 """Samples of a second that the acoustic model was trained on."""

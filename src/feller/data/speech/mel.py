@@ -1,13 +1,141 @@
 """Log mels of sounds that were found, or those that a file holds."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.data.loading.raw import FoundSpeech, about
 from feller.data.speech.audio_io import resampled
-from feller.data.speech.speech_mel import Mel
+from feller.data.speech.optional_dependency import need
+
+FRAMES = 100
+"""Frames of a second."""
+LARGEST = 2**15
+"""Points of a transform, and bands: a file of a stranger must not ask for more."""
+FLOOR = 1e-5
+"""Least amplitude of a band, before the logarithm."""
+BEYOND = 1e3
+"""Beyond any logarithm of an amplitude."""
+
+
+@lru_cache(maxsize=8)
+def filters(rate: int, fft: int, bands: int, top: int) -> Float32[Tensor, "bands bins"]:
+    """Return Slaney's triangles, each of unit area.
+
+    Raises:
+        UsageError: If librosa is not installed.
+    """
+    librosa = need("librosa", "the mel scale")
+    return torch.from_numpy(librosa.filters.mel(sr=rate, n_fft=fft, n_mels=bands, fmin=0.0, fmax=float(top)))
+
+
+@dataclass(frozen=True)
+class Mel:
+    """How sounds become log mel amplitudes.
+
+    A window is centred on the middle of its 10 ms, and beyond its ends a sound is continued by its mirror image, so
+    there are n // hop frames, which are those of an alignment in 10 ms frames of the file.
+    """
+
+    rate: int = 16_000
+    """Samples of a second."""
+    fft: int = 1024
+    """Points of the Fourier transform."""
+    window: int = 640
+    """Samples that a frame sees, weighted by a Hann window."""
+    hop: int = 160
+    """Samples from one frame to the next."""
+    bands: int = 80
+    top: int = 8_000
+    """Highest frequency, in Hz."""
+
+    def __post_init__(self) -> None:
+        if self.hop * FRAMES != self.rate:
+            raise InputError(f"expected {FRAMES} frames of a second, got hop {self.hop} at {self.rate} Hz")
+        if not self.hop <= self.window <= self.fft or (self.window - self.hop) % 2 or self.bands < 1:
+            raise InputError(
+                f"expected hop <= window <= fft, an even difference of the first two, and bands, got {self}"
+            )
+        if max(self.fft, self.bands) > LARGEST:
+            raise InputError(f"expected at most {LARGEST:,} points and bands, got {self.fft:,} and {self.bands:,}")
+        if not 0 < self.top <= self.rate / 2:
+            raise InputError(f"expected a top of at most half the rate, {self.rate / 2:g} Hz, got {self.top}")
+
+    @classmethod
+    def usual(cls, rate: int) -> "Mel":
+        """Return the usual settings at 16,000 Hz, or those at 8,000 Hz.
+
+        Raises:
+            InputError: If there are none for this rate.
+        """
+        usual = {16_000: cls(), 8_000: cls(8_000, 512, 320, 80, 40, 4_000)}
+        if rate not in usual:
+            raise InputError(f"expected 8,000 or 16,000 Hz, got {rate:,}; give all settings")
+        return usual[rate]
+
+    @property
+    def settings(self) -> tuple[int, ...]:
+        """All fields, in their order."""
+        return self.rate, self.fft, self.window, self.hop, self.bands, self.top
+
+    @property
+    def shortest(self) -> int:
+        """Samples of the shortest sound that can be continued by its mirror image."""
+        return max(self.hop, (self.window - self.hop) // 2 + 1)
+
+    def frames(self, samples: int) -> int:
+        """Return how many frames a number of samples has."""
+        return samples // self.hop
+
+    def log_mel(self, samples: Float[Tensor, "*b n"]) -> Float[Tensor, "*b frames bands"]:
+        """Return logarithms of amplitudes in bands, of one sound or of several that are as long.
+
+        Raises:
+            InputError: If the sound is too short.
+        """
+        n = samples.shape[-1]
+        if n < self.shortest:
+            raise InputError(f"expected a sound of at least {self.shortest} samples, got {n}; it is too short")
+        beside = (self.window - self.hop) // 2
+        padded = torch.nn.functional.pad(samples.reshape(-1, n), (beside, beside), mode="reflect")
+        hann = torch.hann_window(self.window, dtype=samples.dtype, device=samples.device)
+        amplitude = torch.fft.rfft(padded.unfold(1, self.window, self.hop) * hann, n=self.fft).abs()
+        found = (amplitude @ self.filters.to(amplitude).T).clamp(min=FLOOR).log()
+        return found.reshape(*samples.shape[:-1], *found.shape[1:])
+
+    @property
+    def filters(self) -> Float32[Tensor, "bands bins"]:
+        """Weights of frequencies in bands."""
+        return filters(self.rate, self.fft, self.bands, self.top)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and deviation of all log mels of some data, over frames and bands."""
+
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        if not (abs(self.mean) < BEYOND and 0 < self.std < BEYOND):
+            raise InputError(f"expected a mean and a positive deviation of log mels, got {self.mean:g}, {self.std:g}")
+
+    @classmethod
+    def of(cls, mels: Sequence[Float[Tensor, "_ bands"]]) -> "Statistics":
+        """Measure log mels.
+
+        Raises:
+            InputError: If they are all the same.
+        """
+        n = sum(mel.numel() for mel in mels)
+        mean = sum(float(mel.double().sum()) for mel in mels) / n
+        return cls(mean, math.sqrt(sum(float((mel.double() - mean).square().sum()) for mel in mels) / n))
 
 
 def log_mels(found: FoundSpeech, mel: Mel) -> list[Float[Tensor, "_ bands"]]:

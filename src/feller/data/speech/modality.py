@@ -1,12 +1,33 @@
 """The phones of sounds in their order, as values hold them or as the labels of frames follow each other."""
 
+import pathlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
+from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Given, State
-from feller.data.loading.raw import Layout
+from feller.core.rng import Draws
+from feller.data.files import sample_folder
+from feller.data.files.numpy_files import write_arrays
+from feller.data.loading.raw import Found, FoundSpeech, Layout, Sound, about, expect
+from feller.data.modality import Dataset, Modality, Write, check_finite_state
+from feller.data.speech.audio_io import write_sound
+from feller.data.speech.clip_chains import chained
+from feller.data.speech.durations import TABLE, Durations, write_durations
+from feller.data.speech.figure import Drawn, spectrograms
+from feller.data.speech.griffin_lim import GriffinLim, Vocoder
+from feller.data.speech.mel import FRAMES, Mel, Statistics, log_mels
+from feller.data.speech.phones import Inventory, repeated
+from feller.spaces import Euclidean
 
 
 def layouts(values: State, given: Given, names: Sequence[str]) -> list[Layout]:
@@ -33,3 +54,247 @@ def timed(layout: Layout) -> tuple[tuple[str, int, int], ...]:
     starts = np.cumsum((0, *layout.durations))
     placed = zip(layout.phones, starts.tolist(), layout.durations, strict=False)
     return tuple((name, start, length) for name, start, length in placed if length)
+
+
+@dataclass(frozen=True)
+class Speech(Modality):
+    """Log mels with the phones that are said.
+
+    Values are `mel`, logarithms of amplitudes, float32 [n, longest, bands], the mean behind the end of a sound;
+    `phone`, positions in the inventory, [n, most], -1 behind the last; `duration`, frames of each phone, [n, most], 0
+    behind the last; `speaker`, positions in `speakers`, [n], -1 where one is not known; `text`, the characters of what
+    is said, [n, most], -1 behind the end, where that is known. What was drawn may have no more than `mel`, or `kept`
+    beside it, [n, longest], which marks the frames of a recording. A state is the log mels, normalised. Given are
+    `valid` and `phone`, the label of each frame, 0 behind the end, both [n, longest].
+    """
+
+    called = "speech"
+    holds = FoundSpeech
+    computes = True
+
+    mel: Mel
+    statistics: Statistics
+    inventory: Inventory
+    longest: int
+    """Frames; sounds are kept whole, and an objective may cut pieces out of them."""
+    at_once: int | None = None
+    """Frames that a model sees at once, where it learns from pieces; by default all."""
+    chains: bool = False
+    """Whether chains of clips of one speaker are learned, since single ones are too short to hear a voice in."""
+    speakers: tuple[str, ...] = ()
+    own: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    """Words that a user wrote the pronunciations of."""
+    durations: Durations | None = None
+    """What says how long phones last, the likeliest for each; None until that is learned."""
+    rhythm: Durations | None = None
+    """What draws how long they last, others each time."""
+    vocoder: Vocoder = field(default_factory=GriffinLim)
+    """What makes sounds of log mels."""
+
+    def __post_init__(self) -> None:
+        if self.longest < 1:
+            raise InputError(f"expected sounds of at least 1 frame, got {self.longest}")
+
+    @property
+    def read_size(self) -> int:
+        """The most seconds, begun ones counted."""
+        return -(-self.longest // FRAMES)
+
+    @property
+    def room(self) -> int:
+        """Frames that a model can hear and say at once."""
+        return self.longest if self.at_once is None else min(self.at_once, self.longest)
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """None: phones are no classes of sounds."""
+        return {}
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """The phone of each frame."""
+        return {"phone": len(self.inventory)}
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The networks that say durations."""
+        known = {"durations": self.durations, "rhythm": self.rhythm}
+        return {name: lasting.module for name, lasting in known.items() if lasting is not None}
+
+    @property
+    def forms(self) -> dict[str, Write]:
+        """Arrays, one sound, or a folder with one .wav a sound, a picture, and how long each phone lasts."""
+        return {
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".wav": self._write_sounds,
+            "": self._write_sounds,
+        }
+
+    @property
+    def log_scale(self) -> None:
+        """None: sounds have different lengths, so there is no one volume."""
+        return None
+
+    def counted(self, values: Any) -> Int64[Tensor, " n"]:
+        """Return the numbers of the log mels of each sound, without its padding where its phones are known."""
+        mel = values["mel"]
+        frames = values["duration"].sum(1) if "duration" in values else torch.full((len(mel),), mel.shape[1])
+        return frames * mel.shape[2]
+
+    def for_learning(self, data: Dataset, draws: Draws) -> Dataset:
+        """Return as many chains as there are clips, where single ones are too short; else the data as they are."""
+        return chained(data, len(data), self.statistics.mean, draws) if self.chains else data
+
+    def complete(self, given: Given) -> Given:
+        """Refuse to draw what nobody said.
+
+        Raises:
+            UsageError: If no phones are given.
+        """
+        if "phone" not in given:
+            raise UsageError(
+                'a model of speech draws sounds of texts and nothing else; say one with: feller sample RUN --text "..."'
+            )
+        return given
+
+    def texts(self, values: State) -> list[str]:
+        """Return what is said, empty where that is not known."""
+        rows = values["text"].tolist() if "text" in values else [[]] * len(values["mel"])
+        return ["".join(chr(letter) for letter in row if letter >= 0) for row in rows]
+
+    def space(self) -> Euclidean:
+        """Return R^(longest x bands)."""
+        return Euclidean((self.longest, self.mel.bands))
+
+    def encode(self, values: State) -> Float[Tensor, "n l bands"]:
+        """Normalise log mels; phones are conditions."""
+        return ((values["mel"].double() - self.statistics.mean) / self.statistics.std).float()
+
+    def decode(self, state: Float[Tensor, "n l bands"]) -> State:
+        """Return log mels, of which no phones are known."""
+        check_finite_state(state)
+        return {"mel": (state.double() * self.statistics.std + self.statistics.mean).float()}
+
+    def accept(self, found: Found) -> tuple[State, Given]:
+        """Return log mels and phones, padded; sounds at another rate are brought to ours."""
+        found = expect(found, FoundSpeech)
+        mels = log_mels(found, self.mel)
+        lengths = torch.tensor([len(mel) for mel in mels])
+        too_long = int(lengths.argmax())
+        if len(mels[too_long]) > self.longest:
+            raise InputError(
+                f"{found.called(too_long)}: expected sounds of at most {self.longest / FRAMES:g} s, got"
+                f" {len(mels[too_long]) / FRAMES:g} s; cut it at a pause, or leave it out"
+            )
+        mel = torch.full((len(mels), self.longest, self.mel.bands), self.statistics.mean)
+        for row, each in zip(mel, mels, strict=True):
+            row[: len(each)] = each
+        valid = torch.arange(self.longest) < lengths[:, None]
+        speaker = [self.speakers.index(name) if name in self.speakers else -1 for name in _speakers(found)]
+        values = {"mel": mel, "speaker": torch.tensor(speaker)}
+        if found.texts:
+            values["text"] = _letters(found.texts)
+        if not found.alignments:
+            return values, {"valid": valid}
+        phone, duration = self._phones(found)
+        labels = repeated(phone.clamp(min=0), duration, self.longest)
+        return {**values, "phone": phone, "duration": duration}, {"valid": valid, "phone": labels}
+
+    def _phones(self, found: FoundSpeech) -> tuple[Int64[Tensor, "n m"], Int64[Tensor, "n m"]]:
+        """Return the phones of each sound and their durations, padded."""
+        most = max(len(layout.phones) for layout in found.alignments)
+        phone = torch.full((len(found.alignments), most), -1)
+        duration = torch.zeros_like(phone)
+        for i, layout in enumerate(found.alignments):
+            with about(found.called(i)):
+                phone[i, : len(layout.phones)] = self.inventory.numbers(layout.phones)
+            duration[i, : len(layout.phones)] = torch.tensor(layout.durations)
+        return phone, duration
+
+    def sound(self, mel: Float[Tensor, "frames bands"]) -> Sound:
+        """Return the sound of log mels.
+
+        Raises:
+            UsageError: If a package is not installed.
+        """
+        return Sound(self.vocoder.samples(mel, self.mel).numpy().astype(np.float32), self.mel.rate)
+
+    def sounds(self, values: State, given: Given) -> list[Sound]:
+        """Return the sound of each example, without its padding; errors are those of `sound`."""
+        return [self.sound(mel) for mel in self._own(values, given)]
+
+    def _own(self, values: State, given: Given) -> list[Float[Tensor, "frames bands"]]:
+        """Return log mels without their padding."""
+        mel = values["mel"].detach().float().cpu()
+        valid = given["valid"].cpu() if "valid" in given else torch.ones(mel.shape[:2], dtype=torch.bool)
+        return [each[mask] for each, mask in zip(mel, valid, strict=True)]
+
+    def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:
+        """Return `mel` [n, l, bands], `valid` [n, l], `settings` of the log mels, and what is known of phones.
+
+        These are `phone` and `duration` [n, m], and `phones`, the names of their positions.
+        """
+        own = self._own(values, given)
+        mel = np.zeros((len(own), self.longest, self.mel.bands), dtype=np.float32)
+        valid = np.zeros(mel.shape[:2], dtype=bool)
+        for i, each in enumerate(own):
+            mel[i, : len(each)], valid[i, : len(each)] = each.numpy(), True
+        settings = np.array(self.mel.settings)
+        placed = layouts(values, given, self.inventory.names)
+        if not placed:
+            return {"mel": mel, "valid": valid, "settings": settings}
+        phone, duration = self._phones(FoundSpeech(np.zeros(len(placed)), alignments=tuple(placed)))
+        return {
+            "mel": mel,
+            "valid": valid,
+            "settings": settings,
+            "phone": phone.numpy(),
+            "duration": duration.numpy(),
+            "phones": np.array(self.inventory.names),
+        }
+
+    def show(self, values: State, given: Given, columns: int | None = None) -> Image.Image:
+        """Draw the first sounds, with the phones that are known."""
+        placed = layouts(values, given, self.inventory.names)
+        mels = self._own(values, given)
+        phones = [timed(layout) for layout in placed] or [()] * len(mels)
+        kept = values["kept"].cpu().numpy() if "kept" in values else np.zeros((len(mels), 0), dtype=bool)
+        drawn = [Drawn(mel.numpy(), said, marks) for mel, said, marks in zip(mels, phones, kept, strict=True)]
+        return spectrograms(drawn, self.mel.top, columns)
+
+    def write_sounds(self, sounds: Sequence[Sound], values: State, given: Given, out: pathlib.Path) -> None:
+        """Write sounds that were made of log mels: one .wav with its picture beside it, or a folder of both.
+
+        Raises:
+            UsageError: If one file is to hold several.
+        """
+        if out.suffix.lower() == ".wav":
+            if len(sounds) != 1:
+                raise UsageError(f"{out.name} holds one sound, got {len(sounds)}; name a folder, or .npz")
+            write_sound(sounds[0], out)
+            sample_folder.write_picture(self.show(values, given), out.with_suffix(".png"))
+            return
+        sample_folder.prepare(out)
+        numbers, placed = sample_folder.numbers(len(sounds)), layouts(values, given, self.inventory.names)
+        files = [f"{number}{ending}" for number in numbers for ending in (".wav", TABLE)[: 1 + bool(placed)]]
+        sample_folder.save(self.show(values, given), out, files)
+        for i, number in enumerate(numbers):
+            write_sound(sounds[i], out / f"{number}.wav")
+            if placed:
+                write_durations(placed[i], out / f"{number}{TABLE}")
+
+    def _write_sounds(self, values: State, given: Given, out: pathlib.Path) -> None:
+        self.write_sounds(self.sounds(values, given), values, given, out)
+
+
+def _letters(texts: Sequence[str]) -> Int64[Tensor, "n l"]:
+    """Return the characters of texts as numbers, -1 behind the end."""
+    rows = [torch.tensor([ord(letter) for letter in text], dtype=torch.long) for text in texts]
+    return pad_sequence(rows, batch_first=True, padding_value=-1)
+
+
+def _speakers(found: FoundSpeech) -> Sequence[str]:
+    """Return the name of the speaker of each sound, empty where it is not known."""
+    if found.labels is None:
+        return [""] * len(found.values)
+    return [found.classes[label] for label in found.labels.tolist()]

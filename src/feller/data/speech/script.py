@@ -15,8 +15,8 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import Sound
+from feller.data.speech.lexicon import words_of
 from feller.data.speech.phones import SIL, Word, placed, unaligned
-from feller.data.speech.spoken_text import words_of
 
 EDGE = 10
 """Frames of silence that are left at the ends of what is said anew."""

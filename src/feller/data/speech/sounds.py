@@ -19,7 +19,7 @@ from feller.data.loading.raw import Found, FoundSounds, Sound, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state, told
 from feller.data.speech.audio_io import resampled, write_sound
 from feller.data.speech.figure import Drawn, spectrograms
-from feller.data.speech.speech_mel import FRAMES, Mel
+from feller.data.speech.mel import FRAMES, Mel
 from feller.spaces import Euclidean
 
 LOUDEST = 32767

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from feller.core.errors import InputError
-from feller.data.files.data_plain_text import read_unicode
+from feller.data.files.plain_text import read_unicode
 from feller.data.loading.raw import about
 from feller.data.speech.phones import SIL, Spoken, Word, plain
 

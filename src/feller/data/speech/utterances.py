@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from feller.core.errors import InputError
 from feller.data.files import sample_folder
-from feller.data.files.data_plain_text import read_unicode, rows_in
-from feller.data.inside import inside
-from feller.data.links import leads_out
+from feller.data.files.plain_text import read_unicode, rows_in
 from feller.data.loading.raw import about
+from feller.data.path_checks import inside, leads_out
 from feller.data.speech.audio_io import ENDINGS
 from feller.data.speech.lexicon import NAME as LEXICON
 

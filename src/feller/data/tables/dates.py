@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64, Int64
 from feller.core.errors import InputError
 from feller.data.tables.bins import Bins, check_binned, equal_starts
 from feller.data.tables.column import WITHOUT_NAME, Modelled, check_words
-from feller.data.tables.comparison import compared
+from feller.data.tables.constraints import compared
 
 BINS = 20
 """Bins of equal width, where nothing else is said."""

@@ -10,8 +10,7 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.serialization import nearest
 from feller.data.loading.raw import FoundTable
-from feller.data.tables.categorical import Categorical
-from feller.data.tables.column import Modelled
+from feller.data.tables.column import Categorical, Modelled
 from feller.data.tables.constraints import broken, mended
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier

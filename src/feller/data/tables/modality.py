@@ -17,29 +17,52 @@ from feller.core.pytree import Given
 from feller.core.rng import Draws
 from feller.core.serialization import nearest
 from feller.data.files import sample_folder
-from feller.data.files.dialect import Dialect
+from feller.data.files.delimited import Dialect
 from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Found, FoundTable, expect
 from feller.data.modality import Dataset, Modality, Write
 from feller.data.tables.column import Column
 from feller.data.tables.constraints import broken
-from feller.data.tables.crosstab import Crosstab, weights_within
 from feller.data.tables.dataframes import write_cells
 from feller.data.tables.dates import Datetime
 from feller.data.tables.detect_schema import detect
-from feller.data.tables.encoding import completed, decode, encode, partly_known
-from feller.data.tables.exchange import exchanged
+from feller.data.tables.encoding import BLANKS, completed, decode, encode, partly_known
 from feller.data.tables.figure import bars
 from feller.data.tables.numerical import Numerical
-from feller.data.tables.raking import raked
-from feller.data.tables.schema import Schema
-from feller.data.tables.units import first_of_each
+from feller.data.tables.raking import Crosstab, exchanged, raked, weights_within
+from feller.data.tables.schema import ROW, Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier, Untold
 from feller.spaces import Digits, Rows, Rule
 
+
+def first_of_each(found: FoundTable, unit: str) -> FoundTable:
+    """Return the first row of each person: which it is hangs on that person's rows alone.
+
+    Args:
+        found: A table.
+        unit: The column that tells people apart; or `row`, which leaves the table as it is.
+
+    Raises:
+        InputError: If there is no such column, or a cell does not say whose row it is.
+    """
+    if unit == ROW:
+        return found
+    if unit not in found.columns:
+        raise InputError(f"there is no column {unit!r} in the table, which tells whose each row is; add it")
+    people = found.column(unit)
+    nobody = next((i for i, cell in enumerate(people) if cell in BLANKS), None)
+    if nobody is not None:
+        raise InputError(f"{found.called(nobody)}, column {unit!r} does not say whose row it is; fill it")
+    first: dict[str, int] = {}
+    for i, cell in enumerate(people):
+        first.setdefault(cell, i)
+    firsts = np.array([*first.values()], dtype=np.int64)
+    lines = None if found.lines is None else found.lines[firsts]
+    return replace(found, values=found.values[firsts], lines=lines)
+
+
 GUESSED = "columns were described by their cells, which is not private; `feller data schema` writes it down to edit"
 """What people are told where nobody described a table."""
-
 NEVER: dict[type[Column], str] = {
     Identifier: "it tells people apart and is made anew",
     FreeText: "it is free text",

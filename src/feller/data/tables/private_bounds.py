@@ -9,15 +9,12 @@ from typing import NamedTuple
 import scipy
 
 from feller.data.tables.bins import LARGEST
-from feller.data.tables.cell_kinds import NUMBERS, Looks, number_form_of, whole_of
 from feller.data.tables.clipped_cells import Beyond, beyond
 from feller.data.tables.column import Column
-from feller.data.tables.detect_schema import MISSING
-from feller.data.tables.noisy import FALSE_ALARM, Noisy
+from feller.data.tables.detect_schema import MISSING, NUMBERS, Looks, number_form_of, whole_of
 from feller.data.tables.number_format import NumberForm
-from feller.data.tables.numerical import Numerical
-from feller.data.tables.private_support import Told, even, islands
-from feller.data.tables.ranges import HEAVY, PARTS, SINGLE, bounds_around, even_edges, round_step
+from feller.data.tables.numerical import HEAVY, PARTS, SINGLE, Numerical, bounds_around, even_edges, round_step
+from feller.data.tables.private_support import FALSE_ALARM, Noisy, Told, even, islands
 from feller.data.tables.unmodelled_columns import Identifier, Untold
 
 POWERS = range(-20, 51)

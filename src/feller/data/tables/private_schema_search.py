@@ -13,16 +13,12 @@ from typing import NamedTuple
 
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import FoundTable
-from feller.data.tables.categorical import Boolean, Categorical
-from feller.data.tables.cell_kinds import Looks, looks, majority, whole_of
-from feller.data.tables.clipped_cells import Beyond, beyond
-from feller.data.tables.column import Column, Modelled
+from feller.data.tables.clipped_cells import Beyond, Kept, beyond, kept
+from feller.data.tables.column import Boolean, Categorical, Column, Modelled
 from feller.data.tables.dates import Datetime, time_in, write_time
-from feller.data.tables.detect_schema import MISSING, OTHER, TWO
-from feller.data.tables.kept import Kept, kept
-from feller.data.tables.noisy import Charge, Coins, Noisy
+from feller.data.tables.detect_schema import MISSING, OTHER, TWO, Looks, looks, majority, whole_of
 from feller.data.tables.private_bounds import find_numbers
-from feller.data.tables.private_support import islands
+from feller.data.tables.private_support import Charge, Coins, Noisy, islands
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import FreeText, Untold
 

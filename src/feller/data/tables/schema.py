@@ -1,17 +1,21 @@
 """What is public about a table: its columns, and which cells they may have."""
 
+import json
+import pathlib
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from feller.core.errors import InputError
-from feller.core.serialization import nearest
-from feller.data.tables.categorical import Boolean, Categorical
-from feller.data.tables.column import Column, Modelled
+from feller.core.serialization import from_data, nearest, replace_file, to_data
+from feller.data.loading.raw import about
+from feller.data.tables.column import Boolean, Categorical, Column, Modelled
 from feller.data.tables.constraints import Constraint, Pair, pairs_of
+from feller.data.tables.dates import Datetime
 from feller.data.tables.numerical import Numerical
-from feller.data.tables.unmodelled_columns import Derived, Identifier, Untold
+from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier, Untold
 
 ROW = "row"
 """The unit of a table in which each row is one person's, and all of theirs."""
@@ -123,3 +127,251 @@ def _possible_cells(column: Categorical | Boolean | Numerical) -> Iterator[str]:
         yield from column.own_names
     if column.missing is not None:
         yield column.missing
+
+
+KINDS: dict[str, type[Column]] = {
+    "numerical": Numerical,
+    "categorical": Categorical,
+    "boolean": Boolean,
+    "datetime": Datetime,
+    "identifier": Identifier,
+    "text": FreeText,
+    "derived": Derived,
+    "untold": Untold,
+}
+"""What a schema calls each kind of column."""
+VERSION = 2
+"""Of the form of the file; 1 had no word for a draft, and did not say so."""
+_PARTS = ("version", "draft", "unit", "outside", "target", "columns", "rules")
+_LISTS = ("values", "edges", "heavy", "also_missing")
+_ROOM = 116
+
+
+def read_schema(path: pathlib.Path) -> Schema:
+    """Read a schema.
+
+    Raises:
+        InputError: If the file is none; names the line, or the column and its field.
+    """
+    with about(path):
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise InputError(f"cannot be read ({error.strerror or error}); `feller data schema` writes one") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"expected a schema in UTF-8, got byte {error.object[error.start]:#04x}") from error
+        return parse_schema(text)
+
+
+def is_draft(path: pathlib.Path) -> bool:
+    """Tell whether a schema, which can be read, is still marked as guessed from the rows.
+
+    Raises:
+        InputError: If the file is no schema.
+    """
+    with about(path):
+        return _plain(path.read_text(encoding="utf-8-sig")).get("draft", False)
+
+
+def parse_schema(text: str) -> Schema:
+    """Turn JSON into a schema.
+
+    Raises:
+        InputError: If it is none; names the line, or the column and its field.
+    """
+    plain = _plain(text)
+    columns = tuple(_column(name, said, text) for name, said in plain["columns"].items())
+    if plain.get("outside", "refuse") not in ("refuse", "clip"):
+        raise InputError(f"outside: expected refuse or clip, got {plain['outside']!r}")
+    for part in ("target", "unit"):
+        if not isinstance(plain.get(part, ""), str):
+            raise InputError(f"{part}: expected the name of a column, got {plain[part]!r}")
+    rules = plain.get("rules", [])
+    if not isinstance(rules, list):
+        raise InputError('rules: expected a list of {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}')
+    return Schema(
+        columns,
+        plain.get("outside", "refuse"),
+        plain.get("unit", ROW),
+        tuple(map(_rule, rules, range(1, 1 + len(rules)))),
+        plain.get("target"),
+    )
+
+
+def _plain(text: str) -> dict[str, Any]:
+    """Read an object with parts that a schema may have, of which the columns are there.
+
+    Raises:
+        InputError: If it is none.
+    """
+    try:
+        plain = json.loads(text, object_pairs_hook=_without_twins)
+    except json.JSONDecodeError as error:
+        raise InputError(f"line {error.lineno} is no JSON ({error.msg}, column {error.colno}); mend it") from error
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError("expected a schema, got numbers of endless digits, or JSON inside JSON without end") from error
+    if not isinstance(plain, dict) or not isinstance(plain.get("columns"), dict) or not plain["columns"]:
+        raise InputError('expected an object with "columns": {NAME: {"kind": ...}, ...}')
+    for part in plain:
+        if part not in _PARTS:
+            raise InputError(f"a schema has no part {part!r}: {nearest(part, list(_PARTS))}")
+    version = plain.get("version", 1)
+    if type(version) is not int or version < 1:
+        raise InputError(f"version: expected a whole number such as {VERSION}, got {version!r:.40}")
+    if version > VERSION:
+        raise InputError(f"version {version} of schemas is newer than this feller, which reads {VERSION}; update it")
+    if not isinstance(plain.get("draft", False), bool):
+        raise InputError(f"draft: expected true or false, got {plain['draft']!r:.40}")
+    return plain
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice!r} stands twice in one object; rename or remove one")
+    return dict(pairs)
+
+
+def _column(name: str, said: Any, text: str) -> Column:
+    """Build a column; its errors name it and its line."""
+    line = re.search(rf"^\s*{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text, re.MULTILINE)
+    where = f"line {text.count(chr(10), 0, line.end()) + 1}: " if line else ""
+    try:
+        if not isinstance(said, dict):
+            raise InputError(f'column {name!r}: expected {{"kind": ...}}, got {said!r:.40}')
+        kind = said.get("kind")
+        if kind not in KINDS:
+            raise InputError(f"column {name!r}: there is no kind {kind!r}: {nearest(str(kind), list(KINDS))}")
+        known = [each.name for each in fields(KINDS[kind]) if each.name != "name"]  # pyrefly: ignore
+        strange = next((field for field in said if field not in ("kind", *known)), None)
+        if strange is not None:
+            raise InputError(f"column {name!r}: {kind} columns have no {strange!r}: {nearest(strange, known)}")
+        rest = {field: _words(value, field) for field, value in said.items() if field != "kind"}
+        column = from_data(Column, {"is": KINDS[kind].__name__, "name": name, **rest})
+    except InputError as error:
+        plain = str(error)
+        told = plain if f"column {name!r}" in plain else f"column {name!r}: {plain}"
+        raise InputError(f"{where}{told}") from error
+    return column
+
+
+def _words(value: Any, field: str) -> Any:
+    """Take whole numbers for words where words are meant: 1 means "1".
+
+    Raises:
+        InputError: If one word stands where a list is meant.
+    """
+    if field in _LISTS and not isinstance(value, list):
+        raise InputError(f"{field}: expected a list, got {value!r:.40}")
+    if field in ("values", "also_missing") and isinstance(value, list):
+        return [str(each) if type(each) is int else each for each in value]
+    if field in ("missing", "other", "true", "false", "instead") and type(value) is int:
+        return str(value)
+    if field == "mapping" and isinstance(value, dict):
+        return {key: str(each) if type(each) is int else each for key, each in value.items()}
+    return value
+
+
+def _rule(said: Any, number: int) -> Constraint:
+    """Build a rule from {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}."""
+    with about(f"rule {number}"):
+        parts = [said.get(part) if isinstance(said, dict) else None for part in ("if", "then")]
+        if not isinstance(said, dict) or len(said) != 2 or not all(isinstance(p, dict) and len(p) == 1 for p in parts):
+            raise InputError(f'expected {{"if": {{COLUMN: [...]}}, "then": {{COLUMN: [...]}}}}, got {said!r:.60}')
+        (when, among), (then, only) = (next(iter(part.items())) for part in parts if part)
+        lists = [_words(each if isinstance(each, list) else [each], "values") for each in (among, only)]
+        if not all(isinstance(word, str) for words in lists for word in words):
+            raise InputError(f'expected words or comparisons such as "< 15", got {said!r:.60}')
+        return Constraint(when, tuple(lists[0]), then, tuple(lists[1]))
+
+
+def write_schema(schema: Schema, path: pathlib.Path, *, draft: bool = False) -> None:
+    """Write a schema for people to edit.
+
+    Args:
+        schema: What it says.
+        path: Where.
+        draft: Whether it was guessed from rows; the file says so until its owner takes that line out.
+
+    Raises:
+        InputError: If the disk refuses.
+    """
+    try:
+        replace_file(path, schema_text(schema, draft=draft))
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror or error}); name another place") from error
+
+
+def schema_text(schema: Schema, *, draft: bool = False) -> str:
+    """Return a schema as JSON, a column in each line or block."""
+    columns = [f"  {_json(column.name)}: {_object(_said(column))}" for column in schema.columns]
+    rules = [_json({"if": {r.when: list(r.among)}, "then": {r.then: list(r.only)}}) for r in schema.rules]
+    listed = ",\n  ".join(rules)
+    return "\n".join(
+        [
+            "{",
+            f' "version": {VERSION},',
+            *([' "draft": true,'] if draft else []),
+            f' "unit": {_json(schema.unit)},',
+            f' "outside": {_json(schema.outside)},',
+            *([] if schema.target is None else [f' "target": {_json(schema.target)},']),
+            ' "columns": {',
+            ",\n".join(columns),
+            " },",
+            f' "rules": [\n  {listed}\n ]' if rules else ' "rules": []',
+            "}\n",
+        ]
+    )
+
+
+def _said(column: Column) -> dict[str, Any]:
+    """Return the kind and the fields of a column that are not what they are by default."""
+    kind = next(kind for kind, cls in KINDS.items() if type(column) is cls)
+    return {"kind": kind, **{name: value for name, value in _unusual(column).items() if name != "name"}}
+
+
+def _unusual(value: Any) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    plain = to_data(value)
+    for each in fields(value):
+        usual = each.default_factory() if each.default_factory is not MISSING else each.default
+        mine = getattr(value, each.name)
+        if mine != usual:
+            said[each.name] = _unusual(mine) if each.name == "form" else _short(plain[each.name])
+    return said
+
+
+def _short(value: Any) -> Any:
+    """Write 20 for 20.0."""
+    if isinstance(value, list | tuple):
+        return [_short(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _object(said: dict[str, Any]) -> str:
+    """Write an object in one line, or where it is long, a field in each, lists and mappings in several."""
+    line = _json(said)
+    if len(line) < _ROOM:
+        return line
+    return "{\n" + ",\n".join(f"   {_json(name)}: {_wrapped(value)}" for name, value in said.items()) + "\n  }"
+
+
+def _wrapped(value: Any) -> str:
+    if not isinstance(value, list | dict) or len(_json(value)) < _ROOM:
+        return _json(value)
+    items = (
+        [f"{_json(k)}: {_json(v)}" for k, v in value.items()] if isinstance(value, dict) else list(map(_json, value))
+    )
+    lines = [""]
+    for i, item in enumerate(items):
+        piece = item + ("," if i + 1 < len(items) else "")
+        lines = [*lines[:-1], f"{lines[-1]} {piece}"] if len(lines[-1]) + len(piece) < _ROOM else [*lines, f" {piece}"]
+    opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
+    return opening + "\n".join(f"    {line[1:]}" if i else line[1:] for i, line in enumerate(lines)) + closing

@@ -1,5 +1,8 @@
 """Files of text: .txt, .jsonl, and tables with a column of texts."""
 
+import csv
+import io
+import itertools
 import json
 import pathlib
 import re
@@ -9,12 +12,77 @@ from typing import Any
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.files.data_plain_text import read_unicode, rows_in
 from feller.data.files.delimited import cells_of
-from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify
+from feller.data.files.plain_text import HEAD, beginning_of, number, read_unicode, rows_in, rows_of
+from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify, first_of
+from feller.data.loading.class_folders import classed
 from feller.data.loading.raw import FoundTexts, about, as_objects
-from feller.data.text.sniff import text_column
 from feller.data.text.vocabulary import check_whole
+
+LOOKED = 20
+"""Rows that are looked at."""
+FEWEST = 20
+"""Lines of a list, at least."""
+SHORT = 64
+"""Characters of the middle line of a list, at most."""
+ALIKE = 8
+"""How much longer the longest line of a list is than the middle one, at most."""
+BLANK = 0.02
+"""Share of empty lines in a list, at most."""
+
+
+def holds_texts(path: pathlib.Path) -> bool:
+    """Tell whether a file holds texts rather than numbers.
+
+    A .txt does unless it is a table: more than half of the cells below its first row, but for labels, are numbers. A
+    table does if a column is called text, or if the only one beside the label holds words. JSON lines do unless they
+    hold the places of atoms.
+    """
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith(".jsonl"):
+        return '"coords"' not in next((line for line in beginning_of(path).split("\n") if line.strip()), "")
+    rows = _head_rows(path)
+    if name.endswith(".txt"):
+        return not _numbers(rows)
+    names = [name.strip() for name in rows[0]] if rows else []
+    if TEXT_NAME in map(str.lower, names):
+        return True
+    return len(rows) > 1 and text_column(names) is not None and not _numbers(rows)
+
+
+def text_column(names: Sequence[str]) -> int | None:
+    """Return which column holds the texts: the one called text, or else the only one beside the label."""
+    others = [i for i, name in enumerate(names) if name.lower() not in LABEL_NAMES]
+    called = [i for i in others if names[i].lower() == TEXT_NAME]
+    return called[0] if called else others[0] if len(others) == 1 else None
+
+
+def is_list(text: str) -> bool:
+    """Tell whether each line is a text of its own: many lines, short, alike in length, hardly any empty."""
+    lines = text.removesuffix("\n").split("\n")
+    lengths = sorted(len(line) for line in lines if line.strip())
+    middle = lengths[len(lengths) // 2] if lengths else 0
+    few_blank = len(lines) - len(lengths) <= BLANK * len(lines)
+    return len(lengths) > FEWEST and middle <= SHORT and lengths[-1] <= ALIKE * middle and few_blank
+
+
+def _head_rows(path: pathlib.Path) -> list[list[str]]:
+    """Return the first rows of a table; none where there are quotes that no table has."""
+    text = beginning_of(path)
+    text = text.rpartition("\n")[0] if len(text) > HEAD // 4 and "\n" in text else text
+    try:
+        rows = (cells for _, cells in rows_of(text) if any(map(str.strip, cells)))
+        return list(itertools.islice(rows, LOOKED))
+    except csv.Error:
+        return []
+
+
+def _numbers(rows: list[list[str]]) -> bool:
+    names = [name.strip().lower() for name in rows[0]] if rows else []
+    labels = {i for i, name in enumerate(names) if name in LABEL_NAMES}
+    cells = [cell.strip() for row in rows[1:] or rows for i, cell in enumerate(row) if i not in labels]
+    return 2 * sum(number(cell) is not None for cell in cells) > len(cells)
+
 
 LINES = "samples.txt"
 """In a folder of ours: a text a line."""
@@ -37,9 +105,9 @@ def find_json_lines(path: pathlib.Path) -> FoundTexts:
     labels: list[str | None] = []
     lines: list[int] = []
     tokens: list[Any] = []
-    for number, line in enumerate(read_unicode(path).split("\n"), 1):
+    for line_number, line in enumerate(read_unicode(path).split("\n"), 1):
         if line.strip():
-            where = f"{path}: line {number}"
+            where = f"{path}: line {line_number}"
             try:
                 entry = json.loads(line)
             except (ValueError, RecursionError) as error:
@@ -48,7 +116,7 @@ def find_json_lines(path: pathlib.Path) -> FoundTexts:
             text, label = _fields(entry, where)
             texts.append(text)
             labels.append(label)
-            lines.append(number)
+            lines.append(line_number)
             tokens.append(entry.get("tokens"))
     if not texts:
         raise InputError(f"{path}: the file holds no text")
@@ -139,3 +207,86 @@ def _equal_rows(rows: list[Any]) -> np.ndarray | None:
     except ValueError:
         return None
     return values.astype(np.int64) if values.ndim == 2 and values.dtype.kind in "iu" else None
+
+
+ENDINGS = (".txt", ".txt.gz")
+FILES_LOOKED = 100
+"""Files that are looked into, to tell texts from tables of numbers."""
+
+
+def are_texts(files: list[pathlib.Path]) -> bool:
+    """Tell whether files are texts for the most part, and none of them has another ending."""
+    if not files or not all(path.name.lower().endswith(ENDINGS) for path in files):
+        return False
+    some = [path for path in files if path.stat().st_size][:FILES_LOOKED]
+    return 2 * sum(map(holds_texts, some)) > len(some)
+
+
+def find_texts_in(folder: pathlib.Path) -> FoundTexts:
+    """Read each file as one text; the names of sub-folders are the classes. One that is alone is a text like any other.
+
+    Raises:
+        InputError: If there are none, if some lie beside the sub-folders of others, or if one is no UTF-8.
+    """
+    held = classed(folder, ENDINGS, "texts")
+    read = [re.sub("\r\n?", "\n", read_unicode(path)) for path in held.files]
+    names = [path.relative_to(folder).as_posix() for path in held.files]
+    kept = [i for i, text in enumerate(read) if text.strip()]
+    empty = [name for name, text in zip(names, read, strict=True) if not text.strip()]
+    if not kept:
+        raise InputError(f"{folder}: the files hold no text")
+    alone = len(kept) == 1
+    notes = [*held.notes, *([] if alone else [f"each of the {len(kept):,} files is an example"])]
+    if empty:
+        notes.append(f"left out {len(empty):,} of {len(read):,} files, which hold no text: {first_of(empty)}")
+    labels = None if held.labels is None else held.labels[kept]
+    classes = tuple(held.classes) if labels is not None else ()
+    if labels is not None:  # a class may have lost all its files
+        present = np.unique(labels)
+        labels, classes = np.searchsorted(present, labels), tuple(classes[i] for i in present)
+    return FoundTexts(
+        as_objects([read[i] for i in kept]),
+        labels,
+        classes,
+        notes=tuple(notes),
+        names=() if alone else tuple(names[i] for i in kept),
+        documents=not alone,
+    )
+
+
+ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\ufeff": "\\ufeff"}
+"""What would end a line, or what readers drop, and how a line holds it."""
+_PLAIN = {escape: sign for sign, escape in ESCAPES.items()}
+
+
+def to_lines(texts: Sequence[str]) -> str:
+    r"""Write one text a line; a new line inside becomes \n, a backslash \\."""
+    return "".join(re.sub("[\\\\\n\r\ufeff]", lambda sign: ESCAPES[sign[0]], text) + "\n" for text in texts)
+
+
+def lines_of(content: str) -> list[str]:
+    r"""Return the texts of lines, also empty ones; \n in a line is a new line, \\ a backslash."""
+    lines = content.removesuffix("\n").split("\n")
+    return [re.sub(r"\\(\\|n|r|ufeff)", lambda escape: _PLAIN[escape[0]], line) for line in lines]
+
+
+def to_json_lines(texts: Sequence[str], labels: Sequence[str] | None, tokens: Sequence[list[int]] | None) -> str:
+    """Write one JSON object a line, with `text`, and `label` and `tokens` where there are any."""
+    lines = []
+    for i, text in enumerate(texts):
+        entry: dict[str, str | list[int]] = {TEXT_NAME: text}
+        if labels is not None:
+            entry[LABEL_NAMES[0]] = labels[i]
+        if tokens is not None:
+            entry["tokens"] = tokens[i]
+        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+    return "".join(lines)
+
+
+def to_table(texts: Sequence[str], labels: Sequence[str] | None) -> str:
+    """Write a table with the column `text`, and `label` where there are any, commas between cells."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    names, columns = ([TEXT_NAME], [texts]) if labels is None else ([TEXT_NAME, LABEL_NAMES[0]], [texts, labels])
+    writer.writerows([names, *zip(*columns, strict=True)])
+    return file.getvalue()

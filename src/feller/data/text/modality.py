@@ -1,13 +1,29 @@
 """Texts with gaps, for a model to fill."""
 
+import pathlib
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int64
+from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
+from feller.core.pytree import Given
+from feller.core.serialization import replace_file
+from feller.data.files import sample_folder
+from feller.data.files.numpy_files import write_arrays
+from feller.data.labels import label_arrays, label_names, relabel
+from feller.data.loading.raw import Found, FoundTexts, about, expect
+from feller.data.modality import Modality, Write
+from feller.data.text.figure import MOST, page
+from feller.data.text.files import LINES, WHOLE, lines_of, to_json_lines, to_lines, to_table
 from feller.data.text.vocabulary import Vocabulary
+from feller.spaces import Tokens
+from feller.spaces.tokens import until_end
 
 GAP = re.compile("(_+)")
 """A run of underscores: as many symbols to fill."""
@@ -36,3 +52,177 @@ def with_gaps(
         )
     rest = length - len(ids)
     return torch.tensor([*ids, *[0] * rest]), torch.tensor([*known, *[False] * rest])
+
+
+@dataclass(frozen=True)
+class Text(Modality):
+    """Values and states are the numbers of symbols, int64 [n, length].
+
+    A window of a long text is full. A document ends with the end symbol, which has the last number and fills the rest
+    of its row; one that fills its row has none. What stands behind the first end symbol means nothing.
+    """
+
+    called = "text"
+    holds = FoundTexts
+
+    vocabulary: Vocabulary
+    length: int
+    """Symbols of an example."""
+    documents: bool
+    """Whether examples are whole texts, with an end, rather than windows of a longer one."""
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise InputError(f"expected texts of 1 symbol or more, got {self.length}")
+
+    @property
+    def symbols(self) -> int:
+        """Number of symbols, that of the end included."""
+        return self.vocabulary.count + self.documents
+
+    @property
+    def end(self) -> int | None:
+        """The end symbol of documents."""
+        return self.vocabulary.count if self.documents else None
+
+    def counted(self, values: Int64[Tensor, "n l"]) -> Int64[Tensor, " n"]:
+        """Count symbols up to the first end, that included."""
+        if self.end is None:
+            return super().counted(values)
+        return until_end(values, self.end).sum(1)
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """The label, where there are classes."""
+        return {"label": self.classes} if self.classes else {}
+
+    @property
+    def forms(self) -> dict[str, Write]:
+        """Lines, JSON lines, tables, arrays, or a folder with lines and a picture."""
+        return {
+            ".txt": lambda values, given, out: replace_file(out, to_lines(self.texts(values))),
+            ".jsonl": lambda values, given, out: replace_file(out, self._json_lines(values, given)),
+            ".csv": lambda values, given, out: replace_file(
+                out, to_table(self.texts(values), label_names(given, self.classes))
+            ),
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            "": self._write_folder,
+        }
+
+    @property
+    def log_scale(self) -> None:
+        """None: symbols have probabilities, not densities."""
+        return None
+
+    def space(self) -> Tokens:
+        """Return arrays of symbols."""
+        return Tokens(self.symbols, (self.length,))
+
+    def encode(self, values: Int64[Tensor, "n l"]) -> Int64[Tensor, "n l"]:
+        """Return the symbols as they are."""
+        return self._check(values)
+
+    def decode(self, state: Int64[Tensor, "n l"]) -> Int64[Tensor, "n l"]:
+        """Return the symbols as they are, if each is one of ours: a mask is not."""
+        return self._check(state)
+
+    def _check(self, values: Tensor) -> Tensor:
+        if values.dtype != torch.int64 or values.shape[1:] != (self.length,):
+            raise InputError(
+                f"expected whole numbers [n, {self.length}] in int64, got {list(values.shape)} in {values.dtype}"
+            )
+        strange = (values < 0) | (values >= self.symbols)
+        if strange.any():
+            raise InputError(
+                f"{int(strange.any(1).sum())} of {len(values)} texts hold numbers outside 0 to {self.symbols - 1}, such"
+                f" as {values[strange][0]}: a simulation that stops early leaves masks; let it run to t = 1"
+            )
+        return values
+
+    def texts(self, values: Int64[Tensor, "n l"]) -> list[str]:
+        """Return the texts, each up to its first end symbol."""
+        return [self.vocabulary.decode(row) for row in self._rows(values)]
+
+    def _rows(self, values: Tensor) -> list[list[int]]:
+        """Return the symbols of each text before its end."""
+        rows = values.tolist()
+        if not self.documents:
+            return rows
+        end = self.vocabulary.count
+        return [row[: row.index(end)] if end in row else row for row in rows]
+
+    def known(self, text: str) -> tuple[Int64[Tensor, " length"], Bool[Tensor, " length"]]:
+        """Return symbols and which of them are given: a run of underscores is a gap of as many, and so is the rest.
+
+        Raises:
+            UsageError: If a character is unknown, or the text longer than ours.
+        """
+        return with_gaps(text, self.vocabulary, self.length)
+
+    def rows(self, texts: Sequence[str], called: Callable[[int], str]) -> tuple[list[list[int]], int]:
+        """Return the symbols of texts, cut at our length, and how many were cut; `called` names one for people."""
+        found, longer = [], 0
+        for i, text in enumerate(texts):
+            with about(called(i)):
+                symbols = self.vocabulary.encode(text)
+            longer += len(symbols) > self.length
+            found.append(symbols[: self.length])
+        return found, longer
+
+    def pad(self, rows: list[list[int]]) -> Int64[Tensor, "n length"]:
+        """Fill rows with the end symbol."""
+        values = torch.full((len(rows), self.length), self.vocabulary.count)
+        for row, symbols in zip(values, rows, strict=True):
+            row[: len(symbols)] = torch.tensor(symbols, dtype=torch.long)
+        return values
+
+    def accept(self, found: Found) -> tuple[Tensor, Given]:
+        """Take symbols where the file has them, or else each text, of a .txt each line, as one example."""
+        found = expect(found, FoundTexts)
+        if found.tokens is not None and found.tokens.shape[1] == self.length:
+            return self._check(torch.from_numpy(found.tokens)), relabel(found, self.classes)
+        texts = list(found.values) if found.documents else lines_of(found.values[0])
+        called = called_in(found)
+        rows, _ = self.rows(texts, called)
+        short = next((i for i, row in enumerate(rows) if len(row) < self.length), None)
+        if short is not None and not self.documents:
+            raise InputError(
+                f"expected texts of {self.length} {self.vocabulary.unit}, got one of {len(rows[short])}"
+                f" ({called(short)}); .npz and folders keep the symbols that were drawn"
+            )
+        return self.pad(rows), relabel(found, self.classes)
+
+    def arrays(self, values: Int64[Tensor, "n l"], given: Given) -> dict[str, np.ndarray]:
+        """Return `samples`, words of NumPy [n], their symbols in `tokens` [n, l], and the labels."""
+        return {
+            "samples": np.array(self.texts(values), dtype=np.str_),
+            "tokens": values.cpu().numpy(),
+            **label_arrays(given, self.classes),
+        }
+
+    def show(self, values: Int64[Tensor, "n l"], given: Given, columns: int | None = None) -> Image.Image:
+        """Write the first texts on a page, with their labels."""
+        return page(self.texts(values[:MOST]), label_names(given, self.classes), columns)
+
+    def _json_lines(self, values: Tensor, given: Given) -> str:
+        tokens = None if self._are_told(values) else values.tolist()
+        return to_json_lines(self.texts(values), label_names(given, self.classes), tokens)
+
+    def _are_told(self, values: Tensor) -> bool:
+        """Tell whether the texts would be read as the symbols that they were made of."""
+        rows = self._rows(values)
+        return all(self.vocabulary.encode(self.vocabulary.decode(symbols)) == symbols for symbols in rows)
+
+    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+        sample_folder.prepare(out)
+        plain = label_names(given, self.classes) is None and self._are_told(values)
+        sample_folder.save(self.show(values, given), out, [LINES] if plain else [LINES, WHOLE])
+        replace_file(out / LINES, to_lines(self.texts(values)))
+        if not plain:
+            replace_file(out / WHOLE, self._json_lines(values, given))
+
+
+def called_in(found: Found) -> Callable[[int], str]:
+    """Return what tells how people call a text: by its file, or by its number."""
+    return lambda i: found.called(i) if found.names else f"text {found.row(i)}"

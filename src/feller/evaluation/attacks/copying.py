@@ -7,8 +7,7 @@ import torch
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
 from feller.evaluation.attacks.attack_scores import ORDER, Told, told
-from feller.evaluation.attacks.measure import Apart
-from feller.evaluation.attacks.passages import recited
+from feller.evaluation.attacks.distances import Apart, recited
 from feller.evaluation.comparison import pick
 
 QUERIES = 500

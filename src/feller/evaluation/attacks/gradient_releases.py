@@ -15,8 +15,8 @@ from torch.func import functional_call, grad, jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from feller.core.gradient import LossFunction
+from feller.privacy.leakage.leakage_tracking import hard_clip
 from feller.privacy.leakage.row_gradients import RowSlopes
-from feller.privacy.leakage.smooth import hard_clip
 
 LEAST = 1e-30
 """Squared length of a gradient below which it has no direction."""

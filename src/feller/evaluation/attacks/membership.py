@@ -1,12 +1,14 @@
 """Who was learned from, told by losses: what was seen is less surprising."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.pytree import length, tree_map
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
@@ -63,3 +65,93 @@ def by_density(synthetic: Tensor, reference: Tensor, rows: Tensor, counts: tuple
     """
     dense, thin = (mst(codes, counts, float("inf"), Repeatable(0)).model for codes in (synthetic, reference))
     return dense.log_likelihood(rows) - thin.log_likelihood(rows)
+
+
+OWN = 16
+"""Models with a row, and as many without it, from which its law has a mean and a deviation of its own."""
+
+
+def halves(n: int, models: int, draws: Draws) -> Bool[Tensor, "s n"]:
+    """Return which of n rows each of some models learns from: about half, and each row in half of the models.
+
+    Source: Carlini et al. 2022, "Membership inference attacks from first principles", arXiv 2112.03570, section V.
+
+    Args:
+        n: Rows.
+        models: How many; of an odd number each row is in the smaller half.
+        draws: Source of all randomness.
+
+    Raises:
+        UsageError: If there are fewer than two models.
+    """
+    if models < 2:
+        raise UsageError(f"expected 2 shadow models or more, one with each row and one without, got {models}")
+    u = torch.stack([draws.at("half", k).uniform((n,), torch.float64) for k in range(models)])
+    return u.argsort(0).argsort(0) < models // 2
+
+
+def likelihood_ratio(
+    shadows: Float[Tensor, "s n"], seen: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]
+) -> Float64[Tensor, " n"]:
+    """Return log p(loss | learned from) / p(loss | not) by normal laws, high where an example seems a member (LiRA).
+
+    From `OWN` models of each kind every example has its own laws; of fewer, all share the shift and the deviation.
+
+    Args:
+        shadows: Losses of each example under models that were trained alike.
+        seen: Which examples each of these learned from.
+        losses: Under the model that is attacked, over the same draws.
+
+    Raises:
+        UsageError: If an example is in all shadows, or in none.
+    """
+    counts = seen.sum(0)
+    if min(counts.min(), (len(seen) - counts).min()) < OWN:
+        return calibrated(shadows, seen, losses)
+    x, y = shadows.double(), losses.double()
+
+    def log_density(where: Tensor) -> Tensor:
+        many = where.sum(0)
+        mean = (x * where).sum(0) / many
+        variance = ((x - mean).square() * where).sum(0) / (many - 1)
+        variance = variance.clamp(min=1e-12 * x.var().item() + math.ulp(0.0))
+        return -(y - mean).square() / (2 * variance) - variance.log() / 2
+
+    return log_density(seen) - log_density(~seen)
+
+
+def calibrated(shadows: Float[Tensor, "s n"], seen: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]) -> Tensor:
+    """Return the log likelihood ratio, [n], of losses of examples that were learned from, beside those that were not.
+
+    Normal laws with a mean for each example; the shift by having been learned from, and the variance, are those of all
+    examples together, as shadow models are few. Source: Carlini et al. 2022, "Membership inference attacks from first
+    principles", arXiv 2112.03570, with a law for each example of its own.
+
+    Args:
+        shadows: Losses of each example under models that were trained alike.
+        seen: Which examples each of these learned from; each example in some, and not in others.
+        losses: Of the examples under the model that is attacked.
+
+    Raises:
+        UsageError: If an example is in all shadows, or in none.
+    """
+    counts = seen.sum(0)
+    if (counts == 0).any() or (counts == len(seen)).any():
+        raise UsageError("each example must be in some shadow models and not in others; make more of them")
+    x = shadows.double()
+    shift = ((x * seen).sum(0) / counts - (x * ~seen).sum(0) / (len(seen) - counts)).mean()
+    level = x - shift * seen
+    mean = level.mean(0)
+    variance = (level - mean).square().sum() / max(1, (len(seen) - 1) * len(losses))
+    away = losses.double() - mean
+    return (away.square() - (away - shift).square()) / (2 * variance)
+
+
+def relative(shadows: Float[Tensor, "s n"], losses: Float[Tensor, " n"]) -> Float64[Tensor, " n"]:
+    """Return by how much the loss is below what is usual for each example, which two models are enough for.
+
+    Sources: Watson, Guo, Cormode and Sablayrolles 2022, "On the importance of difficulty calibration in membership
+    inference attacks", arXiv 2111.08440; the mean over models with and without the example stands for its chance in
+    Zarifzadeh, Liu and Shokri 2024 (RMIA), arXiv 2312.03262, whose rank among other examples keeps this order.
+    """
+    return shadows.double().mean(0) - losses.double()

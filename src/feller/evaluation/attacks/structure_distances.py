@@ -1,17 +1,28 @@
 """Protein chains, which may be turned and moved: how far CA atoms are apart once one lies on the other."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from feller.data.modality import Dataset
+from feller.data.crystals.cif import Crystal
+from feller.data.crystals.modality import Crystals
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset, Modality
+from feller.data.molecules.modality import Molecules, molecules_of
+from feller.data.molecules.molecule import Molecule
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.frames import CA
 from feller.data.proteins.modality import Proteins
-from feller.evaluation.attacks.measure import Apart
+from feller.data.text.modality import Text
+from feller.evaluation.attacks.distances import Apart, Coordinates, Curved, Passages, Symbols
+from feller.evaluation.crystals import NEAR, OTHER, formula_of, has, looked, seen_before
+from feller.spaces import Euclidean, Product, Space, Tokens
+from feller.spaces.table_tokens import Rows
 
 SAME = 0.5
 """Root mean square distance of the CA atoms of chains that count as one, in Å."""
@@ -102,3 +113,131 @@ def _is_among(one: Chain, others: list[Chain]) -> bool:
 def _alike(a: np.ndarray, b: np.ndarray) -> bool:
     both = (a >= 0) & (b >= 0)
     return not both.any() or bool((a[both] == b[both]).mean() >= ALIKE)
+
+
+NEAREST, FARTHEST, STEP = 0.5, 10.0, 0.25
+"""Distances of atoms at which pairs are counted, in Å; farther ones count at the last."""
+SAME_CLOUD = 0.1
+"""Root mean square difference of all distances in molecules that count as one, in Å."""
+Lines = dict[tuple[int, int], np.ndarray]
+"""Two elements -> sorted distances of all their pairs of atoms, in Å."""
+
+
+@dataclass(frozen=True)
+class Clouds(Apart):
+    """Smoothed counts of pairs at each distance, the root of the sum of squared differences; mirrors are alike."""
+
+    def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
+        """Compare counts."""
+        first, second = ([lines_of(one) for one in molecules_of(data)] for data in (a, b))
+        pairs = sorted({pair for lines in (*first, *second) for pair in lines})
+        return torch.cdist(*(_counts(lines, pairs) for lines in (first, second)))
+
+    def known(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
+        """Look among molecules of the same formula for one with the same distances."""
+        asked, there = _by_formula(molecules_of(some)), _by_formula(molecules_of(train))
+        found = torch.zeros(len(some), dtype=torch.bool)
+        for formula, (which, rows) in asked.items():
+            if formula in there:
+                _, known = there[formula]
+                size = max(1, rows.shape[1])
+                found[which] = torch.cdist(rows, known).amin(1) <= SAME_CLOUD * size**0.5
+        return found
+
+
+def lines_of(molecule: Molecule) -> Lines:
+    """Return the distances of a molecule's atoms, which neither their order nor a turn changes."""
+    i, j = np.triu_indices(len(molecule.atoms), 1)
+    ends, far = np.sort(molecule.atoms[np.stack([i, j])], axis=0), molecule.distances()[i, j]
+    pairs = {(int(a), int(b)) for a, b in ends.T}
+    alone = {(int(a), 0): np.full(int((molecule.atoms == a).sum()), 0.0) for a in np.unique(molecule.atoms)}
+    return alone | {pair: np.sort(far[((ends[0] == pair[0]) & (ends[1] == pair[1]))]) for pair in pairs}
+
+
+def _counts(several: list[Lines], pairs: list[tuple[int, int]]) -> Float64[Tensor, "n k"]:
+    """Return for each pair of elements how many atoms are at about each distance, a triangle around each."""
+    grid = np.arange(NEAREST, FARTHEST + STEP / 2, STEP)
+    rows = np.zeros((len(several), len(pairs), len(grid)))
+    place = {pair: k for k, pair in enumerate(pairs)}
+    for row, lines in zip(rows, several, strict=True):
+        for pair, far in lines.items():
+            if far.size:
+                where = np.clip((far - NEAREST) / STEP, 0, len(grid) - 1)
+                below = np.floor(where).astype(int)
+                np.add.at(row[place[pair]], below, 1 - (where - below))
+                np.add.at(row[place[pair]], np.minimum(below + 1, len(grid) - 1), where - below)
+    return torch.from_numpy(rows.reshape(len(several), -1))
+
+
+def _by_formula(molecules: list[Molecule]) -> dict[bytes, tuple[list[int], Float64[Tensor, "n k"]]]:
+    """Return places and distances of the molecules of each formula."""
+    found: dict[bytes, list[int]] = {}
+    for i, molecule in enumerate(molecules):
+        found.setdefault(np.sort(molecule.atoms).tobytes(), []).append(i)
+    return {
+        formula: (which, torch.from_numpy(np.stack([_flat(lines_of(molecules[i])) for i in which])))
+        for formula, which in found.items()
+    }
+
+
+def _flat(lines: Lines) -> np.ndarray:
+    return np.concatenate([lines[pair] for pair in sorted(lines) if pair[1]] or [np.zeros(0)])
+
+
+@dataclass(frozen=True)
+class Lattices(Apart):
+    """Differences of mean distances to neighbours and of elements, each in units of those of crystals that are alike.
+
+    Copies have one formula, and neighbours at distances that differ by 0.02 Å at most. Needs pymatgen.
+    """
+
+    most = 1_000
+    asked = 1_000
+    among = 2_000
+
+    def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
+        """Add both."""
+        first, second = (looked(_crystals(data)) for data in (a, b))
+        near = cdist(first.distances(), second.distances(), "chebyshev") / NEAR
+        return torch.from_numpy(near + cdist(first.shares(), second.shares(), "cityblock") / 2 / OTHER)
+
+    def known(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
+        """Look among training crystals of the same formula."""
+        asked = _crystals(some)
+        formulas = {formula_of(one) for one in asked}
+        there = [one for one in _crystals(train) if formula_of(one) in formulas]
+        return torch.from_numpy(seen_before(looked(asked), looked(there)))
+
+
+def _crystals(data: Dataset) -> list[Crystal]:
+    return cast(Crystals, data.modality).crystals(data.values, data.given)
+
+
+PICTURES = 0.1
+"""Share of the usual distance below which a picture is a copy: with so many numbers, none is by chance."""
+WHY_NOT = "copies are not looked for among crystals: pymatgen is not installed"
+
+
+def apart_of(kind: Modality) -> Apart | None:
+    """Return how far examples of a kind are apart; None where a package that is needed is not there."""
+    match kind:
+        case Molecules():
+            return Clouds()
+        case Crystals():
+            return Lattices() if has("pymatgen") else None
+        case Backbones() | Proteins():
+            return Chains()
+        case Text():
+            return Passages()
+        case Images():
+            return Coordinates(PICTURES)
+    space = kind.space()
+    if _is_made_of(space, Tokens, Rows):
+        return Symbols()
+    return Coordinates() if _is_made_of(space, Euclidean, Tokens, Rows) else Curved()
+
+
+def _is_made_of(space: Space, *kinds: type[Space]) -> bool:
+    if isinstance(space, Product):
+        return all(_is_made_of(part, *kinds) for part in space.parts.values())
+    return isinstance(space, kinds)

@@ -1,13 +1,16 @@
 """Pictures on their way: one row for each path, one column for each time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from feller.data.files.sample_folder import GAP, tile
+from feller.evaluation.report.figure import Animation, animated, painted, paper
+from feller.evaluation.report.projection import Field, Scene, View, Walls, look
 
 ROWS, COLUMNS = 6, 9
 """Paths and times that are shown, at most."""
@@ -37,3 +40,276 @@ def film(paths: UInt8[np.ndarray, "n s h w c"], times: Sequence[str]) -> Image.I
     for column, place in enumerate(places.tolist()):
         draw.text((GAP / 2 + (column + 0.5) * wide, ROOM / 2), times[place], "black", font, anchor="mm")
     return strip
+
+
+GRID, FINE = 200, 800
+"""Places along each axis where cost and height are asked for, and, as walls have edges, obstacles."""
+WALL, EDGE, OUTSIDE, HATCH = "#8b9199", "#23272d", "#f1f2f4", "#c6cbd2"
+"""Colours of obstacles, of their outline, and of what is outside of a picture of walls."""
+LEVELS, NEAR, REACH = 8, 12, 1.5
+"""Lines of equal height; points that tell the height of a place; distance from them, in usual ones of a point to its
+nearest others, beyond which none is told."""
+
+
+def draw_plane(axes: Any, scene: Scene, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]) -> None:
+    """Shade what being somewhere costs, fill obstacles and outline them, and hatch what is outside of their picture."""
+    from matplotlib.patches import Rectangle
+
+    left, right, bottom, top = scene.frame or (low[0], high[0], low[1], high[1])
+
+    def free(places: Float[np.ndarray, "k 2"]) -> Bool[np.ndarray, " k"]:
+        within = ((places >= [left, bottom]) & (places <= [right, top])).all(axis=1)
+        return np.asarray(within if scene.walls is None else within & ~scene.walls(places))
+
+    if scene.frame is not None:
+        corner, (wide, tall) = (float(low[0]), float(low[1])), high - low
+        axes.add_patch(Rectangle(corner, wide, tall, facecolor=OUTSIDE, edgecolor=HATCH, hatch="///", lw=0, zorder=0))
+        room = Rectangle((left, bottom), right - left, top - bottom, facecolor="white", edgecolor=EDGE, zorder=0.1)
+        axes.add_patch(room)
+    if scene.field is not None:
+        _draw_field(axes, scene.field, free, low, high)
+    if scene.walls is not None:
+        x, y, places = _grid(np.array([left, bottom]), np.array([right, top]), FINE)
+        _draw_walls(axes, scene.walls(places).reshape(len(y), len(x)), x, y)
+
+
+def _grid(low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"], number: int) -> tuple[Any, Any, Any]:
+    """Return middles of cells along x and along y, and all of them as places, row by row."""
+    x, y = (a + (b - a) * (np.arange(number) + 0.5) / number for a, b in zip(low, high, strict=True))
+    return x, y, np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+
+
+def _draw_field(
+    axes: Any, field: Field, free: Walls, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]
+) -> None:
+    """Shade free places: white where being costs least, grey from a cost that a twentieth of them reach."""
+    places = _grid(low, high, GRID)[2]
+    cost = np.nan_to_num(np.asarray(field(places), dtype=np.float64), posinf=np.inf, nan=0.0)
+    is_free = free(places)
+    finite = cost[np.isfinite(cost) & is_free]
+    if not len(finite) or cost[is_free].max() <= finite.min():
+        return
+    least, most = finite.min(), max(np.quantile(finite, 0.95), finite.min() + 0.02 * (finite.max() - finite.min()))
+    shade = ((cost - least) / max(most - least, 1e-300)).clip(0, 1) ** (1 / 3)  # edges are seen, and slopes inside
+    shown = np.ma.masked_array(0.55 * shade, ~is_free).reshape(GRID, GRID)
+    _paint(axes, shown, low, high, interpolation="bilinear" if is_free.all() else "nearest")
+
+
+def _draw_walls(axes: Any, inside: Bool[np.ndarray, "rows columns"], x: Any, y: Any) -> None:
+    """Fill obstacles, with a line where they end."""
+    from matplotlib.colors import ListedColormap
+
+    half = np.array([x[1] - x[0], y[1] - y[0]]) / 2
+    low, high = np.array([x[0], y[0]]) - half, np.array([x[-1], y[-1]]) + half
+    _paint(axes, np.ma.masked_array(inside, ~inside), low, high, cmap=ListedColormap([WALL]))
+    if inside.any() and not inside.all():
+        axes.contour(x, y, inside.astype(float), levels=[0.5], colors=EDGE, linewidths=1.0, zorder=1)
+
+
+def draw_heights(
+    axes: Any, cloud: Float[np.ndarray, "m 3"], low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]
+) -> None:
+    """Shade a surface by its height, the lowest white, with lines of equal height."""
+    x, y, places = _grid(low, high, GRID)
+    height = np.ma.masked_invalid(_heights(cloud, places)).reshape(GRID, GRID)
+    if height.count() == 0 or height.min() == height.max():
+        return
+    _paint(axes, 0.55 * (height - height.min()) / (height.max() - height.min()), low, high, interpolation="bilinear")
+    axes.contour(x, y, height, levels=LEVELS, colors=EDGE, linewidths=0.5, alpha=0.45, zorder=1)
+
+
+def _heights(cloud: Float[np.ndarray, "m 3"], places: Float[np.ndarray, "k 2"]) -> Float[np.ndarray, " k"]:
+    """Return the height of a surface at places, by the points nearest to each; NaN where none is near."""
+    from scipy.spatial import KDTree
+
+    tree, number = KDTree(cloud[:, :2]), min(NEAR, len(cloud))
+    distances, nearest = (found.reshape(len(places), number) for found in tree.query(places, number))
+    some = cloud[:: -(-len(cloud) // 10_000), :2]
+    usual = np.median(tree.query(some, number)[0].reshape(len(some), number)[:, -1])
+    weights = 1 / (distances**2 + usual**2 / 4 + 1e-300)
+    height = (weights * cloud[nearest, 2]).sum(1) / weights.sum(1)
+    return np.where(distances[:, 0] <= REACH * usual, height, np.nan)
+
+
+def _paint(axes: Any, values: Any, low: Any, high: Any, *, cmap: Any = "Greys", interpolation: str = "nearest") -> None:
+    """Show values of cells between two corners, rows upwards."""
+    axes.imshow(
+        values,
+        extent=(low[0], high[0], low[1], high[1]),
+        origin="lower",
+        cmap=cmap,
+        vmin=0,
+        vmax=1,
+        aspect=axes.get_aspect(),  # which imshow would change
+        interpolation=interpolation,
+        zorder=0.5,
+    )
+
+
+COLOURS = ("#1f5fa8", "#d1661b", "#2b8a57", "#8a3d8f", "#8c6d1f", "#5a5f66")
+"""Of the populations, in the order of time; those that move blend from one to the next."""
+FRAMES, TRAIL, BETWEEN = 48, 9, 5
+"""Of an animation; those whose way is still seen behind a point; pieces of that way from each to the next."""
+WHOLE, PACE, BEGIN, END = 1200, 75, 700, 1600
+"""Milliseconds of the whole paths, of a frame, of the first that moves and of the last."""
+WALKERS, LINES, MEMBERS = 240, 200, 400
+"""Paths that move, paths that are drawn whole, and members of each population, at most."""
+DRAWN = 0.25
+"""Share of the time after which the frames are drawn, about, and not packed yet."""
+WIDE = 5.6
+"""Inches of a picture."""
+NAME, ROW, SPACE = 20, 64, 5
+"""Letters of a population's name, at most, of which the last ones tell files apart; of a row of names; between two."""
+BEYOND = 0.001
+"""Share of the states of paths that may lie beyond each edge, unless members do, too."""
+COLOURED = 48
+"""Pieces of a whole path that have a colour each, at most."""
+
+
+def motion(scene: Scene, tell: Callable[[float], None] = lambda share: None) -> Animation:
+    """Draw points that move from the first population to the last, with a trail, before cost and walls.
+
+    It begins with whole paths, which paper keeps, and whoever stops it.
+
+    Args:
+        scene: What is drawn.
+        tell: Hears which share is done, after each frame.
+    """
+    view = look(scene)
+    figure, axes = _stage(scene, view)
+    shares = np.linspace(0, 1, FRAMES)
+    times = scene.times[0] + shares * (scene.times[-1] - scene.times[0])
+    often = np.linspace(scene.times[0], scene.times[-1], (FRAMES - 1) * BETWEEN + 1)
+    places = along(view.paths[:WALKERS], scene.times, often)
+    colours = _blended(scene, times)
+    from matplotlib.collections import LineCollection
+
+    trails = LineCollection([], linewidths=0.9, alpha=0.22, animated=True)
+    walkers = axes.scatter([], [], s=15, linewidths=0.4, edgecolors="white", zorder=5, animated=True)
+    clock = _clock(axes)
+    axes.add_collection(trails, autolim=False)
+    canvas = figure.canvas
+    canvas.draw()
+    empty, frames = canvas.copy_from_bbox(figure.bbox), []
+    for k, time in enumerate(times):
+        canvas.restore_region(empty)
+        trails.set_segments(list(places[:, max(0, k - TRAIL) * BETWEEN : k * BETWEEN + 1]))
+        trails.set_color(colours[k])
+        walkers.set_offsets(places[:, k * BETWEEN])
+        walkers.set_facecolor(colours[k])
+        clock.set_text(f"time {written(time, scene.times)}")
+        for artist in (trails, walkers, clock):
+            axes.draw_artist(artist)
+        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+        tell(DRAWN * (k + 1) / FRAMES)
+    whole = trajectories(scene)
+    durations = [WHOLE, BEGIN, *[PACE] * (FRAMES - 2), END]
+    return animated([whole, *frames], durations, whole, lambda tried: tell(1 - (1 - DRAWN) / 2**tried))
+
+
+def trajectories(scene: Scene) -> Image.Image:
+    """Draw whole paths over cost and walls, from the colour of where they begin to that of where they end."""
+    from matplotlib.collections import LineCollection
+
+    view = look(scene)
+    figure, axes = _stage(scene, view)
+    paths = view.paths[:LINES]
+    ends = np.unique(np.linspace(0, len(scene.times) - 1, COLOURED + 1).round().astype(int))
+    middles = (scene.times[ends[:-1]] + scene.times[ends[1:]]) / 2
+    for begin, end, colour in zip(ends[:-1], ends[1:], _blended(scene, middles), strict=True):
+        pieces = LineCollection(list(paths[:, begin : end + 1]), linewidths=0.7, alpha=0.4, color=colour)
+        axes.add_collection(pieces, autolim=False)
+    return painted(figure)
+
+
+def along(
+    paths: Float[np.ndarray, "n s 2"], times: Float[np.ndarray, " s"], wanted: Float[np.ndarray, " k"]
+) -> Float[np.ndarray, "n k 2"]:
+    """Return where paths are at other times, straight between those known."""
+    right = np.searchsorted(times, wanted).clip(1, len(times) - 1)
+    share = (wanted - times[right - 1]) / (times[right] - times[right - 1])
+    return paths[:, right - 1] + share[:, None] * (paths[:, right] - paths[:, right - 1])
+
+
+def written(time: float, times: Float[np.ndarray, " s"]) -> str:
+    """Write a time with as many digits as its journey needs."""
+    span = times[-1] - times[0]
+    digits = int(np.clip(2 - np.floor(np.log10(span)), 0, 6)) if span > 0 else 0
+    return f"{time:.{digits}f}"
+
+
+def _stage(scene: Scene, view: View) -> tuple[Any, Any]:
+    """Draw what stands still: axes, cost and populations."""
+    low, high = _frame(scene, view)
+    extent = high - low
+    shape = extent[1] / extent[0] if view.true and 0.25 < extent[1] / extent[0] < 4 else 0.7
+    figure = paper(WIDE, float(np.clip(WIDE * shape, 1.8, 6.2)) + 0.75)
+    axes = figure.add_subplot()
+    if view.true and 0.25 < extent[1] / extent[0] < 4:
+        axes.set_aspect("equal")
+    for name, text in zip(("x", "y"), view.labels, strict=True):
+        getattr(axes, f"set_{name}label")(text, parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    if scene.paths.shape[2] == 2:
+        draw_plane(axes, scene, low, high)
+    elif scene.paths.shape[2] == 3 and scene.surface is not None:
+        draw_heights(axes, scene.surface, low, high)
+    axes.set_xlim(low[0], high[0])
+    axes.set_ylim(low[1], high[1])
+    for members, name, colour in zip(view.populations, scene.names, _colours(len(view.populations)), strict=True):
+        some = members[:MEMBERS]
+        axes.scatter(some[:, 0], some[:, 1], s=7, color=colour, alpha=0.28, linewidths=0, zorder=2, label=_short(name))
+    _name(figure, axes)
+    return figure, axes
+
+
+def _name(figure: Any, axes: Any) -> None:
+    """Say above the picture which colour is whose, row by row."""
+    marks, names = axes.get_legend_handles_labels()
+    columns = max(1, min(len(names), ROW // (SPACE + max(map(len, names)))))
+    order = [i for column in range(columns) for i in range(column, len(names), columns)]
+    marks, names = ([some[i] for i in order] for some in (marks, names))
+    legend = figure.legend(
+        marks, names, loc="outside upper left", ncols=columns, frameon=False, markerscale=2, handletextpad=0.2
+    )
+    for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+        handle.set_alpha(1)
+        text.set_parse_math(False)
+
+
+def _frame(scene: Scene, view: View) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
+    """Return the corners of what is shown: members, nearly all of the paths, all of a picture, and a margin."""
+    usual = np.quantile(view.paths.reshape(-1, 2), (BEYOND, 1 - BEYOND), axis=0)
+    places = np.concatenate([*view.populations, usual])
+    low, high = places.min(0), places.max(0)
+    is_plane = scene.paths.shape[2] == 2
+    has_ground = (is_plane and (scene.field is not None or scene.walls is not None)) or scene.surface is not None
+    share = 0.12 if has_ground else 0.04
+    if is_plane and scene.frame is not None:
+        left, right, bottom, top = scene.frame
+        low, high, share = np.minimum(low, [left, bottom]), np.maximum(high, [right, top]), 0.03
+    margin = share * (high - low)
+    margin = np.where(margin > 0, margin, 0.5)
+    return low - margin, high + margin
+
+
+def _clock(axes: Any) -> Any:
+    """Return the text that tells the time, above the picture, where it hides nothing."""
+    return axes.text(1.0, 1.01, "", transform=axes.transAxes, ha="right", va="bottom", size=12, animated=True)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME else f"…{name[1 - NAME :]}"
+
+
+def _colours(number: int) -> list[str]:
+    return [COLOURS[k % len(COLOURS)] for k in range(number)]
+
+
+def _blended(scene: Scene, times: Float[np.ndarray, " k"]) -> Sequence[tuple[float, float, float]]:
+    """Return a colour for each time, between those of the populations before and after."""
+    from matplotlib.colors import to_rgb
+
+    known = np.array([to_rgb(colour) for colour in _colours(len(scene.populations))])
+    red, green, blue = (np.interp(times, scene.when, known[:, c]).tolist() for c in range(3))
+    return list(zip(red, green, blue, strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from feller.evaluation.report.paper import painted, paper
+from feller.evaluation.report.figure import painted, paper
 
 AHEAD, BACK, REAL = "#1f5fa8", "#d1661b", "#8a8f96"
 WIDE, HIGH = 5.6, 1.75

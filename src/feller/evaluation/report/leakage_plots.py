@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+import torch
+from jaxtyping import Float, Float64, Int64, UInt8
 from PIL import Image
+from torch import Tensor
 
-from feller.evaluation.report.paper import painted, paper
-from feller.evaluation.report.wording import shortened
+from feller.data.files.sample_folder import captioned
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset
+from feller.evaluation.report.figure import painted, paper
+from feller.evaluation.report.wording import brief, shortened
 
 WIDE, HIGH, LINE = 5.6, 2.9, 0.24
 """Inches of a picture, of one with axes, and of each line of columns."""
@@ -88,3 +93,45 @@ def guesses_picture(guesses: Sequence[Guess]) -> Image.Image:
     handles = [axes.plot([], [], mark, color=colour)[0] for mark, colour, _ in shown]
     figure.legend(handles, [name for *_, name in shown], loc="outside lower left", ncols=2, frameon=False, fontsize=8)
     return painted(figure)
+
+
+PICTURE_WIDTH = 96
+"""Pixels of a picture, at least, so that there is room for words."""
+
+
+def reconstructions_picture(
+    kind: Images, lines: Sequence[tuple[UInt8[Tensor, "n c h w"], Sequence[str]]]
+) -> Image.Image:
+    """Draw lines of pictures, one below the other.
+
+    Args:
+        kind: Of the pictures.
+        lines: Each of as many pictures, in the levels of their kind, with a few words for each.
+    """
+    columns = len(lines[0][1])
+    whole = kind.show(torch.cat([values for values, _ in lines]), {}, columns)
+    factor = -(-PICTURE_WIDTH * columns // whole.width)
+    large = whole.resize((whole.width * factor, whole.height * factor), Image.Resampling.NEAREST)
+    return captioned(large, [name for _, names in lines for name in names], columns)
+
+
+SHOWN = 5
+"""Of the most exposed rows, and of the least."""
+
+
+def exposed_picture(data: Dataset, rows: Int64[Tensor, " n"], least: Float[Tensor, " n"]) -> Image.Image | None:
+    """Draw the most exposed rows above the least exposed ones, with their bounds; None where rows are no pictures.
+
+    Args:
+        data: What was learned from.
+        rows: Numbers of those that were watched.
+        least: Least mean squared error for each.
+    """
+    if not isinstance(data.modality, Images):
+        return None
+    order, shown = least.argsort(), min(SHOWN, len(rows) // 2)
+    if not shown:
+        return None
+    ends = torch.cat([order[:shown], order[-shown:]])
+    values, names = data.values[rows[ends]], [brief(float(f"{value:.3g}")) for value in least[ends].tolist()]
+    return reconstructions_picture(data.modality, [(values[:shown], names[:shown]), (values[shown:], names[shown:])])

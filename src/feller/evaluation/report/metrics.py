@@ -1,11 +1,12 @@
 """What the numbers of a report are called, and what real data reach on the same scale."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from feller.evaluation.comparison import TRAINED
-from feller.evaluation.report import document_measures, metrics_of_kinds, speech_measures, table_measures
-from feller.evaluation.report.reading import HELD_OUT, Measure
+from feller.evaluation.report import metrics_of_kinds
+from feller.evaluation.report.metrics_of_kinds import HELD_OUT, Measure
 from feller.evaluation.report.wording import Number, duration, is_number, number
 
 Numbers = Mapping[str, Number | str | None]
@@ -144,10 +145,10 @@ MEASURES = {
     "trigram_distance": Measure("unlike triples of characters", "trigram_floor", is_share=True),
     **_share("passages from the training text", "copied", "unseen text"),
     **_share("whole texts from the training data", "copied_whole", "unseen texts"),
-    **table_measures.TABLE_MEASURES,
+    **metrics_of_kinds.TABLE_MEASURES,
     **metrics_of_kinds.ATTACK_MEASURES,
-    **document_measures.DOCUMENT_MEASURES,
-    **speech_measures.SPEECH_MEASURES,
+    **metrics_of_kinds.DOCUMENT_MEASURES,
+    **metrics_of_kinds.SPEECH_MEASURES,
     "straightness": Measure("straightness", real="a straight line", level=1.0),
     "bits_per_token": Measure("code length", unit="bits per token"),
     "bits_per_token_sampled": Measure("code length along the rates that sample", unit="bits per token"),
@@ -199,10 +200,10 @@ WHY_MISSING = {
     **dict.fromkeys(("composition_distance", "bigram_perplexity"), "no residue is known"),
     "glycine_left": "no residue that is known has a positive phi",
     "sequence_perplexity": "no held-out residue is known, or the model takes no structures as given",
-    **table_measures.TABLE_WHY_MISSING,
+    **metrics_of_kinds.TABLE_WHY_MISSING,
     **metrics_of_kinds.ATTACK_WHY_MISSING,
-    **document_measures.DOCUMENT_WHY_MISSING,
-    **speech_measures.SPEECH_WHY_MISSING,
+    **metrics_of_kinds.DOCUMENT_WHY_MISSING,
+    **metrics_of_kinds.SPEECH_WHY_MISSING,
     **dict.fromkeys(
         ("nll", "bits_per_dimension", "bits_per_token", "bits_per_token_sampled"),
         "no data are held out that the model could read",
@@ -216,9 +217,9 @@ def measure(name: str, numbers: Numbers) -> Measure:
         return Measure("told right", "accuracy_constant", "always the commonest class", is_share=True)
     if name in ("copies", "copies_held_out") and "tv1" in numbers:  # of rows of a table, by their bins
         return (
-            table_measures.TABLE_MEASURES["copies"]
+            metrics_of_kinds.TABLE_MEASURES["copies"]
             if name == "copies"
-            else _floor_of(table_measures.TABLE_MEASURES["copies"])
+            else _floor_of(metrics_of_kinds.TABLE_MEASURES["copies"])
         )
     if name in MEASURES:
         return MEASURES[name]
@@ -293,7 +294,7 @@ def leading(numbers: Numbers) -> list[str]:
         for name, value in numbers.items()
         if name not in floors
         and name
-        not in (*FACTS, *table_measures.TABLE_ASIDE, *metrics_of_kinds.ATTACK_ASIDE, *speech_measures.SPEECH_ASIDE)
+        not in (*FACTS, *metrics_of_kinds.TABLE_ASIDE, *metrics_of_kinds.ATTACK_ASIDE, *metrics_of_kinds.SPEECH_ASIDE)
         and not isinstance(value, str)
     ]
 
@@ -326,3 +327,25 @@ def facts(numbers: Numbers) -> str:
     steps, seconds = numbers.get("steps"), numbers.get("seconds")
     parts = [f"{number(round(steps))} steps"] if is_number(steps) and steps else []
     return " in ".join([*parts, duration(seconds)] if is_number(seconds) else parts)
+
+
+NAMES = re.compile(r"\b[a-z0-9]+(?:_[a-z0-9]+)+\b")
+
+
+def spoken(name: str, numbers: Numbers, explanations: Mapping[str, str]) -> str:
+    """Return what a number means, in which others of the report have the names that are seen: labels, not keys.
+
+    Args:
+        name: Of the number.
+        numbers: All numbers of the report.
+        explanations: By the names of the numbers.
+    """
+    own = measure(name, numbers)
+
+    def seen(match: re.Match[str]) -> str:
+        other = match[0]
+        if other == own.floor:
+            return f'"{real(own, numbers)}"'
+        return f'"{measure(other, numbers).label}"' if other in numbers else other
+
+    return NAMES.sub(seen, explanations.get(name, ""))

@@ -5,7 +5,7 @@ import math
 import pathlib
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from numbers import Real
@@ -18,16 +18,129 @@ from feller import __version__
 from feller.core.errors import cannot_write
 from feller.core.run_folder import POLICY
 from feller.core.serialization import replace_file, write_json
-from feller.evaluation.report import sections, tables
-from feller.evaluation.report.cards import key_numbers
+from feller.evaluation.report import sections
 from feller.evaluation.report.figure import Picture
-from feller.evaluation.report.grid import Grid, drawn
-from feller.evaluation.report.html import element, prose, render, section
+from feller.evaluation.report.html import Child, Grid, drawn, element, prose, render, section
 from feller.evaluation.report.loss_curve import Curve
-from feller.evaluation.report.metrics import Numbers, facts
+from feller.evaluation.report.metrics import (
+    Measure,
+    Numbers,
+    audits,
+    continues,
+    copies,
+    facts,
+    joins,
+    leading,
+    measure,
+    real,
+    resynthesises,
+    speaks,
+    spoken,
+    tells,
+    why_missing,
+)
 from feller.evaluation.report.verdict import verdict
 from feller.evaluation.report.verdict_thresholds import SKETCH
-from feller.evaluation.report.wording import date
+from feller.evaluation.report.wording import MISSING, Number, capital, date, is_number, sentence
+
+GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
+JOINED = (
+    "Grey is what members of the populations reach among themselves, measured in the same way; beside the cost of the"
+    " journey it is what plain bridges cost, which do not mind yours."
+)
+AUDITED = "Grey is what stands beside it: guessing, an answer without the model, or the bound."
+CONSTANT = "Grey is what one answer for all examples reaches."
+CONTINUED = (
+    "Grey is what stands beside it: the pictures that belong to the words, always the same answer, or, of copies,"
+    " pictures whose cells of pixels, each with its code, become their mean colours."
+)
+OWN = {"before", "those that the model knows", "any samples"}
+WITHOUT_DATA = (
+    "Grey is what stands beside it: samples before, sources that the model knows, or any samples of the model."
+)
+SHRUNK = "Grey is what needs no learning: each cell of pixels that has a code becomes its mean colour."
+PHASES = "Grey is what needs no learning: Griffin-Lim, 32 times back and forth."
+
+
+def key_numbers(
+    numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str], heading: str = ""
+) -> Element:
+    """Set each number that says how good the samples are beside what real data reach."""
+    names = leading(numbers)
+    heading = heading or f"How {_judged(numbers)}"
+    if not names:
+        return section(heading, element("p", None, "No number was measured."))
+    cards = [_card(name, numbers, explanations, missing) for name in names]
+    barred = [
+        name for name, card in zip(names, cards, strict=True) if any(part.get("class") == "bars" for part in card)
+    ]
+    judge = numbers.get("judge")
+    words = [_grey(numbers, {measure(name, numbers).real for name in barred})] if barred else []
+    words += [f"Judge: {judge.removesuffix('.')}."] if isinstance(judge, str) else []
+    note = element("p", {"class": "soft"}, " ".join(words)) if words else None
+    return section(heading, note, element("dl", {"class": "numbers"}, *cards))
+
+
+def _grey(numbers: Numbers, beside: set[str]) -> str:
+    """Say what the second bars are, some of which may be of no real data."""
+    if beside <= OWN:
+        return WITHOUT_DATA
+    if tells(numbers):
+        return CONSTANT
+    if copies(numbers):
+        return SHRUNK
+    if resynthesises(numbers):
+        return PHASES
+    if continues(numbers):
+        return CONTINUED
+    if joins(numbers):
+        return JOINED
+    return AUDITED if audits(numbers) else GREY
+
+
+def _judged(numbers: Numbers) -> str:
+    """Say what the numbers are to tell."""
+    if tells(numbers):
+        return "right the answers are"
+    if copies(numbers) or resynthesises(numbers):
+        return "good the copies are"
+    if continues(numbers):
+        return "well it knows documents"
+    if speaks(numbers):
+        return "well it speaks"
+    return "good the bridge is" if joins(numbers) else "good the samples are"
+
+
+def _card(name: str, numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str]) -> Element:
+    kind, value = measure(name, numbers), numbers[name]
+    unit = element("small", None, f" {kind.unit}") if kind.unit and is_number(value) else None
+    parts: list[Child] = [
+        element("dt", None, capital(kind.label)),
+        element("dd", {"class": "value"}, kind.text(value), unit),
+    ]
+    if not is_number(value):
+        parts.append(element("dd", {"class": "floor"}, sentence(why_missing(name, numbers, missing))))
+    elif kind.floor or kind.level is not None:
+        parts += _beside(kind, value, numbers, missing)
+    if name in explanations:
+        parts.append(element("dd", {"class": "meaning"}, *prose(spoken(name, numbers, explanations))))
+    return element("div", None, *parts)
+
+
+def _beside(kind: Measure, value: Number, numbers: Numbers, missing: Mapping[str, str]) -> Iterator[Element]:
+    """Compare a number with what real data reach, in words and as two bars."""
+    reached = numbers.get(kind.floor) if kind.level is None else kind.level
+    if not is_number(reached):
+        why = why_missing(kind.floor, numbers, missing)
+        yield element("dd", {"class": "floor"}, element("b", None, kind.real), f" {MISSING} ({why})")
+        return
+    largest = 1.0 if kind.is_share else max(value, reached)
+    if min(value, reached) >= 0 and largest > 0:
+        bars = [element("i", {"style": f"width:{100 * part / largest:.1f}%"}) for part in (value, reached)]
+        yield element("dd", {"class": "bars", "aria-hidden": "true"}, *bars)
+    text = kind.text(reached) if kind.level is None else f"{kind.level:g}"
+    yield element("dd", {"class": "floor"}, element("b", None, real(kind, numbers)), f" {text}")
+
 
 _SENTENCE = re.compile(r"(?<=\.) (?=[A-Z])")
 LONG, WORD = 140, 40
@@ -123,9 +236,9 @@ def record(findings: Findings) -> dict[str, Any]:
     """Return what report.json holds; numbers that are not finite are null there."""
     shown = ("pictures", "described", "measured", "seen", "sounds", "curve", "said", "grids")
     names = [one.name for one in fields(findings) if one.name not in shown]
-    tables = {grid.title: _plain(grid.plain()) for grid in findings.grids}
+    sections = {grid.title: _plain(grid.plain()) for grid in findings.grids}
     plain = {name: _plain(getattr(findings, name)) for name in names}
-    return {"verdict": _verdict(findings), **plain, **({"tables": tables} if tables else {})}
+    return {"verdict": _verdict(findings), **plain, **({"tables": sections} if sections else {})}
 
 
 def _verdict(findings: Findings) -> str:
@@ -152,9 +265,9 @@ def page(findings: Findings) -> str:
             sections.notes(findings.notes),
             section(
                 "Details",
-                tables.all_numbers(numbers, explanations, missing) if numbers else None,
-                None if findings.curve is None and not findings.settings else tables.settings(findings.settings),
-                tables.versions(findings.versions) if findings.versions else None,
+                sections.all_numbers(numbers, explanations, missing) if numbers else None,
+                None if findings.curve is None and not findings.settings else sections.settings(findings.settings),
+                sections.versions(findings.versions) if findings.versions else None,
             ),
         ),
         element("footer", None, "Written by feller. This page is one file: it loads nothing and runs no script."),

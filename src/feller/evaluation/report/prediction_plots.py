@@ -1,10 +1,13 @@
 """Pictures of what was told of data against what is true of them."""
 
 import numpy as np
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
+from torch import Tensor
 
 from feller.data.figures import INK, MOST, dot, finish, panels
+from feller.data.images.modality import Images
 
 NAMED = 30
 """Classes up to which axes name them, and fields their counts."""
@@ -40,4 +43,28 @@ def classes_against(told: Int[np.ndarray, " n"], true: Int[np.ndarray, " n"], cl
             axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=ink, fontsize=7)
     axes.set_xlabel("told")
     axes.set_ylabel("true")
+    return finish(figure, None, ())
+
+
+def copies_picture(
+    kind: Images, real: UInt8[Tensor, "n c h w"], made: UInt8[Tensor, "n c h w"], columns: int
+) -> Image.Image:
+    """Draw rows of pictures, each above a row of their copies; those that do not fill a row are left out."""
+    columns = min(columns, len(real))
+    whole = slice(len(real) // columns * columns)
+    real, made = real[whole], made[whole]
+    rows = [part for pair in zip(real.split(columns), made.split(columns), strict=True) for part in pair]
+    return kind.show(torch.cat(rows), {}, columns)
+
+
+def use_picture(shares: Float[np.ndarray, " count"]) -> Image.Image:
+    """Draw a histogram of the use of codes: how many of them have which share, from never to the commonest."""
+    figure, (axes,) = panels(1, 1, width=5.6, height=3.2)
+    percent = 100 * shares
+    axes.hist(percent, bins=min(40, max(5, len(shares) // 4)), color=INK)
+    even = 100 / len(shares)
+    axes.axvline(even, color="#888888", linewidth=1)
+    axes.annotate("even use", (even, 1), xycoords=("data", "axes fraction"), color="#555555", fontsize=8, va="bottom")
+    axes.set_xlabel("share of all codes written, in percent")
+    axes.set_ylabel("codes")
     return finish(figure, None, ())

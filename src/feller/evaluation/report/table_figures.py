@@ -1,6 +1,6 @@
 """Each column of a synthetic table on top of the real one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from PIL import Image
 
-from feller.evaluation.report.paper import painted, paper
-from feller.evaluation.report.wording import SPACE, percent, shortened
+from feller.evaluation.report.figure import painted, paper
+from feller.evaluation.report.html import Cell, Grid
+from feller.evaluation.report.wording import SPACE, is_number, percent, shortened
+from feller.evaluation.tables.cells import QUANTILES, Beside
 
 MADE, REAL = "#1f5fa8", "#b4b8bd"
 ACROSS, DOWN = 3, 4
@@ -140,3 +142,145 @@ def _legend(figure: Any) -> None:
 
     marks = [Patch(color=MADE, label="synthetic"), Patch(color=REAL, label="real")]
     figure.legend(handles=marks, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
+
+
+WORDS = (
+    "Of the numbers as they are written, beside all rows of the real table. Within a bin numbers are drawn evenly:"
+    " where a mean is far off, more edges in the schema help, above all in a long tail."
+)
+
+
+def numbers_grid(columns: Sequence[Beside]) -> Grid:
+    """Return a row for each column of numbers; one or more."""
+    what = ("mean", "deviation", *(f"{100 * share:g}{SPACE}%" for share in QUANTILES))
+    head = ("Column", *(name for one in what for name in (one, f"{one}, real")), "")
+    return Grid("Means and quantiles", WORDS, head, [_row(column) for column in columns])
+
+
+def _row(column: Beside) -> tuple[Cell, ...]:
+    made, real = ((one.mean, one.deviation, *one.quantiles) for one in (column.made, column.real))
+    cells = (cell for pair in zip(made, real, strict=True) for cell in pair)
+    return (column.name, *cells, "far off" if column.is_far_off else "")
+
+
+CELL, LARGEST, ALL = 0.2, 0.5, 4.2
+"""Inches of a cell, at least and at most, and of all cells of a small map."""
+WRITTEN = 14
+"""Columns up to which numbers stand in the cells; beyond, a scale says what colours mean."""
+DARKEST = 0.05
+"""Share that has the darkest colour at least, so that a good table looks good."""
+PAIR_NAME = 22
+"""Letters of a column's name, at most."""
+
+
+def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image.Image:
+    """Draw a map of how far pairs of columns are off (total variation), and columns alone on the diagonal.
+
+    Args:
+        errors: Symmetric, in [0, 1], one column or more.
+        names: Of the columns.
+    """
+    k = len(errors)
+    side = k * max(CELL, min(LARGEST, ALL / k))
+    figure = paper(max(4.2, side + 2.4), side + 1.4)
+    axes = figure.subplots()
+    darkest = max(DARKEST, float(errors.max()))
+    seen = np.ma.masked_array(errors, np.triu(np.ones_like(errors, dtype=bool), 1))
+    drawn = axes.imshow(seen, cmap="YlOrRd", vmin=0, vmax=darkest)
+    size = 9 if k <= WRITTEN else 7
+    short = [shortened(name, PAIR_NAME) for name in names]
+    axes.set_yticks(range(k), labels=short, fontsize=size, parse_math=False)
+    axes.set_xticks(
+        range(k), labels=short, fontsize=size, rotation=60, ha="right", rotation_mode="anchor", parse_math=False
+    )
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title("Rows off, of a hundred", loc="left", fontsize=9)
+    if k <= WRITTEN:
+        for i in range(k):
+            for j in range(i + 1):
+                ink = "white" if errors[i, j] > 0.6 * darkest else "black"
+                axes.text(j, i, f"{100 * errors[i, j]:.1f}", ha="center", va="center", fontsize=7, color=ink)
+    else:
+        bar = figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.02, format=lambda share, _: f"{100 * share:g}")
+        bar.ax.tick_params(labelsize=8)
+        bar.outline.set_visible(False)
+    return painted(figure)
+
+
+MARKS_WIDTH, MARKS_HEIGHT = 5.6, 0.42
+"""Inches of the picture, and of each line."""
+STYLES = {
+    "synthetic": ("o", "#1f5fa8", "#1f5fa8", 8.5),
+    "learned from real rows": ("D", "none", "#33383e", 10.5),
+    "unseen real rows": ("D", "none", "#33383e", 10.5),
+    "one answer for all": ("|", "none", "#33383e", 13.0),
+    "no copying": ("|", "none", "#33383e", 13.0),
+    "a table of copies": ("X", "#c0392b", "#c0392b", 8.0),
+}
+"""Mark, colour inside, colour of the edge and size of what is called so."""
+LEARNERS = {"boosted": "gradient boosting", "linear": "linear model"}
+SCORES = {"auc": "ranking (AUC)", "accuracy": "accuracy", "f1": "rarer value (F1)", "r2": "variance explained"}
+AUDITS = {"dcr_share": "rows nearer to it\nthan to other people", "membership_auc": "telling who\nwas in it (AUC)"}
+Numbers = Mapping[str, float | str | None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Numbers from 0 to 1 that are to be compared."""
+
+    label: str
+    marks: Mapping[str, float | str | None]
+    """By what they are called in STYLES, the lowest first; None is not drawn."""
+
+
+def worth_picture(numbers: Numbers) -> Image.Image | None:
+    """Draw what models learned from the synthetic table reach on real rows; None where that was not measured."""
+    constant = {"auc": 0.5, "r2": 0.0, "accuracy": numbers.get("accuracy_majority")}
+    lines = []
+    for score, what in SCORES.items():
+        for kind, model in LEARNERS.items():
+            name = f"{score}_{kind}"
+            real = {"learned from real rows": numbers.get(f"{name}_real"), "one answer for all": constant.get(score)}
+            lines.append(Line(f"{what}\n{model}", {"synthetic": numbers.get(name), **real}))
+    return _drawn(lines, "Learned from a table, tested on real rows")
+
+
+def audit_picture(numbers: Numbers) -> Image.Image | None:
+    """Draw how often rows are copied and how far they betray who was in the table; None where that was not measured."""
+    copies = {"synthetic": numbers.get("copies"), "unseen real rows": numbers.get("copies_held_out")}
+    lines = [Line("rows like a training row\nin all words and bins", copies)]
+    for name, label in AUDITS.items():
+        rest = {"no copying": 0.5, "a table of copies": numbers.get(f"{name}_copied")}
+        lines.append(Line(label, {"synthetic": numbers.get(name), **rest}))
+    return _drawn(lines, "An alarm, not a guarantee")
+
+
+def _drawn(lines: Sequence[Line], title: str) -> Image.Image | None:
+    """Draw the lines that have a number of the synthetic table, below each other."""
+    lines = [line for line in lines if is_number(line.marks.get("synthetic"))]
+    if not lines:
+        return None
+    figure = paper(MARKS_WIDTH, MARKS_HEIGHT * len(lines) + 0.95)
+    axes = figure.subplots()
+    named: dict[str, object] = {}
+    for row, line in enumerate(lines):
+        axes.axhline(row, color="#e6e4de", linewidth=1, zorder=0)
+        for called, value in line.marks.items():
+            if is_number(value):
+                mark, inside, edge, size = STYLES[called]
+                named[called] = axes.plot(
+                    max(0.0, value), row, mark, mfc=inside, mec=edge, markersize=size, mew=1.5, clip_on=False
+                )[0]
+    axes.set_yticks(range(len(lines)), labels=[line.label for line in lines], fontsize=8.5)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "0.25", "0.5", "0.75", "1"], fontsize=8.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_title(title, loc="left", fontsize=9.5)
+    order = sorted(named, key=list(STYLES).index)
+    figure.legend(
+        [named[called] for called in order], order, loc="outside lower left", ncols=2, frameon=False, fontsize=8.5
+    )
+    return painted(figure)

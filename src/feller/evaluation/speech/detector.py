@@ -1,8 +1,9 @@
 """The detector: a small network that is trained to tell a model's sounds from recorded ones."""
 
 import json
+import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,59 @@ from torch.nn import functional as F
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.safetensors_io import load_tensors, put, save_tensors
-from feller.evaluation.speech.told import Apart
+from feller.data.speech.griffin_lim import Vocoder
+from feller.data.speech.mel import Mel
 from feller.networks.audio.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, windows
 from feller.training.engine import Engine, engine
 from feller.training.loop import Report, check_finite, make_learner, train
 from feller.training.objective import Batch, Example, Objective
+from feller.training.objectives.span_masks import Segments
 from feller.training.optimizer import Training
+
+SURE = 1.959964
+"""Deviations of a normal law that hold 95 % of it."""
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How many of two kinds were told right."""
+
+    spared: int
+    """Real ones that were taken for real."""
+    real: int
+    caught: int
+    """Made ones that were taken for made."""
+    made: int
+
+    @property
+    def accuracy(self) -> float:
+        """The mean of the shares of both kinds that were told right; 0.5 is chance, however many there are of each."""
+        return (self.spared / self.real + self.caught / self.made) / 2
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where it lies with a confidence of 95 %, if the sounds are independent.
+
+        Wilson's limits of both shares, put together as Newcombe does for differences. Source: Newcombe 1998, "Interval
+        estimation for the difference between independent proportions", Statistics in Medicine 17, 873.
+        """
+        below, above = 0.0, 0.0
+        for right, n in ((self.spared, self.real), (self.caught, self.made)):
+            low, high = wilson(right, n)
+            below, above = below + (right / n - low) ** 2, above + (high - right / n) ** 2
+        return max(self.accuracy - math.sqrt(below) / 2, 0.0), min(self.accuracy + math.sqrt(above) / 2, 1.0)
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Return the limits of a share by the score test, with a confidence of 95 %.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22, 209.
+    """
+    share, z2 = right / n, SURE**2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = SURE / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
 
 HOP = 5
 """Frames between the windows of a sound that is looked at."""
@@ -169,3 +217,71 @@ def load_detector(path: pathlib.Path) -> Detector:
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise InputError(f"{path} holds no detector ({error}); delete it, and another is trained") from error
     return Detector(network.eval().requires_grad_(False), about["size"], data)
+
+
+SHARES = (0.3, 0.5, 0.9)
+"""Of a sound that a model fills in."""
+ORIGINAL, RESYNTHESISED = "original", "resynthesised"
+Mels = Sequence[Float[Tensor, "_ bands"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sounds:
+    """The same utterances as they were recorded, through the vocoder, and as a model filled them in."""
+
+    original: Mels
+    """Log mels of the recordings."""
+    resynthesised: Mels
+    """These, made into sounds by the vocoder and analysed again."""
+    generated: Mapping[float, Mels]
+    """For each share that was hidden, what a model made, through the same vocoder and analysed again."""
+
+    def __post_init__(self) -> None:
+        counts = {len(self.original), len(self.resynthesised), *map(len, self.generated.values())}
+        if len(counts) > 1:
+            raise UsageError(f"expected as many sounds of each kind, got {sorted(counts)}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """How well a detector of one kind did."""
+
+    against: str
+    """What generated sounds were told from: `original`, where a vocoder's traces count, or `resynthesised`."""
+    share: float
+    """Of each sound that was generated."""
+    apart: Apart
+    detector: Detector
+
+
+def find_traces(
+    train: Sounds, test: Sounds, draws: Draws, *, size: int = SIZE, training: Training = TRAINING
+) -> tuple[Found, ...]:
+    """Train a detector for each share in both settings of the paper, and test it on other sounds.
+
+    Args:
+        train: To learn from.
+        test: Sounds of which no part was learned from.
+        draws: Source of all randomness.
+        size: Of the networks.
+        training: Of each.
+    """
+    found = []
+    for against, real, unseen in (
+        (ORIGINAL, train.original, test.original),
+        (RESYNTHESISED, train.resynthesised, test.resynthesised),
+    ):
+        for share, made in train.generated.items():
+            detector = fit_detector(real, made, draws.named(against, share), size=size, training=training)
+            found.append(Found(against, share, detector.apart(unseen, test.generated[share]), detector))
+    return tuple(found)
+
+
+def vocoded(mels: Mels, settings: Mel, vocoder: Vocoder) -> list[Float[Tensor, "_ bands"]]:
+    """Return the log mels of what a vocoder makes of log mels."""
+    return [settings.log_mel(vocoder.samples(mel, settings)) for mel in mels]
+
+
+def hiding(share: float) -> Segments:
+    """Return what hides one piece of a sound that is this share of it, never all."""
+    return Segments(0.0, share, share)

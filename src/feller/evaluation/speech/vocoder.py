@@ -11,8 +11,8 @@ from torch import Tensor
 
 from feller.data.loading.raw import Sound
 from feller.data.speech.griffin_lim import Vocoder
-from feller.data.speech.speech_mel import Mel
-from feller.training.objectives.vocoding import spectral_difference, usual_windows
+from feller.data.speech.mel import Mel
+from feller.training.objectives.reconstruction import spectral_difference, usual_windows
 
 EXPLAIN = {
     "spectral_error": "How far the amplitude spectra of a copy are from those of the real sound, in short and long"

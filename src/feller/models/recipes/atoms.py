@@ -2,13 +2,16 @@
 
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset
+from feller.data.molecules.modality import Molecules
 from feller.models.recipes.recipe import Recipe, need
 from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Symbols
+from feller.networks.graph.equivariant import Equivariant
 from feller.networks.graph.set_transformer import Sites
 from feller.paths import Affine, Geodesic, Mixture, Product
 from feller.paths.time_distributions import LeafTimes
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import MaskSource, Torus
+from feller.training.couplings import Aligned
 from feller.training.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
 from feller.training.objective import Matching
 from feller.training.optimizer import Training
@@ -43,4 +46,33 @@ def crystals(data: Dataset, size: str) -> Recipe:
         ),
         train=Training(batch=128, lr=2e-3, decay=0.5, average=0.998, minutes=minutes),
         sampling=Sampling("midpoint", 64),
+    )
+
+
+def molecules(data: Dataset, size: str) -> Recipe:
+    """Elements are hidden and revealed, atoms go straight from noise that was dealt out and turned to be near.
+
+    In a share of the examples the elements are given, so that a model can be asked for molecules of a formula.
+
+    Raises:
+        UsageError: If the data are no molecules.
+    """
+    modality = need(data.modality, Molecules, "molecules", "molecules")
+    width, pair, depth, minutes = {"tiny": (48, 24, 3, 5.0), "small": (112, 40, 6, 30.0), "base": (256, 96, 9, 600.0)}[
+        size
+    ]
+    return Recipe(
+        architecture=Equivariant(
+            {"element": Symbols(len(modality.elements))}, count="atoms", width=width, pair=pair, depth=depth
+        ),
+        objective=Matching(
+            Product({"element": Mixture(source=MaskSource()), "place": Affine()}),
+            modality.space(),
+            PerLeaf({"element": WhereMasked(CrossEntropy()), "place": Squared()}),
+            coupling=Aligned(),
+            drop=0.0,  # without their number there are no atoms
+            leaf_times=LeafTimes(given=0.2, which=("element",)),
+        ),
+        train=Training(batch=32, lr=1.5e-3, decay=0.5, average=0.999, minutes=minutes),
+        sampling=Sampling("midpoint", 128),
     )

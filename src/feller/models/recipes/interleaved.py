@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-from feller.data.documents.documents_modality import Documents, all_pictures
 from feller.data.documents.image_codes import PictureCodes
+from feller.data.documents.modality import Documents, all_pictures
 from feller.data.documents.tiles import recurring
 from feller.data.modality import Dataset
-from feller.models.recipes.image_tokenizer import tokenizer_training, usual_tokenizer
-from feller.models.recipes.parts import DocumentParts
-from feller.models.recipes.recipe import Recipe, need
+from feller.models.recipes.images import tokenizer_training, usual_tokenizer
+from feller.models.recipes.recipe import DocumentParts, Recipe, need
 from feller.networks.codebook.image_codes import Learned
 from feller.networks.sequence.bi_encoder import BiEncoder, Finder
 from feller.networks.sequence.gpt import PlainDecoder

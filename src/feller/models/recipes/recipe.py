@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from feller.core.errors import UsageError
+from feller.data.batches import check_share
 from feller.data.modality import Dataset, Modality
-from feller.data.split import check_share
-from feller.models.recipes.parts import Parts
 from feller.models.spec import Description, frequencies, shapes
 from feller.networks.architecture import Architecture
 from feller.sampling.sampler_config import Sampling
@@ -15,6 +14,31 @@ from feller.training.condition_dropout import check_drop
 from feller.training.objective import Objective
 from feller.training.objectives.distillation import Distillation
 from feller.training.optimizer import Training
+
+
+@dataclass(frozen=True)
+class DocumentParts:
+    """Those of documents, before the model is."""
+
+    tokenizer: Training
+    """Of what writes pictures as codes."""
+    vectors: Training
+    """Of what finds documents that are like one."""
+
+
+@dataclass(frozen=True)
+class SpeechParts:
+    """Those of speech, which say how long phones last."""
+
+    durations: Training
+    """Of the likeliest durations."""
+    rhythm: Training
+    """Of durations that are drawn."""
+
+
+Parts = DocumentParts | SpeechParts
+"""Each network of a modality has its own field."""
+
 
 SIZES = ("tiny", "small", "base")
 Kind = TypeVar("Kind", bound=Modality)

@@ -4,11 +4,12 @@ import ast
 import pathlib
 from collections.abc import Callable
 
+from feller.control.bridges.problem import Bridging
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import nearest
 from feller.core.user_code import line_of, load_function
 from feller.data.crystals.modality import Crystals
-from feller.data.documents.documents_modality import Documents
+from feller.data.documents.modality import Documents
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.loading.raw import Found, FoundSounds
@@ -17,37 +18,36 @@ from feller.data.molecules.modality import Molecules
 from feller.data.points.earth import Earth
 from feller.data.points.manifold_points import Geometric
 from feller.data.points.points import Points
-from feller.data.points.rows_torsions import Torsions
+from feller.data.points.torsions import Torsions
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.modality import Proteins
-from feller.data.speech.speech_modality import Speech
+from feller.data.speech.modality import Speech
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
-from feller.data.text.text_modality import Text
+from feller.data.text.modality import Text
 from feller.models.model import Model
-from feller.models.recipes.atoms import crystals
-from feller.models.recipes.backbones import backbones
-from feller.models.recipes.image_tokenizer import image_tokenizer, image_tokenizer_vq
-from feller.models.recipes.images import images
+from feller.models.recipes.atoms import crystals, molecules
+from feller.models.recipes.images import (
+    image_tokenizer,
+    image_tokenizer_vq,
+    images,
+    labelled,
+    levels_mask,
+    levels_metric,
+    levels_uniform,
+    unet,
+)
 from feller.models.recipes.interleaved import interleaved
-from feller.models.recipes.labelled import labelled
-from feller.models.recipes.levels import levels_mask, levels_metric, levels_uniform
-from feller.models.recipes.logistic_private import logistic_private
-from feller.models.recipes.manifold import manifold
-from feller.models.recipes.molecules import molecules
-from feller.models.recipes.points import points
-from feller.models.recipes.proteins import proteins
+from feller.models.recipes.points import manifold, points
+from feller.models.recipes.proteins import backbones, proteins
 from feller.models.recipes.recipe import SIZES, Recipe
 from feller.models.recipes.regressor import regressor
-from feller.models.recipes.speech import speech
+from feller.models.recipes.speech import speech, vocoder
 from feller.models.recipes.stages import distil, onwards, reflow
-from feller.models.recipes.table_flow import table_flow
-from feller.models.recipes.table_marginals import table_marginals
-from feller.models.recipes.tables import table
+from feller.models.recipes.tables import logistic_private, table, table_flow, table_marginals
 from feller.models.recipes.text import text, text_autoregressive, text_uniform
-from feller.models.recipes.vocoder import vocoder
-
-__all__ = ["READS", "RECIPES", "SECOND_STAGES", "Recipe", "find_recipe"]
+from feller.networks.mlp import MLP
+from feller.training.optimizer import Training
 
 RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "backbones": backbones,
@@ -141,3 +141,19 @@ def find_recipe(name: str, data: Dataset, size: str, older: Model | None = None)
         raise UsageError(f"no recipe is called {name!r}: {nearest(name, [*RECIPES, *SECOND_STAGES, 'auto'])}")
     recipe = RECIPES[name](data, size)
     return name, recipe if older is None else onwards(recipe, older)
+
+
+WIDE = 64
+"""Numbers of a state beyond which the network is wider."""
+
+
+def bridging(modality: Points | Images) -> Bridging:
+    """Return the settings for populations of a kind.
+
+    Pictures are seen by the U-Net that also draws them; rows of numbers by a perceptron.
+    """
+    if isinstance(modality, Images):
+        train = Training(batch=64, steps=1000, lr=1e-3, average=0.998, decay=0.0, warmup=50)
+        return Bridging(architecture=unet(modality, "small"), pairs=512, train=train)
+    numbers = len(modality.columns)
+    return Bridging(architecture=MLP(width=128 if numbers <= WIDE else 256, depth=3))

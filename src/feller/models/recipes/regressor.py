@@ -5,19 +5,18 @@ import math
 from feller.core.errors import UsageError
 from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
-from feller.data.modality import Dataset, Modality
+from feller.data.modality import Dataset, Modality, Target
 from feller.data.molecules.modality import Molecules
 from feller.data.points.modality import Rows
-from feller.data.target import Target
 from feller.models.recipes.recipe import Recipe
 from feller.networks.architecture import Architecture
 from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Symbols
 from feller.networks.graph.equivariant import Equivariant
 from feller.networks.graph.set_transformer import Sites
 from feller.networks.image.classifier import Convolutional
-from feller.networks.networks_mlp import MLP
+from feller.networks.mlp import MLP
 from feller.networks.regressor import Estimator
-from feller.paths.estimates import Estimates
+from feller.paths.families import Estimates
 from feller.spaces import Euclidean, Torus
 from feller.training.objectives.regression import Regression
 from feller.training.optimizer import Training

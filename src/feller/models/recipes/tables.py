@@ -1,11 +1,29 @@
 """Tables: each row a short sentence, a law of which is learned column after column."""
 
+import math
+
+from feller.core.errors import UsageError
+from feller.data.images.modality import Images
 from feller.data.modality import Dataset
+from feller.data.tables.mixed import Mixed, as_table
 from feller.data.tables.modality import Table
 from feller.models.recipes.recipe import Recipe, need
+from feller.networks.blocks.leaf_codecs import Leaf, Numbers
+from feller.networks.linear import Features, Levels, Linear, Pixels
+from feller.networks.mlp import Together
+from feller.networks.sequence.categorical_columns import Words
 from feller.networks.sequence.row_transformer import RowTransformer
+from feller.paths import Affine, Mixture, Path, Product
+from feller.paths.families import Estimates
+from feller.paths.time_distributions import Uniform
+from feller.privacy.marginals.marginal_network import Marginals
 from feller.sampling.sampler_config import Sampling
-from feller.training.objectives.row_likelihood import RowLikelihood
+from feller.spaces import MaskSource
+from feller.training.losses import CrossEntropy, Loss, PerLeaf, Squared, WhereMasked
+from feller.training.objective import Matching
+from feller.training.objectives.autoregressive_likelihood import RowLikelihood
+from feller.training.objectives.marginal_counts import Counting
+from feller.training.objectives.output_perturbation import Perturbation
 from feller.training.optimizer import Training
 
 SIZES = {"tiny": (32, 2, 4, 200), "small": (64, 2, 4, 400), "base": (128, 3, 4, 1500)}
@@ -41,4 +59,93 @@ def table(data: Dataset, size: str) -> Recipe:
             average=0.98,
         ),
         sampling=Sampling("euler", rake=RAKED if modality.shares else 0),
+    )
+
+
+FLOW_SIZES = {"tiny": (64, 2, 300), "small": (128, 3, 1000), "base": (384, 4, 10_000)}
+"""Width, depth and steps."""
+
+
+def table_flow(data: Dataset, size: str) -> Recipe:
+    """All columns at once: numbers by a flow, words by a process that reveals them.
+
+    Times are independent of each other, so that one row more in a batch changes nothing about the others.
+
+    Raises:
+        UsageError: If the data are no table.
+        InputError: If no column of the table is a number.
+    """
+    modality = Mixed(need(as_table(data).modality, Table, "table-flow", "a table"))
+    width, depth, steps = FLOW_SIZES[size]
+    leaves: dict[str, Leaf] = {"numbers": Numbers()}
+    paths: dict[str, Path] = {"numbers": Affine()}
+    losses: dict[str, Loss] = {"numbers": Squared()}
+    if modality.words:
+        leaves["words"] = Words(tuple(modality.words.values()))
+        paths["words"], losses["words"] = Mixture(source=MaskSource()), WhereMasked(CrossEntropy())
+    return Recipe(
+        modality=modality,
+        architecture=Together(leaves, width=width, depth=depth),
+        objective=Matching(Product(paths), modality.space(), PerLeaf(losses), law=Uniform(), drop=0.0),
+        train=Training(
+            batch=max(1, min(MOST, len(data) // SHARE)),
+            steps=steps,
+            lr=4e-3,
+            betas=(0.9, 0.99),
+            warmup=20,
+            clip=UNBOUND,
+            average=0.99,
+        ),
+        sampling=Sampling("midpoint", 32, rake=RAKED if modality.table.shares else 0),
+    )
+
+
+ROOM = {"tiny": 0.1, "small": 1.0, "base": 8.0}
+"""Memory of the model in MiB, by size."""
+
+
+def table_marginals(data: Dataset, size: str) -> Recipe:
+    """Rows are counted, not trained on: seconds on one core, and exact conditions in any columns.
+
+    `objective.method` says how tables are chosen. Numbers that other models write digit by digit are seen by bins.
+    """
+    table = need(data.modality, Table, "table-marginals", "a table")
+    modality = table.by_levels().with_shares(())
+    space = modality.space()
+    return Recipe(
+        architecture=Marginals(space),
+        objective=Counting(space, room=ROOM[size]),
+        modality=modality,
+        sampling=Sampling("euler"),
+    )
+
+
+BRIGHT = 0.3
+"""Of a white picture, the length that a picture is cut to: a gray of 0.3 throughout, or less that is brighter."""
+
+
+def logistic_private(data: Dataset, size: str) -> Recipe:
+    """The best weights are found at once, and one dose of noise hides each row; pictures and tables with a schema.
+
+    Raises:
+        UsageError: If nothing is asked for, there are not two classes, or the data are of another kind.
+    """
+    if data.target is None:
+        raise UsageError(
+            "the recipe `logistic-private` needs what it is to tell: --target COLUMN, or label of pictures"
+        )
+    kind, seen = data.modality, None
+    features: Features
+    if isinstance(kind, Table):
+        seen = kind.by_levels().with_shares(())
+        features = Levels(seen.counts, seen.schema.place(data.target.names[0]))
+    elif isinstance(kind, Images):
+        features = Pixels(kind.shape, BRIGHT * math.prod(kind.shape) ** 0.5)
+    else:
+        raise UsageError(f"the recipe `logistic-private` needs pictures or a table with a schema, got {kind.called}")
+    space = (seen or kind).space()
+    return Recipe(
+        architecture=Linear(features),
+        objective=Perturbation(Estimates(data.target), space, features),
+        modality=seen,
     )

@@ -1,7 +1,7 @@
 """Text: filled in where it is hidden, mended where it is wrong, or written token after token."""
 
 from feller.data.modality import Dataset
-from feller.data.text.text_modality import Text
+from feller.data.text.modality import Text
 from feller.models.recipes.recipe import Recipe, need
 from feller.networks.sequence.causal_transformer import Decoder
 from feller.networks.sequence.text_dit import TextTransformer

@@ -1,21 +1,138 @@
 """Transformer that fills in frames from those around them, and from what is said in each."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State
 from feller.core.rng import Draws
 from feller.networks.architecture import Architecture, weights_from
-from feller.networks.audio.folded import Folded
-from feller.networks.audio.kin import Kin
-from feller.networks.audio.local import Local
-from feller.networks.blocks.conditioning import zero
-from feller.networks.blocks.distance import ALiBi, Distance
+from feller.networks.blocks.conditioning import fourier, zero
+from feller.networks.blocks.relative_positions import ALiBi, Distance
 from feller.networks.blocks.time_conditioning import Clock, TimeToken
+
+
+class Kin(nn.Module):
+    """Embeds labels that come in groups, as a phone comes in the four places of a word.
+
+    Kin share an embedding, to which each adds its own, which is zero at first: a label that training hardly has is
+    taken for one of its kin. The first label and "not given", behind the last, have no kin.
+    """
+
+    def __init__(self, labels: int, size: int, width: int) -> None:
+        """Make embeddings of so many features, for groups of so many labels."""
+        super().__init__()
+        self.labels, self.size = labels, size
+        self.shared = nn.Embedding(2 + -(-(labels - 1) // size), width)
+        self.own = zero(nn.Embedding(labels + 1, width))
+
+    def forward(self, label: Int64[Tensor, "b n"]) -> Float[Tensor, "b n width"]:
+        """Embed labels, and `labels` itself as "not given"."""
+        group = (label + self.size - 1) // self.size
+        group = group.masked_fill(label == self.labels, self.shared.num_embeddings - 1)
+        return self.shared(group) + self.own(label)
+
+
+OCTAVES = 8
+"""Of the time."""
+
+
+class Local(nn.Module):
+    """Two convolutions over frames and bands that add to the answer of a network; zero until they have learned.
+
+    The noise in a state is as wide as the state, so that a network with few features for each frame can hardly carry
+    it. Most of it can be told from the nearest frames and bands, once the time says how much there is: that is done
+    here, and the features of the network are left to what needs more context.
+    """
+
+    def __init__(self, bands: int, channels: int) -> None:
+        """Make convolutions with so many channels between them."""
+        super().__init__()
+        self.first = nn.Conv2d(2, channels, 5, padding=2)
+        self.clock = nn.Linear(2 * OCTAVES, 2 * channels)
+        self.second = zero(nn.Conv2d(channels, 1, 3, padding=1))
+        self.share = zero(nn.Linear(2 * OCTAVES, bands))
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "b n bands"],
+        context: Float[Tensor, "b n bands"],
+        t: Float[Tensor, " b"],
+        valid: Bool[Tensor, "b n"] | None,
+    ) -> Float[Tensor, "b n bands"]:
+        """Return what is added; state and context are zero where frames are padding."""
+        times = fourier(t.to(x_t.dtype), OCTAVES)
+        scale, shift = self.clock(times)[:, :, None, None].chunk(2, 1)
+        seen = F.gelu(self.first(torch.stack([x_t, context], 1)) * (1 + scale) + shift, approximate="tanh")
+        if valid is not None:
+            seen = torch.where(valid[:, None, :, None], seen, 0.0)
+        return self.second(seen)[:, 0] + self.share(times)[:, None] * x_t
+
+
+REACH = 31
+"""Frames that the convolution before the first block sees."""
+GROUPS = 16
+"""Groups of features that it keeps apart, or as many as divide the width."""
+
+
+class Folded(nn.Module):
+    """Blocks of attention; block i from the end also reads what block i from the beginning said.
+
+    A convolution tells each frame where it is among its neighbours. Padding changes nothing. Source: Le et al. 2023,
+    "Voicebox", arXiv 2306.15687; the convolution is that of Baevski et al. 2020, "wav2vec 2.0", arXiv
+    2006.11477. A joint starts as the identity of the later features.
+    """
+
+    def __init__(self, width: int, depth: int, heads: int, clock: Clock, distance: Distance) -> None:
+        super().__init__()
+        self.heads, self.distance = heads, distance
+        self.near = nn.Conv1d(width, width, REACH, groups=math.gcd(width, GROUPS))
+        self.clock = clock.enter(width)
+        self.blocks = nn.ModuleList(clock.block(width, heads) for _ in range(depth))
+        self.joints = nn.ModuleList(zero(nn.Linear(2 * width, width)) for _ in range(depth // 2))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(
+        self, h: Float[Tensor, "b n width"], t: Float[Tensor, " b"], valid: Bool[Tensor, "b n"] | None
+    ) -> Float[Tensor, "b n width"]:
+        """Return the features of each frame."""
+        h = h + self._neighbours(h, valid)
+        tokens, vector = self.clock(t)
+        many = tokens.shape[1]
+        h = torch.cat([tokens.to(h.dtype), h], 1)
+        attend = self.distance.attend(_seen(valid, many), h, self.heads, many)
+        half, rest, early = len(self.joints), len(self.blocks) - len(self.joints), []
+        for i, block in enumerate(self.blocks):
+            if i >= rest:
+                h = h + self.joints[i - rest](torch.cat([h, early.pop()], 2))
+            h = block(h, vector.to(h.dtype), attend)
+            if i < half:
+                early.append(h)
+        return self.norm(h[:, many:])
+
+    def _neighbours(
+        self, h: Float[Tensor, "b n width"], valid: Bool[Tensor, "b n"] | None
+    ) -> Float[Tensor, "b n width"]:
+        """Return what the frames around each say; padding says nothing."""
+        seen = h if valid is None else h * valid[:, :, None]
+        weight, sides = self.near.weight[:, :, None], (0, REACH // 2)
+        # torch's convolution in two dimensions is faster than its own in one
+        y = F.conv2d(seen.mT[:, :, None], weight, self.near.bias, padding=sides, groups=self.near.groups)
+        return F.gelu(y[:, :, 0].mT, approximate="tanh")
+
+
+def _seen(valid: Bool[Tensor, "b n"] | None, tokens: int) -> Bool[Tensor, "b places"] | None:
+    """Return the places that attention sees: tokens and frames, or all where there is none of either."""
+    if valid is None:
+        return None
+    some = valid | ~valid.any(1, keepdim=True)
+    return F.pad(some, (tokens, 0), value=True)
+
 
 HEAD = 32
 """Features of a head, and features for each block, where one number says the size."""

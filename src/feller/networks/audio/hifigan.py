@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import InputError
-from feller.networks.audio.neural import SoundNetwork
+from feller.networks.audio.spectral_vocoder import SoundNetwork
 
 SLOPE, LAST_SLOPE = 0.1, 0.01
 """Of what is negative, inside and before the last convolution."""

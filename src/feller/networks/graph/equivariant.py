@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, branch, spread
+from feller.core.pytree import Given, State, are_known, branch, spread
 from feller.core.rng import Draws
-from feller.core.values import are_known
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning, fourier, modulate, zero
 from feller.networks.blocks.leaf_codecs import Leaf, blanked, see_all, sites_of
-from feller.networks.blocks.nearness import number
+from feller.networks.blocks.relative_positions import number
 from feller.networks.regressor import pooled
 from feller.spaces.safe_math import root
 

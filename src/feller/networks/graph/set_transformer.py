@@ -16,7 +16,7 @@ from feller.core.rng import Draws
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero
 from feller.networks.blocks.leaf_codecs import TURN, Angles, Leaf, blanked, rows, see_all, sites_of
-from feller.networks.blocks.nearness import ENDS, Along, Apart, ends, number
+from feller.networks.blocks.relative_positions import ENDS, Along, Apart, ends, number
 from feller.networks.regressor import pooled
 
 

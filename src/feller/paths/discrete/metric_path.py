@@ -1,6 +1,9 @@
 """Tokens that come closer to the data in a distance of their own."""
 
+import abc
 import functools
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -9,13 +12,126 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import pad_right
-from feller.paths.discrete.betas import Beta, ConstantSpeed, Sharpness
 from feller.paths.discrete.correctors import Odds
-from feller.paths.discrete.rates import KineticOptimal
+from feller.paths.discrete.rates import AT_ONCE, KineticOptimal
 from feller.paths.discrete.step_rules import Ahead, Increment
 from feller.paths.discrete.token_distances import Cost
 from feller.paths.discrete.token_path import TokenPath
 from feller.spaces.tokens import UniformSource
+
+Sharpness = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Times -> beta and its derivative, of their shape."""
+_NODES = 257
+_ANCHORS = 256
+"""Data over which the speed of a path is averaged, at most."""
+
+
+class Beta(abc.ABC):
+    """A rising beta. Implement one method to add one.
+
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487, for powers of the odds of
+    t.
+    """
+
+    @abc.abstractmethod
+    def on(self, cost: Cost) -> Sharpness:
+        """Return beta for the distances of a path."""
+
+
+@dataclass(frozen=True)
+class Power(Beta):
+    """beta = c (t / (1 - t))^a; pixels were generated with a = 5, c = 1 and exponent 3, codebooks with 0.9 and 3.
+
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487, for powers of the odds of
+    t.
+    """
+
+    a: float = 2.0
+    c: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.a < float("inf") and 0 < self.c < float("inf")):
+            raise UsageError(f"a and c must be positive and finite, got {self.a:g} and {self.c:g}")
+
+    def on(self, cost: Cost) -> Sharpness:
+        """Return the formula, which is the same for all distances."""
+
+        def beta(t: Tensor) -> tuple[Tensor, Tensor]:
+            odds = t / (1 - t)
+            return self.c * odds**self.a, self.c * self.a * odds ** (self.a - 1) / (1 - t) ** 2
+
+        return beta
+
+
+@dataclass(frozen=True)
+class ConstantSpeed(Beta):
+    """The beta of least energy: the root of the Fisher information, averaged over the data, does not change in time.
+
+    A metric path is the same curve for any beta, so this is arc length: int_0^beta sqrt(mean of Var d) rises in
+    proportion to t.
+
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487, for powers of the odds of
+    t.
+    """
+
+    largest: float | None = None
+    """beta just before t = 1; None for 8 over the distance of nearest symbols, which leaves e^-8 of mass on each."""
+    weights: tuple[float, ...] | None = None
+    """How often each symbol is the data; None for equally often."""
+
+    def __post_init__(self) -> None:
+        if self.largest is not None and not 0 < self.largest < float("inf"):
+            raise UsageError(f"the largest beta must be positive and finite, got {self.largest:g}")
+
+    def on(self, cost: Cost) -> Sharpness:
+        """Tabulate the arc length over log beta, and invert it by a cubic through nodes with their true slopes."""
+        anchors, weights = self._data(cost)
+        farthest = float(cost.farthest(anchors).max())
+        if not 0 < farthest < float("inf"):
+            raise UsageError(
+                f"the largest distance must be positive and finite, got {farthest:g}: no speed is constant"
+            )
+        unit = 1 / farthest  # beta counts from here on a logarithmic scale
+        largest = 8 / cost.nearest() if self.largest is None else self.largest
+        place = torch.linspace(0, math.log1p(largest / unit), _NODES, dtype=torch.float64)
+        nodes = unit * torch.expm1(place)
+        d = cost.rows(anchors)
+        speed = torch.stack([_speed(beta, d, weights) for beta in nodes.tolist()]) * (nodes + unit)
+        length = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(speed, place)])
+        times, slopes = length / length[-1], length[-1] / speed
+
+        def beta(t: Tensor) -> tuple[Tensor, Tensor]:
+            x = t.double()
+            t_0, y_0, m_0 = (table.to(t.device) for table in (times, place, slopes))
+            i = (torch.searchsorted(t_0, x.contiguous(), right=True) - 1).clamp(0, _NODES - 2)
+            width = t_0[i + 1] - t_0[i]
+            u = (x - t_0[i]) / width
+            rise, m, n = y_0[i + 1] - y_0[i], m_0[i] * width, m_0[i + 1] * width
+            bend, twist = 3 * rise - 2 * m - n, m + n - 2 * rise
+            y = y_0[i] + u * (m + u * (bend + u * twist))
+            slope = (m + u * (2 * bend + u * 3 * twist)) / width
+            value = torch.where(x >= 1, torch.inf, unit * torch.expm1(y))
+            return value.to(t.dtype), (unit * torch.exp(y) * slope).to(t.dtype)
+
+        return beta
+
+    def _data(self, cost: Cost) -> tuple[Tensor, Tensor]:
+        """Return data to average over, and their weights; of a large alphabet some, evenly spread."""
+        if self.weights is not None and len(self.weights) != cost.count:
+            raise UsageError(f"expected {cost.count} weights, one per symbol, got {len(self.weights)}")
+        some = min(cost.count, _ANCHORS, max(16, AT_ONCE // cost.count))
+        anchors = torch.linspace(0, cost.count - 1, some, dtype=torch.float64).round().long()
+        weights = torch.ones(some, dtype=torch.float64)
+        if self.weights is not None:
+            weights = torch.tensor(self.weights, dtype=torch.float64)[anchors]
+        return anchors, weights / weights.sum()
+
+
+def _speed(beta: float, d: Tensor, weights: Tensor) -> Tensor:
+    """Return sqrt of the mean variance of the distance, d [n, K]."""
+    p = (-beta * d).softmax(1)
+    mean = (p * d).sum(1, keepdim=True)
+    return ((p * (d - mean) ** 2).sum(1) @ weights).sqrt()
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,105 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw, categorical
-from feller.paths.discrete import reversal
-from feller.paths.discrete.answers import Posterior
 from feller.paths.discrete.correctors import BackAndForth
 from feller.paths.discrete.rates import FewestJumps, KineticOptimal, Reversal
 from feller.paths.discrete.step_rules import Ahead, Increment
+from feller.paths.discrete.token_distribution import Posterior
 from feller.paths.discrete.token_path import TokenPath
 from feller.paths.discrete.unmasking_order import Order, ordered
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Scales, Schedule, TokenSchedule, check_convex, common_scales
 from feller.spaces.tokens import MaskSource, TokenSource
+
+
+def rates(
+    p: Float64[Tensor, " K"], scales: Scales, x_1: Int[Tensor, " m"], x_t: Int[Tensor, " m"]
+) -> Float[Tensor, "m K"]:
+    """Return alpha' / alpha p_t(y) p(x_t) / p_t(x_t) given x_1, 0 to x_t itself.
+
+    Args:
+        p: The source.
+        scales: Of each row.
+        x_1: Data.
+        x_t: State.
+
+    Raises:
+        ValueError: If the source lacks a symbol.
+    """
+    _check_mass(p)
+    alpha, sigma, d_alpha, _ = (torch.as_tensor(scale, dtype=p.dtype, device=x_t.device)[..., None] for scale in scales)
+    p = p.to(x_t.device)
+    law = torch.where(x_1[:, None] == torch.arange(len(p), device=x_t.device), alpha + sigma * p, sigma * p)
+    outward = d_alpha / alpha * law * p[x_t][:, None] / law.gather(1, x_t[:, None])
+    return outward.scatter(1, x_t[:, None], 0.0)
+
+
+def step_probabilities(
+    p: Float64[Tensor, " K"], now: Scales, later: Scales, x_1: Int[Tensor, " m"], x_t: Int[Tensor, " m"]
+) -> Float64[Tensor, "m K"]:
+    """Return the distribution of x_s given x_t and x_1, for s > t: exact for a step of any length.
+
+    By Bayes' rule it is proportional to p_s(y | x_1) q(x_t | y), where the noising chain from s to t keeps a token with
+    probability alpha_t / alpha_s and else draws it from the source.
+
+    Args:
+        p: The source.
+        now: Scales at t, of each row.
+        later: Scales at s, of each row.
+        x_1: Data.
+        x_t: State.
+
+    Raises:
+        ValueError: If the source lacks a symbol.
+    """
+    _check_mass(p)
+    p = p.to(x_t.device)
+    symbols = torch.arange(len(p), device=x_t.device)
+    alpha, sigma = (torch.as_tensor(scale, dtype=p.dtype, device=x_t.device)[..., None] for scale in later[:2])
+    keep = kept(now, later, p)[..., None]
+    law = torch.where(x_1[:, None] == symbols, alpha + sigma * p, sigma * p)
+    noised = (1 - keep) * p[x_t][:, None] + torch.where(x_t[:, None] == symbols, keep, 0.0)
+    joint = law * noised
+    return joint / joint.sum(1, keepdim=True)
+
+
+def kept(now: Scales, later: Scales, like: Tensor) -> Tensor:
+    """Return the probability alpha_t / alpha_s that the noising chain keeps a token; 1 where both are 0."""
+    early, late = (torch.as_tensor(scales.alpha, dtype=like.dtype, device=like.device) for scales in (now, later))
+    return (early / late).nan_to_num(nan=1.0).clamp(max=1)
+
+
+def mean_rates(
+    p: Float64[Tensor, " K"], scales: Scales, posterior: Float[Tensor, "m K"], x_t: Int[Tensor, " m"]
+) -> Float[Tensor, "m K"]:
+    """Return their mean over the posterior of x_1, without an array of all pairs of symbols.
+
+    Args:
+        p: The source.
+        scales: Of each row and each x_1, or what broadcasts against them.
+        posterior: Probabilities of x_1.
+        x_t: State.
+
+    Raises:
+        ValueError: If the source lacks a symbol.
+    """
+    _check_mass(p)
+    alpha, sigma, d_alpha, _ = (torch.as_tensor(scale, dtype=p.dtype, device=x_t.device) for scale in scales)
+    p = p.to(x_t.device)
+    there = p[x_t][:, None]
+    stays = x_t[:, None] == torch.arange(len(p), device=x_t.device)
+    share = posterior * d_alpha / alpha * there / torch.where(stays, alpha + sigma * there, sigma * there)
+    outward = p * (share * sigma).sum(1, keepdim=True) + share * alpha
+    return outward.scatter(1, x_t[:, None], 0.0)
+
+
+def _check_mass(p: Float64[Tensor, " K"]) -> None:
+    if (p == 0).any():
+        raise ValueError(
+            f"the time reversal needs a source with mass on every symbol, symbol {int((p == 0).nonzero()[0])} "
+            "has none; use the rates of least energy"
+        )
+
 
 _SURE = 1e30
 """Logit of a symbol that leaves no doubt, and that single precision holds."""
@@ -209,7 +298,7 @@ class Mixture(TokenPath):
         Raises:
             UsageError: If the source lacks a symbol.
         """
-        return reversal.rates(self.law(count), self.scales(t, x_1), x_1, x_t)
+        return rates(self.law(count), self.scales(t, x_1), x_1, x_t)
 
     def mean_reversal_rates(
         self, posterior: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
@@ -221,7 +310,7 @@ class Mixture(TokenPath):
         """
         count = posterior.shape[1]
         symbols = torch.arange(count, device=x_t.device)
-        return reversal.mean_rates(self.law(count), self.scales(t[:, None], symbols), posterior, x_t)
+        return mean_rates(self.law(count), self.scales(t[:, None], symbols), posterior, x_t)
 
     def most(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], s: float, count: int) -> Float[Tensor, " b *d"]:
         """Return the expected number of jumps, the largest of any symbol; what a mask has revealed stays."""
@@ -244,7 +333,7 @@ class Mixture(TokenPath):
             return torch.full(x_t.shape, torch.inf, dtype=torch.float64, device=x_t.device)
         p, symbols = self.law(count).to(x_t.device), torch.arange(count, device=x_t.device)
         t = t.double()[:, None]
-        keep = reversal.kept(self.scales(t, symbols), self.scales(torch.full_like(t, s), symbols), p)
+        keep = kept(self.scales(t, symbols), self.scales(torch.full_like(t, s), symbols), p)
         keep = keep.expand(len(t), -1).amin(1)
         decay = self._jumps(symbols, t, s).expand(len(t), -1).amax(1)
         keep, decay = pad_right(keep, x_t), pad_right(decay, x_t)
@@ -263,7 +352,7 @@ class Mixture(TokenPath):
         """Return the expected number of jumps, all of them to x_1; of reversed rates also to other symbols."""
         if self._reversed and s < 1:
             later = self.scales(torch.full_like(t, s), x_1)
-            step = reversal.step_probabilities(self.law(count), self.scales(t, x_1), later, x_1, x)
+            step = step_probabilities(self.law(count), self.scales(t, x_1), later, x_1, x)
             outward = step.scatter(1, x[:, None], 0.0)
             return -step.gather(1, x[:, None])[:, 0].log(), outward
         if not self._direct:

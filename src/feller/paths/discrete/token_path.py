@@ -1,20 +1,29 @@
 """Paths of tokens that move independently given the data: from a law per token to exact steps."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw, categorical
-from feller.paths.discrete.answers import Answer, Posterior
-from feller.paths.discrete.correctors import Corrector
+from feller.paths.discrete.correctors import Corrector, Odds
 from feller.paths.discrete.rates import AT_ONCE, KineticOptimal, Rates
-from feller.paths.discrete.rows import answers_at, distinct, marks, parts, times_at
 from feller.paths.discrete.step_rules import Increment, Stepping
-from feller.paths.discrete.token_distribution import TokenLaw
+from feller.paths.discrete.token_distribution import (
+    Answer,
+    Posterior,
+    TokenLaw,
+    answers_at,
+    distinct,
+    marks,
+    parts,
+    times_at,
+)
 from feller.paths.discrete.token_sampler import Choice
 from feller.paths.path import Path
 from feller.paths.processes import Characteristics, Jumps
@@ -179,3 +188,25 @@ class TokenPath(TokenLaw, Path):
         fresh = self.corrupt(x_1, torch.full_like(t, s), w, count)
         moved = torch.where(v < -torch.expm1(-events - jumps), to, x)
         return torch.where(v < -torch.expm1(-events), fresh, moved)
+
+
+@dataclass(frozen=True)
+class Geometric(TokenPath):
+    """p_t(x | x_1) = softmax(logits(x_1, t)): write the logits down, and the process follows.
+
+    At t = 0 they should not depend on x_1, and give the law of the source; towards t = 1 all mass should come to x_1,
+    and at t = 1 itself does. Source: Shaul et al. 2024, arXiv 2412.03487: a kinetic optimum for any path.
+    """
+
+    logits: Callable[[Tensor, Tensor], Tensor]
+    """(x_1 [m], t [m]) -> logits of all symbols, [m, S]; torch differentiates it in t."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.corrector, Odds):
+            raise UsageError("Odds needs a mixture path, this one is geometric; use Resample")
+
+    def log_probabilities(
+        self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None
+    ) -> Float[Tensor, "m S"]:
+        """Normalise the logits."""
+        return self.logits(x_1, t).log_softmax(1)

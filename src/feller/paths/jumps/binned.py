@@ -11,7 +11,7 @@ from torch.nn import functional
 from feller.core.errors import UsageError
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw, categorical
-from feller.paths.discrete.rows import marks
+from feller.paths.discrete.token_distribution import marks
 from feller.paths.jumps.conditional_path import Law
 from feller.paths.jumps.endpoint_support import Circle, Grid, Interval
 from feller.paths.jumps.gaussian import GaussianLaw

@@ -1,10 +1,12 @@
 """What every law of a part of a state offers, given the end of its path, and what every way of taking steps does."""
 
 import abc
+import math
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from feller.core.errors import UsageError
@@ -109,3 +111,30 @@ class Survival(abc.ABC):
 def alike(t: Tensor, s: Tensor) -> bool:
     """Tell whether two arrays of times are one."""
     return t is s or bool(torch.eq(t, s).all())
+
+
+@dataclass(frozen=True)
+class Growth:
+    """kappa_t = least + scale (factor^t - 1): from nearly uniform at t = 0 to a deviation of 1 / sqrt(kappa_1) radians.
+
+    The paper's, for the orientations of proteins, is Growth(0.01, 1.0, 200.99**4), with kappa_1 = 1.6e9.
+    """
+
+    least: float = 0.0
+    scale: float = 0.05
+    factor: float = 8001.0
+
+    def __post_init__(self) -> None:
+        if not (self.least >= 0 and self.scale > 0 and self.factor > 1):
+            raise UsageError(
+                f"a concentration must not be negative and must grow, expected least >= 0, scale > 0, factor > 1, "
+                f"got {self}"
+            )
+
+    def __call__(self, t: Tensor) -> Float64[Tensor, "..."]:
+        """Return kappa."""
+        return self.least + self.scale * torch.expm1(math.log(self.factor) * t.double())
+
+    def rate(self, t: Tensor) -> Float64[Tensor, "..."]:
+        """Return the time derivative of kappa."""
+        return self.scale * math.log(self.factor) * torch.exp(math.log(self.factor) * t.double())

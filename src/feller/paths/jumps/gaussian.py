@@ -1,16 +1,32 @@
 """Numbers on the way from a normal source to the data."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from feller.paths.jumps.bisection import invert
 from feller.paths.jumps.conditional_path import Law, alike
 from feller.paths.jumps.jump_step_rules import Coin, Explicit, Overlap, Survival
 from feller.paths.schedules import Linear, Schedule
+
+
+def invert(
+    function: Callable[[Tensor], Tensor],
+    goal: Float64[Tensor, "..."],
+    low: Float64[Tensor, "..."],
+    high: Float64[Tensor, "..."],
+) -> Float64[Tensor, "..."]:
+    """Return where an increasing function reaches a goal, to 2^-34 of the interval."""
+    low, high = low.expand(goal.shape), high.expand(goal.shape)
+    for _ in range(34):
+        middle = (low + high) / 2
+        below = function(middle) < goal
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return (low + high) / 2
+
 
 _LEAST = 1e-12
 """Scale that stands for none: quotients stay numbers at t = 1."""

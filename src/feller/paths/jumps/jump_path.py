@@ -8,7 +8,7 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draw, categorical
-from feller.paths.discrete.rows import marks, times_at
+from feller.paths.discrete.token_distribution import marks, times_at
 from feller.paths.jumps.conditional_path import Law
 from feller.paths.jumps.endpoint_support import Circle, DrawEnd, Ends, Finish, Grid, Interval, MeanEnd
 from feller.paths.jumps.gaussian import GaussianLaw

@@ -1,19 +1,162 @@
-"""Laws on curved spaces whose density depends on the angle from the end alone."""
+"""Laws on curved spaces whose density depends on the angle from the end alone.
+
+Nodes are dense where a concentrated law has its mass and spread as a geometric series beyond, so that one size serves
+all concentrations from 0 to 1e10.
+"""
 
 import abc
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from feller.paths.discrete.rows import distinct
-from feller.paths.jumps.angles import SOME, Nodes, Shape, distribution, drift, nodes, speed
+from feller.paths.discrete.token_distribution import distinct
 from feller.paths.jumps.conditional_path import Law, alike
 from feller.paths.jumps.jump_step_rules import Overlap, Survival
 
+_POINTS = torch.tensor([-math.sqrt(0.6), 0.0, math.sqrt(0.6)], dtype=torch.float64)
+_WEIGHTS = torch.tensor([5 / 18, 8 / 18, 5 / 18], dtype=torch.float64)
+"""Gauss-Legendre, of order 6 in the distance of nodes."""
+MANY, SOME = 1024, 384
+"""Nodes of a table of velocities or landings, and of one of states at training times, of which there are many: the
+numbers do not follow the batch, or a state would depend on what stands beside it."""
+_STEEP = 5.0
+"""Fall of the log density between nodes beyond which it is taken for an exponential."""
+
+
+class Shape(abc.ABC):
+    """A family of laws with density proportional to weight(angle) exp(log_shape(angle, kappa))."""
+
+    @abc.abstractmethod
+    def weight(self, angle: Tensor) -> Tensor:
+        """Return the density of the uniform law, up to a factor."""
+
+    @abc.abstractmethod
+    def log_shape(self, angle: Tensor, kappa: Tensor) -> Tensor:
+        """Return the log density with respect to the uniform law, up to a constant that makes its maximum at most 1."""
+
+    @abc.abstractmethod
+    def tilt(self, angle: Tensor, kappa: Tensor) -> Tensor:
+        """Return d/dkappa of the log density: falling in the angle, through 0."""
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Angles scale sinh(stretch i / size) for i from 0 to size, per row."""
+
+    kappa: Float64[Tensor, "n 1"]
+    """The largest concentration that the nodes resolve."""
+    size: int
+
+    @property
+    def scale(self) -> Float64[Tensor, "n 1"]:
+        """Width of the dense part."""
+        return 2 / (1 + self.kappa).sqrt()
+
+    @property
+    def stretch(self) -> Float64[Tensor, "n 1"]:
+        """Width of all parts, on the scale of the nodes."""
+        return torch.asinh(math.pi / self.scale)
+
+    @property
+    def angles(self) -> Float64[Tensor, "n m"]:
+        """Return all nodes."""
+        along = torch.linspace(0, 1, self.size + 1, dtype=torch.float64, device=self.kappa.device)
+        return self.angle(along).clamp(max=math.pi)
+
+    def angle(self, along: Tensor) -> Tensor:
+        """Return the angles at shares of the nodes."""
+        return self.scale * torch.sinh(self.stretch * along)
+
+    def read(self, values: Float64[Tensor, "n m"], row: Tensor, angle: Tensor) -> Tensor:
+        """Return values at angles, linear between nodes; rows [...] and angles [...] broadcast."""
+        scale, stretch = (part[:, 0].to(angle.dtype)[row] for part in (self.scale, self.stretch))
+        place = torch.asinh(angle / scale) / stretch * self.size
+        cell = place.floor().clamp(0, self.size - 1)
+        flat, first = values.to(angle.dtype).flatten(), (cell.long() + row * (self.size + 1))
+        return torch.lerp(flat[first], flat[first + 1], (place - cell).clamp(0, 1))
+
+    def find(self, rising: Float64[Tensor, "n m"], row: Tensor, goal: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
+        """Return the angles at which increasing values, from 0 to 1 in each row, reach a goal below 1."""
+        row = row.expand(goal.shape)
+        lines = torch.arange(len(rising), dtype=torch.float64, device=rising.device)[:, None]
+        last = torch.searchsorted((rising + 2 * lines).flatten(), (goal + 2 * row).contiguous(), right=True)
+        last = torch.minimum(torch.maximum(last, row * (self.size + 1) + 1), row * (self.size + 1) + self.size)
+        before, after = rising.flatten()[last - 1], rising.flatten()[last]
+        share = ((goal - before) / (after - before).clamp(min=1e-300)).clamp(0, 1)
+        along = (last - 1 - row * (self.size + 1) + share) / self.size
+        scale, stretch = self.scale[:, 0][row], self.stretch[:, 0][row]
+        return (scale * torch.sinh(stretch * along)).clamp(max=math.pi)
+
+
+def nodes(kappa: Float64[Tensor, " n"], size: int = MANY) -> Nodes:
+    """Return nodes for some concentrations."""
+    return Nodes(kappa[:, None], size)
+
+
+def distribution(shape: Shape, at: Nodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
+    """Return the distribution function at the nodes, by Simpson's rule between them."""
+    along = torch.linspace(0, 1, 2 * at.size + 1, dtype=torch.float64, device=kappa.device)
+    angle = at.angle(along).clamp(max=math.pi)
+    density = shape.log_shape(angle, kappa[:, None]).exp_() * shape.weight(angle) * torch.cosh(at.stretch * along)
+    total = (density[:, :-1:2] + 4 * density[:, 1::2] + density[:, 2::2]).cumsum(1)
+    return torch.nn.functional.pad(total / total[:, -1:], (1, 0))
+
+
+def drift(shape: Shape, at: Nodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
+    """Return d/dkappa of the distribution function at the nodes."""
+    log_mass, log_tilt, sign = _sums(shape, at, kappa)
+    total = log_mass.exp().sum(1, keepdim=True)
+    return torch.nn.functional.pad((sign * log_tilt.exp()).cumsum(1) / total, (1, 0))
+
+
+def speed(shape: Shape, at: Nodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
+    """Return the velocity of the angle per rise of kappa: minus d/dkappa of the distribution over the density.
+
+    Near 0 the integral starts there, beyond the sign change of `tilt` it starts at pi, in logarithms: so it is right
+    also where the density is far below the smallest number.
+    """
+    angle = at.angles
+    _, log_tilt, sign = _sums(shape, at, kappa)
+    tilt = shape.tilt(angle, kappa[:, None])
+    below = log_tilt.masked_fill((sign < 0) | (tilt[:, 1:] < 0), -torch.inf).logcumsumexp(1)
+    above = log_tilt.masked_fill((sign > 0) | (tilt[:, :-1] > 0), -torch.inf).flip(1).logcumsumexp(1).flip(1)
+    below, above = (torch.nn.functional.pad(*each, value=-torch.inf) for each in ((below, (1, 0)), (above, (0, 1))))
+    log_density = shape.log_shape(angle, kappa[:, None]) + shape.weight(angle).log()
+    out = -torch.exp(torch.where(tilt >= 0, below, above) - log_density)
+    out[:, 0] = 0.0
+    return out
+
+
+def _sums(shape: Shape, at: Nodes, kappa: Float64[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return between nodes, [n, m - 1]: log of the mass, log of the integral of the tilt, and its sign."""
+    angle = at.angles
+    half = (angle[:, 1:] - angle[:, :-1])[..., None] / 2
+    middle = (angle[:, 1:] + angle[:, :-1])[..., None] / 2
+    points = middle + half * _POINTS.to(kappa.device)
+    log_share = (2 * half * _WEIGHTS.to(kappa.device) * shape.weight(points)).log()
+    log_mass = log_share + shape.log_shape(points, kappa[:, None, None])
+    tilt = shape.tilt(points, kappa[:, None, None])
+    largest = log_mass.amax(2, keepdim=True)
+    integral = (tilt * (log_mass - largest).exp()).sum(2)
+    log_tilt = integral.abs().log() + largest[..., 0]
+    steep, fitted = _steep(shape, angle, kappa)
+    return log_mass.logsumexp(2), torch.where(steep, fitted, log_tilt), integral.sign()
+
+
+def _steep(shape: Shape, angle: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
+    """Tell where the density falls too fast for the rule, and return the log integral of an exponential there."""
+    log_shape = shape.log_shape(angle, kappa[:, None])
+    log_height = log_shape + (shape.weight(angle) * shape.tilt(angle, kappa[:, None]).abs()).log()
+    fall = log_shape[:, :-1] - log_shape[:, 1:]
+    return fall > _STEEP, log_height[:, :-1] + ((angle[:, 1:] - angle[:, :-1]) / fall).log()
+
+
 if TYPE_CHECKING:
-    from feller.paths.jumps.concentration import Growth
+    from feller.paths.jumps.conditional_path import Growth
 
 
 class RadialLaw(Law, Shape):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from feller.paths.jumps.concentration import Growth
+from feller.paths.jumps.conditional_path import Growth
 from feller.paths.jumps.radial import RadialLaw
 from feller.spaces.rotations import hat, rotation, to_quaternion
 

@@ -7,8 +7,7 @@ from feller.core.errors import UsageError
 from feller.privacy.accounting.accountant import FINEST, epsilon_by_renyi
 from feller.privacy.accounting.accountant import epsilon as epsilon_spent
 from feller.privacy.accounting.dp_events import Expense, Subsampled
-from feller.privacy.accounting.root import root
-from feller.privacy.accounting.zcdp import check_target
+from feller.privacy.accounting.zcdp import check_target, root
 
 SPARE = 2e-3
 """Of epsilon, that a calibrated run leaves unspent, at most."""

@@ -1,11 +1,19 @@
 """Zero-concentrated privacy against (epsilon, delta), at the best order."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import scipy
 
 from feller.core.errors import UsageError
-from feller.privacy.accounting.root import root
+
+
+def root(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
+    """Return a zero between two numbers of which the function has different signs, by Brent's method."""
+    found: Any = scipy.optimize.brentq(function, low, high, xtol=tolerance)
+    return float(found)
+
 
 MOST = 1e9
 """Epsilon, beyond which its numbers cannot be told from each other."""

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.privacy.accounting.root import root
+from feller.privacy.accounting.zcdp import root
 
 LARGEST = 50.0
 

@@ -19,8 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from feller.core.gradient import LossFunction
 from feller.core.pytree import length
-from feller.privacy.dp_sgd.grad_samplers import Call, Rule
-from feller.privacy.dp_sgd.layers import rule_of
+from feller.privacy.dp_sgd.grad_samplers import Call, Rule, rule_of
 from feller.privacy.dp_sgd.per_example_clipping import Clipped, NotHereError, factors, losses_of, trained
 from feller.privacy.dp_sgd.per_example_gradients import refuse_mixers
 from feller.privacy.dp_sgd.stateful_modules import nothing_kept

@@ -1,22 +1,26 @@
-"""What weights with noise tell about each row they were minimum to: exact, as the noise is normal.
+"""What weights with noise tell about each row they were minimum to: exact, as the noise is normal."""
 
-Source: Hannun, Guo and van der Maaten 2021, arXiv 2102.11673; Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv
-2201.12383, section 4.
-"""
-
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from feller.privacy.erm.ridge import Minimum
+from feller.core.errors import UsageError
+from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.erm.ridge import Minimum, Ridge
 from feller.privacy.leakage.fisher_information import Leakage
+from feller.privacy.noise.grid_noise import Noise
 
 
 @dataclass(frozen=True)
 class Leakages:
-    """About all rows."""
+    """About all rows.
+
+    Source: Hannun, Guo and van der Maaten 2021, arXiv 2102.11673; Guo, Karrer, Chaudhuri and van der Maaten 2022,
+    arXiv 2201.12383, section 4.
+    """
 
     rows: Leakage
     """About the numbers of each."""
@@ -41,3 +45,59 @@ def leakage(minimum: Minimum, noise: float, which: Bool[Tensor, " d"] | None = N
         Leakage(whole / noise**2, int(chosen.sum()), 1),
         Leakage(sizes / noise**2, 1, 1),
     )
+
+
+def reconstructed(
+    ridge: Ridge,
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, " n"],
+    theta: Float[Tensor, "k d"],
+    which: Int[Tensor, " m"] | None = None,
+) -> tuple[Float[Tensor, "k m d"], Float[Tensor, "k m"]]:
+    """Return rows and their labels as an attacker finds them who knows all other rows, from weights told k times.
+
+    Args:
+        ridge: What was made least.
+        x: All rows, the first number of which is a constant 1.
+        y: Labels.
+        theta: Weights as they were told, with noise or without.
+        which: Rows that are looked for; all by default.
+
+    Raises:
+        UsageError: If rows have no constant.
+    """
+    if not (x[:, 0] == 1).all():
+        raise UsageError("this attack needs a constant of 1 as the first number of each row: see `with_constant`")
+    family = ridge.family
+    residuals = family.mean(theta @ x.mT) - y  # [k, n]
+    whole = residuals @ x + len(x) * ridge.decay * theta
+    rows = slice(None) if which is None else which
+    others = whole[:, None] - residuals[:, rows, None] * x[rows]
+    found = others / others[..., :1]
+    return found, family.mean(torch.einsum("knd,kd->kn", found, theta)) + others[..., 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Released:
+    """What is told, and what it costs."""
+
+    theta: Float[Tensor, " d"]
+    expense: Gaussian
+
+
+def release(minimum: Minimum, scale: float, noise: Noise, what: str = "weights") -> Released:
+    """Return the weights with normal noise, paid for by a row that comes or goes while the number of rows is public.
+
+    Args:
+        minimum: The weights, to rounding those at the minimum.
+        scale: Standard deviation of the noise of each.
+        noise: Where it comes from.
+        what: They are, for people.
+
+    Raises:
+        UsageError: If the scale is not above 0.
+    """
+    if not 0 < scale < math.inf:
+        raise UsageError(f"the scale of the noise must be finite and above 0, got {scale:g}")
+    sensitivity = minimum.ridge.sensitivity(minimum.n) / 2
+    return Released(noise.added(minimum.theta, scale), Gaussian(what, scale / sensitivity))

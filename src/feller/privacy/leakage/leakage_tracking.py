@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from feller.core.errors import UsageError
 from feller.core.gradient import Gradient, LossFunction
@@ -16,7 +17,23 @@ from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.leakage.fisher_information import Leakage
 from feller.privacy.leakage.probes import Cut, Pull, coordinate_by_coordinate, probed, signs
 from feller.privacy.leakage.row_gradients import Build
-from feller.privacy.leakage.smooth import hard_clip
+
+OVERSHOOT = 1.115221
+"""Longest smoothly cut gradient, in clip norms, at a length of 1.5487: noise in units of it is less by this factor."""
+
+
+def hard_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"]:
+    """Return min(1, clip / norm), which has a slope everywhere but at the clip norm, where it takes that from below."""
+    return clip / norms.clamp(min=clip)
+
+
+def smooth_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"]:
+    """Return 1 / (1 + GELU(norm / clip - 1)), which has a slope everywhere, and lets gradients be `OVERSHOOT` long.
+
+    Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 5.
+    """
+    return 1 / (1 + gelu(norms / clip - 1))
+
 
 BuildAt = Callable[[nn.Module, int], Build]
 """From the network and the number of a look to what makes examples of rows, at random numbers of that look."""

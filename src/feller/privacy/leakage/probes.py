@@ -1,12 +1,4 @@
-"""How what a row adds to a sum of clipped gradients follows the row: by a probe, or coordinate by coordinate.
-
-A probe goes forward over the backward pass, in one random direction of the row: for signs v, E |J v|^2 = Tr(J^T J), and
-the same J v tells the part along the gradient. Only three products of the gradient and its change are kept; how a
-length is clipped follows by the chain rule. Clipping to a length has a slope but where a gradient is just so long,
-which no row meets; a network with kinks, such as of ReLU, jumps in its gradients, of which a slope tells nothing.
-Random numbers that an example draws beside its row are given to the attacker too, which never makes a bound too large.
-Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 5; Hutchinson 1990 for the signs.
-"""
+"""How what a row adds to a sum of clipped gradients follows the row: by a probe, or coordinate by coordinate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,14 +18,22 @@ ROWS = 2**11
 """Whose changes in single coordinates are followed beside each other."""
 MOST = 2**27
 """Numbers of a Jacobian that is laid out."""
-
 Cut = Callable[[Tensor], Tensor]
 """From lengths of gradients [b] to what these are multiplied with: `hard_clip` or `smooth_clip` at a clip norm."""
 
 
 @dataclass(frozen=True)
 class Pull:
-    """What each row adds to a sum of clipped gradients, and how that follows the row."""
+    """What each row adds to a sum of clipped gradients, and how that follows the row.
+
+    A probe goes forward over the backward pass, in one random direction of the row: for signs v, E |J v|^2 = Tr(J^T
+    J), and the same J v tells the part along the gradient. Only three products of the gradient and its change are
+    kept; how a length is clipped follows by the chain rule. Clipping to a length has a slope but where a gradient is
+    just so long, which no row meets; a network with kinks, such as of ReLU, jumps in its gradients, of which a slope
+    tells nothing. Random numbers that an example draws beside its row are given to the attacker too, which never makes
+    a bound too large. Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 5; Hutchinson
+    1990 for the signs.
+    """
 
     norms: Float[Tensor, " b"]
     """Length of what it adds."""
@@ -49,7 +49,16 @@ class Pull:
 
 @dataclass(frozen=True)
 class Directions:
-    """The same with all directions of the row apart."""
+    """The same with all directions of the row apart.
+
+    A probe goes forward over the backward pass, in one random direction of the row: for signs v, E |J v|^2 = Tr(J^T
+    J), and the same J v tells the part along the gradient. Only three products of the gradient and its change are
+    kept; how a length is clipped follows by the chain rule. Clipping to a length has a slope but where a gradient is
+    just so long, which no row meets; a network with kinks, such as of ReLU, jumps in its gradients, of which a slope
+    tells nothing. Random numbers that an example draws beside its row are given to the attacker too, which never makes
+    a bound too large. Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 5; Hutchinson
+    1990 for the signs.
+    """
 
     norms: Float[Tensor, " b"]
     gram: Float[Tensor, "b d d"]
@@ -172,3 +181,19 @@ def _units(z: Float[Tensor, " b *d"], which: Bool[Tensor, " *d"] | None) -> Floa
     """Return the directions of single coordinates."""
     units = torch.eye(z[0].numel(), dtype=z.dtype, device=z.device).reshape(-1, *z.shape[1:])
     return units if which is None else units[which.flatten()]
+
+
+KINKED = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Threshold, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish)
+POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+
+
+def kinks(network: nn.Module) -> tuple[str, ...]:
+    """Return the layers at which gradients jump: bounds of a network with some are about where it is smooth alone.
+
+    Functions that are called without a layer, such as relu, are not seen.
+    """
+    return tuple(
+        f"{name or 'the network'}, a {type(layer).__name__}"
+        for name, layer in network.named_modules()
+        if isinstance(layer, (*KINKED, *POOLS))
+    )

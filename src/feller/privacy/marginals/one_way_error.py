@@ -3,8 +3,12 @@
 import math
 import warnings
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from feller.core.errors import UsageError
-from feller.privacy.accounting.strength import strength
+from feller.privacy.accounting.ledger import strength
 from feller.privacy.accounting.zcdp import rho_of
 
 SHARE = 0.1
@@ -83,3 +87,14 @@ def _smallest(delta: float, counts: tuple[int, ...], n: int, share: float) -> fl
         low, high = (middle, high) if _expected(middle, delta, counts, n, share) > REFUSE else (low, middle)
     unit = 10.0 ** (math.floor(math.log10(high)) - 1)
     return math.ceil(high / unit) * unit
+
+
+def on_simplex(shares: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+    """Return the nearest numbers of 0 or more that add up to 1.
+
+    Source: Held, Wolfe and Crowder 1974, "Validation of subgradient optimization", section 3.
+    """
+    falling = shares.sort(descending=True).values
+    over = (falling.cumsum(0) - 1) / torch.arange(1, len(shares) + 1, dtype=shares.dtype, device=shares.device)
+    last = int((falling > over).nonzero()[-1])
+    return (shares - over[last]).clamp(min=0)

@@ -1,14 +1,16 @@
 """Gaussian steps whose mean is linear in state and velocity: what fine-tuning takes apart."""
 
 import abc
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from feller.core.pytree import State, tree_map
+from feller.paths.predictions import Data, Source, Velocity, coefficients
 from feller.paths.processes import Characteristics, Process
-from feller.paths.schedules import Scales, Schedule
+from feller.paths.schedules import Linear, Scales, Schedule
 from feller.sampling.solvers.solver import GaussianSolver, clock
 
 
@@ -56,3 +58,54 @@ class LinearSolver(GaussianSolver):
 def scales_at(schedule: Schedule, time: float) -> Scales:
     """Return the scales at one time, as floats."""
     return Scales(*map(float, schedule(torch.tensor(time, dtype=torch.float64))))
+
+
+@dataclass(frozen=True)
+class Ancestral(LinearSolver):
+    """x_s = alpha_s x_1 + sqrt(sigma_s^2 - nu^2) x_0 + nu noise, with the ends that the velocity at t predicts.
+
+    nu = eta times the noise of the posterior of x_s given x_t and x_1: eta = 1 is ancestral sampling (DDPM), eta = 0
+    has no noise (DDIM) and is Euler's step on the linear schedule. Needs a flow (no noise of its own) on an affine path
+    with a normal source. Source: Song et al. 2021, "Denoising diffusion implicit models", arXiv 2010.02502.
+    """
+
+    schedule: Schedule = field(default_factory=Linear)
+    """Of the path whose velocity the process has."""
+    eta: float = 1.0
+
+    def linear(self, t: float, s: float) -> LinearStep:
+        """Return the step."""
+        now, later = (scales_at(self.schedule, time) for time in (t, s))
+        (alpha, sigma), (to_alpha, to_sigma) = now[:2], later[:2]
+        fresh = max(sigma**2 - (alpha / to_alpha * to_sigma) ** 2, 0.0)  # variance gained from s back to t
+        nu = float(min(self.eta * fresh**0.5 / sigma, 1.0) * to_sigma) if sigma > 0 else 0.0
+        keep = max(to_sigma**2 - nu**2, 0.0) ** 0.5
+        data, source = (coefficients(Velocity(), end, now) for end in (Data(), Source()))
+        on_state, on_velocity = (to_alpha * a + keep * b for a, b in zip(data, source, strict=True))
+        return LinearStep(float(on_state), float(on_velocity), nu**2)
+
+
+@dataclass(frozen=True)
+class MemorylessEuler(LinearSolver):
+    """Euler-Maruyama with variance 2 sigma W / alpha per time, and the drift 2 v - (alpha' / alpha) x that pays for it.
+
+    The noise is infinite at t = 0. Its denominator gains the share of data after one step, and the drift changes with
+    it, so that both still belong to one process with the right marginals; the step from t = 0 is ancestral, which makes
+    the start irrelevant at once. On the linear schedule the mean of a Gaussian is exact in any number of steps, on
+    others its error is of order one: change the schedule first, see `feller.paths.rescheduled`.
+
+    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861, whose steps shift the noise alone.
+    """
+
+    schedule: Schedule = field(default_factory=Linear)
+    """Of the path whose velocity the process has."""
+
+    def linear(self, t: float, s: float) -> LinearStep:
+        """Return the step."""
+        if t == 0:
+            return Ancestral(self.schedule).linear(t, s)
+        h = s - t
+        alpha, sigma, d_alpha, d_sigma = map(float, scales_at(self.schedule, t))
+        shifted = alpha + float(scales_at(self.schedule, h).alpha)
+        variance = 2 * h * sigma * (d_alpha * sigma - d_sigma * alpha) / shifted
+        return LinearStep(1 - h * d_alpha / shifted, h * (1 + alpha / shifted), max(variance, 0.0))

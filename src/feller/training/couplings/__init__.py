@@ -4,11 +4,8 @@ from feller.training.couplings.class_conditional import LabelAware, WithinClasse
 from feller.training.couplings.coupling import Coupling, Independent
 from feller.training.couplings.equivariant_ot import Aligned
 from feller.training.couplings.ground_cost import Cost, GeodesicCost, SquaredDistance
-from feller.training.couplings.minibatch_ot import MinibatchTransport, assign, cheapest
-from feller.training.couplings.ranks import AcrossRanks
-from feller.training.couplings.sinkhorn import sinkhorn
-from feller.training.couplings.sinkhorn_ot import Entropic
-from feller.training.couplings.unbalanced import Unbalanced
+from feller.training.couplings.minibatch_ot import AcrossRanks, MinibatchTransport, assign, cheapest
+from feller.training.couplings.sinkhorn_ot import Entropic, Unbalanced, sinkhorn
 
 __all__ = [
     "AcrossRanks",

@@ -14,9 +14,8 @@ from feller.core.pytree import Given, State, tree_map
 from feller.core.rng import Draw
 from feller.training.couplings.coupling import Coupling, in_blocks
 from feller.training.couplings.ground_cost import Cost, SquaredDistance
-from feller.training.couplings.minibatch_ot import MinibatchTransport, cheapest
-from feller.training.couplings.ranks import AcrossRanks
-from feller.training.couplings.sinkhorn import relative
+from feller.training.couplings.minibatch_ot import AcrossRanks, MinibatchTransport, cheapest
+from feller.training.couplings.sinkhorn_ot import relative
 
 
 @dataclass(frozen=True)

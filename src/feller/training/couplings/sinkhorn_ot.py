@@ -1,8 +1,11 @@
 """Transport that is blurred by entropy."""
 
+import math
+import warnings
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import UsageError
@@ -10,7 +13,83 @@ from feller.core.pytree import Given, State, length
 from feller.core.rng import Draw, categorical
 from feller.training.couplings.coupling import Coupling, in_blocks
 from feller.training.couplings.ground_cost import Cost, SquaredDistance
-from feller.training.couplings.sinkhorn import relative, sinkhorn
+
+_SCALINGS = 30
+"""Cheap scalings of a plan between two steps in the logarithm, which cannot overflow."""
+
+
+def sinkhorn(
+    cost: Float[Tensor, "n m"],
+    epsilon: float,
+    *,
+    tau: float = math.inf,
+    tolerance: float = 1e-3,
+    most: int = 3000,
+) -> Float[Tensor, "n m"]:
+    """Minimise <P, cost> + epsilon KL(P | a b) + tau KL(P 1 | a) + tau KL(P^T 1 | b) for uniform a and b.
+
+    No cost is too large: the potentials are kept as logarithms, and a step in them begins every round of scalings.
+
+    Args:
+        cost: Of each pair.
+        epsilon: Strength of the entropy, in units of the cost.
+        tau: Strength of the marginals, in units of the cost; infinite demands them.
+        tolerance: Largest sum of errors of the rows; columns meet theirs.
+        most: Scalings before it gives up, with a warning.
+
+    Returns:
+        The logarithm of the plan: an outlier's column may be too small for a number and still has a largest entry.
+    """
+    n, m = cost.shape
+    cost = cost.double() / epsilon
+    if not cost.isfinite().all():
+        raise ValueError("the cost of some pairs is not finite: the states are damaged, or epsilon is too small")
+    power = 1.0 if math.isinf(tau) else tau / (tau + epsilon)
+    f, g = cost.new_zeros(n), cost.new_zeros(m)
+    for _ in range(max(1, most // _SCALINGS)):
+        f = power * (math.log(m) - torch.logsumexp(g - cost, 1))
+        columns = f[:, None] - cost
+        most_likely = columns.amax(0)
+        plan = (columns - most_likely).exp_()
+        g = power * (math.log(n) - most_likely - plan.sum(0).log())
+        plan *= torch.exp(most_likely + g) / (n * m)
+        wanted = torch.exp((1 - 1 / power) * f) / n  # of the rows: the fixed point of an update of f
+        if (plan.sum(1) - wanted).abs().sum() <= tolerance * wanted.sum():
+            return columns + (g - math.log(n * m))
+        u, v = _scale(plan, f, g, power, tolerance)
+        if u.isfinite().all() and v.isfinite().all() and (u > 0).all() and (v > 0).all():
+            f, g = f + u.log(), g + v.log()
+    warnings.warn(
+        f"the marginals of an entropic plan are still off by more than {tolerance:g} after {most} scalings; raise "
+        "epsilon, or the number of scalings",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    columns = f[:, None] - cost
+    g = power * (math.log(n) - torch.logsumexp(columns, 0))
+    return columns + (g - math.log(n * m))
+
+
+def _scale(plan: Tensor, f: Tensor, g: Tensor, power: float, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Return factors of the rows and columns of a plan that bring it nearer to its marginals."""
+    n, m = plan.shape
+    # A relaxed update takes the whole potential to a power, so a factor beside it must make up for the rest.
+    rest_f, rest_g = torch.exp((power - 1) * f), torch.exp((power - 1) * g)
+    u, v = torch.ones_like(f), torch.ones_like(g)
+    for _ in range(_SCALINGS - 1):
+        rows, before = plan @ v, u
+        u = torch.where(rows > 0, rest_f * (n * rows) ** -power, 1.0)  # one without mass waits for the logarithm
+        if ((u - before) * rows).abs().sum() <= tolerance / 2:  # what the rows have too much or too little
+            break
+        columns = u @ plan
+        v = torch.where(columns > 0, rest_g * (m * columns) ** -power, 1.0)
+    return u, v
+
+
+def relative(cost: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+    """Return the cost in units of its median, or of its mean where most pairs cost nothing."""
+    unit = cost.median()
+    return cost / torch.where(unit > 0, unit, cost.mean()).clamp(min=torch.finfo(cost.dtype).tiny)
 
 
 @dataclass(frozen=True)
@@ -63,3 +142,41 @@ def check_positive(**numbers: float) -> None:
     for name, number in numbers.items():
         if not number > 0:
             raise UsageError(f"{name} must be above 0, got {number:g}")
+
+
+@dataclass(frozen=True)
+class Unbalanced(Coupling):
+    """As `Entropic`, with marginals that are wished for and not demanded: an outlier does not bend the others' pairs.
+
+    A datum that is far from all draws gets little mass, so that it claims no draw for itself and shares those of
+    others. Every datum is still used once, with a partner from its normalised column, so outliers stay in the data. The
+    price: draws are no longer used once on average, and the source that the network sees is pulled towards the data, by
+    the more the smaller tau is. Source: Eyring et al. 2024, "Unbalancedness in neural Monge maps improves unpaired
+    domain translation", arXiv 2311.15100.
+    """
+
+    epsilon: float = 0.05
+    """Strength of the entropy, in units of the median cost."""
+    tau: float = 1.0
+    """Strength of the marginals, in units of the median cost; infinite is `Entropic`."""
+    block: int | None = 256
+    """Examples solved together; None for the whole batch."""
+    cost: Cost = field(default_factory=SquaredDistance)
+    tolerance: float = 1e-3
+    """Largest distance from the fixed point, as a share of the plan's mass."""
+    most: int = 3000
+    """Scalings of the plan before it gives up, with a warning."""
+
+    def __post_init__(self) -> None:
+        check_positive(epsilon=self.epsilon, tau=self.tau)
+
+    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+        """Draw a partner for each datum, from its column of the plan."""
+        uniform = draw.uniform((length(x_1),), torch.float64)
+
+        def partners(x_0: State, x_1: State, given: Given, rows: slice) -> Tensor:
+            cost = relative(self.cost(x_0, x_1, given))
+            log_plan = sinkhorn(cost, self.epsilon, tau=self.tau, tolerance=self.tolerance, most=self.most)
+            return draw_partners(log_plan, uniform[rows])
+
+        return in_blocks(x_0, x_1, given, self.block, partners)

@@ -5,10 +5,19 @@ absolute is a Bregman divergence, whose minimiser is the conditional mean (the p
 """
 
 from feller.training.losses.generalised_kl import GeneralisedKL
-from feller.training.losses.losses import Loss, PerLeaf, Weighted
-from feller.training.losses.rates import InfinitesimalKL, ItakuraSaito, RatesAndVelocity
-from feller.training.losses.regression import Absolute, PseudoHuber, Squared
-from feller.training.losses.tokens import CrossEntropy, WhereMasked
+from feller.training.losses.losses import (
+    Absolute,
+    CrossEntropy,
+    InfinitesimalKL,
+    ItakuraSaito,
+    Loss,
+    PerLeaf,
+    PseudoHuber,
+    RatesAndVelocity,
+    Squared,
+    Weighted,
+    WhereMasked,
+)
 
 __all__ = [
     "Absolute",

@@ -8,8 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from feller.core.pytree import pad_right
-from feller.core.values import may_hold
+from feller.core.pytree import may_hold, pad_right
 from feller.paths.schedules import Linear, Scales, Schedule, TokenSchedule
 from feller.training.losses.losses import Loss
 

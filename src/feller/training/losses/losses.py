@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from feller.core.errors import UsageError
 from feller.core.masking import blank, mean_over_entries
@@ -82,3 +83,142 @@ class PerLeaf(Loss):
             for k, part in self.parts.items()
         ]
         return torch.stack(means).sum(0)
+
+
+@dataclass(frozen=True)
+class Squared(Loss):
+    """(prediction - target)^2."""
+
+    def entries(
+        self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
+    ) -> Float[Tensor, " b *d"]:
+        """Square the difference."""
+        check_alike(prediction, target)
+        return functional.mse_loss(prediction, target, reduction="none")
+
+
+@dataclass(frozen=True)
+class Absolute(Loss):
+    """|prediction - target|. No Bregman divergence: its minimiser is the median."""
+
+    def entries(
+        self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
+    ) -> Float[Tensor, " b *d"]:
+        """Return the size of the difference."""
+        check_alike(prediction, target)
+        return functional.l1_loss(prediction, target, reduction="none")
+
+
+@dataclass(frozen=True)
+class PseudoHuber(Loss):
+    """sqrt((prediction - target)^2 + c^2) - c for each entry: robust against rare large errors.
+
+    No Bregman divergence: its minimiser lies between mean and median.
+    """
+
+    c: float = 0.03
+    """In units of the target: errors below it count as their square, errors above it as their size."""
+
+    def entries(
+        self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
+    ) -> Float[Tensor, " b *d"]:
+        """Return sqrt(difference^2 + c^2) - c, as a quotient that keeps its digits near zero."""
+        check_alike(prediction, target)
+        square = (prediction - target).square()
+        return square / ((square + self.c**2).sqrt() + self.c)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """-log of the predicted probability of the data; predictions are logits [b, ..., K]."""
+
+    def entries(
+        self, prediction: Float[Tensor, "b *d K"], target: Int[Tensor, " b *d"], x_t: Tensor, t: Tensor
+    ) -> Float[Tensor, " b *d"]:
+        """Return -log softmax at the target."""
+        return functional.cross_entropy(prediction.movedim(-1, 1), target, reduction="none")
+
+
+@dataclass(frozen=True)
+class WhereMasked(Loss):
+    """Another loss over the tokens that are the mask: its mean over them, so that every time counts alike.
+
+    With the cross-entropy and uniform shares of masked tokens it bounds -log p(x_1) per token, with less variance than
+    the generalised KL, whose weight is infinite at t = 1. Source: Sahoo et al. 2024, arXiv 2406.07524, reweighted.
+    """
+
+    loss: Loss = field(default_factory=CrossEntropy)
+
+    def entries(self, prediction: Float[Tensor, "b *d K"], target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return the loss of each token, masked or not."""
+        return self.loss.entries(prediction, target, x_t, t)
+
+    def __call__(
+        self, prediction: State, target: State, x_t: State, t: State, valid: Tensor | None = None
+    ) -> Float[Tensor, " b"]:
+        """Return the mean over the masked tokens of each example; zero where none is."""
+        masked = x_t == prediction.shape[-1]
+        if valid is not None:
+            masked = masked & pad_right(valid, masked)
+            prediction, target, x_t = (blank(leaf, valid) for leaf in (prediction, target, x_t))
+        return mean_over_entries(self.entries(prediction, target, x_t, t), masked)
+
+
+@dataclass(frozen=True)
+class InfinitesimalKL(Loss):
+    """sum_y a log(a / b) - a + b over places y to jump to, for rates a of the target and b of the prediction.
+
+    The prediction is log b, [b, ..., places], the target a. It splits into a loss of the total rate and the
+    cross-entropy of where jumps land, **weighted by the rate**: unweighted it would have another minimiser. A place
+    that no rate counts, such as the state's own, has a = 0 and a prediction far below.
+
+    Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 2: regressing on the rates
+    given the data has the gradient of regressing on those of the marginal process for Bregman divergences, the target
+    first.
+    """
+
+    def entries(
+        self, prediction: Float[Tensor, "b *d K"], target: Float[Tensor, "b *d K"], x_t: Tensor, t: Tensor
+    ) -> Float[Tensor, " b *d"]:
+        """Return the divergence of each part of the state, over all places."""
+        return (torch.xlogy(target, target) - target * prediction - target + prediction.exp()).sum(-1)
+
+
+@dataclass(frozen=True)
+class ItakuraSaito(Loss):
+    """a / b - log(a / b) - 1 for positive numbers: an error counts by its ratio, whatever the size.
+
+    The prediction is log b, the target a: an intensity with a large range, say.
+
+    Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 2: regressing on the rates
+    given the data has the gradient of regressing on those of the marginal process for Bregman divergences, the target
+    first.
+    """
+
+    def entries(
+        self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
+    ) -> Float[Tensor, " b *d"]:
+        """Return a / b - log(a / b) - 1."""
+        return target * (-prediction).exp() - target.log() + prediction - 1
+
+
+@dataclass(frozen=True)
+class RatesAndVelocity(Loss):
+    """The loss of rates, and that of a velocity in the last place of prediction and target: their sum.
+
+    So one network learns both processes, to be superposed; no weights are needed for either to be right.
+
+    Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 2: regressing on the rates
+    given the data has the gradient of regressing on those of the marginal process for Bregman divergences, the target
+    first.
+    """
+
+    rates: Loss = field(default_factory=InfinitesimalKL)
+    velocity: Loss = field(default_factory=Squared)
+
+    def entries(
+        self, prediction: Float[Tensor, "b *d K"], target: Float[Tensor, "b *d K"], x_t: Tensor, t: Tensor
+    ) -> Float[Tensor, " b *d"]:
+        """Add both losses of each part of the state."""
+        jumps = self.rates.entries(prediction[..., :-1], target[..., :-1], x_t, t)
+        return jumps + self.velocity.entries(prediction[..., -1], target[..., -1], x_t, t)

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.paths.autoregressive import Autoregressive
+from feller.paths.families import AnyOrder, Autoregressive
 from feller.spaces import Space
+from feller.spaces.table_tokens import Rows
 from feller.spaces.tokens import until_end
 from feller.training.condition_dropout import drop_conditions
 from feller.training.losses import CrossEntropy
@@ -49,3 +51,63 @@ class NextToken(Objective):
         """Average over the valid tokens."""
         x_t, t, given = example["x_t"], example["t"], example["given"]
         return CrossEntropy()(network(x_t, t, given), example["target"], x_t, t, given.get("valid"))
+
+
+@dataclass(frozen=True)
+class RowLikelihood(Objective):
+    """-log p(row) in nats: what each column costs given those written before it, added up.
+
+    Where a network is trained in any order, rows with known columns are drawn exactly, the known ones first. Several
+    serialisations of a row are averaged inside its own loss, so that its gradient can be bounded as that of one row.
+    Source: Sablayrolles et al. 2023, arXiv 2306.04803.
+    """
+
+    space: Rows
+    shuffled: float = 1.0
+    """Share of the serialisations whose columns come in an order drawn by chance; the others come as in the table."""
+    serialisations: int = 1
+    """Of each row in each step."""
+    counted: float = 0.5
+    """Share of a private budget that is spent on counts of columns and pairs, of whose law the network is taught before
+    it sees a row; 0 counts single columns alone, and teaches nothing."""
+    drop: float = 0.0
+    """There are no conditions to drop: what is known of a row are columns of its own."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shuffled <= 1 or self.serialisations < 1:
+            raise UsageError(
+                f"expected a share from 0 to 1 and 1 serialisation or more, got {self.shuffled}, {self.serialisations}"
+            )
+        if not 0 <= self.counted < 1:
+            raise UsageError(f"expected a share of the budget from 0 to below 1 for counts, got {self.counted:g}")
+
+    @property
+    def path(self) -> AnyOrder:
+        """Say of which family the network is."""
+        return AnyOrder(anyhow=self.shuffled > 0)
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Draw the orders."""
+        x_1 = batch["x_1"]
+        example = {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device), "given": {}}
+        if self.shuffled:
+            example["given"] = {"order": self._orders(x_1, draws)}
+        return example
+
+    def _orders(self, x_1: Tensor, draws: Draws) -> Int64[Tensor, "b serialisations columns"]:
+        """Return some orders of each row."""
+        shape = (len(x_1), self.serialisations, len(self.space.fields))
+        draw = draws.at("order")
+        keys = draw.uniform(shape, torch.float64, x_1.device)
+        by_chance = draw.uniform((*shape[:2], 1), torch.float64, x_1.device) < self.shuffled
+        in_turn = torch.arange(shape[2], dtype=keys.dtype, device=keys.device)
+        return torch.where(by_chance, keys, in_turn).argsort(-1)
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Add up the columns of a row, and average over its serialisations."""
+        x_t = example["x_t"]
+        logits = network(x_t, example["t"], example["given"])
+        several = logits.ndim == 4
+        target = x_t[:, None].expand(logits.shape[:-1]) if several else x_t
+        spent = -logits.log_softmax(-1).gather(-1, target[..., None])[..., 0].sum(-1)
+        return spent.mean(1) if several else spent

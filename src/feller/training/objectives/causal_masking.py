@@ -15,7 +15,7 @@ from feller.core.pytree import tree_map
 from feller.core.rng import Draw, Draws
 from feller.data.documents.vocabulary import Symbols
 from feller.data.modality import Dataset
-from feller.paths.interleaved import Interleaved
+from feller.paths.families import Interleaved
 from feller.sampling.autoregressive.masked_spans import Masked, Masking, draw_spans, mask, most_holes, read_document
 from feller.sampling.retrieval.datastore import remember
 from feller.sampling.retrieval.retriever import NONE, ByLikeness, Library, Retrieval

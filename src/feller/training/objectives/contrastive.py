@@ -12,7 +12,7 @@ from feller.core.rng import Draw, Draws
 from feller.data.documents.vocabulary import Symbols
 from feller.data.modality import Dataset
 from feller.networks.sequence.bi_encoder import pictures_of, with_gaps
-from feller.paths.alike import Alike
+from feller.paths.families import Alike
 from feller.spaces import Space
 from feller.training.objective import Batch, Example, Objective, Together
 

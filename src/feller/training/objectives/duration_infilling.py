@@ -10,12 +10,12 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.data.speech.speech_durations import log_durations, spread_durations, whole_durations
+from feller.data.speech.durations import log_durations, spread_durations, whole_durations
 from feller.paths import Affine, Filled
 from feller.spaces import Euclidean
 from feller.training.losses import Absolute
 from feller.training.objective import Batch, Example, Objective
-from feller.training.objectives.frames import Infilling
+from feller.training.objectives.frame_infilling import Infilling
 from feller.training.objectives.span_masks import Segments
 
 MASKS = Segments(0.2, 0.1, 1.0)

@@ -1,9 +1,24 @@
 """Normal noise for few examples of many numbers each."""
 
+import abc
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.errors import UsageError
+from feller.core.masking import blank
+from feller.core.pytree import tree_map
+from feller.core.rng import Draw, Draws
+from feller.paths import Affine, Filled
+from feller.paths.time_distributions import Stratified, TimeLaw
+from feller.spaces import Euclidean
+from feller.training.condition_dropout import drop_conditions
+from feller.training.losses import Loss, Squared
+from feller.training.objective import Batch, Example, Objective
+from feller.training.objectives.span_masks import Segments, changes, units
 
 FULL = 16
 """Numbers that torch makes together: the last of a length that it does not divide would depend on the length."""
@@ -25,3 +40,124 @@ def noise_like(x: Tensor, draws: Draws) -> Tensor:
         for i, row in enumerate(x)
     ]
     return torch.stack(rows) if rows else torch.empty_like(x)
+
+
+def crop(rows: Any, valid: Bool[Tensor, "b n"], longest: int, draw: Draw) -> tuple[Any, Bool[Tensor, "b m"]]:
+    """Keep a window of each row, at a uniform place of what is real, and no column that is padding in all.
+
+    Args:
+        rows: A tree of tensors [b, n, ...].
+        valid: What is real, on the left of each row.
+        longest: Entries that are kept, at most.
+        draw: Source of the places.
+
+    Returns:
+        The rows, and what is real of them, [b, m] with m <= longest.
+    """
+    many = valid.sum(1)
+    width = min(longest, max(int(many.max()), 1) if len(many) else 1)
+    first = (draw.uniform((len(many),), torch.float64, valid.device) * ((many - width).clamp(min=0) + 1)).long()
+    if width == valid.shape[1]:
+        return rows, valid
+    index = first[:, None] + torch.arange(width, device=valid.device)
+    return tree_map(lambda leaf: _take(leaf, index), rows), _take(valid, index)
+
+
+def _take(leaf: Tensor, index: Int[Tensor, "b m"]) -> Tensor:
+    """Return the entries [b, m, ...] of [b, n, ...]."""
+    return leaf[torch.arange(len(leaf), device=leaf.device)[:, None], index]
+
+
+class Counted(abc.ABC):
+    """Which frames the loss counts."""
+
+    @abc.abstractmethod
+    def __call__(self, hidden: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
+        """Return them."""
+
+
+@dataclass(frozen=True)
+class Hidden(Counted):
+    """Those that are hidden."""
+
+    def __call__(self, hidden: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
+        """Return what is hidden."""
+        return hidden
+
+
+@dataclass(frozen=True)
+class Everywhere(Counted):
+    """All, also those that the network is told."""
+
+    def __call__(self, hidden: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
+        """Return all that is real."""
+        return valid
+
+
+@dataclass(frozen=True)
+class Infilling(Objective):
+    """Match a path's conditional target where frames are hidden, the others being told; labels are told everywhere.
+
+    The batch holds x_1 [b, n, bands] and in `given` labels `phone` [b, n], marks `valid` [b, n] (absent: all) and marks
+    `start` [b, n] of frames where a unit begins (absent: where the label changes); other conditions are not looked at.
+    The network is given `valid`, `phone`, `context`, which is x_1 where it is told and zero elsewhere, and `known`,
+    which marks that. Units are hidden wholly or not at all, but for those that a long row is cut in.
+
+    Other paths are other objectives: `Affine(VP())` is diffusion with velocities, `Affine(VP(), Source())` score
+    matching with the weight sigma^2, `Filled()` regression on the data, without time or noise. Source: Le et al. 2023,
+    "Voicebox", arXiv 2306.15687.
+    """
+
+    path: Affine | Filled = field(default_factory=Affine)
+    space: Euclidean = field(default_factory=Euclidean)
+    """Where the states live; rows may have any length."""
+    criterion: Loss = field(default_factory=Squared)
+    law: TimeLaw = field(default_factory=Stratified)
+    """Of the training time."""
+    masks: Segments = field(default_factory=Segments)
+    """What is hidden."""
+    counts: Counted = field(default_factory=Hidden)
+    """Which frames the loss counts."""
+    drop: float = 0.2
+    """Chance that context and labels of an example are dropped together, for guidance."""
+    longest: int = 1600
+    """Frames that are learned at once; longer rows are cut at random."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop <= 1 or self.longest < 1:
+            raise UsageError(f"expected a chance and a length of 1 or more, got {self.drop:g} and {self.longest}")
+
+    @property
+    def cuts(self) -> bool:
+        """Yes."""
+        return True
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Cut rows, and draw what is hidden, noise, time and whether all conditions are dropped.
+
+        `batch["told"]` [b, n, bands] replaces x_1 in the context, where that is not quite what is told.
+
+        Raises:
+            UsageError: If frames have no labels.
+        """
+        given, x_1 = batch["given"], batch["x_1"]
+        if "phone" not in given:
+            got = ", ".join(sorted(given)) or "none"
+            raise UsageError(f"expected a condition phone, the label of each frame, got {got}; align texts with sounds")
+        phone = given["phone"]
+        valid = given.get("valid", torch.ones_like(phone, dtype=torch.bool))
+        rows = {"x_1": x_1, "told": batch.get("told", x_1), "phone": phone, "start": given.get("start", changes(phone))}
+        rows, valid = crop(rows, valid, self.longest, draws.at("crop"))
+        hidden = self.masks(units(rows["start"]), valid, draws.at("mask"))
+        known, x_1 = valid & ~hidden, rows["x_1"]
+        t = self.law(len(x_1), draws.at("time"), x_1.device)
+        x_t, target = self.path.sample_with_target(noise_like(x_1, draws.named("source")), x_1, t, draws.at("path"))
+        seen = {"valid": valid, "phone": rows["phone"], "context": blank(rows["told"], known), "known": known}
+        seen = drop_conditions(seen, getattr(network, "nulls", {}), self.drop, draws)
+        return {"x_t": x_t, "t": t, "target": target, "given": seen, "counts": self.counts(hidden, valid)}
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Compare prediction and target, over the frames that count."""
+        x_t, t = example["x_t"], example["t"]
+        answer = self.path.read(network(x_t, t, example["given"]), x_t, t)
+        return self.criterion(answer, example["target"], x_t, t, example["counts"])

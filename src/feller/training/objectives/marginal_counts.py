@@ -14,7 +14,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import nearest
 from feller.data.modality import Dataset
-from feller.paths.graphical import Graphical
+from feller.paths.families import Graphical
 from feller.privacy.accounting.accountant import rho as rho_of_expense
 from feller.privacy.accounting.dp_events import Concentrated
 from feller.privacy.accounting.ledger import Ledger

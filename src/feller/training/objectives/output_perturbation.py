@@ -18,11 +18,11 @@ from feller.core.pytree import leaves, length
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
 from feller.networks.linear import Features, Linear, LinearNetwork
-from feller.paths.estimates import Estimates
+from feller.paths.families import Estimates
 from feller.privacy.accounting.calibration import calibrate
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.erm.glm import Logistic
-from feller.privacy.erm.releasing import release
+from feller.privacy.erm.leakage import release
 from feller.privacy.erm.ridge import Minimum, Ridge, minimum_of, with_constant
 from feller.privacy.noise.grid_noise import Noise
 from feller.spaces import Space

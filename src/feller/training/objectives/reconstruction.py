@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
+from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.paths.codes import Codes
-from feller.spaces import Space
+from feller.paths.families import Codes, Resynthesis
+from feller.spaces import Euclidean, Space
 from feller.training.objective import Batch, Example, Objective
 
 
@@ -41,3 +44,93 @@ class Reconstruction(Objective):
         x = example["x_t"]
         read = network(x, example["t"], example["given"])
         return (read["state"] - x).square().flatten(1).mean(1) + read["apart"]
+
+
+QUIET = 1e-3
+"""Amplitude of a spectrum below which all is silence: the noise of samples of 16 bits lies there."""
+OVERLAP = 4
+"""Windows that a sample is in."""
+
+
+@dataclass(frozen=True)
+class Vocoding(Objective):
+    """Differences of amplitude spectra at several resolutions, and what the network tells apart from them.
+
+    The batch holds samples x_1 [b, n] and in `given` how many of them are real, `length` [b] (absent: all). A piece is
+    drawn from each, silence behind the end of a shorter one. Nothing judges the copies but spectra: no second network
+    learns to tell them from sounds. Source: Yamamoto, Song and Kim 2020, "Parallel WaveGAN", arXiv 1910.11480,
+    section 2.2.
+    """
+
+    path: Resynthesis
+    """That nothing is drawn."""
+    space: Euclidean
+    """Where the samples live."""
+    windows: tuple[int, ...] = (256, 512, 1024, 2048)
+    """Samples of the windows whose spectra are compared."""
+    piece: int = 5120
+    """Samples that are learned at once."""
+    apart: float = 1.0
+    """Weight of what the network tells: the mean difference of log mels."""
+
+    def __post_init__(self) -> None:
+        if not self.windows or min(self.windows) < OVERLAP or self.apart < 0:
+            raise UsageError(
+                f"expected windows of at least {OVERLAP} samples and a weight of 0 or more, got {self.windows} and"
+                f" {self.apart:g}"
+            )
+        if self.piece < max(self.windows):
+            raise UsageError(f"expected a piece of at least one window, {max(self.windows)}, got {self.piece}")
+
+    @property
+    def drop(self) -> float:
+        """None: there are no conditions."""
+        return 0.0
+
+    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+        """Draw where the piece of each sound begins."""
+        x = batch["x_1"]
+        x = F.pad(x, (0, max(self.piece - x.shape[1], 0)))
+        length = batch.get("given", {}).get("length", torch.full((len(x),), batch["x_1"].shape[1], device=x.device))
+        places = (length - self.piece).clamp(min=0) + 1
+        first = (draws.at("piece").uniform((len(x),), torch.float64, x.device) * places).long()
+        piece = x.gather(1, first[:, None] + torch.arange(self.piece, device=x.device))
+        return {"x_t": piece, "t": x.new_zeros(len(x)), "given": {}}
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Compare the copy with the sound."""
+        x = example["x_t"]
+        copy = network(x, example["t"], example["given"])
+        found = [spectral_difference(copy["state"], x, window) for window in self.windows]
+        return torch.stack(found).mean(0) + self.apart * copy["apart"]
+
+
+def usual_windows(fft: int) -> tuple[int, ...]:
+    """Return windows from a quarter of a transform to twice its points."""
+    return fft // 4, fft // 2, fft, 2 * fft
+
+
+def spectral_difference(made: Float[Tensor, "b n"], real: Float[Tensor, "b n"], window: int) -> Float[Tensor, " b"]:
+    """Return the length of the difference of amplitude spectra over that of the real ones, and the mean of logarithms.
+
+    Source: Arik, Jun and Diamos 2019, "Fast spectrogram inversion using multi-head convolutional neural networks",
+    arXiv 1808.06719.
+    """
+    ours, theirs = (_amplitudes(sound, window) for sound in (made, real))
+    square = (ours - theirs).square().sum((1, 2))
+    least = theirs.shape[1] * theirs.shape[2] * QUIET**2  # silence has no length to be compared with
+    converged = _root(square) / (theirs.square().sum((1, 2)) + least).sqrt()
+    logs = (ours.clamp(min=QUIET).log() - theirs.clamp(min=QUIET).log()).abs().mean((1, 2))
+    return converged + logs
+
+
+def _amplitudes(sound: Float[Tensor, "b n"], window: int) -> Float[Tensor, "b frames bins"]:
+    """Return amplitude spectra, without the ends of a sound that no whole window sees."""
+    hann = torch.hann_window(window, dtype=sound.dtype, device=sound.device)
+    return torch.fft.rfft(sound.unfold(1, window, window // OVERLAP) * hann).abs()
+
+
+def _root(square: Tensor) -> Tensor:
+    """Return square roots, with a gradient of zero at zero."""
+    some = square > 0
+    return torch.where(some, torch.where(some, square, 1.0).sqrt(), 0.0)

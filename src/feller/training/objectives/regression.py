@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import State, leaves, length, tree_map
 from feller.core.rng import Draw, Draws
-from feller.paths.estimates import Estimates
+from feller.paths.families import Estimates
 from feller.spaces import Space
 from feller.training.objective import Batch, Example, Objective
 

@@ -7,14 +7,11 @@ from typing import cast
 
 from feller.app.reporter import Tell
 from feller.app.webui.controls import Choice
-from feller.app.webui.guide import given_of, guidance_of, guides
 from feller.app.webui.loaded_run import Opened
-from feller.app.webui.made import kinds_of, outcome, pictures
-from feller.app.webui.outcome import Outcome, Rows, Shown
-from feller.app.webui.sample_views import drawn_of
-from feller.app.webui.tab import Ability, Answers, Kind, Place, Tab
+from feller.app.webui.sample_views import drawn_of, kinds_of, outcome, pictures
+from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Rows, Shown, Tab, given_of, guidance_of, guides
 from feller.app.webui.tabs.sample import many, seeded
-from feller.app.workflows.reported import reported_of
+from feller.app.workflows.run_status import reported_of
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset, Modality
 
@@ -127,8 +124,7 @@ def reported(first: Opened, second: Opened) -> Rows | None:
     sides = [one.numbers for one in found]
     if first is second or not any(sides):
         return None
-    from feller.evaluation.report.metrics import leading, measure, real  # takes long to load
-    from feller.evaluation.report.spoken import spoken
+    from feller.evaluation.report.metrics import leading, measure, real, spoken  # takes long to load
 
     known = {**sides[1], **sides[0]}
     rows, explained = [], {**found[1].explanations, **found[0].explanations}

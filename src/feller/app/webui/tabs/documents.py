@@ -6,14 +6,12 @@ import shutil
 from feller.app.reporter import Tell
 from feller.app.webui.controls import Choice, Control, Drawing, Number, Picture, Words
 from feller.app.webui.loaded_run import Opened
-from feller.app.webui.made import as_words, picture
-from feller.app.webui.outcome import Outcome
-from feller.app.webui.tab import Ability, Answers, Kind, Place, Tab
+from feller.app.webui.sample_views import as_words, picture
+from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Tab
 from feller.app.webui.tabs.sample import seeded
-from feller.app.workflows.documents.generate_documents import Manner
-from feller.app.workflows.documents.sampled import documents
+from feller.app.workflows.documents.generate_documents import Manner, documents
 from feller.core.errors import UsageError
-from feller.data.documents.documents_modality import Documents
+from feller.data.documents.modality import Documents
 
 MOST = 16
 CANVAS = 400

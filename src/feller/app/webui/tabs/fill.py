@@ -9,13 +9,10 @@ from PIL import Image
 
 from feller.app.reporter import Tell
 from feller.app.webui.controls import MARKS, Cells, Drawing, Drawn, Number, Words
-from feller.app.webui.guide import guides
 from feller.app.webui.loaded_run import Opened
-from feller.app.webui.made import kinds_of, outcome, picture, saved
-from feller.app.webui.outcome import Outcome
-from feller.app.webui.sample_views import drawn_of
-from feller.app.webui.tab import Ability, Answers, Kind, Place, Tab
-from feller.app.webui.tabs.observing import MOST_PICTURES, any_sample, at_size, explained, explains_pictures
+from feller.app.webui.sample_views import drawn_of, kinds_of, outcome, picture, saved
+from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Tab, guides
+from feller.app.webui.tabs.restoring import MOST_PICTURES, any_sample, at_size, explained, explains_pictures
 from feller.app.webui.tabs.sample import MOST_TEXTS, seeded
 from feller.app.workflows.sample import sample
 from feller.core.errors import UsageError

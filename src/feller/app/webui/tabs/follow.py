@@ -8,8 +8,7 @@ from typing import Any
 
 from feller.app.reporter import Tell, in_words
 from feller.app.webui.loaded_run import Opened
-from feller.app.webui.outcome import Outcome, Shown
-from feller.app.webui.tab import Ability, Answers, Kind, Place, Tab
+from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Shown, Tab
 from feller.core.errors import InputError
 from feller.core.serialization import read_json
 from feller.training.metrics_log import read_metrics

@@ -8,19 +8,16 @@ from torch import Tensor
 
 from feller.app.reporter import Tell
 from feller.app.webui.controls import Number
-from feller.app.webui.guide import guides
 from feller.app.webui.loaded_run import Opened
-from feller.app.webui.made import large
-from feller.app.webui.outcome import Outcome, Rows, Shown
-from feller.app.webui.sample_views import drawn_of
-from feller.app.webui.tab import Ability, Answers, Kind, Place, Tab
+from feller.app.webui.sample_views import drawn_of, large
+from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Rows, Shown, Tab, guides
 from feller.app.webui.tabs.sample import in_time, seeded
 from feller.core.pytree import State
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.data.points.modality import Rows as Points
-from feller.data.text.text_modality import Text
+from feller.data.text.modality import Text
 
 MOST = 25
 """Samples that are watched at once: they go through the network together."""
@@ -46,7 +43,7 @@ def _tab(one: Opened, place: Place) -> Tab:
     most = POINTS if points else 1 if text else MOST
 
     def does(answers: Answers, tell: Tell) -> Outcome:
-        from feller.evaluation.report.animation import animated  # takes long to load
+        from feller.evaluation.report.figure import animated  # takes long to load
 
         way: list[tuple[float, State]] = []
 

@@ -2,15 +2,12 @@
 
 from feller.app.reporter import Tell
 from feller.app.webui.controls import Choice, Control, Number, Seed
-from feller.app.webui.guide import guides
 from feller.app.webui.limits import Limits
 from feller.app.webui.loaded_run import Opened
-from feller.app.webui.made import kinds_of, outcome
-from feller.app.webui.outcome import Outcome
-from feller.app.webui.sample_views import drawn_of
-from feller.app.webui.tab import Ability, Answers, Place, Tab
+from feller.app.webui.sample_views import drawn_of, kinds_of, outcome
+from feller.app.webui.tab import Ability, Answers, Outcome, Place, Tab, guides
 from feller.data.points.modality import Rows
-from feller.data.text.text_modality import Text
+from feller.data.text.modality import Text
 from feller.paths import Affine, Autoregressive, Graphical, Interleaved
 from feller.sampling.sampler_config import SOLVERS
 

@@ -6,12 +6,9 @@ from typing import Any, cast
 
 from feller.app.reporter import Tell
 from feller.app.webui.controls import Choice, Control, Number
-from feller.app.webui.guide import given_of, guidance_of, guides
 from feller.app.webui.loaded_run import Opened, last_part
-from feller.app.webui.made import pictures, place_in, rows_in
-from feller.app.webui.outcome import Outcome, Rows
-from feller.app.webui.sample_views import drawn_of
-from feller.app.webui.tab import Ability, Answers, Kind, Place, Tab
+from feller.app.webui.sample_views import drawn_of, pictures, place_in, rows_in
+from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Rows, Tab, given_of, guidance_of, guides
 from feller.app.webui.tabs.sample import in_time, seeded
 from feller.control.rewards.chemistry import MEASURED
 from feller.control.rewards.named_rewards import CODE, SIDES, image_wishes
@@ -143,8 +140,7 @@ def _goes_on(words: str) -> bool:
 def _told(numbers: Mapping[str, Any]) -> Rows:
     """Return the numbers of a search as a report calls them, and what they mean."""
     from feller.app.workflows.reporting.steering_report import EXPLAIN  # takes long to load
-    from feller.evaluation.report.metrics import FACTS, measure
-    from feller.evaluation.report.spoken import spoken
+    from feller.evaluation.report.metrics import FACTS, measure, spoken
 
     named = {name: measure(name, numbers) for name in numbers if name not in FACTS}
     told = tuple((how.label, how.text(numbers[name]), spoken(name, numbers, EXPLAIN)) for name, how in named.items())

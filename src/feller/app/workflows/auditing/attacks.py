@@ -12,10 +12,10 @@ from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.evaluation.attacks.attack_scores import told
 from feller.evaluation.attacks.attribute import by_column
-from feller.evaluation.attacks.choose import WHY_NOT, apart_of
 from feller.evaluation.attacks.copying import copied
-from feller.evaluation.attacks.measure import Apart
+from feller.evaluation.attacks.distances import Apart
 from feller.evaluation.attacks.membership import by_density, losses
+from feller.evaluation.attacks.structure_distances import WHY_NOT, apart_of
 from feller.evaluation.comparison import LEAST, pick
 from feller.evaluation.report.leakage_plots import Guess
 from feller.models.model import Model

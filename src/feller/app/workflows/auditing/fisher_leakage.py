@@ -17,8 +17,8 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.evaluation.report.exposed_rows import exposed_picture
 from feller.evaluation.report.figure import Picture
+from feller.evaluation.report.leakage_plots import exposed_picture
 from feller.privacy.leakage.reconstruction_bounds import mse_bound, van_trees_at_best
 from feller.training.checkpoint import read_counters
 

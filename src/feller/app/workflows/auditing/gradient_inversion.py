@@ -1,22 +1,229 @@
 """Rows that are read from private gradients, by who knows all other rows, beside what bounds that."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
 import torch
-from torch import nn
+from jaxtyping import Float64, Int64
+from torch import Tensor, nn
 
 from feller.app.reporter import Tell
 from feller.app.workflows.auditing.audit_target import Opened
-from feller.app.workflows.auditing.gradient_attack import FEWEST, ROUNDS, Attack
-from feller.app.workflows.auditing.inverted_words import Inverted, told
-from feller.app.workflows.private.guarantee import Guarantee
 from feller.app.workflows.private.leakage_report import NUMBERS, numbers_of
+from feller.app.workflows.private.privacy_config import Guarantee
+from feller.app.workflows.private.private_training import clip_of
+from feller.core.errors import UsageError
+from feller.core.pytree import tree_map
 from feller.core.rng import Draws
+from feller.data.images.modality import Images
 from feller.data.modality import Dataset
+from feller.evaluation.attacks.gradient_releases import Releases
+from feller.evaluation.attacks.reconstruction import Judged, Law, Tried, judged, slopes_at, tried
+from feller.evaluation.report.figure import Picture
+from feller.evaluation.report.html import Grid
+from feller.evaluation.report.leakage_plots import reconstructions_picture
 from feller.models.model import load_model
+from feller.privacy.dp_sgd.clip_norm import Fixed
 from feller.privacy.dp_sgd.per_example_clipping import trained
-from feller.privacy.leakage.kinks import kinks
+from feller.privacy.leakage.probes import kinks
 from feller.spaces import Euclidean, Product, Space
 from feller.training.checkpoint import read_counters
 from feller.training.engine import engine
+from feller.training.objective import Objective
+
+ROUNDS = 2
+"""Random numbers of each row in what all steps tell, each as often."""
+DIRECTIONS = 64
+"""In which a row is looked for, at most."""
+SLOPES = 2**25
+"""Numbers of a Jacobian that is laid out."""
+LONG = 1e30
+"""A clip norm that no gradient reaches."""
+NOISES, FEWEST, STARTS, EASY = 8, 2, 4, 2**18
+"""Draws of the noise at most and at least, starts of each search, and weights times draws that are quick."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attacks:
+    """What attacks on some rows came to."""
+
+    one: list[Tried]
+    """By one step that holds each row."""
+    every: list[Tried]
+    """By as many as hold a row on average."""
+    held: int
+    """So many."""
+
+
+class Attack:
+    """Some rows of a run, and what its steps would tell of them."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        train: Dataset,
+        which: Int64[Tensor, " n"],
+        planned: Guarantee,
+        draws: Draws,
+    ) -> None:
+        device = next(network.parameters()).device
+        self.network, self.objective, self.which, self.draws = network, objective, which, draws
+        self.some, self.planned, self.device = train.subset(which), planned, device
+        self.state = tree_map(lambda leaf: leaf.to(device), train.modality.encode(self.some.values))
+        self.given = tree_map(lambda leaf: leaf.to(device), self.some.given)
+        everything = numbers_of(train.modality.encode(train.values))
+        numbers = numbers_of(self.state)
+        if everything is None or numbers is None:
+            raise UsageError("these rows have no numbers to be read")
+        self.size = sum(weight.numel() for weight in trained(network).values())
+        self.most = max(1, min(DIRECTIONS, SLOPES // (ROUNDS * self.size)))
+        self.shape = numbers.shape[1:]
+        self.rows = numbers.flatten(1)
+        self.law = Law.of(everything.flatten(1).to(device), self.most)
+        clip = clip_of(planned)
+        norm = planned.clip if isinstance(clip, Fixed) else self._middle()
+        self.clip, self.scale = norm, clip.sigma(planned.sigma) * norm
+
+    def added(self, rounds: int, only: int | None = None, clip: float | None = None) -> Releases:
+        """Return what rows, or only one of them, add to as many steps."""
+        which = slice(None) if only is None else slice(only, only + 1)
+        draws = replace(self.draws.named("met"), first=0 if only is None else only * rounds)
+
+        def several(leaf: Tensor) -> Tensor:
+            return leaf[which].repeat_interleave(rounds, 0)
+
+        given = tree_map(several, self.given)
+
+        def spell(z: Tensor) -> Any:
+            x = z.unflatten(1, self.shape).repeat_interleave(rounds, 0)
+            x_1 = {**tree_map(several, self.state), NUMBERS: x} if isinstance(self.state, dict) else x
+            return self.objective.draw(self.network, {"x_1": x_1, "given": given}, draws)
+
+        return Releases(self.objective.loss, self.network, clip or self.clip, spell)
+
+    def _middle(self) -> float:
+        """Return the middle of the lengths of gradients, which a clip norm that adapts follows."""
+        return self.added(1, clip=LONG)(self.rows).norm(dim=1).median().item()
+
+    def found(self, steps: int) -> Attacks:
+        """Attack by one step, and by all steps that hold a row on average."""
+        held = max(1, round(self.planned.batch / self.planned.n * steps))
+        count, starts = max(FEWEST, min(NOISES, EASY // self.size)), max(1, min(STARTS, EASY // (2 * self.size)))
+        ways = {"one": (1, self.scale)}
+        rounds = min(ROUNDS, held)
+        ways["all"] = (rounds, self.scale * (rounds / held) ** 0.5)
+        several = []
+        for name, (rounds, scale) in ways.items():
+            grams = [
+                slopes_at(self.added(rounds, i), self.rows[i : i + 1], self.law, rounds).sum(0)
+                for i in range(len(self.rows))
+            ]
+            generator = self.draws.at(f"noise of {name}").shared()
+            information = torch.stack(grams) / scale**2
+            several.append(tried(self.added(rounds), self.rows, scale, self.law, information, generator, count, starts))
+        return Attacks(several[0], several[1], held)
+
+
+SHOWN = 5
+"""Rows of which pictures are shown."""
+HEAD = ("row", "one step", "least, one step", "all steps", "least, all steps", "without bias", "least without bias")
+WORDS = (
+    "Rows chosen at random, as read by who knows all other rows, the last weights, labels, the random numbers that a"
+    " row meets, what rows look like (a normal law), and in which steps a row was: from the noisy sum of one step, and"
+    " from those of all steps that hold a row on average, as if taken at the last weights. Errors are squared, means"
+    " over the directions in which rows vary. The mean error of who knows what rows look like lies below its bound by"
+    " chance alone; that of a single row can, and stands beside the bound for rows of which as much is told. Without"
+    " bias means one step of Gauss and Newton from the truth itself, from all steps."
+)
+CAPTION = (
+    "Rows, what is read of them from one private step, and from all steps: squared error, and in brackets the least"
+    " mean error over rows of which as much is told"
+)
+ALARM = (
+    "ALARM: rows are read from private gradients more exactly than the information in these allows; the noise is less,"
+    " or gradients are longer, than what is charged."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Inverted:
+    """What was tried, and what came of it."""
+
+    numbers: dict[str, float]
+    grids: tuple[Grid, ...] = ()
+    pictures: tuple[tuple[str, Picture], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def told(attack: Attack, found: Attacks) -> Inverted:
+    """Put numbers, a table and pictures together."""
+    one, every, held = found.one, found.every, found.held
+    first, last, spread = judged(one, attack.law), judged(every, attack.law), attack.law.variances.mean().item()
+    numbers = {
+        "inversion_error": last.error,
+        "inversion_bound": last.bound,
+        "inversion_doubt": last.doubt,
+        "inversion_spread": spread,
+        "inversion_step_error": first.error,
+        "inversion_step_bound": first.bound,
+        "inversion_unbiased": last.unbiased,
+        "inversion_unbiased_bound": last.unbiased_bound,
+        "inversion_steps": float(held),
+        "inversion_rows": float(len(attack.which)),
+        "inversion_below": float(first.below + last.below),
+    }
+    notes = _notes(len(attack.law.variances), attack.most, attack.rows.shape[1])
+    return Inverted(numbers, (_grid(attack, one, every, first, last),), _pictures(attack, one, every), notes)
+
+
+def _grid(attack: Attack, one: list[Tried], every: list[Tried], first: Judged, last: Judged) -> Grid:
+    means = ("mean", first.error, first.bound, last.error, last.bound, last.unbiased, last.unbiased_bound)
+    rows = [
+        (
+            f"{number}",
+            a.errors.mean().item(),
+            a.likely(attack.law),
+            b.errors.mean().item(),
+            b.likely(attack.law),
+            b.unbiased.mean().item(),
+            b.least,
+        )
+        for number, a, b in zip(attack.which.tolist(), one, every, strict=True)
+    ]
+    return Grid("Rows that are read from gradients", WORDS, HEAD, [means, *rows])
+
+
+def _pictures(attack: Attack, one: list[Tried], every: list[Tried]) -> tuple[tuple[str, Picture], ...]:
+    kind = attack.some.modality
+    if not isinstance(kind, Images):
+        return ()
+
+    def values(rows: Float64[Tensor, "n d"]) -> Tensor:
+        return kind.decode(rows.reshape(-1, *attack.shape).float().cpu())
+
+    def names(several: Sequence[Tried]) -> list[str]:
+        return [f"{each.errors[0].item():.2f} ({each.likely(attack.law):.2f})" for each in several]
+
+    shown = slice(0, SHOWN)
+    lines = [
+        (attack.some.values[shown], [f"row {number}" for number in attack.which[shown].tolist()]),
+        (values(torch.stack([each.found for each in one[shown]])), names(one[shown])),
+        (values(torch.stack([each.found for each in every[shown]])), names(every[shown])),
+    ]
+    return ((CAPTION, reconstructions_picture(kind, lines)),)
+
+
+def _notes(directions: int, most: int, numbers: int) -> tuple[str, ...]:
+    """Say what an attacker is given of rows that have more directions than are looked at."""
+    if directions < most or directions == numbers:
+        return ()
+    return (
+        f"rows are read in the {directions} directions in which they vary most; of the {numbers - directions} others,"
+        " all that they hold is given to the attacker",
+    )
+
 
 ROWS, LEAST = 16, 4
 """That are attacked, and at least for a large network."""

@@ -10,8 +10,7 @@ from torch import Tensor
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
 from feller.evaluation.attacks.reconstruction import ERRORS
-from feller.privacy.erm.attack import reconstructed
-from feller.privacy.erm.leakage import leakage
+from feller.privacy.erm.leakage import leakage, reconstructed
 from feller.privacy.erm.ridge import Minimum
 from feller.training.objectives.output_perturbation import Perturbation
 

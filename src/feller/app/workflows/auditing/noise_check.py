@@ -6,10 +6,10 @@ from typing import Any
 from scipy.stats import chi2
 from torch import Tensor, nn
 
-from feller.app.workflows.private.guarantee import Allowance
+from feller.app.workflows.private.privacy_config import Allowance
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
-from feller.evaluation.attacks.planted import FOUR
+from feller.evaluation.attacks.attack_scores import FOUR
 from feller.privacy.accounting.dp_events import Gaussian
 from feller.privacy.accounting.ledger import Ledger
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from feller.app.workflows.fine_tuned_run import recipe_of
-from feller.app.workflows.private.guarantee import Allowance, Guarantee
 from feller.app.workflows.private.pretrain_on_marginals import law_of, teach
+from feller.app.workflows.private.privacy_config import Allowance, Guarantee
 from feller.app.workflows.private.private_training import SEED, clip_of
 from feller.app.workflows.run_config import Asked
 from feller.core.errors import UsageError

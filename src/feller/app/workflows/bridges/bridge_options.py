@@ -5,11 +5,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from feller.app.workflows.bridges.bridges_populations import Populations
+from feller.app.workflows.bridges.populations import Populations
 from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import BridgeProblem, Bridging
 from feller.core.errors import UsageError
 
 WEIGHED = 64

@@ -1,14 +1,38 @@
 """Where paths leave what is known of a surface."""
 
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.spatial import KDTree
+from torch import Tensor
 
-from feller.app.workflows.bridges.bridge_run import Bridged
-from feller.app.workflows.bridges.bridges_populations import Populations
+from feller.app.reporter import Tell
+from feller.app.workflows.bridges.advice import advice, bridge_sketch, falls_short, onward
+from feller.app.workflows.bridges.bridge_metrics import arrivals, compared, ess, pictures, rounds_taken, straight
+from feller.app.workflows.bridges.bridge_run import Bridged, command_of
 from feller.app.workflows.bridges.cost_names import surface_of
-from feller.app.workflows.bridges.trajectory_files import values_of
+from feller.app.workflows.bridges.parse_costs import WARNING
+from feller.app.workflows.bridges.populations import Populations
+from feller.app.workflows.bridges.run_rounds import of_the_kept
+from feller.app.workflows.bridges.trajectory_files import Counts, values_of, write_paths
+from feller.control.bridges.population import Crowd
+from feller.control.bridges.problem import BridgeProblem
+from feller.control.bridges.rounds import SMALL
+from feller.control.bridges.solution import FoundBridge
 from feller.control.bridges.trajectories import Walk
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.serialization import to_data
+from feller.data.images.modality import Images
+from feller.evaluation.bridge import EXPLAIN, Along, along, explain_between
+from feller.evaluation.report.page import Findings, write_report
+from feller.evaluation.report.wording import number, percent, sentence
+from feller.models.recipes.registry import bridging
+from feller.training.engine import engine
+from feller.training.metrics_log import read_metrics
 
 NEIGHBOURS, TRIED = 20, 5000
 """Points that a plane goes through, and points of a surface whose neighbours tell how far that is."""
@@ -33,3 +57,223 @@ def outside(bridged: Bridged, crowd: Populations, walked: Walk) -> float | None:
     away = tree.query(places.reshape(-1, 2))[0].reshape(places.shape[:2]) > reach
     share = torch.trapezoid(torch.from_numpy(away.mean(0)), torch.tensor(walked.times, dtype=torch.float64))
     return float(share) / (walked.times[-1] - walked.times[0])
+
+
+MORE, LESS = 2.0, 0.5
+"""Times of the mean from which a member counts much more than others, and below which much less."""
+
+
+def counts_of(problem: BridgeProblem) -> Counts:
+    """Return what the members of each leg count, 1 in the mean; nothing where all count alike."""
+    legs = [(_counts(one), _counts(other)) for one, other in problem.crowds]
+    return [(a, b) for a, b in legs if a is not None and b is not None]
+
+
+def growing(counts: Counts, bridged: Bridged) -> list[str]:
+    """Say of each leg which share of its members divides, or dies out."""
+    said = []
+    for (begins, _), name in zip(counts, bridged.populations, strict=False):
+        more, less = float((begins >= MORE).mean()), float((begins < LESS).mean())
+        said.append(
+            f"by --growth, {percent(more)} of the members of {name} count twice the mean or more, as those that divide,"
+            f" and {percent(less)} less than half of it, as those that die; one is {begins.max():.3g} times the mean"
+            " (counts.csv)"
+        )
+    return said
+
+
+def _counts(crowd: object) -> np.ndarray | None:
+    if not isinstance(crowd, Crowd) or crowd.weights is None:
+        return None
+    weights = crowd.weights.double().cpu().numpy()
+    return weights * (len(weights) / weights.sum())
+
+
+LEAST, MOST = 500, 2000
+"""Trajectories that are followed for files and page, where the first population has fewer or more members."""
+WALKED, COSTED, MEASURED = 0.5, 0.6, 0.8
+"""Shares of following trajectories that are done once these are walked, priced, and compared with members."""
+MET = 0.05
+"""Share of the paths that may meet an obstacle before people are warned."""
+
+
+def report_bridge(
+    run: Run, bridged: Bridged, crowd: Populations, found: FoundBridge, notes: tuple[str, ...], tell: Tell
+) -> dict[str, Any]:
+    """Follow trajectories from the first population to the last, write files and the page.
+
+    Returns:
+        The numbers of the page, and where it is under `report`.
+    """
+    tell.task("following trajectories")
+    whole, which = _crossed(found, bridged, crowd, lambda share: tell.progress(WALKED * share))
+    draws = Draws(bridged.seed).named("report")
+    seen = along(whole.times, whole.states.flatten(2), whole.control.flatten(2), found.problem.cost, draws)
+    walked = whole.thinned(_pieces(found) + 1)
+    tell.progress(COSTED, "distances")
+    numbers: dict[str, Any] = {
+        **arrivals(walked, found.problem, bridged, draws, compared(found.how)),
+        **seen.averages(),
+    }
+    kept_of = of_the_kept(found.progress.kept, read_metrics(run.metrics))
+    numbers["objective_straight"] = straight(found.problem, crowd, walked, draws)
+    tell.progress(MEASURED, "paths of pairs")
+    numbers |= {"ess": ess(found, walked, draws), **rounds_taken(run), **kept_of}
+    numbers |= {"sigma": bridged.noise, "n": len(walked.states)}
+    numbers = {name: value for name, value in numbers.items() if value is not None}
+    counts = counts_of(found.problem)
+    grown = growing(counts, bridged)
+    away = outside(bridged, crowd, walked)
+    numbers |= {} if away is None else {"outside_time": away}
+    notes = (*notes, *_met(numbers, notes), *_left(numbers), *_kept(numbers), *grown)
+    sketch = bridge_sketch(run, bridged, found.how, bridging(crowd.modality), int(numbers["rounds"]))
+    helps = tuple(map(sentence, advice(numbers, read_metrics(run.metrics), bridged, found.how, sketch)))
+    if engine().is_first:
+        write_paths(run, bridged, crowd.modality, walked, which, crowd.states, counts)
+        tell.task("drawing")
+        write_report(run.path, _findings(run, bridged, crowd, found, whole, seen, numbers, notes, sketch, helps))
+    tell.done()
+    for line in (*_warnings(notes), *map(sentence, grown), *helps):
+        tell.say(line)
+    return {**numbers, "report": str(run.path / "report.html")}
+
+
+def _crossed(
+    found: FoundBridge, bridged: Bridged, crowd: Populations, tell: Callable[[float], None]
+) -> tuple[Walk, Tensor]:
+    """Push members of the first population through; return trajectories, and which members began them.
+
+    Small states are kept at every step, so that no wall between two knots is missed.
+    """
+    first = crowd.states[0]
+    number = min(max(len(first), LEAST), MOST)
+    weights = getattr(found.problem.crowds[0][0], "weights", None)
+    which = Crowd(first, weights).choose(number, Draws(bridged.seed).named("cross"))
+    every = 1 if first[0].numel() <= SMALL else None
+    return found.walk(first[which], bridged.seed, every=every, tell=tell), which
+
+
+def _met(numbers: dict[str, Any], notes: Sequence[str]) -> list[str]:
+    """Warn of paths that meet an obstacle, with advice where there is a way around it."""
+    share, time = numbers.get("inside_paths") or 0.0, numbers.get("inside_time") or 0.0
+    if share <= MET:
+        return []
+    told = f"{WARNING}{percent(share)} of the paths meet a wall; {percent(time)} of the time of all paths is in walls"
+    advice = (
+        ": wider doors, a smaller --noise, a higher price of walls (NUMBER * before the picture) or more rounds help"
+    )
+    return [told if any(note.startswith(WARNING) for note in notes) else told + advice]
+
+
+def _left(numbers: dict[str, Any]) -> list[str]:
+    """Warn of paths that leave what is known of a surface, where its planes are made up."""
+    share = numbers.get("outside_time") or 0.0
+    if share <= MET:
+        return []
+    return [
+        f"{WARNING}{percent(share)} of the time of all paths is outside of the surface, where no point of it is"
+        " near and its planes are guessed: points of a wider area, or a smaller --noise, help"
+    ]
+
+
+def _kept(numbers: dict[str, Any]) -> list[str]:
+    """Say so where the last round is not the one that is kept."""
+    if "last_w2" not in numbers and "last_inside_paths" not in numbers:
+        return []
+    far = f" its ends were {number(numbers['last_w2'])} from the population" if "last_w2" in numbers else ""
+    met = numbers.get("last_inside_paths")
+    blocked = f"{' and' if far else ''} {percent(met)} of its paths met a wall" if met is not None else ""
+    return [f"Round {numbers['kept_round']} is kept; the last round ahead was worse:{far}{blocked}"]
+
+
+def _pieces(found: FoundBridge) -> int:
+    """Return how many pieces between knots the journey has."""
+    return (found.how.control.mean_knots - 1) * len(found.problem.crowds)
+
+
+def _findings(
+    run: Run,
+    bridged: Bridged,
+    crowd: Populations,
+    found: FoundBridge,
+    walked: Walk,
+    seen: Along,
+    numbers: dict[str, Any],
+    notes: tuple[str, ...],
+    sketch: str,
+    helps: tuple[str, ...],
+) -> Findings:
+    """Put together what the page shows."""
+    push = shlex.join(["feller", "sample", str(run.path), "--from", bridged.populations[0], "--out", "pushed.npz"])
+    is_pictured = isinstance(crowd.modality, Images)
+    rounds, planned = int(numbers["rounds"]), bridging(crowd.modality)
+    longer = any("--train.steps" in help for help in helps)
+    between = bridged.times[1:-1]
+    explained = {name: text for time in between for name, text in explain_between(time).items()}
+    explained["objective"] = OWN["objective"] + (NOT_ARRIVED if falls_short(numbers, bridged) else "")
+    said = {**EXPLAIN, **OWN, **explained}
+    return Findings(
+        title=f"A bridge from {' to '.join(bridged.populations)}",
+        command=command_of(bridged, found.how, run.path, rounds),
+        sketch=sketch,
+        judged=" ".join([_followed(bridged, len(walked.states)), *_warnings(notes), *helps]),
+        numbers=numbers,
+        explanations={name: _in_units(text) for name, text in said.items()} if is_pictured else said,
+        missing={},
+        notes=(*bridged.notes, *notes),
+        settings=to_data(found.how),
+        curve=None,
+        seen="Paths",
+        pictures=pictures(run, bridged, crowd, found, walked, seen),
+        next_steps=[
+            (push, "push others through"),
+            onward(run, bridged, found.how, planned, rounds, sketch=bool(sketch), longer=longer),
+        ],
+    )
+
+
+def _followed(bridged: Bridged, number: int) -> str:
+    """Say what the numbers are about."""
+    first, *between, last = bridged.populations
+    met = [f"{name} at time {time:g}" for name, time in zip(between, bridged.times[1:], strict=False)]
+    met.append(f"{last} at time {bridged.times[-1]:g}" if between else last)
+    where = "where they are then is" if between else "their ends are"
+    return f"Followed: {number:,} trajectories from members of {first}; {where} compared with members of" + (
+        f" {', '.join(met)}."
+    )
+
+
+def _in_units(text: str) -> str:
+    """Say the unit of pictures where that of the data is meant."""
+    for unit in ("the data's units", "units of the data"):
+        text = text.replace(unit, "units of pictures as numbers from -1 to 1")
+    return text
+
+
+def _warnings(notes: Sequence[str]) -> list[str]:
+    """Return those notes that warn, as sentences."""
+    return [sentence(note) for note in notes if note.startswith(WARNING)]
+
+
+NOT_ARRIVED = (
+    " These paths do not arrive, and those of plain bridges do: part of what they cost less is the way that they have"
+    " not gone."
+)
+"""What is said of the objective where ends are far from their population."""
+OWN = {
+    "objective_straight": "The objective of plain Brownian bridges between members paired at the least distance, which"
+    " do not mind the cost.",
+    "objective": f"{EXPLAIN['objective']} Each round is measured in the same way, by its own trajectories: where few"
+    " meet a wall, these carry the state cost, and two sets of trajectories of one bridge differ by chance.",
+    "outside_time": "Share of the time of all paths that is spent outside of the surface, as seen from above: farther"
+    " from all its points than these are from each other.",
+    "ess": "Share of the trajectories around a pair's path that still counts once each is weighed by its cost"
+    " (effective sample size). From 30 % all is well; 5 to 30 % is usual beside walls, where --resample 64 may help.",
+    "lost": "Share of the trajectories that ran away and were drawn anew, in the worst round.",
+    "kept_round": "Round whose drift ahead is kept, and sampled with: the last one that is not clearly farther from the"
+    " population than the best round, nor meets more obstacles.",
+    "last_w2": "Distance of the end from the population after the last round, which was worse and is not kept.",
+    "last_inside_paths": "Share of the paths of that round that meet an obstacle.",
+    "sigma": "Deviation of a free walk after the whole journey, in units of the data.",
+}
+"""What numbers of our own mean, for people."""

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from feller.app.workflows.bridges.bridges_populations import Populations, read_populations
 from feller.app.workflows.bridges.is_bridge import KEY
+from feller.app.workflows.bridges.populations import Populations, read_populations
 from feller.app.workflows.run_config import older_example
-from feller.control.bridges.progress import Progress, start
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import Bridging
+from feller.control.bridges.rounds import Progress, start
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -26,9 +26,8 @@ from feller.networks.architecture import Architecture
 from feller.networks.bridge_drift import BothWays, TwoDrifts
 from feller.paths.brownian import Brownian
 from feller.sampling.sampler_config import Sampling
-from feller.training.checkpoint import device_of, learner_tensors, restore_learner
+from feller.training.checkpoint import PROCESSOR, device_of, learner_tensors, moved, processor, restore_learner
 from feller.training.engine import Engine
-from feller.training.processor import PROCESSOR, moved, processor
 
 
 @dataclass(frozen=True, kw_only=True)

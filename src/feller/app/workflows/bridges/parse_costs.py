@@ -1,23 +1,39 @@
 """What a person says that being somewhere costs, from words."""
 
+import itertools
 import math
 import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+from jaxtyping import Int
+from scipy.ndimage import label
 from torch import Tensor
 
-from feller.app.workflows.bridges.bridges_populations import Populations
-from feller.app.workflows.bridges.cost_names import NAMES, PICTURES, SURFACES, check_kind, frame_at, split
-from feller.app.workflows.bridges.ways_through import closed
-from feller.control.bridges.costs import Cost, Function, Zero
+from feller.app.reporter import Tell
+from feller.app.workflows.bridges.bridge_run import Bridged
+from feller.app.workflows.bridges.cost_names import (
+    NAMES,
+    PICTURES,
+    SURFACES,
+    check_kind,
+    frame_at,
+    frame_of,
+    pictures_of,
+    split,
+)
+from feller.app.workflows.bridges.populations import Populations
+from feller.control.bridges.costs import Cost, Function, Population, Zero, check
 from feller.control.bridges.costs.congestion import Congestion, Entropy
 from feller.control.bridges.costs.near_data import NearData
 from feller.control.bridges.costs.obstacles import Smooth
 from feller.control.bridges.costs.rescaled import OfValues
 from feller.control.bridges.costs.surface_cost import NearSurface, Surface
-from feller.control.bridges.costs.walls import Picture, read_grey
-from feller.core.errors import UsageError
+from feller.control.bridges.costs.walls import Frame, Picture, read_grey
+from feller.control.bridges.population import Crowd
+from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import nearest
 from feller.core.user_code import load_function
@@ -26,6 +42,68 @@ from feller.data.loading.raw import about
 from feller.data.loading.read import read
 from feller.data.points.named_spaces import FLAT
 from feller.data.points.points import Points
+from feller.evaluation.report.wording import percent
+
+PIXELS = 2048
+"""Of the longer side of pictures, at most, in which ways through are looked for."""
+UNEVEN = 0.05
+"""Share of members who must change from one closed part of free space to another that is worth a warning, though
+each part has members of both populations."""
+WARNING = "warning: "
+"""Begins a note of what is likely to be wrong."""
+
+
+def closed(
+    texts: Sequence[str],
+    cost: Cost,
+    crowd: Populations,
+    frame: tuple[float, ...],
+    values: Callable[[Tensor], Tensor],
+) -> list[str]:
+    """Warn where members can become those of the next population through walls alone; states have `values`."""
+    where = frame_of(texts, frame)
+    if where is None or not cost.obstacles:
+        return []
+    notes, parts = [], _parts(texts, cost, crowd, where)
+    for (before, a), (after, b) in itertools.pairwise(zip(crowd.names, crowd.states, strict=True)):
+        share = _parted(parts, values(a), values(b), where)
+        if share:
+            notes.append(
+                f"{WARNING}from {before} to {after} there is no way but through walls for {percent(share)} of the"
+                " members; if there is a door, it must be lighter than middle grey, and a pixel wide at least"
+            )
+    return notes
+
+
+def _parts(texts: Sequence[str], cost: Cost, crowd: Populations, frame: Frame) -> Int[np.ndarray, "h w"]:
+    """Number the parts of free space that no door joins, from 1, at the pixels within a frame; 0 is wall."""
+    left, right, low, high = frame
+    shapes = [read_grey(picture).shape for picture in pictures_of(texts)]
+    h, w = (min(max(sides), PIXELS) for sides in zip(*shapes, strict=True))
+    x, y = (a + (b - a) * (np.arange(n) + 0.5) / n for a, b, n in ((left, right, w), (low, high, h)))
+    places = torch.from_numpy(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))
+    states = crowd.modality.encode(places)
+    return np.asarray(label(~cost.blocked(states).reshape(h, w).numpy())[0])
+
+
+def _parted(parts: Int[np.ndarray, "h w"], a: Tensor, b: Tensor, frame: Frame) -> float:
+    """Return the share of the members of a population that cannot be joined with another within parts of free space.
+
+    Parts that have members of both, but not as many of each, count only where many are too many.
+    """
+    left, right, low, high = frame
+    shares = []
+    for x in (a, b):
+        column, row = (
+            ((x[:, k].double().numpy() - begin) / (end - begin) * n).astype(int).clip(0, n - 1)
+            for k, (begin, end, n) in enumerate(((left, right, parts.shape[1]), (low, high, parts.shape[0])))
+        )
+        shares.append(np.bincount(parts[row, column], minlength=parts.max() + 1) / len(x))
+    first, second = shares
+    alone = (first[1:] * (second[1:] == 0)).sum() + (second[1:] * (first[1:] == 0)).sum()
+    moved = float(np.abs(first - second)[1:].sum() / 2)
+    return moved if alone or moved > UNEVEN else 0.0
+
 
 HEIGHT = 50.0
 """What a width of depth in a wall costs, in mean squared distances of what is to be joined."""
@@ -158,3 +236,52 @@ def _values(kind: Points | Images) -> Callable[[Tensor], Tensor]:
     if isinstance(kind, Points) and not any(kind.mean):
         return lambda x: x
     return lambda x: kind.soften(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+
+
+TRIED = 256
+"""Places between populations where a cost is tried."""
+
+
+def tried(cost: Cost, bridged: Bridged, crowd: Populations, tell: Tell) -> Cost:
+    """Return the cost, once it is known to be a finite number there.
+
+    Raises:
+        InputError: If it is no finite number somewhere, or members stand in a wall.
+    """
+    for name, states, share in zip(bridged.populations, crowd.states, bridged.shares, strict=True):
+        x = states.flatten(1)
+        for inside in cost.obstacles:
+            _refuse_stuck(name, states, inside(x), crowd)
+        with about(name):
+            cost = check(cost, x[None], x.new_tensor([[share]]), _crowded(x[None]))
+    draws = Draws(bridged.seed).named("trial")
+    a, b = (Crowd(crowd.states[k])(TRIED, draws.named(k)).flatten(1) for k in (0, -1))
+    way = torch.linspace(0, 1, 9, dtype=a.dtype)[:, None]
+    between = torch.lerp(a, b, way[..., None])
+    cost = check(cost, between, way, _crowded(between))
+    if not cost.differentiable:
+        tell.say(
+            "the cost has no gradient, so paths are not bent by it: trajectories are weighed by it instead (--resample)"
+        )
+    return cost
+
+
+def _crowded(x: Tensor) -> Population:
+    """Return some crowd at each time, to try a cost with."""
+    return Population(x.roll(1, 1), x, 1.0)
+
+
+def _refuse_stuck(name: str, states: Tensor, inside: Tensor, crowd: Populations) -> None:
+    """Refuse members inside an obstacle.
+
+    Raises:
+        InputError: If there are any; says which, and where.
+    """
+    stuck = inside.nonzero()[:, 0]
+    if len(stuck):
+        place = crowd.modality.decode(states[stuck[:1]]).flatten()[:4].tolist()
+        raise InputError(
+            f"{name}: member {int(stuck[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in place)}) is inside an"
+            f" obstacle, where no path may begin or end, as are {len(stuck)} of {len(states):,}: move them, or move the"
+            " obstacle (--frame, for a picture)"
+        )

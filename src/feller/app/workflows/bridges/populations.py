@@ -1,9 +1,156 @@
 """How much noise a bridge may have, and has where nobody says."""
 
 import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from feller.app.workflows.bridges.bridges_populations import Populations
-from feller.core.errors import UsageError
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.app.workflows.bridges.is_bridge import check_several
+from feller.app.workflows.run_config import fingerprint
+from feller.core.errors import InputError, UsageError
+from feller.data.images.modality import Images
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.data.points.modality import Rows
+from feller.data.points.named_spaces import FLAT
+from feller.data.points.points import Points
+from feller.data.tables.column import Categorical, Column
+from feller.data.tables.mixed import Mixed
+from feller.data.tables.modality import Table
+from feller.data.tables.numerical import Numerical
+
+FAR = 1000.0
+"""Extents of the data from zero beyond which single precision would round their places."""
+COLUMNS = 5
+"""Columns without numbers that are named."""
+PICTURED = "pictures are numbers from -1, black, to 1, white, in noise, distances and costs; files hold their levels"
+"""What is said of the unit of pictures."""
+
+
+@dataclass(frozen=True, eq=False)
+class Populations:
+    """Members of each population, as they were read and as states: places that are not scaled."""
+
+    names: tuple[str, ...]
+    """Files, folders or examples."""
+    modality: Points | Images
+    states: tuple[Tensor, ...]
+    """Of each, [n, *d]."""
+    notes: tuple[str, ...]
+    prints: tuple[str, ...]
+    """Hashes of what was read."""
+
+    @property
+    def together(self) -> Float[Tensor, " n *d"]:
+        """All members."""
+        return torch.cat(self.states)
+
+    @property
+    def spread(self) -> float:
+        """Deviation of an entry of a state within its population, over all entries and populations."""
+        return float(torch.stack([(x - x.mean(0)).square().mean() for x in self.states]).mean().sqrt())
+
+
+def read_populations(names: Sequence[str], longest: int | None = None) -> Populations:
+    """Read populations and bring them to one kind; the first decides on columns and sizes.
+
+    Args:
+        names: Files, folders or examples.
+        longest: Longer side that pictures are brought to.
+
+    Raises:
+        InputError: If one is missing or damaged, has other columns, holds one member only, or is the same as another.
+        UsageError: If there are fewer than two, or they are neither numbers nor pictures.
+    """
+    check_several(names)
+    first = _read(names[0], longest, None)
+    kind = first.modality
+    if not isinstance(kind, Points | Images):
+        why = _no_numbers(kind.table if isinstance(kind, Mixed) else kind) if isinstance(kind, Table | Mixed) else ""
+        raise UsageError(f"a bridge joins rows of numbers or pictures, and {names[0]} holds {kind.called}{why}")
+    sets = [first, *(_read(name, longest, first) for name in names[1:])]
+    for name, data in zip(names, sets, strict=True):
+        if len(data) < 2:
+            raise InputError(f"{name}: expected a population, got one {_member(data)}; two are the least")
+    for (one, a), (other, b) in zip(
+        zip(names, sets, strict=True), zip(names[1:], sets[1:], strict=False), strict=False
+    ):
+        if a.values.shape == b.values.shape and torch.equal(_sorted(a.values), _sorted(b.values)):
+            raise InputError(f"{one} and {other} hold the same members, so there is nothing to bridge; name another")
+    modality = _unscaled(kind, sets)
+    for name, data in zip(names, sets, strict=True):
+        if not modality.encode(data.values).square().sum().isfinite():
+            raise InputError(f"{name}: its numbers are too large for single precision; change their unit")
+    labels = [name for name, data in zip(names, sets, strict=True) if data.given]
+    notes = [note for data in sets for note in data.notes if "constant" not in note]
+    if isinstance(kind, Images):
+        notes.append(PICTURED)
+    if labels:
+        notes.append(f"labels were left aside: {', '.join(labels)}")
+    return Populations(
+        tuple(names),
+        modality,
+        tuple(modality.encode(data.values) for data in sets),
+        tuple(dict.fromkeys(notes)),
+        tuple(fingerprint(data) for data in sets),
+    )
+
+
+def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
+    """Read one population, as plain numbers where rows could mean more."""
+    if first is not None:
+        kind = first.modality
+        data = read(name, like=replace(kind, classes=()) if isinstance(kind, Points) else kind)
+        data.check_whole("a bridge")
+        return replace(data, given={})
+    data = read(name, longest=longest)
+    data.check_whole("a bridge")
+    if isinstance(data.modality, Rows) and not isinstance(data.modality, Points):
+        data = read(name, space=FLAT)
+    return data
+
+
+def _no_numbers(table: Table) -> str:
+    """Name the columns of a table that are no numbers, and what to do about them."""
+    named = [column.name for column in table.schema.columns if not _is_number(column)]
+    if not named:
+        return "; are numbers written with a point, as 1.5, and is no cell empty?"
+    told = ", ".join(named[:COLUMNS]) + (f" and {len(named) - COLUMNS} more" if len(named) > COLUMNS else "")
+    are = "is no column" if len(named) == 1 else "are no columns"
+    return f": {told} {are} of numbers; leave out words and dates, and write numbers with a point, as 1.5"
+
+
+def _is_number(column: Column) -> bool:
+    """Tell whether all cells of a column that was read are numbers, also where it has few of them."""
+    if not isinstance(column, Categorical):
+        return isinstance(column, Numerical)
+    return all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", word) for word in column.values)
+
+
+def _member(data: Dataset) -> str:
+    return "row" if isinstance(data.modality, Points) else "picture"
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """Bring members into an order that does not depend on that of the file."""
+    rows = values.flatten(1).double()
+    for column in reversed(range(min(rows.shape[1], 8))):
+        rows = rows[rows[:, column].argsort(stable=True)]
+    return rows
+
+
+def _unscaled(kind: Points | Images, sets: Sequence[Dataset]) -> Points | Images:
+    """Return the kind with places that are moved, if they are far from zero, and never scaled."""
+    if not isinstance(kind, Points):
+        return replace(kind, classes=())
+    values = torch.cat([data.values for data in sets]).double()
+    mean, extent = values.mean(0), (values.amax(0) - values.amin(0)).max().clamp(min=1e-300)
+    moved = tuple(mean.tolist()) if mean.abs().max() > FAR * extent else (0.0,) * len(kind.columns)
+    return replace(kind, mean=moved, scale=(1.0,) * len(kind.columns), classes=())
 
 
 def usual_noise(crowd: Populations, calls: int) -> float:

@@ -1,27 +1,93 @@
 """The rounds of a bridge: followed, logged, saved, and interrupted."""
 
+import contextlib
+import itertools
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from feller.app.reporter import Tell
+from feller.app.reporter import Tell, in_words
 from feller.app.workflows.bridges.bridge_metrics import compared, end_of
 from feller.app.workflows.bridges.bridge_run import save_progress
-from feller.app.workflows.bridges.kept import keep
 from feller.app.workflows.fitting.run_training import Interrupted
 from feller.app.workflows.interrupts import interrupts
-from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.progress import Progress
-from feller.control.bridges.rounds import SMALL, Round, rounds
-from feller.control.bridges.settings import Bridging
+from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.rounds import SMALL, Progress, Round, rounds
 from feller.control.bridges.solution import FoundBridge
 from feller.control.bridges.trajectories import Walk, legs_of
+from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.evaluation.bridge import along, arrival
 from feller.training.engine import Engine
 from feller.training.metrics_log import MetricsWriter, read_metrics
+
+Row = Mapping[str, Any]
+BLOCKED = 0.05
+"""Share of paths that meet an obstacle up to which a round counts as feasible."""
+WORSE = 1.1
+"""Factor by which a later round may be worse than the best one and still replace it: later rounds cost less."""
+
+
+def better(row: Row, kept: Row | None, earlier: Sequence[Row]) -> bool:
+    """Return whether a round replaces the one kept of its direction.
+
+    Rounds where few paths meet an obstacle come first. Among those the later round is kept, unless its distance from
+    the population, over that among real members, is clearly above the least of all rounds and above the kept one's.
+
+    Args:
+        row: What the new round reached.
+        kept: What the kept round reached; None where there is none.
+        earlier: What all earlier rounds of that direction reached.
+    """
+    if kept is None:
+        return True
+    blocked, other = row.get("inside_paths", 0.0), kept.get("inside_paths", 0.0)
+    if max(blocked, other) > BLOCKED and not other / WORSE <= blocked <= other * WORSE:
+        return blocked < other
+    reached, held = _ratio(row), _ratio(kept)
+    if reached is None or held is None:
+        return True
+    least = min([1.0 if ratio is None or ratio < 1 else ratio for ratio in map(_ratio, earlier)], default=held)
+    return reached <= max(WORSE * max(least, 1.0), held)
+
+
+def keep(progress: Progress, row: Row, rows: Sequence[Row]) -> None:
+    """Keep the averaged drift of the round just done where it is better than the kept one of its direction.
+
+    Args:
+        progress: What has just done the round; changed in place.
+        row: What the round reached.
+        rows: What all earlier rounds reached.
+    """
+    backward = bool(row["backward"])
+    way = "back" if backward else "ahead"
+    own = [each for each in rows if bool(each.get("backward")) == backward]
+    kept = next((each for each in own if each["step"] == progress.kept.get(way)), None)
+    if better(row, kept, own):
+        learner = progress.learner(backward=backward)
+        progress.best[way] = {name: value.clone() for name, value in learner.averaged().items()}
+        progress.kept[way] = row["step"]
+
+
+def of_the_kept(kept: Mapping[str, int], rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the number of the round ahead that is kept and, where a later one was worse, what that one reached."""
+    ahead = [row for row in rows if not row.get("backward")]
+    number = kept.get("ahead", ahead[-1]["step"] if ahead else 0)
+    if not ahead or ahead[-1]["step"] == number:
+        return {"kept_round": number}
+    last = {name: ahead[-1].get(other) for name, other in (("last_w2", "w2"), ("last_inside_paths", "inside_paths"))}
+    return {"kept_round": number, **{name: value for name, value in last.items() if value is not None}}
+
+
+def _ratio(row: Row) -> float | None:
+    """Return the distance from the population over that among real members."""
+    reached, floor = row.get("w2"), row.get("w2_floor")
+    return reached / floor if reached is not None and floor else None
+
 
 MET = ("sinkhorn", "w2", "w2_floor")
 """Distances of which that of the farthest population counts."""
@@ -143,3 +209,80 @@ def _told(found: Round, row: dict[str, int | float], progress: Progress) -> str:
         f"round {found.number}, {way}: objective {row['objective']:.4g} = control {row['control_cost']:.4g} + state"
         f" {row['state_cost']:.4g}{met}{stuck}{lost}{other}"
     )
+
+
+FEW, MORE = 3, 28
+"""Steps of matching that are tried in the first round and in the second; of looking for pinned paths, FEW in both."""
+SHARE = 0.05
+"""Of the steps of a bridge that are tried at most."""
+PINNED, MATCHED, WALKED = "pinned paths", "loss", "done"
+"""What the rounds say they are at: looking for paths, at the end of matching, at the end of a round."""
+
+
+class Matched(Exception):
+    """A round has come as far as it is tried."""
+
+
+def foretold_bridge(
+    problem: BridgeProblem,
+    settings: Bridging,
+    done: int,
+    fresh: Callable[[Bridging], Progress],
+    draws: Draws,
+    here: Engine,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    room: float | None = None,
+) -> str | None:
+    """Return a sentence on how long the rounds of a bridge will take; None where that is not worth a trial.
+
+    Args:
+        problem: What is bridged.
+        settings: How.
+        done: Rounds that are done.
+        fresh: Makes a new network with its optimisers.
+        draws: Source of all randomness.
+        here: Device and processes, all of which do the same.
+        clock: Returns seconds.
+        room: Seconds that are left, where no number of rounds is known.
+    """
+    steps, left = settings.train.steps or 1, 1 if room is not None else (settings.rounds or 0) - done
+    if settings.control.steps <= FEW or SHARE * steps * left < FEW + MORE:
+        return None
+
+    def tried(matching: int, until: str) -> tuple[float, float, float]:
+        """Return the seconds of one step of looking for paths, of matching with what precedes it, and of the rest."""
+        short = replace(
+            settings, control=replace(settings.control, steps=FEW), train=replace(settings.train, steps=matching)
+        )
+        told, paths = dict[str, float](), list[float]()
+
+        def hear(share: float, text: str) -> None:
+            name = MATCHED if text.startswith(MATCHED) else text
+            told[name] = clock()
+            if name == PINNED:
+                paths.append(told[name])
+            if name == until:
+                raise Matched
+
+        with contextlib.suppress(Matched):
+            next(rounds(problem, short, fresh(short), draws, here, tell=hear))
+        each = min(late - early for early, late in itertools.pairwise(paths))
+        return each, told[MATCHED] - told[PINNED], told.get(WALKED, told[MATCHED]) - told[MATCHED]
+
+    try:
+        _, little, _ = tried(FEW, MATCHED)
+        path, much, walk = tried(MORE, WALKED)
+    except InputError:  # trajectories of drifts that have learned next to nothing may run away
+        return None
+    step = max(much - little, 0.0) / (MORE - FEW)
+    legs = len(problem.crowds)
+    whole = legs * settings.control.steps * path + (little - FEW * step) + steps * step + walk
+    seconds = here.agree(left * whole)
+    if room is not None:
+        fit = max(1, int(room / max(seconds, 1e-9)))
+        if (done + fit) % 2 == 0:  # the last goes ahead
+            fit = fit - 1 if fit > 1 else 2
+        many = "1 round" if fit == 1 else f"{fit} rounds"
+        return f"about {in_words(seconds)} for a round on this machine, so that {many} fit, and the report after them"
+    return f"about {in_words(seconds)} for {left} rounds on this machine, and the report after them"

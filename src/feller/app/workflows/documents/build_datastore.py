@@ -4,12 +4,12 @@ import hashlib
 import json
 import pathlib
 
-from feller.app.workflows.kind import require_documents
+from feller.app.workflows.require_modality import require_documents
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
 from feller.data.documents.dataset import DRAWN
-from feller.data.documents.documents_modality import Documents
+from feller.data.documents.modality import Documents
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.files.numpy_files import names_in
 from feller.data.loading.read import read

@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.core.errors import InputError, UsageError
-from feller.data.documents.documents_modality import Documents, Values
-from feller.data.documents.prompt import Prompt, parse, picture_of
-from feller.data.documents.templates import ask, edit
+from feller.data.documents.modality import Documents, Values
+from feller.data.documents.prompt import Prompt, ask, edit, parse, picture_of
 from feller.data.documents.token_layout import Hole, Infill, as_array, laid, to_tokens
 from feller.data.loading.raw import Item, Said, Shown
 from feller.sampling.autoregressive.decoding_goals import Fill, Free, Picture, Plan

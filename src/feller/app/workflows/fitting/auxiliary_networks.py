@@ -1,19 +1,39 @@
 """The networks that the data of a run need: trained beside the model, or taken over."""
 
+import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from feller.app.reporter import Tell
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
-from feller.core.run_folder import Run
+from feller.core.run_folder import Run, open_run
 from feller.core.safetensors_io import save_tensors
+from feller.core.serialization import nearest
+from feller.data.batches import batches, shuffled
+from feller.data.documents.image_codes import PictureCodes, palette_of
+from feller.data.documents.modality import Documents, all_pictures
+from feller.data.documents.tiles import tiles_of
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset
+from feller.data.speech.modality import Speech
+from feller.models.infilling import LearnedDurations
+from feller.models.model import load_model
+from feller.models.recipes.interleaved import MOST_TILES, learned_codes
+from feller.models.recipes.recipe import DocumentParts, SpeechParts
 from feller.models.spec import Description, load_part, save_description
+from feller.networks.codebook.image_codes import learned
+from feller.networks.codebook.image_tokenizer import Tokenizer
+from feller.networks.sequence.bi_encoder import BiEncoderNetwork
+from feller.paths import Codes
 from feller.training.engine import Engine
 from feller.training.loop import Batches, Learner, make_learner, train
 from feller.training.objective import Objective
+from feller.training.objectives.contrastive import Contrastive
+from feller.training.objectives.reconstruction import Reconstruction
 from feller.training.optimizer import Training
 
 
@@ -80,3 +100,160 @@ class Making:
         learner.average.copy_to(network)
         network.eval().requires_grad_(False).to("cpu")
         tell.done()
+
+
+def make_document_parts(
+    making: Making, parts: DocumentParts, kind: Documents, about: Description, data: Dataset, tell: Tell
+) -> tuple[Description, Dataset]:
+    """Give the networks of documents their weights: those of the run, or new ones that are learned here.
+
+    Returns:
+        What the model is, with hashes of these weights, as the run holds it by now; and the data, with the codes of
+        their pictures.
+
+    Raises:
+        InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
+    """
+    making.check([*kind.modules])
+    if "tokenizer" in kind.modules:
+        learned = partial(_tokenizer, making, parts, kind, data, tell)
+        about = making.made("tokenizer", kind.modules["tokenizer"], about, learned)
+    rows, columns = kind.tokenizer.grid
+    tell.say(f"each picture is {rows} x {columns} codes out of {kind.tokenizer.count:,}")
+    coded = replace(data, values=kind.coded(data.values))
+    if "vectors" in kind.modules:
+        learned = partial(_vectors, making, parts, kind, coded, tell)
+        about = making.made("vectors", kind.modules["vectors"], about, learned)
+    return about, coded
+
+
+def _tokenizer(making: Making, parts: DocumentParts, kind: Documents, data: Dataset, tell: Tell) -> None:
+    """Train what writes pictures as codes on all pictures of the documents."""
+    pictures, name = Images(kind.height, kind.width, kind.channels), "tokenizer"
+    feed = batches(Dataset(all_pictures(data.values), {}, pictures), parts.tokenizer.batch, making.draws(name))
+    objective = Reconstruction(Codes(), pictures.space())
+    making.learn(name, objective, feed, kind.modules[name], parts.tokenizer, tell)
+
+
+def _vectors(making: Making, parts: DocumentParts, kind: Documents, data: Dataset, tell: Tell) -> None:
+    """Count the pieces of texts, then train what finds documents to tell which picture belongs to which text."""
+    network, name = kind.modules["vectors"], "vectors"
+    if not isinstance(network, BiEncoderNetwork):
+        raise TypeError(f"expected a bi-encoder, got {type(network).__name__}")
+    network.texts.count(kind.encode(data.values))
+    objective = Contrastive(kind.space(), kind.symbols).beside(data)
+    feed = batches(data, parts.vectors.batch, making.draws(name))
+    making.learn(name, objective, feed, network, parts.vectors, tell)
+
+
+def make_speech_parts(
+    making: Making, parts: SpeechParts, kind: Speech, about: Description, data: Dataset, tell: Tell
+) -> Description:
+    """Give the networks that say durations their weights: those of the run, or new ones that are learned here.
+
+    Returns:
+        What the model is, with hashes of these weights, as the run holds it by now.
+
+    Raises:
+        InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
+    """
+    making.check([*kind.modules])
+    for name, lasting, training in (
+        ("durations", kind.durations, parts.durations),
+        ("rhythm", kind.rhythm, parts.rhythm),
+    ):
+        if isinstance(lasting, LearnedDurations):
+            learned = partial(_learn, making, name, lasting, training, data, tell)
+            about = making.made(name, lasting.module, about, learned)
+    return about
+
+
+def _learn(making: Making, name: str, lasting: LearnedDurations, training: Training, data: Dataset, tell: Tell) -> None:
+    """Train one of them on the phones of all sounds."""
+    phone = data.values["phone"]
+    valid = phone >= 0
+    examples = {"x_1": data.values["duration"], "given": {"phone": phone.clamp(min=0), "valid": valid}}
+    feed = shuffled(examples, training.batch, making.draws(name), valid.sum(1))
+    making.learn(name, lasting.rule, feed, lasting.network, training, tell)
+
+
+MOST_COLOURS = 256
+"""Of a palette."""
+
+
+def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
+    """Return documents with a tokeniser: that of a run, colours or tiles of their pictures, or one to train.
+
+    Args:
+        data: The documents.
+        tokenizer: Run folder, or `palette`, `tiles` or `learned`.
+        size: Of what is to train.
+
+    Raises:
+        InputError: If the run is damaged, or the pictures have too many colours.
+        UsageError: If the data are no documents, or the run is of something else.
+    """
+    kind = data.modality
+    if not isinstance(kind, Documents):
+        raise UsageError(f"--tokenizer is of documents, and these data are {kind.called}; leave it out")
+    if kind.codes is not None:
+        raise UsageError("documents keep the tokeniser of the model that is trained on; leave --tokenizer out")
+    made = NAMED.get(tokenizer)
+    if made is None and not pathlib.Path(tokenizer).exists():
+        near = nearest(tokenizer, list(NAMED))
+        raise UsageError(f"--tokenizer takes {', '.join(NAMED)} or the run of a tokeniser, got {tokenizer!r}: {near}")
+    codes = _of_run(tokenizer, kind) if made is None else made(data, kind, size)
+    return data.seen_as(kind.tokenised(codes, data.values["rows"]))
+
+
+def _palette(data: Dataset, kind: Documents, size: str) -> PictureCodes:
+    return palette_of(all_pictures(data.values), MOST_COLOURS)
+
+
+def _tiles(data: Dataset, kind: Documents, size: str) -> PictureCodes:
+    """Return the commonest tiles, as large as the cells of a learned tokeniser."""
+    return tiles_of(all_pictures(data.values), learned_codes(kind, size).settings.factor, MOST_TILES)
+
+
+def _learned(data: Dataset, kind: Documents, size: str) -> PictureCodes:
+    return learned_codes(kind, size)
+
+
+NAMED: dict[str, Callable[[Dataset, Documents, str], PictureCodes]] = {
+    "palette": _palette,
+    "tiles": _tiles,
+    "learned": _learned,
+}
+"""Words that stand for a tokeniser, and what makes it of documents, their modality and the size of what is to learn."""
+
+
+def from_a_run(tokenizer: str | None) -> bool:
+    """Tell whether a tokeniser that was asked for has learned before."""
+    return tokenizer is not None and tokenizer not in NAMED
+
+
+def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:
+    """Return documents of a run that was stopped before it had a tokeniser of its own, with that of the other run.
+
+    Raises:
+        InputError: If the other run is damaged.
+        UsageError: If it is of something else by now.
+    """
+    kind = data.modality
+    if not from_a_run(tokenizer) or not isinstance(kind, Documents) or run.part("tokenizer").is_file():
+        return data
+    return data.seen_as(replace(kind, codes=_of_run(tokenizer, kind)))
+
+
+def _of_run(path: str, kind: Documents) -> PictureCodes:
+    """Return the tokeniser of a run."""
+    model = load_model(open_run(path))
+    settings, pictures = model.description.architecture, model.description.modality
+    if not isinstance(settings, Tokenizer) or not isinstance(pictures, Images):
+        raise UsageError(f"{path} is no tokeniser; fit one with: feller fit PICTURES --recipe image-tokenizer")
+    if pictures.shape != kind.shape:
+        ours, theirs = ("{2}x{1} with {0} channels".format(*shape) for shape in (kind.shape, pictures.shape))
+        raise UsageError(
+            f"{path} writes pictures of {theirs}, these documents have {ours}; bring them to it by --longest"
+        )
+    return learned(settings, pictures.shape, model.network.state_dict())

@@ -9,7 +9,7 @@ from typing import Any
 
 from feller.app.reporter import Tell
 from feller.app.workflows.fitting.plan_fit import Begun
-from feller.app.workflows.private.guarantee import Guarantee
+from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import parts
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run

@@ -9,23 +9,26 @@ from typing import Any
 import torch
 
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.fitting.tokenised import written_by
-from feller.app.workflows.fitting.varied import check_varied
-from feller.app.workflows.private.allow import allow, check_at_once
+from feller.app.workflows.fitting.auxiliary_networks import written_by
 from feller.app.workflows.private.ancestors import check_public, seen_by
-from feller.app.workflows.private.columns import Charged, find_columns
-from feller.app.workflows.private.keyed import OPEN
 from feller.app.workflows.private.leakage_report import check_rows
-from feller.app.workflows.private.plan_dp_sgd import apart, check_plan, check_private, plan
+from feller.app.workflows.private.plan_dp_sgd import allow, apart, check_at_once, check_plan, check_private, plan
 from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.private_split import OPEN
 from feller.app.workflows.private.private_statistics import NOT_PUBLIC, guard
-from feller.app.workflows.private.probe_rows import check_own, stand_in
-from feller.app.workflows.private.table_schema import beware
-from feller.app.workflows.private.untold import beyond_line, hidden_line, merged_line
-from feller.app.workflows.private.warned import warned
-from feller.app.workflows.private.white import with_white
+from feller.app.workflows.private.probe_rows import check_own, stand_in, with_white
+from feller.app.workflows.private.table_schema import (
+    Charged,
+    beware,
+    beyond_line,
+    find_columns,
+    hidden_line,
+    merged_line,
+    warned,
+)
 from feller.app.workflows.run_config import Asked, asked_of, parts, print_of
-from feller.core.errors import UsageError
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import leaves
 from feller.core.run_folder import open_run
 from feller.core.user_code import fingerprint as file_hash
 from feller.data.crystals.files import holds_crystals
@@ -38,13 +41,13 @@ from feller.data.loading.raw import FoundTable
 from feller.data.loading.read import read
 from feller.data.loading.targets import aimed
 from feller.data.modality import Dataset, Modality
+from feller.data.points.points import Points
 from feller.data.shards.shard_names import is_sharded
-from feller.data.tables.categorical import Boolean
+from feller.data.tables.column import Boolean
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table, left_out
-from feller.data.tables.schema import Schema
+from feller.data.tables.schema import Schema, is_draft
 from feller.data.tables.schema_lint import lint
-from feller.data.tables.written import is_draft
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import READS, find_recipe
@@ -54,6 +57,20 @@ from feller.privacy.marginals.marginal_model import MarginalModel
 from feller.privacy.noise.grid_noise import source
 from feller.training.objectives.one_shot import AtOnce
 from feller.training.objectives.reconstruction import Reconstruction
+
+
+def check_varied(dataset: Dataset) -> None:
+    """Refuse rows of a table that are all the same; of a private fit that would tell of its rows, so do not ask there.
+
+    Raises:
+        InputError: Then.
+    """
+    rows = isinstance(dataset.modality, Points) or isinstance(as_table(dataset).modality, Table)
+    if dataset.stream is not None or not rows or len(dataset) < 2 or dataset.given or dataset.target is not None:
+        return
+    if all(bool((leaf == leaf[:1]).all()) for leaf in leaves(dataset.values)):
+        raise InputError(f"all {len(dataset):,} rows are the same, so there is nothing to learn; give rows that differ")
+
 
 TABLES = (".csv", ".tsv", ".gz", ".parquet")
 """Files whose columns are found privately."""

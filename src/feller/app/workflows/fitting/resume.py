@@ -7,13 +7,13 @@ from typing import Any
 
 from feller.app.workflows.bridges.is_bridge import is_bridge
 from feller.app.workflows.fine_tuned_run import tuned_of
+from feller.app.workflows.fitting.auxiliary_networks import taken_again
 from feller.app.workflows.fitting.closed_form import check_found
 from feller.app.workflows.fitting.plan_fit import Begun
-from feller.app.workflows.fitting.tokenised import taken_again
 from feller.app.workflows.private.budget import own_ledger
-from feller.app.workflows.private.guarantee import Guarantee
 from feller.app.workflows.private.plan_dp_sgd import check_goes_on
 from feller.app.workflows.private.pretrain_on_marginals import law_of
+from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import Asked, asked_of, read_again
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, open_run
@@ -24,7 +24,7 @@ from feller.data.tables.modality import Table
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import load_description
-from feller.networks.within import PLENTY, within
+from feller.networks.architecture import PLENTY, within
 from feller.training.objectives.one_shot import AtOnce
 
 

@@ -12,18 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from feller.app.reporter import Tell
-from feller.app.workflows.fitting.auxiliary_networks import Making
-from feller.app.workflows.fitting.estimate_time import TRIED
-from feller.app.workflows.fitting.foretell_report import Reporting
-from feller.app.workflows.fitting.parts import make_document_parts as document_parts
+from feller.app.workflows.fitting.auxiliary_networks import Making, from_a_run
+from feller.app.workflows.fitting.auxiliary_networks import make_document_parts as document_parts
+from feller.app.workflows.fitting.auxiliary_networks import make_speech_parts as speech_parts
+from feller.app.workflows.fitting.estimate_time import TRIED, Reporting
 from feller.app.workflows.fitting.plan_fit import Begun
-from feller.app.workflows.fitting.speech_parts import make_speech_parts as speech_parts
-from feller.app.workflows.fitting.tokenised import from_a_run
 from feller.app.workflows.fitting.training_job import Prepared
 from feller.app.workflows.fitting.validate_user_code import check_pieces
-from feller.app.workflows.private.guarantee import Guarantee
 from feller.app.workflows.private.leakage_report import check_watched
 from feller.app.workflows.private.pretrain_on_marginals import teach
+from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.private.private_training import privately
 from feller.app.workflows.private.probe_rows import check_apart
 from feller.app.workflows.run_config import Asked, parts
@@ -34,14 +32,13 @@ from feller.core.run_folder import Run
 from feller.core.serialization import to_data
 from feller.core.user_code import blamed
 from feller.data.batches import batches, shuffled
-from feller.data.documents.documents_modality import Documents
+from feller.data.documents.modality import Documents
 from feller.data.modality import Dataset
-from feller.data.speech.speech_modality import Speech
+from feller.data.speech.modality import Speech
 from feller.data.tables.modality import Table
 from feller.models.generation import Infinite
 from feller.models.model import Model
-from feller.models.recipes.parts import DocumentParts, SpeechParts
-from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.recipe import DocumentParts, Recipe, SpeechParts
 from feller.networks.architecture import parameters
 from feller.training.engine import Engine
 from feller.training.loop import Batches, make_learner

@@ -6,8 +6,7 @@ from feller.app.workflows.run_config import Asked, example_of
 from feller.data.modality import Modality
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import ROW
-from feller.privacy.accounting.ledger import Ledger
-from feller.privacy.accounting.strength import NOTHING, factor, rounded_up, strength
+from feller.privacy.accounting.ledger import NOTHING, Ledger, factor, rounded_up, strength
 
 OWNER = (
     "This page and its numbers were measured on the rows themselves, and are not covered by the guarantee: they are"

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
-from feller.app.workflows.private.guarantee import Guarantee
+from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import tree_map
 from feller.core.rng import Draws
@@ -15,8 +15,8 @@ from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.data.modality import Dataset
 from feller.privacy.leakage.fisher_information import Leakage
-from feller.privacy.leakage.kinks import kinks
 from feller.privacy.leakage.leakage_tracking import Watch
+from feller.privacy.leakage.probes import kinks
 from feller.training.objective import Objective
 
 NUMBERS = "numbers"

@@ -7,21 +7,20 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from feller.app.workflows.private.columns import Charged
 from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.data.tables.crosstab import Crosstab
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
+from feller.data.tables.raking import Crosstab
 from feller.privacy.accounting.accountant import rho
 from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.accounting.zcdp import rho_of
 from feller.privacy.marginals.marginal_model import MarginalModel
-from feller.privacy.marginals.one_way_error import SHARE, check_budget, one_way_sigma
-from feller.privacy.marginals.simplex import on_simplex
+from feller.privacy.marginals.one_way_error import SHARE, check_budget, on_simplex, one_way_sigma
 from feller.privacy.noise.grid_noise import Noise
 from feller.training.objectives.marginal_counts import SHARES, Counting
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from feller.app.workflows.fitting.training_job import Prepared
 from feller.app.workflows.private.budget import Purse
-from feller.app.workflows.private.guarantee import Guarantee
 from feller.app.workflows.private.leakage_report import keep, watch_of
+from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError
 from feller.core.gradient import Gradient
 from feller.core.run_folder import Run

@@ -1,22 +1,26 @@
 """Rows that are random and nobody's, on which code of a person's own is tried before it may see protected ones."""
 
 import copy
+import pathlib
 from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from feller.core.errors import UsageError
+from feller.core.errors import InputError, UsageError
 from feller.core.pytree import length, tree_map
 from feller.core.rng import Draws
+from feller.data.files.numpy_files import load
+from feller.data.images import idx
 from feller.data.images.labelled import Labelled
+from feller.data.images.load_images import check_one_kind
 from feller.data.images.modality import Images
-from feller.data.modality import Dataset
+from feller.data.loading.interpret import SAMPLES
+from feller.data.modality import Dataset, Modality, Target
 from feller.data.tables.constraints import mended
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
-from feller.data.target import Target
 from feller.models.recipes.recipe import Recipe
 from feller.privacy.noise.grid_noise import Noise, source
 from feller.training.engine import Engine
@@ -148,3 +152,54 @@ def _exchanged(rows: Dataset, others: Dataset, place: int) -> Dataset:
         values=tree_map(one, rows.values, others.values),
         given=tree_map(one, rows.given, others.given),
     )
+
+
+ARRAYS = (".npz", ".npy")
+BY_TYPE = {"uint8": 255, "bool": 1}
+"""Value of white in arrays of a type that do not say it."""
+
+
+def check_white(data: str, like: Modality | None) -> int | None:
+    """Return the value of white that arrays have by their type; None where the data say it, or are no arrays.
+
+    Args:
+        data: What a person named.
+        like: Modality that the pictures are to have.
+
+    Raises:
+        InputError: If only the pixels could tell, or pictures of a folder are of several sizes or colours.
+    """
+    path = pathlib.Path(data)
+    if path.is_dir() and idx.choose(path) is None:
+        check_one_kind(path)
+        return None
+    kind = "uint8" if path.is_dir() or idx.ANY.fullmatch(path.name) else _type_of(path)
+    if kind is None:
+        return None
+    white = BY_TYPE.get(kind)
+    if white is None or (isinstance(like, Images) and like.levels != white):
+        raise InputError(
+            f"{data}: white must not be guessed from the pixels in a private fit, and {kind} does not say it; add an"
+            " array `levels` with its value, or give uint8 from 0 to 255"
+        )
+    return white
+
+
+def _type_of(path: pathlib.Path) -> str | None:
+    """Return the type of an array of pictures that does not say what white is; None of all else."""
+    if path.suffix.lower() not in ARRAYS or not path.is_file():
+        return None
+    arrays = load(path)
+    named = [arrays[name] for name in SAMPLES if name in arrays] or list(arrays.values())
+    pictures = [array for array in named if array.ndim in (3, 4) and array.dtype.kind in "biuf"]
+    return str(pictures[0].dtype) if pictures and "levels" not in arrays else None
+
+
+def with_white(dataset: Dataset, data: str, like: Modality | None) -> Dataset:
+    """Return pictures whose white follows from no pixel; other data as they are. Arguments and errors as above."""
+    if not isinstance(dataset.modality, Images | Labelled):
+        return dataset
+    white = check_white(data, like.pictures if isinstance(like, Labelled) else like)
+    if white is None or not isinstance(dataset.modality, Images):
+        return dataset
+    return replace(dataset, modality=replace(dataset.modality, levels=white))

@@ -2,16 +2,34 @@
 
 Which words few rows have depends on the rows, so that it is said to the owner alone, on the terminal and on the page,
 and never written into what may be given away.
+
+All of it follows from the schema that was found, that is from noisy counts that the ledger charges, from names and
+number of the columns and the number of rows, which are public, and from what was asked: never from a cell. So it may
+be said, written into the run, and given away with the model; which columns are hidden differs from run to run.
 """
 
+import math
 import shlex
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
+from feller.app.workflows.private.privacy_config import Wish
 from feller.app.workflows.run_config import Asked
+from feller.core.errors import InputError
+from feller.data.loading.raw import FoundTable
 from feller.data.modality import Dataset
+from feller.data.tables.clipped_cells import Beyond, Kept
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
-from feller.data.tables.public import made_public, seldom
+from feller.data.tables.private_schema_search import Charge, Drowned, find_domain
+from feller.data.tables.schema import Schema
+from feller.data.tables.schema_lint import made_public, seldom
+from feller.privacy.accounting.dp_events import Expense, Gaussian
+from feller.privacy.accounting.ledger import Ledger
+from feller.privacy.accounting.zcdp import rho_of
+from feller.privacy.marginals.one_way_error import SmallBudget
 
 
 def beware(asked: Asked, dataset: Dataset) -> tuple[str, ...]:
@@ -47,3 +65,169 @@ def _warnings(asked: Asked, dataset: Dataset) -> Iterator[str]:
             f"the schema lists words that one row or two have, which points at these people: {'; '.join(few)}. Take"
             ' them out, and give the column an "other"'
         )
+
+
+@contextmanager
+def warned() -> Iterator[list[str]]:
+    """Collect what small budgets are warned of meanwhile, instead of showing it; other warnings go on as they are.
+
+    The list is complete when the context ends.
+    """
+    told: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield told
+    for one in caught:
+        if issubclass(one.category, SmallBudget):
+            told.append(str(one.message))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+MOST = 8
+"""Columns that are named."""
+
+
+def hidden_line(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str, ...]:
+    """Say which columns noise hid, what becomes of them, and what to do; nothing where it hid none.
+
+    Args:
+        schema: That was found.
+        data: File with the table.
+        n: Rows that were looked at.
+        epsilon: What looking has spent.
+    """
+    hidden = schema.untold
+    if not hidden:
+        return ()
+    return (
+        f"noise hid what {listed(hidden)} {'hold' if len(hidden) > 1 else 'holds'} ({len(hidden)} of"
+        f" {len(schema.columns)} columns), of {n:,} rows at epsilon {epsilon:.2g} for looking: left out of the model"
+        f" and of all samples. {advice(data)}",
+    )
+
+
+def merged_line(kept: Sequence[Kept]) -> tuple[str, ...]:
+    """Say of which columns rare words are merged, how many there are kept of each, and from how many rows on.
+
+    Args:
+        kept: Of each column of words.
+    """
+    if not kept:
+        return ()
+    order = sorted(kept, key=lambda one: -(one.share or 0.0))
+    named = "; ".join(_of(one) for one in order[:MOST])
+    more = f"; and so on in {len(order) - MOST} more columns" if len(order) > MOST else ""
+    rows = max(one.rows for one in kept)
+    return (f"words of fewer than about {rows:,.0f} rows are {kept[0].other}; {named}{more}",)
+
+
+def _of(one: Kept) -> str:
+    """Tell of one column."""
+    words = "1 word" if one.words == 1 else f"{one.words} words"
+    if one.share is None:
+        return f"{one.column}: {words} kept, noise hides how many cells hold others"
+    return f"{one.column}: {words} kept, all others (about {one.share:.0%} of its cells) are {one.other}"
+
+
+def beyond_line(beyond: Sequence[Beyond], data: str) -> tuple[str, ...]:
+    """Say of which columns many cells lie beyond the bounds that were found, and what to do.
+
+    Args:
+        beyond: Of each such column.
+        data: File with the table.
+    """
+    if not beyond:
+        return ()
+    order = sorted(beyond, key=lambda one: -one.share)
+    named = "; ".join(f"{one.column}: {one.first} to {one.last}, about {one.share:.0%} beyond" for one in order[:MOST])
+    more = f"; and so on in {len(order) - MOST} more columns" if len(order) > MOST else ""
+    return (
+        f"bounds that were found leave much out, which is read as the nearest bound or as empty: {named}{more}."
+        f" {advice(data)}",
+    )
+
+
+def refusal(untold: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
+    """Say that noise left too little to learn.
+
+    Args:
+        untold: Columns that it hid.
+        columns: All there are.
+        n: Rows that were looked at.
+        sigma: Deviation of the noise on each count, in rows.
+        data: File with the table.
+    """
+    which = f"{listed(untold)} ({len(untold)} of {columns} columns)" if untold else "all columns"
+    return (
+        f"noise hid what {which} hold: each count of {n:,} rows is off by about {sigma:,.0f}, so that there is nothing"
+        f" to learn and samples would be empty. {advice(data)}"
+    )
+
+
+def advice(data: str) -> str:
+    """Say what to do about it."""
+    return (
+        f"Describe the columns (feller data schema {shlex.quote(data)} --out schema.json, look through it, and fit with"
+        " --schema schema.json), or take more rows or a larger --epsilon"
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name columns, not all of many."""
+    more = len(names) - MOST
+    return f"{', '.join(names[:MOST])} and {more} more" if more > 0 else ", ".join(names)
+
+
+COLUMNS = 0.1
+"""Share of the budget, in rho, and of delta, that finding columns takes, where no schema says what they are."""
+ASKED = 3
+"""How often a column is counted for that, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Charged:
+    """What was paid for columns that no schema described."""
+
+    expenses: tuple[Expense, ...] = ()
+    delta: float = 0.0
+    """Chance that a word of one row alone was told."""
+    kept: tuple[Kept, ...] = ()
+    """What becomes of rare words, by the counts that were paid for."""
+    beyond: tuple[Beyond, ...] = ()
+    """What lies beyond bounds, by the same counts."""
+
+
+def find_columns(
+    wish: Wish, found: FoundTable, data: str, paid: Callable[[Ledger], None] = lambda ledger: None
+) -> tuple[Schema, Charged]:
+    """Find what the columns of a table hold, with noise.
+
+    Args:
+        wish: How private.
+        found: The table.
+        data: Where it was read.
+        paid: Hears the most that it can cost before a row is looked at, and then what it did.
+
+    Raises:
+        UsageError: If delta does not suit so many rows.
+        InputError: If the noise hides all columns, or all but one; where their kinds are hidden, nothing else is spent.
+    """
+    n, k = len(found.values), len(found.columns)
+    delta = wish.chance(n)
+    sigma = math.sqrt(ASKED * k / (2 * COLUMNS * rho_of(wish.most, delta)))
+    whole = Gaussian("finding the columns", sigma / math.sqrt(ASKED * k))
+    paid(Ledger((whole,), delta, n, COLUMNS * delta))
+
+    def pay(charges: tuple[Charge, ...]) -> Charged:
+        spent = tuple(Gaussian(charge.what, charge.sigma) for charge in charges)
+        charged = Charged(spent, sum(charge.delta for charge in charges))
+        paid(Ledger(charged.expenses, delta, n, charged.delta))
+        return charged
+
+    try:
+        schema, charges, kept, far = find_domain(found, sigma, COLUMNS * delta, wish.source("columns"))
+    except Drowned as drowned:
+        pay(drowned.charges)
+        raise InputError(refusal(drowned.untold, k, n, sigma, data)) from drowned
+    return schema, replace(pay(charges), kept=kept, beyond=far)

@@ -1,12 +1,45 @@
 """Who listens to sounds for a report: says how far it is, and keeps what was heard."""
 
-from collections.abc import Sequence
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from feller.app.reporter import Tell
-from feller.data.loading.raw import Sound
+from feller.app.workflows.next_steps import speaking
+from feller.app.workflows.reporting.evaluate_non_generative import Told, examined, report
+from feller.app.workflows.require_modality import require_speech
+from feller.app.workflows.run_config import parts
+from feller.app.workflows.speech.recordings import Continued, continued
+from feller.app.workflows.speech.synthesize import Manner, say, timed
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.data.loading.raw import FoundSpeech, Sound
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.data.speech.audio_io import wav
+from feller.data.speech.figure import Drawn, spectrograms
+from feller.data.speech.files import find_sounds
+from feller.data.speech.mel import FRAMES, log_mels
+from feller.data.speech.modality import Speech
+from feller.evaluation.speech import quality
 from feller.evaluation.speech.asr import Listener, Whisper
+from feller.evaluation.speech.detector import fit_detector, load_detector, save_detector, vocoded
+from feller.evaluation.speech.durations import DRAWN, Durations, durations_quality
 from feller.evaluation.speech.mos import Opinion, opinion
+from feller.evaluation.speech.quality import Judges, Utterances, speech_quality
+from feller.models.model import Model
+from feller.networks.audio.detector import WINDOW
+from feller.training.engine import engine
+from feller.training.loop import Report
+from feller.training.objectives.duration_infilling import MASKS
+from feller.training.objectives.span_masks import units
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,3 +69,249 @@ class Attentive(Listener):
         share = (1 + len(self.rated) / self.count) / 2
         self.tell.progress(min(share, 1.0), f"{len(self.rated):,} of {self.count:,} rated")
         return found
+
+
+LISTED = 20
+"""Sounds that are told one by one; the others are counted."""
+
+
+def suspect(run: Run, model: Model, samples: str, tell: Tell) -> dict[str, Any]:
+    """Ask the detector of a run about sounds.
+
+    Args:
+        run: Holds it.
+        model: Whose sounds it knows.
+        samples: A folder of sounds, or one.
+        tell: Hears what it says of each.
+
+    Raises:
+        InputError: If there are no sounds, or they are too short.
+        UsageError: If the run has no detector yet.
+    """
+    if not run.detector.is_file():
+        raise UsageError(f"{run.path} has no detector yet; train it with: feller evaluate {run.path}")
+    detector, mel = load_detector(run.detector), require_speech(model).mel
+    found = find_sounds(pathlib.Path(samples))
+    mels = log_mels(FoundSpeech(found.values, names=found.names), mel)
+    short = [name for name, each in zip(found.names, mels, strict=True) if len(each) < WINDOW]
+    if short:
+        raise InputError(f"{short[0]}: expected sounds of at least {WINDOW / FRAMES:g} s; leave shorter ones out")
+    chances = dict(zip(found.names, detector.chance(mels).tolist(), strict=True))
+    for name, chance in [*chances.items()][:LISTED]:
+        tell.say(f"{name}: made by this model with a chance of {chance:.0%}, as far as its detector can tell")
+    made = sum(chance > 0.5 for chance in chances.values())
+    tell.say(f"{made:,} of {len(chances):,} sounds seem to be made by this model; it learned from {detector.data}")
+    return {"made": made, "n": len(chances), "chances": {name: round(chance, 4) for name, chance in chances.items()}}
+
+
+MOST = 24
+"""Utterances that are gone on with, at most."""
+TRACED = 24
+"""Of the training data, to learn what the model's sounds look like."""
+SHOWN = 4
+"""On the page."""
+EXPLAIN = {
+    **quality.EXPLAIN,
+    "phone_mae": "Frames of 10 ms by which the likeliest durations of hidden phones are off, on average.",
+    "silence_mae": "The same of silences.",
+    "duration_correlation": "Whether a slow speaker is made to go on slowly: correlation of the mean duration that is"
+    " filled in with the mean one that was heard.",
+    "phone_fdd": "How far the durations that are filled in lie from all durations of the training data (Fréchet"
+    " distance, frames squared): 0 is best.",
+    "phone_mae_drawn": "As phone_mae, of the mean of 20 durations that are drawn.",
+    "duration_correlation_drawn": "As duration_correlation, of the same.",
+    "phone_fdd_drawn": "As phone_fdd, of durations that are drawn.",
+    "detected": "How often a detector that has learned what this model's sounds are like tells them from recordings:"
+    " 50 % is chance. It lies in the run, and `feller evaluate --samples SOUNDS` asks it about others.",
+    "detected_low": "Where this share lies with 95 % confidence: from here",
+    "detected_high": "to here.",
+    "detected_resynthesised": "The same, from recordings that went through the same vocoder.",
+    "detected_resynthesised_low": "From here",
+    "detected_resynthesised_high": "to here.",
+    "synthesis": "Seconds that the network takes for a second of speech, the vocoder aside.",
+}
+"""One plain sentence for each number."""
+
+
+def measure(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+    """Let a model go on where speakers whom training did not hear stop, and write the report.
+
+    Args:
+        run: Holds the model.
+        model: What it holds, on the device where it is to run.
+        data: Sounds with texts to judge it by; by default those that the fit kept back.
+        samples: Sounds of which is to be told whether this model made them, and nothing else.
+        tell: Hears how it goes.
+
+    Raises:
+        InputError: If run or data are not what they must be.
+        UsageError: If data have no utterances of two words.
+    """
+    if samples is not None:
+        if data is not None:
+            raise UsageError("--samples asks the detector, and --data judges the model; choose one")
+        return suspect(run, model, samples, tell)
+    kind, draws = require_speech(model), Draws(0).named("evaluate")
+    it = examined(run, model, data=data, samples=None, read_other=lambda source, asked: read(source, like=kind))
+    learned = parts(it.asked, it.whole.seen_as(kind))[0]
+    train = kind.for_learning(learned, draws.named("train"))
+    real = kind.for_learning(it.real, draws.named("real"))
+    cuts = continued(kind, real.subset(torch.arange(min(len(real), MOST))))
+    numbers: dict[str, Any] = {}
+    said, sounds = None, list[tuple[str, bytes]]()
+    if cuts:
+        said = _said(model, cuts, draws, tell)
+        tell.task("listening")
+        ears = Attentive(2 * len(cuts), tell)
+        judges = Judges(listener=ears, rate=ears.rate)
+        found = speech_quality(said.made, said.again, draws.named("judges"), judges)
+        tell.task("looking for traces")
+        numbers |= {**found.numbers, **_traces(run, model, train, said, draws, tell), "synthesis": said.pace}
+        tell.done()
+        sounds = _heard(said, ears.heard)
+        for note in found.notes:
+            tell.say(note)
+    else:
+        tell.say(
+            "no utterance has two words, so that nothing can be said behind a voice, and durations alone are judged"
+        )
+    numbers |= _durations(kind, real, train, draws)
+    title = f"{it.asked.data}, by the recipe {it.asked.recipe}"
+    told = Told(
+        title=title if data is None else f"{title}, going on with {data}",
+        judged=f"Judged: the second halves of {len(cuts):,} utterances, said anew behind the first, {it.which}"
+        if said
+        else f"Judged: durations of phones of {len(real):,} utterances {it.which}",
+        numbers=numbers,
+        explanations=EXPLAIN,
+        pictures=[("Each real half, and the one that was said anew", _picture(kind, said))] if said else [],
+        sounds=sounds,
+        heading="Speech",
+        said=_sentence(numbers),
+        next_steps=[*speaking(run, next(iter(kind.texts(it.real.values)), ""))],
+    )
+    return report(it, told, tell)
+
+
+@dataclass(frozen=True, eq=False)
+class _Said:
+    """Second halves that were said anew."""
+
+    cuts: Sequence[Continued]
+    new: Sequence[Float[Tensor, "_ bands"]]
+    made: Utterances
+    """What the model said."""
+    again: Utterances
+    """What was really said, through the same vocoder."""
+    pace: float
+    """Seconds of the network for one of speech."""
+
+
+def _said(model: Model, cuts: Sequence[Continued], draws: Draws, tell: Tell) -> _Said:
+    """Go on with the first halves, and make sounds of all."""
+    kind = require_speech(model)
+    tell.task("speaking")
+    began = time.perf_counter()
+    new = _spoken(model, cuts, draws)
+    took = time.perf_counter() - began
+    tell.task("making sounds")
+    mels = (new, [cut.real for cut in cuts], [cut.heard for cut in cuts])
+    made, again, heard = ([kind.sound(mel) for mel in each] for each in mels)
+    texts = [cut.text for cut in cuts] if kind.inventory.english and all(cut.text for cut in cuts) else None
+    pace = took * FRAMES / max(sum(map(len, new)), 1)
+    return _Said(cuts, new, Utterances(made, texts, heard), Utterances(again, texts, heard), pace)
+
+
+def _spoken(model: Model, cuts: Sequence[Continued], draws: Draws) -> list[Float[Tensor, "_ bands"]]:
+    """Return log mels of what follows the first halves."""
+    manner = Manner(sampling=model.description.sampling)
+    scripts = timed(model, [cut.script for cut in cuts], manner, draws)
+    return [each.mel[each.first :] for each in say(model, scripts, manner, draws.named("said"))]
+
+
+def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Draws) -> dict[str, Any]:
+    """Hide durations of whole pieces of utterances, and fill them in."""
+    if kind.durations is None or kind.rhythm is None:
+        return {}
+    phone, true = real.values["phone"], real.values["duration"]
+    valid = phone >= 0
+    hidden = MASKS(units(valid), valid, draws.at("hidden"))
+    about = Durations(phone, true, hidden)
+    known = Durations(train.values["phone"], train.values["duration"], train.values["phone"] >= 0)
+    numbers: dict[str, Any] = {}
+    for lasting, count, end in ((kind.durations, 1, ""), (kind.rhythm, DRAWN, "_drawn")):
+        drawn = [
+            lasting.fill(true, valid & ~hidden, phone.clamp(min=0), draws=draws.named(f"{k}"), valid=valid)
+            for k in range(count)
+        ]
+        found = durations_quality(torch.stack(drawn), about, known)
+        numbers |= {f"{name}{end}": value for name, value in found.items()}
+    return {name: value for name, value in numbers.items() if name in EXPLAIN}
+
+
+def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Draws, tell: Tell) -> dict[str, Any]:
+    """Train what tells the model's sounds from real ones, keep it in the run, and try it on what was said anew."""
+    kind = require_speech(model)
+    learned = continued(kind, train.subset(torch.arange(min(len(train), TRACED))))
+    if not learned:
+        return {}
+    made = vocoded(_spoken(model, learned, draws.named("traces")), kind.mel, kind.vocoder)
+    real = [cut.real for cut in learned]
+    real_ones = [*real, *vocoded(real, kind.mel, kind.vocoder)]
+    tell.progress(0.0, "training the detector")
+
+    def follow(at: Report) -> None:
+        tell.progress(at.share, f"step {at.step:,} of the detector")
+
+    detector = fit_detector(real_ones, made, draws.named("detector"), follow=follow)
+    if engine().is_first:
+        save_detector(run.detector, detector)
+    unseen, again = (
+        [kind.mel.log_mel(torch.from_numpy(one.samples)) for one in each.sounds] for each in (said.made, said.again)
+    )
+    numbers: dict[str, Any] = {}
+    for name, others in (("detected", [cut.real for cut in said.cuts]), ("detected_resynthesised", again)):
+        apart = detector.apart(others, unseen)
+        numbers |= dict(zip((name, f"{name}_low", f"{name}_high"), (apart.accuracy, *apart.interval), strict=True))
+    return numbers
+
+
+def _picture(kind: Speech, said: _Said) -> Any:
+    """Draw the first real halves, each beside what was said anew."""
+    pairs = [*zip(said.cuts, said.new, strict=True)][:SHOWN]
+    return spectrograms([Drawn(mel.numpy()) for cut, new in pairs for mel in (cut.real, new)], kind.mel.top, 2)
+
+
+def _heard(said: _Said, heard: Mapping[Sound, str]) -> list[tuple[str, bytes]]:
+    """Return the first sounds to listen to: what was asked, and what a machine heard of it, where it listened."""
+    rows = [*zip(said.cuts, said.made.prompts or (), said.again.sounds, said.made.sounds, strict=True)][:SHOWN]
+    return [
+        (words, wav(sound))
+        for cut, first, real, new in rows
+        for words, sound in (
+            ("what was heard", first),
+            (_caption(f"really: {cut.text}", heard.get(real)), real),
+            (_caption(f"to be said anew: {cut.text}", heard.get(new)), new),
+        )
+    ]
+
+
+def _caption(asked: str, heard: str | None) -> str:
+    """Put what a machine heard behind what was asked, where it listened."""
+    asked = asked.removesuffix(": ")
+    return asked if heard is None else f"{asked} (Whisper hears: {heard.strip() or 'nothing'})"
+
+
+def _sentence(numbers: dict[str, Any]) -> str:
+    """Say in one sentence how well it speaks."""
+    wrong, floor = (numbers.get(name) for name in ("word_error_rate", "word_error_rate_floor"))
+    if wrong is None or floor is None:
+        mae = numbers.get("phone_mae")
+        return (
+            "Nothing could be measured." if mae is None else f"Durations of hidden phones are off by {mae:.1f} frames."
+        )
+    alike, same = (numbers.get(name) for name in ("speaker_similarity", "speaker_similarity_floor"))
+    voice = f" Voices are like their prompts by {alike:.2f}, real ones by {same:.2f}." if alike and same else ""
+    return (
+        f"Whisper hears {wrong:.0%} of its words wrong, and {floor:.0%} of real ones through the same vocoder.{voice}"
+    )

@@ -11,23 +11,32 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.speech.pronounced import halves, sentences, together
+from feller.app.workflows.require_modality import require_speech
 from feller.app.workflows.speech.recordings import Listen
 from feller.app.workflows.speech.speech_request import Asked, Wanted, wanted
-from feller.app.workflows.speech.speech_vocoders import vocoder_of
-from feller.app.workflows.speech.synthesize import GUIDANCE, Manner, Spoken, behind, say, timed
-from feller.app.workflows.speech_kind import require_speech
+from feller.app.workflows.speech.synthesize import (
+    GUIDANCE,
+    Manner,
+    Spoken,
+    behind,
+    halves,
+    say,
+    sentences,
+    timed,
+    together,
+)
+from feller.app.workflows.speech.vocoders import vocoder_of
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.files import sample_folder
 from feller.data.loading.raw import Sound
 from feller.data.modality import Dataset
-from feller.data.speech.joining import crossfaded, laid_over
+from feller.data.speech.audio_io import crossfaded, laid_over
+from feller.data.speech.mel import FRAMES
+from feller.data.speech.modality import Speech
 from feller.data.speech.phones import repeated
 from feller.data.speech.script import Script
-from feller.data.speech.speech_mel import FRAMES
-from feller.data.speech.speech_modality import Speech
 from feller.models.model import Model, check_strength, load_model
 from feller.training.engine import engine
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from feller.app.reporter import Tell
-from feller.app.workflows.speech.pronounced import pronounced
 from feller.app.workflows.speech.recordings import Listen, recorded, shortened
+from feller.app.workflows.speech.synthesize import pronounced
 from feller.core.errors import InputError, UsageError
 from feller.data.speech.durations import read_durations
+from feller.data.speech.mel import FRAMES
+from feller.data.speech.modality import Speech
 from feller.data.speech.script import (
     Clip,
     Script,
@@ -21,8 +23,6 @@ from feller.data.speech.script import (
     text_script,
     voiced_script,
 )
-from feller.data.speech.speech_mel import FRAMES
-from feller.data.speech.speech_modality import Speech
 
 SPAN = re.compile(r"(\d{1,6}(?:\.\d*)?|\.\d+):(\d{1,6}(?:\.\d*)?|\.\d+)", re.ASCII)
 TASKS = ("denoise", "edit", "content", "voice")

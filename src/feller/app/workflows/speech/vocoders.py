@@ -1,25 +1,31 @@
 """From a vocoder's run to how near its sounds come to real ones, and to a page and files to look at and listen to."""
 
+import pathlib
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
 from PIL import Image
 
 from feller.app.reporter import Tell
-from feller.app.workflows.reporting.examined import Told, examined, report
-from feller.core.errors import InputError, cannot_write
+from feller.app.workflows.reporting.evaluate_non_generative import Told, examined, report
+from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import Run
-from feller.data.loading.raw import Sound
+from feller.core.safetensors_io import load_tensors
+from feller.core.serialization import from_data, read_json
+from feller.data.loading.raw import Sound, about
 from feller.data.loading.read import read
 from feller.data.speech.audio_io import write_sound
 from feller.data.speech.figure import Drawn, spectrograms
-from feller.data.speech.griffin_lim import GriffinLim
+from feller.data.speech.griffin_lim import MOST, GriffinLim, Vocoder
+from feller.data.speech.mel import Mel
 from feller.data.speech.sounds import Sounds
 from feller.evaluation.report.wording import number
 from feller.evaluation.speech.vocoder import EXPLAIN, Copied, copied
-from feller.models.model import Model
-from feller.networks.audio.neural import Neural, SoundNetwork
+from feller.models.model import Model, load_model
+from feller.networks.audio.hifigan import HiFiGAN, generator
+from feller.networks.audio.spectral_vocoder import Neural, SoundNetwork, SpectralVocoder, SpectralVocoderNetwork
 from feller.training.engine import engine
 
 MAX_PIECES = 100
@@ -116,3 +122,133 @@ def _write(run: Run, real: Sequence[Sound], ours: Copied, theirs: Copied) -> Non
                 write_sound(sound, folder / f"{i + 1}-{name}.wav")
     except OSError as error:
         raise cannot_write(folder, error) from error
+
+
+GRIFFIN_LIM = "griffin-lim"
+WEIGHTS, CONFIG = ".safetensors", "config.json"
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar")
+"""Files that can run code of their writer when they are read."""
+
+
+def vocoder_of(place: str, settings: Mel) -> Vocoder:
+    """Return the vocoder that a person names, for log mels of some settings.
+
+    Args:
+        place: `griffin-lim` or `griffin-lim:ITERATIONS`; the run folder of a recipe `vocoder`; or a folder with a
+            HiFi-GAN generator, `config.json` beside a .safetensors file, or that file.
+        settings: How the log mels are made.
+
+    Raises:
+        InputError: If a run or weights are damaged, or made for other log mels.
+        UsageError: If nothing is called so, or it is no vocoder.
+    """
+    name, colon, count = place.partition(":")
+    if name == GRIFFIN_LIM:
+        return _phases(count if colon else None)
+    path = pathlib.Path(place)
+    if not path.exists():
+        raise UsageError(
+            f"expected {GRIFFIN_LIM}, {GRIFFIN_LIM}:ITERATIONS, the run of a vocoder, or a folder with {CONFIG} and"
+            f" {WEIGHTS}, found no {place}"
+        )
+    if (path / "model.json").is_file():
+        return _of_run(path, settings)
+    return _of_weights(path, settings)
+
+
+def _phases(count: str | None) -> GriffinLim:
+    if count is None:
+        return GriffinLim()
+    if not count.isdecimal() or not 1 <= int(count) <= MOST:
+        raise UsageError(f"expected {GRIFFIN_LIM}:ITERATIONS, from 1 to {MOST:,}, got {GRIFFIN_LIM}:{count}")
+    return GriffinLim(int(count))
+
+
+def _of_run(path: pathlib.Path, settings: Mel) -> Neural:
+    """Return the vocoder that a run has trained."""
+    model = load_model(Run(path))
+    kind, network = model.description.architecture, model.network
+    if not isinstance(kind, SpectralVocoder) or not isinstance(network, SpectralVocoderNetwork):
+        raise UsageError(f"{path} is no vocoder; fit one with: feller fit SOUNDS --recipe vocoder")
+    if kind.mel != settings:
+        raise InputError(f"{path} makes sounds of log mels of {kind.mel}, and these are of {settings}; fit another")
+    return Neural(network.eval().requires_grad_(False), settings)
+
+
+def _of_weights(path: pathlib.Path, settings: Mel) -> Neural:
+    """Return a generator that others have trained; nothing of theirs is executed."""
+    file = _weights_in(path) if path.is_dir() else path
+    if file.suffix.lower() != WEIGHTS:
+        _refuse(file)
+    config = file.parent / CONFIG
+    with about(config):
+        described = read_json(config)
+        kind = _described(described)
+        if kind.hop != settings.hop:
+            raise InputError(
+                f"expected rates whose product is {settings.hop}, the samples of a frame, got {kind.upsample_rates}"
+            )
+        _check_mel(described, settings)
+    weights, _ = load_tensors(file)
+    with about(file):
+        return Neural(generator(kind, settings.bands, weights), settings)
+
+
+def _weights_in(folder: pathlib.Path) -> pathlib.Path:
+    """Return the one file of weights in a folder."""
+    inside = sorted(path for path in folder.iterdir() if path.is_file())
+    found = [path for path in inside if path.suffix.lower() == WEIGHTS]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{folder} holds {len(found)} files {WEIGHTS}; name one, such as {found[0]}")
+    for path in inside:
+        if path.suffix.lower() in PICKLES:
+            _refuse(path)
+    raise InputError(f"{folder} is no run and holds no weights; expected {CONFIG} and one file {WEIGHTS}")
+
+
+def _refuse(file: pathlib.Path) -> None:
+    """Refuse what is no file of plain tensors.
+
+    Raises:
+        InputError: Always.
+    """
+    if file.suffix.lower() not in PICKLES:
+        raise InputError(f"{file}: expected weights in a file {WEIGHTS} beside {CONFIG}")
+    raise InputError(
+        f"{file} is a pickle, which can run code of its writer; convert it where you trust it:"
+        f" safetensors.torch.save_file(torch.load('{file.name}', weights_only=True)['generator'],"
+        f" '{file.stem}{WEIGHTS}')"
+    )
+
+
+def _described(config: Any) -> HiFiGAN:
+    """Return the settings of a generator."""
+    names = [field.name for field in fields(HiFiGAN)]
+    missing = [name for name in names if not isinstance(config, dict) or name not in config]
+    if missing:
+        raise InputError(f"expected the settings of a HiFi-GAN generator, {', '.join(names)}; missing: {missing[0]}")
+    if str(config.get("resblock", "1")) != "1":
+        raise InputError(f"expected residual blocks of version 1, got {config['resblock']}; no others are known")
+    return from_data(HiFiGAN, {name: config[name] for name in names})
+
+
+def _check_mel(config: dict[str, Any], settings: Mel) -> None:
+    """Refuse weights that say of which log mels they are, and are of others."""
+    ours = {
+        "sampling_rate": settings.rate,
+        "n_fft": settings.fft,
+        "win_size": settings.window,
+        "hop_size": settings.hop,
+        "num_mels": settings.bands,
+        "fmin": 0,
+        "fmax": settings.top,
+    }
+    theirs = {name: config[name] for name in ours if name in config}
+    if "fmax" in theirs and theirs["fmax"] is None:
+        theirs["fmax"] = settings.rate // 2
+    wrong = [name for name, value in theirs.items() if value != ours[name]]
+    if wrong:
+        told = ", ".join(f"{name} {ours[name]}, got {theirs[name]}" for name in wrong)
+        raise InputError(f"these weights are for other log mels: expected {told}; take weights for the same")
