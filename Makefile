@@ -32,8 +32,8 @@ test-all: $(READY)
 # What no shorter test shows: the page in a browser, examples of the pages, commands from words to files, runs that are killed.
 test-journeys: $(READY)
 	scripts/browser.sh
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests/studio tests/test_docs.py tests/commands tests/journeys/test_processes.py \
-		tests/train/test_shared_training.py tests/couplings/test_ranks.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests/app/webui tests/test_docs.py tests/app/commands tests/app/workflows/test_processes.py \
+		tests/training/test_shared_training.py tests/training/couplings/test_ranks.py
 
 # Tests that open kept runs, or compare fingerprints or numbers across processes, computed as four other processors would.
 PROCESSORS := MKL_CBWR=COMPATIBLE MKL_CBWR=AVX2 GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-FMA ATEN_CPU_CAPABILITY=default

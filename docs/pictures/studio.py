@@ -10,8 +10,8 @@ import sys
 import tempfile
 
 from PIL import Image
-from tests.studio.chromium import VISIBLE, chromium
-from tests.studio.served import served
+from tests.app.webui.chromium import VISIBLE, chromium
+from tests.app.webui.served import served
 
 HERE = pathlib.Path(__file__).parent
 SIZE = (1240, 900)

@@ -1,8 +1,9 @@
 """A perfect network of a normal law with a change of velocity that is learned, which leaves every law normal."""
 
 import torch
-from tests.oracle import F64, Normal
 from torch import Tensor
+
+from tests.oracle import F64, Normal
 
 
 class Shifted(torch.nn.Module):

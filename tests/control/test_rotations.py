@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.oracle import F64
 from torch import Tensor, nn
 
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching
@@ -19,6 +18,7 @@ from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint, endpoint
 from feller.spaces import SO3
 from feller.spaces.rotations import hat, rotation
+from tests.oracle import F64
 
 SPACE = SO3(())
 PATH = Geodesic(SPACE)

@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 import torch
-from tests.oracle import F64
 from torch import Tensor
 
 from feller.core.errors import UsageError
@@ -15,6 +14,7 @@ from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
 from feller.sampling.autoregressive.decode import log_likelihood
 from feller.spaces.table_tokens import Digits, Rows, Rule, Single
 from feller.training.objectives.autoregressive_likelihood import RowLikelihood
+from tests.oracle import F64
 
 ROWS = Rows(
     (Single(3), Digits(7, 22, missing=True), Single(2), Single(4)),

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from tests.data.speech.clip import clip
-from tests.oracle import F64, close
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
@@ -12,6 +10,8 @@ from feller.data.speech.griffin_lim import Vocoder
 from feller.data.speech.mel import Mel
 from feller.networks import SpectralVocoder
 from feller.networks.audio.spectral_vocoder import Neural, SpectralVocoderNetwork, spread_of, turned_back
+from tests.data.speech.clip import clip
+from tests.oracle import F64, close
 
 MELS = [Mel.usual(16_000), Mel.usual(8_000), Mel(400, 16, 8, 4, 3, 200), Mel(400, 8, 4, 4, 3, 200)]
 

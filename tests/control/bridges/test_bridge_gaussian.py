@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 from numpy.polynomial.hermite_e import hermegauss
-from tests.control.bridges.quadratic import ROWS
-from tests.oracle import close
 from torch import Tensor
 
 from feller.control.bridges.gaussian_paths import GaussianPaths, Moments, drift, energy, kinetic, kinetic_rate
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller_papers.gsbm.exact import Quadratic
+from tests.control.bridges.quadratic import ROWS
+from tests.oracle import close
 
 F64 = torch.float64
 T = torch.tensor([0.25, 0.5, 0.75], dtype=F64)

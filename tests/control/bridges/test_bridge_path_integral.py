@@ -4,8 +4,6 @@ import math
 
 import pytest
 import torch
-from tests.control.bridges.quadratic import ROWS
-from tests.oracle import F64, close
 from torch import Tensor
 
 from feller.control.bridges.costs import Cost, Population, Zero
@@ -15,6 +13,8 @@ from feller.control.bridges.pinned_control import PinnedControl
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller_papers.gsbm.exact import Barrier, QuadraticCost, barrier
+from tests.control.bridges.quadratic import ROWS
+from tests.oracle import F64, close
 
 
 def test_weights_remove_the_gaussian_bias() -> None:

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from tests.control.bridges.quadratic import ROWS
-from tests.oracle import close
 from torch import Tensor
 
 from feller.control.bridges.costs import Cost, Population, Zero
@@ -15,6 +13,8 @@ from feller.control.bridges.pinned_cost import Knots, PinnedCost, Sample, _Paths
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller_papers.gsbm.exact import Quadratic, QuadraticCost
+from tests.control.bridges.quadratic import ROWS
+from tests.oracle import close
 
 F64 = torch.float64
 INSIDE = torch.linspace(0.05, 0.95, 19, dtype=F64)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from tests.oracle import close
 from torch import Tensor
 
 from feller.control.bridges.costs import Cost, Function, Population, Zero
@@ -15,6 +14,7 @@ from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.obstacle_routes import route
 from feller.control.bridges.pinned_control import PinnedControl
 from feller.core.rng import Draws
+from tests.oracle import close
 
 WALL: Shape = Box((-0.1, -9.0), (0.1, -2.0)) | Box((-0.1, -1.0), (0.1, 3.0)) | Box((-0.1, 4.0), (0.1, 9.0))
 """At x = 0, with doors at -2 < y < -1 and 3 < y < 4."""

@@ -7,13 +7,13 @@ import pathlib
 import numpy as np
 import pytest
 import torch
-from tests.data.documents.written import lines, pairs, square
 
 from feller.core.errors import InputError
 from feller.data.documents.modality import Documents
 from feller.data.images.modality import Images
 from feller.data.loading.raw import Cut, Said, Shown
 from feller.data.loading.read import read
+from tests.data.documents.written import lines, pairs, square
 
 
 def test_a_folder_of_pictures_and_captions(tmp_path: pathlib.Path) -> None:

@@ -3,12 +3,12 @@
 import pathlib
 
 import pytest
-from tests.data.documents.written import square
 
 from feller.core.errors import InputError, UsageError
 from feller.data.documents.prompt import edit, instruction_in, parse, question, question_in
 from feller.data.documents.token_layout import Hole, Infill
 from feller.data.loading.raw import Cut, Item, Said, Shown
+from tests.data.documents.written import square
 
 
 @pytest.mark.parametrize(

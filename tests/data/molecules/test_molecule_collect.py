@@ -5,9 +5,6 @@ import pathlib
 import numpy as np
 import pytest
 import torch
-from tests.data.molecules.test_sdf import HYDROXIDE, record
-from tests.data.molecules.test_sdf import WATER as WATER_SDF
-from tests.data.molecules.test_xyz import METHANE, WATER
 
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.find import find
@@ -18,6 +15,9 @@ from feller.data.molecules.collect import find_molecules, interpret_molecules
 from feller.data.molecules.modality import Molecules
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.xyz import xyz_text
+from tests.data.molecules.test_sdf import HYDROXIDE, record
+from tests.data.molecules.test_sdf import WATER as WATER_SDF
+from tests.data.molecules.test_xyz import METHANE, WATER
 
 
 def chain(length: int) -> str:

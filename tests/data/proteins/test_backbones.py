@@ -5,7 +5,6 @@ import pathlib
 import numpy as np
 import pytest
 import torch
-from tests.data.proteins.test_frames import chain, torsions
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_data, to_data
@@ -14,6 +13,7 @@ from feller.data.modality import Dataset, Modality
 from feller.data.proteins.backbones import Backbones, backbones
 from feller.data.proteins.chains import find_backbones, interpret_backbones
 from feller.data.proteins.frames import PLACES
+from tests.data.proteins.test_frames import chain, torsions
 
 
 @pytest.fixture(scope="module")

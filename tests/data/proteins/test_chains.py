@@ -6,12 +6,12 @@ import pathlib
 
 import numpy as np
 import pytest
-from tests.data.proteins.test_frames import chain, torsions
 
 from feller.core.errors import InputError
 from feller.data.proteins.chains import find_backbones, interpret_backbones
 from feller.data.proteins.files import ATOMS, pdb_text
 from feller.data.proteins.residues import letters_of, numbers_of
+from tests.data.proteins.test_frames import chain, torsions
 
 
 def atoms(length: int, seed: int = 0) -> np.ndarray:

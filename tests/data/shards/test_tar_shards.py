@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.data.shards.written import pictures, pixels, png, tar
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
@@ -21,6 +20,7 @@ from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.shards import tar_index
 from feller.data.shards.tar_index import make_index
+from tests.data.shards.written import pictures, pixels, png, tar
 
 ONE = ("1.png", png(pixels(1)[0]))
 

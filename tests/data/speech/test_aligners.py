@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from tests.data.speech.clip import SHARED, TEXTS, clip
 
 from feller.core.errors import InputError
 from feller.data.loading.raw import Sound
@@ -12,6 +11,7 @@ from feller.data.speech.audio_io import read_sound
 from feller.data.speech.forced_alignment import LEAST, Aligner, MissingWordsError, NotAlignedError
 from feller.data.speech.lexicon import Lexicon, cmu_entries, words_of
 from feller.data.speech.phones import laid_out
+from tests.data.speech.clip import SHARED, TEXTS, clip
 
 WRONG = {
     "sense-0880.flac": ("she will never come back to this town", "had they bought a house beside the river"),

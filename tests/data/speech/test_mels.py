@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.speech.clip import TEXTS, clip
 
 from feller.core.errors import InputError
 from feller.core.serialization import from_data, to_data
 from feller.data.speech.mel import Mel, Statistics
+from tests.data.speech.clip import TEXTS, clip
 
 RATES = (16_000, 8_000)
 

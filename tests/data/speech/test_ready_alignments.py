@@ -5,11 +5,11 @@ import pathlib
 from typing import Any
 
 import pytest
-from tests.data.speech.clip import SHARED
 
 from feller.core.errors import InputError
 from feller.data.speech.alignment_files import alignment_lines, read_alignments
 from feller.data.speech.phones import SIL, Spoken, Word
+from tests.data.speech.clip import SHARED
 
 WORDS = {
     "file": "train/1.flac",

@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from tests.data.speech.clip import CLIPS
 
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import Read, read_sound, resampled, told, write_sound
 from feller.data.speech.optional_dependency import need
+from tests.data.speech.clip import CLIPS
 
 
 def tone(rate: int, seconds: float = 0.5, frequency: float = 440.0) -> np.ndarray:

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tests.data.speech.clip import CLIPS, TEXTS, clip
-from tests.data.speech.written import noise, pairs
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_data, to_data
@@ -19,6 +17,8 @@ from feller.data.speech.files import find_sounds
 from feller.data.speech.mel import Mel
 from feller.data.speech.modality import Speech
 from feller.data.speech.sounds import Sounds
+from tests.data.speech.clip import CLIPS, TEXTS, clip
+from tests.data.speech.written import noise, pairs
 
 NAMES = tuple(sorted(TEXTS))
 

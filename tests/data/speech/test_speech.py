@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tests.data.speech.clip import TEXTS, clip
-from tests.data.speech.written import noise, pairs
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_data, to_data
@@ -22,6 +20,8 @@ from feller.data.speech.mel import Mel, Statistics
 from feller.data.speech.modality import Speech
 from feller.data.speech.phones import Inventory
 from feller.spaces import Euclidean
+from tests.data.speech.clip import TEXTS, clip
+from tests.data.speech.written import noise, pairs
 
 NAMES = tuple(sorted(TEXTS))
 FRAMES = tuple(len(clip(name).samples) // 160 for name in NAMES)

@@ -6,15 +6,15 @@ import pathlib
 
 import numpy as np
 import pytest
-from tests.data.speech.clip import TEXTS
-from tests.data.speech.test_textgrids import LONG
-from tests.data.speech.written import noise, pairs
 
 from feller.core.errors import InputError
 from feller.data.loading import find as finding
 from feller.data.loading.raw import FoundPictures, FoundSounds, FoundSpeech, Sound
 from feller.data.loading.read_options import Asked
 from feller.data.speech.files import find_sounds, find_speech, read_recording
+from tests.data.speech.clip import TEXTS
+from tests.data.speech.test_textgrids import LONG
+from tests.data.speech.written import noise, pairs
 
 READY = {"file": "a.wav", "phones": [["SIL", 0, 10], ["HH", 10, 20], ["AY", 30, 40], ["SIL", 70, 30]]}
 

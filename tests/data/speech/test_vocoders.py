@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tests.data.speech.clip import TEXTS, clip
 
 from feller.core.errors import InputError
 from feller.core.serialization import from_data, to_data
 from feller.data.speech.griffin_lim import GriffinLim, Vocoder
 from feller.data.speech.mel import Mel
+from tests.data.speech.clip import TEXTS, clip
 
 BOUND = 0.16
 """Mean difference of log mels; measured: 0.090 to 0.103 at 16 kHz, 0.10 to 0.13 at 8 kHz."""

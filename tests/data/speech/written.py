@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import soundfile
+
 from tests.data.speech.clip import CLIPS, TEXTS
 
 

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.oracle import F64, close
 from torch import Tensor
 
 from feller.core.errors import UsageError
@@ -15,6 +14,7 @@ from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.networks.codebook.fsq import FSQ
 from feller.networks.codebook.quantizer import Quantiser
+from tests.oracle import F64, close
 
 LEVELS = [(8, 8, 4), (3,), (5, 4), (7, 3, 6, 5)]
 

@@ -1,0 +1,376 @@
+"""Documents on the command line: every wrong input in one line that says what to do, and nothing executed."""
+
+import json
+import pathlib
+import pickle
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feller.app.cli import main
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.data.loading.raw import Said
+from feller.data.loading.read import read
+from tests.conftest import LEARN
+from tests.data.documents.written import lines, square
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a picture, masks and an empty folder at hand."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, *, tell: {})
+    square(tmp_path, "cat.png", 0)
+    Image.new("L", (5, 5)).save("black.png")
+    (tmp_path / "empty").mkdir()
+
+
+@pytest.fixture(scope="module")
+def moons(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    run = tmp_path_factory.mktemp("moons") / "run"
+    assert main(["fit", "example:moons", "--size", "tiny", "--steps", "1", "--out", str(run)]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def letters(scenes: pathlib.Path) -> pathlib.Path:
+    """Return a run that knows few characters."""
+    run, words = scenes.parent / "letters", ["--vocabulary", "characters", *LEARN, "--steps", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, *, tell: {})
+        assert main(["fit", str(scenes / "pairs"), *words, "--out", str(run)]) == 0
+    return run
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Return what tries words and returns the one line that refuses them."""
+
+    def told(status: int, *words: object) -> str:
+        capsys.readouterr()
+        assert main([str(word) for word in words]) == status, words
+        out, err = capsys.readouterr()
+        found = [line for line in err.splitlines() if line.startswith("feller: ")]
+        assert found == err.splitlines()[-1:], err
+        assert "Traceback" not in err
+        assert not out
+        return found[0]
+
+    return told
+
+
+CAPTION = "<image:cat.png> <infill>"
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "said"),
+    [
+        (2, ["--mask", "black.png"], "--mask says which part of the picture of a --prompt"),
+        (2, ["--prompt", "a cat", "--mask", "black.png"], "one <image:FILE>, got 0"),
+        (2, ["--prompt", "<image:cat.png> <image:cat.png>", "--mask", "black.png"], "one <image:FILE>, got 2"),
+        (2, ["--prompt", "a cat <image:cat.png>", "--mask", "black.png"], "no white part, so there is nothing to draw"),
+        (1, ["--prompt", "a cat <image:cat.png>", "--mask", "none.png"], "there is no picture none.png"),
+        (1, ["--prompt", "<image:none.png> <infill>"], "there is no picture none.png"),
+        (2, ["--prompt", " "], "the prompt is empty"),
+        (2, ["--prompt", "<image:> <infill>"], "<image:> names no file"),
+        (2, ["--prompt", "a", "--memory", " "], "--memory names no documents"),
+        (2, ["--edit", "cat.png"], "--edit takes a picture and words in quotes"),
+        (2, ["--ask", "cat.png", "what", "colour"], "got cat.png what colour"),
+        (2, ["--edit", "--prompt", "a cat"], "--edit needs a value"),
+        (2, ["--prompt", "a cat", "--ask"], "--ask needs a value"),
+        (2, ["--edit", "cat.png", " "], "the words are empty"),
+        (1, ["--ask", "none.png", "what"], "there is no picture none.png"),
+        (2, ["--prompt", "a", "--edit", "cat.png", "b"], "--prompt and --edit exclude each other"),
+        (2, ["--prompt", "a", "--ask", "cat.png", "b"], "--prompt and --ask exclude each other"),
+        (2, ["--edit", "cat.png", "a", "--ask", "cat.png", "b"], "--edit and --ask exclude each other"),
+        (2, ["--prompt", CAPTION, "--guidance", "3"], "guidance and contrast are of pictures drawn from a text"),
+        (2, ["--prompt", CAPTION, "--contrast", "8"], "guidance and contrast are of pictures drawn from a text"),
+        (2, ["--guidance", "3"], "guidance and contrast are of pictures drawn from a text"),
+        (2, ["--prompt", "a", "--guidance", "nan"], "expected finite weights of guidance, up to 1e+30, got nan"),
+        (2, ["--prompt", "a", "--picture-guidance", "2"], "--picture-guidance is of --edit"),
+        (2, ["--prompt", "a", "--best-of", "0"], "best-of must be at least 1, got 0"),
+        (2, ["--prompt", "a", "--plausible", "0.2"], "--plausible is of --guidance"),
+        (2, ["--prompt", "a", "--guidance", "3", "--plausible", "2"], "plausible is a share, expected 0 to 1, got 2"),
+        (2, ["--prompt", "a", "--contrast", "x"], "K or K:ALPHA, such as 8:0.1, got 'x'"),
+        (2, ["--prompt", "a", "--contrast", "8:y"], "K or K:ALPHA, such as 8:0.1, got '8:y'"),
+        (2, ["--prompt", "a", "--contrast", "0"], "k of 1 or more, got 0"),
+        (2, ["--prompt", "a", "--documents", "2"], "name one, or leave it out"),
+        (2, ["--prompt", "a", "--memory", "empty", "--documents", "-1"], "at least 0, got -1"),
+        (2, ["--memory", "empty"], "looked up for what is asked, and nothing is"),
+        (1, ["--prompt", "a", "--memory", "empty"], "the folder is empty"),
+        (1, ["--prompt", "a", "--memory", "none"], "found none"),
+        (1, ["--prompt", "a", "--memory", "none.npz"], "there is no memory none.npz; build it"),
+        (1, ["--prompt", "a", "--memory", "cat.png"], "expected documents, got pictures"),
+        (2, ["-n", "0"], "-n must be at least 1, got 0"),
+        (2, ["--prompt", "a", "--out", "x.wav"], "choose .jsonl, .json, .npz, or a folder"),
+        (2, ["--prompt", "a", "--temperature", "-1"], "temperature must be at least 0"),
+        (2, ["--prompt", "a", "--solver", "euler"], "--solver says nothing to a model of documents"),
+        (2, ["--prompt", "a", "--calls", "3"], "--calls says nothing to a model of documents"),
+        (2, ["--given", "label=3"], "--given says nothing to a model of documents"),
+        (2, ["--known", "a cat"], "--known says nothing to a model of documents"),
+        (2, ["--prompt", 6 * "<image:cat.png>"], "symbols, and the model sees"),
+    ],
+)
+def test_wrong_samples(documents: pathlib.Path, refused: Refused, status: int, words: list[str], said: str) -> None:
+    assert said in refused(status, "sample", documents, *words)
+
+
+def test_flags_of_documents_are_theirs_alone(moons: pathlib.Path, refused: Refused) -> None:
+    for flag, *values in (
+        *(("--prompt", "a"), ("--mask", "black.png"), ("--edit", "cat.png", "a"), ("--ask", "cat.png", "a")),
+        *(("--memory", "empty"), ("--documents", "2"), ("--picture-guidance", "2")),
+        *(("--plausible", "0.2"), ("--contrast", "8"), ("--best-of", "2")),
+    ):
+        assert refused(2, "sample", moons, flag, *values).startswith(f"feller: {flag} is of documents")
+    assert "these data are rows of numbers" in refused(2, "fit", "example:moons", "--tokenizer", "palette")
+    assert "are of documents" in refused(2, "data", "memory", "empty", "--run", moons)
+
+
+def test_characters_that_the_model_does_not_know(letters: pathlib.Path, refused: Refused) -> None:
+    for words in (
+        ["--prompt", "a red ∆"],
+        ["--prompt", "a red ∆ <image:cat.png> <infill>", "--guidance", "1"],
+        ["--edit", "cat.png", "∆"],
+        ["--ask", "cat.png", "∆"],
+    ):
+        assert "characters that the model knows" in refused(2, "sample", letters, *words)
+
+
+def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refused: Refused) -> None:
+    pathlib.Path("own.py").write_text("def dark(x): return -x['pictures'].float().mean((1, 2, 3, 4))\n")
+    wish = ("--reward", "own.py:dark", "--steps", "1")
+    assert "symbols, which have none" in refused(2, "steer", documents, *wish, "-n", "1")
+    assert "memoryless noise" in refused(2, "tune", documents, *wish, "--out", "tuned")
+    observe = ("--observe", "cat.png", "--operator", "mask", "--mask", "black.png")
+    assert "numbers that flow straight" in refused(2, "steer", documents, *observe)
+    assert "no audit tells single ones apart" in refused(2, "audit", documents)
+    refused(1, "bridge", documents, documents, "--out", "joined")
+    assert "name them with --data" in refused(2, "evaluate", documents, "--samples", "cat.png")
+    assert "expected documents, got pictures" in refused(1, "evaluate", documents, "--data", "example:digits")
+    assert not pathlib.Path("tuned").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "said"),
+    [
+        (
+            2,
+            ["--epsilon", "8"],
+            "private training takes tables, best with a schema (--schema), and pictures, and these data are documents",
+        ),
+        (2, ["--tokenizer", "palette", "--epsilon", "8"], "and these data are documents"),
+        (2, ["--tokenizer", "none"], "--tokenizer takes palette, tiles, learned or the run of a tokeniser, got 'none'"),
+        (2, ["--longest", "7"], "sides that can be halved, got 7 x 7"),
+        (1, ["--longest", "12", "--tokenizer", "palette"], "expected pictures of 256 colours at most"),
+        (2, ["--vocabulary", "letters"], "there is no vocabulary 'letters'"),
+        (2, ["--recipe", "images"], "needs pictures"),
+        (2, ["--target", "label"], "called 'label'"),
+        (2, ["--recipe", "distil"], "name its run with --start-from"),
+    ],
+)
+def test_wrong_fits(scenes: pathlib.Path, refused: Refused, status: int, words: list[str], said: str) -> None:
+    assert said in refused(status, "fit", scenes / "pairs", *LEARN, *words)
+    assert not pathlib.Path("runs").exists()
+
+
+def test_what_a_fit_may_begin_with(documents: pathlib.Path, scenes: pathlib.Path, refused: Refused) -> None:
+    fit = ("fit", scenes / "pairs", "--size", "tiny", "--steps", "1")
+    assert "is no tokeniser" in refused(2, *fit, "--tokenizer", documents)
+    codes = ("fit", "example:digits", "--size", "tiny", "--recipe", "image-tokenizer", "--steps", "1", "--out", "codes")
+    assert main([*codes]) == 0
+    assert "8x8 with 1 channels, these documents have 16x16 with 3" in refused(2, *fit, "--tokenizer", "codes")
+    on = (*fit, "--start-from", documents)
+    assert "keep the tokeniser" in refused(2, *on, "--tokenizer", "palette")
+    assert "keep the vocabulary" in refused(2, *on, "--vocabulary", "characters")
+    for recipe in ("reflow", "distil"):
+        assert "symbols do not flow" in refused(2, *on, "--recipe", recipe)
+    assert "expected documents, got pictures" in refused(1, "fit", "example:digits", "--start-from", documents)
+    assert "needs documents" in refused(2, "fit", "example:digits", "--recipe", "interleaved", "--steps", "1")
+    assert "not palette" in refused(2, "fit", "--resume", "--out", documents, "--tokenizer", "palette")
+
+
+def bomb(file: pathlib.Path) -> None:
+    """Write a picture of 1.6 gigapixels into a few bytes."""
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(bytes(40_001))),
+        (b"IEND", b""),
+    )
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    ]
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def _bare(folder: pathlib.Path) -> None:
+    (folder / "0001.txt").unlink()
+
+
+def _lonely(folder: pathlib.Path) -> None:
+    (folder / "0001.png").unlink()
+
+
+def _silent(folder: pathlib.Path) -> None:
+    (folder / "0001.txt").write_text(" \n")
+
+
+def _cut_off(folder: pathlib.Path) -> None:
+    (folder / "0001.png").write_bytes((folder / "0002.png").read_bytes()[:60])
+
+
+def _huge(folder: pathlib.Path) -> None:
+    bomb(folder / "0001.png")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (_bare, "1 of 40 pictures have no caption, first 0001.png"),
+        (_lonely, "1 of 40 captions have no picture, first 0001.txt"),
+        (_silent, "0001.txt: the caption is empty"),
+        (_cut_off, "1 of 40 pictures cannot be read"),
+        (_huge, "decompression bomb"),
+    ],
+)
+def test_wrong_folders(scenes: pathlib.Path, refused: Refused, harm: Callable[[pathlib.Path], None], said: str) -> None:
+    shutil.copytree(scenes / "pairs", "pairs")
+    harm(pathlib.Path("pairs"))
+    assert said in refused(1, "fit", "pairs", *LEARN)
+    assert not pathlib.Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"image": "../cat.png", "text": "a"}, "line 2: the picture '../cat.png' lies outside"),
+        ({"image": "/etc/hosts", "text": "a"}, "line 2: the picture '/etc/hosts' lies outside"),
+        ({"image": "link.png", "text": "a"}, "line 2: the picture 'link.png' lies outside"),
+        ({"image": "none.png", "text": "a"}, "line 2: there is no picture"),
+        ({"image": "in.png", "text": " "}, "line 2: the picture 'in.png' has no 'text'"),
+        ({"image": "in\0.png", "text": "a"}, "line 2: no file can be called"),
+        ({"image": 300 * "x", "text": "a"}, "line 2: no file can be called"),
+        ({"document": [["a"]]}, "line 2: expected a text, or an object"),
+    ],
+)
+def test_wrong_lines(refused: Refused, tmp_path: pathlib.Path, entry: dict[str, Any], said: str) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    square(folder, "in.png", 1)
+    (folder / "link.png").symlink_to(tmp_path / "cat.png")
+    file = lines(folder, [{"image": "in.png", "text": "a"}, entry])
+    assert said in refused(1, "data", file)
+
+
+def test_other_sizes_are_brought_to_one_and_told(scenes: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(scenes / "pairs", "pairs")
+    Image.new("RGB", (40, 20), "red").save("pairs/0001.png")
+    assert main(["data", "pairs"]) == 0
+    assert "1 of 40 pictures were resized to 16x16" in capsys.readouterr().err
+
+
+def test_words_in_angle_brackets_are_words(documents: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """In captions always, in prompts behind a backslash."""
+    square(tmp_path, "a.png", 0, side=16)
+    file = lines(tmp_path, [{"image": "a.png", "text": "a <mask> of <eos><break>"}] * 2)
+    data = read(str(file))
+    kind: Any = data.modality
+    assert kind.items(data.values)[0][0] == Said("a <mask> of <eos><break>")
+    assert (
+        main(["sample", str(documents), "--prompt", r"a \<mask> of <eos>\<break>", "-n", "1", "--out", "x.jsonl"]) == 0
+    )
+    assert json.loads(pathlib.Path("x.jsonl").read_text())["document"][0] == "a <mask> of <eos><break>"
+
+
+def test_memories_are_of_one_model(
+    documents: pathlib.Path, letters: pathlib.Path, scenes: pathlib.Path, refused: Refused
+) -> None:
+    for run, file in ((documents, "ours.npz"), (letters, "theirs.npz")):
+        assert main(["data", "memory", str(scenes / "memory"), "--run", str(run), "--out", file]) == 0
+    ask = ("sample", documents, "--prompt", "a red", "--memory")
+    makers = [np.load(file)["makers"] for file in ("ours.npz", "theirs.npz")]
+    told = refused(1, *ask, "theirs.npz")
+    assert "theirs.npz belongs to another run: the tokeniser of pictures that it was built with is not that" in told
+    ours = dict(np.load("ours.npz"))
+    changes = {
+        "vocabulary": {"makers": np.array([makers[0][0], makers[1][1], makers[0][2]])},
+        "the network that finds documents": {"makers": np.array([makers[0][0], makers[0][1], makers[1][2]])},
+        "the number of symbols": {"symbols": ours["symbols"] + 1},
+        "at least one document, got none": {name: ours[name][:0] for name in ("rows", "vectors", "both")},
+        "as many rows as vectors": {"rows": ours["rows"][:1]},
+        "rows of symbols, got other numbers": {"rows": ours["rows"] + 10_000},
+        "finite vectors": {"vectors": ours["vectors"] * np.nan},
+        "vectors of 512 numbers, got 7": {"vectors": ours["vectors"][:, :7]},
+        "found no rows of its form": {"rows": ours["rows"].astype(str)},
+        "holds Python objects": {"rows": np.array([{}])},
+    }
+    for said, change in changes.items():
+        np.savez("changed.npz", allow_pickle=True, **{**ours, **change})
+        assert said in refused(1, *ask, "changed.npz")
+    whole = pathlib.Path("ours.npz").read_bytes()
+    pathlib.Path("cut.npz").write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read as plain arrays" in refused(1, *ask, "cut.npz")
+    np.savez("other.npz", samples=np.zeros((3, 2)))
+    assert "expected a memory of documents" in refused(1, *ask, "other.npz")
+    assert "expected a file *.npz" in refused(
+        2, "data", "memory", scenes / "memory", "--run", documents, "--out", "m.txt"
+    )
+    assert "feller data memory DOCUMENTS" in refused(2, "data", "memory")
+
+
+class Boom:
+    """What makes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pathlib.Path.touch, (pathlib.Path("boom"),)
+
+
+def test_parts_of_a_run_stay_together(documents: pathlib.Path, refused: Refused) -> None:
+    for part in ("tokenizer", "vectors"):
+        shutil.copytree(documents, "run")
+        file = pathlib.Path("run") / f"{part}.safetensors"
+        weights, _ = load_tensors(file)
+        file.unlink()
+        assert f"expected a file run/{part}.safetensors, found none" in refused(1, "sample", "run", "--prompt", "a")
+        assert main(["fit", "--resume", "--out", "run", "--steps", "9"]) == 1
+        assert not file.exists()
+        save_tensors(file, {name: weight[None] for name, weight in weights.items()})
+        assert "they are of two runs" in refused(1, "sample", "run", "--prompt", "a")
+        save_tensors(file, {name: weight.flip(0) for name, weight in weights.items()})  # of another run of its shape
+        other = file.read_bytes()
+        for words in (("sample", "run", "--prompt", "a"), ("evaluate", "run"), ("fit", "--resume", "--out", "run")):
+            assert f"run/{part}.safetensors does not belong to run/model.json" in refused(1, *words)
+        new = ("fit", documents.parent / "scenes" / "pairs", "--start-from", "run", "--steps", "1", "--out", "new")
+        assert f"run/{part}.safetensors does not belong" in refused(1, *new)
+        assert file.read_bytes() == other
+        file.write_bytes(pickle.dumps(Boom()))
+        assert "is damaged or cut off" in refused(1, "sample", "run", "--prompt", "a")
+        assert not pathlib.Path("boom").exists()
+        shutil.rmtree("run")
+
+
+def test_strangers_runs_execute_nothing(documents: pathlib.Path, refused: Refused) -> None:
+    shutil.copytree(documents, "run")
+    record = json.loads((documents / "model.json").read_text())
+    evil = {"is": "os.system", "command": "touch boom"}
+    for path in (["codes"], ["vectors"], ["codes", "settings"], ["codes", "settings", "quantiser"], ["vocabulary"]):
+        changed = json.loads(json.dumps(record))
+        at = changed["modality"]
+        for name in path[:-1]:
+            at = at[name]
+        at[path[-1]] = evil
+        pathlib.Path("run/model.json").write_text(json.dumps(changed))
+        assert "is called 'os.system'" in refused(1, "sample", "run", "--prompt", "a")
+    record["modality"]["codes"]["settings"]["width"] = 2**40
+    pathlib.Path("run/model.json").write_text(json.dumps(record))
+    refused(1, "sample", "run", "--prompt", "a")
+    assert not pathlib.Path("boom").exists()
+    assert not any(path.suffix in (".pt", ".pkl", ".pth") for path in documents.rglob("*"))

@@ -1,0 +1,97 @@
+"""The tabs of a bridge: data are pushed through, with its walls, and it can be stopped."""
+
+import io
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feller.app.reporter import SILENT
+from feller.app.webui.limits import Limits
+from feller.app.webui.page import abilities_of
+from feller.app.webui.run_request import Heard
+from feller.app.webui.tab import Outcome
+from feller.app.webui.tabs.bridging import drawn_paths, ground_of
+from feller.app.workflows.bridges.bridge_run import bridged_of
+from feller.core.errors import UsageError
+from feller.core.user_code import fingerprint
+from feller.data.images.modality import Images
+from tests.app.webui.asking import OnPage, ask, tab_of
+
+
+@pytest.mark.slow
+def test_data_are_pushed_through_a_bridge(on_page: OnPage, bridged: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    page = on_page(bridged)
+    assert [ability.name for ability in abilities_of(*page)] == ["Push through", "Reports", "Follow"]
+    assert page[0].asked == "a bridge from a.csv to b.csv"
+    tab = tab_of(page, "Push through")
+    ours = np.load(ask(tab).files[1])
+    assert ours["paths"].shape[0] == 30
+    own = tmp_path / "own.csv"
+    own.write_text("x,y\n-2,0\n-1,0\n")
+    found = ask(tab, begin=str(own))
+    with Image.open(found.pictures[0].path) as film:
+        assert film.n_frames > 4
+    assert np.load(found.files[1])["paths"][:, 0].tolist() == pytest.approx(np.array([[-2, 0], [-1, 0]]), abs=1e-5)
+    back = np.load(ask(tab, way=tab.controls["way"].options[1]).files[1])["paths"]  # type: ignore[attr-defined]
+    assert back[:, -1, 0].mean() > 1  # begins at the last population
+    (tmp_path / "own.exe").write_text("x,y\n")
+    with pytest.raises(UsageError, match="ends in one of"):
+        ask(tab, begin=str(tmp_path / "own.exe"))
+
+
+@pytest.mark.slow
+def test_walls_that_a_bridge_goes_around_are_drawn(
+    on_page: OnPage, bridged: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    def frame(found: Outcome) -> np.ndarray:
+        with Image.open(found.pictures[0].path) as film:
+            return np.asarray(film.convert("RGB")).astype(int)
+
+    room = tmp_path / "room.png"
+    grey = np.full((20, 40), 255, dtype=np.uint8)
+    grey[5:15, 18:22] = 0
+    Image.fromarray(grey).save(room)
+    shutil.copytree(bridged, tmp_path / "walled")
+    record = json.loads((bridged / "recipe.json").read_text())
+    asked = {"costs": [str(room), "x.py:hill"], "code": [fingerprint(room)], "frame": [-4.0, 4.0, -2.0, 2.0]}
+    record["bridged"] |= asked
+    (tmp_path / "walled" / "recipe.json").write_text(json.dumps(record))
+    open_one, walled = on_page(bridged), on_page(tmp_path / "walled")
+    found = ask(tab_of(walled, "Push through"))
+    wall = np.array([0x8B, 0x91, 0x99])
+    drawn = [(abs(frame(one) - wall).max(-1) <= 8).mean() for one in (ask(tab_of(open_one, "Push through")), found)]
+    assert drawn[0] < 0.005 < 0.015 < drawn[1]  # the paths hide a part of it
+    assert "Dark is wall; hatched is outside" in found.said
+    assert "What code says that places cost is not drawn" in found.said
+
+    ground = ground_of(bridged_of(walled[0].run), 2)
+    places = np.array([[0.0, 0.0], [0.0, 1.5], [2.0, 0.0], [0.3, -0.9]])
+    assert ground["walls"](places).tolist() == [True, False, False, True]
+    assert ground["frame"] == (-4.0, 4.0, -2.0, 2.0)
+    room.write_bytes(b"another")
+    assert ground_of(bridged_of(walled[0].run), 2) == {}
+    assert ask(tab_of(walled, "Push through")).pictures
+
+
+def test_a_push_says_what_was_pushed_and_can_be_stopped_on_its_way(on_page: OnPage, bridged: pathlib.Path) -> None:
+    told: list[float | None] = []
+    tab = tab_of(on_page(bridged), "Push through")
+    sent = {"begin": None, "way": tab.controls["way"].value, "seed": "0"}  # type: ignore[attr-defined]
+    found = tab.do(sent, Limits(), Heard(lambda share, text: told.append(share)))
+    assert "What was pushed: a.csv, the first population, as no file was uploaded." in found.said
+    assert len([share for share in told if share]) > 40  # at steps of the simulation, and at frames of the film
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_paths_of_pictures_are_drawn_as_pictures(channels: int) -> None:
+    """Gray ones have no channel in their file; there is one row of pictures for each path."""
+    levels = np.random.default_rng(0).integers(0, 17, (5, 4, 8, 8, channels)).astype(np.uint8)
+    found = {"paths": levels if channels == 3 else levels[..., 0], "times": np.linspace(0, 1, 4)}
+    drawn, ground = drawn_paths(Images(8, 8, channels, levels=16), found, None, ("first", "last"), SILENT)
+    shown = Image.open(io.BytesIO(drawn))
+    assert (shown.format, ground) == ("PNG", "")
+    assert min(shown.size) >= 32

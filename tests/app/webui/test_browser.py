@@ -1,0 +1,409 @@
+"""The page in headless Chromium: each kind of data makes something that is seen, and nothing goes wrong or out."""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+from tests.app.webui.chromium import VISIBLE, Chromium, browser, chromium
+from tests.app.webui.served import Client, served
+from tests.data.speech.clip import CLIPS
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(browser() is None, reason="there is no Chromium: apt-get install chromium"),
+]
+pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")
+
+SEEN = VISIBLE + ".some(e => {more})"
+PICTURE = SEEN.format(what=".made img", more="e.complete && e.naturalWidth > 8")
+CELLS = SEEN.format(what=".made [role=gridcell], .made td", more="e.innerText.trim().length > 0")
+TEXT = SEEN.format(what=".made textarea", more="e.value.length > 8")
+SOUND = SEEN.format(what=".made [data-testid^=waveform]", more="e.clientHeight > 8")
+CANVAS = SEEN.format(what="canvas", more="e.width > 100")
+CLIP, SAYS = CLIPS / "LJ001-0008.flac", "has never been surpassed"
+RUNS = ("digits", "moons", "people", "book")
+NARROW = 420
+REPORT = "<p style='height: 3000px'>what was found of the bridge<script>parent.document.title = 'taken'</script>"
+
+
+@pytest.fixture(scope="module")
+def running(fitted: Callable[[str], pathlib.Path], tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Return a run whose fit writes on while the page looks."""
+    run = tmp_path_factory.mktemp("fits") / "running"
+    shutil.copytree(fitted("moons"), run)
+    (run / "metrics.jsonl").unlink()
+    (run / "state.json").unlink()
+    return run
+
+
+@pytest.fixture(scope="module")
+def client(
+    fitted: Callable[[str], pathlib.Path],
+    bridged: pathlib.Path,
+    speaking: pathlib.Path,
+    documents: pathlib.Path,
+    running: pathlib.Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Client]:
+    wish = tmp_path_factory.mktemp("wishes") / "own.py"
+    wish.write_text("def right(values, given):\n    return values[:, 0]\n")
+    named = [tmp_path_factory.mktemp("named") / name for name in ("bridge", "speech", "documents")]
+    for link, run in zip(named, (bridged, speaking, documents), strict=True):
+        shutil.copytree(run, link)
+    (named[0] / "report.html").write_text(REPORT)
+    runs = [*(fitted(name) for name in RUNS), *named, running]
+    with served(runs, "--reward", f"{wish}:right") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def opened(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with chromium(tmp_path_factory.mktemp("browser")) as page:
+        page.resize(1300, 1500)
+        page.open(client.url)
+        page.wait("document.querySelectorAll('button[role=tab]').length > 4")
+        yield page
+
+
+@pytest.fixture
+def page(opened: Chromium, tmp_path: pathlib.Path) -> Iterator[Chromium]:
+    """Give the open page; at the end of a test nothing has gone wrong, and nothing was asked of others."""
+    yield opened
+    opened.picture(tmp_path / "page.png")
+    assert len(set(Image.open(tmp_path / "page.png").convert("L").tobytes())) > 16  # not blank
+    assert opened.errors == []
+    elsewhere = [url for url in opened.asked if urlsplit(url).hostname not in ("127.0.0.1", None)]
+    assert [url for url in elsewhere if not url.startswith(("data:", "blob:"))] == []
+    assert not opened.run(SEEN.format(what="p.wrong", more="true"))
+
+
+def to(page: Chromium, run: str, tab: str) -> None:
+    page.press(run, "button[role=tab]")
+    page.press(tab, "button[role=tab]")
+
+
+@pytest.mark.parametrize(
+    ("run", "tab", "button", "shows"),
+    [
+        ("digits", "Sample", "Draw", PICTURE),
+        ("digits", "Watch", "Watch", PICTURE),
+        ("digits", "Restore", "Spoil and restore", PICTURE),
+        ("digits", "Compare", "Compare", PICTURE),
+        ("moons", "Sample", "Draw", PICTURE),
+        ("moons", "Steer", "Steer", PICTURE),
+        ("people", "Sample", "Draw", CELLS),
+        ("people", "Fill in", "Fill in", CELLS),
+        ("book", "Sample", "Draw", TEXT),
+        ("book", "Watch", "Watch", CELLS),
+        ("bridge", "Push through", "Push through", PICTURE),
+        ("documents", "Draw", "Draw", PICTURE),
+    ],
+)
+def test_a_button_makes_something_that_is_seen(page: Chromium, run: str, tab: str, button: str, shows: str) -> None:
+    to(page, run, tab)
+    assert not page.run(shows)
+    page.press(button, "button.primary")
+    page.wait(shows)
+
+
+def test_blanks_of_a_text_are_filled(page: Chromium) -> None:
+    to(page, "book", "Fill in")
+    page.type("Text", "To be___ not")
+    page.press("Go on, or fill in", "button.primary")
+    page.wait(SEEN.format(what=".made textarea", more="/^To be... not/s.test(e.value)"))
+
+
+def test_a_sample_is_drawn_over_and_filled_in(page: Chromium) -> None:
+    to(page, "digits", "Fill in")
+    page.wait(CANVAS)
+    page.press("Begin with a sample of the model", "button:not([role=tab])")
+    page.rest(4000)
+    page.press("Fill in", "button.primary")
+    page.wait(SEEN.format(what="p.wrong", more="e.innerText.includes('draw over')"))
+    page.draw((0.4, 0.3), (0.6, 0.7))
+    page.press("Fill in", "button.primary")
+    page.wait(PICTURE)
+
+
+def test_a_text_is_said(page: Chromium) -> None:
+    to(page, "speech", "Say")
+    page.type("Text", "Hello")
+    page.press("Say it", "button.primary")
+    page.wait(SOUND)
+
+
+def test_a_span_that_is_marked_on_the_wave_is_said_again(page: Chromium) -> None:
+    to(page, "speech", "Denoise")
+    page.wait(CANVAS)
+    page.upload(CLIP)
+    page.type("What is said in it", SAYS)
+    page.wait(SEEN.format(what="[data-testid^=waveform]", more="e.clientHeight > 8"))
+    marks(page, (0.4, 0.5), (0.6, 0.5), "Say it again")
+    page.wait(SOUND)
+    said = page.run(f"{VISIBLE.format(what='.made p.note')}.map(e => e.innerText).join()")
+    begin, end = (float(said.split("marked: ")[1].split(" ")[place]) for place in (0, 2))
+    assert 0.4 < begin < end < 1.5  # not the span that is typed, 0.5 to 1, unless by chance
+    assert (begin, end) != (0.5, 1.0)
+
+
+def marks(page: Chromium, begin: tuple[float, float], end: tuple[float, float], button: str) -> None:
+    """Draw once the picture is on the canvas, and press the button."""
+    page.rest(4000)
+    page.draw(begin, end)
+    page.press(button, "button.primary")
+
+
+def test_a_recording_is_edited(page: Chromium) -> None:
+    to(page, "speech", "Edit")
+    page.upload(CLIP)
+    page.type("What is said in it", SAYS)
+    page.type("What it shall say instead", "has always been surpassed")
+    page.wait(SEEN.format(what="[data-testid^=waveform]", more="e.clientHeight > 8"))
+    page.press("Edit", "button.primary")
+    page.wait(SOUND)
+
+
+def test_a_picture_is_asked_about(page: Chromium, tmp_path: pathlib.Path) -> None:
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
+    to(page, "documents", "Ask about a picture")
+    page.upload(tmp_path / "own.png")
+    page.wait(SEEN.format(what="img", more="e.complete && e.naturalWidth == 16"))
+    page.press("Go", "button.primary")
+    page.wait(PICTURE)
+
+
+def test_a_picture_of_a_document_is_drawn_over(page: Chromium, tmp_path: pathlib.Path) -> None:
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "own.png")
+    to(page, "documents", "Fill in")
+    page.wait(CANVAS)
+    page.rest(2000)
+    page.upload(tmp_path / "own.png")
+    page.type("What the picture shows", "a circle")
+    marks(page, (0.4, 0.4), (0.6, 0.6), "Fill in")
+    page.wait(PICTURE)
+
+
+def test_a_running_fit_is_followed_by_itself(page: Chromium, running: pathlib.Path) -> None:
+    to(page, "running", "Follow")
+    page.wait(SEEN.format(what="p.note", more="e.innerText.includes('no step has been saved yet')"))
+    lines = [{"step": step, "loss": 1 / step, "lr": 1e-3, "seconds": step} for step in (1, 10, 20)]
+    (running / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    Image.new("RGB", (32, 32), "red").save(running / "preview.png")
+    page.wait(SEEN.format(what="p.note", more="e.innerText.includes('step 20, loss 0.05')"))
+    page.wait(SEEN.format(what=".made svg", more="true") + " || document.querySelector('.made .plot') !== null")
+    page.wait(PICTURE)
+
+
+def test_another_seed_is_drawn_and_shown_so_that_it_can_be_drawn_again(page: Chromium) -> None:
+    seed = (
+        f"Number({VISIBLE.format(what='label')}.find(e => e.innerText.startsWith('Seed')).querySelector('input').value)"
+    )
+    shown = (
+        f"(() => {{ const one = {VISIBLE.format(what='.made img')}[0], c = document.createElement('canvas');"
+        " [c.width, c.height] = [one.naturalWidth, one.naturalHeight];"
+        " c.getContext('2d').drawImage(one, 0, 0); return c.toDataURL(); })()"
+    )
+    source = f"{VISIBLE.format(what='.made img')}[0].src"
+    to(page, "digits", "Sample")
+    made, seeds = [], []
+    for press in ("Another seed", "Another seed", "Draw"):
+        before = page.run(source) if page.run(PICTURE) else ""
+        if press == "Draw":
+            page.type("Seed", str(seeds[0]))
+        page.press(press, "button:not([role=tab])")
+        page.wait(f"{PICTURE} && {source} !== {json.dumps(before)} && {VISIBLE.format(what='.made img')}[0].complete")
+        made.append(page.run(shown))
+        seeds.append(page.run(seed))
+    assert seeds[0] != seeds[1]
+    assert seeds[0] == seeds[2]
+    assert made[0] != made[1]
+    assert made[0] == made[2]
+
+
+def test_a_report_is_there_when_its_tab_is_opened(page: Chromium) -> None:
+    to(page, "bridge", "Reports")
+    page.wait(SEEN.format(what="iframe.report", more=f"e.srcdoc.includes({json.dumps(REPORT)})"))
+    page.wait(SEEN.format(what="iframe.report", more="e.clientHeight > 3000"))  # nothing scrolls inside of it
+    assert page.run("document.title") == "feller"
+    assert [error for error in page.errors if "sandboxed" in error] == page.errors  # no script of a report runs
+    page.errors.clear()
+
+
+def test_two_tables_are_compared_side_by_side(page: Chromium) -> None:
+    to(page, "people", "Compare")
+    page.press("Compare", "button.primary")
+    page.wait(CELLS)
+    page.rest(500)
+    boxes = page.run(
+        f"{VISIBLE.format(what='.made .table-wrap')}.map(e => e.getBoundingClientRect()).map(r => [r.left, r.top])"
+    )
+    assert len(boxes) == 2
+    assert boxes[0][0] < boxes[1][0]
+    assert boxes[0][1] == boxes[1][1]
+
+
+def test_tables_break_no_words(page: Chromium) -> None:
+    to(page, "moons", "Steer")
+    page.press("Steer", "button.primary")
+    page.wait(CELLS)
+    page.rest(500)
+    cells = VISIBLE.format(what=".made td")
+    words = f"{cells}.filter(e => /^\\S+$/.test(e.innerText.trim()))"
+    assert "reward, before" in page.run(f"{cells}.map(e => e.innerText.trim())")
+    lines = page.run(
+        f"{words}.map(e => {{ const walk = document.createTreeWalker(e, NodeFilter.SHOW_TEXT); const found = [];"
+        " while (walk.nextNode()) { const r = document.createRange(); r.selectNodeContents(walk.currentNode);"
+        " if (walk.currentNode.data.trim()) found.push(r.getClientRects().length); } return Math.max(...found); })"
+    )
+    assert lines
+    assert set(lines) == {1}
+
+
+def test_a_small_picture_is_shown_large_with_sharp_pixels(page: Chromium, tmp_path: pathlib.Path) -> None:
+    small = tmp_path / "small.png"
+    Image.new("RGB", (32, 32), "red").save(small)
+    to(page, "digits", "Restore")
+    one = VISIBLE.format(what="[data-testid=image] img, .image-frame img") + ".find(e => e.naturalWidth == {size})"
+    how = "(() => {{ const e = {one}; return [getComputedStyle(e).imageRendering, e.clientWidth]; }})()"
+    page.upload(small)
+    page.wait(f"!!({one.format(size=32)})")
+    page.rest(300)
+    rendering, width = page.run(how.format(one=one.format(size=32)))
+    assert rendering == "pixelated"
+    assert width > 120
+
+
+def test_a_page_says_when_its_server_is_gone_or_another(
+    fitted: Callable[[str], pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    said = "document.getElementById('gone')?.innerText ?? ''"
+    with chromium(tmp_path) as page:
+        with served([fitted("moons")]) as first:
+            page.open(first.url)
+            page.wait("document.querySelectorAll('button[role=tab]').length > 2")
+            page.rest(5000)
+            assert page.run(said) == ""
+        page.wait(f"({said}).includes('does not answer')")
+        assert not page.run(SEEN.format(what=".toast-body", more="true"))  # said once, by us
+        top, bar = page.run(
+            "['.top h1', '#gone'].map(one => document.querySelector(one).getBoundingClientRect())"
+            ".map(r => [r.top, r.bottom])"
+        )
+        assert bar[1] <= top[0]  # covers nothing
+        with served([fitted("moons")], port=urlsplit(first.url).port or 0):
+            page.wait(f"({said}).includes('started anew')")
+            if "reload this page" in page.run(said):
+                page.run("window.location.reload()")  # as Gradio does where it has seen that its server was gone
+            page.wait(f"({said}).includes('started anew; what was here is gone')")
+            page.wait("document.querySelectorAll('button[role=tab]').length > 2")
+            page.rest(5000)
+            assert "what was here is gone" in page.run(said)
+            page.run("document.querySelector('#gone button').click()")
+            page.rest(5000)
+            assert page.run(said) == ""
+
+
+def test_a_broken_picture_is_refused_in_words_and_what_was_made_stays(page: Chromium, tmp_path: pathlib.Path) -> None:
+    broken, told = tmp_path / "broken.png", "broken.png: this is no picture that can be read"
+    broken.write_bytes(b"no picture")
+    refused = SEEN.format(what="p.wrong", more=f"e.innerText.includes({json.dumps(told)})")
+    to(page, "digits", "Restore")
+    page.press("Spoil and restore", "button.primary")
+    page.wait(PICTURE)
+    page.upload(broken)
+    page.rest(2000)
+    page.press("Spoil and restore", "button.primary")
+    page.wait(refused)
+    assert page.run(PICTURE)
+    to(page, "documents", "Ask about a picture")
+    page.upload(broken)
+    page.rest(2000)
+    page.press("Go", "button.primary")
+    page.wait(refused)
+    to(page, "digits", "Fill in")
+    page.wait(CANVAS)
+    page.rest(2000)
+    page.upload(broken)
+    page.wait(refused)
+    to(page, "moons", "Sample")
+    page.errors.clear()  # of the pictures that the browser itself could not show
+
+
+def test_a_number_that_is_emptied_comes_back(page: Chromium) -> None:
+    to(page, "moons", "Sample")
+    calls = VISIBLE.format(what="input[type=number]") + ".find(e => e.ariaLabel?.includes('Calls'))"
+    before = page.run(f"{calls}.value")
+    assert before != "2"  # the least, which Gradio would take
+    page.run(
+        f"(() => {{ const one = {calls}; one.focus();"
+        " Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(one, '');"
+        " one.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+    page.rest(300)
+    assert page.run(f"{calls}.value") == ""
+    page.run(f"{calls}.blur()")
+    page.rest(500)
+    assert page.run(f"{calls}.value") == before
+
+
+def test_what_was_taken_is_said_of_a_number_beyond_its_slider(page: Chromium) -> None:
+    to(page, "moons", "Sample")
+    many = VISIBLE.format(what="input[type=number]") + ".find(e => e.ariaLabel?.includes('How many'))"
+    said = VISIBLE.format(what="p.taken") + ".map(e => e.innerText).join()"
+    before = page.run(f"{many}.value")
+    for typed, told in (("1000000000", "5000 was taken instead of 1000000000"), (before, "")):
+        page.run(f"{many}.focus(); {many}.select()")
+        page.call("Input.insertText", of_page=True, text=typed)
+        page.run(f"{many}.blur()")
+        page.rest(500)
+        assert told in page.run(said)
+        assert bool(told) == bool(page.run(said))
+
+
+def test_ink_is_set_where_it_is_wished_for(page: Chromium) -> None:
+    to(page, "digits", "Steer")
+    ink = SEEN.format(what="input[type=number]", more="e.ariaLabel?.includes('Ink')")
+    assert not page.run(ink)  # the first wish is that of the command line
+    for wish, seen in (("ink as set below", True), ("compressibility", False)):
+        chosen = VISIBLE.format(what="input[role=combobox]") + ".find(e => e.ariaLabel === 'Wish')"
+        page.run(f"{chosen}.focus()")
+        page.wait(SEEN.format(what="[role=option]", more=f"e.innerText.trim().endsWith({json.dumps(wish)})"))
+        options = VISIBLE.format(what="[role=option]") + f".find(e => e.innerText.trim().endsWith({json.dumps(wish)}))"
+        page.run(f"{options}.dispatchEvent(new MouseEvent('mousedown', {{bubbles: true}}))")
+        page.wait(ink if seen else f"!{ink}")
+
+
+def test_numbers_of_reports_are_seen_whole_at_any_width(page: Chromium) -> None:
+    to(page, "moons", "Steer")
+    page.press("Steer", "button.primary")
+    page.wait(SEEN.format(what="table.numbers", more="true"))
+    for width in (NARROW, 1300):
+        page.resize(width, 1500)
+        page.rest(500)
+        cut = VISIBLE.format(what=".made *") + ".filter(e => e.querySelector('table.numbers'))"
+        assert page.run(f"{cut}.every(e => e.scrollWidth <= e.clientWidth + 1)")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1300, NARROW])
+def test_all_is_readable_by_day_and_by_night_and_on_a_telephone(
+    opened: Chromium, client: Client, theme: str, width: int
+) -> None:
+    opened.resize(width, 900)
+    opened.open(f"{client.url}?__theme={theme}")
+    opened.wait("document.querySelectorAll('button[role=tab]').length > 4")
+    opened.wait(f"document.body.classList.contains('dark') === {json.dumps(theme == 'dark')}")
+    assert opened.run("document.documentElement.scrollWidth <= window.innerWidth + 1")  # nothing is cut off
+    lightness = (
+        "(() => {{ const c = getComputedStyle(document.querySelector('{what}')).{which}.match(/[0-9.]+/g).map(Number);"
+        " return (0.3 * c[0] + 0.6 * c[1] + 0.1 * c[2]) / 255; }})()"
+    )
+    ink = opened.run(lightness.format(what="p.about", which="color"))
+    ground = opened.run(lightness.format(what="gradio-app", which="backgroundColor"))
+    assert abs(ink - ground) > 0.4
+    assert (ink > ground) == (theme == "dark")

@@ -1,0 +1,67 @@
+"""The tab that sets two runs or checkpoints side by side, with what their numbers mean."""
+
+import json
+import pathlib
+import re
+import shutil
+from typing import Any
+
+from feller.app.webui.tabs.compare import meaning
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.evaluation import fine_tuning
+from feller.evaluation.quality import EXPLAIN
+from tests.app.webui.asking import OnPage, ask, tab_of
+
+
+def test_two_runs_and_two_checkpoints_stand_side_by_side(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(fitted("digits"), tmp_path / "other")
+    page = on_page("digits", tmp_path / "other", "moons")
+    tab = tab_of(page, "Compare")
+    first, second = tab.controls["first"], tab.controls["second"]
+    assert len(first.options) == 4  # type: ignore[attr-defined]
+    assert second.value.startswith("other")  # type: ignore[attr-defined]
+    left, right = ask(tab).pictures
+    assert left.path.read_bytes() == right.path.read_bytes()  # the same weights and seed
+    weights, about = load_tensors(tmp_path / "other" / "weights.safetensors")
+    save_tensors(tmp_path / "other" / "weights.safetensors", {name: 2 * one for name, one in weights.items()}, about)
+    last = next(name for name in first.options if "other" in name and "last" in name)  # type: ignore[attr-defined]
+    left, right = ask(tab, second=last).pictures
+    assert left.path.read_bytes() != right.path.read_bytes()
+
+
+def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
+    on_page: OnPage, fitted: Any, tmp_path: pathlib.Path
+) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(fitted("people"), tmp_path / name)
+    page = on_page(tmp_path / "one", tmp_path / "two")
+    assert ask(tab_of(page, "Compare")).numbers is None  # neither has been evaluated
+    numbers = {"one": {"tv2": 0.25, "tv2_floor": 0.125, "steps": 3}, "two": {"tv2": 0.5, "valid": 1.0, "steps": 4}}
+    means = {"tv2": "Share of the rows: lower is better.", "valid": "Share that fits."}
+    for name, found in numbers.items():
+        (tmp_path / name / "report.json").write_text(json.dumps({"numbers": found, "explanations": means}))
+    tab = tab_of(page, "Compare")
+    found = ask(tab, seed=4)
+    left, right = found.sides
+    assert (left.title, right.title) == (tab.controls["first"].value, tab.controls["second"].value)  # type: ignore[attr-defined]
+    assert left.cells == right.cells == ask(tab_of(page, "Sample"), seed=4).table.cells  # type: ignore[union-attr]
+    assert found.words == ""
+    assert found.numbers is not None
+    assert found.numbers.columns == ("number", "one", "two", "for comparison", "meaning")
+    there = {row[0]: [cell.replace("\u202f", " ") for cell in row[1:]] for row in found.numbers.cells}
+    assert there == {
+        "rows off in two columns": ["25.0 %", "50.0 %", "12.5 %, real rows drawn again", means["tv2"]],
+        "rows that the schema allows": ["–", "100 %", "100 %, real rows", "Share that fits."],
+        "steps": ["3", "4", "", "Training steps."],
+    }
+    of_one = [name for name in tab.controls["first"].options if name.startswith("one")]  # type: ignore[attr-defined]
+    assert ask(tab, first=of_one[0], second=of_one[1]).numbers is None  # a report is of a run, not of a checkpoint
+
+
+def test_numbers_say_whether_more_or_less_is_better() -> None:
+    assert meaning("kl", {"kl": "Divergence."}) == "Divergence. Less is nearer to the base."
+    assert meaning("fd_cnn", {"fd_cnn": "A distance: lower is better."}) == "A distance: lower is better."
+    assert meaning("epsilon", {}).endswith("Less protects more.")
+    assert meaning("other", {}) == ""
+    for name in ("reward_tilted", "fd_cnn", "bits_per_dimension", "straightness"):
+        assert re.search("better|[Mm]ore|[Ll]ess", meaning(name, {**EXPLAIN, **fine_tuning.EXPLAIN}))

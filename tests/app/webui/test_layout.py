@@ -1,0 +1,136 @@
+"""What is in sight of the page in headless Chromium, and what is not in the way."""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.app.webui.chromium import VISIBLE, Chromium, browser, chromium
+from tests.app.webui.served import served, status
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(browser() is None, reason="there is no Chromium: apt-get install chromium"),
+]
+pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")
+
+WRONG = VISIBLE.format(what="p.wrong") + ".map(e => e.innerText).join()"
+BOX = "(() => {{ const r = {of}[0].getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; }})()"
+
+
+@pytest.fixture(scope="module")
+def page(fitted: Callable[[str], pathlib.Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    runs = [fitted("digits"), fitted("moons")]
+    with served(runs) as client, chromium(tmp_path_factory.mktemp("browser")) as page:
+        page.resize(1280, 900)
+        page.open(client.url)
+        page.wait("document.querySelectorAll('button[role=tab]').length > 4")
+        yield page
+        assert page.errors == []
+
+
+def box(page: Chromium, what: str) -> tuple[float, float, float, float]:
+    return tuple(page.run(BOX.format(of=VISIBLE.format(what=what))))
+
+
+@pytest.mark.parametrize("tab", ["Sample", "Fill in", "Restore", "Watch", "Steer", "Compare"])
+def test_the_button_is_in_sight_without_scrolling(page: Chromium, tab: str) -> None:
+    page.resize(1280, 900)
+    page.press(tab, "button[role=tab]")
+    page.rest(500)
+    assert box(page, "button.primary")[3] <= 900
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+def test_tools_lie_beside_what_is_drawn_on(page: Chromium, width: int) -> None:
+    page.resize(width, 900)
+    page.press("Fill in", "button[role=tab]")
+    page.rest(2000)
+    left, _, right, _ = box(page, ".canvas canvas")
+    shown = min(400, right - left - 60)  # Gradio leaves 30 pixels at either side
+    assert box(page, ".canvas .toolbar-wrap")[2] <= (left + right - shown) / 2 + 1
+
+
+def test_buttons_stand_in_one_low_row_on_a_telephone(page: Chromium) -> None:
+    page.resize(400, 800)
+    page.press("Fill in", "button[role=tab]")
+    page.rest(500)
+    _, top, _, bottom = box(page, ".buttons")
+    assert bottom - top < 64
+    assert page.run(VISIBLE.format(what=".buttons button") + ".every(e => e.scrollWidth <= e.clientWidth + 1)")
+
+
+def test_tabs_and_ends_of_sliders_are_seen_on_a_telephone(page: Chromium) -> None:
+    page.resize(420, 900)
+    page.press("Sample", "button[role=tab]")
+    page.rest(500)
+    assert page.run(VISIBLE.format(what="button[role=tab]") + ".length") == 2 + 8  # runs, and tabs of the first
+    assert not page.run(VISIBLE.format(what=".overflow-menu button") + ".length")
+    assert page.run(VISIBLE.format(what=".max_value") + ".length")
+
+
+def test_complaints_go_with_their_causes(page: Chromium) -> None:
+    page.resize(1280, 900)
+    page.press("Fill in", "button[role=tab]")
+    page.rest(2000)
+    for told, mended in (
+        ("put a picture there first", lambda: page.press("Begin with a sample of the model", "button.sm")),
+        ("draw over what is to be filled", lambda: page.draw((0.4, 0.3), (0.6, 0.7))),
+    ):
+        page.press("Fill in", "button.primary")
+        page.wait(f"{WRONG}.includes({json.dumps(told)})")
+        mended()
+        page.wait(f"{WRONG} === ''")
+        page.rest(3000)
+
+
+def test_crooked_requests_are_answered_in_words(fitted: Callable[[str], pathlib.Path]) -> None:
+    with served([fitted("moons")]) as client:
+        for more in ({"fn_index": 99999}, {"data": []}, {"data": [[1]]}):
+            body = json.dumps({"data": [], "fn_index": 0, "session_hash": "x", **more}).encode()
+            assert status(client, "gradio_api/queue/join", body, content_type="application/json") == 400
+        for typed in ("abc", 10**9):
+            found = client.ask("sample", [typed, *client.usual("sample")[1:]])
+            assert found["success"]
+            assert "How many" in found["output"]["data"][0]
+
+
+def test_what_is_stopped_ends_soon_and_the_next_press_works(bridged: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    said = VISIBLE.format(what=".made p") + ".map(e => e.innerText).join()"
+    stop = VISIBLE.format(what="button.stop") + ".map(e => e.innerText).join()"
+    with served([bridged]) as client, chromium(tmp_path) as page:
+        page.open(client.url)
+        for _ in range(2):
+            page.press("Push through", "button.primary")
+            page.wait(f"{stop} === 'Stop'")
+            page.press("Stop", "button.stop")
+            assert page.run(stop) in ("stopping ...", "")
+            page.wait(f"{stop} === ''")
+            assert page.run(said) == "stopped, as you asked"
+        page.press("Push through", "button.primary")
+        page.wait(f"{said}.includes('What was pushed')")
+        page.press("Push through", "button.primary")
+        page.wait(f"{stop} === 'Stop'")
+        page.run("location.reload()")
+        page.rest(2000)
+        assert page.errors == []
+
+
+def test_what_comes_is_in_sight_on_a_telephone(page: Chromium) -> None:
+    page.resize(400, 800)
+    page.press("Sample", "button[role=tab]")
+    page.run("scrollTo(0, 0)")
+    page.press("Draw", "button.primary")
+    page.wait(VISIBLE.format(what=".made img") + ".some(e => e.naturalWidth > 8)")
+    page.rest(1500)
+    _, top, _, bottom = box(page, ".made img")
+    assert 0 <= top < bottom <= 800
+
+
+def test_the_page_stands_in_the_middle(page: Chromium) -> None:
+    page.resize(1300, 900)
+    page.rest(500)
+    left, _, right, _ = box(page, ".gradio-container")
+    assert abs(left - (page.run("document.documentElement.clientWidth") - right)) <= 1
+    assert right - left > 1100

@@ -1,0 +1,122 @@
+"""Tabs that show what a run found, and follow one that is fitted."""
+
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from feller.app.webui.controls import Choice
+from feller.core.errors import InputError, UsageError
+from feller.core.run_folder import Run
+from feller.training.metrics_log import read_metrics
+from tests.app.webui.asking import OnPage, ask, tab_of
+
+
+def test_a_guarantee_is_said_once(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    shutil.copytree(fitted("moons"), tmp_path / "run")
+    page = on_page(tmp_path / "run")
+    monkeypatch.setattr("feller.app.webui.tabs.reports.promise_of", lambda one: "it is < 4.\nIn words: nearly all.")
+    (tmp_path / "run" / "report.html").write_text("<p>it is &lt; 4.")
+    assert ask(tab_of(page, "Reports")).said == "In words: nearly all."
+    (tmp_path / "run" / "report.html").write_text("<p>other")
+    assert ask(tab_of(page, "Reports")).said == "it is < 4.\nIn words: nearly all."
+
+
+def test_a_report_that_was_made_after_the_page_is_shown(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(fitted("moons"), tmp_path / "run")
+    tab = tab_of(on_page(tmp_path / "run"), "Reports")
+    (tmp_path / "run" / "report.html").write_text("<p>at last")
+    assert ask(tab).page == "<p>at last"
+
+
+def test_reports_of_the_run_alone_are_shown(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(fitted("moons"), run)
+    with pytest.raises(InputError, match="feller evaluate"):
+        ask(tab_of(on_page(run), "Reports"))
+    (tmp_path / "secret.html").write_text("secret")
+    (run / "report-linked.html").symlink_to(tmp_path / "secret.html")
+    (run / "report.html").write_text("<p>how good it is")
+    (run / "report-audit.html").write_text("<p>what leaks")
+    (run / "notes.html").write_text("mine")
+    tab = tab_of(on_page(run), "Reports")
+    assert tab.controls["report"].options == ("evaluation", "audit")  # type: ignore[attr-defined]
+    assert ask(tab).page == "<p>how good it is"
+    assert ask(tab, report="audit").page == "<p>what leaks"
+    for name in ("linked", "report-audit", "../secret", "notes"):
+        with pytest.raises(UsageError):
+            ask(tab, report=name)
+
+
+def test_reports_that_are_made_while_the_page_is_open_are_there(
+    on_page: OnPage, fitted: Any, tmp_path: pathlib.Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(fitted("moons"), run)
+    tab = tab_of(on_page(run), "Reports")
+    choice = tab.controls["report"]
+    assert isinstance(choice, Choice)
+    (run / "report.html").write_text("<p>how good it is")
+    assert ask(tab).page == "<p>how good it is"
+    assert choice.anew(choice.value) == (("evaluation",), "evaluation")
+    (run / "report-audit.html").write_text("<p>what leaks")
+    assert choice.anew("evaluation") == (("evaluation", "audit"), "evaluation")
+    assert ask(tab, report="audit").page == "<p>what leaks"
+
+
+def test_a_running_fit_is_followed_from_before_its_first_step(on_page: OnPage, fitted: Any, tmp_path: Any) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("model.json", "recipe.json"):
+        shutil.copy(fitted("digits") / name, run / name)
+    page = on_page(run)
+    follow = tab_of(page, "Follow")
+    assert follow.every is not None
+    assert "no step has been saved yet" in ask(follow).said
+    with pytest.raises(InputError, match=r"weights|average"):
+        ask(tab_of(page, "Sample"))
+    lines = [{"step": step, "loss": 1 / step, "lr": 1e-3, "seconds": step} for step in (1, 10, 20)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3')
+    found = ask(follow)
+    assert "step 20, loss 0.05; weights are not saved yet" in found.said  # more than were planned
+    record = json.loads((run / "recipe.json").read_text())
+    record["recipe"]["train"]["steps"] = 140
+    (run / "recipe.json").write_text(json.dumps(record))
+    told = "step 20 of 140, 14 %, about 2 minutes of fitting left, and then its report, loss 0.05;"
+    with Run(run).lock():
+        assert told in ask(follow).said
+    assert "step 20 of 140, 14 %, loss 0.05; weights are not saved yet; nobody works on it now" in ask(follow).said
+    timed = {**record, "recipe": {**record["recipe"], "train": {"minutes": 2.0}}}
+    (run / "recipe.json").write_text(json.dumps(timed))
+    with Run(run).lock():
+        assert "step 20, about 1.7 minutes of fitting left, and then its report, loss 0.05;" in ask(follow).said
+    (run / "recipe.json").write_text(json.dumps(record))
+    assert "<svg" in found.drawing
+    Image.new("RGB", (4, 4)).save(run / "preview.png")
+    shutil.copy(fitted("digits") / "average.safetensors", run)
+    found = ask(follow)
+    assert "not saved" not in found.said
+    assert [picture.caption for picture in found.pictures] == ["Preview"]
+    assert ask(tab_of(page, "Sample")).pictures
+    assert not found.over
+    (run / "state.json").write_text(json.dumps({"step": 140, "seconds": 140.0}))
+    with Run(run).lock():
+        found = ask(follow)
+    assert "all 140 steps are done; its report is being made" in found.said
+    assert "looks again" in found.said
+    assert not found.over
+    assert "its report is missing; make it with: feller evaluate" in ask(follow).said  # Ctrl-C came before it
+    (run / "report.html").write_text("<p>how good it is")
+    found = ask(follow)
+    assert "finished after 140 steps; its report is under Reports" in found.said
+    assert "looks again" not in found.said
+    assert found.over
+    (run / "state.json").write_text(json.dumps({"step": 100, "seconds": 100.0}))  # fitted anew, or for longer
+    assert not ask(follow).over
+
+
+def test_the_last_loss_is_there(fitted: Any) -> None:
+    assert [row["step"] for row in read_metrics(Run(fitted("moons")).metrics)] == [1, 3]

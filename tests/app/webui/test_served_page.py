@@ -1,0 +1,170 @@
+"""The page as it is served, asked by HTTP."""
+
+import contextlib
+import http.client
+import io
+import json
+import pathlib
+import signal
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+from feller.app.webui.server import GIVE_UP
+from tests.app.webui.served import Client, served, status
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")
+
+MANY = 50
+TOKEN = "not-to-be-guessed-1"
+
+
+@pytest.fixture(scope="module")
+def client(fitted: Callable[[str], pathlib.Path]) -> Iterator[Client]:
+    with served([fitted(name) for name in ("digits", "moons", "people", "book")]) as client:
+        yield client
+
+
+def test_each_kind_of_data_has_its_tabs(client: Client) -> None:
+    names = client.names()
+    assert {"0_sample", "0_fill_in", "0_fill_in_begin", "0_steer", "1_watch", "2_fill_in", "3_fill_in"} <= set(names)
+    assert "1_steer" not in names
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", ["0_sample", "0_watch", "1_sample", "1_watch", "2_sample", "2_fill_in", "3_watch"])
+def test_what_comes_out_is_shown(client: Client, name: str) -> None:
+    found = client.ask(name, client.usual(name))
+    assert found["success"], found
+    said, *shown = found["output"]["data"]
+    assert "wrong" not in said
+    assert any(isinstance(one, dict) and one.get("visible") for one in shown)
+    for one in shown:
+        value = one.get("value") if isinstance(one, dict) else None
+        for file in value if isinstance(value, list) else [value]:
+            if isinstance(file, dict) and "path" in file:
+                assert client.get(f"gradio_api/file={file['path']}")
+
+
+def test_what_is_wrong_is_one_line_on_the_page(client: Client) -> None:
+    data = client.usual("3_fill_in")
+    found = client.ask("3_fill_in", ["ß", *data[1:]])
+    assert found["success"]
+    assert 'class="wrong"' in found["output"]["data"][0]
+    assert found["output"]["data"][0].count("<br>") == 0
+    usual = client.usual("0_sample")
+    place = usual.index("0")  # the seed, which is typed
+    for typed, told in (("-5", "Seed goes from 0 to"), ("", "Seed is empty; type a number from 0")):
+        found = client.ask("0_sample", [*usual[:place], typed, *usual[place + 1 :]])
+        assert found["success"]
+        assert told in found["output"]["data"][0]
+
+
+def test_an_uploaded_picture_is_filled_and_a_named_one_is_not(client: Client, tmp_path: pathlib.Path) -> None:
+    begun = client.ask("0_fill_in_begin", [])
+    picture = begun["output"]["data"][0]["background"]
+    data, file = client.usual("0_fill_in"), io.BytesIO()
+    layer = Image.new("RGBA", (400, 400))
+    layer.paste((255, 255, 255, 255), (0, 0, 200, 400))
+    layer.save(file, "PNG")
+    files = {"background": picture, "layers": [client.upload("layer.png", file.getvalue())], "composite": None}
+    found = client.ask("0_fill_in", [files, 1, *data[2:]])
+    assert "wrong" not in found["output"]["data"][0]
+    for path in ("/etc/hostname", "https://example.org/a.png"):
+        named = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        body = {"data": [{**files, "background": named}, 1, *data[2:]], "fn_index": 1, "session_hash": "x"}
+        sent = json.dumps(body).encode()
+        assert status(client, "gradio_api/queue/join", sent, content_type="application/json") == 403
+
+
+def test_no_file_outside_the_page_is_read(client: Client, fitted: Callable[[str], pathlib.Path]) -> None:
+    run = fitted("digits")
+    for path in ("/etc/hostname", run / "weights.safetensors", run / "recipe.json", pathlib.Path.cwd() / "README.md"):
+        assert status(client, f"gradio_api/file={path}") == 403
+    assert status(client, "gradio_api/proxy=http://example.org") == 404
+    assert status(client, "gradio_api/run/sample", b"{}", content_type="application/json") == 404
+
+
+def test_requests_from_other_pages_are_refused(client: Client) -> None:
+    assert status(client, "", host="evil.example") == 403
+    assert status(client, "gradio_api/queue/join", b"{}", origin="http://evil.example") == 403
+
+
+def test_uploads_are_bounded(client: Client) -> None:
+    with contextlib.closing(http.client.HTTPConnection(urlsplit(client.url).netloc)) as line:
+        line.putrequest("POST", "/gradio_api/upload")
+        line.putheader("Content-Length", str(17 * 2**20))
+        line.endheaders()
+        assert line.getresponse().status == 413
+
+
+def test_fifty_requests_at_once_are_all_answered_and_told_their_position(client: Client) -> None:
+    data = client.usual("1_sample")
+    data[0] = 5
+
+    def one(number: int) -> tuple[dict[str, Any], list[int]]:
+        own = Client(client.url)
+        return own.ask("1_sample", data, f"session-{number}"), own.ranks
+
+    with ThreadPoolExecutor(MANY) as threads:
+        found = list(threads.map(one, range(MANY)))
+    assert [message["success"] for message, _ in found] == [True] * MANY
+    assert all("wrong" not in message["output"]["data"][0] for message, _ in found)
+    assert all(ranks for _, ranks in found)
+    assert max(rank for _, ranks in found for rank in ranks) > 10
+
+
+def test_the_page_names_no_place_elsewhere_to_load_from(client: Client) -> None:
+    page = client.get("").decode()
+    for tag in ("<script src=", "<link"):
+        for part in page.split(tag)[1:]:
+            assert "http" not in part.partition(">")[0].replace(client.url, "")
+
+
+def test_a_token_is_needed_where_one_is_set(fitted: Callable[[str], pathlib.Path]) -> None:
+    with served([fitted("moons")], "--token", TOKEN) as client:
+        assert status(client, "") == status(client, "config") == 401
+        request = urllib.request.Request(f"{client.url}?token={TOKEN}")
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with opener.open(request) as answer:
+            assert answer.status == 200
+            assert TOKEN not in answer.url
+        cookie = next(one for one in opener.handlers if hasattr(one, "cookiejar")).cookiejar  # type: ignore[attr-defined]
+        client.cookie = "; ".join(f"{one.name}={one.value}" for one in cookie)
+        data = client.usual("sample")
+        assert client.ask("sample", [3, *data[1:]])["success"]
+
+
+def test_a_page_that_is_stopped_leaves_nothing_behind(fitted: Callable[[str], pathlib.Path], tmp_path: Any) -> None:
+    with served([fitted("moons")], home=tmp_path) as client:
+        assert len(list(tmp_path.glob("feller-page-*"))) == 1
+        assert client.ask("sample", [3, *client.usual("sample")[1:]])["success"]
+    assert not list(tmp_path.glob("feller-page-*"))
+
+
+def test_a_page_that_is_stopped_while_it_works_ends_soon_and_quietly(
+    fitted: Callable[[str], pathlib.Path], tmp_path: Any
+) -> None:
+    with served([fitted("digits")], home=tmp_path) as client:
+        assert client.own is not None
+        assert client.own.stderr is not None
+        which = next(one["id"] for one in client.config()["dependencies"] if one.get("api_name") == "sample")
+        data = client.usual("sample")
+        body = {"data": [256, *data[1:3], 1000, *data[4:]], "fn_index": which, "session_hash": "only"}
+        client.get("gradio_api/queue/join", json.dumps(body).encode(), content_type="application/json")
+        asking = urllib.request.urlopen(f"{client.url}gradio_api/queue/data?session_hash=only")
+        while b"process_starts" not in asking.readline():
+            pass
+        time.sleep(2)
+        client.own.send_signal(signal.SIGINT)
+        assert client.own.wait(4 * GIVE_UP) == 0
+        said = client.own.stderr.read()
+        assert said.splitlines() == ["stopping: what is being worked on may end"]
+    assert not list(tmp_path.glob("feller-page-*"))

@@ -1,0 +1,93 @@
+"""The tab that steers: wishes are those named at the start, and no others."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feller.core.errors import InputError, UsageError
+from feller.data.points import points
+from tests.app.webui.asking import OnPage, ask, tab_of
+
+
+def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "r.py"
+    own.write_text("def left(values, given):\n    return values[..., :4].mean((1, 2, 3)) / 16\n")
+    tab = tab_of(on_page("digits", rewards=(f"{own}:left",)), "Steer")
+    assert tab.controls["reward"].options == (
+        "r.py:left",
+        "ink as set below",
+        "ink",
+        "compressibility",
+        "less ink",
+        "less compressibility",
+    )  # type: ignore[attr-defined]
+    found = ask(tab, n=2, steps=3)
+    assert found.numbers is not None
+    numbers = {row[0]: float(row[1]) for row in found.numbers.cells if "%" not in row[1]}
+    assert numbers["reward"] > numbers["reward, before"]
+    assert {row[0] for row in found.numbers.cells if not row[2]} == set()  # each has a meaning
+    assert [picture.caption for picture in found.pictures] == ["Before", "Steered"]
+
+
+def test_the_first_wish_of_pictures_ends_at_a_value(on_page: OnPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    wished: list[tuple[str, ...]] = []
+
+    def steer(run: Any, rewards: tuple[str, ...], *_: Any, **__: Any) -> None:
+        wished.append(rewards)
+        raise InputError("enough")
+
+    monkeypatch.setattr("feller.app.workflows.steer.steer", steer)
+    tab = tab_of(on_page("digits"), "Steer")
+    for more in ({}, {"ink": 0.25}, {"reward": "ink"}, {"reward": "less ink", "ink": 0.1}):
+        with pytest.raises(InputError, match="enough"):
+            ask(tab, **more)
+    assert wished == [("ink == 0.4",), ("ink == 0.25",), ("ink",), ("-1 * ink",)]
+    assert "blots" in tab.controls["reward"].hint
+    assert tab.controls["ink"].only == ("reward", "ink as set below")
+
+
+def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "r.py"
+    own.write_text("def right(values, given):\n    return values[:, 0]\n")
+    rewards = (f"{own}:right", f"{own}:right <= 0.1")
+    tab = tab_of(on_page("moons", rewards=rewards), "Steer")
+    assert "can offer" not in ask(tab, reward="r.py:right <= 0.1").said
+    framed: list[tuple[int, int]] = []
+    scatter = points.scatter
+
+    def seen(values: np.ndarray, *words: Any, beside: np.ndarray, behind: np.ndarray) -> Image.Image:
+        framed.append((len(beside), len(behind)))
+        return scatter(values, *words, beside=beside, behind=behind)
+
+    monkeypatch.setattr(points, "scatter", seen)
+    found = ask(tab, n=3, steps=2)
+    assert framed == [(3, 1000), (3, 1000)]  # each has room for the other, and for what both are seen before
+    assert "can offer such a wish" in found.said
+    before, after = (np.array(Image.open(shown.path)) for shown in found.pictures)
+    assert before.shape == after.shape
+    assert (before != after).any()
+    assert found.numbers is not None
+    numbers = {row[0]: float(row[1]) for row in found.numbers.cells if "%" not in row[1]}
+    assert numbers["reward"] > numbers["reward, before"]
+
+
+@pytest.mark.slow
+def test_wishes_for_molecules_wait_for_their_elements(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "r.py"
+    own.write_text("def wide(values, given):\n    return values['place'].square().mean((1, 2))\n")
+    page = on_page("molecules", rewards=(f"{own}:wide",))
+    with pytest.raises(UsageError, match="give element"):
+        ask(tab_of(page, "Steer"), n=1)
+    elements = tab_of(page, "Steer").controls["fixed"]
+    assert "element" in elements.hint
+    assert len(ask(tab_of(page, "Steer"), n=1, fixed="element=C4H8O2").pictures) == 2
+
+
+def test_a_client_cannot_name_code(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "r.py"
+    own.write_text("raise SystemExit\n")
+    with pytest.raises(UsageError, match="choose one of the list"):
+        ask(tab_of(on_page("digits"), "Steer"), reward=f"{own}:left")

@@ -1,0 +1,167 @@
+"""Reports say what was judged, beside what, and how to go on; a run keeps its own."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+
+from feller.app.cli import main
+from feller.app.workflows.next_steps import wishes
+from feller.app.workflows.reporting.comparison import Judged, from_all_over, side_by_side
+from feller.data.images.labelled import Labelled
+from feller.data.loading.raw import FoundTexts, as_objects
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.data.text.dataset import texts
+from feller.models.recipes.registry import find_recipe
+from tests.evaluation.report.reader import Node
+from tests.evaluation.report.reader import read as read_page
+
+TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "2")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def page(file: str) -> Node:
+    return read_page(pathlib.Path(file).read_text())
+
+
+def captions(root: Node) -> list[str]:
+    return [caption.text for caption in root.all("figcaption")]
+
+
+@pytest.mark.slow
+def test_other_samples_have_a_report_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "example:moons", *TINY, "--out", "r"]) == 0
+    own = pathlib.Path("r/report.html").read_text()
+    assert main(["sample", "r", "-n", "60", "--out", "new.npz"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "r", "--samples", "new.npz", "--data", "example:moons/test", "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out.splitlines()[-1])
+    assert found["report"] == "r/report-new-npz-moons-test.html"
+    assert {"sliced_w", "steps", "seconds"} <= found.keys()
+    assert "report: r/report-new-npz-moons-test.html" in err
+    assert pathlib.Path("r/report.html").read_text() == own
+    root = page("r/report-new-npz-moons-test.html")
+    header = root.all("header")[0].text
+    assert header.startswith("Samples in new.npz, beside example:moons/test")
+    assert "Judged: 60 samples in new.npz, beside" in header
+    assert "feller fit" not in root.text
+    assert root.of("command")[0].text == "feller evaluate r --samples new.npz --data example:moons/test"
+    assert "Training" not in [title.text for title in root.all("h2")]
+    assert captions(root) == ["Samples in new.npz", "Real data in example:moons/test"]
+    assert main(["evaluate", "r"]) == 0
+    root = page("r/report.html")
+    assert root.of("command")[0].text.startswith("feller fit example:moons")
+    assert "samples drawn for this page" in root.all("header")[0].text
+    assert captions(root)[1] == "Real data that training did not see"
+
+
+def test_with_nothing_held_out_all_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("few.npy", np.random.default_rng(0).standard_normal((12, 2)))
+    words = ["fit", "few.npy", *TINY, "--held-out", "0", "--out", "r", "--json"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    note = "0 examples are held out, fewer than 50: samples were compared with the training data"
+    root, record = page("r/report.html"), json.loads(pathlib.Path("r/report.json").read_text())
+    assert captions(root) == ["Samples", "Real data, from the training set"]
+    assert json.loads(out.splitlines()[-1])["compared_with"] == record["numbers"]["compared_with"] == "training data"
+    assert note in err.replace("\n", " ")
+    assert note in root.text
+    assert "beside 12 training examples, since none are held out" in root.all("header")[0].text
+
+
+def labelled() -> Dataset:
+    data = read("example:digits")
+    return data.seen_as(Labelled(data.modality))
+
+
+@pytest.mark.parametrize(
+    ("data", "keys"),
+    [
+        (read("example:perovskites"), ["element"]),
+        (read("example:molecules"), ["element", "atoms"]),
+        (read("example:proteins"), ["residue", "structure", "length"]),
+        (labelled(), ["label"]),
+        (read("example:digits"), ["label"]),
+        (read("example:moons"), []),
+    ],
+)
+def test_wishes_can_be_met(data: Dataset, keys: list[str]) -> None:
+    about = find_recipe("auto", data, "tiny")[1].describe(data)
+    found = dict(wish.split("=") for wish, _ in wishes(about, data))
+    assert list(found) == keys
+    for key, text in found.items():
+        if key == "structure":  # a file
+            continue
+        if key in about.modality.leaves:
+            value, _ = about.modality.give(key, text)
+            assert len(value) == 1
+        else:
+            about.modality.condition(key, text)
+
+
+@pytest.mark.parametrize("name", ["proteins", "molecules"])
+def test_samples_and_real_data_have_one_scale(name: str) -> None:
+    """Twice as large, the same examples fill a picture of the same form that the smaller ones do not."""
+    data = read(f"example:{name}").subset(torch.arange(4))
+    leaf = "atoms" if name == "proteins" else "place"
+    large = Dataset({**data.values, leaf: 2 * data.values[leaf]}, data.given, data.modality)
+    small, big = map(np.array, side_by_side(data, large))
+    assert small.shape == big.shape
+    alone = np.array(data.modality.show(data.values, data.given))
+    assert (small < 250).mean() < 0.6 * (alone < 250).mean()
+
+
+def test_points_and_real_data_have_the_same_axes() -> None:
+    """A set beside itself moved far away is drawn smaller than alone."""
+    data = read("example:moons").subset(torch.arange(200))
+    far = Dataset(data.values + 50, data.given, data.modality)
+    own, other = (np.array(picture) for picture in side_by_side(data, far))
+    alone = np.array(data.modality.show(data.values, data.given))
+    assert own.shape == other.shape == alone.shape
+    blue = [(picture[:, :, 2].astype(int) - picture[:, :, 0] > 60) for picture in (own, alone)]
+    assert np.ptp(np.nonzero(blue[0])[1]) < 0.3 * np.ptp(np.nonzero(blue[1])[1])
+
+
+def test_names_of_reports() -> None:
+    data = read("example:moons").subset(torch.arange(3))
+    for samples, other, name in (
+        (None, None, "report"),
+        ("a/new.npz", None, "report-new-npz"),
+        (None, "example:moons/test", "report-moons-test"),
+        ("out/", "a b.csv", "report-out-a-b-csv"),
+    ):
+        assert Judged(generated=data, train=data, held_out=data, samples=samples, data=other).name == name
+
+
+def test_classes_are_shown_in_turn_with_their_shares() -> None:
+    """A page of texts holds 24: of 30 and 60 in two classes, 8 and 16 of them."""
+    lines = [f"{word} number {i}" for i in range(30) for word in ("short", "long", "longer")]
+    labels = np.array([0 if line.startswith("short") else 1 for line in lines])
+    data = texts(FoundTexts(as_objects(lines), documents=True, labels=labels, classes=("a", "b")))
+    shown = from_all_over(data, 90)
+    assert torch.bincount(shown.given["label"]).tolist() == [8, 16]
+    few = from_all_over(read("example:digits"), 100).given["label"]
+    assert torch.equal(few, few.sort().values)
+    assert torch.bincount(few).min() > 5
+
+
+@pytest.mark.parametrize(
+    ("held_out", "said"),
+    [(0, "no examples are held out"), (12, "only 12 examples are held out, fewer than 50"), (60, "are copies of")],
+)
+def test_what_is_missing_says_which_of_three_reasons(held_out: int, said: str) -> None:
+    data = read("example:moons").subset(torch.arange(100))
+    unseen = data.subset(torch.arange(held_out))
+    judged = Judged(generated=data, train=data, held_out=unseen, samples=None, data=None)
+    why = judged.missing({"nearest_ratio": None, "energy": None})
+    assert list(why) == ["nearest_ratio"]
+    assert said in why["nearest_ratio"]
+    assert judged.missing({"nearest_ratio": 1.0}) == {}

@@ -1,0 +1,21 @@
+"""A model that speaks at one pace."""
+
+import pathlib
+from dataclasses import replace
+
+import pytest
+
+from feller.app.workflows.require_modality import require_speech
+from feller.core.run_folder import Run
+from feller.models.model import Model, load_model
+from tests.app.workflows.speech.pace import Even
+
+
+@pytest.fixture
+def even(speaking: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """Return it; whoever loads the run gets it."""
+    found = load_model(Run(speaking))
+    kind = replace(require_speech(found), durations=Even(), rhythm=Even())
+    model = replace(found, description=replace(found.description, modality=kind))
+    monkeypatch.setattr("feller.app.workflows.speech.sample_speech.load_model", lambda run: model)
+    return model

@@ -1,0 +1,72 @@
+"""Utterances that are gone on with: cut between words, and as far as a model hears and says at once."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from feller.app.workflows.speech.recordings import clips_of, continued
+from feller.data.loading.raw import FoundSpeech, Layout, as_objects
+from feller.data.speech.dataset import speech
+from feller.data.speech.modality import Speech
+from tests.data.speech.test_clip_chains import MEL, SETTINGS
+
+PHONES = ("SIL", "T_B", "UW_E", "SIL", "EY_B", "T_E", "SIL", "EY_S", "SIL")
+
+
+def data(lengths: tuple[int, ...], text: str = "two eight a", n: int = 2):
+    mel = np.arange(sum(lengths), dtype=np.float32)[:, None].repeat(MEL.bands, 1)
+    return speech(
+        FoundSpeech(
+            as_objects([mel] * n),
+            texts=(text,) * n,
+            alignments=(Layout(PHONES, lengths),) * n,
+            settings=SETTINGS,
+        )
+    )
+
+
+def kind(found) -> Speech:
+    assert isinstance(found.modality, Speech)
+    return found.modality
+
+
+def test_words_have_their_times_and_silences_without_length_are_none() -> None:
+    found = data((3, 4, 5, 0, 6, 7, 2, 8, 1))
+    clip = clips_of(kind(found), found)[0]
+    assert [(word.text, word.start, word.end) for word in clip.words] == [
+        ("", 0, 3),
+        ("two", 3, 12),
+        ("eight", 12, 25),
+        ("", 25, 27),
+        ("a", 27, 35),
+        ("", 35, 36),
+    ]
+    assert [spoken.phone for spoken in clip.words[1].phones] == ["T", "UW"]
+
+
+def test_the_first_words_are_heard_and_the_others_said_anew() -> None:
+    found = data((3, 4, 5, 0, 6, 7, 2, 8, 1))
+    cut = continued(kind(found), found)[0]
+    assert cut.text == "eight a"
+    assert cut.heard[:, 0].tolist() == list(range(3, 12))
+    assert cut.real[:, 0].tolist() == list(range(12, 35))
+    kept = [part.phone for part in cut.script.parts if part.kept]
+    assert kept == ["SIL", "T_B", "UW_E"]  # a silence of no length, and a word
+    assert [part.phone for part in cut.script.parts[cut.script.shown :]] == [*PHONES[3:]]
+    assert all(part.length is None for part in cut.script.parts[cut.script.shown :])
+
+
+def test_no_more_is_heard_and_said_than_a_model_does_at_once() -> None:
+    found = data((3, 4, 5, 0, 6, 7, 2, 8, 1))
+    small = replace(kind(found), at_once=30)
+    cut = continued(small, found)[0]
+    assert cut.text == "eight"
+    assert not continued(replace(small, at_once=8), found)
+
+
+def test_words_that_do_not_fit_their_phones_are_not_known() -> None:
+    found = data((3, 4, 5, 0, 6, 7, 2, 8, 1), "two eight")
+    cut = continued(kind(found), found)[0]
+    assert cut.text == ""
+    assert torch.equal(cut.real[:, 0], torch.arange(12.0, 35.0))

@@ -1,0 +1,44 @@
+"""Who listens for a report: what was heard is kept, and how far it is is said."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from feller.app.workflows.speech import evaluate_speech
+from feller.app.workflows.speech.evaluate_speech import Attentive
+from feller.data.loading.raw import Sound
+from feller.evaluation.speech.asr import Listener
+from feller.evaluation.speech.mos import Opinion
+from tests.app.workflows.speech.pace import Listening
+
+
+def tone(level: float) -> Sound:
+    return Sound(np.full(1600, level, np.float32), 16_000)
+
+
+class Level(Listener):
+    def texts(self, sounds: Sequence[Sound]) -> list[str]:
+        return [f"{sound.samples[0]:.1f}" for sound in sounds]
+
+
+def test_what_is_heard_is_kept_and_the_share_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate_speech, "opinion", lambda sound: Opinion(1.0, 2.0, 3.0))
+    shares: list[float] = []
+    tell = Listening()
+    monkeypatch.setattr(tell, "progress", lambda share, text="": shares.append(share))
+    sounds = [tone(0.1), tone(0.2)]
+    ears = Attentive(2, tell, Level())
+    assert ears.texts(sounds) == ["0.1", "0.2"]
+    assert [ears.heard[sound] for sound in sounds] == ["0.1", "0.2"]
+    for sound in sounds:
+        ears.rate(sound)
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_captions_say_what_was_asked_and_what_was_heard() -> None:
+    assert evaluate_speech._caption("really: a word", "A word.") == "really: a word (Whisper hears: A word.)"
+    assert (
+        evaluate_speech._caption("to be said anew: a word", " ") == "to be said anew: a word (Whisper hears: nothing)"
+    )
+    assert evaluate_speech._caption("to be said anew: ", None) == "to be said anew"

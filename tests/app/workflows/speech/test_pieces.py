@@ -1,0 +1,120 @@
+"""Texts are said in as few pieces as the model has room for, cut between sentences where that can be."""
+
+import pathlib
+
+import pytest
+
+from feller.app.reporter import SILENT
+from feller.app.workflows.speech import sample_speech
+from feller.app.workflows.speech.sample_speech import utter
+from feller.app.workflows.speech.speech_request import Asked, Wanted, wanted
+from feller.app.workflows.speech.synthesize import Manner, halves, sentences, timed, together
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.data.speech.script import text_script
+from feller.models.model import Model
+from feller.sampling.sampler_config import Sampling
+from tests.app.workflows.speech.pace import Listening
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
+        ("Really?! (yes) ... no", ["Really?!", "(yes) ...", "no"]),
+        ("first line\n\n second; third: fourth", ["first line", "second;", "third:", "fourth"]),
+        ("Dr. Smith met Mrs. Jones. They left", ["Dr. Smith met Mrs. Jones.", "They left"]),
+        ("He saw 3.5 kg, no more", ["He saw 3.5 kg, no more"]),
+        ("... !!! \n ?", []),
+        ("one\n---\ntwo", ["one", "two"]),
+        ("", []),
+    ],
+)
+def test_sentences(text: str, parts: list[str]) -> None:
+    assert sentences(text) == parts
+
+
+def test_halves_are_cut_between_words_near_the_middle() -> None:
+    assert halves("a b c d") == ("a b", "c d")
+    assert halves("one two three, four five six seven") == ("one two three,", "four five six seven")
+    assert halves("one, two three four five six seven eight") == ("one, two three four", "five six seven eight")
+    assert halves("one  two") == ("one", "two")
+    text = " ".join("abcdefghijk")
+    assert " ".join(halves(text)) == text
+    for endless in ("x" * 99, " word "):
+        with pytest.raises(InputError, match="too long to be said at once; write it in shorter words"):
+            halves(endless)
+
+
+def test_texts_are_put_together_as_long_as_they_fit() -> None:
+    assert together(["aa", "b", "cc", "dddd", "e"], lambda text: len(text) <= 5) == ["aa b", "cc", "dddd", "e"]
+    assert together(["aa", "b"], lambda text: False) == ["aa", "b"]
+    assert together([], lambda text: True) == []
+
+
+def cut(model: Model, text: str, n: int = 1, *, whole: bool = False) -> list[list[int]]:
+    """Return the frames of each piece of a text, in each of n."""
+    asks = wanted(Asked(text=text, spelled=True), sample_speech.kind_of(model), str, SILENT)
+    pieces = sample_speech._pieces(model, asks, n, Manner(sampling=Sampling(), varied=n > 1), Draws(0), whole=whole)
+    return [[sum(script.lengths) for script in piece] for piece in pieces]
+
+
+@pytest.mark.slow
+def test_as_much_is_said_at_once_as_there_is_room_for(even: Model) -> None:
+    """A phone lasts 10 frames, a silence 2 or at the ends none; the model says 3 s at once."""
+    assert cut(even, "hello world") == [[8 * 10 + 3 * 2]]
+    assert cut(even, "Hello. World! Hello?") == [[12 * 10 + 4 * 2]]
+    pieces = cut(even, "Hello world. " * 6, 2)
+    assert [len(piece) for piece in pieces] == [2, 2]
+    assert pieces == [[24 * 10 + 7 * 2] * 2] * 2
+
+
+def test_a_sentence_without_an_end_is_cut_between_words(even: Model) -> None:
+    pieces = cut(even, "hello " * 20)
+    assert sum(frames for piece in pieces for frames in piece) == 80 * 10 + (20 + len(pieces)) * 2
+    assert all(frames <= 300 for piece in pieces for frames in piece)
+    with pytest.raises(InputError, match="too long to be said at once"):
+        cut(even, "hello " + "x" * 50)
+
+
+@pytest.mark.slow
+def test_a_text_without_an_end_is_cut_before_a_network_sees_it(even: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a frame for each phone, no more is asked for than the 3 s that the model says at once."""
+    seen: list[int] = []
+    monkeypatch.setattr(
+        sample_speech,
+        "timed",
+        lambda model, scripts, *how: seen.append(scripts[0].shortest) or timed(model, scripts, *how),
+    )
+    pieces = cut(even, "hello " * 1000)
+    assert sum(frames for piece in pieces for frames in piece) == 4000 * 10 + (1000 + len(pieces)) * 2
+    assert max(seen) <= 300
+
+
+def test_an_edited_recording_does_not_grow_without_end(even: Model) -> None:
+    script = text_script([("HH",)] * 601)
+    with pytest.raises(InputError, match=r"this lasts 6\.0 s or more, and 6\.0 s is the most"):
+        sample_speech._pieces(even, Wanted(lambda text: script), 1, Manner(sampling=Sampling()), Draws(0), whole=False)
+
+
+def test_missing_words_of_all_sentences_are_listed(even: Model) -> None:
+    with pytest.raises(InputError, match=r"2 words are missing in the dictionary: zyqqxv, wuggle; .*--spell"):
+        wanted(Asked(text="Hello zyqqxv. Hello! A wuggle?"), sample_speech.kind_of(even), str, SILENT)
+
+
+def test_durations_of_a_table_are_not_cut(even: Model) -> None:
+    with pytest.raises(InputError, match=r"--durations last 8\.4 s, and the model says 3\.0 s at once"):
+        cut(even, "hello " * 20, whole=True)
+
+
+def test_pieces_fade_into_each_other(even: Model, speaking: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    tell = Listening()
+    uttered, _ = utter(
+        Run(speaking), Asked(text="Hello world. " * 6), out=str(tmp_path / "a.npz"), vocoder="griffin-lim:1", tell=tell
+    )
+    frames = int(uttered.data.given["valid"].sum())
+    assert frames == 2 * (24 * 10 + 7 * 2)
+    assert len(uttered.sounds[0].samples) == 160 * frames - 480
+    assert tell.lines == ["the text is said in 2 pieces, which fade into each other"]
+    assert int(uttered.data.values["duration"].sum()) == frames

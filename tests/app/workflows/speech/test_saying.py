@@ -1,0 +1,262 @@
+"""Scripts become log mels: what is kept stays bit by bit, and the rest depends on what it should and nothing else."""
+
+import pathlib
+from dataclasses import replace
+
+import pytest
+import torch
+
+from feller.app.reporter import SILENT
+from feller.app.workflows.require_modality import require_speech
+from feller.app.workflows.speech.recordings import recorded, shortened
+from feller.app.workflows.speech.synthesize import TOGETHER, Manner, Spoken, behind, pronounced, say, timed
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.data.speech.phones import SIL
+from feller.data.speech.script import (
+    Clip,
+    Part,
+    Script,
+    again_script,
+    cleaned_script,
+    edited_script,
+    restyled_script,
+    text_script,
+    voiced_script,
+)
+from feller.models.model import Model, load_model
+from feller.sampling.sampler_config import Sampling
+from tests.app.workflows.speech.pace import Listening
+from tests.data.speech.clip import CLIPS, TEXTS
+
+DRAWS = Draws(5)
+MANNER = Manner(sampling=Sampling("midpoint", 4))
+HELLO, WORLD = ("HH", "AH", "L", "OW"), ("W", "ER", "L", "D")
+
+
+@pytest.fixture(scope="module")
+def model(speaking: pathlib.Path) -> Model:
+    """A model whose answers depend on all that it is told: new ones are all but zero."""
+    found = load_model(Run(speaking))
+    modules = (found.network, *require_speech(found).modules.values())
+    for m, module in enumerate(modules):
+        for i, weight in enumerate(module.parameters()):
+            scale = 0.3 if weight.ndim > 1 else 0.1
+            weight.data = weight.data + scale * Draws(m).at("weight", i).normal(weight.shape) / weight.shape[-1] ** 0.5
+    return found
+
+
+@pytest.fixture(scope="module")
+def clips(model: Model) -> tuple[Clip, Clip]:
+    named = (("LJ001-0008.flac", 0), ("LJ001-0002.flac", 1))
+    return tuple(  # type: ignore[return-value]
+        recorded(require_speech(model), (str(CLIPS / name), TEXTS[name]), "--voice", str, SILENT, spelled=False)
+        for name, _ in named
+    )
+
+
+def spoken(model: Model, *scripts: Script, manner: Manner = MANNER, draws: Draws = DRAWS) -> list[Spoken]:
+    return say(model, timed(model, scripts, manner, draws), manner, draws)
+
+
+def tasks(clip: Clip, other: Clip) -> dict[str, Script]:
+    return {
+        "voice": voiced_script(clip, [HELLO, WORLD]),
+        "denoise": cleaned_script(clip, 50, 90),
+        "edit": edited_script(clip, "has always been surpassed", [("HH", "AE", "Z"), HELLO, ("B", "IH", "N"), WORLD]),
+        "style": restyled_script(clip, other),
+    }
+
+
+@pytest.mark.parametrize("task", ["voice", "denoise", "edit", "style"])
+def test_what_is_kept_is_the_recording_bit_by_bit(model: Model, clips: tuple[Clip, Clip], task: str) -> None:
+    (said,) = spoken(model, tasks(*clips)[task])
+    assert len(said.mel) == len(said.kept) == sum(said.script.lengths)
+    assert said.mel.dtype == torch.float32
+    assert 0 < int(said.kept.sum()) < len(said.kept)
+    for part, start, length in zip(said.script.parts, said.script.starts, said.script.lengths, strict=True):
+        assert (said.kept[start : start + length] == part.kept).all()
+        if part.origin is not None:
+            assert torch.equal(said.mel[start : start + length], clips[0].mel[part.origin : part.origin + length])
+    assert said.mel.isfinite().all()
+    assert said.first == sum(said.script.lengths[: said.script.shown])
+
+
+def test_a_recording_of_which_all_is_kept_comes_back(model: Model, clips: tuple[Clip, Clip]) -> None:
+    script = edited_script(clips[0], TEXTS["LJ001-0008.flac"], [()] * 4)
+    assert all(part.kept for part in script.parts)
+    (said,) = spoken(model, script)
+    assert torch.equal(said.mel, clips[0].mel)
+
+
+def test_a_recording_of_which_nothing_is_kept_is_not_listened_to(model: Model, clips: tuple[Clip, Clip]) -> None:
+    clip = clips[0]
+    n = len(clip.mel)
+    louder = replace(clip, mel=clip.mel + 1)
+    some, same, again, kept = spoken(
+        model,
+        *(cleaned_script(each, 0, n) for each in (clip, louder)),
+        again_script(clip),
+        cleaned_script(louder, 0, n // 2),
+    )
+    assert not some.kept.any()
+    mels = [say(model, [each.script], MANNER, DRAWS)[0].mel for each in (some, same, again)]
+    assert torch.equal(mels[0], mels[1])
+    assert torch.equal(mels[0], mels[2])
+    beside = say(model, [cleaned_script(clip, 0, n // 2)], MANNER, DRAWS)[0]
+    other = say(model, [kept.script], MANNER, DRAWS)[0]
+    assert not torch.allclose(beside.mel[~beside.kept], other.mel[~other.kept], atol=1e-3)
+
+
+def test_which_scripts_are_together_does_not_matter(model: Model, clips: tuple[Clip, Clip]) -> None:
+    """Each has the noise of its number, and padding is not seen: 16 go through the network at once."""
+    short = text_script([HELLO]).lasting((3, 4, 5, 6, 7, 2))
+    long = cleaned_script(clips[0], 50, 90)
+    scripts = [short, long] * (TOGETHER // 2) + [short, long]
+    found = say(model, scripts, MANNER, DRAWS)
+    for i in (0, 1, TOGETHER, TOGETHER + 1):
+        (alone,) = say(model, [scripts[i]], MANNER, replace(DRAWS, first=i))
+        torch.testing.assert_close(found[i].mel, alone.mel, atol=2e-4, rtol=0)
+
+
+def test_durations_are_asked_for_a_few_scripts_at_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each script has the noise of its number, whichever are with it."""
+    manner, scripts = replace(MANNER, varied=True), [text_script([HELLO, WORLD])] * (TOGETHER + 2)
+    found = timed(model, scripts, manner, DRAWS)
+    assert len({script.lengths for script in found}) > 1
+    for i in (1, TOGETHER + 1):
+        assert timed(model, scripts[:1], manner, replace(DRAWS, first=i))[0].lengths == found[i].lengths
+    monkeypatch.setattr("feller.app.workflows.speech.synthesize.TOGETHER", 3)
+    assert [script.lengths for script in timed(model, scripts, manner, DRAWS)] == [script.lengths for script in found]
+
+
+def test_a_phone_that_was_heard_for_no_time_is_kept_so(model: Model, clips: tuple[Clip, Clip]) -> None:
+    """An alignment may round it to nothing, at the end of the recording, too."""
+    n = len(clips[0].mel)
+    script = Script((Part("AH_S"), Part("T_B", n, 0), Part("S_E", 0, n)), clips[0])
+    (found,) = spoken(model, script)
+    assert found.script.lengths[1:] == (n, 0)
+    assert torch.equal(found.mel[-n:], clips[0].mel)
+
+
+def test_several_differ_and_a_seed_gives_the_same(model: Model) -> None:
+    manner = replace(MANNER, varied=True)
+    scripts = [text_script([HELLO, WORLD])] * 4
+    found, again = (spoken(model, *scripts, manner=manner) for _ in range(2))
+    other = spoken(model, *scripts, manner=manner, draws=Draws(6))
+    for a, b in zip(found, again, strict=True):
+        assert a.script.lengths == b.script.lengths
+        assert torch.equal(a.mel, b.mel)
+    assert len({each.script.lengths for each in found}) > 1
+    assert [each.script.lengths for each in found] != [each.script.lengths for each in other]
+    same = [text_script([HELLO]).lasting((3, 4, 5, 6, 7, 2))] * 2
+    first, second = say(model, same, MANNER, DRAWS)
+    assert not torch.allclose(first.mel, second.mel, atol=0.1)
+
+
+def test_the_likeliest_durations_are_always_the_same(model: Model) -> None:
+    first, second = timed(model, [text_script([HELLO, WORLD])] * 2, MANNER, DRAWS)
+    (other,) = timed(model, [text_script([HELLO, WORLD])], MANNER, Draws(9))
+    assert first.lengths == second.lengths == other.lengths
+
+
+@pytest.mark.parametrize("varied", [False, True])
+def test_phones_last_and_silences_may_not(model: Model, clips: tuple[Clip, Clip], varied: bool) -> None:
+    """Those that are kept stay as they are, a kept silence of no time, too."""
+    script = edited_script(clips[0], "has zero been surpassed", [(), HELLO, (), ()])
+    found = timed(model, [script, text_script([HELLO] * 20)], replace(MANNER, varied=varied), DRAWS)
+    for before, after in zip(script.parts, found[0].parts, strict=True):
+        assert before.length in (None, after.length)
+        assert before.origin == after.origin
+    parts = [part for each in found for part in each.parts]
+    assert all(part.length is not None and part.length >= int(part.phone != SIL) for part in parts if not part.kept)
+
+
+def test_silences_at_the_ends_are_short(model: Model) -> None:
+    (found,) = timed(model, [text_script([HELLO, WORLD])], MANNER, DRAWS)
+    assert found.lengths[0] <= 10
+    assert found.lengths[-1] <= 10
+
+
+def test_speed_divides_durations_once(model: Model, clips: tuple[Clip, Clip]) -> None:
+    script = voiced_script(clips[0], [HELLO, WORLD])
+    usual, fast, slow = (timed(model, [script], replace(MANNER, speed=v), DRAWS)[0] for v in (1.0, 2.0, 0.25))
+    shown = script.shown
+    assert usual.lengths[:shown] == fast.lengths[:shown] == slow.lengths[:shown]
+    for part, a, b, c in zip(usual.parts, usual.lengths, fast.lengths, slow.lengths, strict=True):
+        if part.phone != SIL and not part.kept:
+            assert (b, c) == (max(round(a / 2), 1), 4 * a)
+    told = text_script([HELLO]).lasting((0, 4, 5, 6, 7, 0))
+    assert timed(model, [told], replace(MANNER, speed=2.0), DRAWS)[0].lengths == told.lengths
+
+
+def test_guidance_counts_from_one(model: Model, clips: tuple[Clip, Clip]) -> None:
+    """At 0 nothing is told, so neither phones nor the recording matter."""
+    a, b = (text_script([word]).lasting((3, 4, 5, 6, 7, 2)) for word in (HELLO, WORLD))
+
+    def made(script: Script, guidance: float) -> torch.Tensor:
+        return say(model, [script], replace(MANNER, guidance=guidance), DRAWS)[0].mel
+
+    assert not torch.allclose(made(a, 1.0), made(a, 1.7), atol=1e-3)
+    assert not torch.allclose(made(a, 1.0), made(b, 1.0), atol=1e-3)
+    torch.testing.assert_close(made(a, 0.0), made(b, 0.0), atol=1e-5, rtol=0)
+
+
+def test_what_cannot_be_said_is_told(model: Model) -> None:
+    with pytest.raises(UsageError, match="how long they last"):
+        say(model, [text_script([HELLO])], MANNER, DRAWS)
+    with pytest.raises(UsageError, match="longer than no time"):
+        say(model, [text_script([HELLO]).lasting((0,) * 6)], MANNER, DRAWS)
+    with pytest.raises(InputError, match="not among"):
+        timed(model, [text_script([("Q",)])], MANNER, DRAWS)
+    kind = replace(require_speech(model), durations=None)
+    bare = replace(model, description=replace(model.description, modality=kind))
+    with pytest.raises(UsageError, match="has not learned how long"):
+        timed(bare, [text_script([HELLO])], MANNER, DRAWS)
+
+
+def test_recordings_are_shortened_at_a_word(clips: tuple[Clip, Clip]) -> None:
+    clip, tell = clips[0], Listening()
+    assert shortened(clip, len(clip.mel), tell) is clip
+    assert not tell.lines
+    second = clip.said[1]
+    short = shortened(clip, second.end + 3, tell)
+    assert [word.text for word in short.said] == [word.text for word in clip.said[:2]]
+    assert torch.equal(short.mel, clip.mel[: second.end])
+    assert len(short.sound.samples) == 160 * second.end
+    assert tell.lines == [
+        f"of LJ001-0008.flac the first {second.end / 100:.1f} s are listened to: the model hears no more at once"
+    ]
+    with pytest.raises(InputError, match=r"LJ001-0008.flac: the model listens to 0.05 s at most"):
+        shortened(clip, 5, tell)
+    script = voiced_script(short, [HELLO])
+    assert sum(part.length or 0 for part in script.parts[: script.shown]) == second.end
+
+
+def test_recordings_have_one_frame_for_each_ten_milliseconds(clips: tuple[Clip, Clip]) -> None:
+    for clip in clips:
+        assert len(clip.sound.samples) == 160 * len(clip.mel)
+        assert clip.words[0].start == 0
+        assert clip.words[-1].end == len(clip.mel)
+
+
+def test_models_of_words_of_a_user_know_them(model: Model) -> None:
+    kind = replace(require_speech(model), own={"zork": (("Z", "AO", "R", "K"),), "hello": (("HH", "OW"),)})
+    assert pronounced(kind, "Zork hello world") == (("Z", "AO", "R", "K"), ("HH", "OW"), ("W", "ER", "L", "D"))
+
+
+def test_what_follows_listens_to_the_end_of_what_was_said(model: Model) -> None:
+    before = spoken(model, text_script([HELLO, WORLD]))[0]
+    room = sum(before.script.lengths[-5:]) + 1
+    (script,) = timed(model, [text_script([HELLO])], MANNER, DRAWS)
+    follows = behind(before, script, room)
+    heard = follows.parts[: follows.shown]
+    assert len(heard) >= 5
+    assert sum(part.length or 0 for part in heard) <= room
+    assert [part.phone for part in heard] == [part.phone for part in before.script.parts[-len(heard) :]]
+    after = say(model, [follows], MANNER, DRAWS)[0]
+    assert torch.equal(after.mel[: after.first], before.mel[len(before.mel) - after.first :])
+    assert follows.parts[follows.shown :] == script.parts
+    assert not torch.equal(after.mel[after.first :], say(model, [script], MANNER, DRAWS)[0].mel)
+    assert behind(before, script, 0).lengths[-len(script.parts) :] == script.lengths

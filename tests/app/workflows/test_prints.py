@@ -1,0 +1,183 @@
+"""Fingerprints of data that are computed: the same on every processor, others once a file is another."""
+
+import json
+import pathlib
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from feller.app.cli import main
+from feller.app.workflows.auditing.audit_target import opened
+from feller.app.workflows.bridges.bridge_run import Bridged
+from feller.app.workflows.bridges.bridge_run import read_again as crowds_again
+from feller.app.workflows.run_config import Asked, asked_of, fingerprint, read_again, same_data
+from feller.core.errors import InputError
+from feller.core.run_folder import Run
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.data.speech.mel import Mel
+from feller.spaces import Sphere
+from feller.training.checkpoint import read_counters
+from tests.data.speech.clip import CLIPS, TEXTS
+from tests.safety.specimen_runs import copied
+
+pytestmark = pytest.mark.portable
+
+OTHERS = ("8a8905ae223e751f", "7aef1b5b03ac0f98", "a845af8958338bf8", "0123456789abcdef")
+"""Fingerprints of `example:moons` from before it was rounded, as three processors had it, and one that none had."""
+NAME = "LJ001-0008.flac"
+PRINTS = {
+    "digits": "d6e293375657a21b",
+    "moons": "read-f7f9045b923c3e79",
+    "backbones": "a106bda7fbfdf994",
+    "proteins": "75bdd618ca670175",
+    "molecules": "2ac95cef5e49d1dc",
+    "perovskites": "9ced30d801149d7b",
+    "cells": "319b5512a4a3e848",
+    "jacksboro": "adcd7e68cb642a8a",
+    "checkerboard": "763995ac2b202d54",
+    "volcano": "97cdafba6043886a",
+    "torsions": "272ce290ff2e4818",
+    "shakespeare": "3417ca4665317619",
+}
+
+
+def other_bits(values: torch.Tensor) -> torch.Tensor:
+    """Return values as another processor may have computed them."""
+    return torch.nextafter(values, torch.full_like(values, torch.inf))
+
+
+def named(run: Run, **asked: object) -> Run:
+    """Change what the record of a run says was asked."""
+    content = json.loads(run.recipe.read_text())
+    content["asked"] |= asked
+    run.recipe.write_text(json.dumps(content))
+    return run
+
+
+@pytest.mark.parametrize("name", PRINTS)
+def test_examples_are_the_same_on_every_processor(name: str) -> None:
+    assert fingerprint(read(f"example:{name}")) == PRINTS[name]
+
+
+def test_an_older_run_of_moons_goes_on_whatever_processor_it_is_from(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})  # reports are tested elsewhere
+    for before in OTHERS:
+        run = named(copied(tmp_path / before), fingerprint=before)
+        assert opened(run, None).train.total == 20_000
+    assert opened(run, "example:moons").train.total == 20_000
+    assert main(["fit", "--resume", "--out", str(run.path), "--steps", "5"]) == 0
+    assert read_counters(run)["step"] == 5
+    assert asked_of(run).fingerprint == OTHERS[-1]  # it stays known as the older run that it is
+
+
+def test_other_rows_are_not_taken_for_older_moons(tmp_path: pathlib.Path) -> None:
+    rows = tmp_path / "a.csv"
+    rows.write_text("x,y\n" + "".join(f"{i / 7},{i / 3}\n" for i in range(40)))
+    with pytest.raises(InputError, match="is not what this run learned from"):
+        opened(copied(tmp_path / "r"), str(rows))
+    run = named(copied(tmp_path / "s"), data=str(rows))
+    for data in (None, "example:moons"):
+        with pytest.raises(InputError, match="is not what"):
+            opened(run, data)
+
+
+def test_a_new_run_of_moons_knows_its_coordinates(tmp_path: pathlib.Path) -> None:
+    now = fingerprint(read("example:moons"))
+    assert opened(named(copied(tmp_path / "r"), fingerprint=now), None).train.total == 20_000
+    with pytest.raises(InputError, match="example:moons is not what it was"):
+        opened(named(copied(tmp_path / "s"), fingerprint="read-0123456789abcdef"), None)
+
+
+def test_moons_are_known_by_what_follows_another_model() -> None:
+    kind = read("example:moons").modality
+    asked = Asked(data="example:moons", recipe="points", size="tiny", seed=0, start_from="older")
+    data = read("example:moons", like=kind)
+    assert fingerprint(data) == PRINTS["moons"]
+    for before in (*OTHERS, PRINTS["moons"]):
+        assert same_data(replace(asked, fingerprint=before), data)
+
+
+def test_speech_is_known_by_its_files(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / NAME).write_bytes((CLIPS / NAME).read_bytes())
+    (folder / NAME).with_suffix(".txt").write_text(TEXTS[NAME])
+    (folder / "speakers.csv").write_text(f"id,speaker\n{NAME.partition('.')[0]},linda\n")
+    asked = Asked(data=str(folder), recipe="speech", size="tiny", seed=0)
+    there = read(str(folder))
+    old, asked = bits(there), replace(asked, fingerprint=fingerprint(there))
+    assert fingerprint(read(str(folder), like=there.modality)) == asked.fingerprint
+    assert same_data(replace(asked, fingerprint=old), there)  # on the processor that wrote an older run
+    usual = Mel.log_mel
+    monkeypatch.setattr(Mel, "log_mel", lambda mel, sound: other_bits(usual(mel, sound)))
+    elsewhere = read(str(folder))
+    assert not torch.equal(elsewhere.values["mel"], there.values["mel"])
+    assert same_data(asked, elsewhere)
+    for change in (other_text, other_sample, other_speaker, other_pronunciation):
+        shutil.copytree(folder, tmp_path / change.__name__)
+        assert change(tmp_path / change.__name__)
+        assert not same_data(asked, read(str(tmp_path / change.__name__)))
+
+
+def other_text(folder: pathlib.Path) -> int:
+    return (folder / NAME).with_suffix(".txt").write_text("has never been surpassed!")
+
+
+def other_sample(folder: pathlib.Path) -> bool:
+    samples, rate = soundfile.read(folder / NAME, dtype="int16")
+    samples[1000] += 1
+    soundfile.write(folder / NAME, samples, rate, subtype="PCM_16")
+    return True
+
+
+def other_speaker(folder: pathlib.Path) -> int:
+    table = folder / "speakers.csv"
+    return table.write_text(table.read_text().replace("linda", "kim"))
+
+
+def other_pronunciation(folder: pathlib.Path) -> int:
+    return (folder / "lexicon.txt").write_text("never N EH1 V AH0\n")
+
+
+def bits(data: Dataset) -> str:
+    """Return the fingerprint that older runs have."""
+    return fingerprint(replace(data, print=""))
+
+
+def test_points_of_a_space_are_known_by_their_rows(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.csv"
+    rows = np.random.default_rng(0).normal(size=(30, 3))
+    np.savetxt(file, rows, delimiter=",", header="x,y,z", comments="")
+    asked = Asked(data=str(file), recipe="manifold", size="tiny", seed=0, space="sphere", project=True)
+    there = read_again(asked, None)
+    asked, usual = replace(asked, fingerprint=fingerprint(there)), Sphere.project
+    assert same_data(replace(asked, fingerprint=bits(there)), there)
+    monkeypatch.setattr(Sphere, "project", lambda space, x: other_bits(usual(space, x)))
+    elsewhere = read_again(asked, None)
+    assert not torch.equal(elsewhere.values, there.values)
+    rows[3, 1] += 1e-6
+    np.savetxt(file, rows, delimiter=",", header="x,y,z", comments="")
+    with pytest.raises(InputError, match="is not what it was"):
+        read_again(asked, None)
+
+
+def test_a_part_of_what_was_read_is_other_data() -> None:
+    data = read("example:moons")
+    first, second = (data.subset(torch.arange(start, start + 9)) for start in (0, 9))
+    assert len({fingerprint(one) for one in (data, first, second)}) == 3
+    assert fingerprint(data.subset(torch.arange(9))) == fingerprint(first)
+
+
+def test_an_older_bridge_from_moons_goes_on() -> None:
+    names = ("example:moons", "example:checkerboard")
+    before = Bridged(populations=names, prints=(OTHERS[0], PRINTS["checkerboard"]), times=(0.0, 1.0), noise=1.0)
+    assert crowds_again(before).prints == (PRINTS["moons"], PRINTS["checkerboard"])
+    with pytest.raises(InputError, match="example:checkerboard is not what it was"):
+        crowds_again(replace(before, prints=(OTHERS[0], OTHERS[1])))

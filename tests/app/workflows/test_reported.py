@@ -1,0 +1,66 @@
+"""A report is read again: what it says, or one line that it was damaged."""
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from feller.app.webui.loaded_run import Opened
+from feller.app.webui.tabs.compare import reported
+from feller.app.workflows.run_status import Reported, reported_of, sketch_of
+from feller.core.errors import InputError
+from feller.core.run_folder import Run
+from feller.evaluation.report.page import Findings, write_report
+from tests.safety.specimen_runs import copied
+
+DAMAGED = [
+    [],
+    {"numbers": []},
+    {"numbers": {"a": [1]}},
+    {"numbers": {"a": 10**400}},
+    {"numbers": {"a": 1.0}, "explanations": []},
+    {"numbers": {"a": 1.0}, "explanations": {"a": 1}},
+    {"numbers": {"a": 1.0}, "verdict": ["x"]},
+    {"sketch": 1},
+]
+
+
+def test_it_is_what_was_written(tmp_path: pathlib.Path) -> None:
+    run = Run(tmp_path)
+    assert reported_of(run) == Reported()
+    numbers = {"energy": 0.5, "steps": 3, "compared_with": "held-out data", "nll": float("nan"), "tv1": None}
+    write_report(tmp_path, Findings(title="a", numbers=numbers, explanations={"energy": "Less."}, said="b", sketch="c"))
+    assert reported_of(run) == Reported({**numbers, "nll": None}, {"energy": "Less."}, "Not yet trained: b", "c")
+    (tmp_path / "report.json").rename(tmp_path / "other.json")
+    (tmp_path / "report.json").symlink_to("other.json")
+    assert reported_of(run) == Reported()
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_one_is_told_in_a_line(tmp_path: pathlib.Path, content: Any) -> None:
+    from feller.app.workflows.export import export
+
+    run = copied(tmp_path / "r")
+    (run.path / "report.json").write_text(json.dumps(content))
+    one, two = Opened(run, "one", None), Opened(Run(tmp_path), "two", None)
+    for read in (reported_of, sketch_of, lambda run: export(run, "huggingface"), lambda run: reported(one, two)):
+        with pytest.raises(InputError, match=r"report.json was damaged; write it anew with: feller evaluate"):
+            read(run)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"numbers": {', b"\xff\xfe", b"not JSON"])
+def test_what_is_no_json_is_written_anew(tmp_path: pathlib.Path, content: bytes) -> None:
+    (tmp_path / "report.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"report.json is no valid JSON .*; write it anew with: feller evaluate .+"):
+        reported_of(Run(tmp_path))
+
+
+def test_strange_numbers_are_shown_as_missing(tmp_path: pathlib.Path) -> None:
+    text = '{"numbers": {"energy": NaN, "steps": "x", "epsilon": true, "nll": 1e999}}'
+    (tmp_path / "report.json").write_text(text)
+    one, two = Opened(Run(tmp_path), "one", None), Opened(Run(tmp_path / "none"), "two", None)
+    rows = reported(one, two)
+    assert rows is not None
+    assert {row[1] for row in rows.cells} == {"–", "x"}

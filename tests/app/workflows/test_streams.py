@@ -1,0 +1,132 @@
+"""Fits to shards: killed and resumed they end bit for bit as they would, and shards that changed are refused."""
+
+import json
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import feller
+from feller.app.cli import main
+from feller.app.workflows.bridges.populations import read_populations
+from feller.app.workflows.fitting import run_training
+from feller.app.workflows.private.privacy_config import Wish
+from feller.core.errors import InputError, UsageError
+from feller.core.safetensors_io import load_tensors
+from feller.data.batches import Ahead
+from feller.data.shards.tar_index import make_index
+from tests.data.shards.written import pictures, png, tar
+
+FIT = {"size": "tiny", "steps": 6}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})
+    make_index.cache_clear()
+    return tmp_path
+
+
+def weights(run: str) -> list[torch.Tensor]:
+    files = [pathlib.Path(run, f"{name}.safetensors") for name in ("weights", "average")]
+    return [value for file in files for value in load_tensors(file)[0].values()]
+
+
+def same(one: str, other: str) -> bool:
+    return all(map(torch.equal, weights(one), weights(other)))
+
+
+class KilledError(BaseException):
+    """What nothing catches."""
+
+
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save each step, and die before the batch of one."""
+    monkeypatch.setattr(run_training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(run_training, "_preview", lambda *rest: None)
+    usual = Ahead.__call__
+
+    def call(self, number, rows):
+        if number == step:
+            raise KilledError
+        return usual(self, number, rows)
+
+    monkeypatch.setattr(Ahead, "__call__", call)
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_a_killed_fit_goes_on_bit_for_bit(kind, here):
+    if kind == "tar":
+        pictures(pathlib.Path("shards"))
+    else:
+        pathlib.Path("shards").mkdir()
+        values = np.random.default_rng(0).normal(size=(90, 2))
+        for i in range(3):
+            some = pd.DataFrame(values[30 * i : 30 * i + 30], columns=["a", "b"])
+            some.to_parquet(f"shards/{i}.parquet", index=False, row_group_size=10)
+    feller.fit("shards", out="straight", **FIT)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(4, patch)
+        with pytest.raises(KilledError):
+            feller.fit("shards", out="killed", **FIT)
+    assert not same("straight", "killed")
+    make_index.cache_clear()
+    feller.fit(out="killed", resume=True)
+    assert same("straight", "killed")
+
+
+def test_a_shard_that_changed_is_refused_on_resume():
+    made = pictures(pathlib.Path("shards"))
+    feller.fit("shards", out="run", size="tiny", steps=2)
+    shard = pathlib.Path("shards/train-002.tar")
+    before, old, new = shard.read_bytes(), png(made[21]), png(255 - made[21])
+    assert len(old) == len(new)  # another picture of as many bytes, under the same name
+    shard.write_bytes(before.replace(old, new))
+    with pytest.raises(InputError, match="is not what it was when this run was fitted"):
+        feller.fit(out="run", resume=True, steps=4)
+    shard.write_bytes(before)  # the same again, though at another time
+    feller.fit(out="run", resume=True, steps=4)
+    assert main(["fit", "--resume", "--out", "run", "--json", "--steps", "4"]) == 0
+
+
+def test_shards_that_are_gone_new_or_changed_are_named():
+    pathlib.Path("rows").mkdir()
+    for i in range(4):
+        pd.DataFrame({"a": [0.5, 1.5, 2.0] * 9, "b": [float(i)] * 27}).to_parquet(f"rows/{i}.parquet", index=False)
+    feller.fit("rows", out="run", size="tiny", steps=2)
+    pathlib.Path("rows/0.parquet").rename("rows/7.parquet")
+    pathlib.Path("rows/3.parquet").unlink()
+    pd.DataFrame({"a": [0.5], "b": [1.0]}).to_parquet("rows/1.parquet", index=False)
+    told = "when this run was fitted: 0.parquet, 3.parquet are gone, 7.parquet is new, 1.parquet is changed"
+    with pytest.raises(InputError) as refused:
+        feller.fit(out="run", resume=True, steps=4)
+    assert str(refused.value) == f"rows is not what it was {told}; bring it back"
+
+
+def test_the_same_model_as_of_a_folder_in_the_same_order():
+    made = pictures(pathlib.Path("shards"))
+    pathlib.Path("folder").mkdir()
+    for i, pixels in enumerate(made):
+        Image.fromarray(pixels).save(f"folder/{i:05d}.png")
+    for shard in (0, 1):
+        members = [(f"{i}.png", png(made[i])) for i in range(20 * shard, 20 * shard + 20)]
+        tar(pathlib.Path(f"plain/{shard}.tar"), members)
+    feller.fit("plain", out="of-shards", **FIT)
+    feller.fit("folder", out="of-folder", **FIT)
+    assert same("of-shards", "of-folder")
+    record = json.loads(pathlib.Path("of-shards/recipe.json").read_text())
+    assert any("40 examples in 2 shards" in note for note in record["asked"]["notes"])
+
+
+def test_what_needs_all_rows_at_once_is_refused():
+    pictures(pathlib.Path("shards"))
+    with pytest.raises(UsageError, match="join them to one file"):
+        feller.fit("shards/train-{000..003}.tar", wish=Wish(epsilon=4.0), **FIT)
+    with pytest.raises(UsageError, match="--target needs all examples"):
+        feller.fit("shards", target=("label",), **FIT)
+    with pytest.raises(UsageError, match="a bridge needs all examples"):
+        read_populations(("shards", "shards"))

@@ -1,0 +1,82 @@
+"""Kernel densities of data: against known densities, by brute force, and in fifty dimensions."""
+
+import math
+
+import pytest
+import torch
+
+from feller.control.bridges.costs.near_data import NearData
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from tests.oracle import F64, close
+
+T = torch.zeros(1, dtype=F64)
+
+
+def ring(n: int, seed: int) -> torch.Tensor:
+    """Draw points near a circle of radius 3, whose radial deviation is 0.2."""
+    turn = 2 * math.pi * Draws(seed).at("turn").uniform((n,), F64)
+    radius = 3 + 0.2 * Draws(seed).at("radius").normal((n,), F64)
+    return radius[:, None] * torch.stack([turn.cos(), turn.sin()], 1)
+
+
+def truth(x: torch.Tensor) -> torch.Tensor:
+    radius = x.norm(dim=1)
+    return -((radius - 3) ** 2) / 0.08 - radius.log() - math.log(2 * math.pi * 0.2 * math.sqrt(2 * math.pi))
+
+
+def test_density_of_a_ring() -> None:
+    cost = NearData.of(ring(1000, 0), Draws(0))
+    fresh = ring(1000, 1)
+    values = cost(fresh, T)
+    assert abs(values.mean()) < 0.1  # 3 deviations of the mean
+    wanted = truth(fresh).mean() - truth(fresh)
+    assert abs(cost.typical - truth(fresh).mean()) < 0.2
+    assert (values - wanted).abs().mean() < 0.45
+    assert cost(torch.zeros(1, 2, dtype=F64), T) > 5
+
+
+def test_values_by_hand() -> None:
+    points = Draws(0).at("p").normal((6, 2), F64)
+    cost = NearData(points, torch.linspace(0.2, 1, 6, dtype=F64), -1.5)
+    x = Draws(0).at("x").normal((3, 4, 2), F64)
+    parts = [
+        torch.exp(-(x - p).square().sum(-1) / (2 * w**2)) / (2 * math.pi * w**2)
+        for p, w in zip(points, cost.widths, strict=True)
+    ]
+    close(cost(x, T), (-1.5 - torch.stack(parts).mean(0).log()).tolist(), 1e-9)
+
+
+def test_own_kernels_are_left_out() -> None:
+    """Else the narrowest kernels would seem the best."""
+    points = Draws(0).at("p").normal((40, 2), F64)
+    cost = NearData.of(points, Draws(0))
+    squares = (points[:, None] - cost.centres).square().sum(2)
+    logs = -squares / (2 * cost.widths**2) - torch.log(2 * math.pi * cost.widths**2)
+    logs = logs.masked_fill(squares == 0, -torch.inf)
+    assert cost.typical == pytest.approx((logs.logsumexp(1) - math.log(39)).mean().item(), abs=1e-9)
+    assert 0.15 < cost.widths.mean() < 1
+
+
+def test_fifty_dimensions() -> None:
+    """Data in a plane of a space of 50, with a little noise: what leaves the plane costs more than a fresh point."""
+    plane = torch.linalg.qr(Draws(0).at("plane").normal((50, 2)))[0]
+    inside, noise = Draws(0).at("inside").normal((3000, 2)), 0.1 * Draws(0).at("noise").normal((3000, 50))
+    data = 4 * inside @ plane.T + noise
+    cost = NearData.of(data[:2000], Draws(0))
+    fresh = data[2000:]
+    away = fresh + Draws(0).at("away").normal((1000, 50))
+    assert abs(cost(fresh, torch.zeros(1)).mean()) < 3
+    assert (cost(away, torch.zeros(1)) - cost(fresh, torch.zeros(1))).mean() > 10
+    x = away.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(cost(x, torch.zeros(1)).sum(), x)
+    assert ((slope * (away - fresh)).sum(1) > 0).float().mean() > 0.99
+
+
+def test_too_little_data() -> None:
+    with pytest.raises(InputError, match="5 points or more that differ, got 4"):
+        NearData.of(torch.randn(4, 2), Draws(0))
+    with pytest.raises(InputError, match="that differ"):
+        NearData.of(torch.ones(40, 2), Draws(0))
+    twice = torch.arange(5.0).repeat(8)[:, None]
+    assert torch.isfinite(NearData.of(twice, Draws(0))(twice, torch.zeros(1))).all()

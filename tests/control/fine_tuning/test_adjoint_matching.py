@@ -1,0 +1,318 @@
+"""Adjoint matching: closed forms of its reference, sections 4 and 6, and what it refuses."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.control.fine_tuning.adjoint_matching import (
+    Adjoint,
+    AdjointMatching,
+    ByVelocity,
+    Full,
+    Landing,
+    Lean,
+    _looked_at,
+)
+from feller.control.fine_tuning.memoryless_chain import Chain, adjoint_steps, roll_out
+from feller.core.errors import UsageError
+from feller.core.pytree import tree_map
+from feller.core.rng import Draws
+from feller.paths import Affine, Mixture, Product
+from feller.paths.affine import Constant
+from feller.paths.processes import Characteristics, Process
+from feller.paths.schedules import Cosine
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Ancestral, MemorylessEuler
+from feller.spaces import Euclidean
+from tests.oracle import F64, Normal, close, column
+from tests.properties.examples import Small
+
+FINE = 2000
+"""Steps with which the chain is that of continuous time, to 1e-3."""
+
+
+@pytest.mark.parametrize(
+    ("t", "adjoint", "control", "change"),
+    [
+        (0.1, -0.0615384615, 0.2610855807, 0.5538461538),
+        (0.25, -0.2162162162, 0.5296194038, 0.6486486486),
+        (0.5, -0.8000000000, 1.1313708499, 0.8000000000),
+        (0.75, -1.8461538462, 1.5073783033, 0.6153846154),
+        (0.9, -2.1176470588, 0.9982683969, 0.2352941176),
+    ],
+)
+def test_linear_reward_of_a_gaussian(t: float, adjoint: float, control: float, change: float) -> None:
+    """N(1, 0.25), r = 2 x: adjoint, control and change of the velocity, which need no sample."""
+    data, times, states = Normal(), linear_grid(FINE), [column(0.3)] * FINE
+    chain = Chain(states, states, states[0], times, MemorylessEuler())
+    gradient = torch.full((1, 1), 2.0, dtype=F64)
+    steps = adjoint_steps(data.flow, chain, gradient)
+    step = next(step for step in steps if step.number == round(t * FINE))
+    assert step.adjoint.item() == pytest.approx(adjoint, rel=5e-3)
+    found = (step.target() - step.base).item()
+    assert found == pytest.approx(change, rel=5e-3)
+    assert math.sqrt(step.weight * FINE) * found == pytest.approx(control, rel=5e-3)
+
+
+def test_the_last_quarter_is_always_looked_at() -> None:
+    """Large controls are late, so those steps are never left out; the others come by chance."""
+    first, second = (_looked_at(40, 0.5, Draws(seed)) for seed in (0, 1))
+    assert {*range(30, 40)} <= first & second
+    assert len(first) == len(second) == 20
+    assert first != second
+
+
+@pytest.mark.parametrize("adjoint", [Lean(), Full(), Landing()])
+def test_padding_costs_nothing_and_asks_for_nothing(adjoint: Adjoint) -> None:
+    """What the tuned network says in padding changes neither targets nor losses of real numbers."""
+
+    def network(junk: float) -> Any:
+        return lambda x, t, given: torch.cat([0.5 * x[:, :2] + 0.1 * x[:, 2:].sum(1, keepdim=True), junk * x[:, 2:]], 1)
+
+    def reward(x: Tensor, given: Any) -> Tensor:
+        return x[:, :2].square().sum(1)
+
+    valid = torch.tensor([[True, True, False, False]]).expand(5, -1)
+    rule = AdjointMatching(path=Affine(), space=Euclidean((4,)), steps=6, share=1.0, adjoint=adjoint)
+    bound = rule.against(lambda x, t, given: 0.2 * x, reward)
+    batch = {"x_0": Draws(0).at("x").normal((5, 4), F64), "given": {"valid": valid}}
+    chain = roll_out(
+        rule.process(network(1.0), {}), batch["x_0"], linear_grid(6), rule.solver, Draws(1), batch["given"]
+    )
+    slope = torch.ones_like(chain.end)
+    base = rule.process(lambda x, t, given: 0.2 * x, {})
+    tuned = [rule.process(network(junk), {}) for junk in (1.0, 30.0)]
+    targets = [torch.stack([step.target()[:, :2] for step in adjoint.steps(base, chain, slope, one)]) for one in tuned]
+    close(targets[0], targets[1].tolist(), 1e-12)
+    example = bound.draw(network(1.0), batch, Draws(1))
+    close(bound.loss(network(1.0), example), bound.loss(network(30.0), example).tolist(), 1e-12)
+
+
+def test_what_cannot_be_tuned_with_is_refused() -> None:
+    for wrong in ({"solver": Ancestral()}, {"solver": MemorylessEuler(Cosine())}, {"ceiling": -1.0}):
+        with pytest.raises(UsageError, match=r"last step|linear|above 0"):
+            AdjointMatching(path=Affine(), space=Euclidean((1,)), **wrong)
+    for number in (math.nan, math.inf):
+        with pytest.raises(UsageError, match="strength"):
+            AdjointMatching(path=Affine(), space=Euclidean((1,)), strength=number)
+
+
+@pytest.mark.slow
+def test_cost_is_the_divergence() -> None:
+    """The exact control for r = 2 x costs KL = c^2 s^2 / 2 = 0.5."""
+    base, wanted, times = Normal(), Normal(m=1.5), linear_grid(FINE)
+    chain = roll_out(wanted.flow, column(*torch.linspace(-1, 1, 4).tolist()), times, MemorylessEuler(), Draws(0))
+    gradient = torch.full((4, 1), 2.0, dtype=F64)
+    total = torch.zeros(4, dtype=F64)
+    for step in adjoint_steps(base.flow, chain, gradient):
+        total += step.cost(chain.velocities[step.number])
+    close(total, (0.5,) * 4, 2e-3)
+
+
+def test_rounds_of_a_quadratic_reward() -> None:
+    """r = -3 / 2 (x - 2)^2 on N(1, 0.25): mean and variance of the end, round after round, as printed.
+
+    Everything is Gaussian, so that a round is exact: the mean adjoint given a state, under the law that the round
+    before left, is the next control. It over-tilts at first.
+    """
+    base, q, y, n = Normal(), 3.0, 2.0, 4000
+    times, solver = linear_grid(n), MemorylessEuler()
+    steps = [solver.linear(t, s) for t, s in itertools.pairwise(times)]
+    x = column(0.0, 1.0)
+    at = [base.flow(x, torch.full((2,), t, dtype=F64)).velocity.flatten().tolist() for t in times[:-1]]
+    offset, slope = [a for a, _ in at], [b - a for a, b in at]
+    carried = [1.0] * (n + 1)  # of the adjoint at the end, to the end of each step
+    for k in reversed(range(n)):
+        carried[k] = carried[k + 1] * (steps[k].on_state + steps[k].on_velocity * slope[k])
+    shift, gain, found = [0.0] * n, [0.0] * n, []
+    for _ in range(5):
+        means, variances, factors = [0.0], [1.0], []
+        for k, step in enumerate(steps):
+            factors.append(step.on_state + step.on_velocity * (slope[k] + gain[k]))
+            means.append(factors[k] * means[k] + step.on_velocity * (offset[k] + shift[k]))
+            variances.append(factors[k] ** 2 * variances[k] + (step.variance if k < n - 1 else 0.0))
+        found.append((means[n], variances[n]))
+        to_end = 1.0
+        for k in reversed(range(n)):  # E[X_1 | x_k] = E X_1 + to_end (x_k - E X_k)
+            to_end *= factors[k]
+            pull = steps[k].variance / steps[k].on_velocity * carried[k + 1] * q
+            gain[k] = -pull * to_end
+            shift[k] = -pull * (means[n] - y - to_end * means[k])
+    known = [(1.00000, 0.25000), (1.52763, 0.12948), (1.41000, 0.14478), (1.43112, 0.14265), (1.42829, 0.14288)]
+    for ours, printed in zip(found, known, strict=True):
+        assert ours == pytest.approx(printed, abs=1.5e-3)
+
+
+class Shifted(torch.nn.Module):
+    """A perfect network of N(1, 0.25), plus a change of velocity that is learned for each of some times."""
+
+    def __init__(self, steps: int, schedule=None) -> None:
+        super().__init__()
+        self.nulls: dict[str, int] = {}
+        self.change = torch.nn.Parameter(torch.zeros(steps, dtype=F64))
+        self.data = Normal() if schedule is None else Normal(schedule)
+
+    def forward(self, x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        number = (t * len(self.change)).round().long().clamp(max=len(self.change) - 1)
+        return self.data.flow(x, t).velocity + self.change[number][:, None]
+
+
+@pytest.mark.parametrize("weighting", [None, ByVelocity()], ids=repr)
+def test_the_fixed_point_is_learned(weighting) -> None:
+    """For a linear reward the target is one number a step, so that regression reaches the discrete fixed point."""
+    steps = 10
+    rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), strength=2.0, steps=steps, share=1.0)
+    if weighting is not None:
+        rule = AdjointMatching(
+            path=Affine(), space=Euclidean((1,)), strength=2.0, steps=steps, share=1.0, weighting=weighting
+        )
+    network, base = Shifted(steps), Shifted(steps)
+    objective = rule.against(base, lambda x, given: x[:, 0])
+    batch = {"x_0": Draws(0).at("source").normal((4, 1), F64), "given": {}}
+    example = objective.draw(network, batch, Draws(1))
+    wanted = (example["target"] - base(example["x_t"], example["t"], {}))[:steps].flatten()
+    optimiser = torch.optim.LBFGS(network.parameters(), max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-15)
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = objective.loss(network, example).sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    order = example["t"][:steps].argsort()
+    close(network.change.detach(), wanted[order], 1e-6)
+    again = objective.draw(network, batch, Draws(2))
+    moved = again["reward"].mean() - example["reward"].mean()
+    assert moved.item() == pytest.approx(2.0 * 0.25, abs=0.35)  # two roll-outs with other noise
+    assert again["cost"].mean().item() == pytest.approx(0.5, abs=0.06)
+    assert example["cost"].abs().max() < 1e-20
+
+
+def noise_at_half(adjoint: Adjoint, flow: Process, steps: int) -> tuple[float, float]:
+    """Return mean and deviation of what the middle of a roll-out asks for, for r = -3 / 2 (x - 2)^2 on N(1, 0.25)."""
+    times, solver, base = linear_grid(steps), MemorylessEuler(), Normal().flow
+    x_0 = Draws(0).at("source").normal((4000, 1), F64)
+    chain = roll_out(flow, x_0, times, solver, Draws(1))
+    for step in adjoint.steps(base, chain, -3 * (chain.end - 2), flow):
+        if step.number == steps // 2:
+            asked = step.target() - chain.velocities[step.number]
+            return asked.mean().item(), asked.std().item()
+    raise AssertionError
+
+
+def test_noise_of_the_landing_adjoint_vanishes_at_the_optimum() -> None:
+    """Under the optimal flow, that of N(10/7, 1/7), each state asks for it: with any adjoint on average."""
+    best = Normal(m=10 / 7, s=(1 / 7) ** 0.5).flow
+    found = {kind: [noise_at_half(kind, best, n) for n in (20, 80)] for kind in (Lean(), Full(), Landing())}
+    for kind, sizes in found.items():
+        assert abs(sizes[1][0]) < 4 * sizes[1][1] / 4000**0.5 + 0.006  # of time steps of 1 / 80
+        assert (sizes[1][1] < 0.06) == (kind == Landing())
+    assert found[Landing()][1][1] < 0.6 * found[Landing()][0][1]
+    assert found[Lean()][1][1] > 0.4
+
+
+def test_the_landing_adjoint_has_the_mean_of_the_full_one() -> None:
+    """Away from the optimum too: the noise that it adds has mean zero, and so the gradient is the same on average."""
+    other = Normal(m=1.2, s=0.3).flow
+    full, landing = (noise_at_half(kind, other, 20) for kind in (Full(), Landing()))
+    assert abs(full[0] - landing[0]) < 4 * (full[1] ** 2 + landing[1] ** 2) ** 0.5 / 4000**0.5
+    assert abs(full[0]) > 0.1
+
+
+def test_schedules_are_straightened_first() -> None:
+    """On another schedule the states are those of straight paths, where the steps are most exact."""
+    rule = AdjointMatching(path=Affine(Cosine()), space=Euclidean((1,)), steps=4)
+    network = Shifted(4, Cosine())
+    x, t = column(0.2, -0.7), torch.full((2,), 0.3, dtype=F64)
+    close(rule.process(network, {})(x, t).velocity, Normal().flow(x, t).velocity, 1e-10)
+
+
+def test_large_losses_can_be_left_out() -> None:
+    rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), steps=4, ceiling=0.5)
+    example = {
+        "x_t": column(0.1, 0.2),
+        "t": torch.full((2,), 0.5, dtype=F64),
+        "given": {},
+        "target": column(100.0, 1.0),
+        "weight": torch.ones(2, dtype=F64),
+    }
+    network = Shifted(4)
+    losses = rule.compare(rule.process(network, {}), example)
+    losses.sum().backward()
+    assert losses[0] == 0.5
+    second = network(example["x_t"], example["t"], {})[1].item()
+    assert network.change.grad.sum().item() == pytest.approx(second - 1, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [Mixture(), Affine(noise=Constant(1.0)), Product({"a": Affine(), "b": Mixture()})],
+    ids=["tokens", "noisy", "product"],
+)
+def test_paths_without_memoryless_noise_are_refused(path) -> None:
+    with pytest.raises(UsageError, match="needs the memoryless noise"):
+        AdjointMatching(path=path, space=Euclidean((2,)))
+
+
+@pytest.mark.parametrize(("name", "value"), [("steps", 1), ("share", 0.0), ("share", 1.5), ("strength", -1.0)])
+def test_numbers_out_of_range(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        AdjointMatching(path=Affine(), space=Euclidean((2,)), **{name: value})
+
+
+def test_it_needs_a_reward() -> None:
+    rule = AdjointMatching(path=Affine(), space=Euclidean((2,)))
+    with pytest.raises(UsageError, match="a reward and a model"):
+        rule.draw(Shifted(4), {}, Draws(0))
+
+
+def test_velocity_alone_is_asked_for() -> None:
+    """The lean adjoint asks the base about states, and never the reward on the way."""
+    asked: list[int] = []
+
+    def reward(x: Tensor, given: dict[str, Tensor]) -> Tensor:
+        asked.append(len(x))
+        return x[:, 0]
+
+    rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), steps=5)
+    rule.against(Shifted(5), reward).draw(Shifted(5), {"x_0": column(0.0, 1.0, 2.0)}, Draws(0))
+    assert asked == [3]
+    assert isinstance(rule.process(Shifted(5), {})(column(0.0), torch.zeros(1, dtype=F64)), Characteristics)
+
+
+class Held:
+    """A tensor that is kept for the backward pass, counted while it lives."""
+
+    now = most = 0
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        Held.now += tensor.nbytes
+        Held.most = max(Held.most, Held.now)
+
+    def __del__(self) -> None:
+        Held.now -= self.tensor.nbytes
+
+
+def test_memory_for_gradients_does_not_grow_with_the_steps() -> None:
+    """A round in micro-batches keeps the graph of one call at a time; states and adjoints are no part of it."""
+    peaks = []
+    for steps in (20, 80):
+        network, base = Small(2), Small(2).requires_grad_(False)
+        rule = AdjointMatching(path=Affine(), space=Euclidean((2,)), steps=steps, share=1.0)
+        objective = rule.against(base, lambda x, given: x.sin().sum(1))
+        batch = {"x_0": Draws(0).at("source").normal((16, 2), F64), "given": {"label": torch.zeros(16).long()}}
+        Held.now = Held.most = 0
+        with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.tensor):
+            example = objective.draw(network, batch, Draws(1))
+            for start in range(0, 16 * steps, 64):
+                part = tree_map(lambda leaf, start=start: leaf[start : start + 64], example)
+                objective.loss(network, part).sum().backward()
+        peaks.append(Held.most)
+    assert peaks[0] > 0
+    assert peaks[1] <= 1.3 * peaks[0]

@@ -1,0 +1,129 @@
+"""What every way of tuning to a reward has in common."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching
+from feller.control.fine_tuning.discrete_adjoint import DiscreteAdjoint
+from feller.control.fine_tuning.draft import DirectGradient, OneStep
+from feller.control.fine_tuning.fine_tuning import Tuning
+from feller.control.fine_tuning.policy_gradient import PolicyGradient
+from feller.control.fine_tuning.raft import Filtered
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.paths import Affine, Mixture
+from feller.paths import Product as ProductPath
+from feller.paths.affine import Constant
+from feller.spaces import Euclidean, Product
+from feller.training.objective import Matching
+from tests.control.shifted import Shifted
+from tests.oracle import F64, column
+
+FLOW = {"path": Affine(), "space": Euclidean((1,))}
+WAYS = [AdjointMatching, DirectGradient, OneStep, DiscreteAdjoint, Filtered, PolicyGradient]
+WITH_COST = {AdjointMatching, DiscreteAdjoint, PolicyGradient}
+WITHOUT_GRADIENT = {Filtered, PolicyGradient}
+BATCH = {"x_0": column(0.3, -1.0, 0.8, 0.1), "given": {}}
+
+
+def steps_up(x: Tensor, given: dict[str, Tensor]) -> Tensor:
+    """Return a reward without a gradient."""
+    return (x[:, 0] > 1).double()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_a_reward_nothing_is_learned(way: type[Tuning]) -> None:
+    rule = way(**FLOW)
+    with pytest.raises(UsageError, match="a reward and a model"):
+        rule.draw(Shifted(0.0), BATCH, Draws(0))
+    with pytest.raises(UsageError, match="a reward and a model"):
+        rule.loss(Shifted(0.0), {})
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_needs_a_gradient_says_so(way: type[Tuning]) -> None:
+    objective = way(**FLOW, steps=4).against(Shifted(0.0), steps_up)
+    assert way.needs_gradient == (way not in WITHOUT_GRADIENT)
+    if way.needs_gradient:
+        with pytest.raises(InputError, match="no gradient"):
+            objective.draw(Shifted(0.0), BATCH, Draws(0))
+    else:
+        assert set(objective.draw(Shifted(0.0), BATCH, Draws(0))["reward"].tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_reward_and_cost_are_told(way: type[Tuning]) -> None:
+    """The cost of a change of velocity d is the sum of d^2 on_velocity^2 / (2 variance), of any roll-out."""
+    rule = way(**FLOW, steps=4)
+    objective = rule.against(Shifted(0.0), lambda x, given: 3 * x[:, 0])
+    noticed = objective.notice(objective.draw(Shifted(0.1, 0.2, 0.3, 0.4), BATCH, Draws(0)))
+    assert noticed.keys() == ({"reward", "cost"} if way in WITH_COST else {"reward"})
+    assert all(value.ndim == 0 for value in noticed.values())
+    assert 0 < noticed["reward"] < 9
+    if way in WITH_COST:
+        # t = 0: ancestral, 1/4 and 9/16; then h (1 + t / (t + h)) and 2 h (1 - t) / (t + h), of h = 1/4.
+        steps = [(1 / 4, 9 / 16), (3 / 8, 3 / 4), (5 / 12, 1 / 3), (7 / 16, 1 / 8)]
+        wanted = sum(
+            (d * on) ** 2 / variance / 2 for d, (on, variance) in zip((0.1, 0.2, 0.3, 0.4), steps, strict=True)
+        )
+        assert noticed["cost"].item() == pytest.approx(wanted, abs=1e-12)
+
+
+def test_other_objectives_tell_nothing_more() -> None:
+    assert Matching(**FLOW).notice({}) == {}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("name", "value"), [("strength", -1.0), ("steps", 0)])
+def test_numbers_out_of_range(way: type[Tuning], name: str, value: float) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        way(**FLOW, **{name: value})
+
+
+@pytest.mark.parametrize("way", [AdjointMatching, DirectGradient, OneStep, DiscreteAdjoint, PolicyGradient])
+@pytest.mark.parametrize("path", [Mixture(), Affine(noise=Constant(1.0))], ids=["tokens", "noisy"])
+def test_paths_that_do_not_suit(way: type[Tuning], path) -> None:
+    with pytest.raises(UsageError, match="a path of kind"):
+        way(path=path, space=Euclidean((1,)))
+
+
+def test_padding_costs_nothing() -> None:
+    """Entries that are not real count neither in the cost nor in the loss, whatever the networks say there."""
+
+    def base(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        return -x
+
+    def tuned(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        return -x + torch.tensor([0.1, 5.0], dtype=F64)
+
+    valid = torch.tensor([[True, False], [True, True]])
+    batch = {"x_0": torch.zeros(2, 2, dtype=F64), "given": {"valid": valid}}
+    for way in WITH_COST:
+        objective = way(path=Affine(), space=Euclidean((2,)), steps=4).against(base, lambda x, given: x[:, 0])
+        cost = objective.draw(tuned, batch, Draws(0))["cost"].view(2, -1)[:, 0]
+        assert (cost[1] / cost[0]).item() == pytest.approx((0.01 + 25) / 0.01)
+
+
+def test_products_are_tuned_too() -> None:
+    path = ProductPath({"a": Affine(), "b": Affine()})
+
+    class Both(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.nulls: dict[str, int] = {}
+            self.change = torch.nn.Parameter(torch.tensor(0.1, dtype=F64))
+
+        def forward(self, x, t, given):
+            return {"a": self.change - x["b"], "b": self.change - x["a"]}
+
+    space = Product({"a": Euclidean((1,)), "b": Euclidean((1,))})
+    batch = {"x_0": {"a": BATCH["x_0"], "b": -BATCH["x_0"]}, "given": {}}
+    for way in WAYS:
+        network, base = Both(), Both().requires_grad_(False)
+        objective = way(path=path, space=space, steps=4).against(base, lambda x, given: x["a"][:, 0])
+        objective.loss(network, objective.draw(network, batch, Draws(0))).sum().backward()
+        assert network.change.grad.abs() > 1e-3
+        assert math.isfinite(network.change.grad)

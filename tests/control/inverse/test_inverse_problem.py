@@ -1,0 +1,197 @@
+"""Inverse problems on Gaussian data, where the posterior is known."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.control.inverse.inverse_problem import Learned, Observation, wiener
+from feller.control.inverse.operators import Inpaint, Magnitudes, Own, OwnLinear, RandomSums
+from feller.control.inverse.pigdm import DPS, Guidance, PiGDM, Seen, guided
+from feller.control.inverse.red_diff import RedDiff
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.paths import Affine
+from feller.paths.processes import Characteristics
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, endpoint
+from feller.spaces import Euclidean
+from tests.oracle import F64, close
+
+M = torch.tensor([1.0, -1.0, 0.5, 0.0], dtype=F64)
+ROOT = Draws(5).at("root").normal((4, 4), F64) / 2
+SIGMA = ROOT @ ROOT.T + 0.2 * torch.eye(4, dtype=F64)
+
+
+def flow(x: Tensor, t: Tensor) -> Characteristics:
+    """Return the flow to N(M, SIGMA) on straight paths."""
+    time = float(t[0])
+    spread = time**2 * SIGMA + (1 - time) ** 2 * torch.eye(4, dtype=F64)
+    slope = torch.linalg.solve(spread, time * SIGMA - (1 - time) * torch.eye(4, dtype=F64))
+    return Characteristics(M + (x - time * M) @ slope)
+
+
+LEARNED = Learned(lambda rows: flow, Affine(), Euclidean((4,)))
+
+
+def observed(noise: float, n: int = 6) -> tuple[Observation, Tensor, Tensor]:
+    """Return an observation, and the posterior's mean and covariance."""
+    operator = RandomSums(2, seed=1)
+    truth = M + Draws(0).at("truth").normal((n, 4), F64) @ ROOT.T
+    y = operator(truth) + noise * Draws(0).at("noise").normal((n, 2), F64)
+    matrix = operator(torch.eye(4, dtype=F64)).T
+    gain = SIGMA @ matrix.T @ torch.linalg.inv(matrix @ SIGMA @ matrix.T + noise**2 * torch.eye(2, dtype=F64))
+    return Observation(operator, y, noise), M + (y - M @ matrix.T) @ gain.T, SIGMA - gain @ matrix @ SIGMA
+
+
+class Exact(Guidance):
+    """The score of the measurements under the true normal law of the end: what PiGDM has with the true variance."""
+
+    def force(self, seen: Seen) -> Tensor:
+        time = seen.alpha
+        spread = time**2 * SIGMA + (1 - time) ** 2 * torch.eye(4, dtype=F64)
+        left = SIGMA - time**2 * SIGMA @ torch.linalg.solve(spread, SIGMA)
+        about = seen.observation
+        matrix = about.operator(torch.eye(4, dtype=F64)).T
+        inner = matrix @ left @ matrix.T + about.noise**2 * torch.eye(2, dtype=F64)
+        predicted = about.predicted(seen.expected)
+        weights = torch.linalg.solve(inner, (about.measured[seen.rows] - predicted).detach().T).T
+        return seen.eta * seen.pulled(predicted, weights)
+
+
+def test_the_exact_score_gives_the_posterior() -> None:
+    """Factor, sign and gradient of all guidance: with the true variance, the flow leads to N(mean, covariance)."""
+    n = 2000
+    observation, mean, covariance = observed(0.3, 1)
+    many = Observation(observation.operator, observation.measured.expand(n, 2), 0.3)
+    x_0 = Draws(0).at("source").normal((n, 4), F64)
+    process = guided(flow, Affine(), many, Exact(), torch.arange(n))
+    end = endpoint(process, x_0, linear_grid(400, 1e-3, 1.0), Euler(), Draws(0))
+    error = (covariance.diagonal() / n).sqrt()
+    assert ((end.mean(0) - mean[0]).abs() < 4 * error + 0.01).all()
+    around = end - end.mean(0)
+    ours = around.T @ around / n
+    assert (ours - covariance).abs().max() < 0.1 * covariance.abs().max() + 0.02
+
+
+def test_pigdm_is_that_with_its_variance() -> None:
+    """At one state: eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A expected), by matrices."""
+    observation, _, _ = observed(0.3)
+    x, t = Draws(2).at("x").normal((6, 4), F64), torch.full((6,), 0.4, dtype=F64)
+    steered = guided(flow, Affine(), observation, PiGDM(2.0), torch.arange(6))(x, t).velocity - flow(x, t).velocity
+    matrix = observation.operator(torch.eye(4, dtype=F64)).T
+    spread = 0.16 * SIGMA + 0.36 * torch.eye(4, dtype=F64)
+    jacobian = 0.4 * SIGMA @ torch.linalg.inv(spread)
+    expected = M + (x - 0.4 * M) @ jacobian.T
+    r = 0.36 / (0.36 + 0.16)
+    inner = r * matrix @ matrix.T + 0.09 * torch.eye(2, dtype=F64)
+    rest = observation.measured - expected @ matrix.T
+    wanted = 2.0 * 0.6 / 0.4 * torch.linalg.solve(inner, rest.T).T @ matrix @ jacobian
+    close(steered, wanted.tolist(), 1e-6)
+
+
+def test_dps_goes_down_the_distance() -> None:
+    observation, _, _ = observed(0.0)
+    x_0 = Draws(3).at("source").normal((6, 4), F64)
+    plain = endpoint(flow, x_0, linear_grid(40, 0.01, 1.0), Euler(), Draws(0))
+    process = guided(flow, Affine(), observation, DPS(3.0), torch.arange(6))
+    end = endpoint(process, x_0, linear_grid(40, 0.01, 1.0), Euler(), Draws(0))
+    rows = torch.arange(6)
+    assert observation.loss(end, rows).sum() < 0.01 * observation.loss(plain, rows).sum()
+
+
+def test_wiener_is_the_posterior_mean() -> None:
+    observation, mean, _ = observed(0.3)
+    close(wiener(observation, M, SIGMA, (4,)), mean.tolist(), 1e-6)
+    small = Observation(observation.operator, 1e-6 * observation.measured, 3e-7, lambda x: 1e-6 * x, 1e-6)
+    close(wiener(small, M, SIGMA, (4,)), mean.tolist(), 1e-6)
+    exact, mean, _ = observed(0.0)
+    twice = OwnLinear(
+        lambda x: exact.operator(x).repeat(1, 2), lambda y: exact.operator.adjoint(y[:, :2] + y[:, 2:], y)
+    )
+    close(wiener(Observation(twice, exact.measured.repeat(1, 2)), M, SIGMA, (4,)), mean.tolist(), 1e-6)
+
+
+def test_a_hole_may_hold_anything() -> None:
+    """Loss, residual, Wiener filter and force are those of zeros in the hole."""
+    hole = torch.tensor([True, False, False, True])
+    x, t, rows = Draws(2).at("x").normal((6, 4), F64), torch.full((6,), 0.4, dtype=F64), torch.arange(6)
+    empty = Observation(Inpaint(hole), torch.where(hole, 0.0, x + 1), 0.3)
+    for inside in (7.0, torch.nan):
+        full = Observation(Inpaint(hole), torch.where(hole, inside, x + 1), 0.3)
+        assert torch.equal(full.loss(x, rows), empty.loss(x, rows))
+        assert torch.equal(full.misfit(x), empty.misfit(x))
+        assert torch.equal(wiener(full, M, SIGMA, (4,)), wiener(empty, M, SIGMA, (4,)))
+        pulled = [guided(flow, Affine(), about, PiGDM(), rows)(x, t).velocity for about in (full, empty)]
+        assert torch.equal(*pulled)
+
+
+def test_units_of_the_data_do_not_matter() -> None:
+    """Values that are ten times states plus three: the same force, the same mean."""
+    plain, _, _ = observed(0.3)
+    large = Observation(
+        plain.operator,
+        plain.operator(torch.full((1, 4), 3.0, dtype=F64)) + 10 * plain.measured,
+        3.0,
+        lambda x: 10 * x + 3,
+        10.0,
+    )
+    x, t = Draws(2).at("x").normal((6, 4), F64), torch.full((6,), 0.4, dtype=F64)
+    for guidance in (PiGDM(), DPS()):
+        both = [guided(flow, Affine(), about, guidance, torch.arange(6))(x, t).velocity for about in (plain, large)]
+        close(both[1], both[0].tolist(), 1e-8)
+    close(wiener(large, M, SIGMA, (4,)), wiener(plain, M, SIGMA, (4,)).tolist(), 1e-6)
+    close(large.loss(x, torch.arange(6)), plain.loss(x, torch.arange(6)).tolist(), 1e-9)
+    assert large.enough == pytest.approx(plain.enough)
+
+
+def test_red_diff_comes_near_the_measurements() -> None:
+    observation, mean, _ = observed(0.1)
+    start = observation.inverted(torch.zeros(6, 4, dtype=F64))
+    found = RedDiff().restore(LEARNED, observation, torch.zeros(6, 4, dtype=F64), Draws(0))
+    assert (found.residual < 0.02).all()
+    assert (found.state - mean).norm() < 0.7 * (start - mean).norm()
+    assert found.calls.tolist() == [100] * 6
+    # One step from there: what is left of the measurements, and what the model finds unlikely.
+    noise, t = Draws(7).at("noise", 0).normal((6, 4), F64), 0.5
+    x_t = t * start + (1 - t) * noise
+    expected = x_t + (1 - t) * flow(x_t, torch.full((6,), t, dtype=F64)).velocity
+    fit = observation.operator.adjoint(observation.predicted(start) - observation.measured, start)
+    slope = fit + 2.0 * ((x_t - t * expected) / (1 - t) - noise)
+    one = RedDiff(weight=2.0, lr=0.3, steps=1).restore(LEARNED, observation, torch.zeros(6, 4, dtype=F64), Draws(7))
+    close(one.state, (start - 0.3 * slope.sign()).tolist(), 1e-6)
+
+
+def test_the_noise_says_when_it_is_enough() -> None:
+    observation, _, _ = observed(0.3)
+    assert observation.enough == pytest.approx(1.0)  # two measurements, half each
+    assert observed(0.0)[0].enough == 0.0
+    hole = torch.tensor([True, False, False, True])
+    inside = Observation(Inpaint(hole), torch.tensor([[0.0, 2.0, 3.0, 0.0]]), 0.3)
+    assert inside.count == 2
+    assert inside.enough == pytest.approx(1.0)
+    close(inside.misfit(torch.tensor([[9.0, 1.0, 5.0, 9.0]])), (2.5,), 1e-6)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_the_states_that_explain_if_they_are_normal(noise: float) -> None:
+    """A^T (A A^T + noise^2)^-1 y in units of the states, which values ten times as large and shifted do not change."""
+    plain, _, _ = observed(noise)
+    matrix = plain.operator(torch.eye(4, dtype=F64)).T
+    inner = matrix @ matrix.T + noise**2 * torch.eye(2, dtype=F64)
+    wanted = torch.linalg.solve(inner, plain.measured.T).T @ matrix
+    zero = torch.zeros(6, 4, dtype=F64)
+    close(plain.inverted(zero), wanted.tolist(), 1e-8)
+    shifted = plain.operator(torch.full((1, 4), 3.0, dtype=F64)) + 10 * plain.measured
+    large = Observation(plain.operator, shifted, 10 * noise, lambda x: 10 * x + 3, 10.0)
+    close(large.inverted(zero), wanted.tolist(), 1e-8)
+    with pytest.raises(UsageError, match="needs a linear operator, and Own is none"):
+        Observation(Own(lambda x: x), plain.measured).inverted(zero)
+
+
+def test_pigdm_wants_a_linear_operator() -> None:
+    pictures = Observation(Magnitudes(), torch.zeros(2, 1, 4, 4, dtype=F64))
+    own = Observation(Own(lambda x: x.square()), torch.zeros(2, 4, dtype=F64))
+    for about, shape in ((pictures, (2, 1, 4, 4)), (own, (2, 4))):
+        process = guided(lambda x, t: Characteristics(-x), Affine(), about, PiGDM(), torch.arange(2))
+        with pytest.raises(UsageError, match=r"needs a linear operator, and \w+ is none; choose `dps`"):
+            process(torch.ones(shape, dtype=F64), torch.full((2,), 0.5, dtype=F64))

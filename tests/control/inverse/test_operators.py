@@ -1,0 +1,158 @@
+"""Operators: what they are by hand, their adjoints, and what is refused."""
+
+import math
+
+import pytest
+import torch
+
+from feller.control.inverse.operators import (
+    Blur,
+    Grey,
+    Inpaint,
+    LinearOperator,
+    Magnitudes,
+    Own,
+    OwnLinear,
+    Pool,
+    RandomSums,
+    UnknownBlur,
+    check_adjoint,
+)
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from tests.oracle import F64, close
+
+HOLE = torch.zeros(1, 6, 4, dtype=torch.bool)
+HOLE[:, 2:4] = True
+LINEAR = [
+    (Inpaint(HOLE), (1, 6, 4)),
+    (Pool(2), (1, 6, 4)),
+    (Blur(0.8), (1, 6, 4)),
+    (Grey(), (3, 4, 4)),
+    (RandomSums(7), (1, 6, 4)),
+]
+
+
+@pytest.mark.parametrize(("operator", "shape"), LINEAR, ids=lambda value: type(value).__name__)
+def test_adjoints_and_inverses(operator: LinearOperator, shape: tuple[int, ...]) -> None:
+    """Against the matrix: A^T, the pseudo-inverse, and the ridge estimate A^T (A A^T + ridge)^-1 y."""
+    check_adjoint(operator, shape)
+    d = math.prod(shape)
+    matrix = operator(torch.eye(d, dtype=F64).reshape(d, *shape)).flatten(1).T
+    x = Draws(0).at("x").normal((3, *shape), F64)
+    y = operator(x)
+    close(y.flatten(1), (x.flatten(1) @ matrix.T).tolist(), 1e-12)
+    close(operator.adjoint(y, x).flatten(1), (y.flatten(1) @ matrix).tolist(), 1e-12)
+    pinned = torch.linalg.pinv(matrix, rtol=1e-9)
+    near = y.flatten(1) @ pinned.T
+    if not isinstance(operator, Blur):  # whose smallest eigenvalues take more steps than a picture is worth
+        close(operator.pseudo_inverse(y, x).flatten(1), near.tolist(), 1e-6)
+    y = Draws(0).at("y").normal(tuple(y.shape), F64)  # outside of the range
+    for ridge in (1e-3, 0.1, 10.0):
+        inner = matrix @ matrix.T + ridge * torch.eye(len(matrix), dtype=F64)
+        wanted = torch.linalg.solve(inner, operator.known(y).flatten(1).T).T @ matrix
+        close(operator.pseudo_inverse(y, x, ridge).flatten(1), wanted.tolist(), 1e-8)
+        single = operator.pseudo_inverse(y.float(), x.float(), ridge).double()
+        assert (single.flatten(1) - wanted).norm() < 1e-3 * wanted.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64], ids=str)
+@pytest.mark.parametrize("width", [1.0, 2.0])
+def test_the_pseudo_inverse_of_a_blur_leads_back(width: float, dtype: torch.dtype) -> None:
+    """Smallest singular values of 3e-3 and 1e-8: what is left of y in float32 is nearly nothing, and nothing grows."""
+    x = Draws(0).at("x").normal((4, 1, 16, 16), dtype)
+    y = Blur(width)(x)
+    found = Blur(width).pseudo_inverse(y, x)
+    assert (Blur(width)(found) - y).square().mean().sqrt() < 2e-3
+    assert found.norm() < 1.001 * x.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64], ids=str)
+def test_measurements_outside_of_the_range(dtype: torch.dtype) -> None:
+    """More sums than numbers, with noise: the least squares of numpy, and for the ridge the normal equations."""
+    operator, x = RandomSums(260), Draws(0).at("x").normal((3, 200), F64)
+    matrix = operator(torch.eye(200, dtype=F64)).T
+    y = operator(x) + 0.05 * Draws(1).at("y").normal((3, 260), F64)
+    wanted = torch.linalg.lstsq(matrix, y.T).solution.T
+    found = operator.pseudo_inverse(y.to(dtype), x.to(dtype))
+    close(found.double(), wanted.tolist(), 1e-3 if dtype == torch.float32 else 1e-8)
+    inner = matrix.T @ matrix + 0.05**2 * torch.eye(200, dtype=F64)
+    found = operator.pseudo_inverse(y.to(dtype), x.to(dtype), 0.05**2)
+    close(
+        found.double(), torch.linalg.solve(inner, matrix.T @ y.T).T.tolist(), 1e-4 if dtype == torch.float32 else 1e-8
+    )
+
+
+@pytest.mark.parametrize("inside", [7.0, math.nan, math.inf])
+def test_what_is_in_the_hole_is_ignored(inside: float) -> None:
+    x = Draws(0).at("x").normal((3, 1, 6, 4), torch.float32)
+    y = torch.where(HOLE, inside, x)
+    found = Inpaint(HOLE).pseudo_inverse(y, x)
+    close(found, torch.where(HOLE, 0.0, x).tolist(), 1e-6)
+    close(Inpaint(HOLE).pseudo_inverse(y, x, 0.25), (found / 1.25).tolist(), 1e-6)
+
+
+def test_nothing_measured_gives_zero() -> None:
+    """Beside an example of which something is measured, whose result does not change; in tiny units, too."""
+    y = torch.tensor([[0.0, 0.0], [1e-18, 2e-18]])
+    found = RandomSums(2).pseudo_inverse(y, torch.zeros(2, 5))
+    assert found[0].tolist() == [0.0] * 5
+    close(RandomSums(2)(found)[1] * 1e18, [1.0, 2.0], 1e-4)
+
+
+def test_what_they_do() -> None:
+    x = torch.arange(16, dtype=F64).reshape(1, 1, 4, 4)
+    close(Pool(2)(x)[0, 0], [[2.5, 4.5], [10.5, 12.5]], 1e-12)
+    constant = torch.full((2, 1, 5, 7), 3.0, dtype=F64)
+    close(Blur(1.3)(constant), constant.tolist(), 1e-12)
+    spot = torch.zeros(1, 1, 9, 9, dtype=F64)
+    spot[0, 0, 4, 4] = 1
+    kernel = Blur(1.0)(spot)[0, 0]
+    assert kernel[4, 5] / kernel[4, 4] == pytest.approx(math.exp(-0.5), rel=1e-9)
+    assert kernel[3, 5] / kernel[4, 4] == pytest.approx(math.exp(-1.0), rel=1e-9)
+    edge = torch.zeros(1, 1, 9, 1, dtype=F64)
+    edge[0, 0, 0, 0] = 1
+    assert Blur(1.0)(edge)[0, 0, 0, 0] > kernel.sum(1)[4]  # what would leave comes back
+    colours = torch.tensor([1.0, 0.0, 0.0], dtype=F64).reshape(1, 3, 1, 1)
+    assert Grey()(colours).item() == pytest.approx(0.299)
+
+
+def test_an_unknown_blur_is_a_blur() -> None:
+    x = Draws(0).at("x").normal((2, 1, 8, 8), F64)
+    operator = UnknownBlur(1.0)
+    close(operator(x, torch.zeros(2, 1, dtype=F64)), Blur(1.0)(x).tolist(), 1e-2)  # which stops at 3 widths
+    log = torch.tensor([[math.log(2.0)], [0.0]], dtype=F64).requires_grad_()
+    found = operator(x, log)
+    close(found[0].detach(), Blur(2.0)(x)[0].tolist(), 1e-2)
+    (slope,) = torch.autograd.grad(found.sum(), log)
+    assert slope.isfinite().all()
+    assert operator.unknown.shape == (1,)
+
+
+def test_magnitudes_do_not_know_where() -> None:
+    x = Draws(0).at("x").normal((2, 1, 8, 8), F64)
+    close(Magnitudes()(x.roll((2, 3), (2, 3))), Magnitudes()(x).tolist(), 1e-10)
+    flat = torch.zeros(1, 1, 4, 4, dtype=F64).requires_grad_()
+    (slope,) = torch.autograd.grad(Magnitudes()(flat).sum(), flat)
+    assert slope.isfinite().all()
+
+
+def test_own_operators_are_tested() -> None:
+    matrix = Draws(0).at("m").normal((3, 5), F64)
+    OwnLinear(lambda x: x @ matrix.T, lambda y: y @ matrix, (5,))
+    with pytest.raises(InputError, match="the adjoint does not belong to the operator"):
+        OwnLinear(lambda x: x @ matrix.T, lambda y: 2 * y @ matrix, (5,))
+    with pytest.raises(InputError, match="is not linear"):
+        OwnLinear(lambda x: x.square() @ matrix.T, lambda y: y @ matrix, (5,))
+    with pytest.raises(InputError, match=r"measurements \[4, ...\], got \[\]"):
+        Own(lambda x: x.sum())(torch.ones(4, 2))
+
+
+def test_refusals() -> None:
+    with pytest.raises(UsageError, match="5 x 4 pixels have no squares of 2"):
+        Pool(2)(torch.zeros(1, 1, 5, 4))
+    with pytest.raises(UsageError, match="no colours"):
+        Grey()(torch.zeros(1, 1, 5, 4))
+    for make in (lambda: Pool(0), lambda: Blur(0.0), lambda: RandomSums(0)):
+        with pytest.raises(UsageError, match="expected"):
+            make()

@@ -1,0 +1,121 @@
+"""Wishes in words."""
+
+import pathlib
+
+import pytest
+import torch
+
+from feller.control.rewards.named_rewards import (
+    Class,
+    Compressibility,
+    Ink,
+    OfStates,
+    Wish,
+    image_wishes,
+    reward_of,
+    wish_of,
+)
+from feller.core.errors import InputError, UsageError
+from feller.data.loading.read import read
+from tests.oracle import close
+
+DIGITS = read("example:digits").subset(torch.arange(5))
+NAMED = image_wishes(DIGITS.modality)
+
+
+def test_sums_factors_and_bounds() -> None:
+    values = DIGITS.values.float()
+    ink = values.flatten(1).mean(1) / 16
+    close(wish_of(["ink"], NAMED)(values, {}), ink.tolist(), 1e-6)
+    close(wish_of(["2 * ink", "-0.5*ink"], NAMED)(values, {}), (1.5 * ink).tolist(), 1e-6)
+    close(wish_of(["3*ink<=0.3"], NAMED)(values, {}), (-3 * (ink - 0.3).clamp(min=0) ** 2).tolist(), 1e-6)
+    close(wish_of(["ink >= 0.3"], NAMED)(values, {}), (-((0.3 - ink).clamp(min=0) ** 2)).tolist(), 1e-6)
+    close(wish_of(["2 * ink == 0.3"], NAMED)(values, {}), (-2 * (ink - 0.3) ** 2).tolist(), 1e-6)
+    close(reward_of(Ink(16), DIGITS), ink.tolist(), 1e-6)
+
+
+def test_what_has_no_name_may_be_known_elsewhere() -> None:
+    """As the runs of regressors are: with their paths, which may hold any letter but those of a bound."""
+
+    def other(words: str) -> Wish | None:
+        return Ink(16) if words == "runs/a:b=c" else None
+
+    values = DIGITS.values.float()
+    ink = values.flatten(1).mean(1) / 16
+    close(wish_of(["runs/a:b=c"], NAMED, other)(values, {}), ink.tolist(), 1e-6)
+    close(wish_of(["2 * runs/a:b=c==0.5"], NAMED, other)(values, {}), (-2 * (ink - 0.5) ** 2).tolist(), 1e-6)
+    with pytest.raises(UsageError, match=r"no reward is called 'runs/b'.* or the run of a regressor"):
+        wish_of(["runs/b"], NAMED, other)
+
+
+def test_own_functions(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "r.py"
+    file.write_text(
+        "def warm(values):\n    return values.flatten(1).amax(1)\n\n"
+        "def both(values, given):\n    return given['label'] * 1.0\n"
+    )
+    values, labels = DIGITS.values.float(), DIGITS.given["label"]
+    close(wish_of([f"{file}:warm"], NAMED)(values, {}), DIGITS.values.flatten(1).amax(1).tolist(), 0)
+    close(wish_of([f"2*{file}:both"], NAMED)(values, DIGITS.given), (2 * labels).tolist(), 0)
+    with pytest.raises(UsageError, match="has no function 'cold'"):
+        wish_of([f"{file}:cold"], NAMED)
+
+
+def test_states_are_seen_without_rounding() -> None:
+    reward = OfStates(Ink(16), DIGITS.modality)
+    state = DIGITS.modality.encode(DIGITS.values) + 0.01
+    state.requires_grad_()
+    found = reward(state, {})
+    (slope,) = torch.autograd.grad(found.sum(), state)
+    close(slope, torch.full_like(state, 1 / 128).tolist(), 1e-7)
+    assert (found > Ink(16)(DIGITS.values.float(), {})).all()
+    broken = state.detach().clone()
+    broken[2, 0, 3, 3] = torch.inf
+    assert torch.isnan(reward(broken, {})).tolist() == [False, False, True, False, False]
+
+
+def test_compressibility_has_no_gradient() -> None:
+    flat = torch.zeros(1, 1, 8, 8)
+    found = Compressibility(DIGITS.modality)(torch.cat([flat, DIGITS.values[:1].float()]), {})
+    assert found[0] > found[1]
+    assert not found.requires_grad
+
+
+def test_classes() -> None:
+    wish = Class(lambda values, given: torch.stack([values[:, 0], 2 * values[:, 0], 0 * values[:, 0]], 1), (0, 2))
+    x = torch.tensor([[0.0], [1.0]])
+    probabilities = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 0.0]]).softmax(1)
+    close(wish(x, {}), (probabilities[:, 0] + probabilities[:, 2]).log().tolist(), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        (
+            [],
+            "expected a reward, say --reward with one of: file.py:function, the run of .*, ink, compressibility",
+        ),
+        (["inc"], "no reward is called 'inc': .*ink"),
+        (["ink > 0.4"], "cannot read the bound in 'ink > 0.4': write NAME >= NUMBER"),
+        (["ink => 0.4"], "cannot read the bound in 'ink => 0.4'"),
+        (["ink = 0.4"], "cannot read the bound in 'ink = 0.4'"),
+        (["ink<=much"], "bounded by 'much', expected a number"),
+        ([""], "cannot read the reward ''"),
+    ],
+)
+def test_what_cannot_be_read(texts: list[str], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        wish_of(texts, NAMED)
+
+
+def test_shapes_are_checked() -> None:
+    with pytest.raises(InputError, match=r"one number for each of 5 samples, \[5\]; got a tensor \[\]"):
+        reward_of(lambda values, given: values.sum(), DIGITS)
+    with pytest.raises(InputError, match="the reward is nan for 5 of 5 samples"):
+        reward_of(lambda values, given: values.flatten(1).mean(1) * torch.nan, DIGITS)
+
+
+@pytest.mark.parametrize("name", ["ink", "compressibility"])
+def test_rewards_of_pictures_say_so_to_other_data(name: str) -> None:
+    with pytest.raises(UsageError, match=f"the reward '{name}' is of pictures, and these data are none"):
+        wish_of([name], {}, lambda text: None)

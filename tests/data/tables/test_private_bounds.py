@@ -1,0 +1,127 @@
+"""A stranger's table, found privately: long tails, few dates, codes, decimal commas, running numbers."""
+
+import numpy as np
+import pytest
+
+from feller.data.loading.raw import FoundTable
+from feller.data.tables.column import Categorical
+from feller.data.tables.dates import Datetime
+from feller.data.tables.encoding import encode
+from feller.data.tables.number_format import NumberForm
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.private_schema_search import Domain, find_domain
+from feller.data.tables.unmodelled_columns import FreeText, Identifier
+from tests.data.tables.test_private_domain import Seeded, Still
+
+SIGMA = 23.7
+"""Noise of a table of 14 columns and 1,500 rows at epsilon 4."""
+NAMES = ("id", "income", "hired", "left", "plz", "wealth", "height", "debt")
+
+
+@pytest.fixture(scope="module")
+def table() -> FoundTable:
+    rng, n = np.random.default_rng(1), 1500
+    hired = np.datetime64("2015-01-01") + (rng.beta(2, 1, n) * 3650).astype(int)
+    left = np.where(rng.random(n) < 0.4, (hired + rng.exponential(500, n).astype(int)).astype(str), "")
+    parts = {
+        "id": np.arange(1, n + 1),
+        "income": [f"{x:.2f}".replace(".", ",") for x in np.exp(rng.normal(10.5, 0.8, n))],
+        "hired": hired.astype(str),
+        "left": [".".join(reversed(cell.split("-"))) if cell else "" for cell in left],
+        "plz": rng.choice(["01067", "08001", "10115", "99999"], n, p=[0.4, 0.3, 0.2, 0.1]),
+        "wealth": np.where(rng.random(n) < 0.7, 0, np.exp(rng.normal(16, 2, n)).astype(np.int64)),
+        "height": [f"{x:.2f}".replace(".", ",") for x in rng.normal(1.7, 0.09, n)],
+        "debt": np.where(rng.random(n) < 0.5, -1, 1) * np.exp(rng.normal(8, 1, n)).astype(np.int64),
+    }
+    cells = np.array([list(map(str, parts[name])) for name in NAMES], dtype=object).T
+    return FoundTable(cells, columns=NAMES)
+
+
+def lost(table: FoundTable, domain: Domain) -> dict[str, float]:
+    """Return the share of the rows that are clipped in each column."""
+    outside = encode(table, domain.schema).outside / len(table.values)
+    return {column.name: share.item() for column, share in zip(domain.schema.modelled, outside, strict=True)}
+
+
+def test_a_strangers_table_is_read_as_it_is(table: FoundTable) -> None:
+    """Without noise in the counts, though rules know that there could be: at most two rows of a hundred are clipped."""
+    domain = find_domain(table, SIGMA, 1e-6, Still())
+    number, income, hired, left, plz, wealth, height, debt = domain.schema.columns
+    assert number == Identifier("id")
+    assert isinstance(income, Numerical)
+    assert income.form == NumberForm(2, point=",")
+    assert isinstance(height, Numerical)
+    assert height.form == NumberForm(2, point=",")
+    assert isinstance(plz, Categorical)
+    assert plz.values == ("01067", "08001", "10115", "99999")
+    assert isinstance(hired, Datetime)
+    assert isinstance(left, Datetime)
+    assert hired.first <= "2015-12-31"
+    assert isinstance(wealth, Numerical)
+    assert wealth.heavy == (0.0,)
+    assert isinstance(debt, Numerical)
+    assert debt.low < -20_000 < 20_000 < debt.high
+    assert max(lost(table, domain).values()) <= 0.02
+    assert domain.beyond == ()
+
+
+@pytest.mark.slow
+def test_noise_clips_few_rows(table: FoundTable) -> None:
+    """Of five searches: a tail of a hundred rows over six years, or octaves, is what such noise can hide."""
+    shares = [lost(table, find_domain(table, SIGMA, 1e-6, Seeded(seed))) for seed in range(5)]
+    assert all("id" not in share for share in shares)
+    for name in ("income", "hired", "plz", "height", "debt"):
+        assert np.mean([share[name] for share in shares]) <= 0.02
+    assert max(max(share.values()) for share in shares) <= 0.1
+
+
+def test_long_tails_have_edges_of_their_own(table: FoundTable) -> None:
+    """Drawn evenly within their bins, numbers keep their mean to a factor of two; in equal cells it was five-fold."""
+    column = find_domain(table, 2.0, 1e-6, Still()).schema.columns[5]
+    assert isinstance(column, Numerical)
+    values = np.array(table.column("wealth"), dtype=float)
+    codes = np.array([column.clipped(cell) for cell in table.column("wealth")])
+    drawn = np.array(column.own_cells(codes, np.random.default_rng(0).random(len(codes))), dtype=float)
+    assert 0.7 < drawn.mean() / values.mean() < 1.4
+
+
+def test_what_lies_beyond_bounds_is_told_by_the_same_counts() -> None:
+    """A third of the rows is spread over 40 octaves, so thinly that none of it is found; its share is."""
+    rng = np.random.default_rng(0)
+    cells = [["7", "ab"[i % 2]] for i in range(800)]
+    cells += [[str(2 ** int(rng.integers(8, 48))), "ab"[i % 2]] for i in range(400)]
+    domain = find_domain(FoundTable(np.array(cells, dtype=object), columns=("x", "y")), 60.0, 1e-6, Still())
+    assert isinstance(domain.schema.columns[0], Numerical)
+    (told,) = domain.beyond
+    assert told.column == "x"
+    assert told.share == pytest.approx(lost_share(domain, cells), abs=0.02)
+
+
+def lost_share(domain: Domain, cells: list[list[str]]) -> float:
+    found = FoundTable(np.array(cells, dtype=object), columns=("x", "y"))
+    return lost(found, domain)["x"]
+
+
+def test_three_digits_behind_a_comma_are_thousands_unless_others_stand_there_too() -> None:
+    whole = [
+        [f"{1 + i % 90},{100 + i % 900}", f"{i % 9},{i % 1000:03d}" if i % 3 else f"{i % 90},5"] for i in range(900)
+    ]
+    table = FoundTable(np.array(whole, dtype=object), columns=("many", "fine"))
+    many, fine = find_domain(table, 2.0, 1e-6, Still()).schema.columns
+    assert isinstance(many, Numerical)
+    assert (many.form, many.high > 90_000) == (NumberForm(0, thousands=","), True)
+    assert isinstance(fine, Numerical)
+    assert (fine.form, fine.high < 200) == (NumberForm(3, point=","), True)
+
+
+def test_numbers_that_only_look_like_running_ones_stay_numbers() -> None:
+    """Ages, and 1 to 1,500 of which a third is missing or stands twice."""
+    rng = np.random.default_rng(0)
+    cells = [[str(i + 1), str(18 + i % 80), str(1 + 2 * (i % 750)), f"u{i}"] for i in range(1500)]
+    cells = [[a, b, c if rng.random() < 0.6 else str(1 + i % 300), d] for i, (a, b, c, d) in enumerate(cells)]
+    table = FoundTable(np.array(cells, dtype=object), columns=("id", "age", "odd", "name"))
+    number, age, odd, name = find_domain(table, 10.0, 1e-6, Seeded(0)).schema.columns
+    assert isinstance(number, Identifier)
+    assert isinstance(age, Numerical)
+    assert isinstance(odd, Numerical)
+    assert name == FreeText("name")

@@ -1,0 +1,133 @@
+"""Cells to codes and back, rows that are outside, partial tables."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feller.core.errors import InputError
+from feller.data.loading.raw import FoundTable
+from feller.data.tables.column import Boolean, Categorical
+from feller.data.tables.constraints import Constraint
+from feller.data.tables.encoding import completed, decode, encode, partly_known
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
+from tests.data.tables.test_table_schema import WHOLE
+
+AGE, SMOKES = Numerical("age", 0.0, 99.0, edges=(15.0, 30.0), missing="N"), Boolean("smokes", "yes", "no")
+SCHOOL = Numerical("school", 1.0, 3.0)
+SCHEMA = Schema(
+    (Identifier("id"), AGE, SMOKES, Derived("title", "school", {"1": "low", "2": "high", "3": "high"}), SCHOOL),
+    rules=(Constraint("age", ("< 15",), "smokes", ("no",)),),
+)
+CLIPS = Schema(SCHEMA.columns, "clip", rules=SCHEMA.rules)
+
+
+def table(text: str, columns: str = "age,smokes,school") -> FoundTable:
+    rows = [line.split(",") for line in text.split()]
+    return FoundTable(np.array(rows, dtype=object), columns=tuple(columns.split(",")), lines=np.arange(len(rows)) + 2)
+
+
+def test_codes() -> None:
+    coded = encode(table("7,no,1 20,yes,2 N,no,3 99,yes,3"), SCHEMA)
+    assert coded.codes.tolist() == [[0, 0, 0], [1, 1, 1], [3, 0, 2], [2, 1, 2]]
+    assert coded.codes.dtype == torch.int64
+    assert coded.outside.tolist() == [0, 0, 0]
+    turned = encode(table("1,no,7", "school,smokes,age"), SCHEMA)
+    assert turned.codes.tolist() == [[0, 0, 0]]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.data())
+def test_every_kind_there_and_back(data: st.DataObject) -> None:
+    """Codes that keep the rules become cells that have these codes, whatever the uniform numbers are."""
+    n = 5
+    drawn = [[data.draw(st.integers(0, count - 1)) for count in WHOLE.counts] for _ in range(n)]
+    codes = encode(decode(torch.tensor(drawn), torch.rand(n, len(drawn[0]), dtype=torch.float64), WHOLE), WHOLE).codes
+    uniforms = torch.tensor(
+        [[data.draw(st.floats(0, 1, exclude_max=True)) for _ in WHOLE.counts] for _ in range(n)], dtype=torch.float64
+    )
+    written = decode(codes, uniforms, WHOLE)
+    assert written.columns == WHOLE.names
+    assert torch.equal(encode(written, WHOLE).codes, codes)
+    assert written.column("id") == [f"C-{i:06d}" for i in range(1, n + 1)]
+    assert written.column("note") == ["-"] * n
+
+
+def test_what_is_outside_is_refused_by_row_and_column() -> None:
+    for row, said in [
+        ("130,no,1", "row 3, column 'age' holds '130', expected a number from 0 to 99, or N; mend it, widen"),
+        ("x,no,1", "row 3, column 'age' holds 'x'"),
+        ("20,maybe,1", "row 3, column 'smokes' holds 'maybe', there are: no, yes"),
+        ("20,,1", "row 3, column 'smokes' holds '', .* what \"missing\" means"),
+        ("7,yes,1", r"row 3 breaks a rule of the schema \(where age is < 15, smokes is no\), it has age = '7'"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            encode(table(f"20,no,1 {row}"), SCHEMA)
+    with pytest.raises(InputError, match="row 2, column 'title' holds 'low', expected 'high' for school = '2'"):
+        encode(table("20,no,2,low", "age,smokes,school,title"), SCHEMA)
+    assert encode(table("20,no,2.0,high", "age,smokes,school,title"), SCHEMA).codes.tolist() == [[1, 0, 1]]
+
+
+def test_what_is_outside_is_clipped_and_counted() -> None:
+    coded = encode(table("130,no,9 -4,no,1 x,no,1 20,no,0"), CLIPS)
+    assert coded.codes.tolist() == [[2, 0, 2], [0, 0, 0], [3, 0, 0], [1, 0, 0]]
+    assert coded.outside.tolist() == [3, 0, 2]
+    assert encode(table("7,yes,1"), CLIPS).codes.tolist() == [[0, 0, 0]]
+    with pytest.raises(InputError, match=r"column 'smokes' holds 'maybe'.*nothing is near it"):
+        encode(table("7,maybe,1"), CLIPS)
+    job = Schema((Categorical("job", ("a",), other="OTHER"),), "clip")
+    assert encode(table("b a", "job"), job).codes.tolist() == [[1], [0]]
+
+
+def test_other_columns() -> None:
+    with pytest.raises(InputError, match="no column 'agee' in the schema: did you mean 'age'"):
+        encode(table("1,no,1", "agee,smokes,school"), SCHEMA)
+    with pytest.raises(InputError, match="no column 'school' in the table"):
+        encode(table("1,no", "age,smokes"), SCHEMA)
+
+
+def test_partial_tables() -> None:
+    codes, kept = partly_known(table("7,no,1 ,yes, N,?,* *,no,2"), SCHEMA)
+    assert kept.tolist() == [[True] * 3, [False, True, False], [True, False, False], [False, True, True]]
+    assert codes.masked_fill(~kept, -1).tolist() == [[0, 0, 0], [-1, 1, -1], [3, -1, -1], [-1, 0, 1]]
+    _, kept = partly_known(table("20", "age"), SCHEMA)
+    assert kept.tolist() == [[True, False, False]]
+    codes, kept = partly_known(table("20,low", "age,title"), SCHEMA)
+    assert (codes.tolist(), kept.tolist()) == ([[1, 0, 0]], [[True, False, True]])
+    for row, columns, said in [
+        ("7,yes", "age,smokes", "row 2: the given age and smokes break a rule"),
+        ("130,yes", "age,smokes", "row 2, column 'age' holds '130'"),
+        ("20,high", "age,title", "follows from several school: 2, 3; give that one"),
+        ("1,high", "school,title", "holds 'high', which does not follow from school = '1'"),
+        ("1,tall", "school,title", "holds 'tall', which never is"),
+        ("1,1", "age,strange", "no column 'strange' in the schema"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            partly_known(table(row, columns), SCHEMA)
+
+
+def test_a_word_for_missing_is_no_gap_but_an_empty_cell_always_is() -> None:
+    schema = Schema(
+        (Categorical("a", ("x",), missing="?"), Categorical("b", ("x",), missing=""), Categorical("c", ("?",)))
+    )
+    _, kept = partly_known(
+        FoundTable(np.array([["?", "", "?"], ["", "?", ""]], dtype=object), columns=("a", "b", "c")), schema
+    )
+    assert kept.tolist() == [[True, False, True], [False] * 3]
+
+
+def test_what_is_given_stays_as_written() -> None:
+    schema = Schema((*SCHEMA.columns, FreeText("note")))
+    part = table("x7,23.4,?,3.0,,hello ,?,no,,low,", "id,age,smokes,school,title,note")
+    codes, kept = partly_known(part, schema)
+    assert kept.tolist() == [[True, False, True], [False, True, True]]
+    filled = torch.where(kept, codes, torch.tensor([[0, 1, 0], [2, 0, 0]]))
+    whole = completed(part, filled, torch.zeros(2, 3, dtype=torch.float64), schema)
+    assert whole.columns == schema.names
+    assert whole.values.tolist() == [
+        ["x7", "23.4", "yes", "high", "3.0", "hello"],
+        ["2", "30", "no", "low", "1", ""],
+    ]

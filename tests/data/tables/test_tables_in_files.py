@@ -1,0 +1,205 @@
+"""Tables in files and data frames: reading, writing, and the kind of data that they are."""
+
+import io
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.read import read
+from feller.data.loading.read_samples import read_back
+from feller.data.points.points import Points
+from feller.data.tables.column import Categorical
+from feller.data.tables.dataframes import find_cells, from_frame, to_frame
+from feller.data.tables.detect_schema import detect
+from feller.data.tables.encoding import check_columns, encode
+from feller.data.tables.modality import Table, tables
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema, write_schema
+from feller.data.text.modality import Text
+from tests.data.tables.test_table_schema import WHOLE
+
+PEOPLE = 'age,job,seen\n31,nurse,2020-01-05\n?,baker,2021-03-01\n54,nurse,2020-12-24\n29,"b;d, e",2019-07-07\n'
+
+
+def written(folder: pathlib.Path, name: str, content: str | bytes) -> str:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def test_a_table_with_words_is_read(tmp_path: pathlib.Path) -> None:
+    data = read(written(tmp_path, "a.csv", PEOPLE))
+    assert isinstance(data.modality, Table)
+    assert data.values.shape == (4, 3)
+    assert "not private" in data.notes[0]
+    assert isinstance(read(written(tmp_path, "b.tsv", PEOPLE.replace(",", "\t"))).modality, Table)
+    assert isinstance(read(written(tmp_path, "c.csv", "x;label\n1;a\n2;b\n")).modality, Points)
+    assert isinstance(read(written(tmp_path, "d.csv", "x,y\n1,2\n3,4\n")).modality, Points)
+    assert isinstance(read(written(tmp_path, "e.csv", "text,n\nlong words,1\nmore of them,2\n")).modality, Text)
+    with pytest.raises(InputError, match="number in column 'y', row 3"):
+        read(written(tmp_path, "f.csv", "x,y\n1,2\n3,four\n5,6\n"))
+
+
+def test_a_schema_makes_any_table_one(tmp_path: pathlib.Path) -> None:
+    schema = Schema((Numerical("x", 0.0, 9.0), Numerical("y", 0.0, 9.0, missing="")))
+    write_schema(schema, tmp_path / "s.json")
+    for content in ("x,y\n1,2\n3,4\n", "y,x\n1,2\n,4\n"):
+        path = written(tmp_path, "a.csv", content)
+        data = read(path, schema=str(tmp_path / "s.json"))
+        assert isinstance(data.modality, Table)
+        assert data.modality.schema == schema
+        assert torch.equal(data.values, read(path, schema=schema).values)
+        assert data.notes == ()
+        assert torch.equal(read(path, like=data.modality).values, data.values)
+    with pytest.raises(UsageError, match="a schema describes all of a table"):
+        read(path, schema=schema, longest=3)
+    with pytest.raises(UsageError, match="leave --schema out"):
+        read("example:digits", schema=schema)
+    with pytest.raises(InputError, match=r"s\.json"):
+        read(path, schema=str(tmp_path / "t" / "s.json"))
+    with pytest.raises(UsageError, match="neither size nor space"):
+        read(written(tmp_path, "b.csv", PEOPLE), space="sphere")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("age,job\n1,a\n2\n", "row 3 has 1 cell, expected 2"),
+        ("age,job\n1,a\n2,b,c\n", "row 3 has 3 cells, expected 2"),
+        ("job,job\na,a\n", "two columns are called 'job'"),
+        ("job,\na,a\n", "column 2 has no name"),
+        ("age,job\n", "there are none"),
+        ("", "the file is empty"),
+        ("\n\n", "the file is empty"),
+        ('age,job\n1,"a\n', "no table of text"),
+        (b"age,job\n1,\xff\n", "byte 0xff"),
+        ("1,2\n3,4\n", "names of the columns in the first row"),
+        ("age,job\n1,a\n2,zz\n", "no column 'job' in the schema|column 'job'"),
+    ],
+)
+def test_damaged_tables(content: str | bytes, said: str, tmp_path: pathlib.Path) -> None:
+    path = written(tmp_path, "a.csv", content)
+    with pytest.raises(InputError, match=said) as found:
+        read(path, schema=Schema((Numerical("age", 0.0, 9.0),)))
+    assert path in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.parquet", "a.npz", "folder"])
+def test_samples_are_read_back(name: str, tmp_path: pathlib.Path) -> None:
+    codes = torch.stack([torch.randint(0, count, (50,)) for count in WHOLE.counts], 1)
+    modality = Table(Schema(WHOLE.columns))
+    modality.write(codes, {}, tmp_path / name)
+    values, given = read_back(tmp_path / name, modality)
+    assert torch.equal(values, codes)
+    assert given == {}
+
+
+def test_records_and_states() -> None:
+    digits = Schema((Numerical("n", 17.0, 90.0, edges=(50.0,), digits=True, missing="N"), *WHOLE.columns[1:2]))
+    modality = Table(digits).with_shares_of(torch.tensor([[0, 0], [73, 1], [74, 1]]))
+    assert modality.shares == ((1 / 3, 1 / 3, 1 / 3), (1 / 3, 2 / 3, 0.0, 0.0))
+    assert from_data(Table, to_data(modality)) == modality
+    assert (modality.counts, modality.space().counts, modality.space().places) == ((75, 4), (11, 10, 4), (2, 1))
+    codes = torch.cartesian_prod(torch.arange(75), torch.arange(4))
+    assert torch.equal(modality.decode(modality.encode(codes)), codes)
+    with pytest.raises(InputError, match="1 of 2 rows hold tokens that no cell has"):
+        modality.decode(torch.tensor([[1, 7, 0], [11, 0, 0]]))
+    with pytest.raises(InputError, match="1 of 1 rows hold codes"):
+        modality.decode(torch.tensor([[1, 6, 0]]))
+    with pytest.raises(InputError, match="expected shares of"):
+        Table(digits, ((1.0,),))
+
+
+def test_what_a_person_gives() -> None:
+    adult = read("example:adult/test").modality
+    assert isinstance(adult, Table)
+    assert adult.asked("education", "Masters") == (3, 13)
+    assert adult.asked("age", "34") == (0, 3)
+    assert adult.give("education", "Masters")[0].tolist() == [13]
+    assert "education" in adult.leaves
+    for leaf, text, said in [
+        ("education", "Mastres", "did you mean 'Masters'"),
+        ("agee", "3", "did you mean 'age'"),
+        ("age", "12", "expected a number from 17 to 90"),
+        ("sex", "x", "there are: Female, Male"),
+    ]:
+        with pytest.raises(UsageError, match=said):
+            adult.give(leaf, text)
+
+
+def test_data_frames_keep_their_types() -> None:
+    frame = pd.DataFrame(
+        {
+            "i": np.array([1, 2, 3, 50], dtype=np.int32),
+            "m": pd.array([1, None, 3, 900], dtype="Int64"),
+            "f": [0.5, 1.25, np.nan, 7.0],
+            "b": [True, False, True, True],
+            "nb": pd.array([True, None, False, True], dtype="boolean"),
+            "t": pd.to_datetime(["2020-01-01 10:00:00", "2021-05-05", None, "2020-02-02"], format="ISO8601"),
+            "d": pd.to_datetime(["2020-01-01", "2021-05-05", "2023-01-01", "2020-02-02"]),
+            "c": pd.Categorical(["x", "y", None, "x"], categories=["x", "y"]),
+            "s": pd.Series(["u", "v", "u", None], dtype="string"),
+            "o": ["p", None, "q", "p"],
+        }
+    )
+    found = from_frame(frame)
+    schema = detect(found)
+    data = tables(found, schema)
+    again = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
+    assert list(again.columns) == list(frame.columns)
+    assert again.dtypes.astype(str).to_dict() == frame.dtypes.astype(str).to_dict()
+    assert (again.isna() == frame.isna()).to_numpy().all()
+    assert torch.equal(encode(from_frame(again), schema).codes, data.values)
+    for name in ("b", "nb", "c", "s", "o"):
+        assert again[name].astype(object).fillna("-").tolist() == frame[name].astype(object).fillna("-").tolist()
+    packed = io.BytesIO()
+    again.to_parquet(packed)
+
+
+def test_frames_without_rows_or_names() -> None:
+    with pytest.raises(InputError, match="expected rows and columns, got 0 x 1"):
+        from_frame(pd.DataFrame({"a": []}))
+    with pytest.raises(InputError, match="two columns are called 'a'"):
+        from_frame(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+
+
+def test_a_picture_has_a_panel_for_each_column() -> None:
+    modality = Table(WHOLE)
+    codes = torch.zeros(10, len(WHOLE.counts), dtype=torch.int64)
+    one, two = modality.show(codes, {}, 1), modality.show(codes, {}, 6)
+    assert one.height > two.height
+    assert one.width < two.width
+
+
+def test_the_same_rows_are_written_alike_and_others_are_not(tmp_path: pathlib.Path) -> None:
+    modality = Table(Schema((Numerical("x", 0.0, 1e6, bins=2),)))
+    codes = torch.zeros(100, 1, dtype=torch.int64)
+    first, again = modality.cells(codes), modality.cells(codes)
+    assert first.values.tolist() == again.values.tolist()
+    other = modality.cells(torch.cat([codes, codes]))
+    assert first.values.tolist() != other.values[:100].tolist()
+    assert len({*first.column("x")}) > 90
+
+
+def test_cells_keep_their_lines(tmp_path: pathlib.Path) -> None:
+    found = find_cells(pathlib.Path(written(tmp_path, "a.csv", "a,b\n1,x\n\n2,y\n")))
+    assert [found.called(i) for i in range(2)] == ["row 2", "row 4"]
+
+
+def test_a_quote_that_is_never_closed_and_a_schema_of_another_table(tmp_path: pathlib.Path) -> None:
+    place = tmp_path / "t.csv"
+    place.write_text('name,job\nann,nurse\nbob,"clerk\ncyd,smith\n')
+    with pytest.raises(InputError, match="a quote in the row that begins in line 3 is never closed"):
+        find_cells(place)
+    place.write_text("name,job\nann,nurse\n")
+    columns = tuple(Categorical(name, ("a", "b")) for name in ("age", "sex", "job"))
+    with pytest.raises(InputError, match="the schema is of another table: 1 of its 3 columns are there"):
+        check_columns(find_cells(place), Schema(columns))
+    with pytest.raises(InputError, match="there is no column 'name' in the schema"):
+        check_columns(find_cells(place), Schema(columns[2:]))

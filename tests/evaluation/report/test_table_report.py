@@ -1,0 +1,201 @@
+"""Pictures and words of a synthetic table."""
+
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feller.evaluation.report.figure import LONGEST
+from feller.evaluation.report.html import render
+from feller.evaluation.report.metrics import MEASURES, leading, measure, why_missing
+from feller.evaluation.report.metrics_of_kinds import TABLE_ASIDE
+from feller.evaluation.report.page import key_numbers
+from feller.evaluation.report.table_figures import (
+    MADE,
+    Labelled,
+    audit_picture,
+    columns_beside,
+    ends_of,
+    pairs_map,
+    worth_picture,
+)
+from feller.evaluation.report.verdict import verdict
+from feller.evaluation.report.wording import shortened
+from feller.evaluation.tables.marginal_distance import pair_errors
+from feller.evaluation.tables.quality import EXPLAIN, table_quality
+from tests.evaluation.report.reader import read
+from tests.evaluation.tables import COUNTS, ORDERED, people
+
+NAMES = ("coin", "number", "kind", "answer")
+TRAIN, UNSEEN, MADE_ROWS = people(0, 600), people(1, 400), people(2, 600)
+LONG = "a very long name of a column, $x_1$, as households tell it"
+
+
+def columns(k: int) -> list[Labelled]:
+    """Return names of k columns with the codes of the small tables, over and over."""
+    return [
+        Labelled(f"{LONG} {j}", tuple(f"value {c} & $more_{c}" for c in range(COUNTS[j % 4])), ORDERED[j % 4])
+        for j in range(k)
+    ]
+
+
+def blue(picture: Image.Image) -> float:
+    """Return the share of the dots that have the colour of synthetic rows."""
+    colour = np.array([int(MADE[i : i + 2], 16) for i in (1, 3, 5)])
+    return float((np.abs(np.asarray(picture).astype(int) - colour).sum(2) < 12).mean())
+
+
+@pytest.mark.parametrize(("k", "pictures"), [(1, 1), (2, 1), (12, 1), (13, 2), (40, 4)])
+def test_columns(k: int, pictures: int) -> None:
+    which = np.arange(k) % 4
+    drawn = columns_beside(MADE_ROWS.numpy()[:, which], TRAIN.numpy()[:, which], columns(k))
+    assert len(drawn) == pictures
+    assert all(max(picture.size) <= LONGEST and min(picture.size) > 250 for picture in drawn)
+
+
+def test_more_rows_are_longer_bars() -> None:
+    """Of two codes the synthetic table has the first alone, or both: bars are as long in sum, the axis is not."""
+    words = [Labelled("one", ("a", "b"))]
+    real = np.zeros((10, 1), dtype=np.int64)
+    alike, half = real.copy(), real.copy()
+    half[:5] = 1
+    assert blue(columns_beside(alike, real, words)[0]) == pytest.approx(
+        blue(columns_beside(half, real, words)[0]), rel=0.1
+    )
+    assert blue(columns_beside(alike + 7, real, words)[0]) < blue(columns_beside(alike, real, words)[0]) / 5
+
+
+def test_rare_values_share_a_bar_and_odd_words_do_no_harm() -> None:
+    words = ("", " ", "$", "\n\t", "long " * 40, *(f"v{i}" for i in range(60)))
+    codes = np.arange(65)[:, None]
+    for ordered in (False, True):
+        (picture,) = columns_beside(codes, codes, [Labelled("", words, ordered)])
+        assert picture.mode == "RGB"
+
+
+def test_letters_that_no_font_has_are_no_news() -> None:
+    codes = np.zeros((3, 1), dtype=np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert columns_beside(codes, codes, [Labelled("\u6771\u4eac", ("\u6771", "\u4eac"))])
+        assert pairs_map(np.zeros((2, 2)), ["\u6771\u4eac", "\u0378"]).mode == "RGB"
+
+
+def test_bins_are_called_by_where_they_begin_and_the_last_by_its_end() -> None:
+    assert ends_of(["0,0 to 9999,99", "10000,0 to 99999,99", "100000,0 to 750000,0"]) == ["0,0", "10000,0", "750000,0"]
+    assert ends_of(["1", "2 to 3", "(empty)"]) == ["1", "2", "(empty)"]
+
+
+@pytest.mark.parametrize("k", [1, 2, 14, 40])
+def test_pairs(k: int) -> None:
+    which = np.arange(k) % 4
+    errors = pair_errors(MADE_ROWS[:, which], TRAIN[:, which])
+    picture = pairs_map(errors, [column.name for column in columns(k)])
+    assert max(picture.size) <= LONGEST
+
+
+def test_a_worse_pair_is_darker() -> None:
+    good, bad = np.zeros((20, 20)), np.zeros((20, 20))
+    bad[5, 3] = bad[3, 5] = 0.3
+    light, dark = (np.asarray(pairs_map(errors, ["x"] * 20).convert("L")).astype(int) for errors in (good, bad))
+    side = dark.shape[1] // 2  # left of the scale
+    assert (dark[:, :side] < 90).sum() > (light[:, :side] < 90).sum() + 300
+
+
+def test_marks_are_drawn_where_numbers_are() -> None:
+    numbers = table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3)
+    for picture in (worth_picture(numbers), audit_picture(numbers)):
+        assert picture is not None
+        assert blue(picture) > 0.0005
+    about_number = table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=1)
+    assert worth_picture(about_number) is not None
+    assert worth_picture({}) is None
+    assert audit_picture({"copies": None}) is None
+    alone = table_quality(MADE_ROWS, TRAIN, UNSEEN[:0], COUNTS, ordered=ORDERED, target=3)
+    assert audit_picture(alone).height < audit_picture(numbers).height
+
+
+@pytest.mark.parametrize("target", [1, 3])
+@pytest.mark.parametrize("seen", [0, 400])
+def test_every_number_has_a_name_and_a_reason_to_be_missing(target: int, seen: int) -> None:
+    alike = MADE_ROWS.clone()
+    alike[:, target] = 0
+    for made in (MADE_ROWS, alike):
+        numbers = table_quality(made, TRAIN, UNSEEN[:seen], COUNTS, ordered=ORDERED, target=target)
+        known = {*MEASURES, *(kind.floor for kind in MEASURES.values())}
+        assert {name for name, value in numbers.items() if not isinstance(value, str)} <= known
+        for name, value in numbers.items():
+            assert value is not None or why_missing(name, numbers, {}) != "it was not measured"
+        page = read(render(key_numbers(numbers, EXPLAIN, {})))
+        assert len(page.all("dt")) == len(leading(numbers))
+
+
+def test_what_leads_the_page() -> None:
+    numbers = table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3)
+    names = leading(numbers)
+    assert names[0] == "valid"
+    assert not set(names) & set(TABLE_ASIDE)
+    assert not any(name.endswith(("_floor", "_real", "_held_out")) for name in names)
+    assert {"tv2", "tv2_test", "auc_boosted", "copies", "dcr_share", "membership_auc"} <= set(names)
+    assert measure("auc_boosted", numbers).floor == "auc_boosted_real"
+
+
+def test_verdict() -> None:
+    numbers = {"valid": 1.0, "tv2": 0.1, "tv2_floor": 0.05, "tv2_test": 0.06, "tv2_test_floor": 0.03}
+    text = verdict(numbers)
+    assert text.startswith("Poor: The samples are 2.00 times as far from real data as real data are")
+    assert text.index("10.0\u202f%") < text.index("beside unseen rows 6.0\u202f%")
+    assert "unseen" not in verdict({**numbers, "tv2_test": None})
+
+
+SPARSE = {"tv2": 0.195, "tv2_floor": 0.119, "tv2_independent": 0.169, "tv2_test": 0.404, "tv2_test_floor": 0.386}
+"""500 rows at epsilon 4: beside 56 unseen rows everything is far, so that a ruined table looks like a real one."""
+
+
+def test_a_table_no_better_than_unrelated_columns_is_not_praised() -> None:
+    for tv2 in (0.195, 0.155):
+        text = verdict({**SPARSE, "tv2": tv2, "epsilon": 4.0})
+        assert text.startswith("Poor: Columns of the samples hardly tell of each other: rows off in two columns")
+        assert "were columns unrelated 16.9\u202f%; real rows drawn again 11.9\u202f%" in text
+        assert text.endswith("A schema that describes the columns (--schema), more rows, or a larger --epsilon help.")
+    assert verdict({**SPARSE, "steps": 30}).endswith("Longer training (--steps or --minutes) helps.")
+    assert verdict(SPARSE).endswith("16.9\u202f%; real rows drawn again 11.9\u202f%.")
+
+
+def test_a_table_between_chance_and_unrelated_columns_is_told_so() -> None:
+    assert verdict({**SPARSE, "tv2": 0.14}).startswith("Usable: The samples are 1.18 times as far from real data as")
+    assert verdict({**SPARSE, "tv2": 0.12}).startswith("Good: The samples are as close to real data as")
+    assert "unrelated 16.9" in verdict({**SPARSE, "tv2": 0.12})
+    # Real columns that tell nothing of each other cannot be told from unrelated ones: that is no fault of samples.
+    assert "hardly" not in verdict({**SPARSE, "tv2": 0.2, "tv2_independent": 0.12})
+
+
+def test_unrelated_columns_stand_next_to_the_samples() -> None:
+    names = leading(table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3))
+    assert names.index("tv2_independent") == names.index("tv2") + 1
+
+
+def test_likeness_in_bins_is_not_called_a_copy() -> None:
+    numbers = table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3)
+    assert measure("copies", numbers).label == "rows like a training row in all words and bins"
+    assert measure("copies_held_out", numbers).label == f"{measure('copies', numbers).label}, unseen real rows"
+    assert measure("copies", {"loss_auc": 0.5}).label == "samples that count as a training example"
+
+
+def test_names_that_begin_alike_differ() -> None:
+    names = [f"income of member {i} of the household" for i in range(20)] + [f"{LONG} {i}" for i in range(20)]
+    short = [shortened(name, 22) for name in names[20:]]
+    assert len(set(short)) == 20
+    assert max(map(len, short)) <= 22
+    assert shortened("a b", 22) == shortened(" a\n b ", 22) == "a b"
+    assert shortened("abcdefghij", 7) == "abcd…ij"
+
+
+def test_the_worst_pair_is_named_and_no_schema_is_advised_to_who_gave_one() -> None:
+    told = verdict({**SPARSE, "tv2": 0.14, "tv2_worst": "age × job", "tv2_max": 0.3})
+    assert told.startswith("Usable: ")
+    assert told.endswith("The worst pair of columns is age × job, with 30.0\u202f% of the rows off.")
+    advice = verdict({**SPARSE, "epsilon": 4.0}, described=True)
+    assert "--schema" not in advice
+    assert advice.endswith("or a larger --epsilon help.")

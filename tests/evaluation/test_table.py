@@ -1,0 +1,147 @@
+"""All numbers of a synthetic table together, beside their references."""
+
+import pytest
+
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.evaluation.tables.copying import unrelated
+from feller.evaluation.tables.quality import EXPLAIN, table_quality
+from tests.evaluation.tables import COUNTS, ORDERED, people
+
+TRAIN, UNSEEN = people(0, 1_500), people(1, 1_000)
+NAMES = ("coin", "number", "kind", "answer")
+
+
+def test_another_draw_of_the_same_law_is_as_good_as_real() -> None:
+    numbers = table_quality(people(2, 1_500), TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3, names=NAMES)
+    assert set(numbers) <= set(EXPLAIN)
+    assert numbers["valid"] == 1
+    assert numbers["told_column"] == NAMES[3]
+    for size in (1, 2, 3):
+        assert 0 < numbers[f"tv{size}"] < 3 * numbers[f"tv{size}_floor"]  # 1.4 times is expected: two draws, not one
+        assert 0 < numbers[f"tv{size}_test"] < 3 * numbers[f"tv{size}_test_floor"]
+        assert numbers[f"tv{size}_max"] >= numbers[f"tv{size}"]
+    assert numbers["tv2"] < numbers["tv2_independent"] / 2
+    assert numbers["tv1_independent"] == 0
+    assert numbers["k_marginal"] == pytest.approx(1000 * (1 - numbers["tv2"]))
+    assert numbers["column_shapes"] > 0.95
+    for kind in ("boosted", "linear"):
+        assert numbers[f"auc_{kind}"] == pytest.approx(numbers[f"auc_{kind}_real"], abs=0.02)
+        assert numbers[f"accuracy_{kind}"] > numbers["accuracy_majority"] + 0.2
+    assert numbers["copies"] == pytest.approx(
+        numbers["copies_held_out"], abs=0.02
+    )  # 60 possible rows: nearly all are met
+    assert numbers["dcr_share"] == pytest.approx(0.5, abs=0.03)
+    assert numbers["membership_auc"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_unrelated_columns_are_found_out() -> None:
+    numbers = table_quality(unrelated(TRAIN, Draws(9)), TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3, names=NAMES)
+    assert numbers["tv1"] == 0
+    assert numbers["tv2"] == pytest.approx(numbers["tv2_independent"], rel=0.2)
+    assert numbers["tv2_worst"] == "number × answer"
+    assert numbers["auc_linear"] < numbers["auc_linear_real"] - 0.1
+    assert numbers["pair_trends"] < numbers["pair_trends_floor"]
+
+
+def test_the_same_draws_give_the_same_numbers() -> None:
+    first, second, other = (
+        table_quality(people(2, 300), TRAIN, UNSEEN, COUNTS, draws=Draws(seed)) for seed in (0, 0, 1)
+    )
+    assert first == second
+    assert first != other
+    assert first["tv2"] == other["tv2"]
+    assert not any("boosted" in name for name in first)
+
+
+def test_values_beyond_the_schema_count_as_wrong() -> None:
+    """A tenth of the rows has a value that no real row has: its column is off by so much, and nothing breaks."""
+    wrong = people(0, 1_500)
+    wrong[:100, 2], wrong[100:150, 2] = 7, -1
+    numbers = table_quality(wrong, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3, names=NAMES)
+    assert numbers["valid"] == pytest.approx(0.9)
+    assert numbers["tv1"] == pytest.approx(0.1 / 4)
+    assert numbers["tv1_max"] == pytest.approx(0.1)
+    assert numbers["tv1_worst"] == "kind"
+    assert numbers["copies"] == pytest.approx(0.9)
+    assert numbers["auc_boosted"] is not None
+
+
+def test_values_beyond_the_schema_are_no_answers() -> None:
+    """Models are learned from the other rows, the last nine tenths, to tell a number or two classes with an order."""
+    good, wrong = people(0, 1_000), people(0, 1_000)
+    for target, column in ((1, "mae_linear"), (3, "f1_linear")):
+        wrong[:100, target] = 9
+        numbers, rest = (
+            table_quality(made, TRAIN, UNSEEN, COUNTS, ordered=(False, True, False, True), target=target)
+            for made in (wrong, good[100:])
+        )
+        assert numbers[column] == pytest.approx(rest[column], rel=1e-3)
+        wrong[:100, target] = good[:100, target]
+
+
+def test_rules_are_part_of_validity() -> None:
+    rule = table_quality(TRAIN, TRAIN, UNSEEN, COUNTS, rules=lambda codes: codes[:, 0] == 0)["valid"]
+    assert rule == pytest.approx((TRAIN[:, 0] == 0).double().mean().item())
+
+
+def test_without_held_out_rows() -> None:
+    """Models are tested on the training table, and what needs unseen people is left open."""
+    numbers = table_quality(people(2, 500), TRAIN, UNSEEN[:0], COUNTS, ordered=ORDERED, target=3)
+    assert set(numbers) <= set(EXPLAIN)
+    missing = {name for name, value in numbers.items() if value is None}
+    assert missing == {
+        *(f"tv{size}_test{of}" for size in (1, 2, 3) for of in ("", "_floor")),
+        *(f"{name}_{kind}_real" for name in ("auc", "accuracy", "f1") for kind in ("boosted", "linear")),
+        *("copies_held_out", "dcr_share", "dcr_share_copied", "membership_auc", "membership_auc_copied"),
+        *("correlation_difference", "correlation_difference_floor"),
+    }
+    assert numbers["accuracy_boosted"] > 0.8
+    assert set(numbers) == set(table_quality(people(2, 500), TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3))
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_few_columns(columns: int) -> None:
+    tables = (table[:, :columns] for table in (people(2, 300), TRAIN, UNSEEN))
+    numbers = table_quality(*tables, COUNTS[:columns], ordered=ORDERED[:columns], target=0)
+    assert numbers["tv3"] is None
+    assert (numbers["tv2"] is None) == (columns == 1)
+    assert (numbers["k_marginal"] is None) == (columns == 1)
+    if columns == 1:
+        assert numbers["auc_linear"] is numbers["auc_boosted_real"] is None  # nothing to tell it from
+    else:
+        assert numbers["auc_linear"] == pytest.approx(numbers["auc_linear_real"], abs=0.05)
+    assert set(numbers) <= set(EXPLAIN)
+
+
+def test_a_number_as_target() -> None:
+    numbers = table_quality(people(2, 1_500), TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=1)
+    assert set(numbers) <= set(EXPLAIN)
+    assert numbers["r2_boosted"] == pytest.approx(numbers["r2_boosted_real"], abs=0.05)
+    assert numbers["mae_linear"] < numbers["mae_mean"]
+
+
+def test_one_class_in_the_synthetic_table() -> None:
+    alike = people(2, 300)
+    alike[:, 3] = 0
+    numbers = table_quality(alike, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3)
+    assert numbers["auc_boosted"] is numbers["accuracy_linear"] is None
+    assert numbers["auc_boosted_real"] > 0.8
+
+
+def test_what_cannot_be_compared() -> None:
+    with pytest.raises(InputError, match="expected synthetic rows and rows to compare, got 0 and 1500"):
+        table_quality(TRAIN[:0], TRAIN, UNSEEN, COUNTS)
+    with pytest.raises(UsageError, match="each of the 3 columns of the synthetic table, got 4, 4 and 4"):
+        table_quality(TRAIN[:, :3], TRAIN, UNSEEN, COUNTS)
+    with pytest.raises(UsageError, match="got 4, 2 and 4"):
+        table_quality(TRAIN, TRAIN, UNSEEN, COUNTS, ordered=(True, False))
+    with pytest.raises(UsageError, match="the held-out table has codes beyond those of its columns"):
+        table_quality(TRAIN, TRAIN, UNSEEN + 1, COUNTS)
+    with pytest.raises(UsageError, match="expected a target from 0 to 3, got 9"):
+        table_quality(TRAIN, TRAIN, UNSEEN, COUNTS, target=9)
+
+
+def test_every_explanation_is_a_sentence() -> None:
+    assert all(text.endswith(".") and text[0].isupper() for text in EXPLAIN.values())
+    assert all("not a guarantee" in EXPLAIN[name] for name in ("copies", "dcr_share", "membership_auc"))

@@ -1,0 +1,181 @@
+"""Exported networks answer as the network does, for any number of examples, and draw the same samples."""
+
+import json
+import pathlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from feller.app.workflows.export import export, said_of
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.models.export.exported_network import Answer, Guided, about
+from feller.models.export.programs import to_onnx, to_torch_export
+from feller.models.model import Model
+from feller.paths import Affine, Data
+from feller.paths.schedules import Cosine
+from feller.sampling.sampler_config import Sampling
+from tests.models.export.untrained import as_run, shaken, untrained
+
+
+def opened(place: pathlib.Path):
+    """Return a function of tensors from either kind of file."""
+    if place.suffix == ".pt2":
+        return torch.export.load(place).module()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(place), providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
+
+    def call(*tensors):
+        found = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)})
+        return tuple(map(torch.from_numpy, found))
+
+    return call
+
+
+def written(answer: Answer, place: pathlib.Path):
+    if place.suffix == ".onnx":
+        pytest.importorskip("onnxscript")
+    (to_onnx if place.suffix == ".onnx" else to_torch_export)(answer, place)
+    return opened(place)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
+def test_velocity_of_pictures_with_guidance_as_an_input_is_that_of_sampling(pictures, tmp_path, ending):
+    model, _ = pictures
+    found = written(Answer(model, Guided(None)), tmp_path / f"a{ending}")
+    draw = torch.Generator().manual_seed(1)
+    for n in (1, 5):
+        x, t = torch.randn(n, 1, 8, 8, generator=draw), torch.rand(n, generator=draw)
+        label = torch.arange(n)
+        w = torch.linspace(0, 2.5, n)
+        given, nothing = {"label": label}, {"label": torch.full((n,), 10)}
+        with torch.no_grad():
+            plain, without = model.network(x, t, given), model.network(x, t, nothing)
+        expected = without + w[:, None, None, None] * (plain - without)
+        torch.testing.assert_close(found(x, t, label, w)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
+def test_ten_lines_around_an_exported_file_draw_the_models_own_samples(points, tmp_path, ending):
+    model, recipe = points
+    if ending == ".onnx":
+        pytest.importorskip("onnxscript")
+    run = as_run(tmp_path / "run", model, recipe, "example:moons")
+    place, _ = export(run, "onnx" if ending == ".onnx" else "torch-export", out=str(tmp_path / f"a{ending}"))
+    assert said_of(place) == tmp_path / f"a{ending}.json"  # a name of its own for each form
+    known = json.loads(said_of(place).read_text())
+    assert known["time"] == {"source": 0.0, "data": 1.0}
+    assert [one["name"] for one in known["inputs"]] == ["x", "t"]
+    assert known["inputs"][0]["shape"] == ["batch", 2]
+
+    velocity, n, steps = opened(place), 7, 12
+    x_0 = model.description.space.reference(n, Draws(3).at("source"))
+    x = known["source"]["factor"] * x_0
+    for i in range(steps):
+        (v,) = velocity(x, torch.full((n,), i / steps))
+        x = x + v / steps
+    values = x.double().numpy() * np.array(known["scaling"]["scale"]) + np.array(known["scaling"]["mean"])
+
+    ours = model.sample(n, sampling=Sampling("euler", steps), draws=Draws(3))
+    np.testing.assert_allclose(values, ours.numpy(), rtol=1e-4, atol=1e-5)
+    assert np.ptp(ours.numpy() - model.description.modality.decode(x_0).numpy()) > 0.05  # they have moved
+
+
+def test_a_prediction_of_the_data_is_exported_as_the_velocity_that_it_means(points, tmp_path):
+    model, _ = points
+    plain = model.description
+    path = Affine(Cosine(), Data())
+    found = written(Answer(shaken(replace(plain, path=path)), Guided()), tmp_path / "a.pt2")
+    x, t = torch.randn(4, 2), torch.tensor([0.1, 0.4, 0.6, 0.9])
+    with torch.no_grad():
+        data = model.network(x, t, {})
+    alpha, sigma = (torch.pi / 2 * t).sin()[:, None], (torch.pi / 2 * t).cos()[:, None]
+    noise = (x - alpha * data) / sigma
+    expected = torch.pi / 2 * (sigma * data - alpha * noise)
+    torch.testing.assert_close(found(x, t)[0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_pictures_say_how_a_state_becomes_levels(pictures):
+    model, _ = pictures
+    record = about(model, Answer(model, Guided()))
+    x = torch.linspace(-1.2, 1.2, 64).reshape(1, 1, 8, 8)
+    levels = ((x + 1) / 2 * record["scaling"]["levels"]).round().clamp(0, record["scaling"]["levels"])
+    assert torch.equal(levels.to(torch.uint8), model.description.modality.decode(x))
+    label = next(one for one in record["inputs"] if one["name"] == "label")
+    assert label["classes"] == list(map(str, range(10)))
+    assert label["not_given"] == 10
+
+
+def test_symbols_are_exported_as_logits(tmp_path):
+    model, _ = untrained("example:digits", "levels-mask")
+    answer = Answer(model, Guided())
+    assert answer.outputs == {"answer": "logits"}
+    found = written(answer, tmp_path / "a.pt2")
+    x, t, label = torch.randint(0, 18, (3, 1, 8, 8)), torch.rand(3), torch.tensor([1, 2, 10])
+    with torch.no_grad():
+        expected = model.network(x, t, {"label": label})
+    torch.testing.assert_close(found(x, t, label)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("data", "recipe"),
+    [
+        ("example:digits", "image-label"),
+        ("example:digits", "levels-metric"),
+        ("example:volcano", "manifold"),
+        ("example:torsions", "manifold"),
+        ("example:shakespeare", "text"),
+        ("example:shakespeare", "text-autoregressive"),
+        ("example:adult", "table"),
+        ("example:adult", "table-flow"),
+        ("example:perovskites", "crystals"),
+        ("example:molecules", "molecules"),
+        ("example:backbones", "backbones"),
+        ("example:proteins", "proteins"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
+def test_every_kind_of_data_is_exported(tmp_path, data, recipe, ending):
+    model, _ = untrained(data, recipe)
+    answer = Answer(model, Guided())
+    found = written(answer, tmp_path / f"a{ending}")
+    for n in (1, 5):
+        tensors = tuple(torch.cat([tensor, tensor.flip(0), tensor])[:n] for tensor in answer.inputs())
+        for ours, theirs in zip(answer(*tensors), found(*tensors), strict=True):
+            torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize(("to", "said"), [("onxn", "did you mean 'onnx'"), ("onnx", "ends with .onnx")])
+def test_wrong_forms_are_refused_in_one_line(points, tmp_path, to, said):
+    model, recipe = points
+    run = as_run(tmp_path / "run", model, recipe, "example:moons")
+    with pytest.raises(UsageError, match=said):
+        export(run, to, out=str(tmp_path / "a.txt"))
+
+
+def test_guidance_is_no_input_where_nothing_can_be_given(points):
+    with pytest.raises(UsageError, match="no conditions that it can do without"):
+        Answer(points[0], Guided(None))
+
+
+def test_tables_of_counts_and_bridges_say_why_they_are_not_exported():
+    from feller.paths import Brownian, Graphical
+    from feller.privacy.marginals.marginal_network import Marginals
+    from feller.spaces.table_tokens import Rows
+
+    model, _ = untrained("example:moons", "points")
+    with pytest.raises(UsageError, match="bridge"):
+        Answer(Model(replace(model.description, path=Brownian(1.0)), model.network), Guided())
+    table, _ = untrained("example:adult", "table")
+    rows = table.description.space
+    assert isinstance(rows, Rows)
+    if all(places == 1 for places in rows.places):
+        counts = Marginals(rows).build((len(rows.fields),), {}, Draws(0))
+        with pytest.raises(UsageError, match="tables of counts"):
+            Answer(Model(replace(table.description, path=Graphical()), counts), Guided())

@@ -1,0 +1,117 @@
+"""A velocity as a plain function: what it takes, what it gives, and that integrators of others reach our samples."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+import feller
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from tests.models.export.untrained import as_run, untrained
+
+
+def test_a_loop_of_ones_own_reaches_our_samples(points, tmp_path):
+    model, recipe = points
+    field = feller.velocity(str(as_run(tmp_path / "run", model, recipe, "example:moons").path))
+    x = field.source(4, seed=5).numpy().astype(np.float64)
+    for i in range(16):
+        x = x + field(x, i / 16) / 16
+    ours = model.sample(4, sampling=feller.Sampling("euler", 16), draws=Draws(5)).numpy()
+    np.testing.assert_allclose(field.decode(x).numpy(), ours, rtol=1e-4, atol=1e-4)
+
+
+def test_an_integrator_of_others_follows_it():
+    """From N(0, 1) to N(m, sd^2) the exact flow is x -> m + sd x."""
+    m, sd = 1.5, 0.5
+
+    def network(x, t):
+        t = t[:, None]
+        gain = t * sd**2 / ((t * sd) ** 2 + (1 - t) ** 2)
+        return (m + gain * (x - t * m) - x) / (1 - t).clamp(min=1e-4)
+
+    field = feller.velocity(feller.wrap(network, (1,)))
+    x_0 = field.source(4).numpy()
+    end = solve_ivp(lambda t, x: field(x[:, None], t)[:, 0], (0, 1 - 1e-3), x_0[:, 0], rtol=1e-4, atol=1e-4).y[:, -1]
+    np.testing.assert_allclose(end, m + sd * x_0[:, 0], atol=5e-3)
+
+
+def test_arrays_give_arrays_and_tensors_give_tensors_of_their_precision(points):
+    field, x = feller.velocity(points[0]), np.ones((3, 2), dtype=np.float64)
+    assert field(x, 0.5).dtype == np.float64
+    assert field(torch.ones(3, 2, dtype=torch.float64), 0.5).dtype == torch.float64
+    each = field(torch.ones(3, 2), torch.tensor([0.1, 0.5, 0.9]))
+    torch.testing.assert_close(each[1:2], field(torch.ones(1, 2), 0.5))
+    assert not torch.allclose(each[0], each[2])
+
+
+def test_gradients_reach_the_state(points):
+    x = torch.randn(2, 2, requires_grad=True)
+    feller.velocity(points[0])(x, 0.3).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+def test_classes_are_given_by_name_or_number_and_may_be_left_out(pictures):
+    model, x = pictures[0], torch.randn(2, 1, 8, 8)
+    field = feller.velocity(model)
+    t = torch.full((2,), 0.4)
+    with torch.no_grad():
+        seven, nothing = (model.network(x, t, {"label": torch.full((2,), k)}) for k in (7, 10))
+    names = (["7", "7"], ("7", 7), np.array(["7", "7"]), np.array(["7", "7"], dtype=object), pd.Series(["7", "7"]))
+    for given in ("7", 7, 7.0, torch.tensor([7, 7]), np.array([7, 7]), [7, 7], torch.tensor([7]), *names):
+        torch.testing.assert_close(field(x, 0.4, label=given), seven)
+    torch.testing.assert_close(field(x, 0.4), nothing)
+    torch.testing.assert_close(
+        feller.velocity(model, guidance=2.0)(x, 0.4, label="7"), 2 * seven - nothing, rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(UsageError, match="this model knows: label"):
+        field(x, 0.4, colour="red")
+    with pytest.raises(UsageError, match="there are: 0 to 9"):
+        field(x, 0.4, label="seven")
+
+
+def test_what_jumps_has_no_velocity():
+    with pytest.raises(UsageError, match="process jumps"):
+        feller.velocity(untrained("example:digits", "levels-mask")[0])
+
+
+def test_times_and_states_that_the_model_does_not_know_are_told_in_words() -> None:
+    field = feller.velocity(feller.wrap(lambda x, t: x @ torch.ones(2, 2), (2,)))
+    x = torch.zeros(3, 2)
+    for t in (1.5, -0.1, float("nan"), torch.tensor([0.0, 2.0, 1.0])):
+        with pytest.raises(UsageError, match=r"times must lie in \[0, 1\], from source to data"):
+            field(x, t)
+    with pytest.raises(UsageError, match=r"one for each of 3 states, got times \[2\]"):
+        field(x, torch.zeros(2))
+    with pytest.raises(UsageError, match=r"expected states \[n, 2\], got \[n, 5\] of this model"):
+        field(torch.zeros(3, 5), 0.5)
+    with pytest.raises(UsageError, match=r"expected states \[n, 2\], got \{x: \[n, 2\]\} of this model"):
+        field({"x": x}, 0.5)
+
+
+def test_classes_that_do_not_exist_are_told_in_words(pictures) -> None:
+    field, x = feller.velocity(pictures[0]), torch.zeros(2, 1, 8, 8)
+    for label in (1.5, 11, -1, [1, 11], torch.tensor([0.5, 1.0]), float("nan"), np.array([1.5, 2.0])):
+        with pytest.raises(
+            UsageError, match=r"label must be a class, a whole number from 0 to 9, or 10: not given, got"
+        ):
+            field(x, 0.5, label=label)
+    for label in ([1, 2, 3], np.arange(3), torch.zeros(2, 1, dtype=torch.long), ["1", "2", "3"]):
+        with pytest.raises(UsageError, match=r"expected one label, or one for each of 2 states, got \[(3|2, 1)\]"):
+            field(x, 0.5, label=label)
+    for label in (object(), [None, 1], {1}, [[1], [2, 3]], b"7", True, 10**30):
+        with pytest.raises(
+            UsageError, match="label is given by the name of a class, its number, or a list of 2 of them"
+        ):
+            field(x, 0.5, label=label)
+    with pytest.raises(UsageError, match="label cannot be 'seven'"):
+        field(x, 0.5, label=["1", "seven"])
+
+
+def test_states_of_another_shape_are_refused_though_the_network_would_answer(pictures) -> None:
+    field, x = feller.velocity(pictures[0]), torch.zeros(2, 1, 8, 8)
+    for state, shape in ((x[:, :, :4], "4, 8"), (x[..., :4].numpy(), "8, 4"), (x[0][None, :, :4, :4], "4, 4")):
+        with pytest.raises(UsageError, match=rf"expected states \[n, 1, 8, 8\], got \[n, 1, {shape}\] of this model"):
+            field(state, 0.5)

@@ -1,0 +1,144 @@
+"""The recipe for proteins: it learns, draws both, and draws one beside the other."""
+
+import pathlib
+from dataclasses import replace
+
+import pytest
+import torch
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.data.batches import batches
+from feller.data.loading.read import read
+from feller.data.loading.read_samples import read_back
+from feller.data.modality import Dataset
+from feller.data.proteins.backbones import Backbones
+from feller.data.proteins.modality import Proteins
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.registry import find_recipe
+from feller.sampling.sampler_config import Sampling
+from tests.models.recipes.trained import trained
+
+DATA = read("example:proteins")
+SEQUENCE = ("ACDEFGHIKLMNPQRSTVWY" * 2)[:35]
+
+
+def small(recipe: Recipe) -> Recipe:
+    training = replace(recipe.train, batch=8, warmup=5, average=0.9)
+    return replace(recipe, train=training, sampling=Sampling("midpoint", 8))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Model:
+    name, recipe = find_recipe("auto", DATA, "tiny")
+    assert name == "proteins"
+    return trained(small(recipe), DATA, 20)
+
+
+def test_recipe_learns(fitted: Model) -> None:
+    recipe = find_recipe("proteins", DATA, "tiny")[1]
+    assert from_data(Recipe, to_data(recipe)) == recipe
+    example = recipe.objective.draw(fitted.network, batches(DATA, 40, Draws(0))(0, slice(0, 40)), Draws(1))
+    new = recipe.describe(DATA).build(Draws(0))
+    before, after = (recipe.objective.loss(network, example).mean().item() for network in (new, fitted.network))
+    assert after < 0.95 * before
+
+
+def test_both_are_drawn(fitted: Model, tmp_path: pathlib.Path) -> None:
+    drawn = fitted.sample(3, draws=Draws(1))
+    valid = drawn.given["valid"]
+    assert set(valid["residue"].sum(1).tolist()) <= set(DATA.given["valid"]["residue"].sum(1).tolist())
+    assert drawn.values["residue"][valid["residue"]].max() < 20
+    drawn.modality.write(drawn.values, drawn.given, tmp_path / "out")
+    values, _ = read_back(tmp_path / "out", drawn.modality)
+    assert torch.equal(values["residue"][valid["residue"]], drawn.values["residue"][valid["residue"]])
+
+
+def test_structure_of_a_sequence(fitted: Model) -> None:
+    given, fixed = fitted.asked(3, {"residue": SEQUENCE}, Draws(0))
+    drawn = fitted.sample(3, given=given, fixed=fixed, draws=Draws(1))
+    assert drawn.modality.chains(drawn.values, drawn.given)[1] == [SEQUENCE] * 3
+    assert (drawn.values["atoms"][0] - drawn.values["atoms"][1]).abs().max() > 0.5
+
+
+def test_sequence_of_a_structure(fitted: Model, tmp_path: pathlib.Path) -> None:
+    """The structure, which is two leaves of the state, stands still; a model's own files can be given."""
+    one = DATA.subset(torch.tensor([4]))
+    one.modality.write(one.values, one.given, tmp_path / "one.pdb")
+    given, fixed = fitted.asked(3, {"structure": str(tmp_path / "one.pdb")}, Draws(0))
+    assert fixed.keys() == {"rotation", "position"}
+    drawn = fitted.sample(3, given=given, fixed=fixed, draws=Draws(1))
+    valid = one.given["valid"]["position"][0]
+    assert torch.equal(drawn.given["valid"]["position"], valid.expand(3, -1))
+    own = torch.cdist(one.values["atoms"][0, valid, 1], one.values["atoms"][0, valid, 1])
+    for atoms in drawn.values["atoms"]:
+        torch.testing.assert_close(torch.cdist(atoms[valid, 1], atoms[valid, 1]), own, atol=0.02, rtol=0)
+    sequences = drawn.modality.chains(drawn.values, drawn.given)[1]
+    assert len(set(sequences)) == 3
+
+
+def test_what_is_given_must_agree_and_be_learned(fitted: Model, tmp_path: pathlib.Path) -> None:
+    for wanted, told in (
+        ({"residue": SEQUENCE, "length": "36"}, "residue says that length is 35, not 36"),
+        ({"colour": "red"}, "nothing that can be given is called 'colour'.*structure"),
+        ({"rotation": "1"}, "nothing that can be given is called 'rotation'.*residue, structure"),
+        ({"residue": "A" * 65}, "length cannot be '65'"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            fitted.asked(1, wanted, Draws(0))
+    one = DATA.subset(torch.tensor([4]))
+    one.modality.write(one.values, one.given, tmp_path / "one.pdb")
+    for fixable in ((), ("residue",), ("residue", "rotation")):
+        other = Model(replace(fitted.description, fixable=fixable), fitted.network)
+        with pytest.raises(UsageError, match="has not learned to take structure as given"):
+            other.asked(1, {"structure": str(tmp_path / "one.pdb")}, Draws(0))
+
+
+def some_unknown() -> Dataset:
+    """Return the example without the sequence of every second chain, and without every third residue."""
+    known = DATA.given["valid"]["residue"] & (torch.arange(40)[:, None] % 2 == 0) & (torch.arange(64) % 3 > 0)
+    return replace(DATA, given={**DATA.given, "valid": {**DATA.given["valid"], "residue": known}})
+
+
+def test_residues_that_are_not_known_change_nothing() -> None:
+    """Neither loss nor gradient depends on what stands where a residue is not known; the structure is still learned."""
+    data, recipe = some_unknown(), find_recipe("auto", DATA, "tiny")[1]
+    known = data.given["valid"]["residue"]
+    network = trained(small(recipe), data, 3).network
+    found = []
+    for filler in (0, 13):
+        residue = torch.where(known, data.values["residue"], filler)
+        state = data.modality.encode({**data.values, "residue": residue})
+        example = recipe.objective.draw(network, {"x_1": state, "given": data.given}, Draws(3))
+        example["x_t"]["residue"] = torch.where(known, example["x_t"]["residue"], filler)
+        network.zero_grad()
+        loss = recipe.objective.loss(network, example)
+        loss.mean().backward()
+        found.append((loss.detach(), torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    assert torch.isfinite(found[0][1]).all()
+    assert (
+        found[0][0] > 0
+    ).double().mean() > 0.8  # where the structure is given and no residue known, nothing is asked
+
+
+def test_structures_alone_of_data_with_sequences() -> None:
+    name, recipe = find_recipe("backbones", DATA, "tiny")
+    assert name == "backbones"
+    assert isinstance(recipe.modality, Backbones)
+    assert from_data(Recipe, to_data(recipe)) == recipe
+    data = DATA.seen_as(recipe.modality)
+    assert torch.equal(data.values, DATA.values["atoms"])
+    drawn = trained(small(recipe), data, 2).sample(2)
+    assert drawn.values.shape == (2, 64, 4, 3)
+    assert find_recipe("backbones", read("example:backbones"), "tiny")[1].modality is None
+
+
+@pytest.mark.parametrize("name", ["moons", "backbones"])
+def test_other_data_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="the recipe `proteins` needs"):
+        find_recipe("proteins", read(f"example:{name}"), "tiny")
+    assert isinstance(DATA.modality, Proteins)

@@ -1,0 +1,150 @@
+"""A change of low rank: what it leaves alone, what it merges to, and that it goes wherever a network goes."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.networks.blocks.ema import UPDATES, Average
+from feller.networks.blocks.lora import LowRank
+from feller.networks.image.unet import UNet
+from feller.networks.mlp import MLP
+from feller.training.optimizer import Training, make_optimiser, optimiser_tensors, restore_optimiser
+from tests.oracle import close
+
+KINDS = {"mlp": (MLP(width=8, depth=2), (3,)), "unet": (UNet(channels=4, heads=2), (1, 8, 8))}
+
+
+def network(kind: str) -> nn.Module:
+    """Return one whose weights are all away from zero."""
+    architecture, shape = KINDS[kind]
+    made = architecture.build(shape, {"label": 3}, Draws(0))
+    for number, weight in enumerate(made.parameters()):
+        weight.data += 0.1 * Draws(1).at("weight", number).normal(weight.shape)
+    return made
+
+
+def inputs(kind: str):
+    draw, shape = Draws(2).at("state"), KINDS[kind][1]
+    return draw.normal((5, *shape)), draw.uniform((5,)), {"label": torch.tensor([0, 1, 2, 3, 0])}
+
+
+def moved(wrapped: LowRank) -> LowRank:
+    """Give the second matrices numbers too."""
+    for number, weight in enumerate(wrapped.second.parameters()):
+        weight.data += Draws(3).at("weight", number).normal(weight.shape)
+    return wrapped
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_answers_as_the_network_at_first(kind: str) -> None:
+    plain, wrapped = network(kind), LowRank(network(kind), 2, Draws(0))
+    assert torch.equal(wrapped(*inputs(kind)), plain(*inputs(kind)))
+    assert wrapped.nulls == {"label": 3}
+    assert not torch.allclose(moved(wrapped)(*inputs(kind)), plain(*inputs(kind)), atol=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_merged_it_is_a_plain_network(kind: str) -> None:
+    wrapped, plain = moved(LowRank(network(kind), 2, Draws(0))), network(kind)
+    plain.load_state_dict(wrapped.plain(wrapped.state_dict()))
+    torch.testing.assert_close(plain(*inputs(kind)), wrapped(*inputs(kind)), rtol=1e-6, atol=1e-6)
+    average = Average(wrapped)
+    averaged = {name: value for name, value in average.state_dict().items() if name != UPDATES}
+    assert wrapped.plain(averaged).keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_changes_have_the_rank_that_was_asked_for(kind: str) -> None:
+    wrapped, before = moved(LowRank(network(kind), 2, Draws(0))), network(kind).state_dict()
+    changed = 0
+    for name, value in wrapped.plain(wrapped.state_dict()).items():
+        change = value - before[name]
+        if value.ndim < 2:
+            assert not change.any()
+        else:
+            sizes = torch.linalg.svdvals(change.flatten(1).double())
+            wanted = min(2, *change.flatten(1).shape)
+            assert sizes[wanted - 1] > 1e-3
+            assert (sizes[wanted:] < 1e-5 * sizes[0]).all()
+            changed += 1
+    assert changed == len(wrapped.first)
+
+
+def test_a_rank_beyond_a_side_is_cut() -> None:
+    wrapped = LowRank(network("mlp"), 100, Draws(0))
+    assert wrapped.first["enter/weight"].shape == (3, 3)
+    assert wrapped.second["enter/weight"].shape == (8, 3)
+    with pytest.raises(UsageError, match="rank"):
+        LowRank(network("mlp"), 0, Draws(0))
+
+
+def test_thin_matrices_alone_learn() -> None:
+    wrapped = LowRank(network("mlp"), 2, Draws(0))
+    before = {name: weight.clone() for name, weight in wrapped.network.named_parameters()}
+    optimiser = make_optimiser(wrapped, Training(lr=0.1))
+    for _ in range(2):  # at first the second matrices alone have a gradient
+        optimiser.zero_grad()
+        wrapped(*inputs("mlp")).square().sum().backward()
+        optimiser.step()
+    assert all(weight.grad is None for weight in wrapped.network.parameters())
+    assert all(torch.equal(weight, before[name]) for name, weight in wrapped.network.named_parameters())
+    for side in (wrapped.first, wrapped.second):
+        assert all(weight.grad.abs().max() > 0 for weight in side.parameters())
+
+
+def test_the_optimiser_comes_back() -> None:
+    wrapped = LowRank(network("mlp"), 2, Draws(0))
+    optimiser = make_optimiser(wrapped, Training())
+    wrapped(*inputs("mlp")).square().sum().backward()
+    optimiser.step()
+    kept = {name: value.clone() for name, value in optimiser_tensors(optimiser).items()}
+    fresh = make_optimiser(wrapped, Training())
+    restore_optimiser(fresh, kept)
+    assert all(torch.equal(value, kept[name]) for name, value in optimiser_tensors(fresh).items())
+    assert len(kept) == 3 * len(wrapped.first) * 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_each_example(kind: str) -> None:
+    """Through functional_call and vmap, as private training asks for them."""
+    wrapped = moved(LowRank(network(kind), 2, Draws(0)))
+    weights = {name: weight.detach() for name, weight in wrapped.named_parameters() if weight.requires_grad}
+    x, t, given = inputs(kind)
+
+    def loss(weights, x, t, label):
+        return torch.func.functional_call(wrapped, weights, (x[None], t[None], {"label": label[None]})).square().sum()
+
+    each = torch.vmap(torch.func.grad(loss), (None, 0, 0, 0))(weights, x, t, given["label"])
+    wrapped(x, t, given).square().sum().backward()
+    for name, weight in wrapped.named_parameters():
+        if weight.requires_grad:
+            torch.testing.assert_close(each[name].sum(0), weight.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_draws_decide() -> None:
+    one, same, other = (LowRank(network("mlp"), 2, Draws(seed)).first["enter/weight"] for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_tied_weights_are_merged_once_and_everywhere() -> None:
+    """A table that two layers share stays shared in what is saved."""
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.leave = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+            self.leave.weight = self.enter.weight
+
+        def forward(self, x: Tensor, t: Tensor, given: object) -> Tensor:
+            return self.leave(self.enter(x))
+
+    torch.manual_seed(0)
+    wrapped = LowRank(Tied(), 1, Draws(0))
+    for part in wrapped.second.values():
+        nn.init.normal_(part)
+    x, alone = torch.randn(5, 3), Tied()
+    alone.load_state_dict(wrapped.plain(wrapped.state_dict()))
+    close(alone(x, x[:, 0], {}), wrapped(x, x[:, 0], {}).tolist(), 1e-5)

@@ -1,0 +1,155 @@
+"""The tokeniser's network: shapes, cells, what is trained, and that it learns to copy digits."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.data.batches import batches
+from feller.data.loading.read import read
+from feller.networks import EMA, FSQ, Architecture, Quantiser, Tokenizer
+from feller.paths import Codes
+from feller.spaces import Euclidean
+from feller.training.engine import engine
+from feller.training.loop import make_learner, train
+from feller.training.objectives.reconstruction import Reconstruction
+from feller.training.optimizer import Training
+from tests.oracle import close
+
+SMALL = Tokenizer(factor=2, width=16, blocks=1, quantiser=FSQ((4, 3)))
+BOTH = [FSQ((5, 4)), EMA(codes=20, size=4)]
+
+
+def network(settings: Tokenizer = SMALL, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0):
+    """Return a network whose weights are not zero."""
+    made = settings.build(shape, {}, Draws(seed))
+    for i, weight in enumerate(made.parameters()):
+        weight.data += 0.1 * Draws(seed).at("weight", i).normal(weight.shape)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("factor", "shape", "grid"),
+    [(2, (1, 8, 8), (4, 4)), (4, (3, 32, 24), (8, 6)), (8, (3, 16, 64), (2, 8)), (4, (1, 28, 28), (7, 7))],
+)
+@pytest.mark.parametrize("quantiser", BOTH)
+def test_shapes(quantiser: Quantiser, factor: int, shape: tuple[int, int, int], grid: tuple[int, int]) -> None:
+    made = network(Tokenizer(factor, 16, 1, quantiser), shape)
+    x = Draws(0).at("x").normal((3, *shape))
+    made.follow(x, Draws(0))
+    codes = made.encode(x)
+    assert made.grid == grid
+    assert codes.shape == (3, grid[0] * grid[1])
+    assert codes.dtype == torch.int64
+    assert 0 <= codes.min() <= codes.max() < quantiser.count
+    answer = made(x, torch.zeros(3), {"label": torch.zeros(3)})
+    assert answer["state"].shape == x.shape
+    assert answer["apart"].shape == (3,)
+    close(made.decode(codes), answer["state"].tolist(), 1e-4)
+
+
+def test_codes_stand_in_the_order_of_reading() -> None:
+    """Code 5 of a grid of 8 x 4 is in the second row and the second column: there, above all, its picture changes."""
+    made = network(Tokenizer(2, 16, 0, FSQ((8, 8))), (1, 16, 8))
+    codes = torch.zeros(1, 32, dtype=torch.long)
+    codes[0, 5] = 63
+    change = (made.decode(codes) - made.decode(torch.zeros_like(codes))).abs()[0, 0]
+    rows, columns = (change > change.max() / 2).nonzero().T
+    assert 0 <= rows.min() <= rows.max() <= 5  # two convolutions of 3 x 3 reach a cell, or two, around
+    assert 0 <= columns.min() <= columns.max() <= 5
+
+
+def test_a_new_network_reads_zero() -> None:
+    for quantiser in BOTH:
+        made = replace(SMALL, quantiser=quantiser).build((1, 8, 8), {"label": 3}, Draws(0))
+        assert made(Draws(0).at("x").normal((2, 1, 8, 8)), torch.zeros(2), {})["state"].abs().max() == 0
+
+
+def test_weights_come_from_the_seed_and_conditions_are_none_of_it() -> None:
+    first, again, other = (SMALL.build((1, 8, 8), {}, Draws(seed)).state_dict() for seed in (0, 0, 1))
+    labelled = SMALL.build((1, 8, 8), {"label": 10}, Draws(0)).state_dict()
+    assert all(torch.equal(first[name], again[name]) and torch.equal(first[name], labelled[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_pictures_do_not_look_at_each_other() -> None:
+    made, x = network(Tokenizer(2, 16, 2, FSQ((8, 5)))).double(), Draws(0).at("x").normal((5, 1, 8, 8), torch.float64)
+    whole = made(x, torch.zeros(5), {})["state"]
+    close(torch.cat([made(one[None], torch.zeros(1), {})["state"] for one in x]), whole.tolist(), 1e-9)
+
+
+def test_all_weights_are_trained() -> None:
+    for quantiser in BOTH:
+        made = network(replace(SMALL, quantiser=quantiser))
+        x = Draws(0).at("x").normal((8, 1, 8, 8))
+        made.follow(x, Draws(0))
+        answer = made(x, torch.zeros(8), {})
+        ((answer["state"] - x).square().mean() + answer["apart"].mean()).backward()
+        assert all(weight.grad is not None and weight.grad.abs().max() > 0 for weight in made.parameters())
+
+
+def test_only_a_training_moves_a_codebook() -> None:
+    x = Draws(0).at("x").normal((4, 1, 8, 8))
+    made = network(replace(SMALL, quantiser=BOTH[1]))
+    before = {name: value.clone() for name, value in made.named_buffers()}
+    made.eval().follow(x, Draws(0))
+    assert all(torch.equal(before[name], value) for name, value in made.named_buffers())
+    made.train().follow(x, Draws(0))
+    assert not any(torch.equal(before[name], value) for name, value in made.named_buffers())
+    assert not list(network().named_buffers())
+
+
+DATA = read("example:digits")
+STATES = DATA.modality.encode(DATA.values)
+
+
+def trained(quantiser: Quantiser, steps: int, seed: int = 0):
+    """Return a tokeniser of digits, and its losses."""
+    training = Training(batch=64, steps=steps, lr=3e-3, warmup=10, average=0.9)
+    settings = Tokenizer(2, 16, 1, quantiser)
+    learner = make_learner(settings.build((1, 8, 8), {}, Draws(seed)), training)
+    rule = Reconstruction(Codes(), Euclidean((1, 8, 8)))
+    feed = batches(DATA, training.batch, Draws(seed))
+    found = [report.loss.item() for report in train(learner, rule, feed, training, draws=Draws(seed), engine=engine())]
+    learner.average.copy_to(learner.network)
+    return learner.network.eval(), found
+
+
+@pytest.mark.parametrize("quantiser", [FSQ((8, 5)), EMA(codes=40, size=8)])
+def test_it_learns_to_copy_digits(quantiser: Quantiser) -> None:
+    """40 codes a cell of 2 x 2 pixels beat its mean colour, which is right but for the variance inside of cells."""
+    made, losses = trained(quantiser, 100)
+    assert losses[-1] < 0.2 * losses[0]
+    with torch.no_grad():
+        error = (made.decode(made.encode(STATES)) - STATES).square().mean()
+    small = torch.nn.functional.avg_pool2d(STATES, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert error < 0.5 * (small - STATES).square().mean()
+    assert len(made.encode(STATES).unique()) > 20
+
+
+def test_a_seed_is_a_run() -> None:
+    for quantiser in (FSQ((8, 5)), EMA(codes=40, size=8)):
+        first, again, other = (trained(quantiser, 6, seed) for seed in (0, 0, 1))
+        assert first[1] == again[1] != other[1]
+        states = first[0].state_dict(), again[0].state_dict()
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_records_and_refusals() -> None:
+    for quantiser in BOTH:
+        settings = replace(SMALL, quantiser=quantiser)
+        assert from_data(Architecture, json.loads(json.dumps(to_data(settings)))) == settings
+    for factor in (0, 1, 3, 6):
+        with pytest.raises(UsageError, match="power of 2"):
+            Tokenizer(factor)
+    for wrong in ({"width": 4}, {"blocks": -1}):
+        with pytest.raises(UsageError, match="expected a width"):
+            Tokenizer(**wrong)
+    with pytest.raises(UsageError, match="pictures of 6 x 8 do not divide into cells of 4 x 4"):
+        Tokenizer(4).build((1, 8, 6), {}, Draws(0))
+    with pytest.raises(UsageError, match="Tokenizer expects images"):
+        Tokenizer(4).build((8,), {}, Draws(0))

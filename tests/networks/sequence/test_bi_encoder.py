@@ -1,0 +1,198 @@
+"""Vectors of texts and of pictures."""
+
+import json
+import math
+import pathlib
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.core.serialization import from_data, to_data
+from feller.data.documents.vectors import DocumentVectors
+from feller.data.documents.vocabulary import Symbols
+from feller.networks import BiEncoder, Finder
+from feller.networks.sequence.bi_encoder import pictures_of, with_gaps
+from feller.networks.sequence.ngram_vectors import BUCKETS, Ngrams, scramble
+from tests.oracle import close
+
+S = Symbols(text=30, codes=16, picture=4)
+LETTERS = " abcdefghijklmnopqrstuvwxyz"
+
+
+def row(*parts: str | list[int], length: int = 60) -> list[int]:
+    """A document of texts, and of pictures as codes from 0."""
+    tokens = [S.eos]
+    for part in parts:
+        texts = isinstance(part, str)
+        tokens += [*(map(LETTERS.index, part) if texts else (S.text + code for code in part)), S.cut]
+    return tokens + [S.pad] * (length - len(tokens))
+
+
+def rows(*documents: list[int]) -> Tensor:
+    return torch.tensor(documents)
+
+
+def texts(*texts: str, counted: Tensor | None = None) -> Tensor:
+    """Vectors of documents with a text each."""
+    ngrams = Ngrams(S, 512)
+    if counted is not None:
+        ngrams.count(counted)
+    return ngrams(rows(*(row(text) for text in texts)))[0]
+
+
+CORPUS = [
+    f"a {colour} {thing} on a {ground} ground"
+    for colour in ("red", "green")
+    for thing in ("wug", "blick", "dax")
+    for ground in ("blue", "white", "black")
+]
+
+
+def test_scramble_is_one_to_one_and_the_one_of_splitmix64() -> None:
+    """Its first numbers from the seed 0, as its authors print them: state k times the golden ratio, then mixed."""
+    states = torch.tensor([0x9E3779B97F4A7C15 - 2**64, (2 * 0x9E3779B97F4A7C15) % 2**64, 0])
+    assert [number % 2**64 for number in scramble(states).tolist()] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0]
+    assert len(scramble(torch.arange(100_000)).unique()) == 100_000
+
+
+def test_vectors_have_length_1_and_equal_texts_equal_ones() -> None:
+    vectors = texts("a red wug", "a red wug", "", "b")
+    close(vectors.norm(dim=1), torch.tensor([1.0, 1.0, 0.0, 1.0]), 1e-6)
+    assert torch.equal(vectors[0], vectors[1])
+    wider = Ngrams(S, 512)(rows(row("a red wug", length=80)))[0]
+    assert torch.equal(wider[0], vectors[0])
+
+
+def test_counts_are_of_documents() -> None:
+    """An n-gram counts once for a document, however often it is there, and n-grams reach over no <break>."""
+    ngrams = Ngrams(S, 64)
+    ngrams.count(rows(row("aaaa", "aa"), row("ab"), row([1, 2, 3, 4])))
+    assert int(ngrams.documents) == 3
+    assert sorted(ngrams.frequency[ngrams.frequency > 0].tolist()) == [1] * 5 + [2]  # aa aaa aaaa b ab, and a
+    ngrams.count(rows(row("a")))
+    assert int(ngrams.documents) == 4
+    assert int(ngrams.frequency.max()) == 3
+
+
+def test_the_vector_is_the_sum_of_weighed_ngrams() -> None:
+    """Against the sum written out: three n-grams of which one was seen, in a table without collisions."""
+    ngrams = Ngrams(S, 512)
+    ngrams.count(rows(row("a"), row("c")))
+    one, both = (ngrams(rows(row(text)))[0][0] for text in ("a", "ab"))
+    a, rest = float(both @ one), both - (both @ one) * one
+    seen, new = math.log(4 / 2), math.log(4 / 1)
+    assert abs(a) == pytest.approx(seen / math.sqrt(seen**2 + 2 * new**2), abs=1e-6)
+    assert rest.abs().sort().values[-3:].tolist() == pytest.approx(
+        [0.0] + [new / math.sqrt(seen**2 + 2 * new**2)] * 2, abs=1e-6
+    )
+
+
+def test_names_decide_and_new_ones_most() -> None:
+    """With what is common counted, a text is nearest to those with its rare name, also one that was never seen."""
+    counted = rows(*map(row, CORPUS))
+    query, *others = texts(
+        "a green zorp on a white ground",
+        "a red zorp on a black ground",
+        "a green wug on a white ground",
+        "a green blick on a white ground",
+        counted=counted,
+    )
+    likeness = [float(query @ other) for other in others]
+    assert likeness[0] > max(likeness[1:]) + 0.2
+    plain, *others = texts(
+        "a green zorp on a white ground", "a red zorp on a black ground", "a green wug on a white ground"
+    )
+    assert float(plain @ others[0]) < float(plain @ others[1])  # which without counts is not so
+
+
+def test_unlike_texts_are_nearly_orthogonal() -> None:
+    """Of 512 random signs an inner product has a deviation of 0.044 where n-grams have nothing in common."""
+    a, b = texts("abcdefg", "hijklmn")
+    assert abs(float(a @ b)) < 5 / math.sqrt(512)
+
+
+def test_several_texts_are_their_mean() -> None:
+    ngrams = Ngrams(S, 512)
+    both, first, second = ngrams(rows(row("red wug", "dax"), row("red wug"), row("dax")))[0]
+    close(both, torch.nn.functional.normalize(first + second, dim=0), 1e-6)
+
+
+def test_pictures_are_found_where_they_are_whole() -> None:
+    document = rows(
+        row("ab", [1, 2, 3, 4], [5, 6, 7, 8], "c"),
+        row("ab", [1, 2, 3]),
+        row([9, 10, 11, 12]),
+        row("abcd"),
+    )
+    codes, owner = pictures_of(document, S)
+    assert codes.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
+    assert owner.tolist() == [0, 0, 2]
+    document[2, 2] = S.mask
+    codes, owner = pictures_of(document, S)
+    assert codes[2].tolist() == [9, S.codes, 11, 12]
+
+
+def test_gaps_come_at_their_rate_in_text_and_codes_alone() -> None:
+    """20,000 tokens, 5 standard errors; a false alarm in one of 1.7 million."""
+    document = rows(row("abcdef", [1, 2, 3, 4], length=20)).expand(2000, -1)
+    gapped = with_gaps(document, S, 0.2, Draws(0).at("gaps"))
+    content = document < S.eos
+    assert torch.equal(gapped[~content], document[~content])
+    gone = gapped[content] == S.mask
+    assert abs(gone.double().mean() - 0.2) < 5 * math.sqrt(0.2 * 0.8 / int(content.sum()))
+    assert torch.equal(with_gaps(document, S, 0.0, Draws(0).at("gaps")), document)
+
+
+def test_vectors_of_documents() -> None:
+    finder = Finder(BiEncoder(S, (2, 2), width=8, size=64))
+    documents = rows(
+        row("a wug", [1, 2, 3, 4], [5, 6, 7, 8]), row("a wug"), row([1, 2, 3, 4]), row([5, 6, 7, 8]), row()
+    )
+    found = finder(documents)
+    assert found.has_text.tolist() == [True, True, False, False, False]
+    assert found.has_picture.tolist() == [True, False, True, True, False]
+    close(found.picture.norm(dim=1), torch.tensor([1.0, 0, 1, 1, 0]), 1e-5)
+    close(found.picture[0], torch.nn.functional.normalize(found.picture[2] + found.picture[3], dim=0), 1e-5)
+    assert torch.equal(found.text[0], found.text[1])
+    whole = found.whole()
+    close(whole[:4].norm(dim=1), torch.ones(4), 1e-5)
+    close(whole[2], found.picture[2], 1e-6)
+    assert torch.equal(finder(documents[:0]).text, torch.zeros(0, 64))
+    assert not found.picture.requires_grad
+
+
+def test_the_answer_has_the_sharpness_as_its_length() -> None:
+    network = BiEncoder(S, (2, 2), width=8, size=64).build((60,), {}, Draws(0))
+    codes = Draws(0).at("codes").integers(17, (5, 4))
+    close(network(codes, torch.zeros(5), {}).norm(dim=1), torch.full((5,), 1 / 0.07), 1e-4)
+    network.sharpness.data.fill_(9.0)
+    close(network(codes, torch.zeros(5), {}).norm(dim=1), torch.full((5,), 100.0), 1e-3)
+
+
+def test_record_name_and_weights(tmp_path: pathlib.Path) -> None:
+    finder = Finder(BiEncoder(S, (2, 2), width=8, size=64))
+    again = from_data(DocumentVectors, json.loads(json.dumps(to_data(finder))))
+    assert again == finder
+    assert again.name == finder.name
+    finder.module.texts.count(rows(row("a wug")))
+    assert again.name != finder.name
+    save_tensors(tmp_path / "weights", finder.module.state_dict())
+    again.module.load_state_dict(load_tensors(tmp_path / "weights")[0])
+    assert again.name == finder.name
+    assert int(again.module.texts.documents) == 1
+    assert len(again.module.texts.frequency) == BUCKETS
+
+
+def test_wrong_sizes_are_refused() -> None:
+    with pytest.raises(UsageError, match="grid of 4 codes, got 3 x 2"):
+        BiEncoder(S, (3, 2))
+    with pytest.raises(UsageError, match="at least 1"):
+        BiEncoder(S, (2, 2), width=0)
+    with pytest.raises(UsageError, match="rows of symbols alone"):
+        BiEncoder(S, (2, 2)).build((1, 8, 8), {}, Draws(0))
+    with pytest.raises(UsageError, match="rows of symbols alone"):
+        BiEncoder(S, (2, 2)).build((8,), {"label": 3}, Draws(0))

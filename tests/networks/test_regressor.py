@@ -1,0 +1,115 @@
+"""Networks that look at whole examples: what must not matter does not, what adds up over sites can be learned so."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.networks import MLP, Angles, Architecture, Convolutional, Equivariant, Estimator, Numbers, Sites, Symbols
+from feller.networks.regressor import TYPICAL, pooled
+from feller.networks.sequence.causal_transformer import Decoder
+from feller.spaces import SO3
+from tests.oracle import close
+
+F64 = torch.float64
+ATOMS = Equivariant({"element": Symbols(5, masked=False)}, count="atoms", width=16, pair=8, depth=2)
+CELL = Sites(
+    {"element": Symbols(5, masked=False), "place": Angles(), "lattice": Numbers()},
+    whole=("lattice",),
+    apart="place",
+    count="atoms",
+    width=16,
+    depth=2,
+)
+SHAPES = {
+    "points": (Estimator(MLP(width=16, depth=1), 3), (2,)),
+    "molecules": (Estimator(ATOMS, 3), {"element": (7,), "place": (7, 3)}),
+    "crystals": (Estimator(CELL, 3), {"element": (7,), "place": (7, 3), "lattice": (6,)}),
+    "pictures": (Convolutional(3), (1, 8, 8)),
+}
+VALID = torch.arange(7) < torch.tensor([[4], [7], [5]])
+MARKS = {"element": VALID, "place": VALID}
+
+
+def trained(name: str) -> nn.Module:
+    architecture, shape = SHAPES[name]
+    network = architecture.build(shape, {}, Draws(0)).double()
+    generator = torch.Generator().manual_seed(0)
+    for weight in network.parameters():
+        nn.init.normal_(weight, std=0.3, generator=generator)
+    return network
+
+
+def state() -> dict[str, Tensor]:
+    draw = Draws(0).at("x")
+    return {"element": draw.integers(5, (3, 7)), "place": draw.normal((3, 7, 3), F64)}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_records_weights_and_beginnings(name: str) -> None:
+    architecture, shape = SHAPES[name]
+    assert from_data(Architecture, to_data(architecture)) == architecture
+    first, again, other = (architecture.build(shape, {}, Draws(seed)).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+    if name != "pictures":
+        assert all((first[key] == 0).all() for key in first if key.startswith(("straight", "second")))
+
+
+@pytest.mark.parametrize("name", ["molecules", "crystals"])
+def test_order_and_padding_do_not_matter(name: str) -> None:
+    network, x = trained(name), state()
+    x |= {"lattice": Draws(1).at("cell").normal((3, 6), F64)} if name == "crystals" else {}
+    t = torch.zeros(3, dtype=F64)
+    answer = network(x, t, {"valid": MARKS})
+    assert answer.shape == (3, 3)
+    assert answer.std(0).min() > 1e-3
+    other = {**x, "element": x["element"].where(VALID, 3), "place": x["place"].where(VALID[:, :, None], 9.0)}
+    close(network(other, t, {"valid": MARKS}), answer, 1e-10)
+    turned = {key: leaf.flip(1) if key in MARKS else leaf for key, leaf in x.items()}
+    close(network(turned, t, {"valid": {key: mark.flip(1) for key, mark in MARKS.items()}}), answer, 1e-10)
+
+
+def test_turned_mirrored_and_moved_molecules_are_the_same() -> None:
+    network, x, t = trained("molecules"), state(), torch.zeros(3, dtype=F64)
+    turn = torch.linalg.qr(SO3().reference(1, Draws(1).at("turn"))[0].double())[0]
+    for change in (turn, -turn):
+        other = {**x, "place": x["place"] @ change.mT + 3.0}
+        close(network(other, t, {"valid": MARKS}), network(x, t, {"valid": MARKS}), 1e-9)
+
+
+def test_answers_are_those_of_features_that_the_network_itself_reads() -> None:
+    """The features of sites are read by the network's own answer too: what is pooled is what it is made of."""
+    architecture, shape = SHAPES["points"]
+    network = architecture.build(shape, {}, Draws(0)).trunk.double()
+    nn.init.ones_(network.leave.weight)
+    x, t = Draws(2).at("x").normal((5, 2), F64), torch.zeros(5, dtype=F64)
+    close(network(x, t, {})[:, 0], network.features(x, t, {}).sum(1), 1e-10)
+
+
+@pytest.mark.parametrize("name", ["points", "molecules", "crystals"])
+def test_all_that_is_to_be_trained_has_a_gradient(name: str) -> None:
+    """Layers that answer for the trunk alone have none, and a resumed training would miss their state."""
+    network = trained(name)
+    x = Draws(2).at("x").normal((3, 2), F64) if name == "points" else state()
+    x = {**x, "lattice": Draws(1).at("cell").normal((3, 6), F64)} if name == "crystals" else x
+    network(x, torch.zeros(3, dtype=F64), {}).square().sum().backward()
+    for weight in network.parameters():
+        assert (weight.grad is not None) == weight.requires_grad
+
+
+def test_pooled_features_hold_sum_and_mean() -> None:
+    h = torch.arange(12, dtype=F64).reshape(2, 3, 2)
+    found = pooled(h, torch.tensor([[True, True, False], [True, True, True]]))
+    close(found, [[2 / TYPICAL, 4 / TYPICAL, 1, 2], [24 / TYPICAL, 27 / TYPICAL, 8, 9]], 1e-12)
+
+
+def test_what_has_no_features_is_refused() -> None:
+    with pytest.raises(UsageError, match="Decoder has no features of whole examples"):
+        Estimator(Decoder(4, width=8, depth=1, heads=2), 1).build((5,), {}, Draws(0))
+    with pytest.raises(UsageError, match="expected one answer or more"):
+        Estimator(MLP(), 0)
+    with pytest.raises(UsageError, match="Convolutional expects images"):
+        Convolutional(3).build((5,), {}, Draws(0))

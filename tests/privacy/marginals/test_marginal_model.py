@@ -1,0 +1,117 @@
+"""Graphical models against sums over all rows (M5)."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feller.core.errors import InputError, UsageError
+from feller.privacy.marginals import MarginalModel
+from tests.privacy.marginals.tables import COUNTS, LOOP, joint_of, model_of, sum_to
+
+EVERY_ROW = torch.tensor(list(itertools.product(*map(range, COUNTS))))
+
+
+def test_marginals_of_all_columns_are_those_of_brute_force() -> None:
+    model = model_of(COUNTS, LOOP)
+    joint, log_z = joint_of(model)
+    assert abs(model.log_z - log_z) < 1e-10
+    for size in range(1, 6):
+        for columns in itertools.permutations(range(5), size):
+            marginal = model.marginal(columns)
+            assert marginal.shape == tuple(COUNTS[j] for j in columns)
+            assert (marginal - sum_to(joint, columns)).abs().max() < 1e-10
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_any_model_is_summed_exactly(data: st.DataObject) -> None:
+    """Whatever overlaps: cliques within others, twice the same, columns of one level or in no clique."""
+    counts = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=5))
+    columns = st.lists(st.integers(0, len(counts) - 1), min_size=1, max_size=3, unique=True)
+    cliques = [tuple(clique) for clique in data.draw(st.lists(columns, max_size=6))]
+    model = model_of(counts, cliques, data.draw(st.integers(0, 9)))
+    joint, log_z = joint_of(model)
+    assert abs(model.log_z - log_z) < 1e-10
+    asked = data.draw(columns)
+    assert (model.marginal(asked) - sum_to(joint, asked)).abs().max() < 1e-10
+
+
+def test_likelihood_is_that_of_brute_force_and_sums_to_one() -> None:
+    model = model_of(COUNTS, LOOP)
+    joint, _ = joint_of(model)
+    value = model.log_likelihood(EVERY_ROW)
+    assert abs(value.exp().sum().item() - 1) < 1e-12
+    assert (value - joint.flatten().log()).abs().max() < 1e-10
+
+
+def test_forbidden_cells_have_no_mass_and_hurt_nothing() -> None:
+    model = model_of(COUNTS, LOOP)
+    potentials = list(model.potentials)
+    potentials[1] = potentials[1].clone()
+    potentials[1][0] = -torch.inf  # column 1 is never 0
+    potentials[1][2, 1] = -torch.inf
+    barred = MarginalModel(COUNTS, model.cliques, tuple(potentials), 1.0)
+    joint, log_z = joint_of(barred)
+    assert abs(barred.log_z - log_z) < 1e-10
+    for columns in itertools.combinations(range(5), 2):
+        assert (barred.marginal(columns) - sum_to(joint, columns)).abs().max() < 1e-10
+    assert barred.marginal([1])[0] == 0
+
+
+def test_potentials_of_any_size_are_no_trouble() -> None:
+    """Potentials that differ by thousands: the mass sits in one row, and log Z is its sum."""
+    model = model_of(COUNTS, LOOP)
+    large = MarginalModel(COUNTS, LOOP, tuple(5000 * potential for potential in model.potentials), 1.0)
+    value = large.log_likelihood(EVERY_ROW)
+    assert abs(value.max().item()) < 1e-6
+    assert math.isfinite(large.log_z)
+    assert abs(large.marginal([4, 0]).sum().item() - 1) < 1e-10
+
+
+def test_a_model_without_cliques_is_uniform() -> None:
+    model = MarginalModel((2, 5), (), (), 3.0)
+    assert abs(model.log_z - math.log(10)) < 1e-12
+    assert torch.allclose(model.marginal([1, 0]), torch.full((5, 2), 0.1, dtype=torch.float64))
+
+
+def test_many_columns_need_no_sum_over_rows() -> None:
+    """A chain of 60 columns has 3^60 rows; two steps along it multiply its transitions."""
+    model = model_of([3] * 60, [(i, i + 1) for i in range(59)])
+    at, two = model.marginal([30]), model.marginal([30, 32])
+    one, next_one = model.marginal([30, 31]), model.marginal([31, 32])
+    assert (two - (one / model.marginal([31])) @ next_one).abs().max() < 1e-12
+    assert (two.sum(1) - at).abs().max() < 1e-12
+    assert abs(model.marginal([0, 20, 59]).sum().item() - 1) < 1e-12
+
+
+def test_tables_of_another_model_are_refused() -> None:
+    model = model_of(COUNTS, LOOP)
+    with pytest.raises(InputError, match="shapes"):
+        MarginalModel(COUNTS, LOOP, tuple(table[:1] for table in model.potentials), 1.0)
+    with pytest.raises(InputError, match="shapes"):
+        MarginalModel(COUNTS, LOOP, model.potentials, 1.0, (((0, 1), torch.ones(3, 2, dtype=torch.bool)),))
+
+
+@pytest.mark.parametrize("columns", [[], [0, 0], [5], [-1]])
+def test_columns_that_do_not_exist(columns: list[int]) -> None:
+    with pytest.raises(UsageError, match="expected different columns of 0 to 4"):
+        model_of(COUNTS, LOOP).marginal(columns)
+
+
+def test_rows_of_another_table() -> None:
+    model = model_of(COUNTS, LOOP)
+    with pytest.raises(InputError, match="rows of 5 columns, got 2"):
+        model.log_likelihood(torch.zeros(3, 2, dtype=torch.long))
+    wrong = torch.zeros(3, 5, dtype=torch.long)
+    wrong[2, 1] = 3
+    with pytest.raises(InputError, match="codes of 0 to 2 in column 1, got 3 in row 2"):
+        model.log_likelihood(wrong)
+
+
+def test_a_column_without_levels() -> None:
+    with pytest.raises(UsageError, match="1 level or more"):
+        MarginalModel((2, 0), (), (), 1.0)

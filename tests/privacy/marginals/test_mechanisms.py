@@ -1,0 +1,222 @@
+"""MST and AIM: what they spend, what they see, and what they find without noise."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from scipy.stats import poisson
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.rng import Draws
+from feller.privacy.marginals import Curator, Measurement, Release, aim, eliminate, independent, mst
+from feller.privacy.marginals.aim import mean_deviation
+from tests.privacy.marginals.tables import COUNTS, Numbers, model_of, sum_to, table_of
+
+TRUTH = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)])
+CODES = TRUTH.draw(3000, Draws(0))
+OTHER = model_of(COUNTS, [(0, 4), (4, 2), (2, 1)], 5).draw(3000, Draws(1))
+Mechanism = Callable[..., Release]
+BOTH = pytest.mark.parametrize("mechanism", [mst, aim])
+
+
+def distance(release: Release, codes: Tensor, size: int = 2) -> float:
+    """Largest total variation of tables of some columns."""
+    joint = table_of(codes, COUNTS) / len(codes)
+    return max(
+        0.5 * float((release.model.marginal(columns) - sum_to(joint, columns)).abs().sum())
+        for columns in itertools.combinations(range(len(COUNTS)), size)
+    )
+
+
+@BOTH
+@pytest.mark.parametrize("rho", [1e-3, 0.0305566, 1.7827])
+def test_the_budget_is_spent_and_never_more(mechanism: Mechanism, rho: float) -> None:
+    numbers = Numbers(1)
+    release = mechanism(CODES, COUNTS, rho, numbers)
+    spent = math.fsum(cost for _, cost in release.expenses)
+    assert rho * (1 - 1e-6) < spent <= rho
+    assert len(release.expenses) == 3
+    asked = math.fsum(0.5 / sigma**2 for sigma, _ in numbers.asked if sigma)
+    measured = math.fsum(cost for what, cost in release.expenses if what.startswith("counts"))
+    assert measured == pytest.approx(asked, rel=1e-12)
+
+
+def heaviest_tree(weights: dict[tuple[int, int], float]) -> set[tuple[int, int]]:
+    """Try all sets of four edges on five columns."""
+
+    def joins(edges: tuple[tuple[int, int], ...]) -> bool:
+        part = list(range(5))
+        for i, j in edges:
+            part = [part[i] if number == part[j] else number for number in part]
+        return len(set(part)) == 1
+
+    trees = [edges for edges in itertools.combinations(weights, 4) if joins(edges)]
+    return set(max(trees, key=lambda edges: sum(weights[edge] for edge in edges)))
+
+
+def test_mst_without_noise_finds_the_heaviest_tree_and_its_marginals() -> None:
+    joint = table_of(CODES, COUNTS) / len(CODES)
+    alone = [sum_to(joint, [j]) for j in range(5)]
+    weights = {
+        (i, j): float((sum_to(joint, [i, j]) - torch.outer(alone[i], alone[j])).abs().sum())
+        for i, j in itertools.combinations(range(5), 2)
+    }
+    release = mst(CODES, COUNTS, 1e4, Numbers(scale=0.0))
+    pairs = {clique for clique in release.model.cliques if len(clique) == 2}
+    assert pairs == heaviest_tree(weights)
+    for pair in pairs:
+        assert (release.model.marginal(pair) - sum_to(joint, pair)).abs().max() < 1e-4
+    for j in range(5):
+        assert torch.equal(release.one_way[j], table_of(CODES, COUNTS, [j]))
+
+
+def test_aim_without_noise_knows_every_pair() -> None:
+    release = aim(CODES, COUNTS, 1e4, Numbers(scale=0.0))
+    assert distance(release, CODES) < 1e-3
+
+
+def test_aim_of_degree_three_knows_every_three() -> None:
+    release = aim(CODES, COUNTS, 1e3, Numbers(2), degree=3)
+    assert distance(release, CODES, 3) < 0.01
+    assert any(len(clique) == 3 for clique in release.model.cliques)
+
+
+@BOTH
+def test_more_budget_is_nearer(mechanism: Mechanism) -> None:
+    """And both are nearer than independent columns, where there is something to be found."""
+    far, near = (distance(mechanism(CODES, COUNTS, rho, Numbers(3)), CODES) for rho in (1e-3, 1.0))
+    floor = independent(CODES, COUNTS, math.inf, Numbers())
+    assert near < 0.5 * far
+    assert near < 0.5 * distance(floor, CODES)
+
+
+@BOTH
+def test_only_noisy_answers_reach_the_result(mechanism: Mechanism, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tables of one size that share no row's law, answered alike: every byte of the release is equal."""
+
+    def measure(self: Curator, columns: tuple[int, ...], sigma: float, what: str) -> Measurement:
+        self._charge(what, 0.5 / sigma**2)
+        exact = table_of(CODES[:200], COUNTS, columns)
+        return Measurement(columns, exact + self._noise.discrete_normal(sigma, exact.shape), sigma)
+
+    def choose(self: Curator, expected, weights, allowance, epsilon: float, what: str) -> tuple[int, ...]:
+        self._charge(what, epsilon**2 / 8)
+        return list(expected)[int(len(expected) * self._noise.uniform((1,)))]
+
+    monkeypatch.setattr(Curator, "measure", measure)
+    monkeypatch.setattr(Curator, "choose", choose)
+    one, two = (mechanism(codes, COUNTS, 0.02, Numbers(4)) for codes in (CODES, OTHER))
+    assert one.expenses == two.expenses
+    assert one.model.cliques == two.model.cliques
+    assert all(map(torch.equal, one.model.potentials, two.model.potentials))
+    assert all(map(torch.equal, one.one_way, two.one_way))
+
+
+def test_a_neighbour_is_asked_for_the_same_noise() -> None:
+    """One row changed to an extreme: sizes and scales of all noise are the same."""
+    neighbour = CODES.clone()
+    neighbour[0] = torch.tensor(COUNTS) - 1
+    asked = []
+    for codes in (CODES, neighbour):
+        numbers = Numbers(scale=0.0)
+        release = mst(codes, COUNTS, 0.5, numbers)
+        asked.append((numbers.asked, release.expenses, release.model.cliques))
+    assert asked[0] == asked[1]
+
+
+@BOTH
+def test_a_seed_is_repeated_and_another_differs(mechanism: Mechanism) -> None:
+    one, two, other = (mechanism(CODES, COUNTS, 0.05, Numbers(seed)) for seed in (1, 1, 2))
+    assert all(map(torch.equal, one.model.potentials, two.model.potentials))
+    assert not torch.equal(one.one_way[0], other.one_way[0])
+
+
+@BOTH
+@pytest.mark.parametrize("counts", [(1,), (4,), (1, 1), (1, 3, 1), (2, 2), (5, 1, 2)])
+def test_tables_of_hardly_any_column(mechanism: Mechanism, counts: tuple[int, ...]) -> None:
+    """Columns of one level are known, cost nothing and take part in no pair."""
+    codes = torch.stack([torch.arange(60) % count for count in counts], 1)
+    numbers = Numbers(1)
+    release = mechanism(codes, counts, 0.5, numbers)
+    assert all(math.prod(shape) > 1 for sigma, shape in numbers.asked if sigma)
+    assert [len(values) for values in release.one_way] == list(counts)
+    assert all(values.item() == 60 for values in release.one_way if len(values) == 1)
+    assert math.fsum(cost for _, cost in release.expenses) <= 0.5
+    assert release.model.draw(9, Draws(0)).shape == (9, len(counts))
+
+
+def test_aim_keeps_its_tables_within_the_room_it_has() -> None:
+    room = 60 * 8 / 2**20
+    release = aim(CODES, COUNTS, 5.0, Numbers(1), size=room, degree=3)
+    assert eliminate(COUNTS, release.model.cliques).cells <= 60
+    wide = aim(CODES, COUNTS, 5.0, Numbers(1), degree=3)
+    assert eliminate(COUNTS, wide.model.cliques).cells > 60
+
+
+def test_aim_measures_nothing_outside_its_workload() -> None:
+    release = aim(CODES, COUNTS, 5.0, Numbers(1), workload=[(3, 1), (0,)])
+    assert {*release.model.cliques} <= {(0,), (1,), (2,), (3,), (4,), (1, 3)}
+    assert (1, 3) in release.model.cliques
+
+
+def test_large_pairs_are_left_out() -> None:
+    release = mst(CODES, COUNTS, 1.0, Numbers(1), cells=6)
+    assert all(math.prod(COUNTS[j] for j in clique) <= 6 for clique in release.model.cliques)
+    assert math.fsum(cost for _, cost in release.expenses) <= 1.0
+
+
+def test_wrong_use() -> None:
+    with pytest.raises(UsageError, match="degree of 1 or more, got 0"):
+        aim(CODES, COUNTS, 1.0, Numbers(), degree=0)
+    with pytest.raises(UsageError, match=r"columns of 0 to 4 in the workload, got \[9\]"):
+        aim(CODES, COUNTS, 1.0, Numbers(), workload=[(0, 9)])
+
+
+@pytest.mark.parametrize("rho", [1e-3, 1.0])
+def test_independent_columns_take_the_whole_budget(rho: float) -> None:
+    numbers = Numbers(1)
+    release = independent(CODES, COUNTS, rho, numbers)
+    assert {*release.model.cliques} == {(j,) for j in range(5)}
+    ((_, spent),) = release.expenses
+    assert rho * (1 - 1e-6) < spent <= rho
+    assert spent == pytest.approx(math.fsum(0.5 / sigma**2 for sigma, _ in numbers.asked), rel=1e-12)
+    one_way = [release.model.marginal([j]) for j in (0, 4)]
+    assert (release.model.marginal([0, 4]) - torch.outer(*one_way)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("mechanism", [mst, aim, independent])
+def test_an_infinite_budget_is_exact_and_draws_nothing(mechanism: Mechanism) -> None:
+    """Every table that was counted is that of the rows, to the grain of a row; of a tree, the heaviest."""
+    numbers = Numbers(1)
+    release = mechanism(CODES, COUNTS, math.inf, numbers)
+    assert not numbers.asked
+    for clique in release.model.cliques:
+        assert (3000 * release.model.marginal(clique) - table_of(CODES, COUNTS, clique)).abs().max() < 3
+    tree = mst(CODES, COUNTS, 1e4, Numbers(scale=0.0)).model.cliques
+    assert mechanism is not mst or {*release.model.cliques} == {*tree}
+
+
+def test_without_noise_tables_are_counted_until_all_differ_by_chance_alone() -> None:
+    codes = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)], 3).draw(3000, Draws(0))
+    release = aim(codes, COUNTS, math.inf, Numbers())
+    model, counted = release.model, {*release.model.cliques}
+    assert {clique for clique in counted if len(clique) == 2} == {(0, 1), (1, 2), (2, 3), (3, 4)}
+    for pair in {*itertools.combinations(range(5), 2)} - counted:
+        expected = 3000 * model.marginal(pair)
+        apart = (table_of(codes, COUNTS, pair) - expected).abs().sum()
+        assert apart <= 1.02 * mean_deviation(expected).sum()
+
+
+def test_mean_deviation_is_that_of_poisson() -> None:
+    means = torch.tensor([0.0, 1e-9, 0.01, 0.5, 1.0, 2.3, 7.0, 40.2], dtype=torch.float64)
+    counts = torch.arange(400)
+    for m, found in zip(means.tolist(), mean_deviation(means).tolist(), strict=True):
+        assert found == pytest.approx(float(poisson(m).pmf(counts) @ abs(counts.numpy() - m)), rel=1e-6, abs=1e-12)
+
+
+def test_a_finite_budget_cannot_buy_exact_counts() -> None:
+    with pytest.raises(UsageError, match="at most rho 1, got inf"):
+        Curator(CODES, COUNTS, 1.0, Numbers()).measure((0,), 0.0, "all")

@@ -1,0 +1,83 @@
+"""Rows that break a public rule are impossible, against sums over all rows."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.rng import Draws
+from feller.privacy.marginals import MarginalModel, Measurement, aim, estimate, independent, mst
+from tests.privacy.marginals.tables import COUNTS, LOOP, Numbers, joint_of, model_of, sum_to
+
+RULES = (
+    ((0, 1), torch.tensor([[True, False, True], [True, True, False]])),
+    ((3, 2), torch.tensor([[True, True, False, False], [False, True, True, True], [True, False, False, True]])),
+)
+EVERY_ROW = torch.tensor(list(itertools.product(*map(range, COUNTS))))
+MODEL = MarginalModel(COUNTS, LOOP, model_of(COUNTS, LOOP).potentials, 1000.0, RULES)
+
+
+def keeps(codes: Tensor) -> Tensor:
+    return torch.stack([allowed[codes[:, a], codes[:, b]] for (a, b), allowed in RULES]).all(0)
+
+
+def ruled(model: MarginalModel) -> Tensor:
+    """The joint law by brute force, [*counts]."""
+    joint = joint_of(model)[0] * keeps(EVERY_ROW).double().view(COUNTS)
+    return joint / joint.sum()
+
+
+def test_a_model_under_rules_is_that_of_brute_force() -> None:
+    joint = ruled(MODEL)
+    for columns in itertools.combinations(range(5), 2):
+        assert (MODEL.marginal(columns) - sum_to(joint, columns)).abs().max() < 1e-12
+    assert (MODEL.log_likelihood(EVERY_ROW).exp() - joint.flatten()).abs().max() < 1e-12
+    drawn = MODEL.draw(5000, Draws(0))
+    assert keeps(drawn).all()
+    kept = torch.tensor([False, True, False, True, False]).expand(5000, -1)
+    filled = MODEL.complete(drawn, kept, Draws(1))
+    assert keeps(filled).all()
+    assert torch.equal(filled[kept], drawn[kept])
+
+
+def test_what_is_known_must_keep_the_rules() -> None:
+    with pytest.raises(InputError, match="can occur together"):
+        MODEL.draw(3, Draws(0), {0: 0, 1: 1})
+
+
+def test_the_potentials_are_the_misfits_beside_the_rules() -> None:
+    """Stationary: each potential is (y - m) / (caution sigma), m by brute force over rows that keep the rules."""
+    tables = [
+        Measurement(columns, 900 * model_of(COUNTS, LOOP).marginal(columns) + 1.0, sigma)
+        for columns, sigma in (((0, 1), 20.0), ((1, 3), 5.0), ((2,), 9.0))
+    ]
+    model = estimate(COUNTS, tables, 1000.0, rules=RULES, caution=0.5, tolerance=1e-6)
+    joint = ruled(model)
+    for table, potential in zip(tables, model.potentials, strict=True):
+        misfit = table.values - 1000 * sum_to(joint, table.columns)
+        assert (0.5 * table.sigma * potential - misfit).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("mechanism", [mst, aim, independent])
+@pytest.mark.parametrize("rho", [1e-3, 0.5, math.inf])
+def test_no_mechanism_gives_mass_to_what_breaks_a_rule(mechanism, rho: float) -> None:
+    codes = MODEL.draw(500, Draws(0))
+    release = mechanism(codes, COUNTS, rho, Numbers(1), rules=RULES)
+    likely = release.model.log_likelihood(EVERY_ROW).exp()
+    assert likely[~keeps(EVERY_ROW)].abs().max() == 0
+    assert likely.sum().item() == pytest.approx(1, abs=1e-10)
+    assert keeps(release.model.draw(500, Draws(1))).all()
+
+
+def test_counts_that_agree_with_rules_are_met() -> None:
+    """Exact counts of rows under rules: the tables are theirs, though none of the two ruled pairs was measured."""
+    codes = MODEL.draw(4000, Draws(0))
+    free, tied = (independent(codes, COUNTS, math.inf, Numbers(), rules=rules).model for rules in ((), RULES))
+    for model in (free, tied):
+        for j in range(5):
+            shares = torch.bincount(codes[:, j], minlength=COUNTS[j]) / 4000
+            assert (model.marginal([j]) - shares).abs().max() < 1e-3
+    assert free.log_likelihood(codes).mean() < tied.log_likelihood(codes).mean()

@@ -1,0 +1,143 @@
+"""What a well-formed row is."""
+
+import itertools
+import re
+
+import pytest
+import torch
+
+from feller.core.errors import InputError
+from feller.data.documents.vocabulary import Symbols
+from feller.sampling.autoregressive.document_grammar import Kind, Place, check_document, kinds, stand
+from tests.sampling.autoregressive.readers import spelled, written
+
+SYMBOLS = Symbols(text=3, codes=2, picture=4)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "E ab B",
+        "E ab B E",
+        "E ab B 0101 B E",
+        "E ab B 0101 B E PPP",
+        "E 0101 B 1111 B c B E",
+        "E B 0101 B E",
+        "E aMb B 0101 B I c E",
+        "E M B 0101 B I abc E",
+        "E M B I abc E",
+        "E M B I 0101 E",
+        "E a B M B I 0101 E",
+        "E MM B I a I b E",
+        "E MM B I 010 I 1 E",
+        "E a B 0MM B I 01 I 1 E",
+        "E a B M0M1 B I 0 I 1 E",
+        "E aM B M01 B Ma B I b I 00 I a E",
+        "E a B M B M B I a I 0101 E",
+        "E a B E b B 0000 B E aM B I c E",
+        "E aM B I c E b B 0000 B E a B E",
+    ],
+)
+def test_rows_that_are_complete(row: str) -> None:
+    check_document(written(row, SYMBOLS), SYMBOLS)
+    assert stand(written(row, SYMBOLS), SYMBOLS).complete
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("", "begins with <eos>, symbol 5, got an empty one"),
+        ("PP", "begins with <eos>, symbol 5, got an empty one"),
+        ("ab B", "got symbol 0 of text; put it in front"),
+        ("B", "got <break>"),
+        ("E a P B", "expected symbols from 0 to 8, got padding at place 2"),
+        ("E E", "complete, each segment ended and each hole filled, got <eos> at place 1"),
+        ("E a B E E", "complete, each segment ended and each hole filled, got <eos> at place 4"),
+        ("E a E", "got <eos> at place 2"),
+        ("E aM B E", "got <eos> at place 4"),
+        ("E aM B I E", "got <eos> at place 5"),
+        ("E M B M B I a E", "got <eos> at place 7"),
+        ("E a1", "a segment of text alone, got code 1 of a picture at place 2"),
+        ("E 1M1a", "a segment of codes alone, got symbol 0 of text at place 4"),
+        ("E 010 B", "a picture of 4 codes, at least one for each of 0 holes, not 3, got <break> at place 4"),
+        ("E 01010 B", "not 5, got <break> at place 6"),
+        ("E 01010", "a <break> behind 4 codes, got code 0 of a picture at place 5"),
+        ("E 0101M B", "at least one for each of 1 holes, not 4, got <break> at place 6"),
+        ("E 01M", "the <break> of a picture with holes, got the end at place 4"),
+        ("E I", "an <infill> behind a <break> only, got <infill> at place 1"),
+        ("E a I", "an <infill> behind a <break> only, got <infill> at place 2"),
+        ("E a B I", "no more than 0 <infill>, one for each hole, got <infill> at place 3"),
+        ("E aM B I b I c", "no more than 1 <infill>, one for each hole, got <infill> at place 6"),
+        ("E aM B I b B", "no <break> behind an <infill>, got <break> at place 6"),
+        ("E aM B I 0", "what is hidden: text in a text, codes in a picture, at least one symbol, got code 0"),
+        ("E aM B I M", "what is hidden: text in a text, codes in a picture, at least one symbol, got <mask>"),
+        ("E aM B Ma B I I c", "at least one symbol, got <infill> at place 8"),
+        ("E 0M B I a", "what is hidden: text in a text, codes in a picture"),
+        ("E 0M B I 0000", "fills of 3 codes for a picture's holes, got the end at place 9"),
+        ("E 0M B aM B I 00 I b", "fills of 3 codes for a picture's holes, got <infill> at place 10"),
+        ("E 00MM B I 00 I", "fills of 2 codes for a picture's holes, got <infill> at place 9"),
+        ("E MM B I 0000", "fills of 4 codes for a picture's holes, got the end at place 9"),
+    ],
+)
+def test_rows_that_nothing_can_mend(row: str, message: str) -> None:
+    for check in (stand, check_document):
+        with pytest.raises(InputError, match=re.escape(message)):
+            check(written(row, SYMBOLS), SYMBOLS)
+
+
+@pytest.mark.parametrize(
+    ("row", "place", "left", "said", "opened"),
+    [
+        ("E", Place.BARE, 0, 0, 0),
+        ("E a B E", Place.BARE, 0, 0, 0),
+        ("E ab", Place.TEXT, 0, 2, 0),
+        ("E aM B", Place.BETWEEN, 0, 0, 0),
+        ("E M", Place.TEXT, 0, 1, 0),
+        ("E a B 01", Place.PICTURE, 2, 2, 0),
+        ("E a B 0101", Place.PICTURE, 0, 4, 0),
+        ("E aM B I", Place.FILL_TEXT, 0, 0, 1),
+        ("E aM B bM B I aa I cb", Place.FILL_TEXT, 0, 2, 2),
+        ("E 0MM B I", Place.FILL_PICTURE, 3, 0, 1),
+        ("E 0MM B I 0 I 1", Place.FILL_PICTURE, 1, 1, 2),
+        ("E M B I", Place.OPENED, 0, 0, 1),
+        ("E M B I 01", Place.FILL_PICTURE, 2, 2, 1),
+        ("E MM B I a I", Place.FILL_TEXT, 0, 0, 2),
+        ("E MM B I 0 I", Place.FILL_PICTURE, 3, 0, 2),
+        ("E MM B", Place.BETWEEN, 0, 0, 0),
+    ],
+)
+def test_where_beginnings_stand(row: str, place: Place, left: int, said: int, opened: int) -> None:
+    found = stand(written(row, SYMBOLS), SYMBOLS)
+    assert (found.place, found.left, found.said, found.opened) == (place, left, said, opened)
+    if row not in ("E a B E", "E aM B bM B I aa I cb"):
+        assert not found.complete
+        with pytest.raises(InputError, match="expected a complete document, got one that ends"):
+            check_document(written(row, SYMBOLS), SYMBOLS)
+
+
+def test_all_short_rows_without_holes_against_an_expression() -> None:
+    """Every row of up to 7 symbols from four that begins with <eos>: complete or not, and which can be mended."""
+    symbols = Symbols(text=1, codes=1, picture=2)
+    whole = re.compile(r"(E((a*|00)B)+)(E((a*|00)B)+)*E?")
+    begun = re.compile(r"(E((a*|00)B)+)*E((a*|00)B)*(a*|0|00)")
+    complete = 0
+    for length in range(7):
+        for rest in itertools.product("Ea0B", repeat=length):
+            text = "E" + "".join(rest)
+            row = written(text, symbols)
+            try:
+                found = stand(row, symbols)
+            except InputError:
+                assert not begun.fullmatch(text), text
+                continue
+            assert begun.fullmatch(text), text
+            assert found.complete == bool(whole.fullmatch(text)), text
+            complete += found.complete
+    assert complete > 100
+
+
+def test_kinds_of_symbols() -> None:
+    names = {Kind.TEXT: "abc", Kind.CODE: "01", Kind.EOS: "E", Kind.CUT: "B", Kind.MASK: "M", Kind.INFILL: "I"}
+    spelling = spelled(torch.arange(SYMBOLS.count), SYMBOLS)
+    assert spelling == "".join(names.values())
+    assert kinds(SYMBOLS).tolist() == [kind for kind, letters in names.items() for _ in letters]

@@ -1,0 +1,206 @@
+"""Which symbols may come next, against all rows that there are."""
+
+import functools
+import itertools
+import re
+
+import numpy as np
+import pytest
+
+from feller.core.errors import InputError, UsageError
+from feller.data.documents.vocabulary import Symbols
+from feller.sampling.autoregressive.decoding_goals import Fill, Free, Picture, Plan, TextPlan
+from feller.sampling.autoregressive.document_grammar import Kind, Place, check_document, stand
+from feller.sampling.autoregressive.parser_state import Automaton
+from tests.sampling.autoregressive.readers import written
+
+SYMBOLS = Symbols(text=1, codes=1, picture=3)
+LETTERS = "a0EBMI"
+"""One symbol of each kind."""
+KINDS = dict(zip(LETTERS, Kind, strict=True))
+
+
+def complete(text: str) -> bool:
+    try:
+        check_document(written(text, SYMBOLS), SYMBOLS)
+    except InputError:
+        return False
+    return True
+
+
+def ways_on(prompt: str, most: int) -> set[str]:
+    """All that may be drawn behind a prompt up to an `<eos>`, from all strings there are, by `check_document` alone."""
+    found = set()
+    for length in range(most):
+        for letters in itertools.product("a0BI", repeat=length):
+            text = "".join(letters)
+            whole = prompt + text + "E"
+            empty = any(whole[i] in "EB" and whole[i + 1] == "B" for i in range(len(prompt) - 1, len(whole) - 1))
+            if not empty and complete(whole):
+                found.add(text + "E")
+    return found
+
+
+def ways_taken(prompt: str, plan: Plan, room: int) -> set[str]:
+    """All that the automaton lets be drawn."""
+    automaton, found = Automaton(SYMBOLS, plan), set()
+    state = automaton.begin([stand(written(prompt, SYMBOLS), SYMBOLS)], [room])
+
+    def go_on(text: str, state) -> None:
+        if state.place[0] == Place.ENDED:
+            assert automaton.need(state)[0] == 0
+            assert not automaton.allowed(state).any()
+            found.add(text)
+            return
+        marks = automaton.allowed(state)[0]
+        assert marks.any(), text
+        assert 0 < automaton.need(state)[0] <= state.room[0], text
+        for letter in itertools.compress(LETTERS, marks):
+            go_on(text + letter, automaton.step(state, np.array([KINDS[letter]])))
+
+    go_on("", state)
+    return found
+
+
+@functools.cache
+def free(prompt: str) -> frozenset[str]:
+    return frozenset(ways_on(prompt, 6))
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        *("E", "Ea", "EaB", "E0", "EaBEaB", "EMB", "EaMB", "EMB000B", "EMBI", "EMBIa", "EMBI0"),
+        *("E0MBI", "EMMBIaI", "EM0MBI0I", "EMBaMB"),
+        *(
+            pytest.param(prompt, marks=pytest.mark.slow)
+            for prompt in ("E0MB", "EMMB", "EMMBI", "EMMBI0", "EM0MB", "EMBMB", "EMMMBI")
+        ),
+    ],
+)
+def test_free_rows_are_all_that_are_well_formed(prompt: str) -> None:
+    """Up to 6 symbols: 4^5 strings. Where none fits, that is said."""
+    for most in range(1, 7):
+        expected = {text for text in free(prompt) if len(text) <= most}
+        if expected:
+            assert ways_taken(prompt, Free(most), 99) == expected
+            assert ways_taken(prompt, Free(99), most) == expected
+        else:
+            with pytest.raises(UsageError, match=rf"expected room for at least .* got {most}; shorten"):
+                ways_taken(prompt, Free(most), 99)
+
+
+@pytest.mark.parametrize("prompt", ["EMB", "EaMB", "EMBI", "E0MBI", "EMMB", "EM0MB", "EMBMB", "EMBaMB", "EMMBIaI"])
+@pytest.mark.parametrize("most", [1, 2])
+def test_fills_are_those_free_rows_that_add_no_segment(prompt: str, most: int) -> None:
+
+    def fits(text: str, kinds: str) -> bool:
+        fills = (prompt + text).split("I")[1:]
+        short = all(len(fill.rstrip("E")) <= most for fill in fills if "a" in fill)
+        begun = "I" in prompt or text.startswith("I")
+        hidden = [segment for segment in prompt.strip("E").split("I")[0].split("B") if segment]
+        filled = iter(fills)
+        right = True
+        for segment in hidden:
+            for c in segment:
+                if c == "M":
+                    fill = next(filled, "")
+                    right &= {*segment} != {"M"} or fill[:1] in kinds
+        return short and begun and right
+
+    for whole, kinds in (((Kind.TEXT, Kind.CODE), "a0"), ((Kind.TEXT,), "a"), ((Kind.CODE,), "0")):
+        expected = {text for text in free(prompt) if fits(text, kinds)}
+        if expected and not (prompt == "EMMBIaI" and kinds == "0"):
+            assert ways_taken(prompt, Fill(most, whole), 6) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sizes"),
+    [
+        ("EMMB", (1, 2)),
+        ("EMMB", (2, 1)),
+        ("EM0MB", (1, 1)),
+        ("EMB", (3,)),
+        ("EMB", (0,)),
+        ("EMBI", (3,)),
+        ("EMBI", (0,)),
+    ],
+)
+def test_holes_of_a_size_hide_so_much(prompt: str, sizes: tuple[int, ...]) -> None:
+    """Of all fills those that have so many codes, and texts where none are said."""
+
+    def suits(fill: str, size: int) -> bool:
+        return fill == size * "0" if size else "0" not in fill
+
+    expected = set()
+    for text in free(prompt):
+        fills = [fill.rstrip("E") for fill in (prompt + text).split("I")[1:]]
+        if "B" not in text and len(fills) == len(sizes) and all(map(suits, fills, sizes)):
+            expected.add(text)
+    assert expected
+    assert ways_taken(prompt, Fill(9, codes=sizes), 6) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sizes"), [("EMMB", (1, 1)), ("EMMB", (3,)), ("E0MB", (3,)), ("EaMB", (1,)), ("E0MMB", (2, 0))]
+)
+def test_sizes_add_up(prompt: str, sizes: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="which add up to what each picture lacks"):
+        ways_taken(prompt, Fill(9, codes=sizes), 9)
+
+
+def test_pictures_and_texts() -> None:
+    for prompt in ("E", "EaB", "EMB", "EaBEaB"):
+        assert ways_taken(prompt, Picture(), 9) == {"000B"}
+        assert ways_taken(prompt, TextPlan(3), 99) == {"aB", "aaB", "aaaB"}
+        assert ways_taken(prompt, TextPlan(99), 3) == {"aB", "aaB"}
+    assert ways_taken("EaB00", Picture(), 9) == {"0B"}
+    assert ways_taken("EaB000", Picture(), 9) == {"B"}
+    assert ways_taken("Eaaa", TextPlan(1), 9) == {"B", "aB"}
+    assert ways_taken("EMaM", TextPlan(1), 9) == {"B", "aB"}
+
+
+def test_rows_go_on_beside_each_other() -> None:
+    """Together and alone, with different numbers of holes, and after some have left."""
+    prompts = ["E", "EMB", "E0MBaMB", "EMMMBI", "EaB00"]
+    standings = [stand(written(prompt, SYMBOLS), SYMBOLS) for prompt in prompts]
+    automaton = Automaton(SYMBOLS, Free(12))
+    together = automaton.begin(standings, [12] * 5)
+    alone = [automaton.begin([standing], [12]) for standing in standings]
+    rows = list(range(5))
+    for step in range(12):
+        marks = automaton.allowed(together)
+        assert np.array_equal(marks, np.concatenate([automaton.allowed(alone[i]) for i in rows]))
+        chosen = np.array([np.flatnonzero(row)[(step * 7 + i) % row.sum()] for i, row in zip(rows, marks, strict=True)])
+        together = automaton.step(together, chosen)
+        for i, kind in zip(rows, chosen, strict=True):
+            alone[i] = automaton.step(alone[i], np.array([kind]))
+        going = together.place != Place.ENDED
+        together, rows = together.rows(going), list(itertools.compress(rows, going))
+        if not rows:
+            break
+    assert not rows
+
+
+@pytest.mark.parametrize(
+    ("prompt", "plan", "message"),
+    [
+        ("Ea", Picture(), "expected a prompt that ends behind its <eos>, or behind a <break>, or in a picture"),
+        ("EaMBI", Picture(), "prompt 0 ends in a fill, and has 1 holes"),
+        ("EaB00", TextPlan(3), "prompt 0 ends in a picture without <break>"),
+        ("EaB", Fill(3), "and has holes, for Fill"),
+        ("E", Fill(3), "prompt 0 ends behind its <eos>"),
+        ("EMa", Fill(3), "prompt 0 ends in a text without <break>, and has 1 holes"),
+        ("EMMMMB", Fill(3, (Kind.CODE,)), "expected at most 3 holes in a hidden picture, one for each code, got 4"),
+        ("E", Free(2), "expected room for at least 3 symbols behind prompt 0, got 2"),
+    ],
+)
+def test_prompts_that_a_plan_cannot_go_on_from(prompt: str, plan: Plan, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        ways_taken(prompt, plan, 99)
+
+
+@pytest.mark.parametrize("make", [lambda: TextPlan(0), lambda: Free(0), lambda: Fill(0), lambda: Fill(3, ())])
+def test_wrong_settings(make) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        make()

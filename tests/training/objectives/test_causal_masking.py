@@ -1,0 +1,255 @@
+"""Training on documents with holes: what stands in a row, what counts, and what stands in front."""
+
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.networks import BiEncoder, Finder, PlainDecoder
+from feller.paths import Interleaved, Path
+from feller.sampling.autoregressive.masked_spans import Masking, read_document, unmask
+from feller.sampling.retrieval.datastore import remember
+from feller.sampling.retrieval.retriever import ByChance, ByLikeness, Library
+from feller.spaces import Tokens
+from feller.training.objective import Example, Objective
+from feller.training.objectives.causal_masking import CausalMasking
+from tests.oracle import close
+from tests.sampling.autoregressive.pages import S, pages, rows_of
+
+SPACE = Tokens(S.all, (32,))
+FINDER = Finder(BiEncoder(S, (4, 4), width=8, size=64))
+WHOLE = Masking(spans=0.0, texts=0.0)
+
+
+def objective(**changes: Any) -> CausalMasking:
+    return CausalMasking(SPACE, S, **{"context": 160, "width": 160, **changes})
+
+
+def draw(rule: Objective, rows: Tensor, seed: int = 0) -> Example:
+    return rule.draw(None, {"x_1": rows}, Draws(seed))
+
+
+def samples(example: Example) -> list[list[np.ndarray]]:
+    """The documents of each sample, put together again, without the last <eos>."""
+    found = []
+    for row, own in zip(example["x_t"].numpy(), example["given"]["sample"].numpy(), strict=True):
+        for k in range(own.max() + 1):
+            tokens = row[own == k]
+            assert tokens[0] == tokens[-1] == S.eos
+            ends = np.flatnonzero(tokens == S.eos)
+            found.append([unmask(tokens[a:b], S) for a, b in pairwise(ends)])
+    return found
+
+
+def plain(rows: Tensor) -> list[list[int]]:
+    return [read_document(row, S).tokens.tolist() for row in rows.numpy()]
+
+
+def logits_of(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+    """Some answer at each place that depends on its token, its sample and its position."""
+    at = x_t * 31 + given["sample"] * 7 + given["position"]
+    return torch.sin(at[..., None] * torch.arange(1, S.count + 1, dtype=torch.float64))
+
+
+def test_record() -> None:
+    one = objective(masking=Masking(spans=0.5), retrieval=ByChance(), documents=1)
+    data = json.loads(json.dumps(to_data(one)))
+    assert from_data(Objective, data) == one
+    assert one.path == from_data(Path, to_data(one.path)) == Interleaved()
+    assert one.drop == 0
+    assert not one.independent
+
+
+@pytest.mark.parametrize("masking", [Masking(), Masking(spans=0.0), Masking(texts=0.0, mean=6.0), WHOLE])
+def test_every_document_comes_once_and_can_be_put_together_again(masking: Masking) -> None:
+    rows, _ = rows_of(40, 12)
+    found = samples(draw(objective(masking=masking), rows))
+    assert sorted(one.tolist() for (one,) in found) == sorted(plain(rows))
+
+
+def test_what_may_become_too_long_is_refused_before_training() -> None:
+    """A text that is hidden as a whole takes two places more, sixteen spans 32."""
+    rows, _ = rows_of(4, 12)
+    data = pages(rows)
+    length = int((rows < S.count).sum(1).max())
+    for law, more in ((Masking(spans=0.0), 2), (Masking(), 32), (WHOLE, 0)):
+        most = length + 1 + more
+        assert objective(context=most, masking=law, documents=0).beside(data).path == Interleaved()
+        with pytest.raises(InputError, match=f"up to {most} places"):
+            objective(context=most - 1, masking=law, documents=0).beside(data)
+
+
+def test_a_network_that_reads_less_is_refused() -> None:
+    rows, _ = rows_of(4, 12)
+    for network in (PlainDecoder(S, 8, 1, 1, 159), PlainDecoder(replace(S, text=S.text + 1), 8, 1, 1, 160)):
+        with pytest.raises(UsageError, match="give --objective and --architecture the same"):
+            objective().draw(network.build((160,), {}, Draws(0)), {"x_1": rows}, Draws(0))
+
+
+def test_what_counts() -> None:
+    """Each token but the first of a sample, the signs of holes and padding counts, all alike, b in sum."""
+    rows, _ = rows_of(40, 12)
+    example = draw(objective(), rows)
+    x_t, target, weight, sample = *(example[name] for name in ("x_t", "target", "weight")), example["given"]["sample"]
+    following = torch.cat([x_t[:, 1:], x_t[:, :1]], 1)
+    within = torch.cat([sample[:, 1:] == sample[:, :-1], torch.zeros(len(sample), 1, dtype=torch.bool)], 1)
+    counts = within & (sample >= 0) & (following != S.mask) & (following != S.infill)
+    assert torch.equal(weight > 0, counts)
+    assert torch.equal(target[counts], following[counts])
+    assert int(target.max()) < S.count
+    assert len(weight[counts].unique()) == 1
+    assert float(weight.sum()) == pytest.approx(40, rel=1e-5)
+
+
+def test_the_losses_over_the_batch_are_the_mean_per_token() -> None:
+    """As the trainer divides them: by the documents of the batch, however many rows they were packed into."""
+    rows, _ = rows_of(40, 12)
+    example = draw(objective(), rows)
+    loss = objective().loss(logits_of, example)
+    assert loss.shape == (len(example["x_t"]),)
+    logits = logits_of(example["x_t"], example["t"], example["given"])
+    spent = -logits.log_softmax(-1).gather(-1, example["target"][..., None])[..., 0]
+    close(loss.sum() / 40, spent[example["weight"] > 0].mean(), 1e-6)
+
+
+def test_packing_changes_no_loss() -> None:
+    """Documents alone in their rows cost together what they cost in packed ones."""
+    rows, _ = rows_of(12, 12)
+    example = draw(objective(masking=WHOLE), rows)
+    alone = draw(objective(masking=WHOLE, context=30, width=30), rows)
+    assert len(alone["x_t"]) == 12 > len(example["x_t"])
+
+    def without_numbers(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        return logits_of(x_t, t, {**given, "sample": torch.zeros_like(x_t)})
+
+    close(*(objective().loss(without_numbers, one).sum() for one in (example, alone)), 1e-5)
+
+
+def test_answers_stand_behind_the_picture() -> None:
+    """Symbols 3 and 4 of each text are marked: there is a hole in their place, and they come last."""
+    rows, _ = rows_of(6, 12)
+    mark, end = (rows.new_full((6, 1), symbol) for symbol in (S.answer, S.answered))
+    marked = torch.cat([rows[:, :4], mark, rows[:, 4:6], end, rows[:, 6:]], 1)
+    example = draw(objective(masking=Masking(texts=1.0), context=33, width=33), marked)
+    found = []
+    for row in example["x_t"]:
+        own = row[row != S.pad].tolist()
+        assert own[4] == S.mask
+        assert own[10] == own[27] == S.cut
+        assert own[28] == S.infill
+        assert own[31:] == [S.eos]
+        found.append(own[:4] + own[29:31] + own[5:28])
+    assert sorted(found) == sorted(rows[:, :29].tolist())
+    assert sorted(one.tolist() for (one,) in samples(example)) == sorted(plain(rows))
+
+
+def test_a_text_left_out_as_a_whole_leaves_the_prompt_of_drawing_without_one() -> None:
+    rows, _ = rows_of(10, 12)
+    x_t = draw(objective(masking=Masking(spans=0.0, texts=1.0), context=40, width=40), rows)["x_t"]
+    assert (x_t[:, :3] == torch.tensor([S.eos, S.mask, S.cut])).all()
+    assert S.is_code(x_t[:, 3:19]).all()
+
+
+def with_memory(rule: CausalMasking, n: int = 80) -> tuple[Objective, list[list[int]]]:
+    memory, _ = rows_of(n, 12, seed=3)
+    return rule.with_memory(Library(remember(memory, FINDER, S), FINDER)), plain(memory)
+
+
+def test_documents_in_front_come_from_the_memory_as_they_are() -> None:
+    """None, one or two, each a third of 600 times, 5 standard errors; none is the query, all are whole."""
+    rule, known = with_memory(objective(retrieval=ByChance()))
+    rows, _ = rows_of(600, 12, seed=3)  # the first 80 are those of the memory
+    found = samples(draw(rule, rows))
+    assert sorted(sample[-1].tolist() for sample in found) == sorted(plain(rows))
+    for *front, query in found:
+        for one in front:
+            assert one.tolist() in known
+            assert one.tolist() != query.tolist()
+    number = np.array([len(sample) - 1 for sample in found])
+    for k in range(3):
+        assert abs((number == k).mean() - 1 / 3) < 5 * math.sqrt(2 / 9 / 600)
+
+
+def test_what_is_in_front_may_be_hidden_too() -> None:
+    rule, known = with_memory(objective(masking=WHOLE, retrieved=Masking(texts=0.0), retrieval=ByChance()))
+    rows, _ = rows_of(60, 12, seed=5)
+    example = draw(rule, rows)
+    found = samples(example)
+    assert all(one.tolist() in known for *front, _ in found for one in front)
+    assert int((example["x_t"] == S.infill).sum()) >= sum(len(sample) - 1 for sample in found) > 0
+    none = draw(with_memory(objective(masking=WHOLE, retrieval=ByChance()))[0], rows)
+    assert int((none["x_t"] == S.infill).sum()) == 0
+
+
+def test_the_most_like_stands_next_to_the_query() -> None:
+    rule = ByLikeness(dropout=0.0, by_picture=0, max_score=1.0, dedup=1.0)
+    bound, known = with_memory(objective(retrieval=rule, masking=WHOLE))
+    rows, _ = rows_of(40, 12, seed=6)
+    memory, _ = rows_of(80, 12, seed=3)
+    vectors, whole = FINDER(rows), FINDER(memory).whole()
+    scores = vectors.text @ whole.T
+    queries = plain(rows)
+    checked = 0
+    for *front, query in samples(draw(bound, rows)):
+        told = [float(scores[queries.index(query.tolist()), known.index(one.tolist())]) for one in front]
+        assert told == sorted(told)
+        checked += len(told) == 2
+    assert checked > 3
+
+
+def test_documents_in_front_give_way_to_the_context() -> None:
+    rule, _ = with_memory(objective(retrieval=ByChance(), masking=WHOLE, context=60, documents=5))
+    rows, _ = rows_of(40, 12, seed=6)
+    number = [len(sample) - 1 for sample in samples(draw(rule, rows))]
+    assert set(number) == {0, 1}
+    with pytest.raises(InputError, match=r"takes 30 places .* the context has 29"):
+        draw(objective(masking=WHOLE, context=29), rows)
+
+
+def test_data_bring_their_memory() -> None:
+    rows, _ = rows_of(20, 12)
+    rule = objective()
+    assert rule.beside(pages(rows)) is rule
+    assert objective(documents=0).beside(pages(rows, FINDER)) == objective(documents=0)
+    bound = rule.beside(pages(rows, FINDER))
+    assert not bound.independent
+    assert bound.path == Interleaved()
+    assert bound.space == SPACE
+    found = samples(draw(bound, rows))
+    assert sorted(sample[-1].tolist() for sample in found) == sorted(plain(rows))
+    assert any(len(sample) > 1 for sample in found)
+    assert all(sample[-1].tolist() != one.tolist() for sample in found for one in sample[:-1])
+
+
+def test_a_document_meets_the_same_in_any_part_of_a_batch() -> None:
+    """What is hidden and what stands in front depends on the number of a document; only packing is of the batch."""
+    rule, _ = with_memory(objective())
+    rows, _ = rows_of(40, 12, seed=6)
+
+    def told(example: Example) -> list[list[int]]:
+        pairs = zip(example["x_t"].tolist(), example["given"]["sample"].tolist(), strict=True)
+        return [[x for x, k in zip(row, own, strict=True) if k == i] for row, own in pairs for i in range(max(own) + 1)]
+
+    whole = told(rule.draw(None, {"x_1": rows}, Draws(0)))
+    parts = [told(rule.draw(None, {"x_1": rows[a:b]}, Draws(0, first=a))) for a, b in ((0, 13), (13, 40))]
+    assert sorted(whole) == sorted(parts[0] + parts[1])
+
+
+def test_a_step_tells_what_is_wasted_and_settings_are_checked() -> None:
+    rows, _ = rows_of(40, 12)
+    example = draw(objective(), rows)
+    share = (example["given"]["sample"] < 0).double().mean()
+    assert objective().notice(example) == {"wasted": share}
+    assert draw(objective(), rows[:0])["x_t"].shape[0] == 0
+    for wrong in ({"context": 1}, {"documents": -1}):
+        with pytest.raises(UsageError, match="expected a context"):
+            replace(objective(), **wrong)

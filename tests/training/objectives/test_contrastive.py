@@ -1,0 +1,131 @@
+"""Which text is a picture's: the loss against its definition, and what it leads to."""
+
+import json
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.networks import BiEncoder, Finder
+from feller.paths import Alike, Path
+from feller.spaces import Tokens
+from feller.training.objective import Objective
+from feller.training.objectives.contrastive import Contrastive
+from tests.oracle import close
+from tests.sampling.autoregressive.pages import S, pages, rows_of
+
+SPACE = Tokens(S.all, (32,))
+
+
+def finder() -> Finder:
+    return Finder(BiEncoder(S, (4, 4), width=8, size=64))
+
+
+def objective(group: int = 64, dropout: float = 0.0) -> Contrastive:
+    return Contrastive(SPACE, S, group, dropout)
+
+
+def test_record() -> None:
+    one = objective(8, 0.1)
+    data = json.loads(json.dumps(to_data(one)))
+    assert from_data(Objective, data) == one
+    assert one.path == from_data(Path, to_data(one.path)) == Alike()
+    assert one.drop == 0
+    assert not one.independent
+
+
+@pytest.mark.parametrize(("group", "size"), [(5, 4), (11, 6), (12, 12), (64, 12)])
+def test_the_loss_is_info_nce_in_both_directions(group: int, size: int) -> None:
+    """Against the definition, written out for each group of documents in turn."""
+    network, (rows, _) = finder().module, rows_of(12, 1000)
+    rule = objective(group)
+    example = rule.draw(network, {"x_1": rows}, Draws(0))
+    found = rule.loss(network, example)
+    assert found.shape == (-(-12 // group),)
+    made = finder()
+    made.module.load_state_dict(network.state_dict())
+    vectors = made(rows)
+    total = 0.0
+    for part in torch.arange(12).split(size):
+        scores = vectors.picture[part] @ vectors.text[part].T / 0.07
+        for i in range(len(part)):
+            total += float(scores[i].logsumexp(0) + scores[:, i].logsumexp(0) - 2 * scores[i, i]) / 2
+    assert found.sum().item() / 12 == pytest.approx(total / 12, rel=1e-4)
+
+
+def test_documents_without_a_pair_are_left_out() -> None:
+    network, (rows, _) = finder().module, rows_of(8, 1000)
+    alone = rows.clone()
+    alone[2, 1:11], alone[5, 12:28] = S.pad, S.pad
+    for row in (2, 5):
+        alone[row] = alone[row][(alone[row] == S.pad).long().argsort(stable=True)]
+    keep = torch.tensor([0, 1, 3, 4, 6, 7])
+    some = objective().loss(network, objective().draw(network, {"x_1": alone}, Draws(0))).sum() / 8
+    rest = objective().loss(network, objective().draw(network, {"x_1": alone[keep]}, Draws(0))).sum() / 6
+    close(some, rest, 1e-5)
+    none = objective().loss(network, objective().draw(network, {"x_1": alone[[2, 5]]}, Draws(0)))
+    assert none.tolist() == [0.0]
+
+
+def test_equal_texts_are_no_wrong_answers() -> None:
+    """With the same text everywhere there is nothing to tell apart."""
+    network, (rows, _) = finder().module, rows_of(6, 1000)
+    rows[:, 1:11] = rows[0, 1:11]
+    loss = objective().loss(network, objective().draw(network, {"x_1": rows}, Draws(0)))
+    close(loss, torch.zeros(1), 1e-6)
+
+
+def test_of_several_pictures_one_is_drawn() -> None:
+    """600 documents with two pictures: each half the time, 5 standard errors."""
+    rows, _ = rows_of(600, 1000)
+    both = torch.cat([rows[:, :29], S.text + (rows[:, 12:28] - S.text + 1) % S.codes, rows[:, 28:29]], 1)
+    example = objective().draw(finder().module, {"x_1": both}, Draws(0))
+    codes = example["x_t"].flatten(0, 1)[:600]
+    first = (codes == both[:, 12:28] - S.text).all(1)
+    assert (first | (codes == both[:, 29:45] - S.text).all(1)).all()
+    assert abs(first.double().mean() - 0.5) < 5 * 0.5 / 600**0.5
+
+
+def test_codes_are_dropped_at_their_rate() -> None:
+    """9,600 codes, 5 standard errors."""
+    rows, _ = rows_of(600, 1000)
+    codes = objective(dropout=0.2).draw(finder().module, {"x_1": rows}, Draws(0))["x_t"].flatten(0, 1)[:600]
+    assert abs((codes == S.codes).double().mean() - 0.2) < 5 * (0.16 / codes.numel()) ** 0.5
+
+
+def likeness(made: Finder, rows: Tensor, kind: Tensor) -> float:
+    """Share of the pictures whose nearest text of another document is of their kind."""
+    found = made(rows)
+    scores = (found.picture @ found.text.T).fill_diagonal_(-2.0)
+    return (kind[scores.argmax(1)] == kind).double().mean().item()
+
+
+def test_pictures_learn_to_find_texts_of_their_kind() -> None:
+    """12 kinds; a new network finds about 1 in 12, a trained one most, of documents that it has not seen."""
+    made = finder()
+    network, (rows, _) = made.module, rows_of(600, 12)
+    network.texts.count(rows)
+    test, kind = rows_of(200, 12, seed=1)
+    assert likeness(made, test, kind) < 0.3
+    rule, optimiser = objective(dropout=0.2), torch.optim.AdamW(network.parameters(), 3e-3)
+    for step in range(50):
+        batch = {"x_1": rows[torch.arange(64 * step, 64 * (step + 1)) % 600]}
+        loss = rule.loss(network, rule.draw(network, batch, Draws(step))).sum() / 64
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert likeness(made, test, kind) > 0.8
+
+
+def test_data_without_pairs_and_wrong_settings_are_refused() -> None:
+    rows, _ = rows_of(4, 1000)
+    assert objective().beside(pages(rows)) == objective()
+    rows[:, 12:] = S.pad
+    with pytest.raises(InputError, match="a text and a picture, got none among 4"):
+        objective().beside(pages(rows))
+    for wrong in ((1, 0.0), (8, 1.0)):
+        with pytest.raises(UsageError, match="groups of 2"):
+            objective(*wrong)

@@ -1,0 +1,53 @@
+"""A state names the processor that wrote it, so that a run that moved says what to expect."""
+
+import pathlib
+
+import pytest
+import torch
+
+from feller.app.cli import main
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.training.checkpoint import PROCESSOR, moved, processor
+from tests.safety.specimen_runs import copied
+
+pytestmark = pytest.mark.portable
+
+CPU = torch.device("cpu")
+ELSEWHERE = "Another Processor (AVX2, 8 threads), torch 2.6.0"
+
+
+def test_only_another_processor_is_told_of() -> None:
+    assert moved({}, CPU) == moved({PROCESSOR: ""}, CPU) == moved({PROCESSOR: processor(CPU)}, CPU) == ""
+    told = moved({PROCESSOR: ELSEWHERE}, CPU)
+    assert ELSEWHERE in told
+    assert processor(CPU) in told
+    assert "\n" not in told
+
+
+def test_it_names_threads_and_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = processor(CPU)
+    assert torch.__version__ in one
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    assert processor(CPU) != one
+
+
+def resumed(run: Run, steps: int, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(["fit", "--resume", "--out", str(run.path), "--steps", str(steps)]) == 0
+    return "".join(capsys.readouterr())
+
+
+def test_a_run_that_moved_says_so(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})  # reports are tested elsewhere
+    run = copied(tmp_path / "r")
+    resumed(run, 5, capsys)  # an older run, whose state names no processor
+    tensors, note = load_tensors(run.state)
+    assert note[PROCESSOR] == processor(CPU)
+    assert processor(CPU) not in resumed(run, 6, capsys)
+    tensors, note = load_tensors(run.state)
+    save_tensors(run.state, tensors, {**note, PROCESSOR: ELSEWHERE})
+    assert ELSEWHERE in resumed(run, 7, capsys)
+    assert load_tensors(run.state)[1][PROCESSOR] == processor(CPU)

@@ -1,0 +1,119 @@
+"""Two processes, replicated or sharded, learn what one does, and leave the same files."""
+
+import copy
+import os
+import pathlib
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from feller.core.errors import UsageError
+from feller.core.run_folder import Run
+from feller.training.engine import engine
+from feller.training.optimizer import Training
+from feller.training.parallelize import check_even
+from tests.training.shared import NETWORKS, SHARDED, TRAINING, kept, learned, save
+
+LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> pathlib.Path:
+    """What two processes wrote."""
+    folder = tmp_path_factory.mktemp("two")
+    done = subprocess.run(
+        [sys.executable, *LAUNCHER, "-m", "tests.training.shared", str(folder)],
+        cwd=pathlib.Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def one(folder: pathlib.Path, *what, **how) -> dict[str, torch.Tensor]:
+    run = Run(folder / "one")
+    save(run, learned(*what, **how), writes=True)
+    return kept(run)
+
+
+def alike(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """All entries under the same names and of the same shapes, to rounding in float64."""
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-8, atol=1e-10, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_replicated_is_one_process(two: pathlib.Path, tmp_path: pathlib.Path, kind: str) -> None:
+    """Parts of 6 and 7 examples, gradients that are cut, weights that decay."""
+    alike(kept(Run(two / f"replicated-{kind}")), one(tmp_path, kind, TRAINING))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_sharded_is_one_process(two: pathlib.Path, tmp_path: pathlib.Path, kind: str) -> None:
+    """Weights, average and optimiser are written whole, under the names of one process."""
+    alike(kept(Run(two / f"sharded-{kind}")), one(tmp_path, kind, SHARDED))
+
+
+@pytest.mark.slow
+def test_each_process_holds_a_half(two: pathlib.Path) -> None:
+    held = [int((two / f"held-{rank}").read_text()) for rank in range(2)]
+    whole = sum(weight.numel() for weight in NETWORKS["mlp"][0]().parameters())
+    assert sum(held) == whole
+    assert max(held) < 0.6 * whole
+
+
+@pytest.mark.slow
+def test_state_goes_on_however_it_was_spread(two: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Half of a sharded training goes on sharded, replicated, or in one process."""
+    whole = one(tmp_path, "mlp", SHARDED)
+    for name in ("resumed-sharded", "resumed-whole"):
+        alike(kept(Run(two / name)), whole)
+    alike(one(tmp_path, "mlp", SHARDED, Run(two / "half")), whole)
+
+
+@pytest.mark.slow
+def test_private_training_is_that_of_one_process(two: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The same coins, and the noise of the first process once: after the sums of all, on its grid of 1e-11."""
+    ours, expected = kept(Run(two / "private")), one(tmp_path, "mlp", TRAINING, private=True)
+    alike(ours, expected)
+    plain = one(tmp_path, "mlp", TRAINING)
+    assert all(not torch.allclose(ours[name], plain[name]) for name in ours if name.endswith(".bias"))
+
+
+@pytest.mark.slow
+def test_other_data_are_found_out_in_all_processes(two: pathlib.Path) -> None:
+    assert all("same data" in (two / f"other-{rank}").read_text() for rank in range(2))
+    engine().check_alike("data", "whatever one process has")
+
+
+@pytest.mark.slow
+def test_a_key_is_shared(two: pathlib.Path) -> None:
+    keys = [(two / f"key-{rank}").read_bytes() for rank in range(2)]
+    assert keys[0] == keys[1]
+    assert len(keys[0]) == 32
+    assert engine().secret() is None
+
+
+@pytest.mark.parametrize("training", [replace(SHARDED, batch=13), replace(SHARDED, batch=1, micro_batch=None)])
+def test_parts_that_cannot_be_even_are_refused(training: Training) -> None:
+    two = copy.copy(engine())
+    two.ranks = 2
+    with pytest.raises(UsageError, match="sharded"):
+        check_even(training, two)
+    check_even(training, engine())
