@@ -298,3 +298,27 @@ def test_a_cost_is_told_by_its_line() -> None:
     cost = Function(load_function("room.py:walls"))
     with pytest.raises(InputError, match=r"the cost walls \(room\.py\) fails: room\.py line 2, in walls: IndexError"):
         cost(torch.zeros(3, 2), torch.zeros(3))
+
+
+def test_imports_of_modules_that_moved_are_named() -> None:
+    """The message holds statements that work: each is executed."""
+    file = pathlib.Path(__file__).parent.parent / "safety" / "old_imports.py"
+    with pytest.raises(InputError) as caught:
+        load_file(file)
+    message = str(caught.value)
+    assert "\n" not in message
+    statements = [part for part in message.split("; ") if "from feller" in part]
+    scope: dict[str, object] = {}
+    for statement in statements:
+        exec(statement[statement.index("from feller") :], scope)
+    wanted = {"Matching", "Characteristics", "Recipe", "Sampling", "Training", "tree_map"}
+    assert wanted <= scope.keys()
+    assert scope["Matching"] is feller.Matching
+    assert scope["Training"] is feller.Training
+
+
+def test_an_import_that_never_was_is_told_without_a_guess(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine.py").write_text("from feller.paths import NoSuchPath\n")
+    with pytest.raises(InputError) as caught:
+        load_file(tmp_path / "mine.py")
+    assert "from feller" not in str(caught.value).partition("; ")[2]

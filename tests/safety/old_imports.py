@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 
 import torch
+from feller.objective import Matching
+from feller.processes import Characteristics
+from feller.recipes import Recipe
+from feller.train.optimiser import Training
+from feller.tree import tree_map
 
-from feller.core.pytree import tree_map
-from feller.models.recipes.recipe import Recipe
 from feller.networks.mlp import MLP
 from feller.paths import Path
-from feller.paths.processes import Characteristics
-from feller.sampling.sampler_config import Sampling
+from feller.sampling import Sampling
 from feller.spaces import Euclidean
-from feller.training.objective import Matching
-from feller.training.optimizer import Training
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,23 @@
 """Code of the user's own, loaded only from a file that the caller names; never from a run folder."""
 
+import ast
 import hashlib
 import importlib.util
 import inspect
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import feller
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import FUNCTIONS, nearest
 
+PACKAGE = pathlib.Path(__file__).parent.parent
+"""Folder of the sources of feller."""
 PREFIX = "feller_code_"
 """Of the names of modules that are made of the user's files."""
 LIBRARIES = ("feller", "torch", "numpy", "functools", "builtins")
@@ -54,7 +59,7 @@ def load_file(path: pathlib.Path) -> Any:
     except (Exception, SystemExit) as error:
         said = (blamed(error) or f"{type(error).__name__}: {error}").removeprefix(f"{_shown(path)} ")
         del sys.modules[name]
-        raise InputError(f"{path} does not run: {said}{_neighbour(error, path)}") from error
+        raise InputError(f"{path} does not run: {said}{_neighbour(error, path)}{_moved(error, path)}") from error
     _remember(module)
     return module
 
@@ -68,6 +73,47 @@ def _neighbour(error: BaseException, path: pathlib.Path) -> str:
         f"; feller loads {path.name} alone and does not look beside it: put what it needs of {name} into it, or name"
         f" the folder of both: PYTHONPATH={_shown(path.parent)}"
     )
+
+
+def _moved(error: BaseException, path: pathlib.Path) -> str:
+    """Name the new modules of what a file imports from modules of feller that have moved."""
+    if not isinstance(error, ImportError) or (error.name or "").partition(".")[0] != "feller":
+        return ""
+    found: dict[str, list[str]] = {}
+    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("feller."):
+            for alias in statement.names:
+                home = "" if _defines(_source(str(statement.module)), alias.name) else _home(alias.name)
+                found.setdefault(home, []).append(alias.name)
+    moves = [f"from {home} import {', '.join(names)}" for home, names in sorted(found.items()) if home]
+    return f"; modules of feller have moved: {'; '.join(moves)}" if moves else ""
+
+
+def _source(module: str) -> str:
+    """Return the source of a module of feller without importing it; "" if there is none."""
+    file = PACKAGE.joinpath(*module.split(".")[1:])
+    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+def _defines(source: str, name: str) -> bool:
+    """Tell whether a module defines or re-exports a name."""
+    return bool(
+        re.search(
+            rf"^(?:class|def) {name}\b|^{name}\b *[:=]|^from .* import .*\b{name}\b|^ +\"{name}\",$", source, re.M
+        )
+    )
+
+
+def _home(name: str) -> str:
+    """Return the module to import a class, function or constant of feller from; "" if none has it."""
+    if name in feller.__all__:
+        return "feller"
+    defined = re.compile(rf"^(?:class|def) {re.escape(name)}\b|^{re.escape(name)}\b *[:=]", re.M)
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if defined.search(file.read_text(encoding="utf-8")):
+            return ".".join(["feller", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+    return ""
 
 
 def _remember(module: ModuleType) -> None:
