@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.bridge_config import Bridging
+from feller.control.bridges.problem import BridgeProblem
 from feller.core.rng import Draws
 from feller.training.couplings.minibatch_ot import assign
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE

@@ -16,8 +16,8 @@ from feller.paths.schedules import Schedule
 from feller.spaces import Space
 
 FIND = """
-import feller.model
-from feller.record import _kinds
+import feller.models.model
+from feller.core.serialization import _kinds
 from {base.__module__} import {base.__name__} as base
 print(*(kind.__name__ for kind in _kinds(base)))
 """

@@ -74,11 +74,13 @@ def test_energy_distance_is_the_sum_over_pairs(n: int, m: int, d: int, far: floa
     assert energy_distance(a, a) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.portable
 def test_energy_distance_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = normal(50, 4), normal(70, 4, 1)
     whole = energy_distance(a, b)
     monkeypatch.setattr("feller.evaluation.two_sample.CHUNK", 200)
-    assert energy_distance(a, b) == pytest.approx(whole, rel=1e-9)
+    # The distance of a point to itself is the root of a rounding error, 1e-8, which depends on the processor.
+    assert energy_distance(a, b) == pytest.approx(whole, abs=1e-8)
 
 
 def test_frechet_of_normals_that_commute() -> None:

@@ -114,7 +114,7 @@ def test_kills_of_a_bridge(tmp_path: pathlib.Path) -> None:
 
 
 SLOWLY = """import time
-from feller.journeys.sampling import sharded
+from feller.app.workflows import sharded_samples as sharded
 written = sharded._written
 def slowly(*what):
     time.sleep(0.05)

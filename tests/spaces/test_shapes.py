@@ -5,7 +5,7 @@ import sys
 
 CODE = """
 from feller import spaces
-from feller.errors import UsageError
+from feller.core.errors import UsageError
 
 for name, *arguments in (
     ("Torus", 1), ("Euclidean", 3), ("SO3", 4), ("Sphere", 2, 3), ("Simplex", 2, 3), ("Poincare", 2, 3), ("SPD", 2, 3),

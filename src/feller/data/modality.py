@@ -6,7 +6,7 @@ import io
 import math
 import pathlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ from feller.core.serialization import nearest
 from feller.data.files import sample_folder
 from feller.data.files.delimited import dialect_of
 from feller.data.fingerprints import hashed, print_of
+from feller.data.labels import first_of
 from feller.data.loading.raw import Found
 from feller.data.stream import Stream
 from feller.spaces import Space
@@ -377,6 +378,16 @@ class Dataset:
     def wanted(self, target: Target) -> Float64[Tensor, "n names"]:
         """Return the numbers of a target, or the number of the class of each example."""
         return torch.stack([self.properties[name] for name in target.names], 1)
+
+
+def unused_numbers(names: Collection[str]) -> tuple[str, ...]:
+    """Return the note on numbers of files that a regressor can learn and a generator does not."""
+    if not names:
+        return ()
+    listed = first_of([*names])
+    return (
+        f"numbers that only a regressor learns (--recipe regressor --target NAME): {listed}; a generator ignores them",
+    )
 
 
 def told(found: Found) -> dict[str, Float64[Tensor, " n"]]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-import feller.models.infilling  # noqa: F401 - a modality may hold what it defines
+import feller.data.modalities
+import feller.models.infilling  # noqa: F401 - records name classes of both
 from feller.core.errors import InputError, is_too_large
 from feller.core.pytree import State, tree_map
 from feller.core.rng import Draws

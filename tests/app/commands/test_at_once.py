@@ -9,7 +9,7 @@ import pytest
 
 ALONE = """
 import sys
-from feller.cli import main
+from feller.app.cli import main
 status = main(sys.argv[1:])
 print(status, "torch" in sys.modules)
 """

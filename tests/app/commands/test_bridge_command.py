@@ -16,7 +16,7 @@ from feller.app.reporter import Tell
 from feller.app.workflows.bridge import bridge
 from feller.app.workflows.bridges.bridge_options import Wanted
 from feller.app.workflows.bridges.bridge_run import bridged_of, bridging_of, command_of
-from feller.control.bridges.problem import Bridging
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.unbalanced_weights import growth
 from feller.core.run_folder import Run
 

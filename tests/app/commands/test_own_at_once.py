@@ -9,13 +9,13 @@ import pytest
 from feller.app.cli import main
 
 OWN = """
-from feller.data.target import Target
+from feller.data.modality import Target
 from feller.networks.linear import Linear, Pixels
-from feller.paths.estimates import Estimates
-from feller.perturbation import Perturbation
-from feller.recipes.logistic_private import logistic_private
-from feller.recipes.recipe import Recipe
-from feller.regression import Regression
+from feller.paths.families import Estimates
+from feller.training.objectives.output_perturbation import Perturbation
+from feller.models.recipes.tables import logistic_private
+from feller.models.recipes.recipe import Recipe
+from feller.training.objectives.regression import Regression
 
 
 def learned(data, size):

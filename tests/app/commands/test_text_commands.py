@@ -202,9 +202,9 @@ def test_texts_alone_can_be_filled_in(capsys, masked) -> None:
 
 OWN = """
 from feller import Linear
-from feller.errors import UsageError
+from feller.core.errors import UsageError
 from feller.paths import BackAndForth, Cavity, Metric, Mixture, Table
-from feller.recipes.levels import _levels
+from feller.models.recipes.images import _token_recipe
 from feller.spaces import UniformSource
 from feller.spaces.tokens import LawSource
 
@@ -212,14 +212,14 @@ def table(data, size, change):
     rows = [[float(i != j) for j in range(17)] for i in range(17)]
     rows[change[0]][change[1]] = change[2]
     path = Metric(Table(tuple(map(tuple, rows))))
-    return _levels(data, size, "own", UniformSource(), lambda count: path)
+    return _token_recipe(data, size, "own", UniformSource(), lambda count: path)
 
 def negative(data, size): return table(data, size, (2, 5, -1.0))
 def diagonal(data, size): return table(data, size, (3, 3, 0.5))
 
 def law(data, size, weights, **more):
     source = LawSource(weights)
-    return _levels(data, size, "own", source, lambda count: Mixture(Linear(), source, answer=Cavity(), **more))
+    return _token_recipe(data, size, "own", source, lambda count: Mixture(Linear(), source, answer=Cavity(), **more))
 
 def missing(data, size): return law(data, size, (0.0,) + 16 * (1.0,), corrector=BackAndForth())
 def short(data, size): return law(data, size, (1.0, 1.0))

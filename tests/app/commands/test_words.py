@@ -11,7 +11,7 @@ TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "2")
 OWN = """
 from dataclasses import dataclass
 from feller import Affine, Matching, Recipe, Training
-from feller.losses import CrossEntropy, PerLeaf, Squared
+from feller.training.losses import CrossEntropy, PerLeaf, Squared
 from feller.networks import Numbers, Symbols, Together
 from feller.networks.mlp import MLP
 from feller.paths import Mixture, Product

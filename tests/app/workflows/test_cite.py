@@ -10,7 +10,7 @@ import feller
 from feller.app.workflows.bridges.bridge_run import Bridged, describe
 from feller.app.workflows.cite import cite
 from feller.app.workflows.run_config import Asked
-from feller.control.bridges.problem import Bridging
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching
 from feller.core.citations import papers, sources_of
 from feller.core.run_folder import Run

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.drift_matching import Implicit
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import rounds, start
 from feller.control.bridges.solution import solve_bridge
 from feller.core.errors import InputError, UsageError

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.costs.near_data import NearData
 from feller.control.bridges.population import Crowd
-from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import Progress, averaged, rounds, start
 from feller.control.bridges.trajectories import grid, walk
 from feller.core.rng import Draws

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.drift_matching import Implicit, Leg
 from feller.control.bridges.gaussian_paths import GaussianPaths
-from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import averaged, rounds, start
 from feller.control.bridges.trajectories import Walk, grid, walk
 from feller.core.rng import Draws

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.problem import Bridging
 from feller.control.bridges.solution import solve_bridge
 from feller.control.bridges.trajectories import grid, walk
 from feller.core.rng import Draws

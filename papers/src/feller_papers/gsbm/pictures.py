@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.costs import Cost, Scaled
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.pinned_control import PinnedControl
 from feller.control.bridges.population import Crowd
-from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.solution import solve_bridge
 from feller.core.rng import Draws
 from feller.data.batches import batches

@@ -3,7 +3,7 @@
 import pathlib
 from dataclasses import dataclass, field, replace
 
-from feller.control.bridges.problem import Bridging
+from feller.control.bridges.bridge_config import Bridging
 
 
 @dataclass(frozen=True)

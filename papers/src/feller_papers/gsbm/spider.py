@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.problem import Bridging
 from feller.control.bridges.solution import solve_bridge
 from feller.control.bridges.trajectories import Walk
 from feller.core.rng import Draws

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import torch
 from scipy.integrate import simpson
 
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.solution import solve_bridge
 from feller.core.rng import Draws
 from feller.networks.mlp import MLP

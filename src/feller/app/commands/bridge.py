@@ -76,13 +76,13 @@ class Bridge:
 
         if not self.resume and "--help" not in words:
             check_several(self.data)
-        check_names(words, Bridge, "feller.control.bridges.problem:Bridging")
+        check_names(words, Bridge, "feller.control.bridges.bridge_config:Bridging")
         from feller.app.reporter import speaks
         from feller.app.terminal import heard, show, speaker
         from feller.app.workflows.bridge import bridge
         from feller.app.workflows.bridges.bridge_options import Wanted
         from feller.app.workflows.run_status import sketch_of
-        from feller.control.bridges.problem import Bridging
+        from feller.control.bridges.bridge_config import Bridging
 
         def change(settings: Bridging) -> Bridging:
             return change_fields(settings, words, "bridge A B") if words else settings

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.bridges.bridge_options import Wanted, fitted, frame_of, times_of
+from feller.app.workflows.bridges.bridge_options import Wanted, bridging, fitted, frame_of, times_of
 from feller.app.workflows.bridges.bridge_report import report_bridge
 from feller.app.workflows.bridges.bridge_run import (
     Bridged,
@@ -28,9 +28,10 @@ from feller.app.workflows.bridges.populations import Populations, check_noise, r
 from feller.app.workflows.bridges.run_rounds import alternate, foretold_bridge, saved
 from feller.app.workflows.fitting.run_training import Interrupted
 from feller.app.workflows.run_config import Asked
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.costs import Cost
 from feller.control.bridges.population import Crowd
-from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import Progress
 from feller.control.bridges.solution import FoundBridge
 from feller.control.bridges.unbalanced_weights import growth
@@ -38,7 +39,6 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run, new_run
 from feller.core.serialization import to_data
-from feller.models.recipes.registry import bridging
 from feller.models.spec import save_description
 from feller.networks.architecture import parameters
 from feller.training.engine import engine

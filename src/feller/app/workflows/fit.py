@@ -20,7 +20,7 @@ from feller.app.workflows.fitting.training_setup import prepare
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.budget import Search, earlier_lines
 from feller.app.workflows.private.privacy_config import Guarantee, Wish
-from feller.app.workflows.run_config import Asked, older_example
+from feller.app.workflows.run_config import Asked, elsewhere, older_example
 from feller.app.workflows.stale_exports import outdated
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, as_run, new_run
@@ -170,7 +170,7 @@ def fit(
             raise UsageError("a resumed run keeps its privacy; leave --epsilon, --delta and --noise out")
         with tell.waiting("reading the data"):
             begun = go_on(run, fixed, recipe, change)
-        if older_example(begun.asked.data, begun.asked.fingerprint):
+        if older_example(begun.asked.data, begun.asked.fingerprint) or elsewhere(begun.asked, begun.dataset):
             tell.say(
                 f"the run is older than {begun.asked.data} as it is now, the same on every processor: it goes on as it"
                 " would have up to rounding, not bit for bit"

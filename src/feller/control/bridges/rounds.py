@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.costs.rescaled import InLeg
 from feller.control.bridges.drift_matching import Base, ExplicitMatching, Leg
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.obstacle_routes import route
 from feller.control.bridges.pinned_control import Trace
-from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.trajectories import Box, Walk, grid, legs_of, walk
 from feller.core.rng import Draws
 from feller.networks.bridge_drift import Drift, TwoDrifts

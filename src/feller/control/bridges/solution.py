@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.bridge_config import Bridging
+from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import Progress, Round, kept, rounds, start
 from feller.control.bridges.trajectories import Walk, grid, walk
 from feller.core.rng import Draws

@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import nearest
 from feller.data.loading.read import read
-from feller.data.modality import Dataset, Modality, Target
+from feller.data.modality import Dataset, Modality, Target, unused_numbers
 from feller.data.points.points import Points
 from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.modality import Table
@@ -54,8 +54,16 @@ def aimed(data: Dataset, names: tuple[str, ...]) -> Dataset:
     lost = len(data) - int(there.sum())
     notes = (f"examples left out, since they lack {', '.join(names)}: {lost:,}",) if lost else ()
     target = target or _target_of_numbers({name: numbers[there] for name, numbers in wanted.items()})
-    found = replace(data, properties={**data.properties, **wanted}, target=target, notes=(*data.notes, *notes))
+    notes = (*_notes_without(data, tuple(chosen)), *notes)
+    found = replace(data, properties={**data.properties, **wanted}, target=target, notes=notes)
     return _without(found).subset(there.nonzero()[:, 0])
+
+
+def _notes_without(data: Dataset, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the notes of data; the one on numbers that are not learned no longer names those that are chosen."""
+    all_unused = unused_numbers(data.properties)
+    unused = unused_numbers([name for name in data.properties if name not in chosen])
+    return tuple(new for note in data.notes for new in (unused if note in all_unused else (note,)))
 
 
 def read_aimed(source: str, modality: Modality, target: Target, size: int | None = None) -> Dataset:

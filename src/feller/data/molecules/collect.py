@@ -11,6 +11,7 @@ from feller.data.atoms.elements import NUMBERS, SYMBOLS, check_apart
 from feller.data.files.plain_text import files_in
 from feller.data.labels import Tally, first_of
 from feller.data.loading.raw import FoundMolecules, check_marks, check_rows, properties_of
+from feller.data.modality import unused_numbers
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import read_sdf
 from feller.data.molecules.xyz import read_xyz
@@ -144,11 +145,7 @@ def _unused(molecules: list[Molecule]) -> Iterator[str]:
     """Say which numbers and texts of the files a generator does not learn."""
     told = dict.fromkeys(name for molecule in molecules for name in molecule.told)
     aside = dict.fromkeys(name for molecule in molecules for name in molecule.aside)
-    if told:
-        yield (
-            f"numbers that only a regressor learns (--recipe regressor --target NAME): {first_of([*told])};"
-            " a generator ignores them"
-        )
+    yield from unused_numbers(told)
     if aside:
         yield f"ignored: {first_of([*aside])}"
 

@@ -4,7 +4,6 @@ import ast
 import pathlib
 from collections.abc import Callable
 
-from feller.control.bridges.problem import Bridging
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import nearest
 from feller.core.user_code import line_of, load_function
@@ -35,7 +34,6 @@ from feller.models.recipes.images import (
     levels_mask,
     levels_metric,
     levels_uniform,
-    unet,
 )
 from feller.models.recipes.interleaved import interleaved
 from feller.models.recipes.points import manifold, points
@@ -46,8 +44,6 @@ from feller.models.recipes.speech import speech, vocoder
 from feller.models.recipes.stages import distil, onwards, reflow
 from feller.models.recipes.tables import logistic_private, table, table_flow, table_marginals
 from feller.models.recipes.text import text, text_autoregressive, text_uniform
-from feller.networks.mlp import MLP
-from feller.training.optimizer import Training
 
 RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "backbones": backbones,
@@ -141,19 +137,3 @@ def find_recipe(name: str, data: Dataset, size: str, older: Model | None = None)
         raise UsageError(f"no recipe is called {name!r}: {nearest(name, [*RECIPES, *SECOND_STAGES, 'auto'])}")
     recipe = RECIPES[name](data, size)
     return name, recipe if older is None else onwards(recipe, older)
-
-
-WIDE = 64
-"""Numbers of a state beyond which the network is wider."""
-
-
-def bridging(modality: Points | Images) -> Bridging:
-    """Return the settings for populations of a kind.
-
-    Pictures are seen by the U-Net that also draws them; rows of numbers by a perceptron.
-    """
-    if isinstance(modality, Images):
-        train = Training(batch=64, steps=1000, lr=1e-3, average=0.998, decay=0.0, warmup=50)
-        return Bridging(architecture=unet(modality, "small"), pairs=512, train=train)
-    numbers = len(modality.columns)
-    return Bridging(architecture=MLP(width=128 if numbers <= WIDE else 256, depth=3))

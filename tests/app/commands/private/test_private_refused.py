@@ -106,8 +106,8 @@ def test_a_model_whose_beginnings_saw_the_rows_is_no_start(
 
 OWN = """
 from dataclasses import dataclass, replace
-from feller.recipes import find_recipe
-from feller.row_likelihood import RowLikelihood
+from feller.models.recipes.registry import find_recipe
+from feller.training.objectives.autoregressive_likelihood import RowLikelihood
 
 def honest(data, size):
     assert len(data) == 300 and data.values[:, 0].bincount().max() < 150, "these are the rows themselves"

@@ -86,8 +86,8 @@ def test_after_ctrl_c_the_ledger_counts_the_steps_taken_and_the_run_goes_on(
 
 KILLED = """
 import os, signal, sys
-from feller.cli import main
-from feller.journeys.private import privately
+from feller.app.cli import main
+from feller.app.workflows.private import private_training as privately
 real = privately.poisson_batches
 def wrapped(*args):
     draw = real(*args)

@@ -9,9 +9,9 @@ import pytest
 from feller.app.workflows.bridges.advice import advice, bridge_sketch, falls_short, onward
 from feller.app.workflows.bridges.bridge_run import Bridged, command_of
 from feller.app.workflows.bridges.run_rounds import saved
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.problem import Bridging
 from feller.core.run_folder import Run
 
 HOW = Bridging()

@@ -7,8 +7,9 @@ import torch
 
 from feller.app.workflows.bridges import run_rounds
 from feller.app.workflows.bridges.run_rounds import foretold_bridge
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.problem import BridgeProblem
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.training.engine import engine

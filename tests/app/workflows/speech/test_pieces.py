@@ -55,7 +55,7 @@ def test_texts_are_put_together_as_long_as_they_fit() -> None:
 
 def cut(model: Model, text: str, n: int = 1, *, whole: bool = False) -> list[list[int]]:
     """Return the frames of each piece of a text, in each of n."""
-    asks = wanted(Asked(text=text, spelled=True), sample_speech.kind_of(model), str, SILENT)
+    asks = wanted(Asked(text=text, spelled=True), sample_speech.require_speech(model), str, SILENT)
     pieces = sample_speech._pieces(model, asks, n, Manner(sampling=Sampling(), varied=n > 1), Draws(0), whole=whole)
     return [[sum(script.lengths) for script in piece] for piece in pieces]
 
@@ -100,7 +100,7 @@ def test_an_edited_recording_does_not_grow_without_end(even: Model) -> None:
 
 def test_missing_words_of_all_sentences_are_listed(even: Model) -> None:
     with pytest.raises(InputError, match=r"2 words are missing in the dictionary: zyqqxv, wuggle; .*--spell"):
-        wanted(Asked(text="Hello zyqqxv. Hello! A wuggle?"), sample_speech.kind_of(even), str, SILENT)
+        wanted(Asked(text="Hello zyqqxv. Hello! A wuggle?"), sample_speech.require_speech(even), str, SILENT)
 
 
 def test_durations_of_a_table_are_not_cut(even: Model) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from feller.app.workflows.bridges.bridge_run import Bridged, command_of, going_on, last_said
 from feller.app.workflows.run_status import SKETCH
-from feller.control.bridges.problem import Bridging
+from feller.control.bridges.bridge_config import Bridging
 from feller.core.run_folder import Run
 from feller.evaluation.report.wording import number, percent
 

@@ -8,12 +8,13 @@ from feller.app.workflows.bridges.bridge_run import Bridged
 from feller.app.workflows.bridges.cost_names import frame_of, surface_of
 from feller.app.workflows.bridges.populations import Populations
 from feller.app.workflows.bridges.trajectory_files import values_of
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.costs import Sum, Zero
 from feller.control.bridges.costs.rescaled import InLeg
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.population import Crowd
-from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.solution import FoundBridge
 from feller.control.bridges.trajectories import Walk, legs_of
 from feller.core.rng import Draws

@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from feller.app.workflows.bridges.populations import Populations
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.problem import BridgeProblem, Bridging
+from feller.control.bridges.problem import BridgeProblem
 from feller.core.errors import UsageError
+from feller.data.images.modality import Images
+from feller.data.points.points import Points
+from feller.models.recipes.images import unet
+from feller.networks.mlp import MLP
+from feller.training.optimizer import Training
 
+WIDE = 64
+"""Numbers of a state beyond which the network is wider."""
 WEIGHED = 64
 """Trajectories for each pair, where the cost has no gradient."""
 WORKING = 12
@@ -128,3 +136,15 @@ def _within(control: PinnedControl, room: float, crowd: Populations) -> PinnedCo
             f"--max-memory must hold a few pairs of {one / 2**20:.3g} MiB each; give {16 * one / 2**30:.2g} or more"
         )
     return replace(control, pairs=pairs)
+
+
+def bridging(modality: Points | Images) -> Bridging:
+    """Return the settings for populations of a kind.
+
+    Pictures are seen by the U-Net that also draws them; rows of numbers by a perceptron.
+    """
+    if isinstance(modality, Images):
+        train = Training(batch=64, steps=1000, lr=1e-3, average=0.998, decay=0.0, warmup=50)
+        return Bridging(architecture=unet(modality, "small"), pairs=512, train=train)
+    numbers = len(modality.columns)
+    return Bridging(architecture=MLP(width=128 if numbers <= WIDE else 256, depth=3))

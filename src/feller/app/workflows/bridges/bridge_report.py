@@ -12,6 +12,7 @@ from torch import Tensor
 from feller.app.reporter import Tell
 from feller.app.workflows.bridges.advice import advice, bridge_sketch, falls_short, onward
 from feller.app.workflows.bridges.bridge_metrics import arrivals, compared, ess, pictures, rounds_taken, straight
+from feller.app.workflows.bridges.bridge_options import bridging
 from feller.app.workflows.bridges.bridge_run import Bridged, command_of
 from feller.app.workflows.bridges.cost_names import surface_of
 from feller.app.workflows.bridges.parse_costs import WARNING
@@ -30,7 +31,6 @@ from feller.data.images.modality import Images
 from feller.evaluation.bridge import EXPLAIN, Along, along, explain_between
 from feller.evaluation.report.page import Findings, write_report
 from feller.evaluation.report.wording import number, percent, sentence
-from feller.models.recipes.registry import bridging
 from feller.training.engine import engine
 from feller.training.metrics_log import read_metrics
 

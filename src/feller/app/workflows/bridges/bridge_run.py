@@ -13,7 +13,7 @@ from torch import Tensor
 from feller.app.workflows.bridges.is_bridge import KEY
 from feller.app.workflows.bridges.populations import Populations, read_populations
 from feller.app.workflows.run_config import older_example
-from feller.control.bridges.problem import Bridging
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.rounds import Progress, start
 from feller.core.errors import InputError
 from feller.core.rng import Draws

@@ -1,0 +1,28 @@
+"""All modalities and codes of images, imported together so that a record can name any of them."""
+
+from feller.data.crystals.modality import Crystals
+from feller.data.documents.image_codes import Palette
+from feller.data.documents.modality import Documents
+from feller.data.documents.tiles import Tiles
+from feller.data.images.labelled import Labelled
+from feller.data.images.modality import Images
+from feller.data.molecules.modality import Molecules
+from feller.data.points.earth import Earth
+from feller.data.points.manifold_points import Geometric
+from feller.data.points.points import Points
+from feller.data.points.torsions import Torsions
+from feller.data.proteins.backbones import Backbones
+from feller.data.proteins.modality import Proteins
+from feller.data.speech.modality import Speech
+from feller.data.speech.sounds import Sounds
+from feller.data.tables.mixed import Mixed
+from feller.data.tables.modality import Table
+from feller.data.text.modality import Text
+from feller.data.text.subwords import Subwords
+
+MODALITIES = (
+    *(Backbones, Crystals, Documents, Earth, Geometric, Images, Labelled, Mixed, Molecules, Points, Proteins, Sounds),
+    *(Speech, Table, Text, Torsions),
+)
+RECORDED = (Palette, Subwords, Tiles)
+"""Parts of modalities that records name and no modality imports."""
