@@ -1,4 +1,4 @@
-"""Papers, as BibTeX has them."""
+"""Papers that objects implement, found in their docstrings, as BibTeX."""
 
 import functools
 import inspect

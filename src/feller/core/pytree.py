@@ -1,4 +1,4 @@
-"""States are trees: a tensor, or a dict of named states."""
+"""Pytrees: a state is a tensor or a dict of named states; maps, broadcasting, and checks that run under vmap."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any

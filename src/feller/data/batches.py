@@ -1,4 +1,4 @@
-"""Batches by their number: one endless sequence of permutations, cut into equal pieces."""
+"""Batches by number from an endless sequence of permutations, prefetching, and held-out splits."""
 
 import functools
 import threading

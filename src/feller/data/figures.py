@@ -1,4 +1,4 @@
-"""What pictures of rows share: panels, colours of classes, a legend."""
+"""Shared helpers of figures: panels, class colours, legends, fonts."""
 
 import functools
 import io

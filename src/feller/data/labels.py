@@ -1,4 +1,4 @@
-"""Labels: from the words of a file to numbers of classes, and back."""
+"""Class labels: words of files to integers and back, and notes on what was read."""
 
 import math
 from collections.abc import Sequence

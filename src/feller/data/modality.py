@@ -1,4 +1,4 @@
-"""What data are: how they become states of a model, and how states become files again."""
+"""Modality and Dataset: raw files to tensors of a model, and back to files."""
 
 import abc
 import contextlib

@@ -1,4 +1,4 @@
-"""Whether there is anything behind a name: cheap, so that it can be told before what reads or writes it is loaded."""
+"""Cheap checks of paths before any work: existence, free output paths, symlinks, files of a folder."""
 
 import glob
 import os

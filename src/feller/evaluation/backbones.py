@@ -1,4 +1,4 @@
-"""How protein-like backbones are, beside real ones: torsions, bonds, angles, clashes, size."""
+"""Metrics of protein backbones: torsions, bonds, angles, clashes and size."""
 
 import functools
 import math

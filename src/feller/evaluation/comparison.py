@@ -1,4 +1,4 @@
-"""Which samples are compared with which real data."""
+"""Which samples are compared with which real data, and how far chance alone moves a distance."""
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence

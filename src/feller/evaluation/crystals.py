@@ -1,4 +1,4 @@
-"""How crystal-like crystals are, beside real ones: distances, charges, density, variety, novelty."""
+"""Metrics of crystals: distances, charges, density, variety and novelty."""
 
 import functools
 import importlib.util

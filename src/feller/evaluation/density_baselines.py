@@ -1,4 +1,4 @@
-"""How likely held-out data are without a network: what a model has to beat."""
+"""Density baselines without a network: kernel density, wrapped mixtures."""
 
 import math
 from collections.abc import Callable

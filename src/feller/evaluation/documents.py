@@ -1,4 +1,4 @@
-"""How well a model of documents knows some that it did not see, and how well what it draws fits its words."""
+"""Metrics of document models: perplexity, agreement of images and texts, answers."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""The judge: a small network trained on real pictures, which looks at those of a model."""
+"""The judge of images: a small classifier trained on real images; its features give FD-cnn."""
 
 import abc
 import json

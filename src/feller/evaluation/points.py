@@ -1,4 +1,4 @@
-"""How close points are to real ones."""
+"""Metrics of points in Euclidean space and on manifolds."""
 
 import torch
 from jaxtyping import Float, Float64

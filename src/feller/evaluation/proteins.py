@@ -1,4 +1,4 @@
-"""How protein-like proteins are, beside real ones: their structures, their sequences, and how these go together."""
+"""Metrics of proteins: structures, sequences, and their agreement."""
 
 import math
 from dataclasses import dataclass, replace

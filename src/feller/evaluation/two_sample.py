@@ -1,4 +1,4 @@
-"""How far two sets of points are apart; no network, no labels."""
+"""Two-sample distances: sliced and exact Wasserstein, energy, Fréchet, Sinkhorn divergence."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Gaps are filled by a network that has learned to; what is kept comes out bit by bit as it went in."""
+"""Infilling of frames and durations by a trained network; observed frames stay bit for bit."""
 
 from dataclasses import dataclass, field
 

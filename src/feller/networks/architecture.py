@@ -1,4 +1,4 @@
-"""What every kind of network has in common: settings that a record can hold, and weights from addressed draws."""
+"""Base class of network configurations: seeded initialisation and a cap on parameter bytes."""
 
 import abc
 import threading

@@ -1,4 +1,4 @@
-"""Residual network for small states of several leaves: all that they hold goes into one vector."""
+"""Residual MLPs for vectors, and for states of several leaves."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the families have in common that know no time: their state is the data all along."""
+"""Model families without a process in time: autoregressive, graphical, regressors, codes, embeddings."""
 
 import abc
 from dataclasses import dataclass

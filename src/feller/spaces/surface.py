@@ -1,4 +1,4 @@
-"""Finding one's place on a surface of triangles, and walking straight on it.
+"""Triangulated surfaces: point location, straight walks, and the biharmonic distance.
 
 A place is a triangle and three weights of its corners, which add up to one.
 """

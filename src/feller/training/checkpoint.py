@@ -1,4 +1,4 @@
-"""What a killed run needs to go on: bit for bit on the same processor, up to rounding on another."""
+"""Checkpoints: resumed bit for bit on the same processor, up to rounding on another."""
 
 import functools
 import pathlib

@@ -1,4 +1,4 @@
-"""From words to commands."""
+"""Command-line arguments to frozen configs, and one-line parser errors."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""feller completion.
+"""`feller completion`: completion scripts for bash, zsh and fish.
 
 Run folders alone are looked for when the key is pressed: those under `runs`, and those that begin as what is typed.
 """

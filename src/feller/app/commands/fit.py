@@ -1,4 +1,4 @@
-"""feller fit."""
+"""`feller fit` and its groups of flags."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar

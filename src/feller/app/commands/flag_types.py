@@ -1,4 +1,4 @@
-"""Conditions in words: KEY=VALUE."""
+"""Types of flags: values, choices, validators and metadata."""
 
 import abc
 import ast

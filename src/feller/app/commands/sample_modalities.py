@@ -1,4 +1,4 @@
-"""feller sample, of the run of a bridge."""
+"""`feller sample` for states, documents, speech and bridges."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Who may come in: addresses, the token, and where a request may come from."""
+"""Access control: token, origin, and validation of requests."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""Requests and answers as messages: read whole, given once more, refused in words."""
+"""ASGI middleware: loading page, offline policy, Gradio without stub files."""
 
 import asyncio
 import os

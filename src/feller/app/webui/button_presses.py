@@ -1,4 +1,4 @@
-"""Buttons that a request presses, held against those that the page has: what is crooked is refused at the door.
+"""Button presses checked against the page, and requests to stop.
 
 Gradio finds such requests out while it works on them, and then fills the log with where it was.
 """

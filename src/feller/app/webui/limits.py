@@ -1,4 +1,4 @@
-"""How much one visitor of the page may ask for at once."""
+"""Limits per visitor, and the page's temporary folder."""
 
 import contextlib
 import pathlib

@@ -1,4 +1,4 @@
-"""All abilities, in the order of the page. A new one is a file in `tabs` and a line here."""
+"""The page: all tabs put together, and a warm-up before the first visitor."""
 
 import contextlib
 import html

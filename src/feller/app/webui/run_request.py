@@ -1,4 +1,4 @@
-"""One request of the page: done, or refused in one line, in the words of the page."""
+"""Run one request of the page: progress, errors in the page's labels, paths hidden."""
 
 import contextlib
 import contextvars

@@ -1,4 +1,4 @@
-"""Samples that a visitor asks for, drawn into a file of the page's own."""
+"""Draw samples for a visitor, and show them."""
 
 import csv
 import pathlib

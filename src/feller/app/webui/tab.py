@@ -1,4 +1,4 @@
-"""A tab of the page, and an ability, which makes one of a run."""
+"""Base classes of tabs and abilities, their outcome, and conditions as controls."""
 
 import enum
 import pathlib

@@ -1,4 +1,4 @@
-"""How controls look, in Gradio."""
+"""Gradio widgets of controls and outcomes, and the theme."""
 
 import html
 from collections.abc import Callable

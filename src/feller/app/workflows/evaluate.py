@@ -10,12 +10,11 @@ from feller.app.workflows.documents.evaluate_documents import measure
 from feller.app.workflows.fine_tuned_run import Tuned, base_model, recipe_of, rule_of, tuned_of
 from feller.app.workflows.private.table_schema import for_owner
 from feller.app.workflows.reporting.comparison import Judged, number_shown
-from feller.app.workflows.reporting.evaluate_non_generative import copy, examine
+from feller.app.workflows.reporting.evaluate_non_generative import copy, examine, resynthesise
 from feller.app.workflows.reporting.findings import findings, of_cells
 from feller.app.workflows.run_config import asked_of, brought_of, example_of, parts, read_again
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
 from feller.app.workflows.speech.evaluate_speech import measure as speak
-from feller.app.workflows.speech.vocoders import resynthesise
 from feller.app.workflows.steering.reward_specs import recorded_wish
 from feller.control.rewards.named_rewards import Wish
 from feller.core.errors import InputError, UsageError

@@ -1,4 +1,4 @@
-"""From data to a run folder."""
+"""Fit: from data to a run folder."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""A run as a folder in the layout of the Hugging Face hub, which nothing here ever asks."""
+"""Export a run as a Hugging Face folder with a model card; files are replaced atomically."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What a model's data must be for what is asked of it."""
+"""Require the modality that a workflow needs."""
 
 from typing import Any, TypeVar
 

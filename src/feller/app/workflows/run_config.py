@@ -1,4 +1,4 @@
-"""What was asked of a run, and the data it was asked about."""
+"""Recorded configuration of a run, its data fingerprint, and imported networks."""
 
 import hashlib
 import shlex

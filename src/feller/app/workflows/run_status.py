@@ -1,4 +1,4 @@
-"""A model of few steps looks finished and is not: what is said of it, and the command that goes on."""
+"""Status of a run: steps, undertrained or stopped, privacy spent, and its last report."""
 
 import math
 import shlex

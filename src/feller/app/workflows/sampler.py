@@ -1,4 +1,4 @@
-"""What is asked of samples, made ready: any of them can then be drawn, by their numbers."""
+"""Sampler of a run: samples by number, and completion of rows with gaps."""
 
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence

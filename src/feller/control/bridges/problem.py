@@ -1,4 +1,4 @@
-"""What is to be bridged."""
+"""Bridge problems: populations, their times, noise and state cost."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""The alternation that finds a bridge, round after round."""
+"""Alternating rounds of forward and backward drift matching, and their state."""
 
 import copy
 import itertools

@@ -1,4 +1,4 @@
-"""Chemical elements by their symbols and atomic numbers."""
+"""Chemical elements: symbols, atomic numbers, colours, radii, formulas and minimal distances."""
 
 import re
 from collections import Counter

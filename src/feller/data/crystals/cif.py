@@ -1,4 +1,4 @@
-"""One crystal, as files hold it."""
+"""CIF: read a data block to a crystal, and write it."""
 
 import functools
 import importlib.util

@@ -1,4 +1,4 @@
-"""Crystals as arrays of one length."""
+"""Crystals from files to arrays of one length."""
 
 import pathlib
 import sys

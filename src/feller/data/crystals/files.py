@@ -1,4 +1,4 @@
-"""Where the data blocks of crystals stand: in .cif, in folders of them, in a column of a table."""
+"""Files of crystals: .cif, folders, tables with a column of CIF; read and write."""
 
 import csv
 import io

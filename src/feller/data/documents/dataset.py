@@ -1,4 +1,4 @@
-"""Documents in arrays, as a model of them writes what it drew."""
+"""Documents as a data set, from files and from arrays."""
 
 import json
 from collections.abc import Mapping

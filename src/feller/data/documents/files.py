@@ -1,4 +1,4 @@
-"""Files of documents: a folder of pictures with their captions, or JSON lines that name pictures."""
+"""Files of documents: image folders with captions, JSON lines; read and write."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""How pictures become codes, and codes pictures again."""
+"""Image codes: base class, and the palette code of one token per pixel."""
 
 import abc
 from dataclasses import dataclass

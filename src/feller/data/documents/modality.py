@@ -1,4 +1,4 @@
-"""Tasks of unequal size, brought nearer to equal shares."""
+"""Modality of documents: interleaved text and image tokens; tasks can be balanced."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""What a person asks for: words and pictures with holes, such as `Image of <mask>: <image:cat.png> <infill>`.
+"""Prompts: text and images with masks, and templates of instructions.
 
 `<mask>` is a hole, `<infill>` asks for its content, `<break>` ends a text that another follows, and `<image:FILE>` is a
 picture. A backslash before `<` makes it plain text, and so is all else in angle brackets but a misspelt `<image:FILE>`.

@@ -1,4 +1,4 @@
-"""Small sets of data that need no download; `NOTICE.md` beside this file has sources and licences."""
+"""Example data sets that need no download; `NOTICE.md` beside this file has sources and licences."""
 
 import math
 import pathlib

@@ -1,4 +1,4 @@
-"""Colours that are far apart, and shapes as sets of pixels without soft edges."""
+"""Colours that are far apart, shapes as pixel sets, and addressed random choices."""
 
 import functools
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Tables as text, one row a line with commas, semicolons or tabs between cells, and as .parquet: rows of cells."""
+"""Delimited text and parquet: separators, encodings, and cells."""
 
 import contextlib
 import csv

@@ -1,4 +1,4 @@
-"""Numbers as people write them into files."""
+"""Text files, compressed or not, their cells, and numbers in text."""
 
 import csv
 import gzip

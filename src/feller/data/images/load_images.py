@@ -1,4 +1,4 @@
-"""Pictures of any format, mode and size read into one array."""
+"""Load images of any format, mode and size into one array."""
 
 import io
 import pathlib

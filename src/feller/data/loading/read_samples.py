@@ -1,4 +1,4 @@
-"""Files read by the modality of a model: its samples, and parts of a state that a person names a file for."""
+"""Read samples and conditions in the modality of a model; convert between modalities."""
 
 import pathlib
 from collections.abc import Callable

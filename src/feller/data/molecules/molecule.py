@@ -1,4 +1,4 @@
-"""One molecule, and which of its atoms are neighbours."""
+"""One molecule: atoms, neighbours, and bonds by rdkit."""
 
 import contextlib
 from collections.abc import Iterator

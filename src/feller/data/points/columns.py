@@ -1,4 +1,4 @@
-"""Columns of numbers: their names, their order."""
+"""Columns of numbers: names, order, and what names tell (latitude, torsions)."""
 
 import re
 from collections.abc import Collection, Sequence

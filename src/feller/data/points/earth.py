@@ -1,4 +1,4 @@
-"""Places on the earth: latitude and longitude in degrees."""
+"""Locations on the earth by latitude and longitude, drawn on a globe."""
 
 import math
 from dataclasses import dataclass, replace

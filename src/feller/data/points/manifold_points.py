@@ -1,4 +1,4 @@
-"""Points of a curved space, in the coordinates around it."""
+"""Points of a manifold in ambient coordinates: charts, constraints, and the modality."""
 
 import abc
 import math

@@ -1,4 +1,4 @@
-"""Point clouds of laser scans: LAS and, packed, LAZ."""
+"""Laser scans (LAS, LAZ) and triangle meshes (OBJ, OFF)."""
 
 import importlib.util
 import pathlib

@@ -1,4 +1,4 @@
-"""Tables in which cells are missing."""
+"""Tables of numbers as text, with missing cells."""
 
 import itertools
 import pathlib

@@ -1,4 +1,4 @@
-"""Angles drawn for people: one square for each two neighbouring columns, its edges glued."""
+"""Torsion angles in named columns, and their Ramachandran plots."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""JSON lines of chains, one object a line, as sets of inverse folding have them."""
+"""PDB files and JSON lines of protein chains."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Points, tables of cells and texts in .parquet shards."""
+"""Points, table cells and texts in parquet shards."""
 
 import functools
 from collections.abc import Sequence

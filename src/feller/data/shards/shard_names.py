@@ -1,4 +1,4 @@
-"""From what a person names to the files of shards."""
+"""Names and patterns to shard files, and their hashes."""
 
 import glob
 import itertools

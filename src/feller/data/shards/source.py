@@ -1,4 +1,4 @@
-"""What shards give by number, before it has a meaning."""
+"""Examples of shards by number, and one pass over all texts."""
 
 import abc
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Where all examples of tar shards lie: some twenty bytes for each, in memory."""
+"""Index of all examples of tar shards, and their images and texts."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""Alignments that are ready, as JSON lines, in frames of 10 ms."""
+"""Alignments of phones as JSON lines in frames of 10 ms, and words fitted to frames."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Files of sound: read as one channel, brought to a rate, written."""
+"""Audio files: read as mono, resample, write, and cross-fade."""
 
 import io
 import math

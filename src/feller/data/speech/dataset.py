@@ -1,4 +1,4 @@
-"""Log mels with their phones in arrays, as a model writes them."""
+"""Recordings with phones as a data set of log mels."""
 
 from collections.abc import Sequence
 from dataclasses import replace

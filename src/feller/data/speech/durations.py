@@ -1,4 +1,4 @@
-"""How long each phone of a text lasts, as a table that people can change."""
+"""Durations of phones: duration models, log scaling, and tables of durations."""
 
 import abc
 import pathlib

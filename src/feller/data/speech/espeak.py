@@ -1,4 +1,4 @@
-"""Phones of texts in many languages, by eSpeak NG where a user has it: under the GPL, so it never comes with us."""
+"""Phones of texts in many languages by a separately installed eSpeak NG, and IPA parsing."""
 
 import importlib
 import pathlib

@@ -1,4 +1,4 @@
-"""How words are pronounced: the dictionary of Carnegie Mellon University, and what a user writes over it."""
+"""Pronunciation lexicon (CMU dictionary and the user's own), and text normalisation."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""Log mels of sounds that were found, or those that a file holds."""
+"""Log mel spectrograms: 100 frames a second."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The phones of sounds in their order, as values hold them or as the labels of frames follow each other."""
+"""Modality of speech: log mels with the phone of each frame."""
 
 import pathlib
 from collections.abc import Sequence

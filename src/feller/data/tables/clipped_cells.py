@@ -1,4 +1,4 @@
-"""What share of a column lies beyond bounds that a private search found, told by noisy counts that are paid for."""
+"""Noisy shares of cells beyond private bounds, and of words that were not kept."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What every column of a table is: a name, and for those that a model sees, codes for its cells."""
+"""Columns of a table: base class, categorical and Boolean columns."""
 
 import abc
 from collections.abc import Sequence

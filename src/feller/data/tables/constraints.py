@@ -1,4 +1,4 @@
-"""Which cells of two columns may stand in one row."""
+"""Constraints between columns: comparisons and pairs of cells that may stand in one row."""
 
 import operator
 import re

@@ -1,4 +1,4 @@
-"""Tables of cells to files and data frames, with the types that those have."""
+"""Tables of cells from and to files, Arrow and DataFrames."""
 
 import csv
 import itertools

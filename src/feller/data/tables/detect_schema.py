@@ -1,4 +1,4 @@
-"""A schema guessed from cells: for data that are public, and as a draft for an owner to edit.
+"""Detect a schema from cells: for public data, and as a draft for an owner to edit.
 
 What it says follows from the data and is not private. Bounds and edges are round numbers, never the least and largest.
 """

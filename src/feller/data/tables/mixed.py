@@ -1,4 +1,4 @@
-"""Tables as numbers that flow beside words that are hidden and revealed."""
+"""Mixed tables: numbers as a flow, categories as masked tokens."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property

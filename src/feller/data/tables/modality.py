@@ -1,4 +1,4 @@
-"""Tables with columns of every kind, seen through a public schema."""
+"""Modality of tables with columns of any type under a public schema."""
 
 import pathlib
 from dataclasses import dataclass, replace

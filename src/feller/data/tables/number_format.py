@@ -1,4 +1,4 @@
-"""How numbers are written in the cells of a column."""
+"""Formats of numbers and dates in cells, and their detection."""
 
 import datetime
 import re

@@ -1,4 +1,4 @@
-"""Columns of numbers."""
+"""Numerical columns, with rounded bounds and bin edges."""
 
 import math
 from collections.abc import Mapping, Sequence

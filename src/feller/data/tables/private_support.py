@@ -1,4 +1,4 @@
-"""Where along a line of noisy counts something is: islands that stand out of the noise, with their shores.
+"""Private support of a column: intervals whose noisy counts exceed the noise.
 
 All of it follows from noisy counts that were paid for, so it costs nothing more.
 """

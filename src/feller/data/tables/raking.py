@@ -1,4 +1,4 @@
-"""Choosing among rows so that columns have the shares that are known."""
+"""Raking: choose rows so that columns and pairs match known marginals."""
 
 import itertools
 import math

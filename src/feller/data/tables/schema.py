@@ -1,4 +1,4 @@
-"""What is public about a table: its columns, and which cells they may have."""
+"""Schema of a table: columns and allowed cells, as JSON."""
 
 import json
 import pathlib

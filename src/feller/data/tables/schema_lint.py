@@ -1,4 +1,4 @@
-"""What in a schema tells of the people in a table, although a schema is public."""
+"""What a public schema reveals: rare values, and the facts it makes public."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""From texts of a file to examples."""
+"""Texts to a data set of token sequences; long texts are cut into windows."""
 
 import re
 from collections.abc import Sequence

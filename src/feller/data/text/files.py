@@ -1,4 +1,4 @@
-"""Files of text: .txt, .jsonl, and tables with a column of texts."""
+"""Files of texts: .txt, .jsonl, columns of tables, folders; detection, reading and writing."""
 
 import csv
 import io

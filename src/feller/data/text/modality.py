@@ -1,4 +1,4 @@
-"""Texts with gaps, for a model to fill."""
+"""Modality of text: token sequences of one length, with gaps to fill."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""How well a score tells members of the training data from others."""
+"""Scores of membership attacks: AUC, proven epsilon, guesses about canaries; explanations."""
 
 from dataclasses import asdict, dataclass, replace
 

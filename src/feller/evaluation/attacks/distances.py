@@ -1,4 +1,4 @@
-"""Numbers and symbols in their order: lengths along the space, and symbols that differ."""
+"""Distances between examples: coordinates, tokens, passages of text."""
 
 import abc
 from dataclasses import dataclass

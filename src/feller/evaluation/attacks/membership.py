@@ -1,4 +1,4 @@
-"""Who was learned from, told by losses: what was seen is less surprising."""
+"""Membership inference by losses and by shadow models."""
 
 import math
 from dataclasses import replace

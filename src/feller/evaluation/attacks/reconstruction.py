@@ -1,4 +1,4 @@
-"""Rows that are reconstructed from private steps, each beside what bounds the error.
+"""Reconstruction of rows from private gradient steps, next to its bounds.
 
 Who knows what rows look like answers with the likeliest row under a normal law of theirs; over rows of that law, van
 Trees' inequality bounds the error. Who answers without bias is given the truth and one step of Gauss and Newton from

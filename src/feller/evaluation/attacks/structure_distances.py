@@ -1,4 +1,4 @@
-"""Protein chains, which may be turned and moved: how far CA atoms are apart once one lies on the other."""
+"""Distances of chains, molecules and crystals, and the distance that suits a modality."""
 
 from dataclasses import dataclass
 from typing import cast

@@ -1,4 +1,4 @@
-"""Pictures on their way: one row for each path, one column for each time."""
+"""Animations and filmstrips of bridge trajectories over costs, walls and heights."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pictures inside the page, sharp on every screen and of bounded size; some of them move."""
+"""Figures embedded in the page, of bounded size; animations."""
 
 import base64
 import io

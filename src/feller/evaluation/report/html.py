@@ -1,4 +1,4 @@
-"""A page is a tree of elements, so that whatever comes from the data is escaped and every tag is closed."""
+"""HTML elements: all that comes from data is escaped, every tag is closed."""
 
 import re
 from collections.abc import Mapping, Sequence

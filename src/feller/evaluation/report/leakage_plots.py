@@ -1,4 +1,4 @@
-"""What attackers could reach, beside what bounds them."""
+"""Plots of attacks next to their bounds, and of the rows that leak most."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

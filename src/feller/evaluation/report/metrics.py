@@ -1,4 +1,4 @@
-"""What the numbers of a report are called, and what real data reach on the same scale."""
+"""Metrics of a report: name, unit, direction, and what real data reach."""
 
 import re
 from collections.abc import Mapping

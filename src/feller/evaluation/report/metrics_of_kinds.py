@@ -1,4 +1,4 @@
-"""What the numbers of an audit are called, and what stands beside them."""
+"""Metrics of audits, documents, speech and tables."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a run found, as a page for people that opens anywhere and a record for programs."""
+"""The report of a run: an HTML page for people and report.json for programs, with key numbers."""
 
 import datetime
 import math

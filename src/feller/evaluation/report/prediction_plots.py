@@ -1,4 +1,4 @@
-"""Pictures of what was told of data against what is true of them."""
+"""Plots of predictions against the truth, and of code usage of tokenizers."""
 
 import numpy as np
 import torch

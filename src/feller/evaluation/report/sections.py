@@ -1,4 +1,4 @@
-"""The sections that are read in order; what is missing is said in words."""
+"""Sections of the report: figures, sounds, commands, settings, versions, all numbers."""
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence

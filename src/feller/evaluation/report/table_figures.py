@@ -1,4 +1,4 @@
-"""Each column of a synthetic table on top of the real one."""
+"""Figures of synthetic tables: columns, pairs, quantiles, utility and audits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

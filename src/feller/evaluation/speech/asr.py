@@ -1,4 +1,4 @@
-"""How much of what was said is heard: a machine writes down sounds, and its words are set beside the right ones."""
+"""Word error rate by a speech recogniser, with the spoken forms of written text."""
 
 import abc
 import pathlib

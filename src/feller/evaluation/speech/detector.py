@@ -1,4 +1,4 @@
-"""The detector: a small network that is trained to tell a model's sounds from recorded ones."""
+"""Detector of generated speech: a small classifier, its intervals, and what it can tell apart."""
 
 import json
 import math

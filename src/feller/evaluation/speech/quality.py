@@ -1,4 +1,4 @@
-"""How good speech is that was made, beside real speech: its words, its voices, its noise."""
+"""Quality of speech: words, speaker similarity, naturalness, Fréchet distances of features."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Whether a synthetic table repeats rows of the table it learned from: audits that raise alarms and prove nothing.
+"""Copies and nearest-neighbour distances of synthetic rows, with reference tables.
 
 A table that passes may still betray people: on Adult, a model with strong privacy and one without any pass alike. Only
 the (epsilon, delta) of training is a guarantee.

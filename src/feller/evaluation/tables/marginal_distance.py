@@ -1,4 +1,4 @@
-"""How far tables are apart in their columns, pairs and triples of columns (total variation of k-way marginals)."""
+"""Total variation of k-way marginals, column shapes and pair trends."""
 
 import itertools
 import math

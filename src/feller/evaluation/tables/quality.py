@@ -1,4 +1,4 @@
-"""How good a synthetic table is: its columns and what they tell of each other, what it is worth, what it gives away."""
+"""Quality of a synthetic table: marginals, utility, copies, and their explanations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whether what is learned from a synthetic table holds for real rows: train on synthetic, test on real."""
+"""Utility of a synthetic table: train on synthetic, test on real (boosted trees)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

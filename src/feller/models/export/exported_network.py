@@ -1,4 +1,4 @@
-"""A model's network as exported files hold it: tensors in, by place, and tensors out."""
+"""A model's network with its metadata, as exported files hold it: tensors in and out by position."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

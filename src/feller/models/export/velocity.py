@@ -1,4 +1,4 @@
-"""A model's velocity as a plain function of arrays, for integrators, plots and programs of one's own."""
+"""A model's velocity as a plain function of arrays, for integrators and other programs."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""Networks of others as models: what is written once for models then works with them."""
+"""Wrap a network of your own as a model; its outputs are checked first."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Crystals: elements, places in the cell, and the cell."""
+"""Recipes of crystals and molecules."""
 
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset

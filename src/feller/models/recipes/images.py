@@ -1,4 +1,4 @@
-"""Pictures."""
+"""Recipes of images: U-Net flows, images with labels, pixel tokens, and image tokenizers."""
 
 from collections.abc import Callable
 from dataclasses import replace

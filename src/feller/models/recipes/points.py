@@ -1,4 +1,4 @@
-"""Points in R^d."""
+"""Recipes of points in Euclidean space and on manifolds."""
 
 import math
 

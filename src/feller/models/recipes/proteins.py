@@ -1,4 +1,4 @@
-"""Protein backbones and their sequences."""
+"""Recipes of protein backbones and sequences."""
 
 from feller.data.modality import Dataset
 from feller.data.proteins.backbones import Backbones

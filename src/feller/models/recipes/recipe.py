@@ -1,4 +1,4 @@
-"""Everything that can be chosen about a fit, as one frozen value."""
+"""Recipe: every choice of a fit as one frozen dataclass."""
 
 from dataclasses import dataclass, field
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""Functions that return one frozen recipe, by name."""
+"""Recipes by name, and the recipe that suits each modality."""
 
 import ast
 import pathlib

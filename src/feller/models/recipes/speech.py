@@ -1,4 +1,4 @@
-"""Speech: a transformer that fills in log mels, told the phone of each frame and the frames around."""
+"""Recipes of speech: infilling transformer and vocoder."""
 
 from dataclasses import dataclass, replace
 

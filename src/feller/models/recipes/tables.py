@@ -1,4 +1,4 @@
-"""Tables: each row a short sentence, a law of which is learned column after column."""
+"""Recipes of tables: row transformer, flow, marginals, private logistic regression."""
 
 import math
 

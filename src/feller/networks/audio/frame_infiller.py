@@ -1,4 +1,4 @@
-"""Transformer that fills in frames from those around them, and from what is said in each."""
+"""Transformer over log mel frames that fills in masked frames, with skip connections."""
 
 import math
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Convolutional network that makes sounds of log mels: it tells the spectrum of each frame, which is turned back."""
+"""Neural vocoder: a convolutional network that predicts the spectrum of each frame."""
 
 import abc
 from dataclasses import dataclass, field

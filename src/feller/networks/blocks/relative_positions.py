@@ -1,4 +1,4 @@
-"""Rotary positions: attention that knows how far places are apart, at any length."""
+"""Relative positions in attention: rotary embeddings, ALiBi, and pair biases."""
 
 import abc
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Tokens that come closer to the data in a distance of their own."""
+"""Metric path: tokens approach the data in a distance of their own, sharpened by beta(t)."""
 
 import abc
 import functools

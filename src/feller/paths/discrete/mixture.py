@@ -1,4 +1,4 @@
-"""Each token is the data or still the source."""
+"""Mixture path: each token equals the data or still the source; also its time reversal."""
 
 import functools
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""The law of one token between source and data, given its data."""
+"""Distribution of one token given the data, posteriors of x_1, and subsets of tokens."""
 
 import abc
 from collections.abc import Callable, Iterator

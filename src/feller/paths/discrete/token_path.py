@@ -1,4 +1,4 @@
-"""Paths of tokens that move independently given the data: from a law per token to exact steps."""
+"""Probability paths of independent tokens: from p_t(x given x_1) to jumps with exact steps."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What every law of a part of a state offers, given the end of its path, and what every way of taking steps does."""
+"""Base classes: conditional probability path p_t(x given z), and rules of finite jump steps."""
 
 import abc
 import math

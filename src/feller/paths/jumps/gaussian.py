@@ -1,4 +1,4 @@
-"""Numbers on the way from a normal source to the data."""
+"""Conditional path of real numbers from a normal source to the data."""
 
 import math
 from collections.abc import Callable

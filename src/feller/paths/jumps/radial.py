@@ -1,4 +1,4 @@
-"""Laws on curved spaces whose density depends on the angle from the end alone.
+"""Conditional paths on curved spaces whose density depends on the angle to the endpoint.
 
 Nodes are dense where a concentrated law has its mass and spread as a geometric series beyond, so that one size serves
 all concentrations from 0 to 1e10.

@@ -1,4 +1,4 @@
-"""All that a run has spent, on one page."""
+"""Privacy ledger: the DP events of a run, its default delta, and the meaning of epsilon in words."""
 
 import math
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Zero-concentrated privacy against (epsilon, delta), at the best order."""
+"""Zero-concentrated differential privacy and its conversion to (epsilon, delta)."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a kind of layer can tell about the gradients of single examples.
+"""Rules per layer type for per-example gradient norms and weighted sums (grad samplers).
 
 A kind joins with `register`, or by two methods of its own: `per_example(inputs, slopes)`, squared norms [b] of its
 gradients, and `weighted(inputs, slopes, factors)`, their sums under the names of its weights, each example's times its

@@ -1,4 +1,4 @@
-"""What weights with noise tell about each row they were minimum to: exact, as the noise is normal."""
+"""Output perturbation of linear models: release, leakage per row, and the exact reconstruction attack."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A private training that keeps account of what its steps tell about some rows."""
+"""Private training that tracks the Fisher information about chosen rows."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

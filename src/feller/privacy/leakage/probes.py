@@ -1,4 +1,4 @@
-"""How what a row adds to a sum of clipped gradients follows the row: by a probe, or coordinate by coordinate."""
+"""Jacobian of a row's clipped gradient with respect to the row, by probes or per coordinate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

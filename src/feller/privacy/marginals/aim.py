@@ -1,4 +1,4 @@
-"""Rounds in which the table that the model knows worst is measured."""
+"""AIM: adaptive selection of marginals under differential privacy; also without noise."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Whether a budget is enough for a table, told before a row is read: by the error of its one-way counts."""
+"""Error of noisy one-way marginals, by which a budget is judged before any row is read."""
 
 import math
 import warnings

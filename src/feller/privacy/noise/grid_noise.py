@@ -1,4 +1,4 @@
-"""Noise that hides people: from a key that nobody knows, or, for tests, from a seed."""
+"""Gaussian and discrete noise on a grid, from a cryptographic generator, or seeded for tests."""
 
 import abc
 import math

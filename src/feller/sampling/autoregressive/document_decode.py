@@ -1,4 +1,4 @@
-"""Drawing rows of documents token after token, always well-formed."""
+"""Autoregressive decoding of documents that are always well formed, and token likelihoods."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Which documents of a memory stand in front of another: like it and unlike each other, or any."""
+"""Retrievers: which documents of a datastore are put in front of another, and how."""
 
 import abc
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Gaussian steps whose mean is linear in state and velocity: what fine-tuning takes apart."""
+"""Gaussian steps with a mean linear in state and velocity: ancestral and memoryless Euler."""
 
 import abc
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Exact optimal transport between the draws and the data of a batch."""
+"""Exact minibatch optimal transport, also over the batch of all processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Transport that is blurred by entropy."""
+"""Entropic and unbalanced optimal transport by Sinkhorn iterations."""
 
 import math
 import warnings

@@ -1,4 +1,4 @@
-"""One number per example, from one per entry."""
+"""Losses per example: squared, pseudo-Huber, cross-entropy, and divergences of jump rates."""
 
 import abc
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Training of a law of texts token after token: its likelihood itself."""
+"""Maximum likelihood of autoregressive models: next tokens of texts, columns of rows."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Normal noise for few examples of many numbers each."""
+"""Objective of speech infilling: predict masked frames from the others and the phones."""
 
 import abc
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Training of a network that writes data as codes, by what is read from these."""
+"""Reconstruction objectives: image tokenizers and vocoders."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a bridge was kept off or held to, as far as files say it: walls of pictures, and surfaces. Code is not run."""
+"""Tab: push data through a bridge, and see its trajectories."""
 
 import contextlib
 import io

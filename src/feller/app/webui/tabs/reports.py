@@ -1,4 +1,4 @@
-"""What a private run promises, in words for people who do not know what epsilon is."""
+"""Tab: the reports of a run, and its privacy guarantee in words."""
 
 import html
 import math

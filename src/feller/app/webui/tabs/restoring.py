@@ -1,4 +1,4 @@
-"""Restore pictures from what was measured of them: fewer pixels, a blur, no colours, sums, magnitudes."""
+"""Tab: restore images from measurements."""
 
 import pathlib
 import secrets

@@ -1,4 +1,4 @@
-"""The picture of a recording, along which time goes evenly from edge to edge."""
+"""Tab: speak a text, edit and clean recordings."""
 
 import itertools
 import pathlib

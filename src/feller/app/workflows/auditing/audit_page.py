@@ -1,4 +1,4 @@
-"""What an audit found, put together for its page."""
+"""Findings and summary of an audit for its report."""
 
 import shlex
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""An audit by planted rows: the run is made once more with rows beside its own, and an attacker looks for them.
+"""Canary audit: the run is trained again with canaries, and an attacker looks for them.
 
 Those of tables, pictures and numbers are made up; of other kinds they are held-out examples.
 """

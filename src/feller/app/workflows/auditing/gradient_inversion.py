@@ -1,4 +1,4 @@
-"""Rows that are read from private gradients, by who knows all other rows, beside what bounds that."""
+"""Gradient inversion: rows reconstructed from private gradients, next to the bounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

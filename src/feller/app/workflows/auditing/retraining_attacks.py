@@ -1,4 +1,4 @@
-"""Attacks that make the run's model again: on other rows, or with planted ones."""
+"""Attacks that retrain the model: shadow models and canaries."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The numbers of a bridge that is found: where its trajectories arrive, beside what plain paths cost."""
+"""Metrics and figures of a bridge."""
 
 import numpy as np
 import torch

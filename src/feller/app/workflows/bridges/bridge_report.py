@@ -1,4 +1,4 @@
-"""Where paths leave what is known of a surface."""
+"""Report of a bridge: paths, pairs, metrics and page."""
 
 import shlex
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What a person says that being somewhere costs, from words."""
+"""Parse state costs, try them on the data, and check that a way exists."""
 
 import itertools
 import math

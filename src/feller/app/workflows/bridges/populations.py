@@ -1,4 +1,4 @@
-"""How much noise a bridge may have, and has where nobody says."""
+"""Populations of a bridge: read, scaled to common units, with the default noise."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""The rounds of a bridge: followed, logged, saved, and interrupted."""
+"""Run the rounds of a bridge: logs, checkpoints, best round, time estimate."""
 
 import contextlib
 import itertools

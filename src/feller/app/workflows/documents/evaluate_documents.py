@@ -1,4 +1,4 @@
-"""From a run of documents to how well it knows others, and to a page to look at."""
+"""Evaluate a document model, and the loss of its image tokenizer."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

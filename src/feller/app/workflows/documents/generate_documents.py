@@ -1,4 +1,4 @@
-"""From what a person asks of a model of documents to documents."""
+"""Generate documents from a request and write them."""
 
 import itertools
 import pathlib

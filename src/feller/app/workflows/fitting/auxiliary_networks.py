@@ -1,4 +1,4 @@
-"""The networks that the data of a run need: trained beside the model, or taken over."""
+"""Auxiliary networks that data need: tokenizers, text encoders, duration models."""
 
 import pathlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How long a training and its report will take on this machine, from a few steps of them."""
+"""Estimate the duration of training and report from a few trial steps."""
 
 import contextlib
 import copy

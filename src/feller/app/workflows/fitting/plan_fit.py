@@ -1,4 +1,4 @@
-"""From what is asked of a new fit to its data and its recipe."""
+"""Plan a fit: data, recipe, private statistics."""
 
 import pathlib
 import warnings

@@ -1,4 +1,4 @@
-"""Steps of a private training are paid for before they are taken."""
+"""Privacy budget: steps are paid before they are taken; what earlier runs spent."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

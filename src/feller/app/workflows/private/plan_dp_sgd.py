@@ -1,4 +1,4 @@
-"""The steps and the noise of a private training, and what it refuses."""
+"""Plan DP-SGD: steps, noise multiplier, and the budget of closed-form releases."""
 
 from dataclasses import replace
 from typing import Any

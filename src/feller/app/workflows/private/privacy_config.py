@@ -1,4 +1,4 @@
-"""What a person asks of privacy."""
+"""Requested privacy (epsilon, delta, unit) and the planned guarantee."""
 
 import math
 from dataclasses import dataclass, field

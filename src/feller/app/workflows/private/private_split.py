@@ -1,4 +1,4 @@
-"""Which rows of a private fit are kept back: each by a coin of its own."""
+"""Private hold-out split by independent coins, and keyed fingerprints."""
 
 import hashlib
 import hmac

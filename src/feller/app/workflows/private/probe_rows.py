@@ -1,4 +1,4 @@
-"""Rows that are random and nobody's, on which code of a person's own is tried before it may see protected ones."""
+"""Random stand-in rows that probe user code before it sees private rows; the value of white."""
 
 import copy
 import pathlib

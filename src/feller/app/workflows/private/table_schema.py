@@ -1,4 +1,4 @@
-"""What an owner's schema, which is public, betrays of the rows.
+"""Schema of a private table: found by noisy counts, hidden columns, and warnings on a public one.
 
 Which words few rows have depends on the rows, so that it is said to the owner alone, on the terminal and on the page,
 and never written into what may be given away.

@@ -1,4 +1,4 @@
-"""What samples are compared with, in words."""
+"""Sizes and descriptions of what samples are compared with, and side-by-side figures."""
 
 import pathlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What an evaluation found, put together for its page."""
+"""Findings of an evaluation for its report, with figures of tables."""
 
 import pathlib
 from typing import Any

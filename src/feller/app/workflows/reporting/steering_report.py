@@ -1,4 +1,4 @@
-"""What steering found, put together for its page."""
+"""Reports of steering and of fine-tuning without data."""
 
 import shlex
 from collections.abc import Sequence

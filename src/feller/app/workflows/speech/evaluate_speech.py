@@ -1,4 +1,4 @@
-"""Who listens to sounds for a report: says how far it is, and keeps what was heard."""
+"""Evaluate a speech model: recognition, similarity, detection."""
 
 import pathlib
 import time

@@ -1,4 +1,4 @@
-"""Recordings that a person names, as clips whose words are at their times."""
+"""Recordings that a user names, as clips with aligned words; continuations of utterances."""
 
 import pathlib
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""From scripts to log mels: how long each phone lasts, then how each frame sounds."""
+"""Synthesise log mels from scripts: phones, durations, frames."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""A cost of values in the units of a person's data, as states see it."""
+"""State costs in other units: of the data, and of one segment of the time axis."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
