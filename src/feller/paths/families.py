@@ -48,7 +48,8 @@ class Alike(Timeless):
 class Autoregressive(Timeless):
     """p(x_1) is the product of the laws of each token given those before it: a path that is the data at all times.
 
-    The network sees the data and answers with the logits of each token given those before it; `simulate.decode` draws.
+    The network sees the data and answers with the logits of each token given those before it;
+    `sampling.autoregressive.decode` draws.
     """
 
     @property
@@ -61,7 +62,7 @@ class Autoregressive(Timeless):
 class AnyOrder(Autoregressive):
     """p(row) is the product of the laws of each column given those that were written before it.
 
-    The network answers with the logits of each token; `simulate.fill` draws.
+    The network answers with the logits of each token; `sampling.autoregressive.row_decode` draws.
     """
 
     anyhow: bool = True
@@ -107,7 +108,7 @@ class Estimates(Timeless):
     @property
     def otherwise(self) -> str:
         """Say so."""
-        return "this network tells of data and draws none; ask it with `evaluate.estimates`"
+        return "this network tells of data and draws none; ask it with `evaluation.regressor`"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Filled(Timeless):
     @property
     def otherwise(self) -> str:
         """Say so."""
-        return "this network answers at once and draws none; use `infilling.infill`"
+        return "this network answers at once and draws none; use `models.infilling.infill`"
 
     def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, draw: Draw | None = None) -> Tensor:
         """Return zeros: a state would give the answer away."""
@@ -147,7 +148,8 @@ class Interleaved(Timeless):
     """p(tokens) is the product of the laws of each token given those before it in its sample.
 
     The network sees tokens and answers, at each place, with the logits of the token that comes next. Text, pictures and
-    what fills their holes are one sequence, see `tokens.masked_spans`; `tokens.generate` draws.
+    what fills their holes are one sequence, see `sampling.autoregressive.masked_spans`;
+    `sampling.autoregressive.document_decode` draws.
     """
 
     @property

@@ -34,7 +34,7 @@ class Control(abc.ABC):
     hint: str = ""
     """One sentence below the label."""
     flags: tuple[str, ...] = ()
-    """What messages of journeys call it, such as --text."""
+    """What messages of workflows call it, such as --text."""
     only: tuple[str, str] | None = None
     """Name of a choice, and what must be chosen there for this to be seen."""
 
