@@ -309,3 +309,14 @@ def test_each_step_has_its_own_draws() -> None:
     assert torch.equal(first["x_t"], again["x_t"])
     assert (first["target"] != second["target"]).all()
     assert (first["t"] != second["t"]).all()
+
+
+def test_data_are_drawn_under_vmap() -> None:
+    """There values cannot be looked at, so the checks look at shapes alone."""
+
+    def one(x: Tensor) -> Tensor:
+        return FLOW.draw(lambda x, t, given: x, {"x_1": x[None], "given": {}}, Draws(0))["target"]
+
+    found = torch.vmap(one, randomness="same")(torch.arange(3.0)[:, None])
+    assert found.shape == (3, 1, 1)
+    close(found[1:] - found[:-1], torch.ones(2, 1, 1), 1e-6)

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import State, branch, pad_right
+from feller.core.pytree import State, are_known, branch, pad_right
 from feller.spaces import Euclidean, Manifold, Space, Tokens
 from feller.spaces.product import part
 
@@ -20,6 +20,8 @@ OFF = 1e-2
 
 def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None, name: str = "x_1") -> None:
     """Refuse data that would be broadcast against their source, or that no path of their space can lead to.
+
+    Values are looked at on the CPU alone: elsewhere each look waits for the device, and under vmap there are none.
 
     Args:
         x_1: Data, [b, ...].
@@ -46,6 +48,8 @@ def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None,
     if x_0.is_floating_point() != x_1.is_floating_point() or (not x_1.is_floating_point() and x_1.dtype != torch.long):
         wanted = "floating-point numbers, x.float()" if x_0.is_floating_point() else "int64 symbols, x.long()"
         raise UsageError(f"expected {name} of {wanted}, got {x_1.dtype}")
+    if not are_known(x_1):
+        return
     if x_1.is_floating_point():
         _check_numbers(x_1, space, valid, name)
     elif isinstance(space, Tokens) and x_1.numel():
@@ -67,7 +71,7 @@ def check_t(t: Any, n: int) -> None:
     if not isinstance(t, Tensor) or t.shape != (n,):
         got = list(t.shape) if isinstance(t, Tensor) else type(t).__name__
         raise UsageError(f"expected one time for each of {n} examples, [{n}], got {got}")
-    low, high = (float(end) for end in t.aminmax()) if n else (0.0, 0.0)
+    low, high = (float(end) for end in t.aminmax()) if n and are_known(t) else (0.0, 0.0)
     if not 0 <= low <= high <= 1:
         raise UsageError(f"times must lie in [0, 1], got [{low:g}, {high:g}]; divide steps by their number")
 
