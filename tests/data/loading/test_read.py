@@ -218,11 +218,3 @@ def test_names_are_not_told_twice(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
     ):
         with pytest.raises(InputError, match=f"^{told}$"):
             read(source)
-
-
-def test_the_older_name_of_longest_works_and_says_so() -> None:
-    with pytest.warns(DeprecationWarning, match="say longest"):
-        older = read(f"{EXAMPLE}digits/test", size=4)
-    assert older.modality == read(f"{EXAMPLE}digits/test", longest=4).modality
-    with pytest.raises(UsageError, match="leave size out"):
-        read(f"{EXAMPLE}digits/test", size=4, longest=4)

@@ -124,7 +124,7 @@ class Data:
         with tell.waiting(f"reading {name}"):
             data = read(
                 name,
-                size=self.reading.longest,
+                longest=self.reading.longest,
                 space=self.reading.space,
                 project=self.reading.project,
                 vocabulary=self.reading.vocabulary,

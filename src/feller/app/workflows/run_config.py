@@ -218,7 +218,7 @@ def read_as(asked: Asked, modality: Modality | None) -> Dataset:
     like = modality if asked.start_from or isinstance(modality, Table | Mixed) else None
     data = read(
         asked.data,
-        size=asked.longest,
+        longest=asked.longest,
         like=like,
         kind=READS.get(asked.recipe),
         space=asked.space,

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -67,7 +66,6 @@ def read(
     vocabulary: str | None = None,
     schema: Schema | str | None = None,
     every_row: bool = False,
-    size: int | None = None,
 ) -> Dataset:
     """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`; some have other parts, too.
 
@@ -90,18 +88,12 @@ def read(
             are described by their cells, and other tables are rows of numbers.
         every_row: Keep empty texts, which are otherwise left out, and raise an error if data in memory do not become
             one example for each row.
-        size: What `longest` was called; it will go.
 
     Raises:
         InputError: If the data are missing, damaged, unlike the modality, or beside the space.
         UsageError: If there is no such example or space, if an argument does not apply, or if rows are lost that were
             all asked for.
     """
-    if size is not None:
-        if longest is not None:
-            raise UsageError("longest and size are the same; leave size out")
-        warnings.warn("size is now called longest, as in feller.fit; say longest", DeprecationWarning, stacklevel=2)
-        longest = size
     if is_given(source):
         with for_now(source) as file:
             data = _read(_Wanted(str(file), longest, like, kind, space, project, vocabulary, schema, every_row))
