@@ -200,7 +200,7 @@ def _read(
 ) -> tuple[Dataset, Charged]:
     """Read the data; where privacy is asked of a table that nobody described, find its columns privately."""
     how: dict[str, Any] = {
-        "size": asked.longest,
+        "longest": asked.longest,
         "like": like,
         "kind": READS.get(asked.recipe),
         "space": asked.space,
