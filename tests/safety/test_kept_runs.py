@@ -183,3 +183,29 @@ def test_kept_runs_name_no_place_of_the_machine_that_made_them() -> None:
         if path.is_file():
             content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
             assert not re.search(rb'"(/[A-Za-z][^"\s]*/|[A-Za-z]:\\\\)[^"]*"', content), path
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "words"),
+    [
+        ("model.json", "Affine", ["sample", "points", "-n", "1", "--out", "s.npz"]),
+        ("recipe.json", "Matching", ["fit", "--resume", "--out", "points", "--steps", "9"]),
+    ],
+)
+def test_a_class_that_is_gone_is_told_with_its_file(
+    file: str,
+    name: str,
+    words: list[str],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copy(tmp_path, "points")
+    monkeypatch.chdir(tmp_path)
+    record = tmp_path / "points" / file
+    assert f'"is": "{name}"' in record.read_text()
+    record.write_text(record.read_text().replace(f'"is": "{name}"', '"is": "Gone"'))
+    assert main(words) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert file in said
+    assert "'Gone'" in said

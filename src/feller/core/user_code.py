@@ -4,11 +4,12 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import json
 import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -80,40 +81,55 @@ def _moved(error: BaseException, path: pathlib.Path) -> str:
     if not isinstance(error, ImportError) or (error.name or "").partition(".")[0] != "feller":
         return ""
     found: dict[str, list[str]] = {}
-    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("feller."):
-            for alias in statement.names:
-                home = "" if _defines(_source(str(statement.module)), alias.name) else _home(alias.name)
-                found.setdefault(home, []).append(alias.name)
-    moves = [f"from {home} import {', '.join(names)}" for home, names in sorted(found.items()) if home]
+    for module, name in _imports(ast.parse(path.read_text(encoding="utf-8"))):
+        if home := _new_home(module, name):
+            found.setdefault(home[0], []).append(home[1])
+    moves = [f"from {home} import {', '.join(dict.fromkeys(names))}" for home, names in sorted(found.items())]
     return f"; modules of feller have moved: {'; '.join(moves)}" if moves else ""
 
 
-def _source(module: str) -> str:
-    """Return the source of a module of feller without importing it; "" if there is none."""
+def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield module and name of each import from feller; `import feller.a.b` counts as `from feller.a import b`."""
+    for statement in ast.walk(tree):
+        if isinstance(statement, ast.ImportFrom) and f"{statement.module}.".startswith("feller."):
+            yield from ((str(statement.module), alias.name) for alias in statement.names)
+        elif isinstance(statement, ast.Import):
+            parts = (alias.name.rpartition(".") for alias in statement.names if alias.name.startswith("feller."))
+            yield from ((module, name) for module, _, name in parts)
+
+
+def _new_home(module: str, name: str) -> tuple[str, str] | None:
+    """Return from where to import a name, and as what; None if the import works, or nothing is known of it."""
+    moved = json.loads((PACKAGE / "core" / "moved_modules.json").read_text(encoding="utf-8"))
+    old = f"{module}.{name}".removeprefix("feller.")
+    if old in moved:
+        parent, _, stem = f"feller.{moved[old]}".rpartition(".")
+        return parent, stem
+    new = f"feller.{moved[old.rpartition('.')[0]]}" if old.rpartition(".")[0] in moved else module
+    home = _definer(new, name) or (_definer(new.rpartition(".")[0], name) if new != module else "")
+    if not home or (home == module and new == module):
+        return None
+    public = feller._WHERE.get(name, "")
+    return ("feller" if public and f"{home}.".startswith(f"feller.{public}.") else home), name
+
+
+def _definer(module: str, name: str) -> str:
+    """Return the module of feller that defines what a module defines, re-exports, or has in its folder."""
     file = PACKAGE.joinpath(*module.split(".")[1:])
-    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
-    return file.read_text(encoding="utf-8") if file.is_file() else ""
-
-
-def _defines(source: str, name: str) -> bool:
-    """Tell whether a module defines or re-exports a name."""
-    return bool(
-        re.search(
-            rf"^(?:class|def) {name}\b|^{name}\b *[:=]|^from .* import .*\b{name}\b|^ +\"{name}\",$", source, re.M
-        )
-    )
-
-
-def _home(name: str) -> str:
-    """Return the module to import a class, function or constant of feller from; "" if none has it."""
-    if name in feller.__all__:
-        return "feller"
-    defined = re.compile(rf"^(?:class|def) {re.escape(name)}\b|^{re.escape(name)}\b *[:=]", re.M)
-    for file in sorted(PACKAGE.rglob("*.py")):
-        if defined.search(file.read_text(encoding="utf-8")):
-            return ".".join(["feller", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
-    return ""
+    source = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+    if not source.is_file():
+        return ""
+    for statement in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.ImportFrom) and any(alias.name == name for alias in statement.names):
+            return _definer(str(statement.module), name)
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        names = {getattr(statement, "name", None), *(getattr(target, "id", None) for target in targets)}
+        if name in names:
+            return module
+    inside = sorted(one for one in file.rglob("*.py") if one.name != "__init__.py") if file.is_dir() else []
+    text = re.compile(rf"^(?:class|def) {re.escape(name)}\b|^{re.escape(name)}\b *[:=]", re.M)
+    homes = [one for one in inside if text.search(one.read_text(encoding="utf-8"))]
+    return ".".join(["feller", *homes[0].relative_to(PACKAGE).with_suffix("").parts]) if len(homes) == 1 else ""
 
 
 def _remember(module: ModuleType) -> None:
