@@ -69,7 +69,7 @@ def test_states_are_samples(folder: pathlib.Path) -> None:
 
 def test_long_sounds_are_cut_into_equal_pieces(folder: pathlib.Path) -> None:
     """Nothing is lost but the samples that fill no frame."""
-    data = sounds(folder, size=1)
+    data = sounds(folder, longest=1)
     assert kind(data).longest == 100
     assert data.groups is not None
     for i, name in enumerate(NAMES):
@@ -84,7 +84,7 @@ def test_long_sounds_are_cut_into_equal_pieces(folder: pathlib.Path) -> None:
 def test_pieces_of_one_sound_are_kept_back_together(tmp_path: pathlib.Path) -> None:
     for i in range(6):
         noise(tmp_path / f"{i}.wav", 1.5, 8_000)
-    train, held_out = split(sounds(tmp_path, size=1), 0.3)
+    train, held_out = split(sounds(tmp_path, longest=1), 0.3)
     assert train.groups is not None
     assert held_out.groups is not None
     assert len(held_out) == 4
@@ -92,7 +92,7 @@ def test_pieces_of_one_sound_are_kept_back_together(tmp_path: pathlib.Path) -> N
 
 
 def test_a_model_reads_others_as_its_own(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    ours = sounds(folder, size=1)
+    ours = sounds(folder, longest=1)
     noise(tmp_path / "a.wav", 2.5, 8_000)
     data = read(str(tmp_path), like=ours.modality)
     assert data.modality == ours.modality
@@ -138,7 +138,7 @@ def test_what_holds_no_sounds_is_refused(tmp_path: pathlib.Path) -> None:
 
 
 def test_they_are_written_as_sounds(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    data = sounds(folder, size=1)
+    data = sounds(folder, longest=1)
     kind(data).write(data.values, data.given, tmp_path / "out")
     written = sorted((tmp_path / "out").glob("*.wav"))
     assert len(written) == len(data)
