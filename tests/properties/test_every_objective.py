@@ -86,7 +86,7 @@ def test_rows_do_not_look_at_each_other(case: ObjectiveCase) -> None:
         for a, b in ((0, 100), (100, 300))
     ]
     for ours, split in zip(leaves(together), leaves(tree_map(lambda *leaf: torch.cat(leaf), *parts)), strict=True):
-        assert torch.equal(ours, split)
+        torch.testing.assert_close(ours, split, rtol=1e-4, atol=1e-5)  # batches of other sizes take other kernels
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
