@@ -173,7 +173,7 @@ def test_a_kept_run_is_evaluated(kept: tuple[str, dict[str, Any]], capsys: pytes
     _, expected = kept
     assert main(expected["evaluate"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert sorted(found.keys() - {"run", "report"}) == expected["numbers"]
+    assert {*expected["numbers"]} <= found.keys()  # names of numbers stay; others may come
     for key, value in expected.get("fixed", {}).items():
         assert found[key] == pytest.approx(value, rel=1e-2, abs=1e-3), key
 
