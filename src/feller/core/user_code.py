@@ -80,9 +80,10 @@ def _moved(error: BaseException, path: pathlib.Path) -> str:
     """Name the new modules of what a file imports from modules of feller that have moved."""
     if not isinstance(error, ImportError) or (error.name or "").partition(".")[0] != "feller":
         return ""
+    moved = json.loads((PACKAGE / "core" / "moved_modules.json").read_text(encoding="utf-8"))
     found: dict[str, list[str]] = {}
     for module, name in _imports(ast.parse(path.read_text(encoding="utf-8"))):
-        if home := _new_home(module, name):
+        if home := _new_home(module, name, moved):
             found.setdefault(home[0], []).append(home[1])
     moves = [f"from {home} import {', '.join(dict.fromkeys(names))}" for home, names in sorted(found.items())]
     return f"; modules of feller have moved: {'; '.join(moves)}" if moves else ""
@@ -98,14 +99,19 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
             yield from ((module, name) for module, _, name in parts)
 
 
-def _new_home(module: str, name: str) -> tuple[str, str] | None:
-    """Return from where to import a name, and as what; None if the import works, or nothing is known of it."""
-    moved = json.loads((PACKAGE / "core" / "moved_modules.json").read_text(encoding="utf-8"))
-    old = f"{module}.{name}".removeprefix("feller.")
-    if old in moved:
-        parent, _, stem = f"feller.{moved[old]}".rpartition(".")
+def _new_home(module: str, name: str, moved: dict[str, str]) -> tuple[str, str] | None:
+    """Return from where to import a name, and as what; None if the import works, or nothing is known of it.
+
+    Args:
+        module: From where it was imported.
+        name: Of what was imported, which may be a module.
+        moved: Old path of each module that moved -> its new one, both without `feller.`.
+    """
+    if submodule := moved.get(f"{module}.{name}".removeprefix("feller.")):
+        parent, _, stem = f"feller.{submodule}".rpartition(".")
         return parent, stem
-    new = f"feller.{moved[old.rpartition('.')[0]]}" if old.rpartition(".")[0] in moved else module
+    old = module.removeprefix("feller.")
+    new = f"feller.{moved[old]}" if old in moved else module
     home = _definer(new, name) or (_definer(new.rpartition(".")[0], name) if new != module else "")
     if not home or (home == module and new == module):
         return None

@@ -20,7 +20,7 @@ from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_data
 from feller.core.user_code import fingerprint as file_hash
 from feller.core.user_code import load_function
-from feller.data.loading.raw import about as named
+from feller.data.loading import raw
 from feller.data.tables.modality import Table
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
@@ -63,7 +63,7 @@ def go_on(run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[
     like = about.modality if older is None or isinstance(about.modality, Table) else older.description.modality
     dataset = read_again(asked, like)
     kept = run.part_of(run.recipe, "recipe")
-    with named(run.recipe):
+    with raw.about(run.recipe):
         before = within(PLENTY, lambda: from_data(Recipe, kept))
     if isinstance(before.objective, AtOnce):
         check_found(run)
