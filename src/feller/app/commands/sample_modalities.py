@@ -176,8 +176,8 @@ def _wishes(asked: SampleFlags) -> dict[str, Any]:
         "solver": asked.solver,
         "calls": asked.calls,
         "choice": asked.symbols.choice(),
-        "order": _order(asked.symbols.order),
-        "rates": _rates(asked.symbols.rates),
+        "order": _made(asked.symbols.order, "ORDERS", "no order is"),
+        "rates": _made(asked.symbols.rates, "RATES", "no rates are"),
         "jump": _share(asked.superpose),
         "known": None if asked.known is None else asked.known.replace("\\n", "\n"),
         "compiled": asked.shards.compile,
@@ -212,26 +212,16 @@ def _lines(drawn: Any, most: int) -> list[str]:
     return [f"--- {i}\n{text}" for i, text in enumerate(drawn.modality.texts(drawn.values[:most]), 1)]
 
 
-def _order(name: str | None) -> Any:
-    """Return the order with a name."""
-    from feller.sampling.sampler_config import ORDERS
+def _made(name: str | None, table: str, none_called: str) -> Any:
+    """Return an object of the class with a name in a table of the sampler config; None without a name."""
+    from feller.sampling import sampler_config
 
+    classes: dict[str, type] = getattr(sampler_config, table)
     if name is None:
         return None
-    if name not in ORDERS:
-        raise UsageError(f"no order is called {name!r}: {nearest(name, list(ORDERS))}")
-    return ORDERS[name]()
-
-
-def _rates(name: str | None) -> Any:
-    """Return the rates with a name."""
-    from feller.sampling.sampler_config import RATES
-
-    if name is None:
-        return None
-    if name not in RATES:
-        raise UsageError(f"no rates are called {name!r}: {nearest(name, list(RATES))}")
-    return RATES[name]()
+    if name not in classes:
+        raise UsageError(f"{none_called} called {name!r}: {nearest(name, list(classes))}")
+    return classes[name]()
 
 
 def _share(text: str | None) -> float | None:
