@@ -5,7 +5,6 @@ import contextlib
 import io
 import math
 import pathlib
-import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -22,7 +21,6 @@ from feller.core.pytree import Given, State, leaves, length, tree_map
 from feller.core.rng import Draw, Draws
 from feller.core.serialization import nearest
 from feller.data.files import sample_folder
-from feller.data.files.delimited import dialect_of
 from feller.data.fingerprints import hashed, print_of
 from feller.data.labels import first_of
 from feller.data.loading.raw import Found
@@ -214,6 +212,14 @@ class Modality(abc.ABC):
     def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
         """Return what an .npz holds: `samples`, and `labels` with the names in `classes` where there are any."""
 
+    def frame(self, values: Any, given: Given) -> pd.DataFrame:
+        """Return a data frame with the columns that a .csv of examples has.
+
+        Raises:
+            UsageError: If such data are no table.
+        """
+        raise UsageError(f"{self.called} are no table; take `numpy()`")
+
     @abc.abstractmethod
     def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
         """Draw a picture for people."""
@@ -339,17 +345,12 @@ class Dataset:
         return arrays.get("samples", arrays)
 
     def frame(self) -> pd.DataFrame:
-        """Return the examples as a DataFrame, with the columns that a .csv of them has.
+        """Return the examples as a DataFrame, with the columns that a .csv of them has, and the types of the data.
 
         Raises:
             UsageError: If such data are no table.
         """
-        if ".csv" not in self.modality.forms:
-            raise UsageError(f"{self.modality.called} are no table; take `numpy()`")
-        with tempfile.TemporaryDirectory() as folder:
-            file = pathlib.Path(folder) / "examples.csv"
-            self.modality.write(self.values, self.given, file)
-            return pd.read_csv(file, sep=dialect_of(file).separator)
+        return self.modality.frame(self.values, self.given)
 
     def _repr_png_(self) -> bytes:
         """Show some in a notebook, as a picture of their kind."""

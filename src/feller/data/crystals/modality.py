@@ -1,9 +1,11 @@
 """Crystals as states: which atoms, where in the cell, and what cell."""
 
+import io
 import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from PIL import Image
@@ -84,6 +86,10 @@ class Crystals(Atoms):
             ".cif": lambda values, given, out: replace_file(out, "\n".join(blocks_of(self.crystals(values, given)))),
             "": lambda values, given, out: write_folder(self.crystals(values, given), out),
         }
+
+    def frame(self, values: State, given: Given) -> pd.DataFrame:
+        """Return a row for each crystal: formula, CIF, and the label where there is one."""
+        return pd.read_csv(io.StringIO(table_of(self.crystals(values, given))))
 
     def counted(self, values: State) -> Int64[Tensor, " n"]:
         """Return how many atoms a state has room for."""

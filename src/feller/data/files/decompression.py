@@ -97,17 +97,6 @@ def open_packed(path: pathlib.Path) -> io.BufferedReader:
     return io.BufferedReader(_Counted(path, room(path)), 2**16)  # pyrefly: ignore
 
 
-def check_packed_letters(path: pathlib.Path) -> None:
-    """Unpack a .gz of letters and keep nothing: that takes far less than to make cells of what is then refused.
-
-    Raises:
-        InputError: If more comes than honest files of letters hold.
-    """
-    with open_letters(path) as file:
-        while file.read(2**20):
-            pass
-
-
 def open_letters(path: pathlib.Path) -> io.BufferedReader:
     """Open a .gz of letters, as `open_packed` does one of numbers.
 

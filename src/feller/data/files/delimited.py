@@ -1,141 +1,215 @@
-"""Delimited text and parquet: separators, encodings, and cells."""
+"""Delimited text and parquet: sheets of cells, read by Arrow, and written."""
 
-import contextlib
 import csv
-import gzip
-import importlib.util
 import io
+import itertools
 import pathlib
 import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from feller.core.errors import InputError, UsageError
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.compute
+import pyarrow.csv
+from pyarrow import parquet, types
+
+from feller.core.errors import InputError
 from feller.core.serialization import replace_file
-from feller.data.files.decompression import check_letters, check_packed_letters, check_unpacked, open_letters
+from feller.data.files.decompression import check_unpacked
+from feller.data.files.plain_text import BYTE_ORDER_MARK, head_of, rows_of, separator_in, unicode_of, unpacked
+from feller.data.loading.raw import TEXT, Dialect, text_array
 
-SEPARATORS = ",;\t"
-"""What may stand between cells."""
-MARK = "\ufeff"
-"""What programs for tables write before UTF-8, and look for."""
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """Of a file; nothing of its rows."""
-
-    separator: str = ","
-    marked: bool = False
-    """Whether it begins with the mark of UTF-8."""
-
-    def __post_init__(self) -> None:
-        if len(self.separator) != 1 or self.separator not in SEPARATORS:
-            raise InputError(f"expected a comma, a semicolon or a tab between cells, got {self.separator!r}")
-
-    def text(self, rows: list[list[str]]) -> str:
-        """Return rows of cells, the names first, as text that is read as the same; one row or more."""
-        alone = len(rows[0]) == 1  # an empty cell alone would be an empty line, which is no row
-        cut = "" if alone else self.separator
-        lines = (self.separator.join(quoted(cell, cut) for cell in row) or '""' * alone for row in rows)
-        return MARK * self.marked + "".join(f"{line}\n" for line in lines)
-
-
-def quoted(word: str, separator: str = "") -> str:
-    """Quote a word that would otherwise be cut, or not be read as it is, with any separator or with one."""
-    cuts = ";\t" if separator == ";" else ",;\t"
-    return '"' + word.replace('"', '""') + '"' if re.search(rf'[{cuts}"\r\n]', word) else word
-
-
-def separator_in(line: str) -> str:
-    """Return what separates the cells of a first line."""
-    first = re.sub(r'"[^"]*("|$)', "", line)  # what is quoted separates nothing
-    return "\t" if "\t" in first else ";" if ";" in first else ","
-
-
-Row = tuple[int, list[str]]
-"""Number of a line in the file, and its cells."""
+_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+MARK = BYTE_ORDER_MARK.decode()
 LEAST_OF_CELL = 64
 """Bytes of a cell of .parquet in memory, at least, as the text that it is read as."""
-BATCH = 4_096
+BATCH = 65_536
 """Rows of .parquet that are read together."""
+LONGEST_ROW = 2**27
+"""Bytes of a row, at most."""
 
 
-@contextlib.contextmanager
-def open_rows(path: pathlib.Path) -> Generator[Iterator[Row], None, None]:
-    """Yield the rows of .csv, .tsv, .txt, also packed as .gz, or of .parquet; blanks around cells are no part of them.
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """The first row of a file, and the cells below it; blanks around cells are no part of them."""
+
+    first: list[str]
+    """Names of the columns, or cells like those below."""
+    cells: pyarrow.Table
+    """Texts, in as many columns as the first row has, which are called 0, 1, ...; without types as they were."""
+    lines: np.ndarray
+    """Line of each row in its file, [n]."""
+    first_line: int = 1
+    dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
+    dtypes: tuple[str, ...] = ()
+    """Types of the columns of a data frame."""
+
+    def head(self, count: int) -> list[list[str]]:
+        """Return the first rows below the first."""
+        return [list(row) for row in zip(*(c.to_pylist() for c in self.cells.slice(0, count).columns), strict=True)]
+
+
+def read_sheet(path: pathlib.Path) -> Sheet | None:
+    """Read .csv, .tsv or .txt, also packed as .gz; None where there is no row.
 
     Raises:
-        InputError: If the file is damaged; also while rows are read.
+        InputError: If the file is damaged, or rows differ in length; names the line.
     """
-    if path.suffix.lower() == ".parquet":
-        yield _rows_of_frame(path)
-        return
+    raw = unpacked(path)
     try:
-        with _open(path) as file:
-            yield _rows(file)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected text in UTF-8, got byte {error.object[error.start]:#04x}") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be unpacked ({error}); it was damaged or cut off") from error
+        return _parsed(raw.removeprefix(BYTE_ORDER_MARK), raw.startswith(BYTE_ORDER_MARK), path)
     except csv.Error as error:
         raise InputError(f"{path}: is no table of text ({error})") from error
 
 
-def _open(path: pathlib.Path) -> io.TextIOWrapper:
-    check_letters(path)
-    packed = path.suffix.lower() == ".gz"
-    if packed:
-        check_packed_letters(path)
-    raw = open_letters(path) if packed else path.open("rb")  # closed with its wrapper
-    return io.TextIOWrapper(raw, newline="", encoding="utf-8-sig")
+def _parsed(raw: bytes, marked: bool, path: pathlib.Path) -> Sheet | None:
+    start = raw.find(b"\n")
+    separator = separator_in(raw[: len(raw) if start < 0 else start].decode(errors="replace"))
+    dialect = Dialect(separator, marked)
+    head = _head(raw, separator) if _is_regular(raw, separator.encode()) else None
+    if head is not None:
+        line, first, begin = head
+        cells = _by_arrow(raw[begin:], separator, len(first))
+        if cells is not None:
+            rows = len(cells)
+            newlines = raw.count(b"\n") + (not raw.endswith(b"\n"))
+            plain = newlines == rows + 1 == line + rows
+            lines = np.arange(2, rows + 2) if plain else _lines(raw, path)
+            return Sheet(first, cells, lines, line, dialect)
+    return _row_by_row(raw, path, dialect)
+
+
+def _is_regular(raw: bytes, separator: bytes) -> bool:
+    """Tell whether cells are quoted as a whole or not at all, so that all readers cut rows alike."""
+    if b"\r" in raw and raw.count(b"\r") != raw.count(b"\r\n"):
+        return False
+    if b'"' not in raw:
+        return True
+    parts = raw.replace(b'""', b"").split(b'"')
+    ends = (separator, b"\n", b"\r")
+    between = parts[2:-1:2]
+    outside = all(part.startswith(ends) and part.endswith(ends) for part in between)
+    ends_well = not parts[-1] or len(parts) == 1 or parts[-1].startswith(ends)
+    return len(parts) % 2 == 1 and outside and ends_well and (not parts[0] or parts[0].endswith(ends[:2]))
+
+
+def _head(raw: bytes, separator: str) -> tuple[int, list[str], int] | None:
+    """Return the line and the cells of the first row, and where the next begins; None where that is hard to tell."""
+    begin = 0
+    for line in itertools.count(1):
+        end = raw.find(b"\n", begin)
+        end = len(raw) if end < 0 else end
+        text = raw[begin:end].rstrip(b"\r")
+        if text.strip():
+            if text.count(b'"') % 2:
+                return None
+            try:
+                (cells,) = csv.reader([text.decode()], delimiter=separator, skipinitialspace=True, strict=True)
+            except (UnicodeDecodeError, ValueError, csv.Error):
+                return None
+            return line, [cell.strip() for cell in cells], end + 1
+        begin = end + 1
+        if begin >= len(raw):
+            return None
+    return None
+
+
+def _by_arrow(body: bytes, separator: str, width: int) -> pyarrow.Table | None:
+    """Return the cells of rows; None where something is wrong, which is told by who reads row by row."""
+    names = [str(i) for i in range(width)]
+    if not body.strip():
+        return pyarrow.Table.from_arrays([text_array([])] * width, names=names)
+    try:
+        read = pyarrow.csv.read_csv(
+            pyarrow.py_buffer(body),
+            pyarrow.csv.ReadOptions(column_names=names, block_size=min(max(len(body), 2**20), LONGEST_ROW)),
+            pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=b'"' in body),
+            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, TEXT)),
+        )
+    except (pyarrow.ArrowException, ValueError):
+        return None
+    return _stripped(read.filter(_ARROW.not_equal(read.column(0), "")) if width == 1 else read)
+
+
+def _stripped(table: pyarrow.Table) -> pyarrow.Table:
+    return pyarrow.Table.from_arrays(
+        [_ARROW.utf8_trim_whitespace(column) for column in table.columns], names=table.column_names
+    )
+
+
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the cells of each row; an empty line is none."""
+    return ((line, row) for line, row in rows_of(text, blanks=False) if any(row) or len(row) > 1)
+
+
+def _lines(raw: bytes, path: pathlib.Path) -> np.ndarray:
+    rows = _rows(unicode_of(raw, path))
+    next(rows)
+    return np.fromiter((line for line, _ in rows), dtype=np.int64)
+
+
+def _row_by_row(raw: bytes, path: pathlib.Path, dialect: Dialect) -> Sheet | None:
+    """Read by Python's own reader, which knows the line of what is wrong."""
+    rows = _rows(unicode_of(raw, path))
+    line, first = next(rows, (0, []))
+    if not line:
+        return None
+    lines: list[int] = []
+    columns: list[list[str]] = [[] for _ in first]
+    for at, cells in rows:
+        check_width(cells, len(first), at, str(path))
+        lines.append(at)
+        for column, cell in zip(columns, cells, strict=True):
+            column.append(cell.strip())
+    table = pyarrow.Table.from_arrays(list(map(text_array, columns)), names=[str(i) for i in range(len(first))])
+    return Sheet([cell.strip() for cell in first], table, np.array(lines, dtype=np.int64), line, dialect)
 
 
 def dialect_of(path: pathlib.Path) -> Dialect:
     """Return how a readable .csv, .tsv or .txt is written, also packed as .gz."""
-    raw = open_letters(path) if path.suffix.lower() == ".gz" else path.open("rb")
-    with io.TextIOWrapper(raw, newline="", encoding="utf-8") as file:
-        first = file.readline()
-    return Dialect(separator_in(first), first.startswith(MARK))
+    head = head_of(path)
+    return Dialect(separator_in(head.partition(b"\n")[0].decode(errors="replace")), head.startswith(BYTE_ORDER_MARK))
 
 
-def _rows(file: io.TextIOWrapper) -> Iterator[Row]:
-    delimiter = separator_in(file.readline())
-    file.seek(0)
-    reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
-    begun = 1
-    try:
-        for cells in reader:
-            begun = reader.line_num + 1
-            if any(cells) or len(cells) > 1:  # an empty line is no row
-                yield reader.line_num, [cell.strip() for cell in cells]
-    except csv.Error as error:
-        if "unexpected end" not in str(error):
-            raise
-        raise csv.Error(f"a quote in the row that begins in line {begun} is never closed, up to the end") from error
+def text_of(names: Sequence[str], cells: pyarrow.Table, dialect: Dialect) -> str:
+    """Return cells below their names as text that is read as the same; one row or more."""
+    cut = "" if len(names) == 1 else dialect.separator  # an empty cell alone would be an empty line, which is no row
+    columns = [_quoted(column, cut) for column in cells.columns]
+    if len(names) == 1:
+        columns = [_ARROW.if_else(_ARROW.equal(columns[0], ""), '""', columns[0])]
+    lines = _ARROW.binary_join_element_wise(*columns, pyarrow.scalar(dialect.separator, TEXT)).to_pylist()
+    head = dialect.separator.join(quoted(name, cut) for name in names)
+    return MARK * dialect.marked + "\n".join([head, *lines, ""])
 
 
-def _rows_of_frame(path: pathlib.Path) -> Iterator[Row]:
-    frame = read_parquet(path)
-    yield 1, list(map(str, frame.columns))
-    filled = frame.astype(object).where(frame.notna(), "")
-    for i, row in enumerate(filled.itertuples(index=False), start=2):
-        yield i, list(map(str, row))
+def _cuts(separator: str) -> str:
+    return rf'[{";" if separator == ";" else ",;"}\t"\r\n]'
 
 
-def read_parquet(path: pathlib.Path) -> Any:
+def _quoted(column: pyarrow.ChunkedArray, separator: str) -> pyarrow.ChunkedArray:
+    odd = _ARROW.match_substring_regex(column, _cuts(separator))
+    if not _ARROW.any(odd).as_py():
+        return column
+    doubled = _ARROW.replace_substring(column, '"', '""')
+    mark, none = (pyarrow.scalar(text, TEXT) for text in ('"', ""))
+    return _ARROW.if_else(odd, _ARROW.binary_join_element_wise(mark, doubled, mark, none), column)
+
+
+def quoted(word: str, separator: str = "") -> str:
+    """Quote a word that would otherwise be cut, or not be read as it is, with any separator or with one."""
+    return '"' + word.replace('"', '""') + '"' if re.search(_cuts(separator), word) else word
+
+
+def read_parquet(path: pathlib.Path) -> pd.DataFrame:
     """Return the data frame that a .parquet holds.
 
     Raises:
         InputError: If it is damaged.
-        UsageError: If what reads it is not installed.
     """
-    need_pyarrow("reading")
-    import pyarrow
-    from pyarrow import parquet
-
     try:
         with parquet.ParquetFile(path) as file:
             about, parts, size = file.metadata, [], 0
@@ -154,21 +228,17 @@ def read_parquet(path: pathlib.Path) -> Any:
 
 def spread(column: Any) -> int:
     """Return the bytes that texts take when each stands in its row, where a column packs them; 0 of other columns."""
-    import pyarrow
-    import pyarrow.compute as compute
-    from pyarrow import types
-
     kind = column.type
     if not types.is_dictionary(kind) or not (
         types.is_string(kind.value_type) or types.is_large_string(kind.value_type)
     ):
         return 0
     sizes = (
-        compute.call_function("binary_length", [chunk.dictionary]).take(chunk.indices)
+        _ARROW.binary_length(chunk.dictionary).take(chunk.indices)
         for chunk in (column.chunks if isinstance(column, pyarrow.ChunkedArray) else [column])
         if len(chunk.dictionary)
     )
-    return sum(compute.call_function("sum", [some]).as_py() or 0 for some in sizes)
+    return sum(_ARROW.sum(some).as_py() or 0 for some in sizes)
 
 
 def write_parquet(make: Callable[[], Any], path: pathlib.Path) -> None:
@@ -179,10 +249,8 @@ def write_parquet(make: Callable[[], Any], path: pathlib.Path) -> None:
         path: Where it goes.
 
     Raises:
-        UsageError: If pyarrow is not installed.
         InputError: If a name or a word is none that such a file can hold.
     """
-    need_pyarrow("writing")
     packed = io.BytesIO()
     try:
         make().to_parquet(packed, index=False)
@@ -191,24 +259,14 @@ def write_parquet(make: Callable[[], Any], path: pathlib.Path) -> None:
     replace_file(path, packed.getvalue())
 
 
-def need_pyarrow(purpose: str) -> None:
-    """Refuse .parquet where nothing can read or write it.
-
-    Raises:
-        UsageError: Then.
-    """
-    if importlib.util.find_spec("pyarrow") is None:
-        raise UsageError(f"{purpose} .parquet needs pyarrow: pip install pyarrow, or use .csv")
-
-
-def check_header(first: list[str], where: str) -> None:
+def check_header(first: Sequence[str], where: str) -> None:
     """Refuse names of columns of which one is empty, or two are the same.
 
     Raises:
         InputError: Then.
     """
     if "" in first:
-        column = first.index("") + 1
+        column = list(first).index("") + 1
         raise InputError(f"{where}: column {column} has no name; give it one, or write without row numbers")
     counts = Counter(first)
     twice = next((name for name in first if counts[name] > 1), None)
@@ -216,7 +274,7 @@ def check_header(first: list[str], where: str) -> None:
         raise InputError(f"{where}: two columns are called {twice!r}; rename one")
 
 
-def check_width(cells: list[str], width: int, line: int, where: str) -> None:
+def check_width(cells: Sequence[str], width: int, line: int, where: str) -> None:
     """Refuse a row that is longer or shorter than the first.
 
     Raises:

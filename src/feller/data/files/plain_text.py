@@ -49,7 +49,15 @@ def read_unicode(path: pathlib.Path) -> str:
     Raises:
         InputError: If it cannot be unpacked or is no UTF-8; says at which byte.
     """
-    content = _unpacked(path)
+    return unicode_of(unpacked(path), path)
+
+
+def unicode_of(content: bytes, path: pathlib.Path) -> str:
+    """Decode the content of a file of text in UTF-8.
+
+    Raises:
+        InputError: If it is no UTF-8; says at which byte.
+    """
     try:
         return content.removeprefix(BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
@@ -65,10 +73,15 @@ def read_letters(path: pathlib.Path) -> str:
     Raises:
         InputError: If it cannot be unpacked.
     """
-    return _unpacked(path).removeprefix(BYTE_ORDER_MARK).decode("latin-1")
+    return unpacked(path).removeprefix(BYTE_ORDER_MARK).decode("latin-1")
 
 
-def _unpacked(path: pathlib.Path) -> bytes:
+def unpacked(path: pathlib.Path) -> bytes:
+    """Return the bytes of a file of letters.
+
+    Raises:
+        InputError: If it cannot be unpacked, or is larger than an honest one.
+    """
     check_letters(path)
     if path.suffix.lower() != ".gz":
         return path.read_bytes()
@@ -79,14 +92,18 @@ def _unpacked(path: pathlib.Path) -> bytes:
         raise InputError(f"{path}: cannot be unpacked ({error}); it was damaged or cut off") from error
 
 
-def beginning_of(path: pathlib.Path) -> str:
-    """Return the beginning of a file; nothing where it cannot be read, which is told by who reads the whole."""
+def head_of(path: pathlib.Path) -> bytes:
+    """Return the first bytes of a file; none where it cannot be read, which is told by who reads the whole."""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            head = file.read(HEAD)
+            return file.read(HEAD)
     except (gzip.BadGzipFile, EOFError, zlib.error):
-        return ""
-    return head.decode("utf-8-sig", errors="replace")
+        return b""
+
+
+def beginning_of(path: pathlib.Path) -> str:
+    """Return the beginning of a file, as `head_of`."""
+    return head_of(path).decode("utf-8-sig", errors="replace")
 
 
 def rows_in(path: pathlib.Path) -> list[tuple[int, list[str]]]:
@@ -101,11 +118,31 @@ def rows_in(path: pathlib.Path) -> list[tuple[int, list[str]]]:
         raise InputError(f"{path}: is no table of text ({error})") from error
 
 
-def rows_of(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line and the cells of each row of a table, tabs, semicolons or commas between them."""
-    first = re.sub(r'"[^"]*("|$)', "", text.partition("\n")[0])  # what is quoted separates nothing
-    delimiter = "\t" if "\t" in first else ";" if ";" in first else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    for cells in reader:
-        if cells:
-            yield reader.line_num, cells
+def separator_in(line: str) -> str:
+    """Return what separates the cells of a first line."""
+    first = re.sub(r'"[^"]*("|$)', "", line)  # what is quoted separates nothing
+    return "\t" if "\t" in first else ";" if ";" in first else ","
+
+
+def rows_of(text: str, *, blanks: bool = True) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the cells of each row of a table, tabs, semicolons or commas between them.
+
+    Args:
+        text: The table.
+        blanks: Whether blanks before a cell are part of it.
+
+    Raises:
+        csv.Error: If a quote is not closed, or stands where none may.
+    """
+    delimiter = separator_in(text.partition("\n")[0])
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=not blanks, strict=True)
+    begin = 1
+    try:
+        for cells in reader:
+            begin = reader.line_num + 1
+            if cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        if "unexpected end" not in str(error):
+            raise
+        raise csv.Error(f"a quote in the row that begins in line {begin} is never closed, up to the end") from error

@@ -1,11 +1,14 @@
 """Tables whose numbers have decimal commas, as rows of numbers."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+import pyarrow
+
+from feller.data.files.delimited import Sheet
 from feller.data.files.plain_text import number
 from feller.data.labels import LABEL_NAMES
-from feller.data.loading.raw import FoundRows, FoundTable
+from feller.data.loading.raw import FoundRows, FoundTable, Words, text_array
 from feller.data.points.tables import Choose, rows_found
 from feller.data.tables.number_format import MOST_DECIMALS, NumberForm, number_form
 
@@ -25,26 +28,28 @@ def rows_with_commas(found: FoundTable, where: str, choose: Choose) -> FoundRows
         InputError: If a cell is no finite number, or nothing is there.
     """
     chosen = choose(found.columns)
-    cells = found.values.copy()
+    cells = found.values
     for j, name in enumerate(found.columns):
         if name.lower() not in LABEL_NAMES and (not chosen or name in chosen):
-            written = _with_points(cells[:, j].tolist(), found.dialect.separator)
+            written = _with_points(found.words(name), found.dialect.separator)
             if written is None:
                 return None
-            cells[:, j] = written
-    lines = range(2, len(cells) + 2) if found.lines is None else found.lines.tolist()
-    rows = rows_found(iter([(1, [*found.columns]), *zip(lines, cells.tolist(), strict=True)]), where, choose)
-    if (cells == found.values).all():
+            cells = cells.set_column(j, name, written)
+    lines = np.arange(2, len(cells) + 2) if found.lines is None else found.lines
+    rows = rows_found(Sheet([*found.columns], cells, lines, dtypes=found.dtypes), where, choose)
+    if cells.equals(found.values):
         return rows
     return replace(rows, notes=(*rows.notes, "numbers have decimal commas; samples are written with points"))
 
 
-def _with_points(cells: Sequence[str], separator: str) -> list[str] | None:
+def _with_points(found: Words, separator: str) -> pyarrow.Array | None:
     """Write the numbers of a column with points; None where most cells are words."""
-    odd = {cell for cell in cells if number(cell) is None}
-    form = number_form([cell for cell in cells if cell]) if separator == "," else COMMA  # else thousands, perhaps
-    known = {} if form is None or form.before or form.after else {cell: form.read(cell) for cell in odd}
-    numbers = {cell: str(value) for cell, value in known.items() if value is not None}
-    if 2 * sum(cell in odd and cell not in numbers for cell in cells) > len(cells):
+    words = found.words.to_pylist()
+    odd = [i for i, word in enumerate(words) if number(word) is None]
+    form = number_form([word for word in words if word]) if separator == "," else COMMA  # else thousands, perhaps
+    known = {} if form is None or form.before or form.after else {i: form.read(words[i]) for i in odd}
+    numbers = {i: str(value) for i, value in known.items() if value is not None}
+    lost = found.counts[[i for i in odd if i not in numbers]].sum()
+    if 2 * lost > len(found.places):
         return None
-    return [numbers.get(cell, cell) for cell in cells]
+    return text_array([numbers.get(i, word) for i, word in enumerate(words)]).take(pyarrow.array(found.places))

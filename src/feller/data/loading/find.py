@@ -10,6 +10,7 @@ from feller.data.crystals import dataset as crystals
 from feller.data.crystals import files
 from feller.data.documents import files as documents
 from feller.data.files import sample_folder
+from feller.data.files.delimited import Sheet
 from feller.data.images import idx
 from feller.data.images.load_images import ENDINGS as PICTURES
 from feller.data.images.load_images import find_picture, find_pictures
@@ -34,12 +35,12 @@ from feller.data.loading.read_options import Asked
 from feller.data.molecules import collect
 from feller.data.path_checks import check_there
 from feller.data.points import scans_and_meshes
-from feller.data.points.tables import find_table
+from feller.data.points.tables import rows_found
 from feller.data.proteins import chains
 from feller.data.speech import files as speech
 from feller.data.speech.audio_io import ENDINGS as SOUNDS
 from feller.data.speech.utterances import holds_sounds
-from feller.data.tables.dataframes import find_cells, holds_words, names_of
+from feller.data.tables.dataframes import find_cells, holds_words, open_sheet, table_of
 from feller.data.text.files import (
     LINES,
     WHOLE,
@@ -98,18 +99,26 @@ def _documents(path: pathlib.Path, asked: Asked) -> Found:
 
 
 def _table(path: pathlib.Path, asked: Asked) -> Found:
-    """Read a table of cells if that is wanted, or if it has columns of words and no others that count alone."""
-    if asked.kind is FoundTable:
-        return find_cells(path)
-    chosen = asked.choose(names_of(path))
-    if issubclass(FoundTable, asked.kind) and not chosen and holds_words(path):
-        return find_cells(path)
+    return find_in_sheet(open_sheet(path), str(path), asked)
+
+
+def find_in_sheet(sheet: Sheet | None, where: str, asked: Asked) -> Found:
+    """Take a sheet for a table if that is wanted, or if it has columns of words and no others that count alone.
+
+    Raises:
+        InputError: If it is neither a table nor rows of numbers.
+    """
+    if sheet is None or asked.kind is FoundTable:
+        return table_of(sheet, where) if asked.kind is FoundTable else rows_found(sheet, where)
+    chosen = asked.choose(sheet.first)
+    if issubclass(FoundTable, asked.kind) and not chosen and holds_words(sheet):
+        return table_of(sheet, where)
     asked.check(FoundRows)
-    if chosen and holds_words(path, chosen):
-        rows = rows_with_commas(find_cells(path), str(path), asked.choose)
+    if chosen and holds_words(sheet, chosen):
+        rows = rows_with_commas(table_of(sheet, where), where, asked.choose)
         if rows is not None:
             return rows
-    return find_table(path, asked.choose)
+    return rows_found(sheet, where, asked.choose)
 
 
 FORMATS = (

@@ -2,14 +2,17 @@
 
 import contextlib
 import pathlib
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from collections.abc import Collection, Generator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import pyarrow
+import pyarrow.compute
 
 from feller.core.errors import InputError
-from feller.data.files.delimited import Dialect
+
+_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,17 +65,69 @@ class FoundRows(Found):
         return f"points with {self.values.shape[1]} columns"
 
 
+SEPARATORS = ",;\t"
+"""What may stand between cells."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a file of delimited text is written; nothing of its rows."""
+
+    separator: str = ","
+    marked: bool = False
+    """Whether it begins with the byte order mark of UTF-8."""
+
+    def __post_init__(self) -> None:
+        if len(self.separator) != 1 or self.separator not in SEPARATORS:
+            raise InputError(f"expected a comma, a semicolon or a tab between cells, got {self.separator!r}")
+
+
+TEXT = pyarrow.large_string()
+"""Type of cells: as they are written, an empty text where there is none, never null."""
+
+
+def text_array(cells: Sequence[str]) -> pyarrow.Array:
+    """Return cells as an Arrow array."""
+    return pyarrow.array(cells, TEXT)
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """A column by its different cells, in the order in which they come."""
+
+    words: pyarrow.Array
+    """The different cells."""
+    places: np.ndarray
+    """Which of them each cell is, [n]."""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many cells each word has, [words]."""
+        return np.bincount(self.places, minlength=len(self.words))
+
+    def which(self, some: Collection[str]) -> np.ndarray:
+        """Tell which words are among some, [words]."""
+        return np.asarray(_ARROW.is_in(self.words, text_array([*some])))
+
+
 @dataclass(frozen=True, eq=False)
 class FoundTable(Found):
-    """Cells of a table as text, object [n, columns]; an empty cell is an empty text."""
+    """Cells of a table as they are written, an Arrow table of texts; an array [n, columns] is turned into one."""
 
     name = "a table"
+    values: Any
+    """One column of `TEXT` for each of `columns`."""
     columns: tuple[str, ...] = field(kw_only=True)
     """Names of the columns."""
     dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
     """How its file was written, where that was text."""
     dtypes: tuple[str, ...] = ()
     """Types of the columns where the table was a data frame, as pandas writes them."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.values, np.ndarray):
+            cells = [text_array(self.values[:, j].tolist()) for j in range(len(self.columns))]
+            object.__setattr__(self, "values", pyarrow.Table.from_arrays(cells, names=list(self.columns)))
 
     @property
     def told(self) -> str:
@@ -81,7 +136,21 @@ class FoundTable(Found):
 
     def column(self, name: str) -> list[str]:
         """Return the cells of a column."""
-        return self.values[:, self.columns.index(name)].tolist()
+        return self.values.column(self.columns.index(name)).to_pylist()
+
+    def words(self, name: str) -> Words:
+        """Return a column by its different cells."""
+        encoded = self.values.column(self.columns.index(name)).combine_chunks().dictionary_encode()
+        return Words(encoded.dictionary, np.asarray(encoded.indices))
+
+    def cell(self, name: str, row: int) -> str:
+        """Return one cell."""
+        return self.values.column(self.columns.index(name))[row].as_py()
+
+    def subset(self, rows: np.ndarray) -> "FoundTable":
+        """Return some rows, in their order."""
+        lines = None if self.lines is None else self.lines[rows]
+        return replace(self, values=self.values.take(pyarrow.array(rows)), lines=lines)
 
 
 @dataclass(frozen=True, eq=False)

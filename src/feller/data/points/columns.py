@@ -65,7 +65,7 @@ def arrange(found: Found, columns: tuple[str, ...]) -> np.ndarray:
     """
     if isinstance(found, FoundTable):
         for name in found.columns:
-            told = next((cell for cell in found.column(name) if number(cell) is None), None)
+            told = next((cell for cell in found.words(name).words.to_pylist() if number(cell) is None), None)
             if told is not None:
                 comma = told.count(",") == 1 and number(told.replace(",", ".")) is not None
                 helps = f"; numbers are written with a point, {told.replace(',', '.')}" if comma else ""

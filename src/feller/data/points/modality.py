@@ -4,6 +4,7 @@ import abc
 import pathlib
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -11,9 +12,9 @@ from torch import Tensor
 from feller.core.pytree import Given
 from feller.data.files import sample_folder
 from feller.data.files.numpy_files import write_array, write_arrays
-from feller.data.labels import label_arrays, label_names
+from feller.data.labels import LABEL_NAMES, label_arrays, label_names
 from feller.data.modality import Modality, Write
-from feller.data.points.tables import write_table
+from feller.data.points.tables import frame_of, write_table
 
 
 class Rows(Modality):
@@ -46,6 +47,13 @@ class Rows(Modality):
         """Return `samples`, float64 [n, d], the names in `columns`, and the labels."""
         samples = values.detach().cpu().double().numpy()
         return {"samples": samples, "columns": np.array(self.columns), **label_arrays(given, self.classes)}
+
+    def frame(self, values: Float[Tensor, "n d"], given: Given) -> pd.DataFrame:
+        """Return the numbers, and the labels as whole numbers where they are such."""
+        samples, labels = self.arrays(values, {})["samples"], label_names(given, self.classes)
+        frame = frame_of(self.columns, samples, labels)
+        whole = labels is not None and all(name.removeprefix("-").isdecimal() for name in self.classes)
+        return frame.astype({LABEL_NAMES[0]: "int64"}) if whole else frame
 
     def show(self, values: Float[Tensor, "n d"], given: Given, columns: int | None = None) -> Image.Image:
         """Draw them in the way of their space, `columns` panels in a row."""

@@ -1,22 +1,26 @@
 """Tables of numbers as text, with missing cells."""
 
-import itertools
+import math
 import pathlib
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.compute
+from jaxtyping import Float64
 
 from feller.core.errors import InputError
 from feller.core.serialization import replace_file
-from feller.data.files.delimited import Row, check_header, check_width, open_rows, quoted, write_parquet
+from feller.data.files.delimited import Sheet, check_header, quoted, read_sheet, write_parquet
 from feller.data.files.plain_text import all_numbers, number
 from feller.data.labels import LABEL_NAMES, classify
-from feller.data.loading.raw import FoundRows
+from feller.data.loading.raw import FoundRows, text_array
 from feller.data.points.columns import check_finite, torsions_among
 
+_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
 MOST = 0.25
 """Share of the rows above which a column with missing cells is left out, rather than these rows."""
 
@@ -50,21 +54,16 @@ Choose = Callable[[Sequence[str]], tuple[str, ...]]
 
 
 def find_table(path: pathlib.Path, choose: Choose = torsions_among) -> FoundRows:
-    """Read .csv, .tsv, .txt (comma, semicolon or tab between cells), also packed as .gz, or .parquet.
-
-    Raises:
-        InputError: If rows differ in length, a cell is no finite number, or nothing is there.
-    """
-    with open_rows(path) as rows:
-        return rows_found(rows, str(path), choose)
+    """Read .csv, .tsv or .txt (comma, semicolon or tab between cells), also packed as .gz; errors as `rows_found`."""
+    return rows_found(read_sheet(path), str(path), choose)
 
 
-def _has_header(first: list[str], second: list[str] | None, where: str) -> bool:
+def _has_header(sheet: Sheet, where: str) -> bool:
     """Tell whether the first row holds names, or counts the columns as pandas does where they have none."""
-    if all_numbers(first):
-        counts = len(first) > 1 and first == [str(i) for i in range(len(first))]
-        return counts and any("." in cell for cell in second or ())
-    check_header(first, where)
+    if all_numbers(sheet.first):
+        counts = len(sheet.first) > 1 and sheet.first == [str(i) for i in range(len(sheet.first))]
+        return counts and any("." in cell for row in sheet.head(1) for cell in row)
+    check_header(sheet.first, where)
     return True
 
 
@@ -77,43 +76,44 @@ def _label_column(names: list[str], where: str) -> int | None:
     return found[0] if found else None
 
 
-def rows_found(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
-    """Turn rows of text into numbers and labels; arguments and errors as for `find_table`."""
-    start = list(itertools.islice(rows, 2))
-    if not start:
+def rows_found(sheet: Sheet | None, where: str, choose: Choose = torsions_among) -> FoundRows:
+    """Turn the cells of a sheet into numbers and labels.
+
+    Raises:
+        InputError: If a cell is no finite number, or nothing is there.
+    """
+    if sheet is None:
         raise InputError(f"{where}: expected rows of numbers, the file is empty")
-    first = start[0][1]
-    has_header = _has_header(first, start[1][1] if len(start) > 1 else None, where)
-    if has_header and len(start) == 1:
+    first = sheet.first
+    has_header = _has_header(sheet, where)
+    if not has_header:
+        above = pyarrow.Table.from_arrays([text_array([cell]) for cell in first], names=sheet.cells.column_names)
+        cells, lines = pyarrow.concat_tables([above, sheet.cells]), np.append(sheet.first_line, sheet.lines)
+    else:
+        cells, lines = sheet.cells, sheet.lines
+    if not len(lines):
         raise InputError(f"{where}: expected rows of numbers below the header, there are none")
     label = _label_column(first, where) if has_header else None
     chosen = choose(first) if has_header else ()
     places = [i for i in range(len(first)) if i != label and (not chosen or first[i] in chosen)]
     columns = tuple(first[i] for i in places) if has_header else ()
-    values, lines = array("d"), array("q")  # a list takes four times that
-    labels: list[str] = []
-    empty: set[int] = set()
-    for line, cells in itertools.chain(start[has_header:], rows):
-        check_width(cells, len(first), line, where)
-        lines.append(line)
-        if label is not None:
-            labels.append(cells[label])
-        for i in places:
-            value = number(cells[i])
-            if value is None:
-                raise InputError(
-                    f"{where}: expected a number in column {repr(first[i]) if has_header else i + 1}, row {line}"
-                    f"{', the header counted' if has_header else ''}, got {cells[i][:40]!r}; mend it, or drop the"
-                    f" column; one of classes is to be called {LABEL_NAMES[0]}, and one of texts text"
-                )
-            if not cells[i]:
-                empty.add(len(values))
-            values.append(value)
+    values, words = np.empty((len(lines), len(places))), np.full(len(places), len(lines))
+    for j, i in enumerate(places):
+        values[:, j], words[j] = numbers_in(cells.column(i).combine_chunks())
+    if len(places) and words.min() < len(lines):
+        row = int(words.min())
+        i = places[int(words.argmin())]
+        raise InputError(
+            f"{where}: expected a number in column {repr(first[i]) if has_header else i + 1}, row {lines[row]}"
+            f"{', the header counted' if has_header else ''}, got {cells.column(i)[row].as_py()[:40]!r}; mend it, or"
+            f" drop the column; one of classes is to be called {LABEL_NAMES[0]}, and one of texts text"
+        )
+    labels = [] if label is None else cells.column(label).to_pylist()
     found = FoundRows(
-        np.array(values).reshape(len(lines), -1),
+        values,
         columns=() if all_numbers(columns) else columns,
         notes=("the first row counts the columns and was left out",) if has_header and all_numbers(first) else (),
-        lines=np.array(lines),
+        lines=lines,
     )
     if chosen:
         others = [name for i, name in enumerate(first) if i not in (*places, label)]
@@ -122,7 +122,10 @@ def rows_found(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
             lost = ", ".join(name for name in columns if name not in found.columns)
             raise InputError(f"{where}: too many rows miss {lost}; fill these cells, or drop the column or these rows")
         labels = [labels[i] for i in kept] if labels else labels
-        places, empty = [first.index(name) for name in found.columns], set()  # rows with one are left out
+        places = [first.index(name) for name in found.columns]
+    empty = [row * len(places) + j for row, j in np.argwhere(np.isnan(found.values))[:1].tolist()]
+    if empty and cells.column(places[empty[0] % len(places)])[empty[0] // len(places)].as_py():
+        empty = []
     check_finite(found.values, where, found.columns, found.lines, places, empty)
     if "" in labels:
         raise InputError(f"{where}: row {found.row(labels.index(''))} has no {first[label or 0]}; fill it, or drop it")
@@ -130,11 +133,23 @@ def rows_found(rows: Iterator[Row], where: str, choose: Choose) -> FoundRows:
     return replace(found, labels=positions, classes=classes)
 
 
+def numbers_in(cells: pyarrow.Array) -> tuple[Float64[np.ndarray, " n"], int]:
+    """Return the numbers of cells, not-a-number for empty ones, and which is the first that holds a word."""
+    gone = _ARROW.equal(cells, "")
+    try:
+        plain = _ARROW.if_else(gone, "nan", cells)
+        return np.asarray(plain.cast(pyarrow.float64())), len(cells)
+    except pyarrow.ArrowInvalid:  # a word, or a number as Python writes some
+        read = [number(cell) for cell in cells.to_pylist()]
+        word = next((i for i, value in enumerate(read) if value is None), len(read))
+        return np.array([math.nan if value is None else value for value in read]), word
+
+
 def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None, path: pathlib.Path) -> None:
     """Write numbers [n, d] under their names, labels last; tabs between cells in .tsv and .txt, else commas."""
     names = [*columns, LABEL_NAMES[0]] if labels is not None else list(columns)
     if path.suffix.lower() == ".parquet":
-        return write_parquet(lambda: _frame(columns, values, labels), path)
+        return write_parquet(lambda: frame_of(columns, values, labels), path)
     between = "\t" if path.suffix.lower() in (".tsv", ".txt") else ","
     lines = [[quoted(name) for name in names], *([repr(value) for value in row] for row in values.tolist())]
     if labels is not None:
@@ -143,9 +158,7 @@ def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] 
     replace_file(path, "".join(between.join(line) + "\n" for line in lines))
 
 
-def _frame(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None) -> Any:
-    """Return numbers as a data frame of pandas, labels last."""
-    import pandas as pd
-
+def frame_of(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None) -> pd.DataFrame:
+    """Return numbers as a data frame, labels last."""
     data = {name: values[:, i] for i, name in enumerate(columns)}
     return pd.DataFrame({**data, LABEL_NAMES[0]: labels} if labels is not None else data)

@@ -17,7 +17,7 @@ from feller.data.shards.parquet_types import check_cells, check_text, is_number,
 from feller.data.shards.row_groups import Groups, read_safely
 from feller.data.shards.source import TOGETHER, About, Source, Survey, survey
 from feller.data.stream import Pieces
-from feller.data.tables.dataframes import cells_in, from_frame
+from feller.data.tables.dataframes import from_frame, text_cells
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
@@ -35,9 +35,9 @@ def unseen(groups: Groups, schema: Schema) -> np.ndarray:
         start = 0
         for values in groups.each(names[column.name]):
             different = _extremes(values)
-            cells = cells_in(different.to_pandas())
-            for cell, value in zip(cells, different, strict=True):
-                if len(strange) < MOST and cell not in strange and column.code(cell) is None:
+            cells = text_cells(different.to_pandas())
+            for cell, value, code in zip(cells.to_pylist(), different, column.codes(cells).tolist(), strict=True):
+                if len(strange) < MOST and cell not in strange and code < 0:
                     strange.add(cell)
                     place = values.index(value).as_py() if value.is_valid else _first_null(values)
                     found.append(start + place)

@@ -12,7 +12,7 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.data.files.decompression import check_unpacked
-from feller.data.files.delimited import check_header, need_pyarrow, spread
+from feller.data.files.delimited import check_header, spread
 from feller.data.shards.parquet_types import plain
 from feller.data.shards.shard_names import Prints, Shard, check_same
 
@@ -153,7 +153,6 @@ def make_groups(shards: tuple[Shard, ...]) -> Groups:
     Raises:
         InputError: If one is damaged, has other columns than the first, or there is no row.
     """
-    need_pyarrow("reading")
     prints, found, rows, schema, largest = Prints(), [], [], None, 1
     for number, shard in enumerate(shards):
         with opened(shard) as file:

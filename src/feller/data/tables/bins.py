@@ -102,6 +102,16 @@ class Bins:
         starts, codes = self._codes_of_bins
         return codes[bisect_right(starts, number) - 1]
 
+    def codes(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Return the codes of whole numbers; -1 outside the bounds."""
+        starts, codes = self._codes_of_bins
+        found = np.full(len(numbers), -1, dtype=np.int64)
+        if starts:
+            found = np.array(codes, dtype=np.int64)[np.maximum(np.searchsorted(starts, numbers, side="right") - 1, 0)]
+        for value, code in self._code_of_heavy.items():
+            found[numbers == value] = code
+        return np.where((numbers < self.starts[0]) | (numbers > self.last), -1, found)
+
     def draw(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return a whole number of each code, all of them equally likely, from uniform numbers in [0, 1)."""
         numbers = np.empty(len(codes), dtype=np.int64)

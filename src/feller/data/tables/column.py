@@ -4,14 +4,19 @@ import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.compute
 from jaxtyping import Bool, Float64, Int64
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import nearest
+from feller.data.loading.raw import text_array
 from feller.spaces import Field, Single
 
+_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
 WITHOUT_NAME = "(empty)"
 """What people call an empty cell."""
 
@@ -48,8 +53,13 @@ class Modelled(Column):
     def nearest_code(self, cell: str) -> int | None:
         """Return the code nearest to a cell outside; None where nothing is near."""
 
+    def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+        """Return what `own_code` returns of each of many words; -1 for None."""
+        codes = (self.own_code(word) for word in words.to_pylist())
+        return np.fromiter((-1 if code is None else code for code in codes), dtype=np.int64, count=len(words))
+
     @abc.abstractmethod
-    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> list[str]:
+    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write cells that are there; uniform numbers in [0, 1) choose among those of one code."""
 
     @property
@@ -84,6 +94,14 @@ class Modelled(Column):
         code = self.own_code(cell)
         return self.own_count if code is None and not cell and self.missing is not None else code
 
+    def codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+        """Return the codes of many words; -1 outside what the column may hold."""
+        codes = self.own_codes(words)
+        if self.missing is not None:
+            gone = np.asarray(_ARROW.is_in(words, text_array(self.words_for_missing)))
+            codes[gone | ((codes < 0) & np.asarray(_ARROW.equal(words, "")))] = self.own_count
+        return codes
+
     def clipped(self, cell: str) -> int | None:
         """Return the code of a cell, or the nearest, or that of missing cells; None where there is none."""
         for code in (self.code(cell), self.nearest_code(cell), None if self.missing is None else self.own_count):
@@ -91,12 +109,14 @@ class Modelled(Column):
                 return code
         return None
 
-    def cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> list[str]:
+    def cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write cells; uniform numbers in [0, 1) choose among those of one code."""
         there = codes < self.own_count
-        written = np.full(len(codes), self.missing or "", dtype=object)
-        written[there] = self.own_cells(codes[there], uniforms[there])
-        return written.tolist()
+        own = self.own_cells(codes[there], uniforms[there])
+        if there.all():
+            return own
+        written = pyarrow.concat_arrays([own, text_array([self.missing or ""])])
+        return written.take(pyarrow.array(np.where(there, np.cumsum(there) - 1, len(own))))
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
         """Return which codes a word of a rule means.
@@ -206,9 +226,17 @@ class Categorical(Modelled):
         """Return none: no word is near another."""
         return None
 
-    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> list[str]:
+    def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+        """Return the places of many words, or that of all others."""
+        places = np.asarray(_ARROW.index_in(words, text_array(self._words)).fill_null(-1)).astype(np.int64)
+        if self.other is not None:
+            gap = np.asarray(_ARROW.equal(words, "")) if self.missing is not None else False
+            places[(places < 0) & np.logical_not(gap)] = self._place[self.other]
+        return places
+
+    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write the words."""
-        return np.array(self._words, dtype=object)[codes].tolist()
+        return text_array(self._words).take(pyarrow.array(codes))
 
 
 @dataclass(frozen=True)
@@ -244,6 +272,6 @@ class Boolean(Modelled):
         """Return none."""
         return None
 
-    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> list[str]:
+    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write the words."""
-        return [self.own_names[code] for code in codes]
+        return text_array(self.own_names).take(pyarrow.array(codes))

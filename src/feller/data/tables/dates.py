@@ -2,27 +2,32 @@
 
 import datetime
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.compute
 from jaxtyping import Bool, Float64, Int64
 
 from feller.core.errors import InputError
+from feller.data.loading.raw import TEXT, Words, text_array
 from feller.data.tables.bins import Bins, check_binned, equal_starts
 from feller.data.tables.column import WITHOUT_NAME, Modelled, check_words
 from feller.data.tables.constraints import compared
 
+_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
 BINS = 20
 """Bins of equal width, where nothing else is said."""
 ZERO = datetime.datetime(1, 1, 1)
+_ZERO = int(np.datetime64(ZERO, "us").astype(np.int64))
 SECONDS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 _FINEST = (("%f", "microsecond"), ("%S", "second"), ("%M", "minute"), ("%H", "hour"), ("%I", "hour"), ("%d", "day"))
 PARTS = (" 00:00:00", ".000000")
 """What a day lacks to be a second, and a second to be a microsecond."""
 _DAY = r"\d{4}-\d{2}-\d{2}"
-EACH = tuple(re.compile(_DAY + more) for more in ("", r" \d{2}:\d{2}:\d{2}", r" \d{2}:\d{2}:\d{2}\.\d{6}"))
+EACH = tuple(_DAY + more for more in ("", r" \d{2}:\d{2}:\d{2}", r" \d{2}:\d{2}:\d{2}\.\d{6}"))
 """How days, seconds and microseconds are written."""
 _KNOWN = re.compile(r"%-?[YymdHIMSfpbBaA%]")
 
@@ -91,6 +96,22 @@ class Datetime(Modelled):
             return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
         return (since.days * 86_400 + since.seconds) // SECONDS[self._unit]
 
+    def _many_units(self, times: np.ndarray) -> Int64[np.ndarray, " n"]:
+        """Return what `_units` returns of each of many times of NumPy."""
+        if self._unit in ("year", "month"):
+            months = times.astype("M8[M]").astype(np.int64) + 12 * 1970
+            return months // 12 if self._unit == "year" else months
+        since = times.astype("M8[us]").astype(np.int64) - _ZERO
+        return since if self._unit == "microsecond" else since // (SECONDS[self._unit] * 1_000_000)
+
+    def _instants(self, units: Int64[np.ndarray, " n"]) -> np.ndarray:
+        """Return the beginnings of units as times of NumPy, in microseconds."""
+        if self._unit in ("year", "month"):
+            months = 12 * units if self._unit == "year" else units
+            return (months - 12 * 1970).astype("M8[M]").astype("M8[us]")
+        step = 1 if self._unit == "microsecond" else SECONDS[self._unit] * 1_000_000
+        return (units * step + _ZERO).astype("M8[us]")
+
     def _write(self, units: int) -> str:
         if self._unit == "year":
             when = datetime.datetime(units, 1, 1)
@@ -133,9 +154,18 @@ class Datetime(Modelled):
         units = self._read(cell)
         return None if units is None else 0 if units < self.levels.starts[0] else self.levels.count - 1
 
-    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> list[str]:
+    def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+        """Return the bins of many times within the bounds; -1 of others."""
+        times = read_times(words, self.format)
+        there = ~np.isnat(times)
+        codes = np.full(len(words), -1, dtype=np.int64)
+        codes[there] = self.levels.codes(self._many_units(times[there]))
+        return codes
+
+    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write a time of each bin, all equally likely."""
-        return [self._write(units) for units in self.levels.draw(codes, uniforms).tolist()]
+        units = self.levels.draw(codes, uniforms)
+        return write_times(self._instants(units), self.format)
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
         """Return which codes a time or a comparison, such as >= 2020-01-01, means; bins are on one side of it."""
@@ -155,16 +185,82 @@ def in_format(cell: str, form: str) -> datetime.datetime:
     return datetime.datetime.strptime(cell, form.replace("%-", "%"))
 
 
-def time_in(cell: str, form: str) -> datetime.datetime | None:
-    """Return the time in a cell, in a format or as ISO 8601 writes it; None where there is none."""
+def time_in(cell: str, form: str, *, exactly: bool = False) -> datetime.datetime | None:
+    """Return the time in a cell, in a format or, unless exactly in that, as ISO 8601 writes it; None without any."""
     try:
         when = in_format(cell, form)
     except ValueError:
+        if exactly:
+            return None
         try:
             when = datetime.datetime.fromisoformat(cell)
         except ValueError:
             return None
     return when.replace(tzinfo=None)
+
+
+_READ = {"Y": (4, "year"), "m": (2, "month"), "d": (2, "day"), "H": (2, "hour"), "M": (2, "minute"), "S": (2, "second")}
+"""Parts of a format that many cells are read by at once, with their digits."""
+
+
+def read_times(words: pyarrow.Array, form: str, *, exactly: bool = False) -> np.ndarray:
+    """Return what `time_in` returns of each of many cells, in microseconds of NumPy; not-a-time for None.
+
+    Args:
+        words: The cells.
+        form: How they are written.
+        exactly: Whether what is not written so is no time, ISO 8601 or not.
+    """
+    times = np.full(len(words), "NaT", dtype="M8[us]")
+    plain = np.zeros(len(words), dtype=bool)
+    names = re.findall("%(-?.)", form)
+    if len({*names}) == len(names) and {*names} <= {*_READ, "f"} and {"Y", "m", "d"} <= {*names}:
+        pattern = re.sub(
+            r"\\?%(.)",
+            lambda sign: rf"(?P<{sign[1]}>\d{{6}})" if sign[1] == "f" else rf"(?P<{sign[1]}>\d{{{_READ[sign[1]][0]}}})",
+            re.escape(form),
+        )
+        found = _ARROW.extract_regex(words, f"^{pattern}$")
+        there = np.asarray(found.is_valid())
+        known = found.filter(pyarrow.array(there))
+        part = {name: np.asarray(_ARROW.struct_field(known, name).cast(pyarrow.int64())) for name in names}
+        zero = np.zeros(len(known), dtype=np.int64)
+        hour, minute, second = (part.get(name, zero) for name in "HMS")
+        year, month, day = (part[name] for name in "Ymd")
+        right = (hour < 24) & (minute < 60) & (second < 60) & (year > 0) & (month > 0) & (month < 13) & (day > 0)
+        months = ((year - 1970) * 12 + month - 1).astype("M8[M]")
+        right &= day <= ((months + 1).astype("M8[D]") - months.astype("M8[D]")).astype(np.int64)
+        seconds = ((day - 1) * 24 + hour) * 3600 + minute * 60 + second
+        instants = months.astype("M8[us]") + (seconds * 1_000_000 + part.get("f", zero)).astype("m8[us]")
+        plain[np.flatnonzero(there)[right]] = True
+        times[plain] = instants[right]
+    for i in np.flatnonzero(~plain):
+        when = time_in(words[i].as_py(), form, exactly=exactly)
+        times[i] = np.datetime64("NaT") if when is None else np.datetime64(when, "us")
+    return times
+
+
+def write_times(times: np.ndarray, form: str) -> pyarrow.Array:
+    """Write many times, in microseconds of NumPy, as `write_time` does each: part by part."""
+    parts: list[Any] = []
+    for piece in re.split("(%-?[a-zA-Z%])", form):
+        if not piece.startswith("%") or piece == "%%":
+            parts.append(pyarrow.scalar(piece.replace("%%", "%"), TEXT))
+            continue
+        by = _BY.get(piece[-1], "us")
+        steps = times.astype(f"M8[{by}]").astype(np.int64)
+        keys = steps % _CYCLE[by] if by in _CYCLE and piece[-1] not in "aA" else steps
+        _, first, places = np.unique(keys, return_index=True, return_inverse=True)
+        written = [write_time(when, piece) for when in times[first].tolist()]
+        parts.append(text_array(written).take(pyarrow.array(places)))
+    return _ARROW.binary_join_element_wise(*parts, pyarrow.scalar("", TEXT))
+
+
+_BY = {"Y": "Y", "y": "Y", "m": "M", "b": "M", "B": "M", "d": "D", "a": "D", "A": "D", "H": "h", "I": "h", "p": "h"}
+_BY |= {"M": "m", "S": "s"}
+"""What a part of a format depends on."""
+_CYCLE = {"M": 12, "h": 24, "m": 60, "s": 60}
+"""How many of them there are until the part is the same again."""
 
 
 def is_no_day(cell: str, form: str) -> bool:
@@ -178,18 +274,21 @@ def is_no_day(cell: str, form: str) -> bool:
     return False
 
 
-def shortest_time(cell: str) -> str:
-    """Return a time that is written to the microsecond without zeros at its end that say nothing."""
-    return cell.removesuffix(".000000").removesuffix(" 00:00:00")
-
-
-def alike(cells: Sequence[str]) -> list[str]:
+def alike(found: Words) -> Words:
     """Return times, each of which was written as short as may be, as finely as the finest; other cells as they are."""
-    kinds = {cell: next((i for i, form in enumerate(EACH) if form.fullmatch(cell)), None) for cell in {*cells} - {""}}
-    finest = max((kind for kind in kinds.values() if kind is not None), default=0)
-    if None in kinds.values() or not finest:
-        return list(cells)
-    return [cell + "".join(PARTS[kinds[cell] or 0 : finest]) if cell else cell for cell in cells]
+    there = _ARROW.not_equal(found.words, "")
+    kinds = [_ARROW.match_substring_regex(found.words, f"^{form}$") for form in EACH]
+    known = _ARROW.or_(_ARROW.or_(kinds[0], kinds[1]), kinds[2])
+    finest = max((i for i, kind in enumerate(kinds) if _ARROW.any(kind).as_py()), default=0)
+    if not finest or not _ARROW.all(_ARROW.or_(known, _ARROW.invert(there))).as_py():
+        return found
+    words = found.words
+    for i, part in enumerate(PARTS[:finest]):
+        shorter = _ARROW.or_(kinds[0], kinds[1]) if i else kinds[0]
+        longer = _ARROW.binary_join_element_wise(words, pyarrow.scalar(part, TEXT), pyarrow.scalar("", TEXT))
+        words = _ARROW.if_else(shorter, longer, words)
+    again = words.dictionary_encode()
+    return Words(again.dictionary, np.asarray(again.indices)[found.places])
 
 
 def write_time(when: datetime.datetime, form: str) -> str:

@@ -4,14 +4,14 @@ What it says follows from the data and is not private. Bounds and edges are roun
 """
 
 import re
-from collections import Counter
-from collections.abc import Sequence
-from decimal import Decimal
+from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.compute
 
 from feller.core.errors import InputError
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import FoundTable, Words
 from feller.data.tables.column import Boolean, Categorical, Column
 from feller.data.tables.dates import Datetime, alike
 from feller.data.tables.number_format import (
@@ -20,6 +20,7 @@ from feller.data.tables.number_format import (
     NumberForm,
     date_format,
     first_and_last,
+    not_numbers,
     number_form,
     reads,
 )
@@ -28,6 +29,7 @@ from feller.data.tables.private_support import Noisy, Told
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import FreeText, Identifier
 
+_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?", "-", "#N/A", "<NA>")
 """Words that mean a missing cell."""
 TWO = (
@@ -62,99 +64,112 @@ def detect(found: FoundTable) -> Schema:
         InputError: If a column holds nothing, or none is left that a model could learn.
     """
     dtypes = dict(zip(found.columns, found.dtypes, strict=True)) if found.dtypes else {}
-    columns = tuple(_guess(name, alike(found.column(name)), dtypes.get(name)) for name in found.columns)
-    return Schema(columns)
+    return Schema(tuple(_guess(name, alike(found.words(name)), dtypes.get(name)) for name in found.columns))
 
 
-def _guess(name: str, cells: list[str], dtype: str | None) -> Column:
-    counts = Counter(cells)
-    words = [word for word in counts if word in MISSING]
-    there = {cell: count for cell, count in counts.items() if cell not in MISSING}
-    if not there:
-        raise InputError(f"column {name!r} is all missing ({', '.join(map(repr, words))}); drop it, or fill it")
+def _guess(name: str, found: Words, dtype: str | None) -> Column:
+    counts, gone = found.counts, found.which(MISSING)
+    there = found.words.filter(pyarrow.array(~gone))
+    gaps = dict(zip(found.words.filter(pyarrow.array(gone)).to_pylist(), counts[gone].tolist(), strict=True))
+    counts = counts[~gone]
+    if not len(there):
+        raise InputError(f"column {name!r} is all missing ({', '.join(map(repr, gaps))}); drop it, or fill it")
     twice = _two(there)
     if twice is not None:
-        return Boolean(name, *twice, *_missing(words, counts), dtype)
-    form = number_form(list(there))
-    if form is None and (odd := _almost_numbers(there)):
-        words, there = [*words, *odd], {cell: count for cell, count in there.items() if cell not in odd}
-        form = number_form(list(there))
-    missing, also = _missing(words, counts)
+        return Boolean(name, *twice, *_missing(gaps), dtype)
+    form = number_form(there)
+    if form is None and (odd := _almost_numbers(there)) is not None:
+        place = there.index(odd).as_py()
+        rest, others = there.filter(_ARROW.not_equal(there, odd)), np.delete(counts, place)
+        if (form := number_form(rest)) is not None:
+            gaps, there, counts = {**gaps, odd: int(counts[place])}, rest, others
+    missing, also = _missing(gaps)
     if form is not None:
-        if _runs(there, form.decimals, sum(there.values())) and missing is None:
+        if missing is None and not form.decimals and _runs(there, int(counts.sum())):
             return Identifier(name, dtype=dtype)
         if form.width and len(there) <= MOST_VALUES:  # numbers of one width that begin with 0 are names
-            return Categorical(name, tuple(sorted(there)), None, missing, also, dtype)
-        numbers = {form.read(cell) or Decimal(0): count for cell, count in there.items()}
-        return numerical(name, numbers, form, missing, also, dtype)
-    written = date_format(list(there))
+            return Categorical(name, tuple(sorted(there.to_pylist())), None, missing, also, dtype)
+        numbers = form.parsed(there)
+        units, places = np.unique(numbers.units, return_inverse=True)
+        often = np.bincount(places, counts).astype(np.int64)
+        exact = np.bincount(places, numbers.exact) > 0
+        return numerical(name, units, often, form, missing, also, dtype, exact=exact)
+    written = date_format(there)
     if written is not None:
-        first, last = first_and_last(list(there), written)
+        first, last = first_and_last(there, written)
         return Datetime(name, first, last, written, (), None, missing, also, dtype)
-    return _words(name, there, missing, also, dtype)
+    return _words(name, there, counts, missing, also, dtype)
 
 
-def _two(there: dict[str, int]) -> tuple[str, str] | None:
-    return next((pair for pair in TWO if {*pair} == {*there}), None)
+def _two(there: pyarrow.Array) -> tuple[str, str] | None:
+    return next((pair for pair in TWO if {*pair} == {*there.to_pylist()}), None) if len(there) == len(TWO[0]) else None
 
 
-def _missing(words: Sequence[str], counts: Counter[str]) -> tuple[str | None, tuple[str, ...]]:
+def _missing(gaps: dict[str, int]) -> tuple[str | None, tuple[str, ...]]:
     """Return the word for missing cells, the most frequent, and the others."""
-    ordered = sorted(words, key=lambda word: (-counts[word], word))
+    ordered = sorted(gaps, key=lambda word: (-gaps[word], word))
     return (ordered[0], tuple(ordered[1:])) if ordered else (None, ())
 
 
-def _almost_numbers(there: dict[str, int]) -> list[str]:
-    """Return the one word among different numbers, which then means that one is missing; else none."""
-    odd = [word for word in there if number_form([word]) is None]
-    return odd if len(odd) == 1 and len(there) > 4 and len(odd[0]) <= 12 else []
+def _almost_numbers(there: pyarrow.Array) -> str | None:
+    """Return the one word among different numbers, which then means that one is missing; else None."""
+    odd = not_numbers(there, 2) if len(there) > 4 else []
+    return odd[0] if len(odd) == 1 and len(odd[0]) <= 12 else None
 
 
-def _runs(there: dict[str, int], decimals: int, n: int) -> bool:
+def _runs(there: pyarrow.Array, n: int) -> bool:
     """Tell whether whole numbers count the rows: all different, without gaps."""
-    if decimals or len(there) < max(n, ALL_DIFFERENT) or not all(re.fullmatch(r"\d{1,18}", cell) for cell in there):
+    if len(there) < max(n, ALL_DIFFERENT) or not _ARROW.all(_matches(there, r"^\d{1,18}$")).as_py():
         return False
-    numbers = sorted(map(int, there))
-    return numbers[-1] - numbers[0] + 1 == len(numbers)
+    numbers = _ARROW.min_max(there.cast(pyarrow.int64())).as_py()
+    return numbers["max"] - numbers["min"] + 1 == len(_ARROW.unique(there.cast(pyarrow.int64()))) == len(there)
 
 
-def _words(name: str, there: dict[str, int], missing: str | None, also: tuple[str, ...], dtype: str | None) -> Column:
+def _matches(words: pyarrow.Array, pattern: str) -> pyarrow.Array:
+    return _ARROW.match_substring_regex(words, pattern)
+
+
+def _words(
+    name: str, there: pyarrow.Array, counts: np.ndarray, missing: str | None, also: tuple[str, ...], dtype: str | None
+) -> Column:
     """Make a column of words: values, or names and texts of people, which no model may learn by heart."""
-    n = sum(there.values())
-    lengths = np.array([len(cell) for cell in there])
+    n = int(counts.sum())
     different = len(there) > max(n / 2, ALL_DIFFERENT)
-    if len(there) == n >= ALL_DIFFERENT and (shape := _shape(list(there))):
+    if len(there) == n >= ALL_DIFFERENT and (shape := _shape(there)):
         return Identifier(name, shape, dtype=dtype)
-    if different or (lengths.mean() > LONG and len(there) > ALL_DIFFERENT):
+    length = _ARROW.mean(_ARROW.utf8_length(there)).as_py()
+    if different or (length > LONG and len(there) > ALL_DIFFERENT):
         return FreeText(name, dtype=dtype)
-    ordered = sorted(there)
+    words = there.to_pylist()
     if len(there) <= MOST_VALUES:
-        return Categorical(name, tuple(ordered), None, missing, also, dtype)
-    frequent = sorted(there, key=lambda word: (-there[word], word))[:KEPT]
+        return Categorical(name, tuple(sorted(words)), None, missing, also, dtype)
+    often = dict(zip(words, counts.tolist(), strict=True))
+    frequent = sorted(words, key=lambda word: (-often[word], word))[:KEPT]
     return Categorical(name, tuple(sorted(frequent)), OTHER, missing, also, dtype)
 
 
-def _shape(cells: list[str]) -> str | None:
+def _shape(there: pyarrow.Array) -> str | None:
     """Return the format of words without blanks that are alike but for digits and letters; None where they are not.
 
     Of several groups of digits the longest counts, and the others stay as in none: they become zeros.
     """
-    if any(" " in cell or len(cell) > LONG for cell in cells):
+    if _ARROW.any(_ARROW.match_substring(there, " ")).as_py() or _ARROW.max(_ARROW.utf8_length(there)).as_py() > LONG:
         return None
-    before = _shared(cells)
-    rest = [cell[len(before) :] for cell in cells]
-    if all(re.fullmatch(r"\d+", part) for part in rest):
-        width = len(rest[0]) if len({len(part) for part in rest}) == 1 else 1
-        return f"{before}{{{'#' * width}}}"
-    shapes = {re.sub(r"[A-Za-z]", "A", re.sub(r"\d", "#", cell)) for cell in cells}
-    return (
-        f"ID-{{{'#' * max(1, len(str(len(cells))))}}}" if len(shapes) <= 3 and any("#" in s for s in shapes) else None
-    )
+    before = _shared(there)
+    rest = _ARROW.utf8_slice_codeunits(there, len(before))
+    if _ARROW.all(_matches(rest, r"^\d+$")).as_py():
+        widths = _ARROW.min_max(_ARROW.utf8_length(rest)).as_py()
+        return f"{before}{{{'#' * (widths['min'] if widths['min'] == widths['max'] else 1)}}}"
+    digits = _ARROW.replace_substring_regex(there, r"\d", "#")
+    shapes = _ARROW.unique(_ARROW.replace_substring_regex(digits, "[A-Za-z]", "A")).slice(0, 4).to_pylist()
+    found = len(shapes) <= 3 and any("#" in shape for shape in shapes)
+    return f"ID-{{{'#' * max(1, len(str(len(there))))}}}" if found else None
 
 
-def _shared(cells: list[str]) -> str:
+def _shared(there: pyarrow.Array) -> str:
     """Return what all cells begin with, without digits or braces at its end."""
-    first, last = min(cells), max(cells)
+    ends = _ARROW.min_max(there).as_py()
+    first, last = ends["min"], ends["max"]
     same = 0
     while same < min(len(first), len(last)) and first[same] == last[same]:
         same += 1
@@ -187,10 +202,9 @@ Looks = dict[str | int, float]
 """Noisy count of each of the classes that passes what noise alone would hardly reach."""
 
 
-def looks(cells: Sequence[str], noisy: Noisy) -> Looks:
+def looks(found: Words, noisy: Noisy) -> Looks:
     """Count what cells look like, each by itself, and keep what stands out of the noise."""
-    known = {cell: _look(cell) for cell in {*cells}}
-    counts = noisy.counts((known[cell] for cell in cells), CLASSES)
+    counts = noisy.counts(map(_look, found.words.to_pylist()), CLASSES, found.counts.tolist())
     return {key: counts[key] for key in noisy.filled(counts)}
 
 

@@ -1,20 +1,26 @@
 """Cells of a table to codes, and back."""
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.compute
 import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.serialization import nearest
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import FoundTable, text_array
 from feller.data.tables.column import Categorical, Modelled
 from feller.data.tables.constraints import broken, mended
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 
+_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
 BLANKS = ("", "?", "*")
 """What asks for a cell to be filled: the empty one always, the others unless they are words of its column."""
 
@@ -72,29 +78,26 @@ def check_columns(found: FoundTable, schema: Schema, *, partial: bool = False) -
         raise InputError(f"there is no column {lacking[0]!r} in the table: {nearest(lacking[0], list(found.columns))}")
 
 
-def _codes_of(column: Modelled, found: FoundTable, *, clip: bool) -> tuple[np.ndarray, int]:
-    """Return the codes of a column, and how many cells were clipped."""
-    words, back = _different(found.column(column.name))
-    codes = [column.code(word) for word in words]
-    wrong = np.array([code is None for code in codes], dtype=bool)
+def _codes_of(
+    column: Modelled, found: FoundTable, *, clip: bool, among: Bool[np.ndarray, " n"] | None = None
+) -> tuple[np.ndarray, int]:
+    """Return the codes of a column, and how many cells were clipped; only those `among` some rows mean something."""
+    column_words = found.words(column.name)
+    words, back = column_words.words, column_words.places
+    codes = column.codes(words)
+    wrong = codes < 0
     if clip:
-        codes = [column.clipped(word) if code is None else code for word, code in zip(words, codes, strict=True)]
-    if None in codes:
-        bad = {word for word, code in zip(words, codes, strict=True) if code is None}
-        row = next(i for i, cell in enumerate(found.column(column.name)) if cell in bad)
-        _refuse(column, found, row, clip=clip)
-    return np.array([code or 0 for code in codes], dtype=np.int64)[back], int(wrong[back].sum())
-
-
-def _different(cells: list[str]) -> tuple[list[str], np.ndarray]:
-    """Return the different cells, in the order in which they come, and which of them each is, [n]."""
-    place: dict[str, int] = {}
-    back = np.array([place.setdefault(cell, len(place)) for cell in cells], dtype=np.int64)
-    return list(place), back
+        near = (column.clipped(words[i].as_py()) for i in np.flatnonzero(wrong))
+        codes[wrong] = [-1 if code is None else code for code in near]
+    bad = codes[back] < 0
+    bad = bad if among is None else bad & among
+    if bad.any():
+        _refuse(column, found, int(bad.argmax()), clip=clip)
+    return codes.clip(min=0)[back], int(wrong[back].sum())
 
 
 def _refuse(column: Modelled, found: FoundTable, row: int, *, clip: bool) -> None:
-    cell = found.column(column.name)[row]
+    cell = found.cell(column.name, row)
     if clip:
         hint = 'nothing is near it: give the column another word for it in the schema, "other" or "missing"'
     elif not cell or (column.missing is None and cell in BLANKS):
@@ -109,7 +112,7 @@ def _check_rules(codes: np.ndarray, found: FoundTable, schema: Schema) -> None:
         wrong = np.flatnonzero(broken(codes, pair))
         if len(wrong):
             a, b = schema.modelled[pair.first].name, schema.modelled[pair.second].name
-            held = ", ".join(f"{name} = {found.column(name)[wrong[0]]!r}" for name in (a, b))
+            held = ", ".join(f"{name} = {found.cell(name, int(wrong[0]))!r}" for name in (a, b))
             told = "; ".join(rule.told for rule in schema.rules if {rule.when, rule.then} == {a, b})
             raise InputError(
                 f"{found.called(int(wrong[0]))} breaks a rule of the schema ({told}), it has {held}; mend the row or"
@@ -122,19 +125,24 @@ def _check_derived(found: FoundTable, schema: Schema) -> None:
         if not isinstance(column, Derived) or column.name not in found.columns:
             continue
         source = schema.modelled[schema.place(column.source)]
-        for row, (cell, ours) in enumerate(zip(found.column(column.source), found.column(column.name), strict=True)):
-            follows = _follows(column, source, cell)
-            if follows != ours:
-                raise InputError(
-                    f"{found.called(row)}, column {column.name!r} holds {ours[:40]!r}, expected {follows!r} for"
-                    f" {column.source} = {cell!r}; mend it or the mapping"
-                )
+        theirs, ours = found.words(column.source), found.words(column.name)
+        expected = [_follows(column, source, cell) for cell in theirs.words.to_pylist()]
+        words = ours.words.to_pylist()
+        place = {word: i for i, word in enumerate(words)}
+        wrong = np.array([place.get(cell, -1) for cell in expected])[theirs.places] != ours.places
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise InputError(
+                f"{found.called(row)}, column {column.name!r} holds {words[ours.places[row]][:40]!r}, expected"
+                f" {expected[theirs.places[row]]!r} for {column.source} = {found.cell(column.source, row)!r}; mend it or"
+                " the mapping"
+            )
 
 
 def _follows(column: Derived, source: Modelled, cell: str) -> str:
     """Return what follows from a cell, which may be written in another way than we would, such as 9.0 for 9."""
     if cell not in column.mapping:
-        cell = source.cells(np.array([source.asked(cell, clip=True)]), np.zeros(1))[0]
+        cell = source.cells(np.array([source.asked(cell, clip=True)]), np.zeros(1))[0].as_py()
     return column.mapping[cell]
 
 
@@ -143,22 +151,25 @@ def decode(codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema
     return _with_others(_written(codes, uniforms, schema), len(codes), schema)
 
 
-def _written(codes: Tensor, uniforms: Tensor, schema: Schema) -> dict[str, list[str]]:
+def _written(codes: Tensor, uniforms: Tensor, schema: Schema) -> dict[str, pyarrow.Array]:
     """Return the cells of the modelled columns by their names."""
     numbers, chances = codes.cpu().numpy(), uniforms.cpu().numpy()
     return {column.name: column.cells(numbers[:, j], chances[:, j]) for j, column in enumerate(schema.modelled)}
 
 
-def _with_others(written: dict[str, list[str]], n: int, schema: Schema) -> FoundTable:
+def _with_others(written: dict[str, pyarrow.Array], n: int, schema: Schema) -> FoundTable:
     """Add the columns that no model sees, but for those that noise could not tell."""
-    cells = np.empty((n, len(schema.made)), dtype=object)
-    for j, column in enumerate(schema.made):
+    cells = {}
+    for column in schema.made:
         if isinstance(column, Derived):
             source = schema.modelled[schema.place(column.source)]
-            cells[:, j] = [_follows(column, source, cell) for cell in written[column.source]]
+            theirs = written[column.source].dictionary_encode()
+            words = text_array([_follows(column, source, cell) for cell in theirs.dictionary.to_pylist()])
+            cells[column.name] = words.take(theirs.indices)
         else:
-            cells[:, j] = column.cells(n) if isinstance(column, Identifier | FreeText) else written[column.name]
-    return FoundTable(cells, columns=tuple(column.name for column in schema.made))
+            own = isinstance(column, Identifier | FreeText)
+            cells[column.name] = text_array(column.cells(n)) if own else written[column.name]
+    return FoundTable(pyarrow.table(cells), columns=tuple(cells))
 
 
 def partly_known(found: FoundTable, schema: Schema) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
@@ -178,11 +189,10 @@ def partly_known(found: FoundTable, schema: Schema) -> tuple[Int64[Tensor, "n k"
         asked = _sources_given(found, schema, column)
         if asked is not None:
             kept[:, j] = [cell is not None for cell in asked]
-            rows = np.flatnonzero(kept[:, j])
-            some = np.array([[asked[i]] for i in rows], dtype=object).reshape(-1, 1)
-            lines = np.array([found.row(int(i)) for i in rows], dtype=np.int64)
-            given = FoundTable(some, columns=(column.name,), lines=lines)
-            codes[rows, j], _ = _codes_of(column, given, clip=schema.outside == "clip")
+            cells = pyarrow.table({column.name: text_array([cell or "" for cell in asked])})
+            given = FoundTable(cells, columns=(column.name,), lines=found.lines)
+            own, _ = _codes_of(column, given, clip=schema.outside == "clip", among=kept[:, j])
+            codes[:, j] = np.where(kept[:, j], own, 0)
     for pair in schema.pairs:
         both = np.flatnonzero(kept[:, pair.first] & kept[:, pair.second])
         wrong = both[broken(codes[both], pair)]
@@ -233,15 +243,19 @@ def completed(
     found: FoundTable, codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema
 ) -> FoundTable:
     """Return a partial table with its gaps filled from codes; what was given stays as it was written."""
+
+    def filled(name: str, drawn: pyarrow.Array, asks: Callable[[str], bool]) -> pyarrow.Array:
+        own = found.words(name)
+        gaps = np.array([asks(word) for word in own.words.to_pylist()], dtype=bool)[own.places]
+        return _ARROW.if_else(pyarrow.array(gaps), drawn, own.words.take(pyarrow.array(own.places)))
+
     written = _written(codes, uniforms, schema)
     for column in schema.modelled:
         if column.name in found.columns:
-            cells = zip(found.column(column.name), written[column.name], strict=True)
-            kept = [drawn if is_blank(column, cell) else cell for cell, drawn in cells]
-            written[column.name] = kept
+            written[column.name] = filled(column.name, written[column.name], functools.partial(is_blank, column))
     whole = _with_others(written, len(codes), schema)
     for j, column in enumerate(schema.made):
         if column.name in found.columns and isinstance(column, Identifier | FreeText):
-            cells = zip(found.column(column.name), whole.values[:, j], strict=True)
-            whole.values[:, j] = [new if cell in BLANKS else cell for cell, new in cells]
+            own = filled(column.name, whole.values.column(j).combine_chunks(), BLANKS.__contains__)
+            whole = replace(whole, values=whole.values.set_column(j, column.name, own))
     return whole

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float32, Float64, Int64
 from PIL import Image
@@ -199,6 +200,10 @@ class Mixed(Modality):
     def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
         """Return what the table has."""
         return self.table.arrays(values, given)
+
+    def frame(self, values: Any, given: Given) -> pd.DataFrame:
+        """Return what the table has."""
+        return self.table.frame(values, given)
 
     def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
         """Draw what the table draws."""

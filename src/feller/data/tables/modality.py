@@ -7,6 +7,8 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow
 import torch
 from jaxtyping import Bool, Float64, Int64
 from PIL import Image
@@ -17,13 +19,12 @@ from feller.core.pytree import Given
 from feller.core.rng import Draws
 from feller.core.serialization import nearest
 from feller.data.files import sample_folder
-from feller.data.files.delimited import Dialect
 from feller.data.files.numpy_files import write_arrays
-from feller.data.loading.raw import Found, FoundTable, expect
+from feller.data.loading.raw import Dialect, Found, FoundTable, expect, text_array
 from feller.data.modality import Dataset, Modality, Write
 from feller.data.tables.column import Column
 from feller.data.tables.constraints import broken
-from feller.data.tables.dataframes import write_cells
+from feller.data.tables.dataframes import to_frame, write_cells
 from feller.data.tables.dates import Datetime
 from feller.data.tables.detect_schema import detect
 from feller.data.tables.encoding import BLANKS, completed, decode, encode, partly_known
@@ -49,16 +50,12 @@ def first_of_each(found: FoundTable, unit: str) -> FoundTable:
         return found
     if unit not in found.columns:
         raise InputError(f"there is no column {unit!r} in the table, which tells whose each row is; add it")
-    people = found.column(unit)
-    nobody = next((i for i, cell in enumerate(people) if cell in BLANKS), None)
-    if nobody is not None:
-        raise InputError(f"{found.called(nobody)}, column {unit!r} does not say whose row it is; fill it")
-    first: dict[str, int] = {}
-    for i, cell in enumerate(people):
-        first.setdefault(cell, i)
-    firsts = np.array([*first.values()], dtype=np.int64)
-    lines = None if found.lines is None else found.lines[firsts]
-    return replace(found, values=found.values[firsts], lines=lines)
+    people = found.words(unit)
+    nobody = people.which(BLANKS)[people.places]
+    if nobody.any():
+        where = found.called(int(nobody.argmax()))
+        raise InputError(f"{where}, column {unit!r} does not say whose row it is; fill it")
+    return found.subset(np.sort(np.unique(people.places, return_index=True)[1]))
 
 
 GUESSED = "columns were described by their cells, which is not private; `feller data schema` writes it down to edit"
@@ -262,8 +259,7 @@ class Table(Modality):
         """Return the cells of rows, with numbers and times that a person gives as they are written, not their bins."""
         kinds = {column.name: column for column in self.schema.modelled}
         exact = {leaf: text for leaf, text in given.items() if isinstance(kinds.get(leaf), Numerical | Datetime)}
-        cells = np.empty((len(values), len(exact)), dtype=object)
-        cells[:] = list(exact.values())
+        cells = pyarrow.table({leaf: text_array([text] * len(values)) for leaf, text in exact.items()})
         return self.completed(FoundTable(cells, columns=tuple(exact)), values)
 
     def states_known(
@@ -338,7 +334,7 @@ class Table(Modality):
         """Return `samples`, cells as words of NumPy [n, columns], their names, and the `codes` of those modelled."""
         table = self.cells(values)
         return {
-            "samples": table.values.astype(np.str_),
+            "samples": table.values.to_pandas().to_numpy(dtype=object).astype(np.str_),
             "columns": np.array(table.columns),
             "codes": values.cpu().numpy(),
             "modelled": np.array([column.name for column in self.schema.modelled]),
@@ -350,6 +346,10 @@ class Table(Modality):
 
     def _write_table(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
         self.write_cells(self.cells(values), out)
+
+    def frame(self, values: Int64[Tensor, "n k"], given: Given) -> pd.DataFrame:
+        """Return a data frame, with the types that the table had, or those of its columns."""
+        return to_frame(self.cells(values), self.schema)
 
     def write_cells(self, cells: FoundTable, out: pathlib.Path) -> None:
         """Write cells of all columns: .csv, .tsv or .parquet."""

@@ -5,10 +5,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.compute
+from jaxtyping import Bool, Int64
 
 from feller.core.errors import InputError
-from feller.data.tables.dates import in_format, write_time
+from feller.data.loading.raw import TEXT, text_array
+from feller.data.tables.dates import in_format, read_times, write_time, write_times
 
+_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+_DIGITS = 18
+"""Digits of a whole number of 64 bits that are always right."""
+_MOST = 2**62
 MOST_DECIMALS = 12
 LARGEST = 30
 """Powers of ten beyond which a number is none."""
@@ -82,6 +94,49 @@ class NumberForm:
             number if not number or abs(number.adjusted()) <= LARGEST else Decimal(0) if number.adjusted() < 0 else None
         )
 
+    def parsed(self, cells: pyarrow.Array) -> "Parsed":
+        """Read numbers of many cells: what `read` and `grid` say of each."""
+        found = _ARROW.extract_regex(cells, self._pattern)
+        part = {name: _ARROW.struct_field(found, name) for name in ("sign", "inner", "whole", "frac")}
+        whole = _ARROW.replace_substring(part["whole"], self.thousands, "") if self.thousands else part["whole"]
+        frac = part["frac"]
+        digits = _ARROW.add(_ARROW.binary_length(whole), self.decimals)
+        led = _ARROW.and_(_ARROW.not_equal(part["sign"], ""), _ARROW.not_equal(part["inner"], ""))
+        plain = np.asarray(_ARROW.and_(_ARROW.less_equal(digits, _DIGITS), _ARROW.invert(led)).fill_null(False))
+        size = len(cells)
+        units, behind, before = (np.zeros(size, dtype=np.int64) for _ in range(3))
+        exact = np.ones(size, dtype=bool)
+        there = pyarrow.array(plain)
+        whole, frac = whole.filter(there), frac.filter(there)
+        kept = _ARROW.ascii_rpad(_ARROW.utf8_slice_codeunits(frac, 0, self.decimals), self.decimals, "0")
+        written = _ARROW.binary_join_element_wise(whole, kept, pyarrow.scalar("", cells.type))
+        numbers = np.asarray(written.cast(pyarrow.int64()))
+        left = np.asarray(_ARROW.match_substring_regex(_ARROW.utf8_slice_codeunits(frac, self.decimals), "[1-9]"))
+        signs = (part[name].filter(there) for name in ("sign", "inner"))
+        below = np.logical_or(*(np.asarray(_ARROW.equal(sign, "-")) for sign in signs))
+        units[plain] = np.where(below, -numbers - left, numbers)
+        exact[plain] = ~left
+        behind[plain] = np.asarray(_ARROW.binary_length(frac))
+        before[plain] = np.asarray(_ARROW.binary_length(_ARROW.ascii_ltrim(whole, "0")))
+        valid = plain.copy()
+        for i in np.flatnonzero(~plain):
+            number = self.read(cells[i].as_py())
+            if number is not None:
+                scaled = number.scaleb(self.decimals)
+                valid[i], exact[i] = True, scaled == scaled.to_integral_value()
+                units[i] = min(max(self.grid(number), -_MOST), _MOST)
+                behind[i] = max(0, -int(number.as_tuple().exponent))  # pyrefly: ignore
+                before[i] = max(0, number.adjusted() + 1)
+        return Parsed(valid, units, exact, behind, before)
+
+    @cached_property
+    def _pattern(self) -> str:
+        """What most numbers look like: those that it does not match are read one by one."""
+        groups = rf"|\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})+" if self.thousands else ""
+        before, after = rf"(?:{re.escape(self.before)} *)?", rf"(?: *{re.escape(self.after.strip())})?"
+        point = re.escape(self.point)
+        return rf"^(?P<sign>[+-]?){before}(?P<inner>[+-]?)(?P<whole>\d+{groups})(?:{point}(?P<frac>\d*))?{after}$"
+
     def grid(self, number: Decimal) -> int:
         """Return the last whole multiple of our unit that is not above a number."""
         return int(number.scaleb(self.decimals).to_integral_value(ROUND_FLOOR))
@@ -113,13 +168,58 @@ class NumberForm:
         sign = "-" if units < 0 else "+" if self.plus and units > 0 else ""
         return f"{sign}{self.before}{digits}{self.point if behind else ''}{behind}{self.after}"
 
+    def texts(self, units: Int64[np.ndarray, " n"]) -> pyarrow.Array:
+        """Write many numbers of our units, as `write` does each."""
+        if self.thousands:
+            different, places = np.unique(units, return_inverse=True)
+            return text_array([self.write(number) for number in different.tolist()]).take(pyarrow.array(places))
+
+        def text(sign: str) -> pyarrow.Scalar:
+            return pyarrow.scalar(sign, TEXT)
+
+        whole, part = np.divmod(np.abs(units), 10**self.decimals)
+        digits = _ARROW.ascii_lpad(pyarrow.array(whole).cast(TEXT), self.width, "0")
+        behind = text_array([""]).take(pyarrow.array(np.zeros(len(units), dtype=np.int64)))
+        if self.decimals:
+            behind = _ARROW.ascii_lpad(pyarrow.array(part).cast(TEXT), self.decimals, "0")
+        if self.fewest is not None:
+            fewest = _ARROW.utf8_slice_codeunits(behind, 0, self.fewest)
+            kept = _ARROW.ascii_rtrim(behind, "0")
+            behind = _ARROW.if_else(_ARROW.greater_equal(_ARROW.binary_length(kept), self.fewest), kept, fewest)
+        point = _ARROW.if_else(_ARROW.equal(behind, ""), text(""), text(self.point))
+        above = text("+" if self.plus else "")
+        below, positive = pyarrow.array(units < 0), pyarrow.array(units > 0)
+        sign = _ARROW.if_else(below, text("-"), _ARROW.if_else(positive, above, text("")))
+        parts = (sign, text(self.before), digits, point, behind, text(self.after))
+        return _ARROW.binary_join_element_wise(*parts, text(""))
+
     @property
     def plain(self) -> bool:
         """Whether a data frame keeps such numbers as numbers, without losing how they are written."""
         return not (self.width or self.before or self.after or self.plus or self.thousands or self.point == ",")
 
 
+@dataclass(frozen=True, eq=False)
+class Parsed:
+    """Numbers in cells, [n] each."""
+
+    valid: Bool[np.ndarray, " n"]
+    """Which cells hold one; the rest means nothing where they do not."""
+    units: Int64[np.ndarray, " n"]
+    """The last whole multiple of the unit of a form that is not above it; far beyond any bound, 2^62."""
+    exact: Bool[np.ndarray, " n"]
+    """Whether that is the number itself."""
+    behind: Int64[np.ndarray, " n"]
+    """Digits behind the point."""
+    before: Int64[np.ndarray, " n"]
+    """Digits before it."""
+
+
 _MONEY = r"[$€£¥]"
+_BEFORE = rf"[+-]?({_MONEY})"
+_AFTER = rf".*[0-9]( ?(?:%|{_MONEY}))"
+_TRIED = 64
+"""Cells that are tried one by one, since most columns of words are told by them."""
 _SIGNS = ((".", ""), (".", ","), (",", ""), (",", "."), (".", "'"), (".", " "), (",", " "))
 """Point, and sign between thousands, in the order in which they are tried."""
 _DAYS = (
@@ -141,60 +241,88 @@ DATES = (*(day + time for day in _DAYS for time in _TIMES), "%Y-%m", "%b %Y", "%
 LARGEST_DIGITS = 17
 
 
-def number_form(cells: Sequence[str]) -> NumberForm | None:
+def number_form(cells: Sequence[str] | pyarrow.Array) -> NumberForm | None:
     """Return how numbers are written; None where a cell is none.
 
     Of different cells, the digits behind the point are as many as the longest has.
     """
-    before = _shared(rf"[+-]?({_MONEY})", cells)
-    after = _shared(rf".*\d( ?(?:%|{_MONEY}))", cells)
+    words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
+    first: list[str] = words.slice(0, _TRIED).to_pylist()
+    before, after = _shared(_BEFORE, words, first), _shared(_AFTER, words, first)
     for point, thousands in _SIGNS:
         form = NumberForm(MOST_DECIMALS, point=point, thousands=thousands, before=before, after=after)
-        if all(form.read(cell) is not None for cell in cells):
-            return _as_written(cells, form)
+        if all(form.read(cell) is not None for cell in first):
+            numbers = form.parsed(words)
+            if numbers.valid.all():
+                return _as_written(words, numbers, form)
     return None
 
 
-def _shared(pattern: str, cells: Sequence[str]) -> str:
+def not_numbers(words: pyarrow.Array, most: int) -> list[str]:
+    """Return words that are no number in any form, each by itself; of more than so many the first ones only."""
+    odd = [cell for cell in words.slice(0, _TRIED).to_pylist() if number_form([cell]) is None]
+    rest = words.slice(_TRIED)
+    for point, thousands in _SIGNS:
+        if len(odd) < most and len(rest):
+            valid = NumberForm(MOST_DECIMALS, point=point, thousands=thousands).parsed(rest).valid
+            rest = rest.filter(pyarrow.array(~valid))
+    for cell in rest:
+        if len(odd) >= most:
+            break
+        odd += [cell.as_py()] if number_form([cell.as_py()]) is None else []
+    return odd[:most]
+
+
+def _shared(pattern: str, words: pyarrow.Array, first: Sequence[str]) -> str:
     """Return the sign around a number that all cells have."""
-    found = {match[1] if (match := re.match(pattern, cell)) else "" for cell in cells}
-    return found.pop() if len(found) == 1 else ""
+    found = {match[1] if (match := re.match(pattern, cell)) else "" for cell in first}
+    if len(found) != 1 or "" in found:
+        return ""
+    sign = found.pop()
+    known = _ARROW.struct_field(_ARROW.extract_regex(words, f"^{pattern}".replace("(", "(?P<sign>", 1)), "sign")
+    return sign if _ARROW.all(_ARROW.equal(known, sign).fill_null(False)).as_py() else ""
 
 
-def _as_written(cells: Sequence[str], form: NumberForm) -> NumberForm | None:
+def _as_written(words: pyarrow.Array, numbers: Parsed, form: NumberForm) -> NumberForm | None:
     """Say how many digits there are before and behind the point."""
-    numbers = [number for cell in cells if (number := form.read(cell)) is not None]
-    if not numbers:
+    if not len(words):
         return None
-    behind = [max(0, -int(number.as_tuple().exponent)) for number in numbers]  # pyrefly: ignore
-    largest = max(max(0, number.adjusted() + 1) for number in numbers)
-    decimals = max(0, min(max(behind), MOST_DECIMALS, LARGEST_DIGITS - largest))
-    fewest = min(min(behind), decimals)
-    whole = [re.sub(r"^\D*", "", cell).split(form.point)[0] for cell in cells]
-    led = [len(digits) for digits in whole if re.fullmatch(r"0\d+", digits)]
-    positive = [cell for cell, number in zip(cells, numbers, strict=True) if number > 0]
-    grouped = form.thousands if any(form.thousands in digits for digits in whole) else ""
+    behind, largest = numbers.behind, int(numbers.before.max())
+    decimals = max(0, min(int(behind.max()), MOST_DECIMALS, LARGEST_DIGITS - largest))
+    fewest = min(int(behind.min()), decimals)
+    bare = _ARROW.replace_substring_regex(words, r"^[^0-9]*", "")
+    whole = _ARROW.replace_substring_regex(bare, rf"\{form.point}.*", "")
+    led = whole.filter(_ARROW.match_substring_regex(whole, r"^0[0-9]+$"))
+    width = _ARROW.min(_ARROW.binary_length(led)).as_py() or 0
+    positive = words.filter(pyarrow.array((numbers.units > 0) | ((numbers.units == 0) & ~numbers.exact)))
+    plus = len(positive) > 0 and _ARROW.all(_ARROW.match_substring(positive, "+")).as_py()
+    grouped = form.thousands and _ARROW.any(_ARROW.match_substring(whole, form.thousands)).as_py()
     return NumberForm(
         decimals,
         None if fewest == decimals else fewest,
         form.point,
-        grouped,
-        min(min(led), 18) if led else 0,
-        bool(positive) and all("+" in cell for cell in positive),
+        form.thousands if grouped else "",
+        min(width, 18),
+        plus,
         form.before,
         form.after,
     )
 
 
-def date_format(cells: Sequence[str]) -> str | None:
+def date_format(cells: Sequence[str] | pyarrow.Array) -> str | None:
     """Return the format in which all cells are dates; of several, one that writes them as they are."""
+    words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
+    first: list[str] = words.slice(0, _TRIED).to_pylist()
     able: list[str] = []
     for form in DATES:
-        if not all(reads(cell, form) for cell in cells):
+        if not all(reads(cell, form) for cell in first):
+            continue
+        times = read_times(words, form, exactly=True)
+        if np.isnat(times).any():
             continue
         bare = re.sub("%([dmH])", "%-\\1", form)
         for each in (form, bare):
-            if all(write_time(in_format(cell, each), each) == cell for cell in cells):
+            if write_times(times, each).equals(words):
                 return each
         able.append(form)
     return able[0] if able else None
@@ -209,10 +337,11 @@ def reads(cell: str, form: str) -> bool:
     return True
 
 
-def first_and_last(cells: Sequence[str], form: str) -> tuple[str, str]:
+def first_and_last(cells: Sequence[str] | pyarrow.Array, form: str) -> tuple[str, str]:
     """Return round bounds around dates: years, or months or days where there are few of them."""
-    times = sorted(in_format(cell, form) for cell in cells)
-    low, high = times[0], times[-1]
+    words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
+    times = read_times(words, form, exactly=True)
+    low, high = times.min().item(), times.max().item()
     if high - low > datetime.timedelta(days=2 * 365):
         first, last = datetime.datetime(max(low.year - 1, 1), 1, 1), datetime.datetime(min(high.year + 2, 9999), 1, 1)
     elif high - low > datetime.timedelta(days=60):
@@ -226,7 +355,7 @@ def first_and_last(cells: Sequence[str], form: str) -> tuple[str, str]:
     bounds = write_time(first, form), write_time(last - datetime.timedelta(microseconds=1), form)
     for bound in bounds:
         if not reads(bound, form):
-            raise InputError(f"dates such as {cells[0]!r} have too few digits of the year; write them with four")
+            raise InputError(f"dates such as {words[0].as_py()!r} have too few digits of the year; write them with four")
     return bounds
 
 

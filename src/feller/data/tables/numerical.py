@@ -1,12 +1,13 @@
 """Numerical columns, with rounded bounds and bin edges."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 
 import numpy as np
+import pyarrow
 from jaxtyping import Bool, Float64, Int64
 
 from feller.core.errors import InputError
@@ -16,6 +17,7 @@ from feller.data.tables.constraints import compared
 from feller.data.tables.number_format import NumberForm
 from feller.spaces import Digits, Field, Single
 
+Shares = Int64[np.ndarray, " m"] | Float64[np.ndarray, " m"]
 BINS = 20
 """Bins of equal width, where nothing else is said."""
 
@@ -98,8 +100,8 @@ class Numerical(Modelled):
         if not self.digits:
             return codes
         numbers, back = np.unique(codes, return_inverse=True)
-        levels = [self.levels.code(int(number) + self.levels.starts[0]) for number in numbers]
-        return np.array([self.levels.count if level is None else level for level in levels], dtype=np.int64)[back]
+        levels = self.levels.codes(numbers + self.levels.starts[0])
+        return np.where(levels < 0, self.levels.count, levels)[back]
 
     def fine(self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the level, or, where numbers are written digit by digit, one of its numbers."""
@@ -137,10 +139,17 @@ class Numerical(Modelled):
         below = number.scaleb(self.form.decimals) < self.levels.starts[0]
         return self._number(self.levels.starts[0] if below else self.levels.last)
 
-    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> list[str]:
+    def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+        """Return the codes of many numbers within the bounds; -1 of others."""
+        numbers = self.form.parsed(words)
+        first, last = self.levels.starts[0], self.levels.last
+        units = numbers.units
+        within = numbers.valid & (units >= first) & ((units < last) | ((units == last) & numbers.exact))
+        return np.where(within, units - first if self.digits else self.levels.codes(units), -1)
+
+    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write a number of each bin, all that can be written equally likely."""
-        units = codes + self.levels.starts[0] if self.digits else self.levels.draw(codes, uniforms)
-        return [self.form.write(number) for number in units.tolist()]
+        return self.form.texts(codes + self.levels.starts[0] if self.digits else self.levels.draw(codes, uniforms))
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
         """Return which codes a word or a comparison, such as < 15, means; bins are on one side of it."""
@@ -192,43 +201,61 @@ def bounds_around(least: Decimal, largest: Decimal, unit: Decimal) -> tuple[Deci
 
 def numerical(
     name: str,
-    counts: Mapping[Decimal, int],
+    units: Int64[np.ndarray, " m"],
+    counts: Int64[np.ndarray, " m"],
     form: NumberForm,
     missing: str | None = None,
     also_missing: tuple[str, ...] = (),
     dtype: str | None = None,
+    *,
+    exact: Bool[np.ndarray, " m"] | None = None,
 ) -> Numerical:
-    """Describe a column by how often it has each number."""
+    """Describe a column by how often it has each number.
+
+    Args:
+        name: Of the column.
+        units: Different numbers, in units of the last decimal.
+        counts: How often each stands there.
+        form: How they are written.
+        missing: Word for a missing cell.
+        also_missing: Others.
+        dtype: Type in a data frame.
+        exact: Which numbers are whole multiples of the unit; others are a little above theirs. By default all.
+    """
     unit = Decimal(1).scaleb(-form.decimals)
-    n = sum(counts.values())
-    low, high = bounds_around(min(counts), max(counts), unit)
+    n = int(counts.sum())
+    order = np.argsort(units, kind="stable")
+    units, counts = units[order], counts[order]
+    low, high = bounds_around(int(units[0]) * unit, int(units[-1]) * unit, unit)
     room = int((high - low) / unit) + 1
     if room <= PARTS or (room <= SINGLE and n >= ROOMY * room):
         edges, heavy, bins = (), (), room
     else:
-        often = [value for value, count in counts.items() if count >= HEAVY * n and _is_whole(value, form)]
-        rest = {value: count for value, count in counts.items() if value not in often}
-        edges, heavy, bins = even_edges(rest, low, high, unit), tuple(map(float, sorted(often))), None
+        often = (counts >= HEAVY * n) & (True if exact is None else exact[order])
+        heavy, bins = tuple(float(number * unit) for number in units[often].tolist()), None
+        rest, shares = units[~often], counts[~often]
+        edges = even_edges(lambda i: int(rest[i]) * unit, shares, low, high, unit)
         edges = (*_tail(low, edges[0]), *edges, *_tail(high, edges[-1])) if edges else ()
     settled = bins if not edges else None
     return Numerical(name, float(low), float(high), edges, settled, heavy, False, form, missing, also_missing, dtype)
 
 
-def _is_whole(value: Decimal, form: NumberForm) -> bool:
-    """Tell whether a number has no more decimals than its form, however large it is."""
-    exponent = value.normalize().as_tuple().exponent
-    return isinstance(exponent, int) and exponent >= -form.decimals
+def even_edges(
+    value: Callable[[int], Decimal], counts: Shares, low: Decimal, high: Decimal, unit: Decimal
+) -> tuple[float, ...]:
+    """Return round edges between bins that hold about equal shares.
 
-
-def even_edges(counts: Mapping[Decimal, float | int], low: Decimal, high: Decimal, unit: Decimal) -> tuple[float, ...]:
-    """Return round edges between bins that hold about equal shares."""
-    values = sorted(counts)
-    total, seen, cuts = sum(counts.values()), 0.0, []
-    for value in values:
-        seen += counts[value]
-        while len(cuts) < PARTS - 1 and seen >= (len(cuts) + 1) * total / PARTS:
-            cuts.append(value)
-    ends = [low, *cuts, high]
+    Args:
+        value: Place -> number, ascending.
+        counts: How often the number at each place stands there, [m].
+        low: Least number.
+        high: Largest.
+        unit: That edges are multiples of.
+    """
+    total = sum(counts.tolist())
+    shares = [(i + 1) * total / PARTS for i in range(PARTS - 1)]
+    places = np.searchsorted(np.cumsum(counts), shares, side="left") if len(counts) else np.zeros(0, dtype=np.int64)
+    ends = [low, *(value(int(place)) for place in places if place < len(counts)), high]
     edges = {_near(ends, i, unit, finest(high - low)) for i in range(1, len(ends) - 1)}
     return tuple(float(edge) for edge in sorted(edges) if low < edge <= high)
 

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow
 import scipy
 
+from feller.data.loading.raw import Words
 from feller.data.tables.bins import LARGEST
 from feller.data.tables.clipped_cells import Beyond, beyond
 from feller.data.tables.column import Column
@@ -46,7 +49,7 @@ class Cell(NamedTuple):
 
 
 def find_numbers(
-    name: str, cells: list[str], look: Looks, noisy: Noisy, dtype: str | None
+    name: str, cells: Words, look: Looks, noisy: Noisy, dtype: str | None
 ) -> tuple[Column, Beyond | None]:
     """Bound numbers by powers of two and put edges where noisy counts are even; without bounds nothing is told.
 
@@ -61,8 +64,11 @@ def find_numbers(
     """
     form = number_form_of(look)
     unit = Decimal(1).scaleb(-form.decimals)
-    values = [value for cell in cells if cell not in MISSING and (value := form.read(cell)) is not None]
-    counted = noisy.counts((_octave(value) for value in values), range(len(OCTAVES)))
+    read = map(form.read, cells.words.filter(pyarrow.array(~cells.which(MISSING))).to_pylist())
+    known = zip(read, cells.counts[~cells.which(MISSING)].tolist(), strict=True)
+    there = [(value, count) for value, count in known if value is not None]
+    values, often = [value for value, _ in there], [count for _, count in there]
+    counted = noisy.counts((_octave(value) for value in values), range(len(OCTAVES)), often)
     magnitude = [counted[i] for i in range(len(OCTAVES))]
     found = _found(magnitude, unit, noisy.sigma, whole_of(look, NUMBERS))
     inside = sum(sum(magnitude[place] for place in part) for part in found)
@@ -74,11 +80,12 @@ def find_numbers(
     places = [i for part in found for i in part if not (heavy and i == ZEROS)]
     spread = even([magnitude[i] for i in places], max(inside - (magnitude[ZEROS] if heavy else 0.0), 0.0))
     room = _cells(places, spread, unit, noisy.sigma)
-    among = (_place(room, value) for value in values if not (heavy and not value))
-    levels = noisy.counts((place for place in among if place is not None), range(len(room)))
+    among = (None if heavy and not value else _place(room, value) for value in values)
+    places_of = [-1 if place is None else place for place in among]
+    levels = noisy.counts(places_of, range(len(room)), often)
     if not found:
         return Untold(name), None  # after both counts, which are charged for all columns of numbers alike
-    if _counts_rows(magnitude, look, form, len(cells), noisy.sigma):
+    if _counts_rows(magnitude, look, form, len(cells.places), noisy.sigma):
         return Identifier(name, dtype=dtype), None
     bins = None if fine else min(int((high - low) / unit) + 1, SINGLE)
     edges = _edges(room, [levels[i] for i in range(len(room))], sum(spread), (low, high), unit) if fine else ()
@@ -87,7 +94,7 @@ def find_numbers(
     column = Numerical(name, float(low), float(high), edges, bins, heavy, False, form, "", MISSING[1:], dtype)
     bounds = form.write(form.grid(low)), form.write(form.grid(high))
     terms = sum(map(len, found))
-    return column, beyond(name, bounds, inside, terms, look, n=len(cells), sigma=noisy.sigma)
+    return column, beyond(name, bounds, inside, terms, look, n=len(cells.places), sigma=noisy.sigma)
 
 
 def _found(magnitude: Sequence[float], unit: Decimal, sigma: float, whole: Told) -> list[list[int]]:
@@ -157,10 +164,11 @@ def _edges(
     Numbers are drawn evenly between edges: without those of a tail, its mean would be far too large.
     """
     low, high = bounds
-    shares = {(cell.start + cell.end) / 2: count for cell, count in zip(room, even(levels, total), strict=True)}
-    if sum(shares.values()) <= 0:
+    shares = np.array(even(levels, total), dtype=np.float64)
+    if shares.sum() <= 0:
         return ()
-    edges = list(map(Decimal, map(repr, even_edges(shares, low, high, unit))))
+    middles = [(cell.start + cell.end) / 2 for cell in room]
+    edges = list(map(Decimal, map(repr, even_edges(middles.__getitem__, shares, low, high, unit))))
     ends = {end for cell in room for end in cell if end and math.frexp(float(abs(end)))[0] == HALF}
     for end in sorted(ends, key=abs):
         step = max(unit, round_step(abs(end) / PARTS, up=False))

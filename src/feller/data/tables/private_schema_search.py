@@ -11,11 +11,14 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow
+
 from feller.core.errors import InputError, UsageError
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import FoundTable, Words
 from feller.data.tables.clipped_cells import Beyond, Kept, beyond, kept
 from feller.data.tables.column import Boolean, Categorical, Column, Modelled
-from feller.data.tables.dates import Datetime, time_in, write_time
+from feller.data.tables.dates import Datetime, read_times, write_time
 from feller.data.tables.detect_schema import MISSING, OTHER, TWO, Looks, looks, majority, whole_of
 from feller.data.tables.private_bounds import find_numbers
 from feller.data.tables.private_support import Charge, Coins, Noisy, islands
@@ -79,7 +82,7 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
     if not (0 < sigma < math.inf and 0 < delta < 1):
         raise UsageError(f"expected noise above 0 and a delta between 0 and 1, got {sigma:g} and {delta:g}")
     noisy = Noisy(sigma, noise)
-    cells = {name: found.column(name) for name in found.columns}
+    cells = {name: found.words(name) for name in found.columns}
     looked = {name: looks(cells[name], noisy) for name in cells}
     charges = [_charge("kinds of the columns", sigma, len(cells))]
     kinds = {name: kind for name, look in looked.items() if (kind := majority(look)) is not None}
@@ -144,11 +147,13 @@ def _charge(what: str, sigma: float, columns: int) -> Charge:
 
 
 def _dates(
-    name: str, cells: list[str], form: str, look: Looks, noisy: Noisy, dtype: str | None
+    name: str, cells: Words, form: str, look: Looks, noisy: Noisy, dtype: str | None
 ) -> tuple[Column, Beyond | None]:
     """Bound dates by years that stand out of the noise, alone or with their neighbours; without any nothing is told."""
-    times = (time_in(cell, form) for cell in cells if cell not in MISSING)
-    counts = noisy.counts((when.year for when in times if when is not None), YEARS)
+    times = read_times(cells.words, form)
+    there = ~cells.which(MISSING) & ~np.isnat(times)
+    years = times[there].astype("M8[Y]").astype(np.int64) + 1970
+    counts = noisy.counts(years.tolist(), YEARS, cells.counts[there].tolist())
     line = [counts[year] for year in YEARS]
     found = islands(line, noisy.sigma, SHORE, whole_of(look, ("date",)))
     if not found:
@@ -160,24 +165,26 @@ def _dates(
     )
     terms = sum(b - a + 1 for a, b in found)
     inside = sum(sum(line[a : b + 1]) for a, b in found)
-    told = beyond(name, bounds, inside, terms, look, n=len(cells), sigma=noisy.sigma)
+    told = beyond(name, bounds, inside, terms, look, n=len(cells.places), sigma=noisy.sigma)
     return Datetime(name, *bounds, form, (), None, "", MISSING[1:], dtype), told
 
 
 def _values(
-    name: str, cells: list[str], look: Looks, delta: float, noisy: Noisy, dtype: str | None
+    name: str, cells: Words, look: Looks, delta: float, noisy: Noisy, dtype: str | None
 ) -> tuple[Column, Kept | None]:
     """List the words that many rows share; a column without any is free text, if few rows would have stood out."""
-    words = dict(noisy.words([cell for cell in cells if cell not in MISSING], delta))
+    n, there = len(cells.places), ~cells.which(MISSING)
+    exact = zip(cells.words.filter(pyarrow.array(there)).to_pylist(), cells.counts[there].tolist(), strict=True)
+    words = dict(noisy.words(dict(exact), delta))
     threshold = noisy.threshold(delta)
     if not words:
         # The number of rows and the threshold are public, so this tells of no cell.
-        return (FreeText(name, dtype=dtype) if threshold <= SHARED * len(cells) else Untold(name)), None
+        return (FreeText(name, dtype=dtype) if threshold <= SHARED * n else Untold(name)), None
     twice = next((pair for pair in TWO if {*pair} == {*words}), None)
     if twice is not None:
         return Boolean(name, *twice, "", MISSING[1:], dtype), None
     other = OTHER if OTHER not in words else None
     column = Categorical(name, tuple(words), other, "", MISSING[1:], dtype)
     written = sum(count for kind, count in look.items() if kind != "missing")
-    told = kept(name, words, OTHER, written, n=len(cells), sigma=noisy.sigma, threshold=threshold)
+    told = kept(name, words, OTHER, written, n=n, sigma=noisy.sigma, threshold=threshold)
     return column, told if other else None

@@ -5,8 +5,7 @@ All of it follows from noisy counts that were paid for, so it costs nothing more
 
 import itertools
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -48,10 +47,15 @@ class Noisy:
     sigma: float
     noise: Coins
 
-    def counts(self, keys: Iterable[str | int], room: Sequence[str | int]) -> dict[str | int, float]:
-        """Count keys among a public list, with noise on every entry; others are not counted."""
-        exact = Counter(keys)
-        return dict(zip(room, self._noisy([exact[key] for key in room]), strict=True))
+    def counts(
+        self, keys: Iterable[str | int], room: Sequence[str | int], often: Sequence[int]
+    ) -> dict[str | int, float]:
+        """Count keys among a public list, each so often, with noise on every entry; others are not counted."""
+        exact = dict.fromkeys(room, 0)
+        for key, times in zip(keys, often, strict=True):
+            if key in exact:
+                exact[key] += times
+        return dict(zip(room, self._noisy([*exact.values()]), strict=True))
 
     def filled(self, counts: dict[str | int, float], terms: int = 1) -> list[str | int]:
         """Return the entries that noise alone would hardly reach, each a sum of so many noisy counts."""
@@ -62,10 +66,9 @@ class Noisy:
         """Return the noisy count that a word of one row alone passes with probability delta."""
         return 1 + self.sigma * float(scipy.stats.norm.isf(delta))
 
-    def words(self, words: Sequence[str], delta: float) -> list[tuple[str, float]]:
+    def words(self, exact: Mapping[str, int], delta: float) -> list[tuple[str, float]]:
         """Return the words whose noisy counts pass the threshold that one row alone passes with probability delta."""
         threshold = self.threshold(delta)
-        exact = Counter(words)
         names = sorted(exact)
         noisy = zip(names, self._noisy([exact[name] for name in names]), strict=True)
         return [(name, count) for name, count in noisy if count > threshold]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Int64
 from PIL import Image
@@ -16,7 +17,7 @@ from feller.core.pytree import Given
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
 from feller.data.files.numpy_files import write_arrays
-from feller.data.labels import label_arrays, label_names, relabel
+from feller.data.labels import LABEL_NAMES, TEXT_NAME, label_arrays, label_names, relabel
 from feller.data.loading.raw import Found, FoundTexts, about, expect
 from feller.data.modality import Modality, Write
 from feller.data.text.figure import MOST, page
@@ -109,6 +110,11 @@ class Text(Modality):
             ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
             "": self._write_folder,
         }
+
+    def frame(self, values: Int64[Tensor, "n l"], given: Given) -> pd.DataFrame:
+        """Return the texts, and the labels where there are any."""
+        labels = label_names(given, self.classes)
+        return pd.DataFrame({TEXT_NAME: self.texts(values), **({} if labels is None else {LABEL_NAMES[0]: labels})})
 
     @property
     def log_scale(self) -> None:
