@@ -37,9 +37,8 @@ def test_words_that_the_schema_does_not_know_are_not_empty_in_the_real_table() -
 
 def test_the_last_code_of_a_column_without_gaps_is_no_empty_cell() -> None:
     schema = Schema((WORD, AGE), "clip")
-    found = cells_lost(
-        torch.tensor([[0, 1], [1, 1]]), REAL.__class__(REAL.values[:, :2], columns=REAL.columns[:2]), schema
-    )
+    real = FoundTable(REAL.values.select(["word", "age"]), columns=("word", "age"))
+    found = cells_lost(torch.tensor([[0, 1], [1, 1]]), real, schema)
     assert found["empty"] == 0
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from feller.core.errors import InputError
 from feller.core.serialization import from_data, to_data
-from feller.data.files.delimited import Dialect, dialect_of, open_rows
-from feller.data.loading.raw import FoundTable
+from feller.data.files.delimited import dialect_of, read_sheet, text_of
+from feller.data.loading.raw import Dialect, FoundTable
 from feller.data.loading.read import read
 from feller.data.tables.modality import Table
 
@@ -35,8 +35,9 @@ def test_a_table_is_written_as_it_was(separator: str, mark: str, tmp_path: pathl
     assert text.startswith("\ufeff") == bool(mark)
     assert dialect_of(out) == Dialect(separator, bool(mark))
     assert ('"66410,1"' in text) == (separator == ",")
-    with open_rows(out) as rows:
-        assert [row for _, row in rows] == ROWS
+    sheet = read_sheet(out)
+    assert sheet is not None
+    assert [sheet.first, *sheet.head(9)] == ROWS
 
 
 def test_other_endings_have_separators_of_their_own(tmp_path: pathlib.Path) -> None:
@@ -63,7 +64,8 @@ def test_a_frame_is_read_from_what_is_written(tmp_path: pathlib.Path) -> None:
 
 
 def test_one_column_is_read_as_one(tmp_path: pathlib.Path) -> None:
-    text = Dialect(";").text([["pay"], ["66410,1"]])
-    (tmp_path / "one.csv").write_text(text)
-    with open_rows(tmp_path / "one.csv") as rows:
-        assert [row for _, row in rows] == [["pay"], ["66410,1"]]
+    rows = FoundTable(np.array([["66410,1"]], dtype=object), columns=("pay",))
+    (tmp_path / "one.csv").write_text(text_of(rows.columns, rows.values, Dialect(";")))
+    sheet = read_sheet(tmp_path / "one.csv")
+    assert sheet is not None
+    assert (sheet.first, sheet.head(9)) == (["pay"], [["66410,1"]])

@@ -4,12 +4,13 @@ import math
 from collections import Counter
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from scipy.stats import norm
 
 from feller.core.errors import UsageError
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import FoundTable, Words
 from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.dates import Datetime
 from feller.data.tables.detect_schema import CLASSES, looks, majority
@@ -59,7 +60,8 @@ def people(n: int = 2000) -> FoundTable:
 
 
 def extended(found: FoundTable, row: list[str]) -> FoundTable:
-    return FoundTable(np.concatenate([found.values, np.array([row], dtype=object)]), columns=found.columns)
+    more = FoundTable(np.array([row], dtype=object), columns=found.columns)
+    return FoundTable(pyarrow.concat_tables([found.values, more.values]), columns=found.columns)
 
 
 def test_kinds_and_domains() -> None:
@@ -106,7 +108,7 @@ def test_an_extreme_neighbour_changes_nothing_but_noisy_counts() -> None:
 
 
 def test_the_noise_that_is_charged_is_that_of_the_counts() -> None:
-    counts = Noisy(7.0, Seeded(1)).counts([0] * 50, range(20_000))
+    counts = Noisy(7.0, Seeded(1)).counts([0], range(20_000), [50])
     values = np.array([counts[i] for i in range(20_000)])
     values[0] -= 50
     assert abs(values.std() - 7) < 0.2  # five standard errors
@@ -116,8 +118,8 @@ def test_the_noise_that_is_charged_is_that_of_the_counts() -> None:
 def test_low_digits_of_a_noisy_count_do_not_tell_it() -> None:
     """All are on the grid of the noise, 2^-34 of its scale rounded down to a power of two; a large count as well."""
     noisy, grid = Noisy(5.0, Repeatable(0, "counts")), 2.0 ** (2 - 34)
-    counts = noisy.counts([0] * 3 + [1] * 1_000_000, range(2000))
-    words = dict(noisy.words(["a"] * 100 + ["b"] * 1000, 1e-6))
+    counts = noisy.counts([0, 1], range(2000), [3, 1_000_000])
+    words = dict(noisy.words({"a": 100, "b": 1000}, 1e-6))
     for count in (*counts.values(), *words.values()):
         assert count / grid == round(count / grid)
     assert abs(counts[1] - 1_000_000) < 40
@@ -127,11 +129,11 @@ def test_low_digits_of_a_noisy_count_do_not_tell_it() -> None:
 def test_one_row_alone_is_released_with_the_stated_chance() -> None:
     """A word of one row passes with probability delta: 40,000 words, five standard errors."""
     delta = 0.01
-    kept = Noisy(4.0, Seeded(2)).words([f"w{i}" for i in range(40_000)], delta)
+    kept = Noisy(4.0, Seeded(2)).words({f"w{i}": 1 for i in range(40_000)}, delta)
     assert abs(len(kept) / 40_000 - delta) < 5 * math.sqrt(delta / 40_000)
     noise = Still(norm.isf(delta) - 1e-9)
-    assert Noisy(4.0, noise).words(["a"], delta) == []
-    assert [word for word, _ in Noisy(4.0, noise).words(["a", "b", "b"], delta)] == ["b"]
+    assert Noisy(4.0, noise).words({"a": 1}, delta) == []
+    assert [word for word, _ in Noisy(4.0, noise).words({"a": 1, "b": 2}, delta)] == ["b"]
 
 
 def test_wrong_use() -> None:
@@ -159,6 +161,10 @@ def test_one_column_alone_that_is_told_is_refused_too() -> None:
     assert [charge.what.partition(" ")[0] for charge in told.value.charges] == ["kinds", "bounds", "edges", "values"]
 
 
+def words(cells: list[str]) -> Words:
+    return FoundTable(np.array(cells, dtype=object)[:, None], columns=("x",)).words("x")
+
+
 def test_noise_of_many_empty_formats_makes_no_column_one_of_dates() -> None:
     """450 rows, noise of 54 on each of 100 classes: the empty ones add up to far more than all rows.
 
@@ -168,7 +174,7 @@ def test_noise_of_many_empty_formats_makes_no_column_one_of_dates() -> None:
     right = {"number": [str(32 + i % 32) for i in range(450)], "word": ["ab"[i % 2] for i in range(450)]}
     right["date:%Y-%m-%d"] = [f"201{i % 2}-05-17" for i in range(450)]
     told = Counter(
-        (kind, majority(looks(cells, Noisy(54.0, Seeded(seed)))))
+        (kind, majority(looks(words(cells), Noisy(54.0, Seeded(seed)))))
         for kind, cells in right.items()
         for seed in range(100)
     )

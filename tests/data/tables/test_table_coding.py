@@ -127,7 +127,5 @@ def test_what_is_given_stays_as_written() -> None:
     filled = torch.where(kept, codes, torch.tensor([[0, 1, 0], [2, 0, 0]]))
     whole = completed(part, filled, torch.zeros(2, 3, dtype=torch.float64), schema)
     assert whole.columns == schema.names
-    assert whole.values.tolist() == [
-        ["x7", "23.4", "yes", "high", "3.0", "hello"],
-        ["2", "30", "no", "low", "1", ""],
-    ]
+    rows = [["x7", "23.4", "yes", "high", "3.0", "hello"], ["2", "30", "no", "low", "1", ""]]
+    assert whole.values.equals(FoundTable(np.array(rows, dtype=object), columns=schema.names).values)

@@ -22,18 +22,22 @@ def table(rows: list[tuple[str, str]]) -> FoundTable:
     return FoundTable(np.array(rows, dtype=object), columns=("who", "drug"), lines=np.arange(2, 2 + len(rows)))
 
 
+def rows(found: FoundTable) -> list[tuple[str, ...]]:
+    return [*zip(*map(found.column, found.columns), strict=True)]
+
+
 def test_the_first_row_of_each() -> None:
     found = first_of_each(table(ROWS), "who")
-    assert found.values.tolist() == [["7", "a"], ["3", "c"], ["9", "b"]]
+    assert rows(found) == [("7", "a"), ("3", "c"), ("9", "b")]
     assert found.lines is not None
     assert found.lines.tolist() == [2, 4, 6]
-    assert first_of_each(table(ROWS), "row").values.tolist() == [list(row) for row in ROWS]
+    assert rows(first_of_each(table(ROWS), "row")) == ROWS
 
 
 def test_without_one_person_the_others_are_the_same() -> None:
-    whole = first_of_each(table(ROWS), "who").values.tolist()
+    whole = rows(first_of_each(table(ROWS), "who"))
     for person in ("7", "3", "9"):
-        fewer = first_of_each(table([row for row in ROWS if row[0] != person]), "who").values.tolist()
+        fewer = rows(first_of_each(table([row for row in ROWS if row[0] != person]), "who"))
         assert fewer == [row for row in whole if row[0] != person]
 
 

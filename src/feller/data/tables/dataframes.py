@@ -32,7 +32,9 @@ def write_cells(table: FoundTable, schema: Schema, path: pathlib.Path, dialect: 
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: to_frame(table, schema), path)
     between = "\t" if path.suffix.lower() in (".tsv", ".txt") else "," if dialect.separator == "\t" else ""
-    replace_file(path, text_of(table.columns, table.values, replace(dialect, separator=between) if between else dialect))
+    replace_file(
+        path, text_of(table.columns, table.values, replace(dialect, separator=between) if between else dialect)
+    )
 
 
 def to_frame(table: FoundTable, schema: Schema) -> pd.DataFrame:

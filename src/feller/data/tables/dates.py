@@ -276,6 +276,9 @@ def is_no_day(cell: str, form: str) -> bool:
 
 def alike(found: Words) -> Words:
     """Return times, each of which was written as short as may be, as finely as the finest; other cells as they are."""
+    some = found.words.slice(0, 2)  # most columns are of no times, and one cell of all may be empty
+    if not any(re.fullmatch(form, word) for form in EACH for word in some.to_pylist()):
+        return found
     there = _ARROW.not_equal(found.words, "")
     kinds = [_ARROW.match_substring_regex(found.words, f"^{form}$") for form in EACH]
     known = _ARROW.or_(_ARROW.or_(kinds[0], kinds[1]), kinds[2])

@@ -94,10 +94,10 @@ def _guess(name: str, found: Words, dtype: str | None) -> Column:
         often = np.bincount(places, counts).astype(np.int64)
         exact = np.bincount(places, numbers.exact) > 0
         return numerical(name, units, often, form, missing, also, dtype, exact=exact)
-    written = date_format(there)
-    if written is not None:
-        first, last = first_and_last(there, written)
-        return Datetime(name, first, last, written, (), None, missing, also, dtype)
+    dates = date_format(there)
+    if dates is not None:
+        written, low, high = dates
+        return Datetime(name, *first_and_last(low, high, written), written, (), None, missing, also, dtype)
     return _words(name, there, counts, missing, also, dtype)
 
 

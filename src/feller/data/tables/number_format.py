@@ -309,22 +309,23 @@ def _as_written(words: pyarrow.Array, numbers: Parsed, form: NumberForm) -> Numb
     )
 
 
-def date_format(cells: Sequence[str] | pyarrow.Array) -> str | None:
-    """Return the format in which all cells are dates; of several, one that writes them as they are."""
+def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.datetime, datetime.datetime] | None:
+    """Return the format in which all cells are dates, the first and the last; of several, one that writes them alike."""
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
     first: list[str] = words.slice(0, _TRIED).to_pylist()
-    able: list[str] = []
+    able: list[tuple[str, datetime.datetime, datetime.datetime]] = []
     for form in DATES:
         if not all(reads(cell, form) for cell in first):
             continue
         times = read_times(words, form, exactly=True)
         if np.isnat(times).any():
             continue
+        ends = times.min().item(), times.max().item()
         bare = re.sub("%([dmH])", "%-\\1", form)
         for each in (form, bare):
             if write_times(times, each).equals(words):
-                return each
-        able.append(form)
+                return each, *ends
+        able.append((form, *ends))
     return able[0] if able else None
 
 
@@ -337,11 +338,8 @@ def reads(cell: str, form: str) -> bool:
     return True
 
 
-def first_and_last(cells: Sequence[str] | pyarrow.Array, form: str) -> tuple[str, str]:
-    """Return round bounds around dates: years, or months or days where there are few of them."""
-    words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
-    times = read_times(words, form, exactly=True)
-    low, high = times.min().item(), times.max().item()
+def first_and_last(low: datetime.datetime, high: datetime.datetime, form: str) -> tuple[str, str]:
+    """Return round bounds around the first and the last date: years, or months or days where there are few of them."""
     if high - low > datetime.timedelta(days=2 * 365):
         first, last = datetime.datetime(max(low.year - 1, 1), 1, 1), datetime.datetime(min(high.year + 2, 9999), 1, 1)
     elif high - low > datetime.timedelta(days=60):
@@ -355,7 +353,9 @@ def first_and_last(cells: Sequence[str] | pyarrow.Array, form: str) -> tuple[str
     bounds = write_time(first, form), write_time(last - datetime.timedelta(microseconds=1), form)
     for bound in bounds:
         if not reads(bound, form):
-            raise InputError(f"dates such as {words[0].as_py()!r} have too few digits of the year; write them with four")
+            raise InputError(
+                f"dates such as {write_time(low, form)!r} have too few digits of the year; write them with four"
+            )
     return bounds
 
 

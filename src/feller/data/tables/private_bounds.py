@@ -48,9 +48,7 @@ class Cell(NamedTuple):
     end: Decimal
 
 
-def find_numbers(
-    name: str, cells: Words, look: Looks, noisy: Noisy, dtype: str | None
-) -> tuple[Column, Beyond | None]:
+def find_numbers(name: str, cells: Words, look: Looks, noisy: Noisy, dtype: str | None) -> tuple[Column, Beyond | None]:
     """Bound numbers by powers of two and put edges where noisy counts are even; without bounds nothing is told.
 
     Whole numbers that run from 0 or 1 to the number of rows, which is public, are an identifier.
