@@ -89,7 +89,7 @@ def test_codes(column: Modelled, cells: list[str]) -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats() | st.floats(-1e6, 1e6) | st.integers(-(2**60), 2**60).map(float), min_size=1))
 def test_floats_of_frames(values: list[float]) -> None:
-    told = [repr(value).removesuffix(".0") if value == value else "" for value in values]  # noqa: PLR0124
+    told = [repr(value).removesuffix(".0") if value == value else "" for value in values]
     assert text_cells(pd.Series(values)).to_pylist() == told
 
 

@@ -119,7 +119,7 @@ class FoundTable(Found):
     """One column of `TEXT` for each of `columns`."""
     columns: tuple[str, ...] = field(kw_only=True)
     """Names of the columns."""
-    dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
+    dialect: Dialect = Dialect()
     """How its file was written, where that was text."""
     dtypes: tuple[str, ...] = ()
     """Types of the columns where the table was a data frame, as pandas writes them."""

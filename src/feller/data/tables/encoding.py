@@ -134,8 +134,8 @@ def _check_derived(found: FoundTable, schema: Schema) -> None:
             row = int(wrong.argmax())
             raise InputError(
                 f"{found.called(row)}, column {column.name!r} holds {words[ours.places[row]][:40]!r}, expected"
-                f" {expected[theirs.places[row]]!r} for {column.source} = {found.cell(column.source, row)!r}; mend it or"
-                " the mapping"
+                f" {expected[theirs.places[row]]!r} for {column.source} = {found.cell(column.source, row)!r}; mend it"
+                " or the mapping"
             )
 
 

@@ -310,7 +310,7 @@ def _as_written(words: pyarrow.Array, numbers: Parsed, form: NumberForm) -> Numb
 
 
 def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.datetime, datetime.datetime] | None:
-    """Return the format in which all cells are dates, the first and the last; of several, one that writes them alike."""
+    """Return the format in which all cells are dates, one that writes them alike if any does, and both ends."""
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
     first: list[str] = words.slice(0, _TRIED).to_pylist()
     able: list[tuple[str, datetime.datetime, datetime.datetime]] = []
