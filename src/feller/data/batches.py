@@ -4,7 +4,7 @@ import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -172,6 +172,19 @@ def _alike(
     rows = torch.cat([order[:0], *pieces]).reshape(-1, size)
     rows = rows[torch.randperm(len(rows), generator=draw.shared())]
     return torch.cat([order[:first], rows.reshape(-1), rest[whole:]])
+
+
+@dataclass(frozen=True, eq=False)
+class DataBundle:
+    """What a fit learns from and is judged by, read once."""
+
+    train: Dataset
+    test: Dataset
+    """Examples that are kept back."""
+    raw: Dataset
+    """All examples, as they were read."""
+    fingerprint: str
+    """Their hash, as the run keeps it."""
 
 
 FEWEST = 10

@@ -23,7 +23,7 @@ from feller.core.serialization import nearest
 from feller.data.files import sample_folder
 from feller.data.fingerprints import hashed, print_of
 from feller.data.labels import first_of
-from feller.data.loading.raw import Found
+from feller.data.loading.raw import Found, FoundTable
 from feller.data.stream import Stream
 from feller.spaces import Space
 
@@ -206,7 +206,8 @@ class Modality(abc.ABC):
             InputError: If it is of another kind, shape or naming.
         """
         known = print_of(found) if self.computes else ""
-        return Dataset(*self.accept(found), self, found.notes, properties=told(found), print=known)
+        cells = found if isinstance(found, FoundTable) else None
+        return Dataset(*self.accept(found), self, found.notes, properties=told(found), print=known, cells=cells)
 
     @abc.abstractmethod
     def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
@@ -299,6 +300,9 @@ class Dataset:
     print: str = ""
     """Hash of what was read, where values are computed from it: their last bits depend on the processor."""
 
+    cells: FoundTable | None = None
+    """The table as it is written, where all rows of one were read; measures look at it."""
+
     def __repr__(self) -> str:
         """Say in a line what they are; `numpy()` and `frame()` give the examples."""
         return f"<Dataset of {self.total:,} examples, {self.modality.called}>"
@@ -374,6 +378,7 @@ class Dataset:
             properties={name: numbers[index] for name, numbers in self.properties.items()},
             stream=None,
             print=self.print and hashed(self.print, index),
+            cells=None,
         )
 
     def wanted(self, target: Target) -> Float64[Tensor, "n names"]:

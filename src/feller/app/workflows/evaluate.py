@@ -12,7 +12,7 @@ from feller.app.workflows.private.table_schema import for_owner
 from feller.app.workflows.reporting.comparison import Judged, number_shown
 from feller.app.workflows.reporting.evaluate_non_generative import copy, examine, resynthesise
 from feller.app.workflows.reporting.findings import findings, of_cells
-from feller.app.workflows.run_config import asked_of, brought_of, example_of, parts, read_again
+from feller.app.workflows.run_config import asked_of, brought_of, example_of, read_bundle
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
 from feller.app.workflows.speech.evaluate_speech import measure as speak
 from feller.app.workflows.steering.reward_specs import recorded_wish
@@ -20,6 +20,7 @@ from feller.control.rewards.named_rewards import Wish
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
+from feller.data.batches import DataBundle
 from feller.data.images.labelled import plain
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
@@ -47,6 +48,7 @@ def evaluate(
     samples: str | None = None,
     wanted: Wish | None = None,
     seed: int = 0,
+    bundle: DataBundle | None = None,
     tell: Tell = SILENT,
 ) -> dict[str, Any]:
     """Compare samples with real data that training did not see, and write the report.
@@ -57,6 +59,7 @@ def evaluate(
         samples: Judge these instead of drawing new ones: an .npz or a folder, as `sample` writes.
         wanted: What a tuned run was tuned to; by default as its record says, where that is no code of the user's.
         seed: Of all randomness.
+        bundle: What the fit learned from, where this process has read it; by default it is read again.
         tell: Hears how it goes.
 
     Returns:
@@ -67,11 +70,17 @@ def evaluate(
         InputError: If run, data or samples are not what they must be, or another process writes to the run.
     """
     with run.writing() if engine().is_first else contextlib.nullcontext():
-        return _evaluated(run, data, samples, wanted, seed, tell)
+        return _evaluated(run, data, samples, wanted, seed, bundle, tell)
 
 
 def _evaluated(
-    run: Run, data: str | None, samples: str | None, wanted: Wish | None, seed: int, tell: Tell
+    run: Run,
+    data: str | None,
+    samples: str | None,
+    wanted: Wish | None,
+    seed: int,
+    bundle: DataBundle | None,
+    tell: Tell,
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
     model = load_model(run)
@@ -93,10 +102,10 @@ def _evaluated(
         return speak(run, model, data=data, samples=samples, tell=tell)
     asked = asked_of(run)
     with tell.waiting("reading the data"):
-        whole = read_again(asked, modality)
+        loaded = bundle or read_bundle(asked, modality)
+    whole = loaded.raw
     stands, judge = standing(run, asked, modality, whole), _judge(run)  # first, as what is damaged is told at once
-    training_data, held_out = parts(asked, whole.seen_as(modality))
-    training_data = training_data.sampled()
+    training_data, held_out = loaded.train.seen_as(modality).sampled(), loaded.test.seen_as(modality)
     if data is not None:
         held_out = read(data, longest=asked.longest, like=modality)
     draws, tuned = Draws(seed).named("evaluate"), tuned_of(run)
@@ -119,7 +128,7 @@ def _evaluated(
     tell.task("judging the samples")
     found = quality(generated, training_data, held_out, draws, engine().alone(), judge=judge)
     measured = found.numbers if changed is None else _beside_base(found, changed)
-    written, grids = of_cells(judged, asked.data)
+    written, grids = of_cells(judged, asked.data, whole.cells)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
     notes = (*(changed.notes if changed else ()), *found.notes)
     if data is not None and numbers["compared_with"] == HELD_OUT:

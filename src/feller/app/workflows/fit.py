@@ -20,12 +20,13 @@ from feller.app.workflows.fitting.training_setup import prepare
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.budget import Search, earlier_lines
 from feller.app.workflows.private.privacy_config import Guarantee, Wish
-from feller.app.workflows.run_config import Asked, elsewhere, older_example
+from feller.app.workflows.run_config import Asked, elsewhere, older_example, parts
 from feller.app.workflows.stale_exports import outdated
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, as_run, new_run
 from feller.core.serialization import closest
 from feller.core.user_code import blamed, place_of
+from feller.data.batches import DataBundle
 from feller.data.loading.in_memory import Kept, is_given, keep, said_of
 from feller.models.recipes.recipe import Recipe
 from feller.networks.architecture import PLENTY, within
@@ -149,8 +150,9 @@ def fit(
     run = Run(pathlib.Path(here.share(str(chosen_path))))
     search = Search()
     in_memory: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if is_given(data):
-        data, in_memory = _kept(data, run, here)
+    given = data if is_given(data) else None
+    if given is not None:
+        data, in_memory = _kept(given, run, here)
     data = None if data is None else str(data)
     if steps is not None or minutes is not None:
         change = functools.partial(_budgeted, change, steps, minutes)
@@ -203,7 +205,7 @@ def fit(
             _check_divides(adaptive=wish.adaptive, here=here)  # before anything is spent
             wish = replace(wish, key=here.secret())
         with search.kept(run, writes=here.is_first), tell.waiting(f"reading {data}"), in_memory:
-            begun = begin(wanted, wish, change, search.paid, tell)
+            begun = begin(wanted, wish, change, search.paid, tell, given)
     here.check_alike("data (or, of a private fit, the same key, see XDG_DATA_HOME)", begun.asked.fingerprint)
     with search.kept(run, writes=here.is_first), in_memory:
         make = _maker(run, begun, here, tell, resume=resume)  # before anything is written
@@ -224,7 +226,10 @@ def _reported(run: Run, begun: Begun, tell: Tell) -> dict[str, Any]:
     """Judge what was learned; what fails in the user's own code, or is stopped, leaves the training and says so."""
     try:
         with reporting("the training", evaluating(run, begun.asked, {})):
-            return evaluate(run, tell=tell)
+            loaded = DataBundle(
+                *parts(begun.asked, begun.dataset), as_read(begun.dataset, begun.recipe), begun.asked.fingerprint
+            )
+            return evaluate(run, bundle=loaded, tell=tell)
     except Exception as error:
         said = str(error) if isinstance(error, InputError | UsageError) else blamed(error)
         if not begun.asked.code or said is None:

@@ -15,7 +15,7 @@ from feller.core.pytree import leaves
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.serialization import from_data
-from feller.data.batches import check_share, split
+from feller.data.batches import DataBundle, check_share, split
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE
 from feller.data.labels import first_of
@@ -243,6 +243,12 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
         moved = ", or an older feller fitted it on another processor" if is_older(asked.fingerprint, data) else ""
         raise InputError(f"{asked.data} is not what it was when this run was fitted{key}{moved}{shards}; bring it back")
     return data
+
+
+def read_bundle(asked: Asked, modality: Modality) -> DataBundle:
+    """Read a run's data once more and split them, as the model sees them; errors as `read_again`."""
+    raw = read_again(asked, modality)
+    return DataBundle(*parts(asked, raw.seen_as(modality)), raw, asked.fingerprint)
 
 
 def _told(changed: dict[str, list[str]]) -> str:

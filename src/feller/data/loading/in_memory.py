@@ -15,8 +15,14 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import nearest, replace_file
+from feller.data.crystals.files import BEGINS
+from feller.data.crystals.files import COLUMN as CIF
+from feller.data.files.delimited import Sheet, text_of
 from feller.data.files.numpy_files import write_arrays
+from feller.data.files.plain_text import all_numbers
+from feller.data.labels import LABEL_NAMES, TEXT_NAME
 from feller.data.loading.interpret import LABELS, OTHERS, SAMPLES
+from feller.data.tables.dataframes import sheet_of
 
 Given = Any
 """A DataFrame, an array or a tensor, or a dict of them: the leaves that an .npz of such data holds."""
@@ -44,6 +50,20 @@ def said_of(data: Any) -> str:
     kind = type(data).__name__
     name = {"ndarray": "array", "Tensor": "tensor"}.get(kind, kind)
     return f"your {name} {list(data.shape)}" if hasattr(data, "shape") else f"your {name} of {len(data)}"
+
+
+def sheet_in(data: Any) -> Sheet | None:
+    """Return the cells of a data frame that holds a table or rows of numbers; None of texts, crystals and all else."""
+    if not isinstance(data, pd.DataFrame) or data.empty or not all(isinstance(name, str) for name in data.columns):
+        return None
+    names = [name.strip().lower() for name in data.columns]
+    if len(names) < 2 or {TEXT_NAME, CIF} & {*names} or all_numbers(names):
+        return None
+    rest = [name for name in names if name not in LABEL_NAMES]
+    if len(rest) == 1 and not pd.api.types.is_numeric_dtype(data.iloc[:, names.index(rest[0])]):
+        return None
+    first = sheet_of(data.head(1)).head(1)[0]
+    return None if any(BEGINS in cell for cell in first) else sheet_of(data)
 
 
 @dataclass(frozen=True)
@@ -97,15 +117,13 @@ def keep(data: Given, folder: pathlib.Path) -> pathlib.Path:
     if isinstance(data, pd.DataFrame):
         if data.empty or not all(isinstance(name, str) for name in data.columns):
             raise UsageError("expected a DataFrame with rows, whose columns have names")
-        file = _place(folder, "csv")
+        file, sheet = _place(folder, "csv"), sheet_of(data, blanks=True)
         try:
-            data.to_csv(file, index=False)
+            replace_file(file, text_of(sheet.first, sheet.cells, sheet.dialect))
         except OSError as error:
             raise InputError(f"cannot write {file} ({error.strerror or error}); free the disk") from error
         return file
-    leaves = data if isinstance(data, dict) else {"samples": data}
-    _check_names([str(name) for name in leaves])
-    arrays = {str(name): _array(name, leaf) for name, leaf in leaves.items()}
+    arrays = arrays_of(data)
     words = arrays.get("samples")
     if words is not None and words.ndim == 1 and words.dtype.kind == "U":
         file, labels = _place(folder, "jsonl"), arrays.get("labels", np.full(len(words), None))
@@ -118,6 +136,26 @@ def keep(data: Given, folder: pathlib.Path) -> pathlib.Path:
     file = _place(folder, "npz")
     write_arrays(arrays, file)
     return file
+
+
+def arrays_of(data: Given) -> dict[str, np.ndarray]:
+    """Return data that are no frame by their names.
+
+    Raises:
+        UsageError: If a name is not known, or a leaf holds neither numbers nor words.
+    """
+    leaves = data if isinstance(data, dict) else {"samples": data}
+    _check_names([str(name) for name in leaves])
+    return {str(name): _array(name, leaf) for name, leaf in leaves.items()}
+
+
+def plain_arrays(data: Given) -> dict[str, np.ndarray] | None:
+    """Return the arrays that an .npz of data would hold; None of frames, texts and sounds."""
+    if isinstance(data, pd.DataFrame | pd.Series):
+        return None
+    arrays = {name.lower(): array for name, array in arrays_of(data).items()}
+    texts = any(array.ndim == 1 and array.dtype.kind == "U" for array in (arrays.get("samples"),) if array is not None)
+    return None if texts or "sound" in arrays else arrays
 
 
 def _place(folder: pathlib.Path, kind: str) -> pathlib.Path:

@@ -15,8 +15,8 @@ from feller.data.fingerprints import print_of_values
 from feller.data.images.modality import images
 from feller.data.labels import LABEL_NAMES
 from feller.data.loading.decimal_commas import rows_with_commas
-from feller.data.loading.find import find, find_texts
-from feller.data.loading.in_memory import Given, for_now, is_given, rows_of
+from feller.data.loading.find import find, find_in_sheet, find_texts
+from feller.data.loading.in_memory import Given, for_now, is_given, plain_arrays, rows_of, said_of, sheet_in
 from feller.data.loading.interpret import interpret
 from feller.data.loading.raw import (
     Found,
@@ -95,8 +95,18 @@ def read(
             all asked for.
     """
     if is_given(source):
-        with for_now(source) as file:
-            data = _read(_Wanted(str(file), longest, like, kind, space, project, vocabulary, schema, every_row))
+        wanted = _Wanted(said_of(source), longest, like, kind, space, project, vocabulary, schema, every_row)
+        sheet = None if vocabulary is not None or isinstance(like, Text | Documents) else sheet_in(source)
+        arrays = None if wanted.holds is FoundSounds else plain_arrays(source)
+        if sheet is not None or arrays is not None:
+            with about(wanted.source):
+                wanted = wanted.settled()
+                where, asked = wanted.source, wanted.asked
+                found = find_in_sheet(sheet, where, asked) if arrays is None else interpret(arrays, where, asked)
+                data = _made(found, wanted)
+        else:
+            with for_now(source) as file:
+                data = _read(replace(wanted, source=str(file)))
         if every_row and len(data) != rows_of(source):
             raise UsageError(
                 f"expected one example for each of {rows_of(source)} rows, got {len(data)}"
@@ -142,6 +152,11 @@ class _Wanted:
                 "a schema describes all of a table; leave out longest, space, vocabulary and a model to follow"
             )
 
+    def settled(self) -> "_Wanted":
+        """Return the same with the schema that its file holds, and the size of a model to follow; errors as `check`."""
+        self.check()
+        return replace(self, schema=self.described, longest=self.fits)
+
     @property
     def described(self) -> Schema | None:
         """The schema, read from its file."""
@@ -174,9 +189,7 @@ class _Wanted:
 
 
 def _read(wanted: _Wanted) -> Dataset:
-    wanted.check()
-    wanted = replace(wanted, schema=wanted.described, longest=wanted.fits)
-    source = wanted.source
+    wanted, source = wanted.settled(), wanted.source
     with about(source):
         if source.startswith(EXAMPLE):
             return _example(wanted)

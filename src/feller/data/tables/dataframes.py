@@ -129,9 +129,15 @@ def open_sheet(path: pathlib.Path) -> Sheet | None:
     return sheet_of(_whole(read_parquet(path), path), begin=2)
 
 
-def sheet_of(frame: pd.DataFrame, begin: int = 1) -> Sheet:
-    """Return the cells of a data frame below the names of its columns; the first row has the number `begin`."""
-    columns = [text_cells(frame.iloc[:, j]) for j in range(frame.shape[1])]
+def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sheet:
+    """Return the cells of a data frame below the names of its columns.
+
+    Args:
+        frame: What is read.
+        begin: Number of the first row.
+        blanks: Whether those around a cell are part of it.
+    """
+    columns = [text_cells(frame.iloc[:, j], blanks=blanks) for j in range(frame.shape[1])]
     cells = pyarrow.Table.from_arrays(columns, names=[str(j) for j in range(len(columns))])
     names = [str(name).strip() for name in frame.columns]
     lines = np.arange(len(frame)) + begin
@@ -187,8 +193,8 @@ def _whole(frame: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
     return frame.assign(**whole)
 
 
-def text_cells(column: Any) -> pyarrow.Array:
-    """Return the cells of a column of a frame; an empty text where there is none.
+def text_cells(column: Any, *, blanks: bool = False) -> pyarrow.Array:
+    """Return the cells of a column of a frame, without blanks around them unless asked; empty where there is none.
 
     Each is written by itself, as its column's type says: how one cell looks tells nothing of another.
     """
@@ -210,7 +216,8 @@ def text_cells(column: Any) -> pyarrow.Array:
         written = written.combine_chunks() if isinstance(written, pyarrow.ChunkedArray) else written
     else:
         written = text_array([_written(value) for value in column.astype(object)])
-    return _ARROW.if_else(gone, "", _ARROW.utf8_trim_whitespace(written).fill_null("")).cast(TEXT)
+    written = written if blanks else _ARROW.utf8_trim_whitespace(written)
+    return _ARROW.if_else(gone, "", written.fill_null("")).cast(TEXT)
 
 
 def _times(column: Any) -> pyarrow.Array:

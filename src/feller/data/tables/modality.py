@@ -371,7 +371,7 @@ def tables(found: FoundTable, schema: Schema | None = None) -> Dataset:
     codes, given = modality.accept(found)
     fewer = (f"one row of each {schema.unit} is learned, {len(codes):,} of {len(found.values):,}",)
     notes = (*found.notes, *guessed, *left_out(schema), *(fewer if len(codes) < len(found.values) else ()))
-    return Dataset(codes, given, modality, notes)
+    return Dataset(codes, given, modality, notes, cells=found)
 
 
 def left_out(schema: Schema) -> tuple[str, ...]:

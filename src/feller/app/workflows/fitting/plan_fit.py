@@ -37,7 +37,7 @@ from feller.data.examples.registry import EXAMPLE
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.loading.find import table_cells
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import FoundTable, about
 from feller.data.loading.read import read
 from feller.data.loading.targets import aimed
 from feller.data.modality import Dataset, Modality
@@ -45,7 +45,7 @@ from feller.data.points.points import Points
 from feller.data.shards.shard_names import is_sharded
 from feller.data.tables.column import Boolean
 from feller.data.tables.mixed import as_table
-from feller.data.tables.modality import Table, left_out
+from feller.data.tables.modality import Table, left_out, tables
 from feller.data.tables.schema import Schema, is_draft
 from feller.data.tables.schema_lint import lint
 from feller.models.model import Model, load_model
@@ -105,6 +105,7 @@ def begin(
     change: Callable[[Recipe], Recipe],
     paid: Callable[[Ledger], None] = lambda ledger: None,
     tell: Tell = SILENT,
+    given: Any = None,
 ) -> Begun:
     """Read data, choose a recipe, and, where that is asked, see to it that nothing else is known of the rows.
 
@@ -114,6 +115,7 @@ def begin(
         change: Last word on the recipe.
         paid: Hears what was spent before there is a run to keep it.
         tell: Hears what should be looked at before anything is spent.
+        given: Data in memory, of which the file that is asked for is a copy.
 
     Raises:
         InputError: If the data are not what they must be.
@@ -121,7 +123,7 @@ def begin(
     """
     start = open_run(asked.start_from) if asked.start_from else None
     older = load_model(start) if start else None
-    dataset, charged = _read(asked, wish, older.description.modality if older else None, change, paid)
+    dataset, charged = _read(asked, wish, older.description.modality if older else None, change, paid, given)
     if wish is not None and asked.schema is not None:
         asked = replace(asked, draft=is_draft(pathlib.Path(asked.schema)))
         for line in beware(asked, dataset):
@@ -197,6 +199,7 @@ def _read(
     like: Modality | None,
     change: Callable[[Recipe], Recipe],
     paid: Callable[[Ledger], None],
+    given: Any,
 ) -> tuple[Dataset, Charged]:
     """Read the data; where privacy is asked of a table that nobody described, find its columns privately."""
     how: dict[str, Any] = {
@@ -228,8 +231,9 @@ def _read(
         found = table_cells(path)
         _check_unpaid(asked, wish, found, change)
         schema, charged = find_columns(wish, found, asked.data, paid)
-        return read(asked.data, schema=schema, **how), charged
-    dataset = read(asked.data, schema=asked.schema, **how)
+        with about(asked.data):
+            return tables(found, schema), charged
+    dataset = read(asked.data if given is None else given, schema=asked.schema, **how)
     dataset = dataset if wish is None else with_white(dataset, asked.data, like)
     if wish is not None and not described and isinstance(dataset.modality, Table):
         raise UsageError(

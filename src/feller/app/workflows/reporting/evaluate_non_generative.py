@@ -12,7 +12,7 @@ from feller.app.reporter import Tell
 from feller.app.workflows.next_steps import evaluating, fitting, rewarding
 from feller.app.workflows.private import guarantee_text
 from feller.app.workflows.reporting.comparison import stem
-from feller.app.workflows.run_config import Asked, asked_of, parts, read_again
+from feller.app.workflows.run_config import Asked, asked_of, read_bundle
 from feller.app.workflows.run_status import Standing, first_sketch, standing
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import Run
@@ -112,9 +112,10 @@ def examined(
     if samples is not None:
         raise UsageError(f"there are no samples to judge, name data with --data: {model.description.path.instead}")
     asked, modality = asked_of(run), model.description.modality
-    whole = read_again(asked, modality)
+    loaded = read_bundle(asked, modality)
+    whole = loaded.raw
     stands = standing(run, asked, modality, whole)
-    train, held_out = parts(asked, whole.seen_as(modality))
+    train, held_out = loaded.train, loaded.test
     if data is not None:
         held_out = read_other(data, asked)
     real = held_out if len(held_out) else train

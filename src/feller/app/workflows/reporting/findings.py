@@ -163,7 +163,7 @@ def _pictures(judged: Judged) -> list[tuple[str, Image.Image]]:
     return [("Before tuning, from the same source points", first), *shown]
 
 
-def of_cells(judged: Judged, data: str) -> tuple[Numbers, tuple[Grid, ...]]:
+def of_cells(judged: Judged, data: str, cells: FoundTable | None = None) -> tuple[Numbers, tuple[Grid, ...]]:
     """Measure rows that stand in the table as they are written, what reading lost, and where numbers lie.
 
     Nothing is measured of other data.
@@ -173,6 +173,7 @@ def of_cells(judged: Judged, data: str) -> tuple[Numbers, tuple[Grid, ...]]:
     Args:
         judged: What is compared.
         data: What the run was fitted to.
+        cells: Its cells, where they were read.
 
     Returns:
         Numbers by their names, and means and quantiles of the columns of numbers, if there are any.
@@ -180,7 +181,7 @@ def of_cells(judged: Judged, data: str) -> tuple[Numbers, tuple[Grid, ...]]:
     kind = judged.generated.modality
     if not isinstance(kind, Table):
         return {}, ()
-    learned = _cells(data)
+    learned = cells or _cells(data)
     real = _cells(judged.data) if judged.data else learned
     lost = cells_lost(judged.generated.values, real, kind.schema) if kind.schema.outside == "clip" else {}
     made = _cells(judged.samples) if judged.samples else kind.cells(judged.generated.values)
