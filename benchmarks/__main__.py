@@ -14,7 +14,7 @@ from benchmarks.timing import Row, measure, settle
 
 GROUPS = (
     *("solving", "learning", "transport", "likelihood", "geometry", "tokens", "documents", "products"),
-    *("control", "source", "bridges", "privacy", "streams"),
+    *("control", "source", "bridges", "privacy", "streams", "tables"),
 )
 IMPORTING = "importing"
 
