@@ -13,12 +13,36 @@ from feller.data.loading.raw import FoundTable, text_array
 from feller.data.tables.column import Boolean, Categorical, Modelled
 from feller.data.tables.dataframes import text_cells
 from feller.data.tables.dates import Datetime, read_times, time_in, write_time, write_times
+from feller.data.tables.detect_schema import _look, looks_of
 from feller.data.tables.number_format import NumberForm, not_numbers
 from feller.data.tables.numerical import Numerical
 from tests.data.tables.test_number_form import forms
 
 SIGNS = st.text("0123456789+-.,' e$%€N", max_size=12)
-WORDS = ["", "0", "-0", "17", "+17", "1e2", "1e-9", "9" * 30, "9" * 18 + ".5", "-0.001", ".5", "5.", "- 5", "１", "nan"]
+WORDS = [
+    "",
+    "0",
+    "0 ",
+    " 0",
+    "5 %",
+    "5% ",
+    "$ 5",
+    "-$5",
+    "$-5",
+    "-0",
+    "17",
+    "+17",
+    "1e2",
+    "1e-9",
+    "9" * 30,
+    "9" * 18 + ".5",
+    "-0.001",
+    ".5",
+    "5.",
+    "- 5",
+    "１",
+    "nan",
+]
 FORMATS = (
     "%Y-%m-%d",
     "%d.%m.%Y",
@@ -87,10 +111,29 @@ def test_codes(column: Modelled, cells: list[str]) -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.floats() | st.floats(-1e6, 1e6) | st.integers(-(2**60), 2**60).map(float), min_size=1))
+@given(
+    st.lists(
+        st.floats()
+        | st.floats(-1e6, 1e6)
+        | st.floats(-1e17, 1e17)
+        | st.floats(-1e-2, 1e-2)
+        | st.integers(-(2**60), 2**60).map(float),
+        min_size=1,
+    )
+)
 def test_floats_of_frames(values: list[float]) -> None:
     told = [repr(value).removesuffix(".0") if value == value else "" for value in values]
     assert text_cells(pd.Series(values)).to_pylist() == told
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(SIGNS, unique=True))
+def test_looks(cells: list[str]) -> None:
+    cells = list(
+        dict.fromkeys([*cells, *WORDS, "007", "1,234", "1,5", "-1,234.5", "2020-01-31", "31.01.2020", "word", "NA"])
+    )
+    found = FoundTable(np.array(cells, dtype=object)[:, None], columns=("x",)).words("x")
+    assert looks_of(found) == [_look(cell) for cell in cells]
 
 
 def test_the_one_word_among_numbers() -> None:

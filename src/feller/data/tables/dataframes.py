@@ -230,7 +230,7 @@ def _times(column: Any) -> pyarrow.Array:
 def _floats(values: np.ndarray) -> pyarrow.Array:
     """Write numbers as Python does; whole ones alike in each type, since one missing cell makes floats of integers."""
     whole = (np.floor(values) == values) & (np.abs(values) < EXACT) & ~((values == 0) & np.signbit(values))
-    fixed = (np.abs(values) >= FIXED) & (np.abs(values) < EXACT) & ~whole
+    fixed = (np.abs(values) >= FIXED[0]) & (np.abs(values) < FIXED[1]) & ~whole
     digits = pyarrow.array(np.where(whole, values, 0).astype(np.int64)).cast(TEXT)
     written = _ARROW.if_else(pyarrow.array(whole), digits, pyarrow.array(np.where(fixed, values, 0.5)).cast(TEXT))
     odd = ~(whole | fixed)
@@ -240,8 +240,8 @@ def _floats(values: np.ndarray) -> pyarrow.Array:
     return written
 
 
-FIXED = 1e-3
-"""Numbers from which on Arrow writes them as Python does, without an exponent."""
+FIXED = (1e-3, 1e9)
+"""Numbers between which Arrow writes them as Python does, without an exponent."""
 
 
 def _written(value: Any) -> str:

@@ -178,10 +178,14 @@ def _shared(there: pyarrow.Array) -> str:
 
 DECIMALS = 6
 """Digits behind the point, at most."""
+POINTS = tuple(f"number:{d}" for d in range(DECIMALS + 1))
+COMMAS = tuple(f"comma:{max(d, 1)}" for d in range(DECIMALS + 1))
+GROUPED = r"[+-]?[1-9]\d{0,2}(,\d{3})+"
+"""Numbers with commas that may stand between thousands."""
 CLASSES = (
     "missing",
-    *(f"number:{d}" for d in range(DECIMALS + 1)),
-    *(f"comma:{d}" for d in range(1, DECIMALS + 1)),
+    *POINTS,
+    *COMMAS[1:],
     *("grouped", "led"),
     *(f"date:{form}" for form in DATES),
     "word",
@@ -204,8 +208,19 @@ Looks = dict[str | int, float]
 
 def looks(found: Words, noisy: Noisy) -> Looks:
     """Count what cells look like, each by itself, and keep what stands out of the noise."""
-    counts = noisy.counts(map(_look, found.words.to_pylist()), CLASSES, found.counts.tolist())
+    counts = noisy.counts(looks_of(found), CLASSES, found.counts.tolist())
     return {key: counts[key] for key in noisy.filled(counts)}
+
+
+def looks_of(found: Words) -> list[str]:
+    """Return which of the classes each word is of, by itself."""
+    words, numbers = found.words, COMMA.parsed(found.words)
+    behind = np.minimum(numbers.behind, DECIMALS)
+    comma = np.asarray(_ARROW.match_substring(words, ","))
+    plain = numbers.valid & ~found.which(MISSING) & ~np.asarray(_matches(words, f"^(0\\d+|{GROUPED})$"))
+    kinds = np.where(comma, np.array(COMMAS)[behind], np.array(POINTS)[behind]).astype(object)
+    kinds[~plain] = [_look(word) for word in words.filter(pyarrow.array(~plain)).to_pylist()]
+    return kinds.tolist()
 
 
 def _look(cell: str) -> str:
@@ -214,7 +229,7 @@ def _look(cell: str) -> str:
         return "missing"
     if re.fullmatch(r"0\d+", cell):
         return "led"
-    if re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+", cell):
+    if re.fullmatch(GROUPED, cell):
         return "grouped"
     number = COMMA.read(cell)
     if number is not None:

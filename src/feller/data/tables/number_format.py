@@ -133,7 +133,8 @@ class NumberForm:
     def _pattern(self) -> str:
         """What most numbers look like: those that it does not match are read one by one."""
         groups = rf"|\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})+" if self.thousands else ""
-        before, after = rf"(?:{re.escape(self.before)} *)?", rf"(?: *{re.escape(self.after.strip())})?"
+        sign = re.escape(self.after.strip())
+        before, after = rf"(?:{re.escape(self.before)})? *", rf" *(?:{sign})?" if sign else ""
         point = re.escape(self.point)
         return rf"^(?P<sign>[+-]?){before}(?P<inner>[+-]?)(?P<whole>\d+{groups})(?:{point}(?P<frac>\d*))?{after}$"
 
