@@ -21,7 +21,7 @@ from feller.data.labels import LABEL_NAMES
 from feller.data.loading.raw import Found, FoundPictures, FoundTexts
 from feller.data.shards.shard_names import Shard, check_same
 from feller.data.speech.audio_io import ENDINGS as SOUNDS
-from feller.data.speech.optional_dependency import need
+from feller.core.optional_dependency import need
 
 PAYLOADS: dict[str, type[Found]] = {**dict.fromkeys(PICTURES, FoundPictures), ".txt": FoundTexts}
 """What an example is, by the end of the member that holds it."""
