@@ -86,7 +86,7 @@ def _gaps(atoms: np.ndarray) -> list[int]:
 
 
 def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> FoundChains:
-    """Read a PDB or mmCIF file, a folder of them, or JSON lines with `coords`, as the sets of inverse folding have them.
+    """Read PDB or mmCIF, a folder of such files, or JSON lines with `coords`, as sets of inverse folding have them.
 
     Args:
         path: Where it lies.

@@ -16,12 +16,12 @@ from hashlib import blake2b
 import numpy as np
 
 from feller.core.errors import InputError
+from feller.core.optional_dependency import need
 from feller.data.images.load_images import ENDINGS as PICTURES
 from feller.data.labels import LABEL_NAMES
 from feller.data.loading.raw import Found, FoundPictures, FoundTexts
 from feller.data.shards.shard_names import Shard, check_same
 from feller.data.speech.audio_io import ENDINGS as SOUNDS
-from feller.core.optional_dependency import need
 
 PAYLOADS: dict[str, type[Found]] = {**dict.fromkeys(PICTURES, FoundPictures), ".txt": FoundTexts}
 """What an example is, by the end of the member that holds it."""
