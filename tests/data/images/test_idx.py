@@ -59,7 +59,7 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path) -> None:
         (content[:-1], r"59 .*\(5,4,3\)"),
         (content + b"0", r"61 .*\(5,4,3\)"),
         (b"\0\0\x0d" + content[3:], "IDX file of bytes"),
-        (content[:3], "IDX file of bytes"),
+        (content[:3], "damaged or cut off"),
         (gzip.compress(content)[:-9], "damaged or cut off"),
     ):
         path.write_bytes(damaged)
