@@ -44,7 +44,7 @@ class Completion:
 
 def script(shell: str) -> str:
     """Return the script of a shell; bash completes files where it has nothing of ours to offer."""
-    commands = Union[tuple(_command(name) for name in COMMANDS)]  # noqa: UP007 - of a list
+    commands = Union[tuple(_command(name) for name in COMMANDS)]  # noqa: UP007  # pyrefly: ignore - of a list
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         tyro.cli(commands, prog="feller", args=["--tyro-print-completion", shell], config=FORM)
@@ -59,9 +59,8 @@ def _command(name: str) -> Any:
         kept = [mark for mark in getattr(one.type, "__metadata__", ()) if not isinstance(mark, Offers)]
         words = [word for mark in marks(kind, flag, Offers) for word in mark.all_words()]
         chosen = bool(words and kept and flag_names(kind, flag))  # elsewhere files are offered
-        of_words: Any = Annotated[Literal[tuple(words)], *kept] if chosen else one.type
+        of_words: Any = Annotated[Literal[tuple(words)], *kept] if chosen else one.type  # pyrefly: ignore
         flags.append((flag, of_words, field(default=words[0] if chosen else one.default)))
     summary = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
-    return Annotated[
-        make_dataclass(kind.__name__, flags, kw_only=True), tyro.conf.subcommand(name, description=summary)
-    ]
+    shown: Any = make_dataclass(kind.__name__, flags, kw_only=True)
+    return Annotated[shown, tyro.conf.subcommand(name, description=summary)]

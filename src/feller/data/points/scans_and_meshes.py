@@ -31,6 +31,7 @@ def find_scan(path: pathlib.Path) -> FoundRows:
     """
     laspy = need("laspy", "reading .las and .laz", "bridges")
     try:
+        _check_records(path)
         with laspy.open(path) as file:
             header = file.header
             check_unpacked(path, header.point_count * header.point_format.size)
@@ -53,6 +54,21 @@ def find_scan(path: pathlib.Path) -> FoundRows:
         return FoundRows(values, columns=COLUMNS, notes=(told,))
     told = f"{len(ground):,} of the {len(values):,} points are marked as ground (class {GROUND}); only these were taken"
     return FoundRows(values[ground], columns=COLUMNS, notes=(told,), lines=ground + 1)
+
+
+def _check_records(path: pathlib.Path) -> None:
+    """Refuse more records beside the points than the file has room for: laspy would make them all, out of nothing.
+
+    Raises:
+        ValueError: Then.
+    """
+    with path.open("rb") as file:
+        head = file.read(247).ljust(247, b"\0")
+    few, more = (int.from_bytes(head[at : at + 4], "little") for at in (100, 243))
+    minor, header = head[25], int.from_bytes(head[94:96], "little")
+    promised = 54 * few + (60 * more if minor >= 4 and header >= 247 else 0)
+    if promised > path.stat().st_size:
+        raise ValueError(f"{few + more:,} records beside the points, for which it has no room")
 
 
 Vertices = tuple[tuple[float, float, float], ...]
