@@ -60,3 +60,15 @@ def test_what_to_install(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "laspy", None)
     with pytest.raises(UsageError, match=r"pip install 'feller\[bridges\]'"):
         read(str(tmp_path / "scan.las"))
+
+
+def test_chunks_larger_than_all_points_are_refused(tmp_path: pathlib.Path) -> None:
+    """The unpacker would make room for them: here for 18 GB."""
+    pytest.importorskip("lazrs")
+    content = bytearray(write(tmp_path / "scan.laz", [2, 5, 2]).read_bytes())
+    at = content.index(b"laszip encoded") - 2 + 54 + 12
+    assert int.from_bytes(content[at : at + 4], "little") == 50_000
+    content[at + 3] = 0x20
+    (tmp_path / "scan.laz").write_bytes(content)
+    with pytest.raises(InputError, match="chunks of 536,920,912 points, of which there are 3"):
+        read(str(tmp_path / "scan.laz"))

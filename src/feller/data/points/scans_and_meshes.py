@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +20,10 @@ GROUND = 2
 """Class of the points that hit the ground, in the standard of the format."""
 
 
+CHUNK, VARIABLE = 1_000_000, 2**32 - 1
+"""Points of a packed chunk that any file may have, however few it holds; and what says that chunks differ."""
+
+
 def find_scan(path: pathlib.Path) -> FoundRows:
     """Read the places of a scan, in the units of its survey, mostly metres; only those on the ground, where known.
 
@@ -35,6 +39,9 @@ def find_scan(path: pathlib.Path) -> FoundRows:
         with laspy.open(path) as file:
             header = file.header
             check_unpacked(path, header.point_count * header.point_format.size)
+            if header.are_points_compressed:
+                _check_chunks(path, header.offset_to_point_data, header.point_count)
+                _check_size(header.vlrs.get("LasZipVlr"), header.point_count)
             scan = file.read()
         values = np.stack([np.asarray(scan[axis], dtype=np.float64) for axis in COLUMNS], axis=1)
         classes, promised = np.asarray(scan.classification), scan.header.point_count
@@ -69,6 +76,41 @@ def _check_records(path: pathlib.Path) -> None:
     promised = 54 * few + (60 * more if minor >= 4 and header >= 247 else 0)
     if promised > path.stat().st_size:
         raise ValueError(f"{few + more:,} records beside the points, for which it has no room")
+
+
+def _check_chunks(path: pathlib.Path, start: int, points: int) -> None:
+    """Refuse a table of chunks that cannot be: the unpacker makes room for it unseen, and ends the process if it fails.
+
+    Points begin with the place of the table, which begins with a version and the number of chunks.
+
+    Raises:
+        ValueError: Then.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(start)
+        place = int.from_bytes(file.read(8), "little", signed=True)
+        if place == -1:  # written as a stream: the place stands at the end
+            file.seek(size - 8)
+            place = int.from_bytes(file.read(8), "little", signed=True)
+        if not start < place <= size - 8:
+            raise ValueError("the table of its chunks lies outside the file")
+        file.seek(place + 4)
+        count = int.from_bytes(file.read(4), "little")
+    if count > min(points, size):
+        raise ValueError(f"a table of {count:,} chunks for {points:,} points")
+
+
+def _check_size(packed: Sequence[Any], points: int) -> None:
+    """Refuse chunks of many more points than there are: the unpacker makes room for a whole one.
+
+    Raises:
+        ValueError: Then.
+    """
+    for record in packed:
+        size = int.from_bytes(record.record_data[12:16], "little")
+        if max(points, CHUNK) < size < VARIABLE:
+            raise ValueError(f"chunks of {size:,} points, of which there are {points:,}")
 
 
 Vertices = tuple[tuple[float, float, float], ...]
