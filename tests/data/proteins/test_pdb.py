@@ -189,6 +189,11 @@ def test_cif_of_chains_and_of_crystals_are_told_apart(tmp_path: pathlib.Path) ->
         find(tmp_path / "a", Asked(limit=None))
 
 
+def test_letters_beyond_ascii_harm_nothing(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "1abc.pdb").write_bytes((HEADER + residue(1, 0, chain="Z")).encode().replace(b"Z", b"\xaa"))
+    assert len(read_structure(tmp_path / "1abc.pdb")[0].atoms) == 1
+
+
 def test_without_gemmi_the_extra_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gemmi", None)
     with pytest.raises(UsageError, match=r"feller\[proteins\]"):

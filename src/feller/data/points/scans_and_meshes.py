@@ -18,8 +18,6 @@ ENDINGS = (".las", ".laz")
 COLUMNS = ("x", "y", "z")
 GROUND = 2
 """Class of the points that hit the ground, in the standard of the format."""
-
-
 CHUNK, VARIABLE = 1_000_000, 2**32 - 1
 """Points of a packed chunk that any file may have, however few it holds; and what says that chunks differ."""
 

@@ -56,7 +56,7 @@ def read_structure(path: pathlib.Path) -> list[Chain]:
         UsageError: If gemmi is not installed.
     """
     gemmi = need("gemmi", f"reading {path.name}", "proteins")
-    text = read_letters(path)
+    text = read_letters(path).encode("ascii", "replace").decode()  # gemmi cuts names out of bytes
     try:
         if path.name.lower().endswith(MMCIF):
             structure = gemmi.make_structure_from_block(gemmi.cif.read_string(text)[0])
