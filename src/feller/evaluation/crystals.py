@@ -16,7 +16,7 @@ from scipy.stats import wasserstein_distance
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.data.atoms.elements import RADII, SYMBOLS
-from feller.data.crystals.cif import Crystal, cif_text, read_block
+from feller.data.crystals.cif import Crystal, cif_text, read_blocks, read_crystal
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset
 from feller.evaluation.comparison import compare, enough, pick
@@ -287,12 +287,12 @@ def _plausible(some: Looked, valid: dict[str, Bool[np.ndarray, " n"] | None]) ->
 
 
 def _readable(crystals: list[Crystal]) -> float | None:
-    return _mean([_reads_back(crystal) for crystal in crystals]) if has("pymatgen") else None
+    return _mean([_reads_back(crystal) for crystal in crystals]) if has("gemmi") else None
 
 
 def _reads_back(crystal: Crystal) -> bool:
     try:
-        back, _ = read_block(cif_text(crystal, "x"))
+        back, _ = read_crystal(read_blocks(cif_text(crystal, "x"))[0])
     except InputError:
         return False
     apart = back.places - crystal.places if back.places.shape == crystal.places.shape else np.array([0.5])

@@ -1,10 +1,13 @@
 """What the argument parser refuses is said in one line, as all else is."""
 
 import pathlib
+from dataclasses import fields
 
 import pytest
 
 from feller.app.cli import main
+from feller.app.commands.flag_types import field_names
+from feller.models.recipes.recipe import DocumentParts, Recipe, SpeechParts
 
 
 @pytest.mark.parametrize(
@@ -75,3 +78,8 @@ def test_help_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
         main(["fit", "--help"])
     assert end.value.code == 0
     assert "Protect each row" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", [Recipe, DocumentParts, SpeechParts])
+def test_fields_are_known_without_loading_them(kind: type) -> None:
+    assert field_names(f"{kind.__module__}:{kind.__name__}") == [field.name for field in fields(kind)]

@@ -112,9 +112,9 @@ def test_isotopes_are_told(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("broken", "match"),
     [
-        ("", "begins with data_, got nothing"),
-        ("nan", "begins with data_, got 'nan'"),
-        (cif(2)[:60], "got none"),
+        ("", "got nothing"),
+        ("nan", "got 'nan'"),
+        (cif(2)[:60], "got 'data_x0"),
         (cif(2).replace("_cell_angle_beta   80", "_cell_angle_beta   800"), "cell with a volume"),
         (cif(2) + cif(3), "holds 2 crystals, expected one"),
     ],
@@ -133,7 +133,7 @@ def test_count_of_damaged_rows(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match=r"row 3 .*; 3 are damaged in all; mend or drop it"):
         read(str(tmp_path / "a.csv"))
     (tmp_path / "a.csv").write_text(table(row(2), ["0", "x", "y", "1"], ["0", "x", " ", "1"]))
-    with pytest.raises(InputError, match=r"got 'y'; 2 are damaged in all, 1 of them empty; mend or drop it"):
+    with pytest.raises(InputError, match=r"got 'y'.*; 2 are damaged in all, 1 of them empty; mend or drop it"):
         read(str(tmp_path / "a.csv"))
 
 
@@ -146,7 +146,7 @@ def test_damaged_table_is_named(tmp_path: pathlib.Path, text: str) -> None:
 
 def test_file_without_crystals_is_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.cif").write_text("hello")
-    with pytest.raises(InputError, match=r"a\.cif: crystal 1: expected a block of CIF.* got 'hello'"):
+    with pytest.raises(InputError, match=r"a\.cif: crystal 1: .* got 'hello'"):
         read(str(tmp_path / "a.cif"))
     (tmp_path / "b.cif.gz").write_bytes(gzip.compress(cif(2).encode())[:-9])
     with pytest.raises(InputError, match="cannot be unpacked"):

@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from feller.core.errors import InputError
@@ -209,3 +210,35 @@ def test_of_many_damaged_pictures_ten_are_named(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match=r"12 of 12 pictures cannot be read: .*09\.png.*, \.\.\.; replace") as caught:
         read(str(tmp_path))
     assert "10.png" not in str(caught.value)
+
+
+def test_each_file_is_opened_once_and_order_is_kept(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the few that tell the size, of which the file is held; gray and colour, many at a time."""
+    for i in range(90):
+        save(tmp_path / f"{i:02}.png", *(("RGB", (6, 4), (i, 0, i)) if i > 70 else ("L", (6, 4), i)))
+    opened, own = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda source, **more: opened.append(source) or own(source, **more))
+    values = read(str(tmp_path)).values
+    assert values[:, 0, 0, 0].tolist() == values[:, 2, 3, 5].tolist() == [*range(90)]
+    assert values[:, 1, 0, 0].tolist() == [i if i <= 70 else 0 for i in range(90)]
+    files = [source for source in opened if isinstance(source, pathlib.Path)]
+    assert len({*files}) == len(files)
+
+
+def test_first_pictures_of_another_size_than_most_mislead_nobody(tmp_path: pathlib.Path) -> None:
+    for i in range(80):
+        size = (8, 4) if i < 36 else (5, 5)
+        Image.fromarray(np.arange(size[0] * size[1], dtype=np.uint8).reshape(size[::-1])).save(tmp_path / f"{i:02}.png")
+    data = read(str(tmp_path))
+    assert data.modality == Images(5, 5, 1)
+    assert (data.values[-1, 0].flatten() == torch.arange(25)).all()
+    assert "36 of 80 pictures were resized to 5x5" in data.notes[0]
+
+
+def test_large_photographs_are_decoded_coarsely_and_look_the_same(tmp_path: pathlib.Path) -> None:
+    """A JPEG of 32 times the size that is wanted: levels differ by two at most from those of all its pixels."""
+    smooth = 120 + 100 * np.sin(np.linspace(0, 9, 2048)[:, None] + np.linspace(0, 5, 2048))
+    Image.fromarray(smooth.astype(np.uint8)).save(tmp_path / "a.jpg", quality=95)
+    with Image.open(tmp_path / "a.jpg") as image:
+        truth = np.asarray(image.resize((64, 64), Image.Resampling.LANCZOS)).astype(int)
+    assert np.abs(read(str(tmp_path)).values[0, 0].numpy().astype(int) - truth).max() <= 2

@@ -56,10 +56,10 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path) -> None:
     labels.unlink()
     content = path.read_bytes()
     for damaged, said in (
-        (content[:-1], r"expected 5 x 4 x 3 = 60 bytes after the header, got 59"),
-        (content + b"0", r"expected 5 x 4 x 3 = 60 bytes after the header, got 61"),
+        (content[:-1], r"59 .*\(5,4,3\)"),
+        (content + b"0", r"61 .*\(5,4,3\)"),
         (b"\0\0\x0d" + content[3:], "IDX file of bytes"),
-        (content[:3], "IDX file of bytes"),
+        (content[:3], "damaged or cut off"),
         (gzip.compress(content)[:-9], "damaged or cut off"),
     ):
         path.write_bytes(damaged)

@@ -1,7 +1,7 @@
 """Laser scans: places in their units, ground alone, and what is said about files that are none."""
 
-import importlib.util
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_damaged_and_empty_scans(tmp_path: pathlib.Path) -> None:
 
 def test_what_to_install(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "scan.las").write_bytes(b"LASF")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "laspy", None)
     with pytest.raises(UsageError, match=r"pip install 'feller\[bridges\]'"):
         read(str(tmp_path / "scan.las"))
 

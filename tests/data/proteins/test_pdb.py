@@ -1,14 +1,20 @@
-"""PDB files: columns, models, alternate places, insertions, residues, damage, and what we write."""
+"""PDB and mmCIF: models, alternate places, insertions, residues, damage, and what we write."""
 
 import gzip
 import pathlib
+import sys
 
 import numpy as np
 import pytest
 
-from feller.core.errors import InputError
-from feller.data.proteins.files import pdb_text, read_pdb
+from feller.core.errors import InputError, UsageError
+from feller.data.loading.find import find
+from feller.data.loading.raw import FoundChains, FoundCrystals
+from feller.data.loading.read_options import Asked
+from feller.data.proteins.files import pdb_text, read_structure
 from feller.data.proteins.residues import letters_of
+from tests.data.crystals.test_cif import SALT
+from tests.data.proteins.test_frames import chain, torsions
 
 HEADER = "HEADER    TEST\nREMARK   1 NOTHING\n"
 
@@ -36,12 +42,12 @@ def residue(number: int, start: float, **more: str) -> str:
 
 def read(tmp_path: pathlib.Path, text: str, name: str = "1abc.pdb") -> dict[str, np.ndarray]:
     (tmp_path / name).write_text(text)
-    return {chain.name: chain.atoms for chain in read_pdb(tmp_path / name)}
+    return {chain.name: chain.atoms for chain in read_structure(tmp_path / name)}
 
 
 def sequences(tmp_path: pathlib.Path, text: str) -> list[str]:
     (tmp_path / "1abc.pdb").write_text(text)
-    return [letters_of(chain.residues) for chain in read_pdb(tmp_path / "1abc.pdb")]
+    return [letters_of(chain.residues) for chain in read_structure(tmp_path / "1abc.pdb")]
 
 
 def test_chains_and_residues_are_told_apart(tmp_path: pathlib.Path) -> None:
@@ -73,10 +79,10 @@ def test_missing_atom_is_not_a_number(tmp_path: pathlib.Path) -> None:
 
 def test_packed_files_are_read(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(residue(1, 0).encode()))
-    assert read_pdb(tmp_path / "x.pdb.gz")[0].name == "x:A"
+    assert read_structure(tmp_path / "x.pdb.gz")[0].name == "x:A"
     (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(residue(1, 0).encode())[:-9])
     with pytest.raises(InputError, match="cannot be unpacked"):
-        read_pdb(tmp_path / "x.pdb.gz")
+        read_structure(tmp_path / "x.pdb.gz")
 
 
 @pytest.mark.parametrize("place", ["   1.0x0", "     4_0", "     nan", "        "])
@@ -90,7 +96,7 @@ def test_damaged_coordinates_name_their_line(tmp_path: pathlib.Path, place: str)
 
 @pytest.mark.parametrize("text", ["", "hello\n", "ATOM\n", "ATOM  \n", atom("CB", 1, 0)])
 def test_file_without_backbone_is_refused(tmp_path: pathlib.Path, text: str) -> None:
-    with pytest.raises(InputError, match="expected ATOM records of the backbone"):
+    with pytest.raises(InputError, match="backbone"):
         read(tmp_path, text)
 
 
@@ -139,3 +145,56 @@ def test_sequences_are_written_and_read_again(tmp_path: pathlib.Path) -> None:
     assert "TER      13      GLY A   3" in text
     assert "SEQRES" not in text
     assert sequences(tmp_path, pdb_text(chains)) == ["XXX", "XX"]
+
+
+def test_mmcif_is_read_as_the_same_structure_in_pdb(tmp_path: pathlib.Path) -> None:
+    """As gemmi converts it: chains, insertions, alternates, modified residues, water, the first of two models."""
+    import gemmi
+
+    text = residue(1, 0) + residue(2, 10) + residue(2, 20, insertion="A") + residue(3, 30, kind="HETATM", called="MSE")
+    text += "TER\n" + residue(1, 40, chain="B", called="LEU") + atom("O", 99, 5, kind="HETATM", called="HOH")
+    text = f"MODEL        1\n{text}ENDMDL\nMODEL        2\n{residue(1, 90)}ENDMDL\n"
+    structure = gemmi.read_pdb_string(text)
+    structure.setup_entities()
+    (tmp_path / "1abc.pdb").write_text(text)
+    for name in ("1abc.cif", "1abc.mmcif", "1abc.cif.gz"):
+        content = structure.make_mmcif_document().as_string()
+        (tmp_path / name).write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
+        for own, back in zip(read_structure(tmp_path / "1abc.pdb"), read_structure(tmp_path / name), strict=True):
+            assert own.name == back.name
+            np.testing.assert_array_equal(own.atoms, back.atoms)
+            np.testing.assert_array_equal(own.residues, back.residues)
+
+
+@pytest.mark.parametrize("text", ["", "data_x\n_entry.id X\n", "data_x\nloop_\n_atom_site.id\n", "no cif"])
+def test_damaged_mmcif_is_refused(tmp_path: pathlib.Path, text: str) -> None:
+    (tmp_path / "1abc.mmcif").write_text(text)
+    with pytest.raises(InputError, match=r"1abc\.mmcif"):
+        read_structure(tmp_path / "1abc.mmcif")
+
+
+def test_cif_of_chains_and_of_crystals_are_told_apart(tmp_path: pathlib.Path) -> None:
+    import gemmi
+
+    places = chain(torsions(12, 0), torsions(12, 1))[0].numpy()
+    structure = gemmi.read_pdb_string(pdb_text([places], ["ACDEFGHIKLMN"]))
+    structure.setup_entities()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1abc.cif").write_text(structure.make_mmcif_document().as_string())
+    for place in ("a", "a/1abc.cif"):
+        assert isinstance(find(tmp_path / place, Asked(limit=None)), FoundChains)
+    (tmp_path / "a" / "salt.cif").write_text(SALT)
+    assert isinstance(find(tmp_path / "a" / "salt.cif", Asked(limit=None)), FoundCrystals)
+    with pytest.raises(InputError, match="files of one kind"):
+        find(tmp_path / "a", Asked(limit=None))
+
+
+def test_letters_beyond_ascii_harm_nothing(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "1abc.pdb").write_bytes((HEADER + residue(1, 0, chain="Z")).encode().replace(b"Z", b"\xaa"))
+    assert len(read_structure(tmp_path / "1abc.pdb")[0].atoms) == 1
+
+
+def test_without_gemmi_the_extra_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gemmi", None)
+    with pytest.raises(UsageError, match=r"feller\[proteins\]"):
+        read(tmp_path, residue(1, 0))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from feller.core.errors import InputError
-from feller.data.speech.alignment_files import alignment_lines, read_alignments
+from feller.data.speech.alignment_files import read_alignments
 from feller.data.speech.phones import SIL, Spoken, Word
 from tests.data.speech.clip import SHARED
 
@@ -41,13 +41,6 @@ def test_phones_alone_are_words_between_silences(tmp_path: pathlib.Path) -> None
     (words,) = read_alignments(write(tmp_path / "a.jsonl", PHONES, "")).values()
     assert [[spoken.phone for spoken in word.phones] for word in words] == [["SIL"], ["Z", "IH"], ["SIL"], ["OW"]]
     assert [word.silent for word in words] == [True, False, True, False]
-
-
-def test_there_and_back(tmp_path: pathlib.Path) -> None:
-    found = read_alignments(write(tmp_path / "a.jsonl", WORDS))
-    (tmp_path / "b.jsonl").write_text(alignment_lines(found.items()))
-    assert json.loads((tmp_path / "b.jsonl").read_text()) == WORDS
-    assert read_alignments(tmp_path / "b.jsonl") == found
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 import soundfile
 
 from feller.core.errors import InputError, UsageError
+from feller.core.optional_dependency import need
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import Read, read_sound, resampled, told, write_sound
-from feller.data.speech.optional_dependency import need
 from tests.data.speech.clip import CLIPS
 
 

@@ -87,7 +87,7 @@ NOTHING = "[]"
 """What tyro makes of a place that is left out, where words are left over."""
 _DEEP = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed)
 """How fields of a value are flags: what may be on already has one to say so again, and one to turn it off."""
-_FORM = (tyro.conf.FlagCreatePairsOff, *_DEEP)
+FORM = (tyro.conf.FlagCreatePairsOff, *_DEEP)
 
 
 def flags_of(command: Any) -> dict[str, Field[Any]]:
@@ -208,12 +208,12 @@ def _parsed(command: type[T], name: str, words: list[str], *, deep: bool) -> tup
     """Return a command, and the words that are none of its flags; nothing is looked at yet."""
     if deep:
         both: Any = plainly(
-            lambda: tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM, return_unknown_args=True)
+            lambda: tyro.cli(command, prog=f"feller {name}", args=words, config=FORM, return_unknown_args=True)
         )
         found, rest = both
         absent = {one.name: one.default for one in fields(found) if getattr(found, one.name) == NOTHING}
         return replace(found, **absent), rest
-    return plainly(lambda: tyro.cli(command, prog=f"feller {name}", args=words, config=_FORM)), []
+    return plainly(lambda: tyro.cli(command, prog=f"feller {name}", args=words, config=FORM)), []
 
 
 def change_fields(value: T, words: list[str], command: str) -> T:

@@ -41,9 +41,7 @@ class ReadingFlags:
     """Move points beside --space to the nearest on it, instead of refusing them."""
     vocabulary: Annotated[Text, Offers(tables=("feller.data.text.dataset:NAMES",))] = None
     """Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, where there are few."""
-    tokenizer: Annotated[Text, Offers(tables=("feller.app.workflows.fitting.auxiliary_networks:NAMED",), runs=True)] = (
-        None
-    )
+    tokenizer: Annotated[Text, Offers(tables=("feller.app.workflows.fitting.auxiliary_networks:NAMED",))] = None
     """Of documents: the run of a tokeniser of their pictures; or palette, where these have few colours, tiles, where
     small squares recur in them, or learned: one is trained first. By default tiles if all is made of few, else that."""
     target: Names = ()

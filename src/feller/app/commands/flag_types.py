@@ -16,7 +16,6 @@ import feller
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 from feller.core.user_code import check_code
-from feller.data.examples.registry import EXAMPLE
 from feller.data.path_checks import check_data
 
 
@@ -93,10 +92,6 @@ class Offers:
     words: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     """Where names are kept: module:NAME of a dictionary, a tuple or a function that returns one of these."""
-    runs: bool = False
-    """Run folders, those under runs/ and others nearby."""
-    before: str = ""
-    """What stands before each name of the tables."""
 
     def all_words(self) -> list[str]:
         """Return the words; loads what holds them."""
@@ -104,7 +99,7 @@ class Offers:
         for table in self.tables:
             module, _, name = table.partition(":")
             names = getattr(importlib.import_module(module), name)
-            found += [f"{self.before}{one.removesuffix('FILE')}" for one in (names() if callable(names) else names)]
+            found += [one.removesuffix("FILE") for one in (names() if callable(names) else names)]
         return found
 
 
@@ -163,17 +158,16 @@ def _shown(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
-_RUNS, _EXAMPLES = Offers(runs=True), Offers(tables=("feller.data.examples.registry:SHIPPED",), before=EXAMPLE)
-DataPlace = Positional[Annotated[str | None, _shown("[DATA]"), _if_given(check_data), _EXAMPLES]]
-DataText = Annotated[Text, _if_given(check_data), _EXAMPLES]
-DataOrWord = Positional[Annotated[str | None, _shown("[DATA]"), _EXAMPLES]]
+DataPlace = Positional[Annotated[str | None, _shown("[DATA]"), _if_given(check_data)]]
+DataText = Annotated[Text, _if_given(check_data)]
+DataOrWord = Positional[Annotated[str | None, _shown("[DATA]")]]
 """Words of the command's own are none."""
-FilePlace = Positional[Annotated[str | None, _shown("[FILE]"), _if_given(check_data), _EXAMPLES]]
-RunPlace = Positional[Annotated[str | None, _shown("[RUN]"), Checked(open_run), _RUNS]]
-RunText = Annotated[Text, _if_given(open_run), _RUNS]
-BasePlace = Positional[Annotated[str | None, _shown("[RUN]"), _if_given(open_run), _RUNS]]
+FilePlace = Positional[Annotated[str | None, _shown("[FILE]"), _if_given(check_data)]]
+RunPlace = Positional[Annotated[str | None, _shown("[RUN]"), Checked(open_run)]]
+RunText = Annotated[Text, _if_given(open_run)]
+BasePlace = Positional[Annotated[str | None, _shown("[RUN]"), _if_given(open_run)]]
 """Left out, it need not be the newest run."""
-RunOrWord = Positional[Annotated[str | None, _shown("[RUN]"), _RUNS]]
+RunOrWord = Positional[Annotated[str | None, _shown("[RUN]")]]
 """Words of the command's own are none."""
 CodeText = Annotated[Text, _if_given(check_code)]
 Words = Annotated[tuple[str, ...], _shown("KEY=VALUE ...")]
@@ -183,8 +177,8 @@ Wishes = Annotated[
 ]
 """`--reward`, as help shows it first; where there are several, people also write `--rewards`."""
 CodePlace = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
-Places = Positional[Annotated[tuple[str, ...], _shown("A B ..."), _each(check_data), _EXAMPLES]]
-RunPlaces = Positional[Annotated[tuple[str, ...], _shown("[RUN ...]"), _each(open_run), _RUNS]]
+Places = Positional[Annotated[tuple[str, ...], _shown("A B ..."), _each(check_data)]]
+RunPlaces = Positional[Annotated[tuple[str, ...], _shown("[RUN ...]"), _each(open_run)]]
 Costs = Annotated[tuple[str, ...], _shown("TEXT ...")]
 Numbers = Annotated[tuple[float, ...], _shown("NUMBER ...")]
 Names = Annotated[tuple[str, ...], _shown("NAME ...")]

@@ -25,7 +25,7 @@ from feller.app.webui.tabs.speaking import DENOISE, EDIT, RESTYLE, SAY
 from feller.app.webui.tabs.steering import STEER
 from feller.app.webui.widgets import beginning, filled, outputs, showing, starting, waving, widget
 from feller.app.workflows.sample import sample
-from feller.data.speech.optional_dependency import need
+from feller.core.optional_dependency import need
 
 ABILITIES = (
     *(SAMPLE, PUSH, SAY, DRAW, ASK, EDIT, DENOISE, RESTYLE),

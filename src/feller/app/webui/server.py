@@ -131,7 +131,7 @@ def _uvicorn() -> Any:
     try:
         return importlib.import_module("uvicorn")
     except ImportError:
-        from feller.data.speech.optional_dependency import need
+        from feller.core.optional_dependency import need
 
         return need("uvicorn", "a page in the browser", "serve")
 

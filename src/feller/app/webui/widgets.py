@@ -24,7 +24,7 @@ from feller.app.webui.controls import (
 )
 from feller.app.webui.tab import Kind, Outcome, Place, Rows, Tab
 from feller.core.errors import InputError, UsageError
-from feller.data.speech.optional_dependency import need
+from feller.core.optional_dependency import need
 
 
 def widget(gr: Any, control: Control) -> Any:

@@ -13,11 +13,12 @@ from typing import Any
 
 PURPOSES = {
     "bridges": "transport between large populations, point clouds (.las, .laz)",
-    "crystals": "CIF files, symmetry, validity of crystals",
+    "crystals": "CIF files, validity of crystals",
     "export": "feller export --to onnx",
     "judges": "what is heard in speech, how good it sounds, whose voice it is",
     "molecules": "validity and properties of molecules",
     "peers": "benchmarks against other libraries",
+    "proteins": "PDB and mmCIF files",
     "potentials": "energies of crystals as rewards",
     "release": "the bill of materials and known weaknesses of what is released",
     "retrieval": "fast search among many documents",

@@ -3,14 +3,15 @@
 import pathlib
 import sys
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 from feller.core.errors import InputError
 from feller.data.atoms.elements import SYMBOLS, check_apart
-from feller.data.crystals.cif import Crystal, PartialError, need_pymatgen, read_block, wrapped
-from feller.data.crystals.files import pieces
+from feller.data.crystals.cif import Crystal, PartialError, read_blocks, read_crystal, wrapped
+from feller.data.crystals.files import CifText, texts_in
 from feller.data.crystals.lattice import LONGEST, SHORTEST, closes, vectors
 from feller.data.labels import Tally, classify
 from feller.data.loading.raw import FoundCrystals, check_marks, check_rows, properties_of
@@ -85,23 +86,35 @@ class _Kept:
     """Of the damaged, those that hold nothing."""
     tally: Tally = field(default_factory=Tally)
 
-    def add(self, name: str, text: str, label: str | None, told: dict[str, float]) -> None:
-        """Read one crystal and keep it if a state can hold it."""
+    def add(self, source: CifText) -> None:
+        """Read the crystals of a text."""
         try:
-            crystal, isotopes = read_block(text)
+            blocks = read_blocks(source.text)
+            if source.alone and len(blocks) > 1:
+                raise InputError(f"holds {len(blocks)} crystals, expected one; give each a row")
+        except InputError as error:
+            self.damaged.append(f"{source.names(1, 1)}: {error}")
+            self.empty += not source.text.strip()
+            return
+        for i, block in enumerate(blocks, 1):
+            self._add(source.names(i, len(blocks)), block, source)
+
+    def _add(self, name: str, block: Any, source: CifText) -> None:
+        """Keep a crystal if a state can hold it."""
+        try:
+            crystal, isotopes = read_crystal(block)
         except PartialError:
             self.tally.add("crystals left out for partial occupancy: {}", name)
             return
         except InputError as error:
             self.damaged.append(f"{name}: {error}")
-            self.empty += not text.strip()
             return
         if len(crystal.numbers) > self.longest:
             self.tally.add(f"crystals left out for over {self.longest} atoms: {{}}", name)
             return
         if isotopes:
             self.tally.add("crystals whose deuterium or tritium counts as hydrogen: {}", name)
-        self.crystals.append(crystal._replace(label=label or crystal.label, told=told))
+        self.crystals.append(crystal._replace(label=source.label or crystal.label, told=source.told))
         self.names.append(name)
 
 
@@ -114,12 +127,11 @@ def find_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> FoundC
 
     Raises:
         InputError: If a crystal is damaged or two atoms are at one place, naming the first, or if nothing is left.
-        UsageError: If pymatgen is not installed.
+        UsageError: If gemmi is not installed.
     """
-    need_pymatgen()
     kept = _Kept(longest or sys.maxsize)
-    for piece in pieces(path):
-        kept.add(*piece)
+    for source in texts_in(path):
+        kept.add(source)
     if kept.damaged:
         empty = f", {kept.empty} of them empty" if kept.empty else ""
         more = f"; {len(kept.damaged)} are damaged in all{empty}" if len(kept.damaged) > 1 else ""

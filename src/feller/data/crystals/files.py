@@ -1,15 +1,18 @@
 """Files of crystals: .cif, folders, tables with a column of CIF; read and write."""
 
 import csv
+import functools
 import io
 import math
 import pathlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from feller.core.errors import InputError
 from feller.core.serialization import replace_file
 from feller.data.atoms.elements import formula
-from feller.data.crystals.cif import Crystal, blocks, cif_text
+from feller.data.crystals.cif import Crystal, cif_text
 from feller.data.crystals.figure import picture
 from feller.data.files import sample_folder
 from feller.data.files.delimited import cells_of
@@ -24,8 +27,20 @@ COLUMN = "cif"
 """Name of the column that holds them."""
 BEGINS = "_cell_length_a"
 """What every crystal has."""
-Piece = tuple[str, str, str | None, dict[str, float]]
-"""Where a data block stands, for people; its text; the class and the numbers that a table gives it."""
+
+
+@dataclass(frozen=True)
+class CifText:
+    """Text of one crystal or more, and what a table says of it."""
+
+    text: str
+    names: Callable[[int, int], str]
+    """(number from 1, how many there are) -> what a person calls that crystal."""
+    alone: bool = False
+    """There must be one crystal, no more."""
+    label: str | None = None
+    told: dict[str, float] = field(default_factory=dict)
+    """Numbers."""
 
 
 def holds_crystals(path: pathlib.Path) -> bool:
@@ -42,38 +57,33 @@ def holds_crystals(path: pathlib.Path) -> bool:
 
 def _cif_among(cells: list[str]) -> int | None:
     """Return which cell of a row holds CIF."""
-    return next((i for i, cell in enumerate(cells) if BEGINS in cell and blocks(cell)), None)
+    return next((i for i, cell in enumerate(cells) if BEGINS in cell and re.search(r"^\s*data_", cell, re.M)), None)
 
 
-def pieces(path: pathlib.Path) -> Iterator[Piece]:
-    """Yield the data blocks of a file, a folder or a table.
+def texts_in(path: pathlib.Path) -> Iterator[CifText]:
+    """Yield the files of a folder, the one file, or the rows of a table.
 
     Raises:
-        InputError: If there is no such file, or if a row does not hold one.
+        InputError: If there is no such file, or if a row has cells too many or too few.
     """
     if path.is_dir():
         for file in files_in(path, ENDINGS):
-            found = list(_in_file(file))
-            for name, text, label, told in found:
-                yield file.name if len(found) == 1 else f"{file.name}, {name}", text, label, told
+            yield CifText(read_letters(file), functools.partial(_named_by_file, file.name))
     elif path.name.lower().endswith(ENDINGS):
-        yield from _in_file(path)
+        yield CifText(read_letters(path), lambda i, _: f"crystal {i}")
     else:
         yield from _in_table(path)
 
 
-def _in_file(path: pathlib.Path) -> Iterator[Piece]:
-    whole = read_letters(path)
-    found = blocks(whole) or [whole]  # which is told to be none where it is read
-    for i, text in enumerate(found, 1):
-        yield f"crystal {i}", text, None, {}
+def _named_by_file(name: str, i: int, count: int) -> str:
+    return name if count == 1 else f"{name}, crystal {i}"
 
 
 def _names(cells: list[str]) -> list[str]:
     return [cell.strip().lower() for cell in cells]
 
 
-def _in_table(path: pathlib.Path) -> Iterator[Piece]:
+def _in_table(path: pathlib.Path) -> Iterator[CifText]:
     """Yield the cells of the column, numbering rows as a spreadsheet does."""
     (_, first), *rows = rows_in(path)
     names = _names(first)
@@ -91,12 +101,10 @@ def _in_table(path: pathlib.Path) -> Iterator[Piece]:
             raise InputError(
                 f"{path}: {where} has {cells_of(len(cells))}, expected {len(names)} as in the first; mend it"
             )
-        found = blocks(cells[column])
-        if len(found) > 1:
-            raise InputError(f"{path}: {where} holds {len(found)} crystals, expected one; give each a row")
         numbers = {first[j].strip(): number(cells[j].strip()) for j in told if first[j].strip()}
         given = {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
-        yield where, found[0] if found else cells[column], None if label is None else cells[label].strip(), given
+        said = None if label is None else cells[label].strip()
+        yield CifText(cells[column], lambda _, __, where=where: where, True, said, given)
 
 
 def _numbers_among(rows: list[list[str]], others: set[int | None], count: int) -> list[int]:

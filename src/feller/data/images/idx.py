@@ -1,6 +1,5 @@
 """IDX files, the format of MNIST and its likes: a short header, then bytes; compressed by gzip or not."""
 
-import math
 import pathlib
 import re
 import zlib
@@ -30,21 +29,13 @@ def parse(path: pathlib.Path) -> np.ndarray:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
         with open_packed(path) if packed else path.open("rb") as file:
-            magic = file.read(4)
-            if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
-                raise InputError(f"{path}: expected an IDX file of bytes (it starts with 0 0 8), got {magic.hex(' ')}")
-            header = file.read(4 * magic[3])
-            shape = tuple(int.from_bytes(header[4 * i : 4 * i + 4]) for i in range(magic[3]))
-            expected = math.prod(shape)
             content = file.read()
-    except (OSError, EOFError, MemoryError, OverflowError, zlib.error) as error:
+        if content[:3] != b"\0\0\x08" or content[3] > 4:
+            raise ValueError(f"expected an IDX file of bytes, which starts with 0 0 8, got {content[:4].hex(' ')}")
+        shape = np.frombuffer(content, ">u4", content[3], 4).tolist()
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
+    except (OSError, EOFError, MemoryError, ValueError, IndexError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}); it was damaged or cut off") from error
-    if len(content) != expected:
-        raise InputError(
-            f"{path}: expected {' x '.join(map(str, shape))} = {expected} bytes after the header, got"
-            f" {len(content)}; it was damaged or cut off"
-        )
-    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
 def beside(path: pathlib.Path) -> pathlib.Path | None:

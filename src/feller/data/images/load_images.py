@@ -1,19 +1,23 @@
 """Load images of any format, mode and size into one array."""
 
+import contextlib
 import io
+import itertools
+import os
 import pathlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from feller.core.errors import InputError
 from feller.data.files import sample_folder
-from feller.data.images.resize import Size, fit, most_common, pixels, target, told
+from feller.data.images.resize import Size, fit, most_common, picture, pixels, target, told
 from feller.data.labels import first_of
 from feller.data.loading.class_folders import classed
 from feller.data.loading.raw import FoundPictures
@@ -22,9 +26,22 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 GRAY = ("L", "1", "LA", "I", "F")
 CLEAR = ("RGBA", "LA", "PA")
-Look = tuple[Size, str, bool, int]
-"""Size as seen, mode, whether it has colour, number of frames."""
+FINER = 4
+"""How many times finer than it is wanted a JPEG is decoded, at least."""
+FIRST, TOGETHER = 32, 1024
+"""Pictures that tell what size most have; pictures that wait to be read at once."""
+THREADS = min(8, os.cpu_count() or 1)
 Answer = TypeVar("Answer")
+
+
+class Look(NamedTuple):
+    """What a picture is, without its pixels."""
+
+    size: Size
+    """As it is seen, upright."""
+    mode: str
+    colour: bool
+    frames: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +67,14 @@ def look_at(image: Image.Image) -> Look:
         image.load()
         palette = np.array(image.getpalette("RGB") or [0]).reshape(-1, 3)
         colour = bool((palette != palette[:, :1]).any())
-    return image.size[::-1] if turned else image.size, image.mode, colour, getattr(image, "n_frames", 1)
+    return Look(image.size[::-1] if turned else image.size, image.mode, colour, getattr(image, "n_frames", 1))
 
 
-def _load(image: Image.Image, mode: str, to: Size) -> np.ndarray:
-    """Read a picture as it is seen: upright, on white, in one mode and size."""
+def _load(image: Image.Image, to: Size) -> tuple[Look, np.ndarray]:
+    """Read a picture as it is seen: upright, on white, of one size; gray, [h, w, 1], if it has no colour."""
+    look = look_at(image)
+    if image.format == "JPEG" and min(image.size) > FINER * max(to):
+        image.draft(None, (FINER * max(to), FINER * max(to)))  # decodes no more of its frequencies than are needed
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64)
@@ -66,28 +86,60 @@ def _load(image: Image.Image, mode: str, to: Size) -> np.ndarray:
     elif image.mode in CLEAR or "transparency" in image.info:
         seen = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
-    return pixels(fit(image.convert("RGB").convert(mode) if image.mode != mode else image, to))
+    mode = "RGB" if look.colour else "L"
+    return look, pixels(fit(image.convert("RGB").convert(mode) if image.mode != mode else image, to))
 
 
-def _each(files: Sequence[Source], read: Callable[[Image.Image], Answer], bad: dict[Source, str]) -> list[Answer]:
-    """Open pictures one after the other; keep the reasons of those that fail."""
-    answers = []
-    with warnings.catch_warnings():
+def _each(files: Iterable[Source], read: Callable[[Image.Image], Answer]) -> Iterator[Answer | str]:
+    """Open pictures, each once and several at a time, and yield what is read, in order, or why that fails."""
+
+    def one(source: Source) -> Answer | str:
+        try:
+            with Image.open(_opened(source), formats=FORMATS) as image:
+                return read(image)
+        except Exception as error:  # Pillow raises a dozen kinds on damaged files
+            return " ".join(str(error).split()) or type(error).__name__
+
+    left = iter(files)
+    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
         warnings.simplefilter("ignore")  # Pillow warns about metadata that do not matter here
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for path in files:
-            if path in bad:
-                continue
-            try:
-                with Image.open(_opened(path), formats=FORMATS) as image:
-                    answers.append(read(image))
-            except Exception as error:  # Pillow raises a dozen kinds on damaged files
-                bad[path] = " ".join(str(error).split()) or type(error).__name__
-    return answers
+        while some := [*itertools.islice(left, TOGETHER)]:
+            yield from pool.map(one, some)
 
 
 def _opened(source: Source) -> pathlib.Path | io.BytesIO:
     return io.BytesIO(source.content) if isinstance(source, Packed) else source
+
+
+def _in_memory(source: Source) -> Source:
+    """Return a file with its content, so that it need not be opened again; as it is where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return source if isinstance(source, Packed) else Packed(source.read_bytes(), lambda: str(source))
+    return source
+
+
+def _read_all(files: Sequence[Source], found: Iterable[Source], to: Size) -> tuple[np.ndarray, list[Look]]:
+    """Read pictures into one size, uint8 [n, h, w, c], in colour if any has some; `found` are the same, perhaps held.
+
+    Raises:
+        InputError: If any cannot be read; counts them and names up to ten.
+    """
+    bad: dict[Source, str] = {}
+    looks: list[Look] = []
+    values = np.empty((len(files), to[1], to[0], 1), dtype=np.uint8)
+    for i, (source, answer) in enumerate(zip(files, _each(found, lambda image: _load(image, to)), strict=True)):
+        if isinstance(answer, str):
+            bad[source] = answer
+            continue
+        look, levels = answer
+        looks.append(look)
+        if levels.shape[2] > values.shape[3]:  # the first in colour
+            values = np.repeat(values, levels.shape[2], axis=3)
+        values[i] = levels
+    if bad:
+        raise _refused(files, bad)
+    return values, looks
 
 
 def read_alike(files: Sequence[Source], to: Size, mode: str) -> np.ndarray:
@@ -96,15 +148,16 @@ def read_alike(files: Sequence[Source], to: Size, mode: str) -> np.ndarray:
     Raises:
         InputError: If any cannot be read; counts them and names up to ten.
     """
-    bad: dict[Source, str] = {}
-    values = _each(files, lambda image: _load(image, mode, to), bad)
-    if bad:
-        raise _refused(files, bad)
-    return np.stack(values)
+    values, _ = _read_all(files, files, to)
+    if mode == "RGB":
+        return np.repeat(values, 3, axis=3) if values.shape[3] == 1 else values
+    return values if values.shape[3] == 1 else np.stack([pixels(picture(value).convert("L")) for value in values])
 
 
 def read_pictures(files: Sequence[Source], size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read files into uint8 [n, h, w, c], RGB if any has colour, and say what was changed.
+
+    The first of them tell what size most have. Only where that is another are they read once more.
 
     Args:
         files: Pictures, in the order wanted.
@@ -114,20 +167,16 @@ def read_pictures(files: Sequence[Source], size: int | None, limit: int | None) 
     Raises:
         InputError: If any cannot be read; counts them and names up to ten.
     """
-    bad: dict[Source, str] = {}
-    looks = _each(files, look_at, bad)
-    if looks:
-        sizes = [look[0] for look in looks]
-        to = target(most_common(sizes), size, limit)
-        mode = "RGB" if any(look[2] for look in looks) else "L"
-        values = _each(files, lambda image: _load(image, mode, to), bad)
-        if not bad:
-            return np.stack(values), (
-                *told(sizes, to),
-                *_told_modes([look[1] for look in looks], mode),
-                *_frames(looks),
-            )
-    raise _refused(files, bad)
+    held = [*map(_in_memory, files[:FIRST])]
+    first = [look.size for look in _each(held, look_at) if isinstance(look, Look)]
+    to = target(most_common(first), size, limit) if first else (1, 1)
+    values, looks = _read_all(files, [*held, *files[FIRST:]], to)
+    sizes = [look.size for look in looks]
+    wanted = target(most_common(sizes), size, limit)
+    if wanted != to:
+        values, _ = _read_all(files, files, wanted)
+    mode = "RGB" if values.shape[3] == 3 else "L"
+    return values, (*told(sizes, wanted), *_told_modes([look.mode for look in looks], mode), *_frames(looks))
 
 
 def _refused(files: Sequence[Source], bad: dict[Source, str]) -> InputError:
@@ -156,7 +205,7 @@ def _told_modes(modes: list[str], mode: str) -> tuple[str, ...]:
 
 
 def _frames(looks: list[Look]) -> tuple[str, ...]:
-    moving = sum(look[3] > 1 for look in looks)
+    moving = sum(look.frames > 1 for look in looks)
     return (f"the first frame was taken of {moving} pictures with several",) if moving else ()
 
 
@@ -184,14 +233,12 @@ def check_one_kind(folder: pathlib.Path) -> None:
     Raises:
         InputError: Then.
     """
+    found = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in ENDINGS and file.is_file())
+    files = [file for file in found if not sample_folder.is_ours(file)]
     seen: dict[str, pathlib.Path] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in ENDINGS and file.is_file() and not sample_folder.is_ours(file):
-            try:
-                with Image.open(file, formats=FORMATS) as image:
-                    (width, height), mode, colour, _ = look_at(image)
-            except Exception:
-                continue
+    for file, look in zip(files, _each(files, look_at), strict=True):
+        if isinstance(look, Look):
+            (width, height), mode, colour, _ = look
             seen.setdefault(f"{width} x {height} {'in colour' if colour else 'gray'} ({mode})", file)
     if len(seen) > 1:
         kinds = ", ".join(f"{kind} ({file.name})" for kind, file in list(seen.items())[:3])

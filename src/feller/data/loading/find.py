@@ -37,6 +37,7 @@ from feller.data.path_checks import check_there
 from feller.data.points import scans_and_meshes
 from feller.data.points.tables import rows_found
 from feller.data.proteins import chains
+from feller.data.proteins.files import holds_mmcif
 from feller.data.speech import files as speech
 from feller.data.speech.audio_io import ENDINGS as SOUNDS
 from feller.data.speech.utterances import holds_sounds
@@ -126,9 +127,9 @@ FORMATS = (
     Format((".jsonl", ".jsonl.gz"), _documents, documents.holds_documents, FoundDocuments),
     Format(tuple(TEXTS), lambda path, asked: TEXTS[_ending(path)](path), holds_texts, FoundTexts),
     Format(TABLES, _table),
-    Format(chains.ENDINGS, _chains, kind=FoundChains, folders=True),
+    Format(chains.ENDINGS, _chains, holds_mmcif, FoundChains, folders=True),
     Format(collect.ENDINGS, _molecules, kind=FoundMolecules, folders=True),
-    Format(files.ENDINGS, _crystals, kind=FoundCrystals, folders=True),
+    Format(files.ENDINGS, _crystals, lambda path: not holds_mmcif(path), FoundCrystals, folders=True),
     Format(ARRAYS, find_arrays),
     Format(scans_and_meshes.ENDINGS, lambda path, asked: scans_and_meshes.find_scan(path), kind=FoundRows),
     Format(SOUNDS, _speech, kind=FoundSpeech),
@@ -243,7 +244,8 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
         return _documents(written[0], asked)
     texts = {path for path in inside if ".jsonl" in path.suffixes and path.is_file() and holds_texts(path)}
     held = {kind: [path for path in inside if _ending(path) in kind.endings] for kind in FORMATS}
-    held = {kind: [path for path in paths if not (kind.folders and path in texts)] for kind, paths in held.items()}
+    for kind in (kind for kind in FORMATS if kind.folders):
+        held[kind] = [path for path in held[kind] if path not in texts and path.is_file() and kind.holds(path)]
     sets = [kind for kind in FORMATS if kind.folders and held[kind]]
     if len(sets) > 1:
         counts = " and ".join(f"{len(held[kind])} of {kind.kind.name}" for kind in sets)

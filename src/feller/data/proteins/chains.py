@@ -1,4 +1,4 @@
-"""Chains of residues as files hold them, cut where they have gaps: PDB files, folders of them, and JSON lines."""
+"""Chains of residues as files hold them, cut where they have gaps: PDB and mmCIF, folders of them, and JSON lines."""
 
 import pathlib
 import sys
@@ -12,11 +12,11 @@ from feller.core.errors import InputError
 from feller.data.files.plain_text import files_in, read_letters
 from feller.data.labels import Tally
 from feller.data.loading.raw import FoundChains, check_marks, check_rows
-from feller.data.proteins.files import ATOMS, Chain, parse, read_pdb
+from feller.data.proteins.files import ATOMS, MMCIF, Chain, parse, read_structure
 from feller.data.proteins.files import ENDINGS as PDB
 from feller.data.proteins.residues import LETTERS
 
-ENDINGS = (*PDB, ".jsonl", ".jsonl.gz")
+ENDINGS = (*PDB, *MMCIF, ".jsonl", ".jsonl.gz")
 """Of the files that hold backbones."""
 LONGEST = 128
 """Residues beyond which a chain is left out unless a limit is named."""
@@ -86,7 +86,7 @@ def _gaps(atoms: np.ndarray) -> list[int]:
 
 
 def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> FoundChains:
-    """Read a PDB file, a folder of them, or JSON lines with `coords`, as the sets of inverse folding have them.
+    """Read PDB or mmCIF, a folder of such files, or JSON lines with `coords`, as sets of inverse folding have them.
 
     Args:
         path: Where it lies.
@@ -156,8 +156,8 @@ def _chains(path: pathlib.Path) -> Iterator[Chain]:
     if path.is_dir():
         for file in files_in(path, ENDINGS):
             yield from _chains(file)
-    elif path.name.lower().endswith(PDB):
-        yield from read_pdb(path)
+    elif path.name.lower().endswith((*PDB, *MMCIF)):
+        yield from read_structure(path)
     else:
         lines = [(i, line) for i, line in enumerate(read_letters(path).splitlines(), 1) if line.strip()]
         if not lines:

@@ -1,27 +1,31 @@
-"""PDB files and JSON lines of protein chains."""
+"""Files of protein chains: PDB, mmCIF and JSON lines."""
 
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from feller.core.errors import InputError
+from feller.core.optional_dependency import need
 from feller.data.files import sample_folder
-from feller.data.files.plain_text import number, read_letters
+from feller.data.files.plain_text import HEAD, beginning_of, number, read_letters
 from feller.data.proteins.residues import LETTERS, NUMBERS, PARENTS, name_of, numbers_of
 
 ENDINGS = (".pdb", ".ent", ".pdb.gz", ".ent.gz")
+MMCIF = (".cif", ".mmcif", ".cif.gz", ".mmcif.gz")
+"""Of files of the Protein Data Bank since 2014; those of crystals may end so, too."""
 ATOMS = ("N", "CA", "C", "O")
 """Backbone atoms, in the order of arrays."""
 MARK = "REMARK  99 FELLER: EACH MODEL IS A SAMPLE"
 """Line by which we know that models are different chains, and not one chain seen several times."""
 FILLERS = tuple(LETTERS.index(letter) for letter in "GA")
 """Residues that chains without a sequence are written with: one of nothing but these says nothing of its own."""
-_PLACE = {name: i for i, name in enumerate(ATOMS)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,37 +39,57 @@ class Chain:
     """Numbers of amino acids, see `residues`; -1 where one is not known."""
 
 
-def _ours(lines: list[str]) -> bool:
-    return any(line.startswith(MARK) for line in lines[:5])
+def holds_mmcif(path: pathlib.Path) -> bool:
+    """Tell whether a file is mmCIF, by its names of two parts such as `_entry.id`, or ends as another of chains."""
+    return not path.name.lower().endswith(MMCIF) or bool(re.search(r"^_\w+\.\w", beginning_of(path), re.MULTILINE))
 
 
-def read_pdb(path: pathlib.Path) -> list[Chain]:
-    """Read the chains of the first model, in the order in which they come; of alternate places the first counts.
+def read_structure(path: pathlib.Path) -> list[Chain]:
+    """Read the chains of the first model of a PDB or mmCIF file, by gemmi; of alternate places the first counts.
 
-    Modified residues, such as selenomethionine, count as what they were made of; other HETATM records do not count. The
-    sequence of a chain of glycine or alanine alone is not known.
+    They are called as authors call them. Modified residues, such as selenomethionine, count as what they were made of;
+    other HETATM records do not count. The sequence of a chain of glycine or alanine alone is not known. All models of
+    our own files count, which are samples.
 
     Raises:
         InputError: If coordinates are damaged, or if there are no backbone atoms.
+        UsageError: If gemmi is not installed.
     """
-    lines = read_letters(path).splitlines()
-    chains: dict[str, dict[str, np.ndarray]] = {}
-    called: dict[str, dict[str, int]] = {}
-    for at, model, line in _records(lines):
-        place = _PLACE.get(line[12:16].strip())
-        if place is None:
-            continue
-        name = f"{path.name.split('.')[0]}:{f'{model}:' if model else ''}{line[21]}"
-        residue = chains.setdefault(name, {}).setdefault(line[22:27], np.full((4, 3), np.nan))
-        called.setdefault(name, {}).setdefault(line[22:27], NUMBERS.get(line[17:20].strip().upper(), -1))
-        if np.isnan(residue[place, 0]):
-            residue[place] = _coordinates(line, f"{path}: line {at}")
-    if not chains:
-        raise InputError(f"{path}: expected ATOM records of the backbone ({', '.join(ATOMS)}), found none")
-    return [
-        Chain(name, np.stack(list(residues.values())), _told(np.array(list(called[name].values()))))
-        for name, residues in chains.items()
+    gemmi = need("gemmi", f"reading {path.name}", "proteins")
+    text = read_letters(path).encode("ascii", "replace").decode()  # gemmi cuts names out of bytes
+    try:
+        if path.name.lower().endswith(MMCIF):
+            structure = gemmi.make_structure_from_block(gemmi.cif.read_string(text)[0])
+        else:
+            _check_places(text, path)
+            structure = gemmi.read_pdb_string(text)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise InputError(f"{path}: cannot be read as a structure ({' '.join(str(error).split())[:200]})") from error
+    own = MARK in text[:HEAD]
+    stem = path.name.split(".")[0]
+    found = [
+        chain
+        for model in [*structure][: None if own else 1]
+        for part in model
+        if (chain := _chain(part, f"{stem}:{f'{model.num}:' if own else ''}{part.name}")) is not None
     ]
+    if not found:
+        raise InputError(f"{path}: expected atoms of a backbone ({', '.join(ATOMS)}), found none")
+    return found
+
+
+def _chain(part: Any, name: str) -> Chain | None:
+    """Return the backbone of a chain of gemmi; the first of several residues at one place counts."""
+    residues: dict[str, tuple[np.ndarray, int]] = {}
+    for residue in part:
+        atoms = [residue.find_atom(atom, "*") for atom in ATOMS]
+        if str(residue.seqid) not in residues and any(atoms) and (residue.het_flag != "H" or residue.name in PARENTS):
+            places = np.array([[np.nan] * 3 if atom is None else atom.pos.tolist() for atom in atoms])
+            residues[str(residue.seqid)] = places, NUMBERS.get(residue.name.upper(), -1)
+    if not residues:
+        return None
+    places, numbers = zip(*residues.values(), strict=True)
+    return Chain(name, np.stack(places), _told(np.array(numbers)))
 
 
 def _told(residues: Int[np.ndarray, " l"]) -> Int[np.ndarray, " l"]:
@@ -73,23 +97,16 @@ def _told(residues: Int[np.ndarray, " l"]) -> Int[np.ndarray, " l"]:
     return np.full_like(residues, -1) if any((residues == filler).all() for filler in FILLERS) else residues
 
 
-def _records(lines: list[str]) -> Iterator[tuple[int, int, str]]:
-    """Yield number of the line, number of the model and text of what counts: all models are read of our own files."""
-    ours, model = _ours(lines), 0
-    for at, line in enumerate(lines, 1):
-        if line.startswith("ENDMDL") and not ours:
-            return
-        model += ours and line.startswith("MODEL")
-        if line.startswith("ATOM  ") or (line.startswith("HETATM") and line[17:20] in PARENTS):
-            yield at, model, line.ljust(27)
-
-
-def _coordinates(line: str, where: str) -> list[float]:
-    read = (number(line[start : start + 8].strip()) for start in (30, 38, 46))
-    numbers = [place for place in read if place is not None and math.isfinite(place)]
-    if len(numbers) < 3:
-        raise InputError(f"{where}: expected three numbers in columns 31 to 54, got {line[30:54]!r}; mend or drop it")
-    return numbers
+def _check_places(text: str, path: pathlib.Path) -> None:
+    """Refuse a line of a PDB file whose coordinates are no numbers; gemmi takes what it can of them."""
+    for at, line in enumerate(text.splitlines(), 1):
+        if line.startswith(("ATOM  ", "HETATM")) and line[12:16].strip() in ATOMS:
+            read = [number(line[start : start + 8].strip()) for start in (30, 38, 46)]
+            if not all(place is not None and math.isfinite(place) for place in read):
+                raise InputError(
+                    f"{path}: line {at}: expected three numbers in columns 31 to 54, got {line[30:54]!r}; mend or drop"
+                    " it"
+                )
 
 
 def model_lines(atoms: Float[np.ndarray, "l 4 3"], sequence: str | None = None) -> list[str]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from feller.core.errors import InputError, UsageError
+from feller.core.optional_dependency import need
 from feller.data.files import sample_folder
 from feller.data.images.load_images import ENDINGS as PICTURES
 from feller.data.path_checks import PACKED, is_pattern, leads_out
-from feller.data.speech.optional_dependency import need
 
 ENDINGS = (".tar", ".parquet")
 MOST = 100_000

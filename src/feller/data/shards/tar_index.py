@@ -100,7 +100,7 @@ def make_index(shards: tuple[Shard, ...]) -> Index:
         labels += [None if label is None else words.setdefault(label, label) for label in found.labels]
         lacking += sum(label is None for label in found.labels)
         if 0 < lacking < len(labels):
-            raise _some_without(shard, found.names[-1], lacking, len(labels))
+            raise _some_without(shard, found.last, lacking, len(labels))
     notes = tuple(f"ignored in the shards: {what} ({count:,})" for what, count in ignored.items())
     if kind is None:
         said = f" ({'; '.join(notes)})" if notes else ""

@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from feller.core.errors import InputError
@@ -45,19 +45,6 @@ def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
     if not found:
         raise InputError(f"{path}: expected alignments, one a line, got none")
     return found
-
-
-def alignment_lines(named: Iterable[tuple[str, Sequence[Word]]]) -> str:
-    """Return what `read_alignments` reads."""
-    return "".join(
-        json.dumps({FILE: name, WORDS: [_written(word) for word in words]}, ensure_ascii=False) + "\n"
-        for name, words in named
-    )
-
-
-def _written(word: Word) -> list[Any]:
-    phones = [[spoken.phone, spoken.start, spoken.length] for spoken in word.phones]
-    return [PAUSE if word.silent else word.text, word.start, word.end - word.start, phones]
 
 
 def _entry(line: str) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from feller.core.errors import InputError
+from feller.core.optional_dependency import need
 from feller.core.serialization import replace_file
 from feller.data.loading.raw import Sound
-from feller.data.speech.optional_dependency import need
 
 ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 LARGEST = 2**28

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from feller.core.errors import InputError
+from feller.core.optional_dependency import need
 from feller.data.loading.raw import Sound
 from feller.data.speech.alignment_files import fitted
 from feller.data.speech.audio_io import resampled
 from feller.data.speech.lexicon import VARIANT, Lexicon, words_of
-from feller.data.speech.optional_dependency import need
 from feller.data.speech.phones import SIL, Spoken, Word
 
 RATE = 16_000

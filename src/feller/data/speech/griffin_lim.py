@@ -9,8 +9,8 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from feller.core.errors import InputError
+from feller.core.optional_dependency import need
 from feller.data.speech.mel import Mel
-from feller.data.speech.optional_dependency import need
 
 LOUDEST = 6.0
 """Log mel above which nothing is: e^6 is far beyond a sound of full scale."""

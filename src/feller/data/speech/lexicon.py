@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from feller.core.errors import InputError
+from feller.core.optional_dependency import need
 from feller.data.files.plain_text import read_unicode
 from feller.data.loading.raw import about
-from feller.data.speech.optional_dependency import need
 from feller.data.speech.phones import ARPABET, SIL, plain
 
 ONES = (

@@ -10,9 +10,9 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from feller.core.errors import InputError
+from feller.core.optional_dependency import need
 from feller.data.loading.raw import FoundSpeech, about
 from feller.data.speech.audio_io import resampled
-from feller.data.speech.optional_dependency import need
 
 FRAMES = 100
 """Frames of a second."""

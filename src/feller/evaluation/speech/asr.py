@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from feller.core.errors import InputError
+from feller.core.optional_dependency import need
 from feller.core.rng import Draws
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import resampled
 from feller.data.speech.lexicon import LARGE, ONES, TENS, spoken_number
-from feller.data.speech.optional_dependency import need
 
 Reading = tuple[str, ...]
 """Words that are said."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from feller.core.errors import InputError
+from feller.core.optional_dependency import need
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import resampled
-from feller.data.speech.optional_dependency import need
 
 RATE = 16_000
 """Samples of a second that it hears."""

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import InputError
+from feller.core.optional_dependency import NotInstalledError
 from feller.core.rng import Draws
 from feller.data.loading.raw import Sound
-from feller.data.speech.optional_dependency import NotInstalledError
 from feller.evaluation.speech.asr import Listener, Whisper, word_error_rate
 from feller.evaluation.speech.mos import SHORTEST, Opinion, opinion
 from feller.evaluation.speech.speaker_similarity import TRUSTED, Voices, similarity

@@ -12,9 +12,9 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from feller.core.errors import InputError
+from feller.core.optional_dependency import NotInstalledError, need
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import resampled
-from feller.data.speech.optional_dependency import NotInstalledError, need
 
 RATE = 16_000
 BANDS = 40

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
+from feller.core.optional_dependency import need
 from feller.core.serialization import replace_file
-from feller.data.speech.optional_dependency import need
 from feller.models.export.exported_network import Answer
 
 BATCH = "batch"

@@ -1,4 +1,4 @@
-"""The packages that speech needs and nothing else does."""
+"""Packages of extras, which are imported only where they are used."""
 
 import importlib
 from typing import Any
@@ -11,7 +11,7 @@ class NotInstalledError(UsageError):
 
 
 def need(package: str, purpose: str, extra: str = "speech") -> Any:
-    """Return a package that is imported only where sounds are read, made or judged.
+    """Return a package of an extra.
 
     Args:
         package: Its name, or that of a module in it.
