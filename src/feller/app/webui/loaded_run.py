@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from feller.app.workflows.bridges.is_bridge import is_bridge
 from feller.app.workflows.run_config import asked_of
@@ -133,7 +133,8 @@ class LoadedRun:
         if self.is_bridge:
             from feller.app.workflows.bridges.bridge_run import bridged_of  # takes long to load
 
-            return f"a bridge from {' to '.join(map(last_part, bridged_of(self.run).populations))}"
+            bridged: Any = bridged_of(self.run)
+            return f"a bridge from {' to '.join(map(last_part, bridged.populations))}"
         config, tuned = asked_of(self.run), self.run.read_record(self.run.recipe).get("tuned") or {}
         parts = [last_part(config.data), f"fitted with the recipe {last_part(config.recipe)}"]
         if config.private is not None:

@@ -15,6 +15,7 @@ from feller.app.workflows.sample import sample
 from feller.data.files.delimited import dialect_of
 from feller.data.modality import Dataset, Modality
 from feller.data.points.points import Points
+from feller.data.text.modality import Text
 
 ENDINGS = (".cif", ".xyz", ".pdb", ".csv", ".txt", ".npz")
 """Of a file to download, in the order of preference."""
@@ -51,9 +52,10 @@ def draw(run: LoadedRun, page: PageContext, answers: Answers, tell: Tell, **more
         The samples, and the file that holds them, alone in its folder.
     """
     modality = cast(Modality, run.modality)
-    conditions = {} if "given" in more else {"given": given(answers, modality), "guidance": guidance(answers)}
+    if "given" not in more:
+        more |= {"given": given(answers, modality), "guidance": guidance(answers)}
     out = str(place_in(page.room(), modality))
-    return sample(run.run, answers.get("n"), out=out, seed=answers["seed"], tell=tell, **conditions, **more)
+    return sample(run.run, answers["n"], out=out, seed=answers["seed"], tell=tell, **more)
 
 
 def result_of(run: LoadedRun, drawn: Dataset, file: pathlib.Path, *, caption: str = "Samples") -> Result:
@@ -61,8 +63,8 @@ def result_of(run: LoadedRun, drawn: Dataset, file: pathlib.Path, *, caption: st
     form = run.display.form
     cut = len(drawn) > MAX_SHOWN and (form == "table" or (form == "pictures" and _several(drawn)))
     said = f"the first {MAX_SHOWN} of {len(drawn):,} are shown; all are in {file.name}" if cut else ""
-    if form == "words":
-        return Result(said=said, words=as_words(drawn.modality.texts(drawn.values)), files=(file,))
+    if (text := run.data(Text)) is not None:
+        return Result(said=said, words=as_words(text.texts(drawn.values)), files=(file,))
     if form == "table":
         return Result(said=said, table=read_rows(file), files=(file,))
     return Result(said=said, pictures=(picture(drawn, file.parent, caption),), files=(file,))
@@ -101,7 +103,8 @@ def pictures(
     alike = one.columns == other.columns if isinstance(one, Points) and isinstance(other, Points) else one == other
     if not alike:
         return tuple(picture(some, room, caption) for some, caption in zip(sides, captions, strict=True))
-    return tuple(map(save_picture, side_by_side(*map(_first, sides), behind), (room, room), captions))
+    shown = side_by_side(_first(sides[0]), _first(sides[1]), behind)
+    return tuple(map(save_picture, shown, (room, room), captions))
 
 
 def save_picture(image: Image.Image, room: pathlib.Path, caption: str) -> Picture:

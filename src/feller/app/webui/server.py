@@ -123,8 +123,6 @@ POLICY = "; ".join(
 )
 """What a browser may load: nothing from elsewhere, whatever a class, a file or a report is called or holds."""
 HEADERS = {"content-security-policy": POLICY, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
-SANDBOX = {**HEADERS, "content-security-policy": "sandbox; default-src 'none'; img-src 'self'; media-src 'self'"}
-"""Of a file, which may be a visitor's: it is nobody's page, and runs nothing."""
 TOKEN_FORM = """<!doctype html><meta charset="utf-8"><title>feller</title>
 <style>body{font:1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}
 input,button{font:inherit;padding:.4rem .6rem}</style>
@@ -149,7 +147,6 @@ class Gate:
         from starlette.requests import Request
 
         request = Request(scope, receive)
-        headers = SANDBOX if scope["path"].startswith(FILE) else HEADERS
         answer = self.refuse(request)
         if answer is None and scope["path"] == JOIN:
             body = await request.body()
@@ -159,9 +156,9 @@ class Gate:
             async def replay() -> Any:
                 return next(messages, None) or await receive()
 
-            await (answer or self.app)(scope, replay, with_headers(send, headers))
+            await (answer or self.app)(scope, replay, with_headers(send))
         else:
-            await (answer or self.app)(scope, receive, with_headers(send, headers))
+            await (answer or self.app)(scope, receive, with_headers(send))
 
     def refuse(self, request: Any) -> Any:
         """Return the answer to a request that may not pass; None where it may."""
@@ -220,9 +217,9 @@ def is_local(body: bytes) -> bool:
     return True
 
 
-def with_headers(send: Any, headers: Mapping[str, str]) -> Any:
+def with_headers(send: Any) -> Any:
     """Return what sends an answer with headers of ours in the place of those of that name."""
-    ours = {name.encode(): value.encode() for name, value in headers.items()}
+    ours = {name.encode(): value.encode() for name, value in HEADERS.items()}
 
     async def sent(message: Any) -> None:
         if message["type"] == "http.response.start":

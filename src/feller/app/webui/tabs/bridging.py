@@ -37,7 +37,8 @@ def push_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         from feller.app.workflows.apply_bridge import push
         from feller.app.workflows.bridges.bridge_run import bridged_of  # takes long to load
 
-        room, bridged, back = page.room(), bridged_of(run.run), answers["backward"] == BACK
+        bridged: Any = bridged_of(run.run)
+        room, back = page.room(), answers["backward"] == BACK
         file, out = answers["from"], str(room / f"{NAME}.npz")
         ends, place = push(run.run, file, out=out, backward=back, seed=answers["seed"], tell=tell)
         found, names = load(place), [pathlib.PurePath(bridged.populations[i]).name for i in (0, -1)]

@@ -86,8 +86,10 @@ def ask_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         copy = page.room() / f"picture{file.suffix.lower()}"
         shutil.copyfile(file, copy)
         task, words = answers["task"], (str(copy), answers["ask"])
-        more = {ANSWER: {"ask": words}, EDIT: {"edit": words}, CAPTION: {"prompt": f"<image:{copy}> <infill>"}}
-        return _generate(run, page, answers, tell, **more[task])
+        more: dict[str, Any] = {"prompt": f"<image:{copy}> <infill>"}
+        if task != CAPTION:
+            more = {"ask" if task == ANSWER else "edit": words}
+        return _generate(run, page, answers, tell, **more)
 
     return Tab(
         name="Ask about a picture",

@@ -1,10 +1,10 @@
 """Tab: follow a running fit: how far it is, its loss, and a preview."""
 
+import contextlib
 import pathlib
 import shlex
 import shutil
 import tempfile
-import time
 from typing import Any
 
 from feller.app.reporter import Tell, in_words
@@ -17,8 +17,6 @@ from feller.training.metrics_log import read_metrics
 EVERY = 3.0
 """Seconds."""
 AGAIN = "This tab looks again every few seconds."
-RECENT, STILL = 10, 60.0
-"""Rows of metrics that tell the pace; seconds without one after which a fit may have stopped."""
 
 
 def follow_tab(run: LoadedRun, page: PageContext) -> Tab:
@@ -32,7 +30,7 @@ def follow_tab(run: LoadedRun, page: PageContext) -> Tab:
         rows = [row for row in read_metrics(run.run.metrics) if "step" in row]
         curve = [row for row in rows if "loss" in row]
         drawing = render(sections.loss_curve(curve, "")).partition("\n")[2] if len(curve) > 1 else ""
-        said, over = _told(run, rows), finished(run)
+        said, over = _status(run, rows)
         said += "" if over else f"\n{AGAIN}"
         return Result(said=said, drawing=drawing, pictures=_preview(run, room), over=over)
 
@@ -61,72 +59,35 @@ def _preview(run: LoadedRun, room: pathlib.Path) -> tuple[Picture, ...]:
     return (Picture("Preview", copy),)
 
 
-def _told(run: LoadedRun, rows: list[dict[str, Any]]) -> str:
-    """Say how far a fit is."""
-    what, done = run.summary, int(_saved(run)[0])
-    last = rows[-1] if rows else {}
-    step = max(done, int(last.get("step", 0)))
-    if not step:
-        return f"{what}: no step has been saved yet"
-    if finished(run):
-        return f"{what}: finished after {step:,} steps; its report is under Reports"
-    is_worked_on = run.run.is_locked
-    if _share(run, *_saved(run)) >= 1:
-        how = (
-            "is being made" if is_worked_on else f"is missing; make it with: feller evaluate {shlex.quote(run.folder)}"
-        )
-        return f"{what}: all {step:,} steps are done; its report {how}"
-    progress = _progress(run, step, [row for row in rows if "seconds" in row] if is_worked_on else [])
-    loss = f", loss {last['loss']:.4g}" if "loss" in last else ""
-    weights = "" if run.run.average.is_file() else "; weights are not saved yet"
-    still = "" if is_worked_on else "; nobody works on it now"
-    return f"{what}: step {step:,}{progress}{loss}{weights}{still}"
-
-
-def _saved(run: LoadedRun) -> tuple[float, float]:
-    """Return the steps and the seconds of a fit that are saved."""
-    try:
+def _status(run: LoadedRun, rows: list[dict[str, Any]]) -> tuple[str, bool]:
+    """Say how far a fit is, and whether it has done all its steps and written its report since."""
+    counters, train = {}, {}
+    with contextlib.suppress(InputError):
         counters = read_json(run.run.counters)
-        return float(counters["step"]), float(counters.get("seconds", 0.0))
-    except (InputError, KeyError, TypeError, ValueError):
-        return 0.0, 0.0
-
-
-def _budget(run: LoadedRun) -> dict[str, Any]:
-    """Return what was planned: steps, or minutes."""
-    return run.run.read_record(run.run.recipe).get("recipe", {}).get("train", {})
-
-
-def _share(run: LoadedRun, steps: float, seconds: float) -> float:
-    """Return the share of what was planned that is done; zero where nobody knows."""
-    train = {} if run.is_bridge else _budget(run)
-    planned, minutes = train.get("steps"), train.get("minutes")
-    if isinstance(planned, int) and planned > 0:
-        return steps / planned
-    return seconds / (60 * minutes) if isinstance(minutes, int | float) and minutes > 0 else 0.0
-
-
-def finished(run: LoadedRun) -> bool:
-    """Tell whether a fit has done all its steps and written its report since."""
-    report, counters = run.run.path / "report.html", run.run.counters
-    if not report.is_file() or not counters.is_file() or report.stat().st_mtime < counters.stat().st_mtime:
-        return False
-    return run.is_bridge or _share(run, *_saved(run)) >= 1
-
-
-def _progress(run: LoadedRun, step: int, rows: list[dict[str, Any]]) -> str:
-    """Say which share of its steps, or of its time, a fit has done, and how long the rest takes, while it goes on."""
-    planned, minutes = (_budget(run).get(name) for name in ("steps", "minutes"))
-    if not run.is_bridge and planned is None and isinstance(minutes, int | float) and rows:
-        left = max(60 * minutes - rows[-1]["seconds"], 0.0)
-        return f", about {in_words(left)} of fitting left, and then its report"
-    if run.is_bridge or not isinstance(planned, int) or not 0 < step <= planned:
-        return ""
-    done = f" of {planned:,}, {100 * step // planned} %"
-    some = rows[-RECENT:]
-    goes_on = step < planned and len(some) > 1 and time.time() - run.run.metrics.stat().st_mtime < STILL
-    steps = some[-1]["step"] - some[0]["step"] if goes_on else 0
-    if steps <= 0:
-        return done
-    left = (planned - step) * (some[-1]["seconds"] - some[0]["seconds"]) / steps
-    return f"{done}, about {in_words(left)} of fitting left, and then its report"
+    if not run.is_bridge:
+        train = run.run.read_record(run.run.recipe).get("recipe", {}).get("train", {})
+    last = {**counters, **(rows[-1] if rows else {})}
+    saved, step = (int(max(found.get("step", 0) for found in group)) for group in ((counters,), (counters, last)))
+    if not step:
+        return f"{run.summary}: no step has been saved yet", False
+    steps, minutes = train.get("steps"), train.get("minutes")
+    shares = [(saved, step, steps), (counters.get("seconds", 0.0), last.get("seconds", 0.0), 60 * (minutes or 0))]
+    done, now = next(((first / whole, later / whole) for first, later, whole in shares if whole), (0.0, 0.0))
+    report = run.run.path / "report.html"
+    fresh = report.is_file() and run.run.counters.is_file()
+    if fresh and report.stat().st_mtime >= run.run.counters.stat().st_mtime and (run.is_bridge or done >= 1):
+        return f"{run.summary}: finished after {step:,} steps; its report is under Reports", True
+    if done >= 1:
+        how = f"is missing; make it with: feller evaluate {shlex.quote(run.folder)}"
+        how = "is being made" if run.run.is_locked else how
+        return f"{run.summary}: all {step:,} steps are done; its report {how}", False
+    parts = [f"step {step:,}"]
+    if steps and now <= 1:
+        parts = [f"step {step:,} of {steps:,}", f"{int(100 * now)} %"]
+    if run.run.is_locked and 0 < now <= 1 and "seconds" in last:
+        left = in_words(last["seconds"] * (1 - now) / now)
+        parts.append(f"about {left} of fitting left, and then its report")
+    parts += [f"loss {last['loss']:.4g}"] if "loss" in last else []
+    weights = "" if run.run.average.is_file() else "; weights are not saved yet"
+    idle = "" if run.run.is_locked else "; nobody works on it now"
+    return f"{run.summary}: {', '.join(parts)}{weights}{idle}", False

@@ -28,10 +28,10 @@ MISSING = "·"
 
 def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that shows samples on their way."""
-    modality, most = run.modality, run.display.watched
-    if modality is None or not (run.is_plain and run.in_time and most):
+    most, text = run.display.watched, run.data(Text)
+    if run.modality is None or not (run.is_plain and run.in_time and most):
         return None
-    text = run.data(Text)
+    modality: Modality = run.modality
 
     def watch(answers: Answers, tell: Tell) -> Result:
         from feller.evaluation.report.figure import animated  # takes long to load
