@@ -161,10 +161,10 @@ def test_requests_are_bounded_and_say_their_length() -> None:
 
 def test_nothing_is_fetched_from_elsewhere_for_visitors() -> None:
     assert request(f"{FILE}https://example.org/a.png")[0] == 403
-    for name in ("path", "url"):
-        body = {"data": [{"background": {name: "https://example.org/a.png", "meta": {"_type": "gradio.FileData"}}}]}
-        assert request(JOIN, "POST", json.dumps(body).encode())[0] == 403
-    typed = json.dumps({"data": ["see https://example.org", {"path": "/tmp/a.png", "url": None}]}).encode()
+    body = {"data": [{"background": {"path": "https://example.org/a.png", "meta": {"_type": "gradio.FileData"}}}]}
+    assert request(JOIN, "POST", json.dumps(body).encode())[0] == 403
+    own = {"path": "/tmp/a.png", "url": "http://127.0.0.1:7860/gradio_api/file=/tmp/a.png"}
+    typed = json.dumps({"data": ["see https://example.org", own]}).encode()
     assert request(JOIN, "POST", typed)[::2] == (299, typed)
     for body in (b"{", b"[" * 100_000, b"\xff"):
         assert request(JOIN, "POST", body)[0] == 299  # Gradio refuses what is no JSON

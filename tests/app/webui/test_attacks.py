@@ -135,7 +135,7 @@ def locked(fitted: Callable[[str], pathlib.Path]) -> Iterator[Client]:
 @pytest.mark.parametrize(
     "path",
     [
-        *("", "config", "theme.css", "gradio_api/info", "gradio_api/app_id", "gradio_api/startup-events"),
+        *("", "config", "theme.css", "gradio_api/info", "gradio_api/app_id"),
         *("gradio_api/queue/data?session_hash=x", "gradio_api/heartbeat/x", "gradio_api/upload_progress?upload_id=x"),
         *("?token=wrong", "config?token=" + TOKEN, "gradio_api/file=/etc/hostname", "assets/index.js"),
     ],

@@ -46,7 +46,9 @@ def test_the_first_wish_of_pictures_ends_at_a_value(on_page: OnPage, monkeypatch
             ask(tab, **more)
     assert wished == [("ink == 0.4",), ("ink == 0.25",), ("ink",), ("-1 * ink",)]
     assert "blots" in tab.controls["reward"].info
-    assert tab.shown_if == {"ink": ("reward", "ink as set below")}
+    choice, seen = tab.follows["ink"]
+    assert choice == "reward"
+    assert [seen(wish)["visible"] for wish in ("ink as set below", "ink")] == [True, False]
 
 
 def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,11 +110,8 @@ def _add_tab(gr: Any, tab: Tab, name: str, run: LoadedRun, page: PageContext) ->
         key, make = tab.first
         started = begin.click(make, None, controls[key], api_name=f"{name}_begin", concurrency_id="work")
         started.then(None, note, note, js=FORGET, api_name=False)
-    for key, (other, make) in tab.drawn_from.items():
-        controls[other].change(make, controls[other], controls[key], api_name=f"{name}_{key}", **LOOK)
-    for key, (other, chosen) in tab.shown_if.items():
-        show = _visibility(gr, chosen)
-        controls[other].change(show, controls[other], controls[key], **quiet, **LOOK)
+    for key, (other, make) in tab.follows.items():
+        controls[other].change(make, controls[other], controls[key], **quiet, **LOOK)
     if again is not None:
         sown = again.click(None, None, controls["seed"], js=ANOTHER, api_name=False)
         presses.append(sown.then(**action, show_progress_on=note, api_name=False))
@@ -130,11 +127,6 @@ def _add_tab(gr: Any, tab: Tab, name: str, run: LoadedRun, page: PageContext) ->
         if "canvas" not in control.elem_classes:  # a canvas would send each stroke then; the page's script forgets
             control.change(None, note, note, js=FORGET, api_name=False)
     return None
-
-
-def _visibility(gr: Any, chosen: str) -> Callable[[Any], Any]:
-    """Return what shows a control as long as something is chosen elsewhere."""
-    return lambda sent: gr.update(visible=sent == chosen)
 
 
 def _action(gr: Any, tab: Tab, run: LoadedRun, page: PageContext, running: Running) -> Callable[..., list[Any]]:

@@ -211,7 +211,7 @@ def is_local(body: bytes) -> bool:
         return True  # Gradio refuses it
     while rest:
         value = rest.pop()
-        if isinstance(value, dict) and any("://" in str(value.get(name)) for name in ("path", "url")):
+        if isinstance(value, dict) and "://" in str(value.get("path")):
             return False
         rest += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return True

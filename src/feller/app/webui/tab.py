@@ -91,10 +91,8 @@ class Tab:
     button: str = "Go"
     pictures: int = 1
     """Side by side, at most."""
-    shown_if: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Control -> the choice, and what must be chosen there, for it to be seen."""
-    drawn_from: Mapping[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
-    """Control -> another control, and what makes its value of that one's."""
+    follows: Mapping[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
+    """Control -> another control, and what makes its value, or whether it is seen, of that one's."""
     first: tuple[str, Callable[[], Any]] | None = None
     """A control, and what makes a value to begin with."""
     choices: tuple[str, Callable[[], tuple[str, ...]]] | None = None

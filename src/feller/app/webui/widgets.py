@@ -131,6 +131,11 @@ def canvas(label: str, size: tuple[int, int], *, brush: int, own: bool = True, e
     )
 
 
+def visible(shown: bool) -> Any:
+    """Return what shows a control, or hides it."""
+    return gradio().update(visible=shown)
+
+
 def on_canvas(background: Image.Image) -> dict[str, Any]:
     """Return what a canvas shows."""
     return {"background": background, "layers": [], "composite": None}

@@ -193,7 +193,7 @@ def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         about="Mark the part of a recording that is disturbed. It is said again from its words and what is around it.",
         button="Say it again",
     )
-    return tab and replace(tab, drawn_from={"span": ("denoise", draw_wave)})
+    return tab and replace(tab, follows={"span": ("denoise", draw_wave)})
 
 
 def span(answers: Answers, length: float) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from feller.app.webui.tab import (
     given,
     guidance,
 )
-from feller.app.webui.widgets import choice, number, seed
+from feller.app.webui.widgets import choice, number, seed, visible
 from feller.control.rewards.chemistry import MEASURED
 from feller.control.rewards.named_rewards import CODE, SIDES, image_wishes
 from feller.data.crystals.modality import Crystals
@@ -111,7 +111,7 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         shows=(*kinds_of(run), Kind.NUMBERS),
         button="Steer",
         pictures=2,
-        shown_if={INK: ("reward", NEAR)} if NEAR in rewards else {},
+        follows={INK: ("reward", lambda sent: visible(sent == NEAR))} if NEAR in rewards else {},
     )
 
 
