@@ -181,7 +181,14 @@ def test_a_browser_loads_nothing_from_elsewhere_and_runs_no_file() -> None:
 def test_no_other_program_reads_a_picture(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EpsImagePlugin, "gs_binary", "gs")  # as where Ghostscript is installed
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+    for name in (
+        "GRADIO_TEMP_DIR",
+        "GRADIO_ANALYTICS_ENABLED",
+        "HF_HUB_OFFLINE",
+        "HF_HUB_DISABLE_TELEMETRY",
+        "NO_PROXY",
+        "no_proxy",
+    ):
         monkeypatch.setenv(name, "")
     prepare(tmp_path)
     assert EpsImagePlugin.gs_binary is False

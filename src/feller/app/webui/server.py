@@ -282,7 +282,7 @@ def _launched(
     gate = importlib.import_module("starlette.middleware").Middleware(Gate, access=access)
     try:
         blocks.launch(
-            server_name=access.host,
+            server_name=urlsplit(access.url).netloc.rpartition(":")[0] if ":" in access.host else access.host,
             server_port=access.port,
             allowed_paths=[str(folder)],
             max_file_size=UPLOAD_BYTES,
@@ -318,9 +318,8 @@ def prepare(folder: pathlib.Path) -> None:
     """
     EpsImagePlugin.gs_binary = False
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # from twice as many on, reading is an error
-    os.environ.update(
-        GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", GRADIO_TEMP_DIR=str(folder)
-    )
+    os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=str(folder), HF_HUB_OFFLINE="1")
+    os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", NO_PROXY="*", no_proxy="*")  # Gradio asks its own address
 
 
 def _free_port(access: Access) -> int:
