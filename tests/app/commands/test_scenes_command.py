@@ -15,7 +15,7 @@ def test_scenes_are_written(tmp_path: pathlib.Path, capsys: pytest.CaptureFixtur
     out = tmp_path / "demo"
     assert main(["data", "scenes", "--out", str(out), "-n", "40", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    counts = {"pairs": 40, "instructions": 40, "memory": 2, "tail": 1, "pairs-held-out": 4, "instructions-held-out": 4}
+    counts = {"pairs": 40, "instructions": 40, "memory": 4, "tail": 2, "pairs-held-out": 4, "instructions-held-out": 4}
     assert found == {"out": str(out), **counts, "creatures": 20, "creatures_of_the_tail": 1}
     assert sorted(path.name for path in out.iterdir()) == sorted([*counts, "overview.png"])
     assert len(list((out / "pairs").glob("*.png"))) == len(list((out / "pairs").glob("*.txt"))) == 40

@@ -66,7 +66,9 @@ def write_scenes(out: pathlib.Path, n: int = PAIRS) -> dict[str, Any]:
     for line in arrays["documents"].tobytes().decode().splitlines():
         record = json.loads(line)
         folders.setdefault(record["folder"], []).append(record)
-    folders = {name: records[: -(-len(records) * n // PAIRS)] for name, records in folders.items()}
+    creatures = max(1, n // 80)
+    counts = {"memory": 4 * creatures, "tail": 2 * creatures}  # views of each creature that no pair shows
+    folders = {name: found[: counts.get(name, -(-len(found) * n // PAIRS))] for name, found in folders.items()}
     try:
         for name, records in folders.items():
             write = _write_instructions if name.startswith("instructions") else _write_pairs
@@ -77,8 +79,8 @@ def write_scenes(out: pathlib.Path, n: int = PAIRS) -> dict[str, Any]:
     except OSError as error:
         raise cannot_write(out, error) from error
     counts = {name: len(records) for name, records in folders.items()}
-    creatures = [{one["creature"] for one in folders[name] if "creature" in one} for name in ("pairs", "memory")]
-    return {"out": str(out), **counts, "creatures": len(creatures[0]), "creatures_of_the_tail": len(creatures[1])}
+    head = {one["creature"] for one in folders["pairs"] if "creature" in one}
+    return {"out": str(out), **counts, "creatures": len(head), "creatures_of_the_tail": creatures}
 
 
 def _write_pairs(records: list[dict[str, Any]], pictures: np.ndarray, folder: pathlib.Path) -> None:
