@@ -17,7 +17,7 @@ OWN = ("--tokenizer", "learned", "--tokenizer.steps", "2")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Return a folder of pictures with captions, instructions and a memory."""
     out = tmp_path_factory.mktemp("demonstration") / "scenes"
-    assert main(["data", "scenes", "-n", "40", "--longest", "16", "--out", str(out)]) == 0
+    assert main(["data", "scenes", "-n", "40", "--out", str(out)]) == 0
     return out
 
 

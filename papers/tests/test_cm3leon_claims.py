@@ -11,9 +11,6 @@ import torch
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.data.documents.tiles import tiles_of
-from feller.data.examples.creatures import views
-from feller.data.examples.instructions import instructions, written_view
-from feller.data.examples.scenes import Lettering, draw_scenes, render, render_letters
 from feller.evaluation.documents import spent, spent_each
 from feller.sampling.autoregressive.document_decode import Way
 from feller.sampling.autoregressive.token_guidance import Guided
@@ -33,6 +30,9 @@ from feller_papers.cm3leon.models import Which, base, tuned
 from feller_papers.cm3leon.reading import read_scenes, stacked
 from feller_papers.cm3leon.setting import QUICK
 from feller_papers.cm3leon.world import KNOWN, World, world
+from feller_papers.scenes.creatures import views
+from feller_papers.scenes.drawing import Lettering, draw_scenes, render, render_letters
+from feller_papers.scenes.instructions import instructions, written_view
 from tiny import TINY
 
 

@@ -7,10 +7,10 @@ import torch
 
 from feller.core.errors import InputError
 from feller.core.rng import Draws
-from feller.data.examples.scenes import Scene, Thing, draw_scenes, render
 from feller.evaluation.documents import exact, token_f1, words
 from feller_papers.cm3leon.judges import TRAINING, Looker, SceneJudge, told, train_scene_judge, unique_share
 from feller_papers.cm3leon.reading import stacked
+from feller_papers.scenes.drawing import Scene, Thing, draw_scenes, render
 
 
 @pytest.fixture(scope="module")

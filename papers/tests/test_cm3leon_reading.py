@@ -8,8 +8,11 @@ import torch
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.data.examples.creatures import PARTS, View, invent, render_creature, views
-from feller.data.examples.scenes import (
+from feller_papers.cm3leon.reading import agreement, known, nearest_colours, read_letters, read_scenes, stacked
+from feller_papers.cm3leon.spotting import spot
+from feller_papers.cm3leon.world import some_halved
+from feller_papers.scenes.creatures import PARTS, View, invent, render_creature, views
+from feller_papers.scenes.drawing import (
     FONT,
     Lettering,
     Scene,
@@ -19,10 +22,7 @@ from feller.data.examples.scenes import (
     render,
     render_letters,
 )
-from feller.data.examples.shapes import COLOURS, picks
-from feller_papers.cm3leon.reading import agreement, known, nearest_colours, read_letters, read_scenes, stacked
-from feller_papers.cm3leon.spotting import spot
-from feller_papers.cm3leon.world import some_halved
+from feller_papers.scenes.shapes import COLOURS, picks
 
 STAR = Thing("green", "star", "small", (0, 0))
 SQUARE = Thing("yellow", "square", "large", (0, 2))

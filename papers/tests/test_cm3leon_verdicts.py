@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from feller.core.rng import Draws
-from feller.data.examples.creatures import views
 from feller.sampling.autoregressive.decoding_goals import Picture
 from feller_papers.claims import FAILS, HOLDS, Claim
 from feller_papers.cm3leon import (
@@ -21,6 +20,7 @@ from feller_papers.cm3leon import (
 )
 from feller_papers.cm3leon.asking import to_say
 from feller_papers.cm3leon.judges import SceneJudge
+from feller_papers.scenes.creatures import views
 from tiny import TINY
 
 

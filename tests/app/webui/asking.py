@@ -3,21 +3,37 @@
 from collections.abc import Callable
 from typing import Any
 
-from feller.app.webui.limits import Limits
-from feller.app.webui.loaded_run import Opened
-from feller.app.webui.page import abilities_of
-from feller.app.webui.tab import Outcome, Place, Tab
+from feller.app.reporter import SILENT, Tell
+from feller.app.webui.loaded_run import LoadedRun
+from feller.app.webui.page import tabs_of
+from feller.app.webui.run_request import check_answers
+from feller.app.webui.tab import PageContext, Result, Tab
 
-OnPage = Callable[..., tuple[Opened, Place]]
+OnPage = Callable[..., tuple[LoadedRun, PageContext]]
 FEW = {"n": 3, "calls": 4, "steps": 1}
 
 
-def tab_of(page: tuple[Opened, Place], name: str) -> Tab:
-    one, place = page
-    return next(ability.tab(one, place) for ability in abilities_of(one, place) if ability.name == name)
+def tab_of(page: tuple[LoadedRun, PageContext], name: str) -> Tab:
+    return next(tab for tab in tabs_of(*page) if tab.name == name)
 
 
-def ask(tab: Tab, **more: Any) -> Outcome:
-    """Ask as the page does at first, for less."""
-    usual = {key: getattr(control, "value", None) for key, control in tab.controls.items()}
-    return tab.do({**usual, **{key: few for key, few in FEW.items() if key in usual}, **more}, Limits())
+def options(tab: Tab, name: str) -> tuple[str, ...]:
+    """Return what a choice offers."""
+    return tuple(value for _, value in tab.controls[name].choices)
+
+
+def usual(tab: Tab) -> dict[str, Any]:
+    """Return what the page sends at first."""
+    values = {name: control.value for name, control in tab.controls.items()}
+    return {name: value["data"] if isinstance(value, dict) else value for name, value in values.items()}
+
+
+def ask(tab: Tab, tell: Tell = SILENT, **more: Any) -> Result:
+    """Ask as the page does at first, for less; Gradio checks numbers and choices."""
+    sent = {**usual(tab), **{key: few for key, few in FEW.items() if key in tab.controls}, **more}
+    checked = ("minimum", "choices")
+    for name, value in sent.items():
+        if any(hasattr(tab.controls[name], one) for one in checked):
+            sent[name] = tab.controls[name].preprocess(value)
+    check_answers(tab, sent)
+    return tab.run(sent, tell)

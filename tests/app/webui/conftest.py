@@ -1,15 +1,14 @@
 """Runs of every kind, each fitted for a few steps, and what a tab has around it."""
 
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from feller.app.cli import main
-from feller.app.webui.limits import Scratch
-from feller.app.webui.loaded_run import Opened, opened
-from feller.app.webui.tab import Place
+from feller.app.webui.loaded_run import LoadedRun, load_runs
+from feller.app.webui.tab import PageContext
 from feller.core.run_folder import Run
 
 SHORT = ("--size", "tiny", "--steps", "3", "--sampling.calls", "4")
@@ -79,18 +78,16 @@ def bridged(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture
-def scratch() -> Iterator[Scratch]:
-    with Scratch(8) as scratch:
-        yield scratch
-
-
-@pytest.fixture
-def on_page(fitted: Callable[[str], pathlib.Path], scratch: Scratch) -> Callable[..., tuple[Opened, Place]]:
+def on_page(
+    fitted: Callable[[str], pathlib.Path], tmp_path: pathlib.Path
+) -> Callable[..., tuple[LoadedRun, PageContext]]:
     """Return what opens runs for the page: the first, and what is around it."""
+    pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")
+    folder = tmp_path / "page"
 
-    def page(*names: str | pathlib.Path, rewards: tuple[str, ...] = ()) -> tuple[Opened, Place]:
-        paths = [fitted(name) if isinstance(name, str) else name for name in names]
-        runs = opened([Run(path) for path in paths])
-        return runs[0], Place(runs=runs, scratch=scratch, rewards=rewards)
+    def page(*names: str | pathlib.Path, rewards: tuple[str, ...] = ()) -> tuple[LoadedRun, PageContext]:
+        folder.mkdir(exist_ok=True)
+        runs = load_runs([Run(fitted(name) if isinstance(name, str) else name) for name in names])
+        return runs[0], PageContext(runs=runs, folder=folder, rewards=rewards)
 
     return page

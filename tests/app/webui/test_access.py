@@ -1,90 +1,195 @@
-"""Who may come in."""
+"""Who may come in, and what a request may ask for."""
 
+import asyncio
+import json
+import pathlib
 import socket
+from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
+from PIL import EpsImagePlugin, Image
 
-from feller.app.webui.access import COOKIE, Door, is_loopback
-from feller.app.webui.run_request import Heard
-from feller.app.webui.server import Address, _announce
-from feller.core.errors import UsageError
+from feller.app.webui.run_request import RequestReporter
+from feller.app.webui.server import (
+    COOKIE,
+    FILE,
+    JOIN,
+    JSON_BYTES,
+    UPLOAD_BYTES,
+    Access,
+    Gate,
+    _announce,
+    _free_port,
+    is_loopback,
+    prepare,
+)
+from feller.core.errors import InputError, UsageError
+
+pytest.importorskip("starlette", reason="the page needs Gradio: pip install 'feller[serve]'")
 
 TOKEN = "not-to-be-guessed-1"
+LOCAL, OPEN = Access(), Access("0.0.0.0", token=TOKEN)
+UPLOAD = "/gradio_api/upload"
+
+
+def request(
+    path: str, method: str = "GET", body: bytes = b"", access: Access = LOCAL, query: str = "", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body; 299 and the body as it was where the application was reached."""
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        read = (await receive())["body"]
+        await send({"type": "http.response.start", "status": 299, "headers": [(b"referrer-policy", b"unsafe-url")]})
+        await send({"type": "http.response.body", "body": read})
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    named = {"host": "127.0.0.1:7860", "content-length": str(len(body))}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
+    pairs = [(name.encode(), value.encode()) for name, value in named.items() if value]
+    scope = {"type": "http", "path": path, "method": method, "headers": pairs, "query_string": query.encode()}
+    scope |= {"scheme": "http", "server": ("127.0.0.1", 7860)}
+    asyncio.run(Gate(app, access)(scope, receive, send))
+    found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], found, b"".join(one.get("body", b"") for one in sent[1:])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.5.5.5", "::1", "[::1]", "localhost"])
 def test_addresses_of_this_machine_need_no_token(host: str) -> None:
     assert is_loopback(host)
-    assert Door(host).token is None
+    assert Access(host).token is None
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "", "127.0.0.1.example.org"])
 def test_other_addresses_need_a_token(host: str) -> None:
-    with pytest.raises(UsageError, match="needs a token, such as --token"):
-        Door(host)
-    assert Door(host, token=TOKEN).token == TOKEN
+    with pytest.raises(UsageError):
+        Access(host)
+    assert Access(host, token=TOKEN).token == TOKEN
 
 
 @pytest.mark.parametrize("token", ["", "short", "x" * 15, "no-plain-characters-ä"])
 def test_weak_tokens_are_refused(token: str) -> None:
-    with pytest.raises(UsageError, match="16 plain characters or more"):
-        Door(token=token)
+    with pytest.raises(UsageError):
+        Access(token=token)
 
 
-@pytest.mark.parametrize(("token", "fits"), [(TOKEN, True), ("a+b&c%d=e/f?ghijk", True), ("a#bcdefghijklmnop", False)])
-def test_the_address_is_offered_with_the_token_where_it_can_hold_it(token: str, fits: bool) -> None:
-    heard = Heard()
-    _announce(Address("127.0.0.1", 1), Door(token=token), heard)
-    assert ("?token=..." in "".join(heard.lines)) == fits
-    assert "type" in heard.lines[1]
-
-
-def test_a_port_that_there_is_not() -> None:
-    with pytest.raises(UsageError, match="got 70000"):
-        Door(port=70000)
-
-
-def test_names_of_strangers_that_point_here_are_refused_without_a_token() -> None:
-    """Else a page from elsewhere could reach this one by giving its own name our address."""
-    door = Door()
-    assert all(door.knows_host(host) for host in ("127.0.0.1:7860", "localhost:7860", "[::1]:7860"))
-    assert not any(door.knows_host(host) for host in ("evil.example:7860", "", "127.0.0.1.evil.example", "[", "a@b"))
-    assert Door(token=TOKEN).knows_host("studio.example")
-
-
-def test_pages_from_elsewhere_may_not_ask() -> None:
-    door = Door()
-    assert door.comes_from_here(None, "localhost:7860")
-    assert door.comes_from_here("http://localhost:7860", "localhost:7860")
-    for origin in ("http://evil.example", "null", "http://localhost:7861", "http://["):
-        assert not door.comes_from_here(origin, "localhost:7860")
-
-
-def test_the_cookie_lets_in_and_tells_no_token() -> None:
-    door = Door(token=TOKEN)
-    assert door.lets_in(f"other=1; {COOKIE}={door.cookie}")
-    assert TOKEN not in door.cookie
-    for cookies in ("", f"{COOKIE}=", f"{COOKIE}={TOKEN}", f"{COOKIE}={Door(token=TOKEN + 'x').cookie}", "a;;=b\x00"):
-        assert not door.lets_in(cookies)
-    assert Door().lets_in("")
+def test_ports_that_there_are_not_or_that_are_taken() -> None:
+    with pytest.raises(UsageError):
+        Access(port=70000)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InputError):
+            _free_port(Access(port=taken.getsockname()[1]))
+    assert _free_port(Access(port=0)) > 0
 
 
 def test_visitors_are_told_a_name_that_leads_here_and_not_the_token() -> None:
-    said: list[str] = []
-    tell = Heard()
-    _announce(Address("0.0.0.0", 7923), Door("0.0.0.0", 7923, TOKEN), tell)
-    said = tell.lines
-    assert said[0].startswith(f"the page is at http://{socket.gethostname()}:7923/; ")
-    assert f"http://{socket.gethostname()}:7923/?token=..." in said[1]
-    assert not any(TOKEN in line for line in said)
-    assert Address("::1", 80).url == "http://[::1]:80/"
-    plain = Heard()
-    _announce(Address("127.0.0.1", 80), Door(), plain)
-    assert plain.lines == ["the page is at http://127.0.0.1:80/; stop it with Ctrl-C"]
+    tell = RequestReporter()
+    _announce(Access("0.0.0.0", 7923, TOKEN), tell)
+    assert f"http://{socket.gethostname()}:7923/?token=..." in "".join(tell.lines)
+    assert TOKEN not in "".join(tell.lines)
+    assert Access("::1", 80).url == "http://[::1]:80/"
 
 
-def test_the_token_is_compared_as_a_whole() -> None:
-    door = Door(token=TOKEN)
-    assert door.is_token(TOKEN)
-    assert not any(door.is_token(text) for text in ("", TOKEN[:-1], TOKEN + "x", "ä" * 20))
-    assert not Door().is_token("")
+@pytest.mark.parametrize("host", ["evil.example:7860", "", "127.0.0.1.evil.example", "[", "a@b"])
+def test_names_of_strangers_that_point_here_are_refused_without_a_token(host: str) -> None:
+    assert request("/", host=host)[0] == 403
+
+
+def test_pages_from_elsewhere_may_not_ask() -> None:
+    for origin in ("http://evil.example", "null", "http://localhost:7861", "http://["):
+        assert request(UPLOAD, "POST", b"x", origin=origin)[0] == 403
+    assert request(UPLOAD, "POST", b"x", origin="http://127.0.0.1:7860")[0] == 299
+    assert request("/", host="studio.example", access=OPEN)[0] == 401
+
+
+@pytest.mark.parametrize("path", ["/config", "/assets/x.js", f"{FILE}/x", "/gradio_api/queue/data", "/gradio_api/info"])
+def test_the_token_is_asked_for_on_every_route(path: str) -> None:
+    assert request(path, access=OPEN)[0] == 401
+    assert request(JOIN, "POST", b"{}", access=OPEN)[0] == 401
+    status, _, body = request("/", access=OPEN, query="token=wrong")
+    assert (status, b'name="token"' in body) == (401, True)
+    assert request("/manifest.json", access=OPEN)[2] == b"{}"
+
+
+@pytest.mark.parametrize("token", ["a+b&c=d%41;e/f?gh+", "%%%%%%%%%%%%%%%%", "token=token=token=", TOKEN])
+def test_a_token_is_read_as_it_was_written_or_as_a_browser_writes_it(token: str) -> None:
+    access = Access("0.0.0.0", token=token)
+    for query in (f"token={token}", f"token={quote(token, safe='')}", urlencode({"token": token})):
+        assert request("/", access=access, query=query)[0] == 303
+    for query in (f"token={token}x", token, "token=", ""):
+        assert request("/", access=access, query=query)[0] == 401
+
+
+def test_the_right_token_becomes_a_cookie_that_does_not_tell_it() -> None:
+    status, headers, _ = request("/", access=OPEN, query=f"token={TOKEN}")
+    assert (status, headers["location"]) == (303, "/")
+    assert "HttpOnly" in headers["set-cookie"]
+    assert TOKEN not in headers["set-cookie"]
+    assert request("/", access=OPEN, cookie=headers["set-cookie"].partition(";")[0])[0] == 299
+    for cookie in ("", f"{COOKIE}=", f"{COOKIE}={TOKEN}", f"{COOKIE}={'0' * 64}", "a;;=b\x00"):
+        assert request("/", access=OPEN, cookie=cookie)[0] == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/run/sample",
+        "/gradio_api/proxy=x",
+        "/gradio_api/process_recording",
+        "/monitoring",
+        "/gradio_api/call/x",
+    ],
+)
+def test_other_routes_are_closed(path: str) -> None:
+    assert request(path)[0] == 404
+    assert request("/config", "DELETE")[0] == 405
+
+
+def test_requests_are_bounded_and_say_their_length() -> None:
+    for length in ("", "-1", "x", str(JSON_BYTES + 1)):
+        assert request(JOIN, "POST", b"{}", content_length=length)[0] == 413
+    assert request(UPLOAD, "POST", b"x", content_length=str(3 * UPLOAD_BYTES))[0] == 413
+
+
+def test_nothing_is_fetched_from_elsewhere_for_visitors() -> None:
+    assert request(f"{FILE}https://example.org/a.png")[0] == 403
+    body = {"data": [{"background": {"path": "https://example.org/a.png", "meta": {"_type": "gradio.FileData"}}}]}
+    assert request(JOIN, "POST", json.dumps(body).encode())[0] == 403
+    own = {"path": "/tmp/a.png", "url": "http://127.0.0.1:7860/gradio_api/file=/tmp/a.png"}
+    typed = json.dumps({"data": ["see https://example.org", own]}).encode()
+    assert request(JOIN, "POST", typed)[::2] == (299, typed)
+    for body in (b"{", b"[" * 100_000, b"\xff"):
+        assert request(JOIN, "POST", body)[0] == 299  # Gradio refuses what is no JSON
+
+
+def test_a_browser_loads_nothing_from_elsewhere_and_runs_no_file() -> None:
+    page, file = request("/")[1], request(f"{FILE}/tmp/a.svg")[1]
+    assert page["content-security-policy"].startswith("default-src 'self'")
+    assert "http" not in page["content-security-policy"]
+    assert file["content-security-policy"] == page["content-security-policy"]
+    assert (file["x-content-type-options"], page["referrer-policy"]) == ("nosniff", "no-referrer")
+
+
+def test_no_other_program_reads_a_picture(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", "gs")  # as where Ghostscript is installed
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    for name in (
+        "GRADIO_TEMP_DIR",
+        "GRADIO_ANALYTICS_ENABLED",
+        "HF_HUB_OFFLINE",
+        "HF_HUB_DISABLE_TELEMETRY",
+        "NO_PROXY",
+        "no_proxy",
+    ):
+        monkeypatch.setenv(name, "")
+    prepare(tmp_path)
+    assert EpsImagePlugin.gs_binary is False
+    assert Image.MAX_IMAGE_PIXELS is not None

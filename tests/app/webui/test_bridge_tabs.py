@@ -10,13 +10,11 @@ import pytest
 from PIL import Image
 
 from feller.app.reporter import SILENT
-from feller.app.webui.limits import Limits
-from feller.app.webui.page import abilities_of
-from feller.app.webui.run_request import Heard
-from feller.app.webui.tab import Outcome
-from feller.app.webui.tabs.bridging import drawn_paths, ground_of
+from feller.app.webui.page import tabs_of
+from feller.app.webui.run_request import RequestReporter
+from feller.app.webui.tab import Result
+from feller.app.webui.tabs.bridging import AHEAD, BACK, draw_paths, ground_of
 from feller.app.workflows.bridges.bridge_run import bridged_of
-from feller.core.errors import UsageError
 from feller.core.user_code import fingerprint
 from feller.data.images.modality import Images
 from tests.app.webui.asking import OnPage, ask, tab_of
@@ -25,29 +23,27 @@ from tests.app.webui.asking import OnPage, ask, tab_of
 @pytest.mark.slow
 def test_data_are_pushed_through_a_bridge(on_page: OnPage, bridged: pathlib.Path, tmp_path: pathlib.Path) -> None:
     page = on_page(bridged)
-    assert [ability.name for ability in abilities_of(*page)] == ["Push through", "Reports", "Follow"]
-    assert page[0].asked == "a bridge from a.csv to b.csv"
+    assert [tab.name for tab in tabs_of(*page)] == ["Push through", "Reports", "Follow"]
+    assert page[0].summary == "a bridge from a.csv to b.csv"
     tab = tab_of(page, "Push through")
     ours = np.load(ask(tab).files[1])
     assert ours["paths"].shape[0] == 30
     own = tmp_path / "own.csv"
     own.write_text("x,y\n-2,0\n-1,0\n")
-    found = ask(tab, begin=str(own))
+    found = ask(tab, **{"from": str(own)})
     with Image.open(found.pictures[0].path) as film:
         assert film.n_frames > 4
     assert np.load(found.files[1])["paths"][:, 0].tolist() == pytest.approx(np.array([[-2, 0], [-1, 0]]), abs=1e-5)
-    back = np.load(ask(tab, way=tab.controls["way"].options[1]).files[1])["paths"]  # type: ignore[attr-defined]
+    back = np.load(ask(tab, backward=BACK).files[1])["paths"]
     assert back[:, -1, 0].mean() > 1  # begins at the last population
-    (tmp_path / "own.exe").write_text("x,y\n")
-    with pytest.raises(UsageError, match="ends in one of"):
-        ask(tab, begin=str(tmp_path / "own.exe"))
+    assert ".exe" not in tab.controls["from"].file_types  # Gradio refuses others
 
 
 @pytest.mark.slow
 def test_walls_that_a_bridge_goes_around_are_drawn(
     on_page: OnPage, bridged: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    def frame(found: Outcome) -> np.ndarray:
+    def frame(found: Result) -> np.ndarray:
         with Image.open(found.pictures[0].path) as film:
             return np.asarray(film.convert("RGB")).astype(int)
 
@@ -80,8 +76,8 @@ def test_walls_that_a_bridge_goes_around_are_drawn(
 def test_a_push_says_what_was_pushed_and_can_be_stopped_on_its_way(on_page: OnPage, bridged: pathlib.Path) -> None:
     told: list[float | None] = []
     tab = tab_of(on_page(bridged), "Push through")
-    sent = {"begin": None, "way": tab.controls["way"].value, "seed": "0"}  # type: ignore[attr-defined]
-    found = tab.do(sent, Limits(), Heard(lambda share, text: told.append(share)))
+    sent = {"from": None, "backward": AHEAD, "seed": 0}
+    found = tab.run(sent, RequestReporter(lambda share, text: told.append(share)))
     assert "What was pushed: a.csv, the first population, as no file was uploaded." in found.said
     assert len([share for share in told if share]) > 40  # at steps of the simulation, and at frames of the film
 
@@ -91,7 +87,7 @@ def test_paths_of_pictures_are_drawn_as_pictures(channels: int) -> None:
     """Gray ones have no channel in their file; there is one row of pictures for each path."""
     levels = np.random.default_rng(0).integers(0, 17, (5, 4, 8, 8, channels)).astype(np.uint8)
     found = {"paths": levels if channels == 3 else levels[..., 0], "times": np.linspace(0, 1, 4)}
-    drawn, ground = drawn_paths(Images(8, 8, channels, levels=16), found, None, ("first", "last"), SILENT)
+    drawn, ground = draw_paths(Images(8, 8, channels, levels=16), found, None, ("first", "last"), SILENT)
     shown = Image.open(io.BytesIO(drawn))
     assert (shown.format, ground) == ("PNG", "")
     assert min(shown.size) >= 32

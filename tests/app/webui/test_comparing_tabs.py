@@ -10,21 +10,21 @@ from feller.app.webui.tabs.compare import meaning
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.evaluation import fine_tuning
 from feller.evaluation.quality import EXPLAIN
-from tests.app.webui.asking import OnPage, ask, tab_of
+from tests.app.webui.asking import OnPage, ask, options, tab_of
 
 
 def test_two_runs_and_two_checkpoints_stand_side_by_side(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
     shutil.copytree(fitted("digits"), tmp_path / "other")
     page = on_page("digits", tmp_path / "other", "moons")
     tab = tab_of(page, "Compare")
-    first, second = tab.controls["first"], tab.controls["second"]
-    assert len(first.options) == 4  # type: ignore[attr-defined]
-    assert second.value.startswith("other")  # type: ignore[attr-defined]
+    first, second = options(tab, "first"), options(tab, "second")
+    assert len(first) == 4
+    assert second[0].startswith("other")
     left, right = ask(tab).pictures
     assert left.path.read_bytes() == right.path.read_bytes()  # the same weights and seed
     weights, about = load_tensors(tmp_path / "other" / "weights.safetensors")
     save_tensors(tmp_path / "other" / "weights.safetensors", {name: 2 * one for name, one in weights.items()}, about)
-    last = next(name for name in first.options if "other" in name and "last" in name)  # type: ignore[attr-defined]
+    last = next(name for name in first if "other" in name and "last" in name)
     left, right = ask(tab, second=last).pictures
     assert left.path.read_bytes() != right.path.read_bytes()
 
@@ -43,7 +43,7 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
     tab = tab_of(page, "Compare")
     found = ask(tab, seed=4)
     left, right = found.sides
-    assert (left.title, right.title) == (tab.controls["first"].value, tab.controls["second"].value)  # type: ignore[attr-defined]
+    assert (left.title, right.title) == (tab.controls["first"].value, tab.controls["second"].value)
     assert left.cells == right.cells == ask(tab_of(page, "Sample"), seed=4).table.cells  # type: ignore[union-attr]
     assert found.words == ""
     assert found.numbers is not None
@@ -54,7 +54,7 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
         "rows that the schema allows": ["–", "100 %", "100 %, real rows", "Share that fits."],
         "steps": ["3", "4", "", "Training steps."],
     }
-    of_one = [name for name in tab.controls["first"].options if name.startswith("one")]  # type: ignore[attr-defined]
+    of_one = [name for name in options(tab, "first") if name.startswith("one")]
     assert ask(tab, first=of_one[0], second=of_one[1]).numbers is None  # a report is of a run, not of a checkpoint
 
 

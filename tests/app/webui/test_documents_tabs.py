@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from feller.app.webui.limits import Limits
-from feller.app.webui.run_request import Heard
-from feller.app.webui.tab import Tab
-from feller.app.webui.tabs.documents import ANSWER, CAPTION, EDIT, NO, YES, plain
+from feller.app.webui.run_request import RequestReporter
+from feller.app.webui.tabs.documents import ANSWER, CAPTION, EDIT, NO, YES, escape
 from feller.core.errors import UsageError
 from feller.data.documents.prompt import parse
-from tests.app.webui.asking import tab_of
+from tests.app.webui.asking import ask, tab_of
 
 
 @pytest.fixture
@@ -22,18 +20,13 @@ def page(on_page: Callable[..., Any], documents: pathlib.Path) -> Any:
     return on_page(documents)
 
 
-def ask(tab: Tab, heard: Heard | None = None, **sent: Any) -> Any:
-    usual = {name: getattr(control, "value", None) for name, control in tab.controls.items()}
-    return tab.do({**usual, "n": 1, **sent}, Limits(), heard or Heard())
-
-
 @pytest.mark.slow
 def test_words_are_drawn_and_name_no_file(page: Any, tmp_path: pathlib.Path) -> None:
     tab = tab_of(page, "Draw")
-    assert ask(tab, words="a circle").pictures[0].caption == "a circle"
+    assert ask(tab, prompt="a circle").pictures[0].caption == "a circle"
     assert ask(tab).files[0].suffix == ".zip"
-    assert plain("<image:/etc/passwd>") == r"\<image:/etc/passwd>"
-    found = parse(plain("a <image:/etc/passwd> <mask>"))
+    assert escape("<image:/etc/passwd>") == r"\<image:/etc/passwd>"
+    found = parse(escape("a <image:/etc/passwd> <mask>"))
     assert (found.pictures, found.has_holes, found.words) == ((), False, "a <image:/etc/passwd> <mask>")
 
 
@@ -42,7 +35,7 @@ def test_a_picture_is_described_asked_about_and_changed(page: Any, tmp_path: pat
     Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
     tab, own = tab_of(page, "Ask about a picture"), str(tmp_path / "own.png")
     for task, words in ((CAPTION, ""), (ANSWER, "is it red"), (EDIT, "make it red")):
-        assert ask(tab, picture=own, task=task, words=words).pictures
+        assert ask(tab, picture=own, task=task, ask=words).pictures
     with pytest.raises(UsageError, match="upload a picture"):
         ask(tab)
     with pytest.raises(UsageError, match="words are empty"):
@@ -56,17 +49,17 @@ def test_a_memory_is_looked_up_where_it_was_named_and_is_wished(
     one, place = page
     Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
     own = str(tmp_path / "own.png")
-    asked = (("Draw", {"words": "a circle"}), ("Ask about a picture", {"picture": own, "task": CAPTION}))
+    asked = (("Draw", {"prompt": "a circle"}), ("Ask about a picture", {"picture": own, "task": CAPTION}))
     with_memory = (one, replace(place, memory=str(scenes / "memory")))
     for name, sent in asked:
         assert "memory" not in tab_of(page, name).controls
         tab, told = tab_of(with_memory, name), {}
         for wish in (NO, YES):
-            heard = Heard()
+            heard = RequestReporter()
             assert ask(tab, heard, memory=wish, **sent).pictures
             told[wish] = "\n".join(heard.lines)
         assert "looked up: 'a " in told[YES]
         assert "looked up" not in told[NO]
     assert ask(tab_of(with_memory, "Draw"), memory=YES).pictures  # without words nothing is looked up
-    with pytest.raises(UsageError, match="choose one of the list"):
-        ask(tab_of(with_memory, "Draw"), words="a circle", memory="/etc")
+    with pytest.raises(Exception, match="not in the list"):
+        ask(tab_of(with_memory, "Draw"), prompt="a circle", memory="/etc")

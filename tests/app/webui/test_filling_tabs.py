@@ -8,25 +8,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.app.webui.controls import Cells, Drawing
 from feller.core.errors import UsageError
-from tests.app.webui.asking import OnPage, ask, tab_of
+from tests.app.webui.asking import OnPage, ask, options, tab_of, usual
 
 
 def test_a_picture_keeps_what_is_not_drawn_over(on_page: OnPage) -> None:
     tab = tab_of(on_page("digits"), "Fill in")
-    control = tab.controls["drawing"]
-    assert isinstance(control, Drawing)
+    size = tab.controls["mask"].canvas_size
     levels = np.random.default_rng(0).integers(0, 17, (8, 8))
-    picture = Image.fromarray((levels * 255 / 16).round().astype(np.uint8)).resize(control.size, 0)
-    layer = Image.new("RGBA", control.size)
-    layer.paste((255, 255, 255, 255), (0, 0, control.size[0] // 2, control.size[1]))
-    found = ask(tab, drawing={"background": picture, "layers": [layer], "composite": None})
+    picture = Image.fromarray((levels * 255 / 16).round().astype(np.uint8)).resize(size, 0)
+    layer = Image.new("RGBA", size)
+    layer.paste((255, 255, 255, 255), (0, 0, size[0] // 2, size[1]))
+    found = ask(tab, mask={"background": picture, "layers": [layer], "composite": None})
     filled = np.load(found.files[0])["samples"]
     assert (filled[:, :, 4:] == levels[:, 4:]).all()
     assert (filled[0, :, :4] != filled[1, :, :4]).any()
     assert [picture.caption for picture in found.pictures] == ["What was asked", "Filled in"]
-    assert control.first().size == control.size
+    assert tab.first is not None
+    assert tab.first[1]()["background"].size == size
+    for sent in (None, {"background": None}, {"background": picture, "layers": [Image.new("RGBA", size)]}):
+        with pytest.raises(UsageError):
+            ask(tab, mask=sent)
 
 
 def test_texts_go_on_and_gaps_are_filled(on_page: OnPage) -> None:
@@ -40,9 +42,7 @@ def test_texts_go_on_and_gaps_are_filled(on_page: OnPage) -> None:
 
 def test_cells_that_are_typed_stay_and_the_others_are_filled(on_page: OnPage) -> None:
     tab = tab_of(on_page("people"), "Fill in")
-    control = tab.controls["cells"]
-    assert isinstance(control, Cells)
-    found = ask(tab, cells=[["30", "", None], ["", "Masters", "no"], ["", "", ""]])
+    found = ask(tab, complete=[["30", "", None], ["", "Masters", "no"], ["", "", ""]])
     assert found.table is not None
     first, second = found.table.cells
     assert first[0] == "30"
@@ -50,32 +50,30 @@ def test_cells_that_are_typed_stay_and_the_others_are_filled(on_page: OnPage) ->
     assert all(map(len, (*first, *second)))
     assert list(csv.reader(found.files[0].open()))[1:] == [list(first), list(second)]
     with pytest.raises(UsageError, match="at least one cell"):
-        ask(tab, cells=[["", "", ""]])
-    assert ask(tab, cells=[list(row) for row in control.rows]).table is not None
+        ask(tab, complete=[["", "", ""]])
+    assert ask(tab).table is not None
 
 
 def test_the_example_of_a_row_is_a_usual_one(on_page: OnPage) -> None:
-    control = tab_of(on_page("people"), "Fill in").controls["cells"]
-    assert isinstance(control, Cells)
-    first = control.rows[0]
+    first, *others = usual(tab_of(on_page("people"), "Fill in"))["complete"]
     assert 30 <= int(first[0]) <= 60  # of ages from 20 to 69
-    assert not any(cell for row in (first[1:], *control.rows[1:]) for cell in row)
+    assert not any(cell for row in (first[1:], *others) for cell in row)
 
 
 def test_pictures_are_restored_from_what_is_left_of_them(on_page: OnPage, tmp_path: pathlib.Path) -> None:
     page = on_page("digits")
     tab, levels = tab_of(page, "Restore"), np.random.default_rng(0).integers(0, 17, (8, 8))
-    assert "colours gone" not in tab.controls["how"].options  # type: ignore[attr-defined]
+    assert "colours gone" not in options(tab, "operator")
     Image.fromarray((levels * 255 / 16).round().astype(np.uint8)).save(tmp_path / "own.png")
-    found = ask(tab, n=2, picture=str(tmp_path / "own.png"), how="2 x 2 pixels become one")
+    found = ask(tab, n=2, observe=str(tmp_path / "own.png"), operator="2 x 2 pixels become one")
     captions = ["The picture", "What is left of it", "Restored", "Mean of those"]
     assert [shown.caption for shown in found.pictures] == captions
     made = np.load(found.files[0])["samples"]
     made, given = (one.reshape(-1, 4, 2, 4, 2).mean((2, 4), dtype=float) for one in (made, levels))
     for each in made:  # not equal, as what an untrained model draws beyond black and white is cut
         assert np.corrcoef(each.ravel(), given.ravel())[0, 1] > 0.8
-    assert ask(tab, n=1, how="16 random sums of all pixels").pictures[1].caption == "Restored"
+    assert ask(tab, n=1, operator="16 random sums of all pixels").pictures[1].caption == "Restored"
     assert re.fullmatch(r"What is left of .* by (less than 0.01|\d+\.\d\d) of 16 gray levels on average\.", found.said)
     (tmp_path / "no.png").write_bytes(b"no picture")
     with pytest.raises(UsageError, match=r"no.png: this is no picture"):
-        ask(tab, picture=str(tmp_path / "no.png"))
+        ask(tab, observe=str(tmp_path / "no.png"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.app.webui.tabs.forming import timed
+from feller.app.webui.tabs.forming import with_time
 from tests.app.webui.asking import OnPage, ask, tab_of
 
 
@@ -26,7 +26,7 @@ def test_samples_form_in_pictures_that_move_and_end_where_samples_do(on_page: On
 
 def test_pictures_say_their_time() -> None:
     frame = Image.new("L", (64, 40))
-    first, later = (np.array(timed(frame, t)) for t in (0.0, 0.5))
+    first, later = (np.array(with_time(frame, t)) for t in (0.0, 0.5))
     assert first.shape == later.shape == (40 + 28, 64, 3)
     assert (first[28:] == 0).all()  # the picture is whole
     assert (first[:28] != later[:28]).any()
@@ -34,7 +34,7 @@ def test_pictures_say_their_time() -> None:
 
 @pytest.mark.parametrize(("name", "what"), [("digits", "picture"), ("book", "line")])
 def test_calls_say_what_each_step_gives(on_page: OnPage, name: str, what: str) -> None:
-    assert tab_of(on_page(name), "Watch").controls["calls"].hint == f"One {what} for each step."
+    assert tab_of(on_page(name), "Watch").controls["calls"].info == f"One {what} for each step."
 
 
 def _same(one: pathlib.Path, other: pathlib.Path) -> bool:

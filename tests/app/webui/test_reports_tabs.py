@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from feller.app.webui.controls import Choice
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.training.metrics_log import read_metrics
-from tests.app.webui.asking import OnPage, ask, tab_of
+from tests.app.webui.asking import OnPage, ask, options, tab_of
 
 
 def test_a_guarantee_is_said_once(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path, monkeypatch: Any) -> None:
     shutil.copytree(fitted("moons"), tmp_path / "run")
     page = on_page(tmp_path / "run")
-    monkeypatch.setattr("feller.app.webui.tabs.reports.promise_of", lambda one: "it is < 4.\nIn words: nearly all.")
+    monkeypatch.setattr("feller.app.webui.tabs.reports.promise_of", lambda run: "it is < 4.\nIn words: nearly all.")
     (tmp_path / "run" / "report.html").write_text("<p>it is &lt; 4.")
     assert ask(tab_of(page, "Reports")).said == "In words: nearly all."
     (tmp_path / "run" / "report.html").write_text("<p>other")
@@ -43,11 +42,11 @@ def test_reports_of_the_run_alone_are_shown(on_page: OnPage, fitted: Any, tmp_pa
     (run / "report-audit.html").write_text("<p>what leaks")
     (run / "notes.html").write_text("mine")
     tab = tab_of(on_page(run), "Reports")
-    assert tab.controls["report"].options == ("evaluation", "audit")  # type: ignore[attr-defined]
+    assert options(tab, "report") == ("evaluation", "audit")
     assert ask(tab).page == "<p>how good it is"
     assert ask(tab, report="audit").page == "<p>what leaks"
     for name in ("linked", "report-audit", "../secret", "notes"):
-        with pytest.raises(UsageError):
+        with pytest.raises(InputError):
             ask(tab, report=name)
 
 
@@ -57,13 +56,14 @@ def test_reports_that_are_made_while_the_page_is_open_are_there(
     run = tmp_path / "run"
     shutil.copytree(fitted("moons"), run)
     tab = tab_of(on_page(run), "Reports")
-    choice = tab.controls["report"]
-    assert isinstance(choice, Choice)
+    assert tab.choices is not None
+    name, look_up = tab.choices
+    assert name == "report"
     (run / "report.html").write_text("<p>how good it is")
     assert ask(tab).page == "<p>how good it is"
-    assert choice.anew(choice.value) == (("evaluation",), "evaluation")
+    assert look_up() == ("evaluation",)
     (run / "report-audit.html").write_text("<p>what leaks")
-    assert choice.anew("evaluation") == (("evaluation", "audit"), "evaluation")
+    assert look_up() == ("evaluation", "audit")
     assert ask(tab, report="audit").page == "<p>what leaks"
 
 

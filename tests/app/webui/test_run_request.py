@@ -1,124 +1,143 @@
 """What visitors are told, and what they are not."""
 
-import json
 import pathlib
+import subprocess
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from feller.app.webui.limits import Limits
-from feller.app.webui.loaded_run import Opened
-from feller.app.webui.run_request import Heard, Wrong, ask, page_without_folders, without_folders
-from feller.app.webui.tab import Outcome, Tab
-from feller.core.errors import InputError
+from feller.app.webui.loaded_run import LoadedRun
+from feller.app.webui.run_request import (
+    MAX_CELLS,
+    MAX_LETTERS,
+    RequestError,
+    RequestReporter,
+    Running,
+    Stopped,
+    check_answers,
+    page_without_folders,
+    run_tab,
+    with_labels,
+)
+from feller.app.webui.tab import Result, Tab
+from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 
+CONTROLS: dict[str, Any] = {
+    "text": SimpleNamespace(label="Text"),
+    "n": SimpleNamespace(label="How many", minimum=1, maximum=9),
+    "seed": SimpleNamespace(label="Seed", minimum=0, maximum=9),
+}
 
-def tab(does: Callable[[], Outcome]) -> Tab:
-    return Tab(about="", controls={}, does=lambda answers, tell: does(), shows=())
+
+def tab(does: Callable[[], Result]) -> Tab:
+    return Tab(name="", about="", controls=CONTROLS, run=lambda answers, tell: does(), shows=())
 
 
-def said_of(text: str) -> str:
-    def fails() -> Outcome:
-        raise InputError(text)
+def failing(error: Exception) -> str:
+    def fails() -> Result:
+        raise error
 
-    with pytest.raises(Wrong) as wrong:
-        ask(tab(fails), {}, Limits(), Heard())
+    with pytest.raises(RequestError) as wrong:
+        run_tab(tab(fails), {}, RequestReporter())
     return str(wrong.value)
 
 
 def test_folders_are_left_out_of_what_is_said_and_the_rest_stays() -> None:
-    assert said_of("no /home/me/runs/digits/model.json; see 3/4 of it") == "no model.json; see 3/4 of it"
-    assert said_of("fit('/srv/my data') at http://x.example/a/b") == "fit('my data') at http://x.example/a/b"
-
-    heard = Heard()
-    heard.say("from /srv/a.csv")
-    found = ask(tab(lambda: Outcome(said="read /srv/people.csv")), {}, Limits(), heard)
-    assert found.said == "from a.csv\nread people.csv"
-
-
-RUNS = tuple(
-    Opened(Run(pathlib.Path(path)), pathlib.Path(path).name, None) for path in ("runs/gone", "../my runs/b", "here")
-)
+    assert failing(InputError("no /home/me/runs/digits/model.json; see 3/4 of it")) == "no model.json; see 3/4 of it"
+    told = failing(InputError("fit('/srv/my data') at http://x.example/a/b"))
+    assert told == "fit('my data') at http://x.example/a/b"
+    reporter = RequestReporter()
+    reporter.say("from /srv/a.csv")
+    found = run_tab(tab(lambda: Result(said="read /srv/people.csv, --seed 3")), {}, reporter)
+    assert found.said == 'from a.csv\nread people.csv, "Seed" 3'
+    page = "<style>a/*/b/*/c{}</style><p title='/a/b'>/srv/x/a.csv &amp; 3/4 &lt;</p>"
+    assert page_without_folders(page) == page.replace("/srv/x/", "")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("said", "told"),
     [
-        ("expected a file runs/gone/model.json, found none", "expected a file model.json, found none"),
-        ("make one with: feller evaluate 'runs/gone'", "make one with: feller evaluate 'gone'"),
-        ("'../my runs/b' and runs/gone.", "'b' and gone."),
-        ("runs/gone-2/a, other/runs/gone and 3/4", "runs/gone-2/a, other/runs/gone and 3/4"),
-        ("here/model.json is there", "here/model.json is there"),
+        ("expected words behind --text, got none", 'expected words behind "Text", got none'),
+        ("-n must be at least 1", '"How many" must be at least 1'),
+        ("leave --steps out, or --text.", 'leave --steps out, or "Text".'),
+        ("--text-like, --text.width, un--text and a-n stay", "--text-like, --text.width, un--text and a-n stay"),
+        ("as in `feller sample --text`, or --text", 'as in `feller sample --text`, or "Text"'),
+        (
+            "go on with: feller sample RUN --text X -n 3; or --text",
+            'go on with: feller sample RUN --text X -n 3; or "Text"',
+        ),
+        ("nearly right; fit with --objective.shuffled 1 to fill them exactly", "nearly right"),
     ],
 )
-def test_runs_are_called_by_their_names(text: str, said: str) -> None:
-    assert without_folders(text, {str(one.run.path): one.name for one in RUNS}) == said
+def test_flags_are_called_as_the_page_calls_them(said: str, told: str) -> None:
+    assert with_labels(said, CONTROLS) == told
 
 
-def test_reports_name_no_folders_and_stay_as_they_are_otherwise() -> None:
-    words = "".join(
-        f"<span>{word}</span> " for word in ("feller", "fit", "/srv/a.csv", "--out", "runs/x", "&#x27;b/c", "d&#x27;")
-    )
-    text = "<style>a/*/b/*/c{}</style><p title='/a/b'>/srv/x/a.csv &amp; 3/4 &lt;</p>"
-    page = f'{text}<code class="command">{words}</code>'
-    told = page_without_folders(page, {})
-    assert told == page.replace("/srv/x/a.csv", "a.csv").replace("/srv/a", "a").replace("runs/x", "x").replace(
-        "b/c", "c"
-    )
-    assert page_without_folders("<p>of data/a.csv &lt;", {"data/a.csv": "a.csv"}) == "<p>of a.csv &lt;"
+def test_what_gradio_lets_through_is_checked() -> None:
+    one = tab(lambda: Result())
+    check_answers(one, {"text": "x" * MAX_LETTERS, "n": 3})
+    for sent in ({"n": None}, {"text": "x" * (MAX_LETTERS + 1)}, {"text": [["a"]] * (MAX_CELLS + 1)}):
+        with pytest.raises(UsageError):
+            check_answers(one, sent)
 
 
 def test_a_run_that_was_removed_is_said_to_be_gone(tmp_path: pathlib.Path) -> None:
-    own, other = (Opened(Run(tmp_path / name), name, None) for name in ("own", "other"))
+    own, other = (LoadedRun(Run(tmp_path / name), name, None) for name in ("own", "other"))
 
-    def fails() -> Outcome:
+    def fails() -> Result:
         raise InputError(f"expected a file {tmp_path}/other/model.json, found none")
 
     for there, name in ((), "own"), (("own",), "other"):
         for each in there:
             (tmp_path / each).mkdir()
-        with pytest.raises(Wrong, match=f"^the run {name} is no longer there$"):
-            ask(tab(fails), {}, Limits(), Heard(), (own, other))
-    (tmp_path / "other").mkdir()
-    with pytest.raises(Wrong, match=r"^expected a file model.json, found none$"):
-        ask(tab(fails), {}, Limits(), Heard(), (own, other))
+        with pytest.raises(RequestError, match=f"^the run {name} is no longer there$"):
+            run_tab(tab(fails), {}, RequestReporter(), (own, other))
+
+
+def test_runs_are_named_as_people_type_them(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"runs/one": "runs/one", str(tmp_path / "runs/one"): "runs/one", "../one": "one", "/srv/one": "one"}
+    assert {path: LoadedRun(Run(pathlib.Path(path)), "one", None).folder for path in places} == places
 
 
 def test_a_fault_of_ours_tells_nothing_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    def fails() -> Outcome:
-        raise KeyError("secret")
-
-    with pytest.raises(Wrong, match="fault of feller") as wrong:
-        ask(tab(fails), {}, Limits(), Heard())
-    assert "secret" not in str(wrong.value)
+    assert "secret" not in failing(KeyError("secret"))
     assert "secret" in capsys.readouterr().err
 
 
-def test_runs_are_named_as_they_were_and_files_without_folders(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is typed where the page was started works; folders elsewhere are not told."""
-    monkeypatch.chdir(tmp_path)
-    for path, told in (
-        ("runs/one", "runs/one"),
-        (str(tmp_path / "runs/one"), "runs/one"),
-        ("../one", "one"),
-        ("/srv/one", "one"),
-    ):
-        one = Opened(Run(pathlib.Path(path)), "one", None)
-        assert one.folder == told
-        assert without_folders(f"feller evaluate {path}", one.places) == f"feller evaluate {told}"
-        page = f'<code class="command"><span>feller</span> <span>{path}</span> <span>d/one</span></code>'
-        assert page_without_folders(page, one.places) == page.replace(path, told).replace("d/one", "one")
+def test_a_share_is_told_where_it_is_known() -> None:
+    told: list[tuple[float | None, str]] = []
+    one = RequestReporter(lambda share, text: told.append((share, text)))
+    one.task("drawing")
+    one.progress(0.0)
+    one.progress(0.5, "8 of 16")
+    one.progress(1.5)
+    assert told == [(None, "drawing ..."), (0.5, "drawing 8 of 16"), (1.0, "drawing")]
 
 
-def test_files_of_a_bridge_are_named_without_their_folders(
-    bridged: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record = json.loads((bridged / "recipe.json").read_text())
-    record["bridged"] |= {"populations": ["d/a.csv", "d/b.csv"], "costs": ["2 * d/room.png", "e/own.py:walls"]}
-    monkeypatch.setattr(Run, "read_record", lambda *_: record)
-    one = Opened(Run(bridged), "run", None)
-    said = without_folders("u.csv lies far from d/a.csv; d/room.png, e/own.py:walls and 3/4", one.places)
-    assert said == "u.csv lies far from a.csv; room.png, own.py:walls and 3/4"
+def test_what_is_stopped_says_no_more() -> None:
+    """A page stops what it has asked for, and nobody else's; the next request goes on."""
+    running, one = Running(), RequestReporter()
+    with running.register("me", one):
+        running.stop("you")
+        one.progress(0.5)
+        running.stop("me")
+        for says in (lambda: one.progress(0.6), lambda: one.task("more"), lambda: one.say("more")):
+            with pytest.raises(Stopped):
+                says()
+    running.stop("me")
+    with running.register("me", RequestReporter()) as _:
+        pass
+    with pytest.raises(RequestError):
+        run_tab(tab(lambda: Result()), {}, one)
+
+
+def test_the_page_loads_neither_plots_nor_statistics_nor_bridges_before_it_needs_them() -> None:
+    script = "import feller.app.webui.page, feller.app.webui.widgets as w; w.style(); import sys; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"gradio", "scipy.stats", "scipy.ndimage", "matplotlib", "sklearn", "feller.control.bridges.problem"}
+    assert not heavy & set(found)

@@ -8,13 +8,10 @@ import pytest
 import soundfile
 
 from feller.app.cli import main
-from feller.app.webui.limits import Limits
-from feller.app.webui.run_request import Heard, Wrong
-from feller.app.webui.run_request import ask as told
-from feller.app.webui.tab import Tab
+from feller.app.webui.run_request import RequestError, RequestReporter, run_tab
 from feller.app.webui.tabs.speaking import SPELLED
 from feller.core.errors import UsageError
-from tests.app.webui.asking import tab_of
+from tests.app.webui.asking import ask, tab_of, usual
 from tests.data.speech.clip import CLIPS, TEXTS
 
 CLIP, SAYS = str(CLIPS / "LJ001-0008.flac"), "has never been surpassed"
@@ -25,14 +22,6 @@ OTHER = str(CLIPS / OTHER_NAME)
 @pytest.fixture
 def page(on_page: Callable[..., Any], speaking: pathlib.Path) -> Any:
     return on_page(speaking)
-
-
-def usual(tab: Tab) -> dict[str, Any]:
-    return {name: getattr(control, "value", None) for name, control in tab.controls.items()}
-
-
-def ask(tab: Tab, **sent: Any) -> Any:
-    return tab.do({**usual(tab), **sent}, Limits())
 
 
 def seconds(found: Any) -> float:
@@ -53,16 +42,16 @@ def test_a_text_is_said_also_in_a_voice(page: Any) -> None:
 @pytest.mark.slow
 def test_recordings_are_edited_and_said_again(page: Any) -> None:
     whole = soundfile.info(CLIP).duration
-    found = ask(tab_of(page, "Denoise"), recording=CLIP, said=SAYS, begin=0.5, end=0.8)
+    found = ask(tab_of(page, "Denoise"), denoise=CLIP, said=SAYS, begin=0.5, end=0.8)
     assert abs(seconds(found) - whole) < 0.1
-    assert seconds(ask(tab_of(page, "Edit"), recording=CLIP, said=SAYS, text="has always been surpassed")) > 0
+    assert seconds(ask(tab_of(page, "Edit"), edit=CLIP, said=SAYS, text="has always been surpassed")) > 0
 
 
 @pytest.mark.slow
 def test_recordings_are_said_in_another_manner_as_the_command_does(page: Any, tmp_path: pathlib.Path) -> None:
     tab = tab_of(page, "Restyle")
-    plain = ask(tab, recording=CLIP, said=SAYS, seed=3)
-    styled = ask(tab, recording=CLIP, said=SAYS, style=OTHER, style_said=TEXTS[OTHER_NAME], seed=3)
+    plain = ask(tab, content=CLIP, said=SAYS, seed=3)
+    styled = ask(tab, content=CLIP, said=SAYS, style=OTHER, style_said=TEXTS[OTHER_NAME], seed=3)
     for found, style in ((plain, ()), (styled, ("--style", OTHER, TEXTS[OTHER_NAME]))):
         out = tmp_path / f"{len(style)}.wav"
         words = ("--content", CLIP, SAYS, *style, "--seed", "3", "--out", str(out))
@@ -71,7 +60,7 @@ def test_recordings_are_said_in_another_manner_as_the_command_does(page: Any, tm
         assert abs(seconds(found) - soundfile.info(CLIP).duration) < 0.1  # timed as it was
     assert plain.sounds[0].read_bytes() != styled.sounds[0].read_bytes()
     with pytest.raises(UsageError, match='into "What is said in that one"'):
-        ask(tab, recording=CLIP, said=SAYS, style=OTHER)
+        ask(tab, content=CLIP, said=SAYS, style=OTHER)
     with pytest.raises(UsageError, match="upload a recording"):
         ask(tab, said=SAYS)
 
@@ -79,9 +68,9 @@ def test_recordings_are_said_in_another_manner_as_the_command_does(page: Any, tm
 @pytest.mark.slow
 def test_words_that_the_dictionary_lacks_are_said_letter_by_letter_where_that_is_wished(page: Any) -> None:
     tab = tab_of(page, "Say")
-    with pytest.raises(Wrong, match='spelled with "Words that the dictionary lacks"'):
-        told(tab, {**usual(tab), "text": "xqzt"}, Limits(), Heard())
-    assert seconds(ask(tab, text="xqzt", spelled=SPELLED)) > 0
+    with pytest.raises(RequestError, match='"Words that the dictionary lacks"'):
+        run_tab(tab, {**usual(tab), "text": "xqzt"}, RequestReporter())
+    assert seconds(ask(tab, text="xqzt", spell=SPELLED)) > 0
 
 
 @pytest.mark.slow
@@ -90,13 +79,13 @@ def test_what_is_missing_is_said_in_one_line(page: Any) -> None:
         ("Say", {"text": " "}, "expected words"),
         ("Say", {"text": "Hello", "voice": CLIP}, 'into "What is said in that recording"'),
         ("Edit", {"text": "Hello"}, "upload a recording"),
-        ("Denoise", {"recording": CLIP, "said": SAYS, "begin": 1.0, "end": 0.5}, "must end after"),
+        ("Denoise", {"denoise": CLIP, "said": SAYS, "begin": 1.0, "end": 0.5}, "must end after"),
         (
             "Denoise",
-            {"recording": CLIP, "said": SAYS, "begin": 1.0, "end": 99.0},
+            {"denoise": CLIP, "said": SAYS, "begin": 1.0, "end": 99.0},
             r"is \d\.\d\d seconds long, got a span",
         ),
-        ("Denoise", {"recording": CLIP, "begin": 1.0, "end": 99.0}, 'into "What is said in it"'),
+        ("Denoise", {"denoise": CLIP, "begin": 1.0, "end": 99.0}, 'into "What is said in it"'),
     ):
         with pytest.raises(UsageError, match=why):
             ask(tab_of(page, name), **sent)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from feller.app.webui.loaded_run import Opened
-from feller.app.webui.tabs.compare import reported
+from feller.app.webui.loaded_run import LoadedRun
+from feller.app.webui.tabs.compare import compare_reports
 from feller.app.workflows.run_status import Reported, reported_of, sketch_of
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
@@ -44,8 +44,8 @@ def test_a_damaged_one_is_told_in_a_line(tmp_path: pathlib.Path, content: Any) -
 
     run = copied(tmp_path / "r")
     (run.path / "report.json").write_text(json.dumps(content))
-    one, two = Opened(run, "one", None), Opened(Run(tmp_path), "two", None)
-    for read in (reported_of, sketch_of, lambda run: export(run, "huggingface"), lambda run: reported(one, two)):
+    one, two = LoadedRun(run, "one", None), LoadedRun(Run(tmp_path), "two", None)
+    for read in (reported_of, sketch_of, lambda run: export(run, "huggingface"), lambda run: compare_reports(one, two)):
         with pytest.raises(InputError, match=r"report.json was damaged; write it anew with: feller evaluate"):
             read(run)
 
@@ -60,7 +60,7 @@ def test_what_is_no_json_is_written_anew(tmp_path: pathlib.Path, content: bytes)
 def test_strange_numbers_are_shown_as_missing(tmp_path: pathlib.Path) -> None:
     text = '{"numbers": {"energy": NaN, "steps": "x", "epsilon": true, "nll": 1e999}}'
     (tmp_path / "report.json").write_text(text)
-    one, two = Opened(Run(tmp_path), "one", None), Opened(Run(tmp_path / "none"), "two", None)
-    rows = reported(one, two)
+    one, two = LoadedRun(Run(tmp_path), "one", None), LoadedRun(Run(tmp_path / "none"), "two", None)
+    rows = compare_reports(one, two)
     assert rows is not None
     assert {row[1] for row in rows.cells} == {"–", "x"}

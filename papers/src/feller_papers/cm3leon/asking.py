@@ -12,7 +12,6 @@ from feller.app.workflows.documents.generate_documents import words as filled
 from feller.core.rng import Draws
 from feller.data.documents.prompt import Prompt
 from feller.data.documents.token_layout import Hole, Infill
-from feller.data.examples.write_documents import Picture, Written
 from feller.data.loading.raw import Item, Said
 from feller.evaluation.documents import Of, in_front, spent_each
 from feller.networks.sequence.gpt import PlainTransformer
@@ -23,6 +22,7 @@ from feller.sampling.autoregressive.document_decode import Way, generate
 from feller.sampling.autoregressive.document_grammar import Kind
 from feller.sampling.retrieval.retriever import Retrieval, fronts
 from feller_papers.cm3leon.world import BY_WORDS, World, items
+from feller_papers.scenes.documents import Picture, Written
 
 TOP_P = Way(choice=Choice(top_p=0.9))
 """The usual way to draw."""

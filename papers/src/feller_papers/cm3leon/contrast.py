@@ -10,7 +10,6 @@ from torch import Tensor
 
 from feller.app.workflows.documents.generate_documents import similarities
 from feller.core.rng import Draws
-from feller.data.examples.write_documents import Written
 from feller.sampling.autoregressive.document_decode import Way, best
 from feller.sampling.autoregressive.token_guidance import Contrast
 from feller_papers.claims import Claim, spread_of, verdict
@@ -20,6 +19,7 @@ from feller_papers.cm3leon.judges import unique_share
 from feller_papers.cm3leon.models import base
 from feller_papers.cm3leon.setting import Setting
 from feller_papers.cm3leon.world import World, found, world
+from feller_papers.scenes.documents import Written
 
 ALPHA = 0.1
 """Of contrastive decoding; the paper prints none."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from feller.app.workflows.documents.generate_documents import PLAUSIBLE
 from feller.core.rng import Draws
-from feller.data.examples.scenes import Scene
 from feller.paths.discrete.token_sampler import Choice
 from feller.sampling.autoregressive.document_decode import Way
 from feller.sampling.autoregressive.token_guidance import Guided
@@ -17,6 +16,7 @@ from feller_papers.cm3leon.models import base
 from feller_papers.cm3leon.reading import agreement, read_scenes
 from feller_papers.cm3leon.setting import Setting
 from feller_papers.cm3leon.world import world
+from feller_papers.scenes.drawing import Scene
 
 PARTS = ("ground", "count", "colours", "shapes")
 """Of a scene that are read in a picture."""

@@ -12,7 +12,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from feller.core.rng import Draws
 from feller.data.documents.vocabulary import Symbols
-from feller.data.examples.write_documents import Written
 from feller.evaluation.documents import exact, token_f1
 from feller.networks.sequence.gpt import PlainTransformer
 from feller.sampling.autoregressive.document_decode import countable, hidden, log_likelihood
@@ -23,6 +22,7 @@ from feller_papers.cm3leon.differences import difference, listed
 from feller_papers.cm3leon.models import base
 from feller_papers.cm3leon.setting import Setting
 from feller_papers.cm3leon.world import World, found, world
+from feller_papers.scenes.documents import Written
 
 Hide = Callable[[Int64[np.ndarray, " n"], Symbols], Span]
 """A document -> what is hidden of it."""

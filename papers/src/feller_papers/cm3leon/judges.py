@@ -15,14 +15,14 @@ from torch.nn import functional as F
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.data.batches import shuffled
-from feller.data.examples.scenes import LEAST, Scene
-from feller.data.examples.shapes import COLOURS, SHAPES
 from feller.evaluation.images import fd_cnn
 from feller.networks.architecture import weights_from
 from feller.training.engine import engine
 from feller.training.loop import make_learner, train
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import Training
+from feller_papers.scenes.drawing import LEAST, Scene
+from feller_papers.scenes.shapes import COLOURS, SHAPES
 
 FEATURES = 64
 """Numbers that stand for a picture, and for each of its nine places."""

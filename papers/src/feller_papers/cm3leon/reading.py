@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.data.examples.scenes import CELLS, FONT, MOST, SIZES, Cell, Scene, Thing, letter_mask
-from feller.data.examples.scenes import MOST as LONGEST
-from feller.data.examples.shapes import COLOURS, SHAPES, shape_mask
+from feller_papers.scenes.drawing import CELLS, FONT, MOST, SIZES, Cell, Scene, Thing, letter_mask
+from feller_papers.scenes.drawing import MOST as LONGEST
+from feller_papers.scenes.shapes import COLOURS, SHAPES, shape_mask
 
 LEAST = 0.4
 """Of what a thing would explain of a picture if it were there as drawn, the share that it must explain."""

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.data.examples.creatures import ACROSS, BODY, MIDDLE, PARTS, Creature, View
-from feller.data.examples.scenes import LEAST
-from feller.data.examples.shapes import COLOURS
+from feller_papers.scenes.creatures import ACROSS, BODY, MIDDLE, PARTS, Creature, View
+from feller_papers.scenes.drawing import LEAST
+from feller_papers.scenes.shapes import COLOURS
 
 
 def spot(pictures: UInt8[Tensor, "n 3 side side"], creatures: Sequence[Creature]) -> list[View]:

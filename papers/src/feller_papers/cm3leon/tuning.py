@@ -10,7 +10,6 @@ from jaxtyping import Float64, UInt8
 from torch import Tensor
 
 from feller.core.rng import Draws
-from feller.data.examples.write_documents import Written
 from feller.evaluation.documents import exact, token_f1
 from feller.networks.sequence.gpt import PlainTransformer
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
@@ -21,6 +20,7 @@ from feller_papers.cm3leon.models import base, tuned
 from feller_papers.cm3leon.reading import read_letters, read_scenes, stacked
 from feller_papers.cm3leon.setting import Setting
 from feller_papers.cm3leon.world import World, world
+from feller_papers.scenes.documents import Written
 
 Marks = Callable[[PlainTransformer, World, Sequence[Written], Draws], Float64[Tensor, " n"]]
 """(network, world, documents of a task, draws) -> from 0 to 1, how right each answer is."""

@@ -14,10 +14,6 @@ from feller.data.batches import batches
 from feller.data.documents.dataset import documents
 from feller.data.documents.modality import Documents, all_pictures
 from feller.data.documents.tiles import tiles_of
-from feller.data.examples.creatures import Creature, View, invent, views
-from feller.data.examples.instructions import instructions, scene_pairs, written_view
-from feller.data.examples.scenes import FEW, FEW_HELD_OUT, Scene
-from feller.data.examples.write_documents import Answer, Picture, Written
 from feller.data.loading.raw import FoundDocuments, Item, Said, Shown, as_objects
 from feller.data.modality import Dataset
 from feller.networks.sequence.bi_encoder import BiEncoder, Finder
@@ -30,6 +26,10 @@ from feller.training.optimizer import Training
 from feller_papers.cm3leon.judges import TRAINING, SceneJudge, train_scene_judge
 from feller_papers.cm3leon.reading import stacked
 from feller_papers.cm3leon.setting import Setting
+from feller_papers.scenes.creatures import Creature, View, invent, views
+from feller_papers.scenes.documents import Answer, Picture, Written
+from feller_papers.scenes.drawing import FEW, FEW_HELD_OUT, Scene
+from feller_papers.scenes.instructions import instructions, scene_pairs, written_view
 
 KNOWN = 4
 """Views of each creature that are in the training data or in the memory; one more is kept."""

@@ -1,5 +1,6 @@
 """feller data."""
 
+import pathlib
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -11,14 +12,7 @@ from feller.core.errors import UsageError
 from feller.data.examples.registry import EXAMPLE, SHIPPED, part_of
 from feller.data.path_checks import check_data
 
-PAIRS = 8000
-"""Pairs of a picture and a text that are written, where nothing else is asked for."""
-TAKES = {
-    "schema": ("file", "out"),
-    "memory": ("file", "out", "of"),
-    "scenes": ("out", "n", "seed", "longest"),
-    "emoji": ("file", "out", "seed", "longest"),
-}
+TAKES = {"schema": ("file", "out"), "memory": ("file", "out", "of"), "scenes": ("out", "n")}
 """Words that are no data, and the flags that each takes; --json and the word itself go without saying."""
 
 
@@ -31,8 +25,7 @@ class ReadingFlags:
     space: Annotated[Text, Offers(tables=("feller.data.points.named_spaces:NAMES",))] = None
     """Where rows of numbers lie, as for `feller fit`."""
     longest: Counted = None
-    """Longer side of pictures, most atoms or residues, seconds of sounds, or symbols of a text, as for `feller fit`;
-    of scenes 16, of emoji 32."""
+    """Longer side of pictures, most atoms or residues, seconds of sounds, or symbols of a text, as for `feller fit`."""
     vocabulary: Annotated[Text, Offers(tables=("feller.data.text.dataset:NAMES",))] = None
     """Symbols of a text, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
     project: bool = False
@@ -46,12 +39,10 @@ class WritingFlags:
     of: Annotated[RunText, named("--run")] = None
     """Behind memory: the run of the model that will look them up; the newest by default."""
     out: Text = None
-    """Where to write; by default schema.json, memory.npz, or the folder scenes or emoji. Of
-    spoken-words a new folder, for what it is made of."""
+    """Where to write; by default schema.json, memory.npz, or the folder scenes. Of spoken-words a new folder, for
+    what it is made of."""
     n: Annotated[Whole, short("-n")] = None
-    """Of scenes: pairs of a picture and a text to train on, by default 8000."""
-    seed: Whole = None
-    """Of scenes and emoji: of all randomness, by default 0."""
+    """Of scenes: pairs of a picture and a text to train on, by default all 8000."""
 
 
 READS = tuple(flags_of(ReadingFlags))
@@ -66,24 +57,24 @@ class Data:
     - `feller data schema FILE` describes a table.
     - `feller data memory DOCUMENTS` builds what `feller sample` looks up.
     - `feller data spoken-words --out FOLDER` copies the folder that it is made of.
-    - `feller data scenes`, `feller data emoji FOLDER` write pictures with texts.
+    - `feller data scenes` writes pictures with texts.
     """
 
     deep: ClassVar[str] = ""
 
     name: Annotated[DataOrWord, Offers(tables=("feller.app.commands.data:TAKES",))] = None
     """An example's name, or a file or folder to look into; or schema, to write down what the columns of a table are; or
-    memory, to build of documents what a model looks up; or scenes, to draw pictures with texts: shapes and creatures,
-    instructions about them, and a memory; or emoji, to write those of npm packages with their names."""
+    memory, to build of documents what a model looks up; or scenes, to write pictures with texts: shapes and creatures,
+    instructions about them, and a memory."""
     file: FilePlace = None
     """Behind schema the table to describe: .csv, .tsv, .parquet, or example:adult; behind memory a file or folder of
-    documents; behind emoji the folder node_modules with emoji-datasource-twitter and, for tags, emojibase-data."""
+    documents."""
     json: bool = False
     """Print a JSON object, last on standard output."""
     reading: Annotated[ReadingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=ReadingFlags)
     """How the data are read, as for `feller fit`; by default as they themselves say."""
     writing: Annotated[WritingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=WritingFlags)
-    """What is written, behind schema, memory, scenes, emoji and spoken-words."""
+    """What is written, behind schema, memory, scenes and spoken-words."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
@@ -94,10 +85,11 @@ class Data:
             listing = {f"{EXAMPLE}{name}": shipped.summary for name, shipped in SHIPPED.items()}
             show(dict(listing), tell)
             return {"examples": listing}
-        if self.writing.out is not None and self.name not in TAKES and self._folder():
-            return self._copy(tell)
-        self._check(TAKES.get(str(self.name), READS))
-        does = {"schema": self._describe, "memory": self._remember, "scenes": self._draw, "emoji": self._draw}
+        example = self.name.removeprefix(EXAMPLE)
+        if self.writing.out is not None and example in SHIPPED:
+            return self._copy(example, tell)
+        self._check(TAKES.get(self.name, READS))
+        does = {"schema": self._describe, "memory": self._remember, "scenes": self._write_scenes}
         return does.get(self.name, self._look)(tell)
 
     def _check(self, takes: tuple[str, ...]) -> None:
@@ -122,22 +114,14 @@ class Data:
         from feller.data.loading.read import read
 
         with tell.waiting(f"reading {name}"):
-            data = read(
-                name,
-                longest=self.reading.longest,
-                space=self.reading.space,
-                project=self.reading.project,
-                vocabulary=self.reading.vocabulary,
-                schema=self.reading.schema,
-            )
+            data = read(name, **{flag: getattr(self.reading, flag) for flag in READS})
         about: dict[str, Any] = {
             "data": name,
             "kind": type(data.modality).__name__,
             "examples": data.total,
             "shape": _shape(data.values),
         }
-        for condition, classes in data.modality.conditions.items():
-            about[condition] = ", ".join(classes)
+        about |= {condition: ", ".join(classes) for condition, classes in data.modality.conditions.items()}
         if name.startswith(EXAMPLE):
             shipped, _ = part_of(name)
             about |= {"parts": ", ".join(shipped.parts), "source": shipped.source, "licence": shipped.licence}
@@ -146,41 +130,23 @@ class Data:
             tell.say(note)
         return about
 
-    def _folder(self) -> str | None:
-        """Return the name of the example that is asked for, if it is made of a folder."""
-        name = str(self.name).removeprefix(EXAMPLE)
-        if name not in SHIPPED:
-            return None
-        from feller.data.examples.loaders import EXAMPLES
-
-        return name if EXAMPLES[name].folder else None
-
-    def _copy(self, tell: Any) -> dict[str, Any]:
+    def _copy(self, name: str, tell: Any) -> dict[str, Any]:
         """Copy the folder that an example is made of."""
-        import pathlib
-
-        from feller.data.examples.copy_example import copy_example
+        from feller.data.examples.write_files import copy_example
 
         self._check(("out",))
-        name, out = str(self._folder()), pathlib.Path(str(self.writing.out))
-        count = copy_example(name, out)
+        out = str(self.writing.out)
+        count = copy_example(name, pathlib.Path(out))
         tell.say(f"{count} files: {out}; look into it with: feller data {out}")
-        return {"data": f"example:{name}", "folder": str(out), "files": count}
+        return {"data": f"{EXAMPLE}{name}", "folder": out, "files": count}
 
-    def _draw(self, tell: Any) -> dict[str, Any]:
+    def _write_scenes(self, tell: Any) -> dict[str, Any]:
         """Write pictures with texts."""
-        import pathlib
-
         from feller.app.terminal import show
-        from feller.data.examples.emoji import write_emoji
-        from feller.data.examples.instructions import write_demonstration
+        from feller.data.examples.write_files import PAIRS, write_scenes
 
-        out, seed = pathlib.Path(self.writing.out or str(self.name)), self.writing.seed or 0
-        side = {} if self.reading.longest is None else {"side": self.reading.longest}
-        if self.name == "scenes":
-            about = write_demonstration(out, PAIRS if self.writing.n is None else self.writing.n, seed, **side)
-        else:
-            about = write_emoji(pathlib.Path(self._needed("node_modules")), out, seed, **side)
+        n = PAIRS if self.writing.n is None else self.writing.n
+        about = write_scenes(pathlib.Path(self.writing.out or "scenes"), n)
         show(about, tell)
         return about
 
@@ -189,7 +155,7 @@ class Data:
         from feller.app.terminal import show
         from feller.app.workflows.draft_schema import describe
 
-        about = describe(self._needed("FILE --out schema.json"), self.writing.out or "schema.json")
+        about = describe(self._second("FILE --out schema.json"), self.writing.out or "schema.json")
         show({key: value for key, value in about.items() if key not in ("warnings", "columns", "note")}, tell)
         show(dict(about["columns"]), tell)
         for warning in about["warnings"]:
@@ -203,14 +169,14 @@ class Data:
         from feller.app.terminal import heard
         from feller.app.workflows.documents.build_datastore import keep
 
-        source, place = self._needed("DOCUMENTS --run RUN --out memory.npz"), self.writing.out or "memory.npz"
+        source, place = self._second("DOCUMENTS --run RUN --out memory.npz"), self.writing.out or "memory.npz"
         run = find(self.writing.of, None, tell)
         with heard(tell):
             count = keep(run, source, place)
         tell.say(f"{count:,} documents: {place}; look them up with: feller sample {run.path} --memory {place}")
         return {"run": str(run.path), "memory": place, "documents": count}
 
-    def _needed(self, rest: str) -> str:
+    def _second(self, rest: str) -> str:
         """Return the second place.
 
         Raises:

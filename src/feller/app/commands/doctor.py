@@ -16,10 +16,10 @@ class Doctor:
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
-        from feller.app.workflows.doctor import examine, told
+        from feller.app.workflows.doctor import examine, lines
 
         found = examine()
-        for line in told(found):
+        for line in lines(found):
             print(line, file=sys.stderr if self.json else sys.stdout)
         return found
 

@@ -37,11 +37,10 @@ class Serve:
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
         from feller.app.terminal import speaker
-        from feller.app.webui.access import Door
-        from feller.app.webui.server import serve
+        from feller.app.webui.server import Access, serve
         from feller.core.run_folder import open_run
 
-        tell, door = speaker(), Door(self.host, self.port, self.token)
+        tell, access = speaker(), Access(self.host, self.port, self.token)
         found = []
         if not self.folders:
             open_run(None)  # what is not there is told before a page is promised; those that are named were looked at
@@ -53,7 +52,7 @@ class Serve:
             found.extend(find(folder, self.code, tell) for folder in self.folders or (None,))
             return found
 
-        address = serve(runs, door=door, rewards=self.reward, memory=self.memory, tell=tell)
+        address = serve(runs, access=access, rewards=self.reward, memory=self.memory, tell=tell)
         return {"runs": [str(run.path) for run in found], "url": address.url}
 
     def status(self, found: dict[str, Any]) -> int:

@@ -3,232 +3,185 @@
 import contextlib
 import html
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from feller.app.webui.button_presses import BEGINS, Stops
-from feller.app.webui.controls import Choice, Control, Drawing, Seed, Wave
-from feller.app.webui.loaded_run import Opened
-from feller.app.webui.run_request import Heard, Wrong, ask, passing
+from feller.app.webui.loaded_run import LoadedRun
+from feller.app.webui.run_request import RequestError, RequestReporter, Running, run_tab
 from feller.app.webui.sample_views import place_in
-from feller.app.webui.tab import WIDE, Ability, Outcome, Place, Tab
-from feller.app.webui.tabs.bridging import PUSH
-from feller.app.webui.tabs.compare import COMPARE
-from feller.app.webui.tabs.documents import ASK, DRAW, FILL_DOCUMENT
-from feller.app.webui.tabs.fill import FILL_PICTURE, FILL_ROWS, FILL_TEXT
-from feller.app.webui.tabs.follow import FOLLOW
-from feller.app.webui.tabs.forming import WATCH
-from feller.app.webui.tabs.reports import REPORTS
-from feller.app.webui.tabs.restoring import RESTORE
-from feller.app.webui.tabs.sample import SAMPLE
-from feller.app.webui.tabs.speaking import DENOISE, EDIT, RESTYLE, SAY
-from feller.app.webui.tabs.steering import STEER
-from feller.app.webui.widgets import beginning, filled, outputs, showing, starting, waving, widget
+from feller.app.webui.tab import Kind, PageContext, Result, Tab
+from feller.app.webui.tabs.bridging import push_tab
+from feller.app.webui.tabs.compare import compare_tab
+from feller.app.webui.tabs.documents import ask_tab, document_fill_tab, draw_tab
+from feller.app.webui.tabs.fill import picture_fill_tab, row_fill_tab, text_fill_tab
+from feller.app.webui.tabs.follow import follow_tab
+from feller.app.webui.tabs.forming import watch_tab
+from feller.app.webui.tabs.reports import reports_tab
+from feller.app.webui.tabs.restoring import restore_tab
+from feller.app.webui.tabs.sample import sample_tab
+from feller.app.webui.tabs.speaking import denoise_tab, edit_tab, restyle_tab, say_tab
+from feller.app.webui.tabs.steering import steer_tab
+from feller.app.webui.widgets import MAX_SEED, gradio, outputs, said, updates
 from feller.app.workflows.sample import sample
-from feller.core.optional_dependency import need
 
-ABILITIES = (
-    *(SAMPLE, PUSH, SAY, DRAW, ASK, EDIT, DENOISE, RESTYLE),
-    *(FILL_PICTURE, FILL_TEXT, FILL_ROWS, FILL_DOCUMENT, RESTORE),
-    *(WATCH, STEER, COMPARE, REPORTS, FOLLOW),
+TABS: tuple[Callable[[LoadedRun, PageContext], Tab | None], ...] = (
+    *(sample_tab, push_tab, say_tab, draw_tab, ask_tab, edit_tab, denoise_tab, restyle_tab),
+    *(picture_fill_tab, text_fill_tab, row_fill_tab, document_fill_tab, restore_tab),
+    *(watch_tab, steer_tab, compare_tab, reports_tab, follow_tab),
 )
-
-
-def abilities_of(one: Opened, place: Place) -> tuple[Ability, ...]:
-    """Return what a run can do."""
-    return tuple(ability for ability in ABILITIES if ability.has(one, place))
-
-
-WORK, LOOK = "work", "look"
+"""Each returns None for a run that cannot do it; none may read weights, which may not be there yet."""
+MAX_WAITING = 100
+"""Requests; more are told to come again."""
+WORK = {"concurrency_id": "work", "concurrency_limit": 1}
+LOOK = {"concurrency_id": "look", "concurrency_limit": 4}
 """Two queues: what computes goes one after the other, and what only looks does not wait for it."""
-LOOKING = {"concurrency_id": LOOK, "concurrency_limit": 4}
-TITLE = "feller"
-SEEDS = 1_000_000
-ANOTHER = f"() => String(Math.floor(Math.random() * {SEEDS}))"
+ANOTHER = f"() => Math.floor(Math.random() * {min(MAX_SEED, 1_000_000)})"
 """Another seed, which the page draws by itself, shows, and so can repeat."""
 FORGET = """said => said.includes('class="wrong"') ? "" : said"""
 """A complaint is gone as soon as something else is set."""
-OPENING = "opening ..."
-LATE = "It was finished before it could be stopped."
+WIDE = (Kind.SIDES, Kind.NUMBERS, Kind.PAGE)
+"""Kinds that take the width of the page, below what is set."""
 
 
-def build(place: Place) -> Any:
+def tabs_of(run: LoadedRun, page: PageContext) -> list[Tab]:
+    """Return what a run can do."""
+    return [tab for make in TABS if (tab := make(run, page)) is not None]
+
+
+def build(page: PageContext) -> Any:
     """Return the page of some runs, as Gradio's blocks."""
-    gr: Any = need("gradio", "a page in the browser", "serve")
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600), fill_width=False) as blocks:
-        gr.HTML(_heading(place.runs))
-        if len(place.runs) == 1:
-            _run(gr, place.runs[0], place, "")
+    gr, runs = gradio(), page.runs
+    about = [f"<p>{html.escape(run.summary)}</p>" for run in runs]
+    title, below = (html.escape(runs[0].name), about[0]) if len(runs) == 1 else ("feller", f"<p>{len(runs)} runs</p>")
+    with gr.Blocks(title="feller", analytics_enabled=False, delete_cache=(600, 3600), fill_width=False) as blocks:
+        gr.HTML(f'<header class="top"><h1>{title}</h1>{below}</header>')
+        if len(runs) == 1:
+            _add_run(gr, runs[0], page, "")
         else:
             with gr.Tabs(overflow_behavior="wrap"):
-                for number, one in enumerate(place.runs):
-                    with gr.Tab(one.name):
-                        gr.HTML(_about(one))
-                        _run(gr, one, place, f"{number}_")
-    blocks.queue(max_size=place.limits.queue, default_concurrency_limit=1, api_open=False)
+                for i, run in enumerate(runs):
+                    with gr.Tab(run.name):
+                        gr.HTML(about[i])
+                        _add_run(gr, run, page, f"{i}_")
+    blocks.queue(max_size=MAX_WAITING, default_concurrency_limit=1, api_open=False)
     return blocks
 
 
-def _heading(runs: Sequence[Opened]) -> str:
-    if len(runs) > 1:
-        return f'<header class="top"><h1>{TITLE}</h1><p>{len(runs)} runs</p></header>'
-    return f'<header class="top"><h1>{html.escape(runs[0].name)}</h1>{_about(runs[0])}</header>'
-
-
-def _about(one: Opened) -> str:
-    return f"<p>{html.escape(one.asked)}</p>"
-
-
-def _run(gr: Any, one: Opened, place: Place, prefix: str) -> None:
+def _add_run(gr: Any, run: LoadedRun, page: PageContext, prefix: str) -> None:
     """Add the tabs of a run."""
     with gr.Tabs(overflow_behavior="wrap"):
-        for ability in abilities_of(one, place):
-            with gr.Tab(ability.name) as shown:
-                name = f"{prefix}{ability.name.lower().replace(' ', '_')}"
-                act = _tab(gr, ability.tab(one, place), place, name, one)
-                if act is not None:
-                    shown.select(**act, show_progress="hidden", api_name=False)
+        for tab in tabs_of(run, page):
+            with gr.Tab(tab.name) as shown:
+                look = _add_tab(gr, tab, f"{prefix}{tab.name.lower().replace(' ', '_')}", run, page)
+                if look is not None:
+                    shown.select(**look, show_progress="hidden", api_name=False)
 
 
-def _tab(gr: Any, tab: Tab, place: Place, name: str, of: Opened) -> dict[str, Any] | None:
+def _add_tab(gr: Any, tab: Tab, name: str, run: LoadedRun, page: PageContext) -> dict[str, Any] | None:
     """Add one tab, what is set beside what comes out; return what is done when somebody opens it."""
+    controls = tab.controls
     gr.HTML(f'<p class="about">{html.escape(tab.about)}</p>')
-    with gr.Row(equal_height=False, elem_classes="tab" if tab.controls else "tab plain"):
+    with gr.Row(equal_height=False, elem_classes="tab" if controls else "tab plain"):
         with gr.Column(scale=2, min_width=280):
-            there = {name: (widget(gr, control), beginning(gr, control)) for name, control in tab.controls.items()}
-            for key, control in tab.controls.items():
-                if control.only is not None:
-                    other, chosen = control.only
-                    there[key][0].visible = there[other][0].value == chosen
+            begin = None
+            for key, control in controls.items():
+                control.render()
+                if tab.first is not None and tab.first[0] == key:
+                    begin = gr.Button("Begin with a sample of the model", size="sm")
             with gr.Row(elem_classes="buttons"):
                 button = gr.Button(tab.button, variant="primary", min_width=80)
-                seeds = [there[key][0] for key, control in tab.controls.items() if isinstance(control, Seed)]
-                again = gr.Button("Another seed", min_width=80) if seeds else None
+                again = gr.Button("Another seed", min_width=80) if "seed" in controls else None
                 stop = None if tab.looks else gr.Button("Stop", min_width=60, elem_classes="stop")
         with gr.Column(scale=3, min_width=320, elem_classes="made"):
-            said = gr.HTML(_said(OPENING) if tab.looks else "", elem_classes="said")
-            beside = {kind: outputs(gr, kind, tab) for kind in tab.shows if kind not in WIDE}
+            note = gr.HTML(said("opening ...") if tab.looks else "", elem_classes="said")
+            shown = {kind: outputs(kind, tab) for kind in tab.shows if kind not in WIDE}
     with gr.Column(elem_classes="made"):
-        below = {kind: outputs(gr, kind, tab) for kind in tab.shows if kind in WIDE}
-    made = [said, *(output for kind in tab.shows for output in {**beside, **below}[kind])]
+        shown |= {kind: outputs(kind, tab) for kind in tab.shows if kind in WIDE}
     timer = None if tab.every is None else gr.Timer(tab.every)
+    made = [note, *(output for kind in tab.shows for output in shown[kind])]
     made += [] if timer is None else [button, timer]
-    made += [there[key][0] for key, control in tab.controls.items() if _changes(control)]
-    stops, inputs = Stops(), [shown for shown, _ in there.values()]
-    act = _acting(gr, tab, place, of, stops)
-    for key, control in tab.controls.items():
-        shown, start = there[key]
-        if isinstance(control, Drawing) and control.first is not None:
-            begun = start.click(starting(control.first), None, shown, api_name=f"{name}_begin", concurrency_id=WORK)
-            begun.then(None, said, said, js=FORGET, api_name=False)
-        if isinstance(control, Wave):
-            drawn = waving(control, tab.controls[control.of], place)
-            there[control.of][0].change(drawn, there[control.of][0], shown, api_name=f"{name}_{key}", **LOOKING)
-        if control.only is not None:
-            other, chosen = control.only
-            seen = {"show_progress": "hidden", "api_name": False, **LOOKING}
-            there[other][0].change(showing(gr, chosen), there[other][0], shown, **seen)
-    does = {"fn": act, "inputs": inputs, "outputs": made, **(LOOKING if tab.looks else {"concurrency_id": WORK})}
-    button.click(**does, api_name=name, show_progress_on=said)
-    if stop is not None:
-        stop.click(_stopping(gr, stops), None, None, show_progress="hidden", api_name=False, **LOOKING)
+    made += [] if tab.choices is None else [controls[tab.choices[0]]]
+    running, inputs = Running(), [*controls.values()]
+    action = {"fn": _action(gr, tab, run, page, running), "inputs": inputs, "outputs": made}
+    action |= LOOK if tab.looks else WORK
+    presses = [button.click(**action, api_name=name, show_progress_on=note)]
+    quiet = {"show_progress": "hidden", "api_name": False}
+    if begin is not None and tab.first is not None:
+        key, make = tab.first
+        started = begin.click(make, None, controls[key], api_name=f"{name}_begin", concurrency_id="work")
+        started.then(None, note, note, js=FORGET, api_name=False)
+    for key, (other, make) in tab.follows.items():
+        controls[other].change(make, controls[other], controls[key], **quiet, **LOOK)
     if again is not None:
-        sown = again.click(None, None, seeds, js=ANOTHER, api_name=False)
-        sown.then(**does, show_progress_on=said, api_name=False)
+        sown = again.click(None, None, controls["seed"], js=ANOTHER, api_name=False)
+        presses.append(sown.then(**action, show_progress_on=note, api_name=False))
+    if stop is not None:
+        stop.click(_stop_action(gr, running), None, note, cancels=presses, **quiet, **LOOK)
     if timer is not None:
-        timer.tick(**does, show_progress="hidden", api_name=False)
-    if not tab.looks:
-        for key, control in tab.controls.items():
-            if not isinstance(control, Drawing | Wave):  # a canvas would send each stroke then; its script forgets
-                there[key][0].change(None, said, said, js=FORGET, api_name=False)
-        return None
-    for shown in inputs:
-        shown.input(**does, show_progress="minimal", show_progress_on=said, api_name=False)
-    return does
+        timer.tick(**action, **quiet)
+    if tab.looks:
+        for control in inputs:
+            control.input(**action, show_progress="minimal", show_progress_on=note, api_name=False)
+        return action
+    for control in inputs:
+        if "canvas" not in control.elem_classes:  # a canvas would send each stroke then; the page's script forgets
+            control.change(None, note, note, js=FORGET, api_name=False)
+    return None
 
 
-def _acting(gr: Any, tab: Tab, place: Place, of: Opened, stops: Stops) -> Callable[..., list[Any]]:
+def _action(gr: Any, tab: Tab, run: LoadedRun, page: PageContext, running: Running) -> Callable[..., list[Any]]:
     """Return what the button does; what is refused leaves what was made before, which nobody can look up again."""
-    runs = (of, *(one for one in place.runs if one is not of))
-    nothing = filled(gr, tab, Outcome())
+    runs = (run, *(one for one in page.runs if one is not run))
+    nothing = updates(tab, Result())
     before = nothing if tab.looks else [gr.skip() for _ in nothing]
 
-    def act(asked: Any, *sent: Any, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008 - how Gradio hands it over
-        heard = Heard(lambda share, text: progress(share, desc=text))
+    def act(request: Any, *sent: Any, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008 - how Gradio hands it over
+        reporter = RequestReporter(lambda share, text: progress(share, desc=text))
+        answers = dict(zip(tab.controls, sent, strict=True))
         try:
-            with passing(heard), stops.working(asked.session_hash or "", heard):
-                found = ask(
-                    tab, dict(zip(tab.controls, sent, strict=True)), place.limits, heard, runs, places=place.places
-                )
-        except Wrong as wrong:
-            return [_said(str(wrong), wrong=True), *before, *_goes_on(gr, tab, Outcome()), *_anew(gr, tab, sent)]
-        said = "\n".join(filter(None, (found.said, LATE if heard.is_stopped else "")))
-        return [_said(said), *filled(gr, tab, found), *_goes_on(gr, tab, found), *_anew(gr, tab, sent)]
+            with running.register(request.session_hash or "", reporter):
+                result = run_tab(tab, answers, reporter, runs)
+            shown = [said(result.said), *updates(tab, result)]
+        except RequestError as error:
+            result = Result()
+            shown = [said(str(error), wrong=True), *before]
+        if tab.every is not None:
+            shown += [gr.update(visible=not result.over), gr.Timer(active=not result.over)]
+        if tab.choices is not None:
+            name, look_up = tab.choices
+            options = look_up()
+            value = answers[name] if answers[name] in options else options[0]
+            shown.append(gr.update(choices=list(options), value=value))
+        return shown
 
-    setattr(act, BEGINS, stops.begin)
-    return _asked(gr, act)
-
-
-def _stopping(gr: Any, stops: Stops) -> Callable[..., None]:
-    """Return what ends what a page has asked for."""
-
-    def stop(asked: Any) -> None:
-        stops.stop(asked.session_hash or "")
-
-    return _asked(gr, stop)
+    return _with_request(gr, act)
 
 
-def _asked(gr: Any, does: Callable[..., Any]) -> Callable[..., Any]:
+def _stop_action(gr: Any, running: Running) -> Callable[..., str]:
+    """Return what ends what a page has asked for; Gradio cancels what waits."""
+
+    def stop(request: Any) -> str:
+        running.stop(request.session_hash or "")
+        return said("stopped, as you asked", wrong=True)
+
+    return _with_request(gr, stop)
+
+
+def _with_request(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     """Have Gradio hand over whose request it is, which it does by annotations."""
-    does.__annotations__["asked"] = gr.Request
-    return does
+    function.__annotations__["request"] = gr.Request
+    return function
 
 
-def _goes_on(gr: Any, tab: Tab, found: Outcome) -> list[Any]:
-    """Look again and offer to, as long as there is something to come."""
-    if tab.every is None:
-        return []
-    return [gr.update(visible=not found.over), gr.Timer(active=not found.over)]
-
-
-def _anew(gr: Any, tab: Tab, sent: Sequence[Any]) -> list[Any]:
-    """Show the options that there are by now, of lists that change."""
-    pairs = zip(tab.controls.values(), sent, strict=True)
-    found = [control.anew(value) for control, value in pairs if isinstance(control, Choice) and control.now]
-    return [gr.update(choices=list(options), value=chosen) for options, chosen in found]
-
-
-def _changes(control: Control) -> bool:
-    return isinstance(control, Choice) and control.now is not None
-
-
-def _said(text: str, *, wrong: bool = False) -> str:
-    """Write lines for people; what is wrong stands out."""
-    if not text:
-        return ""
-    lines = "<br>".join(map(html.escape, text.splitlines()))
-    return f'<p class="{"wrong" if wrong else "note"}" role="{"alert" if wrong else "status"}">{lines}</p>'
-
-
-LATER = (
-    "feller.evaluation.report.metrics",
-    "feller.app.workflows.steering.inverse_problems",
-    "feller.app.workflows.steer",
-)
-"""Modules that tabs load when they are first used."""
-
-
-def warm(place: Place) -> None:
+def warm_up(page: PageContext) -> None:
     """Draw one sample of the first run that can, then load what tabs need; what fails says so when somebody asks."""
-    _draw(place)
-    for name in LATER:
+    run = next((run for run in page.runs if run.is_plain and run.run.average.is_file()), None)
+    with contextlib.suppress(Exception):
+        if run is not None and run.modality is not None:
+            sample(run.run, 1, out=str(place_in(page.room(), run.modality)))
+    for name in (
+        *("feller.evaluation.report.metrics", "feller.app.workflows.steering.inverse_problems"),
+        "feller.app.workflows.steer",
+    ):
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-
-
-def _draw(place: Place) -> None:
-    one = next((one for one in place.runs if one.is_plain and one.run.average.is_file()), None)
-    if one is None or one.modality is None:
-        return
-    with contextlib.suppress(Exception):
-        sample(one.run, 1, out=str(place_in(place.scratch.room(), one.modality)))

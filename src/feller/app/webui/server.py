@@ -1,184 +1,349 @@
-"""The server of the page, which answers at once: what takes long to load is imported behind it."""
+"""The server of the page: Gradio's own, behind a gate that checks who asks, and for what."""
 
 import contextlib
+import hashlib
+import hmac
 import importlib
-import logging
+import ipaddress
+import json
+import os
+import pathlib
+import secrets
 import socket
+import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from PIL import EpsImagePlugin, Image
 
 from feller.app.reporter import SILENT, Tell
-from feller.app.webui.access import Door, Guarded, is_loopback
-from feller.app.webui.asgi import Front, keep_here
-from feller.app.webui.limits import Limits, Scratch
 from feller.app.workflows.interrupts import interrupts
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 
-GIVE_UP = 5
-"""Seconds in which requests may end after the page was stopped."""
-STEP = 0.05
-"""Seconds between two looks at whether it was."""
+COOKIE = "feller-page"
+MIN_TOKEN = 16
+"""Characters."""
+LOOPBACK = "127.0.0.1"
 ANYWHERE = ("0.0.0.0", "::")
 """Every address of this machine; browsers elsewhere open it by its name."""
-PATIENCE = 60.0
-"""Seconds in which the server must start, and the page in it."""
+UPLOAD_BYTES = 16 * 2**20
+"""Of one file."""
+JSON_BYTES = 4 * 2**20
+"""Of a request that is no upload."""
+MAX_PIXELS = 2**24
+"""Of a picture that is uploaded."""
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where the page is."""
+class Access:
+    """Where the page is reached, and by whom."""
 
-    host: str
-    port: int
+    host: str = LOOPBACK
+    port: int = 7860
+    token: str | None = None
+    """Who comes in must know it; None lets everybody on this machine in."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise UsageError(f"--port is from 0, any that is free, to 65535, got {self.port}")
+        if self.token is None and not is_loopback(self.host):
+            raise UsageError(
+                f"others could reach the page at {self.host}, so it needs a token, such as --token"
+                f" {secrets.token_urlsafe(18)}; or leave --host out"
+            )
+        if self.token is not None and (len(self.token) < MIN_TOKEN or not self.token.isascii()):
+            raise UsageError(
+                f"expected a token of {MIN_TOKEN} plain characters or more that nobody can guess, got"
+                f" {len(self.token)}; such as --token {secrets.token_urlsafe(18)}"
+            )
 
     @property
     def url(self) -> str:
-        """For a browser, also on another machine where the page answers on all addresses of this one."""
-        named = socket.gethostname() if self.host in ANYWHERE else self.host
-        host = f"[{named}]" if ":" in named else named
-        return f"http://{host}:{self.port}/"
+        """The address for a browser, also on another machine where all addresses of this one answer."""
+        host = socket.gethostname() if self.host in ANYWHERE else self.host.strip("[]")
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+    @property
+    def cookie(self) -> str:
+        """What a browser shows after the token was right once; the token cannot be read from it."""
+        return hashlib.sha256(f"feller {self.token}".encode()).hexdigest()
+
+    def is_token(self, text: str) -> bool:
+        """Compare a text with the token in constant time."""
+        return self.token is not None and hmac.compare_digest(text.encode(), self.token.encode())
+
+    def admits(self, cookies: Mapping[str, str]) -> bool:
+        """Whether a request may pass by its cookies."""
+        return self.token is None or hmac.compare_digest(cookies.get(COOKIE, "").encode(), self.cookie.encode())
+
+    def same_site(self, host: str, origin: str | None) -> bool:
+        """Whether a request came from the page itself.
+
+        Without a token, the host must be a name of this machine, else a stranger's page whose name points here could
+        read the page (DNS rebinding); Gradio checks neither that nor the origin of an upload.
+        """
+        try:
+            here = self.token is not None or is_loopback(urlsplit(f"//{host}").hostname or "")
+            return here and (origin is None or urlsplit(origin).netloc == host)
+        except ValueError:
+            return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nothing but this machine reaches an address."""
+    with contextlib.suppress(ValueError):
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    return False
+
+
+JOIN, FILE, MANIFEST = "/gradio_api/queue/join", "/gradio_api/file=", "/manifest.json"
+STARTED = "/gradio_api/startup-events"
+"""Gradio asks itself for it, without a cookie; it starts the queue and tells nothing."""
+ROUTES = (
+    *("/", "/config", "/theme.css", "/favicon.ico", MANIFEST, "/robots.txt", STARTED, JOIN, "/gradio_api/queue/data"),
+    *("/gradio_api/upload", "/gradio_api/upload_progress", "/gradio_api/cancel", "/gradio_api/reset"),
+    "/gradio_api/app_id",
+)
+FOLDERS = ("/assets/", "/static/", "/svelte/", FILE, "/gradio_api/heartbeat/", "/gradio_api/info")
+"""What the page uses. Gradio's other routes run programs on uploads, or fetch addresses elsewhere for visitors."""
+POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        *(f"{kind}-src 'self' data: blob:" for kind in ("img", "media", "connect", "frame")),
+        *("font-src 'self' data:", "worker-src 'self' blob:", "object-src 'none'", "base-uri 'self'"),
+        *("form-action 'self'", "frame-ancestors 'none'"),
+    )
+)
+"""What a browser may load: nothing from elsewhere, whatever a class, a file or a report is called or holds."""
+HEADERS = {"content-security-policy": POLICY, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+TOKEN_FORM = """<!doctype html><meta charset="utf-8"><title>feller</title>
+<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}
+input,button{font:inherit;padding:.4rem .6rem}</style>
+<p>This page needs its token. Whoever started it knows the token: the text behind <code>--token</code>.</p>
+<form method="get" action="/"><label for="token">Token</label>
+<input id="token" name="token" type="password" autocomplete="off" required autofocus>
+<button>Enter</button></form>
+"""
+
+
+class Gate:
+    """ASGI middleware in front of Gradio: checks token, host, origin, route and size, and adds security headers."""
+
+    def __init__(self, app: Any, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        from starlette.requests import Request
+
+        request = Request(scope, receive)
+        answer = self.refuse(request)
+        if answer is None and scope["path"] == JOIN:
+            body = await request.body()
+            answer = None if is_local(body) else refusal(403, "a request names an address elsewhere")
+            messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+            async def replay() -> Any:
+                return next(messages, None) or await receive()
+
+            await (answer or self.app)(scope, replay, with_headers(send))
+        else:
+            await (answer or self.app)(scope, receive, with_headers(send))
+
+    def refuse(self, request: Any) -> Any:
+        """Return the answer to a request that may not pass; None where it may."""
+        path, headers = request.scope["path"], request.headers
+        if not self.access.same_site(headers.get("host", ""), headers.get("origin")):
+            return refusal(403, "this page answers its own pages alone")
+        if not self.access.admits(request.cookies) and path != STARTED:
+            return self.ask_token(request)
+        if path not in ROUTES and not path.startswith(FOLDERS):
+            return refusal(404, "there is nothing here")
+        if "://" in path:
+            return refusal(403, "this page fetches nothing from elsewhere")
+        if request.method not in ("GET", "HEAD", "POST"):
+            return refusal(405, "expected GET or POST")
+        limit = 2 * UPLOAD_BYTES if path == "/gradio_api/upload" else JSON_BYTES
+        length = headers.get("content-length", "" if request.method == "POST" else "0")
+        if not length.isdecimal() or int(length) > limit:
+            return refusal(413, f"a request says its length, at most {limit // 2**20} MB")
+        return None
+
+    def ask_token(self, request: Any) -> Any:
+        """Let in who brings the token, and ask others for it."""
+        from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
+
+        path, query = request.scope["path"], request.url.query
+        if path == MANIFEST:  # browsers ask for it without cookies
+            return JSONResponse({})
+        if path != "/" or request.method != "GET":
+            return refusal(401, "this page needs its token")
+        typed = query.partition("token=")[2]
+        if not any(map(self.access.is_token, (*parse_qs(query).get("token", []), typed, unquote(typed)))):
+            return HTMLResponse(TOKEN_FORM, 401)
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(COOKIE, self.access.cookie, httponly=True, samesite="lax")
+        return answer
+
+
+def refusal(status: int, why: str) -> Any:
+    """Return an answer of one line."""
+    from starlette.responses import PlainTextResponse
+
+    return PlainTextResponse(f"{why}\n", status)
+
+
+def is_local(body: bytes) -> bool:
+    """Whether no file that a request names is an address: Gradio would fetch it, also for strangers."""
+    try:
+        rest = [json.loads(body)]
+    except (ValueError, RecursionError):
+        return True  # Gradio refuses it
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict) and "://" in str(value.get("path")):
+            return False
+        rest += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return True
+
+
+def with_headers(send: Any) -> Any:
+    """Return what sends an answer with headers of ours in the place of those of that name."""
+    ours = {name.encode(): value.encode() for name, value in HEADERS.items()}
+
+    async def sent(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in ours]
+            message = {**message, "headers": [*kept, *ours.items()]}
+        await send(message)
+
+    return sent
 
 
 def serve(
     runs: Callable[[], Sequence[Run]],
     *,
-    door: Door = Door(),  # noqa: B008 - frozen
+    access: Access = Access(),
     rewards: tuple[str, ...] = (),
     memory: str | None = None,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
     tell: Tell = SILENT,
-) -> Address:
+) -> Access:
     """Show runs in the browser until somebody stops it.
 
     Args:
-        runs: Finds what is shown; called once the address answers.
-        door: Address, and who may come in.
+        runs: Finds what is shown; called once the address is known to be free.
+        access: Address, and who may come in; port 0 takes any that is free.
         rewards: What may be wished for, in words; their code runs, so whoever starts the page names them.
         memory: Documents that models may look up.
-        limits: How much one visitor may ask for.
         tell: Hears where the page is.
+
+    Returns:
+        The address at which the page was.
 
     Raises:
         InputError: If a run is damaged, or the address is taken.
         UsageError: If Gradio is not installed.
     """
-    with Scratch(limits.kept) as scratch, closing(_listening(door)) as listening:
-        keep_here(scratch.uploads)
-        address, front = Address(door.host, listening.getsockname()[1]), Front()
-        config = _uvicorn().Config(
-            Guarded(front, door, scratch, limits),
-            log_config=None,  # its own would close the handlers of whoever logs in this process
-            log_level="error",
-            access_log=False,
-            lifespan="on",
-        )
-        config.timeout_graceful_shutdown = GIVE_UP
-        with _running(_uvicorn().Server(config), listening) as lives, interrupts() as stopped:
-            tell.say(f"opening {address.url}, which shows itself as soon as it is made")
-            place = _place(runs(), scratch=scratch, limits=limits, rewards=rewards, memory=memory)
-            front.show(application(place), PATIENCE)
-            _announce(address, door, tell)
-            while lives() and not stopped.wait(STEP):
+    access = Access(access.host, _free_port(access), access.token)
+    with tempfile.TemporaryDirectory(prefix="feller-page-", ignore_cleanup_errors=True) as folder, interrupts() as stop:
+        tell.say(f"opening {access.url}")
+        place = pathlib.Path(folder).resolve()
+        prepare(place)
+        with _launched(runs(), access, place, rewards, memory):
+            _announce(access, tell)
+            while not stop.wait(POLL_SECONDS):
                 pass
-            tell.say("stopping: what is being worked on may end")
-    return address
+            tell.say("stopping")
+    return access
 
 
-def application(place: Any) -> Any:
-    """Return the page of a `Place` as an ASGI application, which needs a guard before it."""
-    from feller.app.webui.button_presses import pressed
-    from feller.app.webui.page import build, warm
+@contextlib.contextmanager
+def _launched(
+    runs: Sequence[Run], access: Access, folder: pathlib.Path, rewards: tuple[str, ...], memory: str | None
+) -> Iterator[None]:
+    """Serve a page until the end of the block; all files that it makes or is sent lie in the folder."""
+    from feller.app.webui.loaded_run import load_runs
+    from feller.app.webui.page import build, warm_up
+    from feller.app.webui.tab import PageContext
     from feller.app.webui.widgets import script, style, theme
 
-    blocks = build(place)
-    app = importlib.import_module("gradio").mount_gradio_app(
-        importlib.import_module("fastapi").FastAPI(openapi_url=None, docs_url=None, redoc_url=None),
-        blocks,
-        path="",
-        footer_links=[],
-        run_history=False,
-        allowed_paths=[str(place.scratch.path)],
-        show_error=False,
-        max_file_size=place.limits.upload,
-        ssr_mode=False,
-        enable_monitoring=False,
-        pwa=False,
-        mcp_server=False,
-        theme=theme(),
-        css=style(),
-        head=script(),
-    )
-    blocks.has_launched = True  # mounted pages check where files lie only then
-    threading.Thread(target=warm, args=(place,), daemon=True).start()
-    return pressed(app, blocks)
-
-
-def _place(runs: Sequence[Run], **around: Any) -> Any:
-    """Return all runs, and what is around them, once what takes long to load is needed."""
-    from feller.app.webui.loaded_run import opened
-    from feller.app.webui.tab import Place
-
-    return Place(runs=opened([*runs]), **around)
-
-
-def _uvicorn() -> Any:
-    """Return the server, without what our other packages bring along."""
+    page = PageContext(runs=load_runs([*runs]), folder=folder, rewards=rewards, memory=memory)
+    blocks = build(page)
+    gate = importlib.import_module("starlette.middleware").Middleware(Gate, access=access)
     try:
-        return importlib.import_module("uvicorn")
-    except ImportError:
-        from feller.core.optional_dependency import need
+        blocks.launch(
+            server_name=urlsplit(access.url).netloc.rpartition(":")[0] if ":" in access.host else access.host,
+            server_port=access.port,
+            allowed_paths=[str(folder)],
+            max_file_size=UPLOAD_BYTES,
+            app_kwargs={"middleware": [gate], "openapi_url": None, "docs_url": None, "redoc_url": None},
+            prevent_thread_lock=True,
+            quiet=True,
+            inbrowser=False,
+            share=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            run_history=False,
+            footer_links=[],
+            theme=theme(),
+            css=style(),
+            head=script(),
+        )
+    except OSError as error:
+        raise InputError(f"{access.host}:{access.port} cannot be used; choose another --port, or 0 for any") from error
+    threading.Thread(target=warm_up, args=(page,), daemon=True).start()
+    try:
+        yield
+    finally:
+        blocks.close(verbose=False)
 
-        return need("uvicorn", "a page in the browser", "serve")
+
+def prepare(folder: pathlib.Path) -> None:
+    """Set what must be set before Gradio is imported: files go to our folder alone, and nothing goes out.
+
+    Gradio reads some pictures before we see them, so that those which are small as files and huge in memory are
+    refused for the whole process, as is PostScript, which Pillow would let another program run.
+    """
+    EpsImagePlugin.gs_binary = False
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # from twice as many on, reading is an error
+    os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=str(folder), HF_HUB_OFFLINE="1")
+    os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", NO_PROXY="*", no_proxy="*")  # Gradio asks its own address
 
 
-def _listening(door: Door) -> socket.socket:
-    """Take the address, before anything is read.
+def _free_port(access: Access) -> int:
+    """Return the port that is asked for, or a free one, before anything is read.
 
     Raises:
         InputError: If it is taken.
     """
-    family = socket.AF_INET6 if ":" in door.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((door.host, door.port))
-        listening.listen(256)
-    except OSError as error:
-        listening.close()
-        raise InputError(
-            f"{door.host}:{door.port} cannot be used ({error.strerror or error}); choose another --port, or 0 for any"
-        ) from error
-    return listening
+    host = access.host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, access.port))
+        except OSError as error:
+            raise InputError(
+                f"{host}:{access.port} cannot be used ({error.strerror or error}); choose another --port, or 0 for any"
+            ) from error
+        return probe.getsockname()[1]
 
 
-@contextlib.contextmanager
-def _running(server: Any, listening: socket.socket) -> Iterator[Callable[[], bool]]:
-    """Answer requests in a thread until the end of the block; gives what tells whether it still does."""
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + PATIENCE
-    while thread.is_alive() and not server.started and time.monotonic() < deadline:
-        time.sleep(STEP)
-    try:
-        yield thread.is_alive
-    finally:
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is cut off now is no error
-        server.should_exit = True
-        thread.join(GIVE_UP + 1)
-
-
-def _announce(address: Address, door: Door, tell: Tell) -> None:
-    """Say where the page is."""
-    tell.say(f"the page is at {address.url}; stop it with Ctrl-C")
-    if door.token is not None:
-        written = "?token=..., with the text of --token, or type it there"
-        tell.say(
-            f"visitors open {address.url}{written if door.fits_address else ', and type the text of --token there'}"
-        )
-    if not is_loopback(door.host):
+def _announce(access: Access, tell: Tell) -> None:
+    """Say where the page is, without its token."""
+    tell.say(f"the page is at {access.url}; stop it with Ctrl-C")
+    if access.token is not None:
+        tell.say(f"visitors open {access.url}?token=..., with the text of --token, or type it there")
+    if not is_loopback(access.host):
         tell.say("it speaks plain HTTP: whoever sees the traffic sees the token; put it behind TLS, or use ssh -L")

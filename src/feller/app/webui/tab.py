@@ -1,23 +1,24 @@
-"""Base classes of tabs and abilities, their outcome, and conditions as controls."""
+"""What a tab is made of, what it shows, and conditions as controls."""
 
 import enum
 import pathlib
+import shutil
+import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from feller.app.reporter import SILENT, Tell
-from feller.app.webui.controls import Choice, Control, Number, Words
-from feller.app.webui.limits import Limits, Scratch
-from feller.app.webui.loaded_run import Opened, last_part, wished_files
+from feller.app.reporter import Tell
+from feller.app.webui.loaded_run import LoadedRun
+from feller.app.webui.widgets import choice, number, text
 from feller.core.errors import UsageError
 from feller.data.modality import Modality
 from feller.data.tables.modality import Table
-from feller.models.spec import Description
 
 
 @dataclass(frozen=True)
-class Shown:
+class Picture:
     """A picture in a file, for people."""
 
     caption: str
@@ -25,7 +26,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Rows:
+class TextTable:
     """A table for people."""
 
     columns: tuple[str, ...]
@@ -34,31 +35,31 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Result:
     """All that a tab may show; what is empty is not shown."""
 
     said: str = ""
     """A line or more about what was done."""
-    pictures: tuple[Shown, ...] = ()
-    sides: tuple[Rows, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    drawing: str = ""
+    """SVG of our own."""
+    sides: tuple[TextTable, ...] = ()
     """Two tables that stand beside each other."""
-    table: Rows | None = None
-    numbers: Rows | None = None
+    table: TextTable | None = None
+    numbers: TextTable | None = None
     """Numbers, each with its name and its meaning, all of which is seen at once."""
     words: str = ""
     sounds: tuple[pathlib.Path, ...] = ()
-    files: tuple[pathlib.Path, ...] = ()
-    """To be downloaded."""
     page: str = ""
     """A report, HTML that was written for a page of its own."""
-    drawing: str = ""
-    """SVG of our own."""
+    files: tuple[pathlib.Path, ...] = ()
+    """To be downloaded."""
     over: bool = False
     """Whether nothing more is to come, of what is looked at again and again."""
 
 
 class Kind(enum.Enum):
-    """What a tab may show, in the order of the page."""
+    """What a tab may show: a field of `Result`, in the order of the page."""
 
     PICTURES = "pictures"
     DRAWING = "drawing"
@@ -71,8 +72,6 @@ class Kind(enum.Enum):
     FILES = "files"
 
 
-WIDE = (Kind.SIDES, Kind.NUMBERS, Kind.PAGE)
-"""Kinds that take the width of the page, below what is set."""
 Answers = Mapping[str, Any]
 """What was set, by the names of the controls."""
 
@@ -81,129 +80,102 @@ Answers = Mapping[str, Any]
 class Tab:
     """What a person sets, and what is done with it."""
 
+    name: str
+    """Title."""
     about: str
     """What it does, in a sentence or two."""
-    controls: Mapping[str, Control]
-    does: Callable[[Answers, Tell], Outcome]
+    controls: Mapping[str, Any]
+    """Gradio components that are not rendered yet, by the name of the flag that each stands for, where it does."""
+    run: Callable[[Answers, Tell], Result]
     shows: tuple[Kind, ...]
     button: str = "Go"
     pictures: int = 1
     """Side by side, at most."""
-    sounds: int = 1
+    follows: Mapping[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
+    """Control -> another control, and what makes its value, or whether it is seen, of that one's."""
+    first: tuple[str, Callable[[], Any]] | None = None
+    """A control, and what makes a value to begin with."""
+    choices: tuple[str, Callable[[], tuple[str, ...]]] | None = None
+    """A choice, and what looks its options up anew."""
     every: float | None = None
     """Seconds after which it is done again by itself."""
     looks: bool = False
     """Whether it computes nothing: then it waits for nothing that does, and is done whenever somebody opens it."""
 
-    def do(self, sent: Mapping[str, Any], limits: Limits, tell: Tell = SILENT) -> Outcome:
-        """Read what the client sent and do it.
 
-        Raises:
-            UsageError: If something sent is out of range, or the journey refuses it.
-            InputError: If the run or a file is not what it must be.
-        """
-        if sent.keys() != self.controls.keys():
-            raise UsageError(f"expected {', '.join(self.controls) or 'nothing'}, got {', '.join(sent) or 'nothing'}")
-        return self.does({name: control.read(sent[name], limits) for name, control in self.controls.items()}, tell)
+KEEP_SECONDS = 3600.0
+"""For which the files of a result can be downloaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class PageContext:
     """What a tab has around it."""
 
-    runs: tuple[Opened, ...]
+    runs: tuple[LoadedRun, ...]
     """All runs on the page."""
-    scratch: Scratch
-    limits: Limits = field(default_factory=Limits)
+    folder: pathlib.Path
+    """Of all files of the page; it is gone when the page is."""
     rewards: tuple[str, ...] = ()
     """In words, as they were named where the page was started; the client can name none."""
     memory: str | None = None
     """Documents that models of documents may look up, named there, too."""
 
-    @property
-    def places(self) -> dict[str, str]:
-        """Return what messages may name of this machine -> what it is called on the page."""
-        named = (*wished_files(self.rewards), *filter(None, (self.memory,)))
-        found = {place: last_part(place) for place in named}
-        return found | {place: name for one in self.runs for place, name in one.places.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ability:
-    """Something that some runs can do."""
-
-    name: str
-    """Title of its tab."""
-    has: Callable[[Opened, Place], bool]
-    """Whether a run can; must not read weights, which may not be there yet."""
-    tab: Callable[[Opened, Place], Tab]
+    def room(self) -> pathlib.Path:
+        """Return a new empty folder for one result, and remove those that are too old."""
+        for old in self.folder.glob("result-*"):
+            if time.time() - old.stat().st_mtime > KEEP_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+        return pathlib.Path(tempfile.mkdtemp(prefix="result-", dir=self.folder))
 
 
 ANY = "as in the data"
 """A condition that is drawn as often as in the training data."""
-GIVEN, GUIDANCE, FIXED = "given:", "guidance", "fixed"
-"""Begins the names of conditions; names of the others."""
-MOST_GUIDANCE = 10.0
+GIVEN, GUIDANCE = "given:", "guidance"
+"""Begins the names of conditions; name of the weight."""
 
 
-def guides(one: Opened) -> dict[str, Control]:
+def condition_controls(run: LoadedRun) -> dict[str, Any]:
     """Return a list for each condition, a slider where the model can be guided, and a line for parts that are given."""
-    about = one.about
+    about = run.about
     if about is None:
         return {}
-    found: dict[str, Control] = {}
-    for name in about.frequencies:
-        options = (ANY, *about.modality.conditions[name])
-        found[f"{GIVEN}{name}"] = Choice(label=name.capitalize(), options=options, value=ANY)
+    options = {name: (ANY, *about.modality.conditions[name]) for name in about.frequencies}
+    controls = {f"{GIVEN}{name}": choice(name.capitalize(), names) for name, names in options.items()}
     if about.frequencies and about.drop:
-        found[GUIDANCE] = Number(
-            label="Guidance",
-            hint="1 is plain, more follows the condition more sharply.",
-            value=1.0,
-            least=0.0,
-            most=MOST_GUIDANCE,
-            whole=False,
-            flags=("--guidance",),
-        )
-    names = _typed(about)
+        controls[GUIDANCE] = guidance_control("1 is plain, more follows the condition more sharply.")
+    known = about.modality.leaves if run.data(Table) is not None else about.fixable
+    names = [name for name in about.modality.leaves if name in known and name not in about.modality.filed]
     if names:
-        found[FIXED] = Words(
-            label="Given",
-            hint=f"What is already known, as NAME=VALUE, one a line. Names: {', '.join(names)[:300]}.",
-            example=f"{names[0]}=...",
-            lines=2,
-            flags=("--given",),
-        )
-    return found
+        hint = f"What is already known, as NAME=VALUE, one a line. Names: {', '.join(names)[:300]}."
+        controls["given"] = text("Given", hint=hint, example=f"{names[0]}=...", lines=2)
+    return controls
 
 
-def _typed(about: Description) -> tuple[str, ...]:
-    """Return parts that a person can give by typing; files are never named by the client."""
-    modality = about.modality
-    names = modality.leaves if isinstance(modality, Table) else about.fixable
-    return tuple(name for name in modality.leaves if name in names and name not in modality.filed)
+def guidance_control(hint: str, most: float = 10.0, value: float = 1.0) -> Any:
+    """Return a slider for the weight of guidance."""
+    return number("Guidance", value, 0.0, most, hint=hint, whole=False)
 
 
-def given_of(answers: Answers, modality: Modality) -> dict[str, str]:
+def given(answers: Answers, modality: Modality) -> dict[str, str]:
     """Return what is given, by name.
 
     Raises:
         UsageError: If a line is not NAME=VALUE, or names what only a file can say.
     """
     chosen = {name.removeprefix(GIVEN): value for name, value in answers.items() if name.startswith(GIVEN)}
-    given = {name: value for name, value in chosen.items() if value != ANY}
-    for line in filter(None, map(str.strip, answers.get(FIXED, "").splitlines())):
-        name, is_there, value = (part.strip() for part in line.partition("="))
-        if not is_there:
+    values = {name: value for name, value in chosen.items() if value != ANY}
+    for line in filter(None, map(str.strip, answers.get("given", "").splitlines())):
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals:
             raise UsageError(f"write what is given as NAME=VALUE, one a line, got {line[:40]!r}")
         if name in modality.filed:
             raise UsageError(f"{name} is given by a file, which this page does not take; use `feller sample --given`")
-        if name in given:
+        if name in values:
             raise UsageError(f"{name} is given twice; leave one out")
-        given[name] = value
-    return given
+        values[name] = value
+    return values
 
 
-def guidance_of(answers: Answers) -> float:
+def guidance(answers: Answers) -> float:
     """Return the weight of guidance, 1 where there is none."""
     return float(answers.get(GUIDANCE, 1.0))

@@ -1,170 +1,177 @@
-"""Gradio widgets of controls and outcomes, and the theme."""
+"""Gradio's components of controls and results, and the theme; nothing else on the page names them."""
 
 import html
+import pathlib
 from collections.abc import Callable
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from feller.app.webui.controls import (
-    MARKS,
-    Cells,
-    Choice,
-    Control,
-    Drawing,
-    Number,
-    Picture,
-    Seed,
-    Sound,
-    Unreadable,
-    Upload,
-    Wave,
-    Words,
-)
-from feller.app.webui.tab import Kind, Outcome, Place, Rows, Tab
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import UsageError
+from feller.data.images.load_images import FORMATS
 from feller.core.optional_dependency import need
 
+if TYPE_CHECKING:
+    from feller.app.webui.tab import Kind, Result, Tab, TextTable
 
-def widget(gr: Any, control: Control) -> Any:
-    """Return what a control looks like."""
-    label = {"label": control.label}
-    if isinstance(control, Seed):
-        shown = gr.Textbox(value=str(control.value), max_lines=1, info=control.hint or None, **label)
-        return _as_sent(shown)
-    if isinstance(control, Number):
-        return _as_sent(_number(gr, control))
-    if isinstance(control, Choice):
-        shown = gr.Dropdown(list(control.options), value=control.value, info=control.hint or None, **label)
-        return _as_sent(shown)
-    if isinstance(control, Words):
-        shown = {"lines": control.lines, "placeholder": control.example or None, "info": control.hint or None}
-        return gr.Textbox(value=control.value, **shown, **label)
-    if isinstance(control, Cells):
-        return _cells(gr, control)
-    if isinstance(control, Drawing):
-        return _drawing(gr, control.label, control.size, ("upload", "clipboard"), max(control.size) // 10)
-    if isinstance(control, Wave):
-        return _drawing(gr, control.label, control.size, (), min(control.size) // 3, ("wave",))
-    if isinstance(control, Sound):
-        shown = gr.Audio(type="filepath", sources=["upload", "microphone"], buttons=["download"], **label)
-        shown.preprocess = _place_of
-        return shown
-    if isinstance(control, Picture):
-        sources = ["upload", "clipboard"]
-        shown = gr.Image(type="filepath", sources=sources, height=240, buttons=["fullscreen"], **label)
-        shown.preprocess = _place_of  # Gradio's own opens the file, and fails without words where it cannot
-        return shown
-    if isinstance(control, Upload):
-        shown = gr.File(file_types=list(control.endings) or None, height=140, **label)
-        shown.preprocess = _place_of
-        return shown
-    raise TypeError(f"no control of the page is of kind {type(control).__name__}")
+MARKS = ((255, 47, 208), (57, 255, 20))
+"""Colours to draw over pictures with: where one is hard to see, the other is not."""
+MAX_SEED = 2**31 - 1
 
 
-def beginning(gr: Any, control: Control) -> Any:
-    """Return the button that begins a drawing, where there is one."""
-    begins = isinstance(control, Drawing) and control.first is not None
-    return gr.Button("Begin with a sample of the model", size="sm") if begins else None
+def gradio() -> Any:
+    """Import Gradio.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    return need("gradio", "a page in the browser", "serve")
 
 
-def starting(first: Callable[[], Image.Image]) -> Callable[[], Any]:
-    """Return what puts a first picture on a canvas."""
-
-    def start() -> dict[str, Any]:
-        return _canvas(first())
-
-    return start
-
-
-def waving(control: Wave, of: Control, place: Place) -> Callable[[Any], Any]:
-    """Return what draws a recording as soon as it is there; one that cannot be read is told of by the button."""
-
-    def draw(sent: Any) -> dict[str, Any] | None:
-        try:
-            path = of.read(sent, place.limits)
-            return None if path is None else _canvas(control.draw(path, control.size))
-        except (InputError, UsageError):
-            return None
-
-    return draw
-
-
-def showing(gr: Any, chosen: str) -> Callable[[Any], Any]:
-    """Return what shows a control as long as something is chosen elsewhere, and hides it otherwise."""
-    return lambda sent: gr.update(visible=sent == chosen)
-
-
-def _canvas(picture: Image.Image) -> dict[str, Any]:
-    return {"background": picture, "layers": [], "composite": None}
-
-
-def _number(gr: Any, control: Number) -> Any:
-    told = {"label": control.label, "info": control.hint or None, "value": control.value}
-    step = 1 if control.whole else 0.1
-    if control.slides:
-        return gr.Slider(minimum=control.least, maximum=control.most, step=step, **told)
-    return gr.Number(step=step, **told)  # who types too much hears it from us: Gradio's own refusal has no words
-
-
-def _drawing(
-    gr: Any, label: str, size: tuple[int, int], sources: tuple[str, ...], brush: int, more: tuple[str, ...] = ()
+def number(
+    label: str,
+    value: int | float,
+    least: int | float,
+    most: int | float,
+    *,
+    hint: str = "",
+    whole: bool = True,
+    slides: bool = True,
+    visible: bool = True,
 ) -> Any:
-    """Return a canvas to draw on, as large as all of it is seen; its tools lie beside what is drawn on."""
-    marks = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in MARKS]
-    canvas = gr.ImageEditor(
-        label=label,
-        type="pil",
-        format="png",
-        sources=list(sources),
-        canvas_size=size,
-        fixed_canvas=True,
-        brush=gr.Brush(default_size=brush, colors=marks, default_color=marks[0], color_mode="fixed"),
-        transforms=[],
-        layers=False,
-        height=size[1] + 80,
-        elem_classes=["canvas", *more],
+    """Return a number between two others; chosen by eye unless it must be typed."""
+    gr = gradio()
+    if slides:
+        kind, bounds = gr.Slider, {"minimum": least, "maximum": most, "step": 1 if whole else 0.1}
+    else:
+        kind, bounds = gr.Number, {"minimum": least, "maximum": most}
+    precision = {"precision": 0 if whole else None}
+    return kind(value=value, label=label, info=hint or None, visible=visible, render=False, **bounds, **precision)
+
+
+def seed() -> Any:
+    """Return the seed of a request."""
+    return number("Seed", 0, 0, MAX_SEED, hint="The same seed draws the same again.", slides=False)
+
+
+def choice(label: str, options: tuple[str, ...], *, hint: str = "", grows: bool = False) -> Any:
+    """Return one of some names, the first at first; of a list that grows, whoever reads the name checks it."""
+    return gradio().Dropdown(
+        list(options), value=options[0], label=label, info=hint or None, allow_custom_value=grows, render=False
     )
-    canvas.preprocess = _decoding(canvas.preprocess)
-    return canvas
 
 
-def _as_sent(shown: Any) -> Any:
-    """Return what hands on what the client sent: its control refuses it in words that name it, as Gradio does not."""
-    shown.preprocess = lambda payload: payload
-    return shown
+def text(label: str, *, hint: str = "", example: str = "", lines: int = 1) -> Any:
+    """Return a text."""
+    return gradio().Textbox(
+        value="", label=label, info=hint or None, placeholder=example or None, lines=lines, render=False
+    )
 
 
-def _place_of(payload: Any) -> str | None:
-    """Return where an uploaded file is; what it holds is looked at by its control."""
-    return None if payload is None else payload.path
-
-
-def _decoding(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return what decodes the pictures of a canvas, and names one that cannot be."""
-
-    def decoded(payload: Any) -> Any:
-        try:
-            return decode(payload)
-        except Exception:  # Pillow raises a dozen kinds on damaged files
-            return Unreadable(getattr(getattr(payload, "background", None), "orig_name", None) or "")
-
-    return decoded
-
-
-def _cells(gr: Any, control: Cells) -> Any:
-    return gr.Dataframe(
-        label=control.label,
-        headers=list(control.columns),
-        value=[list(row) for row in control.rows],
-        column_count=(len(control.columns), "fixed"),
-        row_count=(len(control.rows), "dynamic"),
+def cells(label: str, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> Any:
+    """Return a small table of texts."""
+    return gradio().Dataframe(
+        label=label,
+        headers=list(columns),
+        value=[list(row) for row in rows],
+        column_count=(len(columns), "fixed"),
+        row_count=(len(rows), "dynamic"),
         datatype="str",
         type="array",
         interactive=True,
         wrap=False,
+        render=False,
     )
+
+
+def upload(label: str, endings: tuple[str, ...]) -> Any:
+    """Return a file of the visitor's."""
+    return gradio().File(file_types=list(endings), height=140, label=label, render=False)
+
+
+def sound(label: str) -> Any:
+    """Return a recording of the visitor's."""
+    sources = ["upload", "microphone"]
+    return gradio().Audio(type="filepath", sources=sources, buttons=["download"], label=label, render=False)
+
+
+def picture(label: str) -> Any:
+    """Return a picture of the visitor's; `check_picture` says whether it is one."""
+    sources, buttons = ["upload", "clipboard"], ["fullscreen"]
+    shown = gradio().Image(type="filepath", sources=sources, height=240, buttons=buttons, label=label, render=False)
+    shown.preprocess = lambda payload: None if payload is None else payload.path  # its own fails without words
+    return shown
+
+
+def canvas(label: str, size: tuple[int, int], *, brush: int, own: bool = True, elem_class: str = "") -> Any:
+    """Return a canvas to draw on, as large as all of it is seen; its tools lie beside what is drawn on.
+
+    Args:
+        label: What it is.
+        size: Width and height, in pixels.
+        brush: Pixels that it draws at first.
+        own: Whether people bring pictures of their own.
+        elem_class: For the style.
+    """
+    gr, colors = gradio(), [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in MARKS]
+    return gr.ImageEditor(
+        label=label,
+        type="pil",
+        format="png",
+        sources=["upload", "clipboard"] if own else [],
+        canvas_size=size,
+        fixed_canvas=True,
+        brush=gr.Brush(default_size=brush, colors=colors, default_color=colors[0], color_mode="fixed"),
+        transforms=[],
+        layers=False,
+        height=size[1] + 80,
+        elem_classes=["canvas", elem_class],
+        render=False,
+    )
+
+
+def visible(shown: bool) -> Any:
+    """Return what shows a control, or hides it."""
+    return gradio().update(visible=shown)
+
+
+def on_canvas(background: Image.Image) -> dict[str, Any]:
+    """Return what a canvas shows."""
+    return {"background": background, "layers": [], "composite": None}
+
+
+def drawing(sent: Any) -> tuple[Image.Image | None, Image.Image | None]:
+    """Return the picture of a canvas, and where something is drawn on it, white on black; None where there is none."""
+    background = (sent or {}).get("background")
+    if background is None:
+        return None, None
+    mask = Image.new("L", background.size)
+    for layer in sent.get("layers") or ():
+        if layer is not None:
+            mask.paste(255, (0, 0), layer.convert("RGBA").getchannel("A").resize(background.size))
+    return background, mask if mask.getbbox() else None
+
+
+def check_picture(file: str | None) -> pathlib.Path | None:
+    """Return where an uploaded picture is; None if there is none.
+
+    Raises:
+        UsageError: If it is no picture, or only the beginning of one; names the file.
+    """
+    if file is None:
+        return None
+    path = pathlib.Path(file)
+    try:
+        with Image.open(path, formats=FORMATS) as there:
+            there.load()
+    except Image.DecompressionBombError as error:
+        raise UsageError(f"{path.name}: this picture has more pixels than this page takes; shrink it") from error
+    except Exception as error:  # Pillow raises a dozen kinds on damaged files
+        raise UsageError(
+            f"{path.name}: this is no picture that can be read; choose another file (png, jpg, webp ...)"
+        ) from error
+    return path
 
 
 def style() -> str:
@@ -184,76 +191,72 @@ def script() -> str:
 
 def theme() -> Any:
     """Return a plain look with the fonts of the machine."""
-    gr: Any = need("gradio", "a page in the browser", "serve")
     sans, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
-    return gr.themes.Base(primary_hue="teal", neutral_hue="stone", font=sans, font_mono=mono, radius_size="sm")
+    return gradio().themes.Base(primary_hue="teal", neutral_hue="stone", font=sans, font_mono=mono, radius_size="sm")
 
 
 NARROW = 3
 """Columns up to which long cells get several lines."""
 LINE, LETTER, PADDING, ROOM = 44, 9, 28, 672
 """Letters of such a line; pixels of a letter, around a cell, and of the column in which results stand."""
-SEEN = {"interactive": False, "buttons": ["download", "fullscreen"], "min_width": 240, "elem_classes": "shown"}
-"""Of a picture that comes out: two stand beside each other, and nothing is shared with others."""
 
 
-def outputs(gr: Any, kind: Kind, tab: Tab) -> list[Any]:
-    """Return what shows a kind of outcome; all is hidden until there is something."""
-    if kind is Kind.PICTURES:
-        with gr.Row():
-            return [gr.Image(visible=False, type="filepath", **SEEN) for _ in range(tab.pictures)]
-    if kind is Kind.SOUNDS:
-        return [
-            gr.Audio(interactive=False, visible=False, type="filepath", buttons=["download"]) for _ in range(tab.sounds)
-        ]
-    if kind is Kind.SIDES:
-        with gr.Row():
-            return [gr.Dataframe(interactive=False, visible=False, max_height=480, min_width=280) for _ in range(2)]
-    if kind is Kind.TABLE:
-        return [gr.Dataframe(interactive=False, visible=False, max_height=480)]
-    if kind is Kind.WORDS:
-        return [gr.Textbox(label="Text", interactive=False, visible=False, lines=4, max_lines=30, buttons=["copy"])]
-    if kind is Kind.FILES:
-        return [gr.File(label="To download", visible=False, file_count="multiple", interactive=False)]
+def outputs(kind: "Kind", tab: "Tab") -> list[Any]:
+    """Return what shows a kind of result; all is hidden until there is something."""
+    gr = gradio()
+    hidden = {"visible": False, "interactive": False}
+    match kind.value:
+        case "pictures":
+            look = {"buttons": ["download", "fullscreen"], "min_width": 240, "elem_classes": "shown"}
+            with gr.Row():
+                return [gr.Image(type="filepath", **hidden, **look) for _ in range(tab.pictures)]
+        case "sounds":
+            return [gr.Audio(type="filepath", buttons=["download"], **hidden)]
+        case "sides":
+            with gr.Row():
+                return [gr.Dataframe(max_height=480, min_width=280, **hidden) for _ in range(2)]
+        case "table":
+            return [gr.Dataframe(max_height=480, **hidden)]
+        case "words":
+            return [gr.Textbox(label="Text", lines=4, max_lines=30, buttons=["copy"], **hidden)]
+        case "files":
+            return [gr.File(label="To download", file_count="multiple", **hidden)]
     return [gr.HTML("", visible=False)]
 
 
-def filled(gr: Any, tab: Tab, found: Outcome) -> list[Any]:
+def updates(tab: "Tab", result: "Result") -> list[Any]:
     """Return what all outputs show, in their order."""
-    return [update for kind in tab.shows for update in _updates(gr, kind, tab, found)]
+    gr = gradio()
 
-
-def _updates(gr: Any, kind: Kind, tab: Tab, found: Outcome) -> list[Any]:
     def shown(value: Any, **more: Any) -> Any:
         return gr.update(value=value or None, visible=bool(value), **more)
 
-    if kind is Kind.PICTURES:
-        pairs = [(str(one.path), {"label": one.caption}) for one in found.pictures[: tab.pictures]]
-        return [shown(path, **label) for path, label in (*pairs, *[("", {})] * (tab.pictures - len(pairs)))]
-    if kind is Kind.SOUNDS:
-        paths = [*map(str, found.sounds), *[""] * tab.sounds][: tab.sounds]
-        return [shown(path) for path in paths]
-    if kind is Kind.SIDES:
-        return [_table(gr, rows) for rows in (*found.sides, *[None] * (2 - len(found.sides)))]
-    if kind is Kind.TABLE:
-        return [_table(gr, found.table)]
-    if kind is Kind.WORDS:
-        return [gr.update(value=found.words, visible=bool(found.words))]
-    if kind is Kind.FILES:
-        return [shown([*map(str, found.files)])]
-    if kind is Kind.NUMBERS:
-        return [gr.update(value=_numbers(found.numbers), visible=found.numbers is not None)]
-    if kind is Kind.PAGE:
-        return [gr.update(value=_framed(found.page), visible=bool(found.page))]
-    return [gr.update(value=found.drawing, visible=bool(found.drawing))]
+    def padded(values: tuple[Any, ...], n: int) -> tuple[Any, ...]:
+        return (*values[:n], *[None] * (n - len(values)))
+
+    fills: dict[str, Callable[[], list[Any]]] = {
+        "pictures": lambda: [
+            shown("") if one is None else shown(str(one.path), label=one.caption)
+            for one in padded(result.pictures, tab.pictures)
+        ],
+        "sounds": lambda: [shown(one and str(one)) for one in padded(result.sounds, 1)],
+        "sides": lambda: [_table(rows) for rows in padded(result.sides, 2)],
+        "table": lambda: [_table(result.table)],
+        "words": lambda: [shown(result.words)],
+        "files": lambda: [shown([*map(str, result.files)])],
+        "numbers": lambda: [shown(_numbers(result.numbers))],
+        "page": lambda: [shown(_framed(result.page))],
+        "drawing": lambda: [shown(result.drawing)],
+    }
+    return [update for kind in tab.shows for update in fills[kind.value]()]
 
 
-def _table(gr: Any, rows: Rows | None) -> Any:
+def _table(rows: "TextTable | None") -> Any:
     """Show a table, or hide it; few columns get the width that their cells need, and several lines."""
     if rows is None:
-        return gr.update(value=None, visible=False)
+        return gradio().update(value=None, visible=False)
     narrow = len(rows.columns) <= NARROW
-    return gr.update(
+    return gradio().update(
         value={"headers": list(rows.columns), "data": [*map(list, rows.cells)]},
         visible=True,
         label=rows.title or None,
@@ -262,7 +265,7 @@ def _table(gr: Any, rows: Rows | None) -> Any:
     )
 
 
-def _widths(table: Rows) -> list[str]:
+def _widths(table: "TextTable") -> list[str]:
     """Return widths that cut no word: of the longest cell up to a line; the widest column takes what is left."""
     columns = [*zip(table.columns, *table.cells, strict=True)]
     words = [max(len(word) for cell in column for word in (cell.split() or [""])) for column in columns]
@@ -272,19 +275,19 @@ def _widths(table: Rows) -> list[str]:
     return [f"{width}px" for width in widths]
 
 
-def _numbers(rows: Rows | None) -> str:
+def _numbers(rows: "TextTable | None") -> str:
     """Write a table that is seen as a whole at any width; what has no letters stays in one line."""
     if rows is None:
         return ""
+
+    def cell(text: str) -> str:
+        kind = "" if any(map(str.isalpha, text)) else ' class="number"'
+        return f"<td{kind}>{html.escape(text)}</td>"
+
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in rows.columns)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows.cells)
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows.cells)
     title = f"<caption>{html.escape(rows.title)}</caption>" if rows.title else ""
     return f'<table class="numbers">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-
-
-def _cell(text: str) -> str:
-    kind = "" if any(map(str.isalpha, text)) else ' class="number"'
-    return f"<td{kind}>{html.escape(text)}</td>"
 
 
 def _framed(page: str) -> str:
@@ -293,3 +296,11 @@ def _framed(page: str) -> str:
         return ""
     inside = html.escape(page, quote=True)
     return f'<iframe class="report" title="Report" sandbox="allow-same-origin" srcdoc="{inside}"></iframe>'
+
+
+def said(text: str, *, wrong: bool = False) -> str:
+    """Write lines for people; what is wrong stands out."""
+    if not text:
+        return ""
+    lines = "<br>".join(map(html.escape, text.splitlines()))
+    return f'<p class="{"wrong" if wrong else "note"}" role="{"alert" if wrong else "status"}">{lines}</p>'

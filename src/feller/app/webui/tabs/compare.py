@@ -1,19 +1,28 @@
-"""Two runs, or two checkpoints of one, side by side."""
+"""Tab: two runs, or two checkpoints of one, side by side."""
 
 import pathlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
 
 from feller.app.reporter import Tell
-from feller.app.webui.controls import Choice
-from feller.app.webui.loaded_run import Opened
-from feller.app.webui.sample_views import drawn_of, kinds_of, outcome, pictures
-from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Rows, Shown, Tab, given_of, guidance_of, guides
-from feller.app.webui.tabs.sample import many, seeded
+from feller.app.webui.loaded_run import LoadedRun
+from feller.app.webui.sample_views import draw, kinds_of, pictures, result_of
+from feller.app.webui.tab import (
+    Answers,
+    Kind,
+    PageContext,
+    Result,
+    Tab,
+    TextTable,
+    condition_controls,
+    given,
+    guidance,
+)
+from feller.app.webui.tabs.sample import count_control
+from feller.app.webui.widgets import choice, seed
 from feller.app.workflows.run_status import reported_of
 from feller.core.run_folder import Run
-from feller.data.modality import Dataset, Modality
+from feller.data.modality import Dataset
 
 FACTS = ("epsilon", "delta", "steps")
 """Numbers that tell of a fit, not of its samples, and are compared, too."""
@@ -46,73 +55,58 @@ def _checkpoints(run: Run) -> dict[str, pathlib.Path | None]:
     return {AVERAGE: None, LAST: run.weights, **base}
 
 
-def _alike(one: Opened, place: Place) -> dict[str, tuple[Opened, pathlib.Path | None]]:
-    """Return what may be compared, by name: runs of the same kind of data, this one first."""
-    others = [other for other in place.runs if other is not one and other.is_plain]
-    others = [other for other in others if type(other.modality) is type(one.modality)]
-    return {
-        f"{other.name}, {name}": (other, file)
-        for other in (one, *others)
-        for name, file in _checkpoints(other.run).items()
-    }
+def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+    """Return the tab that draws two runs or checkpoints with one seed."""
+    if not run.is_plain:
+        return None
+    others = [other for other in page.runs if other is not run and other.is_plain]
+    alike = [run, *(other for other in others if type(other.modality) is type(run.modality))]
+    options = {f"{one.name}, {name}": (one, file) for one in alike for name, file in _checkpoints(one.run).items()}
+    names = tuple(options)
+    other = next((name for name in names if options[name][0] is not run), names[1])
 
+    def one_side(name: str, answers: Answers, tell: Tell) -> tuple[Dataset, Result]:
+        which, file = options[name]
+        about = which.about
+        assert about is not None  # of plain runs
+        known = {*about.frequencies, *about.modality.leaves}
+        conditions = {key: value for key, value in given(answers, about.modality).items() if key in known}
+        weight = guidance(answers) if about.drop else 1.0
+        drawn, written = draw(which, page, answers, tell, given=conditions, guidance=weight, weights=file)
+        return drawn, result_of(which, drawn, written, caption=name)
 
-def _tab(one: Opened, place: Place) -> Tab:
-    there = _alike(one, place)
-    names = tuple(there)
-    other = next((name for name in names if there[name][0] is not one), names[1])
-
-    def drawn(name: str, answers: Answers, tell: Tell) -> tuple[Dataset, Outcome]:
-        which, file = there[name]
-        modality = cast(Modality, which.modality)
-        given = {key: value for key, value in given_of(answers, modality).items() if _knows(which, key)}
-        guidance = guidance_of(answers) if which.about is not None and which.about.drop else 1.0
-        found, written = drawn_of(which, place, answers, tell, given=given, guidance=guidance, weights=file)
-        return found, outcome(which, found, written, caption=name)
-
-    def does(answers: Answers, tell: Tell) -> Outcome:
+    def compare(answers: Answers, tell: Tell) -> Result:
         asked = answers["first"], answers["second"]
-        found = [drawn(name, answers, tell) for name in asked]
-        sides = [(name, side) for name, (_, side) in zip(asked, found, strict=True)]
-        seen: tuple[Shown, ...] = ()
-        if any(side.pictures for _, side in sides):
-            (first, _), (second, _) = found
-            seen = pictures((first, second), place.scratch.room(), asked)
+        (first, left), (second, right) = (one_side(name, answers, tell) for name in asked)
+        seen = pictures((first, second), page.room(), asked) if left.pictures else ()
+        sides = [*zip(asked, (left, right), strict=True)]
         tables = tuple(replace(side.table, title=name) for name, side in sides if side.table is not None)
-        said = next((side.said.partition(";")[0] for _, side in sides), "")  # what is compared is not kept
         words = "\n\n".join(f"=== {name}\n\n{side.words}" for name, side in sides if side.words)
-        runs = tuple(there[answers[side]][0] for side in ("first", "second"))
-        return Outcome(said=said, pictures=seen, sides=tables, words=words, numbers=reported(*runs))
+        numbers = compare_reports(options[asked[0]][0], options[asked[1]][0])
+        said = left.said.partition(";")[0]  # what is compared is not kept
+        return Result(said=said, pictures=seen, sides=tables, words=words, numbers=numbers)
 
+    shown = kinds_of(run)[0]
     return Tab(
+        name="Compare",
         about="The same seed drawn by two runs, or by two checkpoints of one, side by side; of two runs that have been"
         " evaluated, the numbers of their reports, too. While a network is fitted, a running average of its weights is"
         " kept, which usually draws better than those of its last step; the commands draw with it.",
         controls={
-            "first": Choice(label="First", options=names, value=names[0]),
-            "second": Choice(label="Second", options=names, value=other),
-            "n": many(one, place.limits),
-            **guides(one),
-            "seed": seeded(),
+            "first": choice("First", names),
+            "second": choice("Second", (other, *(name for name in names if name != other))),
+            "n": count_control(run),
+            **condition_controls(run),
+            "seed": seed(),
         },
-        does=does,
-        shows=(_shown(one), Kind.NUMBERS),
+        run=compare,
+        shows=(Kind.SIDES if shown is Kind.TABLE else shown, Kind.NUMBERS),
         button="Compare",
         pictures=2,
     )
 
 
-def _knows(one: Opened, name: str) -> bool:
-    about = one.about
-    return about is not None and (name in about.frequencies or name in about.modality.leaves)
-
-
-def _shown(one: Opened) -> Kind:
-    """Return how two sides of samples are shown."""
-    return next({Kind.TABLE: Kind.SIDES}.get(kind, kind) for kind in kinds_of(one))
-
-
-def reported(first: Opened, second: Opened) -> Rows | None:
+def compare_reports(first: LoadedRun, second: LoadedRun) -> TextTable | None:
     """Return the numbers of the reports of two runs beside each other, and what else they are seen beside.
 
     None of one run alone, or where neither has a report.
@@ -135,7 +129,7 @@ def reported(first: Opened, second: Opened) -> Rows | None:
         told = "" if beside is None else f"{how.text(beside)}, {real(how, known)}"
         rows.append((how.label, *(how.text(side.get(name)) for side in sides), told, meaning(name, told_of)))
     columns = ("number", first.name, second.name, "for comparison", "meaning")
-    return Rows(columns, tuple(rows), "Numbers of their reports")
+    return TextTable(columns, tuple(rows), "Numbers of their reports")
 
 
 def meaning(name: str, told_of: Mapping[str, str]) -> str:
@@ -147,6 +141,3 @@ def meaning(name: str, told_of: Mapping[str, str]) -> str:
     """
     said, better = OWN.get(name) or told_of.get(name, ""), BETTER.get(name, "")
     return " ".join(filter(None, (said, f"{better[:1].upper()}{better[1:]}." if better else "")))
-
-
-COMPARE = Ability(name="Compare", has=lambda one, place: one.is_plain, tab=_tab)

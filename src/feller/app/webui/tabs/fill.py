@@ -1,119 +1,134 @@
-"""Fill in what is missing: a part of a picture, gaps of a text, cells of rows."""
+"""Tabs: fill in what is missing, a part of a picture, gaps of a text, cells of rows."""
 
 import csv
-import pathlib
-from typing import cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from feller.app.reporter import Tell
-from feller.app.webui.controls import MARKS, Cells, Drawing, Drawn, Number, Words
-from feller.app.webui.loaded_run import Opened
-from feller.app.webui.sample_views import drawn_of, kinds_of, outcome, picture, saved
-from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Tab, guides
-from feller.app.webui.tabs.restoring import MOST_PICTURES, any_sample, at_size, explained, explains_pictures
-from feller.app.webui.tabs.sample import MOST_TEXTS, seeded
+from feller.app.webui.loaded_run import MAX_TEXTS, LoadedRun
+from feller.app.webui.sample_views import draw, kinds_of, picture, result_of, save_picture
+from feller.app.webui.tab import Answers, Kind, PageContext, Result, Tab, condition_controls
+from feller.app.webui.tabs.restoring import MAX_PICTURES, any_sample, at_size, explain
+from feller.app.webui.widgets import MARKS, canvas, cells, drawing, number, on_canvas, seed, text
 from feller.app.workflows.sample import sample
 from feller.core.errors import UsageError
 from feller.data.files.sample_folder import GAP
-from feller.data.images.modality import Images
 from feller.data.tables.modality import Table
 from feller.data.tables.unmodelled_columns import FreeText, Identifier
+from feller.data.text.modality import Text
 
 CANVAS = 400
 """Pixels of the longer side of what is drawn on, about."""
 
 
-def _of_pictures(one: Opened, place: Place) -> Tab:
-    modality = cast(Images, one.modality)
-    scale = max(1, CANVAS // max(modality.height, modality.width))
-    size = (modality.width * scale, modality.height * scale)
+def drawn_over(sent: Any) -> tuple[Image.Image, Image.Image]:
+    """Return the picture of a canvas and what is to be filled in of it, white on black.
 
-    def first() -> Image.Image:
+    Raises:
+        UsageError: If one of both is missing.
+    """
+    below, mask = drawing(sent)
+    if below is None:
+        raise UsageError("put a picture there first, your own or one of the model")
+    if mask is None:
+        raise UsageError("draw over what is to be filled in")
+    return below, mask
+
+
+def picture_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+    """Return the tab that fills in a part of a picture."""
+    modality = run.restores
+    if modality is None:
+        return None
+    small = (modality.width, modality.height)
+    scale = max(1, CANVAS // max(small))
+    size = (small[0] * scale, small[1] * scale)
+
+    def first() -> dict[str, Any]:
         """Return a sample, magnified."""
-        drawn = any_sample(one, modality, place.scratch.room())
+        drawn = any_sample(run, modality, page.room())
         shown = modality.show(drawn.values, drawn.given)
         inside = shown.crop((GAP, GAP, shown.width - GAP, shown.height - GAP))
-        return inside.resize(size, Image.Resampling.NEAREST)
+        return on_canvas(inside.resize(size, Image.Resampling.NEAREST))
 
-    def does(answers: Answers, tell: Tell) -> Outcome:
-        room = place.scratch.room()
-        seen, hole = _at_size(answers["drawing"], modality)
+    def fill(answers: Answers, tell: Tell) -> Result:
+        room = page.room()
+        below, mask = drawn_over(answers["mask"])
+        filled = np.asarray(mask.resize(small, Image.Resampling.BOX)) >= 128  # where half of a pixel is drawn over
+        seen, hole = at_size(below, modality), Image.fromarray(np.where(filled, 255, 0).astype(np.uint8))
         seen.save(room / "seen.png")
         hole.save(room / "hole.png")
-        mask = str(room / "hole.png")
-        found = explained(one, modality, room / "seen.png", "inpaint", answers, tell, mask=mask)
-        shown = picture(found.samples, room, "Filled in")
-        asked = _asked(seen, hole)
-        return Outcome(pictures=(saved(asked, room, "What was asked"), shown), files=(found.place,))
+        found = explain(run, modality, room / "seen.png", "inpaint", answers, tell, mask=str(room / "hole.png"))
+        asked = seen.convert("RGB")
+        asked.paste(MARKS[0], (0, 0), hole)
+        shown = (save_picture(asked, room, "What was asked"), picture(found.samples, room, "Filled in"))
+        return Result(pictures=shown, files=(found.place,))
 
     return Tab(
+        name="Fill in",
         about="Draw over a part of a picture. It is made anew, and all else stays.",
         controls={
-            "drawing": Drawing(label="Picture", size=size, first=first, flags=("--observe", "--mask")),
-            "n": Number(label="How many", value=9, least=1, most=MOST_PICTURES),
-            **guides(one),
-            "seed": seeded(),
+            "mask": canvas("Picture", size, brush=max(size) // 10),
+            "n": number("How many", 9, 1, MAX_PICTURES),
+            **condition_controls(run),
+            "seed": seed(),
         },
-        does=does,
+        run=fill,
         shows=(Kind.PICTURES, Kind.FILES),
         button="Fill in",
         pictures=2,
+        first=("mask", first),
     )
 
 
-def _at_size(drawn: Drawn, modality: Images) -> tuple[Image.Image, Image.Image]:
-    """Return picture and hole at the size of the model: a pixel is to be filled where half of it is drawn over."""
-    size = (modality.width, modality.height)
-    share = np.asarray(drawn.mask.resize(size, Image.Resampling.BOX))
-    return at_size(drawn.picture, modality), Image.fromarray(np.where(share >= 128, 255, 0).astype(np.uint8))
+def text_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+    """Return the tab that fills in gaps of a text, or goes on with it."""
+    if not run.is_plain or run.data(Text) is None:
+        return None
 
-
-def _asked(seen: Image.Image, hole: Image.Image) -> Image.Image:
-    """Return a picture whose hole has the colour of what was drawn over it."""
-    shown = seen.convert("RGB")
-    shown.paste(MARKS[0], (0, 0), hole)
-    return shown
-
-
-def _of_text(one: Opened, place: Place) -> Tab:
-    def does(answers: Answers, tell: Tell) -> Outcome:
-        drawn, file = drawn_of(one, place, answers, tell, known=answers["known"])
-        return outcome(one, drawn, file)
+    def fill(answers: Answers, tell: Tell) -> Result:
+        return result_of(run, *draw(run, page, answers, tell, known=answers["known"]))
 
     return Tab(
+        name="Fill in",
         about="Write a beginning, and the model goes on; or leave gaps, one underscore for each missing symbol.",
         controls={
-            "known": Words(label="Text", example="ROMEO: What ____ is this?", lines=5, flags=("--known",)),
-            "n": Number(label="How many", value=1, least=1, most=MOST_TEXTS),
-            **guides(one),
-            "seed": seeded(),
+            "known": text("Text", example="ROMEO: What ____ is this?", lines=5),
+            "n": number("How many", 1, 1, MAX_TEXTS),
+            **condition_controls(run),
+            "seed": seed(),
         },
-        does=does,
-        shows=kinds_of(one),
+        run=fill,
+        shows=kinds_of(run),
         button="Go on, or fill in",
     )
 
 
-def _of_rows(one: Opened, place: Place) -> Tab:
-    modality = cast(Table, one.modality)
+def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+    """Return the tab that fills in cells of rows."""
+    modality = run.data(Table)
+    if not run.is_plain or modality is None:
+        return None
     columns = tuple(column.name for column in modality.schema.made if not isinstance(column, Identifier | FreeText))
-    example = _example(modality, columns)
 
-    def does(answers: Answers, tell: Tell) -> Outcome:
-        room = place.scratch.room()
-        partial = room / "partial.csv"
-        _write(partial, columns, answers["cells"])
-        drawn, file = sample(
-            one.run, out=str(room / "samples.csv"), complete=str(partial), seed=answers["seed"], tell=tell
-        )
-        return outcome(one, drawn, file)
+    def fill(answers: Answers, tell: Tell) -> Result:
+        room = page.room()
+        rows = [["" if cell is None else str(cell) for cell in row] for row in answers["complete"]]
+        rows = [row for row in rows if any(map(str.strip, row))]
+        if not rows:
+            raise UsageError("type at least one cell of a row; the empty ones are filled in")
+        with (room / "partial.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([columns, *rows])
+        partial, out = str(room / "partial.csv"), str(room / "samples.csv")
+        return result_of(run, *sample(run.run, out=out, complete=partial, seed=answers["seed"], tell=tell))
 
     return Tab(
+        name="Fill in",
         about="Type the cells that are known. Those that are empty are filled in, row by row.",
-        controls={"cells": Cells(label="Rows", columns=columns, rows=example, flags=("--complete",)), "seed": seeded()},
-        does=does,
+        controls={"complete": cells("Rows", columns, _example(modality, columns)), "seed": seed()},
+        run=fill,
         shows=(Kind.TABLE, Kind.FILES),
         button="Fill in",
     )
@@ -121,27 +136,9 @@ def _of_rows(one: Opened, place: Place) -> Tab:
 
 def _example(modality: Table, columns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """Return rows to begin with: empty, but for one cell of a usual value, the middle one of a column's."""
-    empty = ("",) * len(columns)
+    first, empty = [""] * len(columns), ("",) * len(columns)
     named = next((c for c in modality.schema.modelled if c.own_names and c.name in columns), None)
-    if named is None:
-        return (empty,) * 3
-    first = [""] * len(columns)
-    middle = np.full(1, (named.own_count - 1) // 2, dtype=np.int64)
-    first[columns.index(named.name)] = named.own_cells(middle, np.full(1, 0.5))[0]
+    if named is not None:
+        middle = np.full(1, (named.own_count - 1) // 2, dtype=np.int64)
+        first[columns.index(named.name)] = named.own_cells(middle, np.full(1, 0.5))[0]
     return (tuple(first), empty, empty)
-
-
-def _write(path: pathlib.Path, columns: tuple[str, ...], rows: list[list[str]]) -> None:
-    if not rows:
-        raise UsageError("type at least one cell of a row; the empty ones are filled in")
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
-
-
-FILL_PICTURE = Ability(name="Fill in", has=explains_pictures, tab=_of_pictures)
-FILL_TEXT = Ability(name="Fill in", has=lambda one, place: one.is_plain and one.is_text, tab=_of_text)
-FILL_ROWS = Ability(
-    name="Fill in", has=lambda one, place: one.is_plain and isinstance(one.modality, Table), tab=_of_rows
-)

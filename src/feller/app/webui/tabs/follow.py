@@ -1,14 +1,15 @@
-"""Follow a running fit: how far it is, its loss, and a preview."""
+"""Tab: follow a running fit: how far it is, its loss, and a preview."""
 
+import contextlib
 import pathlib
 import shlex
 import shutil
-import time
+import tempfile
 from typing import Any
 
 from feller.app.reporter import Tell, in_words
-from feller.app.webui.loaded_run import Opened
-from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Shown, Tab
+from feller.app.webui.loaded_run import LoadedRun
+from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab
 from feller.core.errors import InputError
 from feller.core.serialization import read_json
 from feller.training.metrics_log import read_metrics
@@ -16,28 +17,28 @@ from feller.training.metrics_log import read_metrics
 EVERY = 3.0
 """Seconds."""
 AGAIN = "This tab looks again every few seconds."
-RECENT, STILL = 10, 60.0
-"""Rows of metrics that tell the pace; seconds without one after which a fit may have stopped."""
 
 
-def _tab(one: Opened, place: Place) -> Tab:
-    room = place.scratch.lasting()
+def follow_tab(run: LoadedRun, page: PageContext) -> Tab:
+    """Return the tab that looks at a fit again and again."""
+    room = pathlib.Path(tempfile.mkdtemp(prefix="preview-", dir=page.folder))
 
-    def does(answers: Answers, tell: Tell) -> Outcome:
+    def look(answers: Answers, tell: Tell) -> Result:
         from feller.evaluation.report import sections  # takes long to load
         from feller.evaluation.report.html import render
 
-        rows = [row for row in read_metrics(one.run.metrics) if "step" in row]
+        rows = [row for row in read_metrics(run.run.metrics) if "step" in row]
         curve = [row for row in rows if "loss" in row]
         drawing = render(sections.loss_curve(curve, "")).partition("\n")[2] if len(curve) > 1 else ""
-        said, over = _told(one, rows), finished(one)
+        said, over = _status(run, rows)
         said += "" if over else f"\n{AGAIN}"
-        return Outcome(said=said, drawing=drawing, pictures=_preview(one, room), over=over)
+        return Result(said=said, drawing=drawing, pictures=_preview(run, room), over=over)
 
     return Tab(
+        name="Follow",
         about="How the fit goes.",
         controls={},
-        does=does,
+        run=look,
         shows=(Kind.DRAWING, Kind.PICTURES),
         button="Look again",
         every=EVERY,
@@ -45,9 +46,9 @@ def _tab(one: Opened, place: Place) -> Tab:
     )
 
 
-def _preview(one: Opened, room: pathlib.Path) -> tuple[Shown, ...]:
+def _preview(run: LoadedRun, room: pathlib.Path) -> tuple[Picture, ...]:
     """Return a copy of the preview, which the fit may replace at any moment."""
-    there = one.run.preview
+    there = run.run.preview
     if not there.is_file() or there.is_symlink():
         return ()
     copy = room / f"preview-{there.stat().st_mtime_ns}.png"
@@ -55,78 +56,38 @@ def _preview(one: Opened, room: pathlib.Path) -> tuple[Shown, ...]:
         for old in room.glob("preview-*.png"):
             old.unlink(missing_ok=True)
         shutil.copyfile(there, copy)
-    return (Shown("Preview", copy),)
+    return (Picture("Preview", copy),)
 
 
-def _told(one: Opened, rows: list[dict[str, Any]]) -> str:
-    """Say how far a fit is."""
-    what, done = one.asked, int(_saved(one)[0])
-    last = rows[-1] if rows else {}
-    step = max(done, int(last.get("step", 0)))
+def _status(run: LoadedRun, rows: list[dict[str, Any]]) -> tuple[str, bool]:
+    """Say how far a fit is, and whether it has done all its steps and written its report since."""
+    counters, train = {}, {}
+    with contextlib.suppress(InputError):
+        counters = read_json(run.run.counters)
+    if not run.is_bridge:
+        train = run.run.read_record(run.run.recipe).get("recipe", {}).get("train", {})
+    last = {**counters, **(rows[-1] if rows else {})}
+    saved, step = (int(max(found.get("step", 0) for found in group)) for group in ((counters,), (counters, last)))
     if not step:
-        return f"{what}: no step has been saved yet"
-    if finished(one):
-        return f"{what}: finished after {step:,} steps; its report is under Reports"
-    is_worked_on = one.run.is_locked
-    if _share(one, *_saved(one)) >= 1:
-        how = (
-            "is being made" if is_worked_on else f"is missing; make it with: feller evaluate {shlex.quote(one.folder)}"
-        )
-        return f"{what}: all {step:,} steps are done; its report {how}"
-    progress = _progress(one, step, [row for row in rows if "seconds" in row] if is_worked_on else [])
-    loss = f", loss {last['loss']:.4g}" if "loss" in last else ""
-    weights = "" if one.run.average.is_file() else "; weights are not saved yet"
-    still = "" if is_worked_on else "; nobody works on it now"
-    return f"{what}: step {step:,}{progress}{loss}{weights}{still}"
-
-
-def _saved(one: Opened) -> tuple[float, float]:
-    """Return the steps and the seconds of a fit that are saved."""
-    try:
-        counters = read_json(one.run.counters)
-        return float(counters["step"]), float(counters.get("seconds", 0.0))
-    except (InputError, KeyError, TypeError, ValueError):
-        return 0.0, 0.0
-
-
-def _budget(one: Opened) -> dict[str, Any]:
-    """Return what was planned: steps, or minutes."""
-    return one.run.read_record(one.run.recipe).get("recipe", {}).get("train", {})
-
-
-def _share(one: Opened, steps: float, seconds: float) -> float:
-    """Return the share of what was planned that is done; zero where nobody knows."""
-    train = {} if one.is_bridge else _budget(one)
-    planned, minutes = train.get("steps"), train.get("minutes")
-    if isinstance(planned, int) and planned > 0:
-        return steps / planned
-    return seconds / (60 * minutes) if isinstance(minutes, int | float) and minutes > 0 else 0.0
-
-
-def finished(one: Opened) -> bool:
-    """Tell whether a fit has done all its steps and written its report since."""
-    report, counters = one.run.path / "report.html", one.run.counters
-    if not report.is_file() or not counters.is_file() or report.stat().st_mtime < counters.stat().st_mtime:
-        return False
-    return one.is_bridge or _share(one, *_saved(one)) >= 1
-
-
-def _progress(one: Opened, step: int, rows: list[dict[str, Any]]) -> str:
-    """Say which share of its steps, or of its time, a fit has done, and how long the rest takes, while it goes on."""
-    planned, minutes = (_budget(one).get(name) for name in ("steps", "minutes"))
-    if not one.is_bridge and planned is None and isinstance(minutes, int | float) and rows:
-        left = max(60 * minutes - rows[-1]["seconds"], 0.0)
-        return f", about {in_words(left)} of fitting left, and then its report"
-    if one.is_bridge or not isinstance(planned, int) or not 0 < step <= planned:
-        return ""
-    done = f" of {planned:,}, {100 * step // planned} %"
-    some = rows[-RECENT:]
-    goes_on = step < planned and len(some) > 1 and time.time() - one.run.metrics.stat().st_mtime < STILL
-    steps = some[-1]["step"] - some[0]["step"] if goes_on else 0
-    if steps <= 0:
-        return done
-    left = (planned - step) * (some[-1]["seconds"] - some[0]["seconds"]) / steps
-    return f"{done}, about {in_words(left)} of fitting left, and then its report"
-
-
-FOLLOW = Ability(name="Follow", has=lambda one, place: True, tab=_tab)
+        return f"{run.summary}: no step has been saved yet", False
+    steps, minutes = train.get("steps"), train.get("minutes")
+    shares = [(saved, step, steps), (counters.get("seconds", 0.0), last.get("seconds", 0.0), 60 * (minutes or 0))]
+    done, now = next(((first / whole, later / whole) for first, later, whole in shares if whole), (0.0, 0.0))
+    report = run.run.path / "report.html"
+    fresh = report.is_file() and run.run.counters.is_file()
+    if fresh and report.stat().st_mtime >= run.run.counters.stat().st_mtime and (run.is_bridge or done >= 1):
+        return f"{run.summary}: finished after {step:,} steps; its report is under Reports", True
+    if done >= 1:
+        how = f"is missing; make it with: feller evaluate {shlex.quote(run.folder)}"
+        how = "is being made" if run.run.is_locked else how
+        return f"{run.summary}: all {step:,} steps are done; its report {how}", False
+    parts = [f"step {step:,}"]
+    if steps and now <= 1:
+        parts = [f"step {step:,} of {steps:,}", f"{int(100 * now)} %"]
+    if run.run.is_locked and 0 < now <= 1 and "seconds" in last:
+        left = in_words(last["seconds"] * (1 - now) / now)
+        parts.append(f"about {left} of fitting left, and then its report")
+    parts += [f"loss {last['loss']:.4g}"] if "loss" in last else []
+    weights = "" if run.run.average.is_file() else "; weights are not saved yet"
+    idle = "" if run.run.is_locked else "; nobody works on it now"
+    return f"{run.summary}: {', '.join(parts)}{weights}{idle}", False

@@ -1,27 +1,20 @@
-"""Watch samples form on their way from noise to data."""
-
-from typing import cast
+"""Tab: watch samples form on their way from noise to data."""
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from feller.app.reporter import Tell
-from feller.app.webui.controls import Number
-from feller.app.webui.loaded_run import Opened
-from feller.app.webui.sample_views import drawn_of, large
-from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Rows, Shown, Tab, guides
-from feller.app.webui.tabs.sample import in_time, seeded
+from feller.app.webui.loaded_run import LoadedRun
+from feller.app.webui.sample_views import draw, enlarge
+from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab, TextTable, condition_controls
+from feller.app.webui.widgets import number, seed
 from feller.core.pytree import State
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
-from feller.data.points.modality import Rows as Points
 from feller.data.text.modality import Text
 
-MOST = 25
-"""Samples that are watched at once: they go through the network together."""
-POINTS = 500
 CALLS = 32
 LAST = 1500
 """Milliseconds for which the end is shown."""
@@ -33,55 +26,44 @@ MISSING = "·"
 """A symbol that is not decided yet."""
 
 
-def _has(one: Opened, place: Place) -> bool:
-    return one.is_plain and in_time(one) and isinstance(one.modality, Images | Labelled | Points | Text)
+def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+    """Return the tab that shows samples on their way."""
+    most, text = run.display.watched, run.data(Text)
+    if run.modality is None or not (run.is_plain and run.in_time and most):
+        return None
+    modality: Modality = run.modality
 
-
-def _tab(one: Opened, place: Place) -> Tab:
-    modality = cast(Modality, one.modality)
-    points, text = isinstance(modality, Points), isinstance(modality, Text)
-    most = POINTS if points else 1 if text else MOST
-
-    def does(answers: Answers, tell: Tell) -> Outcome:
+    def watch(answers: Answers, tell: Tell) -> Result:
         from feller.evaluation.report.figure import animated  # takes long to load
 
         way: list[tuple[float, State]] = []
-
-        def seen(t: float, x: State) -> None:
-            way.append((t, x))
-
-        drawn, file = drawn_of(one, place, answers, tell, calls=answers["calls"], seen=seen)
-        if isinstance(modality, Text):
-            return Outcome(table=Rows(("time", "text"), tuple((f"{t:.2f}", partly(modality, x)) for t, x in way)))
-        frames = [timed(large(modality.show(modality.decode(_decided(modality, x)), drawn.given)), t) for t, x in way]
+        calls = answers["calls"]
+        drawn, file = draw(run, page, {"n": 1, **answers}, tell, calls=calls, seen=lambda t, x: way.append((t, x)))
+        if text is not None:
+            return Result(table=TextTable(("time", "text"), tuple((f"{t:.2f}", partly(text, x)) for t, x in way)))
+        states = [(t, modality.show(modality.decode(_decided(modality, x)), drawn.given)) for t, x in way]
+        frames = [with_time(enlarge(shown), t) for t, shown in states]
         film = animated(frames, [*[EACH] * (len(frames) - 1), LAST], frames[-1])
         path = file.with_name("forming.webp")
         path.write_bytes(film.data)
-        return Outcome(pictures=(Shown("From noise to data", path),), files=(path, file))
+        return Result(pictures=(Picture("From noise to data", path),), files=(path, file))
 
-    controls = {
-        **({} if text else {"n": Number(label="How many", value=min(most, 300 if points else 9), least=1, most=most)}),
-        "calls": Number(
-            label="Calls",
-            hint=f"One {'line' if text else 'picture'} for each step.",
-            value=CALLS,
-            least=4,
-            most=100,
-            flags=("--calls",),
-        ),
-        **guides(one),
-        "seed": seeded(),
-    }
     return Tab(
+        name="Watch",
         about="See how samples form, from noise at time 0 to data at time 1.",
-        controls=controls,
-        does=does if not text else lambda answers, tell: does({**answers, "n": 1}, tell),
+        controls={
+            **({} if text else {"n": number("How many", 300 if most > 300 else 9, 1, most)}),
+            "calls": number("Calls", CALLS, 4, 100, hint=f"One {'line' if text else 'picture'} for each step."),
+            **condition_controls(run),
+            "seed": seed(),
+        },
+        run=watch,
         shows=(Kind.TABLE,) if text else (Kind.PICTURES, Kind.FILES),
         button="Watch",
     )
 
 
-def timed(frame: Image.Image, t: float) -> Image.Image:
+def with_time(frame: Image.Image, t: float) -> Image.Image:
     """Write the time above a picture."""
     whole = Image.new("RGB", (frame.width, frame.height + BAND), "white")
     whole.paste(frame.convert("RGB"), (0, BAND))
@@ -114,6 +96,3 @@ def partly(modality: Text, x: Tensor) -> str:
             return words
         words += MISSING
     return words + modality.vocabulary.decode(run)
-
-
-WATCH = Ability(name="Watch", has=_has, tab=_tab)

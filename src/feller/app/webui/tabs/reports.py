@@ -2,31 +2,30 @@
 
 import html
 import math
-import pathlib
 import re
 import shlex
 
 from feller.app.reporter import Tell
-from feller.app.webui.controls import Choice
-from feller.app.webui.loaded_run import Opened
+from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.run_request import page_without_folders
-from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Tab
+from feller.app.webui.tab import Answers, Kind, PageContext, Result, Tab
+from feller.app.webui.widgets import choice
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.private.guarantee_text import sentence
 from feller.app.workflows.run_config import asked_of
 from feller.core.errors import InputError
 
 
-def promise_of(one: Opened) -> str:
+def promise_of(run: LoadedRun) -> str:
     """Return what is guaranteed, and what that means; nothing of a run without privacy.
 
     Raises:
         InputError: If the ledger is damaged.
     """
-    ledger = None if one.is_bridge else ledger_of(one.run)
-    if ledger is None or one.modality is None:
+    ledger = None if run.is_bridge else ledger_of(run.run)
+    if ledger is None or run.modality is None:
         return ""
-    return f"{sentence(ledger, asked_of(one.run), one.modality)}\n{odds(ledger.epsilon(), ledger.delta)}"
+    return f"{sentence(ledger, asked_of(run.run), run.modality)}\n{odds(ledger.epsilon(), ledger.delta)}"
 
 
 def odds(epsilon: float, delta: float) -> str:
@@ -45,60 +44,50 @@ def odds(epsilon: float, delta: float) -> str:
 
 
 REPORT = re.compile(r"report(-.*)?\.html|audit(-.*)?\.html")
-MOST = 20 * 2**20
-"""Bytes of a report that is shown."""
-FIRST, BEGINS = "report", "report-"
-CALLED = {FIRST: "evaluation"}
-"""What people call a report -> the others by what follows the beginning of their names."""
+MAX_BYTES = 20 * 2**20
+"""Of a report that is shown."""
+FIRST = "report"
+"""Name of the evaluation; the others begin so."""
 NONE = "no report yet"
 
 
-def reports(one: Opened) -> tuple[str, ...]:
+def reports(run: LoadedRun) -> tuple[str, ...]:
     """Return the names of the reports in the folder of a run, the evaluation first; links are not followed."""
-    there = [
-        path
-        for path in (one.run.path.iterdir() if one.is_there else ())
-        if REPORT.fullmatch(path.name) and _is_own(path)
-    ]
-    return tuple(sorted((path.stem for path in there), key=lambda name: (name != FIRST, name)))
+    there = run.run.path.iterdir() if run.is_there else ()
+    names = [p.stem for p in there if REPORT.fullmatch(p.name) and p.is_file() and not p.is_symlink()]
+    return tuple(sorted(names, key=lambda name: (name != FIRST, name)))
 
 
-def _is_own(path: pathlib.Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+def reports_tab(run: LoadedRun, page: PageContext) -> Tab:
+    """Return the tab that shows what was found of a run."""
 
-
-def _tab(one: Opened, place: Place) -> Tab:
     def names() -> tuple[str, ...]:
-        return tuple(map(_called, reports(one))) or (NONE,)
+        return tuple(map(_title, reports(run))) or (NONE,)
 
-    def does(answers: Answers, tell: Tell) -> Outcome:
-        name = next((name for name in reports(one) if _called(name) == answers["report"]), NONE)
-        path = one.run.path / f"{name}.html"
-        if not _is_own(path):
-            raise InputError(f"there is no report yet; make one with: feller evaluate {shlex.quote(one.folder)}")
-        if path.stat().st_size > MOST:
+    def show(answers: Answers, tell: Tell) -> Result:
+        name = next((name for name in reports(run) if _title(name) == answers["report"]), None)
+        if name is None and answers["report"] == NONE:
+            name = next(iter(reports(run)), None)  # it was made since
+        if name is None:
+            raise InputError(f"there is no such report; make one with: feller evaluate {shlex.quote(run.folder)}")
+        path = run.run.path / f"{name}.html"
+        if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path.name} is too large to be shown here; open it in the run")
-        page = path.read_text(encoding="utf-8", errors="replace")
-        return Outcome(said=_promised(one, page), page=page_without_folders(page, one.places))
+        text = path.read_text(encoding="utf-8", errors="replace")
+        guarantee = [line for line in promise_of(run).splitlines() if html.escape(line, quote=False) not in text]
+        return Result(said="\n".join(guarantee), page=page_without_folders(text))
 
     return Tab(
+        name="Reports",
         about="What evaluations and audits of this run have found. A report on a private run is for its owner alone.",
-        controls={"report": Choice(label="Report", options=names(), value=names()[0], now=names)},
-        does=does,
+        controls={"report": choice("Report", names(), grows=True)},
+        run=show,
         shows=(Kind.PAGE,),
         button="Show",
+        choices=("report", names),
         looks=True,
     )
 
 
-def _called(name: str) -> str:
-    return CALLED.get(name, name.removeprefix(BEGINS).replace("-", " "))
-
-
-def _promised(one: Opened, page: str) -> str:
-    """Return what a private run guarantees, as far as its report does not say so."""
-    lines = promise_of(one).splitlines()
-    return "\n".join(line for line in lines if html.escape(line, quote=False) not in page)
-
-
-REPORTS = Ability(name="Reports", has=lambda one, place: True, tab=_tab)
+def _title(name: str) -> str:
+    return "evaluation" if name == FIRST else name.removeprefix(f"{FIRST}-").replace("-", " ")

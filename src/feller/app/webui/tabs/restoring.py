@@ -2,7 +2,7 @@
 
 import pathlib
 import secrets
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,75 +10,23 @@ from PIL import Image
 from torch import Tensor
 
 from feller.app.reporter import Tell
-from feller.app.webui.controls import Choice, Number, Picture
-from feller.app.webui.loaded_run import Opened
-from feller.app.webui.sample_views import picture, place_in, saved
-from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Shown, Tab, given_of, guidance_of, guides
-from feller.app.webui.tabs.sample import MOST_SEED, seeded
+from feller.app.webui.loaded_run import LoadedRun
+from feller.app.webui.sample_views import picture, place_in, save_picture
+from feller.app.webui.tab import Answers, Kind, PageContext, Result, Tab, condition_controls, given, guidance
+from feller.app.webui.widgets import MAX_SEED, check_picture, choice, number, seed
+from feller.app.webui.widgets import picture as picture_upload
 from feller.app.workflows.sample import sample
 from feller.data.images.load_images import FORMATS
 from feller.data.images.modality import Images
 from feller.data.images.resize import picture as image_of
 from feller.data.modality import Dataset
-from feller.paths import Affine
 
-MOST_PICTURES = 16
-"""Pictures, each of which has a search of its own."""
+MAX_PICTURES = 16
+"""Each has a search of its own."""
 METHOD = "pigdm"
 """Guidance towards what is seen, the quickest way that keeps to it."""
-
-
-def explains_pictures(one: Opened, place: Place) -> bool:
-    """Tell whether the model's pictures are numbers that flow straight, which `steer --observe` needs."""
-    about = one.about
-    return about is not None and isinstance(one.modality, Images) and type(about.path) is Affine and one.draws
-
-
-def any_sample(one: Opened, modality: Images, room: pathlib.Path) -> Dataset:
-    """Draw one picture, another each time, in few calls."""
-    place = str(place_in(room, modality))
-    return sample(one.run, 1, out=place, calls=16, seed=secrets.randbelow(MOST_SEED))[0]
-
-
-def at_size(image: Image.Image, modality: Images) -> Image.Image:
-    """Bring a picture to the size and the colours of the model's."""
-    mode = "L" if modality.channels == 1 else "RGB"
-    return image.convert("RGB").convert(mode).resize((modality.width, modality.height), Image.Resampling.BOX)
-
-
-def explained(
-    one: Opened, modality: Images, file: pathlib.Path, operator: str, answers: Answers, tell: Tell, **more: Any
-) -> Any:
-    """Return what the model finds to explain a measurement, whose samples lie beside its file.
-
-    Args:
-        one: The run.
-        modality: Of its pictures.
-        file: What was measured.
-        operator: How, as `feller steer` names it.
-        answers: How many, conditions, guidance and seed, as they were set.
-        tell: Hears how it goes.
-        more: What else `feller.app.workflows.steering.inverse_problems` takes.
-    """
-    from feller.app.workflows.steering.inverse_problems import observe  # takes long to load
-
-    return observe(
-        one.run,
-        str(file),
-        operator,
-        answers["n"],
-        method=METHOD,
-        out=str(place_in(file.parent, modality)),
-        given=given_of(answers, modality),
-        guidance=guidance_of(answers),
-        seed=answers["seed"],
-        tell=tell,
-        **more,
-    )
-
-
 GREY = "colours gone"
-HOW = {
+OPERATORS = {
     "2 x 2 pixels become one": "pool=2",
     "4 x 4 pixels become one": "pool=4",
     "blurred a little": "blur=0.7",
@@ -89,87 +37,106 @@ HOW = {
 """What happens to a picture -> the operator of `feller steer`; one's own are code, which no visitor names."""
 
 
-def _operators(modality: Images) -> dict[str, str]:
+def any_sample(run: LoadedRun, modality: Images, room: pathlib.Path) -> Dataset:
+    """Draw one picture, another each time, in few calls."""
+    return sample(run.run, 1, out=str(place_in(room, modality)), calls=16, seed=secrets.randbelow(MAX_SEED))[0]
+
+
+def at_size(image: Image.Image, modality: Images) -> Image.Image:
+    """Bring a picture to the size and the colours of the model's."""
+    mode = "L" if modality.channels == 1 else "RGB"
+    return image.convert("RGB").convert(mode).resize((modality.width, modality.height), Image.Resampling.BOX)
+
+
+def explain(
+    run: LoadedRun, modality: Images, file: pathlib.Path, operator: str, answers: Answers, tell: Tell, **more: Any
+) -> Any:
+    """Return what the model finds to explain a measurement, whose samples lie beside its file.
+
+    Args:
+        run: The run.
+        modality: Of its pictures.
+        file: What was measured.
+        operator: How, as `feller steer` names it.
+        answers: How many, conditions, guidance and seed, as they were set.
+        tell: Hears how it goes.
+        more: What else `feller.app.workflows.steering.inverse_problems` takes.
+    """
+    from feller.app.workflows.steering.inverse_problems import observe  # takes long to load
+
+    return observe(
+        run.run,
+        str(file),
+        operator,
+        answers["n"],
+        method=METHOD,
+        out=str(place_in(file.parent, modality)),
+        given=given(answers, modality),
+        guidance=guidance(answers),
+        seed=answers["seed"],
+        tell=tell,
+        **more,
+    )
+
+
+def operators_of(modality: Images) -> dict[str, str]:
     """Return those that suit the size of the pictures."""
     sides = (modality.height, modality.width)
     fits = {f"pool={n}" for n in (2, 4) if all(side % n == 0 and side > n for side in sides)}
     return {
         said: words
-        for said, words in HOW.items()
+        for said, words in OPERATORS.items()
         if (words in fits if words.startswith("pool") else said != GREY or modality.channels == 3)
     }
 
 
-def _tab(one: Opened, place: Place) -> Tab:
-    modality = cast(Images, one.modality)
-    operators = _operators(modality)
+def restore_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+    """Return the tab that spoils a picture and restores it."""
+    modality = run.restores
+    if modality is None or not (operators := operators_of(modality)):
+        return None
 
-    def does(answers: Answers, tell: Tell) -> Outcome:
+    def restore(answers: Answers, tell: Tell) -> Result:
         from feller.app.workflows.steering.measurements import operator_of
 
-        room, words = place.scratch.room(), operators[answers["how"]]
-        sharp = _sharp(one, modality, answers["picture"], room)
+        room, words = page.room(), operators[answers["operator"]]
+        sharp = _sharp(run, modality, check_picture(answers["observe"]), room)
         measured = operator_of(words, None, tuple(sharp.shape[1:]))(sharp)
         np.save(room / "measured.npy", measured.numpy())
-        found = explained(one, modality, room / "measured.npy", words, answers, tell)
-        shown = [saved(_image(sharp, modality), room, "The picture"), *_seen(measured, modality, room)]
+        found = explain(run, modality, room / "measured.npy", words, answers, tell)
+        shown = [save_picture(image_of(modality.as_bytes(sharp[0])), room, "The picture")]
+        if measured.ndim == 4 and measured.shape[1] in (1, 3):
+            shown.append(save_picture(image_of(modality.as_bytes(measured[0])), room, "What is left of it"))
         shown += [picture(found.samples, room, "Restored"), picture(found.mean, room, "Mean of those")]
-        said = _told(found.numbers["residual"], words, modality.levels)
-        return Outcome(said=said, pictures=tuple(shown), files=(found.place,))
+        unit = "" if words.startswith("sums") else f" of {modality.levels} gray levels"
+        residual = found.numbers["residual"]
+        difference = "less than 0.01" if residual < 0.01 else f"{residual:.2f}"
+        said = f"What is left of the restored pictures differs from what was left by {difference}{unit} on average."
+        return Result(said=said, pictures=tuple(shown), files=(found.place,))
 
     return Tab(
+        name="Restore",
         about="Spoil a picture, and see which pictures of the model explain what is left of it. Without one of yours,"
         " it is a sample of the model.",
         controls={
-            "picture": Picture(label="Picture", flags=("--observe",)),
-            "how": Choice(
-                label="What happens to it",
-                options=tuple(operators),
-                value=next(iter(operators)),
-                flags=("--operator",),
-            ),
-            "n": Number(label="How many", value=4, least=1, most=MOST_PICTURES),
-            **guides(one),
-            "seed": seeded(),
+            "observe": picture_upload("Picture"),
+            "operator": choice("What happens to it", tuple(operators)),
+            "n": number("How many", 4, 1, MAX_PICTURES),
+            **condition_controls(run),
+            "seed": seed(),
         },
-        does=does,
+        run=restore,
         shows=(Kind.PICTURES, Kind.FILES),
         button="Spoil and restore",
         pictures=4,
     )
 
 
-def _told(residual: float, words: str, levels: int) -> str:
-    """Say how far what is left of the restored pictures is from what was left of the one that was spoiled."""
-    unit = "" if words.startswith("sums") else f" of {levels} gray levels"
-    much = "less than 0.01" if residual < 0.01 else f"{residual:.2f}"
-    return f"What is left of the restored pictures differs from what was left by {much}{unit} on average."
-
-
-def _sharp(one: Opened, modality: Images, file: pathlib.Path | None, room: pathlib.Path) -> Tensor:
+def _sharp(run: LoadedRun, modality: Images, file: pathlib.Path | None, room: pathlib.Path) -> Tensor:
     """Return a picture in the levels of the data, [1, c, h, w]."""
     if file is None:
-        return any_sample(one, modality, room).values.float().cpu()
+        return any_sample(run, modality, room).values.float().cpu()
     with Image.open(file, formats=FORMATS) as there:
         small = at_size(there, modality)
     levels = np.asarray(small, dtype=np.float32).reshape(modality.height, modality.width, modality.channels)
     return torch.from_numpy(levels.transpose(2, 0, 1).copy())[None] * (modality.levels / 255)
-
-
-def _image(values: Tensor, modality: Images) -> Image.Image:
-    """Return one picture of levels as an image."""
-    return image_of(modality.as_bytes(values[0]))
-
-
-def _seen(measured: Tensor, modality: Images, room: pathlib.Path) -> list[Shown]:
-    """Draw what was measured, where it is a picture."""
-    if measured.ndim != 4 or measured.shape[1] not in (1, 3):
-        return []
-    return [saved(_image(measured, modality), room, "What is left of it")]
-
-
-def _has(one: Opened, place: Place) -> bool:
-    return explains_pictures(one, place) and bool(_operators(cast(Images, one.modality)))
-
-
-RESTORE = Ability(name="Restore", has=_has, tab=_tab)

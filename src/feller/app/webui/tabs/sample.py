@@ -1,87 +1,44 @@
-"""Draw samples, guided by conditions where the model knows some."""
+"""Tab: draw samples, guided by conditions where the model knows some."""
+
+from typing import Any
 
 from feller.app.reporter import Tell
-from feller.app.webui.controls import Choice, Control, Number, Seed
-from feller.app.webui.limits import Limits
-from feller.app.webui.loaded_run import Opened
-from feller.app.webui.sample_views import drawn_of, kinds_of, outcome
-from feller.app.webui.tab import Ability, Answers, Outcome, Place, Tab, guides
-from feller.data.points.modality import Rows
-from feller.data.text.modality import Text
-from feller.paths import Affine, Autoregressive, Graphical, Interleaved
+from feller.app.webui.loaded_run import LoadedRun
+from feller.app.webui.sample_views import draw, kinds_of, result_of
+from feller.app.webui.tab import Answers, PageContext, Result, Tab, condition_controls
+from feller.app.webui.widgets import choice, number, seed
 from feller.sampling.sampler_config import SOLVERS
 
-USUAL = "the model's own"
-MOST_CALLS = 1000
-MOST_TEXTS = 16
-"""Which are drawn symbol after symbol."""
-MOST_SEED = 2**31 - 1
+OWN = "the model's own"
+MAX_CALLS = 1000
 
 
-def many(one: Opened, limits: Limits) -> Number:
+def count_control(run: LoadedRun) -> Any:
     """Return how many samples may be asked for, and how many are at first."""
-    usual, most = 64, limits.samples
-    if isinstance(one.modality, Rows):
-        usual, most = 1000, limits.points
-    elif one.is_rows:
-        usual, most = 20, limits.points
-    elif isinstance(one.modality, Text):
-        usual, most = 2, MOST_TEXTS
-    elif not one.is_pictures:
-        usual = 9
-    return Number(label="How many", value=usual, least=1, most=most, flags=("-n",))
+    return number("How many", run.display.n, 1, run.display.most)
 
 
-def seeded() -> Seed:
-    """Return the seed as a control."""
-    hint = "The same seed draws the same again."
-    return Seed(label="Seed", hint=hint, value=0, least=0, most=MOST_SEED, flags=("--seed",))
+def sample_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+    """Return the tab that draws samples."""
+    if not run.is_plain or run.about is None:
+        return None
+    controls = {"n": count_control(run), **condition_controls(run)}
+    if run.in_time:
+        hint = "Network calls for each sample: more is slower and more precise."
+        controls["calls"] = number("Calls", min(run.about.sampling.calls, MAX_CALLS), 2, MAX_CALLS, hint=hint)
+    if run.has_solvers:
+        controls["solver"] = choice("Solver", (OWN, *(name for name in SOLVERS if name != "dopri5")))
 
-
-def effort(one: Opened) -> dict[str, Control]:
-    """Return the number of network calls, of a process in time."""
-    about = one.about
-    if about is None or not in_time(one):
-        return {}
-    hint = "Network calls for each sample: more is slower and more precise."
-    usual = min(about.sampling.calls, MOST_CALLS)
-    return {"calls": Number(label="Calls", hint=hint, value=usual, least=2, most=MOST_CALLS, flags=("--calls",))}
-
-
-def in_time(one: Opened) -> bool:
-    """Tell whether samples form over time."""
-    return one.about is not None and not isinstance(one.about.path, Autoregressive | Graphical | Interleaved)
-
-
-def _solvers(one: Opened) -> dict[str, Control]:
-    if one.about is None or not isinstance(one.about.path, Affine):
-        return {}
-    options = (USUAL, *(name for name in SOLVERS if name != "dopri5"))
-    return {"solver": Choice(label="Solver", options=options, value=USUAL, flags=("--solver",))}
-
-
-def _tab(one: Opened, place: Place) -> Tab:
-    controls = {
-        "n": many(one, place.limits),
-        **guides(one),
-        **effort(one),
-        **_solvers(one),
-        "seed": seeded(),
-    }
-
-    def does(answers: Answers, tell: Tell) -> Outcome:
-        solver = answers.get("solver", USUAL)
-        solver = None if solver == USUAL else solver
-        drawn, file = drawn_of(one, place, answers, tell, calls=answers.get("calls"), solver=solver)
-        return outcome(one, drawn, file)
+    def draw_samples(answers: Answers, tell: Tell) -> Result:
+        solver = answers.get("solver", OWN)
+        solver = None if solver == OWN else solver
+        return result_of(run, *draw(run, page, answers, tell, calls=answers.get("calls"), solver=solver))
 
     return Tab(
+        name="Sample",
         about="Draw new samples from the model.",
-        controls=controls,
-        does=does,
-        shows=kinds_of(one),
+        controls={**controls, "seed": seed()},
+        run=draw_samples,
+        shows=kinds_of(run),
         button="Draw",
     )
-
-
-SAMPLE = Ability(name="Sample", has=lambda one, place: one.is_plain, tab=_tab)

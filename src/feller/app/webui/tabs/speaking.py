@@ -1,22 +1,21 @@
-"""Tab: speak a text, edit and clean recordings."""
+"""Tabs of speech: speak a text, edit and clean recordings."""
 
 import itertools
 import pathlib
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from feller.app.reporter import Tell
-from feller.app.webui.controls import Choice, Control, Number, Sound, Wave, Words
-from feller.app.webui.loaded_run import Opened
-from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Shown, Tab
-from feller.app.webui.tabs.sample import seeded
+from feller.app.webui.loaded_run import LoadedRun
+from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab, guidance, guidance_control
+from feller.app.webui.widgets import canvas, choice, drawing, number, on_canvas, seed, sound, text
 from feller.app.workflows.speech.sample_speech import utter
 from feller.app.workflows.speech.speech_request import Asked
 from feller.app.workflows.speech.synthesize import GUIDANCE
-from feller.core.errors import UsageError
+from feller.core.errors import InputError, UsageError
 from feller.data.speech.modality import Speech
 
 GROUND, INK = (24, 28, 33), (108, 195, 216)
@@ -55,153 +54,161 @@ def _samples(path: pathlib.Path) -> tuple[np.ndarray, int]:
     return np.asarray(found.samples, dtype=np.float64), found.rate
 
 
-SHOWS = (Kind.SOUNDS, Kind.PICTURES, Kind.FILES)
 REFUSED, SPELLED = "are refused", "are said letter by letter"
-SPELL = ("--spell",)
 ROUNDED = 0.01
 """Seconds by which a span may be longer than its recording, of which people see two digits."""
-LONGEST = 600.0
-"""Seconds of a recording in which a span is marked."""
+MAX_SECONDS = 600.0
+"""Of a recording in which a span is marked."""
 OLD, OLD_SAID = "Recording", "What is said in it"
-VOICE_SAID, STYLE, STYLE_SAID = (
-    "What is said in that recording",
-    "In the voice and manner of",
-    "What is said in that one",
-)
+VOICE_SAID, STYLE_SAID = "What is said in that recording", "What is said in that one"
+STYLE = "In the voice and manner of"
 """Labels, which messages quote."""
 WAVE = (640, 120)
-"""Pixels of its picture."""
+"""Pixels of the picture of a recording."""
 
 
-def _has(one: Opened, place: Place) -> bool:
-    return isinstance(one.modality, Speech) and one.modality.durations is not None
+def _speech_tab(run: LoadedRun, page: PageContext, controls: dict[str, Any], request: Any, **more: Any) -> Tab | None:
+    """Return a tab that says something.
 
+    Args:
+        run: The run.
+        page: What is around the tab.
+        controls: What is set, besides what is set of all that is said.
+        request: Answers -> what is said, how fast, and a line about it.
+        more: Name, button and what it does, in words, of the tab.
+    """
+    speech = run.data(Speech)
+    if speech is None or speech.durations is None:
+        return None
+    spelled = {}
+    if speech.inventory.english:  # only the words of English are looked for in a dictionary
+        spelled = {"spell": choice("Words that the dictionary lacks", (REFUSED, SPELLED))}
 
-def _usual(one: Opened) -> dict[str, Control]:
-    """Return what is set of all that is said; only the words of English are looked for in a dictionary."""
-    kind = cast(Speech, one.modality)
-    spelled = Choice(label="Words that the dictionary lacks", options=(REFUSED, SPELLED), value=REFUSED, flags=SPELL)
-    return {
-        **({"spelled": spelled} if kind.inventory.english else {}),
-        "guidance": Number(
-            label="Guidance",
-            hint="1 is plain, more follows text and voice more sharply.",
-            value=GUIDANCE,
-            least=0.0,
-            most=5.0,
-            whole=False,
-            flags=("--guidance",),
-        ),
-        "seed": seeded(),
-    }
+    def say(answers: Answers, tell: Tell) -> Result:
+        asked, speed, said = request(answers)
+        asked = replace(asked, spelled=answers.get("spell") == SPELLED)
+        out, weight = str(page.room() / "speech.wav"), guidance(answers)
+        _, file = utter(run.run, asked, 1, out=out, guidance=weight, seed=answers["seed"], tell=tell, **speed)
+        shown = (Picture("Its spectrogram", file.with_suffix(".png")),)
+        return Result(said=said, sounds=(file,), pictures=shown, files=(file,))
 
-
-def _made(one: Opened, place: Place, asked: Asked, answers: Answers, tell: Tell, **more: Any) -> Outcome:
-    """Say something into a file of the page's own."""
-    out = place.scratch.room() / "speech.wav"
-    asked = replace(asked, spelled=answers.get("spelled") == SPELLED)
-    _, file = utter(
-        one.run, asked, 1, out=str(out), guidance=answers["guidance"], seed=answers["seed"], tell=tell, **more
+    hint = "1 is plain, more follows text and voice more sharply."
+    weight = guidance_control(hint, most=5.0, value=GUIDANCE)
+    return Tab(
+        controls={**controls, **spelled, "guidance": weight, "seed": seed()},
+        run=say,
+        shows=(Kind.SOUNDS, Kind.PICTURES, Kind.FILES),
+        **more,
     )
-    return Outcome(sounds=(file,), pictures=(Shown("Its spectrogram", file.with_suffix(".png")),), files=(file,))
 
 
-def _old(flag: str) -> dict[str, Control]:
-    """Return what is set of the recording that is changed."""
-    return {"recording": Sound(label=OLD, flags=(flag,)), "said": Words(label=OLD_SAID)}
-
-
-def _recording(path: pathlib.Path | None, said: str, what: str, said_in: str) -> tuple[str, str]:
+def _recording(file: str | None, said: str, what: str = OLD, said_in: str = OLD_SAID) -> tuple[str, str]:
     """Return a recording and what is said in it, both of which are needed.
 
     Args:
-        path: Of the recording.
+        file: The recording.
         said: What was typed.
         what: Label of the former.
         said_in: Label of the latter.
     """
-    if path is None:
+    if file is None:
         raise UsageError(f"{what}: upload a recording first")
     if not said.strip():
         raise UsageError(f'type the words of the recording into "{said_in}"')
-    return str(path), said.strip()
+    return file, said.strip()
 
 
-def _say(one: Opened, place: Place) -> Tab:
-    def does(answers: Answers, tell: Tell) -> Outcome:
-        voice = (
-            _recording(answers["voice"], answers["said"], "Voice", VOICE_SAID) if answers["voice"] is not None else ()
-        )
-        asked = Asked(text=answers["text"], voice=voice)
-        return _made(one, place, asked, answers, tell, speed=answers["speed"])
+def say_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+    """Return the tab that says a text."""
 
-    return Tab(
-        about="Type what is to be said. With a recording, it is said in that voice.",
-        controls={
-            "text": Words(label="Text", example="The rest is silence.", lines=3, flags=("--text",)),
-            "voice": Sound(
-                label="Voice", hint="A few seconds of someone speaking; may be left out.", flags=("--voice",)
-            ),
-            "said": Words(label=VOICE_SAID),
-            "speed": Number(label="Speed", value=1.0, least=0.5, most=2.0, whole=False, flags=("--speed",)),
-            **_usual(one),
+    def request(answers: Answers) -> tuple[Asked, dict[str, Any], str]:
+        voice = answers["voice"] and _recording(answers["voice"], answers["said"], "Voice", VOICE_SAID)
+        return Asked(text=answers["text"], voice=voice or ()), {"speed": answers["speed"]}, ""
+
+    return _speech_tab(
+        run,
+        page,
+        {
+            "text": text("Text", example="The rest is silence.", lines=3),
+            "voice": sound("Voice"),
+            "said": text(VOICE_SAID),
+            "speed": number("Speed", 1.0, 0.5, 2.0, whole=False),
         },
-        does=does,
-        shows=SHOWS,
+        request,
+        name="Say",
+        about="Type what is to be said. With a recording, a few seconds of someone speaking, it is said in that voice.",
         button="Say it",
     )
 
 
-def _edit(one: Opened, place: Place) -> Tab:
-    def does(answers: Answers, tell: Tell) -> Outcome:
-        recording = _recording(answers["recording"], answers["said"], OLD, OLD_SAID)
-        return _made(one, place, Asked(edit=recording, text=answers["text"]), answers, tell)
+def edit_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+    """Return the tab that changes words of a recording."""
 
-    return Tab(
-        about="Change words of a recording. What both texts say stays the recording itself.",
-        controls={
-            **_old("--edit"),
-            "text": Words(label="What it shall say instead, all of it", lines=2, flags=("--text",)),
-            **_usual(one),
+    def request(answers: Answers) -> tuple[Asked, dict[str, Any], str]:
+        return Asked(edit=_recording(answers["edit"], answers["said"]), text=answers["text"]), {}, ""
+
+    return _speech_tab(
+        run,
+        page,
+        {
+            "edit": sound(OLD),
+            "said": text(OLD_SAID),
+            "text": text("What it shall say instead, all of it", lines=2),
         },
-        does=does,
-        shows=SHOWS,
+        request,
+        name="Edit",
+        about="Change words of a recording. What both texts say stays the recording itself.",
         button="Edit",
     )
 
 
-def _denoise(one: Opened, place: Place) -> Tab:
-    def does(answers: Answers, tell: Tell) -> Outcome:
-        recording = _recording(answers["recording"], answers["said"], OLD, OLD_SAID)
-        begin, end = _span(answers, recording[0])
-        found = _made(one, place, Asked(denoise=recording, span=f"{begin:g}:{end:g}"), answers, tell)
-        return replace(found, said=f"marked: {begin:.2f} to {end:.2f} s")
+def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+    """Return the tab that says a disturbed part of a recording again."""
 
-    seconds = {"least": 0.0, "most": LONGEST, "whole": False, "slides": False}
-    return Tab(
-        about="Mark the part of a recording that is disturbed. It is said again from its words and what is around it.",
-        controls={
-            **_old("--denoise"),
-            "wave": Wave(label="Mark the part here", of="recording", size=WAVE, draw=wave, flags=("--span",)),
-            "begin": Number(label="Or from, in seconds", hint="Where nothing is drawn.", value=0.5, **seconds),
-            "end": Number(label="To, in seconds", value=1.0, **seconds),
-            **_usual(one),
+    def request(answers: Answers) -> tuple[Asked, dict[str, Any], str]:
+        recording = _recording(answers["denoise"], answers["said"])
+        begin, end = span(answers, length_of(pathlib.Path(recording[0])))
+        asked = Asked(denoise=recording, span=f"{begin:g}:{end:g}")
+        return asked, {}, f"marked: {begin:.2f} to {end:.2f} s"
+
+    def draw_wave(file: str | None) -> Any:
+        try:
+            return None if file is None else on_canvas(wave(pathlib.Path(file), WAVE))
+        except (InputError, UsageError):
+            return None  # the button says so
+
+    seconds = {"least": 0.0, "most": MAX_SECONDS, "whole": False, "slides": False}
+    tab = _speech_tab(
+        run,
+        page,
+        {
+            "denoise": sound(OLD),
+            "said": text(OLD_SAID),
+            "span": canvas("Mark the part here", WAVE, brush=min(WAVE) // 3, own=False, elem_class="wave"),
+            "begin": number("Or from, in seconds", 0.5, hint="Where nothing is drawn.", **seconds),
+            "end": number("To, in seconds", 1.0, **seconds),
         },
-        does=does,
-        shows=SHOWS,
+        request,
+        name="Denoise",
+        about="Mark the part of a recording that is disturbed. It is said again from its words and what is around it.",
         button="Say it again",
     )
+    return tab and replace(tab, follows={"span": ("denoise", draw_wave)})
 
 
-def _span(answers: Answers, recording: str) -> tuple[float, float]:
+def span(answers: Answers, length: float) -> tuple[float, float]:
     """Return the seconds of what is drawn over the wave, or else of what is typed.
 
+    Args:
+        answers: What was set.
+        length: Seconds of the recording.
+
     Raises:
-        UsageError: If the latter does not end after it begins, or ends after the recording.
+        UsageError: If what is typed does not end after it begins, or ends after the recording.
     """
-    length = length_of(pathlib.Path(recording))
-    if answers["wave"] is not None:
-        begin, end = (round(share * length, 3) for share in answers["wave"])
+    below, mask = drawing(answers["span"])
+    if below is not None and mask is not None and (box := mask.getbbox()) is not None:
+        begin, end = (round(length * x / below.width, 3) for x in (box[0], box[2]))
         return begin, min(end, length)
     begin, end = answers["begin"], answers["end"]
     if begin >= end:
@@ -211,28 +218,20 @@ def _span(answers: Answers, recording: str) -> tuple[float, float]:
     return begin, min(end, length)
 
 
-def _restyle(one: Opened, place: Place) -> Tab:
-    def does(answers: Answers, tell: Tell) -> Outcome:
-        content = _recording(answers["recording"], answers["said"], OLD, OLD_SAID)
-        style = answers["style"]
-        style = () if style is None else _recording(style, answers["style_said"], STYLE, STYLE_SAID)
-        return _made(one, place, Asked(content=content, style=style), answers, tell)
+def restyle_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+    """Return the tab that says a recording again in another manner."""
 
-    return Tab(
+    def request(answers: Answers) -> tuple[Asked, dict[str, Any], str]:
+        content = _recording(answers["content"], answers["said"])
+        style = answers["style"] and _recording(answers["style"], answers["style_said"], STYLE, STYLE_SAID)
+        return Asked(content=content, style=style or ()), {}, ""
+
+    return _speech_tab(
+        run,
+        page,
+        {"content": sound(OLD), "said": text(OLD_SAID), "style": sound(STYLE), "style_said": text(STYLE_SAID)},
+        request,
+        name="Restyle",
         about="Say a recording again, as it was timed, in the voice and manner of another; without one, in any voice.",
-        controls={
-            **_old("--content"),
-            "style": Sound(label=STYLE, hint="May be left out.", flags=("--style",)),
-            "style_said": Words(label=STYLE_SAID),
-            **_usual(one),
-        },
-        does=does,
-        shows=SHOWS,
         button="Say it so",
     )
-
-
-SAY = Ability(name="Say", has=_has, tab=_say)
-EDIT = Ability(name="Edit", has=_has, tab=_edit)
-DENOISE = Ability(name="Denoise", has=_has, tab=_denoise)
-RESTYLE = Ability(name="Restyle", has=_has, tab=_restyle)

@@ -1,15 +1,24 @@
-"""Steer samples by a reward: one of the model's own data, or one that was named where the page was started."""
+"""Tab: steer samples by a reward, of the model's own data, or one that was named where the page was started."""
 
 import importlib.util
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from feller.app.reporter import Tell
-from feller.app.webui.controls import Choice, Control, Number
-from feller.app.webui.loaded_run import Opened, last_part
-from feller.app.webui.sample_views import drawn_of, pictures, place_in, rows_in
-from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Rows, Tab, given_of, guidance_of, guides
-from feller.app.webui.tabs.sample import in_time, seeded
+from feller.app.webui.loaded_run import LoadedRun, last_part
+from feller.app.webui.sample_views import draw, kinds_of, pictures, place_in, read_rows
+from feller.app.webui.tab import (
+    Answers,
+    Kind,
+    PageContext,
+    Result,
+    Tab,
+    TextTable,
+    condition_controls,
+    given,
+    guidance,
+)
+from feller.app.webui.widgets import choice, number, seed, visible
 from feller.control.rewards.chemistry import MEASURED
 from feller.control.rewards.named_rewards import CODE, SIDES, image_wishes
 from feller.data.crystals.modality import Crystals
@@ -17,11 +26,10 @@ from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.data.molecules.modality import Molecules
 from feller.data.points.points import Points
-from feller.paths import TokenPath
 
-MOST = 16
-"""Samples, each of which has a search of its own."""
-STEPS, MOST_STEPS = 20, 50
+MAX_SAMPLES = 16
+"""Each has a search of its own."""
+STEPS, MAX_STEPS = 20, 50
 INK, NEAR = "ink", "ink as set below"
 USUAL_INK = 0.4
 """Mean level that is wished for at first, of 0 to 1: bold digits, whose own mean is 0.31."""
@@ -34,117 +42,84 @@ ENDLESS = (
 OFFER = "Whoever starts this page with `feller serve` can offer such a wish, which is then in the list."
 
 
-def _rewards(one: Opened, place: Place) -> dict[str, str]:
-    """Return rewards in words, by what people call them."""
-    modality = cast(Modality, one.modality)
+def rewards_of(run: LoadedRun, modality: Modality, named: tuple[str, ...]) -> dict[str, str]:
+    """Return rewards in words, by what people call them; those that were named come first."""
     plain = image_wishes(modality)
     own = {NEAR: f"{INK} == {{{INK}:g}}"} if INK in plain else {}
     own |= {name: name for name in plain}
     own |= {f"less {name}": f"-1 * {name}" for name in plain}
-    if isinstance(modality, Molecules) and importlib.util.find_spec("rdkit") is not None:
+    if run.data(Molecules) is not None and importlib.util.find_spec("rdkit") is not None:
         own |= {f"{name} (rdkit)": f"rdkit={name}" for name in MEASURED}
-    if isinstance(modality, Crystals) and importlib.util.find_spec("chgnet") is not None:
+    if run.data(Crystals) is not None and importlib.util.find_spec("chgnet") is not None:
         own |= {"low energy (CHGNet)": "-1 * chgnet=energy"}
-    if isinstance(modality, Images) and one.run.judge.is_file():
-        own |= {f"class {name}": f"class={name}" for name in modality.classes if "," not in name}
-    return {**{last_part(words): words for words in place.rewards}, **own}
+    if (images := run.data(Images)) is not None and run.run.judge.is_file():
+        own |= {f"class {name}": f"class={name}" for name in images.classes if "," not in name}
+    return {**{last_part(words): words for words in named}, **own}
 
 
-def _has(one: Opened, place: Place) -> bool:
-    if not one.is_plain or not in_time(one) or one.about is None:
-        return False
-    return not isinstance(one.about.path, TokenPath) and bool(_rewards(one, place))
+def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+    """Return the tab that looks for samples that are as wished."""
+    modality = run.modality
+    if not run.is_differentiable or modality is None or not (rewards := rewards_of(run, modality, page.rewards)):
+        return None
 
-
-def _tab(one: Opened, place: Place) -> Tab:
-    modality, rewards = cast(Modality, one.modality), _rewards(one, place)
-
-    def does(answers: Answers, tell: Tell) -> Outcome:
+    def search(answers: Answers, tell: Tell) -> Result:
         from feller.app.workflows.steer import steer  # takes long to load
 
-        room, given, guidance = place.scratch.room(), given_of(answers, modality), guidance_of(answers)
-        words = _wish(rewards, answers)
+        room, conditions, weight = page.room(), given(answers, modality), guidance(answers)
+        words = rewards[answers["reward"]]
+        words = words.format(**{INK: answers[INK]}) if answers["reward"] == NEAR else words
         behind = None
-        if isinstance(modality, Points):
-            asked = {"seed": answers["seed"], "n": BEHIND}
-            behind, _ = drawn_of(one, place, asked, tell, given=given, guidance=guidance)
+        if run.data(Points) is not None:
+            many = {"seed": answers["seed"], "n": BEHIND}
+            behind, _ = draw(run, page, many, tell, given=conditions, guidance=weight)
         found = steer(
-            one.run,
+            run.run,
             (words,),
             answers["n"],
             out=str(place_in(room, modality)),
-            given=given,
-            guidance=guidance,
+            given=conditions,
+            guidance=weight,
             steps=answers["steps"],
             seed=answers["seed"],
             tell=tell,
         )
-        told, offer = _told(found.numbers), OFFER if _goes_on(words) else ""
-        if one.is_rows:
-            return Outcome(said=offer, table=rows_in(found.place), numbers=told, files=(found.place,))
+        endless = CODE in words and not any(side in words for side in SIDES)
+        more = {"said": OFFER if endless else "", "numbers": _numbers(found.numbers), "files": (found.place,)}
+        if run.display.form == "table":
+            return Result(table=read_rows(found.place), **more)
         grey = "" if behind is None else ", and any samples in grey"
         captions = tuple(f"{caption}{grey}" for caption in ("Before", "Steered"))
-        shown = pictures((found.before, found.after), room, captions, behind)
-        return Outcome(said=offer, pictures=shown, numbers=told, files=(found.place,))
+        return Result(pictures=pictures((found.before, found.after), room, captions, behind), **more)
 
+    controls = {"reward": choice("Wish", tuple(rewards), hint=ENDLESS if NEAR in rewards else "")}
+    if NEAR in rewards:
+        hint = "Mean level, from 0, black, to 1, white, that pictures are to come near."
+        first = next(iter(rewards)) == NEAR
+        controls[INK] = number("Ink", USUAL_INK, 0.0, 1.0, hint=hint, whole=False, visible=first)
     return Tab(
+        name="Steer",
         about="Look for samples that are more as wished. Each is searched for by itself; the model stays as it is.",
         controls={
-            "reward": Choice(
-                label="Wish",
-                hint=ENDLESS if NEAR in rewards else "",
-                options=tuple(rewards),
-                value=next(iter(rewards)),
-                flags=("--reward",),
-            ),
-            **_bounds(rewards),
-            "n": Number(label="How many", value=4, least=1, most=MOST),
-            "steps": Number(
-                label="Steps",
-                hint="Of each search, at most.",
-                value=STEPS,
-                least=1,
-                most=MOST_STEPS,
-                flags=("--steps",),
-            ),
-            **guides(one),
-            "seed": seeded(),
+            **controls,
+            "n": number("How many", 4, 1, MAX_SAMPLES),
+            "steps": number("Steps", STEPS, 1, MAX_STEPS, hint="Of each search, at most."),
+            **condition_controls(run),
+            "seed": seed(),
         },
-        does=does,
-        shows=(Kind.TABLE if one.is_rows else Kind.PICTURES, Kind.FILES, Kind.NUMBERS),
+        run=search,
+        shows=(*kinds_of(run), Kind.NUMBERS),
         button="Steer",
         pictures=2,
+        follows={INK: ("reward", lambda sent: visible(sent == NEAR))} if NEAR in rewards else {},
     )
 
 
-def _bounds(rewards: Mapping[str, str]) -> dict[str, Control]:
-    """Return where the ink of pictures is to end."""
-    if NEAR not in rewards:
-        return {}
-    hint = "Mean level, from 0, black, to 1, white, that pictures are to come near."
-    ends = {"least": 0.0, "most": 1.0, "whole": False, "only": ("reward", NEAR)}
-    return {INK: Number(label="Ink", hint=hint, value=USUAL_INK, **ends)}
-
-
-def _wish(rewards: Mapping[str, str], answers: Answers) -> str:
-    """Return what was wished for in words, as `feller steer` takes it."""
-    words = rewards[answers["reward"]]
-    return words.format(**{INK: answers[INK]}) if answers["reward"] == NEAR else words
-
-
-def _goes_on(words: str) -> bool:
-    """Tell whether a wish of one's own has nothing that it ends at."""
-    return CODE in words and not any(side in words for side in SIDES)
-
-
-def _told(numbers: Mapping[str, Any]) -> Rows:
+def _numbers(numbers: Mapping[str, Any]) -> TextTable:
     """Return the numbers of a search as a report calls them, and what they mean."""
     from feller.app.workflows.reporting.steering_report import EXPLAIN  # takes long to load
     from feller.evaluation.report.metrics import FACTS, measure, spoken
 
     named = {name: measure(name, numbers) for name in numbers if name not in FACTS}
     told = tuple((how.label, how.text(numbers[name]), spoken(name, numbers, EXPLAIN)) for name, how in named.items())
-    return Rows(("number", "value", "meaning"), told)
-
-
-STEER = Ability(name="Steer", has=_has, tab=_tab)
+    return TextTable(("number", "value", "meaning"), told)

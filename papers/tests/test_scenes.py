@@ -10,9 +10,9 @@ import pytest
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.data.examples.captions import caption, details, edit, questions, relation, room
-from feller.data.examples.instructions import TASKS, instructions, location, scene_pairs
-from feller.data.examples.scenes import (
+from feller_papers.scenes.captions import caption, details, edit, questions, relation, room
+from feller_papers.scenes.documents import Answer, Picture
+from feller_papers.scenes.drawing import (
     ALL,
     CELLS,
     CLASSES,
@@ -34,8 +34,8 @@ from feller.data.examples.scenes import (
     render_letters,
     segmentation,
 )
-from feller.data.examples.shapes import COLOURS, SHAPES, Picks, picks, shape_mask
-from feller.data.examples.write_documents import Answer, Picture
+from feller_papers.scenes.instructions import TASKS, instructions, location, scene_pairs
+from feller_papers.scenes.shapes import COLOURS, SHAPES, Picks, picks, shape_mask
 
 STAR = Thing("green", "star", "small", (0, 0))
 SQUARE = Thing("yellow", "square", "large", (0, 2))

@@ -14,9 +14,9 @@ from jaxtyping import Int8, UInt8
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.data.examples.captions import a
-from feller.data.examples.scenes import SIDE, check_side
-from feller.data.examples.shapes import COLOURS, Picks, blank, picks
+from feller_papers.scenes.captions import a
+from feller_papers.scenes.drawing import SIDE, check_side
+from feller_papers.scenes.shapes import COLOURS, Picks, blank, picks
 
 DOTS = 4
 """Of a creature, across and down."""

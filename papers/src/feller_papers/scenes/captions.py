@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from feller.data.examples.scenes import SIZES, Cell, Scene, Thing, in_order, is_kept, layouts
-from feller.data.examples.shapes import SHAPES, Picks
+from feller_papers.scenes.drawing import SIZES, Cell, Scene, Thing, in_order, is_kept, layouts
+from feller_papers.scenes.shapes import SHAPES, Picks
 
 
 def a(words: str) -> str:

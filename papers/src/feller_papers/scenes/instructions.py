@@ -1,19 +1,16 @@
 """Documents that teach tasks: an instruction, what it is about, and what should come of it."""
 
-import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
-import numpy as np
-
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.documents.prompt import ANSWER, EDIT, QUESTION, STOP
-from feller.data.examples.captions import caption, details, edit, plain, questions
-from feller.data.examples.creatures import Creature, View, invent, render_creature, views
-from feller.data.examples.scenes import (
+from feller_papers.scenes.captions import caption, details, edit, plain, questions
+from feller_papers.scenes.creatures import Creature, View, invent, render_creature, views
+from feller_papers.scenes.documents import Answer, Item, Picture, Written
+from feller_papers.scenes.drawing import (
     ALL,
     FEW,
     FEW_HELD_OUT,
@@ -29,18 +26,7 @@ from feller.data.examples.scenes import (
     render_letters,
     segmentation,
 )
-from feller.data.examples.shapes import Picks, picks
-from feller.data.examples.write_documents import (
-    Answer,
-    Item,
-    Picture,
-    Written,
-    check_empty,
-    png,
-    write_documents,
-    write_pairs,
-)
-from feller.data.files.sample_folder import tile
+from feller_papers.scenes.shapes import Picks, picks
 
 Lesson = Callable[[Scene, int, Picks], tuple[Item, ...]]
 """(scene, side of pictures, choices) -> items of a document."""
@@ -178,8 +164,6 @@ TAIL = 10
 """Creatures of the head for each of the tail."""
 HELD_OUT = 10
 """Training documents for each that is held out."""
-SHOWN = 120
-"""Pictures in the overview."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,25 +237,3 @@ def _mixed(scenes: list[Written], creatures: list[Written], others: list[Written
     for other in others:
         mixed += [*islice(few, EVERY - CREATURES - 1), *islice(many, CREATURES), other]
     return mixed + list(few)
-
-
-def write_demonstration(out: pathlib.Path, n: int, seed: int, side: int = SIDE) -> dict[str, Any]:
-    """Write the demonstration to a new folder, and say how many documents each folder in it has.
-
-    Raises:
-        UsageError: If n or the side is too small.
-        InputError: If the folder is not empty, or the disk refuses.
-    """
-    check_empty(out)
-    drawn = demonstration(n, Draws(seed).named("demonstration"), side)
-    for name, documents in drawn.documents.items():
-        write = write_documents if name.startswith("instructions") else write_pairs
-        write(documents, out / name)
-    firsts = (one for documents in drawn.documents.values() for one in documents[:SHOWN])
-    shown = [picture for one in firsts for picture in one.pictures()]
-    try:
-        (out / "overview.png").write_bytes(png(np.asarray(tile(np.stack(shown[:: max(1, len(shown) // SHOWN)])))))
-    except OSError as error:
-        raise InputError(f"cannot write {out} ({error.strerror or error}); free the disk") from error
-    counts = {name: len(documents) for name, documents in drawn.documents.items()}
-    return {"out": str(out), **counts, "creatures": len(drawn.head), "creatures_of_the_tail": len(drawn.tail)}

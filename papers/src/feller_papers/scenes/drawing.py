@@ -11,7 +11,7 @@ from jaxtyping import Bool, UInt8
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.data.examples.shapes import BLACK, COLOURS, LIGHT, SHAPES, Picks, blank, picks, shape_mask
+from feller_papers.scenes.shapes import BLACK, COLOURS, LIGHT, SHAPES, Picks, blank, picks, shape_mask
 
 SIDE = 16
 """Pixels of a side, where nothing else is asked for."""

@@ -8,8 +8,8 @@ import pytest
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.data.examples.creatures import APART, DOTS, View, invent, names, render_creature, seen, views
-from feller.data.examples.shapes import COLOURS
+from feller_papers.scenes.creatures import APART, DOTS, View, invent, names, render_creature, seen, views
+from feller_papers.scenes.shapes import COLOURS
 
 DRAWS = Draws(0)
 MANY = invent(120, DRAWS)

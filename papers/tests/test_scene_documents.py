@@ -1,68 +1,43 @@
-"""Documents on disk, and the demonstration that is made of them."""
+"""The demonstration that feller ships, and the documents that it is made of."""
 
 import json
 import pathlib
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.data.examples.creatures import render_creature
-from feller.data.examples.instructions import demonstration
-from feller.data.examples.scenes import render
-from feller.data.examples.shapes import BLACK, COLOURS, LIGHT
-from feller.data.examples.write_documents import Answer, Break, Picture, Written, write_documents, write_pairs
+from feller_papers.scenes.creatures import render_creature
+from feller_papers.scenes.documents import Answer, Break, Picture, Written
+from feller_papers.scenes.drawing import render
+from feller_papers.scenes.instructions import demonstration
+from feller_papers.scenes.pack import pack
+from feller_papers.scenes.shapes import BLACK, COLOURS, LIGHT
 
-RED, BLUE = (np.full((16, 16, 3), colour, dtype=np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
-
-
-def test_pairs_of_files(tmp_path: pathlib.Path) -> None:
-    write_pairs([Written(("a red ground", Picture(RED))), Written(("ein blauer Grund, ü", Picture(BLUE)))], tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0001.png", "0001.txt", "0002.png", "0002.txt"]
-    assert (tmp_path / "0002.txt").read_text("utf-8") == "ein blauer Grund, ü\n"
-    assert (np.asarray(Image.open(tmp_path / "0002.png")) == BLUE).all()
-    with pytest.raises(InputError, match="not empty; name a new folder"):
-        write_pairs([], tmp_path)
-    with pytest.raises(InputError, match="not empty"):
-        write_documents([], tmp_path / "0001.txt")
+RED = np.full((16, 16, 3), (255, 0, 0), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(
-    "items", [("no picture",), (Picture(RED), Picture(BLUE), "two"), ("a", Break(), "b", Picture(RED))]
-)
-def test_only_pairs_are_written_as_pairs(items: tuple[object, ...], tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UsageError, match="one text and one picture, got document 0001"):
-        write_pairs([Written(items)], tmp_path / "new")
+def test_texts_of_documents() -> None:
+    document = Written(("Question: what? Answer: ", Answer("rot"), ".", Picture(RED)), "question")
+    assert document.text() == "Question: what? Answer: rot."
+    assert Written((Picture(RED), "one", Break(), "two")).text() == "one\ntwo"
 
 
-def test_lines_of_documents(tmp_path: pathlib.Path) -> None:
-    documents = [
-        Written(("Question: what? Answer: ", Answer("rot"), ".", Picture(RED)), "question"),
-        Written((Picture(RED), "one", Break(), "two – 2", Picture(BLUE))),
-    ]
-    write_documents(documents, tmp_path / "deep" / "new")
-    lines = (tmp_path / "deep" / "new" / "documents.jsonl").read_text("utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == [
-        {
-            "document": ["Question: what? Answer: ", {"answer": "rot"}, ".", {"image": "pictures/0001-1.png"}],
-            "task": "question",
-        },
-        {
-            "document": [
-                {"image": "pictures/0002-1.png"},
-                "one",
-                {"break": True},
-                "two – 2",
-                {"image": "pictures/0002-2.png"},
-            ]
-        },
-    ]
-    for file, picture in (("0001-1", RED), ("0002-1", RED), ("0002-2", BLUE)):
-        assert (np.asarray(Image.open(tmp_path / "deep" / "new" / "pictures" / f"{file}.png")) == picture).all()
-    assert documents[0].text() == "Question: what? Answer: rot."
-    assert documents[1].text() == "one\ntwo – 2"
+def test_a_packed_demonstration_holds_all_documents(tmp_path: pathlib.Path) -> None:
+    pack(tmp_path / "scenes.npz", 24)
+    arrays = np.load(tmp_path / "scenes.npz")
+    pictures = arrays["palette"][arrays["pixels"]]
+    records = [json.loads(line) for line in arrays["documents"].tobytes().decode().splitlines()]
+    made = demonstration(24, Draws(0).named("demonstration"))
+    documents = [(folder, one) for folder, several in made.documents.items() for one in several]
+    for record, (folder, document) in zip(records, documents, strict=True):
+        assert record["folder"] == folder
+        named = [item["image"] for item in record["document"] if isinstance(item, dict) and "image" in item]
+        assert (pictures[named] == np.stack(document.pictures())).all()
+        texts = [item for item in document.items if isinstance(item, str)]
+        assert [item for item in record["document"] if isinstance(item, str)] == texts
+    assert {one["creature"] for one in records if one["folder"] == "memory"} == {one.name for one in made.tail}
 
 
 def test_the_demonstration_keeps_the_tail_apart() -> None:

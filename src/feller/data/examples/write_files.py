@@ -1,0 +1,119 @@
+"""Files of examples, to look at, or to begin one's own with: a copy of a folder, and pictures with texts."""
+
+import io
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from feller.core.errors import InputError, UsageError, cannot_write
+from feller.core.serialization import replace_file
+from feller.data.examples.loaders import EXAMPLES
+from feller.data.files.numpy_files import load
+from feller.data.files.sample_folder import tile
+
+PAIRS, LEAST = 8000, 20
+"""Pairs of a picture and a text that the scenes have, and the fewest of them that make sense."""
+SHOWN = 120
+"""Pictures in the overview."""
+
+
+def copy_example(name: str, out: pathlib.Path) -> int:
+    """Copy the folder of an example, and return how many files that are.
+
+    Args:
+        name: Of the example.
+        out: A folder that is not there yet, or empty.
+
+    Raises:
+        UsageError: If the example has no folder, or something is there already.
+    """
+    folder = EXAMPLES[name].folder
+    if folder is None:
+        having = ", ".join(other for other, example in EXAMPLES.items() if example.folder)
+        raise UsageError(f"example:{name} is made of no folder; these are: {having}")
+    if _is_taken(out):
+        raise UsageError(f"{out} is there already; name a new folder")
+    shutil.copytree(folder, out, dirs_exist_ok=True)
+    return sum(path.is_file() for path in out.rglob("*"))
+
+
+def write_scenes(out: pathlib.Path, n: int = PAIRS) -> dict[str, Any]:
+    """Write pictures of scenes with texts, and say how many documents each folder has.
+
+    Pairs of a picture and a text are `0001.png` and `0001.txt`, and so on. Instructions are `documents.jsonl` beside a
+    folder of pictures, one object a line: `{"document": [item, ...], "task": "edit"}`; an item is a text, or
+    `{"image": "pictures/0001-1.png"}`, or `{"answer": "red"}`.
+
+    Args:
+        out: A folder that is not there yet, or empty.
+        n: Pairs to train on; all folders are cut in proportion.
+
+    Raises:
+        UsageError: If there are not so many, or too few.
+        InputError: If something is there already, or the disk refuses.
+    """
+    if not LEAST <= n <= PAIRS:
+        raise UsageError(f"expected {LEAST} to {PAIRS} pairs, got {n}")
+    if _is_taken(out):
+        raise InputError(f"{out} is there already, and not empty; name a new folder")
+    arrays = load(pathlib.Path(__file__).with_name("scenes.npz"))
+    pictures = arrays["palette"][arrays["pixels"]]
+    folders: dict[str, list[dict[str, Any]]] = {}
+    for line in arrays["documents"].tobytes().decode().splitlines():
+        record = json.loads(line)
+        folders.setdefault(record["folder"], []).append(record)
+    creatures = max(1, n // 80)
+    counts = {"memory": 4 * creatures, "tail": 2 * creatures}  # views of each creature that no pair shows
+    folders = {name: found[: counts.get(name, -(-len(found) * n // PAIRS))] for name, found in folders.items()}
+    try:
+        for name, records in folders.items():
+            write = _write_instructions if name.startswith("instructions") else _write_pairs
+            write(records, pictures, out / name)
+        firsts = [item for records in folders.values() for one in records[:SHOWN] for item in one["document"]]
+        shown = [item["image"] for item in firsts if isinstance(item, dict) and "image" in item]
+        (out / "overview.png").write_bytes(_png(tile(pictures[shown[:: max(1, len(shown) // SHOWN)]])))
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    counts = {name: len(records) for name, records in folders.items()}
+    head = {one["creature"] for one in folders["pairs"] if "creature" in one}
+    return {"out": str(out), **counts, "creatures": len(head), "creatures_of_the_tail": creatures}
+
+
+def _write_pairs(records: list[dict[str, Any]], pictures: np.ndarray, folder: pathlib.Path) -> None:
+    folder.mkdir(parents=True)
+    for i, record in enumerate(records, 1):
+        text, picture = record["document"]
+        (folder / f"{i:04}.png").write_bytes(_png(pictures[picture["image"]]))
+        (folder / f"{i:04}.txt").write_text(f"{text}\n", "utf-8")
+
+
+def _write_instructions(records: list[dict[str, Any]], pictures: np.ndarray, folder: pathlib.Path) -> None:
+    (folder / "pictures").mkdir(parents=True)
+    lines = []
+    for i, record in enumerate(records, 1):
+        items, number = [], 0
+        for item in record["document"]:
+            if isinstance(item, dict) and "image" in item:
+                number += 1
+                file = f"pictures/{i:04}-{number}.png"
+                (folder / file).write_bytes(_png(pictures[item["image"]]))
+                item = {"image": file}
+            items.append(item)
+        lines.append(json.dumps({"document": items, "task": record["task"]}, ensure_ascii=False))
+    replace_file(folder / "documents.jsonl", "".join(f"{line}\n" for line in lines))
+
+
+def _png(picture: Any) -> bytes:
+    """Return a picture as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(picture)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _is_taken(folder: pathlib.Path) -> bool:
+    """Whether it is a file, or a folder that is not empty."""
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))

@@ -1,0 +1,57 @@
+"""What is read of pictures and canvases that a client sends."""
+
+import io
+import itertools
+import pathlib
+
+import pytest
+from PIL import Image
+
+from feller.app.webui.tabs.speaking import span
+from feller.app.webui.widgets import MARKS, check_picture, drawing
+from feller.core.errors import UsageError
+
+
+def test_a_picture_is_one_that_can_be_read_whole(tmp_path: pathlib.Path) -> None:
+    whole = io.BytesIO()
+    Image.effect_noise((32, 32), 64).save(whole, "png")
+    for name, content in (("broken", b"no picture"), ("half", whole.getvalue()[:400]), ("whole", whole.getvalue())):
+        (tmp_path / f"{name}.png").write_bytes(content)
+    Image.new("RGB", (8, 8)).save(tmp_path / "script.png", "eps")  # Pillow would have another program run it
+    for name in ("broken", "half", "script"):
+        with pytest.raises(UsageError, match=f"^{name}.png: "):
+            check_picture(str(tmp_path / f"{name}.png"))
+    assert check_picture(str(tmp_path / "whole.png")) == tmp_path / "whole.png"
+    assert check_picture(None) is None
+
+
+def test_a_drawing_is_a_picture_and_where_it_is_drawn_over() -> None:
+    picture, layer = Image.new("RGB", (4, 4)), Image.new("RGBA", (4, 4))
+    assert drawing(None) == drawing({"background": None, "layers": [layer]}) == (None, None)
+    assert drawing({"background": picture, "layers": [layer]}) == (picture, None)
+    layer.putpixel((1, 2), (255, 255, 255, 255))
+    _, mask = drawing({"background": picture, "layers": [layer, None]})
+    assert mask is not None
+    assert [(x, y) for x in range(4) for y in range(4) if mask.getpixel((x, y))] == [(1, 2)]
+
+
+def test_a_mark_is_seen_on_any_colour() -> None:
+    """Of the two colours one is far from whatever a pixel has, and the first from all greys."""
+
+    def far(mark: tuple[int, ...], pixel: tuple[int, ...]) -> int:
+        return max(abs(a - b) for a, b in zip(mark, pixel, strict=True))
+
+    levels = range(0, 256, 15)
+    assert min(max(far(mark, pixel) for mark in MARKS) for pixel in itertools.product(levels, repeat=3)) >= 100
+    assert min(far(MARKS[0], (grey,) * 3) for grey in range(256)) >= 100
+
+
+def test_a_span_is_where_something_is_drawn_over_a_wave_or_else_what_is_typed() -> None:
+    picture, layer = Image.new("RGB", (10, 4)), Image.new("RGBA", (10, 4))
+    typed = {"span": {"background": picture, "layers": [layer]}, "begin": 1.0, "end": 3.0}
+    assert span(typed, 20.0) == (1.0, 3.0)
+    layer.paste((255, 255, 255, 255), (2, 1, 5, 3))
+    assert span(typed, 20.0) == (4.0, 10.0)
+    for begin, end in ((3.0, 1.0), (1.0, 30.0)):
+        with pytest.raises(UsageError):
+            span({"span": None, "begin": begin, "end": end}, 20.0)
