@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from feller.core.errors import UsageError
-from feller.data.images.load_images import FORMATS
 from feller.core.optional_dependency import need
+from feller.data.images.load_images import FORMATS
 
 if TYPE_CHECKING:
     from feller.app.webui.tab import Kind, Result, Tab, TextTable
