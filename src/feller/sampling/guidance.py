@@ -61,7 +61,7 @@ def cfg(
 
     Raises:
         UsageError: If the network cannot do without one of them.
-        ValueError: While sampling, if w is neither one number nor one per example.
+        UsageError: While sampling, if w is neither one number nor one per example.
     """
     if not isinstance(w, Tensor) and w == 1.0:
         return network
@@ -74,7 +74,7 @@ def cfg(
         earliest = functools.reduce(torch.minimum, leaves(t))  # a leaf that is given is at t = 1 all along
         n = earliest.shape[0]
         if isinstance(w, Tensor) and w.shape not in ((), (n,)):
-            raise ValueError(f"w is one number, or one for each of the {n} examples, [{n}], got {list(w.shape)}")
+            raise UsageError(f"w is one number, or one for each of the {n} examples, [{n}], got {list(w.shape)}")
         inside = (earliest >= interval[0]) & (earliest <= interval[1])
         if not everywhere and not inside.any():
             return network(x_t, t, given)

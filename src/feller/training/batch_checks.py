@@ -135,38 +135,31 @@ def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None,
             raise InputError(argument=name, row=row, expected=expected, found=str(int(x_1[wrong][0])))
 
 
-def check_t(t: Any, n: int) -> None:
-    """Refuse times that are not one for each example, in [0, 1].
-
-    Raises:
-        UsageError: Then.
-    """
-    if not isinstance(t, Tensor) or t.shape != (n,):
-        remedy = "Write t.expand(n), or t[:, 0] for a column"
-        raise UsageError(argument="t", expected=f"one time for each example, [{n}]", found=describe(t), remedy=remedy)
-    low, high = (float(end) for end in t.aminmax()) if n and are_known(t) else (0.0, 0.0)
-    if not 0 <= low <= high <= 1:
-        found, remedy = f"[{low:g}, {high:g}]", "Divide steps by their number"
-        raise UsageError(argument="t", expected="times in [0, 1]", found=found, remedy=remedy)
-
-
 def check_logits(answer: State, x_t: State, space: Space) -> None:
     """Refuse what is not one logit for each symbol of each token.
 
     Raises:
         UsageError: Then.
     """
-    if isinstance(space, Tokens) and isinstance(answer, Tensor) and answer.shape != (*x_t.shape, space.count):
-        shape = ", ".join(map(str, x_t.shape[1:]))
-        raise UsageError(
-            argument="network",
-            expected=f"logits [b, {shape}{', ' if shape else ''}{space.count}], the mask left out",
-            found=str(list(answer.shape)),
-            remedy="Put the symbols last: logits.movedim(1, -1)" if answer.shape[1:2] == (space.count,) else None,
-        )
+    if wrong := _wrong_logits(answer, x_t, space):
+        raise wrong
 
 
-def diagnose(network: Any, answer: Any, x_t: State, t: State, given: Given, error: Exception) -> UsageError | None:
+def _wrong_logits(answer: State, x_t: State, space: Space) -> UsageError | None:
+    if not isinstance(space, Tokens) or not isinstance(answer, Tensor) or answer.shape == (*x_t.shape, space.count):
+        return None
+    shape = ", ".join(map(str, (*x_t.shape[1:], space.count)))
+    return UsageError(
+        argument="network",
+        expected=f"logits [b, {shape}], the mask left out",
+        found=str(list(answer.shape)),
+        remedy="Put the symbols last: logits.movedim(1, -1)" if answer.shape[1:2] == (space.count,) else None,
+    )
+
+
+def diagnose(
+    network: Any, answer: Any, x_t: State, t: State, given: Given, space: Space, error: Exception
+) -> UsageError | None:
     """Return what was wrong about a network that failed, or whose answer did; None where it is none of the usual.
 
     Args:
@@ -175,13 +168,14 @@ def diagnose(network: Any, answer: Any, x_t: State, t: State, given: Given, erro
         x_t: State.
         t: Times.
         given: Conditions.
+        space: Where the state lives.
         error: What was raised.
     """
     if is_out_of_memory(error):
         return None
     if answer is not None:
         if isinstance(x_t, Tensor) == isinstance(answer, Tensor):
-            return None
+            return _wrong_logits(answer, x_t, space)
         held = [name for name in ("sample", "logits") if name in answer] if isinstance(answer, Mapping) else []
         key = (
             f"answer[{held[0]!r}]" if held else "answer[0]" if isinstance(answer, tuple | list) else "the tensor in it"

@@ -15,9 +15,10 @@ from feller.core.rng import Draws
 from feller.data.modality import Dataset
 from feller.networks.condition_dropout import check_drop, drop_conditions
 from feller.paths import Network, Path, Product
+from feller.paths.path import check_times
 from feller.paths.time_distributions import LeafTimes, Stratified, TimeLaw
 from feller.spaces import Space, Tokens
-from feller.training.batch_checks import check_data, check_logits, check_t, diagnose, read_batch, warn_repeated
+from feller.training.batch_checks import check_data, check_logits, diagnose, read_batch, warn_repeated
 from feller.training.couplings import Coupling, Independent
 from feller.training.losses import CrossEntropy, Loss, Squared
 
@@ -302,7 +303,7 @@ class Matching(ConditionalObjective):
             check_data(x_1, x_0, self.space, given.get("valid"))
             x_0 = self.coupling(like(x_0, x_1), x_1, given, rng.at("coupling"))
         t = self.law(length(x_1), rng.at("time"), next(leaves(x_1)).device)
-        check_t(t, length(x_1))
+        check_times(t, next(leaves(x_1)))
         t = self.leaf_times(spread(t, x_1), self.law, rng)
         x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.at("path"))
         given = self.drop_conditions(given, rng, network)
@@ -326,7 +327,7 @@ class Matching(ConditionalObjective):
                 check_logits(answer, x_t, self.space)
             return self.criterion(answer, example["target"], x_t, t, counted(given, t))
         except (AttributeError, RuntimeError, TypeError) as error:
-            wrong = diagnose(network, prediction, x_t, t, given, error)
+            wrong = diagnose(network, prediction, x_t, t, given, self.space, error)
             if wrong is None:
                 raise
             raise wrong from error
