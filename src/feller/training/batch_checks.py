@@ -57,7 +57,7 @@ def read_batch(batch: Any, rng: Any) -> tuple[State, Given]:
             remedy = "Load the data, x.to('cpu')"
             raise UsageError(argument="x_1", expected="data on a device", found="the meta device", remedy=remedy)
     given = batch.get("given") or {}
-    if len(batch.keys() - NO_CONDITIONS):
+    if not batch.keys() <= NO_CONDITIONS:
         given = {**given, **{name: value for name, value in batch.items() if name not in NO_CONDITIONS}}
     n = len(next(leaves(x_1)))
     for name, value in given.items():
