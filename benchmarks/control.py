@@ -16,7 +16,7 @@ from feller.paths import Affine
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import MemorylessEuler
 from feller.spaces import Euclidean
-from feller.training.objective import Objective
+from feller.training.objective import Objective, TrainingContext
 
 STEPS = 20
 MICRO = 512
@@ -34,7 +34,7 @@ def cases() -> Iterator[Case]:
         base.load_state_dict(network.state_dict())
         x_0 = torch.randn(n, dim)
         rule = AdjointMatching(path=Affine(), space=Euclidean((dim,)), steps=STEPS, share=1.0)
-        objective = rule.against(base, reward)
+        objective = rule.build(TrainingContext(reference=base, reward=reward))
 
         def feller(objective=objective, network=network, x_0=x_0) -> None:
             a_round(objective, network, x_0, None)
@@ -53,7 +53,7 @@ def cases() -> Iterator[Case]:
 
 def a_round(objective: Objective, network: nn.Module, x_0: Tensor, micro_batch: int | None) -> None:
     """Draw and leave a gradient, in micro-batches if a size is given."""
-    example = objective.draw(network, {"x_0": x_0, "given": {}}, Draws(0))
+    example = objective.draw({"x_0": x_0, "given": {}}, Draws(0), network)
     network.zero_grad()
     size = micro_batch or length(example)
     starts = range(0, length(example), size)
@@ -99,7 +99,7 @@ def peak(network: nn.Module, base: nn.Module, x_0: Tensor, steps: int) -> int:
     rule = AdjointMatching(path=Affine(), space=Euclidean(x_0.shape[1:]), steps=steps, share=1.0)
     kept = Kept()
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: Held(tensor, kept), lambda held: held.tensor):
-        a_round(rule.against(base, reward), network, x_0, MICRO)
+        a_round(rule.build(TrainingContext(reference=base, reward=reward)), network, x_0, MICRO)
     return kept.most
 
 

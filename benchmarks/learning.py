@@ -81,7 +81,7 @@ def _our_step(x_1: Tensor) -> Callable[[], None]:
     numbers = iter(range(10**9))
 
     def step() -> None:
-        example = objective.draw(network, {"x_1": x_1}, Draws(0).named("train", next(numbers)))
+        example = objective.draw({"x_1": x_1}, Draws(0).named("train", next(numbers)), network)
         optimiser.zero_grad()
         gradient(objective.loss, network, [example], len(x_1))
         optimiser.step()

@@ -117,7 +117,7 @@ def test_a_model_without_a_grammar_spends_nats_on_it() -> None:
         recipe = way.of(rows, TINY)
         about = recipe.describe(rows)
         with torch.no_grad():
-            example = recipe.objective.draw(None, {"x_1": rows.values}, Draws(0))
+            example = recipe.objective.draw({"x_1": rows.values}, Draws(0))
             loss = recipe.objective.loss(about.build(Draws(0)), example)
         assert loss.tolist() == pytest.approx([expected] * 64, rel=1e-5)
 

@@ -18,6 +18,7 @@ from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint, endpoint
 from feller.spaces import SO3
 from feller.spaces.rotations import hat, rotation
+from feller.training.objective import TrainingContext
 from tests.oracle import F64
 
 SPACE = SO3(())
@@ -65,8 +66,8 @@ def test_memoryless_noise_on_rotations_is_refused(kind: type) -> None:
 def test_gradient_of_the_reward_beside_finite_differences(rule: DirectGradient | OneStep) -> None:
     """Central differences of 1e-5 in each weight: eight digits."""
     network = Turning()
-    bound = rule.against(network, reward)
-    example = bound.draw(network, {"x_0": sources(5)}, Draws(0))
+    bound = rule.build(TrainingContext(reference=network, reward=reward))
+    example = bound.draw({"x_0": sources(5)}, Draws(0), network)
     gradient = torch.autograd.grad(bound.loss(network, example).sum(), network.w)[0]
     found = torch.zeros(3, dtype=F64)
     with torch.no_grad():
@@ -83,8 +84,8 @@ def test_gradient_of_the_reward_beside_finite_differences(rule: DirectGradient |
 
 def test_rewards_are_those_of_rotations() -> None:
     network, x_0 = Turning(), sources(4)
-    bound = DirectGradient(path=PATH, space=SPACE, steps=6).against(network, reward)
-    told = bound.draw(network, {"x_0": x_0}, Draws(0))["reward"]
+    bound = DirectGradient(path=PATH, space=SPACE, steps=6).build(TrainingContext(reference=network, reward=reward))
+    told = bound.draw({"x_0": x_0}, Draws(0), network)["reward"]
     finer = endpoint(PATH.process(network, {}), x_0, linear_grid(600), Midpoint(SPACE), Draws(0))
     torch.testing.assert_close(finer @ finer.mT, torch.eye(3, dtype=F64).expand(4, 3, 3), rtol=0, atol=1e-10)
     assert (told - reward(finer, {})).abs().max() < 0.5
@@ -92,8 +93,10 @@ def test_rewards_are_those_of_rotations() -> None:
 
 def test_the_best_rotations_are_learned_from_on_the_manifold() -> None:
     network = Turning()
-    bound = Filtered(path=PATH, space=SPACE, steps=8, share=0.25).against(network, reward)
-    example = bound.draw(network, {"x_0": sources(32)}, Draws(0))
+    bound = Filtered(path=PATH, space=SPACE, steps=8, share=0.25).build(
+        TrainingContext(reference=network, reward=reward)
+    )
+    example = bound.draw({"x_0": sources(32)}, Draws(0), network)
     x_t, target = example["x_t"], example["target"]
     torch.testing.assert_close(x_t @ x_t.mT, torch.eye(3, dtype=F64).expand(32, 3, 3), rtol=0, atol=1e-8)
     torch.testing.assert_close(SPACE.tangent(x_t, target), target, rtol=0, atol=1e-5)

@@ -45,7 +45,7 @@ def test_turn_goes_by_quarters() -> None:
 def test_labels_stay_and_pictures_move_by_a_pixel() -> None:
     x = pictures(300, 1, 8, 8)
     label = torch.arange(300) % 7
-    example = ClassifyLabel().draw(None, {"x_1": x, "given": {"label": label}}, Draws(0))
+    example = ClassifyLabel().draw({"x_1": x, "given": {"label": label}}, Draws(0))
     assert torch.equal(example["answer"], label)
     places = [(top, left) for top in (-1, 0, 1) for left in (-1, 0, 1)]
     moved = [window(x, torch.full((300,), top), torch.full((300,), left), 8, 8) for top, left in places]
@@ -56,7 +56,7 @@ def test_labels_stay_and_pictures_move_by_a_pixel() -> None:
 
 def test_rotations_are_told_and_cover_wide_pictures() -> None:
     x = torch.arange(20.0).repeat(200, 1, 4, 1)
-    example = ClassifyRotation().draw(None, {"x_1": x, "given": {}}, Draws(0))
+    example = ClassifyRotation().draw({"x_1": x, "given": {}}, Draws(0))
     assert example["x"].shape == (200, 1, 4, 4)
     assert example["answer"].unique().tolist() == [0, 1, 2, 3]
     back = turn(example["x"], -example["answer"] % 4)
@@ -68,7 +68,7 @@ def test_rotations_are_told_and_cover_wide_pictures() -> None:
 def test_gradients_can_be_taken_apart(objective) -> None:
     network = Classifier((1, 6, 6), 4, Draws(0)).double()
     batch = {"x_1": pictures(3, 1, 6, 6).double(), "given": {"label": torch.tensor([0, 2, 1])}}
-    example = objective.draw(network, batch, Draws(1))
+    example = objective.draw(batch, Draws(1), network)
     weights = dict(network.named_parameters())
 
     def loss(weights: dict, x: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:

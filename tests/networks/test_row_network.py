@@ -83,10 +83,10 @@ def test_steps_see_what_the_whole_sees(order: Tensor) -> None:
 def test_the_loss_is_the_likelihood_averaged_over_serialisations() -> None:
     made, tokens = network(), ROWS.write(CODES[VALID][::5])
     plain = RowLikelihood(ROWS, shuffled=0.0)
-    example = plain.draw(made, {"x_1": tokens}, Draws(1))
+    example = plain.draw({"x_1": tokens}, Draws(1), made)
     assert torch.allclose(plain.loss(made, example).exp().reciprocal(), chances(made, tokens, None))
     several = RowLikelihood(ROWS, shuffled=0.5, serialisations=3)
-    example = several.draw(made, {"x_1": tokens}, Draws(1))
+    example = several.draw({"x_1": tokens}, Draws(1), made)
     orders = example["given"]["order"]
     alone = [
         -torch.stack([chances(made, row[None], order)[0].log() for order in own]).mean()
@@ -98,7 +98,7 @@ def test_the_loss_is_the_likelihood_averaged_over_serialisations() -> None:
 def test_orders_are_drawn_as_often_as_asked() -> None:
     tokens = ROWS.write(CODES)
     for share in (0.0, 0.25, 1.0):
-        orders = RowLikelihood(ROWS, shuffled=share).draw(None, {"x_1": tokens.repeat(10, 1)}, Draws(0))["given"]
+        orders = RowLikelihood(ROWS, shuffled=share).draw({"x_1": tokens.repeat(10, 1)}, Draws(0))["given"]
         if not share:
             assert not orders
             continue
@@ -119,7 +119,7 @@ def test_wrong_settings_are_refused() -> None:
 def test_gradients_of_rows_by_one_pass(serialisations: int) -> None:
     made, tokens = network(), ROWS.write(CODES[VALID][::20])
     objective = RowLikelihood(ROWS, shuffled=0.5, serialisations=serialisations)
-    example = objective.draw(made, {"x_1": tokens}, Draws(1))
+    example = objective.draw({"x_1": tokens}, Draws(1), made)
     found = clipped_by_book(objective.loss, made, example, 0.5)
     wanted = clipped_by_loop(objective.loss, made, example, 0.5)
     assert torch.allclose(found.norms, wanted.norms, rtol=1e-10)

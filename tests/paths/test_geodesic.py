@@ -101,6 +101,6 @@ def test_schedules_that_do_not_add_to_one_are_refused():
 
 def test_matching_trains_on_a_manifold():
     space = Sphere(2)
-    example = Matching(Geodesic(space), space).draw(None, {"x_1": ends(space, 64)[1].float()}, Draws(0))
+    example = Matching(Geodesic(space), space).draw({"x_1": ends(space, 64)[1].float()}, Draws(0))
     assert space.error(example["x_t"]).max() < 1e-6
     assert (example["target"] * example["x_t"]).sum(1).abs().max() < 1e-5

@@ -116,9 +116,9 @@ from feller.spaces import Product as ProductSpace
 from feller.spaces import Rows, Tokens
 from feller.spaces.tokens import LawSource, MaskSource, TokenSource
 from feller.training import couplings, losses
-from feller.training.objective import Matching, Objective
+from feller.training.objective import Matching, Objective, TrainingContext
 from feller.training.objectives.autoregressive_likelihood import NextToken, RowLikelihood
-from feller.training.objectives.causal_masking import CausalMasking
+from feller.training.objectives.causal_masking import CausalMasking, RetrievalMasking
 from feller.training.objectives.contrastive import Contrastive
 from feller.training.objectives.distillation import Distillation
 from feller.training.objectives.duration_infilling import DurationInfilling
@@ -495,15 +495,15 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     Distillation: [
         ObjectiveCase(
-            Distillation(Affine(), spaces.Euclidean((2,)), 4).taught(lambda x, t, given: -x),
+            Distillation(Affine(), spaces.Euclidean((2,)), 4).build(TrainingContext(teacher=lambda x, t, given: -x)),
             batch_of(reals(2)),
             lambda: Small(2),
         ),
     ],
     AdjointMatching: [
         ObjectiveCase(
-            AdjointMatching(path=path, space=spaces.Euclidean((2,)), steps=4, adjoint=adjoint, guidance=w).against(
-                Small(2), lambda x, given: x.sin().sum(1)
+            AdjointMatching(path=path, space=spaces.Euclidean((2,)), steps=4, adjoint=adjoint, guidance=w).build(
+                TrainingContext(reference=Small(2), reward=lambda x, given: x.sin().sum(1))
             ),
             sources_of(reals(2)),
             lambda: Moved(2),
@@ -516,7 +516,14 @@ EXAMPLES: dict[type, list[Case]] = {
         )
     ],
     **{
-        type(rule): [ObjectiveCase(rule.against(Small(2), waves), sources_of(reals(2)), lambda: Moved(2), **facts)]
+        type(rule): [
+            ObjectiveCase(
+                rule.build(TrainingContext(reference=Small(2), reward=waves)),
+                sources_of(reals(2)),
+                lambda: Moved(2),
+                **facts,
+            )
+        ]
         for rule, facts in (
             (DirectGradient(**FLOW, last=2, steps=4), {"random": False}),
             (OneStep(**FLOW, steps=4), {}),
@@ -582,8 +589,9 @@ EXAMPLES: dict[type, list[Case]] = {
         ObjectiveCase(objective, documents, Reader, rows=False)
         for objective in (
             CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 40, 80, Masking(beside=0.5)),
-            CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 60).with_memory(
-                Library(remember(documents(20, Draws(5).at("memory"))["x_1"], FINDER, DOCUMENTS), FINDER)
+            RetrievalMasking(
+                CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 60),
+                Library(remember(documents(20, Draws(5).at("memory"))["x_1"], FINDER, DOCUMENTS), FINDER),
             ),
         )
     ],

@@ -22,7 +22,7 @@ def batch(case: ObjectiveCase, n: int = N) -> dict[str, Any]:
 
 
 def example(case: ObjectiveCase, seed: int = 1) -> dict[str, Any]:
-    return case.kind.draw(case.network(), batch(case), Draws(seed))
+    return case.kind.draw(batch(case), Draws(seed), case.network())
 
 
 def loss_of(case: ObjectiveCase, network: torch.nn.Module):
@@ -72,7 +72,7 @@ def test_draws_are_addressed(case: ObjectiveCase) -> None:
 def test_the_batch_is_left_alone(case: ObjectiveCase) -> None:
     given = batch(case)
     kept = tree_map(torch.clone, given)
-    case.kind.draw(case.network(), given, Draws(1))
+    case.kind.draw(given, Draws(1), case.network())
     assert all(torch.equal(a, b) for a, b in zip(leaves(given), leaves(kept), strict=True))
 
 
@@ -80,9 +80,9 @@ def test_the_batch_is_left_alone(case: ObjectiveCase) -> None:
 def test_rows_do_not_look_at_each_other(case: ObjectiveCase) -> None:
     """Two ranks with half the batch each draw what one rank does: what private training and resuming rest on."""
     whole = batch(case, 300)
-    together = case.kind.draw(case.network(), whole, Draws(1, total=300))
+    together = case.kind.draw(whole, Draws(1, total=300), case.network())
     parts = [
-        case.kind.draw(case.network(), tree_map(lambda leaf, a=a, b=b: leaf[a:b], whole), Draws(1, first=a, total=300))
+        case.kind.draw(tree_map(lambda leaf, a=a, b=b: leaf[a:b], whole), Draws(1, first=a, total=300), case.network())
         for a, b in ((0, 100), (100, 300))
     ]
     for ours, split in zip(leaves(together), leaves(tree_map(lambda *leaf: torch.cat(leaf), *parts)), strict=True):

@@ -370,7 +370,7 @@ def test_a_learned_bridge_keeps_its_marginals() -> None:
     for k, t in enumerate(times[:-1]):
         n, step = 5000, draws.named("step", k)
         x_1 = 1 + 0.5 * step.at("data").normal((n, 1), F64)
-        drawn = objective.draw(None, {"x_1": x_1}, step)
+        drawn = objective.draw({"x_1": x_1}, step)
         assert drawn["x_t"].isfinite().all()
         x_0 = step.at("source").normal((n, 1), F64)
         x_t = objective.path.sample(x_0, x_1, torch.full((n,), t, dtype=F64), step.at("path"))

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draw, Draws
+from feller.networks.condition_dropout import drop_conditions
 from feller.paths import Affine, Geodesic, Mixture, Product, Velocity
 from feller.paths.affine import Vanishing
 from feller.paths.time_distributions import LeafTimes, TimeLaw, Until
 from feller.spaces import Euclidean, MaskSource, Sphere, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
-from feller.training.condition_dropout import drop_conditions
 from feller.training.couplings import MinibatchTransport
 from feller.training.losses import CrossEntropy, GeneralisedKL, PerLeaf, Squared
 from feller.training.objective import Matching
@@ -30,7 +30,7 @@ def data(n: int) -> Tensor:
 
 def test_examples_lie_on_the_path() -> None:
     x_1 = data(300)
-    drawn = FLOW.draw(None, {"x_1": x_1}, Draws(0))
+    drawn = FLOW.draw({"x_1": x_1}, Draws(0))
     x_0 = Draws(0).at("source").normal((300, 1)).double()
     t = drawn["t"][:, None].double()
     close(drawn["x_t"], t * x_1 + (1 - t) * x_0, 1e-6)
@@ -39,14 +39,14 @@ def test_examples_lie_on_the_path() -> None:
 
 def test_a_source_in_the_batch_is_used() -> None:
     x_1, x_0 = data(5), torch.zeros(5, 1, dtype=F64)
-    assert torch.equal(FLOW.draw(None, {"x_1": x_1, "x_0": x_0}, Draws(0))["target"], x_1)
+    assert torch.equal(FLOW.draw({"x_1": x_1, "x_0": x_0}, Draws(0))["target"], x_1)
 
 
 def test_a_coupling_rearranges_the_source() -> None:
     """In one dimension transport is monotone, so targets x_1 - x_0 rise or fall less."""
     x_1 = data(256)
     coupled = Matching(Affine(), Euclidean((1,)), coupling=MinibatchTransport())
-    cost = [o.draw(None, {"x_1": x_1}, Draws(0))["target"].square().mean() for o in (coupled, FLOW)]
+    cost = [o.draw({"x_1": x_1}, Draws(0))["target"].square().mean() for o in (coupled, FLOW)]
     assert cost[0] < 0.7 * cost[1]
 
 
@@ -56,7 +56,7 @@ def test_minimum_is_the_conditional_variance() -> None:
     At each t it is s^2 + 1 - (t s^2 - (1 - t))^2 / V_t; the mean over t by a sum; 5 standard errors, false alarm 6e-7.
     """
     n = 40_000
-    drawn = FLOW.draw(None, {"x_1": data(n)}, Draws(0))
+    drawn = FLOW.draw({"x_1": data(n)}, Draws(0))
     exact = FLOW.loss(lambda x, t, given: Normal().predict(Velocity(), x, t.double()), drawn)
     t = (torch.arange(1000, dtype=F64) + 0.5) / 1000
     floor = (1.25 - (0.25 * t - (1 - t)) ** 2 / (0.25 * t**2 + (1 - t) ** 2)).mean()
@@ -68,7 +68,7 @@ def test_minimum_is_the_conditional_variance() -> None:
 def test_conditional_and_marginal_losses_have_one_gradient() -> None:
     """Of a linear model, over 40,000 examples; the difference of the two within 5 standard errors, false alarm 2e-6."""
     n = 40_000
-    drawn = FLOW.draw(None, {"x_1": data(n)}, Draws(0))
+    drawn = FLOW.draw({"x_1": data(n)}, Draws(0))
     x_t, t = drawn["x_t"][:, 0], drawn["t"].double()
     features = torch.stack([x_t, t, torch.ones_like(t)], 1)
     residual = features @ f64(0.4, -0.2, 0.7)
@@ -84,21 +84,29 @@ def test_conditions_are_dropped_with_their_chance_and_together() -> None:
     given = {
         "label": torch.zeros(10_000, dtype=torch.long),
         "pair": torch.zeros(10_000, 2),
-        "kept": torch.zeros(10_000),
+        "valid": torch.ones(10_000, 2, dtype=torch.bool),
     }
     dropped = drop_conditions(given, {"label": 7, "pair": -1.0}, 0.3, Draws(0))
     gone = dropped["label"] == 7
     assert abs(gone.double().mean().item() - 0.3) < 5 * math.sqrt(0.21 / 10_000)
     assert torch.equal(gone, (dropped["pair"] == -1).all(1))
     assert torch.equal(gone, (dropped["pair"] == -1).any(1))
-    assert dropped["kept"] is given["kept"]
+    assert dropped["valid"] is given["valid"]
     assert given["label"].sum() == 0
 
 
-@pytest.mark.parametrize(("chance", "nulls"), [(0.0, {"label": 7}), (0.5, {}), (0.5, {"other": 1})])
-def test_nothing_is_dropped_without_chance_or_null(chance: float, nulls: dict[str, int]) -> None:
+def test_nothing_is_dropped_without_chance_or_conditions() -> None:
     given = {"label": torch.zeros(4, dtype=torch.long)}
-    assert drop_conditions(given, nulls, chance, Draws(0)) is given
+    assert drop_conditions(given, {"label": 7}, 0.0, Draws(0)) is given
+    marks = {"valid": torch.ones(4, 2, dtype=torch.bool)}
+    assert drop_conditions(marks, None, 0.5, Draws(0)) is marks
+
+
+@pytest.mark.parametrize("null", [None, {}, {"other": 1}])
+def test_conditions_without_a_null_value_cannot_be_dropped(null: dict[str, int] | None) -> None:
+    with pytest.raises(UsageError) as error:
+        drop_conditions({"label": torch.zeros(4, dtype=torch.long)}, null, 0.5, Draws(0))
+    assert error.value.argument == "null"
 
 
 def test_padding_reaches_neither_loss_nor_gradient() -> None:
@@ -106,7 +114,7 @@ def test_padding_reaches_neither_loss_nor_gradient() -> None:
     objective = Matching(Mixture(), Tokens(4, (6,), MaskSource()), GeneralisedKL(), Until(0.99))
     valid = torch.arange(6) < torch.tensor([[3], [5]])
     x_1 = torch.tensor([[1, 2, 3, 0, 0, 0], [3, 3, 0, 1, 2, 0]])
-    drawn = objective.draw(None, {"x_1": x_1, "given": {"valid": valid}}, Draws(0))
+    drawn = objective.draw({"x_1": x_1, "given": {"valid": valid}}, Draws(0))
     logits = Draws(5).at("logits").normal((2, 6, 4), F64).requires_grad_()
     loss = objective.loss(lambda x, t, given: logits, drawn)
     for row, length in enumerate((3, 5)):
@@ -132,7 +140,7 @@ def test_a_network_sees_a_product_as_in_sampling() -> None:
         return {"a": x["a"], "b": torch.zeros(4, 2, 3)}
 
     x_1 = {"a": torch.ones(4, 2), "b": torch.ones(4, 2, dtype=torch.long)}
-    drawn = objective.draw(network, {"x_1": x_1}, Draws(0))
+    drawn = objective.draw({"x_1": x_1}, Draws(0), network)
     assert objective.loss(network, drawn).shape == (4,)
     path.process(network, {})(drawn["x_t"], drawn["t"]["a"])
     assert [t.keys() for t in seen] == [{"a", "b"}] * 2
@@ -144,7 +152,7 @@ def test_known_parts_are_the_data_and_do_not_count() -> None:
     space = Tokens(4, (50,), UniformSource())
     objective = Matching(Mixture(source=UniformSource()), space, CrossEntropy(), law=Until(0.01), fill=0.5)
     x_1 = torch.zeros(200, 50, dtype=torch.long)
-    example = objective.draw(None, {"x_1": x_1}, Draws(0))
+    example = objective.draw({"x_1": x_1}, Draws(0))
     known = example["given"]["known"]
     assert (example["x_t"][known] == 0).all()
     assert 0.35 < known.any(1).double().mean() < 0.65  # 4 standard deviations
@@ -158,9 +166,9 @@ def test_known_parts_are_the_data_and_do_not_count() -> None:
 
 
 def test_path_and_space_start_from_one_source() -> None:
-    with pytest.raises(UsageError, match="one source"):
+    with pytest.raises(UsageError, match="the same source"):
         Matching(Mixture(source=UniformSource()), Tokens(4, (2,), MaskSource()))
-    with pytest.raises(UsageError, match="chance"):
+    with pytest.raises(UsageError, match="fill"):
         Matching(Affine(), Euclidean((1,)), fill=2.0)
 
 
@@ -179,7 +187,7 @@ def _answer(x: dict[str, Tensor], t: Tensor, given: dict[str, Tensor]) -> dict[s
 def test_a_given_leaf_is_the_data_and_is_not_asked_about() -> None:
     """Where the token is given the loss is that of the number alone, and the other way round: log 4."""
     x_1 = {"number": torch.randn(64, 3, 2), "token": torch.randint(4, (64, 3))}
-    drawn = BOTH.draw(None, {"x_1": x_1}, Draws(0))
+    drawn = BOTH.draw({"x_1": x_1}, Draws(0))
     token, number = drawn["t"]["token"] == 1, drawn["t"]["number"] == 1
     assert (token ^ number).all()
     assert 10 < token.sum() < 54
@@ -188,8 +196,8 @@ def test_a_given_leaf_is_the_data_and_is_not_asked_about() -> None:
     loss = BOTH.loss(_answer, drawn)
     close(loss[number], torch.full((int(number.sum()),), math.log(4)), 1e-6)
     close(loss[token], drawn["target"]["number"].square().mean((1, 2))[token], 1e-6)
-    assert BOTH.fixable == ("number", "token")
-    assert FLOW.fixable == ()
+    assert BOTH.conditionable == ("number", "token")
+    assert FLOW.conditionable == ()
 
 
 def test_marks_of_one_leaf_leave_the_others_whole() -> None:
@@ -198,14 +206,14 @@ def test_marks_of_one_leaf_leave_the_others_whole() -> None:
     x_1 = {"number": torch.randn(5, 3, 2), "token": torch.randint(4, (5, 3))}
     valid = torch.arange(3) < torch.tensor([[1], [2], [3], [1], [0]])
     dirty = {**x_1, "number": torch.where(valid[:, :, None], x_1["number"], torch.nan)}
-    drawn = plain.draw(None, {"x_1": dirty, "given": {"valid": {"number": valid}}}, Draws(0))
+    drawn = plain.draw({"x_1": dirty, "given": {"valid": {"number": valid}}}, Draws(0))
     loss = plain.loss(_answer, drawn)
     squares = torch.where(valid[:, :, None], drawn["target"]["number"].square(), 0).sum((1, 2))
     close(loss, math.log(4) + squares / (2 * valid.sum(1)).clamp(min=1), 1e-5)
 
 
 def moons(x_1: Tensor, **changes: object) -> None:
-    replace(Matching(Affine(), Euclidean((2,))), **changes).draw(None, {"x_1": x_1}, Draws(0))
+    replace(Matching(Affine(), Euclidean((2,))), **changes).draw({"x_1": x_1}, Draws(0))
 
 
 @pytest.mark.parametrize(
@@ -242,28 +250,28 @@ def test_data_that_would_be_broadcast_or_are_none_are_refused(x_1: object) -> No
 def test_symbols_out_of_range_or_of_other_types_are_refused(x_1: Tensor) -> None:
     space = Tokens(5, (3,), MaskSource())
     with pytest.raises((UsageError, InputError)):
-        Matching(Mixture(), space, CrossEntropy()).draw(None, {"x_1": x_1}, Draws(0))
+        Matching(Mixture(), space, CrossEntropy()).draw({"x_1": x_1}, Draws(0))
 
 
 def test_padding_may_hold_anything() -> None:
     """Numbers that are none, and symbols out of range, behind the end."""
     valid = torch.tensor([[True, True, False], [True, False, False]])
     x_1 = torch.where(valid, 0.0, math.nan)
-    Matching(Affine(), Euclidean((3,))).draw(None, {"x_1": x_1, "given": {"valid": valid}}, Draws(0))
+    Matching(Affine(), Euclidean((3,))).draw({"x_1": x_1, "given": {"valid": valid}}, Draws(0))
     with pytest.raises(InputError):
-        Matching(Affine(), Euclidean((3,))).draw(None, {"x_1": x_1, "given": {"valid": ~valid}}, Draws(0))
+        Matching(Affine(), Euclidean((3,))).draw({"x_1": x_1, "given": {"valid": ~valid}}, Draws(0))
     tokens = torch.where(valid, 1, -100)
     draws = Matching(Mixture(), Tokens(5, (3,), MaskSource()), CrossEntropy())
-    draws.draw(None, {"x_1": tokens, "given": {"valid": valid}}, Draws(0))
+    draws.draw({"x_1": tokens, "given": {"valid": valid}}, Draws(0))
 
 
 def test_points_off_their_manifold_are_refused() -> None:
     space = Sphere()
     on = space.reference(16, Draws(1).at("x"))
     rule = Matching(Geodesic(space), space)
-    rule.draw(None, {"x_1": on}, Draws(0))
+    rule.draw({"x_1": on}, Draws(0))
     with pytest.raises(InputError):
-        rule.draw(None, {"x_1": 1.5 * on}, Draws(0))
+        rule.draw({"x_1": 1.5 * on}, Draws(0))
 
 
 @dataclass(frozen=True)
@@ -288,7 +296,7 @@ def test_times_are_one_for_each_example(form: str) -> None:
 
 def test_logits_of_the_mask_are_refused() -> None:
     rule = Matching(Mixture(), Tokens(5, (3,), MaskSource()), CrossEntropy())
-    example = rule.draw(None, {"x_1": torch.zeros(4, 3, dtype=torch.long)}, Draws(0))
+    example = rule.draw({"x_1": torch.zeros(4, 3, dtype=torch.long)}, Draws(0))
     rule.loss(lambda x, t, given: torch.zeros(4, 3, 5), example)
     with pytest.raises(UsageError):
         rule.loss(lambda x, t, given: torch.zeros(4, 3, 6), example)
@@ -304,7 +312,7 @@ def test_noise_needs_independent_sources() -> None:
 def test_each_step_has_its_own_draws() -> None:
     """The same draws repeat times and noise, those of another step do not."""
     x_1 = data(64)
-    first, again, second = (FLOW.draw(None, {"x_1": x_1}, Draws(0).step(i)) for i in (0, 0, 1))
+    first, again, second = (FLOW.draw({"x_1": x_1}, Draws(0).step(i)) for i in (0, 0, 1))
     assert torch.equal(first["t"], again["t"])
     assert torch.equal(first["x_t"], again["x_t"])
     assert (first["target"] != second["target"]).all()
@@ -315,7 +323,7 @@ def test_data_are_drawn_under_vmap() -> None:
     """There values cannot be looked at, so the checks look at shapes alone."""
 
     def one(x: Tensor) -> Tensor:
-        return FLOW.draw(lambda x, t, given: x, {"x_1": x[None], "given": {}}, Draws(0))["target"]
+        return FLOW.draw({"x_1": x[None], "given": {}}, Draws(0), lambda x, t, given: x)["target"]
 
     found = torch.vmap(one, randomness="same")(torch.arange(3.0)[:, None])
     assert found.shape == (3, 1, 1)

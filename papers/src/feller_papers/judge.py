@@ -52,10 +52,10 @@ class Jittered(Classify):
 
     smooth = 0.0
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw the noise."""
         x = batch["x_1"]
-        return {"x": (x + draws.at("noise").uniform(x.shape) - 0.5) / LEVELS, "answer": batch["given"]["label"]}
+        return {"x": (x + rng.at("noise").uniform(x.shape) - 0.5) / LEVELS, "answer": batch["given"]["label"]}
 
 
 @dataclass(frozen=True, eq=False)

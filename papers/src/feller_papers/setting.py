@@ -12,6 +12,7 @@ from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.training.engine import engine
 from feller.training.loop import Batches, Learner, make_learner, train
+from feller.training.objective import TrainingContext
 
 
 def fit_recipe(
@@ -38,7 +39,7 @@ def fit_recipe(
         gradient: How losses become gradients; the mean by default.
     """
     data = data if recipe.modality is None else data.seen_as(recipe.modality)
-    objective, training = recipe.objective, replace(recipe.train, steps=steps)
+    objective, training = recipe.objective.build(TrainingContext()), replace(recipe.train, steps=steps)
     about = recipe.describe(data)
     learner = make_learner(about.build(Draws(seed)), training)
     before(learner)

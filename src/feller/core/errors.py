@@ -13,11 +13,49 @@ LONGEST = 1_200
 
 
 class _LineError(ValueError):
-    """An error that is told in one line, whatever it quotes."""
+    """An error of one line, whatever it quotes; what is known of it stays in its fields.
 
-    def __init__(self, message: str = "") -> None:
-        line = message if len(message.splitlines()) < 2 else " ".join(message.split())
+    Args:
+        message: The whole line; by default it is composed of the fields.
+        argument: Name of what is wrong, as Python has it: an argument, a field, a key.
+        expected: What it must be.
+        found: What it is.
+        remedy: What to do, as a sentence.
+        file: File in which it stands.
+        row: Number of the row or example, from 0.
+        column: Name of the column.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        argument: str | None = None,
+        expected: str | None = None,
+        found: str | None = None,
+        remedy: str | None = None,
+        file: str | None = None,
+        row: int | None = None,
+        column: str | None = None,
+    ) -> None:
+        self.argument, self.expected, self.found, self.remedy = argument, expected, found, remedy
+        self.file, self.row, self.column = file, row, column
+        line = self._composed() if message is None else message
+        line = line if len(line.splitlines()) < 2 else " ".join(line.split())
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}")
+
+    def _composed(self) -> str:
+        """Write the fields: where, expected, found, remedy."""
+        row = None if self.row is None else f"row {self.row}"
+        column = None if self.column is None else f"column {self.column}"
+        where = ", ".join(part for part in (self.argument, self.file, row, column) if part is not None)
+        parts = ("expected", self.expected), ("found", self.found)
+        facts = "; ".join(f"{name} {value}" for name, value in parts if value is not None)
+        line = ": ".join(part for part in (where, facts) if part)
+        if self.remedy is None:
+            return line
+        remedy = self.remedy if self.remedy.endswith((".", "!", "?", ")")) else f"{self.remedy}."
+        return f"{line}. {remedy}" if line else remedy
 
 
 class InputError(_LineError):

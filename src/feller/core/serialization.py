@@ -103,6 +103,11 @@ def _plain(value: Any, cls: type) -> Any:
     return cls(value)
 
 
+def _number(value: Any, _: Any) -> int | float:
+    """Take a number as it is, whole or not."""
+    return _plain(value, type(value) if type(value) in (int, float) else float)
+
+
 def _placed(line: str, root: str) -> str:
     """Say first in which field of a record something is wrong."""
     message, _, place = line.rpartition(" @ ")
@@ -153,6 +158,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_factory(lambda cls: isinstance(cls, type) and is_dataclass(cls), fields_of)
     for cls in (bool, int, float, str):
         converter.register_structure_hook(cls, _plain)
+    converter.register_structure_hook_func(lambda cls: cls == int | float, _number)
     converter.register_unstructure_hook_func(is_kind, unstructure)
     converter.register_unstructure_hook_func(_is_open, lambda value: converter.unstructure(value))
     converter.register_structure_hook_func(is_kind, structure)

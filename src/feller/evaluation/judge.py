@@ -65,7 +65,7 @@ class Classify(Objective):
     """Share of an answer that is spread over all classes, so that pictures it was trained on stand out less."""
 
     @abc.abstractmethod
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Return pictures `x` and the number of the class of each, `answer`."""
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
@@ -78,10 +78,10 @@ class Classify(Objective):
 class ClassifyLabel(Classify):
     """The classes are those of the data; pictures are moved a little."""
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw where each picture is moved to."""
         x = batch["x_1"]
-        return {"x": _moved(x, x.shape[2], x.shape[3], draws), "answer": batch["given"]["label"]}
+        return {"x": _moved(x, x.shape[2], x.shape[3], rng), "answer": batch["given"]["label"]}
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,12 @@ class ClassifyRotation(Classify):
     arXiv 1803.07728.
     """
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw a square of each picture and its rotation."""
         x = batch["x_1"]
-        quarters = draws.at("rotation").integers(4, (len(x),), x.device)
+        quarters = rng.at("rotation").integers(4, (len(x),), x.device)
         side = min(x.shape[2:])
-        return {"x": turn(_moved(x, side, side, draws), quarters), "answer": quarters}
+        return {"x": turn(_moved(x, side, side, rng), quarters), "answer": quarters}
 
 
 CHUNK = 512

@@ -17,10 +17,10 @@ from feller.core.user_code import fingerprint
 from feller.data.loading.raw import about
 from feller.data.modality import Dataset, Modality
 from feller.networks.architecture import PLENTY, Architecture, within
+from feller.networks.condition_dropout import check_drop
 from feller.paths import Path
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space
-from feller.training.condition_dropout import check_drop
 
 
 @dataclass(frozen=True)

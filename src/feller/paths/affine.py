@@ -11,7 +11,7 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
-from feller.paths.path import Path
+from feller.paths.path import Path, check_times
 from feller.paths.predictions import Prediction, Score, Velocity, coefficients, combine
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Number, Scales, Schedule, common_scales
@@ -91,6 +91,7 @@ class Affine(Path):
         self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
     ) -> Float[Tensor, " b *d"]:
         """Return the point between the ends; there is nothing to draw."""
+        check_times(t, x_1)
         return self.schedule.point(x_0, x_1, pad_right(t, x_1))
 
     def target(

@@ -9,7 +9,7 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
-from feller.paths.path import Path
+from feller.paths.path import Path, check_draw
 from feller.paths.processes import Characteristics
 
 
@@ -40,8 +40,7 @@ class Brownian(Path):
         mean = (1 - time) * x_0 + time * x_1
         if not self.noise:
             return mean
-        if draw is None:
-            raise TypeError("a Brownian bridge draws its states: pass `draw`, such as Draws(0).at('path')")
+        draw = check_draw(draw)
         return mean + self.noise * (time * (1 - time)).sqrt() * draw.normal(tuple(x_0.shape), x_0.dtype, x_0.device)
 
     def target(

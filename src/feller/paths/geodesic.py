@@ -8,7 +8,7 @@ from torch import Tensor
 
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
-from feller.paths.path import Path
+from feller.paths.path import Path, check_times
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Schedule, check_convex
 from feller.spaces import Euclidean, Manifold
@@ -51,6 +51,7 @@ class Geodesic(Path):
         self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
     ) -> tuple[Float[Tensor, " b *d"], Float[Tensor, " b *d"]]:
         """Return point and velocity on one way."""
+        check_times(t, x_1)
         scales = self.schedule(pad_right(t, x_0))
         alpha, rate = (torch.as_tensor(scale).to(x_0) for scale in (scales.alpha, scales.d_alpha))
         x_t, velocity = self.space.between(x_0, x_1, alpha)

@@ -2,13 +2,45 @@
 
 import abc
 from collections.abc import Callable
+from typing import Any
 
-from feller.core.pytree import Given, State, spread
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, are_known, spread
 from feller.core.rng import Draw
 from feller.paths.processes import Process
 
 Network = Callable[[State, State, Given], State]
 """(x_t, t, given) -> prediction."""
+
+
+def check_times(t: Any, x: Tensor) -> None:
+    """Refuse times that are not one for each example, in [0, 1]; values are looked at on the CPU alone.
+
+    Raises:
+        UsageError: Then.
+    """
+    if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
+        found = f"a tensor {list(t.shape)}" if isinstance(t, Tensor) else f"{t!r:.40}"
+        remedy = "Write t.expand(len(x)) for one time, t[:, 0] for a column"
+        raise UsageError(argument="t", expected=f"one time for each example, [{len(x)}]", found=found, remedy=remedy)
+    low, high = (float(end) for end in t.detach().aminmax()) if len(t) and are_known(t) else (0.0, 0.0)
+    if not 0 <= low <= high <= 1:
+        found, remedy = f"[{low:g}, {high:g}]", "Divide steps by their number"
+        raise UsageError(argument="t", expected="times in [0, 1]", found=found, remedy=remedy)
+
+
+def check_draw(draw: Draw | None) -> Draw:
+    """Return a source of random numbers.
+
+    Raises:
+        UsageError: If there is none, where a path draws its states.
+    """
+    if not isinstance(draw, Draw):
+        remedy = "Write draw=Draws(0).at('path')"
+        raise UsageError(argument="draw", expected="a source of random numbers", found=f"{draw!r:.40}", remedy=remedy)
+    return draw
 
 
 class Path(abc.ABC):

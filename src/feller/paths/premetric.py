@@ -8,7 +8,7 @@ from torch import Tensor
 
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
-from feller.paths.path import Path
+from feller.paths.path import Path, check_times
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Schedule, check_convex
 from feller.spaces import Euclidean, Manifold
@@ -40,6 +40,7 @@ class Premetric(Path):
         self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
     ) -> Float[Tensor, " b *d"]:
         """Follow the way down the distance, by midpoint steps in the logarithm of the distance."""
+        check_times(t, x_1)
         sigma = pad_right(torch.as_tensor(self.schedule(t).sigma).to(x_0.dtype), x_0)
         left = sigma.clamp(min=_LEAST)
         x, h = x_0, -left.log() / self.steps

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import State, pad_right, spread, tree_map
+from feller.networks.condition_dropout import null_values
 from feller.paths.affine import Affine
 from feller.paths.discrete.mixture import Mixture
 from feller.paths.geodesic import Geodesic
@@ -56,7 +57,7 @@ def rescheduled(path: Path, network: Network, schedule: Schedule) -> tuple[Path,
         t = tree_map(lambda view: view.time, views)
         return tree_map(lambda view, x, y: view.answer(x, y), views, x_r, network(x_t, t, given))
 
-    asked.nulls = getattr(network, "nulls", {})  # pyrefly: ignore[missing-attribute] - guidance looks for them
+    asked.nulls = null_values(network)  # pyrefly: ignore[missing-attribute] - guidance looks for them
     return after, asked
 
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.pytree import State, leaves, tree_map
 from feller.core.rng import Draw
 from feller.spaces import Euclidean, Manifold, Product, Space
@@ -57,7 +58,7 @@ class Divergence(abc.ABC):
             space: Where the states live: a manifold, or a product with one per leaf.
 
         Raises:
-            ValueError: If the velocity cannot be differentiated.
+            UsageError: If the velocity cannot be differentiated.
         """
         differentiate = _tape if torch._C._functorch.peek_interpreter_stack() is None else _transform
         u, pull = differentiate(velocity, x)
@@ -87,7 +88,7 @@ class Exact(Divergence):
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
-            raise ValueError(f"at least one direction must go backwards at once, got a chunk of {self.chunk}")
+            raise UsageError(f"at least one direction must go backwards at once, got a chunk of {self.chunk}")
 
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
         """Yield the axes of one leaf after the other."""
@@ -143,7 +144,7 @@ class Hutchinson(Divergence):
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.chunk < 1:
-            raise ValueError(f"at least one probe must go backwards, got {self.count} in chunks of {self.chunk}")
+            raise UsageError(f"at least one probe must go backwards, got {self.count} in chunks of {self.chunk}")
 
     def probes(self, x: State, draw: Draw) -> State:
         """Draw directions, [b, count, ...], of length 1 / sqrt(count) in each coordinate."""
@@ -186,7 +187,7 @@ def _tape(velocity: Velocity, x: State) -> tuple[State, Pull]:
         u = velocity(own)
     inputs, outputs = list(leaves(own)), list(leaves(u))
     if not any(v.requires_grad for v in outputs):
-        raise ValueError(
+        raise UsageError(
             "the velocity is constant, or no_grad hides how it depends on the state: its divergence is unknown; "
             "take no_grad out of it"
         )

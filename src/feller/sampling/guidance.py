@@ -4,21 +4,28 @@ One convention everywhere: w = 1 is the plain conditional, w = 0 the uncondition
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, concatenate, leaves, pad_right, tree_map
+from feller.networks.condition_dropout import null_values
 from feller.paths import Network
 from feller.paths.schedules import Schedule
 
 
-def absent_given(given: Given, nulls: dict[str, int | float], absent: Sequence[str]) -> Given:
+def absent_given(given: Given, nulls: Mapping[str, int | float], absent: Sequence[str]) -> Given:
     """Replace conditions by the value that the network knows as "not given"."""
     unknown = [name for name in absent if name not in nulls]
     if unknown:
-        raise KeyError(f"the network has no null value for {unknown}; it was trained to do without {sorted(nulls)}")
+        raise UsageError(
+            argument="nulls",
+            expected=f"a null value of {', '.join(unknown)}, which guidance leaves out",
+            found=f"those of {', '.join(sorted(nulls)) or 'none'}",
+            remedy="Give cfg nulls={...} as in training, or name in absent what the network can do without",
+        )
     return {name: torch.full_like(value, nulls[name]) if name in absent else value for name, value in given.items()}
 
 
@@ -37,7 +44,7 @@ def cfg(
     *,
     absent: Sequence[str] = ("label",),
     interval: tuple[float, float] = (0.0, 1.0),
-    nulls: dict[str, int | float] | None = None,
+    nulls: Mapping[str, int | float] | None = None,
 ) -> Network:
     """Classifier-free guidance: (1 - w) prediction without + w prediction with the conditions.
 
@@ -50,15 +57,15 @@ def cfg(
             all, or one per example, [b].
         absent: Conditions that the second branch lacks.
         interval: Guide at times in [first, last]; outside, the plain conditional costs one branch.
-        nulls: Null values; by default the network's own.
+        nulls: Null values, such as those of an objective, `objective.null`; by default the network's own.
 
     Raises:
-        KeyError: If the network cannot do without one of them.
-        ValueError: While sampling, if w is neither one number nor one per example.
+        UsageError: If the network cannot do without one of them.
+        UsageError: While sampling, if w is neither one number nor one per example.
     """
     if not isinstance(w, Tensor) and w == 1.0:
         return network
-    nothing = getattr(network, "nulls", {}) if nulls is None else nulls
+    nothing = null_values(network) if nulls is None else nulls
     absent_given({}, nothing, absent)  # refuse before the first step, not in it
 
     everywhere = interval == (0.0, 1.0)
@@ -67,7 +74,7 @@ def cfg(
         earliest = functools.reduce(torch.minimum, leaves(t))  # a leaf that is given is at t = 1 all along
         n = earliest.shape[0]
         if isinstance(w, Tensor) and w.shape not in ((), (n,)):
-            raise ValueError(f"w is one number, or one for each of the {n} examples, [{n}], got {list(w.shape)}")
+            raise UsageError(f"w is one number, or one for each of the {n} examples, [{n}], got {list(w.shape)}")
         inside = (earliest >= interval[0]) & (earliest <= interval[1])
         if not everywhere and not inside.any():
             return network(x_t, t, given)
@@ -101,7 +108,7 @@ def classifier_guidance(
         weight = schedule(t).eta.clamp(max=1e3)
         return network(x_t, t, given) + w * pad_right(weight, x_t) * gradient
 
-    guided.nulls = getattr(network, "nulls", {})  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
+    guided.nulls = null_values(network)  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
     return guided
 
 
@@ -135,5 +142,5 @@ def token_classifier_guidance(
             scores.append(log_likelihood(changed.view(len(which), *x_t.shape[1:]), t[example]))
         return logits + w * torch.cat(scores).view(logits.shape).to(logits.dtype)
 
-    guided.nulls = getattr(network, "nulls", {})  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
+    guided.nulls = null_values(network)  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
     return guided

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.masking import blank
 from feller.core.pytree import State, branch, leaves, length, marks_map, tree_map
 from feller.core.rng import Draw, Draws
@@ -57,7 +58,7 @@ def log_density(
         valid: Which entries count, [b, n], or some for each leaf; None for all.
 
     Raises:
-        ValueError: If the process is no flow, the solver moves in no space, or the last time has no known density.
+        UsageError: If the process is no flow, the solver moves in no space, or the last time has no known density.
     """
     check_times(times)
     source = source or _known(times[-1], solver, valid)
@@ -145,14 +146,14 @@ class _Counting(Solver):
 def _velocity(valid: Tensor | None, x: Tensor, now: Characteristics) -> Tensor:
     """Return the velocity of a leaf; padding stands still."""
     if now.velocity is None or now.diffusion is not None or now.jumps is not None:
-        raise ValueError("log densities need a process with a velocity alone; take its noise or jumps away")
+        raise UsageError("log densities need a process with a velocity alone; take its noise or jumps away")
     return now.velocity if valid is None else blank(now.velocity, valid)
 
 
 def _known(time: float, solver: Solver, valid: State | None) -> Density:
     """Return the log density of the reference law, which is that at t = 0."""
     if time != 0:
-        raise ValueError(f"the reference is the law at t = 0, not at {time:g}; go to 0, or give `source`")
+        raise UsageError(f"the reference is the law at t = 0, not at {time:g}; go to 0, or give `source`")
     return lambda x: reference_density(space_of(solver), x, valid)
 
 
@@ -165,17 +166,17 @@ def reference_density(space: Space, x: State, valid: State | None = None) -> Flo
         valid: Which entries count, [b, n], or some for each leaf; None for all.
 
     Raises:
-        ValueError: If a space has no such density, or none for the entries alone.
+        UsageError: If a space has no such density, or none for the entries alone.
     """
     if isinstance(x, dict):
         each = [reference_density(part(space, name), leaf, branch(valid, name)) for name, leaf in x.items()]
         return torch.stack(each).sum(0)
     if not isinstance(space, Manifold):
-        raise ValueError(f"expected a space with a volume, got {type(space).__name__}, which has no log density")
+        raise UsageError(f"expected a space with a volume, got {type(space).__name__}, which has no log density")
     if valid is None:
         return space.log_reference(x)
     if not hasattr(space, "shape"):
-        raise ValueError(f"a state of {type(space).__name__} has one entry, of which none can be padding")
+        raise UsageError(f"a state of {type(space).__name__} has one entry, of which none can be padding")
     alone = replace(cast(Any, space), shape=(1, *space.shape[1:]))
     entries = alone.log_reference(x.flatten(0, 1)[:, None]).reshape(valid.shape)
     return torch.where(valid, entries, 0.0).sum(1)

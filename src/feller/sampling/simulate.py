@@ -37,14 +37,15 @@ def simulate(
             its backward pass), to 1.2 to 1.3 of it where the weights have one, too.
 
     Raises:
-        ValueError: If fewer than two times are given, one is no finite number in [0, 1], or they change direction; or
-            if in the first step the process returns no characteristics, or a velocity of another shape than the state.
-        UsageError: If the velocity is tangent to a manifold that the solver does not know.
+        UsageError: If fewer than two times are given, one is no finite number in [0, 1], or they change direction; if
+            in the first step the process returns no characteristics, or a velocity of another shape than the state; or
+            if the velocity is tangent to a manifold that the solver does not know.
     """
     check_times(times)
     if not isinstance(solver, Solver):
         name = getattr(solver, "__name__", type(solver).__name__)
-        raise ValueError(f"expected a solver, got {name}" + (f"; say {name}()" if isinstance(solver, type) else ""))
+        remedy = f"Write {name}()" if isinstance(solver, type) else None
+        raise UsageError(argument="solver", expected="a solver", found=name, remedy=remedy)
     stepper = solver if recompute else solver.begin()  # memory of earlier steps would not come back when recomputed
 
     first = _watched(process, solver)
@@ -111,20 +112,23 @@ def check_times(times: Sequence[float]) -> None:
     """Refuse a grid that no solver could follow.
 
     Raises:
-        ValueError: Then.
+        UsageError: Then.
     """
     if not isinstance(times, Sequence):
-        got = f"a {type(times).__name__}" if hasattr(times, "shape") else repr(times)
-        raise ValueError(f"times must be a list of floats, such as linear_grid(20) or grid.tolist(), got {got}")
+        found = f"a {type(times).__name__}" if hasattr(times, "shape") else repr(times)
+        raise _wrong_times("a list of floats", found, "Write linear_grid(20), or grid.tolist()")
     if len(times) < 2:
-        raise ValueError(f"times must hold a start and an end, got {len(times)} of them")
+        raise _wrong_times("a start and an end", f"{len(times)} of them")
     strange = next((i for i, t in enumerate(times) if not math.isfinite(t)), None)
     if strange is not None:
-        raise ValueError(f"times must be finite numbers, got {times[strange]:g} at place {strange}")
+        raise _wrong_times("finite numbers", f"{times[strange]:g} at place {strange}")
     if not 0 <= min(times) <= max(times) <= 1:
-        raise ValueError(
-            f"times must lie in [0, 1], got [{min(times):g}, {max(times):g}]; divide steps by their number"
-        )
+        found = f"[{min(times):g}, {max(times):g}]"
+        raise _wrong_times("numbers in [0, 1]", found, "Divide steps by their number")
     steps = [s - t for t, s in pairwise(times)]
     if min(steps) * max(steps) <= 0:
-        raise ValueError("times must strictly increase or strictly decrease")
+        raise _wrong_times("a grid that strictly increases or strictly decreases", "one that does neither")
+
+
+def _wrong_times(expected: str, found: str, remedy: str | None = None) -> UsageError:
+    return UsageError(argument="times", expected=expected, found=found, remedy=remedy)

@@ -1,14 +1,20 @@
-"""Checks of a batch before it is trained on: shapes, types, ranges, finite numbers, points on their manifold."""
+"""Checks of a batch before it is trained on: keys, shapes, types, ranges, finite numbers, points on their manifold."""
 
+import inspect
 import math
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor
+from torch import Tensor, nn
 
-from feller.core.errors import InputError, UsageError
-from feller.core.pytree import State, are_known, branch, pad_right
+from feller.core.errors import InputError, UsageError, is_out_of_memory
+from feller.core.pytree import Given, State, are_known, branch, leaves, pad_right
+from feller.core.rng import Draws
+from feller.core.serialization import closest
+from feller.networks.condition_dropout import inner_networks
 from feller.spaces import Euclidean, Manifold, Space, Tokens
 from feller.spaces.product import part
 
@@ -16,6 +22,72 @@ FEW = 4
 """Examples of a batch whose points are compared with the nearest of their manifold, which costs more than the rest."""
 OFF = 1e-2
 """Distance of a point from its manifold, in units of its size, beyond which it is refused."""
+NO_CONDITIONS = frozenset({"x_1", "x_0", "given", "target", "told"})
+"""Keys of a batch that name no condition."""
+
+
+def read_batch(batch: Any, rng: Any) -> tuple[State, Given]:
+    """Return data and conditions of a batch, which may stand under `given` or beside the data.
+
+    Args:
+        batch: {"x_1": data, [b, ...]} and conditions, [b, ...] each.
+        rng: What an objective was given to draw with.
+
+    Raises:
+        UsageError: If either is something else, or conditions are not one for each example.
+    """
+    if not isinstance(rng, Draws):
+        remedy = "Write rng = feller.Draws(seed), and draw(batch, rng.step(i)) in step i"
+        raise UsageError(argument="rng", expected="feller.Draws", found=describe(rng), remedy=remedy)
+    if not isinstance(batch, Mapping):
+        remedy = 'Write {"x_1": x} for data x'
+        raise UsageError(argument="batch", expected="a dict with x_1", found=describe(batch), remedy=remedy)
+    if "x_1" not in batch:
+        near = closest("x_1", list(map(str, batch)))
+        remedy = f"Rename {near!r} to 'x_1'" if near else "Name the data 'x_1'"
+        raise UsageError(
+            argument="batch", expected="a key x_1", found=", ".join(map(str, batch)) or "none", remedy=remedy
+        )
+    x_1 = batch["x_1"]
+    for leaf in leaves(x_1):
+        if not isinstance(leaf, Tensor) or not leaf.ndim:
+            remedy = "Write torch.as_tensor(x)" if not isinstance(leaf, Tensor) else "Add an axis: x[None]"
+            raise UsageError(argument="x_1", expected="a tensor [b, ...]", found=describe(leaf), remedy=remedy)
+        if leaf.is_meta:
+            remedy = "Load the data, x.to('cpu')"
+            raise UsageError(argument="x_1", expected="data on a device", found="the meta device", remedy=remedy)
+    given = batch.get("given") or {}
+    if not batch.keys() <= NO_CONDITIONS:
+        given = {**given, **{name: value for name, value in batch.items() if name not in NO_CONDITIONS}}
+    n = len(next(leaves(x_1)))
+    for name, value in given.items():
+        for leaf in leaves(value):
+            if not isinstance(leaf, Tensor) or not leaf.ndim or len(leaf) != n:
+                expected = f"a tensor with one entry for each of {n} examples, [{n}, ...]"
+                raise UsageError(argument=name, expected=expected, found=describe(leaf))
+    if not n and rng.total is None:  # a share of a batch of several processes, or a private one, may be empty
+        raise InputError(argument="x_1", expected="1 example or more", found="an empty batch", remedy="Skip it")
+    return x_1, given
+
+
+def warn_repeated(objective: Any, rng: Draws, x_1: State) -> None:
+    """Warn once if an objective is asked in two steps in a row with the same source of random numbers."""
+    if not torch.is_grad_enabled() or not are_known(next(leaves(x_1))):
+        return
+    last = objective.__dict__.get("_last_rng")
+    if last is _WARNED:
+        return
+    if last == rng:
+        warnings.warn(
+            f"{type(objective).__name__}.draw was asked twice in a row with {rng}, which gives the same times and"
+            " noise; say rng.step(i) in step i",
+            stacklevel=3,
+        )
+        rng = _WARNED
+    object.__setattr__(objective, "_last_rng", rng)
+
+
+_WARNED = Draws(-1)
 
 
 def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None, name: str = "x_1") -> None:
@@ -36,18 +108,21 @@ def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None,
     """
     if isinstance(x_0, dict) or isinstance(x_1, dict):
         if not (isinstance(x_0, dict) and isinstance(x_1, dict)) or x_0.keys() != x_1.keys():
-            raise UsageError(f"expected {name} like the space, {_leaves(x_0)}, got {_leaves(x_1)}")
+            raise UsageError(argument=name, expected=f"{describe(x_0)}, as the space is", found=describe(x_1))
         for leaf in x_1:
             check_data(x_1[leaf], x_0[leaf], part(space, leaf), branch(valid, leaf), f"{name}[{leaf!r}]")
         return
     if x_1.shape != x_0.shape:
+        shape = ", ".join(map(str, x_0.shape[1:]))
         raise UsageError(
-            f"expected {name} of shape {['b', *x_0.shape[1:]]}, as the space is, got {list(x_1.shape)}; reshape the"
-            " data, or give the space their shape"
+            argument=name,
+            expected=f"shape [b{', ' if shape else ''}{shape}] for {type(space).__name__}",
+            found=str(list(x_1.shape)),
+            remedy=_reshaping(x_1, x_0),
         )
     if x_0.is_floating_point() != x_1.is_floating_point() or (not x_1.is_floating_point() and x_1.dtype != torch.long):
-        wanted = "floating-point numbers, x.float()" if x_0.is_floating_point() else "int64 symbols, x.long()"
-        raise UsageError(f"expected {name} of {wanted}, got {x_1.dtype}")
+        wanted, remedy = ("real numbers", "x.float()") if x_0.is_floating_point() else ("int64 symbols", "x.long()")
+        raise UsageError(argument=name, expected=wanted, found=str(x_1.dtype), remedy=f"Write {remedy}")
     if not are_known(x_1):
         return
     if x_1.is_floating_point():
@@ -56,37 +131,119 @@ def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None,
         low, high = (int(end) for end in x_1.aminmax())
         wrong = None if low >= 0 and high < space.count else _real((x_1 < 0) | (x_1 >= space.count), valid)
         if wrong is not None and bool(wrong.any()):
-            raise InputError(
-                f"expected {name} of symbols from 0 to {space.count - 1}, got {int(x_1[wrong][0])} in example"
-                f" {_rows(wrong)[0]}"
-            )
+            row, expected = _rows(wrong)[0], f"symbols from 0 to {space.count - 1}"
+            raise InputError(argument=name, row=row, expected=expected, found=str(int(x_1[wrong][0])))
 
 
-def check_t(t: Any, n: int) -> None:
-    """Refuse times that are not one for each example, in [0, 1].
+def check_logits(answer: State, x_t: State, space: Space) -> None:
+    """Refuse what is not one logit for each symbol of each token.
 
     Raises:
         UsageError: Then.
     """
-    if not isinstance(t, Tensor) or t.shape != (n,):
-        got = list(t.shape) if isinstance(t, Tensor) else type(t).__name__
-        raise UsageError(f"expected one time for each of {n} examples, [{n}], got {got}")
-    low, high = (float(end) for end in t.aminmax()) if n and are_known(t) else (0.0, 0.0)
-    if not 0 <= low <= high <= 1:
-        raise UsageError(f"times must lie in [0, 1], got [{low:g}, {high:g}]; divide steps by their number")
+    if wrong := _wrong_logits(answer, x_t, space):
+        raise wrong
 
 
-def check_logits(prediction: State, space: Space) -> None:
-    """Refuse logits of another number of symbols than the space has.
+def _wrong_logits(answer: State, x_t: State, space: Space) -> UsageError | None:
+    if not isinstance(space, Tokens) or not isinstance(answer, Tensor) or answer.shape == (*x_t.shape, space.count):
+        return None
+    shape = ", ".join(map(str, (*x_t.shape[1:], space.count)))
+    return UsageError(
+        argument="network",
+        expected=f"logits [b, {shape}], the mask left out",
+        found=str(list(answer.shape)),
+        remedy="Put the symbols last: logits.movedim(1, -1)" if answer.shape[1:2] == (space.count,) else None,
+    )
 
-    Raises:
-        UsageError: Then.
+
+def diagnose(
+    network: Any, answer: Any, x_t: State, t: State, given: Given, space: Space, error: Exception
+) -> UsageError | None:
+    """Return what was wrong about a network that failed, or whose answer did; None where it is none of the usual.
+
+    Args:
+        network: Was asked.
+        answer: What it answered; None if it failed.
+        x_t: State.
+        t: Times.
+        given: Conditions.
+        space: Where the state lives.
+        error: What was raised.
     """
-    if isinstance(space, Tokens) and isinstance(prediction, Tensor) and prediction.shape[-1] != space.count:
-        raise UsageError(
-            f"expected logits [b, ..., {space.count}], one for each symbol and none for the mask, got"
-            f" {list(prediction.shape)}"
+    if is_out_of_memory(error):
+        return None
+    if answer is not None:
+        if isinstance(x_t, Tensor) == isinstance(answer, Tensor):
+            return _wrong_logits(answer, x_t, space)
+        held = [name for name in ("sample", "logits") if name in answer] if isinstance(answer, Mapping) else []
+        key = (
+            f"answer[{held[0]!r}]" if held else "answer[0]" if isinstance(answer, tuple | list) else "the tensor in it"
         )
+        expected, remedy = describe(x_t), f"Wrap it, so that it returns {key}"
+        return UsageError(argument="network", expected=expected, found=describe(answer), remedy=remedy)
+    module = next((one for one in inner_networks(network) if isinstance(one, nn.Module)), None)
+    if isinstance(error, TypeError) and not _takes(module.forward if module is network else network, x_t, t, given):
+        remedy = "Write lambda x, t, given: network(x, t)"
+        found = f"{getattr(network, '__name__', type(network).__name__)}{_signature(network)}"
+        return UsageError(argument="network", expected="network(x_t, t, given)", found=found, remedy=remedy)
+    weight = None if module is None else next((w for w in module.parameters() if w.is_floating_point()), None)
+    some = next((leaf for leaf in leaves(x_t) if leaf.is_floating_point()), None)
+    first = next(leaves(x_t))
+    if weight is not None and weight.device.type != first.device.type:
+        expected, remedy = f"data on {weight.device}, where the weights are", f"Write x.to('{weight.device}')"
+        if weight.is_meta:
+            expected, remedy = "weights on a device", "Load them: network.to_empty(device='cpu')"
+        return UsageError(argument="x_1", expected=expected, found=str(first.device), remedy=remedy)
+    if weight is not None and some is not None and weight.dtype != some.dtype and not _is_autocast(some):
+        expected, name = f"{weight.dtype}, as the weights are", str(weight.dtype).removeprefix("torch.")
+        return UsageError(argument="x_1", expected=expected, found=str(some.dtype), remedy=f"Write x.to(torch.{name})")
+    return None
+
+
+def describe(value: Any) -> str:
+    """Say what something is in few words: a tensor by its shape, a dict by its keys, all else by its class."""
+    if isinstance(value, Tensor):
+        return f"a tensor {list(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} of {', '.join(map(str, value)) or 'nothing'}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"{value!r}" if isinstance(value, int | float | str) else "None" if value is None else type(value).__name__
+
+
+def _is_autocast(x: Tensor) -> bool:
+    return torch.is_autocast_enabled(x.device.type)
+
+
+def _signature(network: Any) -> str:
+    try:
+        return str(inspect.signature(network.forward if isinstance(network, nn.Module) else network))
+    except (TypeError, ValueError):
+        return ""
+
+
+def _takes(function: Any, *args: Any) -> bool:
+    """Tell whether a function can be called with so many arguments, as far as it says."""
+    try:
+        inspect.signature(function).bind(*args)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
+def _reshaping(x_1: Tensor, x_0: Tensor) -> str:
+    """Say how data get the shape of a space."""
+    n, shape = len(x_1), tuple(x_0.shape[1:])
+    if tuple(x_1.shape) == shape:
+        return "Add an axis for the examples: x[None]"
+    if x_1.ndim == x_0.ndim > 2 and sorted(x_1.shape[1:]) == sorted(shape) and x_1.shape[-1] == shape[0]:
+        return "Move channels first: x.movedim(-1, 1)"
+    if x_1[:1].numel() == x_0[:1].numel():
+        return f"Write x.reshape({', '.join(map(str, (n, *shape)))})"
+    return "Reshape the data, or give the space their shape"
 
 
 def _check_numbers(x: Tensor, space: Space, valid: State | None, name: str) -> None:
@@ -95,16 +252,21 @@ def _check_numbers(x: Tensor, space: Space, valid: State | None, name: str) -> N
         if bool(wrong.any()):
             rows = _rows(wrong)
             raise InputError(
-                f"expected finite numbers {name}, got others in {len(rows)} of {len(x)} examples, the first of them"
-                f" number {rows[0]}; drop or fill them"
+                argument=name,
+                row=rows[0],
+                expected="finite numbers",
+                found=f"others in {len(rows)} of {len(x)} examples",
+                remedy="Drop or fill them",
             )
     if isinstance(space, Manifold) and not isinstance(space, Euclidean) and len(x) and valid is None:
         some = x[:FEW].detach()
         off = float((space.project(some) - some).abs().max())
         if off > OFF * max(1.0, float(some.abs().max())):
             raise InputError(
-                f"expected {name} on the {type(space).__name__}, got points {off:.3g} away from it; bring them there"
-                " with space.project(x)"
+                argument=name,
+                expected=f"points on the {type(space).__name__}",
+                found=f"some {off:.3g} away from it",
+                remedy="Bring them there: space.project(x)",
             )
 
 
@@ -115,7 +277,3 @@ def _real(wrong: Bool[Tensor, " b *d"], valid: State | None) -> Bool[Tensor, " b
 
 def _rows(marks: Bool[Tensor, " b *d"]) -> list[int]:
     return marks.reshape(len(marks), -1).any(1).nonzero()[:, 0].tolist()
-
-
-def _leaves(x: State) -> str:
-    return f"a dict of {', '.join(x)}" if isinstance(x, dict) else "a tensor"

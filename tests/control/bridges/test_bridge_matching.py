@@ -116,7 +116,7 @@ def test_legs_share_a_journey() -> None:
         Leg(0.5, 0.5, GaussianPaths.straight(middle, x_1, noise, 3, 3)),
     ]
     objective = ExplicitMatching(legs, (2,), backward=False)
-    example = objective.draw(None, {"x_1": torch.zeros(64, dtype=torch.long)}, Draws(0))
+    example = objective.draw({"x_1": torch.zeros(64, dtype=torch.long)}, Draws(0))
     t, x = example["t"], example["x_t"]
     end = torch.where(t < 0.5, 0.5, 1.0)
     goal = torch.where(t[:, None] < 0.5, middle, x_1)
@@ -130,7 +130,7 @@ def test_times_of_a_batch_fill_the_journey() -> None:
     objective = ExplicitMatching([Leg(0.0, 1.0, bridges(8, 1.0))], (1,), backward=False)
     t = []
     for first, last in ((0, 32), (32, 63)):
-        example = objective.draw(None, {"x_1": torch.zeros(last - first, dtype=torch.long)}, Draws(0, first, 63))
+        example = objective.draw({"x_1": torch.zeros(last - first, dtype=torch.long)}, Draws(0, first, 63))
         t.append(example["t"])
     assert [len(part) for part in t] == [32, 31]
     gaps = torch.cat([torch.zeros(1), torch.cat(t).double().unique(), torch.ones(1)]).diff()

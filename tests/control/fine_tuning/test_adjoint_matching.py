@@ -28,6 +28,7 @@ from feller.paths.schedules import Cosine
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Ancestral, MemorylessEuler
 from feller.spaces import Euclidean
+from feller.training.objective import TrainingContext
 from tests.oracle import F64, Normal, close, column
 from tests.properties.examples import Small
 
@@ -78,7 +79,7 @@ def test_padding_costs_nothing_and_asks_for_nothing(adjoint: Adjoint) -> None:
 
     valid = torch.tensor([[True, True, False, False]]).expand(5, -1)
     rule = AdjointMatching(path=Affine(), space=Euclidean((4,)), steps=6, share=1.0, adjoint=adjoint)
-    bound = rule.against(lambda x, t, given: 0.2 * x, reward)
+    bound = rule.build(TrainingContext(reference=lambda x, t, given: 0.2 * x, reward=reward))
     batch = {"x_0": Draws(0).at("x").normal((5, 4), F64), "given": {"valid": valid}}
     chain = roll_out(
         rule.process(network(1.0), {}), batch["x_0"], linear_grid(6), rule.solver, Draws(1), batch["given"]
@@ -88,7 +89,7 @@ def test_padding_costs_nothing_and_asks_for_nothing(adjoint: Adjoint) -> None:
     tuned = [rule.process(network(junk), {}) for junk in (1.0, 30.0)]
     targets = [torch.stack([step.target()[:, :2] for step in adjoint.steps(base, chain, slope, one)]) for one in tuned]
     close(targets[0], targets[1].tolist(), 1e-12)
-    example = bound.draw(network(1.0), batch, Draws(1))
+    example = bound.draw(batch, Draws(1), network(1.0))
     close(bound.loss(network(1.0), example), bound.loss(network(30.0), example).tolist(), 1e-12)
 
 
@@ -171,9 +172,9 @@ def test_the_fixed_point_is_learned(weighting) -> None:
             path=Affine(), space=Euclidean((1,)), strength=2.0, steps=steps, share=1.0, weighting=weighting
         )
     network, base = Shifted(steps), Shifted(steps)
-    objective = rule.against(base, lambda x, given: x[:, 0])
+    objective = rule.build(TrainingContext(reference=base, reward=lambda x, given: x[:, 0]))
     batch = {"x_0": Draws(0).at("source").normal((4, 1), F64), "given": {}}
-    example = objective.draw(network, batch, Draws(1))
+    example = objective.draw(batch, Draws(1), network)
     wanted = (example["target"] - base(example["x_t"], example["t"], {}))[:steps].flatten()
     optimiser = torch.optim.LBFGS(network.parameters(), max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-15)
 
@@ -186,7 +187,7 @@ def test_the_fixed_point_is_learned(weighting) -> None:
     optimiser.step(closure)
     order = example["t"][:steps].argsort()
     close(network.change.detach(), wanted[order], 1e-6)
-    again = objective.draw(network, batch, Draws(2))
+    again = objective.draw(batch, Draws(2), network)
     moved = again["reward"].mean() - example["reward"].mean()
     assert moved.item() == pytest.approx(2.0 * 0.25, abs=0.35)  # two roll-outs with other noise
     assert again["cost"].mean().item() == pytest.approx(0.5, abs=0.06)
@@ -265,12 +266,6 @@ def test_numbers_out_of_range(name: str, value: float) -> None:
         AdjointMatching(path=Affine(), space=Euclidean((2,)), **{name: value})
 
 
-def test_it_needs_a_reward() -> None:
-    rule = AdjointMatching(path=Affine(), space=Euclidean((2,)))
-    with pytest.raises(UsageError, match="a reward and a model"):
-        rule.draw(Shifted(4), {}, Draws(0))
-
-
 def test_velocity_alone_is_asked_for() -> None:
     """The lean adjoint asks the base about states, and never the reward on the way."""
     asked: list[int] = []
@@ -280,7 +275,9 @@ def test_velocity_alone_is_asked_for() -> None:
         return x[:, 0]
 
     rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), steps=5)
-    rule.against(Shifted(5), reward).draw(Shifted(5), {"x_0": column(0.0, 1.0, 2.0)}, Draws(0))
+    rule.build(TrainingContext(reference=Shifted(5), reward=reward)).draw(
+        {"x_0": column(0.0, 1.0, 2.0)}, Draws(0), Shifted(5)
+    )
     assert asked == [3]
     assert isinstance(rule.process(Shifted(5), {})(column(0.0), torch.zeros(1, dtype=F64)), Characteristics)
 
@@ -305,11 +302,11 @@ def test_memory_for_gradients_does_not_grow_with_the_steps() -> None:
     for steps in (20, 80):
         network, base = Small(2), Small(2).requires_grad_(False)
         rule = AdjointMatching(path=Affine(), space=Euclidean((2,)), steps=steps, share=1.0)
-        objective = rule.against(base, lambda x, given: x.sin().sum(1))
+        objective = rule.build(TrainingContext(reference=base, reward=lambda x, given: x.sin().sum(1)))
         batch = {"x_0": Draws(0).at("source").normal((16, 2), F64), "given": {"label": torch.zeros(16).long()}}
         Held.now = Held.most = 0
         with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.tensor):
-            example = objective.draw(network, batch, Draws(1))
+            example = objective.draw(batch, Draws(1), network)
             for start in range(0, 16 * steps, 64):
                 part = tree_map(lambda leaf, start=start: leaf[start : start + 64], example)
                 objective.loss(network, part).sum().backward()

@@ -13,6 +13,7 @@ from feller.paths import Affine
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import MemorylessEuler
 from feller.spaces import Euclidean
+from feller.training.objective import TrainingContext
 from tests.control.shifted import Shifted, rate
 from tests.oracle import F64, close
 
@@ -30,9 +31,9 @@ def quadratic(x: Tensor, given: dict[str, Tensor]) -> Tensor:
 
 def gradient(rule, network: Shifted, reward) -> Tensor:
     """Return the mean gradient of a batch, at a network that is not the base."""
-    objective = rule.against(Shifted(0.0), reward)
+    objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
     network.zero_grad()
-    example = objective.draw(network, BATCH, Draws(1))
+    example = objective.draw(BATCH, Draws(1), network)
     (objective.loss(network, example).sum() / len(BATCH["x_0"])).backward()
     return network.gradient()
 
@@ -54,9 +55,11 @@ def test_the_optimal_control_of_a_linear_reward_leaves_no_gradient() -> None:
 
 
 def test_loss_is_cost_minus_reward() -> None:
-    objective = DiscreteAdjoint(**FLOW, strength=3.0, steps=4).against(Shifted(0.0), quadratic)
+    objective = DiscreteAdjoint(**FLOW, strength=3.0, steps=4).build(
+        TrainingContext(reference=Shifted(0.0), reward=quadratic)
+    )
     network = Shifted(0.1, 0.2, 0.3, 0.4)
-    example = objective.draw(network, BATCH, Draws(1))
+    example = objective.draw(BATCH, Draws(1), network)
     close(objective.loss(network, example).detach(), example["cost"] - 3 * example["reward"], 1e-12)
     assert example["noise"].shape == (6, 4, 1)
 
@@ -84,9 +87,9 @@ def test_a_curved_reward_sees_the_noise_of_the_last_step_less_and_less() -> None
 def test_descent_finds_the_tilted_law() -> None:
     """r = 2 x on N(1, 0.25): the mean moves by c s^2 = 0.5, at a cost of 0.5 nats."""
     network, rule = Shifted(*[0.0] * 10), DiscreteAdjoint(**FLOW, strength=2.0, steps=10)
-    objective = rule.against(Shifted(0.0), linear)
+    objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=linear))
     optimiser = torch.optim.LBFGS([network.change], max_iter=100, tolerance_grad=1e-12, tolerance_change=1e-15)
-    example = objective.draw(network, BATCH, Draws(1))
+    example = objective.draw(BATCH, Draws(1), network)
 
     def closure() -> Tensor:
         optimiser.zero_grad()
@@ -95,6 +98,6 @@ def test_descent_finds_the_tilted_law() -> None:
         return loss
 
     optimiser.step(closure)
-    after = objective.draw(network, BATCH, Draws(1))  # the same noise
+    after = objective.draw(BATCH, Draws(1), network)  # the same noise
     assert (after["reward"] - example["reward"]).mean().item() == pytest.approx(0.5, abs=0.01)
     assert after["cost"].mean().item() == pytest.approx(0.5, abs=0.01)

@@ -13,6 +13,7 @@ from feller.core.rng import Draws
 from feller.paths import Affine, Geodesic
 from feller.paths.time_distributions import linear_grid
 from feller.spaces import Euclidean, Sphere
+from feller.training.objective import TrainingContext
 from tests.control.shifted import Shifted, rate
 from tests.oracle import F64, close, column
 
@@ -46,8 +47,8 @@ def test_gradient_through_the_last_steps(last: int, recompute: bool) -> None:
     rule = DirectGradient(
         path=Affine(), space=Euclidean((1,)), strength=strength, last=last, steps=STEPS, recompute=recompute
     )
-    objective = rule.against(Shifted(0.0), reward)
-    example = objective.draw(network, {"x_0": SOURCE, "given": {}}, Draws(0))
+    objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
+    example = objective.draw({"x_0": SOURCE, "given": {}}, Draws(0), network)
     states, slopes = euler(network)
     close(example["reward"], reward(states[-1], {}), 1e-12)
     loss = objective.loss(network, example)
@@ -62,9 +63,9 @@ def test_one_step_goes_to_the_foreseen_end() -> None:
     """x + (1 - t) v is the mean of what can come, and only the change at t gets a gradient, with the factor 1 - t."""
     network, rows = Shifted(*CHANGE), 400
     rule = OneStep(path=Affine(), space=Euclidean((1,)), steps=STEPS)
-    objective = rule.against(Shifted(0.0), reward)
+    objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
     batch = {"x_0": SOURCE.repeat(rows // 2, 1), "given": {}}
-    example = objective.draw(network, batch, Draws(0))
+    example = objective.draw(batch, Draws(0), network)
     states, _ = euler(network)
     number = (example["t"] * STEPS).round().long()
     assert torch.bincount(number, minlength=STEPS).min() > rows / STEPS / 2  # by chance once in 1e6
@@ -93,9 +94,9 @@ def test_foreseen_ends_lie_in_the_space() -> None:
     def around(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return torch.stack([-x[:, 1], x[:, 0], 0 * x[:, 2]], 1) * math.pi / 2
 
-    objective = rule.against(around, last_entry)
+    objective = rule.build(TrainingContext(reference=around, reward=last_entry))
     x_0 = torch.tensor([[1.0, 0.0, 0.0]] * 8, dtype=F64)
-    objective.loss(around, objective.draw(around, {"x_0": x_0}, Draws(0)))
+    objective.loss(around, objective.draw({"x_0": x_0}, Draws(0), around))
     for end in seen:
         close(end, [[0.0, 1.0, 0.0]] * 8, 1e-12)
 
@@ -112,7 +113,7 @@ def test_more_steps_of_gradient_make_more_of_it() -> None:
     for last in (1, 2, 5):
         network = Shifted(*CHANGE)
         rule = DirectGradient(path=Affine(), space=Euclidean((1,)), steps=STEPS, last=last)
-        objective = rule.against(Shifted(0.0), reward)
-        objective.loss(network, objective.draw(network, {"x_0": SOURCE}, Draws(0))).sum().backward()
+        objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
+        objective.loss(network, objective.draw({"x_0": SOURCE}, Draws(0), network)).sum().backward()
         sums.append(network.change.grad.count_nonzero().item())
     assert all(a < b for a, b in itertools.pairwise(sums))

@@ -18,7 +18,7 @@ from feller.paths import Affine, Mixture
 from feller.paths import Product as ProductPath
 from feller.paths.affine import Constant
 from feller.spaces import Euclidean, Product
-from feller.training.objective import Matching
+from feller.training.objective import Matching, TrainingContext
 from tests.control.shifted import Shifted
 from tests.oracle import F64, column
 
@@ -36,30 +36,34 @@ def steps_up(x: Tensor, given: dict[str, Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_without_a_reward_nothing_is_learned(way: type[Tuning]) -> None:
-    rule = way(**FLOW)
-    with pytest.raises(UsageError, match="a reward and a model"):
-        rule.draw(Shifted(0.0), BATCH, Draws(0))
-    with pytest.raises(UsageError, match="a reward and a model"):
-        rule.loss(Shifted(0.0), {})
+    """Nor without a network that it starts from, and without one to sample from."""
+    rule, whole = way(**FLOW), {"reference": Shifted(0.0), "reward": steps_up}
+    for lacking in whole:
+        with pytest.raises(UsageError) as error:
+            rule.build(TrainingContext(**{**whole, lacking: None}))
+        assert error.value.argument == lacking
+    with pytest.raises(UsageError) as error:
+        rule.build(TrainingContext(**whole)).draw(BATCH, Draws(0))
+    assert error.value.argument == "network"
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_who_needs_a_gradient_says_so(way: type[Tuning]) -> None:
-    objective = way(**FLOW, steps=4).against(Shifted(0.0), steps_up)
+    objective = way(**FLOW, steps=4).build(TrainingContext(reference=Shifted(0.0), reward=steps_up))
     assert way.needs_gradient == (way not in WITHOUT_GRADIENT)
     if way.needs_gradient:
         with pytest.raises(InputError, match="no gradient"):
-            objective.draw(Shifted(0.0), BATCH, Draws(0))
+            objective.draw(BATCH, Draws(0), Shifted(0.0))
     else:
-        assert set(objective.draw(Shifted(0.0), BATCH, Draws(0))["reward"].tolist()) <= {0.0, 1.0}
+        assert set(objective.draw(BATCH, Draws(0), Shifted(0.0))["reward"].tolist()) <= {0.0, 1.0}
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_reward_and_cost_are_told(way: type[Tuning]) -> None:
     """The cost of a change of velocity d is the sum of d^2 on_velocity^2 / (2 variance), of any roll-out."""
     rule = way(**FLOW, steps=4)
-    objective = rule.against(Shifted(0.0), lambda x, given: 3 * x[:, 0])
-    noticed = objective.notice(objective.draw(Shifted(0.1, 0.2, 0.3, 0.4), BATCH, Draws(0)))
+    objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=lambda x, given: 3 * x[:, 0]))
+    noticed = objective.metrics(objective.draw(BATCH, Draws(0), Shifted(0.1, 0.2, 0.3, 0.4)))
     assert noticed.keys() == ({"reward", "cost"} if way in WITH_COST else {"reward"})
     assert all(value.ndim == 0 for value in noticed.values())
     assert 0 < noticed["reward"] < 9
@@ -73,7 +77,7 @@ def test_reward_and_cost_are_told(way: type[Tuning]) -> None:
 
 
 def test_other_objectives_tell_nothing_more() -> None:
-    assert Matching(**FLOW).notice({}) == {}
+    assert Matching(**FLOW).metrics({}) == {}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -102,8 +106,10 @@ def test_padding_costs_nothing() -> None:
     valid = torch.tensor([[True, False], [True, True]])
     batch = {"x_0": torch.zeros(2, 2, dtype=F64), "given": {"valid": valid}}
     for way in WITH_COST:
-        objective = way(path=Affine(), space=Euclidean((2,)), steps=4).against(base, lambda x, given: x[:, 0])
-        cost = objective.draw(tuned, batch, Draws(0))["cost"].view(2, -1)[:, 0]
+        objective = way(path=Affine(), space=Euclidean((2,)), steps=4).build(
+            TrainingContext(reference=base, reward=lambda x, given: x[:, 0])
+        )
+        cost = objective.draw(batch, Draws(0), tuned)["cost"].view(2, -1)[:, 0]
         assert (cost[1] / cost[0]).item() == pytest.approx((0.01 + 25) / 0.01)
 
 
@@ -123,7 +129,9 @@ def test_products_are_tuned_too() -> None:
     batch = {"x_0": {"a": BATCH["x_0"], "b": -BATCH["x_0"]}, "given": {}}
     for way in WAYS:
         network, base = Both(), Both().requires_grad_(False)
-        objective = way(path=path, space=space, steps=4).against(base, lambda x, given: x["a"][:, 0])
-        objective.loss(network, objective.draw(network, batch, Draws(0))).sum().backward()
+        objective = way(path=path, space=space, steps=4).build(
+            TrainingContext(reference=base, reward=lambda x, given: x["a"][:, 0])
+        )
+        objective.loss(network, objective.draw(batch, Draws(0), network)).sum().backward()
         assert network.change.grad.abs() > 1e-3
         assert math.isfinite(network.change.grad)

@@ -12,6 +12,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.paths import Affine, Data, Jump, Mixture
 from feller.spaces import Euclidean, Tokens
+from feller.training.objective import TrainingContext
 from tests.control.shifted import Shifted
 from tests.oracle import F64, close
 
@@ -25,9 +26,9 @@ def linear(x: Tensor, given: dict[str, Tensor]) -> Tensor:
 def test_the_best_quarter_is_kept() -> None:
     """Of N(1, 0.25): mean 1 + 1.2711 s and variance 0.2416 s^2, those of a normal law above its upper quartile."""
     n = 20_000
-    objective = Filtered(**FLOW).against(Shifted(0.0), linear)
+    objective = Filtered(**FLOW).build(TrainingContext(reference=Shifted(0.0), reward=linear))
     batch = {"x_0": Draws(0).at("source").normal((n, 1), F64), "given": {}}
-    example = objective.draw(Shifted(0.0), batch, Draws(1))
+    example = objective.draw(batch, Draws(1), Shifted(0.0))
     kept = example["x_t"] + (1 - example["t"])[:, None] * example["target"]
     assert len(kept) == n
     close(kept[: n // 4], kept[n // 4 : n // 2], 1e-6)  # each as often as the others
@@ -45,9 +46,9 @@ def test_rounds_narrow_the_law() -> None:
     for number in range(3):
         network = Shifted(0.0, variance=variance[-1])
         network.data = type(network.data)(m=mean[-1], s=variance[-1] ** 0.5)
-        objective = Filtered(**FLOW, steps=40).against(network, linear)
+        objective = Filtered(**FLOW, steps=40).build(TrainingContext(reference=network, reward=linear))
         batch = {"x_0": Draws(number).at("source").normal((20_000, 1), F64), "given": {}}
-        example = objective.draw(network, batch, Draws(number))
+        example = objective.draw(batch, Draws(number), network)
         kept = example["x_t"] + (1 - example["t"])[:, None] * example["target"]
         mean.append(kept.mean().item())
         variance.append(kept.var().item())
@@ -61,9 +62,11 @@ def test_any_prediction_is_learned() -> None:
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return torch.ones_like(x)
 
-    objective = Filtered(path=Affine(prediction=Data()), space=Euclidean((1,)), share=0.5).against(network, linear)
+    objective = Filtered(path=Affine(prediction=Data()), space=Euclidean((1,)), share=0.5).build(
+        TrainingContext(reference=network, reward=linear)
+    )
     batch = {"x_0": Draws(0).at("source").normal((8, 1), F64), "given": {}}
-    example = objective.draw(network, batch, Draws(1))
+    example = objective.draw(batch, Draws(1), network)
     close(example["target"], [[1.0]] * 8, 1e-9)
     close(objective.loss(network, example), [0.0] * 8, 1e-9)
 
@@ -72,9 +75,11 @@ def test_labels_stay_with_what_was_kept() -> None:
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return given["label"][:, None].double() - x
 
-    objective = Filtered(**FLOW, share=0.25).against(network, lambda x, given: given["label"].double())
+    objective = Filtered(**FLOW, share=0.25).build(
+        TrainingContext(reference=network, reward=lambda x, given: given["label"].double())
+    )
     batch = {"x_0": torch.zeros(8, 1, dtype=F64), "given": {"label": torch.arange(8)}}
-    assert objective.draw(network, batch, Draws(0))["given"]["label"].tolist() == [7, 6] * 4
+    assert objective.draw(batch, Draws(0), network)["given"]["label"].tolist() == [7, 6] * 4
 
 
 def test_tokens_are_learned_by_cross_entropy() -> None:
@@ -84,8 +89,8 @@ def test_tokens_are_learned_by_cross_entropy() -> None:
     def logits(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return torch.zeros(*x.shape, 4)
 
-    objective = rule.against(logits, lambda x, given: (x == 2).sum(1).float())
-    example = objective.draw(logits, {"x_0": Draws(0).at("source").integers(4, (64, 3))}, Draws(1))
+    objective = rule.build(TrainingContext(reference=logits, reward=lambda x, given: (x == 2).sum(1).float()))
+    example = objective.draw({"x_0": Draws(0).at("source").integers(4, (64, 3))}, Draws(1), logits)
     assert (example["target"] == 2).double().mean() > 0.4  # 0.25 of all
     close(objective.loss(logits, example), [math.log(4)] * 64, 1e-6)
 

@@ -97,7 +97,7 @@ def test_a_module_keeps_its_weights_and_trains():
     model = feller.wrap(own, (2,))
     assert {id(weight) for weight in model.network.parameters()} == {id(weight) for weight in own.parameters()}
     objective = feller.Matching(model.description.path, model.description.space)
-    example = objective.draw(model.network, {"x_1": torch.randn(8, 2), "given": {}}, Draws(0))
+    example = objective.draw({"x_1": torch.randn(8, 2), "given": {}}, Draws(0), model.network)
     objective.loss(model.network, example).mean().backward()
     assert own.layer.weight.grad.abs().sum() > 0
 

@@ -28,7 +28,7 @@ def test_recipe_learns_and_draws() -> None:
     about = replace(recipe, sampling=Sampling("midpoint", 8)).describe(data)
     learner = make_learner(about.build(Draws(0)), training)
     feed = batches(data, training.batch, Draws(0))
-    example = recipe.objective.draw(learner.network, feed(99, slice(0, 8)), Draws(1))
+    example = recipe.objective.draw(feed(99, slice(0, 8)), Draws(1), learner.network)
     before = recipe.objective.loss(learner.network, example).mean().item()
     for _ in train(learner, recipe.objective, feed, training, draws=Draws(0), engine=engine()):
         pass

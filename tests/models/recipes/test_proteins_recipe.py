@@ -40,7 +40,7 @@ def fitted() -> Model:
 def test_recipe_learns(fitted: Model) -> None:
     recipe = find_recipe("proteins", DATA, "tiny")[1]
     assert from_data(Recipe, to_data(recipe)) == recipe
-    example = recipe.objective.draw(fitted.network, batches(DATA, 40, Draws(0))(0, slice(0, 40)), Draws(1))
+    example = recipe.objective.draw(batches(DATA, 40, Draws(0))(0, slice(0, 40)), Draws(1), fitted.network)
     new = recipe.describe(DATA).build(Draws(0))
     before, after = (recipe.objective.loss(network, example).mean().item() for network in (new, fitted.network))
     assert after < 0.95 * before
@@ -111,7 +111,7 @@ def test_residues_that_are_not_known_change_nothing() -> None:
     for filler in (0, 13):
         residue = torch.where(known, data.values["residue"], filler)
         state = data.modality.encode({**data.values, "residue": residue})
-        example = recipe.objective.draw(network, {"x_1": state, "given": data.given}, Draws(3))
+        example = recipe.objective.draw({"x_1": state, "given": data.given}, Draws(3), network)
         example["x_t"]["residue"] = torch.where(known, example["x_t"]["residue"], filler)
         network.zero_grad()
         loss = recipe.objective.loss(network, example)

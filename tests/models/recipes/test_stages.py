@@ -16,6 +16,7 @@ from feller.models.model import load_model
 from feller.paths import Affine
 from feller.sampling import Midpoint, endpoint
 from feller.spaces import Euclidean
+from feller.training.objective import TrainingContext
 from feller.training.objectives.distillation import Distillation
 from tests.oracle import Normal
 
@@ -74,8 +75,8 @@ def test_one_distilled_step_goes_where_two_of_the_teacher_go() -> None:
     def teacher(x, t, given):
         return normal.flow(x, t).velocity
 
-    objective = Distillation(path, Euclidean((1,)), calls=4, finer=2, drop=0.0).taught(teacher)
-    example = objective.draw(None, {"x_1": 1 + 0.5 * Draws(1).at("x").normal((64, 1), torch.float64)}, Draws(0))
+    objective = Distillation(path, Euclidean((1,)), calls=4, finer=2, drop=0.0).build(TrainingContext(teacher=teacher))
+    example = objective.draw({"x_1": 1 + 0.5 * Draws(1).at("x").normal((64, 1), torch.float64)}, Draws(0))
     assert set(example["t"].tolist()) == {0.0, 0.25, 0.5, 0.75}
     for start in (0.0, 0.25, 0.5, 0.75):
         rows = example["t"] == start

@@ -109,7 +109,7 @@ def test_a_private_gradient_is_that_of_the_plain_loop_in_one_pass() -> None:
         name: leaf.double() if leaf.is_floating_point() else leaf for name, leaf in kind.encode(data.values).items()
     }
     objective = recipe.objective
-    example = objective.draw(network, {"x_1": state, "given": {}}, Draws(3))
+    example = objective.draw({"x_1": state, "given": {}}, Draws(3), network)
     assert (example["t"]["numbers"].unique().numel(), example["t"]["words"].unique().numel()) == (7, 7)
     norms = clipped_by_loop(objective.loss, network, example, math.inf).norms
     clip = norms.median().item()  # some rows are cut, and some are not
@@ -121,7 +121,7 @@ def test_a_private_gradient_is_that_of_the_plain_loop_in_one_pass() -> None:
         assert weight.grad is not None
         close(weight.grad, expected[name], 1e-9)
     assert gradient._slow[network] == ""  # neither vmap nor a loop
-    nobody = objective.draw(network, {"x_1": kind.encode(data.values[:0]), "given": {}}, Draws(3))
+    nobody = objective.draw({"x_1": kind.encode(data.values[:0]), "given": {}}, Draws(3), network)
     gradient(objective.loss, network, [nobody], 1.0)  # as a Poisson batch may be
     close(next(network.parameters()).grad, expected[next(iter(expected))], 1e-9)
 

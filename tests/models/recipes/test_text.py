@@ -56,7 +56,7 @@ def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureR
     training = replace(recipe.train, minutes=None, steps=16, batch=16, warmup=4)
     learner = make_learner(about.build(Draws(0)), training)
     feed = batches(data, training.batch, Draws(0))
-    example = objective.draw(learner.network, feed(99, slice(0, 16)), Draws(1))
+    example = objective.draw(feed(99, slice(0, 16)), Draws(1), learner.network)
     before = objective.loss(learner.network, example).mean().item()
     for _ in train(learner, objective, feed, training, draws=Draws(0), engine=engine()):
         pass

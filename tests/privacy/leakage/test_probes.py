@@ -131,7 +131,7 @@ def test_flows_are_told_apart_too(kind: Architecture, shape: tuple[int, ...], mo
     objective, draws = Matching(Affine(), Euclidean(shape)), Draws(3).named("step")
 
     def build(values: Tensor) -> dict[str, Any]:
-        return tree_map(lambda leaf: leaf.double(), objective.draw(network, {"x_1": values}, draws))
+        return tree_map(lambda leaf: leaf.double(), objective.draw({"x_1": values}, draws, network))
 
     way = partial(hard_clip, clip=1.0)
     value, jacobian = laid_out(objective.loss, network, build, z, way, differences)

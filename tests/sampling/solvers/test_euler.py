@@ -62,9 +62,9 @@ def test_jumps_come_after_drift_and_noise() -> None:
 )
 def test_noise_and_jumps_do_not_run_backwards(part) -> None:
     now = Characteristics(velocity=torch.ones(2, 1), **part)
-    with pytest.raises(ValueError, match="reverse the process"):
+    with pytest.raises(ValueError, match="Reverse the process"):
         endpoint(lambda x, t: now, torch.zeros(2, 1), [1.0, 0.5], Euler(), Draws(0))
-    with pytest.raises(ValueError, match="reverse the process"):
+    with pytest.raises(ValueError, match="Reverse the process"):
         endpoint(lambda x, t: {"a": now}, {"a": torch.zeros(2, 1)}, [1.0, 0.5], Euler(), Draws(0))
 
 

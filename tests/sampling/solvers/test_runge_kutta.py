@@ -56,9 +56,9 @@ def test_jumps_happen_once_after_the_flow_with_the_last_prediction(solver: Solve
 @pytest.mark.parametrize("solver", [Midpoint(), Heun(), RK4()], ids=lambda solver: type(solver).__name__)
 def test_noise_is_refused(solver: Solver) -> None:
     now = Characteristics(torch.ones(2, 1), torch.ones(2, 1))
-    with pytest.raises(ValueError, match="use Euler"):
+    with pytest.raises(ValueError, match="Euler"):
         endpoint(lambda x, t: now, torch.zeros(2, 1), linear_grid(2), solver, Draws(0))
-    with pytest.raises(ValueError, match="use Euler"):
+    with pytest.raises(ValueError, match="Euler"):
         endpoint(lambda x, t: {"a": now}, {"a": torch.zeros(2, 1)}, linear_grid(2), solver, Draws(0))
 
 

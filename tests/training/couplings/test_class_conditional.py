@@ -81,7 +81,7 @@ def test_real_conditions_count_by_their_distance() -> None:
 def test_the_condition_must_be_there() -> None:
     x = torch.zeros(2, 1)
     for coupling in (WithinClasses(), LabelAware()):
-        with pytest.raises(KeyError, match="label"):
+        with pytest.raises(UsageError, match="label"):
             coupling(x, x, {}, DRAW)
 
 

@@ -20,8 +20,8 @@ from feller.sampling.autoregressive.masked_spans import Masking, read_document, 
 from feller.sampling.retrieval.datastore import remember
 from feller.sampling.retrieval.retriever import ByChance, ByLikeness, Library
 from feller.spaces import Tokens
-from feller.training.objective import Example, Objective
-from feller.training.objectives.causal_masking import CausalMasking
+from feller.training.objective import Example, Objective, TrainingContext
+from feller.training.objectives.causal_masking import CausalMasking, RetrievalMasking
 from tests.oracle import close
 from tests.sampling.autoregressive.pages import S, pages, rows_of
 
@@ -35,7 +35,7 @@ def objective(**changes: Any) -> CausalMasking:
 
 
 def draw(rule: Objective, rows: Tensor, seed: int = 0) -> Example:
-    return rule.draw(None, {"x_1": rows}, Draws(seed))
+    return rule.draw({"x_1": rows}, Draws(seed))
 
 
 def samples(example: Example) -> list[list[np.ndarray]]:
@@ -83,16 +83,16 @@ def test_what_may_become_too_long_is_refused_before_training() -> None:
     length = int((rows < S.count).sum(1).max())
     for law, more in ((Masking(spans=0.0), 2), (Masking(), 32), (WHOLE, 0)):
         most = length + 1 + more
-        assert objective(context=most, masking=law, documents=0).beside(data).path == Interleaved()
+        assert objective(context=most, masking=law, documents=0).build(TrainingContext(data=data))
         with pytest.raises(InputError, match=f"up to {most} places"):
-            objective(context=most - 1, masking=law, documents=0).beside(data)
+            objective(context=most - 1, masking=law, documents=0).build(TrainingContext(data=data))
 
 
 def test_a_network_that_reads_less_is_refused() -> None:
     rows, _ = rows_of(4, 12)
     for network in (PlainDecoder(S, 8, 1, 1, 159), PlainDecoder(replace(S, text=S.text + 1), 8, 1, 1, 160)):
         with pytest.raises(UsageError, match="give --objective and --architecture the same"):
-            objective().draw(network.build((160,), {}, Draws(0)), {"x_1": rows}, Draws(0))
+            objective().draw({"x_1": rows}, Draws(0), network.build((160,), {}, Draws(0)))
 
 
 def test_what_counts() -> None:
@@ -161,7 +161,7 @@ def test_a_text_left_out_as_a_whole_leaves_the_prompt_of_drawing_without_one() -
 
 def with_memory(rule: CausalMasking, n: int = 80) -> tuple[Objective, list[list[int]]]:
     memory, _ = rows_of(n, 12, seed=3)
-    return rule.with_memory(Library(remember(memory, FINDER, S), FINDER)), plain(memory)
+    return RetrievalMasking(rule, Library(remember(memory, FINDER, S), FINDER)), plain(memory)
 
 
 def test_documents_in_front_come_from_the_memory_as_they_are() -> None:
@@ -192,14 +192,14 @@ def test_what_is_in_front_may_be_hidden_too() -> None:
 
 def test_the_most_like_stands_next_to_the_query() -> None:
     rule = ByLikeness(dropout=0.0, by_picture=0, max_score=1.0, dedup=1.0)
-    bound, known = with_memory(objective(retrieval=rule, masking=WHOLE))
+    finding, known = with_memory(objective(retrieval=rule, masking=WHOLE))
     rows, _ = rows_of(40, 12, seed=6)
     memory, _ = rows_of(80, 12, seed=3)
     vectors, whole = FINDER(rows), FINDER(memory).whole()
     scores = vectors.text @ whole.T
     queries = plain(rows)
     checked = 0
-    for *front, query in samples(draw(bound, rows)):
+    for *front, query in samples(draw(finding, rows)):
         told = [float(scores[queries.index(query.tolist()), known.index(one.tolist())]) for one in front]
         assert told == sorted(told)
         checked += len(told) == 2
@@ -218,13 +218,10 @@ def test_documents_in_front_give_way_to_the_context() -> None:
 def test_data_bring_their_memory() -> None:
     rows, _ = rows_of(20, 12)
     rule = objective()
-    assert rule.beside(pages(rows)) is rule
-    assert objective(documents=0).beside(pages(rows, FINDER)) == objective(documents=0)
-    bound = rule.beside(pages(rows, FINDER))
-    assert not bound.independent
-    assert bound.path == Interleaved()
-    assert bound.space == SPACE
-    found = samples(draw(bound, rows))
+    assert rule.build(TrainingContext(data=pages(rows))) is rule
+    assert objective(documents=0).build(TrainingContext(data=pages(rows, FINDER))) == objective(documents=0)
+    finding = rule.build(TrainingContext(data=pages(rows, FINDER)))
+    found = samples(draw(finding, rows))
     assert sorted(sample[-1].tolist() for sample in found) == sorted(plain(rows))
     assert any(len(sample) > 1 for sample in found)
     assert all(sample[-1].tolist() != one.tolist() for sample in found for one in sample[:-1])
@@ -239,8 +236,8 @@ def test_a_document_meets_the_same_in_any_part_of_a_batch() -> None:
         pairs = zip(example["x_t"].tolist(), example["given"]["sample"].tolist(), strict=True)
         return [[x for x, k in zip(row, own, strict=True) if k == i] for row, own in pairs for i in range(max(own) + 1)]
 
-    whole = told(rule.draw(None, {"x_1": rows}, Draws(0)))
-    parts = [told(rule.draw(None, {"x_1": rows[a:b]}, Draws(0, first=a))) for a, b in ((0, 13), (13, 40))]
+    whole = told(rule.draw({"x_1": rows}, Draws(0)))
+    parts = [told(rule.draw({"x_1": rows[a:b]}, Draws(0, first=a))) for a, b in ((0, 13), (13, 40))]
     assert sorted(whole) == sorted(parts[0] + parts[1])
 
 
@@ -248,7 +245,7 @@ def test_a_step_tells_what_is_wasted_and_settings_are_checked() -> None:
     rows, _ = rows_of(40, 12)
     example = draw(objective(), rows)
     share = (example["given"]["sample"] < 0).double().mean()
-    assert objective().notice(example) == {"wasted": share}
+    assert objective().metrics(example) == {"wasted": share}
     assert draw(objective(), rows[:0])["x_t"].shape[0] == 0
     for wrong in ({"context": 1}, {"documents": -1}):
         with pytest.raises(UsageError, match="expected a context"):

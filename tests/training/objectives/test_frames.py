@@ -46,7 +46,7 @@ def batch(b: int = B, n: int = N) -> dict[str, Any]:
 
 def test_the_network_is_given_what_is_told_and_nothing_of_what_is_hidden() -> None:
     whole = batch()
-    drawn = RULE.draw(Zero(), whole, Draws(1))
+    drawn = RULE.draw(whole, Draws(1), Zero())
     given, valid = drawn["given"], whole["given"]["valid"]
     n = valid.shape[1]
     assert given.keys() == {"valid", "phone", "context", "known"}
@@ -66,7 +66,7 @@ def test_states_and_targets_lie_on_the_path() -> None:
     """x_t = (1 - (1 - s) t) x_0 + t x_1 and its slope x_1 - (1 - s) x_0, for the noise of the address."""
     s = 0.1
     whole = batch()
-    drawn = replace(RULE, path=Affine(LinearTo(s))).draw(Zero(), whole, Draws(1))
+    drawn = replace(RULE, path=Affine(LinearTo(s))).draw(whole, Draws(1), Zero())
     x_0, t = noise_like(whole["x_1"], Draws(1).named("source")), drawn["t"][:, None, None].double()
     close(drawn["x_t"], (1 - (1 - s) * t) * x_0 + t * whole["x_1"], 1e-6)
     close(drawn["target"], whole["x_1"] - (1 - s) * x_0, 1e-12)
@@ -75,13 +75,13 @@ def test_states_and_targets_lie_on_the_path() -> None:
 
 
 def test_the_loss_is_the_mean_square_over_hidden_frames_of_each_example() -> None:
-    drawn = RULE.draw(Zero(), batch(), Draws(1))
+    drawn = RULE.draw(batch(), Draws(1), Zero())
     loss = RULE.loss(Zero(), drawn)
     for row in range(B):
         hidden = drawn["counts"][row]
         close(loss[row], drawn["target"][row][hidden].square().mean(), 1e-12)
     everywhere = replace(RULE, counts=Everywhere())
-    drawn = everywhere.draw(Zero(), batch(), Draws(1))
+    drawn = everywhere.draw(batch(), Draws(1), Zero())
     loss = everywhere.loss(Zero(), drawn)
     for row in range(B):
         close(loss[row], drawn["target"][row][drawn["given"]["valid"][row]].square().mean(), 1e-12)
@@ -106,7 +106,7 @@ def test_padding_changes_nothing(rubbish: float) -> None:
     for name in ("phone", "valid", "start"):
         padded["given"][name][:, :N] = plain["given"][name]
     rule = Infilling()
-    losses = [rule.loss(network, rule.draw(network, each, Draws(3))) for each in (plain, padded)]
+    losses = [rule.loss(network, rule.draw(each, Draws(3), network)) for each in (plain, padded)]
     close(losses[1], losses[0].detach(), 1e-12)
 
 
@@ -116,7 +116,7 @@ def test_context_and_labels_are_dropped_together_and_what_counts_stays() -> None
     phone = torch.arange(8).expand(b, 8) % K
     whole = {"x_1": torch.ones(b, 8, 1), "given": {"phone": phone}}
     rule = Infilling(masks=Segments(0.0, 0.5, 0.5), drop=0.2)
-    kept, drawn = replace(rule, drop=0.0).draw(Zero(), whole, Draws(2)), rule.draw(Zero(), whole, Draws(2))
+    kept, drawn = replace(rule, drop=0.0).draw(whole, Draws(2), Zero()), rule.draw(whole, Draws(2), Zero())
     gone = (drawn["given"]["phone"] == K).all(1)
     assert abs(gone.double().mean() - 0.2) < 5 * (0.2 * 0.8 / b) ** 0.5
     for name, null in Zero.nulls.items():
@@ -131,7 +131,7 @@ def test_long_rows_are_cut_alike() -> None:
     b, n = 30, 50
     x = torch.arange(n, dtype=F64).expand(b, n)[:, :, None]
     given = {"phone": torch.arange(n).expand(b, n), "valid": torch.arange(n) < torch.tensor([n, 12] * 15)[:, None]}
-    drawn = replace(RULE, longest=20).draw(Zero(), {"x_1": x, "given": given}, Draws(4))
+    drawn = replace(RULE, longest=20).draw({"x_1": x, "given": given}, Draws(4), Zero())
     phone, seen = drawn["given"]["phone"], drawn["given"]
     assert drawn["x_t"].shape == drawn["target"].shape == (b, 20, 1)
     assert torch.equal(phone, phone[:, :1] + torch.arange(20))
@@ -144,7 +144,7 @@ def test_long_rows_are_cut_alike() -> None:
 def test_without_marks_all_is_real_and_units_begin_where_labels_change() -> None:
     phone = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2]]).expand(400, 8)
     whole = {"x_1": torch.ones(400, 8, 1), "given": {"phone": phone}}
-    drawn = replace(RULE, masks=Segments(0.0, 0.1, 0.6)).draw(Zero(), whole, Draws(5))
+    drawn = replace(RULE, masks=Segments(0.0, 0.1, 0.6)).draw(whole, Draws(5), Zero())
     patterns = {tuple(row) for row in drawn["counts"].tolist()}
     a, b, c = [True, False, False], [False, True, False], [False, False, True]
     spread = [tuple(x for x, many in zip(some, (3, 2, 3), strict=True) for _ in range(many)) for some in (a, b, c)]
@@ -156,16 +156,16 @@ def test_without_marks_all_is_real_and_units_begin_where_labels_change() -> None
 
 def test_regression_shows_the_network_no_state() -> None:
     rule, whole = replace(RULE, path=Filled()), batch()
-    drawn = rule.draw(Zero(), whole, Draws(1))
+    drawn = rule.draw(whole, Draws(1), Zero())
     assert not drawn["x_t"].any()
     assert torch.equal(drawn["target"], whole["x_1"])
-    assert torch.equal(drawn["counts"], RULE.draw(Zero(), whole, Draws(1))["counts"])
+    assert torch.equal(drawn["counts"], RULE.draw(whole, Draws(1), Zero())["counts"])
 
 
 def test_score_matching_is_the_same_objective_on_another_path() -> None:
     """Noise prediction: sigma^2 times the square of the score's error."""
     schedule, whole = VP(), batch()
-    drawn = replace(RULE, path=Affine(schedule, Source())).draw(Zero(), whole, Draws(1))
+    drawn = replace(RULE, path=Affine(schedule, Source())).draw(whole, Draws(1), Zero())
     x_0 = noise_like(whole["x_1"], Draws(1).named("source"))
     assert torch.equal(drawn["target"], x_0)
     scales = schedule(drawn["t"][:, None, None].double())
@@ -199,7 +199,7 @@ def test_durations_that_are_drawn_are_spread_evenly_around_the_whole_ones() -> N
     """exp(x) - 1 is l + u: u in [-1/2, 1/2], mean 0, variance 1/12, 5 standard errors; what is told is whole."""
     rule, whole = DurationInfilling.drawn(Euclidean((9, 1))), durations()
     rule = replace(rule, rule=replace(rule.rule, path=Affine(LinearTo(0.0)), drop=0.0))
-    drawn = rule.draw(Zero(), whole, Draws(1))
+    drawn = rule.draw(whole, Draws(1), Zero())
     x_1 = drawn["target"] + noise_like(drawn["target"], Draws(1).named("source"))
     u = (x_1[:, :, 0].double().expm1() - whole["x_1"])[whole["given"]["valid"]]
     assert u.abs().max() < 0.5 + 1e-5
@@ -217,8 +217,8 @@ def test_what_a_flow_learns_of_durations_is_standardised() -> None:
     seen = whole["x_1"][whole["given"]["valid"]]
     plain = replace(rule, rule=replace(rule.rule, path=Affine(LinearTo(0.0)), drop=0.0))
     scaled = plain.standardised(seen)
-    noise = noise_like(plain.draw(Zero(), whole, Draws(1))["target"], Draws(1).named("source"))
-    before, after = (one.draw(Zero(), whole, Draws(1)) for one in (plain, scaled))
+    noise = noise_like(plain.draw(whole, Draws(1), Zero())["target"], Draws(1).named("source"))
+    before, after = (one.draw(whole, Draws(1), Zero()) for one in (plain, scaled))
     logs = seen.double().log1p()
     close(after["target"] + noise, (before["target"] + noise - logs.mean()) / logs.std(), 1e-4)
     known = after["given"]["known"]
@@ -231,7 +231,7 @@ def test_durations_at_once_are_the_median_in_the_log_domain() -> None:
     rule, whole = DurationInfilling.at_once(Euclidean((9, 1))), durations()
     assert rule.rule.criterion == Absolute()
     assert (rule.path, rule.space, rule.drop) == (Filled(), Euclidean((9, 1)), 0.2)
-    drawn = rule.draw(Zero(), whole, Draws(1))
+    drawn = rule.draw(whole, Draws(1), Zero())
     close(drawn["target"][:, :, 0], whole["x_1"].float().log1p(), 1e-6)
     loss = rule.loss(Zero(), drawn)
     for row in range(20):
@@ -257,4 +257,4 @@ def test_what_cannot_be_is_told() -> None:
         with pytest.raises(UsageError, match="expected a chance and a length"):
             Infilling(**wrong)
     with pytest.raises(UsageError, match="expected a condition phone, the label of each frame, got label"):
-        RULE.draw(Zero(), {"x_1": torch.zeros(2, 3, 1), "given": {"label": torch.zeros(2)}}, Draws(0))
+        RULE.draw({"x_1": torch.zeros(2, 3, 1), "given": {"label": torch.zeros(2)}}, Draws(0), Zero())

@@ -36,7 +36,7 @@ def test_the_loss_is_the_likelihood_per_token() -> None:
     valid = torch.arange(6).expand(3, 6) < torch.tensor([[6], [4], [1]])
     batch = {"x_1": draw.integers(5, (3, 6)), "given": {"label": draw.integers(2, (3,)), "valid": valid}}
     objective = NextToken(Tokens(5, (6,)), drop=0.0)
-    example = objective.draw(network, batch, Draws(0))
+    example = objective.draw(batch, Draws(0), network)
     exact = log_likelihood(network, batch["x_1"], batch["given"], valid)
     torch.testing.assert_close(objective.loss(network, example), -exact / valid.sum(1))
     assert (exact / valid.sum(1) + math.log(5)).abs().min() > 1e-3
@@ -49,7 +49,7 @@ def test_gradients_per_example() -> None:
     draw = Draws(1).at("batch")
     batch = {"x_1": draw.integers(5, (3, 6)), "given": {"label": draw.integers(2, (3,))}}
     objective = NextToken(Tokens(5, (6,)), drop=0.5, end=0)
-    example = objective.draw(network, batch, Draws(0))
+    example = objective.draw(batch, Draws(0), network)
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
 
     def loss(weights: dict[str, Tensor], row: Example) -> Tensor:
@@ -72,7 +72,7 @@ def test_what_follows_the_end_is_not_counted() -> None:
     logits = Draws(0).at("logits").normal((3, 5, 3))
     objective = NextToken(Tokens(3, (5,)), end=0)
     for given in ({}, {"valid": valid}):
-        example = objective.draw(None, {"x_1": x, "given": given}, Draws(0))
+        example = objective.draw({"x_1": x, "given": given}, Draws(0))
         counted = [3, 5 if not given else 4, 2]
         wanted = [F.cross_entropy(logits[i, :m], x[i, :m]) for i, m in enumerate(counted)]
         torch.testing.assert_close(objective.loss(lambda x, t, given: logits, example), torch.stack(wanted))
@@ -81,7 +81,7 @@ def test_what_follows_the_end_is_not_counted() -> None:
 def test_conditions_are_dropped() -> None:
     network = Decoder(3, width=8, depth=1, heads=2).build((4,), {"label": 2}, Draws(0))
     batch = {"x_1": torch.zeros(200, 4, dtype=torch.long), "given": {"label": torch.ones(200, dtype=torch.long)}}
-    label = NextToken(Tokens(3, (4,)), drop=0.5).draw(network, batch, Draws(0))["given"]["label"]
+    label = NextToken(Tokens(3, (4,)), drop=0.5).draw(batch, Draws(0), network)["given"]["label"]
     assert 60 < (label == 2).sum() < 140  # beyond 5.6 standard deviations: once in 5e7 seeds
 
 
@@ -95,7 +95,7 @@ def test_learns_to_repeat_and_to_end() -> None:
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
 
     def loss() -> Tensor:
-        return objective.loss(network, objective.draw(network, batch, Draws(0))).mean()
+        return objective.loss(network, objective.draw(batch, Draws(0), network)).mean()
 
     before = loss().item()
     assert math.isclose(before, math.log(4), rel_tol=1e-6)  # a new network knows nothing

@@ -32,7 +32,7 @@ class Halves(torch.nn.Module):
 
 def test_the_loss_is_the_mean_square_and_what_the_quantiser_adds() -> None:
     x, network = torch.tensor([[[[2.0, 4.0], [0.0, 0.0]]], [[[6.0, 0.0], [0.0, 2.0]]]], dtype=F64), Halves()
-    example = RULE.draw(network, {"x_1": x, "given": {"label": torch.zeros(2)}}, Draws(0))
+    example = RULE.draw({"x_1": x, "given": {"label": torch.zeros(2)}}, Draws(0), network)
     assert example["given"] == {}
     close(RULE.loss(network, example), ((1 + 4) / 4 + 2, (9 + 1) / 4 + 6), 1e-12)
     assert len(network.seen) == 1
@@ -42,20 +42,20 @@ def test_the_loss_is_the_mean_square_and_what_the_quantiser_adds() -> None:
 
 def test_draws_of_a_part_know_the_whole() -> None:
     network = Halves()
-    RULE.draw(network, {"x_1": torch.zeros(2, 1, 2, 2)}, Draws(0, 3, 7))
+    RULE.draw({"x_1": torch.zeros(2, 1, 2, 2)}, Draws(0, 3, 7), network)
     assert (network.seen[0][1].first, network.seen[0][1].total) == (3, 7)
 
 
 def test_a_codebook_moves_when_examples_are_drawn_and_not_when_they_are_compared() -> None:
     network = Tokenizer(2, 8, 0, EMA(codes=5, size=2)).build((1, 4, 4), {}, Draws(0))
     batch = {"x_1": Draws(0).at("x").normal((6, 1, 4, 4))}
-    example = RULE.draw(network, batch, Draws(0))
+    example = RULE.draw(batch, Draws(0), network)
     after = {name: value.clone() for name, value in network.named_buffers()}
     assert after["codebook.uses"].min() > 0
     RULE.loss(network, example)
     assert all(torch.equal(value, after[name]) for name, value in network.named_buffers())
     again = Tokenizer(2, 8, 0, EMA(codes=5, size=2)).build((1, 4, 4), {}, Draws(0))
-    RULE.draw(again, batch, Draws(0))
+    RULE.draw(batch, Draws(0), again)
     assert all(torch.equal(value, after[name]) for name, value in again.named_buffers())
 
 

@@ -25,14 +25,14 @@ TWO = Target(("a", "b"), (1.0, 10.0), (2.0, 5.0))
 def test_the_loss_is_the_squared_error_in_deviations() -> None:
     rule = Regression(Estimates(TWO), Euclidean((1,)))
     batch = {"x_1": torch.zeros(2, 1, dtype=F64), "target": torch.tensor([[1.0, 10.0], [5.0, 0.0]], dtype=F64)}
-    example = rule.draw(None, batch, Draws(0))
+    example = rule.draw(batch, Draws(0))
     close(example["target"], [[0.0, 0.0], [2.0, -2.0]], 1e-12)
     close(rule.loss(lambda x, t, given: torch.ones(2, 2, dtype=F64), example), (1.0, (1 + 9) / 2), 1e-12)
 
 
 def test_the_loss_of_a_class_is_its_surprise() -> None:
     rule = Regression(Estimates(Target(("label",), classes=("x", "y"))), Euclidean((1,)))
-    example = rule.draw(None, {"x_1": torch.zeros(2, 1), "target": torch.tensor([[0.0], [1.0]], dtype=F64)}, Draws(0))
+    example = rule.draw({"x_1": torch.zeros(2, 1), "target": torch.tensor([[0.0], [1.0]], dtype=F64)}, Draws(0))
     found = rule.loss(lambda x, t, given: torch.tensor([[0.0, math.log(3.0)]] * 2), example)
     close(found, (math.log(4.0), math.log(4.0 / 3.0)), 1e-6)
 
@@ -40,7 +40,7 @@ def test_the_loss_of_a_class_is_its_surprise() -> None:
 def test_noise_is_on_real_leaves_only() -> None:
     rule = Regression(Estimates(TWO), Euclidean((1,)), noise=0.5)
     x = {"place": torch.zeros(4000, 2, dtype=F64), "element": torch.ones(4000, 2, dtype=torch.long)}
-    drawn = rule.draw(None, {"x_1": x, "target": torch.zeros(4000, 2, dtype=F64)}, Draws(0))["x_t"]
+    drawn = rule.draw({"x_1": x, "target": torch.zeros(4000, 2, dtype=F64)}, Draws(0))["x_t"]
     assert torch.equal(drawn["element"], x["element"])
     assert abs(drawn["place"].std().item() - 0.5) < 0.02  # 5 standard errors
 

@@ -63,7 +63,7 @@ def test_pieces_are_real_and_begin_anywhere() -> None:
     x = torch.arange(1, 49, dtype=F64).expand(4000, 48).clone()
     length = torch.tensor([16, 32, 40, 48]).repeat(1000)
     x *= torch.arange(48) < length[:, None]
-    drawn = rule().draw(None, {"x_1": x, "given": {"length": length}}, Draws(0))
+    drawn = rule().draw({"x_1": x, "given": {"length": length}}, Draws(0))
     piece = drawn["x_t"]
     assert piece.shape == (4000, 32)
     assert drawn["given"] == {}
@@ -79,7 +79,7 @@ def test_pieces_are_real_and_begin_anywhere() -> None:
 
 def test_shorter_sounds_are_followed_by_silence() -> None:
     x = sounds(2, 20)
-    drawn = rule().draw(None, {"x_1": x}, Draws(0))["x_t"]
+    drawn = rule().draw({"x_1": x}, Draws(0))["x_t"]
     assert torch.equal(drawn, torch.nn.functional.pad(x, (0, 12)))
 
 
@@ -122,7 +122,7 @@ def test_a_few_steps_help() -> None:
     before = learned.loss(network, everything).mean().item()
     for step in range(40):
         optimiser.zero_grad()
-        example = learned.draw(network, {"x_1": x}, Draws(0).named(step))
+        example = learned.draw({"x_1": x}, Draws(0).named(step), network)
         learned.loss(network, example).mean().backward()
         optimiser.step()
     assert learned.loss(network, everything).mean().item() < 0.8 * before

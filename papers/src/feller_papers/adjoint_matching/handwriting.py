@@ -27,7 +27,7 @@ from feller.sampling import Midpoint, Solver, endpoint
 from feller.spaces import Euclidean
 from feller.training.engine import engine
 from feller.training.loop import make_learner, train
-from feller.training.objective import Batch, Example, Matching, Objective
+from feller.training.objective import Batch, Example, Matching, Objective, TrainingContext
 from feller.training.optimizer import Training
 
 CLASSES, PIXELS = 10, 64
@@ -92,10 +92,10 @@ class Noisy(Classify):
 
     smooth = 0.0
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw the noise."""
         x = batch["x_1"]
-        return {"x": x + NOISE * draws.at("noise").normal(x.shape), "answer": batch["given"]["label"]}
+        return {"x": x + NOISE * rng.at("noise").normal(x.shape), "answer": batch["given"]["label"]}
 
 
 Labels = Callable[[int, Draws], Int64[Tensor, " n"]]
@@ -150,7 +150,14 @@ def tuned(about: Handwriting, rule: Tuning, reward: Reward, labels: Labels, trai
         return {"x_0": x_0[rows], "given": {"label": labels(training.batch, draws)[rows]}}
 
     learner = make_learner(network, training)
-    for _ in train(learner, rule.against(about.base, reward), sources, training, draws=Draws(seed), engine=engine()):
+    for _ in train(
+        learner,
+        rule.build(TrainingContext(reference=about.base, reward=reward)),
+        sources,
+        training,
+        draws=Draws(seed),
+        engine=engine(),
+    ):
         pass
     learner.average.copy_to(network)
     return network.eval()

@@ -24,7 +24,7 @@ from feller.sampling.solvers.linear_step import scales_at
 from feller.spaces import Euclidean
 from feller.training.engine import engine
 from feller.training.loop import make_learner, train
-from feller.training.objective import Batch
+from feller.training.objective import Batch, TrainingContext
 from feller.training.optimizer import Training
 from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
@@ -88,7 +88,7 @@ def tuned(solver: LinearSolver, rounds: int, batch: int, seed: int) -> Modes:
     """Return the base after some rounds."""
     network, base = Modes(Draws(seed)), Modes(Draws(seed))
     rule = AdjointMatching(path=Affine(), space=Euclidean((2,)), steps=STEPS, share=1.0, solver=solver)
-    objective = rule.against(base, lambda x, given: x @ SLOPE)
+    objective = rule.build(TrainingContext(reference=base, reward=lambda x, given: x @ SLOPE))
     training = Training(
         steps=rounds, batch=batch, lr=2e-3, betas=(0.9, 0.999), warmup=1, decay=1.0, clip=1e9, average=0.0
     )

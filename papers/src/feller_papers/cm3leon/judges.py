@@ -71,10 +71,10 @@ class TellScene(Objective):
     noise: float = 0.05
     """Deviation, of all levels."""
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw the noise."""
         x = batch["x_1"]
-        return {"x": x + self.noise * draws.at("noise").normal(x.shape), **batch["given"]}
+        return {"x": x + self.noise * rng.at("noise").normal(x.shape), **batch["given"]}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the sum of -log of the probabilities of what is right, over the ground and all places."""

@@ -17,7 +17,7 @@ from feller.networks.sequence.gpt import PlainDecoder, PlainTransformer
 from feller.sampling.autoregressive.masked_spans import Masking
 from feller.training.engine import engine
 from feller.training.loop import make_learner, train
-from feller.training.objective import Objective
+from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.causal_masking import CausalMasking
 from feller.training.optimizer import Training
 from feller_papers.cm3leon.setting import Setting
@@ -101,7 +101,9 @@ def _trained_here(setting: Setting, which: Which) -> PlainTransformer:
         training = replace(training, steps=setting.tuned, lr=TRAINING.lr / 3)
         return _trained(network, _objective(it, LESSONS, 0), it.kind.for_learning(it.lessons, draws), training, draws)
     draws = Draws(seed).named("base", which.dial, documents)
-    objective = _objective(it, PLAIN, documents).beside(it.pairs)  # not the library: it shows creatures of the tail
+    objective = _objective(it, PLAIN, documents).build(
+        TrainingContext(data=it.pairs)
+    )  # not the library: it shows creatures of the tail
     network = _sized(it, which.dial).build((it.kind.context,), {}, draws)
     return _trained(network, objective, it.pairs, training, draws)
 

@@ -21,6 +21,7 @@ from feller.sampling.retrieval.datastore import remember
 from feller.sampling.retrieval.retriever import ByLikeness, Library
 from feller.training.engine import engine
 from feller.training.loop import make_learner, train
+from feller.training.objective import TrainingContext
 from feller.training.objectives.contrastive import Contrastive
 from feller.training.optimizer import Training
 from feller_papers.cm3leon.judges import TRAINING, SceneJudge, train_scene_judge
@@ -194,7 +195,7 @@ def _taught(setting: Setting, kind: Documents, pairs: Dataset, draws: Draws) -> 
     network.texts.count(kind.encode(pairs.values))
     training = Training(batch=64, lr=2e-3, decay=0.7, average=0.99, steps=setting.finder)
     learner = make_learner(network.train().requires_grad_(True), training)
-    objective = Contrastive(kind.space(), kind.symbols).beside(pairs)
+    objective = Contrastive(kind.space(), kind.symbols).build(TrainingContext(data=pairs))
     for _ in train(learner, objective, batches(pairs, training.batch, draws), training, draws=draws, engine=engine()):
         pass
     learner.average.copy_to(network)

@@ -48,10 +48,10 @@ FEW, BETWEEN, MIDDLE = 256, 30, 0.5
 class Autoencoding(Objective):
     """Read a picture from its code, which is moved a little."""
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw the noise of the codes."""
         x = batch["x_1"]
-        return {"x": x, "noise": CODE_NOISE * draws.at("noise").normal((len(x), network.reads[0].in_features))}
+        return {"x": x, "noise": CODE_NOISE * rng.at("noise").normal((len(x), network.reads[0].in_features))}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the mean square of what is lost."""

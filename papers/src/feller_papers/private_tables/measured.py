@@ -28,6 +28,7 @@ from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.noise.grid_noise import source
 from feller.training.engine import engine
 from feller.training.loop import Learner
+from feller.training.objective import TrainingContext
 from feller.training.objectives.marginal_counts import Counting
 from feller_papers.private_tables.methods import Way
 from feller_papers.private_tables.setting import Budget, Setting
@@ -126,7 +127,15 @@ def _trained(rows: Dataset, way: Way, setting: Setting, wish: Wish, seed: int) -
     def before(learner: Learner) -> None:
         if guarded.law is not None and isinstance(rows.modality, Table):
             lessons = Draws(seed).named("rehearsal")
-            teach(learner, recipe.objective, rows.modality, guarded.law, recipe.train, lessons, engine())
+            teach(
+                learner,
+                recipe.objective.build(TrainingContext()),
+                rows.modality,
+                guarded.law,
+                recipe.train,
+                lessons,
+                engine(),
+            )
 
     model = fit_recipe(recipe, rows, planned.steps, seed, before=before, feed=draw, gradient=gradient)
     return model, guarded.ledger.with_(replace(planned.step, steps=planned.steps))

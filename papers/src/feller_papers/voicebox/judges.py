@@ -70,11 +70,11 @@ class Tell(Objective):
     stripe: int = 6
     """Bands, and frames, that are hidden, at most."""
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw what is done to the pieces."""
         x, valid = batch["x_1"], batch["valid"]
-        draw = draws.at("augment")
-        speed = 0.85 + 0.3 * float(draws.named("speed").at("speed").uniform((1,)))
+        draw = rng.at("augment")
+        speed = 0.85 + 0.3 * float(rng.named("speed").at("speed").uniform((1,)))
         n = max(1, round(x.shape[1] / speed))
         x = F.interpolate(x.mT, n, mode="linear").mT
         valid = F.interpolate(valid[:, None].float(), n)[:, 0] > 0

@@ -47,6 +47,7 @@ from feller.networks.architecture import parameters
 from feller.networks.blocks.lora import LowRank
 from feller.training.engine import Engine, engine
 from feller.training.loop import Batches, Report, check_finite, make_learner
+from feller.training.objective import TrainingContext
 from feller.training.parallelize import check_dress
 
 FIRST = 512
@@ -195,11 +196,11 @@ def _prepare(
     check_dress(recipe.train, rule, about.architecture, here)
     learner = make_learner(network.to(here.device), recipe.train)
     reward = OfStates(wanted, about.modality)
-    objective = rule.against(base.network, reward)
+    objective = rule.build(TrainingContext(reference=base.network, reward=reward))
     feed = _sources(base, tuned, recipe.train.batch)
     tell.task("trying the reward")
     few = here.place(feed(0, slice(0, 2)))
-    objective.loss(learner.network, objective.draw(learner.network, few, Draws(tuned.seed).named("trial")))
+    objective.loss(learner.network, objective.draw(few, Draws(tuned.seed).named("trial"), learner.network))
     tell.task("measuring the base")
     first, notes = _before(base, tuned, rule, reward, tell)
     tell.done()

@@ -110,12 +110,12 @@ class OnLegs(Objective):
 class ExplicitMatching(OnLegs):
     """The objective of `Explicit`; the loss is in units of the network's scaled states."""
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw states of the pairs' paths."""
         number = len(batch["x_1"])
         pairs = batch["x_1"][::2]  # each stands for two states
-        u = Stratified()(number, draws.at("time"), pairs.device)[::2].double()
-        halved = Draws(draws.seed, draws.first // 2, draws.total)  # of those that stand for two
+        u = Stratified()(number, rng.at("time"), pairs.device)[::2].double()
+        halved = Draws(rng.seed, rng.first // 2, rng.total)  # of those that stand for two
         t, x, target = (part[:number] for part in self._on_legs(pairs, u, halved))
         return {
             "x_t": x.reshape(number, *self.shape),
@@ -164,17 +164,17 @@ class ImplicitMatching(OnLegs):
     1/2 int E|grad s - u*|^2 dt - 1/2 int E|u*|^2 dt, which no drift has a part in but through s.
     """
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw for each pair of a leg both ends, a state between, and a probe of the Laplacian."""
         pairs = batch["x_1"]
-        u = Stratified()(len(pairs), draws.at("time"), pairs.device)
-        turn = draws.at("leg").integers(len(self.legs), (len(pairs),), pairs.device)
+        u = Stratified()(len(pairs), rng.at("time"), pairs.device)
+        turn = rng.at("leg").integers(len(self.legs), (len(pairs),), pairs.device)
         parts = []
         for number, leg in enumerate(self.legs):
             rows = (turn == number).nonzero()[:, 0]
             own = pairs[rows] % len(leg.paths.means)
             local = u[rows].clamp(EDGE, 1 - EDGE).to(leg.paths.means.dtype)
-            t, x, _ = leg.draw(own, local, draws.at("state", number), backward=self.backward)
+            t, x, _ = leg.draw(own, local, rng.at("state", number), backward=self.backward)
             one = torch.ones_like(local)
             parts.append(
                 {
@@ -189,7 +189,7 @@ class ImplicitMatching(OnLegs):
                 }
             )
         whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        coins = draws.at("probe").coins(0.5, tuple(whole["x_t"].shape), pairs.device)
+        coins = rng.at("probe").coins(0.5, tuple(whole["x_t"].shape), pairs.device)
         probe = torch.where(coins, 1.0, -1.0).to(whole["x_t"].dtype)
         return {**tree_map(lambda leaf: leaf.contiguous(), whole), "probe": probe}
 

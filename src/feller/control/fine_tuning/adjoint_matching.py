@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.fine_tuning.fine_tuning import Against, Controlled, velocity, where_counted
+from feller.control.fine_tuning.fine_tuning import Controlled, TuningObjective, velocity, where_counted
 from feller.control.fine_tuning.memoryless_chain import Chain, Step, adjoint_steps, roll_out, squared
-from feller.control.rewards.reward import Reward, reward_gradient
+from feller.control.rewards.reward import reward_gradient
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, leaves, length, tree_like, tree_map
 from feller.core.rng import Draws
@@ -22,7 +22,7 @@ from feller.paths.schedules import Linear
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import LinearSolver, MemorylessEuler
 from feller.sampling.solvers.solver import clock
-from feller.training.objective import Batch, Example, Objective
+from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
 def landing_steps(base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
@@ -178,9 +178,9 @@ class AdjointMatching(Controlled):
         if not 0 < self.share <= 1:
             raise UsageError(f"expected a share of the steps above 0, at most 1, got {self.share:g}")
 
-    def against(self, base: Network, reward: Reward) -> Objective:
-        """Return the objective with its base and reward; its cost is half the squared control along a roll-out."""
-        return _Against(self, base, reward)
+    def build(self, context: TrainingContext) -> Objective:
+        """Return the objective with reference and reward; its cost is half the squared control along a roll-out."""
+        return AdjointMatchingObjective(self, context)
 
     def compare(self, process: Process, example: Example) -> Float[Tensor, " b"]:
         """Return half the weighted squared difference of velocities, over all numbers."""
@@ -190,28 +190,28 @@ class AdjointMatching(Controlled):
         return losses if self.ceiling is None else losses.clamp(max=self.ceiling)
 
 
-class _Against(Against):
+class AdjointMatchingObjective(TuningObjective):
     """Adjoint matching with its base and reward.
 
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
         """Roll out the network, ask the reward about the ends, and go back along the adjoint of the base.
 
         Returns:
             States and the velocity that each asks for; `reward` of the end of its roll-out, and `cost`, half the
             squared control along it: their means tell how it goes, the second is the divergence from the base in nats.
         """
-        rule, x_0, given = self.rule, batch["x_0"], batch.get("given", {})
-        times, solver = linear_grid(rule.steps), rule.solver
-        tuned, base = (self.flow(one, given) for one in (network, self.base))
+        config, x_0, given = self.config, batch["x_0"], batch.get("given", {})
+        times, solver = linear_grid(config.steps), config.solver
+        tuned, base = (self.flow(one, given) for one in (network, self.reference))
         with torch.no_grad():
-            chain = roll_out(tuned, x_0, times, solver, draws, given)
+            chain = roll_out(tuned, x_0, times, solver, rng, given)
         reward, gradient = reward_gradient(self.reward, chain.end, given)
-        slope = tree_map(lambda leaf: rule.strength * leaf, gradient)
-        cost, kept, which = torch.zeros_like(reward), [], _looked_at(rule.steps, rule.share, draws)
-        for step in rule.adjoint.steps(base, chain, slope, tuned):
+        slope = tree_map(lambda leaf: config.strength * leaf, gradient)
+        cost, kept, which = torch.zeros_like(reward), [], _looked_at(config.steps, config.share, rng)
+        for step in config.adjoint.steps(base, chain, slope, tuned):
             t = clock(chain.end, times[step.number])
             cost = cost + step.cost(where_counted(given, t, chain.velocities[step.number], step.base))
             if step.number in which:
@@ -227,12 +227,12 @@ class _Against(Against):
             "t": torch.full((n,), t, dtype=some.dtype, device=some.device),
             "given": given,
             "target": step.target(),
-            "weight": torch.full((n,), self.rule.weighting.weight(step), dtype=some.dtype, device=some.device),
+            "weight": torch.full((n,), self.config.weighting.weight(step), dtype=some.dtype, device=some.device),
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare velocities, as the rule says."""
-        return self.rule.compare(self.flow(network, example["given"]), example)
+        """Compare velocities, as the config says."""
+        return self.config.compare(self.flow(network, example["given"]), example)
 
 
 def _looked_at(steps: int, share: float, draws: Draws) -> set[int]:

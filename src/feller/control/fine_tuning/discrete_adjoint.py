@@ -9,16 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.fine_tuning.fine_tuning import Against, Controlled, velocity, where_counted
+from feller.control.fine_tuning.fine_tuning import Controlled, TuningObjective, velocity, where_counted
 from feller.control.fine_tuning.memoryless_chain import control_weight, squared
-from feller.control.rewards.reward import Reward, reward_gradient
+from feller.control.rewards.reward import reward_gradient
 from feller.core.pytree import Given, State, tree_map
 from feller.core.rng import Draws
 from feller.paths import Network
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import MemorylessEuler
 from feller.sampling.solvers.solver import clock
-from feller.training.objective import Batch, Example, Objective
+from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +30,20 @@ class DiscreteAdjoint(Controlled):
     2024, "Adjoint Matching", arXiv 2409.08861, section 4.
     """
 
-    def against(self, base: Network, reward: Reward) -> Objective:
-        """Return the objective with its base and reward; its cost is half the squared control along a roll-out."""
-        return _Against(self, base, reward)
+    def build(self, context: TrainingContext) -> Objective:
+        """Return the objective with reference and reward; its cost is half the squared control along a roll-out."""
+        return DiscreteAdjointObjective(self, context)
 
 
-class _Against(Against):
+class DiscreteAdjointObjective(TuningObjective):
     """The discrete adjoint with its base and reward."""
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
         """Draw the noise of each step, and roll out once to tell reward and cost."""
         x_0, given = batch["x_0"], batch.get("given", {})
         each = []
-        for number in range(self.rule.steps):
-            draw = draws.at("simulate", number)
+        for number in range(self.config.steps):
+            draw = rng.at("simulate", number)
             each.append(tree_map(lambda leaf, d=draw: d.normal(leaf.shape, leaf.dtype, leaf.device), x_0))
         noise = tree_map(lambda *steps: torch.stack(steps, 1), *each)
         with torch.no_grad():
@@ -55,13 +55,13 @@ class _Against(Against):
         """Return the cost of the roll-out minus the reward of its end, times the strength, in nats."""
         given = example["given"]
         end, cost = self._follow(network, example["x_0"], example["noise"], given)
-        return cost - self.rule.strength * self.reward(end, given)
+        return cost - self.config.strength * self.reward(end, given)
 
     def _follow(self, network: Network, x_0: State, noise: State, given: Given) -> tuple[State, Float[Tensor, " b"]]:
         """Return the end of a roll-out, and half the squared control along it."""
-        tuned, base = self.flow(network, given), self.flow(self.base, given)
+        tuned, base = self.flow(network, given), self.flow(self.reference, given)
         x, costs = x_0, []
-        for number, (t, s) in enumerate(itertools.pairwise(linear_grid(self.rule.steps))):
+        for number, (t, s) in enumerate(itertools.pairwise(linear_grid(self.config.steps))):
             step, time = MemorylessEuler().linear(t, s), clock(x, t)
             followed, before = velocity(tuned, x, time), velocity(base, x, time)
             apart = squared(where_counted(given, time, followed, before), before)

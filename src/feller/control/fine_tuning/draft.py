@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.fine_tuning.fine_tuning import Against, Tuning, check_flow
-from feller.control.rewards.reward import Reward, reward_gradient
+from feller.control.fine_tuning.fine_tuning import Tuning, TuningObjective, check_flow
+from feller.control.rewards.reward import reward_gradient
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, leaves, length, pad_right, tree_map
 from feller.core.rng import Draws
@@ -19,7 +19,7 @@ from feller.paths import Network
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, Solver, endpoint, simulate
 from feller.sampling.solvers.solver import flow, placed
-from feller.training.objective import Batch, Example, Objective
+from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,29 +45,29 @@ class DirectGradient(Tuning):
         if not 1 <= self.last <= self.steps:
             raise UsageError(f"expected a gradient through 1 to {self.steps} steps, got {self.last}")
 
-    def against(self, base: Network, reward: Reward) -> Objective:
+    def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
-        return _Direct(self, base, reward)
+        return DirectGradientObjective(self, context)
 
 
-class _Direct(Against):
+class DirectGradientObjective(TuningObjective):
     """Direct gradients with their reward."""
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
         """Sample to the end, which tells the reward, and keep the state before the last steps."""
-        rule, given = self.rule, batch.get("given", {})
+        config, given = self.config, batch.get("given", {})
         with torch.no_grad():
             states = _sample(self, network, batch["x_0"], given)
         reward, _ = reward_gradient(self.reward, states[-1], given)
-        return {"x_t": states[rule.steps - rule.last], "given": given, "reward": reward}
+        return {"x_t": states[config.steps - config.last], "given": given, "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return minus the reward of the end, times the strength."""
-        rule, given = self.rule, example["given"]
-        times, solver = linear_grid(rule.steps)[rule.steps - rule.last :], placed(rule.solver, rule.space)
+        config, given = self.config, example["given"]
+        times, solver = linear_grid(config.steps)[config.steps - config.last :], placed(config.solver, config.space)
         process, start = self.flow(network, given), example["x_t"]
-        end = endpoint(process, start, times, solver, _UNUSED, recompute=rule.recompute)
-        return -rule.strength * self.reward(end, given)
+        end = endpoint(process, start, times, solver, _UNUSED, recompute=config.recompute)
+        return -config.strength * self.reward(end, given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,22 +88,22 @@ class OneStep(Tuning):
         if self.steps < 1:
             raise UsageError(f"expected samples of at least 1 step, got {self.steps}")
 
-    def against(self, base: Network, reward: Reward) -> Objective:
+    def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
-        return _OneStep(self, base, reward)
+        return OneStepObjective(self, context)
 
 
-class _OneStep(Against):
+class OneStepObjective(TuningObjective):
     """Gradients through one step, with their reward."""
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
         """Sample to the end, which tells the reward, and keep one state of each example."""
-        x_0, given, steps = batch["x_0"], batch.get("given", {}), self.rule.steps
+        x_0, given, steps = batch["x_0"], batch.get("given", {}), self.config.steps
         n, some = length(x_0), next(leaves(x_0))
         with torch.no_grad():
             states = _sample(self, network, x_0, given)
         reward, _ = reward_gradient(self.reward, states[-1], given)
-        which, kept = draws.at("step").integers(steps, (n,), some.device), x_0
+        which, kept = rng.at("step").integers(steps, (n,), some.device), x_0
         for number, state in enumerate(states[:-1]):
             chosen = which == number
             kept = tree_map(lambda now, old, c=chosen: torch.where(pad_right(c, now), now, old), state, kept)
@@ -113,16 +113,16 @@ class _OneStep(Against):
         """Return minus the reward of the foreseen end, times the strength."""
         x_t, t, given = example["x_t"], example["t"], example["given"]
         now = self.flow(network, given)(x_t, t)
-        end = flow(self.rule.space, x_t, (1.0, tree_map(lambda part: part * (1 - t), now)))
-        return -self.rule.strength * self.reward(end, given)
+        end = flow(self.config.space, x_t, (1.0, tree_map(lambda part: part * (1 - t), now)))
+        return -self.config.strength * self.reward(end, given)
 
 
 _UNUSED = Draws(0)
 """A flow draws nothing."""
 
 
-def _sample(objective: _Direct | _OneStep, network: Network, x_0: State, given: Given) -> list[State]:
+def _sample(objective: TuningObjective, network: Network, x_0: State, given: Given) -> list[State]:
     """Return all states of a sample, the start and the end among them."""
-    rule = objective.rule
-    process, solver = objective.flow(network, given), placed(rule.solver, rule.space)
-    return [x_0, *simulate(process, x_0, linear_grid(rule.steps), solver, _UNUSED)]
+    config = objective.config
+    process, solver = objective.flow(network, given), placed(config.solver, config.space)
+    return [x_0, *simulate(process, x_0, linear_grid(config.steps), solver, _UNUSED)]

@@ -2,17 +2,17 @@
 
 import abc
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.rewards.reward import Reward
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, pad_right, spread, tree_map
 from feller.core.rng import Draws
+from feller.networks.condition_dropout import null_values
 from feller.paths import Affine, Network, Path
 from feller.paths.processes import Process
 from feller.paths.product import parts
@@ -20,12 +20,17 @@ from feller.paths.rescheduled import rescheduled
 from feller.paths.schedules import Linear
 from feller.sampling.guidance import cfg
 from feller.spaces import Space
-from feller.training.objective import Batch, Bound, Example, Objective, counted
+from feller.training.batch_checks import describe
+from feller.training.objective import Batch, Example, Objective, ObjectiveConfig, TrainingContext, counted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuning(Objective):
-    """A way of changing a network to what a reward wishes. Implement `against` to add one."""
+class Tuning(ObjectiveConfig):
+    """A way of changing a network to what a reward wishes. Implement `build` to add one.
+
+    Examples of what it builds tell the `reward` of the sample that each comes from, [n], and, where the way has one,
+    the `cost`, [n]: the divergence from the base in nats, whose mean over samples is that of the whole.
+    """
 
     path: Path
     space: Space
@@ -35,6 +40,7 @@ class Tuning(Objective):
     """Of all samples that tuning looks at; what is tuned is then the law of guided samples."""
     drop: float = 0.0
 
+    requires: ClassVar[tuple[str, ...]] = ("reference", "reward")
     needs_gradient: ClassVar[bool] = True
     """Of the reward."""
 
@@ -45,41 +51,17 @@ class Tuning(Objective):
         if not math.isfinite(self.guidance):
             raise UsageError(f"expected a finite guidance, got {self.guidance:g}")
 
-    @abc.abstractmethod
-    def against(self, base: Network, reward: Reward) -> Objective:
-        """Return the objective with the network that it starts from, whose weights are frozen, and the reward.
-
-        Its examples tell the `reward` of the sample that each comes from, [n], and, where the way has one, the `cost`,
-        [n]: the divergence from the base in nats, whose mean over samples is that of the whole.
-        """
-
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
-        """Refuse: there is no reward.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError(_UNBOUND)
-
-    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Refuse: there is no reward.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError(_UNBOUND)
-
-    def process(self, network: Network, given: Given, nulls: dict[str, Any] | None = None) -> Process:
+    def process(self, network: Network, given: Given, null: Mapping[str, int | float] | None = None) -> Process:
         """Return the flow of a network, where it is affine on straight paths, on which steps are most exact.
 
         Args:
             network: Which.
             given: Conditions.
-            nulls: Those that it can do without, for guidance; by default as the network says.
+            null: Null values of those that it can do without, for guidance; by default as the network says.
         """
-        nulls = getattr(network, "nulls", {}) if nulls is None else nulls
-        absent = tuple(name for name in given if name in nulls)
-        path, guided = self.path, cfg(network, self.guidance, absent=absent, nulls=nulls)
+        null = null_values(network) if null is None else null
+        absent = tuple(name for name in given if name in null)
+        path, guided = self.path, cfg(network, self.guidance, absent=absent, nulls=null)
         if any(part.schedule != Linear() for part in parts(path) if isinstance(part, Affine)):
             path, guided = rescheduled(path, guided, Linear())
         return path.process(guided, given)
@@ -99,24 +81,45 @@ class Controlled(Tuning):
             raise UsageError(f"expected roll-outs of at least 2 steps, got {self.steps}")
 
 
-_UNBOUND = "tuning needs a reward and a model to start from: `feller tune` has both"
+class TuningObjective(Objective):
+    """A way of tuning with the network that it starts from and the reward."""
 
+    def __init__(self, config: Any, context: TrainingContext) -> None:
+        """Take both from a context.
 
-class Against(Bound):
-    """A way of tuning with its base and reward."""
+        Raises:
+            UsageError: If it lacks one.
+        """
+        context.check(config)
+        self.config: Any = config
+        self.reference: Any = context.reference
+        self.reward: Any = context.reward
+        self.null = null_values(context.reference) if context.null is None else dict(context.null)
 
-    def __init__(self, rule: Tuning, base: Network, reward: Reward) -> None:
-        super().__init__(rule)
-        self.base, self.reward = base, reward
-        self.nulls = getattr(base, "nulls", {})
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+        """Sample from the network, and return what is learned from that; see `sample`.
 
-    def notice(self, example: Example) -> dict[str, Tensor]:
+        Raises:
+            UsageError: If there is no network or no source to sample from.
+        """
+        if network is None:
+            remedy = "Write draw(batch, rng, network)"
+            raise UsageError(argument="network", expected="the network that is tuned", found="None", remedy=remedy)
+        if "x_0" not in batch:
+            raise UsageError(argument="batch", expected="a key x_0, the source of the samples", found=describe(batch))
+        return self.sample(batch, rng, network)
+
+    @abc.abstractmethod
+    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
+        """Return training examples of samples of the network, with their `reward`."""
+
+    def metrics(self, example: Example) -> dict[str, Tensor]:
         """Return the mean reward, and the mean cost where there is one."""
         return {name: example[name].mean() for name in ("reward", "cost") if name in example}
 
     def flow(self, network: Network, given: Given) -> Process:
-        """Return the flow of a network, with the nulls of the base: they may be called through a wrapper without."""
-        return self.rule.process(network, given, self.nulls)
+        """Return the flow of a network, with the null values of the reference."""
+        return self.config.process(network, given, self.null)
 
 
 def where_counted(given: Given, t: State, x: State, other: State) -> State:

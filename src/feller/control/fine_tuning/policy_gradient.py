@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.fine_tuning.fine_tuning import Against, Controlled, velocity, where_counted
+from feller.control.fine_tuning.fine_tuning import Controlled, TuningObjective, velocity, where_counted
 from feller.control.fine_tuning.memoryless_chain import control_weight, squared
-from feller.control.rewards.reward import Reward, rewarded
+from feller.control.rewards.reward import rewarded
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, length, tree_map
 from feller.core.rng import Draws
@@ -19,7 +19,7 @@ from feller.paths.processes import Process
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import LinearStep, MemorylessEuler, simulate
 from feller.sampling.solvers.solver import clock
-from feller.training.objective import Batch, Example, Objective
+from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +33,15 @@ class PolicyGradient(Controlled):
 
     needs_gradient: ClassVar[bool] = False
 
-    def against(self, base: Network, reward: Reward) -> Objective:
-        """Return the objective with its base and reward; its cost is half the squared control along a roll-out."""
-        return _Against(self, base, reward)
+    def build(self, context: TrainingContext) -> Objective:
+        """Return the objective with reference and reward; its cost is half the squared control along a roll-out."""
+        return PolicyGradientObjective(self, context)
 
 
-class _Against(Against):
+class PolicyGradientObjective(TuningObjective):
     """The policy gradient with its base and reward."""
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
         """Roll out with noise in each step, and compare what followed with the other rows of the batch.
 
         Returns:
@@ -54,7 +54,7 @@ class _Against(Against):
         x_0, given, times, solver = (
             batch["x_0"],
             batch.get("given", {}),
-            linear_grid(self.rule.steps),
+            linear_grid(self.config.steps),
             MemorylessEuler(),
         )
         if length(x_0) < 2:
@@ -62,8 +62,8 @@ class _Against(Against):
         with torch.no_grad():
             seen: list[State] = []
             watched = _watched(self.flow(network, given), seen)
-            states = [x_0, *simulate(watched, x_0, times, solver, draws)]
-            base, steps = self.flow(self.base, given), [solver.linear(t, s) for t, s in itertools.pairwise(times)]
+            states = [x_0, *simulate(watched, x_0, times, solver, rng)]
+            base, steps = self.flow(self.reference, given), [solver.linear(t, s) for t, s in itertools.pairwise(times)]
             told = [
                 self._step(linear, *ends, clock(x_0, t), base, given)
                 for linear, ends, t in zip(steps, itertools.pairwise(states), times[:-1], strict=True)
@@ -71,7 +71,7 @@ class _Against(Against):
             costs = torch.stack([_cost(step, went) for step, went in zip(told, seen, strict=True)], 1)
             reward = rewarded(self.reward, states[-1], given)
         to_go = costs.flip(1).cumsum(1).flip(1) - costs  # that of the step itself does not depend on where it led
-        gain = self.rule.strength * reward[:, None] - to_go
+        gain = self.config.strength * reward[:, None] - to_go
         others = (gain.sum(0) - gain) / (len(gain) - 1)
         advantage, cost = gain - others, costs.sum(1)
         told = [{**step, "advantage": advantage[:, k], "reward": reward, "cost": cost} for k, step in enumerate(told)]

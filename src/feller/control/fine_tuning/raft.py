@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.fine_tuning.fine_tuning import Against, Tuning
-from feller.control.rewards.reward import Reward, rewarded
+from feller.control.fine_tuning.fine_tuning import Tuning, TuningObjective
+from feller.control.rewards.reward import rewarded
 from feller.core.errors import UsageError
 from feller.core.pytree import tree_map
 from feller.core.rng import Draws
@@ -18,7 +18,7 @@ from feller.sampling import Euler, Midpoint, Solver, endpoint
 from feller.sampling.guidance import cfg
 from feller.sampling.solvers.solver import placed
 from feller.training.losses import CrossEntropy, Loss, PerLeaf, Squared
-from feller.training.objective import Batch, Example, Matching, Objective
+from feller.training.objective import Batch, Example, Matching, Objective, TrainingContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,40 +46,41 @@ class Filtered(Tuning):
         if self.steps < 1:
             raise UsageError(f"expected samples of at least 1 step, got {self.steps}")
 
-    def against(self, base: Network, reward: Reward) -> Objective:
+    def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
-        return _Filtered(self, base, reward)
+        return FilteredObjective(self, context)
 
 
-class _Filtered(Against):
+class FilteredObjective(TuningObjective):
     """Training on the best, with their reward."""
 
-    def __init__(self, rule: Filtered, base: Network, reward: Reward) -> None:
-        super().__init__(rule, base, reward)
-        self.matching = Matching(rule.path, rule.space, criterion_of(rule.path), drop=rule.drop)
+    def __init__(self, config: Filtered, context: TrainingContext) -> None:
+        super().__init__(config, context)
+        criterion = criterion_of(config.path)
+        self.matching = Matching(config.path, config.space, criterion, drop=config.drop, null=self.null)
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
         """Sample, keep the best, and meet each as often as makes a batch, at other times and from other sources.
 
         Returns:
             Examples of flow matching; `reward` of all samples, in the order of the batch.
         """
-        rule, given = self.rule, batch.get("given", {})
+        config, given = self.config, batch.get("given", {})
         with torch.no_grad():
-            steps = Euler() if isinstance(rule.path, TokenPath) else rule.solver
-            process, solver = self.flow(network, given), placed(steps, rule.space)
-            x_1 = endpoint(process, batch["x_0"], linear_grid(rule.steps), solver, draws.named("samples"))
+            steps = Euler() if isinstance(config.path, TokenPath) else config.solver
+            process, solver = self.flow(network, given), placed(steps, config.space)
+            x_1 = endpoint(process, batch["x_0"], linear_grid(config.steps), solver, rng.named("samples"))
             reward = rewarded(self.reward, x_1, given)
         n = len(reward)
-        best = reward.argsort(descending=True, stable=True)[: max(1, round(rule.share * n))]
+        best = reward.argsort(descending=True, stable=True)[: max(1, round(config.share * n))]
         again = best[torch.arange(n, device=best.device) % len(best)]
         kept = tree_map(lambda leaf: leaf[again], {"x_1": x_1, "given": given})
-        return {**self.matching.draw(network, kept, draws.named("matching")), "reward": reward}
+        return {**self.matching.draw(kept, rng.named("matching"), network), "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Regress the guided network on the path of what was kept, so that it is guided samples that are learned."""
-        absent = tuple(name for name in example["given"] if name in self.nulls)
-        guided = cfg(network, self.rule.guidance, absent=absent, nulls=self.nulls)
+        absent = tuple(name for name in example["given"] if name in self.null)
+        guided = cfg(network, self.config.guidance, absent=absent, nulls=self.null)
         return self.matching.loss(guided, example)
 
 

@@ -44,7 +44,7 @@ def losses(
         batch = tree_map(lambda leaf: leaf.to(device), all_of_it)
         total = torch.zeros(len(some), dtype=torch.float64)
         for number in range(rounds):
-            example = objective.draw(network, batch, replace(draws.named("round", number), first=first))
+            example = objective.draw(batch, replace(draws.named("round", number), first=first), network)
             loss = objective.loss(network, example).double().cpu()
             total += loss.view(len(some), length(example) // len(some)).mean(1)
         found.append(total / rounds)

@@ -113,7 +113,7 @@ class Detector:
 class ToldApart(Objective):
     """Tell windows of made sounds from real ones."""
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Leave windows as they are: which of them come is drawn with the batch."""
         return batch
 

@@ -8,10 +8,10 @@ from feller.data.batches import check_share
 from feller.data.modality import Dataset, Modality
 from feller.models.spec import Description, frequencies, shapes
 from feller.networks.architecture import Architecture
+from feller.networks.condition_dropout import check_drop
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space
-from feller.training.condition_dropout import check_drop
-from feller.training.objective import Objective
+from feller.training.objective import ObjectiveConfig
 from feller.training.objectives.distillation import Distillation
 from feller.training.optimizer import Training
 
@@ -74,7 +74,7 @@ class Recipe:
     """What to train, for how long, and how to sample."""
 
     architecture: Architecture
-    objective: Objective
+    objective: ObjectiveConfig
     """What the network learns: path, source, loss, times, coupling."""
     modality: Modality | None = None
     """The data as the model sees them, where that is not as they were read: levels of pictures as symbols."""
@@ -114,5 +114,5 @@ class Recipe:
             frequencies(data),
             self.drawn(),
             objective.drop,
-            objective.fixable,
+            objective.conditionable,
         )

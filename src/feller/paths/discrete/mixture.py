@@ -16,6 +16,7 @@ from feller.paths.discrete.step_rules import Ahead, Increment
 from feller.paths.discrete.token_distribution import Posterior
 from feller.paths.discrete.token_path import TokenPath
 from feller.paths.discrete.unmasking_order import Order, ordered
+from feller.paths.path import check_draw, check_times
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Scales, Schedule, TokenSchedule, check_convex, common_scales
 from feller.spaces.tokens import MaskSource, TokenSource
@@ -222,8 +223,8 @@ class Mixture(TokenPath):
         self, x_0: Int[Tensor, " b *d"], x_1: Int[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
     ) -> Int[Tensor, " b *d"]:
         """Flip one coin per token."""
-        if draw is None:
-            raise TypeError("a mixture path flips coins: pass `draw`, such as Draws(0).at('path')")
+        draw = check_draw(draw)
+        check_times(t, x_1)
         alpha = torch.as_tensor(self.scales(pad_right(t, x_1), x_1).alpha)
         return torch.where(draw.uniform(x_1.shape, t.dtype, x_1.device) < alpha, x_1, x_0)
 

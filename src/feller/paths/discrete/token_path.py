@@ -25,7 +25,7 @@ from feller.paths.discrete.token_distribution import (
     times_at,
 )
 from feller.paths.discrete.token_sampler import Choice
-from feller.paths.path import Path
+from feller.paths.path import Path, check_draw, check_times
 from feller.paths.processes import Characteristics, Jumps
 
 
@@ -63,8 +63,8 @@ class TokenPath(TokenLaw, Path):
         self, x_0: Int[Tensor, " b *d"], x_1: Int[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
     ) -> Int[Tensor, " b *d"]:
         """Draw each token from its law given the data; x_0 has no part in it."""
-        if draw is None:
-            raise TypeError("a path of tokens draws them: pass `draw`, such as Draws(0).at('path')")
+        draw = check_draw(draw)
+        check_times(t, x_1)
         u = draw.uniform(x_1.shape, torch.float64, x_1.device)
         rows = [flat.flatten() for flat in (x_1, pad_right(t.double(), x_1).expand(x_1.shape), u)]
         width = self.log_probabilities(rows[0][:1], rows[1][:1]).shape[1] if x_1.numel() else 1

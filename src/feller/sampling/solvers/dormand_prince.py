@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.pytree import State, leaves, marks_map, pad_right, tree_map
 from feller.core.rng import Draw
 from feller.paths.processes import Characteristics, Process
@@ -101,7 +102,7 @@ class _Running(Solver):
         def velocity(now: Characteristics, x: Tensor) -> Tensor:
             refuse_noise(now, "DormandPrince")
             if now.jumps is not None or now.velocity is None:
-                raise ValueError(
+                raise UsageError(
                     "DormandPrince follows a velocity alone; use Euler or Midpoint for a process with jumps"
                 )
             return now.velocity
@@ -152,7 +153,7 @@ class _Running(Solver):
                 raise OutOfSteps(x, t + way * done, self.attempts)
             self.attempts += 1
             if not bool(torch.isfinite(self._norm(self.velocity)).all()):
-                raise ValueError(f"the velocity is not finite near t = {t:g}; the network or its input is damaged")
+                raise UsageError(f"the velocity is not finite near t = {t:g}; the network or its input is damaged")
             h = torch.minimum(self.size, span - done)
             y, velocity, error = self._try(process, x, t + way * done, way * h)
             good = error <= 1

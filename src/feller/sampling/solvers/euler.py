@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.pytree import State, leaves, tree_map
 from feller.core.rng import Draw
 from feller.paths.processes import Characteristics, Process
@@ -24,11 +25,11 @@ class Euler(GaussianSolver):
         """Return x + h velocity and h diffusion.
 
         Raises:
-            ValueError: If the process jumps, which no mean and variance can say.
+            UsageError: If the process jumps, which no mean and variance can say.
         """
         now = process(x, clock(x, t))
         if any(leaf.jumps is not None for leaf in leaves(now)):
-            raise ValueError("a process that jumps has no Gaussian step; use `step`")
+            raise UsageError("a process that jumps has no Gaussian step; use `step`")
         return self._moments(now, x, t, s)
 
     def _moments(self, now: State, x: State, t: float, s: float) -> tuple[State, State]:
@@ -54,4 +55,4 @@ class Euler(GaussianSolver):
 def _refuse_curved(space: Space, now: Characteristics) -> None:
     """Refuse noise on a leaf whose space is curved."""
     if now.diffusion is not None and not space.flat:
-        raise ValueError(f"noise needs a flat space, got {type(space).__name__}; leave the noise out")
+        raise UsageError(f"noise needs a flat space, got {type(space).__name__}; leave the noise out")

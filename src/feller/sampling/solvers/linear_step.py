@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.pytree import State, tree_map
 from feller.paths.predictions import Data, Source, Velocity, coefficients
 from feller.paths.processes import Characteristics, Process
@@ -37,16 +38,16 @@ class LinearSolver(GaussianSolver):
         """Return mean and variance of the state at s > t.
 
         Raises:
-            ValueError: If time runs backwards, or the process is no flow.
+            UsageError: If time runs backwards, or the process is no flow.
         """
         name = type(self).__name__
         if s < t:
-            raise ValueError(f"{name} runs forwards, got {t:g} to {s:g}; use a velocity solver to go back")
+            raise UsageError(f"{name} runs forwards, got {t:g} to {s:g}; use a velocity solver to go back")
         step = self.linear(t, s)
 
         def velocity(now: Characteristics) -> Tensor:
             if now.diffusion is not None or now.jumps is not None or now.velocity is None:
-                raise ValueError(f"{name} needs a process with a velocity alone; it brings its own noise")
+                raise UsageError(f"{name} needs a process with a velocity alone; it brings its own noise")
             return now.velocity
 
         def variance(x: Tensor) -> Tensor | None:

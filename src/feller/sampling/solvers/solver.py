@@ -48,11 +48,11 @@ def space_of(solver: Solver) -> Space:
     """Return where a solver moves states.
 
     Raises:
-        ValueError: If it moves in no space of its own.
+        UsageError: If it moves in no space of its own.
     """
     space = getattr(solver, "space", None)
     if space is None:
-        raise ValueError(f"expected a solver that moves in a space; {type(solver).__name__} has none")
+        raise UsageError(f"expected a solver that moves in a space; {type(solver).__name__} has none")
     return space
 
 
@@ -84,8 +84,10 @@ def _check_manifold(space: Space, now: Characteristics, solver: Solver) -> None:
     if now.tangent and isinstance(space, Euclidean):
         name = type(solver).__name__
         raise UsageError(
-            f"the velocity is tangent to a manifold, and {name} moves along straight lines, which leave it; say"
-            f" {name}(space) with the manifold of the path"
+            argument="solver",
+            expected="one that moves on the manifold to which the velocity is tangent",
+            found=f"{name} along straight lines, which leave it",
+            remedy=f"Write {name}(space) with the manifold of the path",
         )
 
 
@@ -142,16 +144,18 @@ def jump(x: State, first: State, last: State, s: float, draw: Draw) -> State:
 def refuse_backwards(now: State, t: float, s: float) -> None:
     """Refuse noise and jumps on a decreasing grid, where they would spread what they should gather."""
     if any(leaf.diffusion is not None or leaf.jumps is not None for leaf in leaves(now)):
-        raise ValueError(f"cannot run noise or jumps backwards, from {t:g} to {s:g}; reverse the process first")
+        expected, found = "an increasing grid, since the process has noise or jumps", f"a step from {t:g} to {s:g}"
+        raise UsageError(argument="times", expected=expected, found=found, remedy="Reverse the process first")
 
 
 def refuse_noise(now: Characteristics, solver: str) -> None:
     """Refuse a diffusion where a solver has no place for it."""
     if now.diffusion is not None:
-        raise ValueError(f"{solver} follows velocities and jumps; use Euler for a process with noise")
+        expected = "Euler(), since the process has noise"
+        raise UsageError(argument="solver", expected=expected, found=solver)
 
 
 def refuse_symbols(x: State, solver: str) -> None:
     """Refuse a state of symbols alone where a solver follows velocities; beside other leaves they may jump."""
     if isinstance(x, Tensor) and not x.is_floating_point():
-        raise UsageError(f"symbols jump, and {solver} follows velocities; use Euler()")
+        raise UsageError(argument="solver", expected="Euler(), since symbols jump", found=solver)

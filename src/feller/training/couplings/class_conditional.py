@@ -79,7 +79,11 @@ class LabelAware(Coupling):
 
 def _condition(given: Given, name: str) -> Tensor:
     if name not in given:
-        raise KeyError(f"expected the condition {name!r} to couple within, got {sorted(given)}")
+        raise UsageError(
+            argument=name,
+            expected="a condition of that name, to couple within",
+            found=", ".join(sorted(given)) or "none",
+        )
     return given[name]
 
 

@@ -58,10 +58,10 @@ class GeodesicCost(Cost):
         """Measure every pair.
 
         Raises:
-            ValueError: If the data are padded: a distance cannot leave entries out.
+            UsageError: If the data are padded: a distance cannot leave entries out.
         """
         if "valid" in given:
-            raise ValueError("a geodesic cost takes whole examples, got padded ones; use SquaredDistance()")
+            raise UsageError("a geodesic cost takes whole examples, got padded ones; use SquaredDistance()")
         n, m = length(x_0), length(x_1)
         rows = tree_map(lambda leaf: leaf.double().repeat_interleave(m, 0), x_0)
         columns = tree_map(lambda leaf: leaf.double().repeat(n, *(1,) * (leaf.ndim - 1)), x_1)

@@ -21,10 +21,8 @@ def check_alike(prediction: Tensor, target: Tensor) -> None:
         UsageError: Then.
     """
     if prediction.shape != target.shape:
-        raise UsageError(
-            f"the network answers with {list(prediction.shape)} and the target is {list(target.shape)}; a path's"
-            " target must have the shape of what the network answers with"
-        )
+        expected = f"an answer {list(target.shape)}, as the target of the path is"
+        raise UsageError(argument="network", expected=expected, found=str(list(prediction.shape)))
 
 
 class Loss(abc.ABC):

@@ -13,13 +13,12 @@ from feller.paths.families import AnyOrder, Autoregressive
 from feller.spaces import Space
 from feller.spaces.table_tokens import Rows
 from feller.spaces.tokens import until_end
-from feller.training.condition_dropout import drop_conditions
 from feller.training.losses import CrossEntropy
-from feller.training.objective import Batch, Example, Objective
+from feller.training.objective import Batch, ConditionalObjective, Example, PlainObjective
 
 
 @dataclass(frozen=True)
-class NextToken(Objective):
+class NextToken(ConditionalObjective):
     """Cross-entropy of each token given those before it: -log p(x_1) in nats per token of the text."""
 
     space: Space
@@ -34,7 +33,7 @@ class NextToken(Objective):
         """Say of which family the network is."""
         return Autoregressive()
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Return the data as state and as target; nothing is random but which conditions are dropped."""
         x_1, given = batch["x_1"], batch.get("given", {})
         if self.end is not None:
@@ -44,7 +43,7 @@ class NextToken(Objective):
             "x_t": x_1,
             "t": torch.zeros(len(x_1), device=x_1.device),
             "target": x_1,
-            "given": drop_conditions(given, getattr(network, "nulls", {}), self.drop, draws),
+            "given": self.drop_conditions(given, rng, network),
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
@@ -54,7 +53,7 @@ class NextToken(Objective):
 
 
 @dataclass(frozen=True)
-class RowLikelihood(Objective):
+class RowLikelihood(PlainObjective):
     """-log p(row) in nats: what each column costs given those written before it, added up.
 
     Where a network is trained in any order, rows with known columns are drawn exactly, the known ones first. Several
@@ -86,18 +85,18 @@ class RowLikelihood(Objective):
         """Say of which family the network is."""
         return AnyOrder(anyhow=self.shuffled > 0)
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw the orders."""
         x_1 = batch["x_1"]
         example = {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device), "given": {}}
         if self.shuffled:
-            example["given"] = {"order": self._orders(x_1, draws)}
+            example["given"] = {"order": self._orders(x_1, rng)}
         return example
 
-    def _orders(self, x_1: Tensor, draws: Draws) -> Int64[Tensor, "b serialisations columns"]:
+    def _orders(self, x_1: Tensor, rng: Draws) -> Int64[Tensor, "b serialisations columns"]:
         """Return some orders of each row."""
         shape = (len(x_1), self.serialisations, len(self.space.fields))
-        draw = draws.at("order")
+        draw = rng.at("order")
         keys = draw.uniform(shape, torch.float64, x_1.device)
         by_chance = draw.uniform((*shape[:2], 1), torch.float64, x_1.device) < self.shuffled
         in_turn = torch.arange(shape[2], dtype=keys.dtype, device=keys.device)

@@ -14,23 +14,22 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import tree_map
 from feller.core.rng import Draw, Draws
 from feller.data.documents.vocabulary import Symbols
-from feller.data.modality import Dataset
 from feller.paths.families import Interleaved
 from feller.sampling.autoregressive.masked_spans import Masked, Masking, draw_spans, mask, most_holes, read_document
 from feller.sampling.retrieval.datastore import remember
 from feller.sampling.retrieval.retriever import NONE, ByLikeness, Library, Retrieval
 from feller.spaces import Space
-from feller.training.objective import Batch, Bound, Example, Objective, Together
+from feller.training.objective import Batch, BatchCoupledObjective, Example, Objective, TrainingContext
 from feller.training.objectives.packing import PADDING, join, pack
 
 
 @dataclass(frozen=True)
-class CausalMasking(Together):
+class CausalMasking(BatchCoupledObjective):
     """Cross-entropy of each token given those before it in its sample, where spans of documents moved behind them.
 
     A sample is a document, its query, behind some others that were found for it; all their tokens count alike, but for
     the signs of holes, whose places are chance. Samples are packed into rows, and a row tells of several documents, so
-    private training refuses it. Without a memory, see `beside`, nothing stands in front. Source: Yu et al. 2023,
+    private training refuses it. Built without data, nothing stands in front. Source: Yu et al. 2023,
     arXiv 2309.02591.
     """
 
@@ -61,17 +60,20 @@ class CausalMasking(Together):
         if self.width < self.context:
             raise UsageError(f"expected rows as wide as the context, {self.context}, or wider, got {self.width}")
 
-    def beside(self, data: Dataset) -> Objective:
+    def build(self, context: TrainingContext) -> Objective:
         """Return the objective with a memory of the data, where these can be found by vectors.
 
         Raises:
-            InputError: If there are no data, or one could be too long for the context with its holes.
+            InputError: If a document could be too long for the context with its holes.
         """
+        data = context.data
+        if data is None:
+            return self
         finder, rows = getattr(data.modality, "vectors", None), data.modality.encode(data.values)
         self._check_room(rows)
         if finder is None or not self.documents:
             return self
-        return self.with_memory(Library(remember(rows, finder, self.symbols), finder))
+        return RetrievalMasking(self, Library(remember(rows, finder, self.symbols), finder))
 
     def _check_room(self, rows: Int64[Tensor, "b l"]) -> None:
         """Refuse documents that would be too long in the midst of training, once as many holes are drawn."""
@@ -83,11 +85,7 @@ class CausalMasking(Together):
                 " take a longer context, or shorter texts"
             )
 
-    def with_memory(self, library: Library) -> Objective:
-        """Return the objective with a memory, from which documents are taken to stand in front."""
-        return _Beside(self, library)
-
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Hide spans, and pack; nothing stands in front.
 
         Raises:
@@ -100,7 +98,7 @@ class CausalMasking(Together):
                 f"{reads[1]} of {reads[0]}; give --objective and --architecture the same"
             )
         rows = batch["x_1"]
-        return self.packed(rows, rows.new_empty(len(rows), 0, rows.shape[1]), draws)
+        return self.packed(rows, rows.new_empty(len(rows), 0, rows.shape[1]), rng)
 
     def packed(self, rows: Int64[Tensor, "b l"], front: Int64[Tensor, "b k m"], draws: Draws) -> Example:
         """Hide spans, put documents in front, and pack.
@@ -144,34 +142,33 @@ class CausalMasking(Together):
         spent = F.cross_entropy(logits.flatten(0, 1), example["target"].flatten(), reduction="none")
         return (spent.view_as(example["target"]) * example["weight"]).sum(1)
 
-    def notice(self, example: Example) -> dict[str, Tensor]:
+    def metrics(self, example: Example) -> dict[str, Tensor]:
         """Tell which share of the places is padding."""
         return {"wasted": (example["given"]["sample"] == PADDING).double().mean()}
 
 
-class _Beside(Bound):
-    """Causal masking with its memory."""
+class RetrievalMasking(Objective):
+    """Causal masking with a memory, from which documents are taken to stand in front."""
 
-    def __init__(self, rule: CausalMasking, library: Library) -> None:
-        super().__init__(rule)
-        self.library = library
+    def __init__(self, config: CausalMasking, library: Library) -> None:
+        self.config, self.library = config, library
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Find documents for each, the most like to stand next to it, then hide and pack."""
         rows, memory = batch["x_1"], self.library.memory
-        count = draws.at("documents").integers(self.rule.documents + 1, (len(rows),), memory.rows.device)
-        found = self.rule.retrieval(self.library, rows.to(memory.rows.device), count, draws.named("retrieval"))
+        count = rng.at("documents").integers(self.config.documents + 1, (len(rows),), memory.rows.device)
+        found = self.config.retrieval(self.library, rows.to(memory.rows.device), count, rng.named("retrieval"))
         which = found.which.flip(1)
         front = memory.rows[which].masked_fill((which == NONE)[:, :, None], memory.symbols.pad)
-        return self.rule.packed(rows, front, draws)
+        return self.config.packed(rows, front, rng)
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " r"]:
         """Add up as without a memory."""
-        return self.rule.loss(network, example)
+        return self.config.loss(network, example)
 
-    def notice(self, example: Example) -> dict[str, Tensor]:
-        """Tell what is told without a memory."""
-        return self.rule.notice(example)
+    def metrics(self, example: Example) -> dict[str, Tensor]:
+        """Return those without a memory."""
+        return self.config.metrics(example)
 
 
 def _hidden(law: Masking, rows: Int64[Tensor, "b k l"], symbols: Symbols, draw: Draw) -> list[list[Masked]]:

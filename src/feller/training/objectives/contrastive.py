@@ -10,18 +10,17 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draw, Draws
 from feller.data.documents.vocabulary import Symbols
-from feller.data.modality import Dataset
 from feller.networks.sequence.bi_encoder import pictures_of, with_gaps
 from feller.paths.families import Alike
 from feller.spaces import Space
-from feller.training.objective import Batch, Example, Objective, Together
+from feller.training.objective import Batch, BatchCoupledObjective, Example, Objective, TrainingContext
 
 SAME = 1 - 1e-4
 """Likeness from which two texts are one: neither is a wrong answer to the other's picture."""
 
 
 @dataclass(frozen=True)
-class Contrastive(Together):
+class Contrastive(BatchCoupledObjective):
     """InfoNCE in both directions: which text is a picture's, and which picture a text's, among those of a group.
 
     An example is a whole group, so that its loss can be taken apart from the others'. Of several pictures of a document
@@ -44,23 +43,25 @@ class Contrastive(Together):
             raise UsageError(f"expected groups of 2 or more, dropout below 1, got {self.group} and {self.dropout:g}")
 
     @property
-    def divides(self) -> bool:
+    def shardable(self) -> bool:
         """False: documents are told apart from all others of their batch."""
         return False
 
-    def beside(self, data: Dataset) -> Objective:
-        """Check that there is something to learn.
+    def build(self, context: TrainingContext) -> Objective:
+        """Return it as it is, if there is something to learn.
 
         Raises:
             InputError: If no document has text and picture.
         """
-        rows = data.modality.encode(data.values)
+        if context.data is None:
+            return self
+        rows = context.data.modality.encode(context.data.values)
         _, owner = pictures_of(rows, self.symbols)
         if not self.symbols.is_text(rows[owner]).any():
             raise InputError(f"expected documents with a text and a picture, got none among {len(rows):,}; add some")
         return self
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw a picture of each document and what is not seen of it, and look the texts up.
 
         Returns:
@@ -70,8 +71,8 @@ class Contrastive(Together):
         x_1 = batch["x_1"]
         with torch.no_grad():
             text, has_text = network.texts(x_1)
-        seen = with_gaps(x_1, self.symbols, self.dropout, draws.at("dropout"))
-        codes, has_picture = _one_picture(seen, self.symbols, draws.at("picture"))
+        seen = with_gaps(x_1, self.symbols, self.dropout, rng.at("dropout"))
+        codes, has_picture = _one_picture(seen, self.symbols, rng.at("picture"))
         pair = has_text & has_picture
         weight = pair * (len(x_1) / pair.sum().clamp(min=1))
         x_t, target, weight = (_grouped(part, self.group) for part in (codes, text, weight))

@@ -1,7 +1,7 @@
 """Fewer steps at equal quality: one step that goes where several of an older network go."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,19 +10,20 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.pytree import State, leaves, length, spread, tree_map
 from feller.core.rng import Draws
-from feller.paths import Network, Path
+from feller.networks.condition_dropout import drop_conditions
+from feller.paths import Path
 from feller.paths.processes import Process
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint, Solver, endpoint
 from feller.sampling.solvers.solver import placed
 from feller.spaces import Space, geometry
-from feller.training.condition_dropout import drop_conditions
+from feller.training.batch_checks import read_batch
 from feller.training.losses import Loss, Squared
-from feller.training.objective import Batch, Bound, Example, Objective, draw_source
+from feller.training.objective import Batch, Example, Objective, ObjectiveConfig, TrainingContext, draw_source
 
 
 @dataclass(frozen=True)
-class Distillation(Objective):
+class Distillation(ObjectiveConfig):
     """Regress the velocity of one long Euler step on where a teacher's finer steps lead from the same state.
 
     The states are those of the path through real data, so the student sees what the data look like at each of its
@@ -41,61 +42,52 @@ class Distillation(Objective):
     criterion: Loss = field(default_factory=Squared)
     drop: float = 0.1
 
+    requires: ClassVar[tuple[str, ...]] = ("teacher",)
+
     def __post_init__(self) -> None:
         if self.calls < 1 or self.finer < 1:
             raise UsageError(f"expected calls and finer of at least 1, got {self.calls} and {self.finer}")
 
-    def taught(self, teacher: Network) -> Objective:
+    def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its teacher.
 
         Raises:
+            UsageError: If there is no teacher.
             TypeError: If nothing flows in the space.
         """
+        context.check(self)
         geometry(self.space)
-        return _Taught(self, teacher)
+        return DistillationObjective(self, context)
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
-        """Refuse: there is no teacher.
 
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError("distillation learns from an older model: name its run with --start-from")
+class DistillationObjective(Objective):
+    """Distillation with its teacher."""
+
+    def __init__(self, config: Distillation, context: TrainingContext) -> None:
+        self.config, self.null = config, context.null
+        self.teacher: Any = context.teacher
+        self.solver = placed(config.solver, config.space)
+
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+        """Draw the start of a step, and let the teacher go to its end."""
+        config, (x_1, given) = self.config, read_batch(batch, rng)
+        n, device = length(x_1), next(leaves(x_1)).device
+        given = drop_conditions(given, self.null, config.drop, rng, network)
+        x_0 = draw_source(config.space, x_1, rng)
+        t = rng.at("time").integers(config.calls, (n,), device).to(torch.get_default_dtype()) / config.calls
+        x_t = config.path.sample(x_0, x_1, spread(t, x_1), rng.at("path"))
+        with torch.no_grad():
+            process = _within(config.path.process(self.teacher, given), t, 1 / config.calls)
+            x_s = endpoint(process, x_t, linear_grid(config.finer), self.solver, rng.named("teacher"))
+            target = tree_map(lambda way: way * config.calls, geometry(config.space).log(x_t, x_s))
+        return {"x_t": x_t, "t": spread(t, x_1), "target": target, "given": given}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Compare the velocity that the path makes of the prediction with the teacher's over the step."""
         x_t, t, given = example["x_t"], example["t"], example["given"]
-        now = self.path.characteristics(network(x_t, t, given), x_t, t)
+        now = self.config.path.characteristics(network(x_t, t, given), x_t, t)
         velocity = tree_map(lambda part: part.velocity, now)
-        return self.criterion(velocity, example["target"], x_t, t, given.get("valid"))
-
-
-class _Taught(Bound):
-    """Distillation with its teacher."""
-
-    def __init__(self, rule: Distillation, teacher: Network) -> None:
-        super().__init__(rule)
-        self.teacher = teacher
-        self.solver = placed(rule.solver, rule.space)
-
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
-        """Draw the start of a step, and let the teacher go to its end."""
-        rule, x_1 = self.rule, batch["x_1"]
-        n, device = length(x_1), next(leaves(x_1)).device
-        nulls = getattr(network, "nulls", {})
-        given = drop_conditions(batch.get("given", {}), nulls, rule.drop, draws)
-        x_0 = draw_source(self.space, x_1, draws)
-        t = draws.at("time").integers(rule.calls, (n,), device).to(torch.get_default_dtype()) / rule.calls
-        x_t = self.path.sample(x_0, x_1, spread(t, x_1), draws.at("path"))
-        with torch.no_grad():
-            process = _within(self.path.process(self.teacher, given), t, 1 / rule.calls)
-            x_s = endpoint(process, x_t, linear_grid(rule.finer), self.solver, draws.named("teacher"))
-            target = tree_map(lambda way: way * rule.calls, geometry(rule.space).log(x_t, x_s))
-        return {"x_t": x_t, "t": spread(t, x_1), "target": target, "given": given}
-
-    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare the predicted and the teacher's velocity of the step."""
-        return self.rule.loss(network, example)
+        return self.config.criterion(velocity, example["target"], x_t, t, given.get("valid"))
 
 
 def _within(process: Process, start: Float[Tensor, " b"], span: float) -> Process:

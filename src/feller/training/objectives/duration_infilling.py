@@ -14,7 +14,7 @@ from feller.data.speech.durations import log_durations, spread_durations, whole_
 from feller.paths import Affine, Filled
 from feller.spaces import Euclidean
 from feller.training.losses import Absolute
-from feller.training.objective import Batch, Example, Objective
+from feller.training.objective import Batch, Example, Objective, PlainObjective, TrainingContext
 from feller.training.objectives.frame_infilling import Infilling
 from feller.training.objectives.span_masks import Segments
 
@@ -25,7 +25,7 @@ LEAST = 1e-3
 
 
 @dataclass(frozen=True)
-class DurationInfilling(Objective):
+class DurationInfilling(PlainObjective):
     """Infilling of log(1 + l) for whole durations l; each entry is a phone, which may last 0 frames.
 
     The batch holds x_1 [b, m], whole, and in `given` labels `phone` and marks `valid`. Durations that are drawn are
@@ -83,18 +83,22 @@ class DurationInfilling(Objective):
         return self.rule.drop
 
     @property
-    def cuts(self) -> bool:
+    def length_bucketing(self) -> bool:
         """That of the rule."""
-        return self.rule.cuts
+        return self.rule.length_bucketing
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def build(self, context: TrainingContext) -> Objective:
+        """Return it with the rule built."""
+        return replace(self, rule=self.rule.build(context))
+
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Spread the durations, and draw the rest by the rule."""
         whole = batch["x_1"]
         told = log_durations(whole)
-        x_1 = told if isinstance(self.path, Filled) else spread_durations(whole, draws)
+        x_1 = told if isinstance(self.path, Filled) else spread_durations(whole, rng)
         given = {**batch["given"], "start": torch.ones_like(whole, dtype=torch.bool)}
         batch = {"x_1": self.encode(x_1), "told": self.encode(told), "given": given}
-        return self.rule.draw(network, batch, draws)
+        return self.rule.draw(batch, rng, network)
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the loss of the rule."""

@@ -15,9 +15,8 @@ from feller.core.rng import Draw, Draws
 from feller.paths import Affine, Filled
 from feller.paths.time_distributions import Stratified, TimeLaw
 from feller.spaces import Euclidean
-from feller.training.condition_dropout import drop_conditions
 from feller.training.losses import Loss, Squared
-from feller.training.objective import Batch, Example, Objective
+from feller.training.objective import Batch, ConditionalObjective, Example
 from feller.training.objectives.span_masks import Segments, changes, units
 
 FULL = 16
@@ -95,7 +94,7 @@ class Everywhere(Counted):
 
 
 @dataclass(frozen=True)
-class Infilling(Objective):
+class Infilling(ConditionalObjective):
     """Match a path's conditional target where frames are hidden, the others being told; labels are told everywhere.
 
     The batch holds x_1 [b, n, bands] and in `given` labels `phone` [b, n], marks `valid` [b, n] (absent: all) and marks
@@ -128,11 +127,11 @@ class Infilling(Objective):
             raise UsageError(f"expected a chance and a length of 1 or more, got {self.drop:g} and {self.longest}")
 
     @property
-    def cuts(self) -> bool:
+    def length_bucketing(self) -> bool:
         """Yes."""
         return True
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Cut rows, and draw what is hidden, noise, time and whether all conditions are dropped.
 
         `batch["told"]` [b, n, bands] replaces x_1 in the context, where that is not quite what is told.
@@ -147,13 +146,13 @@ class Infilling(Objective):
         phone = given["phone"]
         valid = given.get("valid", torch.ones_like(phone, dtype=torch.bool))
         rows = {"x_1": x_1, "told": batch.get("told", x_1), "phone": phone, "start": given.get("start", changes(phone))}
-        rows, valid = crop(rows, valid, self.longest, draws.at("crop"))
-        hidden = self.masks(units(rows["start"]), valid, draws.at("mask"))
+        rows, valid = crop(rows, valid, self.longest, rng.at("crop"))
+        hidden = self.masks(units(rows["start"]), valid, rng.at("mask"))
         known, x_1 = valid & ~hidden, rows["x_1"]
-        t = self.law(len(x_1), draws.at("time"), x_1.device)
-        x_t, target = self.path.sample_with_target(noise_like(x_1, draws.named("source")), x_1, t, draws.at("path"))
+        t = self.law(len(x_1), rng.at("time"), x_1.device)
+        x_t, target = self.path.sample_with_target(noise_like(x_1, rng.named("source")), x_1, t, rng.at("path"))
         seen = {"valid": valid, "phone": rows["phone"], "context": blank(rows["told"], known), "known": known}
-        seen = drop_conditions(seen, getattr(network, "nulls", {}), self.drop, draws)
+        seen = self.drop_conditions(seen, rng, network)
         return {"x_t": x_t, "t": t, "target": target, "given": seen, "counts": self.counts(hidden, valid)}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:

@@ -92,7 +92,7 @@ class Counting(AtOnce):
         }
         return ways[self.method](codes, self.space.counts, rho, noise, rules=admitted_by(self.space))
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Return the rows: nothing is random."""
         x_1 = batch["x_1"]
         return {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device)}

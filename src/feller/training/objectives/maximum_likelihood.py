@@ -13,12 +13,11 @@ from feller.sampling.likelihood import carry_density, start_density
 from feller.sampling.solvers.runge_kutta import Midpoint
 from feller.sampling.solvers.solver import Solver, placed
 from feller.spaces import Space
-from feller.training.condition_dropout import drop_conditions
-from feller.training.objective import Batch, Example, Objective
+from feller.training.objective import Batch, ConditionalObjective, Example
 
 
 @dataclass(frozen=True)
-class MaximumLikelihood(Objective):
+class MaximumLikelihood(ConditionalObjective):
     """-log p_1(x_1) in nats, by following the flow from the data to the source.
 
     Each loss costs a whole solve, and its graph is kept: fine-tune with it rather than train from the beginning. Data
@@ -38,13 +37,13 @@ class MaximumLikelihood(Objective):
     drop: float = 0.1
     """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw the probes, which stay the same along a solve."""
         x_1, given = batch["x_1"], batch.get("given", {})
         return {
             "x_1": x_1,
-            "probes": self.divergence.probes(x_1, draws.at("probe")),
-            "given": drop_conditions(given, getattr(network, "nulls", {}), self.drop, draws),
+            "probes": self.divergence.probes(x_1, rng.at("probe")),
+            "given": self.drop_conditions(given, rng, network),
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:

@@ -10,7 +10,7 @@ from feller.networks.architecture import Architecture
 from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.noise.grid_noise import Noise
-from feller.training.objective import Objective
+from feller.training.objective import PlainObjective
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Told:
     """What was found, for people."""
 
 
-class AtOnce(Objective):
+class AtOnce(PlainObjective):
     """Implement two methods more to find a model without steps."""
 
     @abc.abstractmethod

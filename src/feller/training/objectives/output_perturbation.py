@@ -110,7 +110,7 @@ class Perturbation(AtOnce):
         )
         return Told(Linear(self.features), network, expenses, said)
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Return the rows: nothing is random."""
         x = batch["x_1"]
         some = next(leaves(x))

@@ -12,11 +12,11 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.paths.families import Codes, Resynthesis
 from feller.spaces import Euclidean, Space
-from feller.training.objective import Batch, Example, Objective
+from feller.training.objective import Batch, Example, PlainObjective
 
 
 @dataclass(frozen=True)
-class Reconstruction(Objective):
+class Reconstruction(PlainObjective):
     """Squared error of what is read, the mean over the numbers of a state, and what the quantiser adds.
 
     Source: van den Oord et al. 2017, "Neural discrete representation learning", arXiv 1711.00937, equation 3.
@@ -32,11 +32,11 @@ class Reconstruction(Objective):
         """None: conditions tell such a network nothing."""
         return 0.0
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Let codes that follow the data see the batch."""
         x = batch["x_1"]
         if hasattr(network, "follow"):
-            network.follow(x, draws.named("codebook"))
+            network.follow(x, rng.named("codebook"))
         return {"x_t": x, "t": x.new_zeros(len(x)), "given": {}}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
@@ -53,7 +53,7 @@ OVERLAP = 4
 
 
 @dataclass(frozen=True)
-class Vocoding(Objective):
+class Vocoding(PlainObjective):
     """Differences of amplitude spectra at several resolutions, and what the network tells apart from them.
 
     The batch holds samples x_1 [b, n] and in `given` how many of them are real, `length` [b] (absent: all). A piece is
@@ -87,13 +87,13 @@ class Vocoding(Objective):
         """None: there are no conditions."""
         return 0.0
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw where the piece of each sound begins."""
         x = batch["x_1"]
         x = F.pad(x, (0, max(self.piece - x.shape[1], 0)))
         length = batch.get("given", {}).get("length", torch.full((len(x),), batch["x_1"].shape[1], device=x.device))
         places = (length - self.piece).clamp(min=0) + 1
-        first = (draws.at("piece").uniform((len(x),), torch.float64, x.device) * places).long()
+        first = (rng.at("piece").uniform((len(x),), torch.float64, x.device) * places).long()
         piece = x.gather(1, first[:, None] + torch.arange(self.piece, device=x.device))
         return {"x_t": piece, "t": x.new_zeros(len(x)), "given": {}}
 

@@ -13,11 +13,11 @@ from feller.core.pytree import State, leaves, length, tree_map
 from feller.core.rng import Draw, Draws
 from feller.paths.families import Estimates
 from feller.spaces import Space
-from feller.training.objective import Batch, Example, Objective
+from feller.training.objective import Batch, Example, PlainObjective
 
 
 @dataclass(frozen=True)
-class Regression(Objective):
+class Regression(PlainObjective):
     """Squared error of numbers in their deviations, the mean over the target's, or the cross-entropy of a class."""
 
     path: Estimates
@@ -37,7 +37,7 @@ class Regression(Objective):
         """None: nothing is drawn, so that nothing need be drawn without conditions."""
         return 0.0
 
-    def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
+    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw the noise."""
         x, about = batch["x_1"], self.path.about
         real = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), torch.empty(0))
@@ -47,7 +47,7 @@ class Regression(Objective):
         else:
             target = ((wanted - wanted.new_tensor(about.means)) / wanted.new_tensor(about.scales)).to(real.dtype)
         time = torch.zeros(length(x), dtype=real.dtype, device=target.device)
-        x_t = _blurred(x, self.noise, draws.at("noise")) if self.noise else x
+        x_t = _blurred(x, self.noise, rng.at("noise")) if self.noise else x
         return {"x_t": x_t, "t": time, "target": target, "given": batch.get("given", {})}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:

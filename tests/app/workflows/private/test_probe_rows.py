@@ -23,7 +23,7 @@ from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import find_recipe
 from feller.privacy.noise.grid_noise import Repeatable
 from feller.training.engine import engine
-from feller.training.objective import Bound, Objective
+from feller.training.objective import Objective
 from feller.training.objectives.marginal_counts import Counting
 
 SCHEMA = Schema((Categorical("sex", ("F", "M")), Numerical("age", 0.0, 99.0, bins=10)), "clip")
@@ -62,19 +62,22 @@ def test_recipes_of_ours_pass(data: Dataset, name: str) -> None:
     check_apart(name, recipe.objective, network, data, engine())
 
 
-class Wrapped(Bound):
+class Wrapped(Objective):
     """An objective of ours with something wrong about it."""
 
-    def draw(self, network: Any, batch: Any, draws: Draws) -> Any:
-        return self.rule.draw(network, batch, draws)
+    def __init__(self, rule: Any) -> None:
+        self.rule = rule
+
+    def draw(self, batch: Any, rng: Draws, network: Any = None) -> Any:
+        return self.rule.draw(batch, rng, network)
 
     def loss(self, network: Any, example: Any) -> Tensor:
         return self.rule.loss(network, example)
 
 
 class Twice(Wrapped):
-    def draw(self, network: Any, batch: Any, draws: Draws) -> Any:
-        once = super().draw(network, batch, draws)
+    def draw(self, batch: Any, rng: Draws, network: Any = None) -> Any:
+        once = super().draw(batch, rng, network)
         return {name: value if name == "given" else torch.cat([value, value]) for name, value in once.items()}
 
 
@@ -96,17 +99,17 @@ class Divided(Wrapped):
 
 
 class Neighbour(Wrapped):
-    def draw(self, network: Any, batch: Any, draws: Draws) -> Any:
-        example = super().draw(network, batch, draws)
+    def draw(self, batch: Any, rng: Draws, network: Any = None) -> Any:
+        example = super().draw(batch, rng, network)
         return {**example, "target": example["target"].roll(1, 0)} if "target" in example else example
 
 
 class Ranked(Wrapped):
     """Rows are drawn in an order that follows from all of them."""
 
-    def draw(self, network: Any, batch: Any, draws: Draws) -> Any:
+    def draw(self, batch: Any, rng: Draws, network: Any = None) -> Any:
         order = batch["x_1"].double().flatten(1).sum(1).argsort()
-        return super().draw(network, {**batch, "x_1": batch["x_1"][order]}, draws)
+        return super().draw({**batch, "x_1": batch["x_1"][order]}, rng, network)
 
 
 class ByChance(Wrapped):

@@ -14,7 +14,7 @@ from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.checkpoint import read_counters
 from feller.training.engine import engine
-from feller.training.objective import Objective
+from feller.training.objective import Objective, TrainingContext
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,5 +131,6 @@ def _rows(asked: Asked, model: Model, data: str | None) -> Dataset:
 def _objective(run: Run) -> Objective | None:
     """Return what the run was trained by; None where it needs an older model beside it."""
     recipe = recipe_of(run)
-    taught = type(recipe.objective).taught is not Objective.taught
-    return None if taught or recipe.pairs else recipe.objective
+    if recipe.objective.requires or recipe.pairs:
+        return None
+    return recipe.objective.build(TrainingContext())

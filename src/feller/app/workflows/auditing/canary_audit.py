@@ -193,7 +193,7 @@ def planted(
     tell.task("training with planted rows")
     found = again.of(rows, seed, wrap=wrap, tell=tell.progress)
     tell.done()
-    objective, at = again.recipe.objective, draws.named("loss")
+    objective, at = again.objective, draws.named("loss")
     before, after = (losses(one.network, objective, field.by_coin, at) for one in (model, found))
     numbers: dict[str, float | None] = {"canaries": float(count)}
     numbers |= told_planted(before - after, field.planted.present, delta).under("planted")
@@ -208,11 +208,11 @@ def planted(
 
 def _examples(rows: Dataset, again: Again, draws: Draws) -> ExamplesAt:
     """Return what makes the examples of a step, in which each row meets what follows from its own number."""
-    device, objective = engine().device, again.recipe.objective
+    device, objective = engine().device, again.objective
     batch = tree_map(lambda leaf: leaf.to(device), {"x_1": rows.modality.encode(rows.values), "given": rows.given})
 
     def at(network: torch.nn.Module, step: int) -> Example:
-        example = objective.draw(network, batch, draws.named("planted", step))
+        example = objective.draw(batch, draws.named("planted", step), network)
         if length(example) != len(rows):
             raise UsageError("this recipe draws several examples of a row, whose gradients are not cut apart")
         return example

@@ -99,7 +99,7 @@ class Attack:
         def spell(z: Tensor) -> Any:
             x = z.unflatten(1, self.shape).repeat_interleave(rounds, 0)
             x_1 = {**tree_map(several, self.state), NUMBERS: x} if isinstance(self.state, dict) else x
-            return self.objective.draw(self.network, {"x_1": x_1, "given": given}, draws)
+            return self.objective.draw({"x_1": x_1, "given": given}, draws, self.network)
 
         return Releases(self.objective.loss, self.network, clip or self.clip, spell)
 

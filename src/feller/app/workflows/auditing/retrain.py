@@ -33,6 +33,7 @@ from feller.privacy.noise.grid_noise import Noise, source
 from feller.training.checkpoint import read_counters
 from feller.training.engine import engine
 from feller.training.loop import Batches, Learner, check_finite, make_learner, train
+from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.one_shot import AtOnce
 
 Wrap = Callable[[Private], Gradient]
@@ -57,6 +58,11 @@ class Again:
     """That these took."""
     law: MarginalModel | None
     """Of noisy counts, which a network of rows learns first."""
+
+    @property
+    def objective(self) -> Objective:
+        """What the run was trained by."""
+        return self.recipe.objective.build(TrainingContext())
 
     def of(
         self,
@@ -91,9 +97,7 @@ class Again:
             draws = Draws(int.from_bytes(self._noise(seed, "examples").take(SEED)))
         else:
             feed = batches(rows, training.batch, Draws(seed))
-        for report in train(
-            learner, self.recipe.objective, feed, training, draws=draws, engine=here, gradient=gradient
-        ):
+        for report in train(learner, self.objective, feed, training, draws=draws, engine=here, gradient=gradient):
             if gradient is None:
                 check_finite(report)
             tell(report.share)
@@ -123,7 +127,7 @@ class Again:
     def _rehearse(self, learner: Learner, seed: int) -> None:
         kind = self.description.modality
         if self.law is not None and isinstance(kind, Table):
-            teach(learner, self.recipe.objective, kind, self.law, self.recipe.train, Draws(seed).named("law"), engine())
+            teach(learner, self.objective, kind, self.law, self.recipe.train, Draws(seed).named("law"), engine())
 
     def _at_once(self, objective: AtOnce, rows: Dataset, seed: int) -> Model:
         rho = self.planned.rho if isinstance(self.planned, Allowance) else math.inf

@@ -64,7 +64,7 @@ def shadowed(
     def lost(one: Model) -> Tensor:
         """Return the losses under a model; members and others meet times and noise of one law."""
         both = (whole.subset(rows) for rows in (members, others))
-        return torch.cat([losses(one.network, again.recipe.objective, rows, draws.named("loss")) for rows in both])
+        return torch.cat([losses(one.network, again.objective, rows, draws.named("loss")) for rows in both])
 
     tell.task("training shadow models")
     for k in range(shadows):

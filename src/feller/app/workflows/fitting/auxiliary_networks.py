@@ -31,7 +31,7 @@ from feller.networks.sequence.bi_encoder import BiEncoderNetwork
 from feller.paths import Codes
 from feller.training.engine import Engine
 from feller.training.loop import Batches, Learner, make_learner, train
-from feller.training.objective import Objective
+from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.contrastive import Contrastive
 from feller.training.objectives.reconstruction import Reconstruction
 from feller.training.optimizer import Training
@@ -141,7 +141,7 @@ def _vectors(making: Making, parts: DocumentParts, kind: Documents, data: Datase
     if not isinstance(network, BiEncoderNetwork):
         raise TypeError(f"expected a bi-encoder, got {type(network).__name__}")
     network.texts.count(kind.encode(data.values))
-    objective = Contrastive(kind.space(), kind.symbols).beside(data)
+    objective = Contrastive(kind.space(), kind.symbols).build(TrainingContext(data=data))
     feed = batches(data, parts.vectors.batch, making.draws(name))
     making.learn(name, objective, feed, network, parts.vectors, tell)
 

@@ -40,9 +40,10 @@ from feller.models.generation import Infinite
 from feller.models.model import Model
 from feller.models.recipes.recipe import DocumentParts, Recipe, SpeechParts
 from feller.networks.architecture import parameters
+from feller.networks.condition_dropout import null_values
 from feller.training.engine import Engine
 from feller.training.loop import Batches, make_learner
-from feller.training.objective import Batch, Matching, Objective
+from feller.training.objective import Batch, Matching, Objective, TrainingContext
 from feller.training.parallelize import check_dress
 
 FEW = 4
@@ -69,14 +70,14 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     if older is not None:
         older.network.to(here.device).eval()
     check_dress(recipe.train, recipe.objective, recipe.architecture, here)
-    objective = recipe.objective if older is None else recipe.objective.taught(older.network)
-    description = replace(recipe, objective=objective).describe(training_data)
-    description = replace(description, parts=begun.parts)
+    description = replace(recipe.describe(training_data), parts=begun.parts)
     if begun.frequencies is not None:
         description = replace(description, frequencies=begun.frequencies)
     network = description.build(Draws(asked.seed))
     if older is not None:
         network.load_state_dict(older.network.state_dict())
+    context = TrainingContext(teacher=None if older is None else older.network, null=null_values(network))
+    objective = recipe.objective.build(context)
     learner, draws = make_learner(network.to(here.device), recipe.train), Draws(asked.seed).named("trial")
     if asked.code and isinstance(asked.private, Guarantee):
         check_apart(asked.recipe, objective, learner.network, training_data, here)
@@ -101,7 +102,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         objective=objective,
         description=description,
         learner=learner,
-        bound=_bound(run, begun, training_data, here),
+        bound=_with_parts(run, begun, training_data, context, here),
         tried=TRIED,
         report=functools.partial(reporting.seconds, learner.network),
         again=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
@@ -128,7 +129,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     if law is None or not isinstance(kind, Table):
         return ready
 
-    def taught(tell: Tell) -> Batches:
+    def rehearsed(tell: Tell) -> Batches:
         if not learner.step:
             tell.task("learning from rows of the counts")
             lessons = Draws(asked.seed).named("rehearsal")
@@ -136,7 +137,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
             tell.done()
         return ready.feed(tell)
 
-    return replace(ready, feed=taught)
+    return replace(ready, feed=rehearsed)
 
 
 def _few(data: Dataset, *, own: bool) -> int:
@@ -160,7 +161,7 @@ def _try(objective: Objective, network: nn.Module, batch: Batch, draws: Draws, a
     with _trial(asked, n):
         if asked.code and isinstance(objective, Matching):
             check_pieces(objective, network, batch, draws)
-        example = objective.draw(network, batch, draws)
+        example = objective.draw(batch, draws, network)
         found = objective.loss(network, example)
     if asked.code:
         _check_loss(found, length(example), network, asked)
@@ -218,8 +219,10 @@ def _trial(asked: Asked, n: int) -> Iterator[None]:
         ) from error
 
 
-def _bound(run: Run, begun: Begun, data: Dataset, here: Engine) -> Callable[[Prepared, Tell], Prepared]:
-    """Return what makes the networks that the data need, and tells the objective what all the data are."""
+def _with_parts(
+    run: Run, begun: Begun, data: Dataset, context: TrainingContext, here: Engine
+) -> Callable[[Prepared, Tell], Prepared]:
+    """Return what makes the networks that the data need, and builds the objective anew with all the data."""
     parts, kind = begun.recipe.parts, data.modality
     if parts is None:
         return lambda ready, tell: ready
@@ -227,18 +230,18 @@ def _bound(run: Run, begun: Begun, data: Dataset, here: Engine) -> Callable[[Pre
     known |= {"tokenizer"} if from_a_run(begun.asked.tokenizer) else set()
     making = Making(run=run, known=frozenset(known), seed=begun.asked.seed, here=here)
 
-    def bound(ready: Prepared, tell: Tell) -> Prepared:
+    def with_parts(ready: Prepared, tell: Tell) -> Prepared:
         if isinstance(kind, Speech) and isinstance(parts, SpeechParts):
             return replace(ready, description=speech_parts(making, parts, kind, ready.description, data, tell))
         if not isinstance(kind, Documents) or not isinstance(parts, DocumentParts):
             raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.called} have none of them")
         description, written = document_parts(making, parts, kind, ready.description, data, tell)
         tell.task("looking at the documents")
-        objective = ready.objective.beside(written)
+        objective = begun.recipe.objective.build(replace(context, data=written))
         tell.done()
         return replace(ready, description=description, objective=objective, feed=_feeding(begun, written))
 
-    return bound
+    return with_parts
 
 
 def _feeding(begun: Begun, data: Dataset) -> Callable[[Tell], Batches]:
@@ -249,7 +252,9 @@ def _feeding(begun: Begun, data: Dataset) -> Callable[[Tell], Batches]:
 def _feed(data: Dataset, recipe: Recipe, older: Model | None, draws: Draws, tell: Tell) -> Batches:
     """Return what gives each step its examples: the data, or pairs that the older model draws."""
     if not recipe.pairs:
-        return batches(data, recipe.train.batch, draws, data.given["valid"].sum(1) if recipe.objective.cuts else None)
+        return batches(
+            data, recipe.train.batch, draws, data.given["valid"].sum(1) if recipe.objective.length_bucketing else None
+        )
     if older is None:
         raise UsageError("this recipe draws pairs from an older model: name its run with --start-from")
     tell.task("drawing pairs")

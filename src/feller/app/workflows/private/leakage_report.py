@@ -85,7 +85,7 @@ def watch_of(
     def build(network: nn.Module, step: int) -> Any:
         def example(z: Tensor) -> Any:
             x_1 = {**state, NUMBERS: z} if isinstance(state, dict) else z
-            return objective.draw(network, {"x_1": x_1, "given": given}, draws.named("example", step))
+            return objective.draw({"x_1": x_1, "given": given}, draws.named("example", step), network)
 
         return example
 

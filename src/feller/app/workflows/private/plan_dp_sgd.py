@@ -18,7 +18,6 @@ from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.calibration import calibrate, steps_within
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.couplings import Independent
-from feller.training.objective import Bound, Objective
 from feller.training.objectives.one_shot import AtOnce
 from feller.training.optimizer import Training
 
@@ -93,7 +92,6 @@ def check_private(recipe: Recipe) -> None:
         UsageError: Then; names it.
     """
     objective: Any = recipe.objective
-    taught = isinstance(objective, Bound) or type(objective).taught is not Objective.taught
     coupling = getattr(objective, "coupling", Independent())
     refused: dict[str, bool] = {
         f"the coupling {type(coupling).__name__}, by which rows choose each other's noise": not isinstance(
@@ -101,7 +99,7 @@ def check_private(recipe: Recipe) -> None:
         ),
         "pairs of an older model": recipe.pairs > 0,
         f"the objective {type(objective).__name__}, by which rows look at each other": not objective.independent,
-        f"the objective {type(objective).__name__}, which learns from an older model": taught,
+        f"the objective {type(objective).__name__}, which learns from an older model": "teacher" in objective.requires,
         "a regressor that is trained by steps": isinstance(objective.path, Estimates)
         and not isinstance(objective, AtOnce),
         "a codebook that follows whole batches, by which rows look at each other": getattr(

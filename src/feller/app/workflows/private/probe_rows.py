@@ -108,7 +108,7 @@ def check_apart(name: str, objective: Objective, network: nn.Module, data: Datas
         batch = here.place({"x_1": some.modality.encode(some.values), "given": some.given})
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
-            example = objective.draw(network, batch, Draws(0, 0, ROWS).named("stand-in"))
+            example = objective.draw(batch, Draws(0, 0, ROWS).named("stand-in"), network)
             if length(example) != len(some):
                 _refuse(name, f"of {len(some)} rows it makes {length(example)} examples; each row must make one")
             found = objective.loss(network, example)

@@ -1,0 +1,199 @@
+"""Mistakes that people make with objectives, paths and solvers, with the argument that the error names.
+
+As a program it makes them all and prints what was raised: in tests, the types of all arguments are checked before.
+"""
+
+import json
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feller.core.rng import Draw, Draws
+from feller.paths import Affine, Geodesic, Mixture
+from feller.paths.affine import Vanishing
+from feller.paths.time_distributions import TimeLaw
+from feller.sampling import Euler, Midpoint, endpoint
+from feller.sampling.guidance import cfg
+from feller.spaces import Euclidean, MaskSource, Sphere, Tokens, UniformSource
+from feller.training.couplings import MinibatchTransport
+from feller.training.losses import CrossEntropy, Squared
+from feller.training.objective import Matching, TrainingContext
+from feller.training.objectives.distillation import Distillation
+
+K, L = 5, 3
+FLOW = Matching(Affine(), Euclidean((2,)), drop=0.0)
+PICTURES = Matching(Affine(), Euclidean((1, 28, 28)), drop=0.0)
+PLAIN = Matching(Affine(), Euclidean((28, 28)), drop=0.0)
+TEXTS = Matching(Mixture(source=MaskSource()), Tokens(K, (L,), MaskSource()), CrossEntropy(), drop=0.0)
+ROUND = Matching(Geodesic(Sphere()), Sphere(), drop=0.0)
+X = torch.zeros(16, 2)
+RNG = Draws(0)
+
+
+class Net(nn.Module):
+    """A network as it should be, with weights of 32 bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        return self.layer(x_t)
+
+
+class Short(Net):
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:  # type: ignore[override]
+        return self.layer(x_t)
+
+
+@dataclass(frozen=True)
+class Form(TimeLaw):
+    """Times of another form."""
+
+    form: Callable[[Tensor], Any]
+
+    def quantile(self, u: Tensor) -> Tensor:
+        return u
+
+    def __call__(self, n: int, draw: Draw, device: object = "cpu") -> Any:
+        return self.form(draw.uniform((n,)))
+
+
+def draw(objective: Matching, x_1: Any, **more: Any) -> Any:
+    return objective.draw({"x_1": x_1, **more}, RNG)
+
+
+def answered(network: Any, objective: Matching = FLOW, x_1: Tensor = X) -> Tensor:
+    return objective.loss(network, draw(objective, x_1))
+
+
+def texts(answer: Callable[[Tensor], Any]) -> Tensor:
+    return answered(lambda x, t, given: answer(x), TEXTS, torch.zeros(4, L, dtype=torch.long))
+
+
+def times(form: Callable[[Tensor], Any]) -> Any:
+    return draw(replace(FLOW, law=Form(form)), X)
+
+
+def followed(process: Any, x: Tensor, solver: Any, grid: Any = (0.0, 0.5, 1.0)) -> Tensor:
+    return endpoint(process, x, grid, solver, RNG)
+
+
+def nan(x: Tensor, value: float) -> Tensor:
+    x = x.clone()
+    x[3] = value
+    return x
+
+
+def on_sphere(x: Tensor, t: Tensor, given: Any) -> Tensor:
+    return torch.ones_like(x)
+
+
+SPHERE = Sphere().reference(8, RNG.at("x"))
+WHOLE = torch.zeros(4, L, dtype=torch.long)
+LABELLED = {"label": torch.zeros(16, dtype=torch.long)}
+
+MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
+    # the batch
+    "an axis too many": (lambda: draw(FLOW, torch.zeros(16, 1, 2)), "x_1"),
+    "channels that the space has not": (lambda: draw(PLAIN, torch.zeros(4, 1, 28, 28)), "x_1"),
+    "channels last": (lambda: draw(PICTURES, torch.zeros(4, 28, 28, 1)), "x_1"),
+    "another number of columns": (lambda: draw(FLOW, torch.zeros(16, 3)), "x_1"),
+    "the same with transport": (
+        lambda: draw(replace(FLOW, coupling=MinibatchTransport()), torch.zeros(16, 3)),
+        "x_1",
+    ),
+    "one example without its axis": (lambda: draw(FLOW, torch.zeros(2)), "x_1"),
+    "one number": (lambda: draw(FLOW, torch.zeros(())), "x_1"),
+    "an array of numpy": (lambda: draw(FLOW, X.numpy()), "x_1"),
+    "a dict where the space has one leaf": (lambda: draw(FLOW, {"place": X}), "x_1"),
+    "no number": (lambda: draw(FLOW, nan(X, math.nan)), "x_1"),
+    "an infinite number": (lambda: draw(FLOW, nan(X, math.inf)), "x_1"),
+    "an empty batch": (lambda: draw(FLOW, X[:0]), "x_1"),
+    "meta": (lambda: draw(FLOW, X.to("meta")), "x_1"),
+    "integers in an affine path": (lambda: draw(FLOW, X.long()), "x_1"),
+    "points off the sphere": (lambda: draw(ROUND, 1.5 * SPHERE), "x_1"),
+    "float tokens": (lambda: draw(TEXTS, WHOLE.float()), "x_1"),
+    "int32 tokens": (lambda: draw(TEXTS, WHOLE.int()), "x_1"),
+    "a token of the mask": (lambda: draw(TEXTS, WHOLE + K), "x_1"),
+    "a negative token": (lambda: draw(TEXTS, WHOLE - 1), "x_1"),
+    "a source of another shape": (lambda: draw(FLOW, X, x_0=torch.zeros(16, 3)), "x_1"),
+    "the batch a tensor": (lambda: FLOW.draw(X, RNG), "batch"),  # type: ignore[arg-type]
+    "x1": (lambda: FLOW.draw({"x1": X}, RNG), "batch"),
+    "the network first": (lambda: FLOW.draw(Net(), RNG), "batch"),  # type: ignore[arg-type]
+    "conditions of another length": (lambda: draw(FLOW, X, label=torch.zeros(15)), "label"),
+    "a condition that is no tensor": (lambda: draw(FLOW, X, given={"label": 3}), "label"),
+    "a condition without a null value": (lambda: draw(replace(FLOW, drop=0.5), X, **LABELLED), "null"),
+    "a null value of another": (lambda: draw(replace(FLOW, drop=0.5, null={"kind": 3}), X, **LABELLED), "null"),
+    # random numbers
+    "a generator": (lambda: FLOW.draw({"x_1": X}, torch.Generator()), "rng"),  # type: ignore[arg-type]
+    "a seed": (lambda: FLOW.draw({"x_1": X}, 0), "rng"),  # type: ignore[arg-type]
+    # times
+    "times up to 1000": (lambda: times(lambda t: 1000 * t), "t"),
+    "a column of times": (lambda: times(lambda t: t[:, None]), "t"),
+    "one time for all": (lambda: times(lambda t: t[0]), "t"),
+    "a path at one time for all": (lambda: Affine().sample(X, X, torch.tensor(0.5)), "t"),
+    "a path at a column of times": (lambda: Affine().sample(X, X, torch.zeros(16, 1)), "t"),
+    "a path at steps": (lambda: Affine().sample(X, X, torch.arange(16.0) * 60), "t"),
+    "a geodesic at steps": (lambda: Geodesic(Sphere()).sample(SPHERE, SPHERE, torch.arange(8.0)), "t"),
+    "a mixture without a source of chance": (lambda: Mixture().sample(WHOLE, WHOLE, torch.zeros(4)), "draw"),
+    "a grid of steps": (lambda: followed(Affine().process(Net(), {}), X, Euler(), [0, 999]), "times"),
+    "a grid that is a tensor": (
+        lambda: followed(Affine().process(Net(), {}), X, Euler(), torch.linspace(0, 1, 3)),
+        "times",
+    ),
+    "a grid that is a number": (lambda: followed(Affine().process(Net(), {}), X, Euler(), 20), "times"),
+    # pieces that do not go together
+    "a class for a path": (lambda: Matching(Affine, Euclidean((2,))), "path"),  # type: ignore[arg-type]
+    "a class for a loss": (lambda: Matching(Affine(), Euclidean((2,)), Squared), "criterion"),  # type: ignore[arg-type]
+    "a probability above 1": (lambda: replace(FLOW, drop=10), "drop"),
+    "noise with transport": (
+        lambda: Matching(Affine(noise=Vanishing()), Euclidean((2,)), coupling=MinibatchTransport()),
+        "coupling",
+    ),
+    "two sources": (lambda: Matching(Mixture(source=MaskSource()), Tokens(K, (L,), UniformSource())), "space"),
+    "a class for a solver": (lambda: followed(Affine().process(Net(), {}), X, Midpoint), "solver"),
+    "midpoint in the plane for a sphere": (
+        lambda: followed(Geodesic(Sphere()).process(on_sphere, {}), SPHERE, Midpoint()),
+        "solver",
+    ),
+    "midpoint on tokens": (
+        lambda: followed(TEXTS.path.process(lambda x, t, given: torch.zeros(4, L, K), {}), WHOLE + K, Midpoint()),
+        "solver",
+    ),
+    "distillation without a teacher": (
+        lambda: Distillation(Affine(), Euclidean((2,))).build(TrainingContext()),
+        "teacher",
+    ),
+    "guidance without a null value": (lambda: cfg(Net(), 2.0), "nulls"),
+    # the network
+    "logits of the mask": (lambda: texts(lambda x: torch.zeros(4, L, K + 1)), "network"),
+    "logits with symbols first": (lambda: texts(lambda x: torch.zeros(4, K, L)), "network"),
+    "an answer of fewer columns": (lambda: answered(lambda x, t, given: x[:, :1]), "network"),
+    "a dict as answer": (lambda: answered(lambda x, t, given: {"sample": x}), "network"),
+    "a tuple as answer": (lambda: answered(lambda x, t, given: (x,)), "network"),
+    "a dict of logits": (lambda: texts(lambda x: {"logits": torch.zeros(4, L, K)}), "network"),
+    "a network of (x, t)": (lambda: answered(Short()), "network"),
+    "a function of (x, t)": (lambda: answered(lambda x, t: x), "network"),
+    "data of 64 bits for weights of 32": (lambda: answered(Net(), FLOW, X.double()), "x_1"),
+    "weights on the meta device": (lambda: answered(Net().to("meta")), "x_1"),
+}
+
+
+def raised(call: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        call()
+    except Exception as error:
+        fields = {name: getattr(error, name, None) for name in ("argument", "expected", "found", "remedy")}
+        return {"kind": type(error).__name__, "line": str(error), **fields}
+    return {"kind": "none"}
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    print(json.dumps({name: raised(call) for name, (call, _) in MISTAKES.items()}))

@@ -1,0 +1,103 @@
+"""What people do wrong with objectives, paths and solvers, and what is right though it looks strange."""
+
+import json
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+from feller.paths import Affine
+from feller.paths.processes import Characteristics
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Midpoint
+from feller.sampling.likelihood import log_density
+from tests.training.mistakes import FLOW, LABELLED, MISTAKES, RNG, Net, X, answered, draw
+
+
+@pytest.fixture(scope="module")
+def errors() -> dict[str, dict[str, Any]]:
+    """Make all mistakes in a process whose types nobody checks."""
+    found = subprocess.run(
+        [sys.executable, "-m", "tests.training.mistakes"], capture_output=True, text=True, check=True
+    )
+    return json.loads(found.stdout)
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_one_error_names_what_is_wrong(name: str, errors: dict[str, dict[str, Any]]) -> None:
+    error = errors[name]
+    assert error["kind"] in ("UsageError", "InputError"), error.get("line")
+    assert error["argument"] is not None, error["line"]
+    assert error["argument"].partition("[")[0] == MISTAKES[name][1]
+    assert error["expected"]
+    assert error["found"]
+    assert len(error["line"].splitlines()) == 1
+
+
+def test_other_mistakes_that_have_no_argument() -> None:
+    """A constant velocity, and a reference that is not at t = 0."""
+    with pytest.raises(UsageError):
+        log_density(lambda x, t: Characteristics(torch.ones_like(x)), X, [1.0, 0.0], Midpoint(), RNG)
+    with pytest.raises(UsageError):
+        log_density(Affine().process(Net(), {}), X, linear_grid(4, 1.0, 0.5), Midpoint(), RNG)
+
+
+@pytest.mark.parametrize(
+    "x_1",
+    [torch.zeros(2, 16).T, X[:1], X.double(), X.bfloat16(), X.requires_grad_(False)],
+    ids=["not contiguous", "one example", "double", "bfloat16", "frozen"],
+)
+def test_what_is_right_is_taken(x_1: Tensor) -> None:
+    example = draw(FLOW, x_1)
+    assert example["x_t"].dtype == x_1.dtype
+    assert FLOW.loss(lambda x, t, given: x, example).shape == (len(x_1),)
+
+
+def test_a_private_batch_or_a_share_may_be_empty() -> None:
+    example = FLOW.draw({"x_1": X[:0]}, Draws(0, 0, 16))
+    assert FLOW.loss(Net(), example).shape == (0,)
+
+
+def test_a_weight_that_fails_for_another_reason_fails_as_it_did() -> None:
+    def broken(x: Tensor, t: Tensor, given: Any) -> Tensor:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        answered(broken)
+
+
+def test_the_same_numbers_in_two_steps_are_warned_of_once() -> None:
+    objective = replace(FLOW)
+    objective.draw({"x_1": X}, RNG)
+    with pytest.warns(UserWarning, match=r"step\(i\)"):
+        objective.draw({"x_1": X + 1}, RNG)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        objective.draw({"x_1": X}, RNG)
+        objective.draw({"x_1": X}, RNG)
+        other = replace(FLOW)
+        for step in range(4):
+            other.draw({"x_1": X}, RNG.step(step))
+        assert objective == other
+
+
+def test_conditions_beside_the_data_are_those_under_given() -> None:
+    dropping = replace(FLOW, drop=0.5, null={"label": 10})
+    one, other = draw(dropping, X, **LABELLED), draw(dropping, X, given=LABELLED)
+    assert torch.equal(one["given"]["label"], other["given"]["label"])
+    assert set(one["given"]["label"].tolist()) == {0, 10}
+
+
+def test_fields_make_the_line() -> None:
+    error = InputError(argument="x_1", expected="a", found="b", remedy="Write c", file="f.csv", row=3, column="age")
+    assert str(error) == "x_1, f.csv, row 3, column age: expected a; found b. Write c."
+    assert (error.file, error.row, error.column) == ("f.csv", 3, "age")
+    assert str(UsageError("plain")) == "plain"
+    assert str(UsageError(argument="x")) == "x"
