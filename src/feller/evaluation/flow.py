@@ -27,19 +27,6 @@ from feller.sampling.sampler_config import Sampling
 from feller.sampling.solvers.solver import clock
 from feller.spaces import geometry
 
-EXPLAIN = {
-    "nll": "How surprised the model is by held-out data: minus its log density, in nats, averaged (given the label,"
-    " where there are labels): lower is better, and only comparable on the same data in the same units.",
-    "bits_per_dimension": "The same for whole levels, filled up with uniform noise, in bits for each number.",
-    "bits_per_token": "How many bits a held-out symbol takes when the model packs the data: lower is better. Exact for"
-    " a model that goes symbol by symbol, else a bound from above on what the model, run along the rates with the"
-    " tightest bound, takes; only comparable on the same symbols.",
-    "bits_per_token_sampled": "The same bound for the rates along which the model samples, which are others here:"
-    " looser, but the only one of both that holds for its samples. --rates reversal samples along the others.",
-    "straightness": "How straight the way from noise to data is: 1 if all go ahead at one speed, which one step would"
-    " follow; less if they bend or hesitate.",
-}
-"""What the numbers mean, for people."""
 TIMES = 32
 """Network calls for the bound of an example: the mean over examples needs few."""
 EARLY = 0.2

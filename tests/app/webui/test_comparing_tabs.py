@@ -6,10 +6,7 @@ import re
 import shutil
 from typing import Any
 
-from feller.app.webui.tabs.compare import meaning
 from feller.core.safetensors_io import load_tensors, save_tensors
-from feller.evaluation import fine_tuning
-from feller.evaluation.quality import EXPLAIN
 from tests.app.webui.asking import OnPage, ask, tab_of
 
 
@@ -56,12 +53,3 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
     }
     of_one = [name for name in tab.controls["first"].options if name.startswith("one")]  # type: ignore[attr-defined]
     assert ask(tab, first=of_one[0], second=of_one[1]).numbers is None  # a report is of a run, not of a checkpoint
-
-
-def test_numbers_say_whether_more_or_less_is_better() -> None:
-    assert meaning("kl", {"kl": "Divergence."}) == "Divergence. Less is nearer to the base."
-    assert meaning("fd_cnn", {"fd_cnn": "A distance: lower is better."}) == "A distance: lower is better."
-    assert meaning("epsilon", {}).endswith("Less protects more.")
-    assert meaning("other", {}) == ""
-    for name in ("reward_tilted", "fd_cnn", "bits_per_dimension", "straightness"):
-        assert re.search("better|[Mm]ore|[Ll]ess", meaning(name, {**EXPLAIN, **fine_tuning.EXPLAIN}))

@@ -211,7 +211,7 @@ def _said(text: str, *, wrong: bool = False) -> str:
 
 
 LATER = (
-    "feller.evaluation.report.metrics",
+    "feller.evaluation.metrics",
     "feller.app.workflows.steering.inverse_problems",
     "feller.app.workflows.steer",
 )

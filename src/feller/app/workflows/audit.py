@@ -87,7 +87,7 @@ def _audited(
     for note in found.notes:
         tell.say(note)
     page = findings(it, numbers, found, rows, shown, inverted)
-    tell.say(page.said)
+    tell.say(page.judgement.text(numbers))
     write_report(run.path, page, f"report-{NAME}")
     return {**numbers, "report": f"{run.path / f'report-{NAME}.html'}"}
 

@@ -26,14 +26,14 @@ from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset
 from feller.data.speech.modality import Speech
 from feller.data.tables.mixed import as_table
-from feller.evaluation.comparison import HELD_OUT
 from feller.evaluation.fine_tuning import Change, change
 from feller.evaluation.flow import Measuring, flow_quality
 from feller.evaluation.images import accuracy
 from feller.evaluation.judge import Judge, load_judge, save_judge
+from feller.evaluation.metrics import HELD_OUT
+from feller.evaluation.number_format import is_number
 from feller.evaluation.quality import Quality, quality
 from feller.evaluation.report.page import write_report
-from feller.evaluation.report.wording import is_number
 from feller.models.model import Model, load_model
 from feller.paths import Codes, Estimates, Interleaved, Resynthesis
 from feller.paths.brownian import Brownian

@@ -23,20 +23,6 @@ from feller.data.tables.encoding import encode
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
 
-EXPLAIN = {
-    "empty": "Share of the cells of synthetic rows that are empty, over the columns that are learned; empty_real is"
-    " what the real table has, and far above it the rows are of little use.",
-    "empty_real": "The same share of the real table, as it is written.",
-    "clipped": "Share of the cells of the real table that lie beyond what the schema knows, and were read as the"
-    " nearest that it knows, or as empty; all comparisons are with what was read.",
-    "clipped_max": "The same share of the column of which most is lost.",
-    "clipped_worst": "That column; its shape is judged by what was read of it, so its real one is another.",
-    "merged": "Share of the cells of the real table whose words the schema does not list, and that were read as the"
-    " word for all others.",
-    "cells_real": "How many cells of the real table the shares of those that were clipped and merged are of.",
-    "left_out": "Columns of which noise hid what they hold: they are neither in the samples nor in any other number.",
-}
-"""One plain sentence for each number."""
 FEW = 0.001
 """Share of the cells below which they are counted."""
 
@@ -101,13 +87,6 @@ def _share(share: float, total: object) -> str:
     return f"{share:.1%}"
 
 
-EXPLAIN_COPIES = {
-    "copies_written": "Share of synthetic rows that stand in the real table as they are written, in all columns that"
-    " are learned: the same words, and the same numbers to the last digit.",
-}
-"""One plain sentence for each number."""
-
-
 def written_share(made: FoundTable, real: FoundTable, schema: Schema) -> float:
     """Return the share of rows whose cells all stand in one row of the real table; numbers are the same by value.
 
@@ -138,11 +117,6 @@ MUCH = 0.25
 """Of the real mean, or deviation, and of the way from the first to the last quantile: more is far off."""
 CERTAIN = 4
 """Standard errors within which means may differ by chance."""
-EXPLAIN_NUMBERS = {
-    "numbers_off": "Columns of numbers whose mean or quantiles are far from those of the real table, by more than a"
-    " quarter: sums and means of them are of no use; more edges where the numbers lie help.",
-}
-"""One plain sentence for each number."""
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,11 @@ def _tab(one: Opened, place: Place) -> Tab:
     room = place.scratch.lasting()
 
     def does(answers: Answers, tell: Tell) -> Outcome:
-        from feller.evaluation.report import sections  # takes long to load
-        from feller.evaluation.report.html import render
+        from feller.evaluation.report.loss_curve import loss_svg  # takes long to load
 
         rows = [row for row in read_metrics(one.run.metrics) if "step" in row]
         curve = [row for row in rows if "loss" in row]
-        drawing = render(sections.loss_curve(curve, "")).partition("\n")[2] if len(curve) > 1 else ""
+        drawing = loss_svg(curve)
         said, over = _told(one, rows), finished(one)
         said += "" if over else f"\n{AGAIN}"
         return Outcome(said=said, drawing=drawing, pictures=_preview(one, room), over=over)

@@ -139,12 +139,15 @@ def _goes_on(words: str) -> bool:
 
 def _told(numbers: Mapping[str, Any]) -> Rows:
     """Return the numbers of a search as a report calls them, and what they mean."""
-    from feller.app.workflows.reporting.steering_report import EXPLAIN  # takes long to load
-    from feller.evaluation.report.metrics import FACTS, measure, spoken
+    from feller.evaluation.metrics import FACT, explanation, metric, named_by_label
 
-    named = {name: measure(name, numbers) for name in numbers if name not in FACTS}
-    told = tuple((how.label, how.text(numbers[name]), spoken(name, numbers, EXPLAIN)) for name, how in named.items())
-    return Rows(("number", "value", "meaning"), told)
+    named = {name: metric(name, numbers) for name in numbers}
+    rows = tuple(
+        (how.label, how.text(numbers[name]), named_by_label(explanation(name, numbers), numbers))
+        for name, how in named.items()
+        if how.place != FACT
+    )
+    return Rows(("metric", "value", "meaning"), rows)
 
 
 STEER = Ability(name="Steer", has=_has, tab=_tab)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from feller.app.reporter import Tell
 from feller.app.workflows.next_steps import evaluating, fitting, rewarding
-from feller.app.workflows.private import guarantee_text
 from feller.app.workflows.reporting.comparison import stem
 from feller.app.workflows.run_config import Asked, asked_of, parts, read_again
 from feller.app.workflows.run_status import Standing, first_sketch, standing
@@ -25,13 +24,11 @@ from feller.data.speech.audio_io import write_sound
 from feller.data.speech.figure import Drawn, spectrograms
 from feller.data.speech.griffin_lim import GriffinLim
 from feller.data.speech.sounds import Sounds
-from feller.evaluation.comparison import HELD_OUT, TRAINED
-from feller.evaluation.image_tokenizer import EXPLAIN, code_shares, copies, copy_errors, writer
-from feller.evaluation.regressor import Oracle, errors, explained
-from feller.evaluation.report.page import Findings, write_report
+from feller.evaluation.image_tokenizer import code_shares, copies, copy_errors, writer
+from feller.evaluation.metrics import HELD_OUT, TRAINED
+from feller.evaluation.regressor import Oracle, errors
+from feller.evaluation.report.page import RunReport, write_report
 from feller.evaluation.report.prediction_plots import classes_against, copies_picture, numbers_against, use_picture
-from feller.evaluation.report.wording import number
-from feller.evaluation.speech import vocoder
 from feller.evaluation.speech.vocoder import Copied, copied
 from feller.models.model import Model
 from feller.networks.audio.spectral_vocoder import Neural, SoundNetwork
@@ -81,14 +78,11 @@ class Told:
     title: str
     judged: str
     numbers: Mapping[str, Any]
-    explanations: Mapping[str, str]
     pictures: Sequence[tuple[str, Image.Image]]
     heading: str
     """Of the pictures."""
     sounds: Sequence[tuple[str, bytes]] = ()
     """Captions and .wav files, to listen to."""
-    said: str = ""
-    """The sentence on top; by default that which the numbers give."""
     next_steps: Sequence[tuple[str, str]] = ()
     """What the run is good for, beside measuring again and going on."""
 
@@ -132,23 +126,21 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
         short = stands.is_done and not stands.at_once
         counters = stands.counters
         sketch = first_sketch(run, asked, it.whole, counters["step"], counters["seconds"]) if short else ""
-        page = Findings(
+        page = RunReport(
             title=told.title,
             command=fitting(run, asked, stands.training) if it.data is None else measured,
             unfinished=stands.unfinished,
             sketch=sketch,
-            said=told.said,
-            judged=told.judged,
+            compared=told.judged,
             numbers=numbers,
-            explanations={**guarantee_text.EXPLAIN, **told.explanations},
-            promise=stands.promise,
-            spent=stands.spent,
-            beware=stands.beware,
+            guarantee=stands.guarantee,
+            expenses=stands.expenses,
+            caveat=stands.caveat,
             notes=asked.notes,
             settings=stands.recipe,
             curve=stands.curve,
             pictures=told.pictures,
-            seen=told.heading,
+            heading=told.heading,
             sounds=told.sounds,
             next_steps=[*told.next_steps, (measured, "measure again"), *stands.again(sketch=sketch)],
         )
@@ -196,7 +188,6 @@ def copy(run: Run, model: Model, *, data: str | None, samples: str | None, tell:
         title=title if data is None else f"{title}, tried on {data}",
         judged=f"Judged: copies, from {many} codes of {count} each, of {len(it.real):,} pictures {it.which}",
         numbers=numbers,
-        explanations=EXPLAIN,
         pictures=[
             (
                 f"{whose}, each row above its copies",
@@ -244,7 +235,6 @@ def examine(run: Run, model: Model, *, data: str | None, samples: str | None, te
         title=title if data is None else f"{title}, asked about {data}",
         judged=f"Judged: what the network tells of {len(it.real):,} examples {it.which}",
         numbers=errors(target, told, truth),
-        explanations=explained(target),
         pictures=[("Told against true", _picture(target, told, truth))],
         heading="Answers",
         next_steps=[*rewarding(run, target)],
@@ -310,16 +300,10 @@ def resynthesise(run: Run, model: Model, *, data: str | None, samples: str | Non
             "real_time_factor": ours.real_time_factor,
             "real_time_factor_griffin_lim": theirs.real_time_factor,
         },
-        explanations=vocoder.EXPLAIN,
         pictures=[
             ("Each real sound, its copy, and that of Griffin-Lim", _spectrogram_picture(modality, real, ours, theirs)),
         ],
         heading="Copies",
-        said=(
-            f"Spectra of copies are off by {number(ours.spectral_error)}, log mels by {number(ours.log_mel_error)};"
-            f" those of Griffin-Lim, which learns nothing, by {number(theirs.spectral_error)} and"
-            f" {number(theirs.log_mel_error)}."
-        ),
     )
     return report(it, found, tell)
 
