@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from tests.evaluation.known import KNOWN
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.frames import PLACES
 from feller.evaluation.backbones import backbones_quality, favoured
 from tests.data.proteins.test_frames import chain, torsions
+from tests.evaluation.known import KNOWN
 
 DEGREE = math.pi / 180
 MODALITY = Backbones(30, ("20", "30"), (0.0,) * PLACES, (1.0,) * PLACES)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.evaluation.known import KNOWN
 from feller.control.bridges.costs import Cost, Function, Zero
 from feller.control.bridges.costs.congestion import Congestion, Entropy
 from feller.control.bridges.costs.obstacles import Disc, Indicator
@@ -14,6 +13,7 @@ from feller.control.bridges.population import Crowd
 from feller.core.rng import Draws
 from feller.evaluation.bridge import Along, along, arrival, feasibility
 from feller.evaluation.two_sample import wasserstein
+from tests.evaluation.known import KNOWN
 
 F64 = torch.float64
 TIMES = [k / 140 for k in range(141)]

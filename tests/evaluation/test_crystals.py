@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.evaluation.known import KNOWN
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.atoms.elements import NUMBERS
@@ -17,6 +16,7 @@ from feller.data.loading.raw import FoundCrystals
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.evaluation.crystals import crystals_quality, surroundings
+from tests.evaluation.known import KNOWN
 
 
 def salt(edge: float, *symbols: str, shift: float = 0.0, near: float = 0.5) -> Crystal:

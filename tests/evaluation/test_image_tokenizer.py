@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from tests.evaluation.known import KNOWN
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.images.modality import Images
@@ -17,6 +16,7 @@ from feller.models.spec import Description
 from feller.networks import FSQ, MLP, Tokenizer
 from feller.paths import Affine, Codes
 from feller.spaces import Euclidean
+from tests.evaluation.known import KNOWN
 
 KIND = Images(4, 4, 1, levels=16)
 SETTINGS = Tokenizer(2, 8, 0, FSQ((4,)))

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.evaluation.known import KNOWN
 from feller.core.rng import Draws
 from feller.data.loading.raw import FoundMolecules
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import molecules
 from feller.evaluation.molecules import molecules_quality
+from tests.evaluation.known import KNOWN
 
 BY_RDKIT = ("table_validity", "bonds_found", "bonds_sane", "unique_smiles", "novel_smiles")
 BY_TABLE = ("atom_stability", "molecule_stability", "table_validity")

@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.evaluation.known import KNOWN
-from feller.evaluation.metrics import metric
 
 from feller.core.rng import Draws
 from feller.data.loading.raw import FoundChains
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.proteins.residues import numbers_of
+from feller.evaluation.metrics import metric
 from feller.evaluation.proteins import proteins_quality
 from feller.evaluation.quality import MEASURES, quality
 from feller.training.engine import engine
 from tests.data.proteins.test_frames import chain
+from tests.evaluation.known import KNOWN
 
 DEGREE = math.pi / 180
 OF_SEQUENCES = {

@@ -3,7 +3,6 @@ import dataclasses
 import pytest
 import torch
 
-from tests.evaluation.known import KNOWN
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.data.loading.raw import FoundTexts, as_objects
@@ -14,6 +13,7 @@ from feller.evaluation import judge
 from feller.evaluation.judge import TRAINING, Judge
 from feller.evaluation.quality import Quality, quality
 from feller.training.engine import engine
+from tests.evaluation.known import KNOWN
 
 
 def measure(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None = None) -> Quality:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.evaluation.known import KNOWN
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.evaluation.tables.copying import unrelated
 from feller.evaluation.tables.quality import table_quality
+from tests.evaluation.known import KNOWN
 from tests.evaluation.tables import COUNTS, ORDERED, people
 
 TRAIN, UNSEEN = people(0, 1_500), people(1, 1_000)

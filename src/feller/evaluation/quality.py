@@ -25,6 +25,7 @@ from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.evaluation import backbones, crystals, images, molecules, points, proteins, text
 from feller.evaluation.comparison import LEAST, RESIDUES, compared, enough, residues
+from feller.evaluation.effort import Effort
 from feller.evaluation.judge import Judge, as_seen, train_judge
 from feller.evaluation.metrics import HELD_OUT, TRAINED
 from feller.evaluation.tables.quality import samples_quality
@@ -65,7 +66,13 @@ class Quality:
 
 
 def quality(
-    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws, engine: Engine, judge: Judge | None = None
+    samples: Dataset,
+    train: Dataset,
+    held_out: Dataset,
+    draws: Draws,
+    engine: Engine,
+    judge: Judge | None = None,
+    effort: Effort = Effort(),  # noqa: B008 - frozen
 ) -> Quality:
     """Compare samples with held-out and training data, in the way of their kind.
 
@@ -76,6 +83,7 @@ def quality(
         draws: Source of all randomness.
         engine: Device and processes, all of which must call.
         judge: Who looks at pictures; trained here if there is none yet.
+        effort: Of training a judge.
 
     Raises:
         InputError: If there are no samples or no training data, or if the three are not of one kind.
@@ -88,7 +96,7 @@ def quality(
         _check_like(name, other, train)
     if isinstance(modality, Images):
         if judge is None:
-            judge = train_judge(train, held_out, draws.named("judge"), engine)
+            judge = train_judge(train, held_out, draws.named("judge"), engine, effort=effort)
         elif judge.modality != as_seen(modality):
             raise InputError("the judge was trained on other pictures; leave it out, and another is trained")
         numbers = images.image_quality(samples, train, held_out, judge, draws)

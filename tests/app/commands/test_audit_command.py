@@ -6,13 +6,13 @@ import pathlib
 import numpy as np
 import pytest
 import torch
+from feller.evaluation.report.metrics import leading, measure
 from PIL import Image
 
 from feller.app.cli import main
 from feller.app.workflows.private.leakage_report import exposed
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
-from feller.evaluation.report.metrics import leading, measure
 
 BY_CHANCE = 0.19  # five standard errors of an area between 120 members and 120 others
 

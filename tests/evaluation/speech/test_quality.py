@@ -9,13 +9,13 @@ from itertools import count
 import numpy as np
 import pytest
 
-from tests.evaluation.known import KNOWN
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.data.loading.raw import Sound
 from feller.evaluation.speech.asr import Listener
 from feller.evaluation.speech.quality import Judges, Utterances, speech_quality
 from tests.data.speech.clip import TEXTS, clip
+from tests.evaluation.known import KNOWN
 
 SENSE, FIRST, SECOND = (clip(name) for name in ("sense-0880.flac", "LJ001-0002.flac", "LJ001-0008.flac"))
 

@@ -276,6 +276,13 @@ class Standing:
         return [again(self.run, self.asked, tuned, self.training if self.is_done else None, sketch)]
 
 
+def run_numbers(run: Run) -> dict[str, Any]:
+    """Return what is known of a run without an evaluation: steps, time, and what was spent in privacy."""
+    ledger, counters = ledger_of(run), read_counters(run)
+    promised = guarantee_text.promised(ledger) if ledger else {}
+    return {**promised, **guarantee_text.timing(counters, ledger)}
+
+
 def standing(run: Run, asked: Asked, kind: Modality, data: Dataset) -> Standing:
     """Read how a run stands.
 

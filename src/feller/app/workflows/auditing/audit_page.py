@@ -84,7 +84,7 @@ CERTAIN = 0.995
 SEEDED = "the noise was drawn from a recorded seed: NOTHING is protected from anyone who knows it"
 
 
-def findings(
+def audit_report(
     it: Opened,
     numbers: Mapping[str, Any],
     found: Attacked,

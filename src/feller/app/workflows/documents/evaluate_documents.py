@@ -32,6 +32,7 @@ from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.evaluation import documents as answers
 from feller.evaluation.documents import MOST, documents_quality
+from feller.evaluation.effort import Effort
 from feller.evaluation.image_tokenizer import Copies, copy_errors
 from feller.evaluation.number_format import number
 from feller.evaluation.report.prediction_plots import copies_picture
@@ -123,13 +124,17 @@ def _longer(run: Run, it: Examined) -> tuple[str, str]:
     return fitting(anew, wanted, training_of(run)), "fit anew, with a tokeniser that learns longer"
 
 
+SECONDS = 60.0
+"""That an evaluation of all these takes, about."""
 DRAWN = 64
 """Documents that are continued for the numbers, at most."""
 SHOWN = 8
 """Of them on the page."""
 
 
-def measure(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+def measure(
+    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
+) -> dict[str, Any]:
     """Ask a model about documents that training did not see, let it continue some, and write the report.
 
     Args:
@@ -137,6 +142,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         model: What it holds.
         data: Documents to judge it by; by default those that the fit kept back.
         samples: None; a name is refused.
+        effort: Examples and seconds.
         tell: Hears how it goes.
 
     Raises:
@@ -148,7 +154,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
     kind, draws = require_documents(model), Draws(0).named("evaluate")
     it = examined(run, model, data=data, samples=None, read_other=lambda source, asked: read(source, like=kind))
     train = parts(it.asked, it.whole.seen_as(kind))[0]
-    real = it.real.subset(torch.arange(min(len(it.real), MOST)))
+    real = it.real.subset(torch.arange(min(len(it.real), effort.limit(MOST, SECONDS))))
     it = replace(it, real=replace(real, values=kind.coded(real.values)))
     tell.task("asking about documents")
     finder = kind.vectors

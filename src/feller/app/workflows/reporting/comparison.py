@@ -22,6 +22,7 @@ from feller.data.tables.modality import Table
 from feller.data.text.figure import MOST as MAX_TEXTS
 from feller.data.text.modality import Text
 from feller.evaluation.comparison import LEAST, enough, real_data
+from feller.evaluation.effort import Effort
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,14 +70,20 @@ def stem(place: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in short)
 
 
+ROWS_A_SECOND = 400
+"""Rows of a table for each second of an evaluation."""
 MOST_SAMPLES, MOST_LARGE, MOST_TEXTS, MOST_ROWS = 1000, 300, 100, 50_000
 """Drawn for the numbers, of states up to 1,024 numbers, of larger ones, of texts, of rows of a table; not more than the
 training set holds, so that the floor is measured at the same size."""
 
 
-def number_shown(data: Dataset) -> int:
-    """Return how many examples are drawn, beside such training data."""
-    return min(_most(data), max(len(data), 2))
+def number_shown(data: Dataset, effort: Effort = Effort()) -> int:  # noqa: B008 - frozen
+    """Return how many examples are drawn, beside such training data; of a table as many as its models learn in time."""
+    if effort.n is not None:
+        return max(effort.n, 2)
+    rows = isinstance(as_table(data).modality, Table) and effort.seconds is not None
+    most = min(_most(data), int(ROWS_A_SECOND * (effort.seconds or 0.0))) if rows else _most(data)
+    return min(most, max(len(data), 2))
 
 
 def _most(data: Dataset) -> int:

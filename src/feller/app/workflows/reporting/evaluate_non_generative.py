@@ -1,7 +1,7 @@
 """Evaluate tokenizers, regressors and vocoders, which draw no samples."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from feller.data.speech.audio_io import write_sound
 from feller.data.speech.figure import Drawn, spectrograms
 from feller.data.speech.griffin_lim import GriffinLim
 from feller.data.speech.sounds import Sounds
+from feller.evaluation.effort import Effort
 from feller.evaluation.image_tokenizer import code_shares, copies, copy_errors, writer
 from feller.evaluation.metrics import HELD_OUT, TRAINED
 from feller.evaluation.regressor import Oracle, errors
@@ -50,6 +51,10 @@ class Examined:
     """What the user named."""
     seen: bool
     """Whether it was trained on them."""
+
+    def first(self, n: int) -> "Examined":
+        """Return the same with the first n examples."""
+        return self if n >= len(self.real) else replace(self, real=self.real.subset(torch.arange(n)))
 
     @property
     def run(self) -> Run:
@@ -148,11 +153,15 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
     return {**numbers, "report": f"{run.path / name}.html"}
 
 
+PICTURES_SECONDS = 60.0
+"""That all held-out pictures take, about."""
 COLUMNS, ROWS = 12, 4
 """Pictures that are shown above their copies."""
 
 
-def copy(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+def copy(
+    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
+) -> dict[str, Any]:
     """Write pictures that training did not see as codes, read them back, and report what is left of them.
 
     Args:
@@ -160,6 +169,7 @@ def copy(run: Run, model: Model, *, data: str | None, samples: str | None, tell:
         model: What it holds.
         data: Pictures to judge it by; by default those that the fit kept back.
         samples: There are none; a name is refused.
+        effort: Examples and seconds.
         tell: Hears how it goes.
 
     Raises:
@@ -176,6 +186,7 @@ def copy(run: Run, model: Model, *, data: str | None, samples: str | None, tell:
         samples=samples,
         read_other=lambda source, asked: read(source, longest=asked.longest, like=modality),
     )
+    it = it.first(effort.limit(len(it.real), PICTURES_SECONDS))
     tell.task("writing and reading pictures")
     made = copies(model, it.real)
     tell.done()
@@ -203,7 +214,9 @@ def copy(run: Run, model: Model, *, data: str | None, samples: str | None, tell:
     return report(it, found, tell)
 
 
-def examine(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+def examine(
+    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
+) -> dict[str, Any]:
     """Compare what a regressor tells of data that training did not see with the truth, and write the report.
 
     Args:
@@ -211,6 +224,7 @@ def examine(run: Run, model: Model, *, data: str | None, samples: str | None, te
         model: What it holds.
         data: Data to judge it by; by default those that the fit kept back.
         samples: There are none; a name is refused.
+        effort: Examples and seconds.
         tell: Hears how it goes.
 
     Raises:
@@ -227,6 +241,7 @@ def examine(run: Run, model: Model, *, data: str | None, samples: str | None, te
         samples=samples,
         read_other=lambda source, asked: read_aimed(source, modality, target, asked.longest),
     )
+    it = it.first(effort.n or len(it.real))
     tell.task("asking about data")
     told, truth = oracle.tell(it.real).cpu(), it.real.wanted(target)
     tell.done()
@@ -248,14 +263,16 @@ def _picture(target: Target, told: Tensor, truth: Tensor) -> Image.Image:
     return numbers_against(told.numpy(), truth.numpy(), target.names)
 
 
-MAX_PIECES = 100
-"""Pieces that are copied, at most."""
+MAX_PIECES, PIECES_SECONDS = 100, 60.0
+"""Pieces that are copied, at most, and seconds that they take, about."""
 SHOWN = 3
 """Of which so many are drawn and written to files, each beside its copies."""
 FOLDER = "copies"
 
 
-def resynthesise(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+def resynthesise(
+    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
+) -> dict[str, Any]:
     """Make sounds of the log mels of those that training did not see, and report how near they come.
 
     Args:
@@ -263,6 +280,7 @@ def resynthesise(run: Run, model: Model, *, data: str | None, samples: str | Non
         model: What it holds.
         data: Sounds to judge it by; by default those that the fit kept back.
         samples: There are none; a name is refused.
+        effort: Examples and seconds.
         tell: Hears how it goes.
 
     Raises:
@@ -279,7 +297,7 @@ def resynthesise(run: Run, model: Model, *, data: str | None, samples: str | Non
         samples=samples,
         read_other=lambda source, asked: read(source, like=modality),
     )
-    some = it.real.subset(_spaced(len(it.real)))
+    some = it.real.subset(_spaced(len(it.real), effort.limit(MAX_PIECES, PIECES_SECONDS)))
     real = modality.sounds(some.values, some.given)
     tell.task("making sounds")
     ours = copied(Neural(network, modality.mel), real, modality.mel)
@@ -308,9 +326,9 @@ def resynthesise(run: Run, model: Model, *, data: str | None, samples: str | Non
     return report(it, found, tell)
 
 
-def _spaced(n: int) -> torch.Tensor:
+def _spaced(n: int, most: int) -> torch.Tensor:
     """Return the numbers of some of n pieces, all over them."""
-    return torch.linspace(0, n - 1, min(n, MAX_PIECES)).round().long()
+    return torch.linspace(0, n - 1, min(n, most)).round().long()
 
 
 def _spectrogram_picture(modality: Sounds, real: Sequence[Sound], ours: Copied, theirs: Copied) -> Image.Image:

@@ -23,6 +23,7 @@ from feller.core.run_folder import Run
 from feller.data.files import sample_folder
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
+from feller.evaluation.effort import Effort
 from feller.evaluation.fine_tuning import change
 from feller.evaluation.report.page import RunReport, write_report
 from feller.evaluation.validity import valid
@@ -100,13 +101,14 @@ DRAWN, SHOWN = 512, 100
 """Samples that are measured, and of those, that are shown."""
 
 
-def tuned_alone(run: Run, wanted: Wish, why: str, tell: Tell, seed: int = 0) -> dict[str, Any]:
+def tuned_alone(run: Run, wanted: Wish, why: str, effort: Effort, tell: Tell, seed: int = 0) -> dict[str, Any]:
     """Compare samples of a tuned run with those of its base, write the page, and return its numbers.
 
     Args:
         run: Was tuned.
         wanted: What to.
         why: What became of the data.
+        effort: Samples and seconds.
         tell: Hears how it goes.
         seed: Of all randomness.
     """
@@ -117,23 +119,28 @@ def tuned_alone(run: Run, wanted: Wish, why: str, tell: Tell, seed: int = 0) -> 
     rule, asked, counters = rule_of(recipe), asked_of(run), read_counters(run)
     for network in (model.network, base.network):
         network.to(engine().device)
-    given = model.conditions(DRAWN, tuned.given, draws)
+
+    def draw(n: int) -> Dataset:
+        given = model.conditions(n, tuned.given, draws)
+        return model.sample(n, given=given, guidance=rule.guidance, draws=draws, ranks=engine(), tell=tell.progress)
+
     tell.task("comparing with the base")
-    after = model.sample(DRAWN, given=given, guidance=rule.guidance, draws=draws, ranks=engine(), tell=tell.progress)
+    n = effort.n or effort.affordable(DRAWN, 1 / 4, draw, engine())
+    after = draw(n)
     found = change(rule, base, model, after, wanted, draws, tuned.given)
     tell.done()
     shares = {"validity_before": valid(found.before), "validity": valid(after)}
     numbers = {**found.numbers, **{name: float(marks.mean()) for name, marks in shares.items() if marks is not None}}
     numbers |= {"steps": counters["step"], "seconds": counters["seconds"]}
     if engine().is_first:
-        some = torch.arange(SHOWN)
+        some = torch.arange(min(SHOWN, n))
         pictures = side_by_side(found.before.subset(some), after.subset(some))
         captions = ("Before tuning, from the same source points", "Samples")
         page = RunReport(
             title=f"Tuned to {' and '.join(tuned.rewards)}",
             command=tuning(run, asked, tuned, rule, recipe.train),
             sketch=tuning_sketch(run, tuned, counters["step"], numbers),
-            compared=f"Compared: {DRAWN} samples with as many of the base.",
+            compared=f"Compared: {n} samples with as many of the base.",
             numbers=numbers,
             notes=(f"no data stand beside the samples: {why}", *found.notes),
             settings=run.part_of(run.recipe, "recipe"),

@@ -28,6 +28,7 @@ from feller.data.speech.figure import Drawn, spectrograms
 from feller.data.speech.files import find_sounds
 from feller.data.speech.mel import FRAMES, log_mels
 from feller.data.speech.modality import Speech
+from feller.evaluation.effort import Effort
 from feller.evaluation.metrics import METRICS
 from feller.evaluation.speech.asr import Listener, Whisper
 from feller.evaluation.speech.detector import fit_detector, load_detector, save_detector, vocoded
@@ -104,15 +105,17 @@ def suspect(run: Run, model: Model, samples: str, tell: Tell) -> dict[str, Any]:
     return {"made": made, "n": len(chances), "chances": {name: round(chance, 4) for name, chance in chances.items()}}
 
 
-MOST = 24
-"""Utterances that are gone on with, at most."""
+MOST, SECONDS = 24, 90.0
+"""Utterances that are continued, at most, and seconds that an evaluation of all takes, about."""
 TRACED = 24
 """Of the training data, to learn what the model's sounds look like."""
 SHOWN = 4
 """On the page."""
 
 
-def measure(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+def measure(
+    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
+) -> dict[str, Any]:
     """Let a model go on where speakers whom training did not hear stop, and write the report.
 
     Args:
@@ -120,6 +123,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         model: What it holds, on the device where it is to run.
         data: Sounds with texts to judge it by; by default those that the fit kept back.
         samples: Sounds of which is to be told whether this model made them, and nothing else.
+        effort: Examples and seconds.
         tell: Hears how it goes.
 
     Raises:
@@ -135,7 +139,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
     learned = parts(it.asked, it.whole.seen_as(kind))[0]
     train = kind.for_learning(learned, draws.named("train"))
     real = kind.for_learning(it.real, draws.named("real"))
-    cuts = continued(kind, real.subset(torch.arange(min(len(real), MOST))))
+    cuts = continued(kind, real.subset(torch.arange(min(len(real), effort.limit(MOST, SECONDS)))))
     numbers: dict[str, Any] = {}
     said, sounds = None, list[tuple[str, bytes]]()
     if cuts:

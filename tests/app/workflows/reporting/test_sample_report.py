@@ -49,7 +49,7 @@ def test_other_samples_have_a_report_of_their_own(capsys: pytest.CaptureFixture[
     assert "report: r/report-new-npz-moons-test.html" in err
     assert pathlib.Path("r/report.html").read_text() == own
     root = page("r/report-new-npz-moons-test.html")
-    header = root.all("header")[0].text
+    header = root.all("header")[0].text.strip()
     assert header.startswith("Samples in new.npz, beside example:moons/test")
     assert "Judged: 60 samples in new.npz, beside" in header
     assert "feller fit" not in root.text

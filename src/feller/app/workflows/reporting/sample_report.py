@@ -74,7 +74,7 @@ MOST_SHOWN = {False: 100, True: 5000}
 """Pictures, and points."""
 
 
-def findings(
+def sample_report(
     stands: Standing,
     about: Description,
     judged: Judged,
@@ -144,7 +144,7 @@ def _pictures(judged: Judged) -> list[tuple[str, Image.Image]]:
     return [("Before tuning, from the same source points", first), *shown]
 
 
-def of_cells(judged: Judged, data: str) -> tuple[Numbers, tuple[Grid, ...]]:
+def cell_metrics(judged: Judged, data: str) -> tuple[Numbers, tuple[Grid, ...]]:
     """Measure rows that stand in the table as they are written, what reading lost, and where numbers lie.
 
     Nothing is measured of other data.
