@@ -231,7 +231,7 @@ def change_fields(value: T, words: list[str], command: str) -> T:
 def _truths(value: Any, words: list[str]) -> list[str]:
     """Read true and false in any case, behind fields that are switches and among values of others."""
     found: list[str] = []
-    for word in (part for word in words for part in _split_truth(word)):
+    for word in [part for whole in words for part in _split_truth(whole)]:
         if word.lower() not in ("true", "false"):
             found.append(word)
             continue

@@ -226,7 +226,7 @@ def page(report: RunReport) -> str:
     return _template().render(
         report=report,
         grade=judgement.grade or ("" if _deciding(judgement, numbers) else "Not measured"),
-        level=judgement.grade.lower().replace(" ", "-") or "none",
+        level=re.sub(r"\W+", "-", judgement.grade.lower()) or "none",
         deciding=_deciding(judgement, numbers),
         cautions=judgement.cautions,
         facts=_facts(numbers),
