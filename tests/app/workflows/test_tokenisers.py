@@ -159,4 +159,4 @@ def test_rows_that_look_at_each_other_are_refused_in_private(
     assert numbers["reconstruction_mse"] > 0
     ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())
     assert [cost["what"] for cost in ledger["expenses"]] == ["training"]  # labels are no part of it, and cost nothing
-    assert "What is guaranteed" in (tmp_path / "run" / "report.html").read_text()
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["promise"]

@@ -8,7 +8,7 @@ right, and the mean far off. So these are of the numbers as they are written.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -22,9 +22,6 @@ from feller.data.tables.detect_schema import MISSING, PLAIN
 from feller.data.tables.encoding import encode
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
-
-FEW = 0.001
-"""Share of the cells below which they are counted."""
 
 
 def cells_lost(
@@ -68,23 +65,6 @@ def _merged(real: FoundTable, schema: Schema) -> int:
             known = {*column.values, column.other, *column.words_for_missing, *MISSING}
             count += sum(cell not in known for cell in real.column(column.name))
     return count
-
-
-def told_lost(numbers: Mapping[str, object]) -> tuple[str, ...]:
-    """Say what was lost of a table's cells, for the notes of its page; nothing where nothing was."""
-    what = {
-        "clipped": "of the real cells lie beyond what the schema knows: read as the nearest that it knows, or as empty",
-        "merged": "of the real cells hold words that the schema does not list: read as the word for all others",
-    }
-    shares = {name: share for name in what if isinstance(share := numbers.get(name), float) and share > 0}
-    return tuple(f"{_share(share, numbers.get('cells_real'))} {what[name]}" for name, share in shares.items())
-
-
-def _share(share: float, total: object) -> str:
-    """Write a share of the cells, of which few are counted."""
-    if share < FEW and isinstance(total, int):
-        return f"{round(share * total):,} of {total:,}"
-    return f"{share:.1%}"
 
 
 def written_share(made: FoundTable, real: FoundTable, schema: Schema) -> float:

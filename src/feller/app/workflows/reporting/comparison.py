@@ -1,7 +1,6 @@
 """Sizes and descriptions of what samples are compared with, and side-by-side figures."""
 
 import pathlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +20,7 @@ from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.data.text.figure import MOST as MAX_TEXTS
 from feller.data.text.modality import Text
-from feller.evaluation.comparison import LEAST, enough, real_data
+from feller.evaluation.comparison import enough, real_data
 from feller.evaluation.effort import Effort
 
 
@@ -54,14 +53,6 @@ class Judged:
             return f"Judged: {drawn}, beside {real:,} real examples {whose}."
         why = f"since only {len(self.held_out):,} are {whose}" if len(self.held_out) else f"since none are {whose}"
         return f"Judged: {drawn}, beside {real:,} training examples, {why}."
-
-    def missing(self, numbers: Mapping[str, object]) -> dict[str, str]:
-        """Say why numbers are not there that need data which training did not see."""
-        few, real = len(self.held_out), "held out" if self.data is None else f"in {self.data}"
-        why = f"no examples are {real}" if not few else f"only {few:,} examples are {real}, fewer than {LEAST}"
-        if enough(self.held_out):
-            why = f"most of the examples {real} are copies of training data"
-        return {name: why for name in ("nearest_ratio",) if name in numbers and numbers[name] is None}
 
 
 def stem(place: str) -> str:

@@ -28,7 +28,6 @@ from feller.evaluation.report.table_figures import (
     pairs_map,
     worth_picture,
 )
-from feller.evaluation.tables import cells
 from feller.evaluation.tables.cells import cells_lost, numbers_beside, written_share
 from feller.evaluation.tables.marginal_distance import pair_errors
 from feller.evaluation.tables.quality import Numbers
@@ -108,11 +107,10 @@ def sample_report(
         sketch=sketch,
         compared=judged.sentence if stands.ledger or not is_table else f"{judged.sentence} {UNPROTECTED}",
         numbers=shown,
-        missing=judged.missing(shown),
         guarantee=stands.guarantee,
         expenses=stands.expenses,
         caveat=stands.caveat,
-        notes=(*(asked.notes if own else ()), *notes, *cells.told_lost(numbers)),
+        notes=(*(asked.notes if own else ()), *notes),
         settings=stands.recipe if own else {},
         curve=stands.curve if own else None,
         pictures=tables_beside(judged, numbers) if is_table else _pictures(judged),
