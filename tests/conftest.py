@@ -48,7 +48,7 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     pairs(home / "clips")
     run, little = home / "run", ("--train.warmup", "1", "--durations.steps", "5", "--rhythm.steps", "5")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, tell: {})  # reports are tested elsewhere
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})  # reports are tested elsewhere
         words = ("--recipe", "speech", "--size", "tiny", "--steps", "3", *little, "--out", str(run))
         assert main(["fit", str(home / "clips"), *words]) == 0
     return run

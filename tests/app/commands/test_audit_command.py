@@ -22,7 +22,7 @@ def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(
-        "feller.app.workflows.fit.evaluate", lambda run, tell: {}
+        "feller.app.workflows.fit.evaluate", lambda run, **others: {}
     )  # reports of samples are tested elsewhere
 
 

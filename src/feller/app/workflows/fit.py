@@ -236,7 +236,7 @@ def _reported(run: Run, begun: Begun, report: str | None, tell: Tell) -> dict[st
     """Judge what was learned; what fails in the user's own code, or is stopped, leaves the training and says so."""
     if report == "none":
         return run_numbers(run)
-    effort = Effort.of_report(report, read_counters(run)["seconds"])
+    effort = Effort.of_report(report, 0.0 if report else read_counters(run)["seconds"])
     try:
         with reporting("the training", evaluating(run, begun.asked, {})):
             return evaluate(run, effort=effort, tell=tell)

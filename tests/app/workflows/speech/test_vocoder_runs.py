@@ -89,7 +89,7 @@ def test_it_draws_nothing(trained: pathlib.Path, tmp_path: pathlib.Path, capsys:
 def test_a_stop_changes_nothing(voices: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six steps in one go, and with Ctrl-C in the third: the same weights, bit for bit."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, *, tell: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     words = ["fit", str(voices), *TINY, "--steps", "6", "--out"]
     assert main([*words, "whole"]) == 0
     loss, calls = Vocoding.loss, []
