@@ -1,16 +1,26 @@
 """Documents, and a run of them, that tests of several folders are tried on."""
 
 import pathlib
+from collections.abc import Iterator
 
 import pytest
 
 import tests.shapes  # noqa: F401 (before feller, whose functions it has checked)
 from feller.app.cli import main
+from feller.evaluation.effort import MOST
 
 LEARN = ("--size", "tiny", "--steps", "8", "--train.warmup", "1", "--train.lr", "1e-2", "--vectors.steps", "2")
 """Little, but enough to take notice of what stands before."""
 OWN = ("--tokenizer", "learned", "--tokenizer.steps", "2")
 """A tokeniser that learns, though tiles would do."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unhurried() -> Iterator[None]:
+    """Let reports of tiny trainings have their usual numbers of examples on busy machines, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("feller.evaluation.effort.LEAST", MOST)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +48,7 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     pairs(home / "clips")
     run, little = home / "run", ("--train.warmup", "1", "--durations.steps", "5", "--rhythm.steps", "5")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})  # reports are tested elsewhere
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})  # reports are tested elsewhere
         words = ("--recipe", "speech", "--size", "tiny", "--steps", "3", *little, "--out", str(run))
         assert main(["fit", str(home / "clips"), *words]) == 0
     return run

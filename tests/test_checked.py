@@ -4,7 +4,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from feller.evaluation.report.wording import sentence
+from feller.evaluation.number_format import sentence
 from feller.evaluation.two_sample import wasserstein
 from feller.sampling.sampler_config import Sampling
 from feller.training.optimizer import Training

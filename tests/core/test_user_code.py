@@ -64,7 +64,7 @@ WHOLE = {
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch) -> pathlib.Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     return tmp_path
 
 

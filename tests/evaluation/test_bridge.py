@@ -11,8 +11,9 @@ from feller.control.bridges.costs.congestion import Congestion, Entropy
 from feller.control.bridges.costs.obstacles import Disc, Indicator
 from feller.control.bridges.population import Crowd
 from feller.core.rng import Draws
-from feller.evaluation.bridge import EXPLAIN, Along, along, arrival, feasibility
+from feller.evaluation.bridge import Along, along, arrival, feasibility
 from feller.evaluation.two_sample import wasserstein
+from tests.evaluation.known import KNOWN
 
 F64 = torch.float64
 TIMES = [k / 140 for k in range(141)]
@@ -101,7 +102,7 @@ def test_ends_beside_their_floor(shift: float) -> None:
     assert found["w2"] == pytest.approx(math.hypot(shift, found["w2_floor"]), rel=0.2)
     assert found["sinkhorn"] == pytest.approx(shift**2 / 2 + found["sinkhorn_floor"], rel=0.2)
     assert 0 < found["sinkhorn_floor"] < 0.1
-    assert set(found) <= set(EXPLAIN)
+    assert set(found) <= KNOWN
 
 
 @pytest.mark.parametrize("seed", range(10))

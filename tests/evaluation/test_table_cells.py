@@ -9,7 +9,7 @@ from feller.data.tables.encoding import encode
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Untold
-from feller.evaluation.tables.cells import cells_lost, told_lost
+from feller.evaluation.tables.cells import cells_lost
 
 WORD = Categorical("word", ("x", "y"), None, "", ("?",))
 AGE = Numerical("age", 0.0, 40.0, (20.0,))
@@ -55,12 +55,3 @@ def test_words_that_are_merged_are_counted_and_told() -> None:
     schema = Schema((Categorical("word", ("x",), "OTHER", "", ("?",)), AGE, Untold("hidden")), "clip")
     found = cells_lost(torch.tensor([[0, 1]]), REAL, schema)
     assert found["merged"] == 2 / 8
-    assert told_lost({**found, "clipped": 0.0}) == (
-        "25.0% of the real cells hold words that the schema does not list: read as the word for all others",
-    )
-    assert told_lost({"clipped": 0.0, "merged": 0.0}) == ()
-
-
-def test_few_cells_are_counted_in_full() -> None:
-    (told,) = told_lost({"clipped": 1 / 18_000, "merged": 0.0, "cells_real": 18_000})
-    assert told.startswith("1 of 18,000 of the real cells lie beyond")

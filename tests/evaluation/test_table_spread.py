@@ -40,8 +40,7 @@ def test_a_mean_that_bins_cannot_see_is_told() -> None:
     (row,) = numbers_grid([found]).rows
     assert row[0], row[-1] == ("income", "far off")
     assert row[2] == found.real.mean
-    told = verdict({"tv2": 0.01, "tv2_floor": 0.01, "numbers_off": "income"})
-    assert "But means or quantiles of income are far off" in told
+    assert len(verdict({"tv2": 0.01, "tv2_floor": 0.01, "numbers_off": "income"}).cautions) == 1
 
 
 def test_rows_drawn_again_are_not_far_off() -> None:

@@ -23,7 +23,6 @@ from feller.data.files import sample_folder
 from feller.data.images.modality import Images
 from feller.data.loading.raw import Shown
 from feller.data.loading.read import read
-from feller.evaluation.report.html import element, render
 from feller.models.model import load_model
 from feller.models.recipes.recipe import Recipe
 from tests.safety.specimen_runs import copied
@@ -237,12 +236,6 @@ class Page(html.parser.HTMLParser):
         self.found += [f"{tag} {name}" for name, _ in attrs if name.startswith("on")]
         if tag in ("script", "iframe", "object", "embed", "base", "form", "link", "meta"):
             self.found.append(f"{tag} {dict(attrs)}")
-
-
-def test_elements_escape_what_they_hold() -> None:
-    page = Page()
-    page.feed(render(element("p", {"title": f'">{ATTACK}'}, ATTACK, element("b", None, ATTACK), ATTACK)))
-    assert not page.found
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def resumed(run: Run, steps: int, capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_run_that_moved_says_so(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})  # reports are tested elsewhere
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})  # reports are tested elsewhere
     run = copied(tmp_path / "r")
     resumed(run, 5, capsys)  # an older run, whose state names no processor
     tensors, note = load_tensors(run.state)

@@ -64,6 +64,7 @@ def overview() -> str:
             "  feller fit example:digits      a model of handwritten digits, with a report",
             "  feller sample -n 100           samples of the newest run",
             "  feller COMMAND --help          all flags of a command",
+            "  feller COMMAND --device cpu    cpu, cuda or cuda:NUMBER; by default the fastest there is",
         ]
     )
 
@@ -79,8 +80,9 @@ def run(words: list[str]) -> int:
     name, *rest = words
     if name not in COMMANDS:
         raise UsageError(f"no command is called {name!r}: {nearest(name, list(COMMANDS))}")
-    from feller.app.commands.arguments import parse
+    from feller.app.commands.arguments import parse, take_device
 
+    rest = take_device(rest)
     kind = getattr(importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}"), COMMANDS[name][0])
     whole_tree = kind.deep and kind.deep in rest and any(word in ("-h", "--help") for word in rest)
     if whole_tree:  # the recipe's fields too, so the command itself must not answer

@@ -67,32 +67,6 @@ def _tables() -> UInt8[Tensor, "5 180 180"]:
         return torch.from_numpy(np.stack([arrays[name] for name in NAMES]))
 
 
-EXPLAIN = {
-    "ramachandran_favoured": "Share of residues whose torsions phi and psi are usual in well-determined structures"
-    " (the favoured 98 % of the Top8000 set; one table for all residues, whatever their kind):"
-    " ramachandran_floor is as good as real, random torsions have 0.16.",
-    "ramachandran_floor": "The same share of real chains.",
-    "bond_length": "Mean length of the bond C-N from one residue to the next, in Å.",
-    "bond_length_floor": "The same mean of real chains.",
-    "bond_length_sd": "Standard deviation of that length, in Å.",
-    "bond_length_sd_floor": "The same deviation of real chains.",
-    "bond_share": "Share of these bonds within 3 standard deviations of the training data's mean.",
-    "bond_share_floor": "The same share of real chains.",
-    "angle_off": "How far the mean of an angle between bonds of the backbone is from the training data's, in standard"
-    " deviations of the data: the worst of CA-C-N, C-N-CA and N-CA-C.",
-    "angle_off_floor": "The same of real chains.",
-    "angle_share": "Share of these angles within 3 standard deviations of the training data's mean.",
-    "angle_share_floor": "The same share of real chains.",
-    "trans_share": "Share of peptide bonds whose torsion omega is nearer to 180 than to 0 degrees.",
-    "trans_share_floor": "The same share of real chains.",
-    "ca_distance": "Mean distance of neighbouring CA atoms, in Å.",
-    "ca_distance_floor": "The same mean of real chains.",
-    "clash_share": "Share of chains in which two CA atoms that are not neighbours are closer than 3 Å.",
-    "clash_share_floor": "The same share of real chains.",
-    "radius_ratio": "Radius of gyration over that of training data of equal length: above 1, samples are looser.",
-    "radius_ratio_floor": "The same of real chains.",
-}
-"""One plain sentence for each number."""
 CLASH = 3.0
 """Distance in Å."""
 PEPTIDE = (1.2, 1.5)

@@ -24,34 +24,6 @@ BLUR = 0.05
 """Of the Sinkhorn divergence, in deviations of the members."""
 AT_ONCE = 2**22
 """Numbers of states whose cost is asked for at once."""
-EXPLAIN = {
-    "w2": "How far reached ends must be moved, on average, to become as many real members (exact Wasserstein distance"
-    " of order 2, in the data's units). Each half of the members is met by as many ends, and the mean square of both"
-    " distances counts, so that the members as a whole are no farther. w2_floor is what the halves are from each other."
-    " If the distance is well above, train longer (--train.steps) or go on for more rounds.",
-    "w2_floor": "The same distance between the two halves of the real members, both over several ways to halve them.",
-    "sinkhorn": "The same as half a square, blurred (Sinkhorn divergence): near sinkhorn_floor the end is met.",
-    "sinkhorn_floor": "The same divergence between the two halves of the real members.",
-    "objective": "What a bridge makes least: control_cost and state_cost together, the mean over its paths.",
-    "control_cost": "Half the squared control, over the journey, in squared units of the data.",
-    "state_cost": "What the states on the way cost by --cost, over the journey; below zero where a cost pays, as"
-    " density does near members. Few paths that are far off may carry most of it.",
-    "inside_paths": "Share of the paths that are inside an obstacle at some time.",
-    "inside_time": "Share of the time of all paths that is spent inside obstacles.",
-}
-"""What the numbers mean, for people."""
-
-
-def explain_between(time: float) -> dict[str, str]:
-    """Return what the numbers of a population at a time between the first and the last mean, for people."""
-    when = f"{time:g}"
-    return {
-        f"w2_{when}": f"How far those on their way are at time {when} from the population seen then, measured as the"
-        " distance of the end is.",
-        f"w2_{when}_floor": f"What real members seen at time {when} are from each other.",
-        f"sinkhorn_{when}": f"The same at time {when}, blurred, as half a square.",
-        f"sinkhorn_{when}_floor": f"The same divergence among real members seen at time {when}.",
-    }
 
 
 def feasibility(
@@ -173,7 +145,7 @@ class Along:
     """Share of the trajectories that is inside at some of the times."""
 
     def averages(self) -> dict[str, float | None]:
-        """Return the means over the journey, by the trapezoidal rule, under the names of `EXPLAIN`."""
+        """Return the means over the journey, by the trapezoidal rule, by their names in `METRICS`."""
         control, state = self._over(self.control), self._over(self.state)
         return {
             "objective": control + state,

@@ -16,13 +16,6 @@ from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.modality import Proteins
 from feller.evaluation.two_sample import nearest
 
-EXPLAIN = {
-    "nearest_ratio": "How far samples lie from the nearest training example, beside held-out data (medians): far below"
-    " 1 hints that they copy the training data, far above 1 that they lie beside the data.",
-}
-"""What the numbers mean, for people."""
-HELD_OUT, TRAINED = "held-out data", "training data"
-"""What samples are compared with."""
 LEAST = 50
 """Held-out examples below which a comparison with them would be chance."""
 RESIDUES = 300
@@ -107,12 +100,6 @@ def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, draws: Dr
 Items = TypeVar("Items", Tensor, list[str])
 Apart = Callable[[Items, Items], float | None]
 """Distance of two sets."""
-EXPLAIN_CHANCE = {
-    "chance_factor": "By which factor, up or down, chance alone may move how many times as far samples are from real"
-    " data as these are from each other: two deviations, told from random halves of all. Few held-out examples"
-    " or few samples make it large.",
-}
-"""What the number means, for people."""
 FLOORS, HALVES = 8, 24
 """Choices of real data over which a floor is a mean, and random halves from which the factor is found."""
 DEVIATIONS = 2.0

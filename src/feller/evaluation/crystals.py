@@ -116,47 +116,6 @@ def balanced(counts: tuple[tuple[int, int], ...]) -> bool:
 
 REAL = "The same share of real crystals."
 BETWEEN = "The same distance between as many training crystals and held-out ones."
-EXPLAIN = {
-    "crystal_plausible": "Share of crystals with distances like real ones and usual charges: distance_valid and"
-    " composition_valid.",
-    "crystal_plausible_floor": REAL,
-    "distance_valid": "Share of crystals whose atoms are about as far apart as in real ones: the shortest distance over"
-    " the sum of the two covalent radii is at least 0.95 times that of 99 % of real crystals.",
-    "distance_valid_floor": REAL,
-    "structure_valid": "Share of crystals whose atoms are more than 0.5 Å apart, in a cell of more than 0.1 Å³: the"
-    " rule of CDVAE, which atoms at half a bond length pass.",
-    "structure_valid_floor": REAL,
-    "composition_valid": "Share of crystals whose atoms have usual charges that add up to nothing, or are all metals"
-    " (SMACT, charges of 2014). Real crystals do not all pass, see composition_valid_floor.",
-    "composition_valid_floor": REAL,
-    "crystal_valid": "Share of crystals that pass both rules of CDVAE: structure_valid and composition_valid.",
-    "crystal_valid_floor": REAL,
-    "readable": "Share of crystals whose CIF, as we write it, reads back as the same crystal.",
-    "covered": "Share of real crystals that some sample is like: at most 40 % of the atoms are other elements, and mean"
-    " distances to the first 24 neighbours differ by at most 0.2 Å (recall; not the fingerprints of other papers).",
-    "covered_floor": "The same share for as many training crystals in the place of the samples.",
-    "like_real": "Share of samples that some real crystal is like, in the same way (precision).",
-    "like_real_floor": "The same share for as many training crystals in the place of the samples.",
-    "density_distance": "How far the densities of samples are from real ones, in g/cm³ (Wasserstein distance; all"
-    " samples count, valid or not).",
-    "density_distance_floor": BETWEEN,
-    "element_number_distance": "How far the number of different elements in a crystal is from that of real ones"
-    " (Wasserstein distance).",
-    "element_number_distance_floor": BETWEEN,
-    "unique_formulas": "Share of the plausible samples whose reduced formula no other before has; falls as there are"
-    " more samples.",
-    "unique_formulas_floor": "The same share of as many training crystals.",
-    "unique_crystals": "Share of the plausible samples that are like none before: another formula, or neighbours at"
-    " distances that differ by more than 0.02 Å.",
-    "unique_crystals_floor": "The same share of as many training crystals.",
-    "new_formulas": "Share of the plausible samples whose reduced formula the training data do not have: far below"
-    " new_formulas_floor hints at copying.",
-    "new_formulas_floor": "The same share of held-out crystals.",
-    "new_crystals": "Share of the plausible samples that are like no training crystal, in the sense of"
-    " unique_crystals.",
-    "new_crystals_floor": "The same share of held-out crystals.",
-}
-"""One plain sentence for each number."""
 MOST = 1_000
 """Crystals of each set that are looked at."""
 OTHER = 0.4

@@ -26,17 +26,6 @@ MOST = 256
 FOUND = ByLikeness(dropout=0.0, by_picture=0)
 """How documents are found for those that are measured: nothing that is too like them, and by their words alone, which
 is all that is known before a picture is drawn."""
-EXPLAIN = {
-    "perplexity": "How many symbols the model hesitates between, at each place of held-out documents; 1 is best.",
-    "text_perplexity": "The same, of their texts alone.",
-    "picture_perplexity": "The same, of the codes of their pictures, with their text in front. Words are among what it"
-    " may answer, so a number above that of the codes is worse than a blind guess of a code.",
-    "picture_perplexity_1": "The same, with one document of the training set in front that is like it.",
-    "picture_perplexity_2": "The same, with two.",
-    "picture_perplexity_random": "The same, with two that chance chose: what is no better than none.",
-    "bits_per_token": "What a symbol of held-out documents costs, on average.",
-}
-"""One plain sentence for each number."""
 
 
 @dataclass(frozen=True)

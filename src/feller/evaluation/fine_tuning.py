@@ -24,19 +24,6 @@ FEW = 0.01
 """Share of the base's samples that the tilted law is like, below which the base hardly knows it."""
 ROLLED, STEPS = 256, 40
 """Roll-outs whose control is summed, and their steps."""
-EXPLAIN = {
-    "reward": "Mean reward of the samples as their files hold them.",
-    "reward_before": "Mean reward of samples of the base, from the same source points and conditions.",
-    "reward_tilted": "Mean reward of the law that tuning aims at, the base's tilted by the reward times its strength,"
-    " estimated by weighting samples of the base, within each class.",
-    "tilted_share": "How much of the base's samples this estimate rests on: 0 if on one of each class. Below 1 % it"
-    " means little, and the strength asks for more than the base knows.",
-    "kl": "Divergence of the tuned model from its base, in nats: half the squared control along its roll-outs.",
-    "accuracy_before": "The same share of samples of the base, from the same source points and conditions: less after"
-    " tuning than before is harm.",
-    "diversity": "Mean distance between samples of one class, in units of the states; diversity_before is the base's.",
-}
-"""What the numbers mean, for people."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +33,7 @@ class Change:
     before: Dataset
     """Samples of the base, with the sources and conditions of those after."""
     numbers: dict[str, Any]
-    """Under the names of `EXPLAIN`."""
+    """By their names in `METRICS`."""
     notes: tuple[str, ...]
 
 

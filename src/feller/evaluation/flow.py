@@ -15,6 +15,7 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.proteins.modality import Proteins
 from feller.evaluation.comparison import pick
+from feller.evaluation.effort import FEWEST
 from feller.evaluation.proteins import sequence_perplexity
 from feller.models.elbo import Bound, rates_of, tightest
 from feller.models.model import Model, untold
@@ -27,23 +28,12 @@ from feller.sampling.sampler_config import Sampling
 from feller.sampling.solvers.solver import clock
 from feller.spaces import geometry
 
-EXPLAIN = {
-    "nll": "How surprised the model is by held-out data: minus its log density, in nats, averaged (given the label,"
-    " where there are labels): lower is better, and only comparable on the same data in the same units.",
-    "bits_per_dimension": "The same for whole levels, filled up with uniform noise, in bits for each number.",
-    "bits_per_token": "How many bits a held-out symbol takes when the model packs the data: lower is better. Exact for"
-    " a model that goes symbol by symbol, else a bound from above on what the model, run along the rates with the"
-    " tightest bound, takes; only comparable on the same symbols.",
-    "bits_per_token_sampled": "The same bound for the rates along which the model samples, which are others here:"
-    " looser, but the only one of both that holds for its samples. --rates reversal samples along the others.",
-    "straightness": "How straight the way from noise to data is: 1 if all go ahead at one speed, which one step would"
-    " follow; less if they bend or hesitate.",
-}
-"""What the numbers mean, for people."""
 TIMES = 32
 """Network calls for the bound of an example: the mean over examples needs few."""
 EARLY = 0.2
 """Share of the measuring that the straightness takes, about."""
+CURVES = 256
+"""Whose straightness is measured."""
 MOST, MOST_LARGE, MOST_ROWS = 300, 100, 20_000
 """Held-out examples whose density is measured: few where it has to be estimated, many where that is a table's."""
 
@@ -57,7 +47,7 @@ class Measuring:
     ranks: Ranks = ALONE
     """Processes that share the work."""
     share: float = 1.0
-    """Of the steps that are taken, or, where there are none, of the examples: less tells how long all take."""
+    """Of the usual number of examples: less takes less time."""
     tell: Callable[[float], None] = untold
     """Hears which share is done."""
 
@@ -86,9 +76,8 @@ def flow_quality(model: Model, held_out: Dataset, how: Measuring) -> Measures:
         return code_length(model, held_out, how.of("code"))
     if isinstance(held_out.modality, Proteins):
         return {"sequence_perplexity": sequence_perplexity(model, held_out, how.draws.named("sequence"))}
-    steps = max(1, round(32 * how.share))
-    first = how.draws.named("straightness")
-    straight = straightness(model, first, steps=steps, tell=lambda part: how.tell(EARLY * part))
+    first, curves = how.draws.named("straightness"), max(FEWEST, round(CURVES * how.share))
+    straight = straightness(model, first, curves, tell=lambda part: how.tell(EARLY * part))
     if straight is None:
         return {}
     dense = model.description.modality.log_scale is not None
@@ -102,9 +91,8 @@ def likelihood(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     names = ("nll", "bits_per_dimension") if isinstance(held_out.modality, Images) else ("nll",)
     if not len(held_out) or not model.can_do_with(held_out):
         return dict.fromkeys(names)
-    some = pick(held_out, MOST if exact else MOST_LARGE, how.draws)
-    solver, steps, least = ("rk4", 100, 4) if exact else ("midpoint", 40, 2)
-    sampling = Sampling(solver, max(least, round(steps * how.share)))
+    some = pick(held_out, max(FEWEST, round((MOST if exact else MOST_LARGE) * how.share)), how.draws)
+    sampling = Sampling("rk4", 100) if exact else Sampling("midpoint", 40)
     found = model.log_density(some, sampling=sampling, draws=how.draws, ranks=how.ranks, tell=how.tell)
     nll = -found.mean().item()
     return dict(zip(names, (nll, nll / math.log(2) / some.values[0].numel()), strict=False))
@@ -114,7 +102,7 @@ def surprise(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     """Return `nll`, what a held-out row takes in nats, columns in the order of the table; None where there are none."""
     if not len(held_out):
         return {"nll": None}
-    some = pick(held_out, max(1, round(MOST_ROWS * how.share)), how.draws)
+    some = pick(held_out, max(FEWEST, round(MOST_ROWS * how.share)), how.draws)
     return {"nll": model.code_length(some, ranks=how.ranks, tell=how.tell).mean().item()}
 
 
@@ -126,7 +114,7 @@ def code_length(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     bounds = _bounds(model)
     if not len(held_out) or not model.can_do_with(held_out):
         return dict.fromkeys(bounds)
-    some = pick(held_out, max(1, round(MOST_LARGE * how.share)), how.draws)
+    some = pick(held_out, max(FEWEST, round(MOST_LARGE * how.share)), how.draws)
     symbols, found = int(some.modality.counted(some.values).sum()), {}
     for i, (name, bound) in enumerate(bounds.items()):
         tell = lambda share, i=i: how.tell((i + share) / len(bounds))  # noqa: E731
@@ -150,7 +138,7 @@ def _bounds(model: Model) -> dict[str, Bound | None]:
 
 @torch.no_grad()
 def straightness(
-    model: Model, draws: Draws, n: int = 256, steps: int = 32, tell: Callable[[float], None] = untold
+    model: Model, draws: Draws, n: int = CURVES, steps: int = 32, tell: Callable[[float], None] = untold
 ) -> float | None:
     """Return 1 if all move straight ahead at one speed, less if they bend or hesitate.
 

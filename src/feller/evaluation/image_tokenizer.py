@@ -15,22 +15,6 @@ from feller.networks.codebook.image_tokenizer import TokenizerNetwork
 
 CHUNK = 256
 """Pictures that go through the network at once."""
-EXPLAIN = {
-    "reconstruction_mse": "Mean square of what a copy is off, where black is 0 and white is 1, over all pixels: lower"
-    " is better, 0 is exact.",
-    "reconstruction_mse_shrunk": "The same of pictures that are shrunk to the grid of their codes and enlarged again:"
-    " each cell becomes its mean colour, so that one level, or one for each channel, is kept where the codes keep one"
-    " of their number. It needs no learning, and a tokeniser that is worse is of no use.",
-    "psnr": "The same error in decibels, -10 log10 of it (peak signal-to-noise ratio): higher is better, 10 more are a"
-    " tenth of the error.",
-    "psnr_shrunk": "That of the shrunk pictures.",
-    "codebook_use": "Share of all codes that these pictures use at least once; few pictures cannot use many codes.",
-    "codebook_perplexity": "How many codes would tell as much if all were used equally (e to the entropy of their"
-    " shares): at most the number of codes.",
-    "codes": "Different codes.",
-    "codes_per_picture": "Codes that a picture is written as.",
-}
-"""What the numbers mean, for people."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +67,7 @@ def copy_errors(
         white: Level of white.
 
     Returns:
-        Numbers under the names of `EXPLAIN`; a ratio to an error of zero is None.
+        Numbers by their names in `METRICS`; a ratio to an error of zero is None.
     """
     error, small = (_error(real, other, white) for other in (made.values, shrunk(real, grid)))
     shares = code_shares(made.codes, count)

@@ -10,22 +10,6 @@ from feller.evaluation.comparison import compare, flat, nearest_ratio, pick
 from feller.evaluation.judge import Judge, share_right
 from feller.evaluation.two_sample import frechet
 
-EXPLAIN = {
-    "accuracy": "Share of the samples that the judge takes for the class they were made as; 1 is best, and more than"
-    " judge_accuracy is no merit.",
-    "judge": "What the judge was trained on: a small network that has seen real pictures only.",
-    "judge_accuracy": "Share of the real pictures beside the samples that the judge gets right.",
-    "fd_cnn": "Distance between samples and held-out real pictures in the eyes of the judge (Fréchet distance of its"
-    " features, in percent of their variance): lower is better, fd_cnn_floor is as good as real. It belongs to this"
-    " judge: no FID, and not to be compared with other data.",
-    "fd_cnn_floor": "The same distance between as many real pictures, from the training data, and the held-out ones;"
-    " a little too high, since the judge knows the former.",
-    "accuracy_guess": "The share of samples that guessing their class would tell right: one over the number of"
-    " classes.",
-    "distance_ratio": "How far samples of a class lie from each other, beside real ones that it learned from: near 1 is"
-    " right, near 0 means that they are all alike.",
-}
-"""What the numbers mean, for people."""
 PAIRED = 1_000
 """Pictures of a class whose distances from each other are measured."""
 

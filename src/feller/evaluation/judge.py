@@ -20,6 +20,7 @@ from feller.data.batches import batches
 from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers
 from feller.data.modality import Dataset, Modality
+from feller.evaluation.effort import Effort
 from feller.networks.architecture import within
 from feller.networks.image.classifier import Classifier
 from feller.training.engine import Engine
@@ -103,6 +104,8 @@ class ClassifyRotation(Classify):
 CHUNK = 512
 """Pictures that go through the network at once."""
 TRAINING = Training(steps=600, lr=3e-3, warmup=30, decay=0.7, weight_decay=1e-2, average=0.0)
+JUDGE_SHARE = 0.25
+"""Of the time of an evaluation, for the training of a judge."""
 ANEW = "remove it, and `feller evaluate` trains it anew"
 OBJECTIVES = {"label": ClassifyLabel(), "rotation": ClassifyRotation()}
 
@@ -120,6 +123,8 @@ class Judge:
     """What it was trained on, in words."""
     accuracy: float | None = None
     """Share of held-out real pictures that it gets right; None without any."""
+    steps: int = 600
+    """Of its training; fewer than `TRAINING` has where time was short."""
 
     def features(self, values: UInt8[Tensor, "n c h w"]) -> Float64[Tensor, "n f"]:
         """Return the numbers that stand for each picture."""
@@ -141,6 +146,7 @@ def train_judge(
     draws: Draws,
     engine: Engine,
     tell: Callable[[float], None] = lambda share: None,
+    effort: Effort = Effort(),  # noqa: B008 - frozen
 ) -> Judge:
     """Train a judge on real pictures and test it on others; the same one for the same seed.
 
@@ -152,6 +158,7 @@ def train_judge(
         draws: Source of all randomness.
         engine: Device and processes, all of which must call.
         tell: Hears which share of the training is done.
+        effort: With little time it takes fewer steps.
 
     Raises:
         InputError: If the data are no pictures, or none.
@@ -162,14 +169,23 @@ def train_judge(
     real = replace(real, modality=modality)
     present = real.given["label"].unique() if "label" in real.given else ()
     target = "label" if len(present) > 1 else "rotation"
-    network = _network(modality, target, draws).to(engine.device)
-    learner, give = make_learner(network, TRAINING), batches(real, TRAINING.batch, draws)
-    for report in train(learner, OBJECTIVES[target], give, TRAINING, draws=draws, engine=engine):
-        if report.step == TRAINING.steps:
-            check_finite(report)
-        tell(report.share)
+    give = batches(real, TRAINING.batch, draws)
+
+    def trained(steps: int, tell: Callable[[float], None]) -> Classifier:
+        network, training = _network(modality, target, draws).to(engine.device), replace(TRAINING, steps=steps)
+        learner = make_learner(network, training)
+        for report in train(learner, OBJECTIVES[target], give, training, draws=draws, engine=engine):
+            if report.step == steps:
+                check_finite(report)
+            tell(report.share)
+        return network
+
+    steps = effort.affordable(TRAINING.steps or 0, JUDGE_SHARE, lambda few: trained(few, tell), engine)
+    network = trained(steps, tell)
     by = f"the labels of {len(present)} classes" if target == "label" else "their rotations, for want of labels"
-    judge = Judge(network.eval().requires_grad_(False), modality, target, f"{len(real):,} real pictures and {by}")
+    judge = Judge(
+        network.eval().requires_grad_(False), modality, target, f"{len(real):,} real pictures and {by}", steps=steps
+    )
     return replace(judge, accuracy=share_right(judge, held_out))
 
 
@@ -206,6 +222,7 @@ def save_judge(path: pathlib.Path, judge: Judge) -> None:
         "target": judge.target,
         "data": judge.data,
         "accuracy": judge.accuracy,
+        "steps": judge.steps,
     }
     save_tensors(path, judge.network.state_dict(), {"judge": json.dumps(about)})
 
@@ -227,4 +244,4 @@ def load_judge(path: pathlib.Path) -> Judge:
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise InputError(f"{path} holds no judge ({error}); {ANEW}") from error
     network = network.eval().requires_grad_(False)
-    return Judge(network, modality, about["target"], about["data"], about["accuracy"])
+    return Judge(network, modality, about["target"], about["data"], about["accuracy"], about.get("steps", 600))

@@ -69,39 +69,6 @@ def stable(molecule: Molecule) -> Bool[np.ndarray, " l"]:
 
 
 REAL = "The same share of real molecules."
-EXPLAIN = {
-    "atom_stability": "Share of atoms whose bonds, read off a table of lengths, add up to their valency."
-    " The table has H, C, N, O and F.",
-    "atom_stability_floor": REAL,
-    "molecule_stability": "Share of molecules all of whose atoms are stable so.",
-    "molecule_stability_floor": REAL,
-    "table_validity": "Share of molecules whose bonds by that table are ones that rdkit accepts, which is the validity"
-    " of most papers; it lets missing bonds pass.",
-    "table_validity_floor": REAL,
-    "bonds_found": "Share of molecules to whose distances rdkit fits the bonds of a neutral molecule.",
-    "bonds_found_floor": REAL,
-    "bonds_sane": "Share of molecules whose bonds it fits and accepts, too, which is stricter than the table.",
-    "bonds_sane_floor": REAL,
-    "connected": "Share of molecules in one piece: from atom to atom, none is farther than 1.3 times the sum of their"
-    " radii.",
-    "connected_floor": REAL,
-    "unique_smiles": "Share of different ones (canonical SMILES, without mirror images) among the molecules that are"
-    " valid and in one piece; falls as there are more samples.",
-    "unique_smiles_floor": REAL,
-    "novel_smiles": "Share of these different ones that are not in the training data: far below novel_smiles_floor"
-    " hints at copying.",
-    "novel_smiles_floor": "The same share of held-out data.",
-    "atom_number_distance": "How many atoms must be added or taken away, on average, for samples to have the sizes of"
-    " real molecules (Wasserstein distance); small by design where the number is drawn from the data's.",
-    "atom_number_distance_floor": "The same distance between as many training molecules and held-out ones.",
-    "element_share_distance": "Share of the atoms that would have to change their element for samples to have as many"
-    " of each as real molecules (total variation).",
-    "element_share_distance_floor": "The same distance between as many training molecules and held-out ones.",
-    "bond_length_distance": "How far the lengths of bonds are from real ones, in Å: the Wasserstein distance for each"
-    " pair of elements that both sets have bonds of, averaged by how often real molecules have it.",
-    "bond_length_distance_floor": "The same distance between as many training molecules and held-out ones.",
-}
-"""One plain sentence for each number."""
 MOST = 2_000
 """Samples, and real molecules beside them, whose bonds are looked at."""
 

@@ -24,16 +24,6 @@ from feller.evaluation.density_baselines import baseline, points_of
 from feller.evaluation.two_sample import energy_distance, sliced_wasserstein
 from feller.spaces import Manifold, Product, geometry
 
-EXPLAIN = {
-    "sliced_w": "How far points must be moved, on average, to turn samples into real data, seen along random directions"
-    " (sliced Wasserstein distance, in standard deviations): lower is better, sliced_w_floor is as good as real.",
-    "sliced_w_floor": "The same distance between as many real points, from the training data, and the held-out ones: a"
-    " mean over some choices of these.",
-    "energy": "Another distance between samples and real points, sensitive to every difference (energy distance, in"
-    " standard deviations): lower is better, energy_floor is as good as real.",
-    "energy_floor": "The same distance between as many real points, from the training data, and the held-out ones.",
-}
-"""What the numbers mean, for people."""
 ROUGHLY = 16
 """Directions, where many sets are measured only to see how much they vary."""
 
@@ -66,16 +56,6 @@ def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: D
     }
 
 
-EXPLAIN_MANIFOLD = {
-    "energy_geodesic": "Distance between samples and real points, sensitive to every difference (energy distance, with"
-    " lengths along the space): lower is better, energy_geodesic_floor is as good as real.",
-    "energy_geodesic_floor": "The same distance between as many real points, from the training data, and the held-out"
-    " ones: the mean over all choices of these.",
-    "nll_baseline": "Negative log-likelihood of the held-out data without a network: with kernels around the training"
-    " points on the sphere, with a mixture of 50 normal laws wound around the torus, with columns that tell nothing of"
-    " each other for tables. A model should be below it.",
-}
-"""What the numbers mean, for people."""
 MAX_POINTS = 2_000
 """Points of each set that are compared; the distances of all pairs are needed."""
 CHUNK = 2**20

@@ -18,12 +18,6 @@ from feller.evaluation.comparison import enough, pick, real_data
 from feller.models.generation import batch_size
 from feller.models.model import Model
 
-EXPLAIN_SEQUENCES = {
-    "sequence_perplexity": "How many amino acids the model wavers between at each residue of held-out sequences, given"
-    " their structure: a bound from above; 20 is a blind guess, and bigram_perplexity_floor is reached without seeing"
-    " the structure.",
-}
-"""What the number means, for people."""
 COUNT = len(LETTERS)
 STRUCTURE = ("rotation", "position")
 """Leaves of a state that say where the atoms are."""
@@ -140,28 +134,6 @@ def _some(there: Bool[Tensor, "n l"], number: Tensor, u: Tensor) -> Bool[Tensor,
     return there & (rank < number[:, None])
 
 
-EXPLAIN = {
-    "ramachandran_typed": "Share of residues whose torsions phi and psi are usual for their kind (the favoured 98 % of"
-    " the Top8000 set): glycine, proline, those before a proline, isoleucine and valine, and all others are judged by"
-    " tables of their own, so that the structure has to suit the sequence.",
-    "ramachandran_typed_floor": "The same share of real chains.",
-    "ramachandran_outliers": "Share of residues whose torsions hardly any residue of their kind has: below 0.05 % of"
-    " the density of that set, 0.1 % for glycine, isoleucine and valine, 0.2 % for proline and those before it.",
-    "ramachandran_outliers_floor": "The same share of real chains.",
-    "composition_distance": "How far the shares of the 20 amino acids are from those of the training data: the share of"
-    " residues that would have to be exchanged. Measured on as many chains as are held out.",
-    "composition_distance_floor": "The same distance of as many held-out chains.",
-    "bigram_perplexity": "How many amino acids a simple law of neighbours, learned from the training sequences, wavers"
-    " between at each residue of the samples (exponential of the mean negative log-likelihood): far above the floor,"
-    " sequences are unlike proteins; below it, they repeat what is common.",
-    "bigram_perplexity_floor": "The same of held-out sequences.",
-    "glycine_left": "Share of glycine among residues with a positive phi, where side chains hinder all others.",
-    "glycine_left_floor": "The same share of real chains.",
-    "residue_gain": "How much more probable residues are by their torsions than by their frequency alone, in nats a"
-    " residue (a histogram of training chains in cells of 30 degrees): 0 if sequence and structure do not go together.",
-    "residue_gain_floor": "The same of held-out chains.",
-}
-"""One plain sentence for each number."""
 CELL = math.radians(30)
 """Width of a cell of the histogram of torsions."""
 CELLS = 12

@@ -1,4 +1,4 @@
-"""All numbers that say how good samples are, and what they mean."""
+"""All metrics of samples beside real data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,10 +23,11 @@ from feller.data.proteins.modality import Proteins
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
-from feller.evaluation import backbones, comparison, crystals, flow, images, molecules, points, proteins, text
-from feller.evaluation.comparison import HELD_OUT, LEAST, RESIDUES, TRAINED, compared, enough, residues
+from feller.evaluation import backbones, crystals, images, molecules, points, proteins, text
+from feller.evaluation.comparison import LEAST, RESIDUES, compared, enough, residues
+from feller.evaluation.effort import Effort
 from feller.evaluation.judge import Judge, as_seen, train_judge
-from feller.evaluation.tables.quality import EXPLAIN as OF_TABLES
+from feller.evaluation.metrics import HELD_OUT, TRAINED
 from feller.evaluation.tables.quality import samples_quality
 from feller.training.engine import Engine
 
@@ -45,24 +46,6 @@ MEASURES: dict[type[Modality], Measure] = {
     Torsions: points.geometric_quality,
 }
 """What measures each kind of data; pictures need a judge besides."""
-EXPLAIN = {
-    **images.EXPLAIN,
-    **backbones.EXPLAIN,
-    **crystals.EXPLAIN,
-    **molecules.EXPLAIN,
-    **proteins.EXPLAIN,
-    **proteins.EXPLAIN_SEQUENCES,
-    **points.EXPLAIN,
-    **points.EXPLAIN_MANIFOLD,
-    **text.EXPLAIN,
-    **OF_TABLES,
-    **comparison.EXPLAIN,
-    **comparison.EXPLAIN_CHANCE,
-    **flow.EXPLAIN,
-    "compared_with": "What samples were set beside, and what floors were measured on: held-out data where there are"
-    f" {LEAST} examples or, of chains, {RESIDUES} residues; else the training data.",
-}
-"""One plain sentence for each number."""
 
 FEW = 100
 """Samples below which the numbers vary much from one set of samples to the next."""
@@ -75,7 +58,7 @@ class Quality:
     """How good samples are."""
 
     numbers: dict[str, float | str | None]
-    """Under the names of `EXPLAIN`; None where something cannot be told."""
+    """By their names in `METRICS`; None where something cannot be told."""
     notes: tuple[str, ...] = ()
     """What is missing and why, for people."""
     judge: Judge | None = None
@@ -83,7 +66,13 @@ class Quality:
 
 
 def quality(
-    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws, engine: Engine, judge: Judge | None = None
+    samples: Dataset,
+    train: Dataset,
+    held_out: Dataset,
+    draws: Draws,
+    engine: Engine,
+    judge: Judge | None = None,
+    effort: Effort = Effort(),  # noqa: B008 - frozen
 ) -> Quality:
     """Compare samples with held-out and training data, in the way of their kind.
 
@@ -94,6 +83,7 @@ def quality(
         draws: Source of all randomness.
         engine: Device and processes, all of which must call.
         judge: Who looks at pictures; trained here if there is none yet.
+        effort: Of training a judge.
 
     Raises:
         InputError: If there are no samples or no training data, or if the three are not of one kind.
@@ -106,7 +96,7 @@ def quality(
         _check_like(name, other, train)
     if isinstance(modality, Images):
         if judge is None:
-            judge = train_judge(train, held_out, draws.named("judge"), engine)
+            judge = train_judge(train, held_out, draws.named("judge"), engine, effort=effort)
         elif judge.modality != as_seen(modality):
             raise InputError("the judge was trained on other pictures; leave it out, and another is trained")
         numbers = images.image_quality(samples, train, held_out, judge, draws)

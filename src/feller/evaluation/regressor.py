@@ -90,27 +90,3 @@ def errors(
         numbers[f"mae_constant{behind}"] = (truth[:, i] - mean).abs().mean().item()
         numbers[f"r2{behind}"] = 1 - error.square().sum().item() / spread if spread > 0 else None
     return numbers
-
-
-def explained(target: Target) -> dict[str, str]:
-    """Return one plain sentence for each number of `errors`."""
-    if target.classes:
-        ranked = {
-            "auc": "How often an example of the second class is told to be likelier of it than one of the first: 0.5 is"
-            " guessing.",
-        }
-        return {
-            "accuracy": f"Share of the examples whose {target.names[0]} is told right.",
-            "accuracy_constant": "The share that is right if all are told to be of the commonest class.",
-            **(ranked if len(target.classes) == 2 else {}),
-        }
-    sentences = {}
-    for name in target.names:
-        behind = f"_{name}" if len(target.names) > 1 else ""
-        sentences |= {
-            f"mae{behind}": f"By how much {name} is told wrong, on average, in its units.",
-            f"mae_constant{behind}": "The same, if all examples are told to have the mean of the training data.",
-            f"r2{behind}": f"Share of the variance of {name} that is explained: 1 is best, and 0 is no better than the"
-            " mean.",
-        }
-    return sentences

@@ -10,19 +10,6 @@ from feller.data.modality import Dataset
 from feller.data.text.modality import Text
 from feller.evaluation.comparison import beside, compare, enough, pick
 
-EXPLAIN = {
-    "trigram_distance": "Share of the triples of neighbouring characters that would have to change for the samples to"
-    " have as many of each as held-out text (total variation): lower is better, trigram_floor is as good as real.",
-    "trigram_floor": "The same distance between as much of the training text and the held-out one: a mean over some"
-    " choices of it.",
-    "copied": "Share of the samples' passages of 24 characters that stand in the training text, too: far above"
-    " copied_floor hints at copying.",
-    "copied_floor": "The same share of held-out text.",
-    "copied_whole": "Share of the samples that are, from end to end, a text of the training data, where texts are as"
-    " short as names: far above copied_whole_floor hints at copying.",
-    "copied_whole_floor": "The same share of held-out texts.",
-}
-"""What the numbers mean, for people."""
 PASSAGE = 24
 """Characters that hardly come twice by chance."""
 MOST = 500

@@ -17,14 +17,6 @@ from feller.evaluation.crystals import balanced, formula_of, has, surroundings
 CLOSEST = 0.6
 """Shortest distance over the sum of covalent radii that crystals have at least: real ones of Perov-5, Carbon-24 and
 MP-40 have 0.64 or more."""
-EXPLAIN_VALIDITY = {
-    "validity": "Share of the samples that are valid: molecules in one piece whose bonds rdkit finds and accepts;"
-    f" crystals whose atoms are apart by {CLOSEST:g} times the sum of their covalent radii or more, with usual charges;"
-    " chains whose peptide bonds have 1.2 to 1.5 Å, and whose CA atoms are 3 Å apart or more.",
-    "validity_before": "The same share before, of the same source points and conditions.",
-    "improved_valid": "Share of the samples that are valid and whose reward is larger than before.",
-}
-"""One plain sentence for each number."""
 
 
 def valid(samples: Dataset) -> Bool[np.ndarray, " n"] | None:

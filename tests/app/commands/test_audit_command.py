@@ -12,7 +12,7 @@ from feller.app.cli import main
 from feller.app.workflows.private.leakage_report import exposed
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
-from feller.evaluation.report.metrics import leading, measure
+from feller.evaluation.metrics import main_metrics, metric
 
 BY_CHANCE = 0.19  # five standard errors of an area between 120 members and 120 others
 
@@ -22,7 +22,7 @@ def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(
-        "feller.app.workflows.fit.evaluate", lambda run, **how: {}
+        "feller.app.workflows.fit.evaluate", lambda run, **others: {}
     )  # reports of samples are tested elsewhere
 
 
@@ -260,5 +260,5 @@ def test_reports_with_the_older_names_are_labelled_alike() -> None:
     for name in ("epsilon_2", "epsilon_2_added"):
         newer = name.replace("_2", "_order2")
         numbers = {name: 0.3, newer: 0.3, "mse_bound": 0.5}
-        assert measure(name, numbers) == measure(newer, numbers)
-        assert leading(numbers) == ["mse_bound"]
+        assert metric(name, numbers) == metric(newer, numbers)
+        assert main_metrics(numbers) == ["mse_bound"]

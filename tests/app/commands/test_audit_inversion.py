@@ -26,7 +26,7 @@ def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(
-        "feller.app.workflows.fit.evaluate", lambda run, **how: {}
+        "feller.app.workflows.fit.evaluate", lambda run, **others: {}
     )  # reports of samples are tested elsewhere
     monkeypatch.setattr("feller.app.workflows.auditing.gradient_inversion.ROWS", ROWS)
     for name, few in (("NOISES", 2), ("STARTS", 1)):
@@ -61,7 +61,7 @@ def test_pictures_are_read_from_gradients_beside_what_bounds_it(capsys) -> None:
         assert 0 < found[f"{way}_bound"] <= found["inversion_spread"]
         assert found[f"{way}_error"] > found[f"{way}_bound"] - 4 * found["inversion_doubt"]
     assert found["inversion_unbiased"] > found["inversion_unbiased_bound"]
-    assert "ALARM" not in err
+    assert "Alarm" not in err
     page = json.loads(pathlib.Path("r/report-audit.json").read_text())
     rows = page["tables"]["Rows that are read from gradients"]
     assert rows[0]["row"] == "mean"

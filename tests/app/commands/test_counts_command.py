@@ -64,7 +64,7 @@ def private(people: pathlib.Path) -> Run:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the report out."""
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
 
 
 def rows(path: pathlib.Path) -> list[dict[str, str]]:

@@ -25,7 +25,7 @@ from tests.data.documents.written import lines, square
 def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a picture, masks and an empty folder at hand."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     square(tmp_path, "cat.png", 0)
     Image.new("L", (5, 5)).save("black.png")
     (tmp_path / "empty").mkdir()
@@ -43,7 +43,7 @@ def letters(scenes: pathlib.Path) -> pathlib.Path:
     """Return a run that knows few characters."""
     run, words = scenes.parent / "letters", ["--vocabulary", "characters", *LEARN, "--steps", "1"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
         assert main(["fit", str(scenes / "pairs"), *words, "--out", str(run)]) == 0
     return run
 

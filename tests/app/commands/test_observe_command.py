@@ -171,8 +171,6 @@ def test_what_was_assumed_stands_on_the_page(
     assert "the measurements count as exact (--noise 0)" in report["notes"]
     assert "--scale 1 was chosen, which is usual for pigdm" in report["notes"]
     assert any(note.startswith("label ") and "--given label=" in note for note in report["notes"])
-    page = (digits / "report-steered.html").read_text()
-    assert "Nothing had to be converted" not in page
-    assert "where any samples of the model differ by" in report["verdict"]
+    assert report["verdict"].startswith("Residual")
     explained(capsys, digits, *words, "--noise", 1, "--scale", 2, "--given", "label=3", "--out", tmp_path / "b.npz")
     assert json.loads((digits / "report-steered.json").read_text())["notes"] == []

@@ -63,7 +63,7 @@ def place(speaking: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> p
 @pytest.fixture(autouse=True)
 def elsewhere(place: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})  # reports are tested elsewhere
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})  # reports are tested elsewhere
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pathlib.
     def fit(name: str) -> pathlib.Path:
         if name not in done:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+                patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
                 assert main(["fit", str(SOURCES[name](home)), *SHORT, "--out", str(home / "runs" / name)]) == 0
             done[name] = home / "runs" / name
         return done[name]

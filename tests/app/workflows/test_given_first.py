@@ -10,7 +10,7 @@ from feller.app.cli import main
 def test_nothing_is_said_to_be_drawn(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     run = str(tmp_path / "run")
     assert main(["fit", "example:digits", "--size", "tiny", "--steps", "1", "--out", run]) == 0
     capsys.readouterr()

@@ -67,7 +67,7 @@ def test_examples_are_the_same_on_every_processor(name: str) -> None:
 def test_an_older_run_of_moons_goes_on_whatever_processor_it_is_from(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})  # reports are tested elsewhere
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})  # reports are tested elsewhere
     for before in OTHERS:
         run = named(copied(tmp_path / before), fingerprint=before)
         assert opened(run, None).train.total == 20_000

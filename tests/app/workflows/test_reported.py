@@ -11,7 +11,7 @@ from feller.app.webui.tabs.compare import compare_reports
 from feller.app.workflows.run_status import Reported, reported_of, sketch_of
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
-from feller.evaluation.report.page import Findings, write_report
+from feller.evaluation.report.page import RunReport, write_report
 from tests.safety.specimen_runs import copied
 
 DAMAGED = [
@@ -30,8 +30,11 @@ def test_it_is_what_was_written(tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path)
     assert reported_of(run) == Reported()
     numbers = {"energy": 0.5, "steps": 3, "compared_with": "held-out data", "nll": float("nan"), "tv1": None}
-    write_report(tmp_path, Findings(title="a", numbers=numbers, explanations={"energy": "Less."}, said="b", sketch="c"))
-    assert reported_of(run) == Reported({**numbers, "nll": None}, {"energy": "Less."}, "Not yet trained: b", "c")
+    write_report(tmp_path, RunReport(title="a", numbers=numbers, sketch="c"))
+    found = reported_of(run)
+    assert (found.numbers, found.sketch) == ({**numbers, "nll": None}, "c")
+    assert found.verdict.startswith("Not yet trained: energy distance 0.500")
+    assert found.explanations.keys() == {"energy", "steps", "compared_with", "nll", "tv1"} - {"steps"}
     (tmp_path / "report.json").rename(tmp_path / "other.json")
     (tmp_path / "report.json").symlink_to("other.json")
     assert reported_of(run) == Reported()

@@ -20,7 +20,7 @@ TINY = ("--recipe", "points", "--architecture.width", "8", "--architecture.depth
 def home(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     home = tmp_path_factory.mktemp("processes")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
         assert main(["fit", "example:moons", *TINY, "--sampling.calls", "2", "--out", str(home / "run")]) == 0
     return home
 

@@ -44,7 +44,7 @@ BATCH = 4096
 def moons(tmp_path_factory: pytest.TempPathFactory) -> Run:
     path = tmp_path_factory.mktemp("sharded") / "moons"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
         assert main(["fit", "example:moons", *TINY, "--sampling.calls", "2", "--out", str(path)]) == 0
     return open_run(path)
 
@@ -55,7 +55,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Run:
     rows = [f"C-{i:04d},{i % 7},{'yes' if i % 3 else 'no'}" for i in range(1, 121)]
     (home / "people.csv").write_text("\n".join(["person,age,married", *rows]) + "\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
         words = ("--recipe", "table-marginals", "--out", str(home / "run"))
         assert main(["fit", str(home / "people.csv"), *words]) == 0
     return open_run(home / "run")

@@ -13,7 +13,7 @@ def test_a_run_that_goes_on_tells_that_its_export_is_of_older_weights(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     assert main(["fit", "example:moons", "--size", "tiny", "--steps", "2", "--out", "run"]) == 0
     _, record = export("run", "torch-export", guidance="1")
     export("run", "huggingface")

@@ -26,7 +26,7 @@ FIT = {"size": "tiny", "steps": 6}
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     make_index.cache_clear()
     return tmp_path
 

@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.evaluation.report.figure import HEAVIEST, LONGEST, SHOWN, common_scale, figure
-from feller.evaluation.report.html import render
-from tests.evaluation.report.reader import Node, read
+from feller.evaluation.report.figure import HEAVIEST, LONGEST, SHOWN, Embedded, common_scale, embedded
 
 RNG = np.random.default_rng(0)
 
@@ -16,12 +14,12 @@ def noise(*shape: int) -> Image.Image:
     return Image.fromarray(RNG.integers(0, 256, shape, dtype=np.uint8))
 
 
-def shown(*pictures: Image.Image) -> list[tuple[Node, Image.Image]]:
+def shown(*pictures: Image.Image) -> list[tuple[Embedded, Image.Image]]:
     scale = common_scale(list(pictures))
     found = []
     for picture in pictures:
-        (image,) = read(render(figure("a < b", picture, scale))).all("img")
-        kind, data = image.attributes["src"].split(",")
+        image = embedded("a < b", picture, scale)
+        kind, data = image.source.split(",")
         assert kind == "data:image/png;base64"
         found.append((image, Image.open(io.BytesIO(base64.b64decode(data, validate=True)))))
     return found
@@ -35,20 +33,20 @@ def test_small_pictures_grow_without_blur(shape: tuple[int, ...]) -> None:
     assert seen.size == (picture.width * factor, picture.height * factor)
     assert max(seen.size) >= 2 * SHOWN  # sharp on a screen with two dots a pixel
     assert (np.asarray(seen) == np.asarray(picture).repeat(factor, 0).repeat(factor, 1)).all()
-    width = int(image.attributes["width"])
+    width = image.width
     assert width % picture.width == 0
-    assert SHOWN // 2 < max(width, int(image.attributes["height"])) <= SHOWN
+    assert SHOWN // 2 < max(width, image.height) <= SHOWN
 
 
 def test_pictures_to_compare_have_one_scale() -> None:
     (one, _), (other, _) = shown(noise(80, 80), noise(40, 40))
-    assert int(one.attributes["width"]) == 2 * int(other.attributes["width"]) == SHOWN
+    assert one.width == 2 * other.width == SHOWN
 
 
 def test_large_and_heavy_pictures_are_bounded() -> None:
     ((image, seen),) = shown(noise(1000, 3000, 3))
     assert max(seen.size) <= LONGEST
-    assert len(base64.b64decode(image.attributes["src"].split(",")[1])) <= HEAVIEST
+    assert len(base64.b64decode(image.source.split(",")[1])) <= HEAVIEST
     assert seen.width / seen.height == pytest.approx(3, rel=0.01)
 
 
@@ -57,7 +55,7 @@ def test_every_mode_is_embedded(mode: str) -> None:
     picture = noise(16, 16) if mode == "I;16" else noise(16, 16, 3).convert(mode)
     ((image, seen),) = shown(picture.convert("I;16") if mode == "I;16" else picture)
     assert seen.mode in ("L", "LA", "RGB", "RGBA")
-    assert image.attributes["alt"] == "Picture: a < b"
+    assert image.caption == "a < b"
 
 
 def test_the_caller_keeps_its_picture() -> None:

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from feller.evaluation.metrics import METRICS, main_metrics, metric, why_missing
+from feller.evaluation.number_format import shortened
 from feller.evaluation.report.figure import LONGEST
-from feller.evaluation.report.html import render
-from feller.evaluation.report.metrics import MEASURES, leading, measure, why_missing
-from feller.evaluation.report.metrics_of_kinds import TABLE_ASIDE
-from feller.evaluation.report.page import key_numbers
 from feller.evaluation.report.table_figures import (
     MADE,
     Labelled,
@@ -20,11 +18,8 @@ from feller.evaluation.report.table_figures import (
     pairs_map,
     worth_picture,
 )
-from feller.evaluation.report.verdict import verdict
-from feller.evaluation.report.wording import shortened
 from feller.evaluation.tables.marginal_distance import pair_errors
-from feller.evaluation.tables.quality import EXPLAIN, table_quality
-from tests.evaluation.report.reader import read
+from feller.evaluation.tables.quality import table_quality
 from tests.evaluation.tables import COUNTS, ORDERED, people
 
 NAMES = ("coin", "number", "kind", "answer")
@@ -123,64 +118,24 @@ def test_every_number_has_a_name_and_a_reason_to_be_missing(target: int, seen: i
     alike[:, target] = 0
     for made in (MADE_ROWS, alike):
         numbers = table_quality(made, TRAIN, UNSEEN[:seen], COUNTS, ordered=ORDERED, target=target)
-        known = {*MEASURES, *(kind.floor for kind in MEASURES.values())}
-        assert {name for name, value in numbers.items() if not isinstance(value, str)} <= known
+        known = {*METRICS, *(row.reference for row in METRICS.values())}
+        assert numbers.keys() <= known
         for name, value in numbers.items():
-            assert value is not None or why_missing(name, numbers, {}) != "it was not measured"
-        page = read(render(key_numbers(numbers, EXPLAIN, {})))
-        assert len(page.all("dt")) == len(leading(numbers))
+            assert value is not None or why_missing(name, numbers) != "not measured", name
 
 
 def test_what_leads_the_page() -> None:
     numbers = table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3)
-    names = leading(numbers)
+    names = main_metrics(numbers)
     assert names[0] == "valid"
-    assert not set(names) & set(TABLE_ASIDE)
     assert not any(name.endswith(("_floor", "_real", "_held_out")) for name in names)
     assert {"tv2", "tv2_test", "auc_boosted", "copies", "dcr_share", "membership_auc"} <= set(names)
-    assert measure("auc_boosted", numbers).floor == "auc_boosted_real"
-
-
-def test_verdict() -> None:
-    numbers = {"valid": 1.0, "tv2": 0.1, "tv2_floor": 0.05, "tv2_test": 0.06, "tv2_test_floor": 0.03}
-    text = verdict(numbers)
-    assert text.startswith("Poor: The samples are 2.00 times as far from real data as real data are")
-    assert text.index("10.0\u202f%") < text.index("beside unseen rows 6.0\u202f%")
-    assert "unseen" not in verdict({**numbers, "tv2_test": None})
-
-
-SPARSE = {"tv2": 0.195, "tv2_floor": 0.119, "tv2_independent": 0.169, "tv2_test": 0.404, "tv2_test_floor": 0.386}
-"""500 rows at epsilon 4: beside 56 unseen rows everything is far, so that a ruined table looks like a real one."""
-
-
-def test_a_table_no_better_than_unrelated_columns_is_not_praised() -> None:
-    for tv2 in (0.195, 0.155):
-        text = verdict({**SPARSE, "tv2": tv2, "epsilon": 4.0})
-        assert text.startswith("Poor: Columns of the samples hardly tell of each other: rows off in two columns")
-        assert "were columns unrelated 16.9\u202f%; real rows drawn again 11.9\u202f%" in text
-        assert text.endswith("A schema that describes the columns (--schema), more rows, or a larger --epsilon help.")
-    assert verdict({**SPARSE, "steps": 30}).endswith("Longer training (--steps or --minutes) helps.")
-    assert verdict(SPARSE).endswith("16.9\u202f%; real rows drawn again 11.9\u202f%.")
-
-
-def test_a_table_between_chance_and_unrelated_columns_is_told_so() -> None:
-    assert verdict({**SPARSE, "tv2": 0.14}).startswith("Usable: The samples are 1.18 times as far from real data as")
-    assert verdict({**SPARSE, "tv2": 0.12}).startswith("Good: The samples are as close to real data as")
-    assert "unrelated 16.9" in verdict({**SPARSE, "tv2": 0.12})
-    # Real columns that tell nothing of each other cannot be told from unrelated ones: that is no fault of samples.
-    assert "hardly" not in verdict({**SPARSE, "tv2": 0.2, "tv2_independent": 0.12})
+    assert metric("auc_boosted", numbers).reference == "auc_boosted_real"
 
 
 def test_unrelated_columns_stand_next_to_the_samples() -> None:
-    names = leading(table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3))
+    names = main_metrics(table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3))
     assert names.index("tv2_independent") == names.index("tv2") + 1
-
-
-def test_likeness_in_bins_is_not_called_a_copy() -> None:
-    numbers = table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3)
-    assert measure("copies", numbers).label == "rows like a training row in all words and bins"
-    assert measure("copies_held_out", numbers).label == f"{measure('copies', numbers).label}, unseen real rows"
-    assert measure("copies", {"loss_auc": 0.5}).label == "samples that count as a training example"
 
 
 def test_names_that_begin_alike_differ() -> None:
@@ -190,12 +145,3 @@ def test_names_that_begin_alike_differ() -> None:
     assert max(map(len, short)) <= 22
     assert shortened("a b", 22) == shortened(" a\n b ", 22) == "a b"
     assert shortened("abcdefghij", 7) == "abcd…ij"
-
-
-def test_the_worst_pair_is_named_and_no_schema_is_advised_to_who_gave_one() -> None:
-    told = verdict({**SPARSE, "tv2": 0.14, "tv2_worst": "age × job", "tv2_max": 0.3})
-    assert told.startswith("Usable: ")
-    assert told.endswith("The worst pair of columns is age × job, with 30.0\u202f% of the rows off.")
-    advice = verdict({**SPARSE, "epsilon": 4.0}, described=True)
-    assert "--schema" not in advice
-    assert advice.endswith("or a larger --epsilon help.")

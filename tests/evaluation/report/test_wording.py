@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from feller.evaluation.report import wording
+from feller.evaluation import number_format as wording
 
 
 @pytest.mark.parametrize(

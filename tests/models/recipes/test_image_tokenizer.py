@@ -63,7 +63,7 @@ def test_what_cannot_be_divided_is_refused() -> None:
 def test_a_stop_changes_nothing(name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six steps in one go, and with Ctrl-C in the third: the same weights, and codebook, bit for bit."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     words = ["fit", "example:digits", "--recipe", name, "--size", "tiny", "--steps", "6", "--out"]
     assert main([*words, "whole"]) == 0
     loss, calls = Reconstruction.loss, []

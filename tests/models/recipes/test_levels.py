@@ -57,7 +57,7 @@ def test_large_pictures_go_through_a_unet() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stop_changes_nothing(name: str, monkeypatch) -> None:
     """Six steps in one go, and with Ctrl-C in the third: the same weights, and samples that are levels; no judge."""
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     words = ["fit", "example:digits", "--recipe", name, *TINY, "--steps", "6", "--out"]
     assert main([*words, "whole"]) == 0
     loss, calls = Matching.loss, []

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import pathlib
 import re
 import shlex
@@ -178,6 +179,7 @@ def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) 
         UsageError: If words are wrong; names the nearest right ones.
         InputError: If there is nothing at a place that is named.
     """
+    words = _switched(command, words)
     _check_many(words)
     if not {"-h", "--help"}.isdisjoint(words):
         _unwrap_help(command)
@@ -222,7 +224,107 @@ def change_fields(value: T, words: list[str], command: str) -> T:
     Raises:
         UsageError: If a word is no field, or a value is none of its.
     """
+    words = _truths(value, words)
     return plainly(lambda: tyro.cli(type(value), prog=f"feller {command}", args=words, default=value, config=_DEEP))
+
+
+def _truths(value: Any, words: list[str]) -> list[str]:
+    """Read true and false in any case, behind fields that are switches and among values of others."""
+    found: list[str] = []
+    for word in [part for whole in words for part in _split_truth(whole)]:
+        if word.lower() not in ("true", "false"):
+            found.append(word)
+            continue
+        field: Any = value
+        *outer, last = found[-1].removeprefix("--").split(".") if found else [""]
+        for part in (*outer, last):
+            field = getattr(field, part.replace("-", "_"), None)
+        if not isinstance(field, bool):
+            found.append(word.capitalize())
+        elif word.lower() == "false":
+            found[-1] = f"--{'.'.join((*outer, f'no-{last}'))}"
+    return found
+
+
+def _split_truth(word: str) -> list[str]:
+    """Return --flag=true as two words, and others as they are."""
+    flag, equals, value = word.partition("=")
+    return [flag, value] if word.startswith("--") and equals and value.lower() in ("true", "false") else [word]
+
+
+PLAIN_NAMES = {
+    "--lr": "--train.lr",
+    "--learning-rate": "--train.lr",
+    "--batch-size": "--train.batch",
+    "--batch": "--train.batch",
+    "--weight-decay": "--train.weight-decay",
+    "--precision": "--train.precision",
+    "--compile": "--train.compile",
+    "--channels": "--architecture.channels",
+    "--width": "--architecture.width",
+    "--depth": "--architecture.depth",
+    "--epochs": "--steps",
+}
+"""What people write -> the field of the recipe, or the flag, that is meant; fields are set, flags suggested."""
+
+
+def by_field(words: list[str]) -> list[str]:
+    """Replace plain names of fields, such as --lr, by those that the recipe has for them."""
+    fields = {name: field for name, field in PLAIN_NAMES.items() if "." in field}
+    parts = [word.partition("=") for word in words]
+    return [f"{fields.get(name, name)}{equals}{value}" for name, equals, value in parts]
+
+
+def _switched(command: Any, words: list[str]) -> list[str]:
+    """Read true and false behind a switch, in any case: the switch alone, or nothing."""
+    switches = {
+        flag for name, one in flags_of(command).items() if _is_switch(one) for flag in flag_names(command, name)
+    }
+    found: list[str] = []
+    for word in words:
+        flag, _, value = word.partition("=")
+        if flag in switches and value.lower() in ("true", "false"):
+            found += [flag] if value.lower() == "true" else []
+        elif found and found[-1] in switches and word.lower() in ("true", "false"):
+            found = found if word.lower() == "true" else found[:-1]
+        else:
+            found.append(word)
+    return found
+
+
+def _is_switch(field: Field[Any]) -> bool:
+    return field.type is bool or getattr(field.type, "__origin__", None) is bool
+
+
+def take_device(words: list[str]) -> list[str]:
+    """Choose the device that --device names, before anything looks for one; return the other words.
+
+    Raises:
+        UsageError: If there is no such device.
+    """
+    for i, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == "--device":
+            following = words[i + 1 : i + 2]
+            _use(value if equals else "".join(following))
+            return [*words[:i], *words[i + 1 + (0 if equals else len(following)) :]]
+    return words
+
+
+def _use(device: str) -> None:
+    """Let this process see one device only."""
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise UsageError(f"--device is cpu, cuda, or cuda:NUMBER, got {device!r}")
+    if kind == "cpu":
+        os.environ |= {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+        return
+    if number:
+        os.environ["CUDA_VISIBLE_DEVICES"] = number
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: there is no such device here; leave it out, or say cpu")
 
 
 def check_names(words: list[str], command: Any, *places: str) -> None:
@@ -242,7 +344,9 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
         name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
         if word.startswith("--") and name not in (*deeper, "help"):
             kind = command.__name__.lower()
-            raise UsageError(f"{kind} has no flag {word}: {nearest(word, flags)}; and the recipe's fields, see --help")
+            meant = PLAIN_NAMES.get(word.partition("=")[0])
+            near = f"did you mean {meant!r}?" if meant else nearest(word, flags)
+            raise UsageError(f"{kind} has no flag {word}: {near}; and the recipe's fields, see --help")
 
 
 def words_of(command: Any) -> list[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from feller.app.commands.arguments import change_fields, check_names
+from feller.app.commands.arguments import by_field, change_fields, check_names
 from feller.app.commands.flag_types import (
     Counted,
     DataPlace,
@@ -115,6 +115,22 @@ def _number(what: str, text: str | None, word: str) -> float | None:
         raise UsageError(f"{what}, or {word}, got {text!r}") from error
 
 
+def _example_for(recipe: str | None) -> str | None:
+    """Return the first example that a recipe takes, whose help depends on its data; None if there is none."""
+    from feller.core.errors import InputError
+    from feller.data.examples.registry import EXAMPLE, SHIPPED
+    from feller.data.loading.read import read
+    from feller.models.recipes.registry import find_recipe
+
+    for name in dict.fromkeys(("digits", *SHIPPED)):
+        try:
+            find_recipe(recipe or "auto", read(f"{EXAMPLE}{name}"), "small")
+        except (InputError, UsageError):
+            continue
+        return f"{EXAMPLE}{name}"
+    return None
+
+
 _DEEPER = (
     "feller.models.recipes.recipe:Recipe",
     "feller.models.recipes.recipe:DocumentParts",
@@ -160,6 +176,8 @@ class Fit:
     """Go on with the run in --out, or the newest."""
     overwrite: bool = False
     """Replace the run in --out."""
+    report: Annotated[Text, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
+    """full, quick or none; by default it takes a fifth of the training's time, and at most two minutes."""
     json: bool = False
     """Print the report's numbers as one JSON object, last on standard output."""
     reading: Annotated[ReadingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=ReadingFlags)
@@ -171,6 +189,7 @@ class Fit:
         """Do it; `words` set fields of the recipe."""
         if self.steps is not None and self.minutes is not None:
             raise UsageError("--steps and --minutes exclude each other; choose one")
+        words = by_field(words)
         check_names(words, Fit, *_DEEPER)
         from feller.app.reporter import speaks
         from feller.app.terminal import heard, show, speaker
@@ -184,9 +203,10 @@ class Fit:
             return change_fields(changed, words, "fit DATA") if words else changed
 
         tell = speaker()
+        data = _example_for(self.recipe) if "--help" in words and self.data is None and not self.resume else self.data
         with heard(tell):
             run, numbers = fit(
-                self.data,
+                data,
                 recipe=self.recipe,
                 out=self.out,
                 size=self.size,
@@ -205,6 +225,7 @@ class Fit:
                 fields=tuple(words),
                 resume=self.resume,
                 overwrite=self.overwrite,
+                report=self.report,
                 tell=tell,
             )
         show(numbers, tell)
@@ -215,8 +236,10 @@ class Fit:
             tell.say(f"see how it copies other pictures with: feller evaluate {run.path} --data OTHER{code}")
         elif "log_mel_error" in numbers:
             tell.say(f"see how it copies other sounds with: feller evaluate {run.path} --data OTHER{code}")
-        else:
+        elif self.report != "none":
             tell.say(f"draw samples with: feller sample {run.path}{code}")
+        else:
+            tell.say(f"evaluate it with: feller evaluate {run.path}{code}")
         if speaks() and (sketch := sketch_of(run)):
             tell.say(sketch)
         return {"run": str(run.path), **numbers}

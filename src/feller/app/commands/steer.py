@@ -100,7 +100,7 @@ class Steer:
         check_free(self.out, overwrite=self.overwrite)
         tell = speaker()
         run = find(self.folder, self.code, tell)
-        with heard(tell):
+        with heard(tell), run.writing():  # what another process does with the run is told before the search
             if self.observe is None:
                 found = self._steer(run, tell)
                 page = page_of_wish(run, self.reward, found, words_of(self))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from feller.app.commands.arguments import change_fields, check_names
+from feller.app.commands.arguments import by_field, change_fields, check_names
 from feller.app.commands.flag_types import BasePlace, CodeText, Counted, Offers, Positive, Text, Wishes, Words, pairs
 from feller.core.errors import UsageError
 from feller.core.run_folder import begun_run
@@ -50,6 +50,8 @@ class Tune:
     """Replace the run in --out."""
     code: CodeText = None
     """File of your own that defines what the run's model is made of."""
+    report: Annotated[Text, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
+    """full, quick or none; by default it takes a fifth of the tuning's time, and at most two minutes."""
     json: bool = False
     """Print the report's numbers as one JSON object, last on standard output."""
 
@@ -61,6 +63,7 @@ class Tune:
             raise UsageError("a resumed run knows its base: leave out RUN, and name the tuned run with --out")
         if self.resume:
             begun_run(self.out)  # what is not there is told before what takes long is loaded
+        words = by_field(words)
         check_names(words, Tune, "feller.models.recipes.recipe:Recipe")
         from feller.app.commands.resolve_run import find
         from feller.app.reporter import speaks
@@ -91,6 +94,7 @@ class Tune:
                 fields=tuple(words),
                 resume=self.resume,
                 overwrite=self.overwrite,
+                report=self.report,
                 tell=tell,
             )
         show(numbers, tell)

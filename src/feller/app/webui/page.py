@@ -180,7 +180,7 @@ def warm_up(page: PageContext) -> None:
         if run is not None and run.modality is not None:
             sample(run.run, 1, out=str(place_in(page.room(), run.modality)))
     for name in (
-        *("feller.evaluation.report.metrics", "feller.app.workflows.steering.inverse_problems"),
+        *("feller.evaluation.metrics", "feller.app.workflows.steering.inverse_problems"),
         "feller.app.workflows.steer",
     ):
         with contextlib.suppress(Exception):

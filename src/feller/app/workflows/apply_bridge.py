@@ -25,7 +25,7 @@ from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.points.points import Points
-from feller.evaluation.report.wording import percent
+from feller.evaluation.number_format import percent
 from feller.models.generation import Progress, batch_size, pieces
 from feller.models.model import load_model
 from feller.networks.bridge_drift import TwoDrifts

@@ -6,7 +6,7 @@ from typing import Any
 
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.auditing.attacks import attack, attack_told
-from feller.app.workflows.auditing.audit_page import findings
+from feller.app.workflows.auditing.audit_page import audit_report
 from feller.app.workflows.auditing.audit_target import Opened, opened
 from feller.app.workflows.auditing.fisher_leakage import ToldRows, all_rows, watched_rows
 from feller.app.workflows.auditing.gradient_inversion import invert
@@ -86,8 +86,8 @@ def _audited(
         found = replace(found, notes=(*found.notes, *inverted.notes))
     for note in found.notes:
         tell.say(note)
-    page = findings(it, numbers, found, rows, shown, inverted)
-    tell.say(page.said)
+    page = audit_report(it, numbers, found, rows, shown, inverted)
+    tell.say(page.judgement.text(numbers))
     write_report(run.path, page, f"report-{NAME}")
     return {**numbers, "report": f"{run.path / f'report-{NAME}.html'}"}
 

@@ -2,16 +2,18 @@
 
 import contextlib
 import pathlib
+from dataclasses import replace
 from typing import Any
 
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridge import measure_again
 from feller.app.workflows.documents.evaluate_documents import measure
 from feller.app.workflows.fine_tuned_run import Tuned, base_model, recipe_of, rule_of, tuned_of
+from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.table_schema import for_owner
 from feller.app.workflows.reporting.comparison import Judged, number_shown
 from feller.app.workflows.reporting.evaluate_non_generative import copy, examine, resynthesise
-from feller.app.workflows.reporting.findings import findings, of_cells
+from feller.app.workflows.reporting.sample_report import cell_metrics, sample_report
 from feller.app.workflows.run_config import asked_of, brought_of, example_of, read_bundle
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
 from feller.app.workflows.speech.evaluate_speech import measure as speak
@@ -27,18 +29,24 @@ from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset
 from feller.data.speech.modality import Speech
 from feller.data.tables.mixed import as_table
-from feller.evaluation.comparison import HELD_OUT
+from feller.evaluation.effort import Effort
 from feller.evaluation.fine_tuning import Change, change
 from feller.evaluation.flow import Measuring, flow_quality
 from feller.evaluation.images import accuracy
-from feller.evaluation.judge import Judge, load_judge, save_judge
+from feller.evaluation.judge import TRAINING, Judge, load_judge, save_judge
+from feller.evaluation.metrics import HELD_OUT
+from feller.evaluation.number_format import is_number
 from feller.evaluation.quality import Quality, quality
 from feller.evaluation.report.page import write_report
-from feller.evaluation.report.wording import is_number
 from feller.models.model import Model, load_model
 from feller.paths import Codes, Estimates, Interleaved, Resynthesis
 from feller.paths.brownian import Brownian
 from feller.training.engine import engine
+
+DRAWING, MEASURING = 0.35, 0.25
+"""Shares of the time of an evaluation for drawing samples and for likelihoods."""
+PIECES = 64
+"""Into which the examples of likelihoods are divided, to take some of them."""
 
 
 def evaluate(
@@ -49,6 +57,7 @@ def evaluate(
     wanted: Wish | None = None,
     seed: int = 0,
     bundle: DataBundle | None = None,
+    effort: Effort = Effort(),  # noqa: B008 - frozen
     tell: Tell = SILENT,
 ) -> dict[str, Any]:
     """Compare samples with real data that training did not see, and write the report.
@@ -60,6 +69,7 @@ def evaluate(
         wanted: What a tuned run was tuned to; by default as its record says, where that is no code of the user's.
         seed: Of all randomness.
         bundle: What the fit learned from, where this process has read it; by default it is read again.
+        effort: Samples that are drawn and seconds that are taken; by default as many as are usual.
         tell: Hears how it goes.
 
     Returns:
@@ -70,7 +80,7 @@ def evaluate(
         InputError: If run, data or samples are not what they must be, or another process writes to the run.
     """
     with run.writing() if engine().is_first else contextlib.nullcontext():
-        return _evaluated(run, data, samples, wanted, seed, bundle, tell)
+        return _evaluated(run, data, samples, wanted, seed, bundle, effort, tell)
 
 
 def _evaluated(
@@ -80,41 +90,50 @@ def _evaluated(
     wanted: Wish | None,
     seed: int,
     bundle: DataBundle | None,
+    effort: Effort,
     tell: Tell,
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
     model = load_model(run)
     model.network.to(engine().device)
     if isinstance(model.description.path, Brownian):
-        if data is not None or samples is not None:
-            raise UsageError("a bridge is compared with its own populations; leave out --data and --samples")
+        if data is not None or samples is not None or effort.n is not None:
+            raise UsageError("a bridge is compared with its own populations; leave out --data, --samples and -n")
         return measure_again(run, tell)
     if isinstance(model.description.path, Estimates):
-        return examine(run, model, data=data, samples=samples, tell=tell)
+        return examine(run, model, data=data, samples=samples, effort=effort, tell=tell)
     if isinstance(model.description.path, Codes):
-        return copy(run, model, data=data, samples=samples, tell=tell)
+        return copy(run, model, data=data, samples=samples, effort=effort, tell=tell)
     if isinstance(model.description.path, Resynthesis):
-        return resynthesise(run, model, data=data, samples=samples, tell=tell)
+        return resynthesise(run, model, data=data, samples=samples, effort=effort, tell=tell)
     if isinstance(model.description.path, Interleaved):
-        return measure(run, model, data=data, samples=samples, tell=tell)
+        return measure(run, model, data=data, samples=samples, effort=effort, tell=tell)
     modality = model.description.modality
     if isinstance(modality, Speech):
-        return speak(run, model, data=data, samples=samples, tell=tell)
+        return speak(run, model, data=data, samples=samples, effort=effort, tell=tell)
     asked = asked_of(run)
     with tell.waiting("reading the data"):
         loaded = bundle or read_bundle(asked, modality)
     whole = loaded.raw
-    stands, judge = standing(run, asked, modality, whole), _judge(run)  # first, as what is damaged is told at once
+    stands = standing(run, asked, modality, whole)  # first, as what is damaged is told at once
+    judge = _judge(run, effort)
     training_data, held_out = loaded.train.seen_as(modality).sampled(), loaded.test.seen_as(modality)
     if data is not None:
         held_out = read(data, longest=asked.longest, like=modality)
     draws, tuned = Draws(seed).named("evaluate"), tuned_of(run)
+    limits: list[str] = []
     if samples is not None:
         values, given = read_back(pathlib.Path(samples), modality)
         generated = Dataset(values, given, modality)
     else:
         tell.task("sampling")
-        generated = _drawn(model, number_shown(training_data), tuned, run, draws, tell)
+        usual = number_shown(training_data, effort)
+        share = DRAWING / (1 if tuned is None else 3)
+        n = effort.affordable(
+            usual, share, lambda few: _drawn(model, few, tuned, run, draws.named("pace"), SILENT), engine()
+        )
+        limits += [f"{n:,} of {usual:,} samples"] if n < usual else []
+        generated = _drawn(model, n, tuned, run, draws, tell)
         tell.done()
     changed = _changed(run, model, tuned, generated, wanted, draws, tell) if samples is None and tuned else None
     judged = Judged(
@@ -126,18 +145,26 @@ def _evaluated(
         before=changed.before if changed else None,
     )
     tell.task("judging the samples")
-    found = quality(generated, training_data, held_out, draws, engine().alone(), judge=judge)
+    found = quality(generated, training_data, held_out, draws, engine().alone(), judge=judge, effort=effort)
+    if found.judge is not None and found.judge.steps < (TRAINING.steps or 0):
+        limits.append(f"{found.judge.steps} of {TRAINING.steps} steps of the judge")
     measured = found.numbers if changed is None else _beside_base(found, changed)
-    written, grids = of_cells(judged, asked.data, whole.cells)
+    written, grids = cell_metrics(judged, asked.data, whole.cells)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
     notes = (*(changed.notes if changed else ()), *found.notes)
     if data is not None and numbers["compared_with"] == HELD_OUT:
         numbers["compared_with"] = data
     if samples is None:
         tell.task("measuring the model")
-        how = Measuring(draws=draws, ranks=engine(), tell=tell.progress)
-        numbers |= flow_quality(model, held_out, how)
+        how = Measuring(draws=draws, ranks=engine())
+        parts_of = effort.affordable(
+            PIECES, MEASURING, lambda few: flow_quality(model, held_out, replace(how, share=few / PIECES)), engine()
+        )
+        limits += [f"{parts_of / PIECES:.0%} of the examples of likelihood and straightness"] * (parts_of < PIECES)
+        numbers |= flow_quality(model, held_out, replace(how, share=parts_of / PIECES, tell=tell.progress))
     tell.done()
+    notes += (f"to save time: {', '.join(limits)}; all of them with: {evaluating(run, asked, {})}",) if limits else ()
+    numbers["n"] = len(generated)
     for line in (judged.sentence, *notes):
         tell.say(line)
     example = example_of(asked)
@@ -156,7 +183,7 @@ def _evaluated(
         else:
             sketch = tuning_sketch(run, tuned, step, numbers)
         seen = (*notes, *for_owner(asked, whole))
-        page = findings(stands, model.description, judged, numbers, seen, sketch, grids)
+        page = sample_report(stands, model.description, judged, numbers, seen, sketch, grids)
         write_report(run.path, page, judged.name)
         tell.done()
     return {**numbers, "report": f"{run.path / judged.name}.html"}
@@ -205,6 +232,7 @@ def _known_wish(run: Run, model: Model, tuned: Tuned) -> Wish | None:
         return None
 
 
-def _judge(run: Run) -> Judge | None:
-    """Return the judge of an earlier evaluation."""
-    return load_judge(run.judge) if run.judge.is_file() else None
+def _judge(run: Run, effort: Effort) -> Judge | None:
+    """Return the judge of an earlier evaluation; none that was trained in a hurry, where there is time."""
+    judge = load_judge(run.judge) if run.judge.is_file() else None
+    return judge if judge is None or effort.seconds is not None or judge.steps >= (TRAINING.steps or 0) else None

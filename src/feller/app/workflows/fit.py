@@ -21,6 +21,7 @@ from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.budget import Search, earlier_lines
 from feller.app.workflows.private.privacy_config import Guarantee, Wish
 from feller.app.workflows.run_config import Asked, elsewhere, older_example, parts
+from feller.app.workflows.run_status import run_numbers
 from feller.app.workflows.stale_exports import outdated
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, as_run, new_run
@@ -28,8 +29,10 @@ from feller.core.serialization import closest
 from feller.core.user_code import blamed, place_of
 from feller.data.batches import DataBundle
 from feller.data.loading.in_memory import Kept, is_given, keep, said_of
+from feller.evaluation.effort import Effort
 from feller.models.recipes.recipe import Recipe
 from feller.networks.architecture import PLENTY, within
+from feller.training.checkpoint import read_counters
 from feller.training.engine import Engine, engine
 from feller.training.objectives.one_shot import AtOnce
 
@@ -94,6 +97,7 @@ def fit(
     fields: tuple[str, ...] = (),
     resume: bool = False,
     overwrite: bool = False,
+    report: str | bool | None = None,
     tell: Tell = SILENT,
 ) -> tuple[Run, dict[str, Any]]:
     """Fit a model to data and write a run folder.
@@ -125,6 +129,8 @@ def fit(
         fields: The words of a command line that `change` does, which the report repeats.
         resume: Go on with the run in `out`.
         overwrite: Replace the run in `out`.
+        report: full, quick, or none (or False); by default in proportion to the training, a fifth of its time and two
+            minutes at most.
         tell: Hears how it goes.
 
     Returns:
@@ -136,6 +142,7 @@ def fit(
         Interrupted: After Ctrl-C, with all saved.
     """
     _check_budget(steps, minutes)
+    Effort.of_report(kind_of(report), 0.0)  # refuses one of no known kind
     here = engine()
     recipe = place_of(recipe, "recipe") if callable(recipe) else recipe
     start_from = None if start_from is None else str(as_run(start_from).path)
@@ -216,20 +223,28 @@ def fit(
         here.wait()
         make()
         here.wait()  # until the first process has written what all will read
-        numbers = _reported(run, begun, tell)
+        numbers = _reported(run, begun, kind_of(report), tell)
         for line in outdated(run) if resume else ():
             tell.say(line)
     return run, numbers
 
 
-def _reported(run: Run, begun: Begun, tell: Tell) -> dict[str, Any]:
+def kind_of(report: str | bool | None) -> str | None:
+    """Return the kind of a report: None is none, and True what is usual."""
+    return {False: "none", True: None}[report] if isinstance(report, bool) else report
+
+
+def _reported(run: Run, begun: Begun, report: str | None, tell: Tell) -> dict[str, Any]:
     """Judge what was learned; what fails in the user's own code, or is stopped, leaves the training and says so."""
+    if report == "none":
+        return run_numbers(run)
+    effort = Effort.of_report(report, 0.0 if report else read_counters(run)["seconds"])
     try:
         with reporting("the training", evaluating(run, begun.asked, {})):
             loaded = DataBundle(
                 *parts(begun.asked, begun.dataset), as_read(begun.dataset, begun.recipe), begun.asked.fingerprint
             )
-            return evaluate(run, bundle=loaded, tell=tell)
+            return evaluate(run, bundle=loaded, effort=effort, tell=tell)
     except Exception as error:
         said = str(error) if isinstance(error, InputError | UsageError) else blamed(error)
         if not begun.asked.code or said is None:

@@ -21,8 +21,8 @@ from feller.core.run_folder import PARTS, Run
 from feller.core.safetensors_io import load_tensors
 from feller.core.serialization import named, read_json, replace_file, write_json
 from feller.core.user_code import fingerprint
-from feller.evaluation.report.html import legible
-from feller.evaluation.report.wording import is_number
+from feller.evaluation.number_format import is_number
+from feller.evaluation.report.page import legible
 from feller.models.spec import Description, load_description
 from feller.privacy.accounting.ledger import strength
 from feller.training.checkpoint import read_counters

@@ -1,6 +1,7 @@
 """What to do next with a run, as commands that can be copied."""
 
 import shlex
+import string
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -115,67 +116,89 @@ def again(
     return _command(*words, "--minutes", minutes), f"train longer, {minutes} minutes in all"
 
 
+STEPS = {
+    "table": (
+        ("sample {run} -n {n} --out synthetic.csv", "draw a table as long as the training table"),
+        ("sample {run} --complete partial.csv --out whole.csv", "fill the gaps of a table"),
+    ),
+    "mixed": (("sample {run} -n {n} --out synthetic.csv", "draw a table as long as the training table"),),
+    "files": (("sample {run} -n 100 --out samples", "draw samples into a folder of {files} files"),),
+    "array": (("sample {run} -n 1000 --out samples.npz", "draw samples into one file"),),
+    "given": (("sample {run} -n 64 --given {given} --out wanted", "{what}"),),
+    "audit": (("audit {run}", "say what somebody could learn about single rows"),),
+    "regressor": (("steer RUN --reward {reward}", "draw samples of another run {what}"),),
+    "questions": (("sample {run} --ask picture.png {question}", "answer a question about a picture"),),
+    "instructions": (("sample {run} --edit picture.png {instruction} -n 4", "change a picture"),),
+    "captions": (
+        ("sample {run} --prompt {words} -n 9 --guidance 3", "draw what words say"),
+        ("sample {run} --prompt {infill}", "say what a picture shows"),
+        ("sample {run} --prompt {words} --memory {memory}", "draw it beside documents of your own"),
+    ),
+    "speech": (
+        ("sample {run} --text {words} --out said.wav", "say something, in any voice"),
+        ("sample {run} --text {words} --voice voice.wav --out said.wav", "in the voice of a recording"),
+        ("sample {run} --edit clip.wav --text {words} --out new.wav", "change what a recording says"),
+        (
+            "sample {run} --denoise clip.wav --span 0.2:0.6 --out clean.wav",
+            "say a part of a recording again, without its noise",
+        ),
+    ),
+}
+"""Commands by what a run is good for, and what they do; words in braces are filled in."""
+
+
+def steps(kind: str, run: Run, asked: Asked | None = None, **values: object) -> Iterator[tuple[str, str]]:
+    """Yield the commands of one kind, and what they do; those for which a value is missing are left out."""
+    code = () if asked is None else _code(asked)
+    known = {"run": run.path, **{name: value for name, value in values.items() if value not in (None, "")}}
+    for template, what in STEPS[kind]:
+        names = {name for _, name, _, _ in string.Formatter().parse(template) if name}
+        if names <= known.keys():
+            name, *words = (word.format(**known) for word in template.split(" "))
+            yield _command(name, *words[:1], *code, *words[1:]), what.format(**known)
+
+
 def onward(run: Run, asked: Asked, about: Description, train: Dataset) -> Iterator[tuple[str, str]]:
     """Yield commands that draw samples, and what they do."""
-    sample = ("sample", run.path, *_code(asked))
     if isinstance(about.modality, Table | Mixed):
-        yield _command(*sample, "-n", len(train), "--out", "synthetic.csv"), "draw a table as long as the one learned"
-        if isinstance(about.modality, Table):
-            yield _command(*sample, "--complete", "partial.csv", "--out", "whole.csv"), "fill the gaps of a table"
+        yield from steps("table" if isinstance(about.modality, Table) else "mixed", run, asked, n=len(train))
         return
     files = next((name for ending, name in FILES.items() if ending in about.modality.forms), None)
-    if files:
-        yield _command(*sample, "-n", 100, "--out", "samples"), f"draw samples into a folder of {files} files"
-    else:
-        yield _command(*sample, "-n", 1000, "--out", "samples.npz"), "draw samples into one file"
+    yield from steps("files" if files else "array", run, asked, files=files)
     for wish, what in wishes(about, train):
-        yield _command(*sample, "-n", 64, "--given", wish, "--out", "wanted"), what
+        yield from steps("given", run, asked, given=wish, what=what)
 
 
 def auditing(run: Run, asked: Asked) -> Iterator[tuple[str, str]]:
     """Yield the command that says what single rows could give away, of a private run."""
     if asked.private is not None:
-        yield _command("audit", run.path, *_code(asked)), "say what somebody could learn about single rows"
+        yield from steps("audit", run, asked)
 
 
 def rewarding(run: Run, target: Target) -> Iterator[tuple[str, str]]:
     """Yield commands that use a regressor as a reward, and what they do."""
     if target.classes:
-        wish, what = f"{run.path}={target.classes[0]}", f"draw samples of another run that are {target.classes[0]}"
+        reward, what = f"{run.path}={target.classes[0]}", f"that are {target.classes[0]}"
     else:
         name = f":{target.names[0]}" if len(target.names) > 1 else ""
-        wish, what = f"{run.path}{name} == {target.means[0]:.3g}", f"draw samples of another run by {target.names[0]}"
-    yield _command("steer", "RUN", "--reward", wish), what
+        reward, what = f"{run.path}{name} == {target.means[0]:.3g}", f"by {target.names[0]}"
+    yield from steps("regressor", run, reward=reward, what=what)
 
 
 def asking(
     run: Run, words: str, *, remembers: bool, question: str = "", instruction: str = ""
 ) -> Iterator[tuple[str, str]]:
     """Yield commands that ask a model of documents, in words of such documents, and what they do."""
-    sample = ("sample", run.path)
-    if question:
-        yield _command(*sample, "--ask", "picture.png", question), "answer a question about a picture"
-    if instruction:
-        yield _command(*sample, "--edit", "picture.png", instruction, "-n", 4), "change a picture"
-    if question or instruction:
-        return
-    if words:
-        yield _command(*sample, "--prompt", words, "-n", 9, "--guidance", 3), "draw what words say"
-    yield _command(*sample, "--prompt", "<image:picture.png> <infill>"), "say what a picture shows"
-    if words and remembers:
-        yield _command(*sample, "--prompt", words, "--memory", "documents"), "draw it beside documents of your own"
+    yield from steps("questions", run, question=question)
+    yield from steps("instructions", run, instruction=instruction)
+    if not question and not instruction:
+        memory = "documents" if remembers else None
+        yield from steps("captions", run, words=words, infill="<image:picture.png> <infill>", memory=memory)
 
 
 def speaking(run: Run, words: str) -> Iterator[tuple[str, str]]:
     """Yield commands that let a model of speech say something, and what they do."""
-    sample, words = ("sample", run.path), words or "hello"
-    yield _command(*sample, "--text", words, "--out", "said.wav"), "say something, in any voice"
-    yield _command(*sample, "--text", words, "--voice", "voice.wav", "--out", "said.wav"), "in the voice of a recording"
-    yield _command(*sample, "--edit", "clip.wav", "--text", words, "--out", "new.wav"), "change what a recording says"
-    yield (
-        _command(*sample, "--denoise", "clip.wav", "--span", "0.2:0.6", "--out", "clean.wav"),
-        "say a part of a recording again, without its noise",
-    )
+    yield from steps("speech", run, words=words or "hello")
 
 
 def wishes(about: Description, train: Dataset) -> Iterator[tuple[str, str]]:

@@ -19,8 +19,8 @@ from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.core.serialization import read_json
 from feller.data.modality import Dataset, Modality
+from feller.evaluation.number_format import is_number, percent
 from feller.evaluation.report.loss_curve import Curve
-from feller.evaluation.report.wording import is_number, percent
 from feller.models.recipes.fine_tuning_methods import TRAINING
 from feller.models.recipes.registry import SECOND_STAGES, find_recipe
 from feller.privacy.accounting.ledger import Ledger
@@ -245,19 +245,19 @@ class Standing:
         return {**promised, **guarantee_text.timing(self.counters, self.ledger)}
 
     @property
-    def promise(self) -> str:
+    def guarantee(self) -> str:
         """What is guaranteed of the rows, to be quoted."""
         return guarantee_text.sentence(self.ledger, self.asked, self.kind) if self.ledger else ""
 
     @property
-    def spent(self) -> Sequence[str]:
+    def expenses(self) -> Sequence[str]:
         """What was paid for in privacy, line by line."""
         return (*self.ledger.lines(), *self.earlier) if self.ledger else ()
 
     @property
-    def beware(self) -> str:
-        """What is not covered by the promise."""
-        return guarantee_text.beware(self.ledger)
+    def caveat(self) -> str:
+        """What is not covered by the guarantee."""
+        return guarantee_text.caveat(self.ledger)
 
     @property
     def curve(self) -> Curve | None:
@@ -274,6 +274,13 @@ class Standing:
         if self.at_once or (self.is_done and self.asked.private is not None):
             return []
         return [again(self.run, self.asked, tuned, self.training if self.is_done else None, sketch)]
+
+
+def run_numbers(run: Run) -> dict[str, Any]:
+    """Return what is known of a run without an evaluation: steps, time, and what was spent in privacy."""
+    ledger, counters = ledger_of(run), read_counters(run)
+    promised = guarantee_text.promised(ledger) if ledger else {}
+    return {**promised, **guarantee_text.timing(counters, ledger)}
 
 
 def standing(run: Run, asked: Asked, kind: Modality, data: Dataset) -> Standing:

@@ -22,6 +22,7 @@ from feller.app.workflows.fine_tuned_run import (
     rule_of,
     tuned_of,
 )
+from feller.app.workflows.fit import kind_of
 from feller.app.workflows.fitting.estimate_time import TRIED
 from feller.app.workflows.fitting.run_training import learn, reporting
 from feller.app.workflows.fitting.training_job import Prepared
@@ -29,6 +30,7 @@ from feller.app.workflows.interrupts import endings
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.reporting.steering_report import tuned_alone
 from feller.app.workflows.run_config import asked_of, read_again
+from feller.app.workflows.run_status import run_numbers
 from feller.app.workflows.stale_exports import outdated
 from feller.app.workflows.steering.reward_specs import recorded_wish, wish, without_gradient
 from feller.control.fine_tuning.fine_tuning import Tuning
@@ -39,19 +41,22 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run, new_run
 from feller.core.serialization import replace_file, to_data
 from feller.data.batches import Batch
+from feller.data.modality import Dataset
+from feller.evaluation.effort import Effort
 from feller.evaluation.fine_tuning import FEW, classes, tilt, too_strong
 from feller.models.model import Model, load_model
 from feller.models.recipes.fine_tuning_methods import USUAL, WITHOUT_GRADIENT, tuning
 from feller.models.recipes.recipe import Recipe
 from feller.networks.architecture import parameters
 from feller.networks.blocks.lora import LowRank
+from feller.training.checkpoint import read_counters
 from feller.training.engine import Engine, engine
 from feller.training.loop import Batches, Report, check_finite, make_learner
 from feller.training.objective import TrainingContext
 from feller.training.parallelize import check_dress
 
-FIRST = 512
-"""Samples of the base that are asked for their reward before anything is tuned."""
+FIRST, FIRST_SECONDS = 512, 10.0
+"""Samples of the base whose reward is measured before anything is tuned, fewer where these take longer."""
 BEYOND, EXPLAINED = 10.0, 1.0
 """How many times the divergence from the base may be what the reward explains, and nats that are explained anyway."""
 
@@ -71,6 +76,7 @@ def tune(
     fields: tuple[str, ...] = (),
     resume: bool = False,
     overwrite: bool = False,
+    report: str | bool | None = None,
     tell: Tell = SILENT,
 ) -> tuple[Run, dict[str, Any]]:
     """Change a model so that it samples its law tilted by a reward, and write it as a run like any other.
@@ -90,6 +96,8 @@ def tune(
         fields: The words of a command line that `change` does, which the report repeats.
         resume: Go on with the run in `out`.
         overwrite: Replace the run in `out`.
+        report: full, quick, or none (or False); by default in proportion to the tuning, a fifth of its time and two
+            minutes at most.
         tell: Hears how it goes.
 
     Returns:
@@ -100,6 +108,7 @@ def tune(
         UsageError: If an argument is wrong, or the model's data cannot be tuned.
         Interrupted: After Ctrl-C, with all saved.
     """
+    Effort.of_report(kind_of(report), 0.0)  # refuses one of no known kind
     here = engine()
     name = "" if run is None else f"{run.path.name}-tuned"
     chosen = new_run(out, name, resume=resume, overwrite=overwrite).path if here.is_first else ""
@@ -142,7 +151,15 @@ def tune(
         learn(target, ready, resume=resume, here=here, tell=tell)
         here.wait()  # until the first process has written what all will read
         with endings() if gone else reporting("the tuning", evaluating(target, asked_of(target), {})):
-            numbers = tuned_alone(target, wanted, gone, tell) if gone else evaluate(target, wanted=wanted, tell=tell)
+            if kind_of(report) == "none":
+                numbers = run_numbers(target)
+            else:
+                effort = Effort.of_report(kind_of(report), read_counters(target)["seconds"])
+                numbers = (
+                    tuned_alone(target, wanted, gone, effort, tell)
+                    if gone
+                    else evaluate(target, wanted=wanted, effort=effort, tell=tell)
+                )
         for line in outdated(target) if resume else ():
             tell.say(line)
     return target, numbers
@@ -260,14 +277,19 @@ def _sources(base: Model, tuned: Tuned, size: int) -> Batches:
 def _before(base: Model, tuned: Tuned, rule: Tuning, reward: OfStates, tell: Tell) -> tuple[float, tuple[str, ...]]:
     """Return the mean reward of the base, and what is to be expected of tuning."""
     draws = Draws(tuned.seed).named("before")
-    given = base.conditions(FIRST, tuned.given, draws)
-    drawn = base.sample(FIRST, given=given, guidance=rule.guidance, draws=draws, tell=tell.progress)
+
+    def draw(n: int) -> Dataset:
+        given = base.conditions(n, tuned.given, draws)
+        return base.sample(n, given=given, guidance=rule.guidance, draws=draws, tell=tell.progress)
+
+    n = Effort(FIRST_SECONDS).affordable(FIRST, 1.0, draw, engine())
+    drawn = draw(n)
     with torch.no_grad():
         state = base.description.modality.encode(drawn.values)
         found = rewarded(reward, state, drawn.given).double()
     mean, (tilted, share) = found.mean().item(), tilt(found, rule.strength, classes(drawn))
     told = (
-        f"estimated from {FIRST} samples: reward of the base about {mean:.4g}; of the law aimed at about {tilted:.4g},"
+        f"estimated from {n} samples: reward of the base about {mean:.4g}; of the law aimed at about {tilted:.4g},"
         f" like {share:.1%} of its samples"
     )
     return mean, (told, *([too_strong(rule.strength, share)] if share < FEW else []))

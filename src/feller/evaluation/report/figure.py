@@ -6,13 +6,11 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from xml.etree.ElementTree import Element
 
 from PIL import Image
 
 from feller.core.errors import UsageError
 from feller.data.figures import save
-from feller.evaluation.report.html import element
 
 MAX_ANIMATION_BYTES = 1_000_000
 """Bytes of an animation, at most; a page that holds it grows by a third more."""
@@ -104,38 +102,33 @@ def common_scale(pictures: Sequence[Picture]) -> Scale:
     return Scale(page, max(page, -(-DENSITY * SHOWN // longest)))
 
 
-def figure(caption: str, picture: Picture, scale: Scale) -> Element:
-    """Make a figure of a picture and what it shows."""
+@dataclass(frozen=True)
+class Embedded:
+    """A picture as the page holds it."""
+
+    caption: str
+    source: str
+    """Address that holds the data."""
+    width: int
+    height: int
+    still: str = ""
+    """Of an animation: what is shown instead to those who asked their system for less motion, and on paper."""
+
+
+def embedded(caption: str, picture: Picture, scale: Scale) -> Embedded:
+    """Return a picture with its data."""
     if isinstance(picture, Animation):
-        return element("figure", None, element("figcaption", None, caption), _moving(caption, picture))
-    size = picture.width * scale.page, picture.height * scale.page
-    image = _image(caption, "png", _png(picture, scale), size)
-    return element("figure", None, element("figcaption", None, caption), image)
+        moving = base64.b64encode(picture.data).decode()
+        still = base64.b64encode(_png(picture.still, Scale(1, 1))).decode()
+        return Embedded(caption, f"data:image/webp;base64,{moving}", *picture.size, f"data:image/png;base64,{still}")
+    data = base64.b64encode(_png(picture, scale)).decode()
+    width, height = picture.width * scale.page, picture.height * scale.page
+    return Embedded(caption, f"data:image/png;base64,{data}", width, height)
 
 
 def shown_width(picture: Picture, scale: Scale) -> int:
     """Return how many pixels of the page a picture would like to have."""
     return picture.size[0] if isinstance(picture, Animation) else picture.width * scale.page
-
-
-def _moving(caption: str, picture: Animation) -> Element:
-    """Show a still to those who asked their system for less motion, and on paper."""
-    still = f"data:image/png;base64,{base64.b64encode(_png(picture.still, Scale(1, 1))).decode()}"
-    quiet = {"media": "(prefers-reduced-motion: reduce), print", "srcset": still}
-    return element("picture", None, element("source", quiet), _image(caption, "webp", picture.data, picture.size))
-
-
-def _image(caption: str, kind: str, content: bytes, size: tuple[int, int]) -> Element:
-    data = base64.b64encode(content).decode()
-    return element(
-        "img",
-        {
-            "src": f"data:image/{kind};base64,{data}",
-            "width": str(size[0]),
-            "height": str(size[1]),
-            "alt": f"Picture: {caption}",
-        },
-    )
 
 
 def _png(picture: Image.Image, scale: Scale) -> bytes:

@@ -12,8 +12,8 @@ from torch import Tensor
 from feller.data.files.sample_folder import captioned
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
+from feller.evaluation.number_format import brief, shortened
 from feller.evaluation.report.figure import painted, paper
-from feller.evaluation.report.wording import brief, shortened
 
 WIDE, HIGH, LINE = 5.6, 2.9, 0.24
 """Inches of a picture, of one with axes, and of each line of columns."""

@@ -1,150 +1,72 @@
-"""The report of a run: an HTML page for people and report.json for programs, with key numbers."""
+"""The report of a run: an HTML page for people, from a template, and report.json for programs."""
 
+import base64
 import datetime
+import functools
 import math
 import pathlib
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import resources
 from numbers import Real
 from typing import Any
-from xml.etree.ElementTree import Element
 
+import jinja2
 import torch
+from markupsafe import Markup, escape
 
 from feller import __version__
 from feller.core.errors import cannot_write
 from feller.core.run_folder import POLICY
 from feller.core.serialization import replace_file, write_json
-from feller.evaluation.report import sections
-from feller.evaluation.report.figure import Picture
-from feller.evaluation.report.html import Child, Grid, drawn, element, prose, render, section
-from feller.evaluation.report.loss_curve import Curve
-from feller.evaluation.report.metrics import (
-    Measure,
+from feller.evaluation.metrics import (
+    BETTER,
     Numbers,
-    audits,
-    continues,
-    copies,
-    facts,
-    joins,
-    leading,
-    measure,
-    real,
-    resynthesises,
-    speaks,
-    spoken,
-    tells,
+    explanation,
+    explanations,
+    main_metrics,
+    metric,
+    named_by_label,
+    reference,
     why_missing,
 )
-from feller.evaluation.report.verdict import verdict
-from feller.evaluation.report.verdict_thresholds import SKETCH
-from feller.evaluation.report.wording import MISSING, Number, capital, date, is_number, sentence
+from feller.evaluation.number_format import MISSING, brief, date, duration, is_number, number
+from feller.evaluation.report.figure import SHOWN, Embedded, Picture, common_scale, embedded, shown_width
+from feller.evaluation.report.loss_curve import Curve, loss_svg, losses
+from feller.evaluation.report.verdict import Verdict, verdict
 
-GREY = "Grey is what real data reach when they are measured in the same way, which is as good as one can hope for."
-JOINED = (
-    "Grey is what members of the populations reach among themselves, measured in the same way; beside the cost of the"
-    " journey it is what plain bridges cost, which do not mind yours."
-)
-AUDITED = "Grey is what stands beside it: guessing, an answer without the model, or the bound."
-CONSTANT = "Grey is what one answer for all examples reaches."
-CONTINUED = (
-    "Grey is what stands beside it: the pictures that belong to the words, always the same answer, or, of copies,"
-    " pictures whose cells of pixels, each with its code, become their mean colours."
-)
-OWN = {"before", "those that the model knows", "any samples"}
-WITHOUT_DATA = (
-    "Grey is what stands beside it: samples before, sources that the model knows, or any samples of the model."
-)
-SHRUNK = "Grey is what needs no learning: each cell of pixels that has a code becomes its mean colour."
-PHASES = "Grey is what needs no learning: Griffin-Lim, 32 times back and forth."
+SETTINGS, LONG = 500, 160
+"""Rows of the table of settings, and letters of one setting, at most."""
+SEVERAL = 3
+"""Expenses from which on their total is listed as well."""
+SAMPLES = "Samples"
+"""Heading of pictures of samples, which ask for real data beside them."""
+_FLAG = re.compile(r"(?<![\w-])(--[a-z][\w.-]*\w)")
+"""A flag of the command line among words, without the full stop behind it."""
+Cell = str | float | int | None
 
 
-def key_numbers(
-    numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str], heading: str = ""
-) -> Element:
-    """Set each number that says how good the samples are beside what real data reach."""
-    names = leading(numbers)
-    heading = heading or f"How {_judged(numbers)}"
-    if not names:
-        return section(heading, element("p", None, "No number was measured."))
-    cards = [_card(name, numbers, explanations, missing) for name in names]
-    barred = [
-        name for name, card in zip(names, cards, strict=True) if any(part.get("class") == "bars" for part in card)
-    ]
-    judge = numbers.get("judge")
-    words = [_grey(numbers, {measure(name, numbers).real for name in barred})] if barred else []
-    words += [f"Judge: {judge.removesuffix('.')}."] if isinstance(judge, str) else []
-    note = element("p", {"class": "soft"}, " ".join(words)) if words else None
-    return section(heading, note, element("dl", {"class": "numbers"}, *cards))
+@dataclass(frozen=True)
+class Grid:
+    """A table under a heading."""
 
+    title: str
+    words: str
+    """What it shows."""
+    head: tuple[str, ...]
+    """Of each column."""
+    rows: Sequence[tuple[Cell, ...]]
+    """The first cell names the row."""
 
-def _grey(numbers: Numbers, beside: set[str]) -> str:
-    """Say what the second bars are, some of which may be of no real data."""
-    if beside <= OWN:
-        return WITHOUT_DATA
-    if tells(numbers):
-        return CONSTANT
-    if copies(numbers):
-        return SHRUNK
-    if resynthesises(numbers):
-        return PHASES
-    if continues(numbers):
-        return CONTINUED
-    if joins(numbers):
-        return JOINED
-    return AUDITED if audits(numbers) else GREY
+    def plain(self) -> list[Mapping[str, Any]]:
+        """Return the rows by the names of the columns, for JSON."""
+        return [dict(zip(self.head, row, strict=True)) for row in self.rows]
 
-
-def _judged(numbers: Numbers) -> str:
-    """Say what the numbers are to tell."""
-    if tells(numbers):
-        return "right the answers are"
-    if copies(numbers) or resynthesises(numbers):
-        return "good the copies are"
-    if continues(numbers):
-        return "well it knows documents"
-    if speaks(numbers):
-        return "well it speaks"
-    return "good the bridge is" if joins(numbers) else "good the samples are"
-
-
-def _card(name: str, numbers: Numbers, explanations: Mapping[str, str], missing: Mapping[str, str]) -> Element:
-    kind, value = measure(name, numbers), numbers[name]
-    unit = element("small", None, f" {kind.unit}") if kind.unit and is_number(value) else None
-    parts: list[Child] = [
-        element("dt", None, capital(kind.label)),
-        element("dd", {"class": "value"}, kind.text(value), unit),
-    ]
-    if not is_number(value):
-        parts.append(element("dd", {"class": "floor"}, sentence(why_missing(name, numbers, missing))))
-    elif kind.floor or kind.level is not None:
-        parts += _beside(kind, value, numbers, missing)
-    if name in explanations:
-        parts.append(element("dd", {"class": "meaning"}, *prose(spoken(name, numbers, explanations))))
-    return element("div", None, *parts)
-
-
-def _beside(kind: Measure, value: Number, numbers: Numbers, missing: Mapping[str, str]) -> Iterator[Element]:
-    """Compare a number with what real data reach, in words and as two bars."""
-    reached = numbers.get(kind.floor) if kind.level is None else kind.level
-    if not is_number(reached):
-        why = why_missing(kind.floor, numbers, missing)
-        yield element("dd", {"class": "floor"}, element("b", None, kind.real), f" {MISSING} ({why})")
-        return
-    largest = 1.0 if kind.is_share else max(value, reached)
-    if min(value, reached) >= 0 and largest > 0:
-        bars = [element("i", {"style": f"width:{100 * part / largest:.1f}%"}) for part in (value, reached)]
-        yield element("dd", {"class": "bars", "aria-hidden": "true"}, *bars)
-    text = kind.text(reached) if kind.level is None else f"{kind.level:g}"
-    yield element("dd", {"class": "floor"}, element("b", None, real(kind, numbers)), f" {text}")
-
-
-_SENTENCE = re.compile(r"(?<=\.) (?=[A-Z])")
-LONG, WORD = 140, 40
-"""Letters from which a first sentence is cut, and those at its beginning among which a colon is that of its word."""
+    def is_number(self, column: int) -> bool:
+        """Tell whether a column has numbers only."""
+        return all(not isinstance(row[column], str) for row in self.rows)
 
 
 def today() -> str:
@@ -158,51 +80,42 @@ def software() -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Findings:
+class RunReport:
     """All that a report shows, as plain data."""
 
     title: str
-    """What was fitted, for the top of the page."""
     command: str = ""
     """The command line that made what is reported."""
     made: str = field(default_factory=today)
     """ISO date, or date and time; by default today, in UTC."""
     unfinished: str = ""
-    """Why the run is not complete, how far it came and how to go on; empty if it is complete."""
+    """Why the run is not complete, and how to go on; empty if it is complete."""
     sketch: str = ""
     """That a run had little training, and how to go on; empty if it had enough."""
-    said: str = ""
-    """The one sentence on top; by default that which the numbers give."""
-    described: bool = False
-    """Whether a schema was given, so that no page advises one."""
-    judged: str = ""
-    """Which samples were looked at, and beside which real data."""
+    verdict: Verdict | None = None
+    """By default that which the numbers give."""
+    compared: str = ""
+    """What was compared with what."""
     numbers: Numbers = field(default_factory=dict)
-    """By their names in --json, in the order of the page."""
-    explanations: Mapping[str, str] = field(default_factory=dict)
-    """One plain sentence for a number."""
+    """By their names in `--json`, in the order of the page."""
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Why a number is None or not finite; words of the page's own where there is no entry."""
-    promise: str = ""
+    """Why a number is None or not finite; else as the table of metrics says."""
+    guarantee: str = ""
     """What is guaranteed about the rows, to be quoted; empty of a run that is not private."""
-    spent: Sequence[str] = ()
+    expenses: Sequence[str] = ()
     """What was paid for in privacy, line by line."""
-    beware: str = ""
-    """What is not covered by the promise."""
+    caveat: str = ""
+    """What the guarantee does not cover."""
     notes: Sequence[str] = ()
     """What was converted, chosen or left out."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Nested as in the recipe."""
     curve: Curve | None = ()
-    """`step`, `loss`, `lr` and `seconds` of recorded steps; None where there were none, or the samples are no run's."""
-    loss_unit: str = ""
-    """Unit of the loss, as in "nats per token"."""
+    """Recorded steps; None where there were none, or the samples are no run's."""
     pictures: Sequence[tuple[str, Picture]] = ()
     """Captions and pictures: the samples first, real data next."""
-    measured: str = ""
-    """Heading of the numbers; by default what they tell of."""
-    seen: str = sections.SAMPLES
-    """Heading of the pictures."""
+    heading: str = SAMPLES
+    """Of the pictures."""
     sounds: Sequence[tuple[str, bytes]] = ()
     """Captions and .wav files, below the pictures."""
     grids: Sequence[Grid] = ()
@@ -212,13 +125,18 @@ class Findings:
     versions: Mapping[str, str] = field(default_factory=software)
     """Of the software that took part; by default what runs now."""
 
+    @property
+    def judgement(self) -> Verdict:
+        """The verdict that is shown."""
+        return self.verdict or verdict(self.numbers, is_sketch=bool(self.sketch))
 
-def write_report(folder: pathlib.Path, findings: Findings, name: str = "report") -> None:
+
+def write_report(folder: pathlib.Path, report: RunReport, name: str = "report") -> None:
     """Write `report.html`, one file that loads nothing, and `report.json`, the same without pictures.
 
     Args:
         folder: Where they go.
-        findings: What they show.
+        report: What they show.
         name: Of both files, without their endings.
 
     Raises:
@@ -226,100 +144,38 @@ def write_report(folder: pathlib.Path, findings: Findings, name: str = "report")
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"{name}.json", record(findings))
-        replace_file(folder / f"{name}.html", page(findings))
+        write_json(folder / f"{name}.json", record(report))
+        replace_file(folder / f"{name}.html", page(report))
     except OSError as error:
         raise cannot_write(f"the report to {folder}", error) from error
 
 
-def record(findings: Findings) -> dict[str, Any]:
+def record(report: RunReport) -> dict[str, Any]:
     """Return what report.json holds; numbers that are not finite are null there."""
-    shown = ("pictures", "described", "measured", "seen", "sounds", "curve", "said", "grids")
-    names = [one.name for one in fields(findings) if one.name not in shown]
-    sections = {grid.title: _plain(grid.plain()) for grid in findings.grids}
-    plain = {name: _plain(getattr(findings, name)) for name in names}
-    return {"verdict": _verdict(findings), **plain, **({"tables": sections} if sections else {})}
-
-
-def _verdict(findings: Findings) -> str:
-    if findings.said:
-        return f"{SKETCH}: {findings.said}" if findings.sketch else findings.said
-    return verdict(findings.numbers, findings.sketch, described=findings.described)
-
-
-def page(findings: Findings) -> str:
-    """Return the page as HTML."""
-    numbers, explanations, missing = findings.numbers, findings.explanations, findings.missing
-    body = [
-        _header(findings),
-        element(
-            "main",
-            None,
-            sections.promise(findings.promise, findings.spent, findings.beware) if findings.promise else None,
-            key_numbers(numbers, explanations, missing, findings.measured),
-            sections.pictures(findings.pictures, findings.seen),
-            sections.sounds(findings.sounds) if findings.sounds else None,
-            *map(drawn, findings.grids),
-            None if findings.curve is None else _training(findings, findings.curve),
-            sections.next_steps(findings.next_steps) if findings.next_steps else None,
-            sections.notes(findings.notes),
-            section(
-                "Details",
-                sections.all_numbers(numbers, explanations, missing) if numbers else None,
-                None if findings.curve is None and not findings.settings else sections.settings(findings.settings),
-                sections.versions(findings.versions) if findings.versions else None,
-            ),
-        ),
-        element("footer", None, "Written by feller. This page is one file: it loads nothing and runs no script."),
-    ]
-    style = resources.files("feller.evaluation.report").joinpath("page.css").read_text(encoding="utf-8")
-    head = element(
-        "head",
-        None,
-        element("meta", {"charset": "utf-8"}),
-        element("meta", {"http-equiv": "Content-Security-Policy", "content": POLICY}),
-        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-        element("meta", {"name": "color-scheme", "content": "light dark"}),
-        element("title", None, f"{findings.title}: report"),
-        element("link", {"rel": "icon", "href": "data:,"}),
-        element("style", None, style),
+    tables = {grid.title: grid.plain() for grid in report.grids}
+    return _plain(
+        {
+            "verdict": report.judgement.text(report.numbers),
+            "cautions": report.judgement.cautions,
+            "title": report.title,
+            "command": report.command,
+            "made": report.made,
+            "unfinished": report.unfinished,
+            "sketch": report.sketch,
+            "judged": report.compared,
+            "numbers": report.numbers,
+            "explanations": explanations(report.numbers),
+            "missing": report.missing,
+            "promise": report.guarantee,
+            "spent": report.expenses,
+            "beware": report.caveat,
+            "notes": report.notes,
+            "settings": report.settings,
+            "next_steps": report.next_steps,
+            "versions": report.versions,
+            **({"tables": tables} if tables else {}),
+        }
     )
-    return render(element("html", {"lang": "en"}, head, element("body", None, *body)))
-
-
-def _training(findings: Findings, curve: Curve) -> Element:
-    return sections.loss_curve(curve, findings.loss_unit, private=bool(findings.promise))
-
-
-def _header(findings: Findings) -> Element:
-    """Say what was run and, in one sentence, how good it is."""
-    when = element("time", {"datetime": findings.made}, date(findings.made)) if findings.made else None
-    run = facts(findings.numbers)
-    about = element("p", {"class": "about"}, when, " · " if when is not None and run else None, run)
-    command = sections.command(findings.command) if findings.command else "a command that was not recorded"
-    stop = [element("strong", None, "This run is not complete. "), findings.unfinished] if findings.unfinished else []
-    return element(
-        "header",
-        None,
-        element("h1", None, findings.title),
-        _said(_verdict(findings)),
-        about if when is not None or run else None,
-        element("p", {"class": "about"}, "Made by ", command),
-        element("p", {"class": "about"}, *prose(findings.judged)) if findings.judged else None,
-        element("p", {"class": "unfinished"}, *stop) if stop else None,
-        element("p", {"class": "unfinished"}, findings.sketch) if findings.sketch else None,
-    )
-
-
-def _said(told: str) -> Element:
-    """Return the verdict, its first sentence large; of a long one what stands before its numbers."""
-    first, *others = _SENTENCE.split(told, maxsplit=1)
-    colon = first.find(": ", WORD)
-    if len(first) > LONG and colon > 0:
-        first, numbers = first[: colon + 1], first[colon + 2 :]
-        others = [" ".join([numbers, *others])]
-    further = [" ", element("span", {"class": "further"}, *prose(others[0]))] if others else []
-    return element("p", {"class": "verdict"}, *prose(first), *further)
 
 
 def _plain(value: Any) -> Any:
@@ -331,3 +187,176 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Real) and not isinstance(value, int):
         return float(value) if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def legible(text: str) -> str:
+    """Replace what no page may hold: control characters, those that turn the direction of writing, half characters."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
+
+
+def prose(text: str) -> Markup:
+    """Escape words; no line breaks inside a flag such as --train.steps."""
+    return Markup(_FLAG.sub(r'<span class="flag">\1</span>', str(escape(legible(text)))))
+
+
+def _finalize(value: Any) -> Any:
+    """Make what a template writes legible; all of it is escaped afterwards, but for markup of our own."""
+    if value is None:
+        return ""
+    return legible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@functools.cache
+def _resource(name: str) -> str:
+    return resources.files("feller.evaluation.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"prose": prose, "date": date, "cell": _cell}
+    return environment.from_string(_resource("page.html"))
+
+
+def page(report: RunReport) -> str:
+    """Return the page as HTML."""
+    numbers, judgement = report.numbers, report.judgement
+    return _template().render(
+        report=report,
+        grade=judgement.grade or ("" if _deciding(judgement, numbers) else "Not measured"),
+        level=re.sub(r"\W+", "-", judgement.grade.lower()) or "none",
+        deciding=_deciding(judgement, numbers),
+        cautions=judgement.cautions,
+        facts=_facts(numbers),
+        metrics=[_row(name, report) for name in main_metrics(numbers)],
+        all_numbers=[_detail(name, report) for name in numbers],
+        judge=numbers.get("judge"),
+        pictures=_pictures(report),
+        wide=_is_wide(report.pictures),
+        alone=len(report.pictures) == 1 and report.heading == SAMPLES,
+        sounds=[(words, f"data:audio/wav;base64,{base64.b64encode(wav).decode()}") for words, wav in report.sounds],
+        curve=Markup("") if report.curve is None else Markup(loss_svg(report.curve)),
+        training=None if report.curve is None else _training(report.curve, is_private=bool(report.guarantee)),
+        settings=_settings(report.settings),
+        several=SEVERAL,
+        policy=POLICY,
+        style=Markup(_resource("page.css")),
+    )
+
+
+def _deciding(judgement: Verdict, numbers: Numbers) -> list[dict[str, Any]]:
+    """Return the metrics of the verdict, each with its reference."""
+    names = [name for name in judgement.metrics if is_number(numbers.get(name))]
+    return [{"label": metric(name, numbers).label, **_value(name, numbers)} for name in names]
+
+
+def _value(name: str, numbers: Numbers) -> dict[str, Any]:
+    """Return a value and its reference as they are written."""
+    one, beside = metric(name, numbers), reference(name, numbers)
+    return {
+        "value": one.text(numbers[name]),
+        "unit": one.unit if is_number(numbers[name]) else "",
+        "reference": "" if beside is None else MISSING if beside[1] is None else one.text(beside[1]),
+        "reference_label": "" if beside is None else beside[0],
+    }
+
+
+def _row(name: str, report: RunReport) -> dict[str, Any]:
+    """Return one metric of the first table: with bars where both it and its reference are there."""
+    numbers = report.numbers
+    one, beside, value = metric(name, numbers), reference(name, numbers), numbers[name]
+    bars: list[str] = []
+    if beside is not None and beside[1] is not None and is_number(value) and min(value, beside[1]) >= 0:
+        largest = 1.0 if one.share else max(value, beside[1])
+        bars = [f"{100 * part / largest:.1f}" for part in (value, beside[1])] if largest > 0 else []
+    why = "" if is_number(value) else f"Missing: {why_missing(name, numbers, report.missing)}."
+    if not why and beside is not None and beside[1] is None:
+        why = f"No reference: {why_missing(one.reference, numbers, report.missing)}."
+    return {
+        "name": name,
+        "label": one.label,
+        "help": named_by_label(one.help, numbers),
+        "why": why,
+        "bars": bars,
+        "better": one.better,
+        "better_help": BETTER.get(one.better, ""),
+        **_value(name, numbers),
+    }
+
+
+def _detail(name: str, report: RunReport) -> dict[str, str]:
+    """Return one row of the table of all numbers."""
+    numbers, value = report.numbers, report.numbers[name]
+    if isinstance(value, str):
+        return {"name": name, "value": "", "meaning": value}
+    why = "" if is_number(value) else f"Missing: {why_missing(name, numbers, report.missing)}."
+    meaning = " ".join(filter(None, (why, explanation(name, numbers))))
+    return {"name": name, "value": metric(name, numbers).text(value), "meaning": meaning}
+
+
+def _facts(numbers: Numbers) -> str:
+    """Return how long the run was."""
+    steps, seconds = numbers.get("steps"), numbers.get("seconds")
+    parts = [f"{number(round(steps))} steps"] if is_number(steps) and steps else []
+    return " in ".join([*parts, duration(seconds)] if is_number(seconds) else parts)
+
+
+def _pictures(report: RunReport) -> list[Embedded]:
+    """Return the pictures; those to be compared at the same scale."""
+    shown = [(caption, picture) for caption, picture in report.pictures if min(picture.size) > 0]
+    scale = common_scale([picture for _, picture in shown])
+    return [embedded(caption, picture, scale) for caption, picture in shown]
+
+
+def _is_wide(pictures: Sequence[tuple[str, Picture]]) -> bool:
+    scale = common_scale([picture for _, picture in pictures])
+    return any(shown_width(picture, scale) > 1.5 * SHOWN for _, picture in pictures)
+
+
+def _training(curve: Curve, *, is_private: bool) -> str:
+    """Return what is said below the loss curve, or in its place."""
+    steps, _ = losses(curve)
+    if is_private and not len(steps):
+        return "Losses of a private training are not kept: they depend on single rows."
+    lost = len({entry.get("step") for entry in curve}) - len(steps)
+    broken = f"Recorded steps with a loss that is not finite: {number(lost)}." if lost > 0 else ""
+    if len(steps) < 2:
+        few = "The loss was recorded at one step only." if len(steps) else "No loss was recorded."
+        return f"{few} {broken}".strip()
+    rates = [entry["lr"] for entry in curve if is_number(entry.get("lr"))]
+    rate = f"Learning rate: {brief(max(rates))} at most, {brief(rates[-1])} at the end." if rates else ""
+    return " ".join(filter(None, ("Dots: single steps. Line: moving average.", rate, broken)))
+
+
+def _settings(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List settings by the names that the command line takes."""
+    flat = [(name, _setting(value)) for name, value in _flat("", values)]
+    more = [("more settings", f"{number(len(flat) - SETTINGS)}, in report.json")] if len(flat) > SETTINGS else []
+    return [*flat[:SETTINGS], *more]
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Name the leaves of nested settings by their path."""
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _flat(f"{path}.{name}" if path else str(name), inner)
+    elif path:
+        yield path, value
+
+
+def _setting(value: Any) -> str:
+    """Write a setting as it was given, shortened if it is long."""
+    if value is None or value == {}:
+        return "not set"
+    text = str(list(value)) if isinstance(value, tuple) else str(value)
+    count = f" ({len(value)} in all)" if isinstance(value, list | tuple) else ""
+    return text if len(text) <= LONG else f"{text[:LONG]}…{count}"
+
+
+def _cell(cell: Cell) -> str:
+    """Write a cell of a table."""
+    if cell is None:
+        return MISSING
+    return number(cell) if is_number(cell) else str(cell)

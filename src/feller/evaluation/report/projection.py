@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from feller.evaluation.report.wording import capital
+from feller.evaluation.number_format import capital
 
 Field = Callable[[Float[np.ndarray, "k 2"]], Float[np.ndarray, " k"]]
 """Places -> what being there costs."""

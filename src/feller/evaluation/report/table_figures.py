@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from PIL import Image
 
+from feller.evaluation.number_format import SPACE, is_number, percent, shortened
 from feller.evaluation.report.figure import painted, paper
-from feller.evaluation.report.html import Cell, Grid
-from feller.evaluation.report.wording import SPACE, is_number, percent, shortened
+from feller.evaluation.report.page import Cell, Grid
 from feller.evaluation.tables.cells import QUANTILES, Beside
 
 MADE, REAL = "#1f5fa8", "#b4b8bd"

@@ -96,29 +96,6 @@ def frechet_speech(
 
 
 REAL = "The same of real sounds."
-EXPLAIN = {
-    "word_error_rate": "Share of the words that Whisper tiny.en hears wrong: 0 is best, and word_error_rate_floor, its"
-    " own mistakes among them, is as good as real.",
-    "word_error_rate_low": "Lower end of the 95 % confidence interval of that rate, by bootstrap over sentences.",
-    "word_error_rate_high": "The upper end of that.",
-    "word_error_rate_floor": REAL,
-    "speaker_similarity": "How like its prompt a sound is in its voice (cosine of Resemblyzer vectors, mean): 1 is the"
-    " same, and speaker_similarity_floor, that of real sounds and their prompts, is as good as real; shorter sounds are"
-    " less like. Not the SIM of papers, which is WavLM's.",
-    "speaker_similarity_floor": REAL,
-    "frechet_speech": "How far all sounds together lie from real ones (Fréchet distance of Resemblyzer vectors, in"
-    " percent of their variance): lower is better, frechet_speech_floor is as good as real. It rises with missing"
-    " voices and with noise. Not the FSD of papers, which is wav2vec's.",
-    "frechet_speech_floor": "The same distance between as many other real sounds and these.",
-    "opinion": "How people would rate the sound, guessed by DNSMOS: from 1, bad, to 5, excellent.",
-    "opinion_speech": "The same, of the voice alone.",
-    "opinion_background": "The same, of what is heard besides: 5 is quiet.",
-    "opinion_floor": REAL,
-    "opinion_speech_floor": REAL,
-    "opinion_background_floor": REAL,
-    "voiceless": "How many of the sounds that were looked at are silent, or too short to have a voice.",
-}
-"""One plain sentence for each number."""
 Numbers = dict[str, float | None]
 
 
@@ -149,7 +126,7 @@ class SpeechQuality:
     """How good speech is."""
 
     numbers: Numbers
-    """Under the names of `EXPLAIN`; None where something cannot be told."""
+    """By their names in `METRICS`; None where something cannot be told."""
     notes: tuple[str, ...] = ()
     """What is missing and why, for people."""
 

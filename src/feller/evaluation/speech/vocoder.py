@@ -14,19 +14,6 @@ from feller.data.speech.griffin_lim import Vocoder
 from feller.data.speech.mel import Mel
 from feller.training.objectives.reconstruction import spectral_difference, usual_windows
 
-EXPLAIN = {
-    "spectral_error": "How far the amplitude spectra of a copy are from those of the real sound, in short and long"
-    " windows: the length of their difference over that of the real ones, and the mean difference of logarithms. Lower"
-    " is better, 0 is exact. Training makes this small, too, so listen to what is in the folder of copies.",
-    "spectral_error_griffin_lim": "That of sounds whose phases are found by going back and forth, without learning.",
-    "log_mel_error": "Mean difference of the log mels of a copy from those that it was made of: lower is better, 0 is"
-    " exact. A sound can have the right log mels and be rough all the same.",
-    "log_mel_error_griffin_lim": "That of sounds whose phases are found by going back and forth, without learning.",
-    "real_time_factor": "Seconds that it takes to make a second of sound on this machine: lower is faster.",
-    "real_time_factor_griffin_lim": "Those that going back and forth takes.",
-}
-"""What the numbers mean, for people."""
-
 
 @dataclass(frozen=True, eq=False)
 class Copied:

@@ -8,7 +8,7 @@ right, and the mean far off. So these are of the numbers as they are written.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -22,23 +22,6 @@ from feller.data.tables.detect_schema import MISSING, PLAIN
 from feller.data.tables.encoding import encode
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
-
-EXPLAIN = {
-    "empty": "Share of the cells of synthetic rows that are empty, over the columns that are learned; empty_real is"
-    " what the real table has, and far above it the rows are of little use.",
-    "empty_real": "The same share of the real table, as it is written.",
-    "clipped": "Share of the cells of the real table that lie beyond what the schema knows, and were read as the"
-    " nearest that it knows, or as empty; all comparisons are with what was read.",
-    "clipped_max": "The same share of the column of which most is lost.",
-    "clipped_worst": "That column; its shape is judged by what was read of it, so its real one is another.",
-    "merged": "Share of the cells of the real table whose words the schema does not list, and that were read as the"
-    " word for all others.",
-    "cells_real": "How many cells of the real table the shares of those that were clipped and merged are of.",
-    "left_out": "Columns of which noise hid what they hold: they are neither in the samples nor in any other number.",
-}
-"""One plain sentence for each number."""
-FEW = 0.001
-"""Share of the cells below which they are counted."""
 
 
 def cells_lost(
@@ -84,30 +67,6 @@ def _merged(real: FoundTable, schema: Schema) -> int:
     return count
 
 
-def told_lost(numbers: Mapping[str, object]) -> tuple[str, ...]:
-    """Say what was lost of a table's cells, for the notes of its page; nothing where nothing was."""
-    what = {
-        "clipped": "of the real cells lie beyond what the schema knows: read as the nearest that it knows, or as empty",
-        "merged": "of the real cells hold words that the schema does not list: read as the word for all others",
-    }
-    shares = {name: share for name in what if isinstance(share := numbers.get(name), float) and share > 0}
-    return tuple(f"{_share(share, numbers.get('cells_real'))} {what[name]}" for name, share in shares.items())
-
-
-def _share(share: float, total: object) -> str:
-    """Write a share of the cells, of which few are counted."""
-    if share < FEW and isinstance(total, int):
-        return f"{round(share * total):,} of {total:,}"
-    return f"{share:.1%}"
-
-
-EXPLAIN_COPIES = {
-    "copies_written": "Share of synthetic rows that stand in the real table as they are written, in all columns that"
-    " are learned: the same words, and the same numbers to the last digit.",
-}
-"""One plain sentence for each number."""
-
-
 def written_share(made: FoundTable, real: FoundTable, schema: Schema) -> float:
     """Return the share of rows whose cells all stand in one row of the real table; numbers are the same by value.
 
@@ -138,11 +97,6 @@ MUCH = 0.25
 """Of the real mean, or deviation, and of the way from the first to the last quantile: more is far off."""
 CERTAIN = 4
 """Standard errors within which means may differ by chance."""
-EXPLAIN_NUMBERS = {
-    "numbers_off": "Columns of numbers whose mean or quantiles are far from those of the real table, by more than a"
-    " quarter: sums and means of them are of no use; more edges where the numbers lie help.",
-}
-"""One plain sentence for each number."""
 
 
 @dataclass(frozen=True)

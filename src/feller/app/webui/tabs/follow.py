@@ -24,12 +24,11 @@ def follow_tab(run: LoadedRun, page: PageContext) -> Tab:
     room = pathlib.Path(tempfile.mkdtemp(prefix="preview-", dir=page.folder))
 
     def look(answers: Answers, tell: Tell) -> Result:
-        from feller.evaluation.report import sections  # takes long to load
-        from feller.evaluation.report.html import render
+        from feller.evaluation.report.loss_curve import loss_svg  # takes long to load
 
         rows = [row for row in read_metrics(run.run.metrics) if "step" in row]
         curve = [row for row in rows if "loss" in row]
-        drawing = render(sections.loss_curve(curve, "")).partition("\n")[2] if len(curve) > 1 else ""
+        drawing = loss_svg(curve)
         said, over = _status(run, rows)
         said += "" if over else f"\n{AGAIN}"
         return Result(said=said, drawing=drawing, pictures=_preview(run, room), over=over)

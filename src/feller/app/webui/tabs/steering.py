@@ -117,9 +117,12 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 def _numbers(numbers: Mapping[str, Any]) -> TextTable:
     """Return the numbers of a search as a report calls them, and what they mean."""
-    from feller.app.workflows.reporting.steering_report import EXPLAIN  # takes long to load
-    from feller.evaluation.report.metrics import FACTS, measure, spoken
+    from feller.evaluation.metrics import FACT, explanation, metric, named_by_label
 
-    named = {name: measure(name, numbers) for name in numbers if name not in FACTS}
-    told = tuple((how.label, how.text(numbers[name]), spoken(name, numbers, EXPLAIN)) for name, how in named.items())
-    return TextTable(("number", "value", "meaning"), told)
+    named = {name: metric(name, numbers) for name in numbers}
+    rows = tuple(
+        (how.label, how.text(numbers[name]), named_by_label(explanation(name, numbers), numbers))
+        for name, how in named.items()
+        if how.place != FACT
+    )
+    return TextTable(("metric", "value", "meaning"), rows)

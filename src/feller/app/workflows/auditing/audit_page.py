@@ -1,122 +1,97 @@
-"""Findings and summary of an audit for its report."""
+"""The report of an audit."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from feller.app.workflows.auditing import linear_reconstruction, noise_check, plan_calculator
+from feller.app.workflows.auditing import plan_calculator
 from feller.app.workflows.auditing.attacks import Attacked
 from feller.app.workflows.auditing.audit_target import Opened
 from feller.app.workflows.auditing.fisher_leakage import ToldRows
-from feller.app.workflows.auditing.gradient_inversion import ALARM, Inverted
+from feller.app.workflows.auditing.gradient_inversion import Inverted
 from feller.app.workflows.auditing.retraining_attacks import candidates, flags
 from feller.app.workflows.private import guarantee_text
-from feller.app.workflows.run_config import Asked
-from feller.evaluation.attacks.attack_scores import EXPLAIN, PLANTED, WAYS
+from feller.evaluation.attacks.attack_scores import PLANTED, WAYS
+from feller.evaluation.number_format import is_number, sentence
 from feller.evaluation.report.figure import Picture
-from feller.evaluation.report.html import Grid
 from feller.evaluation.report.leakage_plots import bounds_picture, guesses_picture
-from feller.evaluation.report.page import Findings
-from feller.evaluation.report.wording import capital, is_number, sentence
+from feller.evaluation.report.page import Grid, RunReport
+from feller.evaluation.report.verdict import Verdict
 from feller.privacy.accounting.ledger import Ledger
 
-GUESSING = 0.5
-"""Area under ROC of who tosses a coin."""
 SUSPECT = 0.55
 """Area under ROC from which members are told apart."""
 WEAK = 0.9
-"""Chance to guess right what is guessed once in ten without the model, beyond which next to nothing is bounded."""
+"""Bound on guessing what is guessed once in ten without the model, beyond which next to nothing is bounded."""
 MORE = 0.01
-"""Share of copies beyond that of unseen data which is told first."""
+"""Share of copies beyond that of unseen data that counts as copying."""
+ALARM, HOLDS, LOOSE = "Alarm: the guarantee does not hold", "Guarantee holds", "Guarantee bounds next to nothing"
+LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
+"""Classes of an audit, of a private run and of one without privacy."""
 
 
-def said(ledger: Ledger | None, numbers: Mapping[str, Any]) -> str:
-    """Say in one sentence what the audit came to."""
+def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
+    """Return what the audit came to, and the metrics that decide it."""
+    worst = _strongest(numbers)
     if ledger is None:
-        return _without(numbers)
-    epsilon, proven = numbers["epsilon"], max((numbers.get(f"{way}_epsilon") or 0.0 for way in WAYS), default=0.0)
+        leaks = tuple(_leaks(numbers))
+        return Verdict(LEAKS if leaks else OPEN, leaks or worst)
+    broken = tuple(_broken(numbers))
+    if broken:
+        return Verdict(ALARM, broken)
+    grade = LOOSE if (numbers.get("guess_0.1") or 0.0) > WEAK else HOLDS
+    return Verdict(grade, ("epsilon", "delta", "guess_0.1", *worst))
+
+
+def _broken(numbers: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the metrics that contradict the ledger."""
     if numbers.get("noise_held", 1.0) < numbers.get("noise_held_least", 0.0):
-        return f"ALARM: the weights hold {numbers['noise_held']:.3g} of the noise that the ledger counts."
-    if numbers.get("rebuilt_below"):
-        return f"ALARM: an attack rebuilds {numbers['rebuilt_below']} rows nearer than the bound that applies to it."
-    if numbers.get("inversion_below"):
-        return ALARM
-    if proven > epsilon:
-        return f"ALARM: attacks prove epsilon {proven:.3g}, above the {epsilon:.3g} that the ledger states."
+        yield from ("noise_held", "noise_held_least")
+    yield from (name for name in ("rebuilt_below", "inversion_below") if numbers.get(name))
+    proven = {f"{way}_epsilon": numbers.get(f"{way}_epsilon") or 0.0 for way in WAYS}
+    if max(proven.values()) > numbers["epsilon"]:
+        yield from (max(proven, key=lambda name: proven[name]), "epsilon")
     if (numbers.get("candidates_least") or 0.0) > (numbers.get("candidates_bound") or 1.0):
-        named, most = numbers["candidates_right"], numbers["candidates_bound"]
-        return f"ALARM: an attacker names {named:.3g} of the candidates, and the ledger allows {most:.3g}."
-    guess = numbers.get("guess_0.1") or 0.0
-    if guess > WEAK:
-        return (
-            f"Epsilon {epsilon:.3g} at delta {ledger.delta:.3g} bounds next to nothing: a value that is guessed right"
-            f" once in ten without the model may be guessed right in {guess:.3g} with it; {_tried(numbers)}."
-        )
-    return (
-        f"{capital(_tried(numbers))}. Epsilon {epsilon:.3g} at delta {ledger.delta:.3g} holds against all that was"
-        " tried."
-    )
+        yield from ("candidates_right", "candidates_bound")
 
 
-def _without(numbers: Mapping[str, Any]) -> str:
-    """Say the worst that was found of a model that was trained without privacy."""
+def _leaks(numbers: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the metrics by which rows can be told from a model that was trained without privacy."""
     error, spread = numbers.get("rebuilt_error"), numbers.get("spread")
     if error is not None and spread is not None and error < spread:
-        return (
-            "Trained without privacy, and rows can be read from it: who knows all others rebuilds the row in the"
-            f" middle with a mean squared error of {error:.3g}, where answering the mean errs by {spread:.3g}."
-        )
-    for name, what in (("copies", "samples count as training examples"), ("passages", "texts hold a training passage")):
+        yield "rebuilt_error"
+    for name in ("copies", "passages"):
         share, others = numbers.get(name), numbers.get(f"{name}_held_out") or 0.0
         if share is not None and share > others + MORE:
-            return (
-                f"Trained without privacy, and it copies: {share:.1%} of the {what}, {others:.1%} of unseen data;"
-                f" {_tried(numbers)}."
-            ).replace("%", " %")
-    worst = _worst(numbers)
-    if worst is not None and worst > SUSPECT:
-        return f"Trained without privacy, and members are told from others: {_tried(numbers)}."
-    nothing = f"Trained without privacy, so that nothing bounds what it tells of single rows; {_tried(numbers)}"
-    if worst is None:
-        return f"{nothing}, which proves nothing."
-    return f"{nothing}: {'no' if round(worst, 3) <= GUESSING else 'little'} better, which proves nothing."
+            yield name
+    yield from (name for name in _strongest(numbers) if numbers[name] > SUSPECT)
 
 
-def _tried(numbers: Mapping[str, Any]) -> str:
-    worst = _worst(numbers)
-    if worst is None:
-        return "no attack could be tried that tells members from others"
-    return f"the best attack tells members from others with an area under ROC of {worst:.3f}, where 0.5 is guessing"
-
-
-def _worst(numbers: Mapping[str, Any]) -> float | None:
-    """Return the largest area under ROC of what was tried on members; None if nothing was."""
-    areas = (numbers.get(f"{way}_auc") for way in WAYS if way not in PLANTED)
-    return max(filter(is_number, areas), default=None)
+def _strongest(numbers: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the attack on members with the largest area under ROC; nothing if none was tried."""
+    areas = {f"{way}_auc": numbers.get(f"{way}_auc") for way in WAYS if way not in PLANTED}
+    known = {name: area for name, area in areas.items() if is_number(area)}
+    return (max(known, key=lambda name: known[name]),) if known else ()
 
 
 WITHOUT = (
-    "This model was trained WITHOUT privacy: nothing bounds what it tells of single rows. What follows was measured,"
-    " and proves nothing where it finds nothing."
+    "This model was trained WITHOUT privacy: nothing bounds what it reveals of single rows. Attacks that find nothing"
+    " prove nothing."
 )
 CERTAIN = 0.995
 """Share of cells guessed right from which a bound promises nothing."""
-TOLD = "Members of the training data and unseen examples, told apart: 0.5 and 0.01 are guessing."
-BEYOND = "An attack that proves more than the ledger states would mean that the guarantee does not hold."
-MEASURED = "How much single rows show"
-SEEN = "What somebody could guess"
-EXPOSED = "Of the rows that were watched, the most exposed above and the least exposed below: least error without bias"
-SEEDED = "The noise was drawn from a seed that is written down: NOTHING is protected from who knows it. Beside that: "
+SEEDED = "the noise was drawn from a recorded seed: NOTHING is protected from anyone who knows it"
 
 
-def findings(
+def audit_report(
     it: Opened,
     numbers: Mapping[str, Any],
     found: Attacked,
     watched: ToldRows | None = None,
     shown: int = 10,
     inverted: Inverted | None = None,
-) -> Findings:
+) -> RunReport:
     """Put together what the page shows."""
     run, asked, ledger, kind = it.run, it.asked, it.ledger, it.model.description.modality
     words = [] if ledger is None else plan_calculator.words(dict(numbers))
@@ -125,31 +100,27 @@ def findings(
         caption = "How near an attacker without bias can come to each row"
         pictures.append((caption, bounds_picture(watched.least, watched.line, watched.spread)))
         if watched.picture is not None:
-            pictures.append((EXPOSED, watched.picture))
+            pictures.append(
+                ("Watched rows: most exposed above, least exposed below (least error without bias)", watched.picture)
+            )
     pictures += [] if inverted is None else inverted.pictures
     if found.guesses:
         pictures.append(("How often each cell is guessed right", guesses_picture(found.guesses)))
-    return Findings(
-        title=f"{asked.data}, fitted with the recipe {asked.recipe}: what could be learned about single rows",
+    found_verdict = audit_verdict(ledger, numbers)
+    cautions = (SEEDED,) if asked.private is not None and asked.private.unsafe_seed is not None else ()
+    return RunReport(
+        title=f"{asked.data}, recipe {asked.recipe}: what can be learned about single rows",
         command=shlex.join(["feller", "audit", str(run.path), *flags(numbers)]),
-        said=f"{SEEDED if _seeded(asked) else ''}{said(ledger, numbers)}",
-        judged=" ".join(sentence(line) for line in words),
+        verdict=replace(found_verdict, cautions=cautions),
+        compared=" ".join(sentence(line) for line in words),
         numbers=numbers,
-        explanations={
-            **EXPLAIN,
-            **guarantee_text.EXPLAIN,
-            **plan_calculator.EXPLAIN,
-            **linear_reconstruction.EXPLAIN,
-            **noise_check.EXPLAIN,
-        },
-        promise=WITHOUT if ledger is None else guarantee_text.sentence(ledger, asked, kind),
-        spent=ledger.lines() if ledger else (),
-        beware=guarantee_text.beware(ledger),
+        guarantee=WITHOUT if ledger is None else guarantee_text.sentence(ledger, asked, kind),
+        expenses=ledger.lines() if ledger else (),
+        caveat=guarantee_text.caveat(ledger),
         notes=found.notes,
         curve=None,
         pictures=pictures,
-        measured=MEASURED,
-        seen=SEEN,
+        heading="What an attacker could guess",
         grids=[
             *([_attacks(numbers)] if any(f"{way}_auc" in numbers for way in WAYS) else []),
             *([_rebuilt(numbers)] if "rebuilt_error" in numbers else []),
@@ -161,22 +132,18 @@ def findings(
     )
 
 
-def _seeded(asked: Asked) -> bool:
-    return asked.private is not None and asked.private.unsafe_seed is not None
-
-
 def _attacks(numbers: Mapping[str, Any]) -> Grid:
     """List the attacks on membership, each beside what the guarantee allows."""
-    most = numbers.get("epsilon")
     rows = [
-        (how, numbers[f"{way}_auc"], numbers[f"{way}_caught"], numbers[f"{way}_epsilon"], most)
+        (how, numbers[f"{way}_auc"], numbers[f"{way}_caught"], numbers[f"{way}_epsilon"], numbers.get("epsilon"))
         for way, how in WAYS.items()
         if f"{way}_auc" in numbers
     ]
     return Grid(
-        "Who was learned from",
-        TOLD if most is None else f"{TOLD} {BEYOND}",
-        ("told", "area under ROC", "caught at 1 % false", "epsilon proven", "epsilon stated"),
+        "Membership attacks",
+        "Training rows against unseen ones: 0.5 and 0.01 are guessing. An epsilon above the stated one would mean that"
+        " the guarantee does not hold.",
+        ("attack", "area under ROC", "TPR at 1 % FPR", "epsilon, lower bound", "epsilon, stated"),
         rows,
     )
 
@@ -186,27 +153,26 @@ def _rebuilt(numbers: Mapping[str, Any]) -> Grid:
     steady = 2 * numbers.get("rebuilt_steady", 0) > numbers["rebuilt_rows"]
     least, known = numbers.get("fisher_median") if steady else None, numbers.get("fisher_with_prior")
     return Grid(
-        "Rows rebuilt by who knows all others",
-        "At the best weights the slopes of all rows add up to nothing, so those of the others tell the row, exactly"
-        " where no noise is added. With much noise the answers are biased: then only the error over many rows is bound,"
-        " by that of who knows what rows look like. Mean squared errors per number.",
-        ("attack", "error", "least by its bound", "answering the mean"),
+        "Rows reconstructed from the weights",
+        "By an attacker who knows all other rows: at the optimum all gradients add up to zero, so the others' give the"
+        " row, exactly without noise. With much noise the answers are biased, and only the error over many rows is"
+        " bounded. Mean squared errors per number.",
+        ("attack", "error", "lower bound", "always the mean row"),
         [
-            ("as it answers, the row in the middle", numbers["rebuilt_error"], least, numbers["spread"]),
-            ("cut to 0 to 1, over all rows", numbers["rebuilt_error_known"], known, numbers["spread"]),
+            ("as it answers, median row", numbers["rebuilt_error"], least, numbers["spread"]),
+            ("clipped to [0, 1], all rows", numbers["rebuilt_error_known"], known, numbers["spread"]),
         ],
     )
 
 
 def _exposed(rows: Sequence[tuple[int, float, float]]) -> Grid:
-    """List the rows of which most was told."""
+    """List the rows of which most was released."""
     return Grid(
-        "The most exposed rows",
-        "Of the rows of which account was kept, those of which most was told: least mean squared error of an"
-        " attacker who knows all other rows and answers without bias. Above 1 in the last column, answering the mean is"
-        " better, so that such an attacker learns nothing of use. Rows are numbered as they were learned from, from 0:"
-        " these are no lines of the file where some of its rows were kept back.",
-        ("row", "least error", "over that of answering the mean"),
+        "Most exposed rows",
+        "Of the watched rows: least mean squared error of an unbiased attacker who knows all other rows; above 1 in the"
+        " last column the mean row is a better answer. Rows are numbered from 0 as they were learned from: no lines of"
+        " the file, where rows were held out.",
+        ("row", "least error", "over that of the mean row"),
         rows,
     )
 
@@ -214,14 +180,14 @@ def _exposed(rows: Sequence[tuple[int, float, float]]) -> Grid:
 def _columns(found: Attacked) -> Grid:
     """List what is guessed of each column."""
     return Grid(
-        "Cells of a row, guessed by who knows all its others",
-        "Without a model the commonest value is named. With it, people that it never saw are guessed better, too: that"
-        " is knowledge of people in general. What it knows of its own rows beyond that is bounded in the last column.",
-        ("column", "commonest value", "unseen rows", "learned rows", "learned rows at most"),
+        "Cells guessed from the rest of the row",
+        "Without a model the most frequent value is named. Better guesses of unseen rows are knowledge of people in"
+        " general; what the model knows of its own rows beyond that is bounded in the last column.",
+        ("column", "most frequent value", "unseen rows", "training rows", "training rows, bound"),
         [(one.name, one.before, one.others, one.members, _bound(one.bound)) for one in found.guesses],
     )
 
 
 def _bound(share: float | None) -> float | str | None:
-    """Return a bound, or that it is none: every cell may be guessed right."""
-    return "1.00, which promises nothing" if share is not None and share >= CERTAIN else share
+    """Return a bound, or that there is none: every cell may be guessed right."""
+    return "1.00 (no bound)" if share is not None and share >= CERTAIN else share

@@ -21,8 +21,8 @@ from feller.data.modality import Dataset
 from feller.evaluation.attacks.gradient_releases import Releases
 from feller.evaluation.attacks.reconstruction import Judged, Law, Tried, judged, slopes_at, tried
 from feller.evaluation.report.figure import Picture
-from feller.evaluation.report.html import Grid
 from feller.evaluation.report.leakage_plots import reconstructions_picture
+from feller.evaluation.report.page import Grid
 from feller.models.model import load_model
 from feller.privacy.dp_sgd.clip_norm import Fixed
 from feller.privacy.dp_sgd.per_example_clipping import trained
@@ -140,10 +140,6 @@ WORDS = (
 CAPTION = (
     "Rows, what is read of them from one private step, and from all steps: squared error, and in brackets the least"
     " mean error over rows of which as much is told"
-)
-ALARM = (
-    "ALARM: rows are read from private gradients more exactly than the information in these allows; the noise is less,"
-    " or gradients are longer, than what is charged."
 )
 
 

@@ -22,16 +22,6 @@ AT_ONCE = 2**24
 """Numbers of rebuilt rows that are held at once."""
 STEADY = 0.05
 """Noise in what an answer is divided by, over that, up to which the attack answers right on average."""
-EXPLAIN = {
-    "label_least": "Least mean squared error of who tells a row's label, 0 or 1, from the model and all other rows,"
-    " without bias, for the most exposed row: a blind guess of one half errs by 0.25.",
-    "rebuilt_rows": "Rows that were rebuilt from noisy weights by who knows all other rows.",
-    "rebuilt_error": "Mean squared error per number of that attack, for the row in the middle; exact without noise.",
-    "rebuilt_error_known": "The same, with answers cut to numbers from 0 to 1, over all these rows.",
-    "rebuilt_steady": "Rows of which that attack answers right on average, so that it is bound by Fisher information.",
-    "rebuilt_below": "Those of them that it errs about by less than their bound: 0, or a bound is wrong.",
-}
-"""What the numbers mean, for people."""
 
 
 @dataclass(frozen=True, eq=False)

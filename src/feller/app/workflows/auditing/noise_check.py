@@ -15,12 +15,6 @@ from feller.privacy.accounting.ledger import Ledger
 
 NEAR = 1e-6
 """Share by which the ledger may differ from what was planned, by rounding."""
-EXPLAIN = {
-    "noise_held": "Size of the noise that is in the weights, found by who has all rows, over the size that the ledger"
-    " counts: about 1.",
-    "noise_held_least": "What it is at least, if the noise is that size: but for three times in a hundred thousand.",
-}
-"""What the numbers mean, for people."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from feller.app.workflows.private.guarantee_text import PLD
 from feller.core.errors import UsageError
 from feller.privacy.accounting.accountant import epsilon
 from feller.privacy.accounting.dp_events import Expense, Subsampled
@@ -18,24 +17,6 @@ MOST = 1e6
 """Noise of a plan, beyond which nothing is left to be told."""
 LEAST = 1e-3
 """Noise of a plan, in clip norms, below which counting it says nothing."""
-EXPLAIN = {
-    "epsilon": "By a factor of e^epsilon, at most, one row changes how likely anything is that is told.",
-    "epsilon_pld": PLD,
-    "epsilon_rdp": "The same by Rényi divergences, an older and looser count.",
-    "epsilon_order2": "Rényi divergence of order 2 if one row is replaced by another; what bounds reconstruction.",
-    "epsilon_order2_added": "The same if a row is added or removed.",
-    "mse_bound": "Least mean squared error per number, in numbers from 0 to 1, of whoever reconstructs a row from the"
-    " model and all other rows, without bias; above that of a blind guess it says that none is better.",
-    "blind": "Mean squared error of answering one half, for numbers that lie evenly from 0 to 1.",
-    "guess_0.1": "Chance, at most, to guess a value right of which one in ten is right without the model, for whoever"
-    " knows all else about the row.",
-    **{
-        f"guess_{kappa:.3g}": f"The same for a value that is guessed right with a chance of {kappa:.3g} without it."
-        for kappa in PRIORS
-        if kappa != 0.1
-    },
-}
-"""What the numbers mean, for people."""
 
 
 def plan(noise: float | None, rate: float | None, steps: int | None) -> Subsampled:
@@ -64,7 +45,7 @@ def plan(noise: float | None, rate: float | None, steps: int | None) -> Subsampl
 
 
 def bounds(expenses: Sequence[Expense], delta: float) -> dict[str, Any]:
-    """Return the numbers of `EXPLAIN`, and what `reconstruction` does."""
+    """Return the numbers of a plan, and what `reconstruction` does."""
     spent = epsilon(expenses, delta)
     return {
         "epsilon": spent,

@@ -18,7 +18,7 @@ from feller.data.modality import Dataset
 from feller.evaluation.attacks.attack_scores import told
 from feller.evaluation.attacks.membership import halves, likelihood_ratio, losses, relative
 from feller.evaluation.comparison import pick
-from feller.evaluation.report.html import Grid
+from feller.evaluation.report.page import Grid
 from feller.models.model import Model
 
 LEAST = 10

@@ -1,91 +1,13 @@
-"""What would help a bridge that is not good yet, and the command that goes on with one that has hardly begun."""
+"""How to go on with a bridge: the command that makes it better, and whether it is a first sketch."""
 
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from feller.app.workflows.bridges.bridge_run import Bridged, command_of, going_on, last_said
 from feller.app.workflows.run_status import SKETCH
 from feller.control.bridges.bridge_config import Bridging
 from feller.core.run_folder import Run
-from feller.evaluation.report.wording import number, percent
-
-FEW = 0.05
-"""Share of the trajectories around pinned paths that count, below which a few carry all the weight."""
-FAR = 1.5
-"""How many times as far as real members ends may lie before people hear what helps."""
-RISEN = 1.1
-"""Times by which objective and distance may rise from the best round of a direction to its last."""
-
-
-def advice(
-    numbers: dict[str, Any], rows: Sequence[Mapping[str, Any]], bridged: Bridged, how: Bridging, sketch: str = ""
-) -> tuple[str, ...]:
-    """Return what would help, one line for each thing that is not good yet.
-
-    Args:
-        numbers: Of the page.
-        rows: What each round reached.
-        bridged: What was asked.
-        how: Settings.
-        sketch: Not empty of a first sketch, which says itself how to go on: then nothing is said of longer rounds.
-    """
-    short = () if sketch else (_far(numbers, bridged, how), _risen(rows, how))
-    return tuple(filter(None, (_counted(numbers, how), *short)))
-
-
-def falls_short(numbers: Mapping[str, Any], bridged: Bridged) -> list[str]:
-    """Return where paths are far from a population that they should have become, and how far."""
-    places = [(f"at time {time:g}", f"w2_{time:g}") for time in bridged.times[1:-1]] + [("at the end", "w2")]
-    far = []
-    for where, name in places:
-        reached, floor = numbers.get(name), numbers.get(f"{name}_floor")
-        if reached is not None and floor and reached > FAR * floor:
-            far.append(f"{where} paths are {number(reached / floor)} times")
-    return far
-
-
-def _counted(numbers: dict[str, Any], how: Bridging) -> str:
-    """Say so where hardly any trajectory around a pinned path counts."""
-    share = numbers.get("ess")
-    if share is None or share >= FEW:
-        return ""
-    weighed = "" if how.resampling is not None else ", or --resample 64, which learns from weighed trajectories,"
-    return (
-        f"of the trajectories around a pair's path {percent(share)} count: a larger --noise or a softer cost (a smaller"
-        f" NUMBER *){weighed} helps"
-    )
-
-
-def _far(numbers: dict[str, Any], bridged: Bridged, how: Bridging) -> str:
-    """Say where paths are far from a population that they should have become."""
-    far = " and ".join(falls_short(numbers, bridged))
-    return f"{far} as far from real members as these are from each other: {_longer(how)} help" if far else ""
-
-
-def _risen(rows: Sequence[Mapping[str, Any]], how: Bridging) -> str:
-    """Say so where the last round of a direction is worse than one before it, by objective and by distance."""
-    for backward in (0, 1):
-        own = [row for row in rows if row.get("backward") == backward and "w2" in row]
-        if len(own) < 2:
-            continue
-        best, last = min(own[:-1], key=lambda row: row["objective"]), own[-1]
-        if last["objective"] > RISEN * best["objective"] > 0 and last["w2"] > RISEN * best["w2"]:
-            way = "back" if backward else "ahead"
-            return (
-                f"from round {best['step']:g} to round {last['step']:g}, both {way}, the objective rose from"
-                f" {number(best['objective'])} to {number(last['objective'])} and the distance of the end from"
-                f" {number(best['w2'])} to {number(last['w2'])}: the drifts are not learned well enough to build on;"
-                f" {_longer(how)} help"
-            )
-    return ""
-
-
-def _longer(how: Bridging) -> str:
-    """Name what trains longer."""
-    return f"longer rounds (--train.steps {2 * (how.train.steps or 1)}) and more of them (--rounds)"
 
 
 def bridge_sketch(run: Run, bridged: Bridged, how: Bridging, planned: Bridging, rounds: int) -> str:

@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from feller.app.reporter import Tell
-from feller.app.workflows.bridges.advice import advice, bridge_sketch, falls_short, onward
+from feller.app.workflows.bridges.advice import bridge_sketch, onward
 from feller.app.workflows.bridges.bridge_metrics import arrivals, compared, ess, pictures, rounds_taken, straight
 from feller.app.workflows.bridges.bridge_options import bridging
 from feller.app.workflows.bridges.bridge_run import Bridged, command_of
@@ -27,10 +27,10 @@ from feller.control.bridges.trajectories import Walk
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
-from feller.data.images.modality import Images
-from feller.evaluation.bridge import EXPLAIN, Along, along, explain_between
-from feller.evaluation.report.page import Findings, write_report
-from feller.evaluation.report.wording import number, percent, sentence
+from feller.evaluation.bridge import Along, along
+from feller.evaluation.number_format import percent, sentence
+from feller.evaluation.report.page import RunReport, write_report
+from feller.evaluation.report.verdict import GOOD, verdict
 from feller.training.engine import engine
 from feller.training.metrics_log import read_metrics
 
@@ -125,15 +125,14 @@ def report_bridge(
     grown = growing(counts, bridged)
     away = outside(bridged, crowd, walked)
     numbers |= {} if away is None else {"outside_time": away}
-    notes = (*notes, *_met(numbers, notes), *_left(numbers), *_kept(numbers), *grown)
+    notes = (*notes, *_outside(numbers), *grown)
     sketch = bridge_sketch(run, bridged, found.how, bridging(crowd.modality), int(numbers["rounds"]))
-    helps = tuple(map(sentence, advice(numbers, read_metrics(run.metrics), bridged, found.how, sketch)))
     if engine().is_first:
         write_paths(run, bridged, crowd.modality, walked, which, crowd.states, counts)
         tell.task("drawing")
-        write_report(run.path, _findings(run, bridged, crowd, found, whole, seen, numbers, notes, sketch, helps))
+        write_report(run.path, _report(run, bridged, crowd, found, whole, seen, numbers, notes, sketch))
     tell.done()
-    for line in (*_warnings(notes), *map(sentence, grown), *helps):
+    for line in (*_warnings(notes), *map(sentence, grown)):
         tell.say(line)
     return {**numbers, "report": str(run.path / "report.html")}
 
@@ -153,37 +152,18 @@ def _crossed(
     return found.walk(first[which], bridged.seed, every=every, tell=tell), which
 
 
-def _met(numbers: dict[str, Any], notes: Sequence[str]) -> list[str]:
-    """Warn of paths that meet an obstacle, with advice where there is a way around it."""
-    share, time = numbers.get("inside_paths") or 0.0, numbers.get("inside_time") or 0.0
-    if share <= MET:
-        return []
-    told = f"{WARNING}{percent(share)} of the paths meet a wall; {percent(time)} of the time of all paths is in walls"
-    advice = (
-        ": wider doors, a smaller --noise, a higher price of walls (NUMBER * before the picture) or more rounds help"
-    )
-    return [told if any(note.startswith(WARNING) for note in notes) else told + advice]
-
-
-def _left(numbers: dict[str, Any]) -> list[str]:
-    """Warn of paths that leave what is known of a surface, where its planes are made up."""
-    share = numbers.get("outside_time") or 0.0
-    if share <= MET:
-        return []
+def _outside(numbers: dict[str, Any]) -> list[str]:
+    """Warn of paths through obstacles and of paths beyond a surface, where its planes are guessed."""
+    warnings = {
+        "inside_paths": "of the paths meet an obstacle: a smaller --noise, a higher cost or more rounds help",
+        "outside_time": "of the time of all paths is outside the surface, where no point is near and its planes are"
+        " guessed: points of a wider area, or a smaller --noise, help",
+    }
     return [
-        f"{WARNING}{percent(share)} of the time of all paths is outside of the surface, where no point of it is"
-        " near and its planes are guessed: points of a wider area, or a smaller --noise, help"
+        f"{WARNING}{percent(share)} {text}"
+        for name, text in warnings.items()
+        if (share := numbers.get(name) or 0.0) > MET
     ]
-
-
-def _kept(numbers: dict[str, Any]) -> list[str]:
-    """Say so where the last round is not the one that is kept."""
-    if "last_w2" not in numbers and "last_inside_paths" not in numbers:
-        return []
-    far = f" its ends were {number(numbers['last_w2'])} from the population" if "last_w2" in numbers else ""
-    met = numbers.get("last_inside_paths")
-    blocked = f"{' and' if far else ''} {percent(met)} of its paths met a wall" if met is not None else ""
-    return [f"Round {numbers['kept_round']} is kept; the last round ahead was worse:{far}{blocked}"]
 
 
 def _pieces(found: FoundBridge) -> int:
@@ -191,7 +171,7 @@ def _pieces(found: FoundBridge) -> int:
     return (found.how.control.mean_knots - 1) * len(found.problem.crowds)
 
 
-def _findings(
+def _report(
     run: Run,
     bridged: Bridged,
     crowd: Populations,
@@ -201,32 +181,24 @@ def _findings(
     numbers: dict[str, Any],
     notes: tuple[str, ...],
     sketch: str,
-    helps: tuple[str, ...],
-) -> Findings:
+) -> RunReport:
     """Put together what the page shows."""
     push = shlex.join(["feller", "sample", str(run.path), "--from", bridged.populations[0], "--out", "pushed.npz"])
-    is_pictured = isinstance(crowd.modality, Images)
     rounds, planned = int(numbers["rounds"]), bridging(crowd.modality)
-    longer = any("--train.steps" in help for help in helps)
-    between = bridged.times[1:-1]
-    explained = {name: text for time in between for name, text in explain_between(time).items()}
-    explained["objective"] = OWN["objective"] + (NOT_ARRIVED if falls_short(numbers, bridged) else "")
-    said = {**EXPLAIN, **OWN, **explained}
-    return Findings(
+    longer = verdict(numbers).grade not in ("", GOOD)
+    return RunReport(
         title=f"A bridge from {' to '.join(bridged.populations)}",
         command=command_of(bridged, found.how, run.path, rounds),
         sketch=sketch,
-        judged=" ".join([_followed(bridged, len(walked.states)), *_warnings(notes), *helps]),
+        compared=" ".join([_followed(bridged, len(walked.states)), *_warnings(notes)]),
         numbers=numbers,
-        explanations={name: _in_units(text) for name, text in said.items()} if is_pictured else said,
-        missing={},
         notes=(*bridged.notes, *notes),
         settings=to_data(found.how),
         curve=None,
-        seen="Paths",
+        heading="Paths",
         pictures=pictures(run, bridged, crowd, found, walked, seen),
         next_steps=[
-            (push, "push others through"),
+            (push, "push other members through the bridge"),
             onward(run, bridged, found.how, planned, rounds, sketch=bool(sketch), longer=longer),
         ],
     )
@@ -243,37 +215,6 @@ def _followed(bridged: Bridged, number: int) -> str:
     )
 
 
-def _in_units(text: str) -> str:
-    """Say the unit of pictures where that of the data is meant."""
-    for unit in ("the data's units", "units of the data"):
-        text = text.replace(unit, "units of pictures as numbers from -1 to 1")
-    return text
-
-
 def _warnings(notes: Sequence[str]) -> list[str]:
     """Return those notes that warn, as sentences."""
     return [sentence(note) for note in notes if note.startswith(WARNING)]
-
-
-NOT_ARRIVED = (
-    " These paths do not arrive, and those of plain bridges do: part of what they cost less is the way that they have"
-    " not gone."
-)
-"""What is said of the objective where ends are far from their population."""
-OWN = {
-    "objective_straight": "The objective of plain Brownian bridges between members paired at the least distance, which"
-    " do not mind the cost.",
-    "objective": f"{EXPLAIN['objective']} Each round is measured in the same way, by its own trajectories: where few"
-    " meet a wall, these carry the state cost, and two sets of trajectories of one bridge differ by chance.",
-    "outside_time": "Share of the time of all paths that is spent outside of the surface, as seen from above: farther"
-    " from all its points than these are from each other.",
-    "ess": "Share of the trajectories around a pair's path that still counts once each is weighed by its cost"
-    " (effective sample size). From 30 % all is well; 5 to 30 % is usual beside walls, where --resample 64 may help.",
-    "lost": "Share of the trajectories that ran away and were drawn anew, in the worst round.",
-    "kept_round": "Round whose drift ahead is kept, and sampled with: the last one that is not clearly farther from the"
-    " population than the best round, nor meets more obstacles.",
-    "last_w2": "Distance of the end from the population after the last round, which was worse and is not kept.",
-    "last_inside_paths": "Share of the paths of that round that meet an obstacle.",
-    "sigma": "Deviation of a free walk after the whole journey, in units of the data.",
-}
-"""What numbers of our own mean, for people."""

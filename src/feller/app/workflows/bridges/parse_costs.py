@@ -42,7 +42,7 @@ from feller.data.loading.raw import about
 from feller.data.loading.read import read
 from feller.data.points.named_spaces import FLAT
 from feller.data.points.points import Points
-from feller.evaluation.report.wording import percent
+from feller.evaluation.number_format import percent
 
 PIXELS = 2048
 """Of the longer side of pictures, at most, in which ways through are looked for."""

@@ -31,11 +31,11 @@ from feller.data.loading.raw import Item, Said, Shown
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.evaluation import documents as answers
-from feller.evaluation import image_tokenizer
-from feller.evaluation.documents import EXPLAIN, MOST, documents_quality
+from feller.evaluation.documents import MOST, documents_quality
+from feller.evaluation.effort import Effort
 from feller.evaluation.image_tokenizer import Copies, copy_errors
+from feller.evaluation.number_format import number
 from feller.evaluation.report.prediction_plots import copies_picture
-from feller.evaluation.report.wording import number
 from feller.models.model import Model
 from feller.networks.codebook.image_codes import WHITE
 from feller.sampling.autoregressive.decoding_goals import Fill, Picture, Plan
@@ -56,7 +56,7 @@ class Rewritten:
     """What a tokeniser loses of pictures that a model is judged by."""
 
     numbers: dict[str, Any] = field(default_factory=dict)
-    """Under the names of `evaluate.copies.EXPLAIN`; none where there are no pictures."""
+    """By their names in `METRICS`; none where there are no pictures."""
     said: str = ""
     """One or two sentences, with a space in front; empty where nothing is lost."""
     pages: tuple[tuple[str, Any], ...] = ()
@@ -124,28 +124,17 @@ def _longer(run: Run, it: Examined) -> tuple[str, str]:
     return fitting(anew, wanted, training_of(run)), "fit anew, with a tokeniser that learns longer"
 
 
+SECONDS = 60.0
+"""That an evaluation of all these takes, about."""
 DRAWN = 64
 """Documents that are continued for the numbers, at most."""
 SHOWN = 8
 """Of them on the page."""
-FREQUENT = 0.05
-"""Share of hidden texts above which the commonest is worth naming."""
-OF_DRAWN = {
-    "match": "How near the texts of held-out documents and the pictures drawn for them are, by the network that finds"
-    " documents (cosine): 1 is the same.",
-    "match_real": "The same of the pictures that belong to these texts.",
-    "match_others": "The same of pictures that belong to other texts: what no relation looks like.",
-    "answers_exact": "Share of hidden texts of held-out documents, answers or captions, that are filled in as they"
-    " are.",
-    "answers_f1": "Words that a filled-in text and the true one have in common (F1 of tokens): 1 is all.",
-    "answers_usual": "Share that is right if always the most frequent answer of the training documents is given.",
-    "answers_f1_usual": "Words in common if always the same text is given: of the training documents' most"
-    " frequent ones that which has most in common with all others.",
-}
-"""One plain sentence for each number."""
 
 
-def measure(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+def measure(
+    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
+) -> dict[str, Any]:
     """Ask a model about documents that training did not see, let it continue some, and write the report.
 
     Args:
@@ -153,6 +142,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         model: What it holds.
         data: Documents to judge it by; by default those that the fit kept back.
         samples: None; a name is refused.
+        effort: Examples and seconds.
         tell: Hears how it goes.
 
     Raises:
@@ -164,7 +154,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
     kind, draws = require_documents(model), Draws(0).named("evaluate")
     it = examined(run, model, data=data, samples=None, read_other=lambda source, asked: read(source, like=kind))
     train = parts(it.asked, it.whole.seen_as(kind))[0]
-    real = it.real.subset(torch.arange(min(len(it.real), MOST)))
+    real = it.real.subset(torch.arange(min(len(it.real), effort.limit(MOST, SECONDS))))
     it = replace(it, real=replace(real, values=kind.coded(real.values)))
     tell.task("asking about documents")
     finder = kind.vectors
@@ -186,41 +176,11 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         title=title if data is None else f"{title}, asked about {data}",
         judged=f"Judged: what the model says of {len(it.real):,} documents {it.which}{lost.said}",
         numbers=numbers,
-        explanations={**EXPLAIN, **image_tokenizer.EXPLAIN, **OF_DRAWN},
         pictures=pages,
         heading="Documents",
-        said=_said(numbers, kind.symbols.codes),
         next_steps=[*lost.next_steps, *_next_steps(run, kind, it, remembers=found is not None)],
     )
     return report(it, told, tell)
-
-
-def _said(numbers: dict[str, Any], codes: int) -> str:
-    """Say in one sentence how well documents are known, whose pictures have so many codes to choose from.
-
-    A network answers with words as well, so before it has learned where codes stand, its perplexity is above theirs.
-    """
-    alone, two = (numbers.get(name) for name in ("picture_perplexity", "picture_perplexity_2"))
-    if alone is None:
-        return f"At each place of other documents it hesitates between {numbers['perplexity']:.3g} symbols."
-    beside = "" if two is None else f", behind two documents that are found by words between {two:.3g}"
-    if alone >= codes:
-        told = f"It knows other pictures no better than chance: a perplexity of {alone:.3g}, of {codes} codes alone"
-        return f"{told}.{_said_of_answers(numbers)}"
-    told = f"At each place of other pictures it hesitates between {alone:.3g} of {codes} codes"
-    return f"{told}{beside}.{_said_of_answers(numbers)}"
-
-
-def _said_of_answers(numbers: dict[str, Any]) -> str:
-    """Say how well hidden texts are filled in: as wholes where some are frequent, as answers are, else by words."""
-    right, common, usual = (numbers.get(name) for name in ("answers_exact", "answers_f1", "answers_usual"))
-    if right is None or common is None or usual is None:
-        return ""
-    if usual < FREQUENT:
-        told = f" Texts that it fills in have {common:.0%} of their words in common with the hidden ones"
-        same = numbers.get("answers_f1_usual")
-        return f"{told}; always the same text, {same:.0%}." if same is not None else f"{told}."
-    return f" It fills in {right:.0%} of hidden texts as they were; always the commonest would be {usual:.0%}."
 
 
 def _pictures(

@@ -9,24 +9,14 @@ from feller.data.tables.schema import ROW
 from feller.privacy.accounting.ledger import NOTHING, Ledger, factor, rounded_up, strength
 
 OWNER = (
-    "This page and its numbers were measured on the rows themselves, and are not covered by the guarantee: they are"
-    " for the owner of the rows, and so are judge.safetensors and exposure.safetensors, where they are."
+    "This page was measured on the rows themselves and is not covered by the guarantee: it is for the owner of the rows"
+    " only, and so are judge.safetensors and exposure.safetensors."
 )
-AWAY = (
-    " What may be given away are samples, and the model: model.json, average.safetensors, weights.safetensors,"
-    " state.safetensors, ledger.json, recipe.json."
+SHAREABLE = (
+    " Samples and the model may be shared: model.json, average.safetensors, weights.safetensors, state.safetensors,"
+    " ledger.json, recipe.json."
 )
-KEPT = " So are, with so large an epsilon, samples and model: keep them as you keep the rows."
-PLD = "The same by privacy loss distributions, or by what holds and is less: what epsilon is."
-"""What `epsilon_pld` means, for people."""
-EXPLAIN = {
-    "epsilon": "What was spent: one row changes how likely anything is that is told by a factor of e^epsilon at most.",
-    "delta": "The chance that this does not cover.",
-    "epsilon_pld": PLD,
-    "epsilon_rdp": "The same by Rényi divergences, an older and looser count.",
-    "rows_protected": "Rows that were learned from.",
-}
-"""What the numbers mean, for people."""
+KEPT = " With so large an epsilon, samples and model are for the owner as well."
 
 
 def promised(ledger: Ledger) -> dict[str, Any]:
@@ -41,11 +31,11 @@ def promised(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def beware(ledger: Ledger | None) -> str:
+def caveat(ledger: Ledger | None) -> str:
     """Say what is for the owner of the rows alone, and what may be given away; nothing where nothing is promised."""
     if ledger is None:
         return ""
-    return OWNER + (KEPT if ledger.epsilon() >= NOTHING else AWAY)
+    return OWNER + (KEPT if ledger.epsilon() >= NOTHING else SHAREABLE)
 
 
 def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
@@ -59,30 +49,29 @@ def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
 
 
 def sentence(ledger: Ledger, asked: Asked, kind: Modality) -> str:
-    """Say what is guaranteed, so that it can be quoted."""
+    """Return the guarantee, so that it can be quoted."""
     epsilon = ledger.epsilon()
     stated, worth = rounded_up(epsilon).replace(",", ""), strength(epsilon)
-    little = f" So large an epsilon {worth}." if worth else ""
-    seeded = (
-        " The noise was drawn from a seed that is written down, so that NOTHING is protected from who knows it."
-        if asked.private is not None and asked.private.unsafe_seed is not None
-        else ""
-    )
     unit = kind.schema.unit if isinstance(kind, Table) else ROW
-    several = "; who has several rows is protected less" if unit == ROW else f", one row of each {unit} was learned"
     whose, many, one = ("one row", "rows", "row") if unit == ROW else (f"all rows of one {unit}", f"{unit}s", unit)
-    start = f" The model {asked.start_from} that it began with is taken for public, too." if asked.start_from else ""
-    return (
+    several = "Who has several rows is protected less." if unit == ROW else f"One row of each {unit} was learned."
+    sentences = [
         f"The model and everything drawn from it satisfy ({stated}, {ledger.delta:.3g})-differential privacy"
         f" with respect to adding or removing {whose} of the {ledger.n:,} {many} of {asked.data} that were learned"
-        f" from: whatever anybody learns from them is at most {factor(epsilon)} times as likely as it would be without"
-        f" any one {one}, but for a chance of {ledger.delta:.3g}.{little} {_public(asked, kind)} are taken for"
-        f" public{several}.{start}{seeded}"
-    )
+        f" from: any outcome is at most {factor(epsilon)} times as likely as without any one {one}, except with"
+        f" probability {ledger.delta:.3g}.",
+        f"So large an epsilon {worth}." if worth else "",
+        f"Public: {_public(asked, kind)}{f', and the model {asked.start_from}' if asked.start_from else ''}.",
+        several,
+        "The noise was drawn from a recorded seed: NOTHING is protected from anyone who knows it."
+        if asked.private is not None and asked.private.unsafe_seed is not None
+        else "",
+    ]
+    return " ".join(filter(None, sentences))
 
 
 def _public(asked: Asked, kind: Modality) -> str:
-    rows = f"The number of rows with {asked.target[0]}" if asked.target else "The number of rows"
+    rows = f"the number of rows with {asked.target[0]}" if asked.target else "the number of rows"
     if not isinstance(kind, Table):
         return f"{rows}, the size and the levels of the pictures, and the names of their classes"
     if asked.schema or asked.start_from or example_of(asked):

@@ -1,7 +1,6 @@
 """Sizes and descriptions of what samples are compared with, and side-by-side figures."""
 
 import pathlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +20,8 @@ from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.data.text.figure import MOST as MAX_TEXTS
 from feller.data.text.modality import Text
-from feller.evaluation.comparison import LEAST, enough, real_data
+from feller.evaluation.comparison import enough, real_data
+from feller.evaluation.effort import Effort
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,14 +54,6 @@ class Judged:
         why = f"since only {len(self.held_out):,} are {whose}" if len(self.held_out) else f"since none are {whose}"
         return f"Judged: {drawn}, beside {real:,} training examples, {why}."
 
-    def missing(self, numbers: Mapping[str, object]) -> dict[str, str]:
-        """Say why numbers are not there that need data which training did not see."""
-        few, real = len(self.held_out), "held out" if self.data is None else f"in {self.data}"
-        why = f"no examples are {real}" if not few else f"only {few:,} examples are {real}, fewer than {LEAST}"
-        if enough(self.held_out):
-            why = f"most of the examples {real} are copies of training data"
-        return {name: why for name in ("nearest_ratio",) if name in numbers and numbers[name] is None}
-
 
 def stem(place: str) -> str:
     """Return a word for a file with its ending, a folder or an example."""
@@ -69,14 +61,20 @@ def stem(place: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in short)
 
 
+ROWS_A_SECOND = 400
+"""Rows of a table for each second of an evaluation."""
 MOST_SAMPLES, MOST_LARGE, MOST_TEXTS, MOST_ROWS = 1000, 300, 100, 50_000
 """Drawn for the numbers, of states up to 1,024 numbers, of larger ones, of texts, of rows of a table; not more than the
 training set holds, so that the floor is measured at the same size."""
 
 
-def number_shown(data: Dataset) -> int:
-    """Return how many examples are drawn, beside such training data."""
-    return min(_most(data), max(len(data), 2))
+def number_shown(data: Dataset, effort: Effort = Effort()) -> int:  # noqa: B008 - frozen
+    """Return how many examples are drawn, beside such training data; of a table as many as its models learn in time."""
+    if effort.n is not None:
+        return max(effort.n, 2)
+    rows = isinstance(as_table(data).modality, Table) and effort.seconds is not None
+    most = min(_most(data), int(ROWS_A_SECOND * (effort.seconds or 0.0))) if rows else _most(data)
+    return min(most, max(len(data), 2))
 
 
 def _most(data: Dataset) -> int:

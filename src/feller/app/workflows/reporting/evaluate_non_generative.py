@@ -1,7 +1,7 @@
 """Evaluate tokenizers, regressors and vocoders, which draw no samples."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from feller.app.reporter import Tell
 from feller.app.workflows.next_steps import evaluating, fitting, rewarding
-from feller.app.workflows.private import guarantee_text
 from feller.app.workflows.reporting.comparison import stem
 from feller.app.workflows.run_config import Asked, asked_of, read_bundle
 from feller.app.workflows.run_status import Standing, first_sketch, standing
@@ -25,13 +24,12 @@ from feller.data.speech.audio_io import write_sound
 from feller.data.speech.figure import Drawn, spectrograms
 from feller.data.speech.griffin_lim import GriffinLim
 from feller.data.speech.sounds import Sounds
-from feller.evaluation.comparison import HELD_OUT, TRAINED
-from feller.evaluation.image_tokenizer import EXPLAIN, code_shares, copies, copy_errors, writer
-from feller.evaluation.regressor import Oracle, errors, explained
-from feller.evaluation.report.page import Findings, write_report
+from feller.evaluation.effort import Effort
+from feller.evaluation.image_tokenizer import code_shares, copies, copy_errors, writer
+from feller.evaluation.metrics import HELD_OUT, TRAINED
+from feller.evaluation.regressor import Oracle, errors
+from feller.evaluation.report.page import RunReport, write_report
 from feller.evaluation.report.prediction_plots import classes_against, copies_picture, numbers_against, use_picture
-from feller.evaluation.report.wording import number
-from feller.evaluation.speech import vocoder
 from feller.evaluation.speech.vocoder import Copied, copied
 from feller.models.model import Model
 from feller.networks.audio.spectral_vocoder import Neural, SoundNetwork
@@ -53,6 +51,10 @@ class Examined:
     """What the user named."""
     seen: bool
     """Whether it was trained on them."""
+
+    def first(self, n: int) -> "Examined":
+        """Return the same with the first n examples."""
+        return self if n >= len(self.real) else replace(self, real=self.real.subset(torch.arange(n)))
 
     @property
     def run(self) -> Run:
@@ -81,14 +83,11 @@ class Told:
     title: str
     judged: str
     numbers: Mapping[str, Any]
-    explanations: Mapping[str, str]
     pictures: Sequence[tuple[str, Image.Image]]
     heading: str
     """Of the pictures."""
     sounds: Sequence[tuple[str, bytes]] = ()
     """Captions and .wav files, to listen to."""
-    said: str = ""
-    """The sentence on top; by default that which the numbers give."""
     next_steps: Sequence[tuple[str, str]] = ()
     """What the run is good for, beside measuring again and going on."""
 
@@ -133,23 +132,21 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
         short = stands.is_done and not stands.at_once
         counters = stands.counters
         sketch = first_sketch(run, asked, it.whole, counters["step"], counters["seconds"]) if short else ""
-        page = Findings(
+        page = RunReport(
             title=told.title,
             command=fitting(run, asked, stands.training) if it.data is None else measured,
             unfinished=stands.unfinished,
             sketch=sketch,
-            said=told.said,
-            judged=told.judged,
+            compared=told.judged,
             numbers=numbers,
-            explanations={**guarantee_text.EXPLAIN, **told.explanations},
-            promise=stands.promise,
-            spent=stands.spent,
-            beware=stands.beware,
+            guarantee=stands.guarantee,
+            expenses=stands.expenses,
+            caveat=stands.caveat,
             notes=asked.notes,
             settings=stands.recipe,
             curve=stands.curve,
             pictures=told.pictures,
-            seen=told.heading,
+            heading=told.heading,
             sounds=told.sounds,
             next_steps=[*told.next_steps, (measured, "measure again"), *stands.again(sketch=sketch)],
         )
@@ -157,11 +154,15 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
     return {**numbers, "report": f"{run.path / name}.html"}
 
 
+PICTURES_SECONDS = 60.0
+"""That all held-out pictures take, about."""
 COLUMNS, ROWS = 12, 4
 """Pictures that are shown above their copies."""
 
 
-def copy(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+def copy(
+    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
+) -> dict[str, Any]:
     """Write pictures that training did not see as codes, read them back, and report what is left of them.
 
     Args:
@@ -169,6 +170,7 @@ def copy(run: Run, model: Model, *, data: str | None, samples: str | None, tell:
         model: What it holds.
         data: Pictures to judge it by; by default those that the fit kept back.
         samples: There are none; a name is refused.
+        effort: Examples and seconds.
         tell: Hears how it goes.
 
     Raises:
@@ -185,6 +187,7 @@ def copy(run: Run, model: Model, *, data: str | None, samples: str | None, tell:
         samples=samples,
         read_other=lambda source, asked: read(source, longest=asked.longest, like=modality),
     )
+    it = it.first(effort.limit(len(it.real), PICTURES_SECONDS))
     tell.task("writing and reading pictures")
     made = copies(model, it.real)
     tell.done()
@@ -197,7 +200,6 @@ def copy(run: Run, model: Model, *, data: str | None, samples: str | None, tell:
         title=title if data is None else f"{title}, tried on {data}",
         judged=f"Judged: copies, from {many} codes of {count} each, of {len(it.real):,} pictures {it.which}",
         numbers=numbers,
-        explanations=EXPLAIN,
         pictures=[
             (
                 f"{whose}, each row above its copies",
@@ -213,7 +215,9 @@ def copy(run: Run, model: Model, *, data: str | None, samples: str | None, tell:
     return report(it, found, tell)
 
 
-def examine(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+def examine(
+    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
+) -> dict[str, Any]:
     """Compare what a regressor tells of data that training did not see with the truth, and write the report.
 
     Args:
@@ -221,6 +225,7 @@ def examine(run: Run, model: Model, *, data: str | None, samples: str | None, te
         model: What it holds.
         data: Data to judge it by; by default those that the fit kept back.
         samples: There are none; a name is refused.
+        effort: Examples and seconds.
         tell: Hears how it goes.
 
     Raises:
@@ -237,6 +242,7 @@ def examine(run: Run, model: Model, *, data: str | None, samples: str | None, te
         samples=samples,
         read_other=lambda source, asked: read_aimed(source, modality, target, asked.longest),
     )
+    it = it.first(effort.n or len(it.real))
     tell.task("asking about data")
     told, truth = oracle.tell(it.real).cpu(), it.real.wanted(target)
     tell.done()
@@ -245,7 +251,6 @@ def examine(run: Run, model: Model, *, data: str | None, samples: str | None, te
         title=title if data is None else f"{title}, asked about {data}",
         judged=f"Judged: what the network tells of {len(it.real):,} examples {it.which}",
         numbers=errors(target, told, truth),
-        explanations=explained(target),
         pictures=[("Told against true", _picture(target, told, truth))],
         heading="Answers",
         next_steps=[*rewarding(run, target)],
@@ -259,14 +264,16 @@ def _picture(target: Target, told: Tensor, truth: Tensor) -> Image.Image:
     return numbers_against(told.numpy(), truth.numpy(), target.names)
 
 
-MAX_PIECES = 100
-"""Pieces that are copied, at most."""
+MAX_PIECES, PIECES_SECONDS = 100, 60.0
+"""Pieces that are copied, at most, and seconds that they take, about."""
 SHOWN = 3
 """Of which so many are drawn and written to files, each beside its copies."""
 FOLDER = "copies"
 
 
-def resynthesise(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+def resynthesise(
+    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
+) -> dict[str, Any]:
     """Make sounds of the log mels of those that training did not see, and report how near they come.
 
     Args:
@@ -274,6 +281,7 @@ def resynthesise(run: Run, model: Model, *, data: str | None, samples: str | Non
         model: What it holds.
         data: Sounds to judge it by; by default those that the fit kept back.
         samples: There are none; a name is refused.
+        effort: Examples and seconds.
         tell: Hears how it goes.
 
     Raises:
@@ -290,7 +298,7 @@ def resynthesise(run: Run, model: Model, *, data: str | None, samples: str | Non
         samples=samples,
         read_other=lambda source, asked: read(source, like=modality),
     )
-    some = it.real.subset(_spaced(len(it.real)))
+    some = it.real.subset(_spaced(len(it.real), effort.limit(MAX_PIECES, PIECES_SECONDS)))
     real = modality.sounds(some.values, some.given)
     tell.task("making sounds")
     ours = copied(Neural(network, modality.mel), real, modality.mel)
@@ -311,23 +319,17 @@ def resynthesise(run: Run, model: Model, *, data: str | None, samples: str | Non
             "real_time_factor": ours.real_time_factor,
             "real_time_factor_griffin_lim": theirs.real_time_factor,
         },
-        explanations=vocoder.EXPLAIN,
         pictures=[
             ("Each real sound, its copy, and that of Griffin-Lim", _spectrogram_picture(modality, real, ours, theirs)),
         ],
         heading="Copies",
-        said=(
-            f"Spectra of copies are off by {number(ours.spectral_error)}, log mels by {number(ours.log_mel_error)};"
-            f" those of Griffin-Lim, which learns nothing, by {number(theirs.spectral_error)} and"
-            f" {number(theirs.log_mel_error)}."
-        ),
     )
     return report(it, found, tell)
 
 
-def _spaced(n: int) -> torch.Tensor:
+def _spaced(n: int, most: int) -> torch.Tensor:
     """Return the numbers of some of n pieces, all over them."""
-    return torch.linspace(0, n - 1, min(n, MAX_PIECES)).round().long()
+    return torch.linspace(0, n - 1, min(n, most)).round().long()
 
 
 def _spectrogram_picture(modality: Sounds, real: Sequence[Sound], ours: Copied, theirs: Copied) -> Image.Image:

@@ -23,11 +23,10 @@ from feller.core.run_folder import Run
 from feller.data.files import sample_folder
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
-from feller.evaluation import fine_tuning, validity
-from feller.evaluation import fine_tuning as changes
+from feller.evaluation.effort import Effort
 from feller.evaluation.fine_tuning import change
-from feller.evaluation.report.page import Findings, write_report
-from feller.evaluation.validity import EXPLAIN_VALIDITY, valid
+from feller.evaluation.report.page import RunReport, write_report
+from feller.evaluation.validity import valid
 from feller.models.model import load_model
 from feller.training.checkpoint import read_counters
 from feller.training.engine import engine
@@ -37,22 +36,6 @@ NAME = "report-steered"
 """Of the page, in the folder of the run; the next steering replaces it."""
 MOST = 100
 """Samples that are shown."""
-EXPLAIN = {
-    **fine_tuning.EXPLAIN,
-    **validity.EXPLAIN_VALIDITY,
-    "bounded": "What the wish sets a bound to, such as ink, on average. The reward is minus the square of how far each"
-    " sample is beyond the bound, so that 0 is best.",
-    "improved": "Share of the samples whose reward is larger than before.",
-    "solves": "How often the flow was solved for each sample, most times with its gradient.",
-    "source_size": "Mean square of the numbers of a source, 1 for those that the model knows.",
-    "residual": "By how much what the samples would measure differs from what was observed: the root mean square, in"
-    " its units; as small as the noise is right.",
-    "residual_before": "The same of samples that nothing was asked of: what an explanation must be much smaller than.",
-    "noise": "Standard deviation of the measurements, as it was said (--noise).",
-    "calls": "Network calls for each sample.",
-    "unknown": "What was found of the operator, such as the logarithm of a width over that of the start.",
-}
-"""What the numbers mean, for people."""
 
 
 def page_of_wish(run: Run, rewards: Sequence[str], found: Steered, command: Sequence[str]) -> str:
@@ -83,18 +66,17 @@ def _write(
     words: Sequence[str],
 ) -> str:
     """Write a page into the folder of the run."""
-    findings = Findings(
+    report = RunReport(
         title=title,
         command=shlex.join(["feller", *words]),
         sketch=found.sketch if isinstance(found, Steered) else "",
         numbers=found.numbers,
-        explanations=EXPLAIN,
         notes=found.notes,
         curve=None,
         pictures=pictures,
     )
     with run.writing():
-        write_report(run.path, findings, NAME)
+        write_report(run.path, report, NAME)
     return f"{run.path / NAME}.html"
 
 
@@ -119,13 +101,14 @@ DRAWN, SHOWN = 512, 100
 """Samples that are measured, and of those, that are shown."""
 
 
-def tuned_alone(run: Run, wanted: Wish, why: str, tell: Tell, seed: int = 0) -> dict[str, Any]:
+def tuned_alone(run: Run, wanted: Wish, why: str, effort: Effort, tell: Tell, seed: int = 0) -> dict[str, Any]:
     """Compare samples of a tuned run with those of its base, write the page, and return its numbers.
 
     Args:
         run: Was tuned.
         wanted: What to.
         why: What became of the data.
+        effort: Samples and seconds.
         tell: Hears how it goes.
         seed: Of all randomness.
     """
@@ -136,30 +119,34 @@ def tuned_alone(run: Run, wanted: Wish, why: str, tell: Tell, seed: int = 0) -> 
     rule, asked, counters = rule_of(recipe), asked_of(run), read_counters(run)
     for network in (model.network, base.network):
         network.to(engine().device)
-    given = model.conditions(DRAWN, tuned.given, draws)
+
+    def draw(n: int) -> Dataset:
+        given = model.conditions(n, tuned.given, draws)
+        return model.sample(n, given=given, guidance=rule.guidance, draws=draws, ranks=engine(), tell=tell.progress)
+
     tell.task("comparing with the base")
-    after = model.sample(DRAWN, given=given, guidance=rule.guidance, draws=draws, ranks=engine(), tell=tell.progress)
+    n = effort.n or effort.affordable(DRAWN, 1 / 4, draw, engine())
+    after = draw(n)
     found = change(rule, base, model, after, wanted, draws, tuned.given)
     tell.done()
     shares = {"validity_before": valid(found.before), "validity": valid(after)}
     numbers = {**found.numbers, **{name: float(marks.mean()) for name, marks in shares.items() if marks is not None}}
     numbers |= {"steps": counters["step"], "seconds": counters["seconds"]}
     if engine().is_first:
-        some = torch.arange(SHOWN)
+        some = torch.arange(min(SHOWN, n))
         pictures = side_by_side(found.before.subset(some), after.subset(some))
         captions = ("Before tuning, from the same source points", "Samples")
-        page = Findings(
+        page = RunReport(
             title=f"Tuned to {' and '.join(tuned.rewards)}",
             command=tuning(run, asked, tuned, rule, recipe.train),
             sketch=tuning_sketch(run, tuned, counters["step"], numbers),
-            judged=f"Compared: {DRAWN} samples with as many of the base.",
+            compared=f"Compared: {n} samples with as many of the base.",
             numbers=numbers,
-            explanations={**changes.EXPLAIN, **EXPLAIN_VALIDITY},
             notes=(f"no data stand beside the samples: {why}", *found.notes),
             settings=run.part_of(run.recipe, "recipe"),
             curve=read_metrics(run.metrics),
             pictures=[*zip(captions, pictures, strict=True)],
-            seen="Before and after",
+            heading="Before and after",
         )
         write_report(run.path, page)
     return {**numbers, "report": f"{run.path / 'report.html'}"}

@@ -28,7 +28,8 @@ from feller.data.speech.figure import Drawn, spectrograms
 from feller.data.speech.files import find_sounds
 from feller.data.speech.mel import FRAMES, log_mels
 from feller.data.speech.modality import Speech
-from feller.evaluation.speech import quality
+from feller.evaluation.effort import Effort
+from feller.evaluation.metrics import METRICS
 from feller.evaluation.speech.asr import Listener, Whisper
 from feller.evaluation.speech.detector import fit_detector, load_detector, save_detector, vocoded
 from feller.evaluation.speech.durations import DRAWN, Durations, durations_quality
@@ -104,36 +105,17 @@ def suspect(run: Run, model: Model, samples: str, tell: Tell) -> dict[str, Any]:
     return {"made": made, "n": len(chances), "chances": {name: round(chance, 4) for name, chance in chances.items()}}
 
 
-MOST = 24
-"""Utterances that are gone on with, at most."""
+MOST, SECONDS = 24, 90.0
+"""Utterances that are continued, at most, and seconds that an evaluation of all takes, about."""
 TRACED = 24
 """Of the training data, to learn what the model's sounds look like."""
 SHOWN = 4
 """On the page."""
-EXPLAIN = {
-    **quality.EXPLAIN,
-    "phone_mae": "Frames of 10 ms by which the likeliest durations of hidden phones are off, on average.",
-    "silence_mae": "The same of silences.",
-    "duration_correlation": "Whether a slow speaker is made to go on slowly: correlation of the mean duration that is"
-    " filled in with the mean one that was heard.",
-    "phone_fdd": "How far the durations that are filled in lie from all durations of the training data (Fréchet"
-    " distance, frames squared): 0 is best.",
-    "phone_mae_drawn": "As phone_mae, of the mean of 20 durations that are drawn.",
-    "duration_correlation_drawn": "As duration_correlation, of the same.",
-    "phone_fdd_drawn": "As phone_fdd, of durations that are drawn.",
-    "detected": "How often a detector that has learned what this model's sounds are like tells them from recordings:"
-    " 50 % is chance. It lies in the run, and `feller evaluate --samples SOUNDS` asks it about others.",
-    "detected_low": "Where this share lies with 95 % confidence: from here",
-    "detected_high": "to here.",
-    "detected_resynthesised": "The same, from recordings that went through the same vocoder.",
-    "detected_resynthesised_low": "From here",
-    "detected_resynthesised_high": "to here.",
-    "synthesis": "Seconds that the network takes for a second of speech, the vocoder aside.",
-}
-"""One plain sentence for each number."""
 
 
-def measure(run: Run, model: Model, *, data: str | None, samples: str | None, tell: Tell) -> dict[str, Any]:
+def measure(
+    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
+) -> dict[str, Any]:
     """Let a model go on where speakers whom training did not hear stop, and write the report.
 
     Args:
@@ -141,6 +123,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         model: What it holds, on the device where it is to run.
         data: Sounds with texts to judge it by; by default those that the fit kept back.
         samples: Sounds of which is to be told whether this model made them, and nothing else.
+        effort: Examples and seconds.
         tell: Hears how it goes.
 
     Raises:
@@ -156,7 +139,7 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
     learned = parts(it.asked, it.whole.seen_as(kind))[0]
     train = kind.for_learning(learned, draws.named("train"))
     real = kind.for_learning(it.real, draws.named("real"))
-    cuts = continued(kind, real.subset(torch.arange(min(len(real), MOST))))
+    cuts = continued(kind, real.subset(torch.arange(min(len(real), effort.limit(MOST, SECONDS)))))
     numbers: dict[str, Any] = {}
     said, sounds = None, list[tuple[str, bytes]]()
     if cuts:
@@ -183,11 +166,9 @@ def measure(run: Run, model: Model, *, data: str | None, samples: str | None, te
         if said
         else f"Judged: durations of phones of {len(real):,} utterances {it.which}",
         numbers=numbers,
-        explanations=EXPLAIN,
         pictures=[("Each real half, and the one that was said anew", _picture(kind, said))] if said else [],
         sounds=sounds,
         heading="Speech",
-        said=_sentence(numbers),
         next_steps=[*speaking(run, next(iter(kind.texts(it.real.values)), ""))],
     )
     return report(it, told, tell)
@@ -246,7 +227,7 @@ def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Draws) -> dic
         ]
         found = durations_quality(torch.stack(drawn), about, known)
         numbers |= {f"{name}{end}": value for name, value in found.items()}
-    return {name: value for name, value in numbers.items() if name in EXPLAIN}
+    return {name: value for name, value in numbers.items() if name in METRICS}
 
 
 def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Draws, tell: Tell) -> dict[str, Any]:
@@ -300,18 +281,3 @@ def _caption(asked: str, heard: str | None) -> str:
     """Put what a machine heard behind what was asked, where it listened."""
     asked = asked.removesuffix(": ")
     return asked if heard is None else f"{asked} (Whisper hears: {heard.strip() or 'nothing'})"
-
-
-def _sentence(numbers: dict[str, Any]) -> str:
-    """Say in one sentence how well it speaks."""
-    wrong, floor = (numbers.get(name) for name in ("word_error_rate", "word_error_rate_floor"))
-    if wrong is None or floor is None:
-        mae = numbers.get("phone_mae")
-        return (
-            "Nothing could be measured." if mae is None else f"Durations of hidden phones are off by {mae:.1f} frames."
-        )
-    alike, same = (numbers.get(name) for name in ("speaker_similarity", "speaker_similarity_floor"))
-    voice = f" Voices are like their prompts by {alike:.2f}, real ones by {same:.2f}." if alike and same else ""
-    return (
-        f"Whisper hears {wrong:.0%} of its words wrong, and {floor:.0%} of real ones through the same vocoder.{voice}"
-    )

@@ -10,7 +10,6 @@ from torch import Tensor
 from feller.app.workflows.fine_tuned_run import recipe_of, rule_of, tuned_of
 from feller.app.workflows.fitting.plan_fit import TABLES
 from feller.app.workflows.next_steps import auditing, evaluating, fitting, onward, tuning
-from feller.app.workflows.private import guarantee_text
 from feller.app.workflows.reporting.comparison import Judged, from_all_over, side_by_side
 from feller.app.workflows.run_config import bringing, brought_of
 from feller.app.workflows.run_status import Standing
@@ -19,11 +18,8 @@ from feller.data.loading.raw import FoundTable
 from feller.data.tables.dates import Datetime
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical import Numerical
-from feller.evaluation import fine_tuning
-from feller.evaluation.quality import EXPLAIN
-from feller.evaluation.report.html import Grid
-from feller.evaluation.report.metrics_of_kinds import AGAIN
-from feller.evaluation.report.page import Findings
+from feller.evaluation.number_format import is_number, percent
+from feller.evaluation.report.page import Grid, RunReport
 from feller.evaluation.report.table_figures import (
     Labelled,
     audit_picture,
@@ -32,8 +28,6 @@ from feller.evaluation.report.table_figures import (
     pairs_map,
     worth_picture,
 )
-from feller.evaluation.report.wording import is_number, percent
-from feller.evaluation.tables import cells
 from feller.evaluation.tables.cells import cells_lost, numbers_beside, written_share
 from feller.evaluation.tables.marginal_distance import pair_errors
 from feller.evaluation.tables.quality import Numbers
@@ -70,20 +64,16 @@ def tables_beside(judged: Judged, numbers: dict[str, Any]) -> list[tuple[str, Im
 def _floor(name: str, numbers: dict[str, Any]) -> str:
     """Say how far real rows are off by chance, on average over all that a picture shows."""
     floor = numbers.get(f"{name}_floor")
-    return f"; {AGAIN} are {percent(floor)} off on average" if is_number(floor) else ""
+    return f"; real rows drawn again are {percent(floor)} off on average" if is_number(floor) else ""
 
 
-INSIDE = "Share of the samples that lie where the data can be; 1 is best. Only for sets that know where that is."
-UNPROTECTED = (
-    "Nothing is guaranteed about single rows: no --epsilon was asked for, so that samples and model may show rows of"
-    " the table."
-)
+UNPROTECTED = "No privacy guarantee: without --epsilon, samples and model may reveal rows of the table."
 """What is said first of tables, in which people may stand."""
 MOST_SHOWN = {False: 100, True: 5000}
 """Pictures, and points."""
 
 
-def findings(
+def sample_report(
     stands: Standing,
     about: Description,
     judged: Judged,
@@ -91,7 +81,7 @@ def findings(
     notes: tuple[str, ...],
     sketch: str = "",
     grids: tuple[Grid, ...] = (),
-) -> Findings:
+) -> RunReport:
     """Put together what the page shows; samples that no run drew here have neither training nor settings."""
     run, asked, training = stands.run, stands.asked, stands.training
     own = judged.samples is None
@@ -110,28 +100,17 @@ def findings(
         whole = fitting(run, asked, training)
     shown = numbers if own else {name: value for name, value in numbers.items() if name not in ("steps", "seconds")}
     sketch = sketch if stands.is_done else ""
-    return Findings(
+    return RunReport(
         title=title if judged.data is None else f"{title}, beside {judged.data}",
         command=measured if any(named.values()) else whole,
         unfinished=stands.unfinished if own else "",
         sketch=sketch,
-        judged=judged.sentence if stands.ledger or not is_table else f"{judged.sentence} {UNPROTECTED}",
-        described=asked.schema is not None,
+        compared=judged.sentence if stands.ledger or not is_table else f"{judged.sentence} {UNPROTECTED}",
         numbers=shown,
-        explanations={
-            **fine_tuning.EXPLAIN,
-            **EXPLAIN,
-            **cells.EXPLAIN,
-            **cells.EXPLAIN_COPIES,
-            **cells.EXPLAIN_NUMBERS,
-            **guarantee_text.EXPLAIN,
-            "inside": INSIDE,
-        },
-        missing=judged.missing(shown),
-        promise=stands.promise,
-        spent=stands.spent,
-        beware=stands.beware,
-        notes=(*(asked.notes if own else ()), *notes, *cells.told_lost(numbers)),
+        guarantee=stands.guarantee,
+        expenses=stands.expenses,
+        caveat=stands.caveat,
+        notes=(*(asked.notes if own else ()), *notes),
         settings=stands.recipe if own else {},
         curve=stands.curve if own else None,
         pictures=tables_beside(judged, numbers) if is_table else _pictures(judged),
@@ -163,7 +142,7 @@ def _pictures(judged: Judged) -> list[tuple[str, Image.Image]]:
     return [("Before tuning, from the same source points", first), *shown]
 
 
-def of_cells(judged: Judged, data: str, cells: FoundTable | None = None) -> tuple[Numbers, tuple[Grid, ...]]:
+def cell_metrics(judged: Judged, data: str, cells: FoundTable | None = None) -> tuple[Numbers, tuple[Grid, ...]]:
     """Measure rows that stand in the table as they are written, what reading lost, and where numbers lie.
 
     Nothing is measured of other data.

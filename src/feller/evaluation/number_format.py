@@ -1,4 +1,4 @@
-"""How numbers, durations and dates are written for people."""
+"""Numbers, shares, durations and dates as text for people."""
 
 import datetime
 import math

@@ -1,0 +1,66 @@
+"""Plain names of fields, devices, and true and false in any case."""
+
+import os
+from dataclasses import dataclass, field
+
+import pytest
+
+from feller.app.commands.arguments import by_field, change_fields, check_names, parse, take_device
+from feller.app.commands.fit import Fit
+from feller.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Inner:
+    compile: bool = False
+    sharded: bool = True
+    lr: float = 1e-3
+    levels: tuple[bool, ...] = (False,)
+
+
+@dataclass(frozen=True)
+class Outer:
+    train: Inner = field(default_factory=Inner)
+
+
+def test_plain_names_are_fields_of_the_recipe() -> None:
+    assert by_field(["--lr", "1e-4", "--batch-size=8", "x=--lr"]) == ["--train.lr", "1e-4", "--train.batch=8", "x=--lr"]
+
+
+@pytest.mark.parametrize(("word", "meant"), [("--epochs", "--steps"), ("--minuts", "--minutes")])
+def test_what_is_no_field_is_suggested(word: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"'{meant}'"):
+        check_names([word, "3"], Fit)
+
+
+@pytest.mark.parametrize("words", [["--train.compile", "TRUE"], ["--train.compile=true"], ["--train.compile"]])
+def test_switches_of_fields_take_true_in_any_case(words: list[str]) -> None:
+    assert change_fields(Outer(), words, "x") == Outer(Inner(compile=True))
+
+
+def test_switches_of_fields_take_false_and_others_keep_their_values() -> None:
+    words = ["--train.sharded", "false", "--train.levels", "true", "False", "--train.compile=FALSE"]
+    assert change_fields(Outer(), words, "x") == Outer(Inner(sharded=False, levels=(True, False)))
+
+
+@pytest.mark.parametrize(
+    ("words", "resume"), [(["--resume", "True"], True), (["--resume=false"], False), (["--resume", "FALSE"], False)]
+)
+def test_switches_of_commands_take_true_and_false(words: list[str], resume: bool) -> None:
+    command, rest = parse(Fit, "fit", words, deep=True)
+    assert (command.resume, rest) == (resume, [])
+
+
+def test_a_device_is_chosen_before_anything_looks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "")
+    assert take_device(["a", "--device", "cpu", "b"]) == ["a", "b"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert take_device(["--device=cpu"]) == []
+    assert take_device(["x"]) == ["x"]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:1", ""])
+def test_devices_of_other_names_are_refused(device: str) -> None:
+    with pytest.raises(UsageError):
+        take_device(["--device", device])

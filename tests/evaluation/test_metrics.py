@@ -1,0 +1,108 @@
+"""The table of metrics: every number has a label, a reference that is one, and a reason to be missing."""
+
+import pytest
+
+from feller.evaluation.metrics import (
+    BETTER,
+    DETAIL,
+    FACT,
+    MAIN,
+    METRICS,
+    TRAINED,
+    VARIANTS,
+    explanation,
+    main_metrics,
+    metric,
+    named_by_label,
+    reference,
+    why_missing,
+)
+
+NAN = float("nan")
+
+
+def test_every_row_is_well_formed() -> None:
+    for name, row in {**METRICS, **{name: row for name, _, row in VARIANTS}}.items():
+        assert "_" not in row.label.replace("inversion_error", ""), name
+        assert row.label[0].islower() or row.label[:2].isupper() or row.label[0].isupper(), name
+        assert row.better in ("", *BETTER), name
+        assert row.place in (MAIN, DETAIL, FACT), name
+        assert not (row.reference and row.level is not None), name
+        assert row.help == "" or row.help.endswith("."), name
+        assert not row.missing.endswith("."), name
+        assert row.reference != name
+
+
+@pytest.mark.parametrize("name", ["bonds_sane", "ca_distance", "covered", "auc_boosted", "psnr", "copies"])
+def test_a_reference_has_the_form_of_its_metric(name: str) -> None:
+    own, other = metric(name), metric(metric(name).reference)
+    assert (own.unit, own.share) == (other.unit, other.share)
+    assert other.label.startswith(own.label)
+    assert other.place == DETAIL
+    assert own.text(0.5) == other.text(0.5)
+
+
+def test_unknown_numbers_have_plain_names() -> None:
+    numbers = {"my_score": 1.0, "my_score_floor": 2.0, "y_floor": 3.0, "steps": 4, "worst": "a"}
+    assert metric("my_score", numbers).label == "my score"
+    assert reference("my_score", numbers) == ("real data", 2.0)
+    assert main_metrics(numbers) == ["my_score", "y_floor"]
+
+
+def test_main_metrics_leave_out_facts_details_words_and_references() -> None:
+    numbers = {
+        "accuracy": 0.9,
+        "judge_accuracy": 1.0,
+        "judge": None,
+        "fd_cnn": 1.0,
+        "fd_cnn_floor": None,
+        "tv2_max": 0.1,
+    }
+    assert main_metrics(numbers) == ["accuracy", "fd_cnn"]
+    assert main_metrics({"judge_accuracy": 1.0}) == ["judge_accuracy"]
+
+
+def test_names_with_two_meanings() -> None:
+    assert metric("accuracy", {"accuracy_constant": 0.4}).reference == "accuracy_constant"
+    assert metric("accuracy", {}).reference == "judge_accuracy"
+    assert metric("copies", {"tv1": 0.1}).label != metric("copies", {}).label
+    assert metric("copies_held_out", {"copies": 0.1, "tv1": 0.1}).reference == ""
+
+
+def test_series_are_called_by_column_or_time() -> None:
+    numbers = {"mae_b_c": 0.1, "mae_constant_b_c": 0.2, "r2_b_c": 0.3, "w2_24": 0.6, "w2_24_floor": 0.5, "w2": 2.0}
+    assert main_metrics(numbers) == ["mae_b_c", "r2_b_c", "w2_24", "w2"]
+    assert metric("mae_b_c", numbers).label == "mean absolute error, b_c"
+    assert reference("mae_b_c", numbers) == (METRICS["mae"].reference_label, 0.2)
+    assert metric("w2_24", numbers).label == "distance, time 24"
+    assert reference("w2_24", numbers) == (METRICS["w2"].reference_label, 0.5)
+    assert metric("w2_24_floor", numbers).label.startswith("distance, time 24")
+    assert why_missing("w2_24", {"w2_24": None}) == METRICS["w2"].missing
+
+
+def test_references_from_the_training_data_are_called_so() -> None:
+    numbers = {"atom_stability": 0.5, "atom_stability_floor": 1.0, "nearest_ratio": 1.0, "compared_with": TRAINED}
+    assert reference("atom_stability", numbers) == ("real molecules, from the training data", 1.0)
+    assert reference("nearest_ratio", numbers) == ("held-out data", 1.0)
+
+
+def test_why_a_number_is_missing() -> None:
+    assert why_missing("nll", {"nll": NAN}) == "not finite"
+    assert why_missing("nll", {"nll": None}, {"nll": "the solver diverged."}) == "the solver diverged"
+    both = {"structure_valid": None, "structure_valid_floor": None, "covered": 0.5, "covered_floor": None}
+    assert why_missing("structure_valid_floor", both) == why_missing("structure_valid", both)
+    assert why_missing("covered_floor", both) == METRICS["dcr_share"].missing
+    assert why_missing("unique_smiles", {"unique_smiles": None, "bonds_sane": None}) == METRICS["bonds_sane"].missing
+    assert why_missing("unique_smiles", {"unique_smiles": None, "bonds_sane": 0.0}) == METRICS["unique_smiles"].missing
+    for name, row in METRICS.items():
+        assert why_missing(row.reference or name, {}), name
+
+
+def test_explanations_name_other_numbers_as_files_or_as_people_do() -> None:
+    numbers = {"crystal_plausible": 0.5, "distance_valid": 0.5, "composition_valid": 0.5}
+    text = explanation("crystal_plausible", numbers)
+    assert "distance_valid" in text
+    assert text.endswith(BETTER["higher"])
+    assert "_" not in named_by_label(text, numbers)
+    assert explanation("covered_floor", {}).startswith("covered, for")
+    assert explanation("mine", {}) == ""
