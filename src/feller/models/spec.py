@@ -6,7 +6,10 @@ import torch
 from torch import nn
 
 import feller.data.modalities
-import feller.models.infilling  # noqa: F401 - records name classes of both
+import feller.models.families.answering_models
+import feller.models.families.path_process
+import feller.models.families.symbol_models
+import feller.models.infilling  # noqa: F401 - records name classes of all of these
 from feller.core.errors import InputError, is_too_large
 from feller.core.pytree import State, tree_map
 from feller.core.rng import Draws
@@ -16,6 +19,7 @@ from feller.core.serialization import from_data, to_data
 from feller.core.user_code import fingerprint
 from feller.data.loading.raw import about
 from feller.data.modality import Dataset, Modality
+from feller.models.families.model_family import ModelFamily
 from feller.networks.architecture import PLENTY, Architecture, within
 from feller.paths import Path
 from feller.sampling.sampler_config import Sampling
@@ -29,7 +33,8 @@ class Description:
 
     modality: Modality
     space: Space
-    path: Path
+    family: ModelFamily
+    """What the network means."""
     architecture: Architecture
     frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """How often each class of each condition is in the training data."""
@@ -46,6 +51,15 @@ class Description:
         for name, classes in self.modality.conditions.items():
             if len(set(classes)) < len(classes):
                 raise InputError(f"expected classes of {name} that differ, got two of one name")
+
+    @property
+    def path(self) -> Path:
+        """The path that the network drives.
+
+        Raises:
+            UsageError: If its family has none.
+        """
+        return self.family.require_path()
 
     def build(self, draws: Draws) -> nn.Module:
         """Make the network, with new weights."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from feller.core.pytree import Given, State, spread
 from feller.core.rng import Draw
 from feller.paths.processes import Process
+from feller.paths.schedules import Schedule
 
 Network = Callable[[State, State, Given], State]
 """(x_t, t, given) -> prediction."""
@@ -20,9 +21,19 @@ class Path(abc.ABC):
         return False
 
     @property
-    def instead(self) -> str:
-        """What to do with a network that draws no data along the path, for people; empty where it draws."""
-        return ""
+    def is_discrete(self) -> bool:
+        """Whether states are tokens, and the network answers with logits."""
+        return False
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether a velocity tells all of the process: it has no jumps and no noise."""
+        return not self.jumps and getattr(self, "noise", None) is None
+
+    @property
+    def affine_schedule(self) -> Schedule | None:
+        """Schedule of x_t = alpha_t x_1 + sigma_t x_0, where the states are such real vectors; else None."""
+        return None
 
     @abc.abstractmethod
     def sample(self, x_0: State, x_1: State, t: State, draw: Draw | None = None) -> State:

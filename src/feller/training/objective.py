@@ -27,13 +27,16 @@ Example = dict[str, Any]
 
 
 class Objective(abc.ABC):
-    """Implement two methods, and name path and space, to train something else."""
+    """Implement two methods, and name space and path or family, to train something else."""
+
+    family: ClassVar[str] = "process"
+    """Name of what the trained network means, see `feller.models.families`; a process is on the path."""
 
     if TYPE_CHECKING:  # fields of the kinds that a model can be made of; a real property would become their default
 
         @property
         def path(self) -> Path:
-            """What the trained network drives."""
+            """What the trained network drives, where its family is a process."""
             ...
 
         @property
@@ -92,14 +95,6 @@ class Objective(abc.ABC):
 
 class Together(Objective):
     """An objective whose rows look at each other, so that private training refuses it; conditions tell it nothing."""
-
-    family: ClassVar[Path]
-    """What the trained network drives: no process in time, which its path says."""
-
-    @property
-    def path(self) -> Path:
-        """Say of which family the network is."""
-        return self.family
 
     @property
     def drop(self) -> float:

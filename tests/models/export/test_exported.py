@@ -165,17 +165,19 @@ def test_guidance_is_no_input_where_nothing_can_be_given(points):
 
 
 def test_tables_of_counts_and_bridges_say_why_they_are_not_exported():
-    from feller.paths import Brownian, Graphical
+    from feller.models.families.path_process import BridgeProcess
+    from feller.models.families.symbol_models import GraphicalModel
+    from feller.paths.brownian import Brownian
     from feller.privacy.marginals.marginal_network import Marginals
     from feller.spaces.table_tokens import Rows
 
     model, _ = untrained("example:moons", "points")
     with pytest.raises(UsageError, match="bridge"):
-        Answer(Model(replace(model.description, path=Brownian(1.0)), model.network), Guided())
+        Answer(Model(replace(model.description, family=BridgeProcess(Brownian(1.0))), model.network), Guided())
     table, _ = untrained("example:adult", "table")
     rows = table.description.space
     assert isinstance(rows, Rows)
     if all(places == 1 for places in rows.places):
         counts = Marginals(rows).build((len(rows.fields),), {}, Draws(0))
         with pytest.raises(UsageError, match="tables of counts"):
-            Answer(Model(replace(table.description, path=Graphical()), counts), Guided())
+            Answer(Model(replace(table.description, family=GraphicalModel()), counts), Guided())

@@ -15,7 +15,6 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.networks import BiEncoder, Finder, PlainDecoder
-from feller.paths import Interleaved, Path
 from feller.sampling.autoregressive.masked_spans import Masking, read_document, unmask
 from feller.sampling.retrieval.datastore import remember
 from feller.sampling.retrieval.retriever import ByChance, ByLikeness, Library
@@ -64,7 +63,6 @@ def test_record() -> None:
     one = objective(masking=Masking(spans=0.5), retrieval=ByChance(), documents=1)
     data = json.loads(json.dumps(to_data(one)))
     assert from_data(Objective, data) == one
-    assert one.path == from_data(Path, to_data(one.path)) == Interleaved()
     assert one.drop == 0
     assert not one.independent
 
@@ -83,7 +81,7 @@ def test_what_may_become_too_long_is_refused_before_training() -> None:
     length = int((rows < S.count).sum(1).max())
     for law, more in ((Masking(spans=0.0), 2), (Masking(), 32), (WHOLE, 0)):
         most = length + 1 + more
-        assert objective(context=most, masking=law, documents=0).beside(data).path == Interleaved()
+        assert objective(context=most, masking=law, documents=0).beside(data).documents == 0
         with pytest.raises(InputError, match=f"up to {most} places"):
             objective(context=most - 1, masking=law, documents=0).beside(data)
 
@@ -222,7 +220,6 @@ def test_data_bring_their_memory() -> None:
     assert objective(documents=0).beside(pages(rows, FINDER)) == objective(documents=0)
     bound = rule.beside(pages(rows, FINDER))
     assert not bound.independent
-    assert bound.path == Interleaved()
     assert bound.space == SPACE
     found = samples(draw(bound, rows))
     assert sorted(sample[-1].tolist() for sample in found) == sorted(plain(rows))

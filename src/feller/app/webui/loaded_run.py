@@ -75,7 +75,7 @@ class Opened:
     @property
     def draws(self) -> bool:
         """Whether it draws samples from noise: bridges, regressors and tokenisers do not."""
-        return self.about is not None and not self.about.path.instead
+        return self.about is not None and not self.about.family.why_no_samples
 
     @property
     def is_plain(self) -> bool:

@@ -69,11 +69,11 @@ def papers(run: Run) -> tuple[Reference, ...]:
 def _model(about: Description) -> tuple[Any, ...]:
     """Return what the model is made of, and how it samples; data are not a method."""
     try:
-        solved: tuple[Any, ...] = about.sampling.choose(about.path, about.space)[:2]
+        solved: tuple[Any, ...] = about.sampling.choose(about.path, about.space)[:2] if about.family.in_time else ()
     except UsageError:  # it draws nothing along a path
         solved = ()
     guided = (cfg,) if about.drop and about.frequencies else ()
-    return about.path, about.space, about.architecture, about.sampling, *solved, *guided
+    return about.family, about.space, about.architecture, about.sampling, *solved, *guided
 
 
 def _bridge(run: Run) -> tuple[Any, ...]:

@@ -27,7 +27,7 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset
 from feller.evaluation.validity import valid, why_unknown
-from feller.models.generation import batch_size, pieces
+from feller.models.families.model_family import batch_size, pieces
 from feller.models.model import Model, load_model
 from feller.sampling.sampler_config import Sampling
 from feller.training.engine import engine

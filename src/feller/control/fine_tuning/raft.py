@@ -12,7 +12,7 @@ from feller.control.rewards.reward import Reward, rewarded
 from feller.core.errors import UsageError
 from feller.core.pytree import tree_map
 from feller.core.rng import Draws
-from feller.paths import Affine, Geodesic, Network, Path, Premetric, Product, TokenPath
+from feller.paths import Network, Path, Product
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, Midpoint, Solver, endpoint
 from feller.sampling.guidance import cfg
@@ -66,7 +66,7 @@ class _Filtered(Against):
         """
         rule, given = self.rule, batch.get("given", {})
         with torch.no_grad():
-            steps = Euler() if isinstance(rule.path, TokenPath) else rule.solver
+            steps = Euler() if rule.path.is_discrete else rule.solver
             process, solver = self.flow(network, given), placed(steps, rule.space)
             x_1 = endpoint(process, batch["x_0"], linear_grid(rule.steps), solver, draws.named("samples"))
             reward = rewarded(self.reward, x_1, given)
@@ -91,8 +91,8 @@ def criterion_of(path: Path) -> Loss:
     """
     if isinstance(path, Product):
         return PerLeaf({name: criterion_of(part) for name, part in path.parts.items()})
-    if isinstance(path, TokenPath):
+    if path.is_discrete:
         return CrossEntropy()
-    if isinstance(path, Affine | Geodesic | Premetric):
+    if not path.jumps:
         return Squared()
     raise UsageError(f"training on one's own samples needs flows or tokens; got a path of kind {type(path).__name__}")

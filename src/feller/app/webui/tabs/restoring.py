@@ -20,7 +20,6 @@ from feller.data.images.load_images import FORMATS
 from feller.data.images.modality import Images
 from feller.data.images.resize import picture as image_of
 from feller.data.modality import Dataset
-from feller.paths import Affine
 
 MOST_PICTURES = 16
 """Pictures, each of which has a search of its own."""
@@ -31,7 +30,9 @@ METHOD = "pigdm"
 def explains_pictures(one: Opened, place: Place) -> bool:
     """Tell whether the model's pictures are numbers that flow straight, which `steer --observe` needs."""
     about = one.about
-    return about is not None and isinstance(one.modality, Images) and type(about.path) is Affine and one.draws
+    if about is None or not about.family.in_time or about.path.affine_schedule is None:
+        return False
+    return isinstance(one.modality, Images) and one.draws
 
 
 def any_sample(one: Opened, modality: Images, room: pathlib.Path) -> Dataset:

@@ -8,7 +8,6 @@ from feller.app.webui.sample_views import drawn_of, kinds_of, outcome
 from feller.app.webui.tab import Ability, Answers, Outcome, Place, Tab, guides
 from feller.data.points.modality import Rows
 from feller.data.text.modality import Text
-from feller.paths import Affine, Autoregressive, Graphical, Interleaved
 from feller.sampling.sampler_config import SOLVERS
 
 USUAL = "the model's own"
@@ -50,11 +49,11 @@ def effort(one: Opened) -> dict[str, Control]:
 
 def in_time(one: Opened) -> bool:
     """Tell whether samples form over time."""
-    return one.about is not None and not isinstance(one.about.path, Autoregressive | Graphical | Interleaved)
+    return one.about is not None and one.about.family.in_time
 
 
 def _solvers(one: Opened) -> dict[str, Control]:
-    if one.about is None or not isinstance(one.about.path, Affine):
+    if one.about is None or not in_time(one) or one.about.path.affine_schedule is None:
         return {}
     options = (USUAL, *(name for name in SOLVERS if name != "dopri5"))
     return {"solver": Choice(label="Solver", options=options, value=USUAL, flags=("--solver",))}

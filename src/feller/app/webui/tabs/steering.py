@@ -17,7 +17,6 @@ from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.data.molecules.modality import Molecules
 from feller.data.points.points import Points
-from feller.paths import TokenPath
 
 MOST = 16
 """Samples, each of which has a search of its own."""
@@ -53,7 +52,7 @@ def _rewards(one: Opened, place: Place) -> dict[str, str]:
 def _has(one: Opened, place: Place) -> bool:
     if not one.is_plain or not in_time(one) or one.about is None:
         return False
-    return not isinstance(one.about.path, TokenPath) and bool(_rewards(one, place))
+    return not one.about.path.is_discrete and bool(_rewards(one, place))
 
 
 def _tab(one: Opened, place: Place) -> Tab:

@@ -51,12 +51,10 @@ from feller.data.tables.schema_lint import lint
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import READS, find_recipe
-from feller.paths import Codes, Estimates
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.marginals.marginal_model import MarginalModel
 from feller.privacy.noise.grid_noise import source
 from feller.training.objectives.one_shot import AtOnce
-from feller.training.objectives.reconstruction import Reconstruction
 
 
 def check_varied(dataset: Dataset) -> None:
@@ -286,13 +284,13 @@ def _check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Mod
     Raises:
         UsageError: Then.
     """
-    tells = isinstance(recipe.objective.path, Estimates)
+    tells = recipe.objective.family == "regressor"
     if target and not tells:
         raise UsageError(f"the recipe {name} tells no {target[0]}; use --recipe regressor, or logistic-private")
-    if older is not None and (tells or isinstance(older.description.path, Estimates)):
+    if older is not None and (tells or older.family.tells is not None):
         raise UsageError("a regressor starts from fresh weights, and nothing starts from one; leave out --start-from")
-    writes = isinstance(recipe.objective, Reconstruction)
-    if older is not None and writes != isinstance(older.description.path, Codes):
+    writes = recipe.objective.family == "autoencoder"
+    if older is not None and writes != (older.family.name == "autoencoder"):
         raise UsageError("a tokeniser starts from a tokeniser, and nothing else does; leave out --start-from")
 
 
