@@ -58,7 +58,7 @@ def test_the_conditional_mean_is_learned() -> None:
         pass
     learner.average.copy_to(learner.network)
     fresh = Draws(1).at("data").normal((2000, 2))
-    about = rule.path.about
+    about = rule.target
     with torch.no_grad():
         told = learner.network(fresh, torch.zeros(2000), {}).double() * about.scales[0] + about.means[0]
     error = told[:, 0] - (3 + fresh.double().prod(1))

@@ -73,7 +73,7 @@ class DurationInfilling(Objective):
         return self.rule.family
 
     @property
-    def path(self) -> Affine | None:
+    def path(self) -> Affine | None:  # pyrefly: ignore[bad-override] - None is another family
         """That of the rule."""
         return self.rule.path
 

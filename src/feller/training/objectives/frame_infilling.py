@@ -108,7 +108,7 @@ class Infilling(Objective):
     "Voicebox", arXiv 2306.15687.
     """
 
-    path: Affine | None = field(default_factory=Affine)
+    path: Affine | None = field(default_factory=Affine)  # pyrefly: ignore[bad-override] - None is another family
     space: Euclidean = field(default_factory=Euclidean)
     """Where the states live; rows may have any length."""
     criterion: Loss = field(default_factory=Squared)
