@@ -131,5 +131,5 @@ def test_other_kinds_are_refused() -> None:
     with pytest.raises(UsageError, match="it knows rows of numbers, and these are crystals"):
         Oracle(model(kind, Estimator(MLP(8, 1), 1)), crystals)
     about = Description(kind, kind.space(), PathProcess(Affine()), MLP(8, 1))
-    with pytest.raises(UsageError, match="it draws rows of numbers and tells nothing of them"):
+    with pytest.raises(UsageError, match="tells nothing of rows of numbers"):
         Oracle(Model(about, about.build(Draws(0))), kind)

@@ -35,6 +35,15 @@ class Path(abc.ABC):
         """Schedule of x_t = alpha_t x_1 + sigma_t x_0, where the states are such real vectors; else None."""
         return None
 
+    @property
+    def leaf_names(self) -> tuple[str, ...]:
+        """Names of leaves that have a path each; none where one path is that of all."""
+        return ()
+
+    def part(self, name: str) -> "Path":
+        """Return the path of a leaf."""
+        return self
+
     @abc.abstractmethod
     def sample(self, x_0: State, x_1: State, t: State, draw: Draw | None = None) -> State:
         """Draw X_t given both ends, at times [b]; a path without randomness of its own needs no draw."""

@@ -17,7 +17,6 @@ from feller.core.masking import blank
 from feller.core.pytree import State, branch, leaves, length, marks_map, tree_map
 from feller.core.rng import Draws
 from feller.paths import Path
-from feller.paths import Product as ProductPath
 from feller.paths.processes import Characteristics, Process
 from feller.sampling.divergence import Divergence, usual
 from feller.sampling.simulate import check_times, endpoint
@@ -174,8 +173,7 @@ def start_density(path: Path, space: Space, x: State, valid: State | None = None
     Arguments and errors as for `reference_density`.
     """
     if isinstance(x, dict):
-        parts = path.parts if isinstance(path, ProductPath) else dict.fromkeys(x, path)
-        each = [start_density(parts[k], part(space, k), leaf, branch(valid, k)) for k, leaf in x.items()]
+        each = [start_density(path.part(k), part(space, k), leaf, branch(valid, k)) for k, leaf in x.items()]
         return torch.stack(each).sum(0)
     if path.affine_schedule is None:
         return reference_density(space, x, valid)

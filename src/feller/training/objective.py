@@ -12,7 +12,7 @@ from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, branch, leaves, length, pad_right, spread, tree_map
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
-from feller.paths import Network, Path, Product
+from feller.paths import Network, Path
 from feller.paths.time_distributions import LeafTimes, Stratified, TimeLaw
 from feller.spaces import Space, Tokens
 from feller.training.batch_checks import check_data, check_logits, check_t
@@ -31,6 +31,9 @@ class Objective(abc.ABC):
 
     family: ClassVar[str] = "process"
     """Name of what the trained network means, see `feller.models.families`; a process is on the path."""
+
+    one_shot: ClassVar[bool] = False
+    """Whether the model is found of all rows at once, without steps; such an objective is an `AtOnce`."""
 
     if TYPE_CHECKING:  # fields of the kinds that a model can be made of; a real property would become their default
 
@@ -223,8 +226,7 @@ class Matching(Objective):
     @property
     def fixable(self) -> tuple[str, ...]:
         """Return the leaves that may be given."""
-        parts = tuple(self.path.parts) if isinstance(self.path, Product) else ()
-        return (self.leaf_times.which or parts) if self.leaf_times.given else ()
+        return (self.leaf_times.which or self.path.leaf_names) if self.leaf_times.given else ()
 
     def draw(self, network: Any, batch: Batch, draws: Draws) -> Example:
         """Draw ends, time and the state between.

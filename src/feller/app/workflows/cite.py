@@ -1,7 +1,7 @@
 """The papers that a run uses."""
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from feller.app.workflows.bridges.bridge_run import bridged_of, bridging_of
 from feller.app.workflows.bridges.cost_names import SURFACES, names_of
@@ -90,7 +90,7 @@ def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:
     if recipe is None:
         return ()
     kept = (recipe.objective, recipe.architecture, recipe.parts, recipe.train)
-    way = (WAYS.get(recipe.objective.method),) if isinstance(recipe.objective, Counting) else ()
+    way = (WAYS.get(cast(Counting, recipe.objective).method),) if recipe.objective.family == "graphical" else ()
     return tuple(part for part in (*kept, *way) if not isinstance(part, Modality))
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.evaluate import evaluate
@@ -284,8 +284,8 @@ def _budgeted(change: Callable[[Recipe], Recipe], steps: int | None, minutes: fl
 def _maker(run: Run, begun: Begun, here: Engine, tell: Tell, *, resume: bool) -> Callable[[], None]:
     """Return what makes the model: a training, or one look at the rows, which the first process takes alone."""
     objective, train = begun.recipe.objective, begun.recipe.train
-    if isinstance(objective, AtOnce):
-        return finding(run, begun, objective, tell) if here.is_first else lambda: None
+    if objective.one_shot:
+        return finding(run, begun, cast(AtOnce, objective), tell) if here.is_first else lambda: None
     if train.steps is None and train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
     most = run.state.stat().st_size + PLENTY if resume and run.state.is_file() else sys.maxsize

@@ -12,7 +12,7 @@ from feller.control.rewards.reward import Reward, rewarded
 from feller.core.errors import UsageError
 from feller.core.pytree import tree_map
 from feller.core.rng import Draws
-from feller.paths import Network, Path, Product
+from feller.paths import Network, Path
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, Midpoint, Solver, endpoint
 from feller.sampling.guidance import cfg
@@ -89,8 +89,8 @@ def criterion_of(path: Path) -> Loss:
     Raises:
         UsageError: If the path is of another kind.
     """
-    if isinstance(path, Product):
-        return PerLeaf({name: criterion_of(part) for name, part in path.parts.items()})
+    if path.leaf_names:
+        return PerLeaf({name: criterion_of(path.part(name)) for name in path.leaf_names})
     if path.is_discrete:
         return CrossEntropy()
     if not path.jumps:

@@ -15,7 +15,7 @@ from feller.core.user_code import called, is_own
 from feller.models.families.elbo import estimate_bound, tightest
 from feller.models.families.model_family import Infinite, LogProb, LogProbRequest, ModelFamily, SampleRequest
 from feller.networks.sequence.categorical_columns import NEVER
-from feller.paths import Mixture, Network, Path, Product, TokenPath
+from feller.paths import Mixture, Network, Path, TokenPath
 from feller.paths.brownian import Brownian
 from feller.paths.processes import Process, hold, stand
 from feller.paths.product import parts
@@ -145,7 +145,7 @@ class PathProcess(ModelFamily):
         """Say which of the two a leaf has."""
         path = self.path
         for key in leaf.split("."):
-            path = path.parts[key] if isinstance(path, Product) else path
+            path = path.part(key)
         return "velocity" if path.is_flow else "logits" if path.is_discrete else "prediction"
 
     def sampling_steps(self, space: Space) -> list[str]:
@@ -197,8 +197,8 @@ class BridgeProcess(ModelFamily):
 
 
 def _exported(path: Path, prediction: State, x: State, t: State) -> State:
-    if isinstance(path, Product):
-        return {name: _exported(part, prediction[name], x[name], t[name]) for name, part in path.parts.items()}
+    if path.leaf_names:
+        return {name: _exported(path.part(name), prediction[name], x[name], t[name]) for name in path.leaf_names}
     return path.characteristics(prediction, x, t).velocity if path.is_flow else prediction
 
 

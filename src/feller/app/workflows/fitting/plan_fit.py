@@ -4,7 +4,7 @@ import pathlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -144,7 +144,7 @@ def begin(
     recipe = change(recipe)
     _check_target(recipe, name, asked.target, older)
     check_at_once(recipe, older, asked.watched)
-    if isinstance(recipe.objective, AtOnce):
+    if recipe.objective.one_shot:
         dataset.check_whole(f"the recipe {name}")
     if wish is not None:
         check_private(apart(recipe))
@@ -168,11 +168,11 @@ def begin(
     if wish is None:
         return Begun(asked, dataset.seen_as(recipe.modality or dataset.modality), recipe, older)
     learned = parts(asked, as_read(dataset, recipe))[0]
-    if isinstance(recipe.objective, AtOnce):
+    if recipe.objective.one_shot:
         dataset = dataset.seen_as(recipe.modality or dataset.modality)
         learned = learned.seen_as(dataset.modality)
         with warned() as told:
-            ledger, allowance = allow(wish, recipe.objective, learned, charged)
+            ledger, allowance = allow(wish, cast(AtOnce, recipe.objective), learned, charged)
         ledger = replace(ledger, table=asked.fingerprint)
         asked = replace(asked, private=allowance, notes=(*asked.notes, *told))
         return Begun(asked, dataset, recipe, None, ledger)
@@ -257,7 +257,7 @@ def _check_unpaid(asked: Asked, wish: Wish, found: FoundTable, change: Callable[
     if asked.watched:
         check_rows(asked.watched, as_read(nobody, recipe))
     check_private(apart(recipe))
-    if not isinstance(recipe.objective, AtOnce):
+    if not recipe.objective.one_shot:
         check_plan(wish, apart(recipe), Ledger((), wish.chance(n), n))
 
 

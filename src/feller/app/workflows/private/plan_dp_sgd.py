@@ -101,7 +101,7 @@ def check_private(recipe: Recipe) -> None:
         "pairs of an older model": recipe.pairs > 0,
         f"the objective {type(objective).__name__}, by which rows look at each other": not objective.independent,
         f"the objective {type(objective).__name__}, which learns from an older model": taught,
-        "a regressor that is trained by steps": objective.family == "regressor" and not isinstance(objective, AtOnce),
+        "a regressor that is trained by steps": objective.family == "regressor" and not objective.one_shot,
         "a codebook that follows whole batches, by which rows look at each other": getattr(
             getattr(recipe.architecture, "quantiser", None), "follows", False
         ),
@@ -147,7 +147,7 @@ def check_at_once(recipe: Recipe, older: Model | None, watched: int = 0) -> None
     Raises:
         UsageError: Then.
     """
-    at_once = isinstance(recipe.objective, AtOnce)
+    at_once = recipe.objective.one_shot
     if at_once and recipe.train != Training():
         raise UsageError(
             "this recipe looks at its rows once and takes no steps; leave --steps, --minutes and --train.* out"
