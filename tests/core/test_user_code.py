@@ -335,7 +335,7 @@ def test_an_import_that_never_was_is_told_without_a_guess(tmp_path: pathlib.Path
         ("import feller.objective", "feller.training.objective"),
         ("from feller import objective", "feller.training.objective"),
         ("from feller.train import optimiser", "feller.training.optimizer"),
-        ("from feller.processes import superpose", "feller.paths.superposition:superpose"),
+        ("from feller.processes import superpose", "feller.paths.processes:superpose"),
     ],
 )
 def test_the_hint_names_the_same_thing(tmp_path: pathlib.Path, written: str, wanted: str) -> None:

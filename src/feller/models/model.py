@@ -21,7 +21,6 @@ from feller.core.user_code import load_file
 from feller.data.batches import Batch
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.models.conditions import asked, draw_conditions, meant
 from feller.models.families.elbo import Bound, BoundEstimate
 from feller.models.families.model_family import (
     Known,
@@ -33,7 +32,7 @@ from feller.models.families.model_family import (
     batch_size,
     pieces,
 )
-from feller.models.spec import Description, load_description, load_part
+from feller.models.spec import Description, draw_conditions, load_description, load_part, resolve_given
 from feller.networks.architecture import within
 from feller.paths import Network
 from feller.sampling import Divergence, Solver
@@ -90,13 +89,15 @@ class Model:
         """
         return draw_conditions(self.description, n, wanted, draws)
 
-    def asked(self, n: int, wanted: dict[str, str], draws: Draws) -> tuple[Given, dict[str, State]]:
-        """Return the conditions of n samples, and the leaves of their states that are given, by what is wanted.
+    def resolve_given(
+        self, n: int, given: Given | dict[str, str] | None, draws: Draws
+    ) -> tuple[Given, dict[str, State]]:
+        """Return the conditions of n samples, and the leaves of their states that are given; arguments as `sample`.
 
         Raises:
             UsageError: If a condition, a leaf or its value is unknown, or two say different things.
         """
-        return asked(self.description, n, wanted, draws)
+        return resolve_given(self.description, n, given, draws)
 
     def sample(
         self,
@@ -142,7 +143,7 @@ class Model:
         if solver is not None and not isinstance(solver, Solver):
             raise UsageError(f"a solver is a name, such as midpoint, or an object, feller.Midpoint(), got {solver!r}")
         modality = self.description.modality
-        numbers, leaves_given = meant(self.description, n, given, draws)
+        numbers, leaves_given = self.resolve_given(n, given, draws)
         given = modality.complete(numbers)
         chosen = known is None and (sampling or self.description.sampling).rake
         many = chosen or 1
@@ -193,6 +194,7 @@ class Model:
     ) -> Iterator[tuple[State, State]]:
         """Yield source and end of our samples, batch by batch; which batch a sample is in does not matter."""
         network = self.network.eval()
+        self.family.check_request(request)
         for rows, share, device in self._batches(request.n, batch, ranks, request.tell):
             here = replace(draws, first=draws.first + rows.start)
             yield self.family.sample(network, request.part(rows, device, share), here)

@@ -102,6 +102,8 @@ def test_what_holds_of_every_family(family: ModelFamily) -> None:
     if kind not in DRAWING:
         with pytest.raises(UsageError):
             family.sample(Sure(), request(1, Euclidean((2,))), Draws(0))
+        with pytest.raises(UsageError):
+            family.check_request(request(1, Euclidean((2,))))
     if not (tokens or kind in LATENT["infill"] or kind is PathProcess):
         asked = LogProbRequest(x_1=torch.zeros(1, 2), given={}, space=Euclidean((2,)))
         with pytest.raises(UsageError):
@@ -155,7 +157,7 @@ class Constant(ModelFamily):
     def describe(self) -> str:
         return "says one number"
 
-    def _sample(self, network: Any, request: SampleRequest, draws: Draws) -> Any:
+    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> Any:
         x = torch.full((request.n, 1), 7.0)
         return x, x
 
@@ -234,7 +236,7 @@ def test_known_tokens_of_a_law_token_after_token() -> None:
 def test_numbers_are_not_filled_in() -> None:
     known = Known(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
     with pytest.raises(UsageError, match="symbols"):
-        PathProcess(Affine()).sample(Sure(), request(1, Euclidean((2,)), known=known), Draws(0))
+        PathProcess(Affine()).check_request(request(1, Euclidean((2,)), known=known))
 
 
 def test_nothing_happens_where_it_is_held() -> None:

@@ -17,11 +17,11 @@ from feller.app.workflows.fitting.plan_fit import Begun, as_read, begin
 from feller.app.workflows.fitting.resume import go_on
 from feller.app.workflows.fitting.run_training import learn, reporting
 from feller.app.workflows.fitting.training_setup import prepare
+from feller.app.workflows.hugging_face import outdated
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.budget import Search, earlier_lines
 from feller.app.workflows.private.privacy_config import Guarantee, Wish
 from feller.app.workflows.run_config import Asked, elsewhere, older_example
-from feller.app.workflows.stale_exports import outdated
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, as_run, new_run
 from feller.core.serialization import closest

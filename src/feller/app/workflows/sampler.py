@@ -126,7 +126,7 @@ class Drawing:
         """
         modality = self.model.description.modality
         if not isinstance(modality, Table):
-            self.model.asked(1, self.given, self.draws)
+            self.model.resolve_given(1, self.given or None, self.draws)
         elif self.given:
             modality.asked_rows(self.given, 1)
 

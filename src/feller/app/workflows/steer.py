@@ -101,7 +101,7 @@ def steer(
     modality.check_place(place)
     wanted, draws = wish(run, modality, rewards), Draws(seed).named("sample")
     reward = OfStates(wanted, modality)
-    conditions, fixed = model.asked(n, given or {}, draws)
+    conditions, fixed = model.resolve_given(n, given or None, draws)
     conditions = modality.complete(conditions)
     check_flow(model, sampling, fixed)
     search = _search(model, wanted, rewards, steps, seed, tell)  # a reward that fails does so here

@@ -181,27 +181,30 @@ class ModelFamily(abc.ABC):
         """
         raise UsageError(f"this model has no velocity: {self.why_no_samples or f'it {self.describe()}'}")
 
-    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
-        """Return source and end of each sample; where there is no source, the ends twice.
-
-        Args:
-            network: In eval mode.
-            request: Samples of one batch, on the network's device.
-            draws: Source of all randomness; its `first` is the number of the first sample.
+    def check_request(self, request: SampleRequest) -> None:
+        """Refuse a request that the family does not know, before any work.
 
         Raises:
-            UsageError: If the family draws none, or does not know what is asked.
-            InputError: If samples become infinite.
+            UsageError: Then.
         """
         if self.why_no_samples:
             raise UsageError(self.why_no_samples)
         if request.known is not None and not self.can_infill:
             raise UsageError("only symbols can be filled in so far, and this model's data are numbers")
-        return self._sample(network, request, draws)
 
-    def _sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
-        """Sample as `sample`, after its checks."""
-        raise UsageError(f"this model draws nothing: it {self.describe()}")
+    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
+        """Return source and end of each sample; where there is no source, the ends twice.
+
+        Args:
+            network: In eval mode.
+            request: Samples of one batch, on the network's device; `check_request` has seen it.
+            draws: Source of all randomness; its `first` is the number of the first sample.
+
+        Raises:
+            UsageError: If the family draws none, or values that are known are none of the data.
+            InputError: If samples become infinite.
+        """
+        raise UsageError(self.why_no_samples or f"this model draws nothing: it {self.describe()}")
 
     def log_prob(self, network: Any, request: LogProbRequest, draws: Draws) -> LogProb:
         """Return log probabilities of states, of flows those of their densities.

@@ -76,7 +76,7 @@ class PathProcess(ModelFamily):
                     " `sample`"
                 )
 
-    def _sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
+    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
         """Follow the process from the source; what is known or fixed stands still."""
         sampling, space, known = request.sampling, request.space, request.known
         path, solver, times = sampling.choose(self.path, space)

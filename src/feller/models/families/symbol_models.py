@@ -30,8 +30,9 @@ class _PartByPart(ModelFamily):
         """Say what comes after what."""
         return f"writes {self.parts}, not along time"
 
-    def _sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
-        """Draw the ends, which have no source; refuse what means something to a process in time alone."""
+    def check_request(self, request: SampleRequest) -> None:
+        """Refuse what means something to a process in time alone, too."""
+        super().check_request(request)
         sampling = request.sampling
         timed = sampling.order or sampling.rates
         if timed is not None or sampling.solver != "euler" or request.solver is not None:
@@ -39,6 +40,9 @@ class _PartByPart(ModelFamily):
                 f"this model writes {self.parts}, so that its order is fixed and there is nothing to solve; leave out"
                 " order, rates and solver"
             )
+
+    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
+        """Draw the ends, which have no source."""
         x = self._ends(network, request, draws)
         request.tell(1.0)
         return x, x
@@ -162,10 +166,14 @@ class GraphicalModel(_PartByPart):
         """Yes."""
         return True
 
-    def _ends(self, network: MarginalNetwork, request: SampleRequest, draws: Draws) -> State:
-        """Draw whole rows, those of which some columns are known too."""
+    def check_request(self, request: SampleRequest) -> None:
+        """Refuse a choice among symbols, too."""
+        super().check_request(request)
         if request.sampling.choice != Choice():
             raise UsageError("this model knows no choice among single symbols; leave temperature, top-k and top-p out")
+
+    def _ends(self, network: MarginalNetwork, request: SampleRequest, draws: Draws) -> State:
+        """Draw whole rows, those of which some columns are known too."""
         known = request.known
         kept = None if known is None else (known.values, known.kept)
         return network.draw(request.n, draws, kept, None if known is None else known.never)
