@@ -82,7 +82,7 @@ def flow_quality(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     """
     if model.family.row_likelihood:
         return surprise(model, held_out, how.of("rows"))
-    if model.family.has_code_length:
+    if model.family.symbols:
         return code_length(model, held_out, how.of("code"))
     if isinstance(held_out.modality, Proteins):
         return {"sequence_perplexity": sequence_perplexity(model, held_out, how.draws.named("sequence"))}

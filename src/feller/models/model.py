@@ -244,7 +244,7 @@ class Model:
         self.check_guidance(guidance)
         about = self.description
         scale = about.modality.log_scale
-        if scale is None or self.family.has_code_length:
+        if scale is None or self.family.symbols:
             raise UsageError(f"{type(about.modality).__name__} fill no volume of their states, so they have no density")
 
         def state(values: State, here: Draws) -> State:
@@ -353,7 +353,7 @@ class Model:
         Raises:
             UsageError: If the data are no symbols, or some rows would be left out.
         """
-        if not self.family.has_code_length:
+        if not self.family.symbols:
             raise UsageError("only symbols have a code length; ask numbers for their log density")
 
         def state(values: State, here: Draws) -> State:

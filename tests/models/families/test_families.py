@@ -95,7 +95,7 @@ def test_what_holds_of_every_family(family: ModelFamily) -> None:
     assert family.describe()
     assert bool(family.why_no_samples) == (kind not in DRAWING)
     tokens = kind is PathProcess and family.require_path().is_discrete
-    assert family.can_infill == family.has_code_length == (tokens or kind in LATENT["infill"])
+    assert family.symbols == (tokens or kind in LATENT["infill"])
     assert family.row_likelihood == (kind in LATENT["rows"])
     assert family.in_time == (kind is PathProcess)
     assert (family.tells is not None) == (kind is RegressionModel)

@@ -16,6 +16,10 @@ class RegressionModel(ModelFamily):
     """
 
     name: ClassVar[str] = "regressor"
+    why_no_samples: ClassVar[str] = (
+        "this run tells of data and draws none; ask it about some with `feller evaluate --data`, or name it as"
+        " a --reward of another run"
+    )
     answer: ClassVar[str] = "estimates"
     target: Target
     """What is told of the data."""
@@ -34,14 +38,6 @@ class RegressionModel(ModelFamily):
         """Return the target."""
         return self.target
 
-    @property
-    def why_no_samples(self) -> str:
-        """Say whom to ask."""
-        return (
-            f"this run {self.describe()} and draws none; ask it about some with `feller evaluate --data`, or name it as"
-            " a --reward of another run"
-        )
-
     def sampling_steps(self, space: Space) -> list[str]:
         """Say what the answer means."""
         return ["answer * target.scales + target.means, or logits of target.classes; x is the data's state"]
@@ -52,6 +48,10 @@ class AutoencoderModel(ModelFamily):
     """The network writes pictures as codes, and reads them back."""
 
     name: ClassVar[str] = "autoencoder"
+    why_no_samples: ClassVar[str] = (
+        "this run writes pictures as codes and draws none; see how it copies some with `feller evaluate --data`, or"
+        " let a model of texts and pictures learn its codes"
+    )
     why_no_export: ClassVar[str] = (
         "this network makes codes of pictures and is no function of state and time; load it with feller"
     )
@@ -60,20 +60,16 @@ class AutoencoderModel(ModelFamily):
         """Say so."""
         return "writes codes of data"
 
-    @property
-    def why_no_samples(self) -> str:
-        """Say what to do with it."""
-        return (
-            "this run writes pictures as codes and draws none; see how it copies some with `feller evaluate --data`, or"
-            " let a model of texts and pictures learn its codes"
-        )
-
 
 @dataclass(frozen=True)
 class VocoderModel(ModelFamily):
     """The network makes sounds of log mels."""
 
     name: ClassVar[str] = "vocoder"
+    why_no_samples: ClassVar[str] = (
+        "this run is a vocoder, which makes sounds of log mels and draws none; see how it copies some with `feller"
+        " evaluate --data`, or name it as the vocoder of a run that draws speech"
+    )
     why_no_export: ClassVar[str] = (
         "this network makes sounds of log mels and is no function of state and time; load it with feller"
     )
@@ -82,29 +78,17 @@ class VocoderModel(ModelFamily):
         """Say so."""
         return "resynthesises data"
 
-    @property
-    def why_no_samples(self) -> str:
-        """Say what to do with it."""
-        return (
-            "this run is a vocoder, which makes sounds of log mels and draws none; see how it copies some with `feller"
-            " evaluate --data`, or name it as the vocoder of a run that draws speech"
-        )
-
 
 @dataclass(frozen=True)
 class EmbeddingModel(ModelFamily):
     """The network answers with a vector, and like data with like ones, [b, d]."""
 
     name: ClassVar[str] = "embedding"
+    why_no_samples: ClassVar[str] = "this network finds what data are like and draws none; ask it for vectors"
 
     def describe(self) -> str:
         """Say so."""
         return "finds what data are like"
-
-    @property
-    def why_no_samples(self) -> str:
-        """Say what to ask for."""
-        return "this network finds what data are like and draws none; ask it for vectors"
 
 
 @dataclass(frozen=True)
@@ -112,12 +96,10 @@ class ExpectationModel(ModelFamily):
     """The network answers with the expectation of data that are missing, from its conditions alone."""
 
     name: ClassVar[str] = "expectation"
+    why_no_samples: ClassVar[str] = (
+        "this run fills in what is missing by its expectation and draws none; give it something to fill in"
+    )
 
     def describe(self) -> str:
         """Say so."""
         return "fills in what is missing by its expectation"
-
-    @property
-    def why_no_samples(self) -> str:
-        """Say what to give it."""
-        return "this run fills in what is missing by its expectation and draws none; give it something to fill in"

@@ -128,6 +128,12 @@ class ModelFamily(abc.ABC):
     """Whether the exact probability of a row is one call of the network, so that cells can be guessed by it."""
     answer: ClassVar[str] = "prediction"
     """What the network answers with, for whoever has an exported file: prediction, logits, estimates or velocity."""
+    symbols: ClassVar[bool] = False
+    """Whether samples are symbols one by one, so that gaps in them can be filled in, and their code length be told."""
+    infills_exactly: ClassVar[bool] = False
+    """Whether gaps are filled in exactly, wherever they are."""
+    why_no_samples: ClassVar[str] = ""
+    """Why it draws no data, and what to do with it, for people; empty where it draws."""
     why_no_export: ClassVar[str] = ""
     """Why the network is no function of state, time and conditions, for people; empty where it is one."""
 
@@ -139,26 +145,6 @@ class ModelFamily(abc.ABC):
     @abc.abstractmethod
     def describe(self) -> str:
         """Say in a few words what the network does, as the end of "this network ..."."""
-
-    @property
-    def why_no_samples(self) -> str:
-        """Why it draws no data, and what to do with it, for people; empty where it draws."""
-        return ""
-
-    @property
-    def can_infill(self) -> bool:
-        """Whether entries of a sample may be given, and the others drawn beside them."""
-        return False
-
-    @property
-    def infills_exactly(self) -> bool:
-        """Whether that is exact, whichever entries are given."""
-        return False
-
-    @property
-    def has_code_length(self) -> bool:
-        """Whether its data are symbols, whose log probability is known or bounded."""
-        return False
 
     @property
     def tells(self) -> Target | None:
@@ -189,7 +175,7 @@ class ModelFamily(abc.ABC):
         """
         if self.why_no_samples:
             raise UsageError(self.why_no_samples)
-        if request.known is not None and not self.can_infill:
+        if request.known is not None and not self.symbols:
             raise UsageError("only symbols can be filled in so far, and this model's data are numbers")
 
     def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:

@@ -49,12 +49,7 @@ class PathProcess(ModelFamily):
         return f"follows the path {type(self.path).__name__}"
 
     @property
-    def can_infill(self) -> bool:
-        """Whether the states are tokens."""
-        return self.path.is_discrete
-
-    @property
-    def has_code_length(self) -> bool:
+    def symbols(self) -> bool:  # pyrefly: ignore[bad-override] - the path decides
         """Whether the states are tokens."""
         return self.path.is_discrete
 
@@ -172,6 +167,10 @@ class BridgeProcess(ModelFamily):
     why_no_export: ClassVar[str] = (
         "this run is a bridge, whose networks belong to its rounds; push points through with `sample`"
     )
+    why_no_samples: ClassVar[str] = (
+        "this run is a bridge, which begins with data and not with noise: push some through it with `feller sample RUN"
+        " --from FILE`, or make a new one with `feller bridge`"
+    )
     path: Brownian
 
     @classmethod
@@ -182,14 +181,6 @@ class BridgeProcess(ModelFamily):
     def describe(self) -> str:
         """Say so."""
         return "joins populations"
-
-    @property
-    def why_no_samples(self) -> str:
-        """Say what to begin with."""
-        return (
-            "this run is a bridge, which begins with data and not with noise: push some through it with `feller sample"
-            " RUN --from FILE`, or make a new one with `feller bridge`"
-        )
 
     def require_path(self) -> Brownian:
         """Return the path."""

@@ -56,16 +56,7 @@ class _NextToken(_PartByPart):
     """A family whose network answers, at each place, with logits of the token there given those before it."""
 
     answer: ClassVar[str] = "logits"
-
-    @property
-    def can_infill(self) -> bool:
-        """Yes."""
-        return True
-
-    @property
-    def has_code_length(self) -> bool:
-        """Yes."""
-        return True
+    symbols: ClassVar[bool] = True
 
     def log_prob(self, network: Any, request: LogProbRequest, draws: Draws) -> LogProb:
         """Add up the log probabilities of all tokens, each given those before it."""
@@ -123,7 +114,7 @@ class TableModel(_NextToken):
         return cls(objective.shuffled > 0)
 
     @property
-    def infills_exactly(self) -> bool:
+    def infills_exactly(self) -> bool:  # pyrefly: ignore[bad-override] - the training decides
         """Whether the known columns can be written first."""
         return self.any_order
 
@@ -148,23 +139,10 @@ class GraphicalModel(_PartByPart):
 
     name: ClassVar[str] = "graphical"
     parts: ClassVar[str] = "whole rows"
+    symbols: ClassVar[bool] = True
+    infills_exactly: ClassVar[bool] = True
     row_likelihood: ClassVar[bool] = True
     why_no_export: ClassVar[str] = "this model is tables of counts and no network; draw from it with `feller sample`"
-
-    @property
-    def can_infill(self) -> bool:
-        """Yes."""
-        return True
-
-    @property
-    def infills_exactly(self) -> bool:
-        """Yes."""
-        return True
-
-    @property
-    def has_code_length(self) -> bool:
-        """Yes."""
-        return True
 
     def check_request(self, request: SampleRequest) -> None:
         """Refuse a choice among symbols, too."""
