@@ -17,7 +17,6 @@ from feller.app.cli import main
 from feller.core.run_folder import open_run
 from feller.data.loading.read import read
 from feller.models.spec import load_description
-from feller.paths import Autoregressive, Graphical
 from tests.data.shards.written import pictures
 from tests.data.speech.written import pairs
 
@@ -172,7 +171,7 @@ def shorten(words: list[str]) -> list[str]:
 def in_time(words: list[str]) -> bool:
     """Tell whether what is drawn is a process in time, which takes calls; the run is named first, or is the newest."""
     run = open_run(words[1] if len(words) > 1 and not words[1].startswith("-") else None)
-    return not isinstance(load_description(run).path, Autoregressive | Graphical)
+    return load_description(run).family.in_time
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from tests.oracle import close, f64
 from feller.app.cli import main
 from feller.core.rng import Draws
 from feller.data.loading.read import read
-from feller.models.elbo import OwnRates
+from feller.models.families.elbo import OwnRates
 from feller.models.recipes.text import text
 from feller.paths import Ahead, Cavity, Increment, Levels, Metric, Mixture, Power
 from feller.paths.discrete.rates import KineticOptimal

@@ -16,7 +16,6 @@ from feller.data.speech.durations import log_durations
 from feller.data.speech.phones import frames_of, repeated
 from feller.evaluation.speech.speaker_similarity import Voices
 from feller.networks.audio.frame_infiller import Infiller
-from feller.paths.families import Filled
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.voicebox import (
     NEEDS,
@@ -411,6 +410,6 @@ def test_regression_is_not_guided(digits: Digits, monkeypatch) -> None:
 
     monkeypatch.setattr(filling, "infill", infill)
     some = asked(digits.test, 2, Draws(0))
-    for path in (Filled(), models.FRAMES["flow"].path):
+    for path in (None, models.FRAMES["flow"].path):
         filled(Infiller(16, 2, 2).build((1, 40), {"phone": 157}, Draws(0)), path, some, Draws(0), weight=1.7)
     assert seen == [1.0, 1.7]

@@ -29,10 +29,9 @@ _HOMES = {
     ),
     "paths.affine": ("Constant", "Level", "Memoryless", "Vanishing"),
     "paths.divergence_free": ("langevin", "metropolis"),
-    "paths.processes": ("Characteristics", "Jumps", "Process", "reverse"),
+    "paths.processes": ("Characteristics", "Jumps", "Process", "add", "reverse", "superpose"),
     "paths.rescheduled": ("rescheduled",),
     "paths.schedules": ("Cosine", "Formula", "Linear", "LinearVP", "Polynomial", "Schedule", "VE", "VP"),
-    "paths.superposition": ("add", "superpose"),
     "paths.time_distributions": (
         *("LeafTimes", "LogitNormal", "Shifted", "Stratified", "TimeLaw", "edm_grid", "linear_grid"),
     ),

@@ -16,6 +16,7 @@ from feller.control.rewards.named_rewards import code
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import FUNCTIONS
 from feller.core.user_code import blamed, load_file, load_function, place_of
+from feller.models.families.path_process import PathProcess
 from feller.sampling import Solver
 from feller.sampling.solvers.solver import clock
 
@@ -218,7 +219,7 @@ def test_samples_that_run_away_name_ones_own_path() -> None:
     load_file(write("away.py", Straight="Away", **{"velocity=prediction": "velocity=prediction / 0"}))
     kind = FUNCTIONS["Away"]
     model = feller.wrap(lambda x, t: torch.ones_like(x), (2,))
-    gone = replace(model, description=replace(model.description, path=kind()))
+    gone = replace(model, description=replace(model.description, family=PathProcess(kind())))
     with pytest.raises(InputError, match=r"or the process of Away \(away\.py\), which is code of yours"):
         gone.sample(2)
 
@@ -334,7 +335,7 @@ def test_an_import_that_never_was_is_told_without_a_guess(tmp_path: pathlib.Path
         ("import feller.objective", "feller.training.objective"),
         ("from feller import objective", "feller.training.objective"),
         ("from feller.train import optimiser", "feller.training.optimizer"),
-        ("from feller.processes import superpose", "feller.paths.superposition:superpose"),
+        ("from feller.processes import superpose", "feller.paths.processes:superpose"),
     ],
 )
 def test_the_hint_names_the_same_thing(tmp_path: pathlib.Path, written: str, wanted: str) -> None:

@@ -7,6 +7,7 @@ from torch import nn
 from feller.core.rng import Draws
 from feller.data.points.points import Points
 from feller.evaluation.flow import straightness
+from feller.models.families.path_process import PathProcess
 from feller.models.model import Model
 from feller.models.spec import Description
 from feller.networks.mlp import MLP
@@ -28,7 +29,7 @@ class Field(nn.Module):
 
 def model(velocity, space=Euclidean((2,)), path=Affine()):  # noqa: B008
     points = Points(("x", "y"), (0.0, 0.0), (1.0, 1.0))
-    return Model(Description(points, space, path, MLP()), Field(velocity))
+    return Model(Description(points, space, PathProcess(path), MLP()), Field(velocity))
 
 
 def test_constant_velocity_is_straight():

@@ -11,10 +11,12 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.evaluation import image_tokenizer as module
 from feller.evaluation.image_tokenizer import Copies, code_shares, copies, copy_errors, shrunk
+from feller.models.families.answering_models import AutoencoderModel
+from feller.models.families.path_process import PathProcess
 from feller.models.model import Model
 from feller.models.spec import Description
 from feller.networks import FSQ, MLP, Tokenizer
-from feller.paths import Affine, Codes
+from feller.paths import Affine
 from feller.spaces import Euclidean
 from tests.evaluation.known import KNOWN
 
@@ -68,7 +70,7 @@ def test_copies_are_those_of_the_network(monkeypatch: pytest.MonkeyPatch) -> Non
     network = SETTINGS.build((1, 4, 4), {}, Draws(0))
     for i, weight in enumerate(network.parameters()):
         weight.data += 0.3 * Draws(0).at("weight", i).normal(weight.shape)
-    about = Description(KIND, KIND.space(), Codes(), SETTINGS)
+    about = Description(KIND, KIND.space(), AutoencoderModel(), SETTINGS)
     values = Draws(0).at("x").integers(17, (10, 1, 4, 4)).to(torch.uint8)
     data = Dataset(values, {}, KIND)
     found = copies(Model(about, network), data)
@@ -78,6 +80,7 @@ def test_copies_are_those_of_the_network(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(module, "CHUNK", 4)
     again = copies(Model(about, network), data)
     assert torch.equal(again.codes, found.codes)
-    other = Model(Description(KIND, Euclidean((2,)), Affine(), MLP(8, 1)), MLP(8, 1).build((2,), {}, Draws(0)))
+    other = Description(KIND, Euclidean((2,)), PathProcess(Affine()), MLP(8, 1))
+    other = Model(other, other.build(Draws(0)))
     with pytest.raises(UsageError, match="writes no codes"):
         copies(other, data)

@@ -17,10 +17,12 @@ from feller.data.modality import Modality, Target
 from feller.data.molecules.modality import Molecules
 from feller.data.points.points import Points
 from feller.evaluation.regressor import Oracle, errors, explained
+from feller.models.families.answering_models import RegressionModel
+from feller.models.families.path_process import PathProcess
 from feller.models.model import Model
 from feller.models.spec import Description
 from feller.networks import MLP, Architecture, Convolutional, Equivariant, Estimator, Symbols
-from feller.paths import Affine, Estimates
+from feller.paths import Affine
 from tests.oracle import close
 
 F64 = torch.float64
@@ -29,7 +31,7 @@ ONE = Target(("y",), (10.0,), (2.0,))
 
 def model(modality: Modality, architecture: Architecture, target: Target = ONE) -> Model:
     """Return a model whose weights are not zero."""
-    about = Description(modality, modality.space(), Estimates(target), architecture)
+    about = Description(modality, modality.space(), RegressionModel(target), architecture)
     network, generator = about.build(Draws(0)), torch.Generator().manual_seed(0)
     for weight in network.parameters():
         nn.init.normal_(weight, std=0.2, generator=generator)
@@ -128,6 +130,6 @@ def test_other_kinds_are_refused() -> None:
     assert isinstance(crystals, Crystals)
     with pytest.raises(UsageError, match="it knows rows of numbers, and these are crystals"):
         Oracle(model(kind, Estimator(MLP(8, 1), 1)), crystals)
-    about = Description(kind, kind.space(), Affine(), MLP(8, 1))
-    with pytest.raises(UsageError, match="it draws rows of numbers and tells nothing of them"):
+    about = Description(kind, kind.space(), PathProcess(Affine()), MLP(8, 1))
+    with pytest.raises(UsageError, match="tells nothing of rows of numbers"):
         Oracle(Model(about, about.build(Draws(0))), kind)

@@ -9,7 +9,7 @@ import feller.paths
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.evaluation.flow import Measuring, flow_quality
-from feller.models.elbo import OwnRates
+from feller.models.families.elbo import OwnRates
 from feller.models.model import Model
 from feller.models.recipes.registry import find_recipe
 from feller.paths import Affine, KineticOptimal, Reversal

@@ -11,7 +11,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.models.infilling import infill, infill_durations
 from feller.networks import Infiller
-from feller.paths import Affine, Data, Filled, Source, Velocity
+from feller.paths import Affine, Data, Source, Velocity
 from feller.paths.schedules import VP, Cosine
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Euclidean
@@ -24,7 +24,7 @@ PATHS = {
     "flow": Affine(),
     "denoiser": Affine(Cosine(), Data()),
     "diffusion": Affine(VP(), Source()),
-    "at once": Filled(),
+    "at once": None,
 }
 
 
@@ -56,7 +56,7 @@ def network() -> torch.nn.Module:
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 1.7])
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_kept_frames_are_copies_and_what_was_in_gaps_means_nothing(path: Affine | Filled, guidance: float) -> None:
+def test_kept_frames_are_copies_and_what_was_in_gaps_means_nothing(path: Affine | None, guidance: float) -> None:
     frames, kept, phone, valid = rows()
 
     def fill(frames: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def test_kept_frames_are_copies_and_what_was_in_gaps_means_nothing(path: Affine 
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_nothing_to_fill_and_nothing_kept(path: Affine | Filled) -> None:
+def test_nothing_to_fill_and_nothing_kept(path: Affine | None) -> None:
     frames, kept, phone, _ = rows()
     settings = {"draws": Draws(1), "sampling": Sampling(calls=4)}
     assert torch.equal(infill(network(), path, frames, torch.ones_like(kept), phone, **settings), frames)
@@ -126,7 +126,7 @@ def test_gaps_are_filled_by_the_exact_flow(solver: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_padding_and_company_change_nothing(path: Affine | Filled) -> None:
+def test_padding_and_company_change_nothing(path: Affine | None) -> None:
     frames, kept, phone, valid = rows()
     settings = {"draws": Draws(1), "sampling": Sampling(calls=4)}
     filled = infill(network(), path, frames, kept, phone, valid=valid, **settings)

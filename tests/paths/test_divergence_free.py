@@ -11,8 +11,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.paths import Score, Velocity
 from feller.paths.divergence_free import langevin, metropolis
-from feller.paths.processes import Characteristics, Jumps
-from feller.paths.superposition import add
+from feller.paths.processes import Characteristics, Jumps, add
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, endpoint
 from tests.oracle import F64, Normal, chain, close, f64

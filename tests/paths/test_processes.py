@@ -9,9 +9,8 @@ from torch import Tensor
 from feller.core.rng import Draw, Draws
 from feller.paths import Affine, Score, Velocity
 from feller.paths.affine import Constant, Memoryless, NoiseLevel, Vanishing
-from feller.paths.processes import Characteristics, Jumps, reverse
+from feller.paths.processes import Characteristics, Jumps, reverse, superpose
 from feller.paths.schedules import Cosine, Linear, Schedule
-from feller.paths.superposition import superpose
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, endpoint
 from tests.oracle import F64, Normal, chain, close, f64

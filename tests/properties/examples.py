@@ -36,15 +36,11 @@ from feller.networks.sequence.bi_encoder import BiEncoder, Finder
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.paths import (
     Affine,
-    Alike,
     Answer,
-    AnyOrder,
-    Autoregressive,
     BackAndForth,
     Beta,
     Binned,
     Cavity,
-    Codes,
     Confidence,
     ConstantSpeed,
     Corrector,
@@ -52,15 +48,11 @@ from feller.paths import (
     Data,
     Embedded,
     Ends,
-    Estimates,
     FewestJumps,
-    Filled,
     Finish,
     GaussianLaw,
     Geodesic,
     Geometric,
-    Graphical,
-    Interleaved,
     Jump,
     Law,
     LeastEnergy,
@@ -77,7 +69,6 @@ from feller.paths import (
     Premetric,
     Rates,
     Resample,
-    Resynthesis,
     RotationLaw,
     Score,
     Source,
@@ -407,17 +398,6 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     Brownian: [PathCase(Brownian(0.0), reals(2)), PathCase(Brownian(0.7), reals(2), draws=True)],
     Binned: [PathCase(Binned(), reals(2), moves=False), PathCase(Binned(share=0.5), reals(2), moves=False)],
-    Estimates: [
-        PathCase(Estimates(Target(("a",), (0.0,), (1.0,))), reals(2), meets_ends=False, moves=False, mixes=False)
-    ],
-    Filled: [PathCase(Filled(), reals(2), meets_ends=False, moves=False, mixes=False)],
-    Codes: [PathCase(Codes(), reals(2), meets_ends=False, moves=False, mixes=False)],
-    Resynthesis: [PathCase(Resynthesis(), reals(2), meets_ends=False, moves=False, mixes=False)],
-    AnyOrder: [PathCase(AnyOrder(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
-    Interleaved: [PathCase(Interleaved(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
-    Alike: [PathCase(Alike(), tokens(4, 3), meets_ends=False, moves=False)],
-    Autoregressive: [PathCase(Autoregressive(), tokens(4, 3), certain(4), meets_ends=False, moves=False)],
-    Graphical: [PathCase(Graphical(), tokens(4, 3), meets_ends=False, moves=False)],
     schedules.PerToken: [Case(schedules.PerToken(SHARES))],
     LeastEnergy: [Case(LeastEnergy(((1.0, 1.0, 5.0), (1.0, 1.0, 1.0), (5.0, 1.0, 1.0))))],
     Levels: [Case(Levels(4)), Case(Levels(17, 3.0))],
@@ -541,7 +521,7 @@ EXAMPLES: dict[type, list[Case]] = {
         for divergence in (Hutchinson(2), Exact())
     ],
     Regression: [
-        ObjectiveCase(Regression(Estimates(about), spaces.Euclidean((2,)), noise=0.5), told, lambda: Small(2))
+        ObjectiveCase(Regression(about, spaces.Euclidean((2,)), noise=0.5), told, lambda: Small(2))
         for about in (Target(("a", "b"), (0.5, -1.0), (2.0, 0.5)), Target(("label",), classes=("red", "green")))
     ],
     Infilling: [
@@ -553,7 +533,7 @@ EXAMPLES: dict[type, list[Case]] = {
         for path, counts, clock, distance in (
             (Affine(), Hidden(), TimeToken(), ALiBi()),
             (Affine(schedules.VP(), Source()), Everywhere(), AdaNorm(), Rotary()),
-            (Filled(), Hidden(), NoTime(), ALiBi()),
+            (None, Hidden(), NoTime(), ALiBi()),
         )
     ],
     DurationInfilling: [
@@ -565,7 +545,7 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     Reconstruction: [
         ObjectiveCase(
-            Reconstruction(Codes(), spaces.Euclidean((1, 8, 8))),
+            Reconstruction(spaces.Euclidean((1, 8, 8))),
             pictures,
             lambda quantiser=quantiser: tokenizer(quantiser),
             random=False,
@@ -574,12 +554,11 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     ToldApart: [ObjectiveCase(ToldApart(), sounded, detector, random=False)],
     Vocoding: [
-        ObjectiveCase(Vocoding(Resynthesis(), spaces.Euclidean((48,)), windows, 32), voices, singer)
-        for windows in ((8,), (4, 16))
+        ObjectiveCase(Vocoding(spaces.Euclidean((48,)), windows, 32), voices, singer) for windows in ((8,), (4, 16))
     ],
     Perturbation: [
         ObjectiveCase(
-            Perturbation(Estimates(TWO), spaces.Euclidean((1, 2, 2)), BRIGHT), classes_of_pictures, linear, random=False
+            Perturbation(TWO, spaces.Euclidean((1, 2, 2)), BRIGHT), classes_of_pictures, linear, random=False
         ),
     ],
     NextToken: [

@@ -12,8 +12,7 @@ from feller.core.pytree import State, pad_right
 from feller.core.rng import Draw, Draws
 from feller.paths import Affine, Mixture, Path, Product
 from feller.paths.discrete.rates import AT_ONCE
-from feller.paths.processes import Characteristics, Jumps, Process
-from feller.paths.superposition import superpose
+from feller.paths.processes import Characteristics, Jumps, Process, superpose
 from feller.paths.time_distributions import Stratified, linear_grid
 from feller.sampling import Ancestral, Euler, Midpoint, endpoint, simulate
 from feller.sampling.guidance import cfg

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Draws
-from feller.models.elbo import Bound, OwnRates, TimeReversal, _time, estimate_bound, rates_of
+from feller.models.families.elbo import Bound, OwnRates, TimeReversal, _time, estimate_bound, rates_of
 from feller.paths import Levels, Metric, Mixture, Reversal, TokenPath
 from feller.paths.path import Given
 from feller.paths.schedules import Formula, Linear, PerToken

@@ -12,8 +12,7 @@ from feller.core.pytree import pad_right
 from feller.core.rng import Draws
 from feller.paths import Affine, Geodesic
 from feller.paths import Product as ProductPath
-from feller.paths.processes import Characteristics
-from feller.paths.superposition import superpose
+from feller.paths.processes import Characteristics, superpose
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import RK4, DormandPrince, Euler, Exact, Heun, Midpoint, Solver, endpoint, log_density
 from feller.spaces import SO3, SPD, Euclidean, Manifold, Poincare, Product, Simplex, Sphere, Torus

@@ -13,9 +13,53 @@ Record = dict[str, Any]
 Change = Callable[[str, Record], Record]
 """(name of a JSON file of a run, what it holds) -> what it would hold in the next format."""
 
+_FAMILIES = {
+    "Alike": "EmbeddingModel",
+    "AnyOrder": "TableModel",
+    "Autoregressive": "AutoregressiveModel",
+    "Codes": "AutoencoderModel",
+    "Estimates": "RegressionModel",
+    "Filled": "ExpectationModel",
+    "Graphical": "GraphicalModel",
+    "Interleaved": "DocumentModel",
+    "Resynthesis": "VocoderModel",
+}
+"""Families of models by the paths without time that stood for them."""
+_FIELDS = {"about": "target", "anyhow": "any_order"}
+"""Fields of families by what they were called."""
+
+
+def with_families(name: str, content: Record) -> Record:
+    """Record the family of a model, where a path stood for it, and no such path in objectives."""
+    content = {key: _without_families(value) for key, value in content.items()}
+    if name != "model.json" or not isinstance(path := content.get("path"), dict):
+        return content
+    rest = {key: value for key, value in content.items() if key != "path"}
+    if path.get("is") in _FAMILIES:
+        fields = {_FIELDS.get(key, key): value for key, value in path.items() if key != "is"}
+        return {**rest, "family": {"is": _FAMILIES[path["is"]], **fields}}
+    return {**rest, "family": {"is": "BridgeProcess" if path.get("is") == "Brownian" else "PathProcess", "path": path}}
+
+
+def _without_families(value: Any) -> Any:
+    """Take the paths that stood for families out of a value with an `is`, and of all that it holds."""
+    if isinstance(value, list):
+        return [_without_families(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _without_families(each) for key, each in value.items()}
+    path = value.get("path") if "is" in value else None
+    if not isinstance(path, dict) or not isinstance(path.get("is"), str) or path["is"] not in _FAMILIES:
+        return value
+    if path["is"] == "Filled":
+        return {**value, "path": None}
+    rest = {key: each for key, each in value.items() if key != "path"}
+    return {**rest, "target": path.get("about")} if path["is"] == "Estimates" else rest
+
+
 FIRST = 1
 """The oldest format that is read."""
-CHANGES: tuple[Change, ...] = ()
+CHANGES: tuple[Change, ...] = (with_families,)
 """From each format to the next, the oldest first. Who changes what a file holds adds one here, and keeps a run of the
 format before in tests/safety/formats."""
 

@@ -17,9 +17,9 @@ from feller.data.proteins.modality import Proteins
 from feller.evaluation.comparison import pick
 from feller.evaluation.effort import FEWEST
 from feller.evaluation.proteins import sequence_perplexity
-from feller.models.elbo import Bound, rates_of, tightest
+from feller.models.families.elbo import Bound, rates_of, tightest
 from feller.models.model import Model, untold
-from feller.paths import AnyOrder, Autoregressive, Graphical, TokenPath
+from feller.paths import TokenPath
 from feller.paths.processes import Characteristics, Process
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint, simulate
@@ -70,9 +70,9 @@ def flow_quality(model: Model, held_out: Dataset, how: Measuring) -> Measures:
         held_out: Real data; may be empty.
         how: They are measured.
     """
-    if isinstance(model.description.path, AnyOrder | Graphical):
+    if model.family.row_likelihood:
         return surprise(model, held_out, how.of("rows"))
-    if isinstance(model.description.path, TokenPath | Autoregressive):
+    if model.family.symbols:
         return code_length(model, held_out, how.of("code"))
     if isinstance(held_out.modality, Proteins):
         return {"sequence_perplexity": sequence_perplexity(model, held_out, how.draws.named("sequence"))}
@@ -126,10 +126,10 @@ def code_length(model: Model, held_out: Dataset, how: Measuring) -> Measures:
 def _bounds(model: Model) -> dict[str, Bound | None]:
     """Return the bound that is reported under each name; one if samples follow the rates with the tight bound."""
     about = model.description
-    if not isinstance(about.path, TokenPath):
+    if not model.family.in_time:  # what it takes is exact
         return {"bits_per_token": None}
     path, _, _ = about.sampling.choose(about.path, about.space)
-    tight, sampled = tightest(about.path), rates_of(cast(TokenPath, path))
+    tight, sampled = (rule(cast(TokenPath, of)) for rule, of in ((tightest, about.path), (rates_of, path)))
     bounds: dict[str, Bound | None] = {"bits_per_token": tight}
     if sampled != tight:
         bounds["bits_per_token_sampled"] = sampled
@@ -157,6 +157,8 @@ def straightness(
         The quotient, or None where a model has no flow: with noise, jumps, or on a space without geodesics.
     """
     about = model.description
+    if not model.family.in_time:
+        return None
     path = about.path
     try:
         space = geometry(about.space)

@@ -15,7 +15,7 @@ from feller.data.proteins.modality import structures
 from feller.data.proteins.residues import LETTERS
 from feller.evaluation.backbones import FAVOURED, OUTLIER, backbones_quality, judged, table_of, torsions
 from feller.evaluation.comparison import enough, pick, real_data
-from feller.models.generation import batch_size
+from feller.models.families.model_family import batch_size
 from feller.models.model import Model
 
 COUNT = len(LETTERS)

@@ -10,7 +10,6 @@ from feller.data.loading.read_samples import translation
 from feller.data.modality import Dataset, Modality, Target
 from feller.evaluation.attacks.attack_scores import area
 from feller.models.model import Model
-from feller.paths import Codes, Estimates, Resynthesis
 
 CHUNK = 256
 """Examples that go through the network at once."""
@@ -26,13 +25,12 @@ class Oracle:
             UsageError: If the model tells nothing of data, or not of such.
         """
         about = model.description
-        if not isinstance(about.path, Estimates):
-            others: dict[type, str] = {Codes: "writes codes of", Resynthesis: "resynthesises"}
-            does = others.get(type(about.path), "draws")
+        if about.family.tells is None:
             raise UsageError(
-                f"it {does} {about.modality.called} and tells nothing of them; fit one that does: --recipe regressor"
+                f"it {about.family.describe()} and tells nothing of {about.modality.called}; fit one that does:"
+                " --recipe regressor"
             )
-        self.target: Target = about.path.about
+        self.target: Target = about.family.tells
         """What it tells."""
         self._network = model.network.eval().requires_grad_(False)
         self._see = translation(theirs, about.modality)

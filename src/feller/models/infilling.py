@@ -14,7 +14,7 @@ from feller.data.speech.durations import Durations, log_durations
 from feller.data.speech.phones import PLACES
 from feller.networks.audio.frame_infiller import Infiller, InfillerNetwork
 from feller.networks.blocks.time_conditioning import NoTime, TimeToken
-from feller.paths import Affine, Filled, Network
+from feller.paths import Affine, Network
 from feller.sampling import endpoint
 from feller.sampling.guidance import cfg
 from feller.sampling.sampler_config import Sampling
@@ -30,7 +30,7 @@ SAMPLING = Sampling(calls=32)
 @torch.no_grad()
 def infill(
     network: Network,
-    path: Affine | Filled,
+    path: Affine | None,
     frames: Float[Tensor, "b n bands"],
     kept: Bool[Tensor, "b marks"],
     phone: Int[Tensor, "b labels"],
@@ -70,7 +70,7 @@ def infill(
     context = blank(frames, known)
     given = {"valid": valid, "phone": phone, "context": context, "known": known}
     guided = cfg(network, guidance, absent=TOLD)
-    if isinstance(path, Filled):
+    if path is None:
         x = guided(torch.zeros_like(frames), frames.new_zeros(len(frames)), given)
     else:
         x = _drawn(guided, path, given, draws, sampling)
@@ -93,7 +93,7 @@ def infill_durations(
 ) -> Int[Tensor, "b m"]:
     """Return whole durations of which those that are kept stay, and the others are new; padding lasts 0.
 
-    Arguments and errors are those of `infill`, but for `rule`, by which the network was trained: with `Filled` each is
+    Arguments and errors are those of `infill`, but for `rule`, by which the network was trained: without a path each is
     the nearest to its median, else they are drawn.
     """
     valid = torch.ones_like(kept) if valid is None else valid

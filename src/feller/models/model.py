@@ -1,6 +1,5 @@
 """A fitted model: all that is needed to draw from it."""
 
-import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -22,19 +21,23 @@ from feller.core.user_code import load_file
 from feller.data.batches import Batch
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.models.conditions import asked, draw_conditions, meant
-from feller.models.elbo import Bound, BoundEstimate, estimate_bound, tightest
-from feller.models.generation import Generation, Known, batch_size
-from feller.models.spec import Description, load_description, load_part
+from feller.models.families.elbo import Bound, BoundEstimate
+from feller.models.families.model_family import (
+    Known,
+    LogProb,
+    LogProbRequest,
+    ModelFamily,
+    Progress,
+    SampleRequest,
+    batch_size,
+    pieces,
+)
+from feller.models.spec import Description, draw_conditions, load_description, load_part, resolve_given
 from feller.networks.architecture import within
-from feller.paths import Autoregressive, Graphical, TokenPath
-from feller.sampling import Divergence, DormandPrince, Exact, Hutchinson, Solver, log_density
-from feller.sampling.autoregressive.decode import log_likelihood
-from feller.sampling.divergence import MOST_EXACT
+from feller.paths import Network
+from feller.sampling import Divergence, Solver
 from feller.sampling.guidance import cfg
-from feller.sampling.likelihood import start_density
 from feller.sampling.sampler_config import Sampling
-from feller.spaces.tokens import until_end
 
 MOST_GUIDANCE = 100.0
 """Beyond which nothing but numbers without end comes out."""
@@ -67,10 +70,16 @@ class Model:
     description: Description
     network: nn.Module
 
+    @property
+    def family(self) -> ModelFamily:
+        """What the network means."""
+        return self.description.family
+
     def __repr__(self) -> str:
         """Say in a line what it is; `description` tells all."""
-        kind, path = type(self.description.modality).__name__, type(self.description.path).__name__
-        return f"<Model of {kind} by {path}, {sum(part.numel() for part in self.network.parameters()):,} weights>"
+        kind = type(self.description.modality).__name__
+        weights = sum(part.numel() for part in self.network.parameters())
+        return f"<Model of {kind} that {self.family.describe()}, {weights:,} weights>"
 
     def conditions(self, n: int, wanted: dict[str, str], draws: Draws) -> Given:
         """Return the conditions of n samples: those that are wanted, others drawn as often as in the data.
@@ -80,13 +89,15 @@ class Model:
         """
         return draw_conditions(self.description, n, wanted, draws)
 
-    def asked(self, n: int, wanted: dict[str, str], draws: Draws) -> tuple[Given, dict[str, State]]:
-        """Return the conditions of n samples, and the leaves of their states that are given, by what is wanted.
+    def resolve_given(
+        self, n: int, given: Given | dict[str, str] | None, draws: Draws
+    ) -> tuple[Given, dict[str, State]]:
+        """Return the conditions of n samples, and the leaves of their states that are given; arguments as `sample`.
 
         Raises:
             UsageError: If a condition, a leaf or its value is unknown, or two say different things.
         """
-        return asked(self.description, n, wanted, draws)
+        return resolve_given(self.description, n, given, draws)
 
     def sample(
         self,
@@ -132,22 +143,23 @@ class Model:
         if solver is not None and not isinstance(solver, Solver):
             raise UsageError(f"a solver is a name, such as midpoint, or an object, feller.Midpoint(), got {solver!r}")
         modality = self.description.modality
-        numbers, leaves_given = meant(self.description, n, given, draws)
-        given, fixed = modality.complete(numbers), {**leaves_given, **(fixed or {})}
+        numbers, leaves_given = self.resolve_given(n, given, draws)
+        given = modality.complete(numbers)
         chosen = known is None and (sampling or self.description.sampling).rake
         many = chosen or 1
-        batch = batch or batch_size(self.description.space, next(self.network.parameters()).device)
-        rows = own(ranks, n * many, batch)
-        here = replace(draws, first=draws.first * many + rows.start)
-        made = replace(self._generation(here, guidance, sampling, seen), solver=solver).ends(
-            rows.stop - rows.start,
-            tree_map(lambda leaf: leaf[rows], given),
-            known=known if known is None else known.part(rows),
-            fixed=tree_map(lambda leaf: leaf[rows], fixed),
-            batch=batch,
+        request = self._request(
+            n * many,
+            given,
+            known=known,
+            fixed={**leaves_given, **(fixed or {})},
+            sampling=sampling,
+            solver=solver,
+            guidance=guidance,
+            seen=seen,
             tell=tell,
         )
-        parts = ranks.gather([modality.decode(x_1) for _, x_1 in made])
+        ends = self._ends(request, replace(draws, first=draws.first * many), batch, ranks)
+        parts = ranks.gather([modality.decode(x_1) for _, x_1 in ends])
         values = concatenate(*(values for part in parts for values in part))
         if chosen:
             raking = draws.named("rake", *([draws.first] if draws.first else []))  # each part has its own shuffle
@@ -157,9 +169,45 @@ class Model:
     def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = untold) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""
         given = self.description.modality.complete(self.conditions(n, {}, draws))
-        ends = list(self._generation(draws).ends(n, given, tell=tell))
-        x_0, x_1 = (concatenate(*side) for side in zip(*ends, strict=True))
-        return {"x_0": x_0, "x_1": x_1, "given": given}
+        x_0, x_1 = zip(*self._ends(self._request(n, given, tell=tell), draws), strict=True)
+        return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": given}
+
+    def _request(
+        self, n: int, given: Given, *, sampling: Sampling | None = None, guidance: float = 1.0, **more: Any
+    ) -> SampleRequest:
+        """Say what is asked of the family; what is left out is as the model has it."""
+        self.check_guidance(guidance)
+        about = self.description
+        return SampleRequest(
+            n=n,
+            space=about.space,
+            sampling=sampling or about.sampling,
+            given=given,
+            guidance=guidance,
+            absent=self.absent(),
+            end=about.modality.end,
+            **more,
+        )
+
+    def _ends(
+        self, request: SampleRequest, draws: Draws, batch: int | None = None, ranks: Ranks = ALONE
+    ) -> Iterator[tuple[State, State]]:
+        """Yield source and end of our samples, batch by batch; which batch a sample is in does not matter."""
+        network = self.network.eval()
+        self.family.check_request(request)
+        for rows, share, device in self._batches(request.n, batch, ranks, request.tell):
+            here = replace(draws, first=draws.first + rows.start)
+            yield self.family.sample(network, request.part(rows, device, share), here)
+
+    def _batches(
+        self, n: int, size: int | None, ranks: Ranks, tell: Callable[[float], None]
+    ) -> Iterator[tuple[slice, Progress, torch.device]]:
+        """Yield our rows of n, some at a time, who hears of them, and the device where they go."""
+        device = next(self.network.parameters()).device
+        size = size or batch_size(self.description.space, device)
+        ours = own(ranks, n, size)
+        for rows, share in pieces(range(ours.start, ours.stop), size, tell):
+            yield rows, share, device
 
     def log_density(
         self,
@@ -194,54 +242,41 @@ class Model:
                 have no density, or it cannot do without a condition that these data lack.
         """
         self.check_guidance(guidance)
-        about, data = self.description, self._read(data)
-        network = cfg(self.network.eval(), guidance, absent=self.absent())
+        about = self.description
         scale = about.modality.log_scale
-        if scale is None:
+        if scale is None or self.family.symbols:
             raise UsageError(f"{type(about.modality).__name__} fill no volume of their states, so they have no density")
-        path, solver, times = (sampling or Sampling("dopri5")).choose(about.path, about.space)
-        if sampling is None:
-            solver = DormandPrince(space=about.space, rtol=1e-6, atol=1e-6, per_example=True)
-        device = next(self.network.parameters()).device
-        if divergence is None:
-            divergence = Exact() if getattr(about.space, "dimension", 0) <= MOST_EXACT else Hutchinson()
-        parts = [torch.empty(0, dtype=torch.float64, device=device)]
-        for some, given, here in self._pieces(data, device, draws, ranks, tell):
-            source = functools.partial(start_density, path, about.space, valid=given.get("valid"))
-            x = tree_map(lambda leaf: leaf.to(device), about.modality.fill(some.values, here.at("fill")))
-            process = path.process(network, given)
-            try:
-                with torch.no_grad():  # with a gradient for the weights, the graph of the whole solve would be kept
-                    found = log_density(
-                        process,
-                        x,
-                        times[::-1],
-                        solver,
-                        here,
-                        divergence=divergence,
-                        source=source,
-                        valid=given.get("valid"),
-                    )
-            except ValueError as error:
-                raise UsageError(f"this model has no log density: {error}") from error
-            parts.append(found.double())
-        return torch.cat(ranks.gather(torch.cat(parts))) - scale
 
-    def _read(self, data: Any) -> Dataset:
-        """Return examples as the model's kind of data has them, one for each row."""
-        return data if isinstance(data, Dataset) else read(data, like=self.description.modality, every_row=True)
+        def state(values: State, here: Draws) -> State:
+            return about.modality.fill(values, here.at("fill"))
 
-    def _pieces(
-        self, data: Dataset, device: torch.device, draws: Draws, ranks: Ranks, tell: Callable[[float], None]
-    ) -> Iterator[tuple[Dataset, Given, Draws]]:
-        """Yield some of our examples at a time, with their conditions on the device and the draws of their numbers."""
-        size = batch_size(self.description.space, device)
-        rows = own(ranks, len(data), size)
-        for start in range(rows.start, rows.stop, size):
-            some = data.subset(torch.arange(start, min(start + size, rows.stop)))
-            given = tree_map(lambda leaf: leaf.to(device), self._with_nulls(some))
-            yield some, given, replace(draws, first=draws.first + start)
-            tell((start + len(some) - rows.start) / max(rows.stop - rows.start, 1))
+        network = cfg(self.network.eval(), guidance, absent=self.absent())
+        how = {"sampling": sampling, "divergence": divergence}
+        return self._log_prob(network, data, state, how, draws, ranks, tell).value - scale
+
+    def _log_prob(
+        self,
+        network: Network,
+        data: Any,
+        state: Callable[[State, Draws], State],
+        how: dict[str, Any],
+        draws: Draws,
+        ranks: Ranks,
+        tell: Callable[[float], None],
+    ) -> LogProb:
+        """Ask the family about some examples at a time, and gather what all processes find."""
+        about = self.description
+        data = data if isinstance(data, Dataset) else read(data, like=about.modality, every_row=True)
+        parts = [torch.empty(0, 2, dtype=torch.float64, device=next(self.network.parameters()).device)]
+        for rows, share, device in self._batches(len(data), None, ranks, tell):
+            some = data.subset(torch.arange(rows.start, rows.stop))
+            here = replace(draws, first=draws.first + rows.start)
+            asked = {"x_1": state(some.values, here), "given": self._with_nulls(some)}
+            asked = tree_map(lambda leaf, device=device: leaf.to(device), asked)
+            request = LogProbRequest(**asked, space=about.space, end=about.modality.end, **how)
+            parts.append(torch.stack(self.family.log_prob(network, request, here), 1).double())
+            share(1.0)
+        return LogProb(*torch.cat(ranks.gather(torch.cat(parts))).unbind(1))
 
     def can_do_with(self, data: Dataset) -> bool:
         """Tell whether examples have all conditions that the model was not trained to do without."""
@@ -302,7 +337,8 @@ class Model:
         It is exact for autoregressive models and for models of whole rows. Otherwise it is an estimate of a bound, with
         a standard error that `return_std_err=True` returns beside it; more `times` make it smaller. The bound holds
         for the chain along the rates that `bound` names. By default these are the rates with a tight bound, which are
-        not those that `sample` uses where the source is no mask; `feller.models.elbo.rates_of(path)` names those.
+        not those that `sample` uses where the source is no mask; `rates_of(path)` of `feller.models.families.elbo`
+        names those.
 
         Args:
             data: Examples like those of the fit, or what `feller.read` takes: one number comes back for each row. A
@@ -317,27 +353,15 @@ class Model:
         Raises:
             UsageError: If the data are no symbols, or some rows would be left out.
         """
-        about, network, data = self.description, self.network.eval(), self._read(data)
-        if not isinstance(about.path, TokenPath | Autoregressive | Graphical):
+        if not self.family.symbols:
             raise UsageError("only symbols have a code length; ask numbers for their log density")
-        device = next(network.parameters()).device
-        parts = [torch.empty(0, 2, dtype=torch.float64, device=device)]
-        for some, given, here in self._pieces(data, device, draws, ranks, tell):
-            x_1 = about.modality.encode(some.values).to(device)
-            if isinstance(about.path, Graphical):
-                nats = -network(x_1, torch.zeros(len(x_1), device=device), given)
-                found = BoundEstimate(nats, torch.zeros_like(nats))
-            elif isinstance(about.path, Autoregressive):
-                valid = None if about.modality.end is None else until_end(x_1, about.modality.end)
-                with torch.no_grad():
-                    nats = -log_likelihood(network, x_1, given, valid)
-                found = BoundEstimate(nats, torch.zeros_like(nats))
-            else:
-                kind = bound or tightest(about.path)
-                found = estimate_bound(about.path, about.space, network, x_1, given, here, kind=kind, times=times)
-            parts.append(torch.stack(found, 1).double())
-        nats, std_err = torch.cat(ranks.gather(torch.cat(parts))).unbind(1)
-        return BoundEstimate(nats, std_err) if return_std_err else nats
+
+        def state(values: State, here: Draws) -> State:
+            return self.description.modality.encode(values)
+
+        how = {"bound": bound, "times": times}
+        found = self._log_prob(self.network.eval(), data, state, how, draws, ranks, tell)
+        return BoundEstimate(-found.value, found.std_err) if return_std_err else -found.value
 
     def absent(self) -> tuple[str, ...]:
         """Return the conditions that the network can do without."""
@@ -357,28 +381,6 @@ class Model:
             raise UsageError(
                 "guidance needs a model that was trained to do without conditions; this one had --objective.drop 0"
             )
-
-    def _generation(
-        self,
-        draws: Draws,
-        guidance: float = 1.0,
-        sampling: Sampling | None = None,
-        seen: Callable[[float, State], None] = unseen,
-    ) -> Generation:
-        """Say how samples are drawn."""
-        about = self.description
-        self.check_guidance(guidance)
-        return Generation(
-            path=about.path,
-            space=about.space,
-            network=self.network.eval(),
-            sampling=sampling or about.sampling,
-            draws=draws,
-            guidance=guidance,
-            absent=self.absent(),
-            end=about.modality.end,
-            seen=seen,
-        )
 
 
 def load_model(

@@ -1,21 +1,28 @@
 """What a model is, but for its weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import feller.data.modalities
-import feller.models.infilling  # noqa: F401 - records name classes of both
-from feller.core.errors import InputError, is_too_large
-from feller.core.pytree import State, tree_map
-from feller.core.rng import Draws
+import feller.models.families.answering_models
+import feller.models.families.path_process
+import feller.models.families.symbol_models
+import feller.models.infilling  # noqa: F401 - records name classes of all of these
+from feller.core.errors import InputError, UsageError, is_too_large
+from feller.core.pytree import Given, State, tree_map
+from feller.core.rng import Draws, categorical
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, put
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import closest, from_data, nearest, to_data
 from feller.core.user_code import fingerprint
 from feller.data.loading.raw import about
+from feller.data.loading.read_samples import give
 from feller.data.modality import Dataset, Modality
+from feller.models.families.model_family import ModelFamily
 from feller.networks.architecture import PLENTY, Architecture, within
 from feller.networks.condition_dropout import check_drop
 from feller.paths import Path
@@ -29,7 +36,8 @@ class Description:
 
     modality: Modality
     space: Space
-    path: Path
+    family: ModelFamily
+    """What the network means."""
     architecture: Architecture
     frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """How often each class of each condition is in the training data."""
@@ -46,6 +54,15 @@ class Description:
         for name, classes in self.modality.conditions.items():
             if len(set(classes)) < len(classes):
                 raise InputError(f"expected classes of {name} that differ, got two of one name")
+
+    @property
+    def path(self) -> Path:
+        """The path that the network drives.
+
+        Raises:
+            UsageError: If its family has none.
+        """
+        return self.family.require_path()
 
     def build(self, draws: Draws) -> nn.Module:
         """Make the network, with new weights."""
@@ -133,3 +150,93 @@ def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> s
     except RuntimeError as error:
         raise InputError(wrong) from error
     return found
+
+
+def draw_conditions(about: Description, n: int, wanted: dict[str, str], draws: Draws) -> Given:
+    """Return the conditions of n samples: those that are wanted, others drawn as often as in the data.
+
+    Raises:
+        UsageError: If a condition or its value is unknown.
+    """
+    known = about.frequencies
+    for name in wanted:
+        if name not in known:
+            may = [*known, *(about.modality.leaves if about.fixable else ())]
+            there = nearest(name, may) if may else "this model has none"
+            raise UsageError(f"nothing that can be given is called {name!r}: {there}")
+    given = {}
+    for name, shares in known.items():
+        if name in wanted:
+            given[name] = torch.full((n,), about.modality.condition(name, wanted[name]))
+        else:
+            u = draws.at(f"condition {name}").uniform((n,), torch.float64)
+            given[name] = categorical(torch.tensor(shares, dtype=torch.float64), u)
+    return given
+
+
+def resolve_given(
+    about: Description, n: int, given: Mapping[str, Any] | None, draws: Draws
+) -> tuple[Given, dict[str, State]]:
+    """Return conditions of n samples as numbers, and the leaves of their states that are given.
+
+    Args:
+        about: The model.
+        n: Number of samples.
+        given: Names of classes, numbers of classes [n], or texts of leaves. Beside a name, and where it is None, other
+            conditions are drawn as often as in the data. A leaf may say more than itself: the elements of a crystal say
+            how many atoms it has. A name may stand for several leaves: the structure of a protein is two.
+        draws: Source of the conditions that are drawn.
+
+    Raises:
+        UsageError: If a condition, a leaf or its value is unknown, or two say different things.
+    """
+    _check_named(about, given)
+    named = {name: value for name, value in (given or {}).items() if isinstance(value, str)}
+    others: dict[str, Any] = {name: value for name, value in (given or {}).items() if name not in named}
+    known = [*about.frequencies]
+    for name, value in others.items():
+        if isinstance(value, dict):  # marks of leaves, such as which are valid
+            continue
+        if not isinstance(value, Tensor):
+            example = f'{{"{known[0] if known else name}": "7"}}'
+            raise UsageError(
+                f"{name} is given by the name of a class, as in {example}, or a tensor [{n}] of numbers, got {value!r}"
+            )
+        if len(value) != n:
+            raise UsageError(f"{name} must have one entry for each of {n} samples, got {list(value.shape)}")
+        if name not in known and (close := closest(name, [one for one in known if one not in others])):
+            raise UsageError(f"nothing that can be given is called {name!r}: did you mean {close!r}?")
+    if given is not None and not named:
+        return others, {}
+    drawn, fixed = _resolve_names(about, n, named, draws)
+    return {**drawn, **others}, fixed
+
+
+def _resolve_names(about: Description, n: int, wanted: dict[str, str], draws: Draws) -> tuple[Given, dict[str, State]]:
+    """Return conditions and leaves by their names and texts."""
+    modality, fixed = about.modality, {}
+    conditions = {name: text for name, text in wanted.items() if name not in modality.leaves}
+    for leaf in sorted(wanted.keys() - conditions.keys()):
+        value, follows = give(modality, leaf, wanted[leaf])
+        given = value if isinstance(value, dict) else {leaf: value}
+        if not given.keys() <= {*about.fixable}:
+            known = ", ".join(about.fixable) or "none"
+            raise UsageError(f"this model has not learned to take {leaf} as given, only: {known}; leave it out")
+        for name, number in follows.items():
+            text = modality.conditions[name][number]
+            if conditions.setdefault(name, text) != text:
+                raise UsageError(f"{leaf} says that {name} is {text}, not {conditions[name]}; leave one of them out")
+        fixed |= {name: part.expand(n, *part.shape[1:]) for name, part in given.items()}
+    return draw_conditions(about, n, conditions, draws), fixed
+
+
+def _check_named(about: Description, given: Any) -> None:
+    """Refuse what is given without a name.
+
+    Raises:
+        UsageError: Then.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        name, classes = next(iter(about.modality.conditions.items()), ("label", ("7",)))
+        example = f'{{"{name}": "{classes[0]}"}}'
+        raise UsageError(f"what is given is a dict from names to values, such as {example}, got {given!r}")

@@ -12,17 +12,6 @@ from feller.paths.discrete.token_distribution import Answer, Cavity, Posterior
 from feller.paths.discrete.token_path import Geometric, TokenPath
 from feller.paths.discrete.token_sampler import Choice
 from feller.paths.discrete.unmasking_order import Confidence, Entropy, Order
-from feller.paths.families import (
-    Alike,
-    AnyOrder,
-    Autoregressive,
-    Codes,
-    Estimates,
-    Filled,
-    Graphical,
-    Interleaved,
-    Resynthesis,
-)
 from feller.paths.geodesic import Geodesic
 from feller.paths.jumps.binned import Binned
 from feller.paths.jumps.conditional_path import Growth, Law
@@ -40,11 +29,8 @@ from feller.paths.product import Product
 __all__ = [
     "Affine",
     "Ahead",
-    "Alike",
     "Angular",
     "Answer",
-    "AnyOrder",
-    "Autoregressive",
     "BackAndForth",
     "Beta",
     "Binned",
@@ -52,7 +38,6 @@ __all__ = [
     "Cavity",
     "Choice",
     "Circle",
-    "Codes",
     "Confidence",
     "ConstantSpeed",
     "Corrector",
@@ -62,17 +47,13 @@ __all__ = [
     "Embedded",
     "Ends",
     "Entropy",
-    "Estimates",
     "FewestJumps",
-    "Filled",
     "Finish",
     "GaussianLaw",
     "Geodesic",
     "Geometric",
-    "Graphical",
     "Growth",
     "Increment",
-    "Interleaved",
     "Interval",
     "Jump",
     "KineticOptimal",
@@ -97,7 +78,6 @@ __all__ = [
     "Product",
     "Rates",
     "Resample",
-    "Resynthesis",
     "Reversal",
     "RotationLaw",
     "Score",

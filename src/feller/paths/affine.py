@@ -87,6 +87,11 @@ class Affine(Path):
     noise: NoiseLevel | None = None
     """None for a flow; a noise level needs a standard normal source, independent of the data."""
 
+    @property
+    def affine_schedule(self) -> Schedule:
+        """Return the schedule."""
+        return self.schedule
+
     def sample(
         self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
     ) -> Float[Tensor, " b *d"]:

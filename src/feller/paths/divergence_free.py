@@ -1,7 +1,7 @@
 """Processes that keep a law: added to any with these marginals they leave them as they are, and mend errors.
 
 Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 3. Add them with
-`feller.paths.superposition.add`.
+`feller.paths.processes.add`.
 """
 
 from collections.abc import Callable

@@ -10,6 +10,7 @@ from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, are_known, spread
 from feller.core.rng import Draw
 from feller.paths.processes import Process
+from feller.paths.schedules import Schedule
 
 Network = Callable[[State, State, Given], State]
 """(x_t, t, given) -> prediction."""
@@ -52,9 +53,28 @@ class Path(abc.ABC):
         return False
 
     @property
-    def instead(self) -> str:
-        """What to do with a network that draws no data along the path, for people; empty where it draws."""
-        return ""
+    def is_discrete(self) -> bool:
+        """Whether states are tokens, and the network answers with logits."""
+        return False
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether a velocity tells all of the process: it has no jumps and no noise."""
+        return not self.jumps and getattr(self, "noise", None) is None
+
+    @property
+    def affine_schedule(self) -> Schedule | None:
+        """Schedule of x_t = alpha_t x_1 + sigma_t x_0, where the states are such real vectors; else None."""
+        return None
+
+    @property
+    def leaf_names(self) -> tuple[str, ...]:
+        """Names of leaves that have a path each; none where one path is that of all."""
+        return ()
+
+    def part(self, name: str) -> "Path":
+        """Return the path of a leaf."""
+        return self
 
     @abc.abstractmethod
     def sample(self, x_0: State, x_1: State, t: State, draw: Draw | None = None) -> State:

@@ -33,6 +33,15 @@ class Product(Path):
 
     parts: dict[str, Path]
 
+    @property
+    def leaf_names(self) -> tuple[str, ...]:
+        """Names of the parts."""
+        return tuple(self.parts)
+
+    def part(self, name: str) -> Path:
+        """Return a part."""
+        return self.parts[name]
+
     def sample(self, x_0: State, x_1: State, t: State, draw: Draw | None = None) -> State:
         """Sample each leaf; all share one time, or each has its own."""
         t = spread(t, x_1)

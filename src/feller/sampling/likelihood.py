@@ -3,6 +3,7 @@
 Along a flow d/dt log p_t(x_t) = -div u_t(x_t). Source: Lipman et al. 2024, arXiv 2412.06264, section 3.5.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,9 +16,8 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.masking import blank
 from feller.core.pytree import State, branch, leaves, length, marks_map, tree_map
-from feller.core.rng import Draw, Draws
-from feller.paths import Affine, Path
-from feller.paths import Product as ProductPath
+from feller.core.rng import Draws
+from feller.paths import Path
 from feller.paths.processes import Characteristics, Process
 from feller.sampling.divergence import Divergence, usual
 from feller.sampling.simulate import check_times, endpoint
@@ -114,33 +114,19 @@ def carry_density(
         check_solver(now, solver)
         return marks_map(_velocity, valid, x, now)
 
-    def rates(state: State, t: State, counts: bool) -> State:
+    shares = itertools.cycle(solver.weights or (1.0,))  # of the calls of a step: one that has none needs no divergence
+
+    def rates(state: State, t: State) -> State:
         x = state["x"]
-        if counts:
+        if next(shares):
             u, rate = divergence(lambda x: velocity(x, t), x, probes, space)
         else:
             u, rate = velocity(x, t), torch.zeros_like(state["log_density"])
         return {"x": tree_map(Characteristics, u), "log_density": Characteristics(-rate)}
 
     start = {"x": x, "log_density": next(leaves(x)).new_zeros(length(x))}
-    end = endpoint(cast(Process, rates), start, times, _Counting(rule, solver.weights), Draws(0))
+    end = endpoint(rates, start, times, rule, Draws(0))
     return end["x"], end["log_density"]
-
-
-class _Counting(Solver):
-    """Tells the process which calls of a step count in its sum: no other call needs a divergence."""
-
-    def __init__(self, rule: Solver, weights: Sequence[float]) -> None:
-        self.rule, self.shares = rule, weights
-
-    def begin(self) -> Solver:
-        """Let the rule begin."""
-        return _Counting(self.rule.begin(), self.shares)
-
-    def step(self, process: Any, x: State, t: float, s: float, draw: Draw) -> State:
-        """Count the calls of this step."""
-        shares = iter(self.shares)
-        return self.rule.step(lambda x, t: process(x, t, next(shares, 1.0) != 0), x, t, s, draw)
 
 
 def _velocity(valid: Tensor | None, x: Tensor, now: Characteristics) -> Tensor:
@@ -188,10 +174,9 @@ def start_density(path: Path, space: Space, x: State, valid: State | None = None
     Arguments and errors as for `reference_density`.
     """
     if isinstance(x, dict):
-        parts = path.parts if isinstance(path, ProductPath) else dict.fromkeys(x, path)
-        each = [start_density(parts[k], part(space, k), leaf, branch(valid, k)) for k, leaf in x.items()]
+        each = [start_density(path.part(k), part(space, k), leaf, branch(valid, k)) for k, leaf in x.items()]
         return torch.stack(each).sum(0)
-    if not isinstance(path, Affine):
+    if path.affine_schedule is None:
         return reference_density(space, x, valid)
     scale = path.start(torch.ones((), dtype=torch.float64)).item()
     count = x.shape[1:].numel() if valid is None else valid.sum(1).to(x.dtype) * x.shape[2:].numel()

@@ -5,14 +5,13 @@ from typing import Any, cast
 
 from feller.core.errors import UsageError
 from feller.core.serialization import nearest
-from feller.paths import Affine, Choice, Confidence, Entropy, KineticOptimal, Mixture, Order, Path, Reversal, TokenPath
+from feller.paths import Choice, Confidence, Entropy, KineticOptimal, Order, Path, Reversal, TokenPath
 from feller.paths.affine import Vanishing
-from feller.paths.brownian import Brownian
 from feller.paths.discrete.rates import Rates
 from feller.paths.product import parts, parts_map
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import RK4, Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver
-from feller.spaces import MaskSource, Space
+from feller.spaces import Space
 
 VELOCITY_SOLVERS = {"euler": Euler, "midpoint": Midpoint, "heun": Heun, "rk4": RK4}
 SOLVERS = (*VELOCITY_SOLVERS, "dopri5", "euler-maruyama", "ancestral")
@@ -65,24 +64,17 @@ class Sampling:
         Raises:
             UsageError: If the solver cannot follow this path, or needs more calls.
         """
-        if path.instead:
-            raise UsageError(path.instead)
-        if isinstance(path, Brownian):
-            raise UsageError(
-                "this run is a bridge, which begins with data and not with noise: push some through it with `feller"
-                " sample RUN --from FILE`, or make a new one with `feller bridge`"
-            )
         path = path if self.jump is None else _superposed(path, self.jump)
         symbols = self.choice != Choice() or self.order is not None or self.rates is not None
-        if isinstance(path, TokenPath):
+        if path.is_discrete:
             if self.solver != "euler":
                 raise UsageError(f"symbols jump, and {self.solver} follows velocities; use euler")
             return self._of_tokens(path), Euler(space), linear_grid(self.calls)
-        if symbols and not any(isinstance(part, TokenPath) for part in parts(path)):
+        if symbols and not any(part.is_discrete for part in parts(path)):
             raise UsageError(
                 "temperature, top-k, top-p, order and rates need symbols, and this model's data are numbers"
             )
-        path = parts_map(lambda part: self._of_tokens(part) if isinstance(part, TokenPath) else part, path)
+        path = parts_map(lambda part: self._of_tokens(part) if part.is_discrete else part, path)
         if self.solver == "dopri5":
             if any(part.jumps for part in parts(path)):
                 raise UsageError("dopri5 follows velocities, and this model's data jump, or some of them; use midpoint")
@@ -90,21 +82,21 @@ class Sampling:
         solver: Solver
         if self.solver in VELOCITY_SOLVERS:
             solver = VELOCITY_SOLVERS[self.solver](space)
-        elif not isinstance(path, Affine):
+        elif path.affine_schedule is None:
             kind = type(path).__name__
             raise UsageError(f"{self.solver} needs an affine path, this model's is {kind}; use euler")
         elif self.solver == "ancestral":
-            solver = Ancestral(path.schedule)
+            solver = Ancestral(path.affine_schedule)
         else:
-            path, solver = replace(path, noise=Vanishing()), Euler(space)
+            path, solver = replace(cast(Any, path), noise=Vanishing()), Euler(space)
         if self.calls < solver.calls:
             raise UsageError(f"{self.solver} needs at least {solver.calls} calls, got {self.calls}")
         return path, solver, linear_grid(self.calls // solver.calls)
 
-    def _of_tokens(self, path: TokenPath) -> TokenPath:
+    def _of_tokens(self, path: Path) -> TokenPath:
         """Return the path with the choice, the rates and the order that are asked for."""
-        path = replace(path, choice=self.choice)
-        if isinstance(self.rates, Reversal) and not isinstance(path, Mixture):
+        path = replace(cast(TokenPath, path), choice=self.choice)
+        if isinstance(self.rates, Reversal) and not path.has_reversal:
             raise UsageError(
                 f"the rates reversal need a mixture path, this model's is {type(path).__name__}; leave them out"
             )
@@ -112,9 +104,9 @@ class Sampling:
             path = replace(path, velocity=self.rates)
         if self.order is None:
             return path
-        if not isinstance(path, Mixture) or not isinstance(path.source, MaskSource):
+        if not path.has_mask:
             raise UsageError("an order needs a model whose source is the mask; leave it out")
-        return replace(path, order=self.order)
+        return replace(cast(Any, path), order=self.order)
 
 
 def _superposed(path: Path, share: float) -> Path:

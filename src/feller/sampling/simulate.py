@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
 
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -70,8 +69,8 @@ def endpoint(
 def _watched(process: Process, solver: Solver) -> Process:
     """Check what a process returns: shapes, since a velocity of one column would move all alike, and the solver."""
 
-    def watched(x: State, *rest: Any) -> State:  # some solvers say more than the time
-        now = process(x, *rest)
+    def watched(x: State, t: State) -> State:
+        now = process(x, t)
         check_now(now, x)
         check_solver(now, solver)
         return now

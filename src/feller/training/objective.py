@@ -15,7 +15,7 @@ from feller.core.rng import Draws
 from feller.core.user_code import is_own
 from feller.data.modality import Dataset
 from feller.networks.condition_dropout import check_drop, drop_conditions
-from feller.paths import Network, Path, Product
+from feller.paths import Network, Path
 from feller.paths.path import check_times
 from feller.paths.time_distributions import LeafTimes, Stratified, TimeLaw
 from feller.spaces import Space, Tokens
@@ -101,11 +101,17 @@ class ObjectiveConfig(abc.ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     """Fields of `TrainingContext` without which it cannot be built."""
 
+    family: ClassVar[str] = "process"
+    """Name of what the trained network means, see `feller.models.families`; a process is on the path."""
+
+    one_shot: ClassVar[bool] = False
+    """Whether the model is found of all rows at once, without steps; such an objective is an `AtOnce`."""
+
     if TYPE_CHECKING:  # fields of the kinds that a model can be made of; a real property would become their default
 
         @property
         def path(self) -> Path:
-            """What the trained network drives."""
+            """What the trained network drives, where its family is a process."""
             ...
 
         @property
@@ -168,14 +174,6 @@ class ConditionalObjective(PlainObjective):
 
 class BatchCoupledObjective(PlainObjective):
     """An objective whose rows look at each other, so that private training refuses it; conditions tell it nothing."""
-
-    family: ClassVar[Path]
-    """What the trained network drives: no process in time, which its path says."""
-
-    @property
-    def path(self) -> Path:
-        """Say of which family the network is."""
-        return self.family
 
     @property
     def drop(self) -> float:
@@ -277,8 +275,7 @@ class Matching(ConditionalObjective):
     @property
     def conditionable(self) -> tuple[str, ...]:
         """Return the leaves that may be given."""
-        parts = tuple(self.path.parts) if isinstance(self.path, Product) else ()
-        return (self.leaf_times.which or parts) if self.leaf_times.given else ()
+        return (self.leaf_times.which or self.path.leaf_names) if self.leaf_times.given else ()
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw ends, time and the state between.

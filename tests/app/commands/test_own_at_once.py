@@ -11,7 +11,6 @@ from feller.app.cli import main
 OWN = """
 from feller.data.modality import Target
 from feller.networks.linear import Linear, Pixels
-from feller.paths.families import Estimates
 from feller.training.objectives.output_perturbation import Perturbation
 from feller.models.recipes.tables import logistic_private
 from feller.models.recipes.recipe import Recipe
@@ -20,14 +19,14 @@ from feller.training.objectives.regression import Regression
 
 def learned(data, size):
     return Recipe(
-        architecture=Linear(Pixels((1, 4, 4), 1.0)), objective=Regression(Estimates(data.target), data.modality.space())
+        architecture=Linear(Pixels((1, 4, 4), 1.0)), objective=Regression(data.target, data.modality.space())
     )
 
 
 def points(data, size):
     about, features = Target(("label",), classes=("neg", "pos")), Pixels((3,), 1.0)
     return Recipe(
-        architecture=Linear(features), objective=Perturbation(Estimates(about), data.modality.space(), features)
+        architecture=Linear(features), objective=Perturbation(about, data.modality.space(), features)
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from feller.app.cli import main
-from feller.models.elbo import OwnRates, TimeReversal, tightest
+from feller.models.families.elbo import OwnRates, TimeReversal, tightest
 from feller.paths import Mixture
 from feller.spaces.tokens import LawSource
 

@@ -181,7 +181,7 @@ def test_classes_are_given_by_name_and_a_misspelt_one_is_told(here, monkeypatch)
     ):
         with pytest.raises(UsageError, match=said):
             model.sample(5, given=given)
-    assert repr(model).startswith("<Model of Points by Affine, ")
+    assert repr(model).startswith("<Model of Points ")
     assert len(repr(feller.velocity("two"))) < 120
 
 

@@ -40,7 +40,7 @@ calls = {
     "guided": lambda: sorts.sample(2, guidance="x"),
     "many guided": lambda: sorts.sample(2, guidance=torch.ones(2)),
     "given": lambda: sorts.sample(2, given="circles"),
-    "asked": lambda: sorts.asked(2, "circles", draws),
+    "resolve_given": lambda: sorts.resolve_given(2, "circles", draws),
     "minutes": lambda: feller.fit(x, minutes="x"),
     "steps": lambda: feller.fit(x, steps=2.5),
     "epsilon": lambda: feller.fit(x, epsilon=4),
@@ -87,7 +87,7 @@ def test_wrong_calls_are_told_in_words() -> None:
     assert told["many guided"].startswith(guidance)
     given = 'UsageError: what is given is a dict from names to values, such as {"label": "moons"}, got \'circles\''
     assert told["given"] == given
-    assert told["asked"] == given
+    assert told["resolve_given"] == given
     assert told["minutes"] == "UsageError: minutes must be a number above 0, such as 5, got 'x'"
     assert told["steps"] == "UsageError: steps must be a whole number, at least 1, got 2.5"
     assert told["stepps"] == "UsageError: fit takes no argument 'stepps': did you mean 'steps'?"

@@ -107,7 +107,7 @@ def test_only_a_tokeniser_begins_with_one(
     out = ["--steps", "1", "--out", str(tmp_path / "run")]
     for recipe in ("images", "distil", "levels-mask"):
         assert main([*FIT, "--recipe", recipe, "--start-from", str(tokeniser), *out]) == 2
-        assert "a tokeniser starts from a tokeniser" in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
     assert main([*FIT, "--recipe", "image-tokenizer", "--start-from", str(tokeniser), *out, "--json"]) == 0
     assert last(capsys)["reconstruction_mse"] < 0.02  # one step at a tiny rate leaves it what it was
 

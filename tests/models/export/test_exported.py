@@ -13,6 +13,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.models.export.exported_network import Answer, Guided, about
 from feller.models.export.programs import to_onnx, to_torch_export
+from feller.models.families.path_process import BridgeProcess, PathProcess
 from feller.models.model import Model
 from feller.paths import Affine, Data
 from feller.paths.schedules import Cosine
@@ -90,7 +91,7 @@ def test_a_prediction_of_the_data_is_exported_as_the_velocity_that_it_means(poin
     model, _ = points
     plain = model.description
     path = Affine(Cosine(), Data())
-    found = written(Answer(shaken(replace(plain, path=path)), Guided()), tmp_path / "a.pt2")
+    found = written(Answer(shaken(replace(plain, family=PathProcess(path))), Guided()), tmp_path / "a.pt2")
     x, t = torch.randn(4, 2), torch.tensor([0.1, 0.4, 0.6, 0.9])
     with torch.no_grad():
         data = model.network(x, t, {})
@@ -165,17 +166,18 @@ def test_guidance_is_no_input_where_nothing_can_be_given(points):
 
 
 def test_tables_of_counts_and_bridges_say_why_they_are_not_exported():
-    from feller.paths import Brownian, Graphical
+    from feller.models.families.symbol_models import GraphicalModel
+    from feller.paths.brownian import Brownian
     from feller.privacy.marginals.marginal_network import Marginals
     from feller.spaces.table_tokens import Rows
 
     model, _ = untrained("example:moons", "points")
     with pytest.raises(UsageError, match="bridge"):
-        Answer(Model(replace(model.description, path=Brownian(1.0)), model.network), Guided())
+        Answer(Model(replace(model.description, family=BridgeProcess(Brownian(1.0))), model.network), Guided())
     table, _ = untrained("example:adult", "table")
     rows = table.description.space
     assert isinstance(rows, Rows)
     if all(places == 1 for places in rows.places):
         counts = Marginals(rows).build((len(rows.fields),), {}, Draws(0))
         with pytest.raises(UsageError, match="tables of counts"):
-            Answer(Model(replace(table.description, path=Graphical()), counts), Guided())
+            Answer(Model(replace(table.description, family=GraphicalModel()), counts), Guided())

@@ -12,6 +12,7 @@ from feller.core.rng import Draws
 from feller.data.batches import batches
 from feller.data.loading.read import read
 from feller.data.modality import Modality
+from feller.models.families.model_family import family_of
 from feller.models.model import Model
 from feller.models.recipes.points import manifold
 from feller.models.recipes.recipe import SIZES
@@ -57,7 +58,8 @@ def test_a_short_training_learns_where_the_data_are(name: str) -> None:
     recipe = manifold(data, "tiny")
     training = replace(recipe.train, minutes=None, steps=200, batch=128, average=0.9)
     space = recipe.objective.space
-    about = Description(data.modality, space, recipe.objective.path, recipe.architecture, sampling=recipe.sampling)
+    family = family_of(recipe.objective)
+    about = Description(data.modality, space, family, recipe.architecture, sampling=recipe.sampling)
     learner = make_learner(about.build(Draws(0)), training)
     model = Model(about, learner.network)
     uniform = float(space.log_reference(data.modality.encode(unseen.values))[0])

@@ -51,10 +51,10 @@ def test_a_crystal_of_a_formula_or_in_a_cell() -> None:
     _, model = fitted("auto", data, 5, 16)
     elements = data.modality.elements
     wanted = [elements[i] for i in (0, 1, 2, 2, 2)]
-    given, fixed = model.asked(3, {"element": ",".join(wanted)}, Draws(0))
+    given, fixed = model.resolve_given(3, {"element": ",".join(wanted)}, Draws(0))
     drawn = model.sample(3, given=given, fixed=fixed, draws=Draws(1))
     assert [[elements[i] for i in row] for row in drawn.values["element"].tolist()] == [wanted] * 3
-    given, fixed = model.asked(3, {"lattice": "4,4,5,90,90,90"}, Draws(0))
+    given, fixed = model.resolve_given(3, {"lattice": "4,4,5,90,90,90"}, Draws(0))
     drawn = model.sample(3, given=given, fixed=fixed, draws=Draws(1))
     expected = torch.tensor([4.0, 4, 5, 90, 90, 90], dtype=torch.float64).expand(3, 6)
     torch.testing.assert_close(drawn.values["lattice"], expected, rtol=1e-4, atol=1e-4)
@@ -68,7 +68,7 @@ def test_pictures_and_labels() -> None:
     drawn = model.sample(5, draws=Draws(1))
     assert drawn.values["image"].shape == (5, 1, 8, 8)
     assert drawn.values["label"].max() < 10
-    given, fixed = model.asked(5, {"label": "3"}, Draws(0))
+    given, fixed = model.resolve_given(5, {"label": "3"}, Draws(0))
     assert model.sample(5, given=given, fixed=fixed).values["label"].tolist() == [3] * 5
     jumping = model.sample(5, sampling=replace(FEW, jump=1.0), draws=Draws(1))
     assert not torch.equal(jumping.values["image"], drawn.values["image"])
@@ -78,11 +78,11 @@ def test_the_parts_that_can_be_given_are_told() -> None:
     data = read("example:digits").subset(torch.arange(50))
     _, model = fitted("image-label", data, 2, 16)
     with pytest.raises(UsageError, match=r"nothing that can be given is called 'colour'.*label"):
-        model.asked(1, {"colour": "red"}, Draws(0))
+        model.resolve_given(1, {"colour": "red"}, Draws(0))
     plain = read("example:moons").subset(torch.arange(50))
     _, model = fitted("auto", plain, 2, 16)
     with pytest.raises(UsageError, match="nothing that can be given is called"):
-        model.asked(1, {"element": "C"}, Draws(0))
+        model.resolve_given(1, {"element": "C"}, Draws(0))
 
 
 @pytest.mark.parametrize("name", ["crystals", "molecules", "image-label"])

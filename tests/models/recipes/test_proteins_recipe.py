@@ -57,7 +57,7 @@ def test_both_are_drawn(fitted: Model, tmp_path: pathlib.Path) -> None:
 
 
 def test_structure_of_a_sequence(fitted: Model) -> None:
-    given, fixed = fitted.asked(3, {"residue": SEQUENCE}, Draws(0))
+    given, fixed = fitted.resolve_given(3, {"residue": SEQUENCE}, Draws(0))
     drawn = fitted.sample(3, given=given, fixed=fixed, draws=Draws(1))
     assert drawn.modality.chains(drawn.values, drawn.given)[1] == [SEQUENCE] * 3
     assert (drawn.values["atoms"][0] - drawn.values["atoms"][1]).abs().max() > 0.5
@@ -67,7 +67,7 @@ def test_sequence_of_a_structure(fitted: Model, tmp_path: pathlib.Path) -> None:
     """The structure, which is two leaves of the state, stands still; a model's own files can be given."""
     one = DATA.subset(torch.tensor([4]))
     one.modality.write(one.values, one.given, tmp_path / "one.pdb")
-    given, fixed = fitted.asked(3, {"structure": str(tmp_path / "one.pdb")}, Draws(0))
+    given, fixed = fitted.resolve_given(3, {"structure": str(tmp_path / "one.pdb")}, Draws(0))
     assert fixed.keys() == {"rotation", "position"}
     drawn = fitted.sample(3, given=given, fixed=fixed, draws=Draws(1))
     valid = one.given["valid"]["position"][0]
@@ -87,13 +87,13 @@ def test_what_is_given_must_agree_and_be_learned(fitted: Model, tmp_path: pathli
         ({"residue": "A" * 65}, "length cannot be '65'"),
     ):
         with pytest.raises(UsageError, match=told):
-            fitted.asked(1, wanted, Draws(0))
+            fitted.resolve_given(1, wanted, Draws(0))
     one = DATA.subset(torch.tensor([4]))
     one.modality.write(one.values, one.given, tmp_path / "one.pdb")
     for fixable in ((), ("residue",), ("residue", "rotation")):
         other = Model(replace(fitted.description, fixable=fixable), fitted.network)
         with pytest.raises(UsageError, match="has not learned to take structure as given"):
-            other.asked(1, {"structure": str(tmp_path / "one.pdb")}, Draws(0))
+            other.resolve_given(1, {"structure": str(tmp_path / "one.pdb")}, Draws(0))
 
 
 def some_unknown() -> Dataset:

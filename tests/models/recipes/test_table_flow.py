@@ -84,7 +84,7 @@ def test_it_learns_what_columns_tell_of_each_other() -> None:
     assert drawn[rich, 2].double().mean() - drawn[~rich, 2].double().mean() > 300  # real: some 500
     assert drawn[rich, 0].double().mean() - drawn[~rich, 0].double().mean() > 4  # real: some 9
     with pytest.raises(UsageError, match="--recipe table"):
-        model.asked(3, {"rich": "yes"}, Draws(0))
+        model.resolve_given(3, {"rich": "yes"}, Draws(0))
 
 
 def test_a_table_without_words_flows_alone() -> None:

@@ -13,6 +13,7 @@ from feller.data.loading.raw import FoundTexts, as_objects
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.text.dataset import texts
+from feller.models.families.model_family import family_of
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import RECIPES
@@ -48,7 +49,7 @@ def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureR
     about = Description(
         data.modality,
         objective.space,
-        objective.path,
+        family_of(objective),
         recipe.architecture,
         frequencies(data),
         Sampling("euler", 4),

@@ -12,7 +12,6 @@ from feller.core.serialization import from_data, to_data
 from feller.data.batches import batches
 from feller.data.loading.read import read
 from feller.networks import EMA, FSQ, Architecture, Quantiser, Tokenizer
-from feller.paths import Codes
 from feller.spaces import Euclidean
 from feller.training.engine import engine
 from feller.training.loop import make_learner, train
@@ -112,7 +111,7 @@ def trained(quantiser: Quantiser, steps: int, seed: int = 0):
     training = Training(batch=64, steps=steps, lr=3e-3, warmup=10, average=0.9)
     settings = Tokenizer(2, 16, 1, quantiser)
     learner = make_learner(settings.build((1, 8, 8), {}, Draws(seed)), training)
-    rule = Reconstruction(Codes(), Euclidean((1, 8, 8)))
+    rule = Reconstruction(Euclidean((1, 8, 8)))
     feed = batches(DATA, training.batch, Draws(seed))
     found = [report.loss.item() for report in train(learner, rule, feed, training, draws=Draws(seed), engine=engine())]
     learner.average.copy_to(learner.network)

@@ -10,8 +10,8 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.paths import Confidence, Entropy, Mixture, Odds, Order
 from feller.paths.discrete.unmasking_order import ordered
+from feller.paths.processes import superpose
 from feller.paths.schedules import PerToken
-from feller.paths.superposition import superpose
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, simulate
 from feller.spaces import MaskSource, UniformSource

@@ -25,9 +25,8 @@ from feller.paths import (
     VonMisesLaw,
 )
 from feller.paths.jumps.jump_step_rules import Explicit
-from feller.paths.processes import Characteristics
+from feller.paths.processes import Characteristics, superpose
 from feller.paths.schedules import Cosine, Polynomial
-from feller.paths.superposition import superpose
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import RK4, Euler, Heun, Midpoint, endpoint, simulate
 from feller.spaces import SO3, Euclidean, Torus

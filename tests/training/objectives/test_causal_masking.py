@@ -15,7 +15,6 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.networks import BiEncoder, Finder, PlainDecoder
-from feller.paths import Interleaved, Path
 from feller.sampling.autoregressive.masked_spans import Masking, read_document, unmask
 from feller.sampling.retrieval.datastore import remember
 from feller.sampling.retrieval.retriever import ByChance, ByLikeness, Library
@@ -64,7 +63,6 @@ def test_record() -> None:
     one = objective(masking=Masking(spans=0.5), retrieval=ByChance(), documents=1)
     data = json.loads(json.dumps(to_data(one)))
     assert from_data(Objective, data) == one
-    assert one.path == from_data(Path, to_data(one.path)) == Interleaved()
     assert one.drop == 0
     assert not one.independent
 

@@ -13,7 +13,7 @@ from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.data.speech.durations import log_durations, whole_durations
 from feller.networks import Infiller
-from feller.paths import Affine, Filled, Source
+from feller.paths import Affine, Source
 from feller.paths.schedules import VP, LinearTo
 from feller.spaces import Euclidean
 from feller.training.losses import Absolute
@@ -155,7 +155,7 @@ def test_without_marks_all_is_real_and_units_begin_where_labels_change() -> None
 
 
 def test_regression_shows_the_network_no_state() -> None:
-    rule, whole = replace(RULE, path=Filled()), batch()
+    rule, whole = replace(RULE, path=None), batch()
     drawn = rule.draw(whole, Draws(1), Zero())
     assert not drawn["x_t"].any()
     assert torch.equal(drawn["target"], whole["x_1"])
@@ -230,7 +230,7 @@ def test_what_a_flow_learns_of_durations_is_standardised() -> None:
 def test_durations_at_once_are_the_median_in_the_log_domain() -> None:
     rule, whole = DurationInfilling.at_once(Euclidean((9, 1))), durations()
     assert rule.rule.criterion == Absolute()
-    assert (rule.path, rule.space, rule.drop) == (Filled(), Euclidean((9, 1)), 0.2)
+    assert (rule.path, rule.space, rule.drop) == (None, Euclidean((9, 1)), 0.2)
     drawn = rule.draw(whole, Draws(1), Zero())
     close(drawn["target"][:, :, 0], whole["x_1"].float().log1p(), 1e-6)
     loss = rule.loss(Zero(), drawn)
@@ -246,7 +246,7 @@ def test_whole_durations_come_back_and_none_is_negative() -> None:
 
 @pytest.mark.parametrize(
     "objective",
-    [Infilling(), Infilling(Filled(), counts=Everywhere()), DurationInfilling.drawn(Euclidean((9, 1)))],
+    [Infilling(), Infilling(None, counts=Everywhere()), DurationInfilling.drawn(Euclidean((9, 1)))],
 )
 def test_records(objective: Objective) -> None:
     assert from_data(Objective, to_data(objective)) == objective

@@ -13,8 +13,6 @@ from feller.core.pytree import tree_map
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.networks import Decoder
-from feller.paths import Path
-from feller.paths.families import Autoregressive
 from feller.sampling.autoregressive.decode import decode, log_likelihood
 from feller.spaces import Tokens
 from feller.training.objective import Example, Objective
@@ -26,7 +24,6 @@ def test_record() -> None:
     data = json.loads(json.dumps(to_data(objective)))
     assert data["is"] == "NextToken"
     assert from_data(Objective, data) == objective
-    assert objective.path == from_data(Path, to_data(objective.path)) == Autoregressive()
 
 
 def test_the_loss_is_the_likelihood_per_token() -> None:

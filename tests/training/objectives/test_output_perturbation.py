@@ -11,7 +11,6 @@ from feller.core.rng import Draws
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Target
 from feller.networks.linear import Pixels
-from feller.paths.families import Estimates
 from feller.privacy.accounting.dp_events import Gaussian
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.noise.grid_noise import Repeatable
@@ -33,7 +32,7 @@ def rows(n: int = N, seed: int = 0) -> Dataset:
 
 
 def objective(decay: float | None = None) -> Perturbation:
-    return Perturbation(Estimates(TWO), Euclidean((1, 2, 2)), Pixels((1, 2, 2), 1.2), decay)
+    return Perturbation(TWO, Euclidean((1, 2, 2)), Pixels((1, 2, 2), 1.2), decay)
 
 
 def test_the_noise_is_what_epsilon_and_delta_ask_for() -> None:
@@ -115,7 +114,7 @@ def test_it_tells_the_classes_apart() -> None:
 )
 def test_two_classes_are_needed(about: Target, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Perturbation(Estimates(about), Euclidean((1, 2, 2)), Pixels((1, 2, 2), 1.0))
+        Perturbation(about, Euclidean((1, 2, 2)), Pixels((1, 2, 2), 1.0))
 
 
 def test_separable_rows_have_best_weights_at_the_smallest_decay() -> None:

@@ -2,18 +2,16 @@
 
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
 from feller.core.rng import Draws
 from feller.networks import EMA, FSQ, Tokenizer
-from feller.paths import Codes
 from feller.spaces import Euclidean
 from feller.training.objectives.reconstruction import Reconstruction
 from tests.oracle import F64, close
 
-RULE = Reconstruction(Codes(), Euclidean((1, 2, 2)))
+RULE = Reconstruction(Euclidean((1, 2, 2)))
 
 
 class Halves(torch.nn.Module):
@@ -58,14 +56,4 @@ def test_a_codebook_moves_when_examples_are_drawn_and_not_when_they_are_compared
     RULE.draw(batch, Draws(0), again)
     assert all(torch.equal(value, after[name]) for name, value in again.named_buffers())
 
-
-def test_it_draws_none() -> None:
-    path = Codes()
-    assert "draws none" in path.instead
-    x = torch.zeros(1)
-    assert path.sample(x, x + 1, x) == 1
-    assert path.target(x, x, x + 1, x) == 1
-    with pytest.raises(TypeError, match="draws none"):
-        path.characteristics(x, x, x)
-    assert RULE.drop == 0
     assert not hasattr(FSQ().build(), "uses")

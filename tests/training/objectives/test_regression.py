@@ -11,7 +11,6 @@ from feller.core.rng import Draws
 from feller.data.batches import shuffled
 from feller.data.modality import Target
 from feller.networks import MLP, Estimator
-from feller.paths import Estimates
 from feller.spaces import Euclidean
 from feller.training.engine import engine
 from feller.training.loop import make_learner, train
@@ -23,7 +22,7 @@ TWO = Target(("a", "b"), (1.0, 10.0), (2.0, 5.0))
 
 
 def test_the_loss_is_the_squared_error_in_deviations() -> None:
-    rule = Regression(Estimates(TWO), Euclidean((1,)))
+    rule = Regression(TWO, Euclidean((1,)))
     batch = {"x_1": torch.zeros(2, 1, dtype=F64), "target": torch.tensor([[1.0, 10.0], [5.0, 0.0]], dtype=F64)}
     example = rule.draw(batch, Draws(0))
     close(example["target"], [[0.0, 0.0], [2.0, -2.0]], 1e-12)
@@ -31,14 +30,14 @@ def test_the_loss_is_the_squared_error_in_deviations() -> None:
 
 
 def test_the_loss_of_a_class_is_its_surprise() -> None:
-    rule = Regression(Estimates(Target(("label",), classes=("x", "y"))), Euclidean((1,)))
+    rule = Regression(Target(("label",), classes=("x", "y")), Euclidean((1,)))
     example = rule.draw({"x_1": torch.zeros(2, 1), "target": torch.tensor([[0.0], [1.0]], dtype=F64)}, Draws(0))
     found = rule.loss(lambda x, t, given: torch.tensor([[0.0, math.log(3.0)]] * 2), example)
     close(found, (math.log(4.0), math.log(4.0 / 3.0)), 1e-6)
 
 
 def test_noise_is_on_real_leaves_only() -> None:
-    rule = Regression(Estimates(TWO), Euclidean((1,)), noise=0.5)
+    rule = Regression(TWO, Euclidean((1,)), noise=0.5)
     x = {"place": torch.zeros(4000, 2, dtype=F64), "element": torch.ones(4000, 2, dtype=torch.long)}
     drawn = rule.draw({"x_1": x, "target": torch.zeros(4000, 2, dtype=F64)}, Draws(0))["x_t"]
     assert torch.equal(drawn["element"], x["element"])
@@ -51,7 +50,7 @@ def test_the_conditional_mean_is_learned() -> None:
     x, noise = draw.normal((4000, 2)), draw.normal((4000, 1), F64)
     truth = x.prod(1, keepdim=True).double()
     y = 3 + truth + 0.5 * noise
-    rule = Regression(Estimates(Target(("y",), (y.mean().item(),), (y.std().item(),))), Euclidean((2,)))
+    rule = Regression(Target(("y",), (y.mean().item(),), (y.std().item(),)), Euclidean((2,)))
     training = Training(batch=128, steps=500, lr=5e-3, warmup=20, decay=0.7, average=0.9)
     learner = make_learner(Estimator(MLP(32, 2), 1).build((2,), {}, Draws(0)), training)
     feed = shuffled({"x_1": x, "target": y}, training.batch, Draws(0))
@@ -59,7 +58,7 @@ def test_the_conditional_mean_is_learned() -> None:
         pass
     learner.average.copy_to(learner.network)
     fresh = Draws(1).at("data").normal((2000, 2))
-    about = rule.path.about
+    about = rule.target
     with torch.no_grad():
         told = learner.network(fresh, torch.zeros(2000), {}).double() * about.scales[0] + about.means[0]
     error = told[:, 0] - (3 + fresh.double().prod(1))
@@ -69,9 +68,7 @@ def test_the_conditional_mean_is_learned() -> None:
 
 def test_what_cannot_be_is_told() -> None:
     with pytest.raises(UsageError, match="expected noise of 0 or more"):
-        Regression(Estimates(TWO), Euclidean((1,)), noise=-1.0)
+        Regression(TWO, Euclidean((1,)), noise=-1.0)
     for wrong in (((), (), ()), (("a",), (0.0,), (0.0,)), (("a", "b"), (0.0,), (1.0,))):
         with pytest.raises(InputError, match="expected a mean and a positive deviation"):
             Target(*wrong)
-    with pytest.raises(TypeError, match="draws none"):
-        Estimates(TWO).characteristics(torch.zeros(1), torch.zeros(1), torch.zeros(1))

@@ -9,7 +9,6 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.speech.mel import Mel
 from feller.networks import SpectralVocoder
-from feller.paths import Resynthesis
 from feller.spaces import Euclidean
 from feller.training.objectives.reconstruction import QUIET, Vocoding, spectral_difference
 from tests.data.speech.clip import TEXTS, clip
@@ -17,7 +16,7 @@ from tests.oracle import F64, close
 
 
 def rule(**more) -> Vocoding:
-    return Vocoding(Resynthesis(), Euclidean((48,)), **{"windows": (4, 16), "piece": 32, **more})
+    return Vocoding(Euclidean((48,)), **{"windows": (4, 16), "piece": 32, **more})
 
 
 def sounds(n: int, length: int) -> torch.Tensor:
@@ -101,21 +100,12 @@ def test_what_cannot_be_learned_is_refused() -> None:
             rule(**wrong)
 
 
-def test_it_draws_none() -> None:
-    path = Resynthesis()
-    assert "draws none" in path.instead
-    assert "vocoder" in path.instead
-    with pytest.raises(TypeError, match="draws none"):
-        path.characteristics(torch.zeros(1), torch.zeros(1), torch.zeros(1))
-    assert rule().drop == 0
-
-
 def test_a_few_steps_help() -> None:
     """40 steps at three clips: what they are off falls by a fifth, at frames that stay in their places."""
     mel = Mel.usual(8_000)
     clips = [torch.from_numpy(clip(name, 8_000).samples) for name in TEXTS]
     x = torch.stack([sound[:8000] for sound in clips])
-    learned = Vocoding(Resynthesis(), Euclidean((8000,)), (128, 512), 2560)
+    learned = Vocoding(Euclidean((8000,)), (128, 512), 2560)
     network = SpectralVocoder(mel, 48, 2).build((8000,), {}, Draws(0))
     optimiser = torch.optim.AdamW(network.parameters(), 4e-3)
     everything = {"x_t": x[:, :7680], "t": torch.zeros(3), "given": {}}

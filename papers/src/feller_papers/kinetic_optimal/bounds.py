@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feller.models.elbo import Bound, OwnRates, TimeReversal
+from feller.models.families.elbo import Bound, OwnRates, TimeReversal
 from feller.paths import Levels, Metric, Mixture, TokenPath
 from feller.paths.schedules import GreatCircle, Linear, PerToken
 from feller.spaces import LawSource, MaskSource, UniformSource

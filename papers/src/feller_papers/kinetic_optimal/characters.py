@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from feller.models.elbo import Bound, OwnRates, TimeReversal
+from feller.models.families.elbo import Bound, OwnRates, TimeReversal
 from feller.paths.rescheduled import rescheduled
 from feller.paths.schedules import GreatCircle
 from feller_papers.claims import Claim, mean_of, spread_of, untestable, verdict

@@ -14,7 +14,7 @@ from feller.data.examples.loaders import shakespeare_text
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.text.modality import Text
-from feller.models.elbo import Bound, token_bound
+from feller.models.families.elbo import Bound, token_bound
 from feller.models.model import Model
 from feller.models.recipes.text import text, text_uniform
 from feller.networks.sequence.text_dit import TextTransformer

@@ -20,7 +20,6 @@ from feller.data.tables.modality import Table
 from feller.evaluation.tables.quality import Numbers, samples_quality
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
-from feller.paths import AnyOrder, Graphical
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.dp_sgd.clip_norm import Fixed
 from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
@@ -164,7 +163,7 @@ def surprised(setting: Setting, name: str, way: Way, budget: Budget, seed: int) 
 
 def surprise_of(model: Model, held_out: Dataset) -> tuple[float | None, float | None]:
     """Return what a held-out row takes in nats, and the standard error; None where a model cannot tell."""
-    if not isinstance(model.description.path, AnyOrder | Graphical):
+    if not model.family.row_likelihood:
         return None, None
     nats = model.code_length(held_out.seen_as(model.description.modality))
     return nats.mean().item(), (nats.std() / len(nats) ** 0.5).item()

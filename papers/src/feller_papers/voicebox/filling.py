@@ -12,7 +12,6 @@ from feller.data.speech.phones import frames_of, repeated
 from feller.models.infilling import infill
 from feller.paths import Network
 from feller.paths.affine import Affine
-from feller.paths.families import Filled
 from feller.sampling.sampler_config import Sampling
 from feller_papers.voicebox.chains import Rows, drawn_chains, joined
 from feller_papers.voicebox.digits import Clip
@@ -77,7 +76,7 @@ def asked(clips: tuple[Clip, ...], n: int, draws: Draws, prompt: int = PROMPT, w
 
 def filled(
     network: Network,
-    path: Affine | Filled,
+    path: Affine | None,
     some: Asked,
     draws: Draws,
     *,
@@ -95,7 +94,7 @@ def filled(
         draws=draws,
         valid=rows.valid,
         sampling=Sampling(calls=calls),
-        guidance=1.0 if isinstance(path, Filled) else weight,
+        guidance=1.0 if path is None else weight,
     )
 
 

@@ -19,7 +19,6 @@ from feller.models.infilling import infill_durations
 from feller.networks.audio.frame_infiller import Infiller, InfillerNetwork
 from feller.networks.blocks.time_conditioning import NoTime
 from feller.paths.affine import Affine
-from feller.paths.families import Filled
 from feller.paths.predictions import Source
 from feller.paths.schedules import VP, LinearTo
 from feller.sampling.sampler_config import Sampling
@@ -41,7 +40,7 @@ Weights = dict[str, np.ndarray]
 SPACE = Euclidean((1, MEL.bands))
 FRAMES = {
     "flow": Infilling(Affine(LinearTo(1e-5)), SPACE),
-    "regression": Infilling(Filled(), SPACE),
+    "regression": Infilling(None, SPACE),
     "everywhere": Infilling(Affine(LinearTo(1e-5)), SPACE, counts=Everywhere()),
     "diffusion": Infilling(Affine(VP()), SPACE),
     "score": Infilling(Affine(VP(), Source()), SPACE),

@@ -18,7 +18,6 @@ from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.models.spec import Description, load_description
-from feller.paths import Affine, Autoregressive, Graphical, Interleaved, TokenPath
 
 EXAMPLE = "example:"
 MAX_SAMPLES, MAX_ROWS, MAX_TEXTS = 256, 5000, 16
@@ -86,7 +85,7 @@ class LoadedRun:
     @property
     def draws(self) -> bool:
         """Whether it draws samples from noise: bridges, regressors and tokenisers do not."""
-        return self.about is not None and not self.about.path.instead
+        return self.about is not None and not self.about.family.why_no_samples
 
     @property
     def is_plain(self) -> bool:
@@ -96,22 +95,22 @@ class LoadedRun:
     @property
     def in_time(self) -> bool:
         """Whether samples form over time, in network calls."""
-        return self.about is not None and not isinstance(self.about.path, Autoregressive | Graphical | Interleaved)
+        return self.about is not None and self.about.family.in_time
 
     @property
     def has_solvers(self) -> bool:
         """Whether its process has a velocity, for which there are solvers."""
-        return self.about is not None and isinstance(self.about.path, Affine)
+        return self.about is not None and self.in_time and self.about.path.affine_schedule is not None
 
     @property
     def is_differentiable(self) -> bool:
         """Whether a reward of its samples has a gradient: symbols have none."""
-        return self.is_plain and self.in_time and self.about is not None and not isinstance(self.about.path, TokenPath)
+        return self.is_plain and self.in_time and self.about is not None and not self.about.path.is_discrete
 
     @property
     def restores(self) -> Images | None:
         """Its pictures, if they are numbers on straight paths, which `steer --observe` needs."""
-        straight = self.draws and self.about is not None and type(self.about.path) is Affine
+        straight = self.draws and self.has_solvers
         return self.data(Images) if straight else None
 
     @property

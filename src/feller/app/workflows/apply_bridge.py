@@ -3,6 +3,7 @@
 import itertools
 import pathlib
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.points.points import Points
 from feller.evaluation.number_format import percent
-from feller.models.generation import Progress, batch_size, pieces
+from feller.models.families.model_family import Progress, batch_size, pieces
 from feller.models.model import load_model
 from feller.networks.bridge_drift import TwoDrifts
 from feller.paths.brownian import Brownian
@@ -70,8 +71,8 @@ def push(
     bridged = bridged_of(run)
     model = load_model(run)
     about = model.description
-    path, modality, network = about.path, about.modality, model.network
-    if bridged is None or not isinstance(path, Brownian) or not isinstance(network, TwoDrifts):
+    modality, network = about.modality, model.network
+    if bridged is None or model.family.name != "bridge" or not isinstance(network, TwoDrifts):
         raise UsageError(f"{run.path} is no bridge, and its samples begin with noise: leave out --from and --backward")
     if not isinstance(modality, Points | Images):
         raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {modality.called}")
@@ -101,7 +102,7 @@ def push(
             return drift(x, t, {})
 
         found = walk(
-            way, lambda fresh, here=here: here, path.noise, times, every, draws,
+            way, lambda fresh, here=here: here, cast(Brownian, about.path).noise, times, every, draws,
             backward=backward,
         )  # fmt: skip
         seen = found.states.cpu()

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.auditing.attacks import attack, attack_told
@@ -72,8 +72,8 @@ def _audited(
         tell.task("counting")
         numbers |= {**promised(ledger), **reconstruction(ledger.expenses)}
         tell.done()
-    if isinstance(it.objective, Perturbation):
-        rows = _rebuilt(it, it.objective, numbers, draws.named("rebuilt"), tell)
+    if it.objective is not None and it.objective.one_shot and it.tells:
+        rows = _rebuilt(it, cast(Perturbation, it.objective), numbers, draws.named("rebuilt"), tell)
     else:
         rows = None if ledger is None else watched_rows(run, it.train, numbers["epsilon_order2"])
     numbers |= {} if rows is None else rows.numbers

@@ -1,7 +1,7 @@
 """The papers that a run uses."""
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from feller.app.workflows.bridges.bridge_run import bridged_of, bridging_of
 from feller.app.workflows.bridges.cost_names import SURFACES, names_of
@@ -69,11 +69,11 @@ def papers(run: Run) -> tuple[Reference, ...]:
 def _model(about: Description) -> tuple[Any, ...]:
     """Return what the model is made of, and how it samples; data are not a method."""
     try:
-        solved: tuple[Any, ...] = about.sampling.choose(about.path, about.space)[:2]
+        solved: tuple[Any, ...] = about.sampling.choose(about.path, about.space)[:2] if about.family.in_time else ()
     except UsageError:  # it draws nothing along a path
         solved = ()
     guided = (cfg,) if about.drop and about.frequencies else ()
-    return about.path, about.space, about.architecture, about.sampling, *solved, *guided
+    return about.family, about.space, about.architecture, about.sampling, *solved, *guided
 
 
 def _bridge(run: Run) -> tuple[Any, ...]:
@@ -90,7 +90,7 @@ def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:
     if recipe is None:
         return ()
     kept = (recipe.objective, recipe.architecture, recipe.parts, recipe.train)
-    way = (WAYS.get(recipe.objective.method),) if isinstance(recipe.objective, Counting) else ()
+    way = (WAYS.get(cast(Counting, recipe.objective).method),) if recipe.objective.family == "graphical" else ()
     return tuple(part for part in (*kept, *way) if not isinstance(part, Modality))
 
 

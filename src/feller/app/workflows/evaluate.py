@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -39,8 +40,6 @@ from feller.evaluation.number_format import is_number
 from feller.evaluation.quality import Quality, quality
 from feller.evaluation.report.page import write_report
 from feller.models.model import Model, load_model
-from feller.paths import Codes, Estimates, Interleaved, Resynthesis
-from feller.paths.brownian import Brownian
 from feller.training.engine import engine
 
 DRAWING, MEASURING = 0.35, 0.25
@@ -83,6 +82,25 @@ def evaluate(
         return _evaluated(run, data, samples, wanted, seed, bundle, effort, tell)
 
 
+def _compare_populations(
+    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
+) -> dict[str, Any]:
+    """Compare a bridge with its own populations."""
+    if data is not None or samples is not None or effort.n is not None:
+        raise UsageError("a bridge is compared with its own populations; leave out --data, --samples and -n")
+    return measure_again(run, tell)
+
+
+PROTOCOLS: dict[str, Callable[..., dict[str, Any]]] = {
+    "autoencoder": copy,
+    "bridge": _compare_populations,
+    "documents": measure,
+    "regressor": examine,
+    "vocoder": resynthesise,
+}
+"""How models are evaluated that are not compared by samples of single examples, by the name of their family."""
+
+
 def _evaluated(
     run: Run,
     data: str | None,
@@ -96,18 +114,8 @@ def _evaluated(
     """Do it, while nobody else writes to the run."""
     model = load_model(run)
     model.network.to(engine().device)
-    if isinstance(model.description.path, Brownian):
-        if data is not None or samples is not None or effort.n is not None:
-            raise UsageError("a bridge is compared with its own populations; leave out --data, --samples and -n")
-        return measure_again(run, tell)
-    if isinstance(model.description.path, Estimates):
-        return examine(run, model, data=data, samples=samples, effort=effort, tell=tell)
-    if isinstance(model.description.path, Codes):
-        return copy(run, model, data=data, samples=samples, effort=effort, tell=tell)
-    if isinstance(model.description.path, Resynthesis):
-        return resynthesise(run, model, data=data, samples=samples, effort=effort, tell=tell)
-    if isinstance(model.description.path, Interleaved):
-        return measure(run, model, data=data, samples=samples, effort=effort, tell=tell)
+    if model.family.name in PROTOCOLS:
+        return PROTOCOLS[model.family.name](run, model, data=data, samples=samples, effort=effort, tell=tell)
     modality = model.description.modality
     if isinstance(modality, Speech):
         return speak(run, model, data=data, samples=samples, effort=effort, tell=tell)

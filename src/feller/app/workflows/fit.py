@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.evaluate import evaluate
@@ -17,12 +17,12 @@ from feller.app.workflows.fitting.plan_fit import Begun, as_read, begin
 from feller.app.workflows.fitting.resume import go_on
 from feller.app.workflows.fitting.run_training import learn, reporting
 from feller.app.workflows.fitting.training_setup import prepare
+from feller.app.workflows.hugging_face import outdated
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.budget import Search, earlier_lines
 from feller.app.workflows.private.privacy_config import Guarantee, Wish
 from feller.app.workflows.run_config import Asked, elsewhere, older_example, parts
 from feller.app.workflows.run_status import run_numbers
-from feller.app.workflows.stale_exports import outdated
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, as_run, new_run
 from feller.core.serialization import closest
@@ -304,8 +304,8 @@ def _budgeted(change: Callable[[Recipe], Recipe], steps: int | None, minutes: fl
 def _maker(run: Run, begun: Begun, here: Engine, tell: Tell, *, resume: bool) -> Callable[[], None]:
     """Return what makes the model: a training, or one look at the rows, which the first process takes alone."""
     objective, train = begun.recipe.objective, begun.recipe.train
-    if isinstance(objective, AtOnce):
-        return finding(run, begun, objective, tell) if here.is_first else lambda: None
+    if objective.one_shot:
+        return finding(run, begun, cast(AtOnce, objective), tell) if here.is_first else lambda: None
     if train.steps is None and train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
     most = run.state.stat().st_size + PLENTY if resume and run.state.is_file() else sys.maxsize

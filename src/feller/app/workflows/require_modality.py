@@ -1,6 +1,6 @@
 """Require the modality that a workflow needs."""
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from feller.core.errors import UsageError
 from feller.data.documents.modality import Documents
@@ -67,9 +67,8 @@ def path_of(model: Model) -> Affine:
     Raises:
         UsageError: If it has another.
     """
-    path = model.description.path
-    if isinstance(path, Affine):
-        return path
+    if model.family.in_time and model.description.path.affine_schedule is not None:
+        return cast(Affine, model.description.path)
     raise UsageError(
-        f"expected a model that draws frames, got a path {type(path).__name__}; fit one with --recipe speech"
+        f"expected a model that draws frames, got one that {model.family.describe()}; fit one with --recipe speech"
     )

@@ -22,9 +22,9 @@ from feller.data.tables.encoding import is_blank
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 from feller.data.text.modality import Text
-from feller.models.generation import Known
+from feller.models.families.model_family import Known
 from feller.models.model import Model, load_model, unseen, untold
-from feller.paths import AnyOrder, Autoregressive, Choice, Graphical, Order
+from feller.paths import Choice, Order
 from feller.paths.discrete.rates import Rates
 from feller.sampling.sampler_config import Sampling
 from feller.training.engine import engine
@@ -59,7 +59,7 @@ def complete_rows(
         codes, kept = modality.known(partial)
     for warning in outside(modality.schema, {name: partial.column(name) for name in partial.columns}):
         tell.say(warning)
-    ways = 0 if _knows_any_order(model) else WAYS
+    ways = 0 if model.family.infills_exactly else WAYS
     if ways:
         tell.say(
             f"this model writes columns in one order: each row is chosen among {ways} ways of filling it, which is"
@@ -99,11 +99,6 @@ def outside(schema: Schema, cells: Mapping[str, Sequence[str]]) -> Iterator[str]
             yield f"{said}, so the rest of the row goes with {counts}; {hint}"
 
 
-def _knows_any_order(model: Model) -> bool:
-    path = model.description.path
-    return isinstance(path, Graphical) or (isinstance(path, AnyOrder) and path.anyhow)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawing:
     """Samples that could be drawn; those with the same numbers are the same, however many are drawn together."""
@@ -131,7 +126,7 @@ class Drawing:
         """
         modality = self.model.description.modality
         if not isinstance(modality, Table):
-            self.model.asked(1, self.given, self.draws)
+            self.model.resolve_given(1, self.given or None, self.draws)
         elif self.given:
             modality.asked_rows(self.given, 1)
 
@@ -146,11 +141,9 @@ class Drawing:
         if isinstance(modality, Table):
             rows = Known(*modality.states_known(*modality.asked_rows(self.given, n))) if self.given else None
             return model.sample(n, given={}, known=rows, sampling=self.sampling, draws=draws, ranks=ranks, tell=tell)
-        conditions, fixed = model.asked(n, self.given, draws)
         return model.sample(
             n,
-            given=conditions,
-            fixed=fixed,
+            given=self.given or None,
             guidance=self.guidance,
             sampling=self.sampling,
             known=None if self.known is None else _known(model, self.known, n),
@@ -202,7 +195,7 @@ def ready(
     _check_says(model, known=known, calls=calls, jump=jump)
     model.network.to(engine().device)
     if compiled:
-        if isinstance(model.description.path, Autoregressive | Graphical):
+        if not model.family.in_time:
             raise UsageError("this model's network draws part after part, and not in calls to compile; leave it out")
         compile_network(model.network)
     default = model.description.sampling
@@ -218,7 +211,7 @@ def ready(
         jump=default.jump if jump is None else jump,
     )
     about = model.description
-    if calls is not None and not isinstance(about.path, Autoregressive | Graphical):
+    if calls is not None and model.family.in_time:
         _, method, times = sampling.choose(about.path, about.space)
         used = method.calls * (len(times) - 1)
         if used < calls:
@@ -249,7 +242,7 @@ def _check_says(model: Model, *, known: str | None, calls: int | None, jump: flo
     about = model.description
     if known is not None and not isinstance(about.modality, Text):
         raise UsageError(f"--known fills in text, and this model's data are {about.modality.called}; leave it out")
-    if isinstance(about.path, Autoregressive | Graphical) and (calls is not None or jump is not None):
+    if not model.family.in_time and (calls is not None or jump is not None):
         flag = "--calls" if jump is None else "--superpose"
         raise UsageError(f"{flag} is of a process in time, and this model draws part after part; leave it out")
 

@@ -27,7 +27,7 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset
 from feller.evaluation.validity import valid, why_unknown
-from feller.models.generation import batch_size, pieces
+from feller.models.families.model_family import batch_size, pieces
 from feller.models.model import Model, load_model
 from feller.sampling.sampler_config import Sampling
 from feller.training.engine import engine
@@ -101,7 +101,7 @@ def steer(
     modality.check_place(place)
     wanted, draws = wish(run, modality, rewards), Draws(seed).named("sample")
     reward = OfStates(wanted, modality)
-    conditions, fixed = model.asked(n, given or {}, draws)
+    conditions, fixed = model.resolve_given(n, given or None, draws)
     conditions = modality.complete(conditions)
     check_flow(model, sampling, fixed)
     search = _search(model, wanted, rewards, steps, seed, tell)  # a reward that fails does so here

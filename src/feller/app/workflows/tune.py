@@ -26,12 +26,12 @@ from feller.app.workflows.fit import kind_of
 from feller.app.workflows.fitting.estimate_time import TRIED
 from feller.app.workflows.fitting.run_training import learn, reporting
 from feller.app.workflows.fitting.training_job import Prepared
+from feller.app.workflows.hugging_face import outdated
 from feller.app.workflows.interrupts import endings
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.reporting.steering_report import tuned_alone
 from feller.app.workflows.run_config import asked_of, read_again
 from feller.app.workflows.run_status import run_numbers
-from feller.app.workflows.stale_exports import outdated
 from feller.app.workflows.steering.reward_specs import recorded_wish, wish, without_gradient
 from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.control.rewards.named_rewards import OfStates, Total

@@ -13,7 +13,7 @@ from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, pad_right, spread, tree_map
 from feller.core.rng import Draws
 from feller.networks.condition_dropout import null_values
-from feller.paths import Affine, Network, Path
+from feller.paths import Network, Path
 from feller.paths.processes import Process
 from feller.paths.product import parts
 from feller.paths.rescheduled import rescheduled
@@ -62,7 +62,7 @@ class Tuning(ObjectiveConfig):
         null = null_values(network) if null is None else null
         absent = tuple(name for name in given if name in null)
         path, guided = self.path, cfg(network, self.guidance, absent=absent, nulls=null)
-        if any(part.schedule != Linear() for part in parts(path) if isinstance(part, Affine)):
+        if any(part.affine_schedule not in (None, Linear()) for part in parts(path)):
             path, guided = rescheduled(path, guided, Linear())
         return path.process(guided, given)
 
@@ -137,7 +137,7 @@ def check_memoryless(path: Path) -> None:
         UsageError: If a part of it is none of straight lines with a normal source, or has a noise of its own.
     """
     for part in parts(path):
-        if not isinstance(part, Affine) or part.noise is not None:
+        if part.affine_schedule is None or not part.is_flow:
             raise UsageError(
                 f"tuning needs the memoryless noise, which flows of numbers have (points, pictures); a path of kind"
                 f" {type(part).__name__} has none"
@@ -151,7 +151,7 @@ def check_flow(path: Path) -> None:
         UsageError: If a part of it jumps or has a noise of its own.
     """
     for part in parts(path):
-        if part.jumps or getattr(part, "noise", None) is not None:
+        if not part.is_flow:
             raise UsageError(
                 f"gradients through samples need a flow (points, pictures, places); a path of kind"
                 f" {type(part).__name__} jumps or has noise"

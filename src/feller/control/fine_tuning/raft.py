@@ -12,7 +12,7 @@ from feller.control.rewards.reward import rewarded
 from feller.core.errors import UsageError
 from feller.core.pytree import tree_map
 from feller.core.rng import Draws
-from feller.paths import Affine, Geodesic, Network, Path, Premetric, Product, TokenPath
+from feller.paths import Network, Path
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, Midpoint, Solver, endpoint
 from feller.sampling.guidance import cfg
@@ -67,7 +67,7 @@ class FilteredObjective(TuningObjective):
         """
         config, given = self.config, batch.get("given", {})
         with torch.no_grad():
-            steps = Euler() if isinstance(config.path, TokenPath) else config.solver
+            steps = Euler() if config.path.is_discrete else config.solver
             process, solver = self.flow(network, given), placed(steps, config.space)
             x_1 = endpoint(process, batch["x_0"], linear_grid(config.steps), solver, rng.named("samples"))
             reward = rewarded(self.reward, x_1, given)
@@ -90,10 +90,10 @@ def criterion_of(path: Path) -> Loss:
     Raises:
         UsageError: If the path is of another kind.
     """
-    if isinstance(path, Product):
-        return PerLeaf({name: criterion_of(part) for name, part in path.parts.items()})
-    if isinstance(path, TokenPath):
+    if path.leaf_names:
+        return PerLeaf({name: criterion_of(path.part(name)) for name in path.leaf_names})
+    if path.is_discrete:
         return CrossEntropy()
-    if isinstance(path, Affine | Geodesic | Premetric):
+    if not path.jumps:
         return Squared()
     raise UsageError(f"training on one's own samples needs flows or tokens; got a path of kind {type(path).__name__}")

@@ -16,26 +16,11 @@ from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers
 from feller.data.modality import Modality
 from feller.data.points.points import Points
-from feller.models.export.velocity import is_flow
 from feller.models.model import Model
-from feller.paths import (
-    AnyOrder,
-    Autoregressive,
-    Codes,
-    Estimates,
-    Interleaved,
-    Mixture,
-    Network,
-    Path,
-    Product,
-    Resynthesis,
-    TokenPath,
-)
-from feller.paths.brownian import Brownian
-from feller.paths.product import parts
-from feller.privacy.marginals.marginal_network import MarginalNetwork
+from feller.models.spec import Description
+from feller.paths import Network
 from feller.sampling.guidance import cfg
-from feller.spaces import Euclidean, Space
+from feller.spaces import Euclidean
 
 FEW = 2
 """Examples that a network is traced with."""
@@ -63,7 +48,7 @@ class Answer(nn.Module):
         if guided.w is not None:
             model.check_guidance(guided.w)
         self.network, self.guided, self.absent = model.network.eval(), guided, model.absent()
-        self.path: Path = model.description.path
+        self.family = model.family
         self.example = _example(model)
         self.state, self.given = self.example
 
@@ -78,7 +63,7 @@ class Answer(nn.Module):
         """Name of each output, and what it is: `velocity`, `logits` of x_1, `estimates`, or `prediction`."""
         with torch.no_grad():
             found = self._answer(*self._taken(self.inputs()))
-        return {_named("answer", name): _kind(path) for name, path in _leaf_paths(self.path, found)}
+        return {_named("answer", name): self.family.answer_of(name) for name, _ in _walk(found, "")}
 
     def inputs(self) -> tuple[Tensor, ...]:
         """Return tensors to try it with, in the order of `names`."""
@@ -102,32 +87,7 @@ class Answer(nn.Module):
         network: Network = cfg(self.network, w, absent=self.absent)
         times = spread(t, x)
         prediction = network(x, times, given)
-        return _moved(self.path, prediction, x, times)
-
-
-def _moved(path: Path, prediction: State, x: State, t: State) -> State:
-    """Turn predictions of flows into velocities; others stay as they are."""
-    if isinstance(path, Product):
-        return {name: _moved(part, prediction[name], x[name], t[name]) for name, part in path.parts.items()}
-    return path.characteristics(prediction, x, t).velocity if is_flow(path) else prediction
-
-
-def _leaf_paths(path: Path, found: State, name: str = "") -> Iterator[tuple[str, Path]]:
-    """Yield the path of each leaf of an answer."""
-    if isinstance(found, dict):
-        for key, leaf in found.items():
-            inner = path.parts[key] if isinstance(path, Product) else path
-            yield from _leaf_paths(inner, leaf, f"{name}.{key}" if name else key)
-    else:
-        yield name, path
-
-
-def _kind(path: Path) -> str:
-    if is_flow(path):
-        return "velocity"
-    if isinstance(path, TokenPath | Autoregressive | Interleaved):
-        return "logits"
-    return "estimates" if isinstance(path, Estimates) else "prediction"
+        return self.family.exported(prediction, x, times)
 
 
 def _walk(tree: State, name: str) -> Iterator[tuple[str, Any]]:
@@ -154,18 +114,8 @@ def _check(model: Model) -> None:
     Raises:
         UsageError: Then; says why.
     """
-    path = model.description.path
-    if isinstance(model.network, MarginalNetwork):
-        raise UsageError("this model is tables of counts and no network; draw from it with `feller sample`")
-    if isinstance(path, Codes | Resynthesis):
-        what = "codes of pictures" if isinstance(path, Codes) else "sounds of log mels"
-        raise UsageError(f"this network makes {what} and is no function of state and time; load it with feller")
-    if isinstance(path, Brownian):
-        raise UsageError("this run is a bridge, whose networks belong to its rounds; push points through with `sample`")
-    if isinstance(path, Interleaved):
-        raise UsageError(
-            "this network reads documents of any length through masks of its own; draw with `feller sample`"
-        )
+    if model.family.why_no_export:
+        raise UsageError(model.family.why_no_export)
     if model.description.modality.labels:
         raise UsageError("this network reads a sound, its mask and its phones of any length; draw with `feller sample`")
 
@@ -173,7 +123,8 @@ def _check(model: Model) -> None:
 def _example(model: Model) -> tuple[State, Given]:
     """Return states and conditions that the network can be tried with."""
     about, draws = model.description, Draws(0).named("export")
-    state = about.path.start(about.space.reference(FEW, draws.at("source")))
+    state = about.space.reference(FEW, draws.at("source"))
+    state = about.path.start(state) if about.family.in_time else state
     given = about.modality.complete(model.conditions(FEW, {}, draws))
     return tree_map(torch.Tensor.contiguous, state), tree_map(lambda leaf: leaf.contiguous().clone(), given)
 
@@ -197,7 +148,9 @@ def about(model: Model, answer: Answer) -> dict[str, Any]:
         "version": __version__,
         "modality": to_data(described.modality),
         "space": to_data(described.space),
-        "path": to_data(described.path),
+        "family": described.family.name,
+        **({"path": to_data(described.path)} if described.family.in_time else {}),
+        **({"target": to_data(described.family.tells)} if described.family.tells else {}),
         "inputs": [
             _tensor(name, tensor, _meaning(name, model))
             for name, tensor in zip(answer.names, answer.inputs(), strict=True)
@@ -211,10 +164,10 @@ def about(model: Model, answer: Answer) -> dict[str, Any]:
             for (name, kind), tensor in zip(answer.outputs.items(), found, strict=True)
         ],
         "time": {"source": 0.0, "data": 1.0},
-        "source": _source(described.space, described.path),
+        "source": _source(described),
         "scaling": scaling(described.modality),
         "guidance": answer.guided.w if answer.guided.w is not None else "input; 1 is the plain conditional",
-        "sample": sampling_words(described.path, described.space),
+        "sample": described.family.sampling_steps(described.space),
         "sampling": to_data(described.sampling),
     }
 
@@ -244,10 +197,13 @@ def _meaning(name: str, model: Model) -> dict[str, Any]:
     }
 
 
-def _source(space: Space, path: Path) -> dict[str, Any]:
+def _source(described: Description) -> dict[str, Any]:
     """Say where a sample begins."""
+    space = described.space
     if isinstance(space, Euclidean):
-        return {"law": "standard normal", "factor": float(path.start(torch.ones(1, *space.shape)).flatten()[0])}
+        one = torch.ones(1, *space.shape)
+        started = described.path.start(one) if described.family.in_time else one
+        return {"law": "standard normal", "factor": float(started.flatten()[0])}
     return {"law": "that of the space", "factor": 1.0}
 
 
@@ -267,34 +223,3 @@ def scaling(modality: Modality) -> dict[str, Any]:
             "axes": "channel, row, column",
         }
     return {"value": f"see `modality`; feller.load_model(run).description.modality.decode does it ({modality.called})"}
-
-
-def sampling_words(path: Path, space: Space) -> list[str]:
-    """Say what to do with the exported network to draw a sample."""
-    if isinstance(path, Estimates):
-        return ["answer * path.about.scales + path.about.means, or logits of path.about.classes; x is the data's state"]
-    if isinstance(path, AnyOrder | Autoregressive):
-        return [
-            "the answer at a place is logits of its symbol given those before it, whatever stands there and behind",
-            "for each place from the first to the last: write there a draw from softmax(answer at that place)",
-        ]
-    flows, flat = [is_flow(part) for part in parts(path)], getattr(space, "flat", False)
-    if all(flows) and flat:
-        return [
-            "x = factor * a draw of the source",
-            "for i in 0 .. n - 1: x = x + answer(x, t = i / n, conditions) / n",
-            "turn x into values as `scaling` says",
-        ]
-    if isinstance(path, Mixture):
-        return [
-            "x = a draw of the source",
-            "from t to s: each symbol, with the chance 1 - sigma(s) / sigma(t) of the path's schedule, becomes a draw"
-            " from softmax(answer(x, t, conditions))",
-            "turn x into values as `scaling` says",
-        ]
-    moves = "leaves with a velocity v move by (s - t) v, along geodesics where their space is curved"
-    return [
-        "x = a draw of the source",
-        f"from t to s: {moves}; others do what `path` says of their prediction",
-        "turn x into values as `scaling` says",
-    ]

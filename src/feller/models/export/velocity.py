@@ -15,38 +15,8 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.modality import Modality
 from feller.models.model import Model, load_model
-from feller.paths import Network, Path
-from feller.paths.brownian import Brownian
-from feller.paths.families import Timeless
-from feller.paths.product import parts
+from feller.paths import Network
 from feller.sampling.guidance import cfg
-
-
-def is_flow(path: Path) -> bool:
-    """Tell whether a velocity tells all of what a process does, or of one leaf of it."""
-    noisy = getattr(path, "noise", None) is not None or isinstance(path, Brownian)
-    return not (path.jumps or noisy or isinstance(path, Timeless))
-
-
-def check_flow(path: Path) -> None:
-    """Refuse a process that is more than a velocity.
-
-    Raises:
-        UsageError: Then; says what it is.
-    """
-    for part in parts(path):
-        if isinstance(part, Timeless):
-            raise UsageError(f"this model has no velocity: {part.instead or part.otherwise}")
-        if isinstance(part, Brownian):
-            raise UsageError(
-                "this run is a bridge, whose process is noise and drift; push points through with `sample`"
-            )
-        if not is_flow(part):
-            kind = "jumps" if part.jumps else "has noise"
-            raise UsageError(
-                f"no velocity tells what this model does, whose process {kind} ({type(part).__name__}); use `sample`"
-            )
-
 
 Array = Any
 """A tensor or an array of numpy, one entry per example along its first axis; or a dict of leaves."""
@@ -61,7 +31,7 @@ class VelocityField:
     network: Network = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_flow(self.model.description.path)
+        self.model.family.check_flow()
         self.model.check_guidance(self.guidance)
         plain = self.model.network.eval()
         object.__setattr__(self, "network", cfg(plain, self.guidance, absent=self.model.absent()))

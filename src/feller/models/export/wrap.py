@@ -13,6 +13,7 @@ from feller.core.user_code import blamed
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.data.points.points import Points
+from feller.models.families.path_process import PathProcess
 from feller.models.model import Model
 from feller.models.spec import Description
 from feller.networks.external import Foreign
@@ -202,7 +203,7 @@ def described(
     return Description(
         modality,
         modality.space(),
-        path,
+        PathProcess(path),
         Foreign(make, times, -1.0 if backwards else 1.0, nulls),
         {name: (1 / len(names),) * len(names) for name, names in conditions.items()},
         sampling or Sampling(),

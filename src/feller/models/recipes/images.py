@@ -21,7 +21,6 @@ from feller.networks.mlp import Together
 from feller.networks.sequence.token_mlp import Embedded, TokenMLP
 from feller.paths import Affine, Cavity, Jump, Lattice, Metric, Mixture, Path, Product, TokenPath
 from feller.paths.discrete.token_distances import Levels
-from feller.paths.families import Codes
 from feller.paths.schedules import GreatCircle
 from feller.paths.time_distributions import LeafTimes
 from feller.sampling.sampler_config import Sampling
@@ -205,7 +204,7 @@ def _tokenizer(data: Dataset, size: str, name: str, quantiser: Quantiser) -> Rec
     return Recipe(
         modality=modality,
         architecture=usual_tokenizer(modality.height, modality.width, size, quantiser),
-        objective=Reconstruction(Codes(), modality.space()),
+        objective=Reconstruction(modality.space()),
         train=tokenizer_training(size, minutes=SIZES[size][3]),
     )
 

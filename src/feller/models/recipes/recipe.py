@@ -6,6 +6,7 @@ from typing import TypeVar
 from feller.core.errors import UsageError
 from feller.data.batches import check_share
 from feller.data.modality import Dataset, Modality
+from feller.models.families.model_family import family_of
 from feller.models.spec import Description, frequencies, shapes
 from feller.networks.architecture import Architecture
 from feller.networks.condition_dropout import check_drop
@@ -109,7 +110,7 @@ class Recipe:
         return Description(
             data.modality,
             objective.space,
-            objective.path,
+            family_of(objective),
             self.architecture,
             frequencies(data),
             self.drawn(),

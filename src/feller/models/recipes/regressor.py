@@ -16,7 +16,6 @@ from feller.networks.graph.set_transformer import Sites
 from feller.networks.image.classifier import Convolutional
 from feller.networks.mlp import MLP
 from feller.networks.regressor import Estimator
-from feller.paths.families import Estimates
 from feller.spaces import Euclidean, Torus
 from feller.training.objectives.regression import Regression
 from feller.training.optimizer import Training
@@ -49,7 +48,7 @@ def regressor(data: Dataset, size: str) -> Recipe:
         raise UsageError(f"the recipe `regressor` needs molecules, crystals, pictures or rows, got {modality.called}")
     return Recipe(
         architecture=architecture,
-        objective=Regression(Estimates(data.target), modality.space(), noise=noise),
+        objective=Regression(data.target, modality.space(), noise=noise),
         train=training,
     )
 

@@ -12,7 +12,6 @@ from feller.models.recipes.recipe import Recipe, SpeechParts, need
 from feller.networks.audio.frame_infiller import Infiller
 from feller.networks.audio.spectral_vocoder import SpectralVocoder
 from feller.paths import Affine
-from feller.paths.families import Resynthesis
 from feller.paths.schedules import LinearTo
 from feller.sampling.sampler_config import Sampling
 from feller.training.objectives.frame_infilling import Infilling
@@ -111,6 +110,6 @@ def vocoder(data: Dataset, size: str) -> Recipe:
     piece = max(PIECE, -(-windows[-1] // mel.hop)) * mel.hop
     return Recipe(
         architecture=SpectralVocoder(mel, width, depth),
-        objective=Vocoding(Resynthesis(), modality.space(), windows=windows, piece=piece),
+        objective=Vocoding(modality.space(), windows=windows, piece=piece),
         train=Training(batch=16, lr=2e-3, minutes=minutes),
     )

@@ -14,7 +14,6 @@ from feller.networks.mlp import Together
 from feller.networks.sequence.categorical_columns import Words
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.paths import Affine, Mixture, Path, Product
-from feller.paths.families import Estimates
 from feller.paths.time_distributions import Uniform
 from feller.privacy.marginals.marginal_network import Marginals
 from feller.sampling.sampler_config import Sampling
@@ -146,6 +145,6 @@ def logistic_private(data: Dataset, size: str) -> Recipe:
     space = (seen or kind).space()
     return Recipe(
         architecture=Linear(features),
-        objective=Perturbation(Estimates(data.target), space, features),
+        objective=Perturbation(data.target, space, features),
         modality=seen,
     )

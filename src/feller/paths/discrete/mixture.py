@@ -131,6 +131,16 @@ class Mixture(TokenPath):
     order: Order | None = field(default=None, kw_only=True)
     """Which masked tokens are revealed first; None for a coin each."""
 
+    @property
+    def has_reversal(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether that is the source."""
+        return isinstance(self.source, MaskSource)
+
     def __post_init__(self) -> None:
         if isinstance(self.schedule, Schedule):
             check_convex(self.schedule, "a mixture path")

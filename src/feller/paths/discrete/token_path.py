@@ -55,6 +55,21 @@ class TokenPath(TokenLaw, Path):
         return True
 
     @property
+    def is_discrete(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def has_reversal(self) -> bool:
+        """Whether the noising chain can be run backwards, so that its rates may be followed."""
+        return False
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether tokens begin as the mask, so that an order says which come first."""
+        return False
+
+    @property
     def certain(self) -> bool:
         """Whether all x_1 have the same lambda, which is H, and those that jump go to x_1."""
         return False

@@ -21,7 +21,7 @@ class Solver(abc.ABC):
     calls: ClassVar[int] = 1
     """Network calls per step."""
     weights: ClassVar[tuple[float, ...]] = (1.0,)
-    """Share of each call in the step; empty where that is not known beforehand."""
+    """Share of each call in the step, one for each call that it makes; empty where that is not known beforehand."""
 
     @abc.abstractmethod
     def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:

@@ -1,7 +1,7 @@
 """Maximum likelihood of autoregressive models: next tokens of texts, columns of rows."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -9,7 +9,6 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.paths.families import AnyOrder, Autoregressive
 from feller.spaces import Space
 from feller.spaces.table_tokens import Rows
 from feller.spaces.tokens import until_end
@@ -21,17 +20,13 @@ from feller.training.objective import Batch, ConditionalObjective, Example, Plai
 class NextToken(ConditionalObjective):
     """Cross-entropy of each token given those before it: -log p(x_1) in nats per token of the text."""
 
+    family: ClassVar[str] = "autoregressive"
     space: Space
     """Texts of one length, as `Tokens`."""
     drop: float = 0.1
     """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
     end: int | None = None
     """Symbol with which a text ends; what follows its first is not counted."""
-
-    @property
-    def path(self) -> Autoregressive:
-        """Say of which family the network is."""
-        return Autoregressive()
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Return the data as state and as target; nothing is random but which conditions are dropped."""
@@ -61,6 +56,7 @@ class RowLikelihood(PlainObjective):
     Source: Sablayrolles et al. 2023, arXiv 2306.04803.
     """
 
+    family: ClassVar[str] = "rows"
     space: Rows
     shuffled: float = 1.0
     """Share of the serialisations whose columns come in an order drawn by chance; the others come as in the table."""
@@ -79,11 +75,6 @@ class RowLikelihood(PlainObjective):
             )
         if not 0 <= self.counted < 1:
             raise UsageError(f"expected a share of the budget from 0 to below 1 for counts, got {self.counted:g}")
-
-    @property
-    def path(self) -> AnyOrder:
-        """Say of which family the network is."""
-        return AnyOrder(anyhow=self.shuffled > 0)
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw the orders."""

@@ -1,7 +1,7 @@
 """Training of a law of documents, in any part of which holes are filled, with others like them in front."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import tree_map
 from feller.core.rng import Draw, Draws
 from feller.data.documents.vocabulary import Symbols
-from feller.paths.families import Interleaved
 from feller.sampling.autoregressive.masked_spans import Masked, Masking, draw_spans, mask, most_holes, read_document
 from feller.sampling.retrieval.datastore import remember
 from feller.sampling.retrieval.retriever import NONE, ByLikeness, Library, Retrieval
@@ -33,8 +32,7 @@ class CausalMasking(BatchCoupledObjective):
     arXiv 2309.02591.
     """
 
-    family = Interleaved()
-
+    family: ClassVar[str] = "documents"
     space: Space
     """Rows of symbols."""
     symbols: Symbols

@@ -1,7 +1,7 @@
 """Training of a network that places pictures among texts: each nearest to its own."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -11,7 +11,6 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draw, Draws
 from feller.data.documents.vocabulary import Symbols
 from feller.networks.sequence.bi_encoder import pictures_of, with_gaps
-from feller.paths.families import Alike
 from feller.spaces import Space
 from feller.training.objective import Batch, BatchCoupledObjective, Example, Objective, TrainingContext
 
@@ -28,8 +27,7 @@ class Contrastive(BatchCoupledObjective):
     visual models", arXiv 2103.00020.
     """
 
-    family = Alike()
-
+    family: ClassVar[str] = "embedding"
     space: Space
     """Rows of symbols."""
     symbols: Symbols

@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -14,7 +14,6 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import nearest
 from feller.data.modality import Dataset
-from feller.paths.families import Graphical
 from feller.privacy.accounting.accountant import rho as rho_of_expense
 from feller.privacy.accounting.dp_events import Concentrated
 from feller.privacy.accounting.ledger import Ledger
@@ -40,6 +39,7 @@ SPARE = 1e-9
 class Counting(AtOnce):
     """Noisy counts of few columns, and the most random law of rows that agrees with them."""
 
+    family: ClassVar[str] = "graphical"
     space: Rows
     method: str = "aim"
     """aim, the best; mst, a tree of pairs, quicker; independent, no pairs at all, as a floor."""
@@ -55,11 +55,6 @@ class Counting(AtOnce):
             raise UsageError(f"no way of counting is called {self.method!r}: {nearest(self.method, list(SHARES))}")
         if self.degree < 1 or not self.room > 0:
             raise UsageError(f"expected a degree of 1 or more and room above 0 MiB, got {self.degree}, {self.room:g}")
-
-    @property
-    def path(self) -> Graphical:
-        """Say of which family the network is."""
-        return Graphical()
 
     def afford(self, epsilon: float, ledger: Ledger) -> float:
         """Return all that is left."""

@@ -2,6 +2,7 @@
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -26,6 +27,8 @@ class Told:
 
 class AtOnce(PlainObjective):
     """Implement two methods more to find a model without steps."""
+
+    one_shot: ClassVar[bool] = True
 
     @abc.abstractmethod
     def afford(self, epsilon: float, ledger: Ledger) -> float:

@@ -6,7 +6,7 @@ with normal noise; Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -16,9 +16,8 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import leaves, length
 from feller.core.rng import Draws
-from feller.data.modality import Dataset
+from feller.data.modality import Dataset, Target
 from feller.networks.linear import Features, Linear, LinearNetwork
-from feller.paths.families import Estimates
 from feller.privacy.accounting.calibration import calibrate
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.erm.glm import Logistic
@@ -45,7 +44,8 @@ class Perturbation(AtOnce):
     L / (n decay), with L the length of the longest row that there could be.
     """
 
-    path: Estimates
+    family: ClassVar[str] = "regressor"
+    target: Target
     """What is told: one of two classes."""
     space: Space
     features: Features
@@ -56,7 +56,7 @@ class Perturbation(AtOnce):
     """There are no conditions to drop."""
 
     def __post_init__(self) -> None:
-        about = self.path.about
+        about = self.target
         if len(about.classes) != 2:
             found = f"{len(about.classes)} classes" if about.classes else "a number"
             choice = f": choose two, such as --target {about.names[0]}={','.join(about.classes[:2])}"
@@ -89,7 +89,7 @@ class Perturbation(AtOnce):
     def minimum(self, rows: Dataset, rho: float) -> Minimum:
         """Return the weights without noise, and all that they stand on: not to be told."""
         x = self.features.see(rows.modality.encode(rows.values))
-        y = rows.wanted(self.path.about)[:, 0].to(x)
+        y = rows.wanted(self.target)[:, 0].to(x)
         return minimum_of(self.ridge(len(rows), rho), with_constant(x), y)
 
     def scale(self, n: int, rho: float) -> float:

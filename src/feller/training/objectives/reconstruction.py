@@ -1,7 +1,7 @@
 """Reconstruction objectives: image tokenizers and vocoders."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.paths.families import Codes, Resynthesis
 from feller.spaces import Euclidean, Space
 from feller.training.objective import Batch, Example, PlainObjective
 
@@ -22,8 +21,7 @@ class Reconstruction(PlainObjective):
     Source: van den Oord et al. 2017, "Neural discrete representation learning", arXiv 1711.00937, equation 3.
     """
 
-    path: Codes
-    """That nothing is drawn."""
+    family: ClassVar[str] = "autoencoder"
     space: Space
     """Where the states live."""
 
@@ -62,8 +60,7 @@ class Vocoding(PlainObjective):
     section 2.2.
     """
 
-    path: Resynthesis
-    """That nothing is drawn."""
+    family: ClassVar[str] = "vocoder"
     space: Euclidean
     """Where the samples live."""
     windows: tuple[int, ...] = (256, 512, 1024, 2048)

@@ -1,7 +1,7 @@
 """Training of a network that tells numbers about data, or their class."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import State, leaves, length, tree_map
 from feller.core.rng import Draw, Draws
-from feller.paths.families import Estimates
+from feller.data.modality import Target
 from feller.spaces import Space
 from feller.training.objective import Batch, Example, PlainObjective
 
@@ -20,7 +20,8 @@ from feller.training.objective import Batch, Example, PlainObjective
 class Regression(PlainObjective):
     """Squared error of numbers in their deviations, the mean over the target's, or the cross-entropy of a class."""
 
-    path: Estimates
+    family: ClassVar[str] = "regressor"
+    target: Target
     """What is told."""
     space: Space
     """Where the states live."""
@@ -39,7 +40,7 @@ class Regression(PlainObjective):
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw the noise."""
-        x, about = batch["x_1"], self.path.about
+        x, about = batch["x_1"], self.target
         real = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), torch.empty(0))
         wanted = batch["target"]
         if about.classes:
@@ -53,7 +54,7 @@ class Regression(PlainObjective):
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Compare answer and truth."""
         answer, target = network(example["x_t"], example["t"], example["given"]), example["target"]
-        if self.path.about.classes:
+        if self.target.classes:
             return F.cross_entropy(answer, target, reduction="none")
         return (answer - target).square().mean(1)
 

@@ -18,7 +18,7 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.batches import batches
 from feller.data.loading.read import read
-from feller.paths import Estimates
+from feller.models.families.answering_models import AutoencoderModel
 from feller.training.engine import engine
 from feller.training.optimizer import Training
 
@@ -132,7 +132,7 @@ def test_what_compiles_does_not_count_in_the_trial(ready, feed, monkeypatch):
 
 
 def test_a_report_that_cannot_be_tried_is_not_foretold(ready):
-    whole = replace(ready.description, path=Estimates.__new__(Estimates))
+    whole = replace(ready.description, family=AutoencoderModel())
     train = read("example:moons").subset(torch.arange(64))
     never = Ticks(0)
     assert Reporting(whole, train, train, Draws(0)).seconds(ready.learner.network, engine(), 1.0, never) is None

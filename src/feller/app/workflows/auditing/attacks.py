@@ -19,7 +19,6 @@ from feller.evaluation.attacks.structure_distances import WHY_NOT, apart_of
 from feller.evaluation.comparison import LEAST, pick
 from feller.evaluation.report.leakage_plots import Guess
 from feller.models.model import Model
-from feller.paths import AnyOrder, Graphical
 from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.leakage.rero import guess_right, rero
 
@@ -66,7 +65,7 @@ def attack(it: Opened, draws: Draws, tell: Tell) -> Attacked:
     if not isinstance(seen.modality, Table):
         return Attacked(numbers, notes=tuple(notes))
     numbers |= _density(made, members, unseen, it.delta, draws.named("density"))
-    if not isinstance(model.description.path, AnyOrder | Graphical):
+    if not model.family.row_likelihood:
         notes.append("cells are not guessed, but bounded: this model tells no chances of single rows")
         return Attacked(numbers, bounded_cells(seen, expenses), tuple(notes))
     tell.task("guessing cells")

@@ -9,12 +9,19 @@ from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset
 from feller.models.model import Model, load_model
-from feller.paths import Brownian, Codes, Estimates, Interleaved, Resynthesis
 from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.checkpoint import read_counters
 from feller.training.engine import engine
 from feller.training.objective import Objective, TrainingContext
+
+NOT_AUDITED = {
+    "autoencoder": "writes pictures as codes and draws none; audit what learns from these",
+    "bridge": "joins populations; an audit is about a model of one",
+    "documents": "is of documents, which learn beside each other; no audit tells single ones apart",
+    "vocoder": "is a vocoder and draws none; audit what draws the log mels",
+}
+"""Why models are not audited, by the name of their family."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +33,7 @@ class Opened:
     model: Model
     ledger: Ledger | None
     """What was spent; None without privacy."""
-    objective: Objective | None
+    objective: ObjectiveConfig | None
     """What the model was trained by; None where that needs a teacher that is not here."""
     train: Dataset
     """What it learned from."""
@@ -46,7 +53,7 @@ class Opened:
     @property
     def tells(self) -> bool:
         """Say whether the model tells of data, and draws none."""
-        return isinstance(self.model.description.path, Estimates)
+        return self.model.family.tells is not None
 
 
 def opened(run: Run, data: str | None) -> Opened:
@@ -77,14 +84,8 @@ def _check_kind(run: Run, model: Model) -> None:
     Raises:
         UsageError: Then.
     """
-    if isinstance(model.description.path, Brownian):
-        raise UsageError(f"{run.path} joins populations; an audit is about a model of one")
-    if isinstance(model.description.path, Codes):
-        raise UsageError(f"{run.path} writes pictures as codes and draws none; audit what learns from these")
-    if isinstance(model.description.path, Resynthesis):
-        raise UsageError(f"{run.path} is a vocoder and draws none; audit what draws the log mels")
-    if isinstance(model.description.path, Interleaved):
-        raise UsageError(f"{run.path} is of documents, which learn beside each other; no audit tells single ones apart")
+    if model.family.name in NOT_AUDITED:
+        raise UsageError(f"{run.path} {NOT_AUDITED[model.family.name]}")
     if tuned_of(run) is not None:
         raise UsageError(f"{run.path} was tuned and learned from no rows itself; audit the run that it began with")
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -83,8 +83,8 @@ class Again:
         Raises:
             InputError: If the training fails.
         """
-        if isinstance(self.recipe.objective, AtOnce):
-            return self._at_once(self.recipe.objective, rows, seed)
+        if self.recipe.objective.one_shot:
+            return self._at_once(cast(AtOnce, self.recipe.objective), rows, seed)
         planned, here = self.planned, engine()
         network = self.description.build(Draws(seed)).to(here.device)
         training = replace(self.recipe.train, steps=self.steps, minutes=None)

@@ -21,6 +21,7 @@ from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.core.serialization import from_data, write_json
 from feller.data.modality import Modality
+from feller.models.families.path_process import BridgeProcess
 from feller.models.spec import Description
 from feller.networks.architecture import Architecture
 from feller.networks.bridge_drift import BothWays, TwoDrifts
@@ -156,7 +157,7 @@ def describe(modality: Modality, architecture: Architecture, noise: float, calls
     return Description(
         modality,
         modality.space(),
-        Brownian(noise),
+        BridgeProcess(Brownian(noise)),
         BothWays(architecture),
         sampling=Sampling("euler-maruyama", calls),
     )

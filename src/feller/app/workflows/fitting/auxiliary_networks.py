@@ -28,7 +28,6 @@ from feller.models.spec import Description, load_part, save_description
 from feller.networks.codebook.image_codes import learned
 from feller.networks.codebook.image_tokenizer import Tokenizer
 from feller.networks.sequence.bi_encoder import BiEncoderNetwork
-from feller.paths import Codes
 from feller.training.engine import Engine
 from feller.training.loop import Batches, Learner, make_learner, train
 from feller.training.objective import Objective, TrainingContext
@@ -131,7 +130,7 @@ def _tokenizer(making: Making, parts: DocumentParts, kind: Documents, data: Data
     """Train what writes pictures as codes on all pictures of the documents."""
     pictures, name = Images(kind.height, kind.width, kind.channels), "tokenizer"
     feed = batches(Dataset(all_pictures(data.values), {}, pictures), parts.tokenizer.batch, making.draws(name))
-    objective = Reconstruction(Codes(), pictures.space())
+    objective = Reconstruction(pictures.space())
     making.learn(name, objective, feed, kind.modules[name], parts.tokenizer, tell)
 
 

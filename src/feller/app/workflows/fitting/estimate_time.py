@@ -25,7 +25,6 @@ from feller.evaluation.judge import train_judge
 from feller.evaluation.quality import quality
 from feller.models.model import Model
 from feller.models.spec import Description
-from feller.paths import AnyOrder, Autoregressive, Codes, Estimates, Graphical, Interleaved, Resynthesis
 from feller.training.engine import Engine
 from feller.training.loop import Batches, make_learner, train
 from feller.training.parallelize import dress
@@ -132,8 +131,8 @@ def rounded(number: float) -> int:
 
 Clock = Callable[[], float]
 """Returns seconds."""
-WHOLE = (Autoregressive, Codes, Estimates, Graphical, Interleaved, Resynthesis)
-"""Paths whose samples come at once, or that draw none: nothing could be stopped on the way."""
+PACED = ("process", "rows")
+"""Families whose samples come in parts, so that a trial may be stopped on the way."""
 PARTS = 3
 """Of the work: drawing samples, judging them, measuring the model. Each may be tried for so much of the time."""
 LITTLE, MORE = 1 / 32, 1 / 8
@@ -204,8 +203,7 @@ class Reporting:
 
 def _can_stop(about: Description) -> bool:
     """Tell whether samples are drawn in pieces."""
-    whole = isinstance(about.path, WHOLE) and not isinstance(about.path, AnyOrder)
-    return not whole and not isinstance(about.modality, Speech)
+    return about.family.name in PACED and not isinstance(about.modality, Speech)
 
 
 def _first(data: Dataset, share: float) -> Dataset:

@@ -4,7 +4,7 @@ import pathlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -51,12 +51,10 @@ from feller.data.tables.schema_lint import lint
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import READS, find_recipe
-from feller.paths import Codes, Estimates
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.marginals.marginal_model import MarginalModel
 from feller.privacy.noise.grid_noise import source
 from feller.training.objectives.one_shot import AtOnce
-from feller.training.objectives.reconstruction import Reconstruction
 
 
 def check_varied(dataset: Dataset) -> None:
@@ -148,7 +146,7 @@ def begin(
     recipe = change(recipe)
     _check_target(recipe, name, asked.target, older)
     check_at_once(recipe, older, asked.watched)
-    if isinstance(recipe.objective, AtOnce):
+    if recipe.objective.one_shot:
         dataset.check_whole(f"the recipe {name}")
     if wish is not None:
         check_private(apart(recipe))
@@ -172,11 +170,11 @@ def begin(
     if wish is None:
         return Begun(asked, dataset.seen_as(recipe.modality or dataset.modality), recipe, older)
     learned = parts(asked, as_read(dataset, recipe))[0]
-    if isinstance(recipe.objective, AtOnce):
+    if recipe.objective.one_shot:
         dataset = dataset.seen_as(recipe.modality or dataset.modality)
         learned = learned.seen_as(dataset.modality)
         with warned() as told:
-            ledger, allowance = allow(wish, recipe.objective, learned, charged)
+            ledger, allowance = allow(wish, cast(AtOnce, recipe.objective), learned, charged)
         ledger = replace(ledger, table=asked.fingerprint)
         asked = replace(asked, private=allowance, notes=(*asked.notes, *told))
         return Begun(asked, dataset, recipe, None, ledger)
@@ -263,7 +261,7 @@ def _check_unpaid(asked: Asked, wish: Wish, found: FoundTable, change: Callable[
     if asked.watched:
         check_rows(asked.watched, as_read(nobody, recipe))
     check_private(apart(recipe))
-    if not isinstance(recipe.objective, AtOnce):
+    if not recipe.objective.one_shot:
         check_plan(wish, apart(recipe), Ledger((), wish.chance(n), n))
 
 
@@ -290,13 +288,13 @@ def _check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Mod
     Raises:
         UsageError: Then.
     """
-    tells = isinstance(recipe.objective.path, Estimates)
+    tells = recipe.objective.family == "regressor"
     if target and not tells:
         raise UsageError(f"the recipe {name} tells no {target[0]}; use --recipe regressor, or logistic-private")
-    if older is not None and (tells or isinstance(older.description.path, Estimates)):
+    if older is not None and (tells or older.family.tells is not None):
         raise UsageError("a regressor starts from fresh weights, and nothing starts from one; leave out --start-from")
-    writes = isinstance(recipe.objective, Reconstruction)
-    if older is not None and writes != isinstance(older.description.path, Codes):
+    writes = recipe.objective.family == "autoencoder"
+    if older is not None and writes != (older.family.name == "autoencoder"):
         raise UsageError("a tokeniser starts from a tokeniser, and nothing else does; leave out --start-from")
 
 

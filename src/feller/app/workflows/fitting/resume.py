@@ -26,7 +26,6 @@ from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import load_description
 from feller.networks.architecture import PLENTY, within
-from feller.training.objectives.one_shot import AtOnce
 
 
 def go_on(run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[[Recipe], Recipe]) -> Begun:
@@ -65,7 +64,7 @@ def go_on(run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[
     kept = run.part_of(run.recipe, "recipe")
     with raw.about(run.recipe):
         before = within(PLENTY, lambda: from_data(Recipe, kept))
-    if isinstance(before.objective, AtOnce):
+    if before.objective.one_shot:
         check_found(run)
     after = change(before)
     if replace(after, train=before.train, sampling=before.sampling) != before:

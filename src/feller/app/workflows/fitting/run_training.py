@@ -206,7 +206,7 @@ def _save(run: Run, ready: Prepared, *, writes: bool) -> None:
 
 def _preview(run: Run, description: Description, averaged: dict[str, Tensor], here: Engine) -> None:
     """Write a picture of what the model draws by now, in few calls; training does not notice. Some draw nothing."""
-    if description.path.instead or description.modality.labels:
+    if description.family.why_no_samples or description.modality.labels:
         return
     network = description.build(Draws(0)).to(here.device)
     network.load_state_dict(averaged)

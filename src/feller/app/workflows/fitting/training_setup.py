@@ -36,7 +36,7 @@ from feller.data.documents.modality import Documents
 from feller.data.modality import Dataset
 from feller.data.speech.modality import Speech
 from feller.data.tables.modality import Table
-from feller.models.generation import Infinite
+from feller.models.families.model_family import Infinite
 from feller.models.model import Model
 from feller.models.recipes.recipe import DocumentParts, Recipe, SpeechParts
 from feller.networks.architecture import parameters
@@ -85,7 +85,7 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     few = here.place(batches(some, len(some), draws)(0, slice(None)))
     tried = copy.deepcopy(learner.network)  # a codebook that follows what it sees must not count these
     _try(objective, tried, few, draws, asked)
-    if asked.code and not recipe.parts and not description.path.instead:
+    if asked.code and not recipe.parts and not description.family.why_no_samples:
         _try_drawing(Model(description, tried), len(some), draws, asked)
     reporting = Reporting(description, training_data, held_out, Draws(asked.seed).named("foretold"))
     own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""

@@ -10,7 +10,7 @@ from feller.core.errors import InputError
 from feller.core.pytree import State, leaves, length, spread, tree_map
 from feller.core.rng import Draw, Draws
 from feller.core.user_code import called, is_own
-from feller.paths import Network, Path, Product
+from feller.paths import Network, Path
 from feller.paths.processes import Jumps, misplaced
 from feller.paths.time_distributions import TimeLaw
 from feller.sampling.simulate import check_now
@@ -65,11 +65,10 @@ def check_pieces(objective: Matching, network: Network, batch: Batch, draws: Dra
 
 def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
     """Yield each part of a path with its leaves of some states."""
-    if not isinstance(path, Product):
+    if not path.leaf_names:
         yield path, states
-        return
-    for name, part in path.parts.items():
-        yield from _each(part, *(state[name] for state in states))
+    for name in path.leaf_names:
+        yield from _each(path.part(name), *(state[name] for state in states))
 
 
 def _losses(loss: Loss, *states: State) -> Iterator[tuple[Loss, tuple[Any, ...]]]:

@@ -13,7 +13,6 @@ from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
-from feller.paths import Estimates, Graphical
 from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.calibration import calibrate, steps_within
 from feller.privacy.accounting.ledger import Ledger
@@ -100,8 +99,7 @@ def check_private(recipe: Recipe) -> None:
         "pairs of an older model": recipe.pairs > 0,
         f"the objective {type(objective).__name__}, by which rows look at each other": not objective.independent,
         f"the objective {type(objective).__name__}, which learns from an older model": "teacher" in objective.requires,
-        "a regressor that is trained by steps": isinstance(objective.path, Estimates)
-        and not isinstance(objective, AtOnce),
+        "a regressor that is trained by steps": objective.family == "regressor" and not objective.one_shot,
         "a codebook that follows whole batches, by which rows look at each other": getattr(
             getattr(recipe.architecture, "quantiser", None), "follows", False
         ),
@@ -147,7 +145,7 @@ def check_at_once(recipe: Recipe, older: Model | None, watched: int = 0) -> None
     Raises:
         UsageError: Then.
     """
-    at_once = isinstance(recipe.objective, AtOnce)
+    at_once = recipe.objective.one_shot
     if at_once and recipe.train != Training():
         raise UsageError(
             "this recipe looks at its rows once and takes no steps; leave --steps, --minutes and --train.* out"
@@ -156,7 +154,7 @@ def check_at_once(recipe: Recipe, older: Model | None, watched: int = 0) -> None
         raise UsageError(
             "this recipe takes no steps to keep account of; leave --audit out: `feller audit` tells what rows gave away"
         )
-    if older is not None and (at_once or isinstance(older.description.path, Graphical)):
+    if older is not None and (at_once or older.family.name == "graphical"):
         raise UsageError(
             "what is found at once starts from no model, and no training starts from it; leave --start-from out"
         )

@@ -25,7 +25,6 @@ from feller.models.recipes.recipe import Recipe
 from feller.privacy.noise.grid_noise import Noise, source
 from feller.training.engine import Engine
 from feller.training.objective import Objective
-from feller.training.objectives.one_shot import AtOnce
 
 ROWS = 6
 SHIFT = 0.05
@@ -71,7 +70,7 @@ def check_own(name: str, recipe: Recipe) -> None:
         UsageError: If a recipe has a way of counting, or a kind of data, of its own.
     """
     objective, kind = recipe.objective, recipe.modality
-    if isinstance(objective, AtOnce) and not all(map(_ours, (objective, *vars(objective).values()))):
+    if objective.one_shot and not all(map(_ours, (objective, *vars(objective).values()))):
         _refuse(name, "its way of looking at all rows is charged for by nobody")
     if kind is not None and not _ours(kind):
         _refuse(name, "its kind of data sees all rows; use one of ours")

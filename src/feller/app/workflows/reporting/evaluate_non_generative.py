@@ -109,7 +109,7 @@ def examined(
         UsageError: If samples are named.
     """
     if samples is not None:
-        raise UsageError(f"there are no samples to judge, name data with --data: {model.description.path.instead}")
+        raise UsageError(f"there are no samples to judge, name data with --data: {model.family.why_no_samples}")
     asked, modality = asked_of(run), model.description.modality
     loaded = read_bundle(asked, modality)
     whole = loaded.raw

@@ -3,7 +3,7 @@
 import pathlib
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,7 @@ from feller.core.run_folder import Run
 from feller.core.serialization import nearest
 from feller.data.modality import Dataset, Modality
 from feller.data.path_checks import check_there
-from feller.models.generation import batch_size, pieces
+from feller.models.families.model_family import batch_size, pieces
 from feller.models.model import Model, load_model
 from feller.paths import Affine
 from feller.training.engine import engine
@@ -99,11 +99,12 @@ def observe(
     way = _way(method, scale, steps)
     model, begun = load_model(run), time.monotonic()
     model.network.to(engine().device)
-    modality, path = model.description.modality, model.description.path
-    if not isinstance(path, Affine) or path.noise is not None:
+    modality, family = model.description.modality, model.family
+    path = model.description.path if family.in_time else None
+    if path is None or path.affine_schedule is None or not path.is_flow:
         raise UsageError(
-            "observations need a model of numbers that flow straight (points, pictures), and this one's path is of kind"
-            f" {type(path).__name__}; for others write a reward: feller steer RUN --reward"
+            "observations need a model of numbers that flow straight (points, pictures), and this one"
+            f" {family.describe()}; for others write a reward: feller steer RUN --reward"
         )
     place = run.place(out)
     modality.check_place(place)
@@ -194,9 +195,7 @@ class _Task:
 def _restored(task: _Task, way: Restoration, guidance: float, tell: Tell) -> list[Restored]:
     """Restore some examples at a time."""
     about, device = task.model.description, next(task.model.network.parameters()).device
-    path = about.path
-    if not isinstance(path, Affine):
-        raise TypeError("checked before")
+    path = cast(Affine, about.path)
     size, found = max(1, batch_size(about.space, device) // FEWER), []
     tell.task("explaining")
     for rows, told in pieces(len(task.measured), size, tell.progress):

@@ -12,7 +12,6 @@ from feller.core.pytree import Given, State, branch, tree_map
 from feller.core.rng import Draws
 from feller.models.model import Model
 from feller.networks.blocks.conditioning import embeddings
-from feller.paths import Autoregressive, Graphical, Interleaved
 from feller.paths.processes import Process, stand
 from feller.paths.product import parts
 from feller.sampling.guidance import cfg
@@ -36,6 +35,9 @@ def check_flow(model: Model, sampling: Sampling, fixed: dict[str, State]) -> Non
     """
     if sampling.solver not in VELOCITY_SOLVERS:
         raise UsageError(f"a search goes through the solver, so choose one of {', '.join(VELOCITY_SOLVERS)}")
+    symbols = "a search follows gradients, and this model's data are symbols, which have none"
+    if not model.family.in_time:
+        raise UsageError(model.family.why_no_samples or symbols)
     path = model.description.path
     jumping = [name for name, part in getattr(path, "parts", {}).items() if any(one.jumps for one in parts(part))]
     free = [name for name in jumping if name not in fixed]
@@ -44,10 +46,8 @@ def check_flow(model: Model, sampling: Sampling, fixed: dict[str, State]) -> Non
             f"a search follows gradients, and symbols have none: give {', '.join(free)} with --given, so that they"
             " stand still"
         )
-    if not jumping and any(
-        one.jumps or isinstance(one, Autoregressive | Graphical | Interleaved) for one in parts(path)
-    ):
-        raise UsageError("a search follows gradients, and this model's data are symbols, which have none")
+    if not jumping and any(one.jumps for one in parts(path)):
+        raise UsageError(symbols)
 
 
 def process_of(model: Model, given: Given, fixed: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Draws
-from feller.models.elbo import Bound, OwnRates, TimeReversal, tightest, token_bound
+from feller.models.families.elbo import Bound, OwnRates, TimeReversal, tightest, token_bound
 from feller.paths import Geometric, Metric, Mixture, Tempered
 from feller.paths.discrete.metric_path import ConstantSpeed
 from feller.paths.discrete.token_distances import Levels

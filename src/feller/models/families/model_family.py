@@ -1,0 +1,259 @@
+"""Interface of model families, and what is asked of them."""
+
+import abc
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64, Shaped
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import Given, State, leaves, tree_map
+from feller.core.rng import Draws
+from feller.data.modality import Target
+from feller.models.families.elbo import Bound
+from feller.paths import Path
+from feller.sampling import Divergence, Solver
+from feller.sampling.sampler_config import Sampling
+from feller.spaces import Space
+
+
+class Infinite(InputError):
+    """Samples became infinite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Entries of samples that are given, and kept."""
+
+    values: Shaped[Tensor, " n *d"]
+    """A state; entries that are to be drawn mean nothing."""
+    kept: Bool[Tensor, " n *d"]
+    """True is kept."""
+    ways: int = 0
+    """Of rows whose columns have one order: weigh so many ways of filling each, instead of drawing until it fits."""
+    never: Int64[Tensor, " places"] | None = None
+    """Of rows: a token of each place that is not drawn where another may stand; -1 for none."""
+
+    def part(self, rows: slice, device: torch.device) -> "Known":
+        """Return what is given of some samples, on a device."""
+        return replace(self, values=self.values[rows].to(device), kept=self.kept[rows].to(device))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SampleRequest:
+    """Samples that a family is asked for; tensors have one entry for each."""
+
+    n: int
+    space: Space
+    sampling: Sampling
+    given: Given = field(default_factory=dict)
+    """Conditions."""
+    known: Known | None = None
+    fixed: dict[str, State] = field(default_factory=dict)
+    """Leaves of the state that are given; the others are drawn beside them."""
+    solver: Solver | None = None
+    """In place of the named one, with its number of calls."""
+    guidance: float = 1.0
+    """1 is the plain conditional, 0 the unconditional."""
+    absent: tuple[str, ...] = ()
+    """Conditions that the unconditional lacks."""
+    end: int | None = None
+    """Symbol with which a text ends; not drawn before one that is kept."""
+    seen: Callable[[float, State], None] = lambda t, x: None
+    """Hears time and states of a batch after each step of a process in time; other families have none."""
+    tell: Callable[[float], None] = lambda share: None
+    """Hears which share is done."""
+
+    def part(self, rows: slice, device: torch.device, tell: Callable[[float], None]) -> "SampleRequest":
+        """Return the request for some of the samples, on a device."""
+
+        def here(leaf: Tensor) -> Tensor:
+            return leaf[rows].to(device)
+
+        return replace(
+            self,
+            n=rows.stop - rows.start,
+            given=tree_map(here, self.given),
+            known=None if self.known is None else self.known.part(rows, device),
+            fixed=tree_map(here, self.fixed),
+            tell=tell,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LogProbRequest:
+    """States whose log probability is asked for, and how it is found."""
+
+    x_1: State
+    given: Given
+    """Conditions, one entry for each state; `valid` marks the entries that count."""
+    space: Space
+    end: int | None = None
+    """Symbol with which a text ends; what follows its first does not count."""
+    sampling: Sampling | None = None
+    """Of flows: solver and calls of the way back to the source; by default an adaptive one at 1e-6."""
+    divergence: Divergence | None = None
+    """Of flows: by default exact up to 32 degrees of freedom, and estimated with one probe beyond."""
+    bound: Bound | None = None
+    """Of token paths: rates that are compared; by default those with the tightest bound."""
+    times: int = 128
+    """Of token paths: network calls for each state."""
+
+
+class LogProb(NamedTuple):
+    """Log probabilities in nats, or bounds on them from below."""
+
+    value: Float[Tensor, " b"]
+    """Exact for autoregressive and graphical models, a density for flows, a bound for token paths."""
+    std_err: Float[Tensor, " b"]
+    """Standard error of an estimate of a bound; 0 where the value is exact."""
+
+
+class ModelFamily(abc.ABC):
+    """What a trained network means: how samples and log probabilities follow from it.
+
+    To add one, subclass this as a frozen dataclass, give it a `name`, let an objective name it as its `family`, and
+    implement what the network can do: everything else is refused with an error that says so.
+    """
+
+    name: ClassVar[str]
+    """By which objectives and tables of the application look it up; unique."""
+    in_time: ClassVar[bool] = False
+    """Whether samples form over time, in steps of a solver."""
+    row_likelihood: ClassVar[bool] = False
+    """Whether the exact probability of a row is one call of the network, so that cells can be guessed by it."""
+    answer: ClassVar[str] = "prediction"
+    """What the network answers with, for whoever has an exported file: prediction, logits, estimates or velocity."""
+    symbols: ClassVar[bool] = False
+    """Whether samples are symbols one by one, so that gaps in them can be filled in, and their code length be told."""
+    infills_exactly: ClassVar[bool] = False
+    """Whether gaps are filled in exactly, wherever they are."""
+    why_no_samples: ClassVar[str] = ""
+    """Why it draws no data, and what to do with it, for people; empty where it draws."""
+    why_no_export: ClassVar[str] = ""
+    """Why the network is no function of state, time and conditions, for people; empty where it is one."""
+
+    @classmethod
+    def of(cls, objective: Any) -> "ModelFamily":
+        """Return what an objective trains; a family with fields reads them off the objective."""
+        return cls()
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """Say in a few words what the network does, as the end of "this network ..."."""
+
+    @property
+    def tells(self) -> Target | None:
+        """What it tells of data, of a regressor or classifier."""
+        return None
+
+    def require_path(self) -> Path:
+        """Return the path that the network drives.
+
+        Raises:
+            UsageError: If there is none.
+        """
+        raise UsageError(f"this model has no path in time: it {self.describe()}; use one that flows or jumps")
+
+    def check_flow(self) -> None:
+        """Refuse a process that is more than a velocity.
+
+        Raises:
+            UsageError: Then; says what it is.
+        """
+        raise UsageError(f"this model has no velocity: {self.why_no_samples or f'it {self.describe()}'}")
+
+    def check_request(self, request: SampleRequest) -> None:
+        """Refuse a request that the family does not know, before any work.
+
+        Raises:
+            UsageError: Then.
+        """
+        if self.why_no_samples:
+            raise UsageError(self.why_no_samples)
+        if request.known is not None and not self.symbols:
+            raise UsageError("only symbols can be filled in so far, and this model's data are numbers")
+
+    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
+        """Return source and end of each sample; where there is no source, the ends twice.
+
+        Args:
+            network: In eval mode.
+            request: Samples of one batch, on the network's device; `check_request` has seen it.
+            draws: Source of all randomness; its `first` is the number of the first sample.
+
+        Raises:
+            UsageError: If the family draws none, or values that are known are none of the data.
+            InputError: If samples become infinite.
+        """
+        raise UsageError(self.why_no_samples or f"this model draws nothing: it {self.describe()}")
+
+    def log_prob(self, network: Any, request: LogProbRequest, draws: Draws) -> LogProb:
+        """Return log probabilities of states, of flows those of their densities.
+
+        Args:
+            network: In eval mode.
+            request: States of one batch, on the network's device.
+            draws: Source of probes, times and noise.
+
+        Raises:
+            UsageError: If the family has none.
+        """
+        raise UsageError(f"this model has no log probabilities: it {self.describe()}")
+
+    def exported(self, prediction: State, x: State, t: State) -> State:
+        """Return what an exported network answers with for a prediction at states x and times t."""
+        return prediction
+
+    def answer_of(self, leaf: str) -> str:
+        """Say what an exported network answers with for a leaf of the state, such as `lattice`; empty for the whole."""
+        return self.answer
+
+    def sampling_steps(self, space: Space) -> list[str]:
+        """Say, for people, how a sample is drawn with the exported network."""
+        raise UsageError(self.why_no_export or f"this model draws nothing: it {self.describe()}")
+
+
+def family_of(objective: Any) -> ModelFamily:
+    """Return what a network means that an objective trains.
+
+    Raises:
+        UsageError: If no family has the name that the objective gives.
+    """
+    kinds = {kind.name: kind for kind in _kinds(ModelFamily) if hasattr(kind, "name")}
+    if objective.family not in kinds:
+        raise UsageError(f"no family of models is called {objective.family!r}: there are {', '.join(sorted(kinds))}")
+    return kinds[objective.family].of(objective)
+
+
+def _kinds(base: type[ModelFamily]) -> Iterator[type[ModelFamily]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _kinds(kind)
+
+
+Progress = Callable[[float], None]
+"""Hears which share is done."""
+
+
+def pieces(rows: int | range, size: int, tell: Progress) -> Iterator[tuple[slice, Progress]]:
+    """Yield the rows of one batch after the other, and who hears which share of that batch is done."""
+    rows = range(rows) if isinstance(rows, int) else rows
+    for start in range(rows.start, rows.stop, size):
+        some = slice(start, min(start + size, rows.stop))
+
+        def share(done: float, some: slice = some) -> None:
+            tell((some.start - rows.start + (some.stop - some.start) * done) / len(rows))
+
+        yield some, share
+
+
+def batch_size(space: Space, device: torch.device) -> int:
+    """Return how many states go through the network together: few enough for a processor's caches."""
+    numbers = sum(math.prod(leaf.shape[1:]) for leaf in leaves(space.reference(0, Draws(0).at("size"))))
+    room = 2**14 if device.type == "cpu" else 2**20
+    return max(32, min(4096, room // max(numbers, 1)))

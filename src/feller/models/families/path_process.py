@@ -1,0 +1,205 @@
+"""Networks that drive a process in time: along a path from noise to data, or along bridges between data."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, cast
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Given, State, leaves
+from feller.core.rng import INFINITE, Draws
+from feller.core.user_code import called, is_own
+from feller.models.families.elbo import estimate_bound, tightest
+from feller.models.families.model_family import Infinite, LogProb, LogProbRequest, ModelFamily, SampleRequest
+from feller.networks.sequence.categorical_columns import NEVER
+from feller.paths import Mixture, Network, Path, TokenPath
+from feller.paths.brownian import Brownian
+from feller.paths.processes import Process, hold, stand
+from feller.paths.product import parts
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import DormandPrince, Exact, Hutchinson, log_density, simulate
+from feller.sampling.divergence import MOST_EXACT
+from feller.sampling.guidance import cfg
+from feller.sampling.likelihood import start_density
+from feller.sampling.sampler_config import Sampling
+from feller.spaces import Space
+
+BACK = Sampling("dopri5")
+"""How flows are followed back from the data."""
+
+
+@dataclass(frozen=True)
+class PathProcess(ModelFamily):
+    """The network answers with what drives a process along a path from a source to the data."""
+
+    name: ClassVar[str] = "process"
+    in_time: ClassVar[bool] = True
+    path: Path
+
+    @classmethod
+    def of(cls, objective: Any) -> "ModelFamily":
+        """Return the process on the objective's path."""
+        return cls(objective.path)
+
+    def describe(self) -> str:
+        """Say by which path."""
+        return f"follows the path {type(self.path).__name__}"
+
+    @property
+    def symbols(self) -> bool:  # pyrefly: ignore[bad-override] - the path decides
+        """Whether the states are tokens."""
+        return self.path.is_discrete
+
+    def require_path(self) -> Path:
+        """Return the path."""
+        return self.path
+
+    def check_flow(self) -> None:
+        """Refuse a process with jumps or noise.
+
+        Raises:
+            UsageError: Then; says what it is.
+        """
+        for part in parts(self.path):
+            if not part.is_flow:
+                kind = "jumps" if part.jumps else "has noise"
+                raise UsageError(
+                    f"no velocity tells what this model does, whose process {kind} ({type(part).__name__}); use"
+                    " `sample`"
+                )
+
+    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
+        """Follow the process from the source; what is known or fixed stands still."""
+        sampling, space, known = request.sampling, request.space, request.known
+        path, solver, times = sampling.choose(self.path, space)
+        if request.solver is not None:
+            solver, times = request.solver, linear_grid(max(sampling.calls // request.solver.calls, 1))
+        guided: Network = cfg(network, request.guidance, absent=request.absent)
+        x_0 = space.reference(request.n, draws.at("source"), next(network.parameters()).device)
+        if known is None:
+            x, process = path.start(x_0), path.process(guided, request.given)
+            if request.fixed:
+                x, process = {**x, **request.fixed}, stand(process, request.fixed.keys())
+        else:
+            count = getattr(space, "count", torch.inf)
+            wrong = known.kept & ((known.values < 0) | (known.values >= count))
+            if wrong.any():
+                raise UsageError(
+                    f"{int(known.values[wrong][0])} is known and no symbol of the data, which are from 0 to "
+                    f"{count - 1}; mark it as not kept to have it drawn"
+                )
+            if request.end is not None:
+                guided = _without_early_end(guided, known.kept, request.end)
+            x = torch.where(known.kept, known.values, x_0)
+            process = hold(path.process(guided, {**request.given, "known": known.kept}), known.kept)
+        with torch.no_grad():
+            request.seen(times[0], x)
+            for step, state in enumerate(simulate(process, x, times, solver, draws), 1):
+                x = state
+                request.seen(times[step], x)
+                request.tell(step / (len(times) - 1))
+        if not all(torch.isfinite(leaf).all() for leaf in leaves(x) if leaf.is_floating_point()):
+            own = [called(part) for part in parts(self.path) if is_own(part)]
+            raise Infinite(
+                INFINITE + (f", or the process of {' or '.join(own)}, which is code of yours, runs away" if own else "")
+            )
+        return x_0, x
+
+    def log_prob(self, network: Any, request: LogProbRequest, draws: Draws) -> LogProb:
+        """Return log densities of a flow, or bounds for tokens."""
+        x_1, given, space = request.x_1, request.given, request.space
+        if self.path.is_discrete:
+            tokens = cast(TokenPath, self.path)
+            kind = request.bound or tightest(tokens)
+            nats, std_err = estimate_bound(tokens, space, network, x_1, given, draws, kind=kind, times=request.times)
+            return LogProb(-nats, std_err)
+        path, solver, times = (request.sampling or BACK).choose(self.path, space)
+        if request.sampling is None:
+            solver = DormandPrince(space=space, rtol=1e-6, atol=1e-6, per_example=True)
+        few = getattr(space, "dimension", 0) <= MOST_EXACT
+        divergence, valid = request.divergence or (Exact() if few else Hutchinson()), given.get("valid")
+        source = partial(start_density, path, space, valid=valid)
+        process: Process = path.process(network, given)
+        try:
+            with torch.no_grad():  # with a gradient for the weights, the graph of the whole solve would be kept
+                value = log_density(
+                    process, x_1, times[::-1], solver, draws, divergence=divergence, source=source, valid=valid
+                )
+        except ValueError as error:
+            raise UsageError(f"this model has no log density: {error}") from error
+        return LogProb(value, torch.zeros_like(value))
+
+    def exported(self, prediction: State, x: State, t: State) -> State:
+        """Return velocities of the leaves that flow, and predictions of the others."""
+        return _exported(self.path, prediction, x, t)
+
+    def answer_of(self, leaf: str) -> str:
+        """Say which of the two a leaf has."""
+        path = self.path
+        for key in leaf.split("."):
+            path = path.part(key)
+        return "velocity" if path.is_flow else "logits" if path.is_discrete else "prediction"
+
+    def sampling_steps(self, space: Space) -> list[str]:
+        """Say how the process is followed."""
+        begin, end = "x = a draw of the source", "turn x into values as `scaling` says"
+        if all(part.is_flow for part in parts(self.path)) and getattr(space, "flat", False):
+            begin = "x = factor * a draw of the source"
+            return [begin, "for i in 0 .. n - 1: x = x + answer(x, t = i / n, conditions) / n", end]
+        if isinstance(self.path, Mixture):
+            way = (
+                "from t to s: each symbol, with the chance 1 - sigma(s) / sigma(t) of the path's schedule, becomes a"
+                " draw from softmax(answer(x, t, conditions))"
+            )
+            return [begin, way, end]
+        moves = "leaves with a velocity v move by (s - t) v, along geodesics where their space is curved"
+        return [begin, f"from t to s: {moves}; others do what `path` says of their prediction", end]
+
+
+@dataclass(frozen=True)
+class BridgeProcess(ModelFamily):
+    """Two networks answer with drifts that join populations; there is no source to begin with."""
+
+    name: ClassVar[str] = "bridge"
+    why_no_export: ClassVar[str] = (
+        "this run is a bridge, whose networks belong to its rounds; push points through with `sample`"
+    )
+    why_no_samples: ClassVar[str] = (
+        "this run is a bridge, which begins with data and not with noise: push some through it with `feller sample RUN"
+        " --from FILE`, or make a new one with `feller bridge`"
+    )
+    path: Brownian
+
+    @classmethod
+    def of(cls, objective: Any) -> "ModelFamily":
+        """Return the bridge on the objective's path."""
+        return cls(objective.path)
+
+    def describe(self) -> str:
+        """Say so."""
+        return "joins populations"
+
+    def require_path(self) -> Brownian:
+        """Return the path."""
+        return self.path
+
+
+def _exported(path: Path, prediction: State, x: State, t: State) -> State:
+    if path.leaf_names:
+        return {name: _exported(path.part(name), prediction[name], x[name], t[name]) for name in path.leaf_names}
+    return path.characteristics(prediction, x, t).velocity if path.is_flow else prediction
+
+
+def _without_early_end(network: Network, kept: Bool[Tensor, "b n"], end: int) -> Network:
+    """Return a network that answers with logits and ends no text before a symbol of it that is kept."""
+    goes_on = kept.flip(1).cumsum(1).flip(1) > 0
+
+    def going_on(x_t: State, t: State, given: Given) -> State:
+        logits = network(x_t, t, given)
+        symbols = torch.arange(logits.shape[-1], device=logits.device)
+        return logits.masked_fill(goes_on[:, :, None] & (symbols == end), NEVER * torch.finfo(logits.dtype).min)
+
+    return going_on

@@ -1,0 +1,188 @@
+"""Networks that write symbols part after part, without time: texts, documents and rows of tables."""
+
+import abc
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from feller.core.errors import UsageError
+from feller.core.pytree import State
+from feller.core.rng import Draws
+from feller.models.families.model_family import LogProb, LogProbRequest, ModelFamily, SampleRequest
+from feller.paths.discrete.token_sampler import Choice
+from feller.privacy.marginals.marginal_network import MarginalNetwork
+from feller.sampling.autoregressive.decode import decode, log_likelihood
+from feller.sampling.autoregressive.decoding_goals import Free
+from feller.sampling.autoregressive.document_decode import Way, generate
+from feller.sampling.autoregressive.row_decode import fill
+from feller.spaces import Space
+from feller.spaces.tokens import until_end
+
+
+class _PartByPart(ModelFamily):
+    """A family whose samples are written part after part, in an order of its own, so that no solver has a say."""
+
+    parts: ClassVar[str]
+    """What is written after each other, for people."""
+
+    def describe(self) -> str:
+        """Say what comes after what."""
+        return f"writes {self.parts}, not along time"
+
+    def check_request(self, request: SampleRequest) -> None:
+        """Refuse what means something to a process in time alone, too."""
+        super().check_request(request)
+        sampling = request.sampling
+        timed = sampling.order or sampling.rates
+        if timed is not None or sampling.solver != "euler" or request.solver is not None:
+            raise UsageError(
+                f"this model writes {self.parts}, so that its order is fixed and there is nothing to solve; leave out"
+                " order, rates and solver"
+            )
+
+    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
+        """Draw the ends, which have no source."""
+        x = self._ends(network, request, draws)
+        request.tell(1.0)
+        return x, x
+
+    @abc.abstractmethod
+    def _ends(self, network: Any, request: SampleRequest, draws: Draws) -> State:
+        """Draw samples."""
+
+
+class _NextToken(_PartByPart):
+    """A family whose network answers, at each place, with logits of the token there given those before it."""
+
+    answer: ClassVar[str] = "logits"
+    symbols: ClassVar[bool] = True
+
+    def log_prob(self, network: Any, request: LogProbRequest, draws: Draws) -> LogProb:
+        """Add up the log probabilities of all tokens, each given those before it."""
+        x_1 = request.x_1
+        valid = None if request.end is None else until_end(x_1, request.end)
+        with torch.no_grad():
+            value = log_likelihood(network, x_1, request.given, valid)
+        return LogProb(value, torch.zeros_like(value))
+
+    def sampling_steps(self, space: Space) -> list[str]:
+        """Say how to write from the left to the right."""
+        return [
+            "the answer at a place is logits of its symbol given those before it, whatever stands there and behind",
+            "for each place from the first to the last: write there a draw from softmax(answer at that place)",
+        ]
+
+
+@dataclass(frozen=True)
+class AutoregressiveModel(_NextToken):
+    """p(x) is the product of the probabilities of each token given those before it."""
+
+    name: ClassVar[str] = "autoregressive"
+    parts: ClassVar[str] = "token after token"
+
+    def _ends(self, network: Any, request: SampleRequest, draws: Draws) -> State:
+        """Draw token after token."""
+        (length,) = request.space.reference(0, draws.at("shape")).shape[1:]
+        return decode(
+            network,
+            request.n,
+            length,
+            request.given,
+            draws,
+            choice=request.sampling.choice,
+            known=None if request.known is None else (request.known.values, request.known.kept),
+            end=request.end,
+            guidance=request.guidance,
+        )
+
+
+@dataclass(frozen=True)
+class TableModel(_NextToken):
+    """p(row) is the product of the probabilities of each column given those that were written before it."""
+
+    name: ClassVar[str] = "rows"
+    parts: ClassVar[str] = "column after column"
+    row_likelihood: ClassVar[bool] = True
+    any_order: bool = True
+    """Whether the network has learned every order; else that of the table alone, so that what is known must come
+    first."""
+
+    @classmethod
+    def of(cls, objective: Any) -> "ModelFamily":
+        """Return whether any row was shuffled."""
+        return cls(objective.shuffled > 0)
+
+    @property
+    def infills_exactly(self) -> bool:  # pyrefly: ignore[bad-override] - the training decides
+        """Whether the known columns can be written first."""
+        return self.any_order
+
+    def _ends(self, network: Any, request: SampleRequest, draws: Draws) -> State:
+        """Draw column after column."""
+        known = request.known
+        return fill(
+            network,
+            request.n,
+            draws,
+            choice=request.sampling.choice,
+            known=None if known is None else (known.values, known.kept),
+            anyhow=self.any_order,
+            ways=0 if known is None else known.ways,
+            never=None if known is None else known.never,
+        )
+
+
+@dataclass(frozen=True)
+class GraphicalModel(_PartByPart):
+    """p(row) is the exponential of a sum of potentials, over Z; the network holds the potentials."""
+
+    name: ClassVar[str] = "graphical"
+    parts: ClassVar[str] = "whole rows"
+    symbols: ClassVar[bool] = True
+    infills_exactly: ClassVar[bool] = True
+    row_likelihood: ClassVar[bool] = True
+    why_no_export: ClassVar[str] = "this model is tables of counts and no network; draw from it with `feller sample`"
+
+    def check_request(self, request: SampleRequest) -> None:
+        """Refuse a choice among symbols, too."""
+        super().check_request(request)
+        if request.sampling.choice != Choice():
+            raise UsageError("this model knows no choice among single symbols; leave temperature, top-k and top-p out")
+
+    def _ends(self, network: MarginalNetwork, request: SampleRequest, draws: Draws) -> State:
+        """Draw whole rows, those of which some columns are known too."""
+        known = request.known
+        kept = None if known is None else (known.values, known.kept)
+        return network.draw(request.n, draws, kept, None if known is None else known.never)
+
+    def log_prob(self, network: Any, request: LogProbRequest, draws: Draws) -> LogProb:
+        """Ask the network, which answers with log p of each row."""
+        value = network(request.x_1, torch.zeros(len(request.x_1), device=request.x_1.device), request.given)
+        return LogProb(value, torch.zeros_like(value))
+
+
+@dataclass(frozen=True)
+class DocumentModel(_PartByPart):
+    """p(tokens) is the product of the probabilities of each token given those before it in its sample.
+
+    Text, pictures and what fills their holes are one sequence, see `sampling.autoregressive.masked_spans`.
+    """
+
+    name: ClassVar[str] = "documents"
+    parts: ClassVar[str] = "token after token"
+    answer: ClassVar[str] = "logits"
+    why_no_export: ClassVar[str] = (
+        "this network reads documents of any length through masks of its own; draw with `feller sample`"
+    )
+
+    def _ends(self, network: Any, request: SampleRequest, draws: Draws) -> State:
+        """Draw documents of which nothing is said."""
+        symbols, n = network.symbols, request.n
+        start = torch.tensor([symbols.eos])
+        ways = (Way(choice=request.sampling.choice),)
+        drawn = generate(network, [[start] * n], Free(network.context - 1), draws, ways=ways)
+        x = torch.full((n, network.context), symbols.pad)
+        for row, tokens in zip(x, drawn, strict=True):
+            row[: len(tokens) + 1] = torch.cat([start, tokens.cpu()])
+        return x

@@ -1,0 +1,271 @@
+"""Families of models: their records, what they can and cannot do, and filling in."""
+
+import inspect
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from feller.core.errors import UsageError
+from feller.core.migrations import with_families
+from feller.core.rng import Draws
+from feller.core.serialization import from_data, to_data
+from feller.data.modality import Target
+from feller.models.families.answering_models import (
+    AutoencoderModel,
+    EmbeddingModel,
+    ExpectationModel,
+    RegressionModel,
+    VocoderModel,
+)
+from feller.models.families.model_family import Known, LogProbRequest, ModelFamily, SampleRequest, family_of
+from feller.models.families.path_process import BridgeProcess, PathProcess
+from feller.models.families.symbol_models import AutoregressiveModel, DocumentModel, GraphicalModel, TableModel
+from feller.networks.sequence.causal_transformer import Decoder
+from feller.paths import Affine, Mixture, Product
+from feller.paths.brownian import Brownian
+from feller.paths.path import Given
+from feller.paths.processes import Characteristics, hold
+from feller.sampling.sampler_config import Sampling
+from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
+from feller.spaces import Product as ProductSpace
+from feller.spaces.table_tokens import Rows, Single
+from feller.training.objective import Matching, Objective
+from feller.training.objectives.autoregressive_likelihood import NextToken, RowLikelihood
+from feller.training.objectives.frame_infilling import Infilling
+from feller.training.objectives.marginal_counts import Counting
+from feller.training.objectives.reconstruction import Reconstruction, Vocoding
+from feller.training.objectives.regression import Regression
+
+
+class Sure(nn.Module):
+    """Says that every token is the symbol 2."""
+
+    nulls: dict[str, int] = {}  # noqa: RUF012 - nothing to be without
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+        logits = torch.tensor([0.0, 0.0, 30.0, 0.0])
+        return logits.expand(*x_t.shape, 4)
+
+
+FAMILIES = [
+    AutoencoderModel(),
+    AutoregressiveModel(),
+    BridgeProcess(Brownian(1.0)),
+    DocumentModel(),
+    EmbeddingModel(),
+    ExpectationModel(),
+    GraphicalModel(),
+    PathProcess(Affine()),
+    PathProcess(Mixture()),
+    RegressionModel(Target(("a",), (0.0,), (1.0,))),
+    TableModel(any_order=False),
+    VocoderModel(),
+]
+DRAWING = {AutoregressiveModel, DocumentModel, GraphicalModel, PathProcess, TableModel}
+LATENT = {"infill": {AutoregressiveModel, GraphicalModel, TableModel}, "rows": {GraphicalModel, TableModel}}
+
+
+def request(n: int, space: Any, **more: Any) -> SampleRequest:
+    return SampleRequest(n=n, space=space, **{"sampling": Sampling("euler", 8), **more})
+
+
+def test_every_family_is_here_and_has_a_name_of_its_own() -> None:
+    ours = [kind for kind in every(ModelFamily) if kind.__module__.startswith("feller.")]
+    kinds = {kind for kind in ours if not inspect.isabstract(kind)}
+    assert kinds == {type(family) for family in FAMILIES}
+    assert len({kind.name for kind in kinds}) == len(kinds)
+
+
+def every(base: type) -> set[type]:
+    return {kind for one in base.__subclasses__() for kind in {one} | every(one)}
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.describe())
+def test_what_holds_of_every_family(family: ModelFamily) -> None:
+    assert from_data(ModelFamily, json.loads(json.dumps(to_data(family)))) == family
+    kind = type(family)
+    assert family.describe()
+    assert bool(family.why_no_samples) == (kind not in DRAWING)
+    tokens = kind is PathProcess and family.require_path().is_discrete
+    assert family.symbols == (tokens or kind in LATENT["infill"])
+    assert family.row_likelihood == (kind in LATENT["rows"])
+    assert family.in_time == (kind is PathProcess)
+    assert (family.tells is not None) == (kind is RegressionModel)
+    if kind not in DRAWING:
+        with pytest.raises(UsageError):
+            family.sample(Sure(), request(1, Euclidean((2,))), Draws(0))
+        with pytest.raises(UsageError):
+            family.check_request(request(1, Euclidean((2,))))
+    if not (tokens or kind in LATENT["infill"] or kind is PathProcess):
+        asked = LogProbRequest(x_1=torch.zeros(1, 2), given={}, space=Euclidean((2,)))
+        with pytest.raises(UsageError):
+            family.log_prob(Sure(), asked, Draws(0))
+    if kind not in (PathProcess, BridgeProcess):
+        with pytest.raises(UsageError):
+            family.require_path()
+    if family != PathProcess(Affine()):
+        with pytest.raises(UsageError):
+            family.check_flow()
+
+
+def test_objectives_name_their_family() -> None:
+    target, space = Target(("a",), (0.0,), (1.0,)), Euclidean((2,))
+    rows = Rows((Single(3), Single(2)))
+    named = {
+        Matching(Affine(), space): PathProcess(Affine()),
+        Matching(Brownian(0.5), space): PathProcess(Brownian(0.5)),
+        NextToken(Tokens(4, (5,))): AutoregressiveModel(),
+        RowLikelihood(rows): TableModel(),
+        RowLikelihood(rows, shuffled=0.0): TableModel(any_order=False),
+        Counting(rows): GraphicalModel(),
+        Regression(target, space): RegressionModel(target),
+        Reconstruction(space): AutoencoderModel(),
+        Vocoding(Euclidean((4096,))): VocoderModel(),
+        Infilling(): PathProcess(Affine()),
+        Infilling(None): ExpectationModel(),
+    }
+    for objective, family in named.items():
+        assert family_of(objective) == family
+        assert from_data(Objective, to_data(objective)) == objective
+
+
+class Other(NextToken):
+    """An objective of a family that nobody has written."""
+
+    family = "nobody's"
+
+
+def test_a_family_that_is_not_there_is_named() -> None:
+    with pytest.raises(UsageError, match="nobody's"):
+        family_of(Other(Tokens(4, (5,))))
+
+
+@dataclass(frozen=True)
+class Constant(ModelFamily):
+    """A family of somebody's own: all samples are one number."""
+
+    name: ClassVar[str] = "constant"
+
+    def describe(self) -> str:
+        return "says one number"
+
+    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> Any:
+        x = torch.full((request.n, 1), 7.0)
+        return x, x
+
+
+def test_a_family_of_ones_own() -> None:
+    class Own(NextToken):
+        family = "constant"
+
+    family = family_of(Own(Tokens(4, (5,))))
+    _, x_1 = family.sample(None, request(3, Euclidean((1,))), Draws(0))
+    assert x_1.tolist() == [[7.0]] * 3
+
+
+@pytest.mark.parametrize(
+    ("path", "family"),
+    [
+        ({"is": "Affine"}, {"is": "PathProcess", "path": {"is": "Affine"}}),
+        ({"is": "Brownian", "noise": 1.0}, {"is": "BridgeProcess", "path": {"is": "Brownian", "noise": 1.0}}),
+        ({"is": "AnyOrder", "anyhow": False}, {"is": "TableModel", "any_order": False}),
+        ({"is": "Estimates", "about": {"names": ["a"]}}, {"is": "RegressionModel", "target": {"names": ["a"]}}),
+        ({"is": "Codes"}, {"is": "AutoencoderModel"}),
+    ],
+)
+def test_records_of_the_first_format(path: dict[str, Any], family: dict[str, Any]) -> None:
+    assert with_families("model.json", {"path": path, "drop": 0.0}) == {"family": family, "drop": 0.0}
+
+
+def test_objectives_of_the_first_format() -> None:
+    old = {"is": "Regression", "path": {"is": "Estimates", "about": {"names": ["a"]}}, "noise": 0.0}
+    found = with_families("recipe.json", {"recipe": {"objective": old}})["recipe"]["objective"]
+    assert found == {"is": "Regression", "target": {"names": ["a"]}, "noise": 0.0}
+    filled = {"rhythm": {"rule": {"is": "Infilling", "path": {"is": "Filled"}}}}
+    assert with_families("recipe.json", filled)["rhythm"]["rule"] == {"is": "Infilling", "path": None}
+    assert with_families("recipe.json", {"recipe": {"is": "Own", "path": {"is": "Mine"}}})["recipe"]["path"]
+
+
+def of_mixture(source: Any, known: Known, **more: Any) -> list[list[int]]:
+    """Draw five of four symbols, all 2."""
+    seed = more.pop("seed", 0)
+    asked = request(len(known.kept), Tokens(4, known.kept.shape[1:], source), known=known, **more)
+    return PathProcess(Mixture(source=source)).sample(Sure(), asked, Draws(seed))[1].tolist()
+
+
+@pytest.mark.parametrize("source", [MaskSource(), UniformSource()])
+def test_known_tokens_stay(source) -> None:
+    kept = torch.tensor([[True, False, True, False, False]]).expand(3, -1)
+    assert of_mixture(source, Known(torch.tensor([[3, 0, 1, 0, 0]]).expand(3, -1), kept)) == [[3, 2, 1, 2, 2]] * 3
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("source", [MaskSource(), UniformSource()])
+def test_no_text_ends_before_what_is_known(source, guidance: float) -> None:
+    """Symbol 2, of which the network is sure, ends a text: what is behind a gap would be lost with it."""
+    known = Known(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))
+    filled = [of_mixture(source, known, guidance=guidance, end=2, seed=seed)[0] for seed in range(30)]
+    assert {(row[0], *row[2:]) for row in filled} == {(3, 1, 2, 2)}
+    assert {row[1] for row in filled} == {0, 1, 3}
+
+
+@pytest.mark.parametrize("symbol", [4, -1, 99])
+def test_known_tokens_are_symbols_of_the_data(symbol: int) -> None:
+    """The mask, 4 here, is none: kept, it would be in the sample."""
+    known = Known(torch.tensor([[symbol, 0]]), torch.tensor([[True, False]]))
+    with pytest.raises(UsageError, match=f"{symbol} is known.* from 0 to 3"):
+        of_mixture(MaskSource(), known)
+
+
+def test_known_tokens_of_a_law_token_after_token() -> None:
+    network = Decoder(4, width=16, depth=1, heads=2).build((5,), {}, Draws(0))
+    known = Known(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))
+    _, x_1 = AutoregressiveModel().sample(network, request(1, Tokens(4, (5,)), known=known), Draws(0))
+    assert x_1[0, 0] == 3
+    assert x_1[0, 2] == 1
+
+
+def test_numbers_are_not_filled_in() -> None:
+    known = Known(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
+    with pytest.raises(UsageError, match="symbols"):
+        PathProcess(Affine()).check_request(request(1, Euclidean((2,)), known=known))
+
+
+def test_nothing_happens_where_it_is_held() -> None:
+    known = torch.tensor([[True, False]])
+    now = hold(lambda x, t: Characteristics(x + 1, torch.ones_like(x)), known)(torch.zeros(1, 2), torch.zeros(1))
+    assert now.velocity.tolist() == [[0, 1]]
+    assert now.diffusion.tolist() == [[0, 1]]
+
+
+class Beside(Sure):
+    """Answers for a number and a token that the number is what the token says: 10 times it."""
+
+    def forward(self, x_t: dict[str, Tensor], t: dict[str, Tensor], given: Given) -> dict[str, Tensor]:
+        self.times.append({name: time[0].item() for name, time in t.items()})
+        logits = 30 * torch.nn.functional.one_hot((x_t["number"][:, :1] / 10).round().long().clamp(0, 3), 4)
+        goal = torch.where(x_t["token"] < 4, 10.0 * x_t["token"], 5.0)
+        return {"number": (goal - x_t["number"]) / (1 - t["number"][:, None]), "token": logits.float()}
+
+
+@pytest.mark.parametrize("leaf", ["number", "token"])
+def test_a_leaf_that_is_given_stands_still_while_the_others_are_drawn(leaf: str) -> None:
+    network = Beside()
+    network.times = []
+    family = PathProcess(Product({"number": Affine(), "token": Mixture(source=MaskSource())}))
+    space = ProductSpace({"number": Euclidean((1,)), "token": Tokens(4, (1,), MaskSource())})
+    fixed = {"number": torch.tensor([[20.0], [30.0]]), "token": torch.tensor([[2], [3]])}
+    _, x_1 = family.sample(network, request(2, space, fixed={leaf: fixed[leaf]}), Draws(0))
+    assert torch.equal(x_1["token"], fixed["token"])
+    torch.testing.assert_close(x_1["number"], fixed["number"])
+    other = {"number": "token", "token": "number"}[leaf]
+    assert [time[leaf] for time in network.times] == [1.0] * 8
+    assert [time[other] for time in network.times] == [i / 8 for i in range(8)]
