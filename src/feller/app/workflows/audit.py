@@ -14,6 +14,7 @@ from feller.app.workflows.auditing.linear_reconstruction import rebuilt_rows
 from feller.app.workflows.auditing.noise_check import check_charged, check_held
 from feller.app.workflows.auditing.plan_calculator import reconstruction
 from feller.app.workflows.auditing.retraining_attacks import Retraining
+from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.private.privacy_config import Allowance
 from feller.core.rng import Draws
@@ -72,8 +73,9 @@ def _audited(
         tell.task("counting")
         numbers |= {**promised(ledger), **reconstruction(ledger.expenses)}
         tell.done()
-    if it.objective is not None and it.objective.one_shot and it.tells:
-        rows = _rebuilt(it, cast(Perturbation, it.objective), numbers, draws.named("rebuilt"), tell)
+    objective = recipe_of(run).objective
+    if objective.one_shot and it.tells:
+        rows = _rebuilt(it, cast(Perturbation, objective), numbers, draws.named("rebuilt"), tell)
     else:
         rows = None if ledger is None else watched_rows(run, it.train, numbers["epsilon_order2"])
     numbers |= {} if rows is None else rows.numbers

@@ -13,7 +13,7 @@ from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.checkpoint import read_counters
 from feller.training.engine import engine
-from feller.training.objective import ObjectiveConfig, TrainingContext
+from feller.training.objective import Objective, TrainingContext
 
 NOT_AUDITED = {
     "autoencoder": "writes pictures as codes and draws none; audit what learns from these",
@@ -33,7 +33,7 @@ class Opened:
     model: Model
     ledger: Ledger | None
     """What was spent; None without privacy."""
-    objective: ObjectiveConfig | None
+    objective: Objective | None
     """What the model was trained by; None where that needs a teacher that is not here."""
     train: Dataset
     """What it learned from."""
@@ -129,7 +129,7 @@ def _rows(asked: Asked, model: Model, data: str | None) -> Dataset:
     return rows.seen_as(modality)
 
 
-def _objective(run: Run) -> ObjectiveConfig | None:
+def _objective(run: Run) -> Objective | None:
     """Return what the run was trained by; None where it needs an older model beside it."""
     recipe = recipe_of(run)
     if recipe.objective.requires or recipe.pairs:
