@@ -20,6 +20,7 @@ from feller.core.run_folder import Run, as_run
 from feller.core.safetensors_io import load_tensors, put
 from feller.core.user_code import load_file
 from feller.data.batches import Batch
+from feller.data.loading.in_memory import DataSource
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.models.conditions import asked, draw_conditions, meant
@@ -54,6 +55,10 @@ def check_strength(w: Any) -> None:
 
 def untold(share: float) -> None:
     """Hear the share that is done, and do nothing."""
+
+
+OnStep = Callable[[float, State], None]
+"""(t, x) of a batch on its way."""
 
 
 def unseen(t: float, x: State) -> None:
@@ -102,7 +107,7 @@ class Model:
         batch: int | None = None,
         ranks: Ranks = ALONE,
         tell: Callable[[float], None] = untold,
-        seen: Callable[[float, State], None] = unseen,
+        seen: OnStep = unseen,
     ) -> Dataset:
         """Draw n samples in the units of the data; which batch a sample is in does not matter.
 
@@ -163,7 +168,7 @@ class Model:
 
     def log_density(
         self,
-        data: Dataset | Any,
+        data: Dataset | DataSource,
         *,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
@@ -227,7 +232,7 @@ class Model:
             parts.append(found.double())
         return torch.cat(ranks.gather(torch.cat(parts))) - scale
 
-    def _read(self, data: Any) -> Dataset:
+    def _read(self, data: Dataset | DataSource) -> Dataset:
         """Return examples as the model's kind of data has them, one for each row."""
         return data if isinstance(data, Dataset) else read(data, like=self.description.modality, every_row=True)
 
@@ -263,7 +268,7 @@ class Model:
     @overload
     def code_length(
         self,
-        data: Dataset | Any,
+        data: Dataset | DataSource,
         *,
         bound: Bound | None = ...,
         times: int = ...,
@@ -276,7 +281,7 @@ class Model:
     @overload
     def code_length(
         self,
-        data: Dataset | Any,
+        data: Dataset | DataSource,
         *,
         bound: Bound | None = ...,
         times: int = ...,
@@ -288,7 +293,7 @@ class Model:
 
     def code_length(
         self,
-        data: Dataset | Any,
+        data: Dataset | DataSource,
         *,
         bound: Bound | None = None,
         times: int = 128,
@@ -363,7 +368,7 @@ class Model:
         draws: Draws,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
-        seen: Callable[[float, State], None] = unseen,
+        seen: OnStep = unseen,
     ) -> Generation:
         """Say how samples are drawn."""
         about = self.description

@@ -16,7 +16,7 @@ from feller.data.images.modality import images
 from feller.data.labels import LABEL_NAMES
 from feller.data.loading.decimal_commas import rows_with_commas
 from feller.data.loading.find import find, find_texts
-from feller.data.loading.in_memory import Given, for_now, is_given, rows_of
+from feller.data.loading.in_memory import DataSource, for_now, is_given, rows_of
 from feller.data.loading.interpret import interpret
 from feller.data.loading.raw import (
     Found,
@@ -56,7 +56,7 @@ from feller.data.text.modality import Text
 
 
 def read(
-    source: str | pathlib.Path | Given,
+    source: DataSource,
     *,
     longest: int | None = None,
     like: Modality | None = None,

@@ -127,7 +127,7 @@ DROPPED = 0.1
 
 
 def wrap(
-    network: Callable[..., Any],
+    network: Callable[..., object],
     shape: tuple[int, ...] | None = None,
     *,
     modality: Modality | None = None,
