@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.core.rng import Draws as Draws
     from feller.core.run_folder import open_run as open_run
     from feller.data.loading.read import read as read
-    from feller.data.modality import Dataset as Dataset
     from feller.models.export.velocity import VelocityField as VelocityField, velocity as velocity
     from feller.models.export.wrap import wrap as wrap
     from feller.models.model import Model as Model, load_model as load_model
@@ -95,7 +94,6 @@ _HOMES = {
     "core.rng": ("Draws",),
     "core.run_folder": ("open_run",),
     "data.loading.read": ("read",),
-    "data.modality": ("Dataset",),
     "models.export.velocity": ("VelocityField", "velocity"),
     "models.export.wrap": ("wrap",),
     "models.model": ("Model", "load_model"),
