@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.core.run_folder import open_run as open_run
     from feller.data.loading.read import read as read
     from feller.models.export.velocity import VelocityField as VelocityField, velocity as velocity
-    from feller.models.export.wrap import wrap as wrap
+    from feller.models.export.wrap import images as images, points as points, wrap as wrap
     from feller.models.model import Model as Model, load_model as load_model
     from feller.models.recipes.recipe import Recipe as Recipe
     from feller.networks.mlp import MLP as MLP
@@ -95,7 +95,7 @@ _HOMES = {
     "core.run_folder": ("open_run",),
     "data.loading.read": ("read",),
     "models.export.velocity": ("VelocityField", "velocity"),
-    "models.export.wrap": ("wrap",),
+    "models.export.wrap": ("images", "points", "wrap"),
     "models.model": ("Model", "load_model"),
     "models.recipes.recipe": ("Recipe",),
     "networks.mlp": ("MLP",),

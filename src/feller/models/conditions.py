@@ -69,7 +69,9 @@ def meant(about: Description, n: int, given: Mapping[str, Any] | None, draws: Dr
         UsageError: If a condition is unknown, or given as anything else.
     """
     _check_named(about, given)
-    named = {name: value for name, value in (given or {}).items() if isinstance(value, str)}
+    named = {
+        name: _class_name(about, name, value) for name, value in (given or {}).items() if isinstance(value, str | int)
+    }
     others: dict[str, Any] = {name: value for name, value in (given or {}).items() if name not in named}
     known = [*about.frequencies]
     for name, value in others.items():
@@ -88,6 +90,20 @@ def meant(about: Description, n: int, given: Mapping[str, Any] | None, draws: Dr
         return others, {}
     drawn, fixed = asked(about, n, named, draws)
     return {**drawn, **others}, fixed
+
+
+def _class_name(about: Description, name: str, value: str | int) -> str:
+    """Return the name of a class, which may be given by its number where no class is called so.
+
+    Raises:
+        UsageError: If there is no class of this number.
+    """
+    classes = about.modality.conditions.get(name, ())
+    if isinstance(value, str) or str(value) in classes or not classes:
+        return str(value)
+    if not 0 <= value < len(classes):
+        raise UsageError(f"{name} is a class, by its name or a number from 0 to {len(classes) - 1}, got {value}")
+    return classes[value]
 
 
 def _check_named(about: Description, given: Any) -> None:

@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, Literal, overload
@@ -27,7 +27,7 @@ from feller.models.conditions import asked, draw_conditions, meant
 from feller.models.elbo import Bound, BoundEstimate, estimate_bound, tightest
 from feller.models.generation import Generation, Known, batch_size
 from feller.models.spec import Description, load_description, load_part
-from feller.networks.architecture import within
+from feller.networks.architecture import Architecture, within
 from feller.paths import Autoregressive, Graphical, TokenPath
 from feller.sampling import Divergence, DormandPrince, Exact, Hutchinson, Solver, log_density
 from feller.sampling.autoregressive.decode import log_likelihood
@@ -97,10 +97,11 @@ class Model:
         self,
         n: int,
         *,
-        given: Given | dict[str, str] | None = None,
+        given: Given | Mapping[str, str | int | Tensor] | None = None,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
         solver: Solver | str | None = None,
+        nfe: int | None = None,
         known: Known | None = None,
         fixed: dict[str, State] | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
@@ -113,11 +114,12 @@ class Model:
 
         Args:
             n: Number of samples.
-            given: Conditions, a class by its name, or numbers of classes, [n] each; beside names, and by default, the
-                others are drawn as often as in the training data.
+            given: Conditions, one class by its name or number, or numbers of classes, [n] each; beside names, and by
+                default, the others are drawn as often as in the training data.
             guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
             sampling: Solver and number of calls; by default the model's own.
             solver: A name, or one of your own, in place of that named there; the number of calls stays.
+            nfe: Network calls per sample, in place of those named there.
             known: What is given of each sample and kept, where the data are symbols.
             fixed: Leaves of the state that are given, [n, ...] each; the others are drawn beside them.
             draws: Source of all randomness; its `first` is the number of the first sample.
@@ -132,6 +134,8 @@ class Model:
         """
         if not isinstance(n, Integral) or n < 1:
             raise UsageError(f"the number of samples must be at least 1, a whole number, got {n!r}")
+        if nfe is not None:
+            sampling = replace(sampling or self.description.sampling, calls=nfe)
         if isinstance(solver, str):
             sampling, solver = replace(sampling or self.description.sampling, solver=solver), None
         if solver is not None and not isinstance(solver, Solver):
@@ -158,6 +162,33 @@ class Model:
             raking = draws.named("rake", *([draws.first] if draws.first else []))  # each part has its own shuffle
             values = modality.taken(values, n, raking)
         return Dataset(values, given, modality, ())
+
+    def save(
+        self,
+        out: str,
+        *,
+        make: Callable[..., nn.Module] | Architecture | None = None,
+        data: str = "",
+        overwrite: bool = False,
+    ) -> Run:
+        """Write the model as a run, which every command opens; code of yours is named by its file with --code.
+
+        A run holds weights and no code, so it remembers what makes the network by name. That is built anew here, with
+        these weights, and must answer the same.
+
+        Args:
+            out: The run folder.
+            make: What makes the network: a class or function of a file of yours that has no arguments, or an
+                architecture of feller; by default the network's class.
+            data: What it learned from, a file, a folder or `example:NAME`, for `evaluate`.
+            overwrite: Replace the run in `out`.
+
+        Raises:
+            UsageError: If nothing is known that makes the network, or it makes another one; or `out` is there.
+        """
+        from feller.models.export.saved import save_model
+
+        return save_model(self, out, make=make, data=data, overwrite=overwrite)
 
     def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = untold) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""

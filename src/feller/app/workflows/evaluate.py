@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+from dataclasses import replace
 from typing import Any
 
 from feller.app.reporter import SILENT, Tell
@@ -92,6 +93,8 @@ def _evaluated(
     if isinstance(modality, Speech):
         return speak(run, model, data=data, samples=samples, tell=tell)
     asked = asked_of(run)
+    if data is not None and not asked.data:  # nobody knows what it learned from: the data serve for both
+        asked, data = replace(asked, data=data), None
     with tell.waiting("reading the data"):
         whole = read_again(asked, modality)
     stands, judge = standing(run, asked, modality, whole), _judge(run)  # first, as what is damaged is told at once

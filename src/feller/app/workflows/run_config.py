@@ -266,6 +266,8 @@ class Brought:
     null: int | None = None
     """Its number for "no class given"."""
     classes: tuple[str, ...] = ()
+    saved: bool = False
+    """Whether a model in Python was saved, in whose description the rest stands."""
 
 
 def brought_of(run: Run) -> Brought | None:

@@ -63,6 +63,13 @@ class FoundRows(Found):
 
 
 @dataclass(frozen=True, eq=False)
+class FoundArrays(Found):
+    """Arrays of one shape, float64 [n, ...]; only who asks for them finds them, since others take them for pictures."""
+
+    name = "arrays of numbers"
+
+
+@dataclass(frozen=True, eq=False)
 class FoundTable(Found):
     """Cells of a table as text, object [n, columns]; an empty cell is an empty text."""
 
