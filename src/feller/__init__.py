@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.core.rng import Draws as Draws
     from feller.core.run_folder import open_run as open_run
     from feller.data.loading.read import read as read
+    from feller.evaluation import conformance as testing  # noqa: F401 - a module
     from feller.models.export.velocity import VelocityField as VelocityField, velocity as velocity
     from feller.models.export.wrap import images as images, points as points, wrap as wrap
     from feller.models.model import Model as Model, load_model as load_model
@@ -136,13 +137,16 @@ _HOMES = {
     "training.optimizer": ("Training",),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted([*_WHERE, "__version__"])
+_MODULES = {"testing": "evaluation.conformance"}
+__all__ = sorted([*_WHERE, *_MODULES, "__version__"])
 
 
 if not TYPE_CHECKING:  # type checkers see the imports above alone, so that they know a wrong name
 
     def __getattr__(name: str) -> object:
         """Import a public name when it is first used, so that `import feller` costs nothing."""
+        if name in _MODULES:
+            return importlib.import_module(f"feller.{_MODULES[name]}")
         if name not in _WHERE:
             raise AttributeError(f"module 'feller' has no attribute {name!r}")
         return getattr(importlib.import_module(f"feller.{_WHERE[name]}"), name)
