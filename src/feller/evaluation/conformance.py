@@ -116,7 +116,8 @@ def check_schedule(schedule: Schedule) -> None:
             check.true("scales have shape and type of the times", fits, got, f"{[*shape]} {dtype}")
     alone = torch.vmap(lambda t: tuple(_scales(schedule, t)))(inside)
     check.close("vmap", torch.stack(alone), torch.stack(_scales(schedule, inside)), 1e-14)
-    check.true("meta tensors", schedule(torch.empty(4, device="meta")).sigma.shape == (4,), "another shape", [4])
+    abstract = torch.as_tensor(schedule(torch.empty(4, device="meta")).sigma)
+    check.true("meta tensors", abstract.shape == (4,) and abstract.is_meta, [*abstract.shape], [4])
 
 
 def _scales(schedule: Schedule, t: Tensor) -> list[Tensor]:
@@ -214,7 +215,8 @@ def _check_zero(check: _Checker, space: Manifold | Product, x: State, atol: floa
         functions["pull"] = lambda y: space.pull(x, y, v)
     for name, function in functions.items():
         leaf = tree_map(lambda y: y.clone().requires_grad_(), x)
-        total = sum(part.sum() for state in (function(leaf), _scale(0.0, leaf)) for part in leaves(state))
+        parts = [part.sum() for state in (function(leaf), _scale(0.0, leaf)) for part in leaves(state)]
+        total = torch.stack(parts).sum()
         finite = all(bool(part.isfinite().all()) for part in torch.autograd.grad(total, list(leaves(leaf))))
         check.true(f"the gradient of {name} is finite at y = x", finite, "nan or inf", "finite")
     rate = torch.func.jvp(lambda v: space.exp(x, v), (_scale(0.0, v),), (v,))[1]
@@ -386,10 +388,10 @@ def check_path(
         if part.velocity is not None and part.diffusion is None and part.jumps is None:
             check.close("the velocity is the time derivative of the sample", part.velocity, rate, max(1e-6, accuracy))
     for row in range(6):
-        one = [tree_map(lambda leaf, row=row: leaf[row : row + 1], tree) for tree in (x_t, x_0, x_1, t)]
-        alone = path.sample(*one[1:], Draws(1, row).at("path"))
-        check.close("a row does not depend on its batch (sample)", alone, one[0], 1e-12)
-        for whole, single in zip(leaves(now), leaves(certain_of(*one)), strict=True):
+        y, a, b, s = (tree_map(lambda leaf, row=row: leaf[row : row + 1], tree) for tree in (x_t, x_0, x_1, t))
+        alone = path.sample(a, b, s, Draws(1, row).at("path"))
+        check.close("a row does not depend on its batch (sample)", alone, y, 1e-12)
+        for whole, single in zip(leaves(now), leaves(certain_of(y, a, b, s)), strict=True):
             if whole.velocity is not None:
                 ours = whole.velocity[row : row + 1]
                 check.close("a row does not depend on its batch (process)", single.velocity, ours, 1e-12)
@@ -624,13 +626,13 @@ def _check_weights(check: _Checker, objective: Objective, network: nn.Module, dr
         return
     network.zero_grad()
     objective.loss(network, drawn).sum().backward()
-    with_gradient = [weight for weight in network.parameters() if weight.grad is not None]
-    weight = max(with_gradient, key=lambda weight: weight.grad.abs().max().item())
-    place, h, sums = weight.grad.abs().argmax(), 1e-6, []
+    slopes = [(weight, weight.grad.clone()) for weight in network.parameters() if weight.grad is not None]
+    weight, gradient = max(slopes, key=lambda pair: pair[1].abs().max().item())
+    place, h, sums = gradient.abs().argmax(), 1e-6, []
     for step in (h, -2 * h, h):
         with torch.no_grad():
             weight.view(-1)[place] += step
             sums.append(objective.loss(network, drawn).sum())
-    slope, expected = (sums[0] - sums[1]) / (2 * h), weight.grad.view(-1)[place]
+    slope, expected = (sums[0] - sums[1]) / (2 * h), gradient.view(-1)[place]
     network.zero_grad()
     check.close("the gradient is that of differences", expected, slope, 1e-8, 1e-5)

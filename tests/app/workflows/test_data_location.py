@@ -6,8 +6,7 @@ import pathlib
 
 import pytest
 
-from feller.app.workflows.data_location import whereabouts
-from feller.app.workflows.run_config import asked_of
+from feller.app.workflows.run_config import asked_of, whereabouts
 from feller.core.run_folder import Run
 
 

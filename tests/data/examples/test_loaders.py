@@ -12,8 +12,7 @@ from feller.core.errors import UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Draws
 from feller.data.examples import loaders
-from feller.data.examples.copy_example import copy_example
-from feller.data.examples.loaders import EXAMPLES, GRID, MOONS_TEST, MOONS_TRAIN, drawn, inside, surface
+from feller.data.examples.loaders import EXAMPLES, GRID, MOONS_TEST, MOONS_TRAIN, copy_example, drawn, inside, surface
 from feller.data.examples.registry import SHIPPED
 from feller.data.loading.read import read
 from feller.data.points.earth import Earth

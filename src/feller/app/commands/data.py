@@ -159,7 +159,7 @@ class Data:
         """Copy the folder that an example is made of."""
         import pathlib
 
-        from feller.data.examples.copy_example import copy_example
+        from feller.data.examples.loaders import copy_example
 
         self._check(("out",))
         name, out = str(self._folder()), pathlib.Path(str(self.writing.out))

@@ -1,12 +1,13 @@
 """Recorded configuration of a run, its data fingerprint, and imported networks."""
 
 import hashlib
+import os
+import pathlib
 import shlex
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from feller.app.workflows.data_location import whereabouts
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee
 from feller.app.workflows.private.private_split import fits, kept_back, key_path, keyed
 from feller.app.workflows.private.probe_rows import with_white
@@ -31,6 +32,8 @@ from feller.training.optimizer import Training
 
 READ = "read-"
 """Begins the fingerprint of what was read, where values are computed from it."""
+ABOVE = 3
+"""Folders above a run in which its data are looked for: a run lies in `runs`, or in a folder of runs there."""
 NAMED = 3
 """Shards that are named where more are not what they were."""
 
@@ -284,3 +287,24 @@ def bringing(run: Run, asked: Asked, said: Brought) -> str:
             several = value if isinstance(value, tuple) else (value,)
             words += [f"--{name}", *(f"{one:g}" if isinstance(one, float) else str(one) for one in several)]
     return shlex.join([*words, "--out", str(run.path)])
+
+
+def whereabouts(data: str, run: Run) -> str:
+    """Return where data are: as recorded, or by the folders above the run, among which is that of the fit.
+
+    Whoever reads them compares their fingerprint with the recorded one, so that others of that name are noticed.
+
+    Args:
+        data: As the run records it.
+        run: Where it lies now.
+
+    Returns:
+        A path from here, or what is recorded where there is none.
+    """
+    place = pathlib.Path(data)
+    if not data or data.startswith(EXAMPLE) or place.is_absolute() or ".." in place.parts or place.exists():
+        return data
+    for folder in [*run.path.resolve().parents][:ABOVE]:
+        if (folder / place).exists():
+            return os.path.relpath(folder / place)
+    return data

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.data.batches import split
 from feller.data.crystals.modality import crystals
@@ -372,3 +373,23 @@ EXAMPLES = {
         Example(SHIPPED["spoken-words"], spoken_words, found=spoken_words_found, folder=FOLDER, by_name=True),
     )
 }
+
+
+def copy_example(name: str, out: pathlib.Path) -> int:
+    """Copy the folder of an example, and return how many files that are.
+
+    Args:
+        name: Of the example.
+        out: A folder that is not there yet, or empty.
+
+    Raises:
+        UsageError: If the example has no folder, or something is there already.
+    """
+    folder = EXAMPLES[name].folder
+    if folder is None:
+        having = ", ".join(other for other, example in EXAMPLES.items() if example.folder)
+        raise UsageError(f"example:{name} is made of no folder; these are: {having}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already; name a new folder")
+    shutil.copytree(folder, out, dirs_exist_ok=True)
+    return sum(path.is_file() for path in out.rglob("*"))

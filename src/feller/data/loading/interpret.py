@@ -124,11 +124,10 @@ def _finite(values: np.ndarray, where: str) -> np.ndarray:
     Raises:
         InputError: If one is not.
     """
-    bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
-    if bad.any():
+    bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
+    if len(bad):
         raise InputError(
-            f"{where}: {int(bad.sum())} of {len(bad)} arrays hold what is no finite number, the first is number"
-            f" {int(bad.argmax())}"
+            f"{where}: {len(bad)} of {len(values)} arrays hold what is no finite number, the first is number {bad[0]}"
         )
     return values
 
