@@ -5,6 +5,7 @@ import builtins
 import json
 import pathlib
 import re
+import runpy
 import shlex
 
 import numpy as np
@@ -24,6 +25,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 LANDING = ROOT / "docs" / "index.md"
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page != LANDING]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NAME = re.compile(r"# (\w+\.py)\n")
 BRIDGE = "Bridging(rounds=1, pairs=32, train=feller.Training(steps=3, batch=32))"
 DOCUMENTS = ("--prompt", "--edit", "--ask")
 SHORT = ["--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
@@ -183,13 +185,19 @@ def test_examples_run(page, tmp_path, monkeypatch):
     for few in ("MOST", "TRACED"):
         monkeypatch.setattr(f"feller.app.workflows.speech.evaluate_speech.{few}", 4)
     found = blocks(page)
-    python = "\n".join(code for language, code in found if language == "python")
+    alone = [code for _, code in files(found)]
+    python = "\n".join(code for language, code in found if language == "python" and code not in alone)
     uses = [i for i, (language, code) in enumerate(found) if language == "sh" and "mine.py" in code]
     prepare(tmp_path, "\n".join(code for language, code in found[: uses[-1] if uses else 0] if language == "python"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, code in files(found):
+        (tmp_path / name).write_text(code.replace("steps=300", "steps=3"))
     for language, code in found:
         if language == "sh":
             for line in code.splitlines():
                 words = shlex.split(line, comments=True)
+                if words[:1] == ["python"]:
+                    runpy.run_path(words[1], run_name="__main__")
                 if words[:1] == ["feller"] and words[1] != "reproduce":
                     try:
                         status = main(shorten(words[1:]))
@@ -199,6 +207,12 @@ def test_examples_run(page, tmp_path, monkeypatch):
     for long, short in (("steps=300", "steps=3"), ("Bridging(rounds=3)", BRIDGE)):
         python = python.replace(long, short)
     exec(compile(python, str(page), "exec"), {"__name__": "docs"})
+
+
+def files(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return name and content of the blocks that begin with the name of a file, which they stand in."""
+    named = [(NAME.match(code), code) for language, code in found if language == "python"]
+    return [(name[1], code) for name, code in named if name]
 
 
 def unknown(code: str) -> set[str]:

@@ -1,9 +1,86 @@
 """feller learns Markov processes that turn noise into data, and puts them to work."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
+    # fmt: off
+    # isort: off
+    from feller.app.workflows.cite import cite as cite
+    from feller.app.workflows.export import export as export
+    from feller.app.workflows.fit import fit as fit
+    from feller.app.workflows.sample import sample as sample
+    from feller.control.bridges.bridge_config import Bridging as Bridging
+    from feller.control.bridges.problem import BridgeProblem as BridgeProblem
+    from feller.control.bridges.solution import FoundBridge as FoundBridge, solve_bridge as solve_bridge
+    from feller.core.errors import InputError as InputError, UsageError as UsageError
+    from feller.core.output_shards import shards as shards
+    from feller.core.rng import Draws as Draws
+    from feller.core.run_folder import open_run as open_run
+    from feller.data.loading.read import read as read
+    from feller.evaluation import conformance as testing  # noqa: F401 - a module
+    from feller.models.export.velocity import VelocityField as VelocityField, velocity as velocity
+    from feller.models.export.wrap import images as images, points as points, wrap as wrap
+    from feller.models.model import Model as Model, load_model as load_model
+    from feller.models.recipes.recipe import Recipe as Recipe
+    from feller.networks.mlp import MLP as MLP
+    from feller.paths import (
+        Affine as Affine, Angular as Angular, Binned as Binned, Circle as Circle, Data as Data, Geodesic as
+        Geodesic, Interval as Interval, Jump as Jump, Lattice as Lattice, Mixture as Mixture, Path as Path,
+        Point as Point, Prediction as Prediction, Premetric as Premetric, Score as Score, Source as Source,
+        Velocity as Velocity, convert as convert,
+    )
+    from feller.paths.affine import (
+        Constant as Constant, Level as Level, Memoryless as Memoryless, Vanishing as Vanishing,
+    )
+    from feller.paths.divergence_free import langevin as langevin, metropolis as metropolis
+    from feller.paths.processes import (
+        Characteristics as Characteristics, Jumps as Jumps, Process as Process, reverse as reverse,
+    )
+    from feller.paths.rescheduled import rescheduled as rescheduled
+    from feller.paths.schedules import (
+        Cosine as Cosine, Formula as Formula, Linear as Linear, LinearVP as LinearVP, Polynomial as Polynomial,
+        Schedule as Schedule, VE as VE, VP as VP,
+    )
+    from feller.paths.superposition import add as add, superpose as superpose
+    from feller.paths.time_distributions import (
+        LeafTimes as LeafTimes, LogitNormal as LogitNormal, Shifted as Shifted, Stratified as Stratified,
+        TimeLaw as TimeLaw, edm_grid as edm_grid, linear_grid as linear_grid,
+    )
+    from feller.sampling import (
+        Ancestral as Ancestral, DormandPrince as DormandPrince, Euler as Euler, Exact as Exact, Heun as Heun,
+        Hutchinson as Hutchinson, MemorylessEuler as MemorylessEuler, Midpoint as Midpoint, RK4 as RK4, Solver
+        as Solver, bits_per_dimension as bits_per_dimension, endpoint as endpoint, log_density as log_density,
+        sample_with_density as sample_with_density,
+    )
+    from feller.sampling.guidance import (
+        cfg as cfg, classifier_guidance as classifier_guidance, token_classifier_guidance as
+        token_classifier_guidance,
+    )
+    from feller.sampling.sampler_config import Sampling as Sampling
+    from feller.spaces import (
+        Euclidean as Euclidean, Manifold as Manifold, Mesh as Mesh, Poincare as Poincare, Product as Product,
+        SO3 as SO3, SPD as SPD, Simplex as Simplex, Space as Space, Sphere as Sphere, Tokens as Tokens, Torus as
+        Torus, se3 as se3,
+    )
+    from feller.training.couplings import (
+        AcrossRanks as AcrossRanks, Aligned as Aligned, Coupling as Coupling, Entropic as Entropic, GeodesicCost
+        as GeodesicCost, Independent as Independent, LabelAware as LabelAware, MinibatchTransport as
+        MinibatchTransport, Unbalanced as Unbalanced, WithinClasses as WithinClasses,
+    )
+    from feller.training.losses import (
+        CrossEntropy as CrossEntropy, GeneralisedKL as GeneralisedKL, InfinitesimalKL as InfinitesimalKL,
+        ItakuraSaito as ItakuraSaito, Loss as Loss, PerLeaf as PerLeaf, PseudoHuber as PseudoHuber, Squared as
+        Squared, Weighted as Weighted,
+    )
+    from feller.training.objective import Matching as Matching, Objective as Objective
+    from feller.training.objectives.distillation import Distillation as Distillation
+    from feller.training.objectives.maximum_likelihood import MaximumLikelihood as MaximumLikelihood
+    from feller.training.optimizer import Training as Training
+    # isort: on
+    # fmt: on
 
 _HOMES = {
     "app.workflows.cite": ("cite",),
@@ -19,7 +96,7 @@ _HOMES = {
     "core.run_folder": ("open_run",),
     "data.loading.read": ("read",),
     "models.export.velocity": ("VelocityField", "velocity"),
-    "models.export.wrap": ("wrap",),
+    "models.export.wrap": ("images", "points", "wrap"),
     "models.model": ("Model", "load_model"),
     "models.recipes.recipe": ("Recipe",),
     "networks.mlp": ("MLP",),
@@ -60,14 +137,19 @@ _HOMES = {
     "training.optimizer": ("Training",),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted([*_WHERE, "__version__"])
+_MODULES = {"testing": "evaluation.conformance"}
+__all__ = sorted([*_WHERE, *_MODULES, "__version__"])
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that `import feller` costs nothing."""
-    if name not in _WHERE:
-        raise AttributeError(f"module 'feller' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"feller.{_WHERE[name]}"), name)
+if not TYPE_CHECKING:  # type checkers see the imports above alone, so that they know a wrong name
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used, so that `import feller` costs nothing."""
+        if name in _MODULES:
+            return importlib.import_module(f"feller.{_MODULES[name]}")
+        if name not in _WHERE:
+            raise AttributeError(f"module 'feller' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"feller.{_WHERE[name]}"), name)
 
 
 def __dir__() -> list[str]:

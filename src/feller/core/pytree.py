@@ -1,13 +1,17 @@
 """Pytrees: a state is a tensor or a dict of named states; maps, broadcasting, and checks that run under vmap."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 State = Any
 """A tensor with one entry per example along its first axis, or a dict of states."""
+StateT = TypeVar("StateT", bound=Tensor | Mapping[str, object])
+"""A state, where what comes out is of the kind that goes in: a tensor gives a tensor."""
+Mask = Tensor | Mapping[str, object]
+"""Which entries of a state count: truths [b, n] for all leaves, or a dict with some for each."""
 Given = dict[str, State]
 """Conditions, one entry per example; "not given" is a value, not an absence. Two names are the same everywhere: `valid`
 marks what is real rather than padding, `known` what is kept: truths [b, n] for all leaves, or some for each under its

@@ -7,6 +7,7 @@ from feller.data.documents.tiles import Tiles
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.molecules.modality import Molecules
+from feller.data.points.arrays import Arrays
 from feller.data.points.earth import Earth
 from feller.data.points.manifold_points import Geometric
 from feller.data.points.points import Points
@@ -21,7 +22,21 @@ from feller.data.text.modality import Text
 from feller.data.text.subwords import Subwords
 
 MODALITIES = (
-    *(Backbones, Crystals, Documents, Earth, Geometric, Images, Labelled, Mixed, Molecules, Points, Proteins, Sounds),
+    *(
+        Arrays,
+        Backbones,
+        Crystals,
+        Documents,
+        Earth,
+        Geometric,
+        Images,
+        Labelled,
+        Mixed,
+        Molecules,
+        Points,
+        Proteins,
+        Sounds,
+    ),
     *(Speech, Table, Text, Torsions),
 )
 RECORDED = (Palette, Subwords, Tiles)

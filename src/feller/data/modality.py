@@ -340,13 +340,20 @@ class Dataset:
                 f"{purpose} needs all examples in memory, and shards are never read as a whole; give a file"
             )
 
-    def numpy(self) -> Any:
-        """Return the values as an array, in the units and layout of the data; a dict of arrays for several leaves.
+    def numpy(self) -> np.ndarray:
+        """Return the values as one array, in the units and layout of the data.
 
-        Beside the values there may be labels and names: `modality.arrays` gives all.
+        Raises:
+            UsageError: If they are several arrays.
         """
-        arrays = self.modality.arrays(self.values, self.given)
-        return arrays.get("samples", arrays)
+        arrays = self.arrays()
+        if "samples" not in arrays:
+            raise UsageError(f"{self.modality.called} are several arrays, {', '.join(arrays)}; take `arrays()`")
+        return arrays["samples"]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what an .npz of the examples holds: `samples`, or several leaves, and labels and names beside them."""
+        return self.modality.arrays(self.values, self.given)
 
     def frame(self) -> pd.DataFrame:
         """Return the examples as a DataFrame, with the columns that a .csv of them has, and the types of the data.

@@ -14,6 +14,7 @@ from feller.data.images.labelled import plain
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import Molecules
+from feller.data.points.arrays import Arrays
 from feller.data.points.earth import Earth
 from feller.data.points.manifold_points import Geometric
 from feller.data.points.points import Points
@@ -34,6 +35,7 @@ from feller.training.engine import Engine
 Measure = Callable[[Dataset, Dataset, Dataset, Draws], dict[str, float | str | None]]
 """(samples, training data, held-out data, draws) -> numbers."""
 MEASURES: dict[type[Modality], Measure] = {
+    Arrays: points.points_quality,
     Backbones: backbones.backbones_quality,
     Crystals: crystals.crystals_quality,
     Earth: points.geometric_quality,

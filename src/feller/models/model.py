@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, Literal, overload
@@ -19,6 +19,7 @@ from feller.core.run_folder import Run, as_run
 from feller.core.safetensors_io import load_tensors, put
 from feller.core.user_code import load_file
 from feller.data.batches import Batch
+from feller.data.loading.in_memory import DataSource
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.models.families.elbo import Bound, BoundEstimate
@@ -33,7 +34,7 @@ from feller.models.families.model_family import (
     pieces,
 )
 from feller.models.spec import Description, draw_conditions, load_description, load_part, resolve_given
-from feller.networks.architecture import within
+from feller.networks.architecture import Architecture, within
 from feller.paths import Network
 from feller.sampling import Divergence, Solver
 from feller.sampling.guidance import cfg
@@ -57,6 +58,10 @@ def check_strength(w: Any) -> None:
 
 def untold(share: float) -> None:
     """Hear the share that is done, and do nothing."""
+
+
+OnStep = Callable[[float, State], None]
+"""(t, x) of a batch on its way."""
 
 
 def unseen(t: float, x: State) -> None:
@@ -90,7 +95,7 @@ class Model:
         return draw_conditions(self.description, n, wanted, draws)
 
     def resolve_given(
-        self, n: int, given: Given | dict[str, str] | None, draws: Draws
+        self, n: int, given: Given | Mapping[str, str | int | Tensor] | None, draws: Draws
     ) -> tuple[Given, dict[str, State]]:
         """Return the conditions of n samples, and the leaves of their states that are given; arguments as `sample`.
 
@@ -103,27 +108,29 @@ class Model:
         self,
         n: int,
         *,
-        given: Given | dict[str, str] | None = None,
+        given: Given | Mapping[str, str | int | Tensor] | None = None,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
         solver: Solver | str | None = None,
+        nfe: int | None = None,
         known: Known | None = None,
         fixed: dict[str, State] | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
         batch: int | None = None,
         ranks: Ranks = ALONE,
         tell: Callable[[float], None] = untold,
-        seen: Callable[[float, State], None] = unseen,
+        seen: OnStep = unseen,
     ) -> Dataset:
         """Draw n samples in the units of the data; which batch a sample is in does not matter.
 
         Args:
             n: Number of samples.
-            given: Conditions, a class by its name, or numbers of classes, [n] each; beside names, and by default, the
-                others are drawn as often as in the training data.
+            given: Conditions, one class by its name or number, or numbers of classes, [n] each; beside names, and by
+                default, the others are drawn as often as in the training data.
             guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
             sampling: Solver and number of calls; by default the model's own.
             solver: A name, or one of your own, in place of that named there; the number of calls stays.
+            nfe: Network calls per sample, in place of those named there.
             known: What is given of each sample and kept, where the data are symbols.
             fixed: Leaves of the state that are given, [n, ...] each; the others are drawn beside them.
             draws: Source of all randomness; its `first` is the number of the first sample.
@@ -138,6 +145,8 @@ class Model:
         """
         if not isinstance(n, Integral) or n < 1:
             raise UsageError(f"the number of samples must be at least 1, a whole number, got {n!r}")
+        if nfe is not None:
+            sampling = replace(sampling or self.description.sampling, calls=nfe)
         if isinstance(solver, str):
             sampling, solver = replace(sampling or self.description.sampling, solver=solver), None
         if solver is not None and not isinstance(solver, Solver):
@@ -165,6 +174,33 @@ class Model:
             raking = draws.named("rake", *([draws.first] if draws.first else []))  # each part has its own shuffle
             values = modality.taken(values, n, raking)
         return Dataset(values, given, modality, ())
+
+    def save(
+        self,
+        out: str,
+        *,
+        make: Callable[..., nn.Module] | Architecture | None = None,
+        data: str = "",
+        overwrite: bool = False,
+    ) -> Run:
+        """Write the model as a run, which every command opens; code of yours is named by its file with --code.
+
+        A run holds weights and no code, so it remembers what makes the network by name. That is built anew here, with
+        these weights, and must answer the same.
+
+        Args:
+            out: The run folder.
+            make: What makes the network: a class or function of a file of yours that has no arguments, or an
+                architecture of feller; by default the network's class.
+            data: What it learned from, a file, a folder or `example:NAME`, for `evaluate`.
+            overwrite: Replace the run in `out`.
+
+        Raises:
+            UsageError: If nothing is known that makes the network, or it makes another one; or `out` is there.
+        """
+        from feller.models.export.saved import save_model
+
+        return save_model(self, out, make=make, data=data, overwrite=overwrite)
 
     def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = untold) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""
@@ -211,7 +247,7 @@ class Model:
 
     def log_density(
         self,
-        data: Dataset | Any,
+        data: Dataset | DataSource,
         *,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
@@ -257,7 +293,7 @@ class Model:
     def _log_prob(
         self,
         network: Network,
-        data: Any,
+        data: Dataset | DataSource,
         state: Callable[[State, Draws], State],
         how: dict[str, Any],
         draws: Draws,
@@ -298,7 +334,7 @@ class Model:
     @overload
     def code_length(
         self,
-        data: Dataset | Any,
+        data: Dataset | DataSource,
         *,
         bound: Bound | None = ...,
         times: int = ...,
@@ -311,7 +347,7 @@ class Model:
     @overload
     def code_length(
         self,
-        data: Dataset | Any,
+        data: Dataset | DataSource,
         *,
         bound: Bound | None = ...,
         times: int = ...,
@@ -323,7 +359,7 @@ class Model:
 
     def code_length(
         self,
-        data: Dataset | Any,
+        data: Dataset | DataSource,
         *,
         bound: Bound | None = None,
         times: int = 128,

@@ -191,7 +191,9 @@ def resolve_given(
         UsageError: If a condition, a leaf or its value is unknown, or two say different things.
     """
     _check_named(about, given)
-    named = {name: value for name, value in (given or {}).items() if isinstance(value, str)}
+    named = {
+        name: _class_name(about, name, value) for name, value in (given or {}).items() if isinstance(value, str | int)
+    }
     others: dict[str, Any] = {name: value for name, value in (given or {}).items() if name not in named}
     known = [*about.frequencies]
     for name, value in others.items():
@@ -210,6 +212,20 @@ def resolve_given(
         return others, {}
     drawn, fixed = _resolve_names(about, n, named, draws)
     return {**drawn, **others}, fixed
+
+
+def _class_name(about: Description, name: str, value: str | int) -> str:
+    """Return the name of a class, which may be given by its number where no class is called so.
+
+    Raises:
+        UsageError: If there is no class of this number.
+    """
+    classes = about.modality.conditions.get(name, ())
+    if isinstance(value, str) or str(value) in classes or not classes:
+        return str(value)
+    if not 0 <= value < len(classes):
+        raise UsageError(f"{name} is a class, by its name or a number from 0 to {len(classes) - 1}, got {value}")
+    return classes[value]
 
 
 def _resolve_names(about: Description, n: int, wanted: dict[str, str], draws: Draws) -> tuple[Given, dict[str, State]]:

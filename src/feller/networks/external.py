@@ -1,11 +1,16 @@
-"""Networks that others wrote, in their own conventions of time and sign."""
+"""Networks that others wrote, in their own conventions of arguments, answers, time and sign."""
 
-from collections.abc import Callable
+import abc
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, tree_map
@@ -13,10 +18,59 @@ from feller.core.rng import Draws
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import RESERVED
 
+ANSWERS = ("sample", "logits")
+"""What others call the part of an answer that counts."""
+DICTS = ("given", "cond", "conditions")
+"""Names of a third argument that is more likely a dict than a label."""
+DEEP = 3
+"""Functions within functions in which modules are looked for."""
+
+
+class CallConvention(abc.ABC):
+    """What a network is called with."""
+
+    @abc.abstractmethod
+    def arguments(self, x: State, t: Tensor, labels: Given, given: Given) -> tuple[State, ...]:
+        """Return its positional arguments.
+
+        Args:
+            x: States.
+            t: Its own times, [b].
+            labels: Numbers of classes, [b] each, in the order of the conditions.
+            given: These, and which entries are real or known.
+        """
+
+
+@dataclass(frozen=True)
+class Positional(CallConvention):
+    """network(x, t), or network(x, t, label, ...)."""
+
+    def arguments(self, x: State, t: Tensor, labels: Given, given: Given) -> tuple[State, ...]:
+        """Return state, time and each label."""
+        return (x, t, *labels.values())
+
+
+@dataclass(frozen=True)
+class WithConditions(CallConvention):
+    """network(x, t, given), where what is given is a dict."""
+
+    def arguments(self, x: State, t: Tensor, labels: Given, given: Given) -> tuple[State, ...]:
+        """Return state, time and all that is given."""
+        return x, t, given
+
+
+@dataclass(frozen=True)
+class StateAlone(CallConvention):
+    """network(x), which knows no time, as language models."""
+
+    def arguments(self, x: State, t: Tensor, labels: Given, given: Given) -> tuple[State, ...]:
+        """Return the state."""
+        return (x,)
+
 
 @dataclass(frozen=True)
 class Foreign(Architecture):
-    """A network of somebody else's, called as network(x, t) or network(x, t, condition, ...), times [b]."""
+    """A network of somebody else's; a part `sample` or `logits` of its answer, or the only one, counts for it."""
 
     make: Callable[..., Any]
     """Returns the network: a module, or a plain function. A record holds its name alone."""
@@ -26,17 +80,25 @@ class Foreign(Architecture):
     """What its answers are multiplied by: -1 for a velocity that points from the data to the source."""
     nulls: dict[str, int] = field(default_factory=dict)
     """Its own number of "not given" of each condition that it can do without."""
+    convention: CallConvention = field(default_factory=Positional)
+    """What it is called with."""
+    start: int | None = None
+    """Token before the first, of a language model: its answer at a place is logits of the token behind that place."""
+    vocab_size: int = 0
+    """Tokens of that language model."""
 
     def __post_init__(self) -> None:
         if self.times[0] == self.times[1]:
             raise UsageError(f"times at the source and at the data must differ, got {self.times[0]:g} twice")
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "ForeignNetwork":
+    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "ForeignNetwork | ForeignDecoder":
         """Call what makes the network; its new weights are its own affair."""
         with weights_from(draws):
             made = self.make()
         if not callable(made):
             raise UsageError(f"expected a function that returns a network, it returned {type(made).__name__}")
+        if self.start is not None:
+            return ForeignDecoder(self, made)
         return ForeignNetwork(self, made, conditions)
 
 
@@ -47,7 +109,8 @@ class ForeignNetwork(nn.Module):
         super().__init__()
         self.settings, self.inner, self.conditions = settings, inner, conditions
         self.nulls: dict[str, int | float] = {name: conditions[name] for name in settings.nulls}
-        if not isinstance(inner, nn.Module) or next(inner.parameters(), None) is None:
+        self.held = nn.ModuleList() if isinstance(inner, nn.Module) else nn.ModuleList(held_modules(inner))
+        if next(self.parameters(), None) is None:
             self.place = nn.Parameter(torch.zeros(1))  # a device is where the weights are, so there must be some
 
     def forward(self, x_t: State, t: Tensor, given: Given) -> State:
@@ -56,11 +119,143 @@ class ForeignNetwork(nn.Module):
             raise KeyError(f"expected the conditions {sorted(self.conditions)}, got {sorted(given)}")
         source, data = self.settings.times
         plain = self.settings.times == (0.0, 1.0)
-        values = [self._theirs(name, given[name]) for name in self.conditions]
-        answer = self.inner(x_t, t if plain else source + (data - source) * t, *values)
+        labels = {name: self._theirs(name, given[name]) for name in self.conditions}
+        time = t if plain else source + (data - source) * t
+        answer = self.inner(*self.settings.convention.arguments(x_t, time, labels, {**given, **labels}))
+        answer = plain_answer(answer, x_t)
         return answer if self.settings.factor == 1 else tree_map(lambda leaf: self.settings.factor * leaf, answer)
 
     def _theirs(self, name: str, value: Tensor) -> Tensor:
         """Replace our number of "not given" by its own."""
         own = self.settings.nulls.get(name, self.conditions[name])
         return value if own == self.conditions[name] else torch.where(value == self.conditions[name], own, value)
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """Tokens that were read so far, [b, n]: the cache of a network that keeps none."""
+
+    tokens: Tensor
+
+    def rows(self, which: Tensor) -> "Prefix":
+        """Return those of some of the texts."""
+        return Prefix(self.tokens[which])
+
+
+class ForeignDecoder(nn.Module):
+    """A language model of `Foreign`: it reads all tokens again for each new one, so n tokens cost n^2."""
+
+    def __init__(self, settings: Foreign, inner: Callable[..., Any]) -> None:
+        super().__init__()
+        self.settings, self.inner, self.start = settings, inner, settings.vocab_size
+        self.nulls: dict[str, int | float] = {}
+        self.held = nn.ModuleList() if isinstance(inner, nn.Module) else nn.ModuleList(held_modules(inner))
+        if next(self.parameters(), None) is None:
+            self.place = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+        """Return the logits of each token given those before it, [b, n, K]."""
+        return self._read(torch.cat([torch.full_like(x_t[:, :1], self.start), x_t[:, :-1]], 1))
+
+    def begin(self, b: int, most: int) -> Prefix:
+        """Return that nothing was read."""
+        return Prefix(torch.zeros(b, 0, dtype=torch.long, device=next(self.parameters()).device))
+
+    def next(self, tokens: Tensor, cache: Prefix, given: Given) -> tuple[Tensor, Prefix]:
+        """Read tokens [b, m] and return the logits of what follows, [b, K], with what was read."""
+        read = torch.cat([cache.tokens, tokens], 1)
+        return self._read(read)[:, -1], Prefix(read)
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        theirs = tokens.masked_fill(tokens == self.start, self.settings.start or 0)
+        return plain_answer(self.inner(theirs), theirs)
+
+
+def plain_network(network: Any) -> Any:
+    """Return a network without what wraps it: an average of weights, several processes, a compiler."""
+    while True:
+        if isinstance(network, AveragedModel | DistributedDataParallel | DataParallel):
+            network = network.module
+        elif isinstance(network, nn.Module) and hasattr(network, "_orig_mod"):
+            network = network._orig_mod
+        else:
+            return network
+
+
+def plain_answer(answer: Any, x: State) -> State:
+    """Return the part of an answer that counts: that called `sample` or `logits`, or the only one."""
+    if isinstance(answer, Tensor) or (
+        isinstance(x, dict) and isinstance(answer, Mapping) and answer.keys() == x.keys()
+    ):
+        return answer
+    for name in ANSWERS:
+        part = answer.get(name) if isinstance(answer, Mapping) else getattr(answer, name, None)
+        if isinstance(part, Tensor):
+            return part
+    parts = [*answer.values()] if isinstance(answer, Mapping) else answer
+    return plain_answer(parts[0], x) if isinstance(parts, tuple | list) and len(parts) == 1 else answer
+
+
+def held_modules(thing: Any, deep: int = DEEP) -> list[nn.Module]:
+    """Return the modules that a function holds: in its closure, its defaults, a partial, or names outside of it."""
+    found: dict[int, nn.Module] = {}
+    for part in _parts(thing):
+        if isinstance(part, nn.Module):
+            found[id(part)] = part
+        elif deep and (inspect.isroutine(part) or isinstance(part, functools.partial | tuple | list | dict)):
+            found |= {id(module): module for module in held_modules(part, deep - 1)}
+    return [*found.values()]
+
+
+def _parts(thing: Any) -> Iterator[Any]:
+    """Yield what a function, or what holds some, is made of."""
+    if isinstance(thing, functools.partial):
+        yield from (thing.func, *thing.args, *thing.keywords.values())
+    elif isinstance(thing, tuple | list):
+        yield from thing
+    elif isinstance(thing, dict):
+        yield from thing.values()
+    elif inspect.ismethod(thing):
+        yield from (thing.__self__, thing.__func__, *getattr(thing.__self__, "__dict__", {}).values())
+    elif inspect.isfunction(thing):
+        yield from inspect.getclosurevars(thing).nonlocals.values()
+        yield from (value for value in inspect.getclosurevars(thing).globals.values() if not inspect.isclass(value))
+        yield from (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values())
+    elif not inspect.isbuiltin(thing):  # an object that can be called
+        yield from (*getattr(thing, "__dict__", {}).values(), inspect.getattr_static(type(thing), "__call__"))
+
+
+def convention_of(network: Callable[..., Any], asked: tuple[State, Tensor, Given], labels: Given) -> CallConvention:
+    """Return how a network wants to be called: the first way that its signature takes and that does not fail."""
+    plain = plain_network(network)
+    call = plain.forward if isinstance(plain, nn.Module) else plain
+    try:
+        signature = inspect.signature(call)
+    except (TypeError, ValueError):  # some that are written in C have none
+        return Positional()
+    names = [*signature.parameters]
+    if names[:1] == ["input_ids"]:
+        return StateAlone()
+    ways = [way for way in (Positional(), WithConditions(), StateAlone()) if _takes(signature, way, asked, labels)]
+    if labels and len(names) > 2 and names[2] in DICTS:
+        ways.sort(key=lambda way: not isinstance(way, WithConditions))
+    for way in ways[:-1]:
+        x, t, given, own = (tree_map(torch.clone, part) for part in (*asked, labels))
+        try:
+            with torch.no_grad():
+                network(*way.arguments(x, t, own, given))
+        except Exception:  # whatever a stranger's code raises where it is called otherwise than it wants to be
+            continue
+        return way
+    return ways[-1] if ways else Positional()
+
+
+def _takes(
+    signature: inspect.Signature, way: CallConvention, asked: tuple[State, Tensor, Given], labels: Given
+) -> bool:
+    """Tell whether a network can be called in a way."""
+    try:
+        signature.bind(*way.arguments(asked[0], asked[1], labels, asked[2]))
+    except TypeError:
+        return False
+    return True

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.masking import blank
-from feller.core.pytree import State, branch, leaves, length, marks_map, tree_map
+from feller.core.pytree import Mask, State, StateT, branch, leaves, length, marks_map, tree_map
 from feller.core.rng import Draws
 from feller.paths import Path
 from feller.paths.processes import Characteristics, Process
@@ -32,14 +32,14 @@ Density = Callable[[State], Tensor]
 
 def log_density(
     process: Process,
-    x: State,
+    x: StateT,
     times: Sequence[float],
     solver: Solver,
     draws: Draws,
     *,
     divergence: Divergence | None = None,
-    source: Density | None = None,
-    valid: State | None = None,
+    source: Callable[[StateT], Tensor] | None = None,
+    valid: Mask | None = None,
 ) -> Float[Tensor, " b"]:
     """Return the log density at `times[0]` of states there, in nats.
 
@@ -70,15 +70,15 @@ def log_density(
 
 def sample_with_density(
     process: Process,
-    x: State,
+    x: StateT,
     times: Sequence[float],
     solver: Solver,
     draws: Draws,
     *,
     divergence: Divergence | None = None,
-    source: Density | None = None,
-    valid: State | None = None,
-) -> tuple[State, Float[Tensor, " b"]]:
+    source: Callable[[StateT], Tensor] | None = None,
+    valid: Mask | None = None,
+) -> tuple[StateT, Float[Tensor, " b"]]:
     """Return states at `times[-1]` and their log densities there, in one solve.
 
     Arguments and errors as for `log_density`, but that the density is known at the first time: x are draws from the

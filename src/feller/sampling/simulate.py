@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from feller.core.errors import UsageError
-from feller.core.pytree import State
+from feller.core.pytree import State, StateT
 from feller.core.rng import Draws
 from feller.paths.processes import Characteristics, Process
 from feller.sampling.solvers.solver import Solver, check_solver
@@ -16,13 +16,13 @@ from feller.sampling.solvers.solver import Solver, check_solver
 
 def simulate(
     process: Process,
-    x: State,
+    x: StateT,
     times: Sequence[float],
     solver: Solver,
     draws: Draws,
     *,
     recompute: bool = False,
-) -> Iterator[State]:
+) -> Iterator[StateT]:
     """Yield the state after each step.
 
     Args:
@@ -58,8 +58,8 @@ def simulate(
 
 
 def endpoint(
-    process: Process, x: State, times: Sequence[float], solver: Solver, draws: Draws, *, recompute: bool = False
-) -> State:
+    process: Process, x: StateT, times: Sequence[float], solver: Solver, draws: Draws, *, recompute: bool = False
+) -> StateT:
     """Return the state at the last time; arguments and errors as for `simulate`."""
     for x in simulate(process, x, times, solver, draws, recompute=recompute):  # noqa: B007, B020 - only the last counts
         pass

@@ -148,8 +148,8 @@ def test_data_in_memory_are_read_like_files(here):
     assert feller.read(frame).modality.columns == ("a", "b")
     with pytest.raises(InputError, match=r"^your array \[30, 2\] \(samples\): row 1, column 1 holds inf"):
         feller.read(values * np.inf)
-    with pytest.raises(UsageError, match="data in memory, got int"):
-        feller.read(5)
+    with pytest.raises((UsageError, TypeError)):  # here types are checked before
+        feller.read(5)  # type: ignore[arg-type]
     assert list(here.iterdir()) == []
 
 

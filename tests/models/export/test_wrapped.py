@@ -1,6 +1,8 @@
 """Networks of others, in their own conventions, sample the law that they know."""
 
+import functools
 import math
+import types
 
 import pytest
 import torch
@@ -10,7 +12,11 @@ import feller
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import to_data
+from feller.data.text.modality import Text
+from feller.data.text.vocabulary import Characters
+from feller.models.families.symbol_models import AutoregressiveModel
 from feller.paths import Affine, Data, Source
+from feller.spaces import MaskSource
 
 MEAN, DEVIATION = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 2.0])
 
@@ -107,8 +113,6 @@ def test_what_does_not_fit_is_refused_in_one_line():
         feller.wrap(lambda x, t: torch.cat([x, t[:, None]], 1), (2,))
     with pytest.raises(UsageError, match="the network fails at a state"):
         feller.wrap(lambda x, t: x @ torch.zeros(5, 5), (2,))
-    with pytest.raises(UsageError, match="shape of points"):
-        feller.wrap(ours, (2, 2))
     with pytest.raises(UsageError, match="must differ"):
         feller.wrap(ours, (2,), times=(1.0, 1.0))
     assert math.isfinite(feller.wrap(ours, (2,)).sample(1).numpy()[0, 0])
@@ -193,3 +197,134 @@ def test_rounding_and_what_is_for_training_alone_are_no_fault(network):
 def test_a_record_can_hold_no_network_that_no_file_defines():
     with pytest.raises(InputError, match="a file defines at its top level"):
         to_data(feller.wrap(ours, (2,)).description)
+
+
+class Answer(dict):
+    """A dict whose entries are attributes, too, as transformers has them."""
+
+    def __getattr__(self, name):
+        return self[name] if name in self else super().__getattribute__(name)
+
+
+WAYS = {
+    "label": lambda x, t, label: -x * label[:, None],
+    "dict": lambda x, t, cond: -x * cond["label"][:, None],
+    "optional": lambda x, t, cond=None: -x * cond["label"][:, None],
+    "sample": lambda x, t, label: Answer(sample=-x * label[:, None]),
+    "tuple": lambda x, t, label: (-x * label[:, None],),
+    "one entry": lambda x, t, label: {"out": -x * label[:, None]},
+    "partial": functools.partial(lambda sign, x, t, label: sign * x * label[:, None], -1.0),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_network_is_called_as_it_wants_and_its_answer_is_found(name):
+    model = feller.wrap(WAYS[name], (2,), classes=("a", "b", "c"))
+    x = torch.ones(3, 2)
+    found = model.network(x, torch.full((3,), 0.5), {"label": torch.tensor([0, 1, 2])})
+    assert found[:, 0].tolist() == [0.0, -1.0, -2.0]
+
+
+def test_networks_without_conditions_take_a_dict_or_nothing():
+    for network in (lambda x, t, given: -x, lambda x: -x, lambda x, t: (-x,)):
+        assert feller.wrap(network, (2,)).sample(2).numpy().shape == (2, 2)
+
+
+LAYER = nn.Linear(2, 2)
+
+
+class Method:
+    """No module, but it holds one."""
+
+    def __init__(self):
+        self.layer = nn.Linear(2, 2)
+
+    def velocity(self, x, t):
+        return self.layer(x)
+
+    def __call__(self, x, t):
+        return self.layer(x)
+
+
+def closures():
+    layer, method = nn.Linear(2, 2), Method()
+    return {
+        "closure": lambda x, t: layer(x),
+        "global": lambda x, t: LAYER(x),
+        "partial": functools.partial(lambda layer, x, t: layer(x), layer),
+        "default": lambda x, t, layer=layer: layer(x),
+        "within": lambda x, t: (lambda y: layer(y))(x),
+        "helper": functools.partial(lambda call, x, t: call(x, t), lambda x, t: layer(x)),
+        "method": method.velocity,
+        "object": method,
+    }
+
+
+@pytest.mark.parametrize("name", closures())
+def test_weights_in_a_closure_are_those_of_the_model(name):
+    model = feller.wrap(closures()[name], (2,))
+    assert sum(weight.numel() for weight in model.network.parameters()) == 6
+    model.network(torch.ones(1, 2), torch.ones(1), {}).sum().backward()
+    assert all(weight.grad is not None for weight in model.network.parameters())
+
+
+def test_states_of_any_shape(tmp_path):
+    model = feller.wrap(lambda x, t, label: -x, (4, 3, 2), classes=("a", "b"), null=2)
+    drawn = model.sample(3, given={"label": 1}, guidance=2.0, nfe=4)
+    assert drawn.numpy().shape == (3, 4, 3, 2)
+    assert model.log_density(drawn).shape == (3,)
+    drawn.modality.write(drawn.values, drawn.given, tmp_path / "latents.npz")
+    again = feller.read(str(tmp_path / "latents.npz"), like=drawn.modality)
+    assert torch.equal(again.values, drawn.values)
+    assert again.given["label"].tolist() == [1, 1, 1]
+
+
+def test_a_language_model_is_one_of_tokens():
+    """Its logits say which token follows: after i always i + 1; the first is 1, after what begins a text."""
+
+    class Next(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.config, self.scale = types.SimpleNamespace(bos_token_id=0), nn.Parameter(torch.tensor(50.0))
+
+        def forward(self, input_ids, past_key_values=None):
+            return Answer(logits=self.scale * nn.functional.one_hot((input_ids + 1) % 5, 5).float())
+
+    text = Text(Characters("abcde"), 4, documents=False)
+    model = feller.wrap(Next(), data=text, family=AutoregressiveModel())
+    assert model.sample(2).values.tolist() == [[1, 2, 3, 4]] * 2
+    nats = model.code_length(model.sample(2))
+    torch.testing.assert_close(nats, torch.zeros(2, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_a_network_that_unmasks_tokens():
+    text = Text(Characters("abcde"), 4, documents=False)
+
+    def third(input_ids):
+        return Answer(logits=50.0 * nn.functional.one_hot(torch.full_like(input_ids, 3), 5).float())
+
+    model = feller.wrap(third, data=text, path=feller.Mixture(source=MaskSource()))
+    assert model.sample(2, nfe=4).values.tolist() == [[3] * 4] * 2
+    with pytest.raises(UsageError):
+        feller.wrap(lambda x, t: x.float(), data=text, path=feller.Mixture(source=MaskSource()))
+
+
+def test_what_an_objective_says():
+    names = ("a", "b")
+    objective = feller.Matching(feller.Affine(prediction=Data()), feller.Euclidean((2,)), drop=0.3)
+    network = torch.optim.swa_utils.AveragedModel(nn.Linear(2, 2))
+    model = feller.wrap(lambda x, t, label: network(x), objective=objective, classes=names, null=2)
+    assert (model.description.path, model.description.drop) == (objective.path, 0.3)
+    with pytest.raises(UsageError):
+        feller.wrap(ours, objective=objective, path=feller.Affine())
+    with pytest.raises(UsageError):
+        feller.wrap(ours, (3,), objective=objective)
+
+
+def test_classes_by_number():
+    model = feller.wrap(lambda x, t, label: -x, (2,), classes=("cat", "dog"))
+    assert model.sample(2, given={"label": 1}).given["label"].tolist() == [1, 1]
+    digits = feller.wrap(lambda x, t, label: -x, (2,), classes=("1", "2"))
+    assert digits.sample(2, given={"label": 1}).given["label"].tolist() == [0, 0]
+    with pytest.raises(UsageError):
+        model.sample(2, given={"label": 2})

@@ -120,6 +120,8 @@ def _evaluated(
     if isinstance(modality, Speech):
         return speak(run, model, data=data, samples=samples, effort=effort, tell=tell)
     asked = asked_of(run)
+    if data is not None and not asked.data:  # nobody knows what it learned from: the data serve for both
+        asked, data = replace(asked, data=data), None
     with tell.waiting("reading the data"):
         loaded = bundle or read_bundle(asked, modality)
     whole = loaded.raw

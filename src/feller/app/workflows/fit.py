@@ -28,7 +28,7 @@ from feller.core.run_folder import Run, as_run, new_run
 from feller.core.serialization import closest
 from feller.core.user_code import blamed, place_of
 from feller.data.batches import DataBundle
-from feller.data.loading.in_memory import Kept, is_given, keep, said_of
+from feller.data.loading.in_memory import DataSource, Kept, is_given, keep, said_of
 from feller.evaluation.effort import Effort
 from feller.models.recipes.recipe import Recipe
 from feller.networks.architecture import PLENTY, within
@@ -75,7 +75,7 @@ def unchanged(recipe: Recipe) -> Recipe:
 
 @known_by_name
 def fit(
-    data: Any = None,
+    data: DataSource | None = None,
     *,
     recipe: str | Callable[..., Recipe] | None = None,
     steps: int | None = None,

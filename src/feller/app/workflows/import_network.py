@@ -13,7 +13,6 @@ from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.fitting.plan_fit import as_read
 from feller.app.workflows.run_config import Asked, Brought, print_of
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
 from feller.core.run_folder import Run, new_run
 from feller.core.safetensors_io import load_tensors
 from feller.core.serialization import nearest, to_data
@@ -22,8 +21,8 @@ from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.modality import Modality
 from feller.data.points.points import Points
-from feller.models.export.wrap import described, form, plain_modality, try_out
-from feller.models.model import Model
+from feller.models.export.wrap import adapted, described, form, plain_modality, try_out
+from feller.models.families.path_process import PathProcess
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import save_description
 from feller.networks.external import ForeignNetwork
@@ -103,11 +102,11 @@ def bring(
         found = found.seen_as(kind)
     path = Affine(SCHEDULES[schedule](), PREDICTIONS[predicts])
     make = load_function(place, ())
-    about = described(make, kind, path=path, times=(times[0], times[1]), null=null)
-    network = about.build(Draws(0))
+    model = adapted(described(make, kind, family=PathProcess(path), times=(times[0], times[1]), null=null))
+    about, network = model.description, model.network
     if weights is not None:
         _load(network, pathlib.Path(weights))
-    try_out(Model(about, network.eval()))
+    try_out(model)
     recipe = Recipe(
         architecture=about.architecture,
         objective=Matching(path, about.space, drop=about.drop),

@@ -32,6 +32,8 @@ from feller.training.optimizer import Training
 
 READ = "read-"
 """Begins the fingerprint of what was read, where values are computed from it."""
+ABOVE = 3
+"""Folders above a run in which its data are looked for: a run lies in `runs`, or in a folder of runs there."""
 NAMED = 3
 """Shards that are named where more are not what they were."""
 
@@ -273,6 +275,8 @@ class Brought:
     null: int | None = None
     """Its number for "no class given"."""
     classes: tuple[str, ...] = ()
+    saved: bool = False
+    """Whether a model in Python was saved, in whose description the rest stands."""
 
 
 def brought_of(run: Run) -> Brought | None:

@@ -2,18 +2,16 @@
 
 import os
 import pathlib
-from collections.abc import Callable
 
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.sampler import complete_rows, ready
 from feller.core.errors import UsageError
 from feller.core.output_shards import check_numbers
-from feller.core.pytree import State
 from feller.core.run_folder import Run, as_run
 from feller.data.modality import Dataset, Modality
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
-from feller.models.model import unseen
+from feller.models.model import OnStep, unseen
 from feller.paths import Choice, Order
 from feller.paths.discrete.rates import Rates
 from feller.training.engine import engine
@@ -39,7 +37,7 @@ def sample(
     complete: str | None = None,
     weights: pathlib.Path | None = None,
     compiled: bool = False,
-    seen: Callable[[float, State], None] = unseen,
+    seen: OnStep = unseen,
     seed: int = 0,
     tell: Tell = SILENT,
 ) -> tuple[Dataset, pathlib.Path]:

@@ -4,7 +4,6 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 import torch
@@ -15,6 +14,7 @@ from feller.control.bridges.drift_matching import Base, Leg
 from feller.control.bridges.population import Crowd
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
+from feller.data.loading.in_memory import DataSource
 from feller.data.loading.read import read
 from feller.data.modality import Modality
 
@@ -51,9 +51,9 @@ class BridgeProblem:
     @classmethod
     def between(
         cls,
-        populations: Sequence[Any],
+        populations: Sequence[DataSource],
         noise: float,
-        cost: Cost | Callable[..., Any] | None = None,
+        cost: Cost | Callable[..., Tensor] | None = None,
         times: Sequence[float] | None = None,
     ) -> "BridgeProblem":
         """Return the problem of populations that are known by some members.
@@ -94,7 +94,7 @@ class BridgeProblem:
         return cls(tuple(itertools.pairwise(known)), noise, priced, shares)
 
 
-def _members(population: Any, number: int, like: Modality | None) -> tuple[Tensor, Modality | None]:
+def _members(population: DataSource, number: int, like: Modality | None) -> tuple[Tensor, Modality | None]:
     """Return the members of a population, of a file or DataFrame in its own units, and what the next are read like.
 
     Raises:

@@ -3,9 +3,10 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.problem import BridgeProblem
@@ -31,7 +32,7 @@ class FoundBridge:
 
     def walk(
         self,
-        begin: Any,
+        begin: Tensor | np.ndarray,
         seed: int = 0,
         *,
         backward: bool = False,

@@ -29,7 +29,7 @@ LEAST = 48
 """Pixels a side, at least, to which a small picture is magnified."""
 LETTER, ROOM = 12, 18
 """Height of the letters of a name, and of the band that it stands in, in pixels."""
-OWN = re.compile(r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz|wav|csv)|samples\.(csv|txt|jsonl)|sequences\.fasta")
+OWN = re.compile(r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz|wav|csv)|samples\.(csv|txt|jsonl|npz)|sequences\.fasta")
 """Names of files that we write into such a folder, or into that of a class."""
 _COUNT: contextvars.ContextVar[tuple[int, int]] = contextvars.ContextVar("count", default=(0, 0))
 """Number of the first sample that is written, and how many there are in all; none where these are all."""

@@ -2,12 +2,13 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,17 @@ from feller.data.labels import LABEL_NAMES, TEXT_NAME
 from feller.data.loading.interpret import LABELS, OTHERS, SAMPLES
 from feller.data.tables.dataframes import sheet_of
 
-Given = Any
-"""A DataFrame, an array or a tensor, or a dict of them: the leaves that an .npz of such data holds."""
+Given = (
+    pd.DataFrame
+    | pd.Series
+    | np.ndarray
+    | Tensor
+    | Mapping[str, np.ndarray | Tensor | Sequence[object]]
+    | Sequence[object]
+)
+"""A DataFrame, an array or a tensor, a list of texts, or a dict of them: the leaves that an .npz of such data holds."""
+DataSource = str | os.PathLike[str] | Given
+"""What data are read from: a file, a folder, `example:NAME`, or what is in memory."""
 LEADING = (*SAMPLES, "element", "mel", "sound")
 """Names of what a dict must hold: one of them."""
 BESIDE = ("tokens", "valid", "pictures", "codes", "modelled")
@@ -33,7 +43,7 @@ BESIDE = ("tokens", "valid", "pictures", "codes", "modelled")
 FILES = {kind: f"data.{kind}" for kind in ("csv", "npz", "jsonl")}
 
 
-def is_given(data: Any) -> bool:
+def is_given(data: object) -> TypeGuard[Given]:
     """Tell whether data are in memory, and not named."""
     return isinstance(data, pd.DataFrame | pd.Series | np.ndarray | Tensor | dict | list | tuple)
 
@@ -43,7 +53,7 @@ def rows_of(data: Given) -> int:
     return len(next(data[name] for name in LEADING if name in data) if isinstance(data, dict) else data)
 
 
-def said_of(data: Any) -> str:
+def said_of(data: Given) -> str:
     """Say what was given, in place of the name of its file."""
     if isinstance(data, dict):
         return f"your dict of {', '.join(map(str, data))}"

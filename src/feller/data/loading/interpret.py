@@ -14,6 +14,7 @@ from feller.data.images.resize import fit_arrays
 from feller.data.labels import classify
 from feller.data.loading.raw import (
     Found,
+    FoundArrays,
     FoundChains,
     FoundCrystals,
     FoundDocuments,
@@ -89,12 +90,18 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
         if len(columns) != samples.shape[1]:
             raise InputError(f"{path}: expected {samples.shape[1]} names in columns, got {len(columns)}")
         return FoundTable(samples.astype(object), columns=columns)
-    if samples.dtype.kind not in "biuf" or samples.ndim not in (2, 3, 4) or 0 in samples.shape:
+    if (
+        samples.dtype.kind not in "biuf"
+        or not (asked.kind is FoundArrays or samples.ndim in (2, 3, 4))
+        or 0 in samples.shape
+    ):
         raise InputError(
             f"{where}: expected numbers, points [n, d] or pictures [n, h, w] or [n, h, w, c], got"
             f" {list(samples.shape)} of {samples.dtype}"
         )
     labels, classes = _labels(arrays, len(samples), path)
+    if asked.kind is FoundArrays:
+        return FoundArrays(_finite(samples.astype(np.float64), where), labels, classes)
     if samples.ndim == 2:
         columns = _words(arrays, "columns", path)
         if columns and len(columns) != samples.shape[1]:
@@ -109,6 +116,20 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
     levels = _levels(arrays, values, path)
     values, resized = fit_arrays(values, asked.size, asked.limit)
     return FoundPictures(values, labels, classes, levels=levels, notes=(*notes, *resized))
+
+
+def _finite(values: np.ndarray, where: str) -> np.ndarray:
+    """Return arrays whose numbers are all finite.
+
+    Raises:
+        InputError: If one is not.
+    """
+    bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
+    if len(bad):
+        raise InputError(
+            f"{where}: {len(bad)} of {len(values)} arrays hold what is no finite number, the first is number {bad[0]}"
+        )
+    return values
 
 
 def _tokens(arrays: dict[str, np.ndarray], n: int, path: str) -> np.ndarray | None:

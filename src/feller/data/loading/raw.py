@@ -111,6 +111,13 @@ class Words:
 
 
 @dataclass(frozen=True, eq=False)
+class FoundArrays(Found):
+    """Arrays of one shape, float64 [n, ...]; only who asks for them finds them, since others take them for pictures."""
+
+    name = "arrays of numbers"
+
+
+@dataclass(frozen=True, eq=False)
 class FoundTable(Found):
     """Cells of a table as they are written, an Arrow table of texts; an array [n, columns] is turned into one."""
 

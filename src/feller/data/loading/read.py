@@ -16,10 +16,11 @@ from feller.data.images.modality import images
 from feller.data.labels import LABEL_NAMES
 from feller.data.loading.decimal_commas import rows_with_commas
 from feller.data.loading.find import find, find_in_sheet, find_texts
-from feller.data.loading.in_memory import Given, for_now, is_given, plain_arrays, rows_of, said_of, sheet_in
+from feller.data.loading.in_memory import DataSource, for_now, is_given, plain_arrays, rows_of, said_of, sheet_in
 from feller.data.loading.interpret import interpret
 from feller.data.loading.raw import (
     Found,
+    FoundArrays,
     FoundChains,
     FoundCrystals,
     FoundDocuments,
@@ -36,6 +37,7 @@ from feller.data.loading.read_options import Asked
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import molecules
 from feller.data.path_checks import check_data
+from feller.data.points.arrays import arrays
 from feller.data.points.columns import all_columns, places_among, torsions_among
 from feller.data.points.earth import Earth, earth
 from feller.data.points.manifold_points import Geometric, geometric
@@ -56,7 +58,7 @@ from feller.data.text.modality import Text
 
 
 def read(
-    source: str | pathlib.Path | Given,
+    source: DataSource,
     *,
     longest: int | None = None,
     like: Modality | None = None,
@@ -340,6 +342,7 @@ def _refuse_space(wanted: _Wanted) -> None:
 
 
 _MAKERS: dict[type[Found], Callable[..., Dataset]] = {
+    FoundArrays: _as_it_is(arrays),
     FoundChains: _as_it_is(_chains),
     FoundCrystals: _as_it_is(crystals),
     FoundDocuments: _documents,

@@ -2,8 +2,9 @@
 
 import functools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from feller.models.model import Model, load_model
 from feller.paths import Network
 from feller.sampling.guidance import cfg
 
-Array = Any
+Array = TypeVar("Array", bound=Tensor | np.ndarray | Mapping[str, object])
 """A tensor or an array of numpy, one entry per example along its first axis; or a dict of leaves."""
 
 
@@ -40,7 +41,7 @@ class VelocityField:
         """Say of which model it is."""
         return f"velocity({self.model!r}, guidance={self.guidance:g})"
 
-    def __call__(self, x: Array, t: float | Array, **given: Any) -> Array:
+    def __call__(self, x: Array, t: float | Tensor | np.ndarray, **given: object) -> Array:
         """Return the velocity at states x and times t: tensors for tensors, arrays for arrays, of their precision.
 
         Args:
@@ -91,11 +92,11 @@ class VelocityField:
         about = self.model.description
         return about.path.start(about.space.reference(n, Draws(seed).at("source")))
 
-    def decode(self, x: Array) -> Any:
+    def decode(self, x: State) -> State:
         """Turn states at t = 1 into values in the units of the data, as tensors."""
         return self.model.description.modality.decode(tree_map(torch.as_tensor, x))
 
-    def encode(self, values: Any) -> State:
+    def encode(self, values: State) -> State:
         """Turn values in the units of the data into states, as tensors."""
         return self.model.description.modality.encode(tree_map(torch.as_tensor, values))
 

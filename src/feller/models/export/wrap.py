@@ -1,24 +1,32 @@
 """Wrap a network of your own as a model; its outputs are checked first."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import State, leaves, length, tree_map
+from feller.core.pytree import Given, State, leaves, length, tree_map
 from feller.core.rng import Draws
 from feller.core.user_code import blamed
 from feller.data.images.modality import Images
-from feller.data.modality import Modality
+from feller.data.modality import Dataset, Modality
+from feller.data.points.arrays import Arrays
 from feller.data.points.points import Points
+from feller.models.families.model_family import ModelFamily, family_of
 from feller.models.families.path_process import PathProcess
+from feller.models.families.symbol_models import AutoregressiveModel
 from feller.models.model import Model
-from feller.models.spec import Description
-from feller.networks.external import Foreign
+from feller.models.recipes.recipe import check_states
+from feller.models.spec import Description, frequencies
+from feller.networks.external import Foreign, ForeignNetwork, convention_of
 from feller.paths import Affine, Path, Velocity
 from feller.sampling.sampler_config import Sampling
+from feller.spaces import Space, Tokens
+from feller.spaces.product import space_map
+from feller.training.objective import ObjectiveConfig
 
 AGAIN = 1e-4
 """Share of the largest number by which answers to the same question may differ."""
@@ -35,9 +43,7 @@ def try_out(model: Model) -> None:
         UsageError: If it fails, answers in another shape or with what is no finite real number, changes what it is
             given, answers otherwise a second time, or lets examples change with their neighbours.
     """
-    about, draws, n = model.description, Draws(0).named("trial"), 3
-    x = about.path.start(about.space.reference(n, draws.at("source")))
-    asked = (x, torch.linspace(0.25, 0.75, n), about.modality.complete(model.conditions(n, {}, draws)))
+    asked = trial(model)
     answer = tree_map(torch.clone, _answer(model, asked))  # who keeps state may write into it later
     again = _answer(model, asked)
     middle = tuple(tree_map(lambda leaf: leaf[1:2], tree) for tree in asked)  # no first or last that others look at
@@ -52,6 +58,15 @@ def try_out(model: Model) -> None:
             "the network answers otherwise about an example when others are beside it: samples must not change with"
             " their neighbours; write it row by row, without means or sums over the first axis"
         )
+
+
+def trial(model: Model) -> tuple[State, Tensor, Given]:
+    """Return states, times and conditions to try a network with."""
+    about, draws, n, device = model.description, Draws(0).named("trial"), 3, next(model.network.parameters()).device
+    x = about.space.reference(n, draws.at("source"), device)
+    x = about.path.start(x) if about.family.in_time else x
+    given = about.modality.complete(model.conditions(n, {}, draws))
+    return x, torch.linspace(0.25, 0.75, n, device=device), tree_map(lambda leaf: leaf.to(device), given)
 
 
 def _answer(model: Model, asked: tuple[State, State, State]) -> State:
@@ -80,8 +95,10 @@ def _answer(model: Model, asked: tuple[State, State, State]) -> State:
                 " with a new tensor, such as 0.5 * x in place of x.mul_(0.5)"
             )
     found = tree_map(lambda leaf: list(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__, answer)
-    if found != shapes:
-        raise UsageError(f"the network answers with {found} about a state {shapes}; it must answer in the same shape")
+    expected = space_map(_answer_shape, model.description.space, x)
+    if found != expected:
+        same = "in the same shape" if expected == shapes else f"with {expected}, a logit of each symbol"
+        raise UsageError(f"the network answers with {found} about a state {shapes}; it must answer {same}")
     for leaf in leaves(answer):
         if not leaf.is_floating_point():
             raise UsageError(
@@ -94,6 +111,11 @@ def _answer(model: Model, asked: tuple[State, State, State]) -> State:
                 " finite numbers; look at its weights"
             )
     return answer
+
+
+def _answer_shape(space: Space, x: Tensor) -> list[int]:
+    """Return the shape of an answer about a state: logits of symbols, else that of the state."""
+    return [*x.shape, space.count] if isinstance(space, Tokens) else [*x.shape]
 
 
 def _named(asked: tuple[State, State, State]) -> dict[str, Tensor]:
@@ -128,11 +150,13 @@ DROPPED = 0.1
 
 
 def wrap(
-    network: Callable[..., Any],
+    network: Callable[..., object],
     shape: tuple[int, ...] | None = None,
     *,
-    modality: Modality | None = None,
+    data: Modality | Dataset | None = None,
+    objective: ObjectiveConfig | None = None,
     path: Path | None = None,
+    family: ModelFamily | None = None,
     times: tuple[float, float] = (0.0, 1.0),
     classes: Sequence[str] = (),
     null: int | None = None,
@@ -141,71 +165,177 @@ def wrap(
     """Return a model around a network of your own, so that sampling, likelihoods, steering and the rest work with it.
 
     Args:
-        network: Called as network(x, t), times [b]; or network(x, t, label) where there are classes. A module or a
-            function of tensors, without state, without chance and row by row, that leaves its arguments as they are.
-        shape: Of one example: (d,) for points in their own units, (channels, height, width) for pictures in [-1, 1].
-        modality: What the data are, in place of a shape.
+        network: Called as network(x, t), times [b]; network(x, t, label) or network(x, t, given), a dict, where there
+            are classes; or network(x), where it knows no time: the first way that it takes. A module, or a function of
+            tensors, whose modules are found, without state, without chance and row by row, that leaves its arguments as
+            they are. Of its answer the part `sample` or `logits` counts, or the only one.
+        shape: Of one example: (d,) for points in their own units, (channels, height, width) with 1 or 3 channels for
+            pictures in [-1, 1], any other for arrays of numbers.
+        data: What the data are, in place of a shape: a modality, such as `images(32, 32)`, or the data themselves,
+            whose classes are then drawn as often as there.
+        objective: What the network was trained with, which says path, space and how often conditions were dropped.
         path: What the network was trained for, an `Affine` path from normal noise with a velocity by default; say
-            `Affine(prediction=Source())` where it answers with the noise, `Data()` where it answers with the data.
+            `Affine(prediction=Source())` where it answers with the noise, `Data()` where it answers with the data. The
+            betas that diffusers calls linear are `VP()`; `LinearVP()` is alpha = t. For symbols it answers with logits.
+        family: What the network means, where that is no process on a path: `AutoregressiveModel()` is a language model,
+            whose first token its `config.bos_token_id` names.
         times: Its times at the source and at the data, (1, 0) where it runs backwards; a velocity then points there.
         classes: Names of the classes, in the order of their numbers.
-        null: Its number for "no class given", where it was trained to do without; then guidance is possible.
+        null: Its number for "no class given", where it was trained to do without; then guidance is possible. By default
+            as its `nulls` say.
         sampling: How samples are drawn.
 
     Raises:
         UsageError: If the network does not answer in the shape of the state, or is not without state, without chance
-            and row by row, or changes what it is given.
+            and row by row, or changes what it is given; or if what is said of it does not go together.
     """
+    if (objective is not None) + (path is not None) + (family is not None) > 1:
+        raise UsageError("objective, path and family exclude each other; give one")
+    if family is None:
+        family = PathProcess(path or Affine()) if objective is None else family_of(objective)
+    modality = data.modality if isinstance(data, Dataset) else data
+    if modality is None and shape is None and objective is not None:
+        shape = getattr(objective.space, "shape", None)
     kind = modality or plain_modality(shape, tuple(classes))
-    about = described(lambda: network, kind, path=path or Affine(), times=times, null=null, sampling=sampling)
-    model = Model(about, about.build(Draws(0)).eval())
+    about = described(
+        lambda: network,
+        kind,
+        family=family,
+        times=times,
+        null=_null_of(network, kind) if null is None else null,
+        sampling=sampling,
+        network=network,
+    )
+    if objective is not None:
+        check_states(objective.space, kind)
+        about = replace(about, space=objective.space, drop=objective.drop if about.drop else 0.0)
+    if isinstance(data, Dataset):
+        about = replace(about, frequencies=frequencies(data))
+    model = adapted(about)
     try_out(model)
     return model
 
 
+def adapted(about: Description) -> Model:
+    """Return a model whose network is called as it wants to be."""
+    model = Model(about, about.build(Draws(0)).eval())
+    network, settings = model.network, about.architecture
+    if not isinstance(network, ForeignNetwork) or not isinstance(settings, Foreign):
+        return model
+    asked = trial(model)
+    labels = {name: network._theirs(name, asked[2][name]) for name in network.conditions}
+    settings = replace(settings, convention=convention_of(network.inner, asked, labels))
+    network.settings = settings
+    return Model(replace(about, architecture=settings), network)
+
+
+def images(height: int, width: int, channels: int = 3, levels: int = 255, classes: Sequence[str] = ()) -> Images:
+    """Return the modality of pictures, whose states are in [-1, 1].
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+        channels: 1 for gray, 3 for colours.
+        levels: Whole number that is white.
+        classes: Names of their classes.
+    """
+    return Images(height, width, channels, levels, tuple(classes))
+
+
+def points(columns: Sequence[str], classes: Sequence[str] = ()) -> Points:
+    """Return the modality of rows of numbers in their own units.
+
+    Args:
+        columns: Their names.
+        classes: Names of the classes of rows.
+    """
+    return Points(tuple(columns), (0.0,) * len(columns), (1.0,) * len(columns), tuple(classes))
+
+
+def _null_of(network: object, modality: Modality) -> int | None:
+    """Return the number that stands for "not given" in a network that says so, also inside of what wraps it."""
+    while network is not None:
+        nulls = [value for name, value in getattr(network, "nulls", {}).items() if name in modality.conditions]
+        if nulls:
+            return int(nulls[0])
+        network = getattr(network, "module", None) or getattr(network, "_orig_mod", None)
+    return None
+
+
 def plain_modality(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (), levels: int = 255) -> Modality:
-    """Return points in their own units, or pictures, of a shape.
+    """Return points in their own units, pictures, or arrays, of a shape.
 
     Raises:
-        UsageError: If it is that of neither.
+        UsageError: If it is none.
     """
-    if not isinstance(shape, tuple | list | None) or not all(isinstance(n, int) and n > 0 for n in shape or ()):
+    if not isinstance(shape, tuple | list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         example = f"({shape},)" if isinstance(shape, int) else "(2,) or (1, 28, 28)"
         raise UsageError(f"expected a shape such as {example}, got {shape!r}")
-    if shape is not None and len(shape) == 1:
-        names = tuple(f"x{i + 1}" for i in range(shape[0]))
-        return Points(names, (0.0,) * shape[0], (1.0,) * shape[0], classes)
-    if shape is not None and len(shape) == 3:
-        channels, height, width = shape
-        return Images(height, width, channels, levels, classes)
-    raise UsageError(f"expected the shape of points, (d,), or of pictures, (c, h, w), got {shape}; or give a modality")
+    if len(shape) == 1:
+        return points([f"x{i + 1}" for i in range(shape[0])], classes)
+    if len(shape) == 3 and shape[0] in (1, 3):
+        return images(shape[1], shape[2], shape[0], levels, classes)
+    return Arrays(tuple(shape), classes=classes)
 
 
 def described(
     make: Callable[..., Any],
     modality: Modality,
     *,
-    path: Path,
+    family: ModelFamily,
     times: tuple[float, float] = (0.0, 1.0),
     null: int | None = None,
     sampling: Sampling | None = None,
+    network: object = None,
 ) -> Description:
     """Say what a model around somebody's network is.
+
+    Args:
+        make: Returns the network.
+        modality: What the data are.
+        family: What it means.
+        times: Its times at the source and at the data.
+        null: Its number of "not given".
+        sampling: How samples are drawn.
+        network: What a language model says of itself is read from its `config`.
 
     Raises:
         UsageError: If there is a number for "not given", and nothing that could be given.
     """
-    conditions = modality.conditions
+    conditions, space = modality.conditions, modality.space()
     if null is not None and not conditions:
         raise UsageError(f"{null} is to stand for no class, and there are no classes; name them, or leave it out")
+    path = getattr(family, "path", None)
     backwards = times[0] > times[1] and getattr(path, "prediction", None) == Velocity()
     nulls = {} if null is None else dict.fromkeys(conditions, null)
+    foreign = Foreign(make, times, -1.0 if backwards else 1.0, nulls)
+    if isinstance(space, Tokens):
+        sampling = sampling or Sampling("euler")
+        source = getattr(path, "source", None)
+        space = space if source is None else replace(space, source=source)
+        if family.name == AutoregressiveModel.name and not hasattr(network, "begin"):
+            foreign = replace(foreign, start=_first_token(network), vocab_size=space.count)
     return Description(
         modality,
-        modality.space(),
-        PathProcess(path),
-        Foreign(make, times, -1.0 if backwards else 1.0, nulls),
+        space,
+        family,
+        foreign,
         {name: (1 / len(names),) * len(names) for name, names in conditions.items()},
         sampling or Sampling(),
         DROPPED if nulls else 0.0,
     )
+
+
+def _first_token(network: object) -> int:
+    """Return what a language model reads before the first token.
+
+    Raises:
+        UsageError: If it does not say so.
+    """
+    start = getattr(getattr(network, "config", None), "bos_token_id", None)
+    if not isinstance(start, int):
+        raise UsageError(
+            "expected a language model whose `config.bos_token_id` is the token before the first, or one with `begin`"
+            f" and `next`, as `feller.sampling.autoregressive.decode` wants them; got {type(network).__name__}"
+        )
+    return start

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import State, leaves, marks_map, pad_right, tree_map
+from feller.core.pytree import Mask, State, leaves, marks_map, pad_right, tree_map
 from feller.core.rng import Draw
 from feller.paths.processes import Characteristics, Process
 from feller.sampling.solvers.solver import Solver, refuse_noise, refuse_symbols
@@ -55,7 +55,7 @@ class DormandPrince(Solver):
     """Let each example choose its own steps: its result no longer depends on the batch that it is in."""
     most: int = 10_000
     """Attempted steps in one simulation before it gives up."""
-    valid: State | None = None
+    valid: Mask | None = None
     """Which entries of the second axis count in the error, [b, n]; None for all."""
 
     def begin(self) -> Solver:

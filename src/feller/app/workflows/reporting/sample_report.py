@@ -93,7 +93,7 @@ def sample_report(
     named = {"--samples": judged.samples, "--data": judged.data}
     measured = evaluating(run, asked, named)
     if said is not None:
-        whole = bringing(run, asked, said)
+        whole = measured if said.saved else bringing(run, asked, said)
     elif tuned is not None:
         whole = tuning(run, asked, tuned, rule_of(recipe_of(run)), training)
     else:

@@ -1,0 +1,102 @@
+"""Arrays of real numbers of any shape, such as latents of somebody's autoencoder."""
+
+import pathlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.pytree import Given
+from feller.data.files import sample_folder
+from feller.data.files.numpy_files import write_array, write_arrays
+from feller.data.labels import label_arrays, relabel
+from feller.data.loading.raw import Found, FoundArrays, expect
+from feller.data.modality import Dataset, Modality, Write, check_finite_state
+from feller.spaces import Euclidean
+
+
+@dataclass(frozen=True)
+class Arrays(Modality):
+    """Arrays of one shape, with one mean and one scale for all entries."""
+
+    called = "arrays of numbers"
+    holds = FoundArrays
+
+    shape: tuple[int, ...]
+    mean: float = 0.0
+    scale: float = 1.0
+    """Deviation of the entries of the training data."""
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.shape or min(self.shape) < 1 or not 0 < self.scale < float("inf"):
+            raise InputError(f"expected a shape and a positive scale, got {self.shape} and {self.scale:g}")
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """The label, where there are classes."""
+        return {"label": self.classes} if self.classes else {}
+
+    @property
+    def forms(self) -> dict[str, Write]:
+        """Arrays, or a folder with them and a picture."""
+        return {
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
+            "": self._write_folder,
+        }
+
+    @property
+    def log_scale(self) -> float:
+        """Log of the scale, for each entry."""
+        return float(np.prod(self.shape) * np.log(self.scale))
+
+    def space(self) -> Euclidean:
+        """Return R^shape."""
+        return Euclidean(self.shape)
+
+    def encode(self, values: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
+        """Subtract the mean and divide by the scale."""
+        return ((values.double() - self.mean) / self.scale).float()
+
+    def decode(self, state: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
+        """Multiply by the scale and add the mean, in float32."""
+        check_finite_state(state)
+        return (state.double() * self.scale + self.mean).float()
+
+    def accept(self, found: Found) -> tuple[Tensor, Given]:
+        """Take arrays of our shape, and number their labels by our classes."""
+        values = expect(found, FoundArrays).values
+        if values.shape[1:] != self.shape:
+            raise InputError(f"expected arrays {['n', *self.shape]}, got {list(values.shape)}")
+        return torch.from_numpy(values).float(), relabel(found, self.classes)
+
+    def arrays(self, values: Float[Tensor, " n *d"], given: Given) -> dict[str, np.ndarray]:
+        """Return `samples`, float32 [n, *shape], and the labels."""
+        return {"samples": values.detach().cpu().numpy(), **label_arrays(given, self.classes)}
+
+    def show(self, values: Float[Tensor, " n *d"], given: Given, columns: int | None = None) -> Image.Image:
+        """Draw the first plane of each array, three deviations around the mean from black to white."""
+        planes = values.detach().cpu().reshape(len(values), -1, *self.shape[-2:] if len(self.shape) > 1 else (1, -1))
+        seen = ((planes[:, 0] - self.mean) / (6 * self.scale) + 0.5).clamp(0, 1) * 255
+        return sample_folder.tile(seen.round().to(torch.uint8).numpy()[..., None], columns)
+
+    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+        sample_folder.prepare(out)
+        sample_folder.save(self.show(values[:SHOWN], given), out, ["samples.npz"])
+        write_arrays(self.arrays(values, given), out / "samples.npz")
+
+
+SHOWN = 64
+"""Arrays in the overview of a folder, at most."""
+
+
+def arrays(found: FoundArrays) -> Dataset:
+    """Make a data set of arrays, with the mean and deviation of all their entries."""
+    values = found.values
+    modality = Arrays(values.shape[1:], float(values.mean()), float(values.std()) or 1.0, found.classes)
+    return Dataset(*modality.accept(found), modality, found.notes)

@@ -1,0 +1,637 @@
+"""Checks that an object of your own keeps what its kind promises: `feller.testing`.
+
+Each takes seconds and raises a `ConformanceError` that names the property, with numbers. Random checks are seeded; each
+says with what probability it fails an object that is right.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feller.core.pytree import State, leaves, length, pad_right, tree_map
+from feller.core.rng import Draw, Draws
+from feller.paths import Affine, Data, Path, convert
+from feller.paths.processes import Characteristics
+from feller.paths.schedules import Schedule
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Solver, endpoint, simulate
+from feller.sampling.solvers.euler import Euler
+from feller.spaces import Euclidean, Manifold, Product, Simplex, Space
+from feller.training.objective import Objective
+
+F32, F64 = torch.float32, torch.float64
+PRECISIONS = {F64: 1e-9, F32: 2e-4}
+"""Error that is allowed, for numbers around 1."""
+STEP = 1e-5
+"""Of differences, in float64."""
+Ends = Callable[[int, Draw], tuple[State, State]]
+"""(n, draw) -> n pairs of source and data, [n, ...]."""
+
+
+class ConformanceError(AssertionError):
+    """An object breaks a property of its kind."""
+
+    def __init__(self, subject: object, prop: str, found: object, allowed: object) -> None:
+        super().__init__(f"{type(subject).__name__}: {prop}: found {found}, allowed {allowed}")
+        self.subject, self.property, self.found, self.allowed = subject, prop, found, allowed
+
+
+class _Checker:
+    """Raises for one object."""
+
+    def __init__(self, subject: object) -> None:
+        self.subject = subject
+
+    def close(self, prop: str, ours: State, theirs: State, atol: float, rtol: float | None = None) -> None:
+        """Refuse leaves that differ by more than atol + rtol times the expected size; rtol is atol by default."""
+        rtol = atol if rtol is None else rtol
+        for a, b in zip(leaves(ours), leaves(theirs), strict=True):
+            if a.shape != b.shape:
+                raise ConformanceError(self.subject, f"{prop} (shape)", [*a.shape], [*b.shape])
+            a, b = a.detach().double(), b.detach().double()
+            over = (a - b).abs() - rtol * b.abs()
+            if a.numel() and not bool((over <= atol).all()):
+                worst = (a - b).abs()
+                largest = worst.nan_to_num(nan=math.inf).max().item()
+                raise ConformanceError(self.subject, prop, f"a difference of {largest:.3g}", f"{atol:.3g}")
+
+    def true(self, prop: str, holds: Tensor | bool, found: object, allowed: object) -> None:
+        """Refuse what does not hold everywhere."""
+        if not bool(torch.as_tensor(holds).all()):
+            raise ConformanceError(self.subject, prop, found, allowed)
+
+    def equal(self, prop: str, ours: State, theirs: State) -> None:
+        """Refuse leaves that differ in a bit."""
+        self.close(prop, ours, theirs, 0.0)
+
+    def kept(self, states: Sequence[State], call: Callable[[], object]) -> None:
+        """Refuse a call that writes into what it is given."""
+        before = [tree_map(torch.clone, state) for state in states]
+        call()
+        for state, copy in zip(states, before, strict=True):
+            self.equal("inputs are left alone", state, copy)
+
+    def mean_is(self, prop: str, values: Tensor, expected: Tensor, bias: float, deviations: float) -> None:
+        """Refuse a mean over examples that is too many standard errors from another sample's, beside a bias."""
+        error = ((values.var(0) + expected.var(0)) / len(values)).sqrt()
+        off = (values.mean(0) - expected.mean(0)).abs()
+        allowed = deviations * error + bias
+        self.true(prop, off <= allowed, f"{(off - allowed).max() + allowed.max():.3g}", f"{allowed.max():.3g}")
+
+
+def check_schedule(schedule: Schedule) -> None:
+    """Check a schedule: derivatives, order in time, the inverse of its ratio, precision, shapes, vmap and meta tensors.
+
+    Raises:
+        ConformanceError: If a property does not hold.
+    """
+    check, inside = _Checker(schedule), torch.linspace(0.02, 0.98, 49, dtype=F64)
+    t = inside.clone().requires_grad_()
+    scales = schedule(t)
+    for name in ("alpha", "sigma"):
+        value, slope = getattr(scales, name), torch.as_tensor(getattr(scales, f"d_{name}"), dtype=F64).expand(t.shape)
+        depends = isinstance(value, Tensor) and value.requires_grad
+        truth = torch.autograd.grad(value.sum(), t, retain_graph=True)[0] if depends else torch.zeros_like(t)
+        check.close(f"d_{name} is the derivative of {name}", slope, truth, 1e-10)
+    alpha, sigma, *_ = _scales(schedule, torch.linspace(0, 1, 201, dtype=F64))
+    check.true("alpha does not fall", alpha.diff() >= 0, f"{alpha.diff().min():.3g}", 0)
+    check.true("sigma falls", sigma.diff() < 0, f"{sigma.diff().max():.3g}", "below 0")
+    plain = schedule(inside)
+    for name in ("wronskian", "d_log_snr", "eta"):
+        value = torch.as_tensor(getattr(plain, name))
+        check.true(f"{name} is positive", value > 0, f"{value.min():.3g}", "above 0")
+    for dtype, atol in ((F32, 2e-5), (F64, 1e-12)):
+        a, s, *_ = _scales(schedule, inside.to(dtype))
+        check.close("time(alpha / sigma) is the time", schedule.time(a / s), inside.to(dtype), atol, 0.0)
+    for single, double in zip(_scales(schedule, inside.float()), _scales(schedule, inside), strict=True):
+        check.close("float32 agrees with float64", single, double, 2e-6, 2e-5)
+    for shape, dtype in itertools.product(((), (1,), (5,)), (F32, F64)):
+        for value in schedule(torch.full(shape, 0.4, dtype=dtype)):
+            fits = isinstance(value, float) or (value.shape == shape and value.dtype == dtype)
+            got = "a float" if isinstance(value, float) else f"{[*value.shape]} {value.dtype}"
+            check.true("scales have shape and type of the times", fits, got, f"{[*shape]} {dtype}")
+    alone = torch.vmap(lambda t: tuple(_scales(schedule, t)))(inside)
+    check.close("vmap", torch.stack(alone), torch.stack(_scales(schedule, inside)), 1e-14)
+    abstract = torch.as_tensor(schedule(torch.empty(4, device="meta")).sigma)
+    check.true("meta tensors", abstract.shape == (4,) and abstract.is_meta, [*abstract.shape], [4])
+
+
+def _scales(schedule: Schedule, t: Tensor) -> list[Tensor]:
+    """Return the four scales as tensors of the times' shape."""
+    return [torch.as_tensor(scale, dtype=t.dtype).expand(t.shape) for scale in schedule(t)]
+
+
+def check_manifold(space: Manifold | Product, *, smooth: bool = True) -> None:
+    """Check a manifold: exp and log, geodesics, metric, projections, transport, tangent spaces, volume, precision.
+
+    The volume is checked by E[div f + f . grad log p] = 0 over 3,000 points of the source; false alarm 6e-7.
+
+    Args:
+        space: A manifold, or a product of some; its source draws the points.
+        smooth: False where it is made of flat pieces, so that log is no inverse of exp.
+
+    Raises:
+        ConformanceError: If a property does not hold.
+    """
+    check = _Checker(space)
+    for dtype, atol in PRECISIONS.items():
+        x, y, z = (_points(space, 20, seed, dtype) for seed in range(3))
+        _check_metric(check, space, x, y, z, atol)
+        _check_projections(check, space, x, y, atol)
+        _check_transport(check, space, x, y, atol, smooth=smooth)
+        _check_zero(check, space, x, atol, smooth=smooth)
+        _check_types(check, space, x, y, dtype)
+        if smooth:
+            _check_geodesics(check, space, x, y, atol)
+    if smooth:
+        _check_rates(check, space)
+        _check_volume(check, space)
+        x = _points(space, 1)
+        rows = [torch.cat([leaf.flatten() for leaf in leaves(space.tangent(x, unit))]) for unit in _units(x)]
+        rank = int(torch.linalg.matrix_rank(torch.stack(rows), atol=1e-9))
+        check.true("dimension counts the tangent space", rank == space.dimension, space.dimension, rank)
+
+
+def _check_metric(check: _Checker, space: Manifold | Product, x: State, y: State, z: State, atol: float) -> None:
+    """Check that the distance is one."""
+    way = space.distance(x, y)
+    check.close("distance is symmetric", way, space.distance(y, x), atol)
+    longer = space.distance(x, z) - way - space.distance(y, z)
+    check.true("triangle inequality", longer <= atol, f"{longer.max():.3g}", atol)
+    check.true("distance is positive", way > 0, f"{way.min():.3g}", "above 0")
+    check.close("distance to itself", space.distance(x, x), torch.zeros(20), 0.0)
+
+
+def _check_projections(check: _Checker, space: Manifold | Product, x: State, y: State, atol: float) -> None:
+    """Check that twice is once, points of the source stay, log is tangent, and what is beside comes onto it."""
+    draw = Draws(3).at("noise")
+    raw = space.error(space.reference(20, Draws(0).at("points")))
+    check.true("the source is on the manifold", raw < 2e-6, f"{raw.max():.3g}", 2e-6)
+    check.close("a projection keeps points", space.project(x), x, atol)
+    off = tree_map(lambda leaf: leaf + 0.1 * draw.normal(leaf.shape, F64).to(leaf), x)
+    check.close("projecting twice is once", space.project(space.project(off)), space.project(off), atol)
+    for name, state in (("projections", space.project(off)), ("exp", space.exp(x, _tangents(space, x)))):
+        far = space.error(state)
+        check.true(f"{name} are on the manifold", far < atol, f"{far.max():.3g}", atol)
+    ones = space.tangent(x, tree_map(torch.ones_like, x))
+    for name, vector in (("projected vectors", ones), ("log", space.log(x, y))):
+        check.close(f"{name} are tangent", space.tangent(x, vector), vector, atol)
+
+
+def _check_transport(
+    check: _Checker, space: Manifold | Product, x: State, y: State, atol: float, *, smooth: bool
+) -> None:
+    """Check that transport is an isometry of tangent spaces."""
+    v, w = (_tangents(space, x, seed) for seed in range(2))
+    there, also = space.transport(x, y, v), space.transport(x, y, w)
+    check.close("transport keeps lengths", space.length(y, there), space.length(x, v), atol)
+    sums = space.length(y, tree_map(torch.add, there, also)), space.length(x, tree_map(torch.add, v, w))
+    check.close("transport keeps inner products", *sums, atol)
+    check.close("transported vectors are tangent", space.tangent(y, there), there, atol)
+    check.close("transport to the same point", space.transport(x, x, v), v, atol)
+    if smooth:
+        back = _scale(-1.0, space.log(y, x))
+        check.close("transport of log is minus the way back", space.transport(x, y, space.log(x, y)), back, 5 * atol)
+        check.close("transport there and back", space.transport(y, x, there), v, 5 * atol)
+
+
+def _check_zero(check: _Checker, space: Manifold | Product, x: State, atol: float, *, smooth: bool) -> None:
+    """Check derivatives at v = 0 and y = x, where formulas divide zero by zero, backwards and forwards."""
+    v = _tangents(space, x)
+    functions: dict[str, Callable[[State], State]] = {
+        "exp": lambda y: space.exp(x, tree_map(torch.sub, y, x)),
+        "log": lambda y: space.log(x, y),
+        "log from there": lambda y: space.log(y, x),
+        "transport": lambda y: space.transport(x, y, v),
+        "distance": lambda y: space.distance(x, y),
+        "length": lambda y: space.length(x, tree_map(torch.sub, y, x)),
+        "project": space.project,
+    }
+    if smooth:
+        functions["pull"] = lambda y: space.pull(x, y, v)
+    for name, function in functions.items():
+        leaf = tree_map(lambda y: y.clone().requires_grad_(), x)
+        parts = [part.sum() for state in (function(leaf), _scale(0.0, leaf)) for part in leaves(state)]
+        total = torch.stack(parts).sum()
+        finite = all(bool(part.isfinite().all()) for part in torch.autograd.grad(total, list(leaves(leaf))))
+        check.true(f"the gradient of {name} is finite at y = x", finite, "nan or inf", "finite")
+    rate = torch.func.jvp(lambda v: space.exp(x, v), (_scale(0.0, v),), (v,))[1]
+    check.close("exp is the identity to first order at v = 0", rate, v, atol)
+    check.close("pull is the identity at y = x", space.pull(x, x, v), v, atol)
+    if smooth:
+        rate = torch.func.jvp(lambda y: space.log(x, y), (x,), (v,))[1]
+        check.close("log is the identity to first order at y = x", rate, v, atol)
+
+
+def _check_types(check: _Checker, space: Manifold | Product, x: State, y: State, dtype: torch.dtype) -> None:
+    """Check that inputs are left alone, and types and shapes kept."""
+    v = _scale(0.1, _tangents(space, x))
+    made: list[tuple[State, State]] = []
+
+    def call() -> None:
+        states = space.exp(x, v), space.log(x, y), space.transport(x, y, v), space.project(x), space.pull(x, y, v)
+        numbers = space.length(x, v), space.distance(x, y), space.log_reference(x), space.volume_drift(x, v)
+        made.extend((state, x) for state in states)
+        made.extend((number, x_n) for number in numbers)
+
+    x_n = next(leaves(x)).flatten(1)[:, 0]
+    check.kept([x, y, v], call)
+    for ours, theirs in ((a, b) for one, two in made for a, b in zip(leaves(one), leaves(two), strict=True)):
+        kept = ours.dtype == dtype and ours.shape == theirs.shape
+        check.true("types and shapes are kept", kept, f"{[*ours.shape]} {ours.dtype}", f"{[*theirs.shape]} {dtype}")
+
+
+def _check_geodesics(check: _Checker, space: Manifold | Product, x: State, y: State, atol: float) -> None:
+    """Check that geodesics are shortest and steady, and that log undoes exp."""
+    v, whole = space.log(x, y), space.distance(x, y)
+    end = space.distance(space.exp(x, v), y)
+    check.true("exp(x, log(x, y)) is y", end < 5 * atol, f"{end.max():.3g} away", 5 * atol)
+    half = _scale(0.5, v)
+    check.close("log(x, exp(x, v)) is v", space.log(x, space.exp(x, half)), half, atol)
+    check.close("the length of log is the distance", space.length(x, v), whole, atol)
+    for s in (0.25, 0.75):
+        z = space.exp(x, _scale(s, v))
+        check.close("geodesics are steady", space.distance(x, z), s * whole, atol)
+        check.close("geodesics are shortest", space.distance(z, y), (1 - s) * whole, atol)
+
+
+def _check_rates(check: _Checker, space: Manifold | Product) -> None:
+    """Check rates against differences: geodesics are straight, pull is the rate of log; also vmap and meta tensors."""
+    x, y = _points(space, 10), _points(space, 10, 1)
+    v = space.log(x, y)
+    z, before, after = (space.exp(x, _scale(s, v)) for s in (0.6, 0.6 - STEP, 0.6 + STEP))
+    check.close("geodesics are straight", _difference(after, before), space.transport(x, z, v), 1e-6)
+    for size in (1e-4, 0.03):
+        near = space.exp(x, _scale(size, _tangents(space, x)))
+        w = _scale(0.1, _tangents(space, near, 1))
+        ahead, behind = (space.log(x, space.exp(near, _scale(s, w))) for s in (STEP, -STEP))
+        check.close("pull is the rate of log", space.pull(x, near, w), _difference(ahead, behind), 1e-6)
+    w = _scale(0.1, _tangents(space, x))
+    calls: tuple[tuple[Callable[..., State], tuple[State, ...]], ...] = (
+        (space.exp, (x, w)),
+        (space.log, (x, y)),
+        (space.transport, (x, y, w)),
+    )
+    for function, states in calls:
+
+        def single(*states: State, function: Callable[..., State] = function) -> State:
+            batches = (tree_map(lambda leaf: leaf[None], state) for state in states)
+            return tree_map(lambda leaf: leaf[0], function(*batches))
+
+        check.close("vmap", torch.vmap(single)(*states), function(*states), 1e-12)
+        abstract = function(*(tree_map(lambda leaf: leaf.to("meta"), state) for state in states))
+        meta = all(a.shape == b.shape and a.is_meta for a, b in zip(leaves(abstract), leaves(x), strict=True))
+        check.true("meta tensors", meta, "another shape or device", "the state's")
+
+
+def _check_volume(check: _Checker, space: Manifold | Product) -> None:
+    """Check E[div f + f . grad log p] = 0 under the source: this binds source, density, tangent spaces and volume."""
+    n, x, draw = 3000, _points(space, 3000), Draws(0).at("field")
+    a, b = (tree_map(lambda leaf: draw.normal((1, *leaf.shape[1:]), F64), x) for _ in range(2))
+
+    def field(x: State) -> State:
+        w = tree_map(lambda x, a, b: b + a * torch.sin(x + a), x, a, b)
+        return x * (w - (x * w).sum(-1, keepdim=True)) if isinstance(space, Simplex) else space.tangent(x, w)
+
+    total = space.volume_drift(x, field(x))
+    for unit in _units(x):
+        d = space.tangent(x, unit)
+        change = torch.func.jvp(field, (x,), (d,))[1]
+        total = total + sum((p * q).flatten(1).sum(1) for p, q in zip(leaves(d), leaves(change), strict=True))
+    ahead, behind = (space.log_reference(space.exp(x, _scale(s, field(x)))) for s in (STEP, -STEP))
+    mean = total + (ahead - behind) / (2 * STEP)
+    off, allowed = abs(mean.mean().item()), 5 * mean.std().item() / math.sqrt(n) + 1e-8
+    check.true("volume, tangent spaces and density of the source agree", off <= allowed, f"{off:.3g}", f"{allowed:.3g}")
+
+
+def _points(space: Manifold | Product, n: int, seed: int = 0, dtype: torch.dtype = F64) -> State:
+    return space.project(tree_map(lambda leaf: leaf.to(dtype), space.reference(n, Draws(seed).at("points"))))
+
+
+def _tangents(space: Manifold | Product, x: State, seed: int = 0) -> State:
+    """Return tangent vectors of length 1."""
+    draw = Draws(seed).at("tangents")
+    v = space.tangent(x, tree_map(lambda leaf: draw.normal(leaf.shape, F64).to(leaf), x))
+    size = space.length(x, v)
+    return tree_map(lambda leaf: leaf / pad_right(size, leaf), v)
+
+
+def _scale(s: float, v: State) -> State:
+    return tree_map(lambda leaf: s * leaf, v)
+
+
+def _difference(after: State, before: State) -> State:
+    return tree_map(lambda a, b: (a - b) / (2 * STEP), after, before)
+
+
+def _units(x: State) -> Iterator[State]:
+    """Yield states with a 1 at one entry of one leaf, and 0 elsewhere."""
+    for number, whole in enumerate(leaves(x)):
+        for entry in range(whole[0].numel()):
+            count = itertools.count()
+
+            def one(leaf: Tensor, count: Iterator[int] = count, number: int = number, entry: int = entry) -> Tensor:
+                flat = torch.zeros_like(leaf).flatten(1)
+                if next(count) == number:
+                    flat[:, entry] = 1
+                return flat.view(leaf.shape)
+
+            yield tree_map(one, x)
+
+
+def check_path(
+    path: Path,
+    space: Space,
+    *,
+    ends: Ends | None = None,
+    certain: Callable[[State], State] = lambda target: target,
+    accuracy: float = 1e-6,
+) -> None:
+    """Check a path: target and process against the time derivative of its samples, marginals, rows, types, inputs.
+
+    The process that knows the data is followed from 0.2 to 0.8 in 40 steps and compared with samples of the path: means
+    and mean squares of 4,000 examples, 5 standard errors beside a bias of 0.05; false alarm below 1e-6 per entry.
+
+    Args:
+        path: Of tensors, or a product.
+        space: Where its states live.
+        ends: Draws source and data; by default two draws of the space's source, the second moved by one half where it
+            is Euclidean.
+        certain: Target -> the prediction that is certain of it.
+        accuracy: Of the sample, where it is simulated.
+
+    Raises:
+        ConformanceError: If a property does not hold.
+    """
+    check, ends = _Checker(path), ends or _ends_of(space)
+    x_0, x_1 = ends(6, Draws(0).at("ends"))
+    t = torch.linspace(0.15, 0.85, 6, dtype=F64)
+
+    def at(t: Tensor, seed: int = 1) -> State:
+        return path.sample(x_0, x_1, t, Draws(seed).at("path"))
+
+    def certain_of(x_t: State, x_0: State, x_1: State, t: Tensor) -> State:
+        return path.characteristics(certain(path.target(x_t, x_0, x_1, t)), x_t, t)
+
+    x_t = at(t)
+    target = path.target(x_t, x_0, x_1, t)
+    check.equal("samples are addressed: the same draws give the same", at(t), x_t)
+    check.kept([x_0, x_1, x_t, t], lambda: (at(t), certain_of(x_t, x_0, x_1, t)))
+    now = certain_of(x_t, x_0, x_1, t)
+    h = STEP if accuracy > STEP else accuracy
+    slope = tree_map(lambda a, b: (a.double() - b.double()) / (2 * h), at(t + h), at(t - h))
+    for part, rate in zip(leaves(now), leaves(slope), strict=True):
+        if part.velocity is not None and part.diffusion is None and part.jumps is None:
+            check.close("the velocity is the time derivative of the sample", part.velocity, rate, max(1e-6, accuracy))
+    for row in range(6):
+        y, a, b, s = (tree_map(lambda leaf, row=row: leaf[row : row + 1], tree) for tree in (x_t, x_0, x_1, t))
+        alone = path.sample(a, b, s, Draws(1, row).at("path"))
+        check.close("a row does not depend on its batch (sample)", alone, y, 1e-12)
+        for whole, single in zip(leaves(now), leaves(certain_of(y, a, b, s)), strict=True):
+            if whole.velocity is not None:
+                ours = whole.velocity[row : row + 1]
+                check.close("a row does not depend on its batch (process)", single.velocity, ours, 1e-12)
+
+    def mapped(*rows: State) -> State:
+        found = path.target(*(tree_map(lambda leaf: leaf[None], row) for row in rows))
+        return tree_map(lambda leaf: leaf[0], found)
+
+    check.close("vmap of the target", torch.vmap(mapped)(x_t, x_0, x_1, t), target, 1e-12)
+    pairs = zip(leaves(x_t), leaves(at(t, 2)), strict=True)
+    if isinstance(x_1, Tensor) and x_1.is_floating_point() and all(torch.equal(a, b) for a, b in pairs):
+        single = path.sample(x_0.float(), x_1.float(), t.float(), Draws(1).at("path"))
+        check.true("float32 stays float32", single.dtype == F32, single.dtype, F32)
+        check.close("float32 agrees with float64", single, x_t, 1e-3)
+    _check_marginals(check, path, space, ends, certain_of)
+
+
+def _check_marginals(check: _Checker, path: Path, space: Space, ends: Ends, certain_of: Callable[..., State]) -> None:
+    """Follow the process that knows the data, and compare with samples of the path."""
+    n = 4000
+    x_0, x_1 = ends(n, Draws(0).at("ends"))
+
+    def process(x: State, t: Tensor) -> State:
+        if isinstance(path, Affine):  # x_0 is what the state says it is, also after noise
+            return path.characteristics(convert(x_1, Data(), path.prediction, x, path.schedule(t)), x, t)
+        return certain_of(x, x_0, x_1, t)
+
+    def at(time: float, seed: int) -> State:
+        return path.sample(x_0, x_1, torch.full((n,), time, dtype=F64), Draws(seed).at("path"))
+
+    end = endpoint(process, at(0.2, 1), linear_grid(40, 0.2, 0.8), Euler(space), Draws(2))
+    for leaf, late in zip(leaves(end), leaves(at(0.8, 3)), strict=True):
+        ours, truth = leaf.double().flatten(1), late.double().flatten(1)
+        size = max(1.0, truth.std().item())
+        check.mean_is("means of the marginals", ours, truth, 0.05 * size, 5.0)
+        check.mean_is("mean squares of the marginals", ours**2, truth**2, 0.1 * size**2, 5.0)
+
+
+def _ends_of(space: Space) -> Ends:
+    """Return what draws both ends from a space's source."""
+
+    def ends(n: int, draw: Draw) -> tuple[State, State]:
+        x_0, x_1 = (space.reference(n, draw) for _ in range(2))
+        if not x_0.is_floating_point():
+            return x_0, x_1.clamp(max=getattr(space, "count", int(x_1.max()) + 1) - 1)
+        x_0, x_1 = x_0.double(), x_1.double()
+        if isinstance(space, Manifold) and not isinstance(space, Euclidean):
+            x_0, x_1 = space.project(x_0), space.project(x_1)
+            return x_0, space.exp(x_0, space.log(x_0, x_1) / 2)  # far from where shortest lines split
+        return x_0, 0.5 + 0.5 * x_1
+
+    return ends
+
+
+def check_solver(
+    solver: Solver,
+    *,
+    order: float | None = 1.0,
+    backwards: bool = True,
+    noise: bool = False,
+    rows: bool = True,
+    tolerance: float = 1e-6,
+) -> None:
+    """Check a solver: its order, exactness for a constant velocity, grids, gradient, rows, types, inputs.
+
+    Args:
+        solver: In a flat space.
+        order: Of the error in the step, for a velocity; None if it chooses its own steps.
+        backwards: Follows a velocity on a decreasing grid.
+        noise: It brings noise of its own, so that it follows no velocity exactly.
+        rows: An example's result does not depend on the batch that it is in.
+        tolerance: Of a solver that chooses its own steps.
+
+    Raises:
+        ConformanceError: If a property does not hold.
+    """
+    check, x = _Checker(solver), torch.linspace(-1.5, 2.5, 5, dtype=F64)[:, None]
+    if not noise:
+        _check_accuracy(check, solver, x, order, backwards, tolerance)
+    seen: list[Tensor] = []
+
+    def watched(x: Tensor, t: Tensor) -> Characteristics:
+        seen.append(t)
+        return _flow(x, t)
+
+    check.kept([x], lambda: endpoint(watched, x, linear_grid(8), solver, Draws(0)))
+    for time in seen:
+        right = time.shape == (5,) and time.dtype == F64 and 0 <= float(time.min()) <= float(time.max()) <= 1
+        check.true(
+            "times are [b] in [0, 1], of the state's type", right, f"{[*time.shape]} {time.dtype}", "[5] float64"
+        )
+    single = endpoint(_flow, x.float(), linear_grid(8), solver, Draws(0))
+    check.true("float32 stays float32", single.dtype == F32, single.dtype, F32)
+    for shape in ((2,), (2, 1), (2, 3, 2, 2)):
+        end = endpoint(_flow, torch.ones(shape, dtype=F64), linear_grid(4), solver, Draws(0))
+        check.true("states of any shape", end.shape == shape, [*end.shape], [*shape])
+        if not noise:
+            check.close("equal entries stay equal", end, end.flatten()[:1].expand(end.numel()).view(shape), 1e-12)
+    _check_gradient(check, solver, x, exact=order is not None)
+    if rows:
+        _check_rows(check, solver, exact=order is not None)
+
+
+def _check_accuracy(
+    check: _Checker, solver: Solver, x: Tensor, order: float | None, backwards: bool, tolerance: float
+) -> None:
+    """Check the order, or the tolerance, on the exact flow between normal distributions, and a constant velocity."""
+    for a, b in ((0.1, 0.8), *(((0.8, 0.1),) if backwards else ())):
+        truth = _carry(x, a, b)
+        fine = [endpoint(_flow, x, linear_grid(n, a, b), solver, Draws(0)) for n in (16, 32)]
+        errors = [(end - truth).abs().max().item() for end in fine]
+        if order is None:
+            check.close(f"tolerance from {a} to {b}", fine[1], truth, tolerance)
+        else:
+            found = math.log2(errors[0] / errors[1]) if errors[1] > 1e-13 else order
+            check.true(f"order from {a} to {b}", found > order - 0.25, f"{found:.2f}", f"{order:g}")
+    times = [0.0, 0.3, 0.35, 1.0]
+    states = list(simulate(_straight, x, times, solver, Draws(0)))
+    for s, state in zip(times[1:], states, strict=True):
+        check.close("a constant velocity is followed exactly", state, x + s, 1e-12)
+
+
+def _flow(x: Tensor, t: Tensor) -> Characteristics:
+    """The flow from N(0, 1) to N(1, 1/4) on straight paths."""
+    t = pad_right(t, x)
+    variance = (t / 2) ** 2 + (1 - t) ** 2
+    return Characteristics(velocity=1 + (t / 4 - (1 - t)) / variance * (x - t))
+
+
+def _carry(x: Tensor, t: float, s: float) -> Tensor:
+    """Follow that flow exactly."""
+    then, later = ((time / 2) ** 2 + (1 - time) ** 2 for time in (t, s))
+    return s + math.sqrt(later / then) * (x - t)
+
+
+def _straight(x: Tensor, t: Tensor) -> Characteristics:
+    return Characteristics(velocity=torch.ones_like(x))
+
+
+def _check_gradient(check: _Checker, solver: Solver, x: Tensor, *, exact: bool) -> None:
+    """Check the gradient through a simulation, with and without recomputing, against differences."""
+    theta, times = torch.tensor(1.3, dtype=F64, requires_grad=True), linear_grid(6, 0.1, 0.9)
+
+    def value(theta: Tensor, recompute: bool = False) -> Tensor:
+        def process(x: Tensor, t: Tensor) -> Characteristics:
+            return Characteristics(velocity=-theta * x + (theta * x).sin() * (1 + t[:, None]))
+
+        return endpoint(process, x, times, solver, Draws(2), recompute=recompute).square().sum()
+
+    (plain,), (again,) = (torch.autograd.grad(value(theta, recompute), theta) for recompute in (False, True))
+    with torch.no_grad():
+        truth = (value(theta + STEP) - value(theta - STEP)) / (2 * STEP)
+    check.close("the gradient is that of differences", plain, truth, 1e-7 if exact else 1e-4)
+    check.close("the gradient stays when steps are recomputed", again, plain, 1e-12 if exact else 1e-5)
+
+
+def _check_rows(check: _Checker, solver: Solver, *, exact: bool) -> None:
+    """Check that examples at once are those in parts, with their first numbers."""
+    x, grid = Draws(0).at("source").normal((300, 2), F64), linear_grid(5, 0.0, 0.9)
+    whole = endpoint(_flow, x, grid, solver, Draws(7))
+    parts = [endpoint(_flow, x[a:b], grid, solver, Draws(7, first=a)) for a, b in itertools.pairwise((0, 1, 100, 300))]
+    check.close("a row does not depend on its batch", torch.cat(parts), whole, 0.0 if exact else 1e-14)
+
+
+def check_objective(
+    objective: Objective, network: nn.Module, batch: dict[str, Any], *, random: bool = True, rows: bool = True
+) -> None:
+    """Check an objective: all randomness in `draw`, a loss per example that `vmap` takes apart, rows on their own.
+
+    Args:
+        objective: What is trained.
+        network: A small one with weights that are not zero; in float64 its gradient is compared with differences.
+        batch: What the data loader gives, 6 examples or more.
+        random: Whether `draw` draws something.
+        rows: Whether an example depends on its own row of the batch alone, as private training asks.
+
+    Raises:
+        ConformanceError: If a property does not hold.
+    """
+    check = _Checker(objective)
+
+    total = length(batch)
+
+    def draw(batch: dict[str, Any], seed: int = 1, first: int = 0) -> dict[str, Any]:
+        return objective.draw(batch, Draws(seed, first, total), network)
+
+    torch.manual_seed(1)
+    drawn: dict[str, Any] = {}
+    check.kept([batch], lambda: drawn.update(draw(batch)))
+    torch.manual_seed(2)
+    check.equal("draws are addressed: the same seed draws the same", draw(batch), drawn)
+    other = all(torch.equal(a, b) for a, b in zip(leaves(draw(batch, 2)), leaves(drawn), strict=True))
+    check.true("another seed draws other numbers", other != random, "the same" if other else "others", "the opposite")
+    state = torch.get_rng_state()
+    loss = objective.loss(network, drawn)
+    check.true("the loss draws nothing", torch.equal(state, torch.get_rng_state()), "torch's generator moved", "none")
+    check.equal("the loss is a function of the example", objective.loss(network, drawn), loss)
+    n = length(drawn)
+    check.true("one loss for each example", loss.shape == (n,), [*loss.shape], [n])
+    check.true("the loss is finite", loss.isfinite(), loss.tolist(), "finite numbers")
+    if rows:
+        cut = total // 2
+        first, second = (tree_map(lambda leaf, s=s: leaf[s], batch) for s in (slice(0, cut), slice(cut, None)))
+        parts = draw(first), draw(second, first=cut)
+        joined = tree_map(lambda *leaf: torch.cat(leaf), *parts)
+        check.close("an example depends on its own row alone", joined, drawn, 1e-5, 1e-4)
+    _check_weights(check, objective, network, drawn)
+
+
+def _check_weights(check: _Checker, objective: Objective, network: nn.Module, drawn: dict[str, Any]) -> None:
+    """Check gradients of the weights: of single examples by vmap and alone, and of the sum by differences."""
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+
+    def one(weights: dict[str, Tensor], row: Any) -> Tensor:
+        def call(*inputs: Any) -> Any:
+            return torch.func.functional_call(network, weights, inputs)
+
+        return objective.loss(call, tree_map(lambda leaf: leaf[None], row))[0]
+
+    double = all(weight.dtype == F64 for weight in weights.values())
+    together = torch.vmap(torch.func.grad(one), (None, 0))(weights, drawn)
+    for row in range(length(drawn)):
+        network.zero_grad()
+        objective.loss(network, tree_map(lambda leaf, row=row: leaf[row : row + 1], drawn)).sum().backward()
+        for name, weight in network.named_parameters():
+            alone = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            check.close("vmap of the gradient equals a loop", together[name][row], alone, 1e-10 if double else 1e-4)
+    largest = max(gradient.abs().max().item() for gradient in together.values())
+    check.true("the loss depends on the network", largest > 1e-6, f"a gradient of {largest:.3g}", "above 1e-6")
+    if not double:
+        return
+    network.zero_grad()
+    objective.loss(network, drawn).sum().backward()
+    slopes = [(weight, weight.grad.clone()) for weight in network.parameters() if weight.grad is not None]
+    weight, gradient = max(slopes, key=lambda pair: pair[1].abs().max().item())
+    place, h, sums = gradient.abs().argmax(), 1e-6, []
+    for step in (h, -2 * h, h):
+        with torch.no_grad():
+            weight.view(-1)[place] += step
+            sums.append(objective.loss(network, drawn).sum())
+    slope, expected = (sums[0] - sums[1]) / (2 * h), gradient.view(-1)[place]
+    network.zero_grad()
+    check.close("the gradient is that of differences", expected, slope, 1e-8, 1e-5)

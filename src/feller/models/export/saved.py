@@ -1,0 +1,131 @@
+"""A model of own parts as a run folder, which every command opens."""
+
+import pathlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feller.core.errors import UsageError
+from feller.core.pytree import leaves, tree_map
+from feller.core.rng import Draws
+from feller.core.run_folder import Run, new_run
+from feller.core.safetensors_io import put
+from feller.core.serialization import to_data
+from feller.core.user_code import fingerprint, place_of
+from feller.models.export.wrap import trial
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.models.spec import Description, save_description
+from feller.networks.architecture import Architecture
+from feller.networks.external import Foreign, ForeignDecoder, ForeignNetwork, plain_network
+from feller.training.checkpoint import save_checkpoint
+from feller.training.loop import make_learner
+from feller.training.objective import Matching, ObjectiveConfig
+from feller.training.objectives.autoregressive_likelihood import NextToken
+from feller.training.optimizer import Training
+
+CLOSE = 1e-4
+"""Share of the largest number by which a network that was built anew may answer otherwise."""
+Make = Callable[..., Any]
+
+
+def save_model(
+    model: Model, out: str, *, make: Make | Architecture | None = None, data: str = "", overwrite: bool = False
+) -> Run:
+    """Write a model as a run; arguments and errors as for `Model.save`."""
+    about, weights = _recorded(model, make)
+    foreign = about.architecture if isinstance(about.architecture, Foreign) else None
+    place = "" if foreign is None else place_of(foreign.make, "make")
+    described = to_data(about)  # what no record can hold is told before there is a folder
+    network = _rebuilt(model, about, weights)
+    recipe = Recipe(
+        architecture=about.architecture,
+        objective=_objective(about),
+        train=Training(steps=1),
+        sampling=about.sampling,
+    )
+    asked = {
+        "data": data,
+        "recipe": place or described["architecture"]["is"],
+        "size": "small",
+        "seed": 0,
+        "code": fingerprint(pathlib.Path(place.rpartition(":")[0])) if place else "",
+    }
+    run = new_run(out, "", resume=False, overwrite=overwrite)
+    with run.claim(resume=False, overwrite=overwrite):
+        save_checkpoint(run, make_learner(network.requires_grad_(True), recipe.train))
+        run.write_record(run.recipe, {"asked": asked, "recipe": to_data(recipe), "brought": {"saved": True}})
+        save_description(run, about)  # last: with it the folder is a run
+    return run
+
+
+def _objective(about: Description) -> ObjectiveConfig:
+    """Return what such a network is trained by, for a fit that goes on from it.
+
+    Raises:
+        UsageError: If that is not known of the model's family.
+    """
+    if about.family.in_time:
+        return Matching(about.path, about.space, drop=about.drop)
+    if about.family.name == NextToken.family:
+        return NextToken(about.space, drop=about.drop, end=about.modality.end)
+    raise UsageError(f"a model that {about.family.describe()} is saved by the fit that makes it")
+
+
+def _recorded(model: Model, make: Make | Architecture | None) -> tuple[Description, dict[str, Tensor]]:
+    """Return a description that a record can hold, and the weights of the network that it builds.
+
+    Raises:
+        UsageError: If nothing is known that makes the network.
+    """
+    about, network = model.description, model.network
+    if not isinstance(network, ForeignNetwork | ForeignDecoder):
+        if make is not None:
+            raise UsageError(
+                f"the model knows what makes its network, {type(about.architecture).__name__}; leave make out"
+            )
+        return about, network.state_dict()
+    inner = plain_network(network.inner)
+    if isinstance(make, Architecture):
+        if not isinstance(inner, nn.Module):
+            raise UsageError(f"{type(make).__name__} makes a module, and the network is a {type(inner).__name__}")
+        return replace(about, architecture=make), inner.state_dict()
+    if make is None:
+        kind = type(inner)
+        if not isinstance(inner, nn.Module):
+            raise UsageError("a run remembers what makes a network: give make, a function of a file that returns it")
+        if kind.__module__.partition(".")[0] == "feller":
+            raise UsageError(f"give make, what has built the {kind.__name__}, such as feller.MLP(width=64, depth=2)")
+        make = kind
+    settings = replace(network.settings, make=make)
+    if not isinstance(inner, nn.Module):
+        return replace(about, architecture=settings), network.state_dict()
+    return replace(about, architecture=settings), {f"inner.{name}": part for name, part in inner.state_dict().items()}
+
+
+def _rebuilt(model: Model, about: Description, weights: dict[str, Tensor]) -> nn.Module:
+    """Return the network as whoever opens the run will have it.
+
+    Raises:
+        UsageError: If it is another one.
+    """
+    what = "what makes the network"
+    try:
+        network = about.build(Draws(0)).eval()
+        put({name: weight.detach().cpu() for name, weight in weights.items()}, network)
+    except TypeError as error:
+        raise UsageError(f"{what} wants arguments ({error}); give make, a function of a file without any") from error
+    except RuntimeError as error:
+        raise UsageError(f"{what} makes one of other weights ({str(error).splitlines()[-1].strip()})") from error
+    asked = trial(Model(about, network))
+    theirs = next(model.network.parameters()).device
+    with torch.no_grad():
+        ours = network(*asked)
+        truth = model.network.eval()(*(tree_map(lambda leaf: leaf.to(theirs), part) for part in asked))
+    for one, two in zip(leaves(ours), leaves(truth), strict=True):
+        if bool((one - two.cpu()).abs().max() > CLOSE * two.abs().max().cpu().clamp(min=1e-3)):
+            raise UsageError(f"{what} makes one that answers otherwise, though its weights are the same")
+    return network

@@ -1,0 +1,287 @@
+"""The checks of `feller.testing` find what is wrong: each mutant breaks one property, which the error names."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import feller
+from feller.core.pytree import pad_right, tree_map
+from feller.core.rng import Draws
+from feller.evaluation.conformance import (
+    ConformanceError,
+    check_manifold,
+    check_objective,
+    check_path,
+    check_schedule,
+    check_solver,
+)
+from feller.paths import Affine
+from feller.paths.schedules import Scales
+from feller.sampling.solvers.solver import clock
+from tests.properties.makers import Small, batch_of, reals
+
+
+@dataclass(frozen=True)
+class Curve(feller.Schedule):
+    """alpha = t^2, sigma = (1 - t)^2, but for what a mutant changes."""
+
+    wrong: str = ""
+
+    def __call__(self, t):
+        d_alpha, d_sigma = 2 * t, -2 * (1 - t)
+        if self.wrong == "slope":
+            d_alpha = 1.9 * t
+        if self.wrong == "constant slope":
+            d_sigma = -1.0
+        alpha, sigma = t**2, (1 - t) ** 2
+        if self.wrong == "rises":
+            sigma, d_sigma = sigma + torch.sin(9 * t) ** 2 / 9, d_sigma + torch.sin(18 * t)
+        if self.wrong == "type":
+            alpha, sigma, d_alpha, d_sigma = (n.double() for n in (alpha, sigma, d_alpha, d_sigma))
+        return Scales(alpha, sigma, d_alpha, d_sigma)
+
+    def time(self, snr):
+        return snr / (1 + snr) if self.wrong == "time" else super().time(snr)
+
+
+def test_a_right_schedule_passes() -> None:
+    check_schedule(Curve())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "prop"),
+    [
+        ("slope", "d_alpha is the derivative"),
+        ("constant slope", "d_sigma is the derivative"),
+        ("rises", "sigma falls"),
+        ("time", "time(alpha / sigma)"),
+        ("type", "shape and type"),
+    ],
+)
+def test_wrong_schedules(wrong: str, prop: str) -> None:
+    with pytest.raises(ConformanceError) as error:
+        check_schedule(Curve(wrong))
+    assert prop in error.value.property
+
+
+@dataclass(frozen=True)
+class Ball(feller.Sphere):
+    """A sphere, but for what a mutant changes."""
+
+    wrong: str = ""
+
+    def exp(self, x, v):
+        if self.wrong == "in place":
+            v.mul_(1.0 + 1e-9)
+        return x + v if self.wrong == "leaves it" else super().exp(x, 1.01 * v if self.wrong == "exp" else v)
+
+    def log(self, x, y):
+        return super().log(x, y) if self.wrong != "not tangent" else y - x
+
+    def transport(self, x, y, v):
+        found = super().transport(x, y, v)
+        return self.tangent(y, v) if self.wrong == "transport" else found
+
+    def log_reference(self, x):
+        return super().log_reference(x) + (x[:, 0] if self.wrong == "density" else 0.0)
+
+    def tangent(self, x, v):
+        return v if self.wrong == "tangent" else super().tangent(x, v)
+
+    def reference(self, n, draw, device="cpu"):
+        x = super().reference(n, draw, device)
+        return torch.cat([x[:, :1].abs(), x[:, 1:]], 1) if self.wrong == "source" else x
+
+    @property
+    def dimension(self):
+        return 3 if self.wrong == "dimension" else super().dimension
+
+
+def test_a_right_manifold_passes() -> None:
+    check_manifold(Ball(2))
+    check_manifold(feller.Product({"a": feller.Sphere(2), "b": feller.Torus((2,))}))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "prop"),
+    [
+        ("exp", "exp is the identity"),
+        ("leaves it", "exp are on the manifold"),
+        ("not tangent", "log are tangent"),
+        ("transport", "transport keeps lengths"),
+        ("density", "volume"),
+        ("source", "volume"),
+        ("tangent", ""),
+        ("dimension", "dimension"),
+        ("in place", "inputs"),
+    ],
+)
+def test_wrong_manifolds(wrong: str, prop: str) -> None:
+    with pytest.raises(ConformanceError) as error:
+        check_manifold(Ball(2, wrong=wrong))
+    assert prop in error.value.property
+
+
+@dataclass(frozen=True)
+class Interpolant(feller.Path):
+    """x_t = (1 - t) x_0 + t^2 x_1, but for what a mutant changes."""
+
+    wrong: str = ""
+
+    def sample(self, x_0, x_1, t, draw=None):
+        t = pad_right(t, x_1)
+        if self.wrong == "batch":
+            x_0 = x_0 - 0.01 * x_0.mean(0)
+        if self.wrong == "chance":
+            x_0 = torch.randn_like(x_0)
+        if self.wrong == "float64":
+            return ((1 - t) * x_0 + t**2 * x_1).double()
+        return (1 - t) * x_0 + t**2 * x_1
+
+    def target(self, x_t, x_0, x_1, t):
+        t = pad_right(t, x_1)
+        return (t if self.wrong == "target" else 2 * t) * x_1 - x_0
+
+    def characteristics(self, prediction, x_t, t):
+        if self.wrong == "in place":
+            x_t.add_(1e-3)
+        velocity = 1.1 * prediction if self.wrong == "velocity" else prediction
+        diffusion = torch.ones_like(x_t) if self.wrong == "noise" else None
+        return feller.Characteristics(velocity=velocity, diffusion=diffusion)
+
+
+def test_a_right_path_passes() -> None:
+    check_path(Interpolant(), feller.Euclidean((3,)))
+    check_path(Affine(noise=feller.Vanishing()), feller.Euclidean((2,)))
+    check_path(feller.Geodesic(feller.Sphere(2)), feller.Sphere(2))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "prop"),
+    [
+        ("target", "time derivative"),
+        ("velocity", "time derivative"),
+        ("noise", "mean squares"),
+        ("batch", ""),
+        ("chance", "addressed"),
+        ("float64", "float32"),
+        ("in place", "inputs"),
+    ],
+)
+def test_wrong_paths(wrong: str, prop: str) -> None:
+    with pytest.raises(ConformanceError) as error:
+        check_path(Interpolant(wrong), feller.Euclidean((3,)))
+    assert prop in error.value.property
+
+
+@dataclass(frozen=True)
+class Ralston(feller.Solver):
+    """Order 2 with the smallest error bound, but for what a mutant changes."""
+
+    wrong: str = ""
+
+    def step(self, process, x, t, s, draw):
+        h = s - t
+        a = process(x, clock(x, t)).velocity
+        at = t if self.wrong == "time" else t + 2 / 3 * h
+        if self.wrong == "clock":
+            return x + h * process(x, torch.full((len(x),), t, dtype=torch.float32)).velocity
+        b = process(x + 2 / 3 * h * (a.detach() if self.wrong == "gradient" else a), clock(x, at)).velocity
+        if self.wrong == "batch":
+            a = a + 1e-6 * x.mean()
+        first = 1 / 3 if self.wrong == "weights" else 1 / 4
+        return x + h * (first * a + (1 - first) * b) * (1.001 if self.wrong == "long" else 1)
+
+
+def test_a_right_solver_passes() -> None:
+    check_solver(Ralston(), order=2.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "prop"),
+    [
+        ("weights", "order"),
+        ("time", "order"),
+        ("long", "order"),
+        ("gradient", "gradient"),
+        ("batch", ""),
+        ("clock", ""),
+    ],
+)
+def test_wrong_solvers(wrong: str, prop: str) -> None:
+    with pytest.raises(ConformanceError) as error:
+        check_solver(Ralston(wrong), order=1.2 if wrong == "clock" else 2.0)
+    assert prop in error.value.property
+
+
+@dataclass(frozen=True)
+class Regress(feller.Objective):
+    """Flow matching, written anew, but for what a mutant changes."""
+
+    path: Affine
+    space: feller.Euclidean
+    drop: float = 0.0
+    wrong: str = ""
+
+    def draw(self, network: Any, batch: dict[str, Any], draws: Draws) -> dict[str, Any]:
+        x_1 = batch["x_1"]
+        if self.wrong == "in place":
+            x_1.mul_(1.001)
+        x_0 = draws.at("source").normal(x_1.shape, x_1.dtype)
+        if self.wrong == "rows":
+            x_0 = x_0.roll(1, 0)
+        if self.wrong == "torch's generator":
+            x_0 = torch.randn_like(x_0)
+        t = draws.at("time").uniform((len(x_1),), x_1.dtype)
+        return {"x_t": pad_right(1 - t, x_1) * x_0 + pad_right(t, x_1) * x_1, "t": t, "target": x_1 - x_0}
+
+    def loss(self, network: Any, example: dict[str, Any]) -> Tensor:
+        x_t = example["x_t"]
+        if self.wrong == "noise in the loss":
+            x_t = x_t + 1e-3 * torch.randn_like(x_t)
+        error = (network(x_t, example["t"], {}) - example["target"]) ** 2
+        if self.wrong == "one number":
+            return error.mean()
+        if self.wrong == "no network":
+            error = error.detach() + 0 * network(x_t, example["t"], {})
+        if self.wrong == "over the batch":
+            error = error / error.detach().mean()
+        return error.flatten(1).sum(1)
+
+
+def check(wrong: str) -> None:
+    batch = tree_map(torch.clone, batch_of(reals(2))(6, Draws(0).at("batch")))
+    check_objective(Regress(Affine(), feller.Euclidean((2,)), wrong=wrong), Small(2), batch)
+
+
+def test_a_right_objective_passes() -> None:
+    check("")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "prop"),
+    [
+        ("in place", "inputs"),
+        ("rows", "its own row"),
+        ("torch's generator", "addressed"),
+        ("noise in the loss", "draws nothing"),
+        ("one number", "one loss for each example"),
+        ("no network", "depends on the network"),
+        ("over the batch", ""),
+    ],
+)
+def test_wrong_objectives(wrong: str, prop: str) -> None:
+    with pytest.raises(ConformanceError) as error:
+        check(wrong)
+    assert prop in error.value.property
+
+
+def test_the_error_carries_its_data() -> None:
+    error = ConformanceError(replace(Curve()), "sigma falls", 0.5, "below 0")
+    assert (error.property, error.found, error.allowed) == ("sigma falls", 0.5, "below 0")
+    assert isinstance(error, AssertionError)
+    assert math.isfinite(error.found)

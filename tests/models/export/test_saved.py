@@ -1,0 +1,149 @@
+"""Models of own parts, saved as runs that every command opens."""
+
+import copy
+import importlib
+import json
+import pathlib
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import feller
+from feller.app.cli import main
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
+
+CODE = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(5, 16), nn.SiLU(), nn.Linear(16, 2))
+        self.nulls = {"label": 2}
+
+    def forward(self, x, t, given):
+        label = nn.functional.one_hot(given["label"], 3)[:, :2].float()
+        return self.layers(torch.cat([x, t[:, None], label], 1))
+
+
+class Wide(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x, t):
+        return self.layer(x)
+
+
+def wide():
+    return Wide(3)
+
+
+class Counting(nn.Module):
+    made = 0
+
+    def __init__(self):
+        super().__init__()
+        Counting.made += 1
+        self.layer, self.scale = nn.Linear(2, 2), float(Counting.made)
+
+    def forward(self, x, t):
+        return self.scale * self.layer(x)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_networks.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_networks", raising=False)
+    yield importlib.import_module("own_networks")
+    sys.modules.pop("own_networks", None)
+
+
+def trained(own):
+    """Return a model after some steps of a plain loop, as the averaged weights have it."""
+    objective = feller.Matching(feller.Affine(), feller.Euclidean((2,)), coupling=feller.WithinClasses(), drop=0.2)
+    network, draws, data = own.Net(), Draws(0), feller.read("example:moons")
+    optimizer, average = torch.optim.AdamW(network.parameters(), lr=1e-3), torch.optim.swa_utils.AveragedModel(network)
+    label = (data.values[:, 0] > 0).long()
+    for step in range(3):
+        batch = {"x_1": data.values[:64].float(), "given": {"label": label[:64]}}
+        objective.loss(network, objective.draw(network, batch, draws.step(step))).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(network)
+    return feller.wrap(average, objective=objective, data=feller.points(["x", "y"], ["left", "right"]))
+
+
+def test_every_command_opens_what_was_saved(own, capsys):
+    model = trained(own)
+    run = model.save("runs/mine")
+    again = feller.load_model(run)
+    drawn = model.sample(5, given={"label": "right"}, guidance=2.0)
+    assert torch.equal(drawn.values, again.sample(5, given={"label": "right"}, guidance=2.0).values)
+    sys.modules.pop("own_networks")
+    code = ("--code", "own_networks.py")
+    assert (
+        main(["sample", "runs/mine", *code, "-n", "5", "--given", "label=right", "--guidance", "2", "--out", "s.csv"])
+        == 0
+    )
+    assert main(["evaluate", "runs/mine", *code, "--data", "labelled.csv", "--json"]) == 1  # no such file
+    rows = feller.read("example:moons").values[:200]
+    lines = [f"{x},{y},{'right' if x > 0 else 'left'}" for x, y in rows.tolist()]
+    pathlib.Path("labelled.csv").write_text("\n".join(["x,y,label", *lines]) + "\n")
+    capsys.readouterr()
+    assert main(["evaluate", "runs/mine", *code, "--data", "labelled.csv", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["energy"] >= 0
+    assert main(["export", "runs/mine", *code, "--to", "torch-export"]) == 0
+    assert main(["cite", "runs/mine", *code]) == 0
+
+
+def test_nothing_of_it_runs_without_its_file(own):
+    trained(own).save("runs/mine")
+    from feller.core.serialization import FUNCTIONS
+
+    FUNCTIONS.pop("Net")
+    with pytest.raises(InputError):
+        feller.load_model("runs/mine")
+    assert not [path for path in (feller.open_run("runs/mine")).path.iterdir() if path.suffix in (".pt", ".py", ".pkl")]
+
+
+def test_a_network_of_an_architecture_needs_no_file(own):
+    network = feller.MLP(width=8, depth=1).build((2,), {}, Draws(0))
+    nn.init.normal_(next(iter(network.parameters())))
+    model = feller.wrap(network, (2,))
+    with pytest.raises(UsageError):
+        model.save("runs/mine")
+    model.save("runs/mine", make=feller.MLP(width=8, depth=1))
+    assert torch.equal(feller.load_model("runs/mine").sample(4).values, model.sample(4).values)
+    assert main(["sample", "runs/mine", "-n", "4", "--out", "four.npz"]) == 0
+    again = feller.load_model("runs/mine")
+    again.save("runs/again")
+    assert load_file("runs/again/average.safetensors").keys() == load_file("runs/mine/average.safetensors").keys()
+
+
+def test_what_cannot_be_built_anew_is_refused(own):
+    model = feller.wrap(own.Wide(3), (2,))
+    with pytest.raises(UsageError):
+        model.save("runs/mine")
+    model.save("runs/mine", make=own.wide)
+    with pytest.raises(UsageError):
+        model.save("runs/mine", make=own.wide)  # it is there
+    model.save("runs/mine", make=own.wide, overwrite=True)
+    with pytest.raises(UsageError):
+        model.save("runs/other", make=own.Net)
+    with pytest.raises(UsageError):
+        feller.wrap(own.Counting(), (2,)).save("runs/other")  # the same weights, another answer
+    with pytest.raises(UsageError):
+        feller.wrap(lambda x, t: -x, (2,)).save("runs/other")
+    with pytest.raises(UsageError):
+        feller.wrap(copy.deepcopy(model.network.inner), (2,)).save("runs/other", make=lambda: own.Wide(3))
+    assert not feller.open_run("runs/mine").path.with_name("other").exists()

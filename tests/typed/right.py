@@ -1,0 +1,42 @@
+"""Usual use, in which type checkers find nothing wrong."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+import feller
+
+
+def flow(x: Tensor, t: Tensor) -> feller.Characteristics:
+    return feller.Characteristics(velocity=-x)
+
+
+def net(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+    return -x
+
+
+path = feller.Affine(feller.Cosine(), prediction=feller.Data())
+space = feller.Euclidean((2,))
+objective = feller.Matching(path, space, coupling=feller.MinibatchTransport())
+network = feller.MLP(width=8, depth=1).build((2,), {}, feller.Draws(0))
+optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+draws = feller.Draws(0)
+example = objective.draw(network, {"x_1": torch.zeros(4, 2)}, draws.step(0))
+objective.loss(network, example).mean().backward()
+x_0 = space.reference(8, draws.at("source"))
+x_1 = feller.endpoint(flow, x_0, feller.linear_grid(4), feller.Midpoint(), draws)
+mean: float = x_1.mean().item()
+guided = feller.cfg(net, 2.0)
+x_1 = feller.endpoint(path.process(guided, {}), x_0, [0.0, 1.0], feller.Euler(), draws)
+pair = feller.endpoint(feller.add(flow), {"a": x_0, "b": x_0}, [0.0, 1.0], feller.Heun(), draws)
+first: Tensor = pair["a"]
+density: Tensor = feller.log_density(flow, x_1, [1.0, 0.0], feller.RK4(space), draws)
+model = feller.wrap(net, (2,))
+samples = model.sample(5, solver="heun")
+values: np.ndarray = samples.numpy()
+frame: pd.DataFrame = samples.frame()
+nats: Tensor = model.log_density(values)
+data = feller.read(pd.DataFrame({"x": [0.0], "y": [1.0]}))
+rotation: Tensor = feller.SO3().exp(x_0, x_0)
+scale = feller.VP(beta_max=10.0)(torch.linspace(0, 1, 5)).d_log_snr

@@ -1,0 +1,24 @@
+"""One plain mistake in each line that is marked, which type checkers must find."""
+
+import torch
+from torch import Tensor
+
+import feller
+
+
+def flow(x: Tensor, t: Tensor) -> feller.Characteristics:
+    return feller.Characteristics(velocity=-x)
+
+
+space, draws = feller.Euclidean((2,)), feller.Draws(0)
+path = feller.Affine(feller.Euclidean((2,)))  # wrong: a space is no schedule
+other = feller.Afine()  # wrong: no such name
+objective = feller.Matching(path)  # wrong: the space is missing
+square = feller.Euclidean("2")  # wrong: a word is no shape
+draw = feller.Draws("seed")  # wrong: a word is no number
+x_0, grid = torch.zeros(4, 2), [0.0, 1.0]
+x_1 = feller.endpoint(flow, x_0, grid, feller.Midpoint, draws)  # wrong: a class
+number: float = feller.endpoint(flow, x_0, grid, feller.Euler(), draws)  # wrong: a tensor
+size = feller.linear_grid(4).shape  # wrong: a list has no shape
+samples = feller.wrap(lambda x, t: -x, (2,)).sample(n="5")  # wrong: a word is no number
+mean = feller.wrap(lambda x, t: -x, (2,)).sample(5).mean()  # wrong: a data set has no mean
