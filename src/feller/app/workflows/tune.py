@@ -22,7 +22,6 @@ from feller.app.workflows.fine_tuned_run import (
     rule_of,
     tuned_of,
 )
-from feller.app.workflows.fitting.estimate_time import TRIED
 from feller.app.workflows.fitting.run_training import learn, reporting
 from feller.app.workflows.fitting.training_job import Prepared
 from feller.app.workflows.interrupts import endings
@@ -223,7 +222,6 @@ def _prepare(
         objective=objective,
         description=about,
         learner=learner,
-        tried=TRIED,
         again=f"feller tune --resume --out {shlex.quote(str(target.path))}{own}",
         check=Bounded(rule.strength, first, target),
         careful=True,

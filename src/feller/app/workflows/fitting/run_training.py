@@ -10,7 +10,6 @@ from dataclasses import replace
 from torch import Tensor
 
 from feller.app.reporter import Tell
-from feller.app.workflows.fitting.estimate_time import foretold
 from feller.app.workflows.fitting.training_job import Prepared
 from feller.app.workflows.interrupts import endings, interrupts
 from feller.core.errors import InputError
@@ -99,9 +98,6 @@ def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) 
         raise Interrupted(ready.again) from stopped
     with interrupts() as interrupted:
         feed = ready.feed(tell)
-        expected = foretold(ready, feed, here)
-        if expected:
-            tell.say(expected)
         dress(learner, training, here)
         draws = Draws(ready.seed)
         steps = train(learner, ready.objective, feed, training, draws=draws, engine=here, gradient=ready.gradient)

@@ -7,7 +7,6 @@ from typing import Any
 from feller.app.reporter import Tell
 from feller.core.gradient import Gradient
 from feller.models.spec import Description
-from feller.training.engine import Engine
 from feller.training.loop import Batches, Learner, Report, check_finite
 from feller.training.objective import Objective
 from feller.training.optimizer import Training
@@ -47,9 +46,5 @@ class Prepared:
     """Called before the first step of a sitting, where the folder may be written to."""
     close: Callable[[], None] = lambda: None
     """Called after the last step of a sitting."""
-    tried: int = 0
-    """Steps that are tried before, on a copy, to tell how long the training takes; at most, and none by default."""
-    report: "Callable[[Engine, float, Callable[[], float]], float | None]" = lambda here, limit, clock: None
-    """(device, seconds of a trial, clock) -> how long the report afterwards takes; None where that cannot be told."""
     careful: bool = False
     """Save after every check, so that a training that fails leaves the last good weights."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,7 +14,6 @@ from feller.app.reporter import Tell
 from feller.app.workflows.fitting.auxiliary_networks import Making, from_a_run
 from feller.app.workflows.fitting.auxiliary_networks import make_document_parts as document_parts
 from feller.app.workflows.fitting.auxiliary_networks import make_speech_parts as speech_parts
-from feller.app.workflows.fitting.estimate_time import TRIED, Reporting
 from feller.app.workflows.fitting.plan_fit import Begun
 from feller.app.workflows.fitting.training_job import Prepared
 from feller.app.workflows.fitting.validate_user_code import check_pieces
@@ -86,7 +84,6 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
     _try(objective, tried, few, draws, asked)
     if asked.code and not recipe.parts and not description.path.instead:
         _try_drawing(Model(description, tried), len(some), draws, asked)
-    reporting = Reporting(description, training_data, held_out, Draws(asked.seed).named("foretold"))
     own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
     ready = Prepared(
         record={"asked": to_data(asked), "recipe": to_data(recipe)},
@@ -102,8 +99,6 @@ def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
         description=description,
         learner=learner,
         bound=_bound(run, begun, training_data, here),
-        tried=TRIED,
-        report=functools.partial(reporting.seconds, learner.network),
         again=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
     )
     if asked.watched:
