@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ LossFunction = Callable[[Any, dict[str, Any]], Tensor]
 class Gradient(abc.ABC):
     """Leaves a gradient in `.grad` of each weight. Implement one method to add one."""
 
+    linear: ClassVar[bool] = False
+    """Whether a loss times a number gives the gradient times that number, as float16 needs; clipped ones do not."""
+
     @abc.abstractmethod
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
@@ -25,6 +28,8 @@ class Gradient(abc.ABC):
 @dataclass(frozen=True)
 class Mean(Gradient):
     """The plain mean over the batch."""
+
+    linear: ClassVar[bool] = True
 
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float

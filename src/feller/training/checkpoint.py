@@ -119,6 +119,7 @@ def learner_tensors(learner: Learner) -> dict[str, Tensor]:
         "network": learner.network.state_dict(),
         "average": learner.average.state_dict(),
         "optimiser": optimiser_tensors(learner.optimiser),
+        "scaler": {} if learner.scaler is None else _numbers(learner.scaler),
     }
     return {f"{part}/{name}": value for part, named in parts.items() for name, value in whole(named).items()}
 
@@ -129,7 +130,7 @@ def restore_learner(learner: Learner, tensors: dict[str, Tensor], *, begun: bool
     Raises:
         KeyError, ValueError, RuntimeError: If it is that of another learner.
     """
-    parts: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}}
+    parts: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}, "scaler": {}}
     for name, value in tensors.items():
         part, name = name.split("/", 1)
         parts[part][name] = value
@@ -137,3 +138,12 @@ def restore_learner(learner: Learner, tensors: dict[str, Tensor], *, begun: bool
     learner.average.load_state_dict(parts["average"])
     if begun:
         restore_optimiser(learner.optimiser, parts["optimiser"])
+    if learner.scaler is not None and parts["scaler"]:
+        numbers = {name: value.item() for name, value in parts["scaler"].items()}
+        learner.scaler.load_state_dict({**learner.scaler.state_dict(), **numbers})
+
+
+def _numbers(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
+    """Return what a scaler of losses learns."""
+    state = scaler.state_dict()
+    return {"scale": torch.tensor(state["scale"]), "_growth_tracker": torch.tensor(state["_growth_tracker"])}

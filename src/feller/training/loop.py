@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.gradient import Gradient, Mean
 from feller.core.pytree import length, tree_map
 from feller.core.rng import Draws
@@ -35,6 +35,8 @@ class Learner:
     """Of training, over all sittings."""
     sharded: bool = False
     """Whether each process keeps a part of it only; then all of them together say what it holds."""
+    scaler: torch.amp.GradScaler | None = None
+    """Scales losses in float16, whose gradients would vanish."""
 
     def share(self, training: Training) -> float:
         """Return the share of the budget that is spent."""
@@ -60,7 +62,9 @@ def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def make_learner(network: nn.Module, training: Training) -> Learner:
     """Start from a fresh network."""
-    return Learner(network, make_optimiser(network, training), Average(network, training.average))
+    device = next((weight.device.type for weight in network.parameters()), "cpu")
+    scaler = torch.amp.GradScaler(device) if training.precision == "fp16" else None
+    return Learner(network, make_optimiser(network, training), Average(network, training.average), scaler=scaler)
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,14 @@ def train(
         gradient: How losses become gradients; the mean by default.
 
     Raises:
-        InputError: If the loss stops being finite.
+        UsageError: If float16 is asked of a gradient that is clipped, or the device lacks the precision.
     """
     gradient = gradient or Mean()
-    network = learner.network
+    network, scaler = learner.network, learner.scaler if training.precision == "fp16" else None
+    if scaler is not None and not gradient.linear:
+        raise UsageError("float16 scales losses, and clipped gradients do not scale; take --train.precision bf16")
+    engine.check_precision(training.precision)
+    scale = scaler.scale(torch.ones((), device=engine.device)) if scaler is not None else torch.ones(())
     rows = engine.rows(training.batch) if objective.divides else slice(0, training.batch)
     expected = training.batch / (engine.ranks if objective.divides else 1)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
@@ -120,8 +128,9 @@ def train(
     example: Example | None = None
 
     def loss(network: nn.Module, example: Example) -> Tensor:
-        with engine.precision():
-            return objective.loss(network, example)
+        with engine.autocast(training.precision):
+            value = objective.loss(network, example)
+        return value if scaler is None else value.float() * scale
 
     while (share := engine.agree(learner.share(training))) < 1:
         if example is None or learner.step % training.replay == 0:
@@ -130,19 +139,33 @@ def train(
             example = objective.draw(network, batch, step_draws)
         for weight in weights:
             weight.grad = None
-        value = gradient(loss, network, _split(example, training.micro_batch), expected)
-        if not learner.sharded:  # there each backward pass has averaged them
-            engine.average_gradients(network)
-        size = whole({"size": nn.utils.clip_grad_norm_(weights, training.clip)})["size"]
         lr = rate(training, learner.step, share)
         for group in learner.optimiser.param_groups:
             group["lr"] = lr
-        learner.optimiser.step()
-        learner.average.update(network)
+        with engine.float32(training.precision):
+            value = gradient(loss, network, _split(example, training.micro_batch), expected)
+        if not learner.sharded:  # there each backward pass has averaged them
+            engine.average_gradients(network)
+        if scaler is None:
+            size = _clip(weights, training.clip)
+            learner.optimiser.step()
+        else:
+            value = value / scale
+            scaler.unscale_(learner.optimiser)
+            size = _clip(weights, training.clip)
+            scaler.step(learner.optimiser)  # which leaves out a step whose gradient is infinite
+            scaler.update()
+            scale = scaler.scale(torch.ones((), device=engine.device))
+        learner.average.update()
         learner.step += 1
         learner.seconds = before + time.monotonic() - begun
         notes = {name: engine.mean(number) for name, number in objective.notice(example).items()}
         yield Report(learner.step, engine.mean(value), lr, size, learner.seconds, learner.share(training), notes)
+
+
+def _clip(weights: list[Tensor], longest: float) -> Tensor:
+    """Shorten a gradient that is too long; return how long it was."""
+    return whole({"size": nn.utils.clip_grad_norm_(weights, longest)})["size"]
 
 
 def _split(example: Example, size: int | None) -> Iterator[Example]:

@@ -28,7 +28,7 @@ def run(average: Average, network: Toy, steps: range) -> list[Tensor]:
     weights = []
     for step in steps:
         network.move(step)
-        average.update(network)
+        average.update()
         weights.append(network.weight.detach().clone())
     return weights
 
@@ -53,7 +53,7 @@ def test_the_network_is_left_alone() -> None:
     average = Average(network)
     network.move(0)
     before = network.weight.detach().clone()
-    average.update(network)
+    average.update()
     assert torch.equal(network.weight, before)
     assert network.weight.grad is None
     assert not average.state_dict()["weight"].requires_grad
@@ -81,7 +81,7 @@ def test_held_in_float32_at_least(dtype: torch.dtype, held: torch.dtype) -> None
     with torch.no_grad():
         network.weight.fill_(2)
     for _ in range(20_000):
-        average.update(network)
+        average.update()
     assert average.state_dict()["weight"].dtype == held
     torch.testing.assert_close(average.state_dict()["weight"], torch.full((2,), 2, dtype=held), rtol=1e-3, atol=0)
     other = Toy(dtype)
