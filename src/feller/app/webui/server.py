@@ -15,7 +15,7 @@ from feller.app.reporter import SILENT, Tell
 from feller.app.webui.access import Door, Guarded, is_loopback
 from feller.app.webui.asgi import Front, keep_here
 from feller.app.webui.limits import Limits, Scratch
-from feller.app.workflows.interrupts import interrupts
+from feller.core.interrupts import interrupts
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 

@@ -24,7 +24,7 @@ from feller.app.workflows.fine_tuned_run import (
 )
 from feller.app.workflows.fitting.run_training import learn, reporting
 from feller.app.workflows.fitting.training_job import Prepared
-from feller.app.workflows.interrupts import endings
+from feller.core.interrupts import endings
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.reporting.steering_report import tuned_alone
 from feller.app.workflows.run_config import asked_of, read_again

@@ -11,7 +11,7 @@ from feller.app.reporter import Tell
 from feller.app.workflows.bridges.bridge_metrics import compared, end_of
 from feller.app.workflows.bridges.bridge_run import save_progress
 from feller.app.workflows.fitting.run_training import Interrupted
-from feller.app.workflows.interrupts import interrupts
+from feller.core.interrupts import interrupts
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import SMALL, Progress, Round, rounds

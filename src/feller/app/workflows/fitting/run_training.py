@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feller.app.reporter import Tell
 from feller.app.workflows.fitting.training_job import Prepared
-from feller.app.workflows.interrupts import endings, interrupts
+from feller.core.interrupts import endings, interrupts
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
