@@ -32,7 +32,7 @@ class CheckpointSaver(Callback):
         Args:
             run: Where the state is kept.
             writes: Whether this process writes; the others take part where the state is sharded.
-            at_each_log: Save after each step that is logged, so that a training that fails leaves the last good weights.
+            at_each_log: Save after each logged step, so that a training that fails leaves the last good weights.
             clock_resolution: Seconds to whose multiples the time of training is rounded up in what is written.
         """
         self.run, self.writes, self.at_each_log, self.clock_resolution = run, writes, at_each_log, clock_resolution

@@ -123,7 +123,7 @@ def train(
     scale = scaler.scale(torch.ones((), device=engine.device)) if scaler is not None else torch.ones(())
     rows = engine.rows(training.batch) if objective.divides else slice(0, training.batch)
     expected = training.batch / (engine.ranks if objective.divides else 1)
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
     before, begun = learner.seconds, time.monotonic()
     example: Example | None = None
 

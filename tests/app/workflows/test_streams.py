@@ -18,6 +18,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.safetensors_io import load_tensors
 from feller.data.batches import Ahead
 from feller.data.shards.tar_index import make_index
+from feller.training import callbacks
 from tests.data.shards.written import pictures, png, tar
 
 FIT = {"size": "tiny", "steps": 6}
@@ -46,8 +47,8 @@ class KilledError(BaseException):
 
 def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Save each step, and die before the batch of one."""
-    monkeypatch.setattr(run_training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(run_training, "_preview", lambda *rest: None)
+    monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(run_training.Preview, "on_checkpoint", lambda *rest: None)
     usual = Ahead.__call__
 
     def call(self, number, rows):

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from feller.app.cli import main
-from feller.app.workflows.fitting import run_training
 from feller.app.workflows.private.plan_dp_sgd import plan
 from feller.app.workflows.private.privacy_config import Wish
 from feller.app.workflows.private.private_statistics import guard
@@ -171,7 +170,7 @@ def test_commands(private: bool, tmp_path: pathlib.Path, monkeypatch, capsys) ->
         seeds.append(draws.seed)
         return train(*args, draws=draws, **others)
 
-    monkeypatch.setattr(run_training, "train", spy)
+    monkeypatch.setattr("feller.training.trainer.train", spy)
     assert main(asked) == 0
     assert (seeds != [0]) == private  # times and noise of rows hang on no number that is written down
     numbers = json.loads(capsys.readouterr().out)

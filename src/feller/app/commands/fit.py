@@ -176,7 +176,8 @@ class Fit:
         check_names(words, Fit, *_DEEPER)
         from feller.app.reporter import speaks
         from feller.app.terminal import heard, show, speaker
-        from feller.app.workflows.fit import fit, with_budget
+        from feller.app.workflows.fit import fit
+        from feller.app.workflows.fitting.plan_fit import with_budget
         from feller.app.workflows.run_config import asked_of
         from feller.app.workflows.run_status import sketch_of
         from feller.models.recipes.recipe import Recipe

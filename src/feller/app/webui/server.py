@@ -15,8 +15,8 @@ from feller.app.reporter import SILENT, Tell
 from feller.app.webui.access import Door, Guarded, is_loopback
 from feller.app.webui.asgi import Front, keep_here
 from feller.app.webui.limits import Limits, Scratch
-from feller.core.interrupts import interrupts
 from feller.core.errors import InputError
+from feller.core.interrupts import interrupts
 from feller.core.run_folder import Run
 
 GIVE_UP = 5

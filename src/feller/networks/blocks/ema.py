@@ -28,7 +28,8 @@ class Average:
         """Updates so far."""
         self.weights = {name: _wide(weight).clone() for name, weight in network.named_parameters()}
         self.buffers = {name: buffer.detach().clone() for name, buffer in _buffers(network)}
-        self._source, self._weights = network, [*network.parameters()]
+        self._source: nn.Module = network
+        self._weights: list[Tensor] = [*network.parameters()]
 
     @property
     def network(self) -> nn.Module:

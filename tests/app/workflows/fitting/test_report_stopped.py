@@ -10,7 +10,8 @@ import pytest
 from feller.app.cli import main
 from feller.app.reporter import SILENT
 from feller.app.workflows.fit import _reported
-from feller.app.workflows.fitting.plan_fit import begin
+from feller.app.workflows.fitting.data_access import OpenData
+from feller.app.workflows.fitting.plan_fit import RecipeRequest, plan_fit
 from feller.app.workflows.fitting.run_training import Interrupted
 from feller.app.workflows.run_config import Asked
 from feller.core.run_folder import Run
@@ -31,7 +32,9 @@ def test_the_training_is_saved_and_the_command_is_named(
     asked = Asked(data="example:moons", recipe="points", size="tiny", seed=0)
     try:  # what runs in the background may have been begun without a handler of Ctrl-C
         with pytest.raises(Interrupted) as caught:
-            _reported(Run(pathlib.Path("r")), begin(asked, None, lambda recipe: recipe), SILENT)
+            _reported(
+                Run(pathlib.Path("r")), plan_fit(asked, OpenData(), RecipeRequest(name="points", size="tiny")), SILENT
+            )
     finally:
         signal.signal(signal.SIGINT, heard)
     assert str(caught.value) == SAVED

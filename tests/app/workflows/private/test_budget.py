@@ -54,10 +54,10 @@ def test_the_file_counts_a_step_before_its_batch_is_drawn(tmp_path: pathlib.Path
 def test_no_step_beyond_those_planned(tmp_path: pathlib.Path) -> None:
     one = purse(tmp_path, 3)
     batch = one.batches(drawn)
-    assert not one.empty
+    assert not one.should_stop
     for step in range(3):
         batch(step, slice(None))
-    assert one.empty
+    assert one.should_stop
     with pytest.raises(InputError, match="epsilon 4 is spent"):
         batch(3, slice(None))
     assert written(tmp_path) == 3
@@ -86,7 +86,7 @@ def test_a_stop_gives_back_what_was_not_taken_and_a_kill_does_not(tmp_path: path
         again = purse(folder, 100)
         assert again.steps == kept
         batch, more = again.batches(drawn), 0
-        while not again.empty:
+        while not again.should_stop:
             batch(4 + more, slice(None))
             more += 1
         assert kept + more == 100

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from feller.app.workflows.fitting.plan_fit import _salt
 from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.private_data import _salt
 from feller.app.workflows.private.private_split import OPEN, kept_back
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images

@@ -11,12 +11,12 @@ from feller.app.reporter import Tell
 from feller.app.workflows.bridges.bridge_metrics import compared, end_of
 from feller.app.workflows.bridges.bridge_run import save_progress
 from feller.app.workflows.fitting.run_training import Interrupted
-from feller.core.interrupts import interrupts
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import SMALL, Progress, Round, rounds
 from feller.control.bridges.solution import FoundBridge
 from feller.control.bridges.trajectories import Walk, legs_of
+from feller.core.interrupts import interrupts
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.evaluation.bridge import along, arrival

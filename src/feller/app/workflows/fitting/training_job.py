@@ -1,19 +1,20 @@
-"""A training that is ready to begin."""
+"""What a training is made of: the job, which is known to fit together, and what its steps take from the data."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from feller.app.reporter import Tell
 from feller.core.gradient import Gradient
+from feller.core.rng import Draws
+from feller.data.modality import Dataset
 from feller.models.spec import Description
-from feller.training.loop import Batches, Learner, Report, check_finite
+from feller.training.loop import Batches, Learner
 from feller.training.objective import Objective
 from feller.training.optimizer import Training
+from feller.training.trainer import Callback, StepMonitor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Prepared:
+class TrainingJob:
     """A training that is known to fit together, before anything of it is written."""
 
     record: dict[str, Any]
@@ -22,29 +23,28 @@ class Prepared:
     """What is trained on what, for people."""
     notes: tuple[str, ...]
     """What was converted or chosen, for people."""
-    training: Training
-    seed: int
-    feed: Callable[[Tell], Batches]
-    """Makes what gives each step its examples; it may take a while."""
+    config: Training
     objective: Objective
-    """What is learned."""
     description: Description
-    learner: Learner
-    again: str
+    state: Learner
+    resume_command: str
     """Command that goes on."""
-    bound: "Callable[[Prepared, Tell], Prepared]" = lambda ready, tell: ready
-    """Returns the same with all that it needs of the data, once the folder may be written to; it may take a while."""
-    check: Callable[[Report], float] = check_finite
-    """Returns the loss of a step that is logged; refuses one that must not be saved."""
+    data: Dataset | None = None
+    """What is learned from; None where the model itself draws it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingInputs:
+    """What the steps of one sitting are made of."""
+
+    batches: Batches
+    rng: Draws
     gradient: Gradient | None = None
     """How losses become gradients; the mean by default."""
-    tells_loss: bool = True
-    """Whether the loss may be told, with what else is of the rows: how long a step took, and what it noticed."""
-    spent: Callable[[], bool] = lambda: False
-    """Whether no further step may be taken."""
-    open: Callable[[], None] = lambda: None
-    """Called before the first step of a sitting, where the folder may be written to."""
-    close: Callable[[], None] = lambda: None
-    """Called after the last step of a sitting."""
-    careful: bool = False
-    """Save after every check, so that a training that fails leaves the last good weights."""
+    callbacks: tuple[Callback, ...] = ()
+    monitor: StepMonitor = field(default_factory=StepMonitor)
+    """Which numbers of a step may be told, and what must not be saved."""
+    clock_resolution: float = 0.0
+    """Seconds to whose multiples the time of training is rounded up in what is written; 0 writes it as it is."""
+    checkpoint_at_each_log: bool = False
+    """Save after every logged step, so that a training that fails leaves the last good weights."""

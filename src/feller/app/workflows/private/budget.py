@@ -14,13 +14,15 @@ from feller.core.serialization import from_data, to_data
 from feller.data.modality import Dataset
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.accounting.ledger import Ledger
+from feller.training.loop import Learner
+from feller.training.trainer import Callback
 
 AHEAD = 25
 """Steps that are paid for at once: so many are lost, at most, if the process is killed."""
 Batches = Callable[[int, slice], dict[str, Any]]
 
 
-class Purse:
+class Purse(Callback):
     """Gives batches out, one for each step that is paid for, and never more than were planned."""
 
     def __init__(self, run: Run, ledger: Ledger, guarantee: Guarantee, *, writes: bool) -> None:
@@ -35,7 +37,7 @@ class Purse:
         return steps_in(self.ledger)
 
     @property
-    def empty(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether no step is left."""
         return not self._paid and self.steps >= self._guarantee.steps
 
@@ -73,6 +75,10 @@ class Purse:
                 " they are, or of another run; bring the right one back, or start a new run"
             )
         self.write()
+
+    def on_train_end(self, state: Learner) -> None:
+        """Take back what was paid for and not taken."""
+        self.close()
 
     def close(self) -> None:
         """Take back what was paid for and not taken."""

@@ -11,16 +11,14 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
-from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
-from feller.paths import Estimates, Graphical
+from feller.paths import Estimates
 from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.calibration import calibrate, steps_within
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.couplings import Independent
 from feller.training.objective import Bound, Objective
 from feller.training.objectives.one_shot import AtOnce
-from feller.training.optimizer import Training
 
 
 def plan(wish: Wish, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarantee]:
@@ -111,6 +109,8 @@ def check_private(recipe: Recipe) -> None:
         "examples that serve several steps": recipe.train.replay > 1,
         "sharded weights (--train.sharded), since the gradient of each row needs them whole": recipe.train.sharded,
         "compiled networks (--train.compile), which the gradients of single rows go around": recipe.train.compile,
+        "gradient checkpointing (--train.gradient-checkpointing)": recipe.train.gradient_checkpointing,
+        "losses scaled for float16 (--train.precision fp16)": recipe.train.precision == "fp16",
         "networks that write and find the data, which no noise covers": recipe.parts is not None,
     }
     wrong = next((what for what, found in refused.items() if found), None)
@@ -135,32 +135,6 @@ def check_goes_on(planned: Guarantee, recipe: Recipe) -> None:
         raise UsageError(
             f"this run's privacy was planned for {planned.steps:,} steps; more would spend more than epsilon"
             f" {planned.epsilon:g}: start a new run"
-        )
-
-
-def check_at_once(recipe: Recipe, older: Model | None, watched: int = 0) -> None:
-    """Refuse what means something to training alone.
-
-    Args:
-        recipe: That was chosen.
-        older: Model to start from.
-        watched: Rows of which account is to be kept, step by step.
-
-    Raises:
-        UsageError: Then.
-    """
-    at_once = isinstance(recipe.objective, AtOnce)
-    if at_once and recipe.train != Training():
-        raise UsageError(
-            "this recipe looks at its rows once and takes no steps; leave --steps, --minutes and --train.* out"
-        )
-    if at_once and watched:
-        raise UsageError(
-            "this recipe takes no steps to keep account of; leave --audit out: `feller audit` tells what rows gave away"
-        )
-    if older is not None and (at_once or isinstance(older.description.path, Graphical)):
-        raise UsageError(
-            "what is found at once starts from no model, and no training starts from it; leave --start-from out"
         )
 
 

@@ -179,6 +179,8 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:MOST])} and {more} more" if more > 0 else ", ".join(names)
 
 
+TABLES = (".csv", ".tsv", ".gz", ".parquet")
+"""Files whose columns are found privately."""
 COLUMNS = 0.1
 """Share of the budget, in rho, and of delta, that finding columns takes, where no schema says what they are."""
 ASKED = 3
