@@ -15,8 +15,8 @@ LossFunction = Callable[[Any, dict[str, Any]], Tensor]
 class Gradient(abc.ABC):
     """Leaves a gradient in `.grad` of each weight. Implement one method to add one."""
 
-    linear: ClassVar[bool] = False
-    """Whether a loss times a number gives the gradient times that number, as float16 needs; clipped ones do not."""
+    needs_float32: ClassVar[bool] = True
+    """Whether it asks for float32 whole: a clip norm holds for gradients whose lengths are computed exactly."""
 
     @abc.abstractmethod
     def __call__(
@@ -29,7 +29,7 @@ class Gradient(abc.ABC):
 class Mean(Gradient):
     """The plain mean over the batch."""
 
-    linear: ClassVar[bool] = True
+    needs_float32: ClassVar[bool] = False
 
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float

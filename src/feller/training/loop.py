@@ -18,6 +18,8 @@ from feller.training.engine import Engine
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import Training, make_optimiser, rate
 
+WHOLE = ("auto", "fp32")
+"""Precisions that leave float32 whole, where a gradient asks for it."""
 Batches = Callable[[int, slice], Batch]
 """(step, rows of the whole batch) -> this process's part of the batch."""
 
@@ -113,13 +115,17 @@ def train(
         gradient: How losses become gradients; the mean by default.
 
     Raises:
-        UsageError: If float16 is asked of a gradient that is clipped, or the device lacks the precision.
+        UsageError: If a gradient that is clipped is to be computed in less than float32, or the device lacks the
+            precision.
     """
     gradient = gradient or Mean()
-    network, scaler = learner.network, learner.scaler if training.precision == "fp16" else None
-    if scaler is not None and not gradient.linear:
-        raise UsageError("float16 scales losses, and clipped gradients do not scale; take --train.precision bf16")
-    engine.check_precision(training.precision)
+    precision = training.precision
+    if gradient.needs_float32:
+        if precision not in WHOLE:
+            raise UsageError(f"clipped gradients need float32, got {precision}; leave --train.precision out")
+        precision = "fp32"
+    engine.check_precision(precision)
+    network, scaler = learner.network, learner.scaler if precision == "fp16" else None
     scale = scaler.scale(torch.ones((), device=engine.device)) if scaler is not None else torch.ones(())
     rows = engine.rows(training.batch) if objective.divides else slice(0, training.batch)
     expected = training.batch / (engine.ranks if objective.divides else 1)
@@ -128,7 +134,7 @@ def train(
     example: Example | None = None
 
     def loss(network: nn.Module, example: Example) -> Tensor:
-        with engine.autocast(training.precision):
+        with engine.autocast(precision):
             value = objective.loss(network, example)
         return value if scaler is None else value.float() * scale
 
@@ -142,7 +148,7 @@ def train(
         lr = rate(training, learner.step, share)
         for group in learner.optimiser.param_groups:
             group["lr"] = lr
-        with engine.float32(training.precision):
+        with engine.float32(precision):
             value = gradient(loss, network, _split(example, training.micro_batch), expected)
         if not learner.sharded:  # there each backward pass has averaged them
             engine.average_gradients(network)

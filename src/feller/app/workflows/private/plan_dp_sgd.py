@@ -17,6 +17,7 @@ from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.calibration import calibrate, steps_within
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.couplings import Independent
+from feller.training.loop import WHOLE
 from feller.training.objective import Bound, Objective
 from feller.training.objectives.one_shot import AtOnce
 
@@ -110,7 +111,8 @@ def check_private(recipe: Recipe) -> None:
         "sharded weights (--train.sharded), since the gradient of each row needs them whole": recipe.train.sharded,
         "compiled networks (--train.compile), which the gradients of single rows go around": recipe.train.compile,
         "gradient checkpointing (--train.gradient-checkpointing)": recipe.train.gradient_checkpointing,
-        "losses scaled for float16 (--train.precision fp16)": recipe.train.precision == "fp16",
+        "less than float32 (--train.precision), in which gradients are not cut exactly": recipe.train.precision
+        not in WHOLE,
         "networks that write and find the data, which no noise covers": recipe.parts is not None,
     }
     wrong = next((what for what, found in refused.items() if found), None)
