@@ -58,6 +58,7 @@ _HOMES = {
     "training.objectives.distillation": ("Distillation",),
     "training.objectives.maximum_likelihood": ("MaximumLikelihood",),
     "training.optimizer": ("Training",),
+    "training.trainer": ("Callback", "Trainer"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted([*_WHERE, "__version__"])

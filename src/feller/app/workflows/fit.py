@@ -5,7 +5,8 @@ import functools
 import inspect
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ParamSpec, TypeVar
 
@@ -33,6 +34,7 @@ from feller.models.recipes.recipe import Recipe
 from feller.networks.architecture import PLENTY
 from feller.training.engine import Engine, engine
 from feller.training.objectives.one_shot import AtOnce
+from feller.training.trainer import Callback
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,6 +97,7 @@ def fit(
     fields: tuple[str, ...] = (),
     resume: bool = False,
     overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
     tell: Tell = SILENT,
 ) -> tuple[Run, dict[str, Any]]:
     """Fit a model to data and write a run folder.
@@ -126,6 +129,7 @@ def fit(
         fields: The words of a command line that `change` does, which the report repeats.
         resume: Go on with the run in `out`.
         overwrite: Replace the run in `out`.
+        callbacks: Hear of the steps of a training, and may stop it.
         tell: Hears how it goes.
 
     Returns:
@@ -184,7 +188,7 @@ def fit(
             tell.say(line)
         here.wait()
         if isinstance(ready, TrainingJob):
-            _train(run, plan, ready, here, tell, resume=resume)
+            _train(run, plan, ready, callbacks, here, tell, resume=resume)
         elif here.is_first:  # which looks at the rows alone
             look(run, ready, tell)
         here.wait()  # until the first process has written what all will read
@@ -194,7 +198,9 @@ def fit(
     return run, numbers
 
 
-def _train(run: Run, plan: FitPlan, job: TrainingJob, here: Engine, tell: Tell, *, resume: bool) -> None:
+def _train(
+    run: Run, plan: FitPlan, job: TrainingJob, callbacks: Sequence[Callback], here: Engine, tell: Tell, *, resume: bool
+) -> None:
     """Train until the budget is spent.
 
     Raises:
@@ -210,6 +216,7 @@ def _train(run: Run, plan: FitPlan, job: TrainingJob, here: Engine, tell: Tell, 
         job = make_parts(run, plan, job, here, tell)
         access.teach(job, plan.asked.seed, here, tell)
         inputs = access.inputs(run, plan, job, here, tell)
+    inputs = replace(inputs, callbacks=(*inputs.callbacks, *callbacks))
     run_training(run, job, inputs, here, tell)
 
 
