@@ -22,6 +22,7 @@ _HOMES = {
     "models.export.wrap": ("wrap",),
     "models.model": ("Model", "load_model"),
     "models.recipes.recipe": ("Recipe",),
+    "networks.blocks.ema": ("EMA",),
     "networks.mlp": ("MLP",),
     "paths": (
         *("Affine", "Angular", "Binned", "Circle", "Data", "Geodesic", "Interval", "Jump", "Lattice"),

@@ -13,6 +13,7 @@ from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.core.safetensors_io import load_tensors
 from feller.models.model import load_model
+from feller.models.spec import load_description, save_description
 from feller.training.checkpoint import read_counters
 from tests.safety.specimen_runs import copied
 
@@ -43,6 +44,7 @@ def test_the_kept_run_goes_on(tmp_path: pathlib.Path) -> None:
 def test_what_is_written_is_of_the_present_format(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
     run.write_record(run.ledger, {})
+    save_description(run, load_description(run))
     assert (
         json.loads(run.ledger.read_text())["format"]
         == migrations.present()
@@ -82,7 +84,7 @@ def test_older_formats_are_brought_up_one_by_one(tmp_path: pathlib.Path, monkeyp
 
     run, wanted = copied(tmp_path / "r"), drawn(copied(tmp_path / "s"))
     monkeypatch.setattr(migrations, "FIRST", -1)
-    monkeypatch.setattr(migrations, "CHANGES", (renamed, widened))
+    monkeypatch.setattr(migrations, "CHANGES", (renamed, widened, *migrations.CHANGES))
     content = json.loads(run.model.read_text())
     network = content.pop("architecture")
     network["features"] = network.pop("width")

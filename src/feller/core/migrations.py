@@ -13,9 +13,24 @@ Record = dict[str, Any]
 Change = Callable[[str, Record], Record]
 """(name of a JSON file of a run, what it holds) -> what it would hold in the next format."""
 
+
+def name_vector_quantizer(name: str, content: Record) -> Record:
+    """Record the codebook of a vector quantizer as `VectorQuantizerEMA`, where it was `EMA`."""
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [renamed(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        value = {key: renamed(each) for key, each in value.items()}
+        return {**value, "is": "VectorQuantizerEMA"} if value.get("is") == "EMA" else value
+
+    return renamed(content)
+
+
 FIRST = 1
 """The oldest format that is read."""
-CHANGES: tuple[Change, ...] = ()
+CHANGES: tuple[Change, ...] = (name_vector_quantizer,)
 """From each format to the next, the oldest first. Who changes what a file holds adds one here, and keeps a run of the
 format before in tests/safety/formats."""
 

@@ -12,7 +12,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.gradient import Gradient, Mean
 from feller.core.pytree import length, tree_map
 from feller.core.rng import Draws
-from feller.networks.blocks.ema import UPDATES, Average
+from feller.networks.blocks.ema import EMA, UPDATES
 from feller.networks.blocks.lora import LowRank
 from feller.training.engine import Engine
 from feller.training.objective import Batch, Example, Objective
@@ -30,7 +30,7 @@ class Learner:
 
     network: nn.Module
     optimiser: torch.optim.Optimizer
-    average: Average
+    average: EMA
     step: int = 0
     """Steps done."""
     seconds: float = 0.0
@@ -66,7 +66,7 @@ def make_learner(network: nn.Module, training: Training) -> Learner:
     """Start from a fresh network."""
     device = next((weight.device.type for weight in network.parameters()), "cpu")
     scaler = torch.amp.GradScaler(device) if training.precision == "fp16" else None
-    return Learner(network, make_optimiser(network, training), Average(network, training.average), scaler=scaler)
+    return Learner(network, make_optimiser(network, training), EMA(network, training.average), scaler=scaler)
 
 
 @dataclass(frozen=True)

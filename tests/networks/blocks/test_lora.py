@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.networks.blocks.ema import UPDATES, Average
+from feller.networks.blocks.ema import EMA, UPDATES
 from feller.networks.blocks.lora import LowRank
 from feller.networks.image.unet import UNet
 from feller.networks.mlp import MLP
@@ -50,7 +50,7 @@ def test_merged_it_is_a_plain_network(kind: str) -> None:
     wrapped, plain = moved(LowRank(network(kind), 2, Draws(0))), network(kind)
     plain.load_state_dict(wrapped.plain(wrapped.state_dict()))
     torch.testing.assert_close(plain(*inputs(kind)), wrapped(*inputs(kind)), rtol=1e-6, atol=1e-6)
-    average = Average(wrapped)
+    average = EMA(wrapped)
     averaged = {name: value for name, value in average.state_dict().items() if name != UPDATES}
     assert wrapped.plain(averaged).keys() == plain.state_dict().keys()
 

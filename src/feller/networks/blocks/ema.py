@@ -11,7 +11,7 @@ UPDATES = "average.updates"
 """Name under which a state holds the number of updates."""
 
 
-class Average:
+class EMA:
     """An exponential moving average of a network's weights, in float32 at least; buffers are copied.
 
     Update n = 0, 1, ... keeps the share min(decay, (1 + n) / (10 + n)) of the average, so that the first weights,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.tables.modality import Table
-from feller.networks.blocks.ema import Average
+from feller.networks.blocks.ema import EMA
 from feller.privacy.marginals.estimate import Measurement, estimate
 from feller.privacy.marginals.marginal_model import MarginalModel
 from feller.privacy.marginals.marginal_network import admitted_by
@@ -67,7 +67,7 @@ def teach(
     """
     rows = kind.encode(kind.from_levels(law.draw(ROWS, draws.named("law")), draws))
     rehearse(learner.network, objective, rows, training, draws, here, tell)
-    learner.average = Average(learner.network, training.average)
+    learner.average = EMA(learner.network, training.average)
 
 
 def rehearse(
