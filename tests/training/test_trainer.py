@@ -31,7 +31,7 @@ from feller.spaces import Euclidean
 from feller.training.callbacks import CheckpointSaver, JSONLinesLogger, TensorBoardLogger, loggers
 from feller.training.checkpoint import load_checkpoint, save_checkpoint
 from feller.training.engine import engine
-from feller.training.loop import Learner, Report, make_learner, train
+from feller.training.loop import StepMetrics, TrainState, make_train_state, train
 from feller.training.objective import Matching
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from feller.training.optimizer import Training, rate
@@ -48,15 +48,15 @@ def batches(step: int, rows: slice) -> dict[str, Any]:
     return {"x_1": x_1, "given": {}}
 
 
-def fresh(config: Training = CONFIG) -> Learner:
-    return make_learner(MLP(width=16, depth=2).build((2,), {}, Draws(0)), config)
+def fresh(config: Training = CONFIG) -> TrainState:
+    return make_train_state(MLP(width=16, depth=2).build((2,), {}, Draws(0)), config)
 
 
-def tensors(state: Learner) -> list[Tensor]:
+def tensors(state: TrainState) -> list[Tensor]:
     return [*state.network.state_dict().values(), *state.average.state_dict().values()]
 
 
-def same(one: Learner, other: Learner) -> bool:
+def same(one: TrainState, other: TrainState) -> bool:
     return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
 
 
@@ -70,26 +70,26 @@ class Recorder(Callback):
     def should_stop(self) -> bool:
         return self.steps >= self.until
 
-    def on_train_start(self, state: Learner) -> None:
+    def on_train_start(self, state: TrainState) -> None:
         self.heard.append("start")
 
-    def on_step_end(self, state: Learner, metrics: Report) -> None:
+    def on_step_end(self, state: TrainState, metrics: StepMetrics) -> None:
         self.steps += 1
 
-    def on_log(self, state: Learner, metrics: Report, numbers: dict[str, float]) -> None:
+    def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
         self.heard.append(f"log {metrics.step}")
 
-    def on_checkpoint(self, state: Learner) -> None:
+    def on_checkpoint(self, state: TrainState) -> None:
         self.heard.append(f"checkpoint {state.step}")
 
-    def on_interrupt(self, state: Learner) -> None:
+    def on_interrupt(self, state: TrainState) -> None:
         self.heard.append("interrupt")
 
-    def on_train_end(self, state: Learner) -> None:
+    def on_train_end(self, state: TrainState) -> None:
         self.heard.append("end")
 
 
-def fit(config: Training, state: Learner, *callbacks: Callback, **more: Any) -> Trainer:
+def fit(config: Training, state: TrainState, *callbacks: Callback, **more: Any) -> Trainer:
     trainer = Trainer(config, callbacks, monitor=more.pop("monitor", None))
     trainer.fit(state, OBJECTIVE, batches, Draws(3), **more)
     return trainer
@@ -140,7 +140,7 @@ def test_a_step_that_spoils_the_weights_is_not_saved(tmp_path: pathlib.Path) -> 
     run, state = Run(tmp_path), fresh()
 
     class Broken(StepMonitor):
-        def check(self, metrics: Report) -> None:
+        def check(self, metrics: StepMetrics) -> None:
             if metrics.step >= 10:
                 raise InputError("spoiled")
 
@@ -219,7 +219,7 @@ def test_private_gradients_get_their_noise_once_a_step(
 class Silent(StepMonitor):
     """Looks at no loss."""
 
-    def check(self, metrics: Report) -> None:
+    def check(self, metrics: StepMetrics) -> None:
         return
 
 

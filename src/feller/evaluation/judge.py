@@ -23,7 +23,7 @@ from feller.data.modality import Dataset, Modality
 from feller.networks.architecture import within
 from feller.networks.image.classifier import Classifier
 from feller.training.engine import Engine
-from feller.training.loop import check_finite, make_learner, train
+from feller.training.loop import check_finite, make_train_state, train
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import Training
 
@@ -163,7 +163,7 @@ def train_judge(
     present = real.given["label"].unique() if "label" in real.given else ()
     target = "label" if len(present) > 1 else "rotation"
     network = _network(modality, target, draws).to(engine.device)
-    learner, give = make_learner(network, TRAINING), batches(real, TRAINING.batch, draws)
+    learner, give = make_train_state(network, TRAINING), batches(real, TRAINING.batch, draws)
     for report in train(learner, OBJECTIVES[target], give, TRAINING, draws=draws, engine=engine):
         if report.step == TRAINING.steps:
             check_finite(report)

@@ -16,7 +16,7 @@ from feller.networks.blocks.ema import EMA, UPDATES
 from feller.networks.blocks.lora import LowRank
 from feller.training.engine import Engine
 from feller.training.objective import Batch, Example, Objective
-from feller.training.optimizer import Training, make_optimiser, rate
+from feller.training.optimizer import Training, make_optimizer, rate
 
 WHOLE = ("auto", "fp32")
 """Precisions that leave float32 whole, where a gradient asks for it."""
@@ -25,7 +25,7 @@ Batches = Callable[[int, slice], Batch]
 
 
 @dataclass
-class Learner:
+class TrainState:
     """All that changes while training, and all that a checkpoint must hold."""
 
     network: nn.Module
@@ -62,15 +62,15 @@ def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in tensors.items()}
 
 
-def make_learner(network: nn.Module, training: Training) -> Learner:
+def make_train_state(network: nn.Module, training: Training) -> TrainState:
     """Start from a fresh network."""
     device = next((weight.device.type for weight in network.parameters()), "cpu")
     scaler = torch.amp.GradScaler(device) if training.precision == "fp16" else None
-    return Learner(network, make_optimiser(network, training), EMA(network, training.average), scaler=scaler)
+    return TrainState(network, make_optimizer(network, training), EMA(network, training.average), scaler=scaler)
 
 
 @dataclass(frozen=True)
-class Report:
+class StepMetrics:
     """One step, as the caller sees it."""
 
     step: int
@@ -89,7 +89,7 @@ class Report:
 
 
 def train(
-    learner: Learner,
+    learner: TrainState,
     objective: Objective,
     batches: Batches,
     training: Training,
@@ -97,7 +97,7 @@ def train(
     draws: Draws,
     engine: Engine,
     gradient: Gradient | None = None,
-) -> Iterator[Report]:
+) -> Iterator[StepMetrics]:
     """Train until the steps or minutes are used up; yield after every step.
 
     Without a budget it goes on for ever. With one in steps, what step k does depends on the learner's state, the seed
@@ -166,7 +166,7 @@ def train(
         learner.step += 1
         learner.seconds = before + time.monotonic() - begun
         notes = {name: engine.mean(number) for name, number in objective.notice(example).items()}
-        yield Report(learner.step, engine.mean(value), lr, size, learner.seconds, learner.share(training), notes)
+        yield StepMetrics(learner.step, engine.mean(value), lr, size, learner.seconds, learner.share(training), notes)
 
 
 def _clip(weights: list[Tensor], longest: float) -> Tensor:
@@ -184,7 +184,7 @@ def _split(example: Example, size: int | None) -> Iterator[Example]:
         yield tree_map(lambda leaf, start=start: leaf[start : start + size], example)
 
 
-def check_finite(report: Report) -> float:
+def check_finite(report: StepMetrics) -> float:
     """Return the loss as a number.
 
     Raises:

@@ -97,7 +97,7 @@ CHOICES = {"optimizer": OptimizerName, "lr_schedule": Schedule, "precision": Pre
 """Fields that are one of some words."""
 
 
-def make_optimiser(network: nn.Module, training: Training) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
     """Return the optimizer of all weights that are not frozen; but for adafactor it moves them in one operation."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     lr, decay, (momentum, _) = training.lr, training.weight_decay, training.betas
@@ -149,14 +149,14 @@ def _memory(optimiser: torch.optim.Optimizer, weight: Tensor) -> dict[str, torch
             return {"step": one, "exp_avg": shape, "exp_avg_sq": shape}
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimiser's memory as named tensors."""
     state = optimiser.state_dict()["state"]
     named = ((f"{number}.{name}", value) for number, entry in state.items() for name, value in entry.items())
     return {name: value for name, value in named if value is not None}
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Give an optimiser its memory back.
 
     Raises:

@@ -12,10 +12,10 @@ from torch.utils.checkpoint import checkpoint
 from feller.core.errors import UsageError
 from feller.networks.architecture import Architecture
 from feller.training.engine import Engine
-from feller.training.loop import Learner
+from feller.training.loop import TrainState
 from feller.training.objective import Objective
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
-from feller.training.optimizer import Training, make_optimiser
+from feller.training.optimizer import Training, make_optimizer
 
 
 def check_dress(training: Training, objective: Objective, architecture: Architecture, here: Engine) -> None:
@@ -46,7 +46,7 @@ def check_dress(training: Training, objective: Objective, architecture: Architec
     check_even(training, here)
 
 
-def dress(learner: Learner, training: Training, here: Engine) -> None:
+def dress(learner: TrainState, training: Training, here: Engine) -> None:
     """Checkpoint, shard and compile what is trained where that is asked for, in place; after its state was loaded.
 
     Args:
@@ -111,7 +111,7 @@ def check_even(training: Training, here: Engine) -> None:
         )
 
 
-def shard(learner: Learner, training: Training, here: Engine) -> None:
+def shard(learner: TrainState, training: Training, here: Engine) -> None:
     """Let each process keep a part of each weight, of its average and of the optimiser's memory: FSDP2.
 
     The blocks of a network are put together one after the other, the rest of it as a whole. Source: Zhao et al. 2023,
@@ -135,7 +135,7 @@ def shard(learner: Learner, training: Training, here: Engine) -> None:
     def part_of(whole: Tensor, like: Tensor) -> Tensor:
         return distribute_tensor(whole, mesh, like.placements, src_data_rank=None)  # pyrefly: ignore
 
-    optimiser = make_optimiser(network, training)
+    optimiser = make_optimizer(network, training)
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     for weight, held in zip(weights, memory, strict=True):
         if held:

@@ -8,7 +8,7 @@ from feller.core.gradient import Gradient
 from feller.core.interrupts import interrupts
 from feller.core.rng import Draws
 from feller.training.engine import Engine, engine
-from feller.training.loop import Batches, Learner, Report, check_finite, train
+from feller.training.loop import Batches, StepMetrics, TrainState, check_finite, train
 from feller.training.objective import Objective
 from feller.training.optimizer import Training
 
@@ -29,29 +29,29 @@ class Callback:
         """Whether a checkpoint is due; of a sharded training the first process decides."""
         return False
 
-    def on_train_start(self, state: Learner) -> None:
+    def on_train_start(self, state: TrainState) -> None:
         """Hear that the first step of a sitting is next."""
 
-    def on_step_end(self, state: Learner, metrics: Report) -> None:
+    def on_step_end(self, state: TrainState, metrics: StepMetrics) -> None:
         """Hear of each step; looking at a tensor of it waits for the device."""
 
-    def on_log(self, state: Learner, metrics: Report, numbers: dict[str, float]) -> None:
+    def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
         """Hear the numbers of every tenth step, of the first and the last: those that may be told."""
 
-    def on_checkpoint(self, state: Learner) -> None:
+    def on_checkpoint(self, state: TrainState) -> None:
         """Hear that a checkpoint is due; the state was found sound."""
 
-    def on_interrupt(self, state: Learner) -> None:
+    def on_interrupt(self, state: TrainState) -> None:
         """Hear that Ctrl-C, or a polite request to end, has stopped the training; a last checkpoint was made."""
 
-    def on_train_end(self, state: Learner) -> None:
+    def on_train_end(self, state: TrainState) -> None:
         """Hear that a sitting has ended without an error, after its last checkpoint."""
 
 
 class StepMonitor:
     """Says which numbers of a step may be told, and refuses a step that spoiled the weights."""
 
-    def check(self, metrics: Report) -> None:
+    def check(self, metrics: StepMetrics) -> None:
         """Refuse a step after which nothing may be saved.
 
         Raises:
@@ -59,13 +59,13 @@ class StepMonitor:
         """
         check_finite(metrics)
 
-    def numbers(self, metrics: Report) -> dict[str, float]:
+    def numbers(self, metrics: StepMetrics) -> dict[str, float]:
         """Return what is logged of a step, beside its number."""
         notes = {name: value.item() for name, value in metrics.notes.items()}
         loss, seconds = metrics.loss.item(), round(metrics.seconds, 3)
         return {"loss": loss, **self.always(metrics), "seconds": seconds, **notes}
 
-    def always(self, metrics: Report) -> dict[str, float]:
+    def always(self, metrics: StepMetrics) -> dict[str, float]:
         """Return rate and length of the gradient; a step that float16 left out has no length."""
         length = metrics.gradient.item()
         return {"lr": metrics.lr, **({"gradient": length} if math.isfinite(length) else {})}
@@ -90,8 +90,8 @@ class Trainer:
         """Whether Ctrl-C stopped the last sitting before its end."""
 
     def fit(
-        self, state: Learner, objective: Objective, batches: Batches, rng: Draws, gradient: Gradient | None = None
-    ) -> Learner:
+        self, state: TrainState, objective: Objective, batches: Batches, rng: Draws, gradient: Gradient | None = None
+    ) -> TrainState:
         """Train, and return the state, which is changed in place.
 
         Args:
@@ -107,7 +107,7 @@ class Trainer:
         """
         for callback in self.callbacks:
             callback.on_train_start(state)
-        last: Report | None = None
+        last: StepMetrics | None = None
         steps = train(state, objective, batches, self.config, draws=rng, engine=self.engine, gradient=gradient)
         with interrupts() as asked:
             while not (stop := self._stop(asked)) and (metrics := next(steps, None)) is not None:
@@ -132,7 +132,7 @@ class Trainer:
         """Return why the next step is not taken, or 0, as the first process decides."""
         return self.engine.agree(INTERRUPTED if asked.is_set() else float(self._should_stop()))
 
-    def _follow(self, state: Learner, metrics: Report) -> None:
+    def _follow(self, state: TrainState, metrics: StepMetrics) -> None:
         for callback in self.callbacks:
             callback.on_step_end(state, metrics)
         if _is_logged(metrics):
@@ -141,13 +141,13 @@ class Trainer:
         if self.engine.agree(float(due)) if state.sharded else due:
             self._save(state, metrics)
 
-    def _log(self, state: Learner, metrics: Report) -> None:
+    def _log(self, state: TrainState, metrics: StepMetrics) -> None:
         self.monitor.check(metrics)
         numbers = self.monitor.numbers(metrics)
         for callback in self.callbacks:
             callback.on_log(state, metrics, numbers)
 
-    def _save(self, state: Learner, metrics: Report | None) -> None:
+    def _save(self, state: TrainState, metrics: StepMetrics | None) -> None:
         if metrics is not None:
             self.monitor.check(metrics)  # a broken state must not replace a good one
         for callback in self.callbacks:
@@ -158,5 +158,5 @@ INTERRUPTED = 2.0
 """What the first process tells the others when Ctrl-C came; 1 where a callback stops the training."""
 
 
-def _is_logged(metrics: Report) -> bool:
+def _is_logged(metrics: StepMetrics) -> bool:
     return metrics.step == 1 or metrics.step % LOG_EVERY == 0

@@ -14,7 +14,7 @@ from feller.app.cli import main
 from feller.app.workflows.tune import DivergenceMonitor
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
-from feller.training.loop import Report
+from feller.training.loop import StepMetrics
 from tests.app.commands.conftest import fitted
 
 QUICK = ("--objective.steps", 6, "--train.batch", 16, "--steps", 4)
@@ -211,8 +211,8 @@ def test_a_bound_of_the_divergence_counts_the_strength(tmp_path: pathlib.Path) -
     monitor = DivergenceMonitor(50.0, 1.0, Run(tmp_path))
     one = torch.tensor(1.0)
 
-    def report(reward: float, cost: float) -> Report:
-        return Report(1, one, 1e-3, one, 0.0, 0.1, {"reward": torch.tensor(reward), "cost": torch.tensor(cost)})
+    def report(reward: float, cost: float) -> StepMetrics:
+        return StepMetrics(1, one, 1e-3, one, 0.0, 0.1, {"reward": torch.tensor(reward), "cost": torch.tensor(cost)})
 
     monitor.check(report(1.1, 49.0))
     for bad in (report(1.1, 51.0), report(1.0, 11.0), report(1.1, float("nan"))):

@@ -21,7 +21,7 @@ from feller.sampling.sampler_config import Sampling
 from feller.spaces import Sphere, Tokens, Torus
 from feller.training.couplings import AcrossRanks, Independent, MinibatchTransport, WithinClasses
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -58,7 +58,7 @@ def test_a_short_training_learns_where_the_data_are(name: str) -> None:
     training = replace(recipe.train, minutes=None, steps=200, batch=128, average=0.9)
     space = recipe.objective.space
     about = Description(data.modality, space, recipe.objective.path, recipe.architecture, sampling=recipe.sampling)
-    learner = make_learner(about.build(Draws(0)), training)
+    learner = make_train_state(about.build(Draws(0)), training)
     model = Model(about, learner.network)
     uniform = float(space.log_reference(data.modality.encode(unseen.values))[0])
 

@@ -15,7 +15,7 @@ from feller.networks import FSQ, Architecture, Quantiser, Tokenizer, VectorQuant
 from feller.paths import Codes
 from feller.spaces import Euclidean
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objectives.reconstruction import Reconstruction
 from feller.training.optimizer import Training
 from tests.oracle import close
@@ -111,7 +111,7 @@ def trained(quantiser: Quantiser, steps: int, seed: int = 0):
     """Return a tokeniser of digits, and its losses."""
     training = Training(batch=64, steps=steps, lr=3e-3, warmup=10, average=0.9)
     settings = Tokenizer(2, 16, 1, quantiser)
-    learner = make_learner(settings.build((1, 8, 8), {}, Draws(seed)), training)
+    learner = make_train_state(settings.build((1, 8, 8), {}, Draws(seed)), training)
     rule = Reconstruction(Codes(), Euclidean((1, 8, 8)))
     feed = batches(DATA, training.batch, Draws(seed))
     found = [report.loss.item() for report in train(learner, rule, feed, training, draws=Draws(seed), engine=engine())]

@@ -21,7 +21,7 @@ from feller.app.workflows.fitting.training_job import TrainingJob
 from feller.app.workflows.fitting.training_setup import set_up_training
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.budget import earlier_lines
-from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_data import data_access
 from feller.app.workflows.run_config import Asked, elsewhere, older_example
 from feller.app.workflows.stale_exports import outdated
@@ -91,7 +91,7 @@ def fit(
     tokenizer: str | None = None,
     start_from: str | Run | None = None,
     schema: str | None = None,
-    wish: Wish | None = None,
+    wish: PrivacyConfig | None = None,
     watched: int = 0,
     change: Callable[[Recipe], Recipe] = unchanged,
     fields: tuple[str, ...] = (),

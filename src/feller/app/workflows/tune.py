@@ -45,7 +45,7 @@ from feller.models.recipes.recipe import Recipe
 from feller.networks.architecture import parameters
 from feller.networks.blocks.lora import LowRank
 from feller.training.engine import Engine, engine
-from feller.training.loop import Batches, Report, check_finite, make_learner
+from feller.training.loop import Batches, StepMetrics, check_finite, make_train_state
 from feller.training.parallelize import check_dress
 from feller.training.trainer import StepMonitor
 
@@ -196,7 +196,7 @@ def _prepare(
     if tuned.rank is not None:
         network = LowRank(network, tuned.rank, Draws(tuned.seed).named("rank"))
     check_dress(recipe.train, rule, about.architecture, here)
-    learner = make_learner(network.to(here.device), recipe.train)
+    learner = make_train_state(network.to(here.device), recipe.train)
     reward = OfStates(wanted, about.modality)
     objective = rule.against(base.network, reward)
     feed = _sources(base, tuned, recipe.train.batch)
@@ -285,7 +285,7 @@ class DivergenceMonitor(StepMonitor):
     def __init__(self, strength: float, first: float, run: Run) -> None:
         self.strength, self.first, self.run = strength, first, run
 
-    def check(self, metrics: Report) -> None:
+    def check(self, metrics: StepMetrics) -> None:
         """Refuse it.
 
         Raises:

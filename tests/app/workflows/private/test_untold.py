@@ -12,7 +12,7 @@ from feller.app.cli import main
 from feller.app.workflows.fitting.plan_fit import RecipeRequest, plan_fit
 from feller.app.workflows.private import table_schema
 from feller.app.workflows.private.guarantee_text import timing
-from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_data import data_access
 from feller.app.workflows.private.table_schema import beyond_line, hidden_line, merged_line, refusal
 from feller.app.workflows.run_config import Asked
@@ -113,7 +113,7 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
     domain = (replace(hidden, columns=found), (Charge("kinds of the columns", 20.0),), (), ())
     monkeypatch.setattr(table_schema, "find_domain", lambda *given: domain)
     wish, wanted = (
-        Wish(epsilon=2.0, unsafe_seed=0),
+        PrivacyConfig(epsilon=2.0, unsafe_seed=0),
         Asked(data="t.csv", recipe="table-marginals", size="tiny", seed=0),
     )
     told = []

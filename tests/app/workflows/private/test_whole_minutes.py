@@ -9,7 +9,7 @@ from feller.app.workflows.private.private_training import MINUTE
 from feller.core.run_folder import Run
 from feller.training.callbacks import CheckpointSaver
 from feller.training.checkpoint import read_counters
-from feller.training.loop import make_learner
+from feller.training.loop import make_train_state
 from feller.training.optimizer import Training
 
 
@@ -17,7 +17,7 @@ from feller.training.optimizer import Training
 def test_saving_rounds_what_is_written_and_not_the_clock(
     tmp_path: pathlib.Path, resolution: float, kept: float
 ) -> None:
-    state, run = make_learner(torch.nn.Linear(2, 1), Training(steps=1)), Run(tmp_path)
+    state, run = make_train_state(torch.nn.Linear(2, 1), Training(steps=1)), Run(tmp_path)
     state.seconds = 61.5
     saver = CheckpointSaver(run, clock_resolution=resolution)
     for _ in range(3):

@@ -32,7 +32,7 @@ from feller.networks.codebook.image_tokenizer import Tokenizer
 from feller.networks.sequence.bi_encoder import BiEncoderNetwork
 from feller.paths import Codes
 from feller.training.engine import Engine
-from feller.training.loop import Batches, Learner, make_learner, train
+from feller.training.loop import Batches, TrainState, make_train_state, train
 from feller.training.objective import Objective
 from feller.training.objectives.contrastive import Contrastive
 from feller.training.objectives.reconstruction import Reconstruction
@@ -98,7 +98,7 @@ class Making:
         self, name: str, objective: Objective, feed: Batches, network: torch.nn.Module, training: Training, tell: Tell
     ) -> None:
         """Train a network to the end of its budget; what is kept is the average."""
-        learner: Learner = make_learner(network.to(self.here.device).train().requires_grad_(True), training)
+        learner: TrainState = make_train_state(network.to(self.here.device).train().requires_grad_(True), training)
         tell.task(f"training the {name}")
         for report in train(learner, objective, feed, training, draws=self.draws(name), engine=self.here):
             tell.progress(report.share, f"step {report.step:,}, loss {report.loss.item():.4g}")

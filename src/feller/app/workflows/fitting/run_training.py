@@ -19,7 +19,7 @@ from feller.training import callbacks
 from feller.training.callbacks import CheckpointSaver, loggers
 from feller.training.checkpoint import load_checkpoint
 from feller.training.engine import Engine
-from feller.training.loop import Learner, Report
+from feller.training.loop import StepMetrics, TrainState
 from feller.training.optimizer import Training
 from feller.training.parallelize import dress
 from feller.training.trainer import Callback, Trainer
@@ -127,7 +127,7 @@ def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, here: Engin
         raise Interrupted(job.resume_command)
 
 
-def _going_on(state: Learner, config: Training, *, exhausted: bool) -> str:
+def _going_on(state: TrainState, config: Training, *, exhausted: bool) -> str:
     """Say where a resumed training stands."""
     if exhausted:
         return f"nothing is left to train: all steps are paid for, and the weights took {state.step:,} of them"
@@ -146,7 +146,7 @@ class Progress(Callback):
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
 
-    def on_log(self, state: Learner, metrics: Report, numbers: dict[str, float]) -> None:
+    def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
         """Show what may be told of a step."""
         shown = {name: value for name, value in numbers.items() if name not in ("lr", "gradient", "seconds")}
         told = "".join(f", {name} {value:.4g}" for name, value in shown.items())
@@ -161,7 +161,7 @@ class Preview(Callback):
         self._seen = time.monotonic()
         self._shows = not (description.path.instead or description.modality.labels)
 
-    def on_checkpoint(self, state: Learner) -> None:
+    def on_checkpoint(self, state: TrainState) -> None:
         """Draw one if the last is old."""
         due = self._shows and time.monotonic() - self._seen > callbacks.CHECKPOINT_SECONDS
         if not (self._here.agree(float(due)) if state.sharded else due):

@@ -7,7 +7,7 @@ from feller.core.gradient import Gradient
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
 from feller.models.spec import Description
-from feller.training.loop import Batches, Learner
+from feller.training.loop import Batches, TrainState
 from feller.training.objective import Objective
 from feller.training.optimizer import Training
 from feller.training.trainer import Callback, StepMonitor
@@ -26,7 +26,7 @@ class TrainingJob:
     config: Training
     objective: Objective
     description: Description
-    state: Learner
+    state: TrainState
     resume_command: str
     """Command that goes on."""
     data: Dataset | None = None

@@ -27,7 +27,7 @@ from feller.models.generation import Infinite
 from feller.models.model import Model
 from feller.networks.architecture import parameters, within
 from feller.training.engine import Engine
-from feller.training.loop import make_learner
+from feller.training.loop import make_train_state
 from feller.training.objective import Matching, Objective
 from feller.training.parallelize import check_dress
 
@@ -65,7 +65,7 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     network = within(most, lambda: description.build(Draws(asked.seed)))
     if older is not None:
         network.load_state_dict(older.network.state_dict())
-    state = make_learner(network.to(here.device), recipe.train)
+    state = make_train_state(network.to(here.device), recipe.train)
     access.check_setup(asked, objective, network, data, here)
     tried, few = copy.deepcopy(network), _few(data, own=bool(asked.code))  # a codebook must not count what it sees here
     _try_loss(objective, tried, data.subset(torch.arange(few)), asked, here)

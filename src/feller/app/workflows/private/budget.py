@@ -14,7 +14,7 @@ from feller.core.serialization import from_data, to_data
 from feller.data.modality import Dataset
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.accounting.ledger import Ledger
-from feller.training.loop import Learner
+from feller.training.loop import TrainState
 from feller.training.trainer import Callback
 
 AHEAD = 25
@@ -22,7 +22,7 @@ AHEAD = 25
 Batches = Callable[[int, slice], dict[str, Any]]
 
 
-class Purse(Callback):
+class PrivacyBudget(Callback):
     """Gives batches out, one for each step that is paid for, and never more than were planned."""
 
     def __init__(self, run: Run, ledger: Ledger, guarantee: Guarantee, *, writes: bool) -> None:
@@ -76,7 +76,7 @@ class Purse(Callback):
             )
         self.write()
 
-    def on_train_end(self, state: Learner) -> None:
+    def on_train_end(self, state: TrainState) -> None:
         """Take back what was paid for and not taken."""
         self.close()
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from feller.app.workflows.private.privacy_config import Allowance, Guarantee, Wish
+from feller.app.workflows.private.privacy_config import Allowance, Guarantee, PrivacyConfig
 from feller.app.workflows.private.private_statistics import NOT_PUBLIC, Guarded
 from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
@@ -22,7 +22,7 @@ from feller.training.objective import Bound, Objective
 from feller.training.objectives.one_shot import AtOnce
 
 
-def plan(wish: Wish, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarantee]:
+def plan(wish: PrivacyConfig, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarantee]:
     """Choose the noise for the planned steps, or the steps for a noise.
 
     Raises:
@@ -52,7 +52,7 @@ def plan(wish: Wish, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarante
     return replace(recipe, train=replace(train, steps=steps, minutes=None)), guarantee
 
 
-def check_plan(wish: Wish, recipe: Recipe, ledger: Ledger) -> int:
+def check_plan(wish: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
     """Refuse a training that cannot be private for what is left, before rows are looked at for it.
 
     Returns:
@@ -140,7 +140,7 @@ def check_goes_on(planned: Guarantee, recipe: Recipe) -> None:
         )
 
 
-def allow(wish: Wish, objective: AtOnce, rows: Dataset, charged: Charged) -> tuple[Ledger, Allowance]:
+def allow(wish: PrivacyConfig, objective: AtOnce, rows: Dataset, charged: Charged) -> tuple[Ledger, Allowance]:
     """Plan what it may cost: all that finding the columns left.
 
     Args:

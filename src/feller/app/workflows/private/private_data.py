@@ -13,12 +13,12 @@ from feller.app.workflows.fitting.data_access import DataAccess, OpenData, readi
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read, check_at_once, check_target
 from feller.app.workflows.fitting.training_job import TrainingInputs, TrainingJob
 from feller.app.workflows.private.ancestors import check_public
-from feller.app.workflows.private.budget import Purse, Search, own_ledger
+from feller.app.workflows.private.budget import PrivacyBudget, Search, own_ledger
 from feller.app.workflows.private.leakage_report import check_rows, check_watched
 from feller.app.workflows.private.plan_dp_sgd import allow, apart, check_goes_on, check_plan, check_private
 from feller.app.workflows.private.plan_dp_sgd import plan as plan_dp_sgd
 from feller.app.workflows.private.pretrain_on_marginals import law_of, teach
-from feller.app.workflows.private.privacy_config import Allowance, Guarantee, Wish
+from feller.app.workflows.private.privacy_config import Allowance, Guarantee, PrivacyConfig
 from feller.app.workflows.private.private_split import OPEN
 from feller.app.workflows.private.private_statistics import NOT_PUBLIC, guard
 from feller.app.workflows.private.private_training import MINUTE, private_inputs
@@ -73,7 +73,7 @@ class PrivateData(DataAccess):
 
     clock_resolution = MINUTE
 
-    def __init__(self, config: Wish | None, here: Engine) -> None:
+    def __init__(self, config: PrivacyConfig | None, here: Engine) -> None:
         self._config, self._here = config, here
         self._search = Search()
         self._charged = Charged()
@@ -83,11 +83,11 @@ class PrivateData(DataAccess):
         """What was spent so far."""
         self._law: MarginalModel | None = None
         """Of rows of levels, from noisy counts, which the network learns before it sees a row."""
-        self._budget: Purse | None = None
+        self._budget: PrivacyBudget | None = None
         """Pays for steps."""
 
     @property
-    def config(self) -> Wish:
+    def config(self) -> PrivacyConfig:
         """What is asked of privacy."""
         if self._config is None:
             raise UsageError("a resumed run keeps its privacy; leave --epsilon, --delta and --noise out")
@@ -283,7 +283,7 @@ class PrivateData(DataAccess):
         kind = plan.dataset.modality
         if not run.state.is_file() and plan.older is None and isinstance(kind, Table):
             self._law = law_of(kind)  # a new network had not learned it yet
-        self._budget = Purse(run, self._ledger, self.guarantee, writes=self._here.is_first)
+        self._budget = PrivacyBudget(run, self._ledger, self.guarantee, writes=self._here.is_first)
         return replace(plan, frequencies=about.frequencies)
 
     def check_setup(self, asked: Asked, objective: Objective, network: nn.Module, data: Dataset, here: Engine) -> None:
@@ -317,7 +317,7 @@ class PrivateData(DataAccess):
         """
         if self._ledger is None:
             raise TypeError("expected a fit that is planned")
-        self._budget = self._budget or Purse(run, self._ledger, self.guarantee, writes=here.is_first)
+        self._budget = self._budget or PrivacyBudget(run, self._ledger, self.guarantee, writes=here.is_first)
         self._budget.open(taken)
 
     def teach(self, job: TrainingJob, seed: int, here: Engine, tell: Tell) -> None:
@@ -353,7 +353,7 @@ class PrivateData(DataAccess):
         run.write_record(run.ledger, to_data(ledger))
 
 
-def data_access(config: Wish | None, here: Engine, *, resume: bool = False) -> DataAccess:
+def data_access(config: PrivacyConfig | None, here: Engine, *, resume: bool = False) -> DataAccess:
     """Return how the data of a new fit are learned from.
 
     Raises:
@@ -386,7 +386,7 @@ def _check_divides(*, adaptive: bool, here: Engine) -> None:
         raise UsageError("--clip adaptive needs the lengths of all gradients in one process; name a length, such as 1")
 
 
-def _salt(config: Wish) -> str:
+def _salt(config: PrivacyConfig) -> str:
     """Return what makes the rows that are kept back others than those of other runs."""
     salt = config.source("kept back").take(8).hex()
     return salt if config.unsafe_seed is None else f"{OPEN}{salt}"

@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from feller.app.workflows.fitting.training_job import TrainingInputs, TrainingJob
-from feller.app.workflows.private.budget import Purse
+from feller.app.workflows.private.budget import PrivacyBudget
 from feller.app.workflows.private.leakage_report import keep, watch_of
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError
@@ -19,7 +19,7 @@ from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.leakage.leakage_tracking import Watch, Watched
 from feller.privacy.noise.grid_noise import Noise, source
 from feller.training.engine import Engine
-from feller.training.loop import Learner, Report
+from feller.training.loop import StepMetrics, TrainState
 from feller.training.trainer import Callback, StepMonitor
 
 COUNTED = 20
@@ -31,7 +31,14 @@ MINUTE = 60.0
 
 
 def private_inputs(
-    run: Run, job: TrainingJob, rows: Dataset, planned: Guarantee, budget: Purse, here: Engine, watched: int, seed: int
+    run: Run,
+    job: TrainingJob,
+    rows: Dataset,
+    planned: Guarantee,
+    budget: PrivacyBudget,
+    here: Engine,
+    watched: int,
+    seed: int,
 ) -> TrainingInputs:
     """Return steps whose gradients of single rows are cut and noised, and whose batches are paid for.
 
@@ -84,7 +91,7 @@ class LeakageAccount(Callback):
     def __init__(self, run: Run, rows: Tensor, watch: Watch) -> None:
         self._run, self._rows, self._watch = run, rows, watch
 
-    def on_train_end(self, state: Learner) -> None:
+    def on_train_end(self, state: TrainState) -> None:
         """Write it."""
         keep(self._run, self._rows, self._watch.leakage)
 
@@ -92,7 +99,7 @@ class LeakageAccount(Callback):
 class PrivateMonitor(StepMonitor):
     """Tells rate and noisy gradient alone: losses, and how long a step took, are of the rows."""
 
-    def check(self, metrics: Report) -> None:
+    def check(self, metrics: StepMetrics) -> None:
         """Refuse a step that spoiled the weights; the loss is not looked at.
 
         Raises:
@@ -104,7 +111,7 @@ class PrivateMonitor(StepMonitor):
                 " mostly helps. What was spent stays spent"
             )
 
-    def numbers(self, metrics: Report) -> dict[str, float]:
+    def numbers(self, metrics: StepMetrics) -> dict[str, float]:
         """Return what no row shows in."""
         return self.always(metrics)
 

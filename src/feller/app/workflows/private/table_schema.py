@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.run_config import Asked
 from feller.core.errors import InputError
 from feller.data.loading.raw import FoundTable
@@ -201,7 +201,7 @@ class Charged:
 
 
 def find_columns(
-    wish: Wish, found: FoundTable, data: str, paid: Callable[[Ledger], None] = lambda ledger: None
+    wish: PrivacyConfig, found: FoundTable, data: str, paid: Callable[[Ledger], None] = lambda ledger: None
 ) -> tuple[Schema, Charged]:
     """Find what the columns of a table hold, with noise.
 
