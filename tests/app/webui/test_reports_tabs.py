@@ -11,7 +11,7 @@ from PIL import Image
 from feller.app.webui.controls import Choice
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
-from feller.training.metrics_log import read_metrics
+from feller.training.callbacks import read_metrics
 from tests.app.webui.asking import OnPage, ask, tab_of
 
 

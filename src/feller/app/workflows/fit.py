@@ -16,8 +16,7 @@ from feller.app.workflows.fitting.auxiliary_networks import make_parts
 from feller.app.workflows.fitting.closed_form import Look, look, set_up_look
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read, plan_fit
 from feller.app.workflows.fitting.resume import plan_resumed
-from feller.app.workflows.fitting.run_training import record, reporting, restore, run_training, stoppable
-from feller.app.workflows.fitting.training_job import TrainingJob
+from feller.app.workflows.fitting.run_training import TrainingJob, record, reporting, restore, run_training, stoppable
 from feller.app.workflows.fitting.training_setup import set_up_training
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.budget import earlier_lines

@@ -22,8 +22,14 @@ from feller.app.workflows.fine_tuned_run import (
     rule_of,
     tuned_of,
 )
-from feller.app.workflows.fitting.run_training import record, reporting, restore, run_training
-from feller.app.workflows.fitting.training_job import TrainingInputs, TrainingJob
+from feller.app.workflows.fitting.run_training import (
+    TrainingInputs,
+    TrainingJob,
+    record,
+    reporting,
+    restore,
+    run_training,
+)
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.reporting.steering_report import tuned_alone
 from feller.app.workflows.run_config import asked_of, read_again

@@ -11,7 +11,7 @@ from feller.app.webui.loaded_run import Opened
 from feller.app.webui.tab import Ability, Answers, Kind, Outcome, Place, Shown, Tab
 from feller.core.errors import InputError
 from feller.core.serialization import read_json
-from feller.training.metrics_log import read_metrics
+from feller.training.callbacks import read_metrics
 
 EVERY = 3.0
 """Seconds."""

@@ -31,8 +31,8 @@ from feller.data.images.modality import Images
 from feller.evaluation.bridge import EXPLAIN, Along, along, explain_between
 from feller.evaluation.report.page import Findings, write_report
 from feller.evaluation.report.wording import number, percent, sentence
+from feller.training.callbacks import read_metrics
 from feller.training.engine import engine
-from feller.training.metrics_log import read_metrics
 
 NEIGHBOURS, TRIED = 20, 5000
 """Points that a plane goes through, and points of a surface whose neighbours tell how far that is."""

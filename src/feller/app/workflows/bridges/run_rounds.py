@@ -20,8 +20,8 @@ from feller.core.interrupts import interrupts
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.evaluation.bridge import along, arrival
+from feller.training.callbacks import MetricsWriter, read_metrics
 from feller.training.engine import Engine
-from feller.training.metrics_log import MetricsWriter, read_metrics
 
 Row = Mapping[str, Any]
 BLOCKED = 0.05

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from feller.app.reporter import Tell
-from feller.app.workflows.fitting.training_job import TrainingJob
+from feller.app.workflows.fitting.run_training import TrainingJob
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run, open_run

@@ -11,7 +11,7 @@ from torch import nn
 
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read
-from feller.app.workflows.fitting.training_job import TrainingInputs, TrainingJob
+from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
 from feller.app.workflows.run_config import Asked, print_of
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.fitting.auxiliary_networks import written_by
-from feller.app.workflows.private.ancestors import seen_by
+from feller.app.workflows.private.budget import seen_by
 from feller.app.workflows.run_config import Asked, asked_of
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run

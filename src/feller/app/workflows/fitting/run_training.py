@@ -1,28 +1,68 @@
-"""The training of a run: restored, recorded, followed, and interrupted."""
+"""The training of a run: its job and inputs; restored, recorded, followed, and interrupted."""
 
 import contextlib
 import io
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from feller.app.reporter import Tell
-from feller.app.workflows.fitting.training_job import TrainingInputs, TrainingJob
 from feller.core.errors import InputError
+from feller.core.gradient import Gradient
 from feller.core.interrupts import endings
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.serialization import replace_file, to_data
+from feller.data.modality import Dataset
 from feller.models.model import Model
 from feller.models.spec import Description, save_description
 from feller.training import callbacks
 from feller.training.callbacks import CheckpointSaver, loggers
 from feller.training.checkpoint import load_checkpoint
 from feller.training.engine import Engine
-from feller.training.loop import StepMetrics, TrainState
+from feller.training.loop import Batches, StepMetrics, TrainState
+from feller.training.objective import Objective
 from feller.training.optimizer import Training
 from feller.training.parallelize import dress
-from feller.training.trainer import Callback, Trainer
+from feller.training.trainer import Callback, StepMonitor, Trainer
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingJob:
+    """A training that is known to fit together, before anything of it is written."""
+
+    record: dict[str, Any]
+    """What recipe.json will hold."""
+    summary: str
+    """What is trained on what, for people."""
+    notes: tuple[str, ...]
+    """What was converted or chosen, for people."""
+    config: Training
+    objective: Objective
+    description: Description
+    state: TrainState
+    resume_command: str
+    """Command that goes on."""
+    data: Dataset | None = None
+    """What is learned from; None where the model itself draws it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingInputs:
+    """What the steps of one sitting are made of."""
+
+    batches: Batches
+    rng: Draws
+    gradient: Gradient | None = None
+    """How losses become gradients; the mean by default."""
+    callbacks: tuple[Callback, ...] = ()
+    monitor: StepMonitor = field(default_factory=StepMonitor)
+    """Which numbers of a step may be told, and what must not be saved."""
+    clock_resolution: float = 0.0
+    """Seconds to whose multiples the time of training is rounded up in what is written; 0 writes it as it is."""
+    checkpoint_at_each_log: bool = False
+    """Save after every logged step, so that a training that fails leaves the last good weights."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.app.workflows.fitting.plan_fit import FitPlan
-from feller.app.workflows.fitting.training_job import TrainingJob
+from feller.app.workflows.fitting.run_training import TrainingJob
 from feller.app.workflows.fitting.validate_user_code import check_pieces
 from feller.app.workflows.run_config import Asked, parts
 from feller.core.errors import InputError, UsageError

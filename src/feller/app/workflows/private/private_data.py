@@ -11,9 +11,8 @@ from torch import nn
 from feller.app.reporter import Tell
 from feller.app.workflows.fitting.data_access import DataAccess, OpenData, reading
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read, check_at_once, check_target
-from feller.app.workflows.fitting.training_job import TrainingInputs, TrainingJob
-from feller.app.workflows.private.ancestors import check_public
-from feller.app.workflows.private.budget import PrivacyBudget, Search, own_ledger
+from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
+from feller.app.workflows.private.budget import PrivacyBudget, Search, check_public, own_ledger
 from feller.app.workflows.private.leakage_report import check_rows, check_watched
 from feller.app.workflows.private.plan_dp_sgd import allow, apart, check_goes_on, check_plan, check_private
 from feller.app.workflows.private.plan_dp_sgd import plan as plan_dp_sgd

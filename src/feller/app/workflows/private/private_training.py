@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from feller.app.workflows.fitting.training_job import TrainingInputs, TrainingJob
+from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
 from feller.app.workflows.private.budget import PrivacyBudget
 from feller.app.workflows.private.leakage_report import keep, watch_of
 from feller.app.workflows.private.privacy_config import Guarantee
