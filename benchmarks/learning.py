@@ -17,9 +17,9 @@ from feller.paths import Affine
 from feller.paths.time_distributions import Uniform
 from feller.spaces import Euclidean
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import Matching
-from feller.training.optimizer import Training, make_optimiser
+from feller.training.optimizer import Training, make_optimizer
 
 
 def cases() -> Iterator[Case]:
@@ -76,7 +76,7 @@ def _our_step(x_1: Tensor) -> Callable[[], None]:
     """Return the same with feller's objective, gradient and optimiser."""
     torch.manual_seed(0)
     network = Perceptron()
-    optimiser = make_optimiser(network, Training())
+    optimiser = make_optimizer(network, Training())
     objective, gradient = Matching(Affine(), Euclidean((2,)), law=Uniform()), Mean()
     numbers = iter(range(10**9))
 
@@ -143,7 +143,7 @@ def _whole_step(n: int) -> Case:
     training = Training(batch=n, steps=10**9)
     torch.manual_seed(0)
     mine = Perceptron()
-    learner = make_learner(mine, training)
+    learner = make_train_state(mine, training)
     objective = Matching(Affine(), Euclidean((2,)), law=Uniform())
     reports = train(learner, objective, lambda step, rows: {"x_1": x_1}, training, draws=Draws(0), engine=engine())
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ from feller.networks.architecture import weights_from
 from feller.networks.blocks.conditioning import zero
 from feller.sampling import MemorylessEuler, endpoint
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import TrainingContext
 from feller.training.optimizer import Training
 from feller_papers.adjoint_matching.mixture import ConstantNoise
@@ -53,7 +53,7 @@ def tuned(solver: object) -> Tensor:
     """Return ends of the flow that was tuned to the reward x / 2."""
     rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), steps=40, share=1.0, solver=solver, adjoint=Landing())
     training = Training(steps=ROUNDS, batch=BATCH, lr=2e-3, warmup=1, decay=1.0, clip=1e9, average=0.0)
-    learner = make_learner(Changed(), training)
+    learner = make_train_state(Changed(), training)
     objective = rule.build(TrainingContext(reference=Changed(), reward=lambda x, given: SLOPE * x[:, 0]))
 
     def sources(step: int, rows: slice) -> dict[str, object]:

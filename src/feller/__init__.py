@@ -37,14 +37,14 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     )
     from feller.paths.divergence_free import langevin as langevin, metropolis as metropolis
     from feller.paths.processes import (
-        Characteristics as Characteristics, Jumps as Jumps, Process as Process, reverse as reverse,
+        Characteristics as Characteristics, Jumps as Jumps, Process as Process, add as add, reverse as reverse,
+        superpose as superpose,
     )
     from feller.paths.rescheduled import rescheduled as rescheduled
     from feller.paths.schedules import (
         Cosine as Cosine, Formula as Formula, Linear as Linear, LinearVP as LinearVP, Polynomial as Polynomial,
         Schedule as Schedule, VE as VE, VP as VP,
     )
-    from feller.paths.superposition import add as add, superpose as superpose
     from feller.paths.time_distributions import (
         LeafTimes as LeafTimes, LogitNormal as LogitNormal, Shifted as Shifted, Stratified as Stratified,
         TimeLaw as TimeLaw, edm_grid as edm_grid, linear_grid as linear_grid,
@@ -99,6 +99,7 @@ _HOMES = {
     "models.export.wrap": ("images", "points", "wrap"),
     "models.model": ("Model", "load_model"),
     "models.recipes.recipe": ("Recipe",),
+    "networks.blocks.ema": ("EMA",),
     "networks.mlp": ("MLP",),
     "paths": (
         *("Affine", "Angular", "Binned", "Circle", "Data", "Geodesic", "Interval", "Jump", "Lattice"),
@@ -135,6 +136,7 @@ _HOMES = {
     "training.objectives.distillation": ("Distillation",),
     "training.objectives.maximum_likelihood": ("MaximumLikelihood",),
     "training.optimizer": ("Training",),
+    "training.trainer": ("Callback", "Trainer"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = {"testing": "evaluation.conformance"}

@@ -24,7 +24,7 @@ from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.noise.grid_noise import Noise, Repeatable
 from feller.spaces import Euclidean
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import Matching
 from feller.training.optimizer import Training
 from tests.oracle import close
@@ -61,7 +61,7 @@ def points() -> dict:
 
 
 def trained(gradient) -> dict[str, Tensor]:
-    learner = make_learner(
+    learner = make_train_state(
         MLP(width=16, depth=1).build((2,), {}, Draws(0)), Training(batch=32, steps=8, micro_batch=20)
     )
     objective = Matching(Affine(), Euclidean((2,)))
@@ -95,7 +95,7 @@ def test_training_goes_through_small_and_empty_batches() -> None:
     """Batches of one row on average: a third are empty, another third have a single row."""
     network = MLP(width=8, depth=1).build((2,), {}, Draws(0))
     training = Training(batch=1, steps=12)
-    learner = make_learner(network, training)
+    learner = make_train_state(network, training)
     batches = poisson_batches(points(), 1, Repeatable(2))
     sizes: list[int] = []
 

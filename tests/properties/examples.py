@@ -30,7 +30,7 @@ from feller.evaluation.judge import ClassifyLabel, ClassifyRotation
 from feller.evaluation.speech.detector import ToldApart
 from feller.networks import AdaNorm, ALiBi, NoTime, Rotary, TimeToken
 from feller.networks.codebook.fsq import FSQ
-from feller.networks.codebook.vq_ema import EMA
+from feller.networks.codebook.vq_ema import VectorQuantizerEMA
 from feller.networks.image.classifier import Classifier
 from feller.networks.sequence.bi_encoder import BiEncoder, Finder
 from feller.networks.sequence.row_transformer import RowTransformer
@@ -550,7 +550,7 @@ EXAMPLES: dict[type, list[Case]] = {
             lambda quantiser=quantiser: tokenizer(quantiser),
             random=False,
         )
-        for quantiser in (FSQ((5, 4)), EMA(codes=6, size=2))
+        for quantiser in (FSQ((5, 4)), VectorQuantizerEMA(codes=6, size=2))
     ],
     ToldApart: [ObjectiveCase(ToldApart(), sounded, detector, random=False)],
     Vocoding: [

@@ -30,8 +30,8 @@ from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import find_recipe
 from feller.models.spec import save_description
 from feller.sampling.retrieval.datastore import Makers, load_memory
+from feller.training.callbacks import MetricsWriter
 from feller.training.checkpoint import read_counters
-from feller.training.metrics_log import MetricsWriter
 from tests.safety.specimens import SCHEMA
 
 KEPT = pathlib.Path(__file__).parent / "formats" / "1"

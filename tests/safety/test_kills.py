@@ -13,7 +13,7 @@ from tests.safety.killing import killed
 
 FIT = ("fit", "example:moons", "--recipe", "points", "--architecture.width", "8", "--architecture.depth", "1")
 LITTLE = ("--train.batch", "16", "--sampling.calls", "2")
-SAVING = "import feller.app.workflows.fitting.run_training as learn\nlearn.CHECKPOINT_SECONDS = 0.0"
+SAVING = "import feller.training.callbacks as saving\nsaving.CHECKPOINT_SECONDS = 0.0"
 """Saves after each step, so that most kills fall into a save."""
 
 

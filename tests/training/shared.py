@@ -23,7 +23,7 @@ from feller.privacy.noise.grid_noise import Repeatable
 from feller.spaces import Euclidean
 from feller.training.checkpoint import load_checkpoint, save_checkpoint
 from feller.training.engine import engine
-from feller.training.loop import Learner, make_learner, train
+from feller.training.loop import TrainState, make_train_state, train
 from feller.training.objective import Matching
 from feller.training.optimizer import Training
 from feller.training.parallelize import dress
@@ -58,11 +58,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 def learned(
     kind: str, training: Training, run: Run | None = None, until: int = STEPS, *, private: bool = False
-) -> Learner:
+) -> TrainState:
     """Train, from the state in a run if there is one, and return the learner."""
     build, shape = NETWORKS[kind]
     here, network = engine(), build().double()
-    learner = make_learner(network, training)
+    learner = make_train_state(network, training)
     if run is not None and run.state.is_file():
         load_checkpoint(run, learner)
     dress(learner, training, here)
@@ -118,7 +118,7 @@ def main(folder: pathlib.Path) -> None:
     (folder / f"key-{engine().rank}").write_bytes(engine().secret() or b"")
 
 
-def save(run: Run, learner: Learner, *, writes: bool) -> None:
+def save(run: Run, learner: TrainState, *, writes: bool) -> None:
     """Write a checkpoint."""
     if writes:
         run.path.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ from feller.paths import Affine
 from feller.spaces import Euclidean
 from feller.training.checkpoint import load_checkpoint, save_checkpoint
 from feller.training.engine import engine
-from feller.training.loop import check_finite, make_learner, train
+from feller.training.loop import check_finite, make_train_state, train
 from feller.training.objective import Matching
 from feller.training.optimizer import Training, rate
 
@@ -24,7 +24,7 @@ TRAINING = Training(batch=96, lr=1e-2, steps=24, warmup=5)
 
 
 def fresh(training: Training = TRAINING):
-    return make_learner(MLP(width=16, depth=1).build((2,), {}, Draws(0)), training)
+    return make_train_state(MLP(width=16, depth=1).build((2,), {}, Draws(0)), training)
 
 
 def follow(learner, training: Training = TRAINING, seed: int = 0):
@@ -135,7 +135,7 @@ def test_loss_that_is_not_finite_is_said():
 
 def test_checkpoint_of_another_network_is_refused(tmp_path):
     save_checkpoint(Run(tmp_path), fresh())
-    other = make_learner(MLP(width=17, depth=1).build((2,), {}, Draws(0)), TRAINING)
+    other = make_train_state(MLP(width=17, depth=1).build((2,), {}, Draws(0)), TRAINING)
     with pytest.raises(InputError, match="does not fit"):
         load_checkpoint(Run(tmp_path), other)
 

@@ -14,7 +14,7 @@ from feller.evaluation.images import fd_cnn
 from feller.evaluation.judge import Classify
 from feller.networks.architecture import weights_from
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example
 from feller.training.optimizer import Training
 
@@ -86,7 +86,7 @@ def train_judge(data: Dataset) -> Judge:
     with weights_from(Draws(SEED)):
         network = Classifier(len(data.modality.conditions["label"]))
     examples = {"x_1": data.values.float(), "given": data.given}
-    learner, feed = make_learner(network, TRAINING), shuffled(examples, TRAINING.batch, Draws(SEED))
+    learner, feed = make_train_state(network, TRAINING), shuffled(examples, TRAINING.batch, Draws(SEED))
     for _ in train(learner, Jittered(), feed, TRAINING, draws=Draws(SEED), engine=engine()):
         pass
     network = network.eval().requires_grad_(False)

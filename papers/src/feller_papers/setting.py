@@ -11,7 +11,7 @@ from feller.data.modality import Dataset
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.training.engine import engine
-from feller.training.loop import Batches, Learner, make_learner, train
+from feller.training.loop import Batches, TrainState, make_train_state, train
 from feller.training.objective import TrainingContext
 
 
@@ -20,9 +20,9 @@ def fit_recipe(
     data: Dataset,
     steps: int | None,
     seed: int,
-    after: Callable[[Learner], None] = lambda learner: None,
+    after: Callable[[TrainState], None] = lambda learner: None,
     *,
-    before: Callable[[Learner], None] = lambda learner: None,
+    before: Callable[[TrainState], None] = lambda learner: None,
     feed: Batches | None = None,
     gradient: Gradient | None = None,
 ) -> Model:
@@ -41,7 +41,7 @@ def fit_recipe(
     data = data if recipe.modality is None else data.seen_as(recipe.modality)
     objective, training = recipe.objective.build(TrainingContext()), replace(recipe.train, steps=steps)
     about = recipe.describe(data)
-    learner = make_learner(about.build(Draws(seed)), training)
+    learner = make_train_state(about.build(Draws(seed)), training)
     before(learner)
     feed = feed or batches(data, training.batch, Draws(seed))
     for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine(), gradient=gradient):

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ LossFunction = Callable[[Any, dict[str, Any]], Tensor]
 class Gradient(abc.ABC):
     """Leaves a gradient in `.grad` of each weight. Implement one method to add one."""
 
+    needs_float32: ClassVar[bool] = True
+    """Whether it asks for float32 whole: a clip norm holds for gradients whose lengths are computed exactly."""
+
     @abc.abstractmethod
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
@@ -25,6 +28,8 @@ class Gradient(abc.ABC):
 @dataclass(frozen=True)
 class Mean(Gradient):
     """The plain mean over the batch."""
+
+    needs_float32: ClassVar[bool] = False
 
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float

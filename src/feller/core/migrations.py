@@ -57,9 +57,28 @@ def _without_families(value: Any) -> Any:
     return {**rest, "target": path.get("about")} if path["is"] == "Estimates" else rest
 
 
+def name_vector_quantizer(name: str, content: Record) -> Record:
+    """Record the codebook of a vector quantizer as `VectorQuantizerEMA`, where it was `EMA`."""
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [renamed(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        value = {key: renamed(each) for key, each in value.items()}
+        return {**value, "is": "VectorQuantizerEMA"} if value.get("is") == "EMA" else value
+
+    return renamed(content)
+
+
+def to_format_2(name: str, content: Record) -> Record:
+    """Record families of models and the class of vector quantizers by their names of now."""
+    return name_vector_quantizer(name, with_families(name, content))
+
+
 FIRST = 1
 """The oldest format that is read."""
-CHANGES: tuple[Change, ...] = (with_families,)
+CHANGES: tuple[Change, ...] = (to_format_2,)
 """From each format to the next, the oldest first. Who changes what a file holds adds one here, and keeps a run of the
 format before in tests/safety/formats."""
 

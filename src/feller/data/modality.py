@@ -70,6 +70,10 @@ class Modality(abc.ABC):
     """What their files hold; some kinds want to hear of another before one of its examples is found too large."""
     computes: ClassVar[bool] = False
     """Whether values are computed from what files hold, so that their last bits depend on the processor."""
+    tabular: ClassVar[bool] = False
+    """Whether examples are rows, of which all may be the same."""
+    has_schema: ClassVar[bool] = False
+    """Whether data are read by a schema that the model keeps."""
 
     @property
     @abc.abstractmethod
@@ -104,6 +108,10 @@ class Modality(abc.ABC):
     def picture_values(self, values: Any) -> Tensor | None:
         """Return all pictures among values, uint8 [m, c, h, w], for what learns of pictures alone; None without any."""
         return None
+
+    def with_statistics(self, data: "Dataset") -> "Dataset":
+        """Return data whose modality knows exact statistics of them, which no private fit may tell: as they are."""
+        return data
 
     def for_learning(self, data: "Dataset", draws: Draws) -> "Dataset":
         """Return data as they are learned, such as in other shares: as they are."""

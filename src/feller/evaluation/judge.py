@@ -24,7 +24,7 @@ from feller.evaluation.effort import Effort
 from feller.networks.architecture import within
 from feller.networks.image.classifier import Classifier
 from feller.training.engine import Engine
-from feller.training.loop import check_finite, make_learner, train
+from feller.training.loop import check_finite, make_train_state, train
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import Training
 
@@ -173,7 +173,7 @@ def train_judge(
 
     def trained(steps: int, tell: Callable[[float], None]) -> Classifier:
         network, training = _network(modality, target, draws).to(engine.device), replace(TRAINING, steps=steps)
-        learner = make_learner(network, training)
+        learner = make_train_state(network, training)
         for report in train(learner, OBJECTIVES[target], give, training, draws=draws, engine=engine):
             if report.step == steps:
                 check_finite(report)

@@ -3,7 +3,7 @@
 from feller.networks.architecture import Architecture, parameters
 from feller.networks.audio.frame_infiller import Infiller
 from feller.networks.audio.spectral_vocoder import SpectralVocoder
-from feller.networks.blocks.ema import Average
+from feller.networks.blocks.ema import EMA
 from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Rotations, Symbols
 from feller.networks.blocks.relative_positions import ALiBi, Distance, Rotary
 from feller.networks.blocks.time_conditioning import AdaNorm, Clock, NoTime, TimeToken
@@ -12,7 +12,7 @@ from feller.networks.codebook.fsq import FSQ
 from feller.networks.codebook.image_codes import Learned
 from feller.networks.codebook.image_tokenizer import Tokenizer
 from feller.networks.codebook.quantizer import Quantiser
-from feller.networks.codebook.vq_ema import EMA
+from feller.networks.codebook.vq_ema import VectorQuantizerEMA
 from feller.networks.external import Foreign
 from feller.networks.graph.equivariant import Equivariant
 from feller.networks.graph.set_transformer import Sites
@@ -39,7 +39,6 @@ __all__ = [
     "AdaNorm",
     "Angles",
     "Architecture",
-    "Average",
     "BiEncoder",
     "BothWays",
     "Captioned",
@@ -75,6 +74,7 @@ __all__ = [
     "Tokenizer",
     "Transformer",
     "UNet",
+    "VectorQuantizerEMA",
     "Words",
     "parameters",
 ]

@@ -12,8 +12,8 @@ from feller.core.errors import InputError
 from feller.core.run_folder import WHOLE, Run
 from feller.core.safetensors_io import load_tensors, put, save_tensors
 from feller.core.serialization import read_json, write_json
-from feller.training.loop import Learner, whole
-from feller.training.optimizer import optimiser_tensors, restore_optimiser
+from feller.training.loop import TrainState, whole
+from feller.training.optimizer import optimizer_tensors, restore_optimizer
 
 PROCESSOR = "processor"
 """Name of the note beside a state."""
@@ -57,7 +57,7 @@ def _model() -> str:
 _COUNTERS = {"step": int, "seconds": float}
 
 
-def save_checkpoint(run: Run, learner: Learner, *, writes: bool = True) -> None:
+def save_checkpoint(run: Run, learner: TrainState, *, writes: bool = True) -> None:
     """Write the learner, whole also where several processes keep parts of it, which then all must call this.
 
     `state.safetensors` holds all of it and is replaced in one move, so that a crash between the files leaves a state
@@ -86,7 +86,7 @@ def read_counters(run: Run) -> dict[str, Any]:
     return counters
 
 
-def load_checkpoint(run: Run, learner: Learner) -> str:
+def load_checkpoint(run: Run, learner: TrainState) -> str:
     """Bring a learner to where it was.
 
     Returns:
@@ -108,32 +108,42 @@ def load_checkpoint(run: Run, learner: Learner) -> str:
     return moved(note, device_of(learner))
 
 
-def device_of(learner: Learner) -> torch.device:
+def device_of(learner: TrainState) -> torch.device:
     """Return where a learner is trained."""
     return next((weight.device for weight in learner.network.parameters()), torch.device("cpu"))
 
 
-def learner_tensors(learner: Learner) -> dict[str, Tensor]:
+def learner_tensors(learner: TrainState) -> dict[str, Tensor]:
     """Return network, average and optimiser under the names of a state, each whole."""
     parts = {
         "network": learner.network.state_dict(),
         "average": learner.average.state_dict(),
-        "optimiser": optimiser_tensors(learner.optimiser),
+        "optimiser": optimizer_tensors(learner.optimiser),
+        "scaler": {} if learner.scaler is None else _numbers(learner.scaler),
     }
     return {f"{part}/{name}": value for part, named in parts.items() for name, value in whole(named).items()}
 
 
-def restore_learner(learner: Learner, tensors: dict[str, Tensor], *, begun: bool = True) -> None:
+def restore_learner(learner: TrainState, tensors: dict[str, Tensor], *, begun: bool = True) -> None:
     """Put back what `learner_tensors` returned; the optimiser of one that has not begun remembers nothing.
 
     Raises:
         KeyError, ValueError, RuntimeError: If it is that of another learner.
     """
-    parts: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}}
+    parts: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}, "scaler": {}}
     for name, value in tensors.items():
         part, name = name.split("/", 1)
         parts[part][name] = value
     put(parts["network"], learner.network)
     learner.average.load_state_dict(parts["average"])
     if begun:
-        restore_optimiser(learner.optimiser, parts["optimiser"])
+        restore_optimizer(learner.optimiser, parts["optimiser"])
+    if learner.scaler is not None and parts["scaler"]:
+        numbers = {name: value.item() for name, value in parts["scaler"].items()}
+        learner.scaler.load_state_dict({**learner.scaler.state_dict(), **numbers})
+
+
+def _numbers(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
+    """Return what a scaler of losses learns."""
+    state = scaler.state_dict()
+    return {"scale": torch.tensor(state["scale"]), "_growth_tracker": torch.tensor(state["_growth_tracker"])}

@@ -6,6 +6,7 @@ import copy
 import datetime
 import functools
 import secrets
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -13,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor, nn
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.pytree import State, tree_map
 
 T = TypeVar("T")
@@ -28,14 +29,10 @@ class Engine:
     """
 
     def __init__(self) -> None:
-        capable = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         alone = not torch.accelerator.is_available()  # then several processes talk over gloo
         # What the first process does alone, such as counting a table, may take the others longer than half an hour.
         patient = InitProcessGroupKwargs(timeout=datetime.timedelta(days=1))
-        self._accelerator = Accelerator(
-            cpu=alone, mixed_precision="bf16" if capable else "no", kwargs_handlers=[patient]
-        )
-        self._mixed = capable
+        self._accelerator = Accelerator(cpu=alone, mixed_precision="no", kwargs_handlers=[patient])
         self.device: torch.device = self._accelerator.device
         """Of this process."""
         self.rank: int = self._accelerator.process_index
@@ -55,9 +52,37 @@ class Engine:
         """Move tensors to the device."""
         return tree_map(lambda leaf: leaf.to(self.device, non_blocking=True), tree)
 
-    def precision(self) -> contextlib.AbstractContextManager[None]:
-        """Compute in bfloat16 on devices that have it; weights stay as they are."""
-        return self._accelerator.autocast() if self._mixed else contextlib.nullcontext()
+    def check_precision(self, precision: str) -> None:
+        """Refuse a precision that the device does not have.
+
+        Raises:
+            UsageError: Then.
+        """
+        on_cuda = self.device.type == "cuda"
+        if (precision == "tf32" and not on_cuda) or (precision == "bf16" and on_cuda and not _has_bf16()):
+            raise UsageError(f"{self.device.type} has no {precision} here; take --train.precision fp32")
+
+    def autocast(self, precision: str) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which a network computes in a precision; weights stay as they are."""
+        if precision == "auto":
+            precision = "bf16" if self.device.type == "cuda" and _has_bf16() else ""
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+
+    @contextlib.contextmanager
+    def float32(self, precision: str) -> Iterator[None]:
+        """Multiply float32 numbers on CUDA in TensorFloat32 or whole, where either is asked for."""
+        if self.device.type != "cuda" or precision not in ("fp32", "tf32"):
+            yield
+            return
+        fast = precision == "tf32"
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = matmul.allow_tf32, cudnn.allow_tf32
+        matmul.allow_tf32, cudnn.allow_tf32 = fast, fast
+        try:
+            yield
+        finally:
+            matmul.allow_tf32, cudnn.allow_tf32 = before
 
     def average_gradients(self, network: nn.Module) -> None:
         """Average the gradients of all processes, in one message."""
@@ -128,6 +153,10 @@ class Engine:
         one = copy.copy(self)
         one.rank, one.ranks, one.is_first = 0, 1, True
         return one
+
+
+def _has_bf16() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
 def _on_processor(part: Any) -> Any:

@@ -8,33 +8,37 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.gradient import Gradient, Mean
 from feller.core.pytree import length, tree_map
 from feller.core.rng import Draws
-from feller.networks.blocks.ema import UPDATES, Average
+from feller.networks.blocks.ema import EMA, UPDATES
 from feller.networks.blocks.lora import LowRank
 from feller.training.engine import Engine
 from feller.training.objective import Batch, Example, Objective
-from feller.training.optimizer import Training, make_optimiser, rate
+from feller.training.optimizer import Training, make_optimizer, rate
 
+WHOLE = ("auto", "fp32")
+"""Precisions that leave float32 whole, where a gradient asks for it."""
 Batches = Callable[[int, slice], Batch]
 """(step, rows of the whole batch) -> this process's part of the batch."""
 
 
 @dataclass
-class Learner:
+class TrainState:
     """All that changes while training, and all that a checkpoint must hold."""
 
     network: nn.Module
     optimiser: torch.optim.Optimizer
-    average: Average
+    average: EMA
     step: int = 0
     """Steps done."""
     seconds: float = 0.0
     """Of training, over all sittings."""
     sharded: bool = False
     """Whether each process keeps a part of it only; then all of them together say what it holds."""
+    scaler: torch.amp.GradScaler | None = None
+    """Scales losses in float16, whose gradients would vanish."""
 
     def share(self, training: Training) -> float:
         """Return the share of the budget that is spent."""
@@ -58,13 +62,15 @@ def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in tensors.items()}
 
 
-def make_learner(network: nn.Module, training: Training) -> Learner:
+def make_train_state(network: nn.Module, training: Training) -> TrainState:
     """Start from a fresh network."""
-    return Learner(network, make_optimiser(network, training), Average(network, training.average))
+    device = next((weight.device.type for weight in network.parameters()), "cpu")
+    scaler = torch.amp.GradScaler(device) if training.precision == "fp16" else None
+    return TrainState(network, make_optimizer(network, training), EMA(network, training.average), scaler=scaler)
 
 
 @dataclass(frozen=True)
-class Report:
+class StepMetrics:
     """One step, as the caller sees it."""
 
     step: int
@@ -83,7 +89,7 @@ class Report:
 
 
 def train(
-    learner: Learner,
+    learner: TrainState,
     objective: Objective,
     batches: Batches,
     training: Training,
@@ -91,7 +97,7 @@ def train(
     draws: Draws,
     engine: Engine,
     gradient: Gradient | None = None,
-) -> Iterator[Report]:
+) -> Iterator[StepMetrics]:
     """Train until the steps or minutes are used up; yield after every step.
 
     Without a budget it goes on for ever. With one in steps, what step k does depends on the learner's state, the seed
@@ -109,19 +115,28 @@ def train(
         gradient: How losses become gradients; the mean by default.
 
     Raises:
-        InputError: If the loss stops being finite.
+        UsageError: If a gradient that is clipped is to be computed in less than float32, or the device lacks the
+            precision.
     """
     gradient = gradient or Mean()
-    network = learner.network
+    precision = training.precision
+    if gradient.needs_float32:
+        if precision not in WHOLE:
+            raise UsageError(f"clipped gradients need float32, got {precision}; leave --train.precision out")
+        precision = "fp32"
+    engine.check_precision(precision)
+    network, scaler = learner.network, learner.scaler if precision == "fp16" else None
+    scale = scaler.scale(torch.ones((), device=engine.device)) if scaler is not None else torch.ones(())
     rows = engine.rows(training.batch) if objective.shardable else slice(0, training.batch)
     expected = training.batch / (engine.ranks if objective.shardable else 1)
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
     before, begun = learner.seconds, time.monotonic()
     example: Example | None = None
 
     def loss(network: nn.Module, example: Example) -> Tensor:
-        with engine.precision():
-            return objective.loss(network, example)
+        with engine.autocast(precision):
+            value = objective.loss(network, example)
+        return value if scaler is None else value.float() * scale
 
     while (share := engine.agree(learner.share(training))) < 1:
         if example is None or learner.step % training.replay == 0:
@@ -130,19 +145,33 @@ def train(
             example = objective.draw(batch, step_draws, network)
         for weight in weights:
             weight.grad = None
-        value = gradient(loss, network, _split(example, training.micro_batch), expected)
-        if not learner.sharded:  # there each backward pass has averaged them
-            engine.average_gradients(network)
-        size = whole({"size": nn.utils.clip_grad_norm_(weights, training.clip)})["size"]
         lr = rate(training, learner.step, share)
         for group in learner.optimiser.param_groups:
             group["lr"] = lr
-        learner.optimiser.step()
-        learner.average.update(network)
+        with engine.float32(precision):
+            value = gradient(loss, network, _split(example, training.micro_batch), expected)
+        if not learner.sharded:  # there each backward pass has averaged them
+            engine.average_gradients(network)
+        if scaler is None:
+            size = _clip(weights, training.clip)
+            learner.optimiser.step()
+        else:
+            value = value / scale
+            scaler.unscale_(learner.optimiser)
+            size = _clip(weights, training.clip)
+            scaler.step(learner.optimiser)  # which leaves out a step whose gradient is infinite
+            scaler.update()
+            scale = scaler.scale(torch.ones((), device=engine.device))
+        learner.average.update()
         learner.step += 1
         learner.seconds = before + time.monotonic() - begun
         notes = {name: engine.mean(number) for name, number in objective.metrics(example).items()}
-        yield Report(learner.step, engine.mean(value), lr, size, learner.seconds, learner.share(training), notes)
+        yield StepMetrics(learner.step, engine.mean(value), lr, size, learner.seconds, learner.share(training), notes)
+
+
+def _clip(weights: list[Tensor], longest: float) -> Tensor:
+    """Shorten a gradient that is too long; return how long it was."""
+    return whole({"size": nn.utils.clip_grad_norm_(weights, longest)})["size"]
 
 
 def _split(example: Example, size: int | None) -> Iterator[Example]:
@@ -155,7 +184,7 @@ def _split(example: Example, size: int | None) -> Iterator[Example]:
         yield tree_map(lambda leaf, start=start: leaf[start : start + size], example)
 
 
-def check_finite(report: Report) -> float:
+def check_finite(report: StepMetrics) -> float:
     """Return the loss as a number.
 
     Raises:

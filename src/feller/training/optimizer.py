@@ -1,6 +1,8 @@
-"""The optimiser, and how its rate rises and falls."""
+"""Training configuration, optimizers, and learning-rate schedules."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +14,15 @@ MOST_TOGETHER = 10**8
 RISE = 0.2
 """Share of a run after which the rate is highest at the latest: else a short one would end while it still rises."""
 
+OptimizerName = Literal["adamw", "adam", "sgd", "adafactor"]
+Schedule = Literal["linear", "cosine", "constant"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+Logger = Literal["jsonl", "tensorboard", "wandb"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How long and how fast to learn."""
+    """How long and how fast to learn, and in which precision."""
 
     batch: int = 128
     """Examples per step, over all processes and micro-batches."""
@@ -25,14 +32,19 @@ class Training:
     """Training steps; if given, `minutes` does not count."""
     minutes: float | None = None
     """Minutes of training, by the clock."""
+    optimizer: OptimizerName = "adamw"
+    """Optimizer; weight decay is decoupled in adamw and adafactor, and a penalty in adam and sgd."""
     lr: float = 1e-3
-    """Highest learning rate of AdamW."""
+    """Highest learning rate."""
     betas: tuple[float, float] = (0.9, 0.99)
+    """Decay of the means of gradients and of their squares; of sgd the first is the momentum, adafactor has its own."""
     weight_decay: float = 0.0
     warmup: int = 100
     """Steps until the highest rate, or a fifth of the run where that is less."""
+    lr_schedule: Schedule = "linear"
+    """After the warm-up: constant and then straight down to zero, half a cosine over the whole run, or constant."""
     decay: float = 0.3
-    """Last share of the run, over which the rate falls to zero."""
+    """Last share of the run, over which a linear schedule falls to zero."""
     clip: float = 1.0
     """Longest gradient; longer ones are shortened."""
     average: float = 0.999
@@ -41,11 +53,22 @@ class Training:
     """Steps that each set of drawn examples serves; more than one where it is costly to draw, as of samples."""
     sharded: bool = False
     """Let each of several processes keep a part of weights, average and optimiser only, for what fits in none whole."""
+    precision: Precision = "auto"
+    """Of the network's arithmetic; weights stay as they are. auto is bf16 on CUDA devices that have it, else fp32."""
+    gradient_checkpointing: bool = False
+    """Compute the blocks of the network again on the way back instead of keeping their activations: less memory, about
+    a third more time."""
     compile: bool = False
     """Compile the network, which takes a while at first; needs a C++ compiler."""
+    logger: Logger = "jsonl"
+    """Where numbers of steps go beside metrics.jsonl: a TensorBoard log in the run folder, or Weights & Biases."""
 
     def __post_init__(self) -> None:
         checks = {
+            **{
+                name: (getattr(self, name) in get_args(kind), f"one of {', '.join(get_args(kind))}")
+                for name, kind in CHOICES.items()
+            },
             "batch": (1 <= self.batch <= MOST_TOGETHER, f"at least 1 and at most {MOST_TOGETHER:,}"),
             "micro_batch": (self.micro_batch is None or self.micro_batch >= 1, "at least 1"),
             "steps": (self.steps is None or self.steps >= 1, "at least 1"),
@@ -70,16 +93,27 @@ class Training:
         return seconds / (60 * self.minutes) if self.minutes is not None else 0.0
 
 
-def make_optimiser(network: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """Return AdamW over all weights that are not frozen, which moves them in one operation."""
+CHOICES = {"optimizer": OptimizerName, "lr_schedule": Schedule, "precision": Precision, "logger": Logger}
+"""Fields that are one of some words."""
+
+
+def make_optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """Return the optimizer of all weights that are not frozen; but for adafactor it moves them in one operation."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    return torch.optim.AdamW(
-        weights, lr=training.lr, betas=training.betas, weight_decay=training.weight_decay, fused=True
-    )
+    lr, decay, (momentum, _) = training.lr, training.weight_decay, training.betas
+    match training.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(weights, lr=lr, betas=training.betas, weight_decay=decay, fused=True)
+        case "adam":
+            return torch.optim.Adam(weights, lr=lr, betas=training.betas, weight_decay=decay, fused=True)
+        case "sgd":
+            return torch.optim.SGD(weights, lr=lr, momentum=momentum, weight_decay=decay, fused=True)
+        case "adafactor":
+            return torch.optim.Adafactor(weights, lr=lr, weight_decay=decay)
 
 
 def rate(training: Training, step: int, share: float) -> float:
-    """Return the learning rate of a step: warm-up, constant, then straight down to zero over the last share of the run.
+    """Return the learning rate of a step: warm-up times the fall of the schedule.
 
     Warm-up ends after its steps or after a fifth of the run, whatever comes first.
 
@@ -89,17 +123,40 @@ def rate(training: Training, step: int, share: float) -> float:
         share: Of the budget that is spent before, in [0, 1]; by steps or by the clock.
     """
     rise = min(1.0, max((step + 1) / max(training.warmup, 1), share / RISE))
-    fall = min(1.0, max(1 - share, 0.0) / training.decay) if training.decay else 1.0
+    left = min(max(1 - share, 0.0), 1.0)
+    match training.lr_schedule:
+        case "linear":
+            fall = min(1.0, left / training.decay) if training.decay else 1.0
+        case "cosine":
+            fall = (1 - math.cos(math.pi * left)) / 2
+        case "constant":
+            fall = 1.0
     return training.lr * rise * fall
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _memory(optimiser: torch.optim.Optimizer, weight: Tensor) -> dict[str, torch.Size]:
+    """Return names and shapes of what an optimizer remembers of a weight after a step."""
+    one, shape = torch.Size(()), weight.shape
+    match optimiser:
+        case torch.optim.Adafactor() if weight.ndim > 1:
+            rows, columns = torch.Size((*shape[:-1], 1)), torch.Size((*shape[:-2], 1, shape[-1]))
+            return {"step": one, "row_var": rows, "col_var": columns}
+        case torch.optim.Adafactor():
+            return {"step": one, "variance": shape}
+        case torch.optim.SGD():
+            return {"momentum_buffer": shape} if optimiser.defaults["momentum"] else {}
+        case _:
+            return {"step": one, "exp_avg": shape, "exp_avg_sq": shape}
+
+
+def optimizer_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimiser's memory as named tensors."""
     state = optimiser.state_dict()["state"]
-    return {f"{number}.{name}": value for number, entry in state.items() for name, value in entry.items()}
+    named = ((f"{number}.{name}", value) for number, entry in state.items() for name, value in entry.items())
+    return {name: value for name, value in named if value is not None}
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Give an optimiser its memory back.
 
     Raises:
@@ -107,16 +164,17 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tenso
     """
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     expected = {
-        f"{number}.{field}": torch.Size(()) if field == "step" else weight.shape
+        f"{number}.{field}": shape
         for number, weight in enumerate(weights)
-        for field in ("step", "exp_avg", "exp_avg_sq")
+        for field, shape in _memory(optimiser, weight).items()
     }
-    # The fused kernel trusts these shapes: a wrong one would reach beyond the end of its memory.
+    # Fused kernels trust these shapes: a wrong one would reach beyond the end of its memory.
     wrong = sorted(expected.keys() ^ tensors.keys()) or [
         n for n, shape in expected.items() if tensors[n].shape != shape
     ]
     if wrong or any(not value.is_floating_point() for value in tensors.values()):
-        raise InputError(f"the saved state is not that of this optimiser: {len(wrong)} entries differ {wrong[:1]}")
+        name = type(optimiser).__name__
+        raise InputError(f"the saved state is not that of {name}: {len(wrong)} entries differ {wrong[:1]}")
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, field = name.split(".", 1)

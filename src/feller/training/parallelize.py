@@ -1,17 +1,21 @@
-"""How a network that is trained is spread over processes, or compiled; its names stay those of the plain one."""
+"""Sharding, compilation and gradient checkpointing of a network; its names stay those of the plain one."""
 
 import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from feller.core.errors import UsageError
 from feller.networks.architecture import Architecture
 from feller.training.engine import Engine
-from feller.training.loop import Learner
+from feller.training.loop import TrainState
 from feller.training.objective import ObjectiveConfig
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
-from feller.training.optimizer import Training, make_optimiser
+from feller.training.optimizer import Training, make_optimizer
 
 
 def check_dress(training: Training, objective: ObjectiveConfig, architecture: Architecture, here: Engine) -> None:
@@ -20,24 +24,30 @@ def check_dress(training: Training, objective: ObjectiveConfig, architecture: Ar
     Raises:
         UsageError: Then; says why.
     """
-    if isinstance(objective, MaximumLikelihood) and (training.compile or training.sharded):
+    changed = training.compile or training.sharded or training.gradient_checkpointing
+    if isinstance(objective, MaximumLikelihood) and changed:
         raise UsageError(
             "maximum likelihood differentiates the network inside a simulation, where it can neither be sharded nor"
-            " compiled; leave --train.sharded and --train.compile out"
+            " compiled nor checkpointed; leave --train.sharded, --train.compile and --train.gradient-checkpointing out"
         )
+    here.check_precision(training.precision)
     if training.compile:
         check_compiler(here.device)
+    follows = getattr(getattr(architecture, "quantiser", None), "follows", False)
+    if follows and (training.sharded or training.gradient_checkpointing):
+        raise UsageError(
+            "a codebook that follows the batches must see each of them once and whole; leave --train.sharded and"
+            " --train.gradient-checkpointing out, or take --recipe image-tokenizer"
+        )
     if not training.sharded:
         return
-    if getattr(getattr(architecture, "quantiser", None), "follows", False):
-        raise UsageError(
-            "--train.sharded and a codebook that follows the batches exclude each other; take --recipe image-tokenizer"
-        )
+    if training.optimizer == "adafactor":
+        raise UsageError("adafactor keeps means of whole rows and columns, which are not sharded; take adamw")
     check_even(training, here)
 
 
-def dress(learner: Learner, training: Training, here: Engine) -> None:
-    """Shard and compile what is trained where that is asked for, in place; after its state was loaded.
+def dress(learner: TrainState, training: Training, here: Engine) -> None:
+    """Checkpoint, shard and compile what is trained where that is asked for, in place; after its state was loaded.
 
     Args:
         learner: Network, optimiser and average, whole and the same in every process.
@@ -47,10 +57,40 @@ def dress(learner: Learner, training: Training, here: Engine) -> None:
     Raises:
         UsageError: If nothing can be compiled here.
     """
+    if training.gradient_checkpointing:
+        checkpoint_blocks(learner.network)
     if training.sharded and here.ranks > 1:
         shard(learner, training, here)
     if training.compile:
         compile_network(learner.network)
+
+
+def checkpoint_blocks(network: nn.Module) -> None:
+    """Let the blocks of a network keep no activations: they are computed again on the way back.
+
+    Blocks are the members of its lists of modules, the outermost ones. Source: Chen et al. 2016, arXiv 1604.06174.
+
+    Raises:
+        UsageError: If the network has none.
+    """
+    found = [*_blocks(network)]
+    if not found:
+        raise UsageError(f"{type(network).__name__} has no list of blocks to checkpoint; leave it out")
+    for block in found:
+        block.forward = partial(_recomputed, block.forward)
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        inner = isinstance(module, nn.ModuleList) and not isinstance(child, nn.ModuleList)
+        yield from (child,) if inner else _blocks(child)
+
+
+def _recomputed(forward: Callable[..., Any], *inputs: Any, **others: Any) -> Any:
+    """Call a block; its activations are kept where no gradient is asked for, for then there are none."""
+    if not torch.is_grad_enabled():
+        return forward(*inputs, **others)
+    return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **others)
 
 
 def check_even(training: Training, here: Engine) -> None:
@@ -71,7 +111,7 @@ def check_even(training: Training, here: Engine) -> None:
         )
 
 
-def shard(learner: Learner, training: Training, here: Engine) -> None:
+def shard(learner: TrainState, training: Training, here: Engine) -> None:
     """Let each process keep a part of each weight, of its average and of the optimiser's memory: FSDP2.
 
     The blocks of a network are put together one after the other, the rest of it as a whole. Source: Zhao et al. 2023,
@@ -95,7 +135,7 @@ def shard(learner: Learner, training: Training, here: Engine) -> None:
     def part_of(whole: Tensor, like: Tensor) -> Tensor:
         return distribute_tensor(whole, mesh, like.placements, src_data_rank=None)  # pyrefly: ignore
 
-    optimiser = make_optimiser(network, training)
+    optimiser = make_optimizer(network, training)
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     for weight, held in zip(weights, memory, strict=True):
         if held:
@@ -103,7 +143,7 @@ def shard(learner: Learner, training: Training, here: Engine) -> None:
                 name: value if name == "step" else part_of(value, weight) for name, value in held.items()
             }
     shares = {name: part_of(averaged[name], weight) for name, weight in network.named_parameters()}
-    learner.average.keep_instead(network, shares)
+    learner.average.keep_instead(shares)
     learner.optimiser, learner.sharded = optimiser, True
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from feller.app.cli import main
-from feller.app.workflows.tune import Bounded
+from feller.app.workflows.tune import DivergenceMonitor
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
-from feller.training.loop import Report
+from feller.training.loop import StepMetrics
 from tests.app.commands.conftest import fitted
 
 QUICK = ("--objective.steps", 6, "--train.batch", 16, "--steps", 4)
@@ -208,16 +208,16 @@ def test_divergence_keeps_the_last_good_weights(
 
 def test_a_bound_of_the_divergence_counts_the_strength(tmp_path: pathlib.Path) -> None:
     """At strength 50 a gain of 0.1 explains 5 nats, of which ten times may be spent."""
-    check = Bounded(50.0, 1.0, Run(tmp_path))
+    monitor = DivergenceMonitor(50.0, 1.0, Run(tmp_path))
     one = torch.tensor(1.0)
 
-    def report(reward: float, cost: float) -> Report:
-        return Report(1, one, 1e-3, one, 0.0, 0.1, {"reward": torch.tensor(reward), "cost": torch.tensor(cost)})
+    def report(reward: float, cost: float) -> StepMetrics:
+        return StepMetrics(1, one, 1e-3, one, 0.0, 0.1, {"reward": torch.tensor(reward), "cost": torch.tensor(cost)})
 
-    assert check(report(1.1, 49.0)) == 1.0
+    monitor.check(report(1.1, 49.0))
     for bad in (report(1.1, 51.0), report(1.0, 11.0), report(1.1, float("nan"))):
         with pytest.raises(InputError, match="diverged"):
-            check(bad)
+            monitor.check(bad)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from PIL import Image
 
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
-from feller.training.metrics_log import read_metrics
+from feller.training.callbacks import read_metrics
 from tests.app.webui.asking import OnPage, ask, options, tab_of
 
 

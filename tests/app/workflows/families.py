@@ -9,7 +9,7 @@ import torch
 
 from feller.app.cli import main
 from feller.app.workflows import bridge, fit, tune
-from feller.app.workflows.fitting import training_setup
+from feller.app.workflows.fitting import data_access
 from feller.core.errors import InputError
 from feller.data.loading.read import read
 
@@ -70,7 +70,7 @@ def run_all(families: dict[str, tuple[str, ...]]) -> dict[str, int]:
 
 def fail_at(step: int, rank: str) -> None:
     """Let one process find its data gone at a step."""
-    real = training_setup._feed
+    real = data_access.make_batches
 
     def feed(*rest):
         batches = real(*rest)
@@ -82,7 +82,7 @@ def fail_at(step: int, rank: str) -> None:
 
         return batch
 
-    training_setup._feed = feed  # pyrefly: ignore
+    data_access.make_batches = feed  # pyrefly: ignore
 
 
 if __name__ == "__main__":

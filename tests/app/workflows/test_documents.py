@@ -398,7 +398,7 @@ def test_a_stop_changes_nothing(
     of 32 has any would have a chance of 3^-32.
     """
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
-    monkeypatch.setattr("feller.app.workflows.fitting.run_training.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("feller.training.callbacks.CHECKPOINT_SECONDS", 0.0)
     loss, packed, calls, seen = CausalMasking.loss, CausalMasking.packed, [], []
 
     def stopped(self: CausalMasking, *words: Any) -> Tensor:
@@ -418,7 +418,7 @@ def test_a_stop_changes_nothing(
     assert Image.open("paused/preview.png").width > 16
     monkeypatch.setattr(CausalMasking, "loss", loss)
     monkeypatch.setattr(CausalMasking, "packed", heard)
-    monkeypatch.setattr("feller.app.workflows.fitting.run_training.CHECKPOINT_SECONDS", 60.0)
+    monkeypatch.setattr("feller.training.callbacks.CHECKPOINT_SECONDS", 60.0)
     assert main(["fit", "--resume", "--out", "paused"]) == 0
     assert capsys.readouterr().err.count("training the") == 2
     assert same(weights(documents, *ALL), weights("paused", *ALL))

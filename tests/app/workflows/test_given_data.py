@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import feller
-from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import keep
@@ -80,7 +80,7 @@ def test_what_cannot_be_kept_is_refused(here):
             keep(data, here / "kept")
     frame = pd.DataFrame({"a": [1.0, 2.0]})
     with pytest.raises(UsageError, match="a private fit reads its rows from a file"):
-        feller.fit(frame, wish=Wish(epsilon=1.0))
+        feller.fit(frame, wish=PrivacyConfig(epsilon=1.0))
     with pytest.raises(UsageError, match="knows its data"):
         feller.fit(frame, resume=True)
     assert not (here / "runs").exists()

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from feller.app.cli import main
-from feller.app.workflows.fit import fit, with_budget
+from feller.app.workflows.fit import fit
+from feller.app.workflows.fitting.plan_fit import with_budget
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors, save_tensors
@@ -49,7 +50,7 @@ def test_folder_that_fills_while_data_are_read_is_kept(monkeypatch):
         pathlib.Path("r/model.json").write_text("of another process")
         return read(*words, **more)
 
-    monkeypatch.setattr("feller.app.workflows.fitting.plan_fit.read", slow)
+    monkeypatch.setattr("feller.app.workflows.fitting.data_access.read", slow)
     with pytest.raises(UsageError, match="exists"):
         fit("example:moons", size="tiny", out="r", change=small())
     assert pathlib.Path("r/model.json").read_text() == "of another process"
@@ -75,7 +76,7 @@ def test_optimiser_state_of_another_shape_is_refused(damage):
     else:
         del tensors[name]
     save_tensors(state, tensors, note)
-    with pytest.raises(InputError, match="optimiser"):
+    with pytest.raises(InputError, match="AdamW"):
         fit(resume=True, out="r", change=small(6))
 
 
@@ -145,7 +146,7 @@ def test_what_a_resumed_run_was_asked_for_stays(words, capsys):
 @pytest.mark.slow
 def test_previews_are_written_and_change_nothing(monkeypatch):
     assert main([*FIT, "--out", "plain"]) == 0
-    monkeypatch.setattr("feller.app.workflows.fitting.run_training.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("feller.training.callbacks.CHECKPOINT_SECONDS", 0.0)
     assert main([*FIT, "--out", "seen"]) == 0
     assert open_run("seen").preview.is_file()
     plain, seen = (load_tensors(open_run(name).weights)[0] for name in ("plain", "seen"))

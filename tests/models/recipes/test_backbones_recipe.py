@@ -17,7 +17,7 @@ from feller.models.recipes.proteins import backbones
 from feller.models.recipes.recipe import Recipe
 from feller.sampling.sampler_config import Sampling
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 
 
 def test_recipe_learns_and_draws() -> None:
@@ -26,7 +26,7 @@ def test_recipe_learns_and_draws() -> None:
     assert from_data(Recipe, to_data(recipe)) == recipe
     training = replace(recipe.train, minutes=None, steps=30, batch=8, warmup=5)
     about = replace(recipe, sampling=Sampling("midpoint", 8)).describe(data)
-    learner = make_learner(about.build(Draws(0)), training)
+    learner = make_train_state(about.build(Draws(0)), training)
     feed = batches(data, training.batch, Draws(0))
     example = recipe.objective.draw(feed(99, slice(0, 8)), Draws(1), learner.network)
     before = recipe.objective.loss(learner.network, example).mean().item()

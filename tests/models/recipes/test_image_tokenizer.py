@@ -18,7 +18,7 @@ from feller.data.modality import Dataset
 from feller.models.recipes.images import image_tokenizer, image_tokenizer_vq
 from feller.models.recipes.recipe import SIZES, Recipe
 from feller.models.recipes.registry import find_recipe
-from feller.networks import EMA, FSQ
+from feller.networks import FSQ, VectorQuantizerEMA
 from feller.training.objectives.reconstruction import Reconstruction
 
 DIGITS = read("example:digits")
@@ -34,7 +34,7 @@ def sized(height: int, width: int) -> Dataset:
 def test_256_codes_by_default(build, size: str) -> None:
     recipe = build(DIGITS, size)
     assert recipe.architecture.quantiser.count == 256
-    assert isinstance(recipe.architecture.quantiser, FSQ if build is image_tokenizer else EMA)
+    assert isinstance(recipe.architecture.quantiser, FSQ if build is image_tokenizer else VectorQuantizerEMA)
     assert recipe.describe(DIGITS.seen_as(recipe.modality)).frequencies == {}  # labels tell it nothing
     assert from_data(Recipe, to_data(recipe)) == recipe
     tokens = DIGITS.seen_as(replace(DIGITS.modality, code=AsTokens()))

@@ -22,7 +22,7 @@ from feller.sampling.sampler_config import Sampling
 from feller.spaces import Sphere, Tokens, Torus
 from feller.training.couplings import AcrossRanks, Independent, MinibatchTransport, WithinClasses
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -60,7 +60,7 @@ def test_a_short_training_learns_where_the_data_are(name: str) -> None:
     space = recipe.objective.space
     family = family_of(recipe.objective)
     about = Description(data.modality, space, family, recipe.architecture, sampling=recipe.sampling)
-    learner = make_learner(about.build(Draws(0)), training)
+    learner = make_train_state(about.build(Draws(0)), training)
     model = Model(about, learner.network)
     uniform = float(space.log_reference(data.modality.encode(unseen.values))[0])
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from feller.app.cli import main
-from feller.app.workflows.fit import fit, with_budget
+from feller.app.workflows.fit import fit
+from feller.app.workflows.fitting.plan_fit import with_budget
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run

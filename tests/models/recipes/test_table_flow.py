@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from feller.app.cli import main
-from feller.app.workflows.fitting import run_training
 from feller.app.workflows.private.plan_dp_sgd import plan
-from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_statistics import guard
 from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
@@ -129,7 +128,7 @@ def test_a_private_gradient_is_that_of_the_plain_loop_in_one_pass() -> None:
 def test_the_guard_lets_the_recipe_know_noisy_shares_alone() -> None:
     data = rows(4000)
     exact = TABLE.with_shares_of(data.values).shares
-    wish = Wish(epsilon=1.0, unsafe_seed=0)
+    wish = PrivacyConfig(epsilon=1.0, unsafe_seed=0)
     for seen in (data, data.seen_as(Mixed(TABLE.with_shares_of(data.values)))):
         guarded = guard(wish, seen, seen, Charged())
         recipe, planned = plan(wish, guarded, find_recipe("table-flow", guarded.dataset, "tiny")[1])
@@ -145,7 +144,7 @@ def test_the_guard_lets_the_recipe_know_noisy_shares_alone() -> None:
 
 def test_times_that_hang_on_the_number_of_rows_are_not_private() -> None:
     data = rows(4000)
-    wish = Wish(epsilon=1.0, unsafe_seed=0)
+    wish = PrivacyConfig(epsilon=1.0, unsafe_seed=0)
     guarded = guard(wish, data, data, Charged())
     recipe = recipe_for(data)
     assert isinstance(recipe.objective, Matching)
@@ -171,7 +170,7 @@ def test_commands(private: bool, tmp_path: pathlib.Path, monkeypatch, capsys) ->
         seeds.append(draws.seed)
         return train(*args, draws=draws, **others)
 
-    monkeypatch.setattr(run_training, "train", spy)
+    monkeypatch.setattr("feller.training.trainer.train", spy)
     assert main(asked) == 0
     assert (seeds != [0]) == private  # times and noise of rows hang on no number that is written down
     numbers = json.loads(capsys.readouterr().out)

@@ -21,7 +21,7 @@ from feller.models.spec import Description, frequencies
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import MaskSource
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 
 NAMES = ("text", "text-uniform", "text-autoregressive")
 LINES = ["the sea", "a ship at sea", "the shore", "a gull", "the sun", "a sail"] * 10
@@ -55,7 +55,7 @@ def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureR
         Sampling("euler", 4),
     )
     training = replace(recipe.train, minutes=None, steps=16, batch=16, warmup=4)
-    learner = make_learner(about.build(Draws(0)), training)
+    learner = make_train_state(about.build(Draws(0)), training)
     feed = batches(data, training.batch, Draws(0))
     example = objective.draw(feed(99, slice(0, 16)), Draws(1), learner.network)
     before = objective.loss(learner.network, example).mean().item()

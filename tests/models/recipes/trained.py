@@ -8,14 +8,14 @@ from feller.data.modality import Dataset
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 
 
 def trained(recipe: Recipe, data: Dataset, steps: int) -> Model:
     """Return the average of a recipe's network over some steps, seed 0."""
     data = data if recipe.modality is None else data.seen_as(recipe.modality)
     about, training, draws = recipe.describe(data), replace(recipe.train, steps=steps), Draws(0)
-    learner = make_learner(about.build(draws), training)
+    learner = make_train_state(about.build(draws), training)
     feed = batches(data, training.batch, draws)
     for _ in train(learner, recipe.objective, feed, training, draws=draws, engine=engine()):
         pass

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError
-from feller.networks import Average
+from feller.networks import EMA
 
 
 class Toy(nn.Module):
@@ -24,11 +24,11 @@ class Toy(nn.Module):
             self.count += 1
 
 
-def run(average: Average, network: Toy, steps: range) -> list[Tensor]:
+def run(average: EMA, network: Toy, steps: range) -> list[Tensor]:
     weights = []
     for step in steps:
         network.move(step)
-        average.update(network)
+        average.update()
         weights.append(network.weight.detach().clone())
     return weights
 
@@ -38,7 +38,7 @@ def test_closed_form(decay: float) -> None:
     """Each weight counts with what is kept of it by all later updates."""
     network = Toy(torch.float64)
     start = network.weight.detach().clone()
-    average = Average(network, decay)
+    average = EMA(network, decay)
     weights = run(average, network, range(40))
     keep = torch.tensor([min(decay, (1 + n) / (10 + n)) for n in range(40)], dtype=torch.float64)
     later = [keep[n:].prod() for n in range(41)]
@@ -50,10 +50,10 @@ def test_closed_form(decay: float) -> None:
 
 def test_the_network_is_left_alone() -> None:
     network = Toy()
-    average = Average(network)
+    average = EMA(network)
     network.move(0)
     before = network.weight.detach().clone()
-    average.update(network)
+    average.update()
     assert torch.equal(network.weight, before)
     assert network.weight.grad is None
     assert not average.state_dict()["weight"].requires_grad
@@ -63,7 +63,7 @@ def test_the_network_is_left_alone() -> None:
 
 def test_buffers_are_copied() -> None:
     network = Toy()
-    average = Average(network)
+    average = EMA(network)
     run(average, network, range(3))
     assert average.state_dict()["count"].item() == 3
     assert average.state_dict()["count"].dtype == torch.long
@@ -77,11 +77,11 @@ def test_buffers_are_copied() -> None:
 def test_held_in_float32_at_least(dtype: torch.dtype, held: torch.dtype) -> None:
     """Steps of 1/1000 of a weight would be lost in bfloat16."""
     network = Toy(dtype)
-    average = Average(network, 0.999)
+    average = EMA(network, 0.999)
     with torch.no_grad():
         network.weight.fill_(2)
     for _ in range(20_000):
-        average.update(network)
+        average.update()
     assert average.state_dict()["weight"].dtype == held
     torch.testing.assert_close(average.state_dict()["weight"], torch.full((2,), 2, dtype=held), rtol=1e-3, atol=0)
     other = Toy(dtype)
@@ -92,7 +92,7 @@ def test_held_in_float32_at_least(dtype: torch.dtype, held: torch.dtype) -> None
 
 def test_resume_to_the_bit() -> None:
     network = Toy()
-    average = Average(network, 0.99)
+    average = EMA(network, 0.99)
     run(average, network, range(7))
     state = {name: value.clone() for name, value in average.state_dict().items()}
     weights = {name: value.clone() for name, value in network.state_dict().items()}
@@ -100,7 +100,7 @@ def test_resume_to_the_bit() -> None:
 
     resumed = Toy()
     resumed.load_state_dict(weights)
-    again = Average(resumed, 0.99)
+    again = EMA(resumed, 0.99)
     again.load_state_dict(state)
     assert again.updates == 7
     run(again, resumed, range(7, 20))
@@ -111,7 +111,7 @@ def test_resume_to_the_bit() -> None:
 
 def test_copy_to() -> None:
     network, other = Toy(), Toy()
-    average = Average(network)
+    average = EMA(network)
     run(average, network, range(5))
     average.copy_to(other)
     state = average.state_dict()
@@ -123,7 +123,7 @@ def test_copy_to() -> None:
 
 
 def test_wrong_states() -> None:
-    average = Average(Toy())
+    average = EMA(Toy())
     state = average.state_dict()
     with pytest.raises(InputError, match="first is weight"):
         average.load_state_dict({name: value for name, value in state.items() if name != "weight"})
@@ -136,4 +136,28 @@ def test_wrong_states() -> None:
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
 def test_wrong_decay(decay: float) -> None:
     with pytest.raises(UsageError, match="decay"):
-        Average(Toy(), decay)
+        EMA(Toy(), decay)
+
+
+def test_the_averaged_network_is_a_copy_in_evaluation_mode() -> None:
+    network = Toy()
+    average = EMA(network, 0.5)
+    run(average, network, range(3))
+    averaged = average.network
+    assert torch.equal(averaged.weight, average.state_dict()["weight"])
+    assert not averaged.training
+    assert not any(weight.requires_grad for weight in averaged.parameters())
+    assert network.training
+    assert network.weight.requires_grad
+
+
+def test_what_wraps_a_network_leaves_names_and_numbers_alone() -> None:
+    """Compiled or distributed, whose parameters have prefixes."""
+    plain, compiled = Toy(), Toy()
+    wrapped = torch.compile(compiled, backend="eager")
+    one, other = EMA(plain, 0.5), EMA(wrapped, 0.5)
+    run(one, plain, range(4))
+    run(other, compiled, range(4))
+    assert one.state_dict().keys() == other.state_dict().keys()
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    assert type(other.network) is Toy

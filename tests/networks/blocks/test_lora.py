@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.networks.blocks.ema import UPDATES, Average
+from feller.networks.blocks.ema import EMA, UPDATES
 from feller.networks.blocks.lora import LowRank
 from feller.networks.image.unet import UNet
 from feller.networks.mlp import MLP
-from feller.training.optimizer import Training, make_optimiser, optimiser_tensors, restore_optimiser
+from feller.training.optimizer import Training, make_optimizer, optimizer_tensors, restore_optimizer
 from tests.oracle import close
 
 KINDS = {"mlp": (MLP(width=8, depth=2), (3,)), "unet": (UNet(channels=4, heads=2), (1, 8, 8))}
@@ -50,7 +50,7 @@ def test_merged_it_is_a_plain_network(kind: str) -> None:
     wrapped, plain = moved(LowRank(network(kind), 2, Draws(0))), network(kind)
     plain.load_state_dict(wrapped.plain(wrapped.state_dict()))
     torch.testing.assert_close(plain(*inputs(kind)), wrapped(*inputs(kind)), rtol=1e-6, atol=1e-6)
-    average = Average(wrapped)
+    average = EMA(wrapped)
     averaged = {name: value for name, value in average.state_dict().items() if name != UPDATES}
     assert wrapped.plain(averaged).keys() == plain.state_dict().keys()
 
@@ -83,7 +83,7 @@ def test_a_rank_beyond_a_side_is_cut() -> None:
 def test_thin_matrices_alone_learn() -> None:
     wrapped = LowRank(network("mlp"), 2, Draws(0))
     before = {name: weight.clone() for name, weight in wrapped.network.named_parameters()}
-    optimiser = make_optimiser(wrapped, Training(lr=0.1))
+    optimiser = make_optimizer(wrapped, Training(lr=0.1))
     for _ in range(2):  # at first the second matrices alone have a gradient
         optimiser.zero_grad()
         wrapped(*inputs("mlp")).square().sum().backward()
@@ -96,13 +96,13 @@ def test_thin_matrices_alone_learn() -> None:
 
 def test_the_optimiser_comes_back() -> None:
     wrapped = LowRank(network("mlp"), 2, Draws(0))
-    optimiser = make_optimiser(wrapped, Training())
+    optimiser = make_optimizer(wrapped, Training())
     wrapped(*inputs("mlp")).square().sum().backward()
     optimiser.step()
-    kept = {name: value.clone() for name, value in optimiser_tensors(optimiser).items()}
-    fresh = make_optimiser(wrapped, Training())
-    restore_optimiser(fresh, kept)
-    assert all(torch.equal(value, kept[name]) for name, value in optimiser_tensors(fresh).items())
+    kept = {name: value.clone() for name, value in optimizer_tensors(optimiser).items()}
+    fresh = make_optimizer(wrapped, Training())
+    restore_optimizer(fresh, kept)
+    assert all(torch.equal(value, kept[name]) for name, value in optimizer_tensors(fresh).items())
     assert len(kept) == 3 * len(wrapped.first) * 2
 
 

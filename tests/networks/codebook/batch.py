@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from feller.core.rng import Draws
-from feller.networks.codebook.vq_ema import EMA, Means
+from feller.networks.codebook.vq_ema import Means, VectorQuantizerEMA
 
 SIZE = 7
 STEPS = 6
@@ -15,7 +15,7 @@ STEPS = 6
 
 def followed(rows: slice) -> Means:
     """Return a codebook after some batches, of which this process has these rows."""
-    book = EMA(codes=12, size=2, decay=0.8, least=0.3).build()
+    book = VectorQuantizerEMA(codes=12, size=2, decay=0.8, least=0.3).build()
     for step in range(STEPS):
         z = Draws(0).at("z", step).normal((SIZE, 5, 2)) + step
         book.follow(z[rows], Draws(0, rows.start, SIZE).named(step))

@@ -10,7 +10,7 @@ from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.data.documents.image_codes import PictureCodes
 from feller.data.images.modality import Images
-from feller.networks import EMA, FSQ, Tokenizer
+from feller.networks import FSQ, Tokenizer, VectorQuantizerEMA
 from feller.networks.codebook import image_codes
 from feller.networks.codebook.image_codes import Learned, learned
 
@@ -31,7 +31,7 @@ def pictures(n: int) -> torch.Tensor:
     return Draws(0).at("pictures").integers(256, (n, *SHAPE)).to(torch.uint8)
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, Tokenizer(2, 16, 1, EMA(codes=20, size=4))])
+@pytest.mark.parametrize("settings", [SETTINGS, Tokenizer(2, 16, 1, VectorQuantizerEMA(codes=20, size=4))])
 def test_levels_are_seen_as_pictures_are(settings: Tokenizer) -> None:
     """What the network sees of levels, and what levels are made of its answers, are those of the kind of data."""
     network, x = trained(settings), pictures(7)

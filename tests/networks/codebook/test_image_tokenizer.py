@@ -11,16 +11,16 @@ from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.data.batches import batches
 from feller.data.loading.read import read
-from feller.networks import EMA, FSQ, Architecture, Quantiser, Tokenizer
+from feller.networks import FSQ, Architecture, Quantiser, Tokenizer, VectorQuantizerEMA
 from feller.spaces import Euclidean
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objectives.reconstruction import Reconstruction
 from feller.training.optimizer import Training
 from tests.oracle import close
 
 SMALL = Tokenizer(factor=2, width=16, blocks=1, quantiser=FSQ((4, 3)))
-BOTH = [FSQ((5, 4)), EMA(codes=20, size=4)]
+BOTH = [FSQ((5, 4)), VectorQuantizerEMA(codes=20, size=4)]
 
 
 def network(settings: Tokenizer = SMALL, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0):
@@ -110,7 +110,7 @@ def trained(quantiser: Quantiser, steps: int, seed: int = 0):
     """Return a tokeniser of digits, and its losses."""
     training = Training(batch=64, steps=steps, lr=3e-3, warmup=10, average=0.9)
     settings = Tokenizer(2, 16, 1, quantiser)
-    learner = make_learner(settings.build((1, 8, 8), {}, Draws(seed)), training)
+    learner = make_train_state(settings.build((1, 8, 8), {}, Draws(seed)), training)
     rule = Reconstruction(Euclidean((1, 8, 8)))
     feed = batches(DATA, training.batch, Draws(seed))
     found = [report.loss.item() for report in train(learner, rule, feed, training, draws=Draws(seed), engine=engine())]
@@ -118,7 +118,7 @@ def trained(quantiser: Quantiser, steps: int, seed: int = 0):
     return learner.network.eval(), found
 
 
-@pytest.mark.parametrize("quantiser", [FSQ((8, 5)), EMA(codes=40, size=8)])
+@pytest.mark.parametrize("quantiser", [FSQ((8, 5)), VectorQuantizerEMA(codes=40, size=8)])
 def test_it_learns_to_copy_digits(quantiser: Quantiser) -> None:
     """40 codes a cell of 2 x 2 pixels beat its mean colour, which is right but for the variance inside of cells."""
     made, losses = trained(quantiser, 100)
@@ -131,7 +131,7 @@ def test_it_learns_to_copy_digits(quantiser: Quantiser) -> None:
 
 
 def test_a_seed_is_a_run() -> None:
-    for quantiser in (FSQ((8, 5)), EMA(codes=40, size=8)):
+    for quantiser in (FSQ((8, 5)), VectorQuantizerEMA(codes=40, size=8)):
         first, again, other = (trained(quantiser, 6, seed) for seed in (0, 0, 1))
         assert first[1] == again[1] != other[1]
         states = first[0].state_dict(), again[0].state_dict()

@@ -14,7 +14,7 @@ from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.networks.codebook import vq_ema
 from feller.networks.codebook.quantizer import Quantiser
-from feller.networks.codebook.vq_ema import EMA, Means
+from feller.networks.codebook.vq_ema import Means, VectorQuantizerEMA
 from tests.networks.codebook.batch import SIZE, followed
 from tests.oracle import F64, close
 
@@ -23,7 +23,7 @@ def normal(name: str, *shape: int) -> torch.Tensor:
     return Draws(0).at(name).normal(shape, F64)
 
 
-def begun(settings: EMA, name: str = "begin") -> Means:
+def begun(settings: VectorQuantizerEMA, name: str = "begin") -> Means:
     """Return a codebook that has seen one batch."""
     book = settings.build().double()
     book.follow(normal(name, 20, 4, settings.size), Draws(0))
@@ -31,7 +31,7 @@ def begun(settings: EMA, name: str = "begin") -> Means:
 
 
 def test_the_code_is_that_of_the_nearest_vector(monkeypatch: pytest.MonkeyPatch) -> None:
-    book, z = begun(EMA(codes=9, size=3)), normal("z", 6, 5, 3)
+    book, z = begun(VectorQuantizerEMA(codes=9, size=3)), normal("z", 6, 5, 3)
     vectors = book.vectors(torch.arange(9))
     expected = [[min(range(9), key=lambda k: (one - vectors[k]).norm().item()) for one in row] for row in z]
     assert book.codes(z).tolist() == expected
@@ -42,7 +42,7 @@ def test_the_code_is_that_of_the_nearest_vector(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_averages_are_those_of_a_plain_loop() -> None:
     """Five batches, each code's count and sum by itself; no code begins anew, since each was used once."""
-    settings = EMA(codes=4, size=2, decay=0.9, least=0.0)
+    settings = VectorQuantizerEMA(codes=4, size=2, decay=0.9, least=0.0)
     book = begun(settings)
     count, total = book.uses.tolist(), [torch.tensor(one, dtype=F64) for one in book.sums.tolist()]
     for step in range(5):
@@ -62,13 +62,13 @@ def test_the_averages_are_those_of_a_plain_loop() -> None:
 
 
 def test_all_codes_begin_at_different_vectors_of_the_first_batch() -> None:
-    book, z = EMA(codes=6, size=2).build().double(), normal("z", 5, 4, 2)
+    book, z = VectorQuantizerEMA(codes=6, size=2).build().double(), normal("z", 5, 4, 2)
     book.follow(z, Draws(0))
     away = torch.cdist(book.vectors(torch.arange(6)), z.reshape(-1, 2))
     assert away.min(1).values.max() < 1e-12
     assert len({*away.argmin(1).tolist()}) == 6
     close(book.uses, 6 * [20 / 6], 1e-6)
-    again, other = (EMA(codes=6, size=2).build().double() for _ in range(2))
+    again, other = (VectorQuantizerEMA(codes=6, size=2).build().double() for _ in range(2))
     again.follow(z, Draws(0))
     other.follow(z, Draws(1))
     assert torch.equal(again.sums, book.sums)
@@ -77,7 +77,7 @@ def test_all_codes_begin_at_different_vectors_of_the_first_batch() -> None:
 
 def test_a_code_that_is_not_used_begins_anew() -> None:
     """One vector is far from all: its use falls by the decay each batch, and below a tenth of an even use it moves."""
-    book = begun(EMA(codes=5, size=2, decay=0.5, least=0.1))
+    book = begun(VectorQuantizerEMA(codes=5, size=2, decay=0.5, least=0.1))
     far = torch.tensor([100.0, 100.0], dtype=F64)
     even = 20 * 4 / 5
     book.sums[3], book.uses[3] = even * far, even
@@ -92,14 +92,14 @@ def test_a_code_that_is_not_used_begins_anew() -> None:
 
 
 def test_fewer_vectors_than_codes() -> None:
-    book, z = EMA(codes=20, size=2).build().double(), normal("z", 1, 3, 2)
+    book, z = VectorQuantizerEMA(codes=20, size=2).build().double(), normal("z", 1, 3, 2)
     book.follow(z, Draws(0))
     assert torch.cdist(book.vectors(torch.arange(20)), z[0]).min(1).values.max() < 1e-12
     close(book(z)[0], z.tolist(), 1e-12)
 
 
 def test_before_any_batch_all_vectors_are_zero() -> None:
-    book, z = EMA(codes=3, size=2).build(), torch.ones(2, 4, 2)
+    book, z = VectorQuantizerEMA(codes=3, size=2).build(), torch.ones(2, 4, 2)
     found, apart = book(z)
     assert found.abs().max() == 0
     close(apart, [0.25, 0.25], 1e-6)
@@ -107,7 +107,7 @@ def test_before_any_batch_all_vectors_are_zero() -> None:
 
 def test_the_loss_draws_features_to_their_vectors() -> None:
     """The slope of features is that of what replaces them, and 2 beta (z - e) / (n d) of the commitment."""
-    book = begun(EMA(codes=9, size=3, commitment=0.7))
+    book = begun(VectorQuantizerEMA(codes=9, size=3, commitment=0.7))
     z, weight = normal("z", 6, 5, 3).requires_grad_(), normal("weight", 6, 5, 3)
     found, apart = book(z)
     nearest = book.vectors(book.codes(z))
@@ -118,7 +118,7 @@ def test_the_loss_draws_features_to_their_vectors() -> None:
 
 
 def test_what_a_state_holds_goes_on_the_same() -> None:
-    settings = EMA(codes=5, size=2)
+    settings = VectorQuantizerEMA(codes=5, size=2)
     book, other = begun(settings), settings.build().double()
     other.load_state_dict(book.state_dict())
     for one in (book, other):
@@ -146,9 +146,9 @@ def test_processes_that_share_a_batch_have_one_codebook(tmp_path: pathlib.Path) 
 
 
 def test_records_and_refusals() -> None:
-    settings = EMA(codes=3, size=2, decay=0.5)
+    settings = VectorQuantizerEMA(codes=3, size=2, decay=0.5)
     assert from_data(Quantiser, json.loads(json.dumps(to_data(settings)))) == settings
     assert (settings.count, settings.numbers, settings.follows) == (3, 2, True)
     for wrong in ({"codes": 0}, {"size": 0}, {"decay": 1.0}, {"least": -0.1}, {"commitment": -1.0}):
         with pytest.raises(UsageError, match="expected"):
-            EMA(**wrong)
+            VectorQuantizerEMA(**wrong)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Draws
-from feller.networks import EMA, FSQ, Tokenizer
+from feller.networks import FSQ, Tokenizer, VectorQuantizerEMA
 from feller.spaces import Euclidean
 from feller.training.objectives.reconstruction import Reconstruction
 from tests.oracle import F64, close
@@ -45,14 +45,14 @@ def test_draws_of_a_part_know_the_whole() -> None:
 
 
 def test_a_codebook_moves_when_examples_are_drawn_and_not_when_they_are_compared() -> None:
-    network = Tokenizer(2, 8, 0, EMA(codes=5, size=2)).build((1, 4, 4), {}, Draws(0))
+    network = Tokenizer(2, 8, 0, VectorQuantizerEMA(codes=5, size=2)).build((1, 4, 4), {}, Draws(0))
     batch = {"x_1": Draws(0).at("x").normal((6, 1, 4, 4))}
     example = RULE.draw(batch, Draws(0), network)
     after = {name: value.clone() for name, value in network.named_buffers()}
     assert after["codebook.uses"].min() > 0
     RULE.loss(network, example)
     assert all(torch.equal(value, after[name]) for name, value in network.named_buffers())
-    again = Tokenizer(2, 8, 0, EMA(codes=5, size=2)).build((1, 4, 4), {}, Draws(0))
+    again = Tokenizer(2, 8, 0, VectorQuantizerEMA(codes=5, size=2)).build((1, 4, 4), {}, Draws(0))
     RULE.draw(batch, Draws(0), again)
     assert all(torch.equal(value, after[name]) for name, value in again.named_buffers())
 

@@ -13,7 +13,7 @@ from feller.data.modality import Target
 from feller.networks import MLP, Estimator
 from feller.spaces import Euclidean
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objectives.regression import Regression
 from feller.training.optimizer import Training
 from tests.oracle import F64, close
@@ -52,7 +52,7 @@ def test_the_conditional_mean_is_learned() -> None:
     y = 3 + truth + 0.5 * noise
     rule = Regression(Target(("y",), (y.mean().item(),), (y.std().item(),)), Euclidean((2,)))
     training = Training(batch=128, steps=500, lr=5e-3, warmup=20, decay=0.7, average=0.9)
-    learner = make_learner(Estimator(MLP(32, 2), 1).build((2,), {}, Draws(0)), training)
+    learner = make_train_state(Estimator(MLP(32, 2), 1).build((2,), {}, Draws(0)), training)
     feed = shuffled({"x_1": x, "target": y}, training.batch, Draws(0))
     for _ in train(learner, rule, feed, training, draws=Draws(0), engine=engine()):
         pass

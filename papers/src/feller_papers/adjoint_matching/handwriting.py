@@ -26,7 +26,7 @@ from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint, Solver, endpoint
 from feller.spaces import Euclidean
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example, Matching, Objective, TrainingContext
 from feller.training.optimizer import Training
 
@@ -79,7 +79,7 @@ def learned(
 ) -> nn.Module:
     """Train a network, which stays as it is from then on."""
     training = replace(training, steps=steps)
-    learner, feed = make_learner(network, training), shuffled(examples, training.batch, Draws(seed))
+    learner, feed = make_train_state(network, training), shuffled(examples, training.batch, Draws(seed))
     for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine()):
         pass
     learner.average.copy_to(network)
@@ -149,7 +149,7 @@ def tuned(about: Handwriting, rule: Tuning, reward: Reward, labels: Labels, trai
         x_0 = draws.at("source").normal((training.batch, PIXELS))
         return {"x_0": x_0[rows], "given": {"label": labels(training.batch, draws)[rows]}}
 
-    learner = make_learner(network, training)
+    learner = make_train_state(network, training)
     for _ in train(
         learner,
         rule.build(TrainingContext(reference=about.base, reward=reward)),

@@ -23,7 +23,7 @@ from feller.sampling import LinearSolver, LinearStep, MemorylessEuler, Midpoint,
 from feller.sampling.solvers.linear_step import scales_at
 from feller.spaces import Euclidean
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, TrainingContext
 from feller.training.optimizer import Training
 from feller_papers.adjoint_matching.setting import Setting
@@ -96,7 +96,7 @@ def tuned(solver: LinearSolver, rounds: int, batch: int, seed: int) -> Modes:
     def sources(step: int, rows: slice) -> Batch:
         return {"x_0": Draws(seed).at("source", step).normal((batch, 2))[rows], "given": {}}
 
-    learner = make_learner(network, training)
+    learner = make_train_state(network, training)
     for _ in train(learner, objective, sources, training, draws=Draws(seed), engine=engine()):
         pass
     return network.eval()

@@ -18,7 +18,7 @@ from feller.data.batches import shuffled
 from feller.evaluation.images import fd_cnn
 from feller.networks.architecture import weights_from
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import Training
 from feller_papers.scenes.drawing import LEAST, Scene
@@ -126,7 +126,7 @@ def train_scene_judge(
     with weights_from(draws):
         network = Looker(pictures.shape[3])
     examples = {"x_1": scaled(pictures), "given": told(scenes)}
-    learner, feed = make_learner(network, training), shuffled(examples, training.batch, draws)
+    learner, feed = make_train_state(network, training), shuffled(examples, training.batch, draws)
     for _ in train(learner, TellScene(), feed, training, draws=draws, engine=engine()):
         pass
     return SceneJudge(network.eval().requires_grad_(False))

@@ -16,7 +16,7 @@ from feller.data.modality import Dataset
 from feller.networks.sequence.gpt import PlainDecoder, PlainTransformer
 from feller.sampling.autoregressive.masked_spans import Masking
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.causal_masking import CausalMasking
 from feller.training.optimizer import Training
@@ -124,7 +124,7 @@ def _trained(
     network: PlainTransformer, objective: Objective, data: Dataset, training: Training, draws: Draws
 ) -> PlainTransformer:
     """Train a network; its weights are the average."""
-    learner = make_learner(network, training)
+    learner = make_train_state(network, training)
     feed = batches(data, training.batch, draws)
     for _ in train(learner, objective, feed, training, draws=draws, engine=engine()):
         pass

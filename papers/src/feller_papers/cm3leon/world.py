@@ -20,7 +20,7 @@ from feller.networks.sequence.bi_encoder import BiEncoder, Finder
 from feller.sampling.retrieval.datastore import remember
 from feller.sampling.retrieval.retriever import ByLikeness, Library
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import TrainingContext
 from feller.training.objectives.contrastive import Contrastive
 from feller.training.optimizer import Training
@@ -194,7 +194,7 @@ def _taught(setting: Setting, kind: Documents, pairs: Dataset, draws: Draws) -> 
     network = _finder(kind).module
     network.texts.count(kind.encode(pairs.values))
     training = Training(batch=64, lr=2e-3, decay=0.7, average=0.99, steps=setting.finder)
-    learner = make_learner(network.train().requires_grad_(True), training)
+    learner = make_train_state(network.train().requires_grad_(True), training)
     objective = Contrastive(kind.space(), kind.symbols).build(TrainingContext(data=pairs))
     for _ in train(learner, objective, batches(pairs, training.batch, draws), training, draws=draws, engine=engine()):
         pass

@@ -16,7 +16,7 @@ from feller.paths.product import parts_map
 from feller.sampling import endpoint
 from feller.spaces import Space
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Matching
 from feller.training.optimizer import Training
 from feller_papers.generator_matching.setting import Way
@@ -67,7 +67,7 @@ def followed(path: Path, way: Way) -> Path:
 def fit(objective: Matching, architecture: Architecture, x_1: State, training: Training, seed: int) -> Fitted:
     """Train a network on states; its weights are the average."""
     shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), x_1)
-    learner = make_learner(architecture.build(shape, {}, Draws(seed)), training)
+    learner = make_train_state(architecture.build(shape, {}, Draws(seed)), training)
     examples: Batch = {"x_1": x_1, "given": {}}
     feed = shuffled(examples, training.batch, Draws(seed))
     for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine()):

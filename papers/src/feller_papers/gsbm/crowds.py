@@ -25,7 +25,7 @@ from feller.networks.bridge_drift import BothWays, Potential
 from feller.training.couplings import Coupling, Independent, MinibatchTransport
 from feller.training.couplings.minibatch_ot import assign
 from feller.training.engine import engine
-from feller.training.loop import Learner, make_learner, train
+from feller.training.loop import TrainState, make_train_state, train
 from feller.training.objective import Objective
 from feller_papers.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller_papers.gsbm import problems
@@ -273,7 +273,7 @@ def seconds_of_a_step(setting: Setting) -> tuple[float, float]:
     plain_network = BothWays(how.architecture).build((2,), {}, Draws(0)).ahead
     potential = BothWays(Potential(how.architecture)).build((2,), {}, Draws(0)).ahead
     steps = [
-        _steps(objective, make_learner(network, how.train), how)
+        _steps(objective, make_train_state(network, how.train), how)
         for objective, network in ((explicit, plain_network), (implicit, potential))
     ]
     spent = [0.0, 0.0]
@@ -286,7 +286,7 @@ def seconds_of_a_step(setting: Setting) -> tuple[float, float]:
     return spent[0] / TIMED, spent[1] / TIMED
 
 
-def _steps(objective: Objective, learner: Learner, how: Bridging) -> Iterator[object]:
+def _steps(objective: Objective, learner: TrainState, how: Bridging) -> Iterator[object]:
     """Train for ever."""
 
     def feed(step: int, rows: slice) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from feller.data.batches import batches
 from feller.data.loading.read import read
 from feller.networks.mlp import MLP
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import Training
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
@@ -63,7 +63,7 @@ def coder(steps: int, seed: int) -> Coder:
     """Return an autoencoder of all digits that are learned from."""
     data = read("example:digits")
     network = Autoencoder().build((1, 8, 8), Draws(seed))
-    learner = make_learner(network, TRAINING)
+    learner = make_train_state(network, TRAINING)
     training, feed = replace(TRAINING, steps=steps), batches(data, TRAINING.batch, Draws(seed))
     for _ in train(learner, Autoencoding(), feed, training, draws=Draws(seed), engine=engine()):
         pass

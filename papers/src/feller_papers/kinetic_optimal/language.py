@@ -7,7 +7,7 @@ from feller.data.modality import Dataset
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.text import text, text_autoregressive
-from feller.training.loop import Learner
+from feller.training.loop import TrainState
 from feller_papers.claims import Claim, untestable, verdict
 from feller_papers.kinetic_optimal.setting import Setting
 from feller_papers.kinetic_optimal.texts import MISSING, Corpus, bits, corpus
@@ -52,7 +52,7 @@ def on_a_budget(recipe: Recipe, data: Dataset, minutes: float, seed: int) -> Mod
     """Train until the processor, not the clock, has spent some minutes, over all its cores."""
     begun = time.process_time()
 
-    def count(learner: Learner) -> None:
+    def count(learner: TrainState) -> None:
         learner.seconds = time.process_time() - begun
 
     return fit_recipe(replace(recipe, train=replace(recipe.train, minutes=minutes)), data, None, seed, count)

@@ -10,7 +10,7 @@ import torch
 
 from feller.app.workflows.private.plan_dp_sgd import allow, plan
 from feller.app.workflows.private.pretrain_on_marginals import teach
-from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_statistics import guard
 from feller.app.workflows.private.table_schema import Charged
 from feller.core.rng import Draws
@@ -26,7 +26,7 @@ from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
 from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.noise.grid_noise import source
 from feller.training.engine import engine
-from feller.training.loop import Learner
+from feller.training.loop import TrainState
 from feller.training.objective import TrainingContext
 from feller.training.objectives.marginal_counts import Counting
 from feller_papers.private_tables.methods import Way
@@ -96,7 +96,9 @@ def fitted(setting: Setting, name: str, way: Way, budget: Budget, seed: int) -> 
     return Fitted(model, ledger, time.process_time() - begun)
 
 
-def _counted(rows: Dataset, recipe: Recipe, counting: Counting, wish: Wish | None) -> tuple[Model, Ledger | None]:
+def _counted(
+    rows: Dataset, recipe: Recipe, counting: Counting, wish: PrivacyConfig | None
+) -> tuple[Model, Ledger | None]:
     rows = rows.seen_as(recipe.modality or rows.modality)
     ledger, rho, noise = None, math.inf, source(None)
     if wish is not None:
@@ -108,7 +110,7 @@ def _counted(rows: Dataset, recipe: Recipe, counting: Counting, wish: Wish | Non
     return Model(replace(recipe.describe(rows), architecture=told.architecture), told.network), ledger
 
 
-def _trained(rows: Dataset, way: Way, setting: Setting, wish: Wish, seed: int) -> tuple[Model, Ledger]:
+def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, seed: int) -> tuple[Model, Ledger]:
     counted = getattr(way.of(rows, setting).objective, "counted", 0.0)
     guarded = guard(wish, rows, rows, Charged(), counted)
     recipe, planned = plan(wish, guarded, way.of(guarded.dataset, setting))
@@ -123,7 +125,7 @@ def _trained(rows: Dataset, way: Way, setting: Setting, wish: Wish, seed: int) -
         sigma=planned.sigma, clip=Fixed(planned.clip), noise=source(planned.unsafe_seed, "training", 0, 0)
     )
 
-    def before(learner: Learner) -> None:
+    def before(learner: TrainState) -> None:
         if guarded.law is not None and isinstance(rows.modality, Table):
             lessons = Draws(seed).named("rehearsal")
             teach(

@@ -3,7 +3,7 @@
 import pathlib
 from dataclasses import dataclass, field
 
-from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.privacy_config import PrivacyConfig
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Budget:
         """What people call it."""
         return "no privacy" if self.epsilon is None else f"epsilon {self.epsilon:g}"
 
-    def wish(self, seed: int) -> Wish | None:
+    def wish(self, seed: int) -> PrivacyConfig | None:
         """Return what is asked of a fit; the noise comes from a seed, so that figures can be had again."""
         if self.epsilon is None:
             return None
-        return Wish(epsilon=self.epsilon, delta=self.delta, unsafe_seed=seed)
+        return PrivacyConfig(epsilon=self.epsilon, delta=self.delta, unsafe_seed=seed)
 
 
 STRONG, PAPER, WEAK, NONE = Budget(1.0), Budget(5.0, 1e-6), Budget(10.0), Budget(None)

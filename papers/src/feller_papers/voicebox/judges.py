@@ -16,7 +16,7 @@ from feller.core.rng import Draws
 from feller.evaluation.images import fd_cnn
 from feller.networks.architecture import weights_from
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import Training
 from feller_papers.voicebox.chains import drawn_chains, joined
@@ -142,7 +142,7 @@ def train_judge(
     with weights_from(draws):
         network = Listener(bands, classes)
     training = replace(training, steps=steps)
-    learner = make_learner(network, training)
+    learner = make_train_state(network, training)
     for _ in train(learner, Tell(), feed, training, draws=draws, engine=engine()):
         pass
     return Judge(network.eval().requires_grad_(False))

@@ -24,7 +24,7 @@ from feller.paths.schedules import VP, LinearTo
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Euclidean
 from feller.training.engine import engine
-from feller.training.loop import make_learner, train
+from feller.training.loop import make_train_state, train
 from feller.training.objective import Objective
 from feller.training.objectives.duration_infilling import DurationInfilling
 from feller.training.objectives.frame_infilling import Everywhere, Infilling
@@ -198,7 +198,7 @@ def _fitted(
 ) -> dict[int, Weights]:
     """Train a network, and return its averaged weights by the step: the last, and one between if it is asked for."""
     network, draws = _built(setting, seed, kind), Draws(seed)
-    learner = make_learner(network, training)
+    learner = make_train_state(network, training)
     batches = feed(digits(setting).train, training.batch, draws.named("chains"), batch)
     found = {}
     for report in train(learner, rule, batches, training, draws=draws, engine=engine()):

@@ -21,7 +21,7 @@ from feller.app.commands.flag_types import (
 from feller.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from feller.app.workflows.private.privacy_config import Wish
+    from feller.app.workflows.private.privacy_config import PrivacyConfig
 
 
 ADAPTIVE = "adaptive"
@@ -72,16 +72,16 @@ class PrivacyFlags:
     unsafe_seed: Whole = None
     """Draw private noise from a seed, so that it can be repeated, and taken away by whoever knows it: for tests."""
 
-    def wish(self) -> "Wish | None":
+    def wish(self) -> "PrivacyConfig | None":
         """Return the privacy that is asked for."""
-        from feller.app.workflows.private.privacy_config import Wish
+        from feller.app.workflows.private.privacy_config import PrivacyConfig
 
         given = (self.epsilon, self.delta, self.noise, self.stop_at_epsilon, self.clip, self.unsafe_seed)
         if all(value is None for value in given):
             return None
         delta = _number("--delta is a chance such as 1e-6", self.delta, "auto")
         clip = _number("--clip is a length such as 1", self.clip, ADAPTIVE)
-        return Wish(
+        return PrivacyConfig(
             epsilon=self.epsilon,
             delta=delta,
             noise=self.noise,
@@ -193,7 +193,8 @@ class Fit:
         check_names(words, Fit, *_DEEPER)
         from feller.app.reporter import speaks
         from feller.app.terminal import heard, show, speaker
-        from feller.app.workflows.fit import fit, with_budget
+        from feller.app.workflows.fit import fit
+        from feller.app.workflows.fitting.plan_fit import with_budget
         from feller.app.workflows.run_config import asked_of
         from feller.app.workflows.run_status import sketch_of
         from feller.models.recipes.recipe import Recipe

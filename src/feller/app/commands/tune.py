@@ -68,7 +68,7 @@ class Tune:
         from feller.app.commands.resolve_run import find
         from feller.app.reporter import speaks
         from feller.app.terminal import heard, show, speaker
-        from feller.app.workflows.fit import with_budget
+        from feller.app.workflows.fitting.plan_fit import with_budget
         from feller.app.workflows.run_status import sketch_of
         from feller.app.workflows.tune import tune
         from feller.models.recipes.recipe import Recipe

@@ -20,8 +20,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from PIL import EpsImagePlugin, Image
 
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.interrupts import interrupts
 from feller.core.errors import InputError, UsageError
+from feller.core.interrupts import interrupts
 from feller.core.run_folder import Run
 
 COOKIE = "feller-page"

@@ -1,7 +1,6 @@
 """From populations and a cost to a bridge between them: a run folder with paths, pairs and drifts."""
 
 import contextlib
-import functools
 import pathlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +24,7 @@ from feller.app.workflows.bridges.cost_names import files_of
 from feller.app.workflows.bridges.is_bridge import KEY
 from feller.app.workflows.bridges.parse_costs import price, tried
 from feller.app.workflows.bridges.populations import Populations, check_noise, read_populations, usual_noise
-from feller.app.workflows.bridges.run_rounds import alternate, foretold_bridge, saved
+from feller.app.workflows.bridges.run_rounds import alternate, saved
 from feller.app.workflows.fitting.run_training import Interrupted
 from feller.app.workflows.run_config import Asked
 from feller.control.bridges.bridge_config import Bridging
@@ -36,7 +35,6 @@ from feller.control.bridges.rounds import Progress
 from feller.control.bridges.solution import FoundBridge
 from feller.control.bridges.unbalanced_weights import growth
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
 from feller.core.run_folder import Run, new_run
 from feller.core.serialization import to_data
 from feller.models.spec import save_description
@@ -114,13 +112,7 @@ def bridge(
         tell.say(_summary(run, bridged, crowd, settings, progress))
         limit = None if wanted.minutes is None else 60 * wanted.minutes
         again = going_on(run, bridged, *(() if limit is None else ("--minutes", f"{limit / 60:g}")))
-        begin = functools.partial(fresh, description, seed=bridged.seed, here=here)
-        trial = Draws(bridged.seed).named("foretold")
         try:
-            room = None if limit is None else max(limit - progress.seconds, 0.0)
-            expected = foretold_bridge(problem, settings, progress.done, begin, trial, here, room=room)
-            if expected:
-                tell.say(expected)
             alternate(
                 run, problem, settings, progress, seed=bridged.seed, limit=limit, again=again, here=here, tell=tell
             )
@@ -129,7 +121,7 @@ def bridge(
             return run, report_bridge(run, bridged, crowd, found, priced.notes, tell)
         except Interrupted:
             raise
-        except KeyboardInterrupt as stopped:  # where nothing listens for it, in the trial and in the report
+        except KeyboardInterrupt as stopped:  # where nothing listens for it, in the report
             raise Interrupted(again, f"{saved(progress.done)}. Go on with") from stopped
 
 

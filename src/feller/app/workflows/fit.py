@@ -5,22 +5,24 @@ import functools
 import inspect
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ParamSpec, TypeVar, cast
 
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.evaluate import evaluate
-from feller.app.workflows.fitting.closed_form import finding
-from feller.app.workflows.fitting.plan_fit import Begun, as_read, begin
-from feller.app.workflows.fitting.resume import go_on
-from feller.app.workflows.fitting.run_training import learn, reporting
-from feller.app.workflows.fitting.training_setup import prepare
+from feller.app.workflows.fitting.auxiliary_networks import make_parts
+from feller.app.workflows.fitting.closed_form import Look, look, set_up_look
+from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read, plan_fit
+from feller.app.workflows.fitting.resume import plan_resumed
+from feller.app.workflows.fitting.run_training import TrainingJob, record, reporting, restore, run_training, stoppable
+from feller.app.workflows.fitting.training_setup import set_up_training
 from feller.app.workflows.hugging_face import outdated
 from feller.app.workflows.next_steps import evaluating
-from feller.app.workflows.private.budget import Search, earlier_lines
-from feller.app.workflows.private.privacy_config import Guarantee, Wish
+from feller.app.workflows.private.budget import earlier_lines
+from feller.app.workflows.private.privacy_config import PrivacyConfig
+from feller.app.workflows.private.private_data import data_access
 from feller.app.workflows.run_config import Asked, elsewhere, older_example, parts
 from feller.app.workflows.run_status import run_numbers
 from feller.core.errors import InputError, UsageError
@@ -31,10 +33,11 @@ from feller.data.batches import DataBundle
 from feller.data.loading.in_memory import DataSource, Kept, is_given, keep, said_of
 from feller.evaluation.effort import Effort
 from feller.models.recipes.recipe import Recipe
-from feller.networks.architecture import PLENTY, within
+from feller.networks.architecture import PLENTY
 from feller.training.checkpoint import read_counters
 from feller.training.engine import Engine, engine
 from feller.training.objectives.one_shot import AtOnce
+from feller.training.trainer import Callback
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,13 +94,14 @@ def fit(
     tokenizer: str | None = None,
     start_from: str | Run | None = None,
     schema: str | None = None,
-    wish: Wish | None = None,
+    wish: PrivacyConfig | None = None,
     watched: int = 0,
     change: Callable[[Recipe], Recipe] = unchanged,
     fields: tuple[str, ...] = (),
     resume: bool = False,
     overwrite: bool = False,
     report: str | bool | None = None,
+    callbacks: Sequence[Callback] = (),
     tell: Tell = SILENT,
 ) -> tuple[Run, dict[str, Any]]:
     """Fit a model to data and write a run folder.
@@ -131,6 +135,7 @@ def fit(
         overwrite: Replace the run in `out`.
         report: full, quick, or none (or False); by default in proportion to the training, a fifth of its time and two
             minutes at most.
+        callbacks: Hear of the steps of a training, and may stop it.
         tell: Hears how it goes.
 
     Returns:
@@ -144,89 +149,83 @@ def fit(
     _check_budget(steps, minutes)
     Effort.of_report(kind_of(report), 0.0)  # refuses one of no known kind
     here = engine()
+    access = data_access(wish, here, resume=resume)
     recipe = place_of(recipe, "recipe") if callable(recipe) else recipe
     start_from = None if start_from is None else str(as_run(start_from).path)
     if is_given(data):
-        _check_given(wish, resume=resume)
-    # The first process chooses the folder: what it makes there must not look like an older run to the others.
-    chosen_path = (
-        new_run(out, data if isinstance(data, str) else "", resume=resume, overwrite=overwrite).path
-        if here.is_first
-        else ""
-    )
-    run = Run(pathlib.Path(here.share(str(chosen_path))))
-    search = Search()
+        access.check_in_memory()
+        if resume:
+            raise UsageError("a resumed run knows its data; leave them out")
+    run = _run_of(data, out, here, resume=resume, overwrite=overwrite)
     in_memory: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     given = data if is_given(data) else None
     if given is not None:
         data, in_memory = _kept(given, run, here)
-    data = None if data is None else str(data)
-    if steps is not None or minutes is not None:
-        change = functools.partial(_budgeted, change, steps, minutes)
-    if resume:
-        fixed: dict[str, Any] = {
-            "data": data,
-            "size": size,
-            "longest": longest,
-            "space": space,
-            "vocabulary": vocabulary,
-            "tokenizer": tokenizer,
-            "target": target or None,
-            "schema": schema,
-            "seed": seed,
-        }
-        if wish is not None:
-            raise UsageError("a resumed run keeps its privacy; leave --epsilon, --delta and --noise out")
-        with tell.waiting("reading the data"):
-            begun = go_on(run, fixed, recipe, change)
-        if older_example(begun.asked.data, begun.asked.fingerprint) or elsewhere(begun.asked, begun.dataset):
-            tell.say(
-                f"the run is older than {begun.asked.data} as it is now, the same on every processor: it goes on as it"
-                " would have up to rounding, not bit for bit"
-            )
-        if isinstance(begun.asked.private, Guarantee):
-            _check_divides(adaptive=begun.asked.private.adaptive, here=here)
-    else:
-        if not data:
-            raise UsageError(
-                "expected data: a file, a folder, or example:NAME, which the command `feller data` lists, or, in Python"
-                ", a DataFrame, an array or texts"
-            )
-        wanted = Asked(
-            data=data,
-            recipe=recipe or "auto",
-            size=size or "",
-            seed=seed or 0,
-            longest=longest,
-            space=space,
-            project=project,
-            vocabulary=vocabulary,
-            target=target,
-            tokenizer=tokenizer,
-            start_from=start_from,
-            schema=schema,
-            watched=watched,
-            fields=fields,
-        )
-        if wish is not None:
-            _check_divides(adaptive=wish.adaptive, here=here)  # before anything is spent
-            wish = replace(wish, key=here.secret())
-        with search.kept(run, writes=here.is_first), tell.waiting(f"reading {data}"), in_memory:
-            begun = begin(wanted, wish, change, search.paid, tell, given)
-    here.check_alike("data (or, of a private fit, the same key, see XDG_DATA_HOME)", begun.asked.fingerprint)
-    with search.kept(run, writes=here.is_first), in_memory:
-        make = _maker(run, begun, here, tell, resume=resume)  # before anything is written
+    wanted: dict[str, Any] = {
+        "data": None if data is None else str(data),
+        "size": size,
+        "longest": longest,
+        "space": space,
+        "vocabulary": vocabulary,
+        "tokenizer": tokenizer,
+        "target": target or None,
+        "schema": schema,
+        "seed": seed,
+    }
+    request = RecipeRequest(name=recipe or "auto", size=size or "small", steps=steps, minutes=minutes, change=change)
+    with access.spending(run, here), in_memory:
+        if resume:
+            with tell.waiting("reading the data"):
+                plan = plan_resumed(run, wanted, recipe, request, here)
+            _tell_moved(plan, tell)
+        else:
+            more = {"project": project, "start_from": start_from, "watched": watched, "fields": fields}
+            asked = _asked(recipe, {**wanted, **more})
+            with tell.waiting(f"reading {data}"):
+                plan = plan_fit(asked, access, request, tell, given)
+        here.check_alike("data (or, of a private fit, the same key, see XDG_DATA_HOME)", plan.asked.fingerprint)
+        objective = plan.recipe.objective
+        if objective.one_shot:
+            ready: Look | TrainingJob = set_up_look(plan, cast(AtOnce, objective))
+        else:
+            most = run.state.stat().st_size + PLENTY if resume and run.state.is_file() else sys.maxsize
+            ready = set_up_training(run, plan, here, most)
     here.wait()  # whoever refuses does so before anything is written
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
-        for line in earlier_lines(run, begun.asked.data, None if resume else as_read(begun.dataset, begun.recipe)):
+        for line in earlier_lines(run, plan.asked.data, None if resume else as_read(plan.dataset, plan.recipe)):
             tell.say(line)
         here.wait()
-        make()
+        if isinstance(ready, TrainingJob):
+            _train(run, plan, ready, callbacks, here, tell, resume=resume)
+        elif here.is_first:  # which looks at the rows alone
+            look(run, ready, tell)
         here.wait()  # until the first process has written what all will read
-        numbers = _reported(run, begun, kind_of(report), tell)
+        numbers = _reported(run, plan, kind_of(report), tell)
         for line in outdated(run) if resume else ():
             tell.say(line)
     return run, numbers
+
+
+def _train(
+    run: Run, plan: FitPlan, job: TrainingJob, callbacks: Sequence[Callback], here: Engine, tell: Tell, *, resume: bool
+) -> None:
+    """Train until the budget is spent.
+
+    Raises:
+        InputError: If the loss or the run is damaged.
+        Interrupted: After Ctrl-C, with all saved.
+    """
+    access = plan.access
+    restore(run, job, resume=resume, exhausted=access.exhausted, tell=tell)
+    here.wait()  # until all have read what the first will write
+    access.open(run, job.state.step, here)
+    record(run, job, here, tell)
+    with stoppable(job.resume_command):  # at once: what it has made is kept
+        job = make_parts(run, plan, job, here, tell)
+        access.teach(job, plan.asked.seed, here, tell)
+        inputs = access.inputs(run, plan, job, here, tell)
+    inputs = replace(inputs, callbacks=(*inputs.callbacks, *callbacks))
+    run_training(run, job, inputs, here, tell)
 
 
 def kind_of(report: str | bool | None) -> str | None:
@@ -234,22 +233,21 @@ def kind_of(report: str | bool | None) -> str | None:
     return {False: "none", True: None}[report] if isinstance(report, bool) else report
 
 
-def _reported(run: Run, begun: Begun, report: str | None, tell: Tell) -> dict[str, Any]:
+def _reported(run: Run, plan: FitPlan, report: str | None, tell: Tell) -> dict[str, Any]:
     """Judge what was learned; what fails in the user's own code, or is stopped, leaves the training and says so."""
     if report == "none":
         return run_numbers(run)
     effort = Effort.of_report(report, 0.0 if report else read_counters(run)["seconds"])
+    read = as_read(plan.dataset, plan.recipe)
     try:
-        with reporting("the training", evaluating(run, begun.asked, {})):
-            loaded = DataBundle(
-                *parts(begun.asked, begun.dataset), as_read(begun.dataset, begun.recipe), begun.asked.fingerprint
-            )
-            return evaluate(run, bundle=loaded, effort=effort, tell=tell)
+        with reporting("the training", evaluating(run, plan.asked, {})):
+            bundle = DataBundle(*parts(plan.asked, plan.dataset), read, plan.asked.fingerprint)
+            return evaluate(run, bundle=bundle, effort=effort, tell=tell)
     except Exception as error:
         said = str(error) if isinstance(error, InputError | UsageError) else blamed(error)
-        if not begun.asked.code or said is None:
+        if not plan.asked.code or said is None:
             raise
-        again = evaluating(run, begun.asked, {})
+        again = evaluating(run, plan.asked, {})
         raise InputError(f"{said}; the training is saved in {run.path}: mend it, and go on with: {again}") from error
 
 
@@ -267,28 +265,6 @@ def _check_budget(steps: Any, minutes: Any) -> None:
         raise UsageError(f"minutes must be a number above 0, such as 5, got {minutes!r}")
 
 
-def _check_divides(*, adaptive: bool, here: Engine) -> None:
-    """Refuse a clip that needs what several processes do not tell each other.
-
-    Raises:
-        UsageError: Then, in all of them.
-    """
-    if adaptive and here.ranks > 1:
-        raise UsageError("--clip adaptive needs the lengths of all gradients in one process; name a length, such as 1")
-
-
-def _check_given(wish: Wish | None, *, resume: bool) -> None:
-    """Refuse data in memory where a copy of them would do harm, or nothing.
-
-    Raises:
-        UsageError: Then.
-    """
-    if wish is not None:
-        raise UsageError("a private fit reads its rows from a file, so that the run holds no copy; write them to one")
-    if resume:
-        raise UsageError("a resumed run knows its data; leave them out")
-
-
 def _kept(data: Any, run: Run, here: Engine) -> tuple[str, Kept]:
     """Let the first process write data that are in memory where the run will be, for later commands."""
     made = here.is_first and not run.path.exists()
@@ -296,27 +272,34 @@ def _kept(data: Any, run: Run, here: Engine) -> tuple[str, Kept]:
     return place, Kept(pathlib.Path(place), said_of(data), made)
 
 
-def _budgeted(change: Callable[[Recipe], Recipe], steps: int | None, minutes: float | None, recipe: Recipe) -> Recipe:
-    """Give a recipe its budget before the last word on it."""
-    return change(with_budget(recipe, steps=steps, minutes=minutes))
+def _run_of(data: Any, out: str | None, here: Engine, *, resume: bool, overwrite: bool) -> Run:
+    """Return the folder, which the first process chooses: what it makes there must not look like an older run."""
+    name = data if isinstance(data, str) else ""
+    chosen = new_run(out, name, resume=resume, overwrite=overwrite).path if here.is_first else ""
+    return Run(pathlib.Path(here.share(str(chosen))))
 
 
-def _maker(run: Run, begun: Begun, here: Engine, tell: Tell, *, resume: bool) -> Callable[[], None]:
-    """Return what makes the model: a training, or one look at the rows, which the first process takes alone."""
-    objective, train = begun.recipe.objective, begun.recipe.train
-    if objective.one_shot:
-        return finding(run, begun, cast(AtOnce, objective), tell) if here.is_first else lambda: None
-    if train.steps is None and train.minutes is None:
-        raise UsageError("expected a budget: --steps or --minutes")
-    most = run.state.stat().st_size + PLENTY if resume and run.state.is_file() else sys.maxsize
-    ready = within(most, lambda: prepare(run, begun, here))
-    return functools.partial(learn, run, ready, resume=resume, here=here, tell=tell)
+def _asked(recipe: str | None, wanted: dict[str, Any]) -> Asked:
+    """Return what was asked of a new fit.
+
+    Raises:
+        UsageError: If no data were named.
+    """
+    if not wanted["data"]:
+        raise UsageError(
+            "expected data: a file, a folder, or example:NAME, which the command `feller data` lists, or, in Python"
+            ", a DataFrame, an array or texts"
+        )
+    usual: dict[str, Any] = {"size": "", "seed": 0, "target": ()}
+    known: dict[str, Any] = {**wanted, **{key: wanted[key] or usual[key] for key in usual}}
+    return Asked(recipe=recipe or "auto", **known)
 
 
-def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | None = None) -> Recipe:
-    """Return the recipe with another budget."""
-    if steps is not None:
-        return replace(recipe, train=replace(recipe.train, steps=steps, minutes=None))
-    if minutes is not None:
-        return replace(recipe, train=replace(recipe.train, steps=None, minutes=minutes))
-    return recipe
+def _tell_moved(plan: FitPlan, tell: Tell) -> None:
+    """Say so if a run that goes on is older than its data as they are now."""
+    asked = plan.asked
+    if older_example(asked.data, asked.fingerprint) or elsewhere(asked, plan.dataset):
+        tell.say(
+            f"the run is older than {asked.data} as it is now, the same on every processor: it goes on as it"
+            " would have up to rounding, not bit for bit"
+        )

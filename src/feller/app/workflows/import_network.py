@@ -29,7 +29,7 @@ from feller.networks.external import ForeignNetwork
 from feller.paths import Affine, Data, Prediction, Score, Source, Velocity
 from feller.paths.schedules import VP, Cosine, Linear, LinearVP, Schedule
 from feller.training.checkpoint import save_checkpoint
-from feller.training.loop import make_learner
+from feller.training.loop import make_train_state
 from feller.training.objective import Matching
 from feller.training.optimizer import Training
 
@@ -134,7 +134,7 @@ def bring(
     run = new_run(out, file.stem, resume=False, overwrite=overwrite)
     with run.claim(resume=False, overwrite=overwrite):
         record: dict[str, Any] = {"asked": to_data(asked), "recipe": to_data(recipe), "brought": to_data(said)}
-        save_checkpoint(run, make_learner(network.requires_grad_(True), recipe.train))
+        save_checkpoint(run, make_train_state(network.requires_grad_(True), recipe.train))
         run.write_record(run.recipe, record)
         save_description(run, about)  # last: with it the folder is a run
     count = sum(weight.numel() for weight in network.parameters())

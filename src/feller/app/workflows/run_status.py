@@ -24,8 +24,8 @@ from feller.evaluation.report.loss_curve import Curve
 from feller.models.recipes.fine_tuning_methods import TRAINING
 from feller.models.recipes.registry import SECOND_STAGES, find_recipe
 from feller.privacy.accounting.ledger import Ledger
+from feller.training.callbacks import read_metrics
 from feller.training.checkpoint import read_counters
-from feller.training.metrics_log import read_metrics
 from feller.training.optimizer import Training
 
 

@@ -23,11 +23,15 @@ from feller.app.workflows.fine_tuned_run import (
     tuned_of,
 )
 from feller.app.workflows.fit import kind_of
-from feller.app.workflows.fitting.estimate_time import TRIED
-from feller.app.workflows.fitting.run_training import learn, reporting
-from feller.app.workflows.fitting.training_job import Prepared
+from feller.app.workflows.fitting.run_training import (
+    TrainingInputs,
+    TrainingJob,
+    record,
+    reporting,
+    restore,
+    run_training,
+)
 from feller.app.workflows.hugging_face import outdated
-from feller.app.workflows.interrupts import endings
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.reporting.steering_report import tuned_alone
 from feller.app.workflows.run_config import asked_of, read_again
@@ -37,6 +41,7 @@ from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.control.rewards.named_rewards import OfStates, Total
 from feller.control.rewards.reward import rewarded
 from feller.core.errors import InputError, UsageError
+from feller.core.interrupts import endings
 from feller.core.rng import Draws
 from feller.core.run_folder import Run, new_run
 from feller.core.serialization import replace_file, to_data
@@ -51,9 +56,10 @@ from feller.networks.architecture import parameters
 from feller.networks.blocks.lora import LowRank
 from feller.training.checkpoint import read_counters
 from feller.training.engine import Engine, engine
-from feller.training.loop import Batches, Report, check_finite, make_learner
+from feller.training.loop import Batches, StepMetrics, check_finite, make_train_state
 from feller.training.objective import TrainingContext
 from feller.training.parallelize import check_dress
+from feller.training.trainer import StepMonitor
 
 FIRST, FIRST_SECONDS = 512, 10.0
 """Samples of the base whose reward is measured before anything is tuned, fewer where these take longer."""
@@ -142,13 +148,16 @@ def tune(
         gone = _gone(source, base)
     if gone:
         tell.say(f"the report will show no data beside the samples: {gone}; tune in the folder of the fit to have them")
-    ready = _prepare(source, target, tuned, recipe, base, wanted, here, tell)
+    job, inputs = _prepare(source, target, tuned, recipe, base, wanted, here, tell)
     here.wait()  # whoever refuses does so before anything is written
     with target.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         if here.is_first and not resume:
             _keep(source, target)
         here.wait()
-        learn(target, ready, resume=resume, here=here, tell=tell)
+        restore(target, job, resume=resume, exhausted=False, tell=tell)
+        here.wait()  # until all have read what the first will write
+        record(target, job, here, tell)
+        run_training(target, job, inputs, here, tell)
         here.wait()  # until the first process has written what all will read
         with endings() if gone else reporting("the tuning", evaluating(target, asked_of(target), {})):
             if kind_of(report) == "none":
@@ -202,7 +211,7 @@ def _method(base: Model, wanted: Total, rewards: Sequence[str], tell: Tell) -> s
 
 def _prepare(
     source: Run, target: Run, tuned: Tuned, recipe: Recipe, base: Model, wanted: Total, here: Engine, tell: Tell
-) -> Prepared:
+) -> tuple[TrainingJob, TrainingInputs]:
     """Build the network, and try the reward, before anything is written."""
     about, rule = base.description, rule_of(recipe)
     base.network.to(here.device).eval().requires_grad_(False)
@@ -211,7 +220,7 @@ def _prepare(
     if tuned.rank is not None:
         network = LowRank(network, tuned.rank, Draws(tuned.seed).named("rank"))
     check_dress(recipe.train, rule, about.architecture, here)
-    learner = make_learner(network.to(here.device), recipe.train)
+    learner = make_train_state(network.to(here.device), recipe.train)
     reward = OfStates(wanted, about.modality)
     objective = rule.build(TrainingContext(reference=base.network, reward=reward))
     feed = _sources(base, tuned, recipe.train.batch)
@@ -221,12 +230,12 @@ def _prepare(
     tell.task("measuring the base")
     first, notes = _before(base, tuned, rule, reward, tell)
     tell.done()
-    record = source.read_record(source.recipe)
-    notes = (*notes, *_coupled(record["recipe"]))
+    fitted = source.read_record(source.recipe)
+    notes = (*notes, *_coupled(fitted["recipe"]))
     own = f" --reward {shlex.join(tuned.rewards)}" if needs_again(tuned) else ""
-    return Prepared(
+    job = TrainingJob(
         record={
-            "asked": {**record["asked"], "data": asked_of(source).data},
+            "asked": {**fitted["asked"], "data": asked_of(source).data},
             "recipe": to_data(recipe),
             "tuned": to_data(tuned),
         },
@@ -235,17 +244,14 @@ def _prepare(
             f" {tuned.method}; {parameters(network):,} weights change"
         ),
         notes=notes,
-        training=recipe.train,
-        seed=tuned.seed,
-        feed=lambda tell: feed,
+        config=recipe.train,
         objective=objective,
         description=about,
-        learner=learner,
-        tried=TRIED,
-        again=f"feller tune --resume --out {shlex.quote(str(target.path))}{own}",
-        check=Bounded(rule.strength, first, target),
-        careful=True,
+        state=learner,
+        resume_command=f"feller tune --resume --out {shlex.quote(str(target.path))}{own}",
     )
+    monitor = DivergenceMonitor(rule.strength, first, target)
+    return job, TrainingInputs(batches=feed, rng=Draws(tuned.seed), monitor=monitor, checkpoint_at_each_log=True)
 
 
 def _coupled(recipe: dict[str, Any]) -> list[str]:
@@ -302,30 +308,29 @@ def _keep(source: Run, target: Run) -> None:
         replace_file(target.judge, source.judge.read_bytes())
 
 
-class Bounded:
+class DivergenceMonitor(StepMonitor):
     """Refuses a step whose loss is no number, or that left the base further than its reward can explain."""
 
     def __init__(self, strength: float, first: float, run: Run) -> None:
         self.strength, self.first, self.run = strength, first, run
 
-    def __call__(self, report: Report) -> float:
-        """Return the loss.
+    def check(self, metrics: StepMetrics) -> None:
+        """Refuse it.
 
         Raises:
             InputError: If tuning diverged.
         """
         try:
-            loss = check_finite(report)
+            check_finite(metrics)
         except InputError as error:
             raise InputError(f"tuning diverged: {error}; {self.run.path} keeps the last good weights") from error
-        reward, cost = (report.notes.get(name) for name in ("reward", "cost"))
+        reward, cost = (metrics.notes.get(name) for name in ("reward", "cost"))
         if reward is None or cost is None:
-            return loss
+            return
         explained = max(self.strength * (reward.item() - self.first), EXPLAINED)
         if not cost.item() <= BEYOND * explained:
             raise InputError(
-                f"tuning diverged at step {report.step}: {cost.item():.4g} nats from the base, where the reward"
+                f"tuning diverged at step {metrics.step}: {cost.item():.4g} nats from the base, where the reward"
                 f" explains {explained:.4g}; {self.run.path} keeps the weights of an earlier step. A lower --strength"
-                f" (now {self.strength:g}) or rate (--train.lr {report.lr / 3:.1g}) helps"
+                f" (now {self.strength:g}) or rate (--train.lr {metrics.lr / 3:.1g}) helps"
             )
-        return loss

@@ -20,7 +20,7 @@ from feller.control.bridges.trajectories import Box, Walk, grid, legs_of, walk
 from feller.core.rng import Draws
 from feller.networks.bridge_drift import Drift, TwoDrifts
 from feller.training.engine import Engine
-from feller.training.loop import Learner, check_finite, make_learner, train
+from feller.training.loop import TrainState, check_finite, make_train_state, train
 
 
 @dataclass
@@ -28,8 +28,8 @@ class Progress:
     """All that changes, and all that a bridge that goes on must hold."""
 
     network: TwoDrifts
-    ahead: Learner
-    back: Learner
+    ahead: TrainState
+    back: TrainState
     knots: list[Tensor]
     """Of each leg: where the pairs' next pinned paths begin to be looked for, [pairs, knots, d]; none at first."""
     done: int = 0
@@ -42,7 +42,7 @@ class Progress:
     kept: dict[str, int] = field(default_factory=dict)
     """Numbers of these rounds."""
 
-    def learner(self, *, backward: bool) -> Learner:
+    def learner(self, *, backward: bool) -> TrainState:
         """Return that of one direction."""
         return self.back if backward else self.ahead
 
@@ -53,7 +53,7 @@ class Progress:
 
 def start(network: TwoDrifts, how: Bridging) -> Progress:
     """Begin with a fresh network."""
-    return Progress(network, make_learner(network.ahead, how.train), make_learner(network.back, how.train), [])
+    return Progress(network, make_train_state(network.ahead, how.train), make_train_state(network.back, how.train), [])
 
 
 def averaged(progress: Progress, *, backward: bool) -> Drift:

@@ -24,6 +24,7 @@ class Points(Rows):
     """Rows of numbers; each column is moved and scaled to mean 0 and deviation 1 in the training data."""
 
     called = "rows of numbers"
+    tabular = True
 
     columns: tuple[str, ...]  # pyrefly: ignore
     mean: tuple[float, ...]

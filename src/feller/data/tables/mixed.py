@@ -101,6 +101,7 @@ class Mixed(Modality):
 
     called = "a table of numbers and words"
     holds = FoundTable
+    tabular = True
 
     table: Table
 

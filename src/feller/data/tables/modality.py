@@ -77,6 +77,7 @@ class Table(Modality):
 
     called = "a table"
     holds = FoundTable
+    tabular = has_schema = True
 
     schema: Schema
     shares: tuple[tuple[float, ...], ...] = ()
@@ -301,6 +302,10 @@ class Table(Modality):
         rooms = [len(column.coarse_names) for column in self.schema.modelled]
         counted = [levels[:, j].bincount(minlength=room).double() / n for j, room in enumerate(rooms)]
         return self.with_shares(tuple(tuple(share.tolist()) for share in counted))
+
+    def with_statistics(self, data: Dataset) -> Dataset:
+        """Return the rows with exact shares of the levels of each column."""
+        return data.seen_as(self.with_shares_of(data.values))
 
     def with_shares(self, shares: tuple[tuple[float, ...], ...]) -> "Table":
         """Return the same with shares of levels alone: counts of an older table are left behind."""

@@ -19,7 +19,7 @@ from feller.data.speech.griffin_lim import Vocoder
 from feller.data.speech.mel import Mel
 from feller.networks.audio.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, windows
 from feller.training.engine import Engine, engine
-from feller.training.loop import Report, check_finite, make_learner, train
+from feller.training.loop import StepMetrics, check_finite, make_train_state, train
 from feller.training.objective import Batch, Example, Objective
 from feller.training.objectives.span_masks import Segments
 from feller.training.optimizer import Training
@@ -131,7 +131,7 @@ def fit_detector(
     size: int = SIZE,
     training: Training = TRAINING,
     device: Engine | None = None,
-    follow: Callable[[Report], None] = lambda report: None,
+    follow: Callable[[StepMetrics], None] = lambda report: None,
 ) -> Detector:
     """Train a detector on the log mels of sounds; the same one for the same seed.
 
@@ -157,7 +157,7 @@ def fit_detector(
     network = DetectorNetwork(bands, size, draws.named("network"))
     network.fit_scale([mel.cpu() for mel in (*real, *made)])
     network.to(device.device)
-    learner, give = make_learner(network, training), _batches(real, made, training.batch, draws.named("windows"))
+    learner, give = make_train_state(network, training), _batches(real, made, training.batch, draws.named("windows"))
     for report in train(learner, ToldApart(), give, training, draws=draws, engine=device):
         follow(report)
         if report.step == training.steps:

@@ -22,7 +22,7 @@ from feller.models.spec import Description, save_description
 from feller.networks.architecture import Architecture
 from feller.networks.external import Foreign, ForeignDecoder, ForeignNetwork, plain_network
 from feller.training.checkpoint import save_checkpoint
-from feller.training.loop import make_learner
+from feller.training.loop import make_train_state
 from feller.training.objective import Matching, ObjectiveConfig
 from feller.training.objectives.autoregressive_likelihood import NextToken
 from feller.training.optimizer import Training
@@ -56,7 +56,7 @@ def save_model(
     }
     run = new_run(out, "", resume=False, overwrite=overwrite)
     with run.claim(resume=False, overwrite=overwrite):
-        save_checkpoint(run, make_learner(network.requires_grad_(True), recipe.train))
+        save_checkpoint(run, make_train_state(network.requires_grad_(True), recipe.train))
         run.write_record(run.recipe, {"asked": asked, "recipe": to_data(recipe), "brought": {"saved": True}})
         save_description(run, about)  # last: with it the folder is a run
     return run

@@ -14,7 +14,7 @@ from feller.networks.blocks.leaf_codecs import Numbers, Symbols
 from feller.networks.codebook.fsq import FSQ
 from feller.networks.codebook.image_tokenizer import Tokenizer
 from feller.networks.codebook.quantizer import Quantiser
-from feller.networks.codebook.vq_ema import EMA
+from feller.networks.codebook.vq_ema import VectorQuantizerEMA
 from feller.networks.image.image_label_net import Captioned
 from feller.networks.image.unet import UNet
 from feller.networks.mlp import Together
@@ -175,7 +175,7 @@ def image_tokenizer_vq(data: Dataset, size: str) -> Recipe:
     Raises:
         UsageError: If the data are no pictures, or their sides cannot be halved.
     """
-    return _tokenizer(data, size, "image-tokenizer-vq", EMA())
+    return _tokenizer(data, size, "image-tokenizer-vq", VectorQuantizerEMA())
 
 
 def usual_tokenizer(height: int, width: int, size: str, quantiser: Quantiser | None = None) -> Tokenizer:

@@ -1,5 +1,7 @@
 """Exponential moving average of weights."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -9,46 +11,55 @@ UPDATES = "average.updates"
 """Name under which a state holds the number of updates."""
 
 
-class Average:
+class EMA:
     """An exponential moving average of a network's weights, in float32 at least; buffers are copied.
 
     Update n = 0, 1, ... keeps the share min(decay, (1 + n) / (10 + n)) of the average, so that the first weights,
-    which are random, are soon forgotten.
+    which are random, are soon forgotten. torch's `AveragedModel` forgets them at its first update and averages in the
+    precision of the weights, in which steps of a thousandth are lost.
     """
 
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
             raise UsageError(f"expected a decay of the average in [0, 1), got {decay:g}; 0.999 is usual")
+        network = unwrapped(network)
         self.decay = decay
         self.updates = 0
         """Updates so far."""
         self.weights = {name: _wide(weight).clone() for name, weight in network.named_parameters()}
         self.buffers = {name: buffer.detach().clone() for name, buffer in _buffers(network)}
-        self._followed: tuple[nn.Module, list[Tensor]] = network, [*network.parameters()]
+        self._source: nn.Module = network
+        self._weights: list[Tensor] = [*network.parameters()]
+
+    @property
+    def network(self) -> nn.Module:
+        """A copy of the network with the averaged weights, for evaluation."""
+        averaged = copy.deepcopy(self._source).eval().requires_grad_(False)
+        self.copy_to(averaged)
+        return averaged
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Move the average towards the weights of the network, in place."""
+    def update(self) -> None:
+        """Move the average towards the present weights of the network, in place."""
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        if self._followed[0] is not network:
-            self._followed = network, [*network.parameters()]
-        averages, weights = list(self.weights.values()), self._followed[1]
+        averages, weights = list(self.weights.values()), self._weights
         if any(weight.dtype != average.dtype for weight, average in zip(weights, averages, strict=True)):
             weights = [_wide(weight) for weight in weights]
         torch._foreach_lerp_(averages, weights, 1 - keep)
         if self.buffers:
-            for name, buffer in _buffers(network):
+            for name, buffer in _buffers(self._source):
                 self.buffers[name].copy_(buffer)
         self.updates += 1
 
-    def keep_instead(self, network: nn.Module, weights: dict[str, Tensor]) -> None:
+    def keep_instead(self, weights: dict[str, Tensor]) -> None:
         """Keep the average in other tensors, such as the parts that a process has of a network that is shared out."""
         self.weights = {name: weights[name] for name in self.weights}
-        self._followed = network, [*network.parameters()]
+        self._weights = [*self._source.parameters()]
 
     @torch.no_grad()
     def copy_to(self, network: nn.Module) -> None:
         """Give a network of the same architecture the averaged weights."""
+        network = unwrapped(network)
         for name, weight in network.named_parameters():
             weight.copy_(self.weights[name])
         for name, buffer in _buffers(network):
@@ -79,6 +90,17 @@ class Average:
         for name, value in {**self.weights, **self.buffers}.items():
             value.copy_(state[name])
         self.updates = int(state[UPDATES])
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Return a network without what distributes or compiles it, whose names have prefixes."""
+    while True:
+        if isinstance(network, nn.parallel.DistributedDataParallel):
+            network = network.module
+        elif isinstance(inner := getattr(network, "_orig_mod", None), nn.Module):
+            network = inner
+        else:
+            return network
 
 
 def _buffers(network: nn.Module) -> list[tuple[str, Tensor]]:

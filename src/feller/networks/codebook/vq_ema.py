@@ -19,7 +19,7 @@ EXACT = "donot_use_mm_for_euclid_dist"
 
 
 @dataclass(frozen=True)
-class EMA(Quantiser):
+class VectorQuantizerEMA(Quantiser):
     """Vector quantisation: a vector becomes the nearest of the codebook, which follows by exponential moving averages.
 
     A code that is hardly used begins anew at a vector of the batch, and so do all at first.
@@ -65,12 +65,12 @@ class EMA(Quantiser):
 
 
 class Means(Codebook):
-    """The codebook of `EMA`: how often each code is used in a batch and the sum of what it replaces, on average."""
+    """The codebook of `VectorQuantizerEMA`: averages of how often each code is used and of what it replaces."""
 
     uses: Tensor
     sums: Tensor
 
-    def __init__(self, settings: EMA) -> None:
+    def __init__(self, settings: VectorQuantizerEMA) -> None:
         super().__init__()
         self.settings = settings
         self.register_buffer("uses", torch.zeros(settings.codes))

@@ -17,7 +17,7 @@ CALIBRATED = functools.cache(plan_dp_sgd.calibrate)
 def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan_dp_sgd, "calibrate", CALIBRATED)
-    monkeypatch.setattr("feller.app.workflows.fitting.plan_fit._salt", lambda wish: "open-1")
+    monkeypatch.setattr("feller.app.workflows.private.private_data._salt", lambda wish: "open-1")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     write_table(tmp_path / "people.csv")
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))

@@ -10,7 +10,8 @@ import pytest
 from feller.app.cli import main
 from feller.app.reporter import SILENT
 from feller.app.workflows.fit import _reported
-from feller.app.workflows.fitting.plan_fit import begin
+from feller.app.workflows.fitting.data_access import OpenData
+from feller.app.workflows.fitting.plan_fit import RecipeRequest, plan_fit
 from feller.app.workflows.fitting.run_training import Interrupted
 from feller.app.workflows.run_config import Asked
 from feller.core.run_folder import Run
@@ -30,8 +31,9 @@ def test_the_training_is_saved_and_the_command_is_named(
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", stopped)
     asked = Asked(data="example:moons", recipe="points", size="tiny", seed=0)
     try:  # what runs in the background may have been begun without a handler of Ctrl-C
+        plan = plan_fit(asked, OpenData(), RecipeRequest(name="points", size="tiny"))
         with pytest.raises(Interrupted) as caught:
-            _reported(Run(pathlib.Path("r")), begin(asked, None, lambda recipe: recipe), "full", SILENT)
+            _reported(Run(pathlib.Path("r")), plan, "full", SILENT)
     finally:
         signal.signal(signal.SIGINT, heard)
     assert str(caught.value) == SAVED

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from feller.app.workflows.private.budget import AHEAD, Purse, ledger_of
+from feller.app.workflows.private.budget import AHEAD, PrivacyBudget, ledger_of
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
@@ -19,10 +19,10 @@ def planned(steps: int) -> Guarantee:
     return Guarantee(epsilon=4.0, delta=1e-5, n=270, sigma=1.3, clip=1.0, batch=75, steps=steps)
 
 
-def purse(folder: pathlib.Path, steps: int, *, writes: bool = True) -> Purse:
+def purse(folder: pathlib.Path, steps: int, *, writes: bool = True) -> PrivacyBudget:
     run = Run(folder)
     ledger = ledger_of(run) or Ledger((COUNTED,), 1e-5, 270)
-    return Purse(run, ledger, planned(steps), writes=writes)
+    return PrivacyBudget(run, ledger, planned(steps), writes=writes)
 
 
 def written(folder: pathlib.Path) -> int:
@@ -54,10 +54,10 @@ def test_the_file_counts_a_step_before_its_batch_is_drawn(tmp_path: pathlib.Path
 def test_no_step_beyond_those_planned(tmp_path: pathlib.Path) -> None:
     one = purse(tmp_path, 3)
     batch = one.batches(drawn)
-    assert not one.empty
+    assert not one.should_stop
     for step in range(3):
         batch(step, slice(None))
-    assert one.empty
+    assert one.should_stop
     with pytest.raises(InputError, match="epsilon 4 is spent"):
         batch(3, slice(None))
     assert written(tmp_path) == 3
@@ -86,7 +86,7 @@ def test_a_stop_gives_back_what_was_not_taken_and_a_kill_does_not(tmp_path: path
         again = purse(folder, 100)
         assert again.steps == kept
         batch, more = again.batches(drawn), 0
-        while not again.empty:
+        while not again.should_stop:
             batch(4 + more, slice(None))
             more += 1
         assert kept + more == 100
@@ -121,7 +121,7 @@ def test_only_the_first_process_writes(tmp_path: pathlib.Path) -> None:
 def test_other_noise_is_another_expense(tmp_path: pathlib.Path) -> None:
     """The ledger of a run whose plan changed adds, and does not rewrite what was spent before."""
     ledger = Ledger((COUNTED, Subsampled("training", 1.0, 0.5, 7)), 1e-5, 270)
-    one = Purse(Run(tmp_path), ledger, planned(10), writes=True)
+    one = PrivacyBudget(Run(tmp_path), ledger, planned(10), writes=True)
     one.batches(drawn)(0, slice(None))
     assert one.ledger.expenses[1] == Subsampled("training", 1.0, 0.5, 7)
     assert one.ledger.expenses[2].steps == 3

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from feller.app.workflows.fitting.plan_fit import _salt
-from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.privacy_config import PrivacyConfig
+from feller.app.workflows.private.private_data import _salt
 from feller.app.workflows.private.private_split import OPEN, kept_back
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
@@ -95,8 +95,8 @@ def test_few_rows_and_no_share() -> None:
 
 
 def test_each_run_has_a_salt_of_its_own_that_a_seed_repeats() -> None:
-    secret, seeded = Wish(epsilon=4.0), Wish(epsilon=4.0, unsafe_seed=1)
+    secret, seeded = PrivacyConfig(epsilon=4.0), PrivacyConfig(epsilon=4.0, unsafe_seed=1)
     assert _salt(secret) != _salt(secret)
     assert not _salt(secret).startswith(OPEN)
-    assert _salt(seeded) == _salt(seeded) != _salt(Wish(epsilon=4.0, unsafe_seed=2))
+    assert _salt(seeded) == _salt(seeded) != _salt(PrivacyConfig(epsilon=4.0, unsafe_seed=2))
     assert _salt(seeded).startswith(OPEN)

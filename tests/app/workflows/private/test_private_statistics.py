@@ -14,7 +14,7 @@ from dp_accounting.pld import PLDAccountant
 from feller.app.workflows.private import private_statistics as guarding
 from feller.app.workflows.private.guarantee_text import sentence
 from feller.app.workflows.private.plan_dp_sgd import apart, check_goes_on, check_private, plan
-from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_statistics import guard
 from feller.app.workflows.private.table_schema import Charged
 from feller.app.workflows.run_config import Asked
@@ -58,12 +58,12 @@ def pictures() -> Dataset:
     return Dataset(values, {"label": torch.arange(40) % 4 % 3}, Images(4, 4, 1, 16, ("a", "b", "c")))
 
 
-def guarded(wish: Wish, data: Dataset | None = None) -> guarding.Guarded:
+def guarded(wish: PrivacyConfig, data: Dataset | None = None) -> guarding.Guarded:
     data = data or people()
     return guard(wish, data, data, Charged())
 
 
-def planned(wish: Wish, data: Dataset, **train: Any) -> tuple[Recipe, Ledger]:
+def planned(wish: PrivacyConfig, data: Dataset, **train: Any) -> tuple[Recipe, Ledger]:
     """Return the recipe, and the ledger after all its steps."""
     found = guarded(wish, data)
     recipe = find_recipe("auto", found.dataset, "tiny")[1]
@@ -93,14 +93,14 @@ def test_epsilon_of_the_ledger_on_the_reference_vector() -> None:
 
 @pytest.mark.parametrize(("epsilon", "steps"), [(1.0, 8), (2.5, 20)])
 def test_planned_steps_spend_what_was_asked_and_no_more(epsilon: float, steps: int) -> None:
-    _, ledger = planned(Wish(epsilon=epsilon), people(), steps=steps)
+    _, ledger = planned(PrivacyConfig(epsilon=epsilon), people(), steps=steps)
     told, truth = ledger.epsilon(), spent(ledger)
     assert truth - 1e-9 <= told <= truth + 1e-3
     assert epsilon - 2e-3 <= told <= epsilon
 
 
 def test_steps_of_a_given_noise_are_the_most_within_epsilon() -> None:
-    _, ledger = planned(Wish(noise=3.0, stop_at=1.0), people(), steps=10**6, batch=30)
+    _, ledger = planned(PrivacyConfig(noise=3.0, stop_at=1.0), people(), steps=10**6, batch=30)
     assert spent(ledger) <= 1.0
     more = ledger.with_(replace(ledger.expenses[-1], steps=1))  # pyrefly: ignore
     assert spent(more) > 1.0
@@ -108,18 +108,18 @@ def test_steps_of_a_given_noise_are_the_most_within_epsilon() -> None:
 
 def test_a_noise_of_which_no_step_is_within_is_refused() -> None:
     with pytest.raises(UsageError, match=r"a single step spends more than epsilon 0\.5"):
-        planned(Wish(noise=0.5, stop_at=0.5), people(), steps=5)
+        planned(PrivacyConfig(noise=0.5, stop_at=0.5), people(), steps=5)
 
 
 def test_an_epsilon_that_is_too_small_is_refused_with_the_smallest_that_works() -> None:
     with pytest.raises(UsageError, match=r"epsilon 0\.01 is too small for 300 rows of 2 columns") as refused:
-        guarded(Wish(epsilon=0.01))
+        guarded(PrivacyConfig(epsilon=0.01))
     found = re.search(r"smallest that works is ([\d.e-]+);", str(refused.value))
     assert found is not None
     with pytest.warns(UserWarning, match="wrong by about"):
-        guarded(Wish(epsilon=float(found[1])))
+        guarded(PrivacyConfig(epsilon=float(found[1])))
     with pytest.raises(UsageError, match="too small"):
-        guarded(Wish(epsilon=0.9 * float(found[1])))
+        guarded(PrivacyConfig(epsilon=0.9 * float(found[1])))
 
 
 @pytest.mark.parametrize(
@@ -127,12 +127,12 @@ def test_an_epsilon_that_is_too_small_is_refused_with_the_smallest_that_works() 
 )
 def test_delta_must_be_below_the_share_of_a_row(delta: float, told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        guarded(Wish(epsilon=4.0, delta=delta))
+        guarded(PrivacyConfig(epsilon=4.0, delta=delta))
 
 
 @pytest.mark.parametrize(("n", "delta"), [(300, 1e-5), (100_000, 100_000**-1.1)])
 def test_delta_by_default(n: int, delta: float) -> None:
-    assert guarded(Wish(epsilon=4.0), people(n)).ledger.delta == pytest.approx(delta)
+    assert guarded(PrivacyConfig(epsilon=4.0), people(n)).ledger.delta == pytest.approx(delta)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_delta_by_default(n: int, delta: float) -> None:
 )
 def test_wishes_that_mean_nothing_are_refused(asked: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        Wish(**asked)
+        PrivacyConfig(**asked)
 
 
 def test_counts_carry_the_noise_that_the_ledger_charges(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_counts_carry_the_noise_that_the_ledger_charges(monkeypatch: pytest.Monk
     data, drawn = replace(people(3000), modality=Table(wide)), []
     exact = [1500, 1500, *torch.bincount(data.values[:, 1], minlength=80).tolist()]
     for seed in range(30):
-        found = guarded(Wish(epsilon=4.0, unsafe_seed=seed), data)
+        found = guarded(PrivacyConfig(epsilon=4.0, unsafe_seed=seed), data)
         assert isinstance(found.dataset.modality, Table)
         counts = [round(3000 * share) for column in found.dataset.modality.shares for share in column]
         drawn.append([count - truth for count, truth in zip(counts, exact, strict=True)])
@@ -176,7 +176,7 @@ def test_counts_carry_the_noise_that_the_ledger_charges(monkeypatch: pytest.Monk
 
 def test_classes_of_pictures_are_counted_with_noise_and_charged() -> None:
     data = pictures()
-    one, other = (guarded(Wish(epsilon=8.0, unsafe_seed=seed), data) for seed in (1, 2))
+    one, other = (guarded(PrivacyConfig(epsilon=8.0, unsafe_seed=seed), data) for seed in (1, 2))
     assert one.frequencies["label"] != other.frequencies["label"]
     assert sum(one.frequencies["label"]) == pytest.approx(1)
     assert [type(cost) for cost in one.ledger.expenses] == [Gaussian]
@@ -184,7 +184,7 @@ def test_classes_of_pictures_are_counted_with_noise_and_charged() -> None:
 
 def test_noise_is_secret_unless_a_seed_is_asked_for() -> None:
     def shares(seed: int | None) -> Any:
-        modality = guarded(Wish(epsilon=4.0, unsafe_seed=seed)).dataset.modality
+        modality = guarded(PrivacyConfig(epsilon=4.0, unsafe_seed=seed)).dataset.modality
         assert isinstance(modality, Table)
         return modality.shares
 
@@ -195,7 +195,7 @@ def test_noise_is_secret_unless_a_seed_is_asked_for() -> None:
 def test_data_with_statistics_of_their_rows_are_refused() -> None:
     for name in ("example:moons", "example:shakespeare"):
         with pytest.raises(UsageError, match="statistics of the rows that no noise covers"):
-            guarded(Wish(epsilon=4.0), read(name))
+            guarded(PrivacyConfig(epsilon=4.0), read(name))
 
 
 def recipe_of(data: Dataset) -> Recipe:
@@ -237,9 +237,9 @@ def test_what_lets_rows_look_at_each_other_is_refused_by_name() -> None:
 
 
 def test_a_resumed_run_keeps_what_its_noise_was_planned_for() -> None:
-    found = guarded(Wish(epsilon=4.0))
+    found = guarded(PrivacyConfig(epsilon=4.0))
     recipe = find_recipe("auto", found.dataset, "tiny")[1]
-    recipe, promised = plan(Wish(epsilon=4.0), found, replace(recipe, train=replace(recipe.train, steps=8)))
+    recipe, promised = plan(PrivacyConfig(epsilon=4.0), found, replace(recipe, train=replace(recipe.train, steps=8)))
     check_goes_on(promised, recipe)
     check_goes_on(promised, replace(recipe, train=replace(recipe.train, steps=3, lr=1e-4)))
     wrong = {
@@ -255,14 +255,14 @@ def test_a_resumed_run_keeps_what_its_noise_was_planned_for() -> None:
 
 def test_a_batch_of_more_than_all_rows_is_refused() -> None:
     with pytest.raises(UsageError, match="a batch of 301 is more than the 300 rows"):
-        planned(Wish(epsilon=4.0), people(), steps=5, batch=301)
+        planned(PrivacyConfig(epsilon=4.0), people(), steps=5, batch=301)
 
 
 def test_minutes_say_nothing_about_how_much_is_spent() -> None:
     with pytest.raises(UsageError, match="give --steps, not --minutes"):
-        planned(Wish(epsilon=4.0), people(), steps=None, minutes=1.0)
+        planned(PrivacyConfig(epsilon=4.0), people(), steps=None, minutes=1.0)
     with pytest.raises(UsageError, match="give --steps, not --minutes"):
-        planned(Wish(noise=3.0, stop_at=1.0), people(), steps=None, minutes=1.0)
+        planned(PrivacyConfig(noise=3.0, stop_at=1.0), people(), steps=None, minutes=1.0)
 
 
 @pytest.mark.parametrize("expense", [Gaussian("counts", 10.0), Concentrated("counts", 700.0)])

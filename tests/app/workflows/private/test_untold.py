@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from feller.app.cli import main
-from feller.app.workflows.fitting.plan_fit import begin
+from feller.app.workflows.fitting.plan_fit import RecipeRequest, plan_fit
 from feller.app.workflows.private import table_schema
 from feller.app.workflows.private.guarantee_text import timing
-from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.privacy_config import PrivacyConfig
+from feller.app.workflows.private.private_data import data_access
 from feller.app.workflows.private.table_schema import beyond_line, hidden_line, merged_line, refusal
 from feller.app.workflows.run_config import Asked
 from feller.core.errors import LONGEST
@@ -23,6 +24,7 @@ from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Untold
 from feller.privacy.accounting.dp_events import Gaussian
 from feller.privacy.accounting.ledger import Ledger
+from feller.training.engine import engine
 
 
 @pytest.fixture(autouse=True)
@@ -111,13 +113,14 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
     domain = (replace(hidden, columns=found), (Charge("kinds of the columns", 20.0),), (), ())
     monkeypatch.setattr(table_schema, "find_domain", lambda *given: domain)
     wish, wanted = (
-        Wish(epsilon=2.0, unsafe_seed=0),
+        PrivacyConfig(epsilon=2.0, unsafe_seed=0),
         Asked(data="t.csv", recipe="table-marginals", size="tiny", seed=0),
     )
     told = []
     for row in ("yes,40,ward 3,a", ",,,"):
         pathlib.Path("t.csv").write_text("smokes,age,ward,home\n" + f"{row}\n" * 700)
-        told.append(begin(wanted, wish, lambda recipe: recipe).asked.notes)
+        request = RecipeRequest(name=wanted.recipe, size="tiny")
+        told.append(plan_fit(wanted, data_access(wish, engine()), request).asked.notes)
     assert told[0] == told[1]
     assert "age, ward" in told[0][0]
 

@@ -12,7 +12,7 @@ from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab
 from feller.core.errors import InputError
 from feller.core.serialization import read_json
-from feller.training.metrics_log import read_metrics
+from feller.training.callbacks import read_metrics
 
 EVERY = 3.0
 """Seconds."""

@@ -32,7 +32,7 @@ from feller.privacy.marginals.marginal_model import MarginalModel
 from feller.privacy.noise.grid_noise import Noise, source
 from feller.training.checkpoint import read_counters
 from feller.training.engine import engine
-from feller.training.loop import Batches, Learner, check_finite, make_learner, train
+from feller.training.loop import Batches, TrainState, check_finite, make_train_state, train
 from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.one_shot import AtOnce
 
@@ -88,7 +88,7 @@ class Again:
         planned, here = self.planned, engine()
         network = self.description.build(Draws(seed)).to(here.device)
         training = replace(self.recipe.train, steps=self.steps, minutes=None)
-        learner, gradient, draws = make_learner(network, training), None, Draws(seed)
+        learner, gradient, draws = make_train_state(network, training), None, Draws(seed)
         if isinstance(planned, Guarantee):
             self._rehearse(learner, seed)
             feed = _poisson_batches(rows, planned, self._noise(seed, "batches"))
@@ -124,7 +124,7 @@ class Again:
     def _noise(self, seed: int, what: str) -> Noise:
         return source(None if self.planned is None else self.planned.unsafe_seed, "again", seed, what)
 
-    def _rehearse(self, learner: Learner, seed: int) -> None:
+    def _rehearse(self, learner: TrainState, seed: int) -> None:
         kind = self.description.modality
         if self.law is not None and isinstance(kind, Table):
             teach(learner, self.objective, kind, self.law, self.recipe.train, Draws(seed).named("law"), engine())

@@ -25,8 +25,8 @@ from feller.evaluation.report.bridge_animation import film, motion
 from feller.evaluation.report.cost_plot import Passed, by_round, over_time
 from feller.evaluation.report.figure import Picture
 from feller.evaluation.report.projection import Field, Scene, Walls, look
+from feller.training.callbacks import read_metrics
 from feller.training.couplings.minibatch_ot import assign
-from feller.training.metrics_log import read_metrics
 
 COMPARED, WEIGHED = 32, 100
 """Pairs whose trajectories are weighed, and how many of each."""

@@ -31,8 +31,8 @@ from feller.evaluation.bridge import Along, along
 from feller.evaluation.number_format import percent, sentence
 from feller.evaluation.report.page import RunReport, write_report
 from feller.evaluation.report.verdict import GOOD, verdict
+from feller.training.callbacks import read_metrics
 from feller.training.engine import engine
-from feller.training.metrics_log import read_metrics
 
 NEIGHBOURS, TRIED = 20, 5000
 """Points that a plane goes through, and points of a surface whose neighbours tell how far that is."""

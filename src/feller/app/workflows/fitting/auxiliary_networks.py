@@ -4,10 +4,12 @@ import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
 from feller.app.reporter import Tell
+from feller.app.workflows.fitting.run_training import TrainingJob
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run, open_run
@@ -18,7 +20,7 @@ from feller.data.documents.image_codes import PictureCodes, palette_of
 from feller.data.documents.modality import Documents, all_pictures
 from feller.data.documents.tiles import tiles_of
 from feller.data.images.modality import Images
-from feller.data.modality import Dataset
+from feller.data.modality import Dataset, Modality
 from feller.data.speech.modality import Speech
 from feller.models.infilling import LearnedDurations
 from feller.models.model import load_model
@@ -27,13 +29,17 @@ from feller.models.recipes.recipe import DocumentParts, SpeechParts
 from feller.models.spec import Description, load_part, save_description
 from feller.networks.codebook.image_codes import learned
 from feller.networks.codebook.image_tokenizer import Tokenizer
+from feller.networks.condition_dropout import null_values
 from feller.networks.sequence.bi_encoder import BiEncoderNetwork
 from feller.training.engine import Engine
-from feller.training.loop import Batches, Learner, make_learner, train
+from feller.training.loop import Batches, TrainState, make_train_state, train
 from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.contrastive import Contrastive
 from feller.training.objectives.reconstruction import Reconstruction
 from feller.training.optimizer import Training
+
+if TYPE_CHECKING:
+    from feller.app.workflows.fitting.plan_fit import FitPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +98,7 @@ class Making:
         self, name: str, objective: Objective, feed: Batches, network: torch.nn.Module, training: Training, tell: Tell
     ) -> None:
         """Train a network to the end of its budget; what is kept is the average."""
-        learner: Learner = make_learner(network.to(self.here.device).train().requires_grad_(True), training)
+        learner: TrainState = make_train_state(network.to(self.here.device).train().requires_grad_(True), training)
         tell.task(f"training the {name}")
         for report in train(learner, objective, feed, training, draws=self.draws(name), engine=self.here):
             tell.progress(report.share, f"step {report.step:,}, loss {report.loss.item():.4g}")
@@ -101,8 +107,36 @@ class Making:
         tell.done()
 
 
+def make_parts(run: Run, plan: "FitPlan", job: TrainingJob, here: Engine, tell: Tell) -> TrainingJob:
+    """Make the networks that the data need, once the folder may be written to; it may take a while.
+
+    Returns:
+        The job with their hashes in its description, and data and objective that know them.
+
+    Raises:
+        InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
+        UsageError: If the recipe makes networks of other data.
+    """
+    parts, data = plan.recipe.parts, job.data
+    if parts is None or data is None:
+        return job
+    kind = data.modality
+    known = {*kind.modules} if plan.older is not None else set()
+    known |= {"tokenizer"} if from_a_run(plan.asked.tokenizer) else set()
+    making = Making(run=run, known=frozenset(known), seed=plan.asked.seed, here=here)
+    if isinstance(parts, SpeechParts):
+        return replace(job, description=make_speech_parts(making, parts, kind, job.description, data, tell))
+    description, written = make_document_parts(making, parts, kind, job.description, data, tell)
+    tell.task("looking at the documents")
+    teacher = None if plan.older is None else plan.older.network
+    context = TrainingContext(data=written, teacher=teacher, null=null_values(job.state.network))
+    objective = plan.recipe.objective.build(context)
+    tell.done()
+    return replace(job, description=description, objective=objective, data=written)
+
+
 def make_document_parts(
-    making: Making, parts: DocumentParts, kind: Documents, about: Description, data: Dataset, tell: Tell
+    making: Making, parts: DocumentParts, kind: Modality, about: Description, data: Dataset, tell: Tell
 ) -> tuple[Description, Dataset]:
     """Give the networks of documents their weights: those of the run, or new ones that are learned here.
 
@@ -112,7 +146,10 @@ def make_document_parts(
 
     Raises:
         InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
+        UsageError: If the data are no documents.
     """
+    if not isinstance(kind, Documents):
+        raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.called} have none of them")
     making.check([*kind.modules])
     if "tokenizer" in kind.modules:
         learned = partial(_tokenizer, making, parts, kind, data, tell)
@@ -146,7 +183,7 @@ def _vectors(making: Making, parts: DocumentParts, kind: Documents, data: Datase
 
 
 def make_speech_parts(
-    making: Making, parts: SpeechParts, kind: Speech, about: Description, data: Dataset, tell: Tell
+    making: Making, parts: SpeechParts, kind: Modality, about: Description, data: Dataset, tell: Tell
 ) -> Description:
     """Give the networks that say durations their weights: those of the run, or new ones that are learned here.
 
@@ -155,7 +192,10 @@ def make_speech_parts(
 
     Raises:
         InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
+        UsageError: If the data are no speech.
     """
+    if not isinstance(kind, Speech):
+        raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.called} have none of them")
     making.check([*kind.modules])
     for name, lasting, training in (
         ("durations", kind.durations, parts.durations),

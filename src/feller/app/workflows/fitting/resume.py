@@ -1,7 +1,6 @@
 """A fit that goes on: what it was asked for, all of it as it was."""
 
 import pathlib
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +8,8 @@ from feller.app.workflows.bridges.is_bridge import is_bridge
 from feller.app.workflows.fine_tuned_run import tuned_of
 from feller.app.workflows.fitting.auxiliary_networks import taken_again
 from feller.app.workflows.fitting.closed_form import check_found
-from feller.app.workflows.fitting.plan_fit import Begun
-from feller.app.workflows.private.budget import own_ledger
-from feller.app.workflows.private.plan_dp_sgd import check_goes_on
-from feller.app.workflows.private.pretrain_on_marginals import law_of
-from feller.app.workflows.private.privacy_config import Guarantee
+from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest
+from feller.app.workflows.private.private_data import resumed_access
 from feller.app.workflows.run_config import Asked, asked_of, read_again
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, open_run
@@ -21,21 +17,22 @@ from feller.core.serialization import from_data
 from feller.core.user_code import fingerprint as file_hash
 from feller.core.user_code import load_function
 from feller.data.loading import raw
-from feller.data.tables.modality import Table
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import load_description
 from feller.networks.architecture import PLENTY, within
+from feller.training.engine import Engine
 
 
-def go_on(run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[[Recipe], Recipe]) -> Begun:
+def plan_resumed(run: Run, fixed: dict[str, Any], recipe: str | None, request: RecipeRequest, here: Engine) -> FitPlan:
     """Return what a run was asked for, with its data, its recipe, and the model that it started from.
 
     Args:
         run: It was begun.
         fixed: What is asked of it now, by name, which must be what was asked of it then; None where nothing is.
         recipe: Place of the user's own recipe, or a name.
-        change: What is done to the recipe that it was begun with.
+        request: What is changed of the recipe that it was begun with.
+        here: Device and processes.
 
     Raises:
         InputError: If the run, its data or what it started from are not what they were.
@@ -59,27 +56,20 @@ def go_on(run: Run, fixed: dict[str, Any], recipe: str | None, change: Callable[
         _load_code(asked, recipe)  # what the run is made of may be there
     older = _older(asked)
     about = load_description(run)
-    like = about.modality if older is None or isinstance(about.modality, Table) else older.description.modality
+    like = about.modality if older is None or about.modality.has_schema else older.description.modality
     dataset = read_again(asked, like)
     kept = run.part_of(run.recipe, "recipe")
     with raw.about(run.recipe):
         before = within(PLENTY, lambda: from_data(Recipe, kept))
     if before.objective.one_shot:
         check_found(run)
-    after = change(before)
+    after = request.changed(before)
     if replace(after, train=before.train, sampling=before.sampling) != before:
         raise UsageError("a resumed run keeps its recipe, but for --train.* and --sampling.*; start a new run for more")
-    if isinstance(asked.private, Guarantee):
-        check_goes_on(asked.private, after)
     dataset = dataset.seen_as(after.modality or dataset.modality)
     dataset = taken_again(dataset, asked.tokenizer, run) if asked.tokenizer else dataset
-    noisy = None if asked.private is None else about.frequencies
-    ledger = own_ledger(run, asked.fingerprint)
-    begun = Begun(asked, dataset, after, older, ledger, noisy, parts=about.parts)
-    kind = dataset.modality
-    if run.state.is_file() or older is not None or not isinstance(kind, Table):
-        return begun
-    return replace(begun, law=law_of(kind))  # a new network had not learned it yet
+    access = resumed_access(asked, here)
+    return access.resumed(run, FitPlan(asked, dataset, after, older, access, parts=about.parts), about)
 
 
 def _older(asked: Asked) -> Model | None:

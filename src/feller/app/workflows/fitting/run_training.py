@@ -1,37 +1,68 @@
-"""The training of a run: followed, logged, saved, shown, and interrupted."""
+"""The training of a run: its job and inputs; restored, recorded, followed, and interrupted."""
 
 import contextlib
 import io
-import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-
-from torch import Tensor
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from feller.app.reporter import Tell
-from feller.app.workflows.fitting.estimate_time import foretold
-from feller.app.workflows.fitting.training_job import Prepared
-from feller.app.workflows.interrupts import endings, interrupts
 from feller.core.errors import InputError
+from feller.core.gradient import Gradient
+from feller.core.interrupts import endings
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
-from feller.core.serialization import replace_file
+from feller.core.serialization import replace_file, to_data
+from feller.data.modality import Dataset
 from feller.models.model import Model
 from feller.models.spec import Description, save_description
-from feller.training.checkpoint import load_checkpoint, save_checkpoint
+from feller.training import callbacks
+from feller.training.callbacks import CheckpointSaver, loggers
+from feller.training.checkpoint import load_checkpoint
 from feller.training.engine import Engine
-from feller.training.loop import Learner, Report, train
-from feller.training.metrics_log import MetricsWriter
+from feller.training.loop import Batches, StepMetrics, TrainState
+from feller.training.objective import Objective
 from feller.training.optimizer import Training
 from feller.training.parallelize import dress
+from feller.training.trainer import Callback, StepMonitor, Trainer
 
-CHECKPOINT_SECONDS = 60.0
-"""Between two checkpoints, at most."""
-SOON = 5.0
-"""Seconds from the first checkpoint to the next, which double from then on, so that young weights are soon gone."""
-LOG_EVERY = 10
-"""Steps."""
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingJob:
+    """A training that is known to fit together, before anything of it is written."""
+
+    record: dict[str, Any]
+    """What recipe.json will hold."""
+    summary: str
+    """What is trained on what, for people."""
+    notes: tuple[str, ...]
+    """What was converted or chosen, for people."""
+    config: Training
+    objective: Objective
+    description: Description
+    state: TrainState
+    resume_command: str
+    """Command that goes on."""
+    data: Dataset | None = None
+    """What is learned from; None where the model itself draws it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingInputs:
+    """What the steps of one sitting are made of."""
+
+    batches: Batches
+    rng: Draws
+    gradient: Gradient | None = None
+    """How losses become gradients; the mean by default."""
+    callbacks: tuple[Callback, ...] = ()
+    monitor: StepMonitor = field(default_factory=StepMonitor)
+    """Which numbers of a step may be told, and what must not be saved."""
+    clock_resolution: float = 0.0
+    """Seconds to whose multiples the time of training is rounded up in what is written; 0 writes it as it is."""
+    checkpoint_at_each_log: bool = False
+    """Save after every logged step, so that a training that fails leaves the last good weights."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,12 +73,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def reporting(learned: str, again: str) -> Iterator[None]:
-    """Let Ctrl-C, or a polite request to end, stop a report; what was learned stays.
+def stoppable(again: str, saved: str = "all is saved. Go on with") -> Iterator[None]:
+    """Let Ctrl-C, or a polite request to end, stop what is inside at once; what was made before stays.
 
     Args:
-        learned: What is saved, such as the training.
-        again: Command that makes the report.
+        again: Command that goes on.
+        saved: What is there, for people.
 
     Raises:
         Interrupted: Then; says so.
@@ -56,165 +87,136 @@ def reporting(learned: str, again: str) -> Iterator[None]:
         with endings():
             yield
     except KeyboardInterrupt as stopped:
-        raise Interrupted(again, f"{learned} is saved. Its report is made by") from stopped
+        raise Interrupted(again, saved) from stopped
 
 
-def learn(run: Run, ready: Prepared, *, resume: bool, here: Engine, tell: Tell) -> None:
-    """Train until the budget is spent, saving on the way.
+def reporting(learned: str, again: str) -> contextlib.AbstractContextManager[None]:
+    """Return the same for a report of what was learned, such as the training, which is saved."""
+    return stoppable(again, f"{learned} is saved. Its report is made by")
+
+
+def restore(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, tell: Tell) -> None:
+    """Bring the state of a training to where its run stopped.
 
     Args:
         run: Where all is kept.
-        ready: What is trained.
-        resume: Go on where the run stopped.
-        here: Device and processes.
-        tell: Hears how it goes.
+        job: What is trained.
+        resume: Go on where the run stopped; else it begins.
+        exhausted: Whether no step may be taken any more.
+        tell: Hears where the training stands.
 
     Raises:
-        InputError: If the loss or the run is damaged, or all is paid for and nothing was saved.
-        Interrupted: After Ctrl-C, with all saved.
+        InputError: If the run is damaged, or all steps are paid for and none was saved.
     """
-    learner, training = ready.learner, ready.training
-    spent, saved = ready.spent(), run.state.is_file() or run.weights.is_file()
-    if resume and saved:
-        elsewhere = load_checkpoint(run, learner)
-        tell.say(_going_on(learner, training, spent=spent))
+    if resume and (run.state.is_file() or run.weights.is_file()):
+        elsewhere = load_checkpoint(run, job.state)
+        tell.say(_going_on(job.state, job.config, exhausted=exhausted))
         if elsewhere:
             tell.say(elsewhere)
-    elif spent:
+    elif exhausted:
         raise InputError(
             f"all steps of {run.path} are paid for, and none was saved before it was killed; begin anew with"
             " --overwrite, which spends anew and says what this one spent"
         )
-    here.wait()  # until all have read what the first will write
-    ready.open()
+
+
+def record(run: Run, job: TrainingJob, here: Engine, tell: Tell) -> None:
+    """Write what is trained and how, and say so."""
     if here.is_first:
-        save_description(run, ready.description)
-        run.write_record(run.recipe, ready.record)
-    for note in ready.notes:
+        save_description(run, job.description)
+        run.write_record(run.recipe, job.record)
+    for note in job.notes:
         tell.say(note)
-    tell.say(f"{ready.summary}, {budget(training)}; writing to {run.path}")
-    try:
-        ready = ready.bound(ready, tell)
-    except KeyboardInterrupt as stopped:  # at once: what it has made is kept
-        raise Interrupted(ready.again) from stopped
-    with interrupts() as interrupted:
-        feed = ready.feed(tell)
-        expected = foretold(ready, feed, here)
-        if expected:
-            tell.say(expected)
-        dress(learner, training, here)
-        draws = Draws(ready.seed)
-        steps = train(learner, ready.objective, feed, training, draws=draws, engine=here, gradient=ready.gradient)
-        _follow(
-            run,
-            ready,
-            iter(()) if spent else steps,
-            interrupted=interrupted.is_set,
-            here=here,
-            tell=tell,
-        )
-    ready.close()
-    if here.agree(learner.share(training)) < 1 and not ready.spent():
-        raise Interrupted(ready.again)
+    tell.say(f"{job.summary}, {budget(job.config)}; writing to {run.path}")
 
 
-def _going_on(learner: Learner, training: Training, *, spent: bool) -> str:
+def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, here: Engine, tell: Tell) -> None:
+    """Train until the budget is spent, saving on the way.
+
+    Args:
+        run: Where all is kept.
+        job: What is trained; its state as the run left it.
+        inputs: What the steps are made of.
+        here: Device and processes.
+        tell: Hears how it goes.
+
+    Raises:
+        InputError: If the loss stops being finite.
+        Interrupted: After Ctrl-C, with all saved.
+    """
+    state, config = job.state, job.config
+    dress(state, config, here)
+    hears: list[Callback] = [*inputs.callbacks]
+    if here.is_first:
+        hears += [*loggers(config.logger, run, to_data(config)), Progress(tell)]
+    if here.is_first or state.sharded:
+        hears += [
+            CheckpointSaver(
+                run,
+                writes=here.is_first,
+                at_each_log=inputs.checkpoint_at_each_log,
+                clock_resolution=inputs.clock_resolution,
+            ),
+            Preview(run, job.description, here),
+        ]
+    trainer = Trainer(config, hears, monitor=inputs.monitor, device=here)
+    tell.task("training")
+    trainer.fit(state, job.objective, inputs.batches, inputs.rng, inputs.gradient)
+    tell.done()
+    if trainer.interrupted:
+        raise Interrupted(job.resume_command)
+
+
+def _going_on(state: TrainState, config: Training, *, exhausted: bool) -> str:
     """Say where a resumed training stands."""
-    if spent:
-        return f"nothing is left to train: all steps are paid for, and the weights took {learner.step:,} of them"
-    if learner.share(training) < 1:
-        return f"going on after step {learner.step:,}"
-    done = f"{learner.step:,} steps in {learner.seconds / 60:.3g} minutes"
+    if exhausted:
+        return f"nothing is left to train: all steps are paid for, and the weights took {state.step:,} of them"
+    if state.share(config) < 1:
+        return f"going on after step {state.step:,}"
+    done = f"{state.step:,} steps in {state.seconds / 60:.3g} minutes"
     return (
-        f"nothing is left to train: {budget(training)} count from the start, and this run has done {done}; ask for"
+        f"nothing is left to train: {budget(config)} count from the start, and this run has done {done}; ask for"
         " more in all"
     )
 
 
-def _follow(
-    run: Run,
-    ready: Prepared,
-    reports: Iterator[Report],
-    *,
-    interrupted: Callable[[], bool],
-    here: Engine,
-    tell: Tell,
-) -> None:
-    """Log, save and show progress while training goes on."""
-    tell.task("training")
-    learner, writes = ready.learner, here.is_first
-    saves = writes or learner.sharded
-    """Whether this process takes part in saving: of a sharded learner all do, when the first one says so."""
+class Progress(Callback):
+    """Moves a bar."""
 
-    def all_agree(wanted: bool) -> bool:
-        return bool(here.agree(float(wanted))) if learner.sharded else wanted
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
 
-    metrics = MetricsWriter(run.metrics, learner.step) if writes else None
-    saved = seen = time.monotonic()
-    pause = CHECKPOINT_SECONDS
-    last, logged = None, False
-
-    def log(report: Report) -> None:
-        loss = ready.check(report)
-        notes = {name: value.item() for name, value in report.notes.items()} if ready.tells_loss else {}
-        if metrics:
-            metrics.add(
-                step=report.step,
-                **({"loss": loss} if ready.tells_loss else {}),
-                lr=report.lr,
-                gradient=report.gradient.item(),
-                **({"seconds": round(report.seconds, 3)} if ready.tells_loss else {}),
-                **notes,
-            )
-        known = {"loss": loss, **notes} if ready.tells_loss else notes
-        told = "".join(f", {name} {value:.4g}" for name, value in known.items())
-        tell.progress(report.share, f"step {report.step:,}{told}")
-
-    for report in reports:
-        logged = report.step == 1 or report.step % LOG_EVERY == 0
-        if logged:
-            log(report)
-        due = time.monotonic() - saved > min(pause, CHECKPOINT_SECONDS) or (ready.careful and logged)
-        if saves and all_agree(report.step == 1 or due):
-            ready.check(report)  # a broken state must not replace a good one
-            _save(run, ready, writes=writes)
-            saved, pause = time.monotonic(), SOON if report.step == 1 else 2 * pause
-        if saves and all_agree(time.monotonic() - seen > CHECKPOINT_SECONDS):
-            averaged = learner.averaged()
-            if writes:
-                _preview(run, ready.description, averaged, here)
-            seen = time.monotonic()
-        last = report
-        if here.agree(float(interrupted())) or ready.spent():
-            break
-    if last is not None and not logged:
-        log(last)
-    if saves:  # also where nothing was left to train: a file may have been lost
-        _save(run, ready, writes=writes)
-    if metrics:
-        metrics.close()
-    tell.done()
+    def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
+        """Show what may be told of a step."""
+        shown = {name: value for name, value in numbers.items() if name not in ("lr", "gradient", "seconds")}
+        told = "".join(f", {name} {value:.4g}" for name, value in shown.items())
+        self._tell.progress(metrics.share, f"step {metrics.step:,}{told}")
 
 
-def _save(run: Run, ready: Prepared, *, writes: bool) -> None:
-    """Write the learner; of a private one its time in whole minutes, which tells of no batch how large it was."""
-    kept = ready.learner
-    if not ready.tells_loss:
-        kept = replace(kept, seconds=60.0 * math.ceil(kept.seconds / 60))  # a copy: the clock itself goes on
-    save_checkpoint(run, kept, writes=writes)
+class Preview(Callback):
+    """Writes a picture of what the model draws by now, in few calls; training does not notice."""
 
+    def __init__(self, run: Run, description: Description, here: Engine) -> None:
+        self._run, self._description, self._here = run, description, here
+        self._seen = time.monotonic()
+        self._shows = not (description.family.why_no_samples or description.modality.labels)
 
-def _preview(run: Run, description: Description, averaged: dict[str, Tensor], here: Engine) -> None:
-    """Write a picture of what the model draws by now, in few calls; training does not notice. Some draw nothing."""
-    if description.family.why_no_samples or description.modality.labels:
-        return
-    network = description.build(Draws(0)).to(here.device)
-    network.load_state_dict(averaged)
-    draws = Draws(0).named("preview")
-    drawn = Model(description, network).sample(16, sampling=replace(description.sampling, calls=16), draws=draws)
-    picture = io.BytesIO()
-    drawn.modality.show(drawn.values, drawn.given).save(picture, "PNG")
-    replace_file(run.preview, picture.getvalue())
+    def on_checkpoint(self, state: TrainState) -> None:
+        """Draw one if the last is old."""
+        due = self._shows and time.monotonic() - self._seen > callbacks.CHECKPOINT_SECONDS
+        if not (self._here.agree(float(due)) if state.sharded else due):
+            return
+        averaged = state.averaged()
+        self._seen = time.monotonic()
+        if not self._here.is_first:
+            return
+        network = self._description.build(Draws(0)).to(self._here.device)
+        network.load_state_dict(averaged)
+        few = replace(self._description.sampling, calls=16)
+        drawn = Model(self._description, network).sample(16, sampling=few, draws=Draws(0).named("preview"))
+        picture = io.BytesIO()
+        drawn.modality.show(drawn.values, drawn.given).save(picture, "PNG")
+        replace_file(self._run.preview, picture.getvalue())
 
 
 def budget(training: Training) -> str:

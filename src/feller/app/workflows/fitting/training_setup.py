@@ -1,29 +1,19 @@
-"""From what was asked of a fit to a training that is known to fit together."""
+"""From what was planned of a fit to a training that is known to fit together."""
 
 import contextlib
 import copy
-import functools
 import shlex
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from feller.app.reporter import Tell
-from feller.app.workflows.fitting.auxiliary_networks import Making, from_a_run
-from feller.app.workflows.fitting.auxiliary_networks import make_document_parts as document_parts
-from feller.app.workflows.fitting.auxiliary_networks import make_speech_parts as speech_parts
-from feller.app.workflows.fitting.estimate_time import TRIED, Reporting
-from feller.app.workflows.fitting.plan_fit import Begun
-from feller.app.workflows.fitting.training_job import Prepared
+from feller.app.workflows.fitting.plan_fit import FitPlan
+from feller.app.workflows.fitting.run_training import TrainingJob
 from feller.app.workflows.fitting.validate_user_code import check_pieces
-from feller.app.workflows.private.leakage_report import check_watched
-from feller.app.workflows.private.pretrain_on_marginals import teach
-from feller.app.workflows.private.privacy_config import Guarantee
-from feller.app.workflows.private.private_training import privately
-from feller.app.workflows.private.probe_rows import check_apart
 from feller.app.workflows.run_config import Asked, parts
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves, length
@@ -31,19 +21,15 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
 from feller.core.user_code import blamed
-from feller.data.batches import batches, shuffled
-from feller.data.documents.modality import Documents
+from feller.data.batches import batches
 from feller.data.modality import Dataset
-from feller.data.speech.modality import Speech
-from feller.data.tables.modality import Table
 from feller.models.families.model_family import Infinite
 from feller.models.model import Model
-from feller.models.recipes.recipe import DocumentParts, Recipe, SpeechParts
-from feller.networks.architecture import parameters
+from feller.networks.architecture import parameters, within
 from feller.networks.condition_dropout import null_values
 from feller.training.engine import Engine
-from feller.training.loop import Batches, make_learner
-from feller.training.objective import Batch, Matching, Objective, TrainingContext
+from feller.training.loop import make_train_state
+from feller.training.objective import Matching, Objective, TrainingContext
 from feller.training.parallelize import check_dress
 
 FEW = 4
@@ -52,92 +38,75 @@ MOST_TRIED = 16
 """Examples of a trial."""
 
 
-def prepare(run: Run, begun: Begun, here: Engine) -> Prepared:
+def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsize) -> TrainingJob:
     """Split the data, build the network, and try both on a few examples.
 
     Args:
         run: Where all will be kept.
-        begun: What was asked, read and chosen.
+        plan: What was asked, read and chosen.
         here: Device and processes.
+        most: Bytes that the weights may take.
 
     Raises:
         InputError: If the data lack a condition of their modality.
-        UsageError: If recipe and data do not fit.
+        UsageError: If recipe and data do not fit, or there is no budget.
     """
-    asked, recipe, older = begun.asked, begun.recipe, begun.older
-    training_data, held_out = parts(asked, begun.dataset)
-    training_data = training_data.modality.for_learning(training_data, Draws(asked.seed).named("evened"))
+    asked, recipe, older, access = plan.asked, plan.recipe, plan.older, plan.access
+    if recipe.train.steps is None and recipe.train.minutes is None:
+        raise UsageError("expected a budget: --steps or --minutes")
+    data, held_out = parts(asked, plan.dataset)
+    data = data.modality.for_learning(data, Draws(asked.seed).named("evened"))
     if older is not None:
         older.network.to(here.device).eval()
     check_dress(recipe.train, recipe.objective, recipe.architecture, here)
-    description = replace(recipe.describe(training_data), parts=begun.parts)
-    if begun.frequencies is not None:
-        description = replace(description, frequencies=begun.frequencies)
-    network = description.build(Draws(asked.seed))
+    description = replace(recipe.describe(data), parts=plan.parts)
+    if plan.frequencies is not None:
+        description = replace(description, frequencies=plan.frequencies)
+    network = within(most, lambda: description.build(Draws(asked.seed)))
     if older is not None:
         network.load_state_dict(older.network.state_dict())
-    context = TrainingContext(teacher=None if older is None else older.network, null=null_values(network))
-    objective = recipe.objective.build(context)
-    learner, draws = make_learner(network.to(here.device), recipe.train), Draws(asked.seed).named("trial")
-    if asked.code and isinstance(asked.private, Guarantee):
-        check_apart(asked.recipe, objective, learner.network, training_data, here)
-    some = training_data.subset(torch.arange(_few(training_data, own=bool(asked.code))))
-    few = here.place(batches(some, len(some), draws)(0, slice(None)))
-    tried = copy.deepcopy(learner.network)  # a codebook that follows what it sees must not count these
-    _try(objective, tried, few, draws, asked)
+    teacher = None if older is None else older.network
+    objective = recipe.objective.build(TrainingContext(teacher=teacher, null=null_values(network)))
+    state = make_train_state(network.to(here.device), recipe.train)
+    access.check_setup(asked, objective, network, data, here)
+    tried, few = copy.deepcopy(network), _few(data, own=bool(asked.code))  # a codebook must not count what it sees here
+    _try_loss(objective, tried, data.subset(torch.arange(few)), asked, here)
     if asked.code and not recipe.parts and not description.family.why_no_samples:
-        _try_drawing(Model(description, tried), len(some), draws, asked)
-    reporting = Reporting(description, training_data, held_out, Draws(asked.seed).named("foretold"))
+        _try_drawing(Model(description, tried), few, Draws(asked.seed).named("trial"), asked)
     own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
-    ready = Prepared(
+    return TrainingJob(
         record={"asked": to_data(asked), "recipe": to_data(recipe)},
         summary=(
-            f"{asked.data}: {training_data.total:,} to learn from, {len(held_out):,} kept back; recipe {asked.recipe}, "
-            f"size {asked.size}, {parameters(network):,} weights"
+            f"{asked.data}: {data.total:,} to learn from, {len(held_out):,} kept back; recipe {asked.recipe}, "
+            f"size {asked.size}, {parameters(network):,} weights{access.promise}"
         ),
         notes=asked.notes,
-        training=recipe.train,
-        seed=asked.seed,
-        feed=_feeding(begun, training_data),
+        config=recipe.train,
         objective=objective,
         description=description,
-        learner=learner,
-        bound=_with_parts(run, begun, training_data, context, here),
-        tried=TRIED,
-        report=functools.partial(reporting.seconds, learner.network),
-        again=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
+        state=state,
+        data=data,
+        resume_command=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
     )
-    if asked.watched:
-        check_watched(asked.watched, training_data, learner.network, asked.private)
-    if not isinstance(asked.private, Guarantee):
-        return ready
-    if begun.ledger is None:
-        raise InputError(
-            f"{run.ledger} is missing, so nobody knows what this run has spent; bring it back, or start a new run"
-        )
-    ready = privately(
-        run,
-        ready,
-        asked.private,
-        begun.ledger,
-        training_data,
-        here=here,
-        watched=asked.watched,
-        seed=asked.seed,
-    )
-    law, kind = begun.law, training_data.modality
-    if law is None or not isinstance(kind, Table):
-        return ready
 
-    def rehearsed(tell: Tell) -> Batches:
-        if not learner.step:
-            tell.task("learning from rows of the counts")
-            lessons = Draws(asked.seed).named("rehearsal")
-            teach(learner, objective, kind, law, recipe.train, lessons, here, tell.progress)
-            tell.done()
-        return ready.feed(tell)
 
-    return replace(ready, feed=rehearsed)
+def _try_loss(objective: Objective, network: nn.Module, some: Dataset, asked: Asked, here: Engine) -> None:
+    """Take one loss of a few examples, so that what does not fit together is refused before anything is written.
+
+    Raises:
+        InputError: If a recipe of the user's own fails, in its code or in what is made of it.
+        UsageError: If there is not one loss for each example.
+    """
+    draws = Draws(asked.seed).named("trial")
+    batch = here.place(batches(some, len(some), draws)(0, slice(None)))
+    n = length(batch["x_1"]) if "x_1" in batch else 0
+    with _trial(asked, n):
+        if asked.code and isinstance(objective, Matching):
+            check_pieces(objective, network, batch, draws)
+        example = objective.draw(batch, draws, network)
+        found = objective.loss(network, example)
+    if asked.code:
+        _check_loss(found, length(example), network, asked)
 
 
 def _few(data: Dataset, *, own: bool) -> int:
@@ -148,23 +117,6 @@ def _few(data: Dataset, *, own: bool) -> int:
     sizes = {size for leaf in leaves(data.values) for size in leaf.shape[1:]}
     most = min(len(data), MOST_TRIED)
     return next((n for n in range(3, most + 1) if n not in sizes), most) if own else min(len(data), 2)
-
-
-def _try(objective: Objective, network: nn.Module, batch: Batch, draws: Draws, asked: Asked) -> None:
-    """Take one loss of a few examples, so that what does not fit together is refused before anything is written.
-
-    Raises:
-        InputError: If a recipe of the user's own fails, in its code or in what is made of it.
-        UsageError: If there is not one loss for each example.
-    """
-    n = length(batch["x_1"]) if "x_1" in batch else 0
-    with _trial(asked, n):
-        if asked.code and isinstance(objective, Matching):
-            check_pieces(objective, network, batch, draws)
-        example = objective.draw(batch, draws, network)
-        found = objective.loss(network, example)
-    if asked.code:
-        _check_loss(found, length(example), network, asked)
 
 
 def _check_loss(found: Any, n: int, network: nn.Module, asked: Asked) -> None:
@@ -217,47 +169,3 @@ def _trial(asked: Asked, n: int) -> Iterator[None]:
             f"{asked.recipe} fails at a trial of {n} examples, in what feller makes of it: {what}; FELLER_TRACEBACK=1"
             " before the command shows where"
         ) from error
-
-
-def _with_parts(
-    run: Run, begun: Begun, data: Dataset, context: TrainingContext, here: Engine
-) -> Callable[[Prepared, Tell], Prepared]:
-    """Return what makes the networks that the data need, and builds the objective anew with all the data."""
-    parts, kind = begun.recipe.parts, data.modality
-    if parts is None:
-        return lambda ready, tell: ready
-    known = {*kind.modules} if begun.older is not None else set()
-    known |= {"tokenizer"} if from_a_run(begun.asked.tokenizer) else set()
-    making = Making(run=run, known=frozenset(known), seed=begun.asked.seed, here=here)
-
-    def with_parts(ready: Prepared, tell: Tell) -> Prepared:
-        if isinstance(kind, Speech) and isinstance(parts, SpeechParts):
-            return replace(ready, description=speech_parts(making, parts, kind, ready.description, data, tell))
-        if not isinstance(kind, Documents) or not isinstance(parts, DocumentParts):
-            raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.called} have none of them")
-        description, written = document_parts(making, parts, kind, ready.description, data, tell)
-        tell.task("looking at the documents")
-        objective = begun.recipe.objective.build(replace(context, data=written))
-        tell.done()
-        return replace(ready, description=description, objective=objective, feed=_feeding(begun, written))
-
-    return with_parts
-
-
-def _feeding(begun: Begun, data: Dataset) -> Callable[[Tell], Batches]:
-    """Return what makes the batches of a fit."""
-    return lambda tell: _feed(data, begun.recipe, begun.older, Draws(begun.asked.seed), tell)
-
-
-def _feed(data: Dataset, recipe: Recipe, older: Model | None, draws: Draws, tell: Tell) -> Batches:
-    """Return what gives each step its examples: the data, or pairs that the older model draws."""
-    if not recipe.pairs:
-        return batches(
-            data, recipe.train.batch, draws, data.given["valid"].sum(1) if recipe.objective.length_bucketing else None
-        )
-    if older is None:
-        raise UsageError("this recipe draws pairs from an older model: name its run with --start-from")
-    tell.task("drawing pairs")
-    pairs = older.pairs(recipe.pairs, draws.named("pairs"), tell.progress)
-    tell.done()
-    return shuffled(pairs, recipe.train.batch, draws)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from feller.app.workflows.private.privacy_config import Allowance, Guarantee, Wish
+from feller.app.workflows.private.privacy_config import Allowance, Guarantee, PrivacyConfig
 from feller.app.workflows.private.private_statistics import NOT_PUBLIC, Guarded
 from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
@@ -11,17 +11,16 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
-from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.calibration import calibrate, steps_within
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.couplings import Independent
+from feller.training.loop import WHOLE
 from feller.training.objectives.one_shot import AtOnce
-from feller.training.optimizer import Training
 
 
-def plan(wish: Wish, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarantee]:
+def plan(wish: PrivacyConfig, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarantee]:
     """Choose the noise for the planned steps, or the steps for a noise.
 
     Raises:
@@ -51,7 +50,7 @@ def plan(wish: Wish, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarante
     return replace(recipe, train=replace(train, steps=steps, minutes=None)), guarantee
 
 
-def check_plan(wish: Wish, recipe: Recipe, ledger: Ledger) -> int:
+def check_plan(wish: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
     """Refuse a training that cannot be private for what is left, before rows are looked at for it.
 
     Returns:
@@ -107,6 +106,9 @@ def check_private(recipe: Recipe) -> None:
         "examples that serve several steps": recipe.train.replay > 1,
         "sharded weights (--train.sharded), since the gradient of each row needs them whole": recipe.train.sharded,
         "compiled networks (--train.compile), which the gradients of single rows go around": recipe.train.compile,
+        "gradient checkpointing (--train.gradient-checkpointing)": recipe.train.gradient_checkpointing,
+        "less than float32 (--train.precision), in which gradients are not cut exactly": recipe.train.precision
+        not in WHOLE,
         "networks that write and find the data, which no noise covers": recipe.parts is not None,
     }
     wrong = next((what for what, found in refused.items() if found), None)
@@ -134,33 +136,7 @@ def check_goes_on(planned: Guarantee, recipe: Recipe) -> None:
         )
 
 
-def check_at_once(recipe: Recipe, older: Model | None, watched: int = 0) -> None:
-    """Refuse what means something to training alone.
-
-    Args:
-        recipe: That was chosen.
-        older: Model to start from.
-        watched: Rows of which account is to be kept, step by step.
-
-    Raises:
-        UsageError: Then.
-    """
-    at_once = recipe.objective.one_shot
-    if at_once and recipe.train != Training():
-        raise UsageError(
-            "this recipe looks at its rows once and takes no steps; leave --steps, --minutes and --train.* out"
-        )
-    if at_once and watched:
-        raise UsageError(
-            "this recipe takes no steps to keep account of; leave --audit out: `feller audit` tells what rows gave away"
-        )
-    if older is not None and (at_once or older.family.name == "graphical"):
-        raise UsageError(
-            "what is found at once starts from no model, and no training starts from it; leave --start-from out"
-        )
-
-
-def allow(wish: Wish, objective: AtOnce, rows: Dataset, charged: Charged) -> tuple[Ledger, Allowance]:
+def allow(wish: PrivacyConfig, objective: AtOnce, rows: Dataset, charged: Charged) -> tuple[Ledger, Allowance]:
     """Plan what it may cost: all that finding the columns left.
 
     Args:

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.tables.modality import Table
-from feller.networks.blocks.ema import Average
+from feller.networks.blocks.ema import EMA
 from feller.privacy.marginals.estimate import Measurement, estimate
 from feller.privacy.marginals.marginal_model import MarginalModel
 from feller.privacy.marginals.marginal_network import admitted_by
 from feller.training.engine import Engine
-from feller.training.loop import Learner, check_finite, make_learner, train
+from feller.training.loop import TrainState, check_finite, make_train_state, train
 from feller.training.objective import Batch, Objective
 from feller.training.optimizer import Training
 
@@ -44,7 +44,7 @@ def law_of(kind: Table) -> MarginalModel | None:
 
 
 def teach(
-    learner: Learner,
+    learner: TrainState,
     objective: Objective,
     kind: Table,
     law: MarginalModel,
@@ -67,7 +67,7 @@ def teach(
     """
     rows = kind.encode(kind.from_levels(law.draw(ROWS, draws.named("law")), draws))
     rehearse(learner.network, objective, rows, training, draws, here, tell)
-    learner.average = Average(learner.network, training.average)
+    learner.average = EMA(learner.network, training.average)
 
 
 def rehearse(
@@ -104,7 +104,7 @@ def rehearse(
         which = torch.randint(len(tokens), (BATCH,), generator=draws.at("rehearsal", step).shared())
         return {"x_1": tokens[which[rows]], "given": {}}
 
-    learner = make_learner(network, plan)
+    learner = make_train_state(network, plan)
     for report in train(learner, objective, some, plan, draws=draws.named("rehearsal"), engine=here):
         check_finite(report)
         tell(report.share)

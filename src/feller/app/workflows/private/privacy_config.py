@@ -10,7 +10,7 @@ from feller.privacy.noise.grid_noise import Noise, source
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class PrivacyConfig:
     """What a person asks of privacy."""
 
     epsilon: float | None = None

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
@@ -46,7 +46,7 @@ class Guarded:
     """Of rows of levels, from noisy counts, where these were asked for."""
 
 
-def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged, counted: float = 0.0) -> Guarded:
+def guard(wish: PrivacyConfig, dataset: Dataset, learned: Dataset, charged: Charged, counted: float = 0.0) -> Guarded:
     """Replace what a modality tells of its rows by what is public or noisy.
 
     Args:
@@ -74,7 +74,9 @@ def guard(wish: Wish, dataset: Dataset, learned: Dataset, charged: Charged, coun
     raise UsageError(NOT_PUBLIC.format(kind.called))
 
 
-def _counted(wish: Wish, dataset: Dataset, kind: Table, rows: Dataset, ledger: Ledger, counted: float) -> Guarded:
+def _counted(
+    wish: PrivacyConfig, dataset: Dataset, kind: Table, rows: Dataset, ledger: Ledger, counted: float
+) -> Guarded:
     """Count columns and pairs with noise, as a model by counts would, with a share of the budget."""
     space = kind.by_levels().space()
     counting = Counting(space)
@@ -93,7 +95,9 @@ def _counted(wish: Wish, dataset: Dataset, kind: Table, rows: Dataset, ledger: L
     return Guarded(replace(dataset, modality=seen), ledger, {}, release.model)
 
 
-def _shares(wish: Wish, kind: Table, rows: Dataset, delta: float) -> tuple[tuple[tuple[float, ...], ...], Expense]:
+def _shares(
+    wish: PrivacyConfig, kind: Table, rows: Dataset, delta: float
+) -> tuple[tuple[tuple[float, ...], ...], Expense]:
     """Count the values of each column with noise, all columns at once."""
     rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
     check_budget(wish.most, delta, rooms, len(rows))
@@ -105,7 +109,7 @@ def _shares(wish: Wish, kind: Table, rows: Dataset, delta: float) -> tuple[tuple
 
 
 def _classes(
-    wish: Wish, kind: Images, rows: Dataset, delta: float
+    wish: PrivacyConfig, kind: Images, rows: Dataset, delta: float
 ) -> tuple[dict[str, tuple[float, ...]], tuple[Expense, ...]]:
     """Count the classes with noise."""
     found, costs = {}, []

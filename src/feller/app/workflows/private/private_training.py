@@ -1,93 +1,119 @@
-"""A training in which no row shows."""
+"""The steps of a private training: its noise, batches that are paid for, and what may be told of it."""
 
 import math
-from dataclasses import replace
 
-from feller.app.workflows.fitting.training_job import Prepared
-from feller.app.workflows.private.budget import Purse
+from torch import Tensor
+
+from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
+from feller.app.workflows.private.budget import PrivacyBudget
 from feller.app.workflows.private.leakage_report import keep, watch_of
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError
 from feller.core.gradient import Gradient
+from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset
-from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.dp_sgd.clip_norm import Adaptive, Clip, Fixed
 from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
 from feller.privacy.dp_sgd.private_gradient import Private
-from feller.privacy.leakage.leakage_tracking import Watched
+from feller.privacy.leakage.leakage_tracking import Watch, Watched
 from feller.privacy.noise.grid_noise import Noise, source
 from feller.training.engine import Engine
-from feller.training.loop import Report
+from feller.training.loop import StepMetrics, TrainState
+from feller.training.trainer import Callback, StepMonitor
 
 COUNTED = 20
 """Batch over the noise of the count by which a clip norm adapts."""
 SEED = 32
 """Bytes of the seed of what rows meet: as many as a key of the noise has."""
+MINUTE = 60.0
+"""Seconds to whose multiples times are rounded: a time tells how many rows the batches had."""
 
 
-def privately(
+def private_inputs(
     run: Run,
-    ready: Prepared,
-    planned: Guarantee,
-    ledger: Ledger,
+    job: TrainingJob,
     rows: Dataset,
-    *,
+    planned: Guarantee,
+    budget: PrivacyBudget,
     here: Engine,
-    watched: int = 0,
-    seed: int = 0,
-) -> Prepared:
-    """Return the training with gradients of single rows cut and noised, and batches that are paid for.
+    watched: int,
+    seed: int,
+) -> TrainingInputs:
+    """Return steps whose gradients of single rows are cut and noised, and whose batches are paid for.
 
     What a row meets, such as its source point, follows from its place in the batch, and so from the other rows; the
     guarantee is that of the average over such draws, which holds as long as nobody knows them: their seed is secret.
 
     Args:
-        run: Where the ledger is kept.
-        ready: The same training without privacy.
-        planned: Its noise, its steps, its batches.
-        ledger: What was spent so far.
+        run: Where account of watched rows is kept.
+        job: What is trained.
         rows: What is learned from.
+        planned: Noise, steps, batches.
+        budget: Pays for each batch, and stops the training when it is spent.
         here: Device and processes.
         watched: Rows of which account is kept.
         seed: Chooses them, and what they meet in that account.
     """
-    purse = Purse(run, ledger, planned, writes=here.is_first)
-    key = here.secret()
+    key, steps = here.secret(), budget.steps
 
     def agreed(what: str) -> Noise:
-        return source(planned.unsafe_seed, what, 0, purse.steps, key=key)
+        return source(planned.unsafe_seed, what, 0, steps, key=key)
 
     data = {"x_1": rows.values, "given": rows.given}
     draw = poisson_batches(data, planned.batch, agreed("batches"), rows.modality.encode)
-    gradient: Gradient = Private(
+    private = Private(
         sigma=planned.sigma,
         clip=clip_of(planned),
-        noise=hiding(planned, purse.steps),
+        noise=hiding(planned, steps),
         rank=here.rank,
         together=here.total if here.ranks > 1 else None,
     )
-    close = purse.close
-    if watched and isinstance(gradient, Private) and here.is_first:
-        watch, which = watch_of(run, watched, rows, ready.objective, planned, seed, here.device)
-        gradient = Watched(inner=gradient, watch=watch)
-
-        def close() -> None:
-            purse.close()
-            keep(run, which, watch.leakage)
-
-    return replace(
-        ready,
-        seed=int.from_bytes(agreed("examples").take(SEED)),
-        feed=lambda tell: purse.batches(draw),
+    gradient: Gradient = private
+    account: tuple[Callback, ...] = ()
+    if watched and here.is_first:
+        watch, which = watch_of(run, watched, rows, job.objective, planned, seed, here.device)
+        gradient = Watched(inner=private, watch=watch)
+        account = (LeakageAccount(run, which, watch),)
+    return TrainingInputs(
+        batches=budget.batches(draw),
+        rng=Draws(int.from_bytes(agreed("examples").take(SEED))),
         gradient=gradient,
-        summary=f"{ready.summary}; epsilon {planned.epsilon:g} at delta {planned.delta:.3g}",
-        check=_check,
-        tells_loss=False,
-        spent=lambda: purse.empty,
-        open=lambda: purse.open(ready.learner.step),
-        close=close,
+        callbacks=(budget, *account),
+        monitor=PrivateMonitor(),
+        clock_resolution=MINUTE,
     )
+
+
+class LeakageAccount(Callback):
+    """Keeps what a training told about watched rows."""
+
+    def __init__(self, run: Run, rows: Tensor, watch: Watch) -> None:
+        self._run, self._rows, self._watch = run, rows, watch
+
+    def on_train_end(self, state: TrainState) -> None:
+        """Write it."""
+        keep(self._run, self._rows, self._watch.leakage)
+
+
+class PrivateMonitor(StepMonitor):
+    """Tells rate and noisy gradient alone: losses, and how long a step took, are of the rows."""
+
+    def check(self, metrics: StepMetrics) -> None:
+        """Refuse a step that spoiled the weights; the loss is not looked at.
+
+        Raises:
+            InputError: Then.
+        """
+        if not math.isfinite(metrics.gradient.item()):
+            raise InputError(
+                f"the gradient became infinite at step {metrics.step}; a lower rate (--train.lr {metrics.lr / 3:.1g})"
+                " mostly helps. What was spent stays spent"
+            )
+
+    def numbers(self, metrics: StepMetrics) -> dict[str, float]:
+        """Return what no row shows in."""
+        return self.always(metrics)
 
 
 def hiding(planned: Guarantee, steps: int) -> Noise:
@@ -103,17 +129,3 @@ def clip_of(planned: Guarantee) -> Clip:
     if not planned.adaptive:
         return Fixed(planned.clip)
     return Adaptive(planned.clip, count_sigma=max(planned.batch / COUNTED, planned.sigma))
-
-
-def _check(report: Report) -> float:
-    """Refuse a step that spoiled the weights; the loss is not looked at.
-
-    Raises:
-        InputError: Then.
-    """
-    if not math.isfinite(report.gradient.item()):
-        raise InputError(
-            f"the gradient became infinite at step {report.step}; a lower rate (--train.lr {report.lr / 3:.1g}) mostly"
-            " helps. What was spent stays spent"
-        )
-    return math.nan

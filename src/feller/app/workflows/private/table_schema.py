@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from feller.app.workflows.private.privacy_config import Wish
+from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.run_config import Asked
 from feller.core.errors import InputError
 from feller.data.loading.raw import FoundTable
@@ -179,6 +179,8 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:MOST])} and {more} more" if more > 0 else ", ".join(names)
 
 
+TABLES = (".csv", ".tsv", ".gz", ".parquet")
+"""Files whose columns are found privately."""
 COLUMNS = 0.1
 """Share of the budget, in rho, and of delta, that finding columns takes, where no schema says what they are."""
 ASKED = 3
@@ -199,7 +201,7 @@ class Charged:
 
 
 def find_columns(
-    wish: Wish, found: FoundTable, data: str, paid: Callable[[Ledger], None] = lambda ledger: None
+    wish: PrivacyConfig, found: FoundTable, data: str, paid: Callable[[Ledger], None] = lambda ledger: None
 ) -> tuple[Schema, Charged]:
     """Find what the columns of a table hold, with noise.
 

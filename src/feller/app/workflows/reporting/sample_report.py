@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from feller.app.workflows.fine_tuned_run import recipe_of, rule_of, tuned_of
-from feller.app.workflows.fitting.plan_fit import TABLES
 from feller.app.workflows.next_steps import auditing, evaluating, fitting, onward, tuning
+from feller.app.workflows.private.table_schema import TABLES
 from feller.app.workflows.reporting.comparison import Judged, from_all_over, side_by_side
 from feller.app.workflows.run_config import bringing, brought_of
 from feller.app.workflows.run_status import Standing

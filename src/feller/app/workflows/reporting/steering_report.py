@@ -28,9 +28,9 @@ from feller.evaluation.fine_tuning import change
 from feller.evaluation.report.page import RunReport, write_report
 from feller.evaluation.validity import valid
 from feller.models.model import load_model
+from feller.training.callbacks import read_metrics
 from feller.training.checkpoint import read_counters
 from feller.training.engine import engine
-from feller.training.metrics_log import read_metrics
 
 NAME = "report-steered"
 """Of the page, in the folder of the run; the next steering replaces it."""

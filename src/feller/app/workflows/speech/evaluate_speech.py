@@ -38,7 +38,7 @@ from feller.evaluation.speech.quality import Judges, Utterances, speech_quality
 from feller.models.model import Model
 from feller.networks.audio.detector import WINDOW
 from feller.training.engine import engine
-from feller.training.loop import Report
+from feller.training.loop import StepMetrics
 from feller.training.objectives.duration_infilling import MASKS
 from feller.training.objectives.span_masks import units
 
@@ -241,7 +241,7 @@ def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Draws, t
     real_ones = [*real, *vocoded(real, kind.mel, kind.vocoder)]
     tell.progress(0.0, "training the detector")
 
-    def follow(at: Report) -> None:
+    def follow(at: StepMetrics) -> None:
         tell.progress(at.share, f"step {at.step:,} of the detector")
 
     detector = fit_detector(real_ones, made, draws.named("detector"), follow=follow)

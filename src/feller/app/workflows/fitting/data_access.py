@@ -1,0 +1,220 @@
+"""What a fit may know of its data, and how it learns from them: openly, or privately."""
+
+import abc
+import contextlib
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from feller.app.reporter import SILENT, Tell
+from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read
+from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
+from feller.app.workflows.run_config import Asked, print_of
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import leaves
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.data.batches import batches, shuffled
+from feller.data.loading.in_memory import DataSource
+from feller.data.loading.read import read
+from feller.data.modality import Dataset, Modality
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.registry import READS
+from feller.models.spec import Description
+from feller.privacy.accounting.dp_events import Expense
+from feller.privacy.noise.grid_noise import Noise, source
+from feller.training.engine import Engine
+from feller.training.loop import Batches
+from feller.training.objective import Objective
+
+FEW = 10
+"""Examples below which a model learns them by heart and nothing else."""
+
+
+class DataAccess(abc.ABC):
+    """What a fit may know of its data, and how it learns from them; the fit itself is the same for all."""
+
+    clock_resolution: float = 0.0
+    """Seconds to whose multiples the time of a training is rounded up in what is written."""
+
+    @abc.abstractmethod
+    def check_in_memory(self) -> None:
+        """Refuse data in memory where the copy that a run keeps would do harm."""
+
+    def spending(self, run: Run, here: Engine) -> contextlib.AbstractContextManager[object]:
+        """Return a block after which what was spent in it is written down, also where the fit is refused."""
+        return contextlib.nullcontext()
+
+    @abc.abstractmethod
+    def read(
+        self, asked: Asked, like: Modality | None, request: RecipeRequest, tell: Tell, given: DataSource | None = None
+    ) -> Dataset:
+        """Read the data, or take those in memory; `like` is the modality of the model that the fit starts from."""
+
+    @abc.abstractmethod
+    def admit(self, asked: Asked, dataset: Dataset, tell: Tell) -> Dataset:
+        """Refuse what cannot be learned from, and return data whose modality knows what it may of them."""
+
+    def shown(self, recipe: str, dataset: Dataset) -> Dataset:
+        """Return what a recipe may look at."""
+        return dataset
+
+    @abc.abstractmethod
+    def check_recipe(self, asked: Asked, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
+        """Refuse a recipe that learns from the data otherwise than it may."""
+
+    @abc.abstractmethod
+    def identify(self, asked: Asked, dataset: Dataset, recipe: Recipe) -> Asked:
+        """Return the record with the fingerprint of the data, how they are split, and notes on them."""
+
+    @abc.abstractmethod
+    def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
+        """Return the plan with what the model may hold of the data, and with what that costs."""
+
+    def resumed(self, run: Run, plan: FitPlan, about: Description) -> FitPlan:
+        """Return the plan of a run that goes on, with what its model already holds of the data."""
+        return plan
+
+    def check_setup(self, asked: Asked, objective: Objective, network: nn.Module, data: Dataset, here: Engine) -> None:
+        """Refuse what cannot be trained so, once the network is there."""
+        if asked.watched:
+            raise UsageError(
+                "--audit watches a private training; it goes with --epsilon, and with recipes that take steps"
+            )
+
+    @property
+    def promise(self) -> str:
+        """What is promised about the data, after what is trained, for people."""
+        return ""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no further step may be taken."""
+        return False
+
+    @abc.abstractmethod
+    def open(self, run: Run, taken: int, here: Engine) -> None:
+        """Hear that a sitting begins in a folder that may be written to, after so many steps."""
+
+    @abc.abstractmethod
+    def teach(self, job: TrainingJob, seed: int, here: Engine, tell: Tell) -> None:
+        """Teach a new network what is known of the data before it sees them."""
+
+    @abc.abstractmethod
+    def inputs(self, run: Run, plan: FitPlan, job: TrainingJob, here: Engine, tell: Tell) -> TrainingInputs:
+        """Return what the steps of a sitting are made of; it may take a while."""
+
+    def allowance(self) -> tuple[float, Noise]:
+        """Return what a look at all rows may cost, in zero-concentrated privacy, and its noise."""
+        return math.inf, source(None)
+
+    @abc.abstractmethod
+    def charge(self, run: Run, expenses: Sequence[Expense]) -> None:
+        """Write down what a look at all rows costs."""
+
+
+class OpenData(DataAccess):
+    """Data that may be told of."""
+
+    def check_in_memory(self) -> None:
+        """Take them."""
+
+    def check_recipe(self, asked: Asked, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
+        """Take any."""
+
+    def open(self, run: Run, taken: int, here: Engine) -> None:
+        """Do nothing."""
+
+    def teach(self, job: TrainingJob, seed: int, here: Engine, tell: Tell) -> None:
+        """Teach nothing."""
+
+    def charge(self, run: Run, expenses: Sequence[Expense]) -> None:
+        """Charge nothing."""
+
+    def read(
+        self, asked: Asked, like: Modality | None, request: RecipeRequest, tell: Tell, given: DataSource | None = None
+    ) -> Dataset:
+        """Read them as they are."""
+        return read(asked.data if given is None else given, schema=asked.schema, **reading(asked, like))
+
+    def admit(self, asked: Asked, dataset: Dataset, tell: Tell) -> Dataset:
+        """Refuse rows that are all the same; the modality knows exact shares."""
+        dataset = dataset.modality.with_statistics(dataset)
+        check_varied(dataset)
+        if tell is SILENT:  # people hear it as a note of the run, and who calls from Python hears no notes
+            for line in _few(dataset):
+                warnings.warn(line, stacklevel=4)
+        return dataset
+
+    def identify(self, asked: Asked, dataset: Dataset, recipe: Recipe) -> Asked:
+        """Note a plain hash, and what was converted."""
+        known = print_of(as_read(dataset, recipe), None)
+        return replace(asked, fingerprint=known, notes=(*dataset.notes, *_few(dataset)))
+
+    def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
+        """Let the model see the data as its recipe does."""
+        return replace(plan, dataset=plan.dataset.seen_as(plan.recipe.modality or plan.dataset.modality))
+
+    def inputs(self, run: Run, plan: FitPlan, job: TrainingJob, here: Engine, tell: Tell) -> TrainingInputs:
+        """Return plain means over batches of shuffled examples, or of pairs that the older model draws."""
+        draws = Draws(plan.asked.seed)
+        return TrainingInputs(batches=make_batches(plan.recipe, job.data, plan.older, draws, tell), rng=draws)
+
+
+def make_batches(recipe: Recipe, data: Dataset | None, older: Model | None, draws: Draws, tell: Tell) -> Batches:
+    """Return what gives each step its examples: the data, or pairs that the older model draws.
+
+    Raises:
+        UsageError: If there is no older model to draw them.
+    """
+    if data is not None and not recipe.pairs:
+        lengths = data.given["valid"].sum(1) if recipe.objective.length_bucketing else None
+        return batches(data, recipe.train.batch, draws, lengths)
+    if older is None:
+        raise UsageError("this recipe draws pairs from an older model: name its run with --start-from")
+    tell.task("drawing pairs")
+    pairs = older.pairs(recipe.pairs, draws.named("pairs"), tell.progress)
+    tell.done()
+    return shuffled(pairs, recipe.train.batch, draws)
+
+
+def reading(asked: Asked, like: Modality | None) -> dict:
+    """Return how data are read, as arguments of `read`.
+
+    Raises:
+        UsageError: If columns are described that an older model has described.
+    """
+    if asked.schema is not None and like is not None:
+        raise UsageError(f"the columns are those of {asked.start_from}: leave --schema out")
+    return {
+        "longest": asked.longest,
+        "like": like,
+        "kind": READS.get(asked.recipe),
+        "space": asked.space,
+        "project": asked.project,
+        "vocabulary": asked.vocabulary,
+    }
+
+
+def check_varied(dataset: Dataset) -> None:
+    """Refuse rows of a table that are all the same; of a private fit that would tell of its rows, so do not ask there.
+
+    Raises:
+        InputError: Then.
+    """
+    one = dataset.stream is not None or not dataset.modality.tabular or len(dataset) < 2
+    if one or dataset.given or dataset.target is not None:
+        return
+    if all(bool((leaf == leaf[:1]).all()) for leaf in leaves(dataset.values)):
+        raise InputError(f"all {len(dataset):,} rows are the same, so there is nothing to learn; give rows that differ")
+
+
+def _few(dataset: Dataset) -> list[str]:
+    """Warn of data that are too few to learn from."""
+    if dataset.total >= FEW:
+        return []
+    return [f"examples to learn from: {dataset.total}, fewer than {FEW}; the model can do little but repeat them"]

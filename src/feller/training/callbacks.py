@@ -1,0 +1,196 @@
+"""Callbacks of a trainer that save and log: checkpoints, JSON lines, TensorBoard, Weights & Biases."""
+
+import importlib
+import json
+import math
+import pathlib
+import time
+from dataclasses import replace
+from typing import Any
+
+from feller.core.errors import InputError, UsageError
+from feller.core.run_folder import Run
+from feller.core.serialization import named, replace_file
+from feller.training.checkpoint import save_checkpoint
+from feller.training.loop import StepMetrics, TrainState
+from feller.training.optimizer import Logger
+from feller.training.trainer import Callback
+
+CHECKPOINT_SECONDS = 60.0
+"""Between two checkpoints, at most."""
+SOON = 5.0
+"""Seconds from the first checkpoint to the next, which double from then on, so that young weights are soon gone."""
+
+
+class CheckpointSaver(Callback):
+    """Saves the state after the first step, then ever less often, and at the end."""
+
+    def __init__(
+        self, run: Run, *, writes: bool = True, at_each_log: bool = False, clock_resolution: float = 0.0
+    ) -> None:
+        """Save into a run.
+
+        Args:
+            run: Where the state is kept.
+            writes: Whether this process writes; the others take part where the state is sharded.
+            at_each_log: Save after each logged step, so that a training that fails leaves the last good weights.
+            clock_resolution: Seconds to whose multiples the time of training is rounded up in what is written.
+        """
+        self.run, self.writes, self.at_each_log, self.clock_resolution = run, writes, at_each_log, clock_resolution
+        self._saved, self._pause, self._due = time.monotonic(), CHECKPOINT_SECONDS, False
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Whether one is due."""
+        return self._due or time.monotonic() - self._saved > min(self._pause, CHECKPOINT_SECONDS)
+
+    def on_train_start(self, state: TrainState) -> None:
+        """Start the clock."""
+        self._saved, self._pause, self._due = time.monotonic(), CHECKPOINT_SECONDS, False
+
+    def on_step_end(self, state: TrainState, metrics: StepMetrics) -> None:
+        """Ask for a checkpoint after the first step."""
+        self._due = metrics.step == 1
+
+    def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
+        """Ask for one where each logged step is saved."""
+        self._due = self._due or self.at_each_log
+
+    def on_checkpoint(self, state: TrainState) -> None:
+        """Write the state."""
+        seconds, unit = state.seconds, self.clock_resolution
+        kept = replace(state, seconds=unit * math.ceil(seconds / unit)) if unit else state  # the clock itself goes on
+        save_checkpoint(self.run, kept, writes=self.writes)
+        self._pause = SOON if state.step == 1 else 2 * self._pause
+        self._saved, self._due = time.monotonic(), False
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Return the lines; one that a crash cut off at the end is left out.
+
+    Raises:
+        InputError: If another line is damaged.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict) or type(row.get("step")) is not int:
+                raise ValueError("no step")
+            rows.append(row)
+        except (ValueError, RecursionError) as error:
+            if number < len(lines):
+                raise InputError(f"{path}, line {number}, is no record of a step; the file was damaged") from error
+    return rows
+
+
+class MetricsWriter:
+    """Appends lines; on resume first forgets what came after the last checkpoint."""
+
+    def __init__(self, path: pathlib.Path, step: int) -> None:
+        kept = [row for row in read_metrics(path) if row["step"] <= step]
+        replace_file(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._path, self._file = path, path.open("a", encoding="utf-8")
+
+    def add(self, **row: int | float) -> None:
+        """Write one line and hand it to the system."""
+        with named(self._path):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class JSONLinesLogger(Callback):
+    """Writes the numbers of logged steps to metrics.jsonl; a resumed training forgets what its checkpoint did not."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+
+    def on_train_start(self, state: TrainState) -> None:
+        """Open the file."""
+        self._writer = MetricsWriter(self._path, state.step)
+
+    def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
+        """Write a line."""
+        self._writer.add(step=metrics.step, **numbers)
+
+    def on_train_end(self, state: TrainState) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+class TensorBoardLogger(Callback):
+    """Writes the numbers of logged steps as scalars for TensorBoard."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+        self._module = _import("torch.utils.tensorboard", "tensorboard")
+
+    def on_train_start(self, state: TrainState) -> None:
+        """Open the log; steps after the checkpoint are shown anew."""
+        self._writer = self._module.SummaryWriter(str(self._folder), purge_step=state.step + 1)
+
+    def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
+        """Write the scalars of a step."""
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, metrics.step)
+
+    def on_train_end(self, state: TrainState) -> None:
+        """Close the log."""
+        self._writer.close()
+
+
+class WandbLogger(Callback):
+    """Sends the numbers of logged steps to Weights & Biases, as its environment variables say."""
+
+    def __init__(self, folder: pathlib.Path, config: dict[str, Any]) -> None:
+        self._folder, self._config = folder, config
+        self._module = _import("wandb", "wandb")
+
+    def on_train_start(self, state: TrainState) -> None:
+        """Begin a run of theirs, named as the folder."""
+        self._run = self._module.init(
+            project="feller", name=self._folder.name, dir=str(self._folder), config=self._config
+        )
+
+    def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
+        """Send the numbers of a step."""
+        self._run.log(numbers, step=metrics.step)
+
+    def on_train_end(self, state: TrainState) -> None:
+        """End their run."""
+        self._run.finish()
+
+
+def loggers(name: Logger, run: Run, config: dict[str, Any]) -> tuple[Callback, ...]:
+    """Return what logs a training: JSON lines always, and what is asked for besides.
+
+    Args:
+        name: One of the loggers of a training.
+        run: Whose training it is.
+        config: What Weights & Biases shows of its settings.
+
+    Raises:
+        UsageError: If its package is missing.
+    """
+    lines = JSONLinesLogger(run.metrics)
+    match name:
+        case "jsonl":
+            return (lines,)
+        case "tensorboard":
+            return lines, TensorBoardLogger(run.path / "tensorboard")
+        case "wandb":
+            return lines, WandbLogger(run.path, config)
+
+
+def _import(module: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"the logger {package} needs a package: python -m pip install {package}") from error

@@ -1,0 +1,372 @@
+"""The trainer calls its callbacks in order, stops when one asks, and goes on bit for bit with every optimizer."""
+
+import copy
+import json
+import math
+import os
+import pathlib
+import signal
+import sys
+import types
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from feller.core.errors import InputError, UsageError
+from feller.core.gradient import Mean
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.serialization import from_data
+from feller.networks.image.dit import Transformer
+from feller.networks.image.unet import UNet
+from feller.networks.mlp import MLP
+from feller.paths import Affine
+from feller.privacy.dp_sgd.clip_norm import Fixed
+from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.noise.grid_noise import Repeatable
+from feller.spaces import Euclidean
+from feller.training.callbacks import CheckpointSaver, JSONLinesLogger, TensorBoardLogger, loggers
+from feller.training.checkpoint import load_checkpoint, save_checkpoint
+from feller.training.engine import engine
+from feller.training.loop import StepMetrics, TrainState, make_train_state, train
+from feller.training.objective import Matching
+from feller.training.objectives.maximum_likelihood import MaximumLikelihood
+from feller.training.optimizer import Training, rate
+from feller.training.parallelize import check_dress, checkpoint_blocks, dress
+from feller.training.trainer import Callback, StepMonitor, Trainer
+
+CONFIG = Training(batch=16, lr=1e-2, steps=24, warmup=3, weight_decay=0.01)
+OBJECTIVE = Matching(Affine(), Euclidean((2,)))
+OPTIMIZERS = ("adamw", "adam", "sgd", "adafactor")
+
+
+def batches(step: int, rows: slice) -> dict[str, Any]:
+    x_1 = Draws(5).at("points", step).normal((rows.stop - rows.start, 2))
+    return {"x_1": x_1, "given": {}}
+
+
+def fresh(config: Training = CONFIG) -> TrainState:
+    return make_train_state(MLP(width=16, depth=2).build((2,), {}, Draws(0)), config)
+
+
+def tensors(state: TrainState) -> list[Tensor]:
+    return [*state.network.state_dict().values(), *state.average.state_dict().values()]
+
+
+def same(one: TrainState, other: TrainState) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
+
+
+class Recorder(Callback):
+    """Notes what it hears; stops after some steps."""
+
+    def __init__(self, until: float = math.inf) -> None:
+        self.heard, self.until, self.steps = list[str](), until, 0
+
+    @property
+    def should_stop(self) -> bool:
+        return self.steps >= self.until
+
+    def on_train_start(self, state: TrainState) -> None:
+        self.heard.append("start")
+
+    def on_step_end(self, state: TrainState, metrics: StepMetrics) -> None:
+        self.steps += 1
+
+    def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
+        self.heard.append(f"log {metrics.step}")
+
+    def on_checkpoint(self, state: TrainState) -> None:
+        self.heard.append(f"checkpoint {state.step}")
+
+    def on_interrupt(self, state: TrainState) -> None:
+        self.heard.append("interrupt")
+
+    def on_train_end(self, state: TrainState) -> None:
+        self.heard.append("end")
+
+
+def fit(config: Training, state: TrainState, *callbacks: Callback, **more: Any) -> Trainer:
+    trainer = Trainer(config, callbacks, monitor=more.pop("monitor", None))
+    trainer.fit(state, OBJECTIVE, batches, Draws(3), **more)
+    return trainer
+
+
+def test_callbacks_hear_everything_in_order(tmp_path: pathlib.Path) -> None:
+    recorder, state = Recorder(), fresh()
+    trainer = fit(CONFIG, state, recorder, CheckpointSaver(Run(tmp_path)))
+    assert recorder.steps == state.step == 24
+    assert recorder.heard == ["start", "log 1", "checkpoint 1", "log 10", "log 20", "log 24", "checkpoint 24", "end"]
+    assert not trainer.interrupted
+    assert Run(tmp_path).state.is_file()
+
+
+def test_a_callback_stops_the_training_and_no_step_is_taken_after(tmp_path: pathlib.Path) -> None:
+    recorder, state = Recorder(until=5), fresh()
+    trainer = fit(CONFIG, state, recorder)
+    assert (state.step, trainer.interrupted) == (5, False)
+    assert recorder.heard[-3:] == ["log 5", "checkpoint 5", "end"]
+    fit(CONFIG, state, Recorder(until=0))
+    assert state.step == 5
+
+
+def test_ctrl_c_ends_after_the_step_with_all_saved(tmp_path: pathlib.Path) -> None:
+    recorder, state, run = Recorder(), fresh(), Run(tmp_path)
+
+    def stopping(step: int, rows: slice) -> dict[str, Any]:
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return batches(step, rows)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        trainer = Trainer(CONFIG, [recorder, CheckpointSaver(run)])
+        trainer.fit(state, OBJECTIVE, stopping, Draws(3))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (trainer.interrupted, state.step) == (True, 7)
+    assert recorder.heard[-3:] == ["checkpoint 7", "interrupt", "end"]
+    whole, again = fresh(), fresh()
+    load_checkpoint(run, again)
+    fit(CONFIG, again)
+    fit(CONFIG, whole)
+    assert same(whole, again)
+
+
+def test_a_step_that_spoils_the_weights_is_not_saved(tmp_path: pathlib.Path) -> None:
+    run, state = Run(tmp_path), fresh()
+
+    class Broken(StepMonitor):
+        def check(self, metrics: StepMetrics) -> None:
+            if metrics.step >= 10:
+                raise InputError("spoiled")
+
+    with pytest.raises(InputError, match="spoiled"):
+        fit(CONFIG, state, CheckpointSaver(run), monitor=Broken())
+    kept = fresh()
+    load_checkpoint(run, kept)
+    assert kept.step == 1
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_resumed_training_ends_bit_for_bit_the_same(tmp_path: pathlib.Path, optimizer: Any, schedule: Any) -> None:
+    config = replace(CONFIG, optimizer=optimizer, lr_schedule=schedule)
+    whole, first, second, run = fresh(config), fresh(config), fresh(config), Run(tmp_path)
+    fit(config, whole)
+    fit(config, first, Recorder(until=11), CheckpointSaver(run))
+    load_checkpoint(run, second)
+    fit(config, second)
+    assert second.step == 24
+    assert same(whole, second)
+    assert not same(whole, fresh(config))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_goes_on_bit_for_bit_and_stays_near(tmp_path: pathlib.Path, precision: Any) -> None:
+    config, run = replace(CONFIG, precision=precision), Run(tmp_path)
+    whole, first, second, exact = fresh(config), fresh(config), fresh(config), fresh()
+    fit(config, whole)
+    fit(config, first, Recorder(until=11), CheckpointSaver(run))
+    load_checkpoint(run, second)
+    assert (second.scaler is not None) == (precision == "fp16")
+    fit(config, second)
+    fit(CONFIG, exact)
+    assert same(whole, second)
+    assert not same(whole, exact)
+    for one, other in zip(tensors(whole), tensors(exact), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0.05)
+
+
+def test_float16_leaves_out_steps_that_overflow_and_halves_its_scale() -> None:
+    config = replace(CONFIG, precision="fp16", steps=3)
+    state = fresh(config)
+    assert state.scaler is not None
+    state.scaler.load_state_dict({**state.scaler.state_dict(), "scale": 2.0**127})
+    before = [value.clone() for value in state.network.state_dict().values()]
+    reports = list(train(state, OBJECTIVE, batches, config, draws=Draws(3), engine=engine()))
+    assert state.scaler.get_scale() == 2.0**124
+    assert all(torch.equal(a, b) for a, b in zip(before, state.network.state_dict().values(), strict=True))
+    assert not math.isfinite(reports[0].gradient.item())
+    assert "gradient" not in StepMonitor().always(reports[0])
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_private_gradients_get_their_noise_once_a_step(
+    optimizer: Any, precision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all micro-batches together; what the optimizer sees is the noisy mean, whatever the optimizer."""
+    config = replace(CONFIG, optimizer=optimizer, precision=precision, steps=4, micro_batch=5, clip=1e9)
+    state, added = fresh(config), list[int]()
+    real = Repeatable.added
+
+    def counting(self: Any, total: Tensor, scale: float) -> Tensor:
+        added.append(total.numel())
+        return real(self, total, scale)
+
+    monkeypatch.setattr(Repeatable, "added", counting)
+    gradient = Private(sigma=2.0, clip=Fixed(0.1), noise=Repeatable(2, "noise"))
+    fit(config, state, gradient=gradient, monitor=Silent())
+    weights = [weight.numel() for weight in state.network.parameters()]
+    assert added == 4 * weights
+
+
+class Silent(StepMonitor):
+    """Looks at no loss."""
+
+    def check(self, metrics: StepMetrics) -> None:
+        return
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+def test_clipped_gradients_are_exact_or_refused(precision: Any) -> None:
+    """In bfloat16 norms are off by some thousandths, by which the clip norm would be exceeded."""
+    config = replace(CONFIG, precision=precision)
+    gradient = Private(sigma=2.0, clip=Fixed(0.1), noise=Repeatable(2, "noise"))
+    assert not Mean.needs_float32
+    with pytest.raises(UsageError, match="float32"):
+        fit(config, fresh(config), gradient=gradient)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA has TensorFloat32")
+def test_a_precision_that_the_device_lacks_is_refused() -> None:
+    with pytest.raises(UsageError, match="tf32"):
+        fit(replace(CONFIG, precision="tf32"), fresh())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"optimizer": "lion"}, {"lr_schedule": "step"}, {"precision": "fp8"}, {"logger": "x"}]
+)
+def test_choices_are_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        from_data(Training, wrong)
+
+
+def test_schedules_at_their_ends() -> None:
+    cosine, constant = (Training(lr=2.0, warmup=0, lr_schedule=name) for name in ("cosine", "constant"))
+    assert [rate(cosine, 500, share) for share in (0.0, 0.5, 1.0)] == pytest.approx([2.0, 1.0, 0.0], abs=1e-12)
+    assert [rate(constant, 500, share) for share in (0.3, 0.99)] == [2.0, 2.0]
+    assert rate(replace(cosine, warmup=10**6), 0, 0.1) == pytest.approx(0.5 * (1 + math.cos(0.1 * math.pi)))
+
+
+NETWORKS = {
+    "mlp": (lambda: MLP(width=16, depth=2).build((2,), {}, Draws(0)), (2,)),
+    "unet": (lambda: UNet(channels=4, heads=2).build((1, 8, 8), {}, Draws(0)), (1, 8, 8)),
+    "dit": (lambda: Transformer(width=16, depth=2, heads=2).build((1, 8, 8), {}, Draws(0)), (1, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_checkpointed_activations_give_the_same_gradients(kind: str) -> None:
+    build, shape = NETWORKS[kind]
+    x, t = Draws(1).at("x").normal((3, *shape)), torch.full((3,), 0.3)
+    gradients, saved = [], []
+    for checkpointed in (False, True):
+        network, held = build(), set[int]()
+        with torch.no_grad():  # last layers may begin at zero
+            for k, weight in enumerate(network.parameters()):
+                weight += 0.1 * Draws(2).at("weights", k).normal(tuple(weight.shape))
+        names = [*network.state_dict()]
+        if checkpointed:
+            checkpoint_blocks(network)
+        assert [*network.state_dict()] == names
+
+        def keep(value: Tensor, held: set[int] = held) -> Tensor:
+            held.add(value.untyped_storage().data_ptr())
+            return value
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            loss = network(x, t, {}).square().mean()
+        saved.append(len(held))
+        loss.backward()
+        gradients.append([weight.grad for weight in network.parameters()])
+    assert saved[1] < saved[0]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_copy_of_a_checkpointed_network_calls_its_own_blocks() -> None:
+    network = NETWORKS["mlp"][0]()
+    checkpoint_blocks(network)
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.zero_()
+    x, t = torch.ones(2, 2), torch.full((2,), 0.5)
+    torch.testing.assert_close(other(x, t, {}), NETWORKS["mlp"][0]()(x, t, {}))
+
+
+def test_what_cannot_be_checkpointed_is_refused() -> None:
+    with pytest.raises(UsageError):
+        checkpoint_blocks(nn.Linear(2, 2))
+    config = Training(gradient_checkpointing=True)
+    with pytest.raises(UsageError):
+        check_dress(config, MaximumLikelihood(Affine(), Euclidean((2,))), MLP(width=8, depth=1), engine())
+    state = fresh(replace(CONFIG, gradient_checkpointing=True))
+    dress(state, replace(CONFIG, gradient_checkpointing=True), engine())
+    plain = fresh()
+    fit(CONFIG, plain)
+    fit(CONFIG, state)
+    for one, other in zip(tensors(plain), tensors(state), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_json_lines_of_a_resumed_training_follow_its_checkpoint(tmp_path: pathlib.Path) -> None:
+    run = Run(tmp_path)
+    state = fresh()
+    fit(CONFIG, state, Recorder(until=11), JSONLinesLogger(run.metrics), CheckpointSaver(run))
+    fit(CONFIG, state, JSONLinesLogger(run.metrics))  # goes on, and is lost
+    again = fresh()
+    load_checkpoint(run, again)
+    fit(CONFIG, again, JSONLinesLogger(run.metrics))
+    rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 10, 11, 20, 24]
+    assert [*rows[0]] == ["step", "loss", "lr", "gradient", "seconds"]
+
+
+def test_tensorboard_reads_what_was_logged(tmp_path: pathlib.Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    fit(CONFIG, fresh(), TensorBoardLogger(tmp_path), JSONLinesLogger(tmp_path / "metrics.jsonl"))
+    events = accumulator.EventAccumulator(str(tmp_path))
+    events.Reload()
+    losses = {event.step: event.value for event in events.Scalars("loss")}
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert losses == pytest.approx({row["step"]: row["loss"] for row in rows})
+
+
+def test_weights_and_biases_gets_numbers_and_settings(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent, finished = list[tuple[int, dict[str, float]]](), list[bool]()
+
+    def init(**settings: Any) -> types.SimpleNamespace:
+        assert settings["config"] == {"lr": 1e-2}
+        return types.SimpleNamespace(
+            log=lambda numbers, step: sent.append((step, numbers)), finish=lambda: finished.append(True)
+        )
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))  # pyrefly: ignore
+    fit(CONFIG, fresh(), *loggers("wandb", Run(tmp_path), {"lr": 1e-2}))
+    assert [step for step, _ in sent] == [1, 10, 20, 24]
+    assert {*sent[0][1]} == {"loss", "lr", "gradient", "seconds"}
+    assert finished == [True]
+
+
+@pytest.mark.parametrize(("logger", "module"), [("wandb", "wandb"), ("tensorboard", "torch.utils.tensorboard")])
+def test_a_logger_without_its_package_is_refused(
+    logger: Any, module: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # pyrefly: ignore
+    with pytest.raises(UsageError, match=f"pip install {logger}"):
+        loggers(logger, Run(tmp_path), {})
+
+
+def test_a_state_of_another_optimizer_is_refused(tmp_path: pathlib.Path) -> None:
+    run, state = Run(tmp_path), fresh()
+    fit(CONFIG, state, Recorder(until=2))
+    save_checkpoint(run, state)
+    with pytest.raises(InputError, match="SGD"):
+        load_checkpoint(run, fresh(replace(CONFIG, optimizer="sgd")))
