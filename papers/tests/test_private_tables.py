@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from feller.app.config import FitConfig, PrivacyOptions, ReadingOptions
 from feller.app.workflows.fit import fit
 from feller.core.rng import Draws
 from feller.data.examples.loaders import HERE, adult_cells
@@ -177,15 +178,17 @@ def test_private_models_are_those_of_fit(tmp_path) -> None:
         return replace(recipe, held_out=0.0, train=replace(recipe.train, steps=2, batch=64))
 
     schema = str(tmp_path / "schema.json")
-    run, _ = fit(
-        str(tmp_path / "rows.csv"),
+    wish = budget.wish(0)
+    config = FitConfig(
+        data=str(tmp_path / "rows.csv"),
         recipe="table",
         out=str(tmp_path / "run"),
         size="tiny",
-        schema=schema,
-        wish=budget.wish(0),
-        change=change,
+        epsilon=wish.epsilon,
+        reading=ReadingOptions(schema=schema),
+        privacy=PrivacyOptions(delta=wish.delta, noise=wish.noise, clip=wish.clip, unsafe_seed=wish.unsafe_seed),
     )
+    run, _ = fit(config, change=change)
     rows = read(str(tmp_path / "rows.csv"), schema=schema)
     setting = replace(TINY, rows=None)
     model, ledger = _trained(rows, ROWS, setting, budget.wish(0), 0)

@@ -8,10 +8,18 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     # fmt: off
     # isort: off
+    from feller.app.api import (
+        audit as audit, bridge as bridge, evaluate as evaluate, export as export, fit as fit, load as load, sample as
+        sample, steer as steer, tune as tune,
+    )
+    from feller.app.config import (
+        AuditConfig as AuditConfig, BridgeConfig as BridgeConfig, EvaluateConfig as EvaluateConfig, ExportConfig as
+        ExportConfig, FitConfig as FitConfig, PrivacyOptions as PrivacyOptions, ReadingOptions as ReadingOptions,
+        SampleConfig as SampleConfig, SteerConfig as SteerConfig, TuneConfig as TuneConfig,
+    )
+    from feller.app.results import FittedRun as FittedRun, Report as Report, SteeredSamples as SteeredSamples
+    from feller.app.synthesizer import Synthesizer as Synthesizer
     from feller.app.workflows.cite import cite as cite
-    from feller.app.workflows.export import export as export
-    from feller.app.workflows.fit import fit as fit
-    from feller.app.workflows.sample import sample as sample
     from feller.control.bridges.bridge_config import Bridging as Bridging
     from feller.control.bridges.problem import BridgeProblem as BridgeProblem
     from feller.control.bridges.solution import FoundBridge as FoundBridge, solve_bridge as solve_bridge
@@ -83,10 +91,14 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     # fmt: on
 
 _HOMES = {
+    "app.api": ("audit", "bridge", "evaluate", "export", "fit", "load", "sample", "steer", "tune"),
+    "app.config": (
+        *("AuditConfig", "BridgeConfig", "EvaluateConfig", "ExportConfig", "FitConfig", "PrivacyOptions"),
+        *("ReadingOptions", "SampleConfig", "SteerConfig", "TuneConfig"),
+    ),
+    "app.results": ("FittedRun", "Report", "SteeredSamples"),
+    "app.synthesizer": ("Synthesizer",),
     "app.workflows.cite": ("cite",),
-    "app.workflows.export": ("export",),
-    "app.workflows.fit": ("fit",),
-    "app.workflows.sample": ("sample",),
     "control.bridges.bridge_config": ("Bridging",),
     "control.bridges.problem": ("BridgeProblem",),
     "control.bridges.solution": ("FoundBridge", "solve_bridge"),

@@ -265,8 +265,8 @@ def test_an_imported_function_is_a_recipe_and_its_file_runs_once(here, monkeypat
     path.write_text(path.read_text() + "\n\nopen('ran', 'a').write('x')\n")
     monkeypatch.syspath_prepend(str(here))
     module = importlib.import_module("imported_recipe")
-    run, _ = feller.fit("example:moons", recipe=module.mine, size="tiny", steps=2, out="runs/called")
-    assert run.read_record(run.recipe)["asked"]["recipe"] == "imported_recipe.py:mine"
+    run = feller.fit("example:moons", recipe=module.mine, size="tiny", steps=2, out="runs/called")
+    assert run.folder.read_record(run.folder.recipe)["asked"]["recipe"] == "imported_recipe.py:mine"
     assert feller.load_model("runs/called").sample(3).numpy().shape == (3, 2)
     assert load_function("imported_recipe.py:mine") is module.mine
     assert pathlib.Path("ran").read_text() == "x"

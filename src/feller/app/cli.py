@@ -9,6 +9,8 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 from feller import __version__
 from feller.app.reporter import speaks
@@ -17,15 +19,15 @@ from feller.core.serialization import nearest
 from feller.core.user_code import blamed
 
 COMMANDS = {
-    "fit": ("Fit", "Fit a model to data and write a run folder."),
-    "sample": ("Sample", "Draw samples from a run."),
-    "steer": ("Steer", "Draw samples that are as wished, without training."),
-    "tune": ("Tune", "Change a model so that it does what is wished for."),
-    "bridge": ("Bridge", "Join two populations, or more, by paths that cost least."),
-    "evaluate": ("Evaluate", "Compare samples with real data, and write the report."),
-    "audit": ("Audit", "Say what could be learned about single rows from a run."),
+    "fit": ("FitConfig", "Fit a model to data and write a run folder."),
+    "sample": ("SampleConfig", "Draw samples from a run."),
+    "steer": ("SteerConfig", "Draw samples that are as wished, without training."),
+    "tune": ("TuneConfig", "Change a model so that it does what is wished for."),
+    "bridge": ("BridgeConfig", "Join two populations, or more, by paths that cost least."),
+    "evaluate": ("EvaluateConfig", "Compare samples with real data, and write the report."),
+    "audit": ("AuditConfig", "Say what could be learned about single rows from a run."),
     "data": ("Data", "List the examples inside the package, or look into data."),
-    "export": ("Export", "Write a run's network for other programs (ONNX, torch.export, Hugging Face folder)."),
+    "export": ("ExportConfig", "Write a run's network for other programs (ONNX, torch.export, Hugging Face folder)."),
     "import": ("Import", "Make a run of a network of your own."),
     "cite": ("Cite", "Print the papers that a run uses, as BibTeX."),
     "doctor": ("Doctor", "Tell whether feller can work here, and how fast."),
@@ -69,6 +71,16 @@ def overview() -> str:
     )
 
 
+def command_named(name: str) -> tuple[type, str, Callable[[Any, list[str]], dict[str, Any]]]:
+    """Return the class of a command's words, the flag with which its help shows deeper fields, and what runs it."""
+    module = importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}")
+    kind = COMMANDS[name][0]
+    if kind.endswith("Config"):
+        return getattr(importlib.import_module("feller.app.config"), kind), getattr(module, "DEEP", ""), module.run
+    found = getattr(module, kind)
+    return found, found.deep, lambda command, words: command.run(words)
+
+
 def run(words: list[str]) -> int:
     """Run one command and return the exit status."""
     if not words or words[0] in ("-h", "--help", "help"):
@@ -80,16 +92,16 @@ def run(words: list[str]) -> int:
     name, *rest = words
     if name not in COMMANDS:
         raise UsageError(f"no command is called {name!r}: {nearest(name, list(COMMANDS))}")
-    from feller.app.commands.arguments import parse, take_device
+    from feller.app.commands.arguments import parse, take_device, values_of
 
     rest = take_device(rest)
-    kind = getattr(importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}"), COMMANDS[name][0])
-    whole_tree = kind.deep and kind.deep in rest and any(word in ("-h", "--help") for word in rest)
+    kind, deep, execute = command_named(name)
+    whole_tree = deep and deep in rest and any(word in ("-h", "--help") for word in rest)
     if whole_tree:  # the recipe's fields too, so the command itself must not answer
         rest = [word for word in rest if word not in ("-h", "--help")]
-    command, deeper = parse(kind, name, rest, deep=bool(kind.deep))
-    found = command.run([*deeper, "--help"] if whole_tree else deeper)
-    if command.json and speaks():
+    command, deeper = parse(kind, name, rest, deep=bool(deep))
+    found = execute(command, [*deeper, "--help"] if whole_tree else deeper)
+    if values_of(command)["json"] and speaks():
         print(json.dumps(found))
     return command.status(found) if hasattr(command, "status") else 0
 

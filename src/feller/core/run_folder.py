@@ -29,7 +29,7 @@ OURS = (
 """Files of a run; nothing else in its folder is ever removed."""
 
 
-BESIDE = ("lock", "spent", "data.csv", "data.npz", "data.jsonl")
+BESIDE = ("lock", "spent", "data.csv", "data.npz", "data.jsonl", "populations")
 """What may lie in a folder that holds no run: nobody has to replace it."""
 WHOLE = "if a run is not whole, copy all of it, or fit anew"
 """What to do where a file of a run is missing, for people."""
@@ -151,15 +151,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Show the report in a notebook: a page of its own, which runs nothing there and loads nothing."""
-        name, page = html.escape(str(self.path)), self.path / "report.html"
-        if not page.is_file() or page.is_symlink():
-            return f"<p>run <code>{name}</code>, without a report yet</p>"
-        policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'  # the page may be a stranger's
-        inside = html.escape(policy + page.read_text(encoding="utf-8", errors="replace"), quote=True)
-        frame = (
-            f'<iframe sandbox srcdoc="{inside}" style="width: 100%; height: 40em; border: 1px solid #8888"></iframe>'
-        )
-        return f"<p>run <code>{name}</code></p>{frame}"
+        return framed(self.path / "report.html", str(self.path))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -284,6 +276,17 @@ class Run:
                 raise InputError(f"{path} lacks {'.'.join(names)!r}: it is damaged, or no run of a fit; {WHOLE}")
             part = part[name]
         return part
+
+
+def framed(page: pathlib.Path, run: str) -> str:
+    """Return a page of a run as a part of another, in which it runs nothing and loads nothing."""
+    name = html.escape(run)
+    if not page.is_file() or page.is_symlink():
+        return f"<p>run <code>{name}</code>, without a report yet</p>"
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'  # the page may be a stranger's
+    inside = html.escape(policy + page.read_text(encoding="utf-8", errors="replace"), quote=True)
+    frame = f'<iframe sandbox srcdoc="{inside}" style="width: 100%; height: 40em; border: 1px solid #8888"></iframe>'
+    return f"<p>run <code>{name}</code></p>{frame}"
 
 
 def _hold(handle: int) -> None:

@@ -4,6 +4,7 @@ import abc
 import contextlib
 import io
 import math
+import os
 import pathlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -370,6 +371,18 @@ class Dataset:
             UsageError: If such data are no table.
         """
         return self.modality.frame(self.values, self.given)
+
+    def save(self, out: str | os.PathLike[str]) -> pathlib.Path:
+        """Write the examples in the form that the ending of `out` names; without an ending, a folder.
+
+        Raises:
+            UsageError: If this kind of data cannot be written so.
+            InputError: If the disk refuses.
+        """
+        place = pathlib.Path(out)
+        self.modality.check_place(place)
+        self.modality.write(self.values, self.given, place)
+        return place
 
     def _repr_png_(self) -> bytes:
         """Show some in a notebook, as a picture of their kind."""

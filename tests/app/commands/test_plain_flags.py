@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from feller.app.commands.arguments import by_field, change_fields, check_names, parse, take_device
-from feller.app.commands.fit import Fit
+from feller.app.config import FitConfig
 from feller.core.errors import UsageError
 
 
@@ -30,7 +30,7 @@ def test_plain_names_are_fields_of_the_recipe() -> None:
 @pytest.mark.parametrize(("word", "meant"), [("--epochs", "--steps"), ("--minuts", "--minutes")])
 def test_what_is_no_field_is_suggested(word: str, meant: str) -> None:
     with pytest.raises(UsageError, match=f"'{meant}'"):
-        check_names([word, "3"], Fit)
+        check_names([word, "3"], FitConfig)
 
 
 @pytest.mark.parametrize("words", [["--train.compile", "TRUE"], ["--train.compile=true"], ["--train.compile"]])
@@ -47,7 +47,7 @@ def test_switches_of_fields_take_false_and_others_keep_their_values() -> None:
     ("words", "resume"), [(["--resume", "True"], True), (["--resume=false"], False), (["--resume", "FALSE"], False)]
 )
 def test_switches_of_commands_take_true_and_false(words: list[str], resume: bool) -> None:
-    command, rest = parse(Fit, "fit", words, deep=True)
+    command, rest = parse(FitConfig, "fit", words, deep=True)
     assert (command.resume, rest) == (resume, [])
 
 

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 import feller
-from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import keep
@@ -29,13 +28,13 @@ def quietly(monkeypatch):
 @pytest.mark.slow
 def test_an_array_is_fitted_and_its_run_knows_it_again(here):
     x = np.random.default_rng(0).normal(size=(120, 3))
-    run, numbers = feller.fit(x, size="tiny", steps=3)
+    run = feller.fit(x, size="tiny", steps=3)
     assert run.path.name == "data-1"
-    assert "energy" in numbers  # the report read the data again
-    drawn = feller.load_model(run).sample(5)
+    assert "energy" in run.report.metrics  # the report read the data again
+    drawn = run.model.sample(5)
     assert drawn.numpy().shape == (5, 3)
     np.testing.assert_allclose(drawn.frame().to_numpy(), drawn.numpy(), rtol=1e-6)
-    second, _ = feller.fit(x, size="tiny", steps=3)
+    second = feller.fit(x, size="tiny", steps=3)
     assert second.path.name == "data-2"
 
 
@@ -51,10 +50,10 @@ def test_pictures_keep_their_values_and_labels(here, kind):
 def test_a_frame_becomes_a_table_with_the_same_cells(here, monkeypatch):
     quietly(monkeypatch)
     frame = pd.DataFrame({"age": [20, 31, 44, 70] * 20, "school": ["x", "y", "y", "z"] * 20})
-    run, _ = feller.fit(frame, size="tiny", steps=2, out="people")
-    drawn = feller.load_model(run).sample(6)
-    assert list(drawn.frame().columns) == ["age", "school"]
-    assert set(drawn.frame()["school"]) <= {"x", "y", "z"}
+    run = feller.fit(frame, size="tiny", steps=2, out="people")
+    drawn = run.sample(6)
+    assert dict(drawn.dtypes) == dict(frame.dtypes)
+    assert set(drawn["school"]) <= {"x", "y", "z"}
     assert pd.read_csv("people/data.csv").equals(frame)
 
 
@@ -79,9 +78,7 @@ def test_what_cannot_be_kept_is_refused(here):
         with pytest.raises(UsageError, match=said):
             keep(data, here / "kept")
     frame = pd.DataFrame({"a": [1.0, 2.0]})
-    with pytest.raises(UsageError, match="a private fit reads its rows from a file"):
-        feller.fit(frame, wish=PrivacyConfig(epsilon=1.0))
-    with pytest.raises(UsageError, match="knows its data"):
+    with pytest.raises(InputError, match="expected a run"):
         feller.fit(frame, resume=True)
     assert not (here / "runs").exists()
 
@@ -187,15 +184,15 @@ def test_classes_are_given_by_name_and_a_misspelt_one_is_told(here, monkeypatch)
 
 def test_all_that_take_a_run_take_its_folder(here, monkeypatch):
     quietly(monkeypatch)
-    run, _ = feller.fit(np.random.default_rng(0).normal(size=(60, 2)), size="tiny", steps=2, out="one")
-    for of in (run, "one", here / "one"):
-        assert feller.sample(of, 3, out="three.csv")[0].numpy().shape == (3, 2)
+    run = feller.fit(np.random.default_rng(0).normal(size=(60, 2)), size="tiny", steps=2, out="one")
+    for of in (run, run.folder, "one", here / "one"):
+        assert feller.sample(of, n=3, out="three.csv", overwrite=True).numpy().shape == (3, 2)
         assert feller.load_model(of).sample(2).numpy().shape == (2, 2)
         assert feller.velocity(of)(np.zeros((3, 2)), 0.5).shape == (3, 2)
         assert "lipman2024" in feller.cite(of)
-        assert feller.export(of, "huggingface", out="folder")[0].is_dir()
-    again, _ = feller.fit(here / "one" / "data.npz", size="tiny", steps=2, start_from=run, out="again")
-    assert again.read_record(again.recipe)["asked"]["start_from"] == "one"
+        assert feller.export(of, to="huggingface", out="folder").is_dir()
+    again = feller.fit(here / "one" / "data.npz", size="tiny", steps=2, start_from=run, out="again")
+    assert again.folder.read_record(again.folder.recipe)["asked"]["start_from"] == "one"
 
 
 def test_one_row_is_warned_of_where_nobody_hears_notes(monkeypatch):

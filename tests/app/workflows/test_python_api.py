@@ -43,7 +43,7 @@ calls = {
     "resolve_given": lambda: sorts.resolve_given(2, "circles", draws),
     "minutes": lambda: feller.fit(x, minutes="x"),
     "steps": lambda: feller.fit(x, steps=2.5),
-    "epsilon": lambda: feller.fit(x, epsilon=4),
+    "epsilon": lambda: feller.fit(x, epsilon="4"),
     "stepps": lambda: feller.fit(x, stepps=3),
     "strange": lambda: feller.fit(x, qqqq=3),
 }
@@ -88,15 +88,12 @@ def test_wrong_calls_are_told_in_words() -> None:
     given = 'UsageError: what is given is a dict from names to values, such as {"label": "moons"}, got \'circles\''
     assert told["given"] == given
     assert told["resolve_given"] == given
-    assert told["minutes"] == "UsageError: minutes must be a number above 0, such as 5, got 'x'"
-    assert told["steps"] == "UsageError: steps must be a whole number, at least 1, got 2.5"
-    assert told["stepps"] == "UsageError: fit takes no argument 'stepps': did you mean 'steps'?"
-    assert told["strange"] == "UsageError: fit takes no argument 'qqqq'; help(feller.fit) lists those it takes"
-    assert told["epsilon"] == (
-        "UsageError: fit takes no argument 'epsilon': a private fit takes files only, by the command "
-        "`feller fit people.csv --epsilon 4 --out runs/people`"
-    )
-    assert "lambda" not in told["fit"]
-    assert "Tell()" in told["fit"]
+    for name in ("minutes", "steps", "epsilon"):
+        assert told[name].startswith(f"UsageError: {name} must be a")
+    assert "'stepps'" in told["stepps"]
+    assert "'steps'" in told["stepps"]
+    assert told["strange"].startswith("UsageError: fit takes no argument 'qqqq'")
+    assert told["fit"].startswith("(data=None, *, recipe=None, out=None, ")
+    assert "epsilon=None" in told["fit"]
     assert "object at" not in told["fit"]
     assert all(told["kinds"])

@@ -16,10 +16,12 @@ import pandas as pd
 import pytest
 import torch
 
-from feller import open_run, sample, shards
+from feller import open_run, shards
 from feller.app.cli import main
-from feller.app.commands.sample import _check_alone
+from feller.app.commands.arguments import config_of
+from feller.app.config import SampleConfig
 from feller.app.workflows import sampler, sharded_samples
+from feller.app.workflows.sample import _check_alone, sample
 from feller.app.workflows.sampler import Drawing, ready
 from feller.app.workflows.sharded_samples import sample_shards
 from feller.core.errors import InputError, UsageError
@@ -63,7 +65,9 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def made(run: Run, n: int, size: int, out: pathlib.Path, **asked: Any) -> SampleShards:
     overwrite, about = asked.pop("overwrite", False), asked.pop("about", None)
-    return sample_shards(run, about or ready(run, **asked), n, size, out=str(out), overwrite=overwrite)
+    return sample_shards(
+        run, about or ready(run, config_of(SampleConfig, asked)), n, size, out=str(out), overwrite=overwrite
+    )
 
 
 def content(folder: pathlib.Path) -> dict[str, bytes]:
@@ -73,7 +77,7 @@ def content(folder: pathlib.Path) -> dict[str, bytes]:
 
 def test_they_are_the_samples_of_one_file(moons: Run, tmp_path: pathlib.Path) -> None:
     found = made(moons, BATCH + 100, BATCH, tmp_path / "many")
-    whole, _ = sample(moons, BATCH + 100, out=str(tmp_path / "whole.npz"))
+    whole = sample(moons, SampleConfig(n=BATCH + 100, out=str(tmp_path / "whole.npz"))).dataset
     parts = [np.load(path)["samples"] for path in found]
     assert [len(part) for part in parts] == [BATCH, 100]
     assert np.array_equal(np.concatenate(parts), whole.numpy())
@@ -82,7 +86,7 @@ def test_they_are_the_samples_of_one_file(moons: Run, tmp_path: pathlib.Path) ->
 
 def test_shards_that_cut_a_batch_hold_the_same_to_rounding(moons: Run, tmp_path: pathlib.Path) -> None:
     found = made(moons, 1000, 300, tmp_path / "many")
-    whole, _ = sample(moons, 1000, out=str(tmp_path / "whole.npz"))
+    whole = sample(moons, SampleConfig(n=1000, out=str(tmp_path / "whole.npz"))).dataset
     together = np.concatenate([np.load(path)["samples"] for path in found])
     assert np.allclose(together, whole.numpy(), atol=1e-5)
 
@@ -192,7 +196,7 @@ def test_names_say_the_form(moons: Run, tmp_path: pathlib.Path, out: str, files:
     found = made(moons, 7, 4, tmp_path / out)
     assert [path.name for path in found] == files
     values, _ = read_back(tmp_path / "many", load_model(moons).description.modality)
-    whole, _ = sample(moons, 7, out=str(tmp_path / "whole.npz"))
+    whole = sample(moons, SampleConfig(n=7, out=str(tmp_path / "whole.npz"))).dataset
     assert torch.allclose(values.double(), whole.values.double(), atol=1e-5)
 
 
@@ -208,7 +212,7 @@ def test_rows_are_numbered_through_and_hold_what_is_given(people: Run, tmp_path:
     rows = pd.concat([pd.read_csv(path) for path in found])
     assert rows["person"].tolist() == [f"C-{i:04d}" for i in range(1, 11)]
     assert set(rows["married"]) == {"no"}
-    _, place = sample(people, 10, out=str(tmp_path / "rows.csv"), given={"married": "no"})
+    place = sample(people, SampleConfig(n=10, out=str(tmp_path / "rows.csv"), given={"married": "no"})).place
     assert pd.read_csv(place)["age"].tolist() == rows["age"].tolist()
 
 
@@ -267,7 +271,7 @@ def test_numbers_are_refused_before_the_model_is_read(moons: Run, monkeypatch: p
 
 
 def test_what_cannot_be_shared_is_refused_to_several(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.training.engine.engine", lambda: SimpleNamespace(ranks=2))
+    monkeypatch.setattr("feller.app.workflows.sample.engine", lambda: SimpleNamespace(ranks=2))
     for kind, bridged, said in ((Speech, False, "speech"), (Documents, False, "documents"), (Points, True, "bridge")):
         with pytest.raises(UsageError, match=f"{said}.* without torchrun"):
             _check_alone(object.__new__(kind), bridged)
@@ -366,7 +370,7 @@ def test_all_processes_end_where_the_first_is_refused(
     moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew]
 ) -> None:
     made(moons, 600, 300, tmp_path / "many")
-    other = ready(moons, seed=1)
+    other = ready(moons, SampleConfig(seed=1))
     found = crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=other))
     assert isinstance(found[0], UsageError)
     assert isinstance(found[1], InputError)

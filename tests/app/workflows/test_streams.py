@@ -13,7 +13,6 @@ import feller
 from feller.app.cli import main
 from feller.app.workflows.bridges.populations import read_populations
 from feller.app.workflows.fitting import run_training
-from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.core.errors import InputError, UsageError
 from feller.core.safetensors_io import load_tensors
 from feller.data.batches import Ahead
@@ -126,7 +125,7 @@ def test_the_same_model_as_of_a_folder_in_the_same_order():
 def test_what_needs_all_rows_at_once_is_refused():
     pictures(pathlib.Path("shards"))
     with pytest.raises(UsageError, match="join them to one file"):
-        feller.fit("shards/train-{000..003}.tar", wish=PrivacyConfig(epsilon=4.0), **FIT)
+        feller.fit("shards/train-{000..003}.tar", epsilon=4.0, **FIT)
     with pytest.raises(UsageError, match="--target needs all examples"):
         feller.fit("shards", target=("label",), **FIT)
     with pytest.raises(UsageError, match="a bridge needs all examples"):

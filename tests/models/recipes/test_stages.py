@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from feller.app.cli import main
+from feller.app.config import FitConfig
 from feller.app.workflows.fit import fit
-from feller.app.workflows.fitting.plan_fit import with_budget
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -61,12 +61,12 @@ def test_without_an_older_run_they_say_what_is_missing(capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_a_resumed_run_wants_the_same_start(older: Run) -> None:
-    words = {"recipe": "distil", "size": "tiny", "start_from": "older", "out": "new"}
-    fit("example:moons", **words, change=lambda recipe: with_budget(recipe, steps=2))
-    fit(resume=True, out="new", change=lambda recipe: with_budget(recipe, steps=3))
+    config = FitConfig(data="example:moons", recipe="distil", size="tiny", start_from="older", out="new", steps=2)
+    fit(config)
+    fit(FitConfig(resume=True, out="new", steps=3))
     older.average.write_bytes(older.weights.read_bytes())
     with pytest.raises(InputError, match="not what it was"):
-        fit(resume=True, out="new", change=lambda recipe: with_budget(recipe, steps=4))
+        fit(FitConfig(resume=True, out="new", steps=4))
 
 
 def test_one_distilled_step_goes_where_two_of_the_teacher_go() -> None:

@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import Field, fields, is_dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
@@ -16,7 +16,7 @@ import tyro
 
 from feller.app.commands.flag_types import Look, field_names
 from feller.core.errors import UsageError
-from feller.core.serialization import nearest
+from feller.core.serialization import closest, nearest
 
 T = TypeVar("T")
 EDGES = "╭╮╰╯─-"
@@ -184,10 +184,61 @@ def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) 
     if not {"-h", "--help"}.isdisjoint(words):
         _unwrap_help(command)
     found, rest = _parsed(command, name, words, deep=deep)
-    for field, value in values_of(found).items():
-        for mark in marks(command, field, Look):
-            mark.look((flag_names(command, field) or [field])[0], value)
+    check_values(found, lambda field: (flag_names(command, field) or [field])[0])
     return found, rest
+
+
+def check_values(command: Any, called: Callable[[str], str] = str, but: tuple[str, ...] = ()) -> None:
+    """Look at what the fields of a command hold.
+
+    Args:
+        command: With its values.
+        called: Field -> what it is called in errors.
+        but: Fields that are not looked at.
+
+    Raises:
+        UsageError: If a value is wrong.
+        InputError: If there is nothing at a place that is named.
+    """
+    for field, value in values_of(command).items():
+        for mark in marks(command, field, Look) if field not in but else ():
+            mark.look(called(field), value)
+
+
+def config_of(kind: type[T], given: Mapping[str, Any]) -> T:
+    """Return a config from the arguments of a Python function: its fields, or those of its groups by their own names.
+
+    Raises:
+        UsageError: If there is no such field, or a value is wrong; names the nearest right one.
+    """
+    groups = {one.name: inner for one in fields(kind) if (inner := _group(one)) is not None}  # pyrefly: ignore
+    own = {one.name for one in fields(kind)} - {*POSITIONAL}  # pyrefly: ignore
+    inside = {name: group for group, inner in groups.items() for name in flags_of(inner)}
+    found = {name: value for name, value in given.items() if name in own}
+    for name, value in given.items():
+        if name in own:
+            continue
+        if name not in inside:
+            known = [*own, *inside]
+            close = closest(name, known, ALIKE)
+            advice = f"did you mean {close!r}?" if close else f"expected one of {', '.join(sorted(known))}"
+            raise UsageError(f"{command_of(kind)} takes no argument {name!r}: {advice}")
+        group = inside[name]
+        found[group] = replace(found.get(group) or groups[group](), **{name: value})
+    config = kind(**found)
+    check_values(config, but=POSITIONAL)
+    return config
+
+
+def command_of(kind: type) -> str:
+    """Return the command of a config or of a class that runs itself."""
+    return kind.__name__.removesuffix("Config").lower()
+
+
+POSITIONAL = ("folder",)
+"""Fields that are the first argument of a Python function."""
+ALIKE = 0.7
+"""How alike two names must be for one to be meant by the other."""
 
 
 def _unwrap_help(command: Any) -> None:
@@ -343,7 +394,7 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
     for word in words:
         name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
         if word.startswith("--") and name not in (*deeper, "help"):
-            kind = command.__name__.lower()
+            kind = command_of(command)
             meant = PLAIN_NAMES.get(word.partition("=")[0])
             near = f"did you mean {meant!r}?" if meant else nearest(word, flags)
             raise UsageError(f"{kind} has no flag {word}: {near}; and the recipe's fields, see --help")
@@ -351,12 +402,14 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
 
 def words_of(command: Any) -> list[str]:
     """Return the words that make a command again: its name, and what differs from the usual."""
-    words = [type(command).__name__.lower()]
+    words = [command_of(type(command))]
     for name in changed(command):
-        if name == "json":
+        if name in ("json", "verbose", "callbacks"):
             continue
         value = values_of(command)[name]
         flag = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+        if isinstance(value, Mapping):
+            value = tuple(f"{key}={one}" for key, one in value.items())
         values = value if isinstance(value, tuple) else () if value is True else (value,)
         words += [*(() if name in ("data", "folder") else (flag,)), *map(str, values)]
     return words

@@ -1,14 +1,13 @@
 """`feller completion`: completion scripts for bash, zsh and fish, as tyro makes them."""
 
 import contextlib
-import importlib
 import io
 from dataclasses import dataclass, field, make_dataclass
 from typing import Annotated, Any, ClassVar, Literal, Union
 
 import tyro
 
-from feller.app.cli import COMMANDS, MODULES
+from feller.app.cli import COMMANDS, command_named
 from feller.app.commands.arguments import FORM, flag_names, flags_of, marks
 from feller.app.commands.flag_types import Offers, Positional, Text
 from feller.core.errors import UsageError
@@ -53,7 +52,7 @@ def script(shell: str) -> str:
 
 def _command(name: str) -> Any:
     """Return the class of a command as a subcommand, in which flags that offer words take these alone."""
-    kind = getattr(importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}"), COMMANDS[name][0])
+    kind = command_named(name)[0]
     flags = []
     for flag, one in flags_of(kind).items():
         kept = [mark for mark in getattr(one.type, "__metadata__", ()) if not isinstance(mark, Offers)]

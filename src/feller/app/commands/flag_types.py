@@ -5,18 +5,27 @@ import ast
 import contextlib
 import importlib
 import math
+import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from numbers import Integral
+from numbers import Real as RealNumber
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 import feller
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
-from feller.core.user_code import check_code
+from feller.core.user_code import check_code, place_of
 from feller.data.path_checks import check_data
+
+if TYPE_CHECKING:
+    from feller.data.loading.in_memory import DataSource
+    from feller.training.trainer import Callback
+else:  # which would load torch; the command line takes neither
+    DataSource = Callback = Any
 
 
 def pairs(words: tuple[str, ...]) -> dict[str, str]:
@@ -57,8 +66,21 @@ class Filled(Look):
 
     def look(self, flag: str, value: Any) -> None:
         """Refuse it."""
-        if value == "":
+        if isinstance(value, str) and not value:
             raise UsageError(f"{flag} needs a value, got an empty one; leave it out, or say what it is")
+
+
+@dataclass(frozen=True)
+class Kind(Look):
+    """Takes values of a type alone; the command line reads no others."""
+
+    kind: type
+    words: str
+
+    def look(self, flag: str, value: Any) -> None:
+        """Refuse others."""
+        if value is not None and (not isinstance(value, self.kind) or isinstance(value, bool)):
+            raise UsageError(f"{flag} must be {self.words}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -116,8 +138,8 @@ Positional = tyro.conf.Positional
 Text = Annotated[str | None, Filled(), tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 Said = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 """Words of a person, of which there may be none."""
-Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-Real = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+Whole = Annotated[int | None, Kind(Integral, "a whole number"), tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+Real = Annotated[float | None, Kind(RealNumber, "a number"), tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 Counted = Annotated[Whole, Limits(1.0)]
 Positive = Annotated[Real, Limits(0.0, above=True)]
 """What may be left out; its help says what that means, so that it shows no default."""
@@ -140,7 +162,9 @@ _COUNT = tyro.constructors.PrimitiveConstructorSpec(
     is_instance=lambda value: isinstance(value, int),
     str_from_instance=lambda value: [str(value)],
 )
-Count = Annotated[int | None, _COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+Count = Annotated[
+    int | None, Kind(Integral, "a whole number"), _COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="")
+]
 """A whole number that may be large: 1e6 is one."""
 
 
@@ -158,13 +182,49 @@ def _shown(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
+def _spec(read: Callable[[list[str]], Any], metavar: str, nargs: Any = 1) -> Any:
+    """Return how words become a value that Python also takes as another type."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=nargs,
+        metavar=metavar,
+        instance_from_str=read,
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: [] if value is None or value == () else [str(value)],
+    )
+
+
+_ONE, _MANY = _spec(lambda words: words[0], "TEXT"), _spec(tuple, "TEXT ...", "*")
+_PAIRS = _spec(lambda words: pairs(tuple(words)), "KEY=VALUE ...", "*")
+
+
 DataPlace = Positional[Annotated[str | None, _shown("[DATA]"), _if_given(check_data)]]
 DataText = Annotated[Text, _if_given(check_data)]
 DataOrWord = Positional[Annotated[str | None, _shown("[DATA]")]]
 """Words of the command's own are none."""
 FilePlace = Positional[Annotated[str | None, _shown("[FILE]"), _if_given(check_data)]]
 RunPlace = Positional[Annotated[str | None, _shown("[RUN]"), Checked(open_run)]]
-RunText = Annotated[Text, _if_given(open_run)]
+RunText = Annotated[str | os.PathLike[str] | None, _ONE, _shown("TEXT"), Filled(), _if_given(open_run)]
+Code = Annotated[str | Callable[..., object] | None, _ONE, _shown("TEXT"), Filled()]
+"""A name, or `file.py:FUNCTION`; in Python also the function."""
+Mixed = Annotated[float | str | None, _ONE, _shown("TEXT"), Filled()]
+"""A number, or a word."""
+Report = Annotated[str | bool | None, _ONE, _shown("TEXT"), Filled()]
+Targets = Annotated[str | tuple[str, ...], _spec(tuple, "NAME ...", "*"), _shown("NAME ...")]
+Conditions = Annotated[Mapping[str, object] | None, _PAIRS, _shown("KEY=VALUE ...")]
+"""`KEY=VALUE ...`; in Python a dict."""
+OtherTable = Annotated[DataSource | None, _ONE, _shown("TEXT"), Filled()]
+"""A table, a file or a data frame."""
+OtherData = Annotated[
+    DataSource | None,
+    _ONE,
+    _shown("TEXT"),
+    Filled(),
+    Checked(lambda value: check_data(value) if isinstance(value, str) else None),
+]
+"""What data are read from."""
+Verbose = Annotated[bool | None, tyro.conf.Suppress]
+"""Whether progress shows; by default where people look: the command line always shows it."""
+Callbacks = Annotated[Sequence[Callback], tyro.conf.Suppress, tyro.conf.Fixed]
 BasePlace = Positional[Annotated[str | None, _shown("[RUN]"), _if_given(open_run)]]
 """Left out, it need not be the newest run."""
 RunOrWord = Positional[Annotated[str | None, _shown("[RUN]")]]
@@ -172,16 +232,16 @@ RunOrWord = Positional[Annotated[str | None, _shown("[RUN]")]]
 CodeText = Annotated[Text, _if_given(check_code)]
 Words = Annotated[tuple[str, ...], _shown("KEY=VALUE ...")]
 Wishes = Annotated[
-    tuple[str, ...],
+    str | Callable[..., object] | Sequence[str | Callable[..., object]],
+    _MANY,
     tyro.conf.arg(name="rewards", aliases=("--reward",), metavar="TEXT ...", help_behavior_hint=""),
 ]
 """`--reward`, as help shows it first; where there are several, people also write `--rewards`."""
 CodePlace = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
 Places = Positional[Annotated[tuple[str, ...], _shown("A B ..."), _each(check_data)]]
 RunPlaces = Positional[Annotated[tuple[str, ...], _shown("[RUN ...]"), _each(open_run)]]
-Costs = Annotated[tuple[str, ...], _shown("TEXT ...")]
+Costs = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _shown("TEXT ...")]
 Numbers = Annotated[tuple[float, ...], _shown("NUMBER ...")]
-Names = Annotated[tuple[str, ...], _shown("NAME ...")]
 Pair = Annotated[tuple[str, ...], _shown("FILE TEXT")]
 
 
@@ -193,3 +253,35 @@ def short(*names: str) -> Any:
 def named(name: str) -> Any:
     """Give a flag another name than its field, such as one that Python keeps for itself."""
     return tyro.conf.arg(name=name.removeprefix("--"))
+
+
+def settle(config: Any, **readers: Callable[[Any], Any]) -> None:
+    """Bring fields of a frozen config to the form that is recorded, where Python takes several."""
+    for name, read in readers.items():
+        object.__setattr__(config, name, read(getattr(config, name)))
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """Return several words, of which one may stand alone."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def numbers(value: Any) -> tuple[float, ...]:
+    """Return several numbers."""
+    return tuple(value)
+
+
+def code_of(value: Any) -> Any:
+    """Return `file.py:FUNCTION` of a function, and other values as they are."""
+    return place_of(value, "recipe") if callable(value) else value
+
+
+def rewards(value: Any) -> tuple[str, ...]:
+    """Return words for rewards or costs, of which one may stand alone, or be a function of a file."""
+    several = (value,) if isinstance(value, str) or callable(value) else value
+    return tuple(place_of(one, "reward") if callable(one) else one for one in several)
+
+
+def place(value: Any) -> Any:
+    """Return the folder of what has one, and other values as they are."""
+    return os.fspath(value.path) if hasattr(value, "path") else value if value is None else os.fspath(value)

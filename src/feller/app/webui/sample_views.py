@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from PIL import Image
 
+from feller.app.config import SampleConfig
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun, display_of
 from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, TextTable, given, guidance
@@ -46,7 +47,7 @@ def draw(run: LoadedRun, page: PageContext, answers: Answers, tell: Tell, **more
         page: What is around the tab.
         answers: What was set.
         tell: Hears how it goes.
-        more: What else `feller.app.workflows.sample` takes; what is named here comes first.
+        more: Other fields of `SampleConfig`; what is named here comes first. Or weights and seen, as `sample` takes.
 
     Returns:
         The samples, and the file that holds them, alone in its folder.
@@ -55,7 +56,9 @@ def draw(run: LoadedRun, page: PageContext, answers: Answers, tell: Tell, **more
     if "given" not in more:
         more |= {"given": given(answers, modality), "guidance": guidance(answers)}
     out = str(place_in(page.room(), modality))
-    return sample(run.run, answers["n"], out=out, seed=answers["seed"], tell=tell, **more)
+    beside = {name: more.pop(name) for name in ("weights", "seen") if name in more}
+    drawn = sample(run.run, SampleConfig(n=answers["n"], out=out, seed=answers["seed"], **more), tell=tell, **beside)
+    return drawn.dataset, drawn.place
 
 
 def result_of(run: LoadedRun, drawn: Dataset, file: pathlib.Path, *, caption: str = "Samples") -> Result:

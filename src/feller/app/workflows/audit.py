@@ -19,6 +19,7 @@ from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.private.privacy_config import Allowance
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
+from feller.data.loading.in_memory import DataSource
 from feller.evaluation.report.page import write_report
 from feller.training.objectives.output_perturbation import Perturbation
 
@@ -29,7 +30,7 @@ NAME = "audit"
 def audit(
     run: Run,
     *,
-    data: str | None = None,
+    data: DataSource | None = None,
     shown: int = 10,
     seed: int = 0,
     shadows: int | None = None,
@@ -40,7 +41,7 @@ def audit(
 
     Args:
         run: Holds the model, and the ledger of a private one.
-        data: The rows that it learned from; by default where the fit found them.
+        data: The rows that it learned from, also in memory; by default where the fit found them.
         shown: So many of the most exposed rows are named.
         seed: Of all randomness.
         shadows: Models that are trained again, to tell members by; none by default.
@@ -60,7 +61,7 @@ def audit(
 
 
 def _audited(
-    run: Run, data: str | None, shown: int, seed: int, again: tuple[int | None, int | None], tell: Tell
+    run: Run, data: DataSource | None, shown: int, seed: int, again: tuple[int | None, int | None], tell: Tell
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
     it = opened(run, data)

@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridge import measure_again
@@ -15,7 +15,7 @@ from feller.app.workflows.private.table_schema import for_owner
 from feller.app.workflows.reporting.comparison import Judged, number_shown
 from feller.app.workflows.reporting.evaluate_non_generative import copy, examine, resynthesise
 from feller.app.workflows.reporting.sample_report import cell_metrics, sample_report
-from feller.app.workflows.run_config import asked_of, brought_of, example_of, read_bundle
+from feller.app.workflows.run_config import Asked, asked_of, brought_of, example_of, read_bundle
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
 from feller.app.workflows.speech.evaluate_speech import measure as speak
 from feller.app.workflows.steering.reward_specs import recorded_wish
@@ -23,11 +23,12 @@ from feller.control.rewards.named_rewards import Wish
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
-from feller.data.batches import DataBundle
+from feller.data.batches import DataBundle, split
 from feller.data.images.labelled import plain
+from feller.data.loading.in_memory import MEMORY, DataSource, Given, for_now, is_given
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
-from feller.data.modality import Dataset
+from feller.data.modality import Dataset, Modality
 from feller.data.speech.modality import Speech
 from feller.data.tables.mixed import as_table
 from feller.evaluation.effort import Effort
@@ -44,6 +45,12 @@ from feller.training.engine import engine
 
 DRAWING, MEASURING = 0.35, 0.25
 """Shares of the time of an evaluation for drawing samples and for likelihoods."""
+STRANGERS = (
+    "the run keeps no copy of its rows: half of those that were given stands for them, so that no number here tells of"
+    " copies of the rows that it learned from"
+)
+IN_MEMORY = "memory"
+"""What data are called that were given in memory."""
 PIECES = 64
 """Into which the examples of likelihoods are divided, to take some of them."""
 
@@ -51,7 +58,7 @@ PIECES = 64
 def evaluate(
     run: Run,
     *,
-    data: str | None = None,
+    data: DataSource | None = None,
     samples: str | None = None,
     wanted: Wish | None = None,
     seed: int = 0,
@@ -63,7 +70,8 @@ def evaluate(
 
     Args:
         run: Holds the model.
-        data: Real data to compare with; by default those that the fit kept back.
+        data: Real data to compare with, also in memory; by default those that the fit kept back. Of a run that keeps no
+            copy of rows that were in memory, these rows themselves, or others, which then stand for them.
         samples: Judge these instead of drawing new ones: an .npz or a folder, as `sample` writes.
         wanted: What a tuned run was tuned to; by default as its record says, where that is no code of the user's.
         seed: Of all randomness.
@@ -79,7 +87,14 @@ def evaluate(
         InputError: If run, data or samples are not what they must be, or another process writes to the run.
     """
     with run.writing() if engine().is_first else contextlib.nullcontext():
-        return _evaluated(run, data, samples, wanted, seed, bundle, effort, tell)
+        given = data if is_given(data) else None
+        model = load_model(run)
+        model.network.to(engine().device)
+        in_file = model.family.name in PROTOCOLS or isinstance(model.description.modality, Speech)
+        with for_now(given) if given is not None and in_file else contextlib.nullcontext(IN_MEMORY) as place:
+            named = str(place) if given is not None else None if data is None else str(data)
+            rows = None if in_file else given
+            return _evaluated(run, model, named, rows, samples, wanted, seed, bundle, effort, tell)
 
 
 def _compare_populations(
@@ -103,7 +118,9 @@ PROTOCOLS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def _evaluated(
     run: Run,
+    model: Model,
     data: str | None,
+    given: Given | None,
     samples: str | None,
     wanted: Wish | None,
     seed: int,
@@ -112,8 +129,6 @@ def _evaluated(
     tell: Tell,
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
-    model = load_model(run)
-    model.network.to(engine().device)
     if model.family.name in PROTOCOLS:
         return PROTOCOLS[model.family.name](run, model, data=data, samples=samples, effort=effort, tell=tell)
     modality = model.description.modality
@@ -123,15 +138,20 @@ def _evaluated(
     if data is not None and not asked.data:  # nobody knows what it learned from: the data serve for both
         asked, data = replace(asked, data=data), None
     with tell.waiting("reading the data"):
-        loaded = bundle or read_bundle(asked, modality)
+        gone = given is not None and asked.data.startswith(MEMORY)
+        own = bundle or _own_rows(asked, modality, given if gone else None)
+        loaded = own or _halves(asked, modality, given)
+    if gone and own is not None:
+        data = None  # they are the rows of the run
     whole = loaded.raw
     stands = standing(run, asked, modality, whole)  # first, as what is damaged is told at once
     judge = _judge(run, effort)
     training_data, held_out = loaded.train.seen_as(modality).sampled(), loaded.test.seen_as(modality)
-    if data is not None:
-        held_out = read(data, longest=asked.longest, like=modality)
+    if data is not None and own is not None:
+        held_out = read(data if given is None else given, longest=asked.longest, like=modality)
     draws, tuned = Draws(seed).named("evaluate"), tuned_of(run)
     limits: list[str] = []
+    strangers = (STRANGERS,) if own is None else ()
     if samples is not None:
         values, given = read_back(pathlib.Path(samples), modality)
         generated = Dataset(values, given, modality)
@@ -161,7 +181,7 @@ def _evaluated(
     measured = found.numbers if changed is None else _beside_base(found, changed)
     written, grids = cell_metrics(judged, asked.data, whole.cells)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
-    notes = (*(changed.notes if changed else ()), *found.notes)
+    notes = (*strangers, *(changed.notes if changed else ()), *found.notes)
     if data is not None and numbers["compared_with"] == HELD_OUT:
         numbers["compared_with"] = data
     if samples is None:
@@ -197,6 +217,26 @@ def _evaluated(
         write_report(run.path, page, judged.name)
         tell.done()
     return {**numbers, "report": f"{run.path / judged.name}.html"}
+
+
+def _own_rows(asked: Asked, modality: Modality, given: Given | None) -> DataBundle | None:
+    """Read what a run learned from; None where it keeps no copy, and others are given.
+
+    Raises:
+        InputError: If it is gone, or is another by now, and none are given.
+    """
+    try:
+        return read_bundle(asked, modality, given)
+    except InputError:
+        if given is None:
+            raise
+        return None
+
+
+def _halves(asked: Asked, modality: Modality, given: Given | None) -> DataBundle:
+    """Return other rows of which half stands for what a run learned from, of which it keeps no copy."""
+    others = read(cast(Given, given), longest=asked.longest, like=modality)
+    return DataBundle(*split(others, 0.5, Draws(asked.seed)), others, "")
 
 
 def _drawn(model: Model, n: int, tuned: Tuned | None, run: Run, draws: Draws, tell: Tell) -> Dataset:

@@ -1,15 +1,13 @@
 """Fit: from data to a run folder."""
 
 import contextlib
-import functools
-import inspect
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from numbers import Integral, Real
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
+from feller.app.config import FitConfig
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.evaluate import evaluate
 from feller.app.workflows.fitting.auxiliary_networks import make_parts
@@ -21,16 +19,15 @@ from feller.app.workflows.fitting.training_setup import set_up_training
 from feller.app.workflows.hugging_face import outdated
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.budget import earlier_lines
-from feller.app.workflows.private.privacy_config import PrivacyConfig
+from feller.app.workflows.private.privacy_config import privacy_of, watched_rows
 from feller.app.workflows.private.private_data import data_access
-from feller.app.workflows.run_config import Asked, elsewhere, older_example, parts
+from feller.app.workflows.run_config import Asked, asked_of, elsewhere, older_example, parts
 from feller.app.workflows.run_status import run_numbers
 from feller.core.errors import InputError, UsageError
-from feller.core.run_folder import Run, as_run, new_run
-from feller.core.serialization import closest
-from feller.core.user_code import blamed, place_of
+from feller.core.run_folder import Run, begun_run, new_run
+from feller.core.user_code import blamed
 from feller.data.batches import DataBundle
-from feller.data.loading.in_memory import DataSource, Kept, is_given, keep, said_of
+from feller.data.loading.in_memory import MEMORY, DataSource, Kept, in_memory_name, is_given, keep, said_of
 from feller.evaluation.effort import Effort
 from feller.models.recipes.recipe import Recipe
 from feller.networks.architecture import PLENTY
@@ -39,103 +36,28 @@ from feller.training.engine import Engine, engine
 from feller.training.objectives.one_shot import AtOnce
 from feller.training.trainer import Callback
 
-P = ParamSpec("P")
-R = TypeVar("R")
-PRIVATE = ("epsilon", "delta", "noise", "clip")
-"""What a private fit is asked for with on the command line."""
-ALIKE = 0.7
-"""How alike two names must be for one to be meant by the other."""
-
-
-def known_by_name(function: Callable[P, R]) -> Callable[P, R]:
-    """Return the function, which refuses arguments that it does not take with the name that was meant."""
-    names = [*inspect.signature(function).parameters]
-
-    @functools.wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        for name in kwargs:
-            if name not in names:
-                raise UsageError(f"{function.__name__} takes no argument {name!r}{_instead(name, names)}")
-        return function(*args, **kwargs)
-
-    return checked
-
-
-def _instead(name: str, names: list[str]) -> str:
-    """Say what to do instead."""
-    if name in PRIVATE:
-        command = "`feller fit people.csv --epsilon 4 --out runs/people`"
-        return f": a private fit takes files only, by the command {command}"
-    if close := closest(name, names, ALIKE):
-        return f": did you mean {close!r}?"
-    return "; help(feller.fit) lists those it takes"
-
 
 def unchanged(recipe: Recipe) -> Recipe:
     """Return a recipe as it is."""
     return recipe
 
 
-@known_by_name
 def fit(
+    config: FitConfig,
     data: DataSource | None = None,
     *,
-    recipe: str | Callable[..., Recipe] | None = None,
-    steps: int | None = None,
-    minutes: float | None = None,
-    out: str | None = None,
-    size: str | None = None,
-    seed: int | None = None,
-    longest: int | None = None,
-    space: str | None = None,
-    project: bool = False,
-    vocabulary: str | None = None,
-    target: tuple[str, ...] = (),
-    tokenizer: str | None = None,
-    start_from: str | Run | None = None,
-    schema: str | None = None,
-    wish: PrivacyConfig | None = None,
-    watched: int = 0,
     change: Callable[[Recipe], Recipe] = unchanged,
     fields: tuple[str, ...] = (),
-    resume: bool = False,
-    overwrite: bool = False,
-    report: str | bool | None = None,
-    callbacks: Sequence[Callback] = (),
     tell: Tell = SILENT,
 ) -> tuple[Run, dict[str, Any]]:
     """Fit a model to data and write a run folder.
 
     Args:
-        data: A file, a folder, or `example:NAME`; or a DataFrame, an array or tensor, a list of texts, or a dict of
-            them, of which the run keeps a copy. A resumed run knows its own.
-        recipe: A recipe's name, `auto` (the default), or `file.py:function`; or such a function, imported from a file
-            of yours, which the run remembers.
-        steps: How many steps to train; by default as the recipe says.
-        minutes: How long to train, instead.
-        out: The run folder; by default a new one under `runs`, or the newest if resumed.
-        size: tiny, small (the default) or base.
-        seed: Of all randomness; by default 0, or that of the run that goes on.
-        longest: Longer side to bring pictures to, by default at most 64; most residues of a chain, by default 128;
-            symbols of a text, by default 128.
-        space: Where the data live, such as sphere or torus, or a file with a mesh; by default what they look like.
-        project: Move points that are off their space to it, instead of refusing them.
-        vocabulary: Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, or bytes
-            where there are more than 256 different ones.
-        target: What a regressor is to tell of the data, by name.
-        tokenizer: Run of a tokeniser of pictures, `palette`, `tiles` or `learned`, where one is trained first; by
-                default tiles, where pictures consist of few of them.
-        start_from: Run of an older model whose weights are the first, and from which some recipes learn.
-        schema: File that says what is public about a table; by default it is guessed, or found privately.
-        wish: Privacy of each row; none by default.
-        watched: Rows of which a private training keeps account, of what each step tells about them.
+        config: What is asked for.
+        data: What is learned from, in place of that of the config: also a DataFrame, an array or tensor, a list of
+            texts, or a dict of them. The run keeps a copy, but for private rows. A resumed run knows its own.
         change: Last word on the recipe, such as other steps or rates.
         fields: The words of a command line that `change` does, which the report repeats.
-        resume: Go on with the run in `out`.
-        overwrite: Replace the run in `out`.
-        report: full, quick, or none (or False); by default in proportion to the training, a fifth of its time and two
-            minutes at most.
-        callbacks: Hear of the steps of a training, and may stop it.
         tell: Hears how it goes.
 
     Returns:
@@ -146,41 +68,39 @@ def fit(
         UsageError: If an argument is wrong.
         Interrupted: After Ctrl-C, with all saved.
     """
-    _check_budget(steps, minutes)
-    Effort.of_report(kind_of(report), 0.0)  # refuses one of no known kind
-    here = engine()
-    access = data_access(wish, here, resume=resume)
-    recipe = place_of(recipe, "recipe") if callable(recipe) else recipe
-    start_from = None if start_from is None else str(as_run(start_from).path)
-    if is_given(data):
-        access.check_in_memory()
-        if resume:
-            raise UsageError("a resumed run knows its data; leave them out")
-    run = _run_of(data, out, here, resume=resume, overwrite=overwrite)
+    if config.steps is not None and config.minutes is not None:
+        raise UsageError("steps and minutes exclude each other; choose one")
+    report = kind_of(config.report)
+    Effort.of_report(report, 0.0)  # refuses one of no known kind
+    here, resume, overwrite = engine(), config.resume, config.overwrite
+    data = config.data if data is None else data
+    access = data_access(privacy_of(config), here, resume=resume)
+    if is_given(data) and resume and not is_kept_in_memory(config.out):
+        raise UsageError("a resumed run knows its data; leave them out")
+    run = _run_of(data, config.out, here, resume=resume, overwrite=overwrite)
     in_memory: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     given = data if is_given(data) else None
     if given is not None:
-        data, in_memory = _kept(given, run, here)
-    wanted: dict[str, Any] = {
-        "data": None if data is None else str(data),
-        "size": size,
-        "longest": longest,
-        "space": space,
-        "vocabulary": vocabulary,
-        "tokenizer": tokenizer,
-        "target": target or None,
-        "schema": schema,
-        "seed": seed,
-    }
-    request = RecipeRequest(name=recipe or "auto", size=size or "small", steps=steps, minutes=minutes, change=change)
+        if access.keeps_copies and not resume:
+            data, in_memory = _kept(given, run, here)
+        else:
+            data = None if resume else in_memory_name(given)
+    wanted = _wanted(config, None if data is None else str(data))
+    request = RecipeRequest(
+        name=config.recipe or "auto",
+        size=config.size or "small",
+        steps=config.steps,
+        minutes=config.minutes,
+        change=change,
+    )
     with access.spending(run, here), in_memory:
         if resume:
             with tell.waiting("reading the data"):
-                plan = plan_resumed(run, wanted, recipe, request, here)
+                plan = plan_resumed(run, wanted, config.recipe, request, here, given)
             _tell_moved(plan, tell)
         else:
-            more = {"project": project, "start_from": start_from, "watched": watched, "fields": fields}
-            asked = _asked(recipe, {**wanted, **more})
+            more = {"project": config.reading.project, "start_from": config.start_from, "fields": fields}
+            asked = _asked(config.recipe, {**wanted, **more, "watched": watched_rows(config)})
             with tell.waiting(f"reading {data}"):
                 plan = plan_fit(asked, access, request, tell, given)
         here.check_alike("data (or, of a private fit, the same key, see XDG_DATA_HOME)", plan.asked.fingerprint)
@@ -196,14 +116,35 @@ def fit(
             tell.say(line)
         here.wait()
         if isinstance(ready, TrainingJob):
-            _train(run, plan, ready, callbacks, here, tell, resume=resume)
+            _train(run, plan, ready, config.callbacks, here, tell, resume=resume)
         elif here.is_first:  # which looks at the rows alone
             look(run, ready, tell)
         here.wait()  # until the first process has written what all will read
-        numbers = _reported(run, plan, kind_of(report), tell)
+        numbers = _reported(run, plan, report, tell)
         for line in outdated(run) if resume else ():
             tell.say(line)
     return run, numbers
+
+
+def _wanted(config: FitConfig, data: str | None) -> dict[str, Any]:
+    """Return what the record of a fit holds of a config, and a resumed fit must not change."""
+    reading = config.reading
+    return {
+        "data": data,
+        "size": config.size,
+        "longest": reading.longest,
+        "space": reading.space,
+        "vocabulary": reading.vocabulary,
+        "tokenizer": reading.tokenizer,
+        "target": config.target or None,
+        "schema": reading.schema,
+        "seed": config.seed,
+    }
+
+
+def is_kept_in_memory(out: str | None) -> bool:
+    """Tell whether a run that goes on, that in a folder or the newest, learned from rows of which it keeps no copy."""
+    return asked_of(begun_run(out)).data.startswith(MEMORY)
 
 
 def _train(
@@ -249,20 +190,6 @@ def _reported(run: Run, plan: FitPlan, report: str | None, tell: Tell) -> dict[s
             raise
         again = evaluating(run, plan.asked, {})
         raise InputError(f"{said}; the training is saved in {run.path}: mend it, and go on with: {again}") from error
-
-
-def _check_budget(steps: Any, minutes: Any) -> None:
-    """Refuse a budget that is none.
-
-    Raises:
-        UsageError: Then.
-    """
-    if steps is not None and minutes is not None:
-        raise UsageError("steps and minutes exclude each other; choose one")
-    if steps is not None and not (isinstance(steps, Integral) and int(steps) >= 1):
-        raise UsageError(f"steps must be a whole number, at least 1, got {steps!r}")
-    if minutes is not None and not (isinstance(minutes, Real) and float(minutes) > 0):
-        raise UsageError(f"minutes must be a number above 0, such as 5, got {minutes!r}")
 
 
 def _kept(data: Any, run: Run, here: Engine) -> tuple[str, Kept]:

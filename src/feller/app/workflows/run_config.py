@@ -20,6 +20,7 @@ from feller.data.batches import DataBundle, check_share, split
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE
 from feller.data.labels import first_of
+from feller.data.loading.in_memory import MEMORY, DataSource
 from feller.data.loading.read import read
 from feller.data.loading.targets import aimed, read_aimed
 from feller.data.modality import Dataset, Modality
@@ -214,13 +215,28 @@ def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
     return split(data, asked.held_out, Draws(asked.seed), alike=asked.private is None)
 
 
-def read_as(asked: Asked, modality: Modality | None) -> Dataset:
-    """Read data as a fit did: one that started from an older run took that run's modality."""
+def read_as(asked: Asked, modality: Modality | None, given: DataSource | None = None) -> Dataset:
+    """Read data as a fit did: one that started from an older run took that run's modality.
+
+    Args:
+        asked: What was asked of the run.
+        modality: Of its model.
+        given: The data, where the run keeps no copy of what was in memory.
+
+    Raises:
+        InputError: If the run does not know its data, or they were in memory and are not given.
+    """
     if not asked.data:
         raise InputError("this run does not know what its model learned from; name it with --data when it is imported")
+    source = asked.data if given is None else given
+    if isinstance(source, str) and source.startswith(MEMORY):
+        raise InputError(
+            f"this run learned from a {source.removeprefix(MEMORY)} in memory, and keeps no copy; give the rows again,"
+            " data=..., or write them to a file and name it with --data"
+        )
     like = modality if asked.start_from or isinstance(modality, Table | Mixed) else None
     data = read(
-        asked.data,
+        source,
         longest=asked.longest,
         like=like,
         kind=READS.get(asked.recipe),
@@ -229,17 +245,17 @@ def read_as(asked: Asked, modality: Modality | None) -> Dataset:
         vocabulary=asked.vocabulary,
     )
     if asked.salt:
-        data = with_white(data, asked.data, like)
+        data = with_white(data, source, like)
     return aimed(data, asked.target) if asked.target else data
 
 
-def read_again(asked: Asked, modality: Modality | None) -> Dataset:
+def read_again(asked: Asked, modality: Modality | None, given: DataSource | None = None) -> Dataset:
     """Read a run's data once more, as the fit did.
 
     Raises:
         InputError: If they are gone, or are others by now.
     """
-    data = read_as(asked, modality)
+    data = read_as(asked, modality, given)
     if not same_data(asked, data):
         key = f", or the key in {key_path()} is another" if asked.private is not None else ""
         shards = "" if data.stream is None else _told(changes(asked.shards, data.stream.prints))
@@ -248,9 +264,9 @@ def read_again(asked: Asked, modality: Modality | None) -> Dataset:
     return data
 
 
-def read_bundle(asked: Asked, modality: Modality) -> DataBundle:
+def read_bundle(asked: Asked, modality: Modality, given: DataSource | None = None) -> DataBundle:
     """Read a run's data once more and split them, as the model sees them; errors as `read_again`."""
-    raw = read_again(asked, modality)
+    raw = read_again(asked, modality, given)
     return DataBundle(*parts(asked, raw.seen_as(modality)), raw, asked.fingerprint)
 
 
@@ -312,7 +328,7 @@ def whereabouts(data: str, run: Run) -> str:
         A path from here, or what is recorded where there is none.
     """
     place = pathlib.Path(data)
-    if not data or data.startswith(EXAMPLE) or place.is_absolute() or ".." in place.parts or place.exists():
+    if not data or data.startswith((EXAMPLE, MEMORY)) or place.is_absolute() or ".." in place.parts or place.exists():
         return data
     for folder in [*run.path.resolve().parents][:ABOVE]:
         if (folder / place).exists():

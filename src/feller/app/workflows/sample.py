@@ -1,109 +1,245 @@
-"""From a run folder to samples."""
+"""From a run folder to samples of its kind: states, documents, speech, or what a bridge makes of data."""
 
-import os
 import pathlib
+from dataclasses import dataclass, field
+from typing import Any, cast
 
+import pandas as pd
+
+from feller.app.commands.arguments import changed, flag_names, flags_of
+from feller.app.config import DocumentOptions, PushOptions, SampleConfig, SpeechOptions, SymbolOptions
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.sampler import complete_rows, ready
+from feller.app.workflows.bridges.is_bridge import is_bridge
+from feller.app.workflows.sampler import choice_of, complete_rows, ready
+from feller.app.workflows.sharded_samples import sample_shards
 from feller.core.errors import UsageError
 from feller.core.output_shards import check_numbers
-from feller.core.run_folder import Run, as_run
+from feller.core.run_folder import Run
+from feller.data.documents.modality import Documents
+from feller.data.images.modality import Images
+from feller.data.loading.raw import FoundTable
 from feller.data.modality import Dataset, Modality
+from feller.data.path_checks import check_free
+from feller.data.speech.modality import Speech
+from feller.data.tables.dataframes import to_frame
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
+from feller.data.text.modality import Text
 from feller.models.model import OnStep, unseen
-from feller.paths import Choice, Order
-from feller.paths.discrete.rates import Rates
+from feller.models.spec import load_description
 from feller.training.engine import engine
 
 MANY = 250_000
 """Samples beyond which people hear that they need not be held all at once."""
+N = 64
+"""Samples, where it is not said."""
+MOST_LINES = 10
+"""Texts that are shown at once; the file has all."""
+ALPHA = 0.1
+"""Of contrastive decoding, where it is not said."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """Samples, and where they are."""
+
+    data: Dataset | None
+    """The samples; None of shards, which memory need not hold."""
+    place: pathlib.Path
+    n: int
+    lines: tuple[str, ...]
+    """For people: what was drawn, and where it is."""
+    numbers: dict[str, Any] = field(default_factory=dict)
+    """What else is known, by the names in `--json`."""
+    cells: FoundTable | None = None
+    """Rows of a table as they are written, where what is given stands in them as it came."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """The samples.
+
+        Raises:
+            UsageError: If they are in shards.
+        """
+        if self.data is None:
+            raise UsageError(f"the samples are in shards, {self.place}; read them with feller.shards")
+        return self.data
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The samples as a data frame; errors as of `dataset`, or if they are no table."""
+        kind = self.dataset.modality
+        if self.cells is not None and isinstance(kind, Table):
+            return to_frame(self.cells, kind.schema)
+        return self.dataset.frame()
 
 
 def sample(
-    run: Run | str | os.PathLike[str],
-    n: int = 64,
+    run: Run,
+    config: SampleConfig,
     *,
-    out: str | None = None,
-    given: dict[str, str] | None = None,
-    guidance: float = 1.0,
-    solver: str | None = None,
-    calls: int | None = None,
-    choice: Choice | None = None,
-    order: Order | None = None,
-    rates: Rates | None = None,
-    jump: float | None = None,
-    known: str | None = None,
-    complete: str | None = None,
     weights: pathlib.Path | None = None,
-    compiled: bool = False,
     seen: OnStep = unseen,
-    seed: int = 0,
+    keep: bool = True,
     tell: Tell = SILENT,
-) -> tuple[Dataset, pathlib.Path]:
+) -> Drawn:
     """Draw samples and write them.
 
     Args:
-        run: Holds the model; or its folder.
-        n: Number of samples.
-        out: A file whose ending decides the form, or a folder; by default `samples` in the run.
-        given: Conditions by name, such as {"label": "7"}; others are drawn as often as in the training data.
-        guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
-        solver: Name of a solver; by default the model's own.
-        calls: Network calls per sample; dopri5 chooses its own.
-        choice: How symbols are drawn from what the network says; by default as it says.
-        order: Which masked symbols are revealed first; by default chance decides.
-        rates: Rates of the jumps of symbols; by default those of the model.
-        jump: Share of the jumps in a superposition of flow and jumps, for models that can do both.
-        known: Text to fill in: `___` stands for what is missing, an underscore a symbol, as does all after its end.
-        complete: Table whose gaps are filled, in place of n new rows.
+        run: Holds the model.
+        config: What is asked of them.
         weights: Which of the run's weights draw; by default their average.
-        compiled: Compile the network first, which pays for many samples only.
         seen: Hears time and states of a batch on their way, of a process in time.
-        seed: Of all randomness.
+        keep: Whether states are written, too; documents, sounds and the ends of bridges always are.
         tell: Hears how it goes.
-
-    Returns:
-        The samples, and where they are.
 
     Raises:
         InputError: If the run is damaged, or the disk is full.
-        UsageError: If an argument is wrong.
+        UsageError: If an argument is wrong, or says nothing to a model of this kind.
     """
-    run = as_run(run)
+    if config.shards.shard is None:  # a folder of shards knows its own files
+        check_free(config.out, overwrite=config.overwrite)
+    bridged = is_bridge(run)
+    modality = None if bridged else load_description(run).modality
+    _check_alone(modality, bridged or config.bridge.begin is not None)
+    if isinstance(modality, Speech):
+        _take(config, SAID, "says nothing to a model of speech; leave it out")
+        return _speak(run, config, tell)
+    if config.bridge != PushOptions() and not bridged:
+        flag = "--backward" if config.bridge.begin is None else "--from"
+        raise UsageError(f"{flag} is for bridges, and {run.path} is none; leave it out")
+    if bridged:
+        if config.n is not None:
+            which = "last" if config.bridge.backward else "first"
+            raise UsageError(
+                f"-n: a bridge takes every member of its {which} population once, or of what --from FILE holds,"
+                " which decides how many; leave it out"
+            )
+        _take(config, PUSHED, "is of samples that begin with noise; a bridge has none")
+        return _push(run, config, tell)
+    if isinstance(modality, Documents):
+        _take(config, WRITTEN, "says nothing to a model of documents; leave it out")
+        return _write(run, config, tell)
+    _check_holes(config, modality)
+    _take(config, _others(OF_DOCUMENTS), "is of documents, and this model's data are others; leave it out")
+    _take(config, _others(OF_SPEECH), "is of speech, and this model's data are others; leave it out")
+    return _draw(run, config, weights, seen, tell, keep=keep)
+
+
+def _check_holes(config: SampleConfig, modality: Modality | None) -> None:
+    """Say what fills holes of pictures, where what fills those of texts and documents was asked to.
+
+    Raises:
+        UsageError: Then.
+    """
+    flag = "--known" if config.known is not None else "--mask" if config.documents.mask is not None else ""
+    if flag and isinstance(modality, Images):
+        raise UsageError(
+            f"{flag} does not fill in pictures; say `feller steer RUN --observe PICTURE --operator inpaint --mask MASK`"
+        )
+
+
+def _take(config: SampleConfig, names: tuple[str, ...], why: str) -> None:
+    """Refuse options beside those that are taken.
+
+    Raises:
+        UsageError: If any was given.
+    """
+    wrong = [name for name in changed(config) if name not in names and name != "verbose"]
+    if wrong:
+        raise UsageError(f"{flag_names(SampleConfig, wrong[0])[0]} {why}")
+
+
+def _check_alone(modality: Modality | None, bridged: bool) -> None:
+    """Refuse several processes where they could not share the work, and would all write one file.
+
+    Raises:
+        UsageError: If there are several.
+    """
+    kinds = ("speech", isinstance(modality, Speech)), ("documents", isinstance(modality, Documents))
+    what = next((name for name, is_it in (*kinds, ("the ends of a bridge", bridged)) if is_it), None)
+    if what is not None and engine().ranks > 1:
+        raise UsageError(f"{what} are drawn by one process; start this without torchrun")
+
+
+def _others(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return all other options."""
+    return tuple(name for name in flags_of(SampleConfig) if name not in names)
+
+
+OF_DOCUMENTS = ("edit", *flags_of(DocumentOptions))
+"""Options that are of documents; `edit` is of speech, too."""
+OF_SPEECH = ("edit", *flags_of(SpeechOptions))
+"""Options that are of speech."""
+WRITTEN = (
+    *("folder", "n", "out", "overwrite", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json"),
+    *OF_DOCUMENTS,
+)
+"""Options that documents take."""
+SAID = (*("folder", "n", "out", "overwrite", "calls", "solver", "guidance", "seed", "code", "json"), *OF_SPEECH)
+"""Options that speech takes."""
+PUSHED = (*("folder", "out", "overwrite", "seed", "code", "json"), *flags_of(PushOptions))
+"""Options that a bridge takes."""
+
+
+def _draw(
+    run: Run, config: SampleConfig, weights: pathlib.Path | None, seen: OnStep, tell: Tell, *, keep: bool
+) -> Drawn:
+    """Draw states, or fill the gaps of rows."""
+    if config.shards.shard is not None:
+        return _draw_shards(run, config, config.shards.shard, seen, tell)
+    if config.overwrite and config.out is None:
+        raise UsageError(
+            "--overwrite is of a file at --out or of shards: name it, or say with --shard how many samples a file holds"
+        )
+    if "{shard}" in (config.out or ""):
+        raise UsageError("say with --shard how many samples a file holds, or leave {shard} out of the name")
+    if config.complete is not None and (config.n is not None or config.known is not None):
+        flag = "-n" if config.n is not None else "--known"
+        raise UsageError(f"--complete fills the rows of its table, each once; leave {flag} out")
+    n = N if config.n is None else config.n
     check_numbers(n=n)
-    drawing = ready(
-        run,
-        given=given,
-        guidance=guidance,
-        solver=solver,
-        calls=calls,
-        choice=choice,
-        order=order,
-        rates=rates,
-        jump=jump,
-        known=known,
-        weights=weights,
-        compiled=compiled,
-        seen=seen,
-        seed=seed,
-        tell=tell,
-    )
-    modality, place = drawing.model.description.modality, run.place(out)
-    modality.check_place(place)
-    if complete is not None:
-        _check_complete(modality, given or {})
-        return complete_rows(drawing.model, complete, place, drawing.sampling, drawing.draws, tell)
-    drawing.check()
-    if n > MANY:
-        tell.say(f"all {n:,} samples are held in memory; with --shard 100000 they go to several files, one at a time")
-    tell.task("sampling")
-    drawn = drawing.draw(n, ranks=engine(), tell=tell.progress)
-    tell.done()
-    if engine().is_first:
-        drawing.write(drawn, place)
+    drawing = ready(run, config, weights=weights, seen=seen, tell=tell)
+    modality = drawing.model.description.modality
+    place = run.place(config.out) if keep else run.samples
+    if keep:
+        modality.check_place(place)
+    cells: FoundTable | None = None
+    if config.complete is not None:
+        _check_complete(modality, drawing.given)
+        data, cells = complete_rows(drawing.model, config.complete, drawing.sampling, drawing.draws, tell)
+        if keep and engine().is_first:
+            cast(Table, modality).write_cells(cells, place)
+    else:
+        drawing.check()
+        if n > MANY:
+            tell.say(
+                f"all {n:,} samples are held in memory; with --shard 100000 they go to several files, one at a time"
+            )
+        tell.task("sampling")
+        data = drawing.draw(n, ranks=engine(), tell=tell.progress)
+        tell.done()
+        if isinstance(modality, Table) and drawing.given:
+            cells = modality.with_given(data.values, drawing.given)
+        if keep and engine().is_first:
+            drawing.write(data, place)
     engine().wait()  # until what was written is there for all
-    return drawn, place
+    texts = data.modality.texts(data.values[:MOST_LINES]) if isinstance(data.modality, Text) else ()
+    shown = (f"--- {i}\n{text}" for i, text in enumerate(texts, 1))
+    lines = (*shown, f"{len(data):,} samples: {place}")
+    return Drawn(data=data, place=place, n=len(data), lines=lines, cells=cells)
+
+
+def _draw_shards(run: Run, config: SampleConfig, size: int, seen: OnStep, tell: Tell) -> Drawn:
+    """Write many samples, shard by shard."""
+    if config.complete is not None:
+        raise UsageError("--complete writes the rows of its table, all in one file; leave out --shard")
+    n = N if config.n is None else config.n
+    check_numbers(n=n, shard=size)
+    drawing = ready(run, config, seen=seen, tell=tell)
+    found = sample_shards(run, drawing, n, size, out=config.out, overwrite=config.overwrite, tell=tell)
+    line = f"{n:,} sample{'s' * (n != 1)} in {len(found):,} shard{'s' * (len(found) != 1)}: {found.folder}"
+    return Drawn(data=None, place=found.folder, n=n, lines=(line,), numbers={"shards": len(found)})
 
 
 def _check_complete(modality: Modality, given: dict[str, str]) -> None:
@@ -118,3 +254,113 @@ def _check_complete(modality: Modality, given: dict[str, str]) -> None:
         raise UsageError("--complete fills the gaps of a table, and this model's data are no table; leave it out")
     if given:
         raise UsageError("--complete takes what is given from its table; leave --given out")
+
+
+def _push(run: Run, config: SampleConfig, tell: Tell) -> Drawn:
+    """Push data through a bridge."""
+    from feller.app.workflows.apply_bridge import push
+
+    options = config.bridge
+    ends, place = push(run, options.begin, out=config.out, backward=options.backward, seed=config.seed, tell=tell)
+    return Drawn(data=ends, place=place, n=len(ends), lines=(f"{len(ends):,} ends: {place}",))
+
+
+def _write(run: Run, config: SampleConfig, tell: Tell) -> Drawn:
+    """Draw documents."""
+    from feller.app.workflows.documents.generate_documents import documents
+
+    options = config.documents
+    drawn, place = documents(
+        run,
+        config.n,
+        out=config.out,
+        prompt=options.prompt,
+        mask=options.mask,
+        edit=config.edit,
+        ask=options.ask,
+        memory=options.memory,
+        manner=_manner(config),
+        seed=config.seed,
+        tell=tell,
+    )
+    several = len(drawn.said) > 1
+    shown = [f"--- {i + 1}\n{drawn.lines(i)}" if several else drawn.lines(i) for i in range(len(drawn.said))]
+    n = len(drawn.data)
+    numbers: dict[str, Any] = {"said": list(drawn.said)} if drawn.said else {}
+    numbers |= {"looked_up": list(drawn.front)} if options.memory is not None else {}
+    lines = (drawn.pace, *shown[:MOST_LINES], f"{n:,} document{'s' * (n != 1)}: {place}")
+    return Drawn(data=drawn.data, place=place, n=n, lines=lines, numbers=numbers)
+
+
+def _manner(config: SampleConfig) -> Any:
+    """Return how documents are drawn."""
+    from feller.app.workflows.documents.generate_documents import DOCUMENTS, PLAUSIBLE, Manner
+
+    options, symbols = config.documents, config.symbols
+    guidance = 1.0 if config.guidance is None else config.guidance
+    if options.documents is not None and options.memory is None:
+        raise UsageError("--documents stand in front from a --memory; name one, or leave it out")
+    if options.picture_guidance is not None and not config.edit:
+        raise UsageError("--picture-guidance is of --edit; leave it out")
+    if options.plausible is not None and max(guidance, options.picture_guidance or 1.0) <= 1:
+        raise UsageError("--plausible is of --guidance above 1; name its weight, or leave it out")
+    return Manner(
+        guidance=guidance,
+        picture_guidance=options.picture_guidance,
+        plausible=PLAUSIBLE if options.plausible is None else options.plausible,
+        contrast=_contrast(options.contrast),
+        choice=choice_of(symbols) if symbols != SymbolOptions() else None,
+        best_of=1 if options.best_of is None else options.best_of,
+        documents=DOCUMENTS if options.documents is None else options.documents,
+    )
+
+
+def _contrast(text: str | None) -> tuple[int, float] | None:
+    """Return k and alpha."""
+    if text is None:
+        return None
+    k, _, alpha = text.partition(":")
+    try:
+        return int(k), float(alpha or ALPHA)
+    except ValueError:
+        raise UsageError(f"--contrast takes K or K:ALPHA, such as 8:0.1, got {text!r}") from None
+
+
+def _speak(run: Run, config: SampleConfig, tell: Tell) -> Drawn:
+    """Say something."""
+    from feller.app.workflows.speech.sample_speech import utter
+    from feller.app.workflows.speech.speech_request import Asked
+    from feller.app.workflows.speech.synthesize import GUIDANCE
+
+    options = config.speech
+    uttered, place = utter(
+        run,
+        Asked(
+            text=options.text,
+            voice=options.voice,
+            denoise=options.denoise,
+            span=options.span,
+            edit=config.edit,
+            style=options.style,
+            content=options.content,
+            durations=options.durations,
+            spelled=options.spell,
+            language=options.language,
+        ),
+        1 if config.n is None else config.n,
+        out=config.out,
+        guidance=GUIDANCE if config.guidance is None else config.guidance,
+        calls=config.calls,
+        solver=config.solver,
+        speed=1.0 if options.speed is None else options.speed,
+        vocoder=options.vocoder,
+        seed=config.seed,
+        tell=tell,
+    )
+    n, seconds, took = len(uttered.sounds), uttered.seconds, uttered.network_seconds
+    line = (
+        f"{n:,} {'sound' if n == 1 else 'sounds'} of {seconds:.1f} s in all, log mels made in {took:.1f} s, seed"
+        f" {config.seed}: {place}"
+    )
+    numbers = {"seed": config.seed, "seconds": round(seconds, 3), "network_seconds": round(took, 3)}
+    return Drawn(data=uttered.data, place=place, n=n, lines=(line,), numbers=numbers)

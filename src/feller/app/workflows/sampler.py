@@ -1,10 +1,14 @@
 """Sampler of a run: samples by number, and completion of rows with gaps."""
 
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import pandas as pd
+
+from feller.app.config import SampleConfig, SymbolOptions
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.run_status import unfinished
 from feller.core.distributed import ALONE, Ranks
@@ -15,18 +19,19 @@ from feller.core.run_folder import Run
 from feller.core.serialization import nearest, to_data
 from feller.data.files import sample_folder
 from feller.data.loading.find import table_cells
-from feller.data.loading.raw import about
+from feller.data.loading.in_memory import DataSource
+from feller.data.loading.raw import FoundTable, about
 from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
+from feller.data.tables.dataframes import from_frame
 from feller.data.tables.encoding import is_blank
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 from feller.data.text.modality import Text
 from feller.models.families.model_family import Known
 from feller.models.model import Model, load_model, unseen, untold
-from feller.paths import Choice, Order
-from feller.paths.discrete.rates import Rates
-from feller.sampling.sampler_config import Sampling
+from feller.paths import Choice
+from feller.sampling.sampler_config import ORDERS, RATES, Sampling
 from feller.training.engine import engine
 from feller.training.parallelize import compile_network
 
@@ -37,14 +42,13 @@ WAYS = 200
 
 
 def complete_rows(
-    model: Model, complete: str, place: pathlib.Path, sampling: Sampling, draws: Draws, tell: Tell
-) -> tuple[Dataset, pathlib.Path]:
-    """Fill the gaps of rows, and write them.
+    model: Model, complete: DataSource, sampling: Sampling, draws: Draws, tell: Tell
+) -> tuple[Dataset, FoundTable]:
+    """Fill the gaps of rows; return what was drawn, and the cells of the whole rows.
 
     Args:
         model: Of a table.
-        complete: Table whose gaps are filled.
-        place: Where they go.
+        complete: Table whose gaps are filled, a file or a data frame.
         sampling: How symbols are drawn.
         draws: Source of all randomness.
         tell: Hears how it goes.
@@ -54,8 +58,9 @@ def complete_rows(
         UsageError: If no row has what is given.
     """
     modality = cast(Table, model.description.modality)
-    partial = table_cells(pathlib.Path(complete))
-    with about(complete):
+    named = isinstance(complete, str | os.PathLike)
+    partial = table_cells(pathlib.Path(complete)) if named else from_frame(cast(pd.DataFrame, complete))
+    with about(str(complete) if named else "the data frame"):
         codes, kept = modality.known(partial)
     for warning in outside(modality.schema, {name: partial.column(name) for name in partial.columns}):
         tell.say(warning)
@@ -71,9 +76,7 @@ def complete_rows(
         len(codes), given={}, known=known, sampling=sampling, draws=draws, ranks=here, tell=tell.progress
     )
     tell.done()
-    if here.is_first:
-        modality.write_cells(modality.completed(partial, drawn.values), place)
-    return drawn, place
+    return drawn, modality.completed(partial, drawn.values)
 
 
 def outside(schema: Schema, cells: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -171,43 +174,48 @@ class Drawing:
 
 def ready(
     run: Run,
+    config: SampleConfig = SampleConfig(),  # noqa: B008 - frozen
     *,
-    given: dict[str, str] | None = None,
-    guidance: float = 1.0,
-    solver: str | None = None,
-    calls: int | None = None,
-    choice: Choice | None = None,
-    order: Order | None = None,
-    rates: Rates | None = None,
-    jump: float | None = None,
-    known: str | None = None,
     weights: pathlib.Path | None = None,
-    compiled: bool = False,
     seen: Callable[[float, State], None] = unseen,
-    seed: int = 0,
     tell: Tell = SILENT,
 ) -> Drawing:
-    """Read a model and look at what is asked of its samples; arguments and errors as for `sample`."""
+    """Read a model and look at what is asked of its samples.
+
+    Args:
+        run: Holds the model.
+        config: What is asked; number and place of the samples do not matter here.
+        weights: Which of the run's weights draw; by default their average.
+        seen: Hears time and states of a batch on their way, of a process in time.
+        tell: Hears how it goes.
+
+    Raises:
+        InputError: If the run is damaged.
+        UsageError: If an argument is wrong.
+    """
     model = load_model(run, file=weights)
     if weights is None and (stopped := unfinished(run)):
         tell.say(stopped)
+    guidance, calls, jump = 1.0 if config.guidance is None else config.guidance, config.calls, _share(config.superpose)
+    known = None if config.known is None else config.known.replace("\\n", "\n")
+    given = {str(name): str(value) for name, value in (config.given or {}).items()}
     model.check_guidance(guidance)
     _check_says(model, known=known, calls=calls, jump=jump)
     model.network.to(engine().device)
-    if compiled:
+    if config.shards.compile:
         if not model.family.in_time:
             raise UsageError("this model's network draws part after part, and not in calls to compile; leave it out")
         compile_network(model.network)
     default = model.description.sampling
-    if calls is not None and (solver or default.solver) == "dopri5":
+    if calls is not None and (config.solver or default.solver) == "dopri5":
         raise UsageError("dopri5 chooses its own number of calls; leave out --calls")
     sampling = replace(
         default,
-        solver=solver or default.solver,
+        solver=config.solver or default.solver,
         calls=default.calls if calls is None else calls,
-        choice=choice or default.choice,
-        order=order or default.order,
-        rates=rates or default.rates,
+        choice=choice_of(config.symbols) or default.choice,
+        order=_made(config.symbols.order, ORDERS, "no order is") or default.order,
+        rates=_made(config.symbols.rates, RATES, "no rates are") or default.rates,
         jump=default.jump if jump is None else jump,
     )
     about = model.description
@@ -219,18 +227,45 @@ def ready(
     if isinstance(about.modality, Table):
         if given:
             about.modality.asked_rows(given, 1)  # what is refused counts for nothing
-        for warning in outside(about.modality.schema, {name: [text] for name, text in (given or {}).items()}):
+        for warning in outside(about.modality.schema, {name: [text] for name, text in given.items()}):
             tell.say(warning)
     return Drawing(
         model=model,
-        given=given or {},
+        given=given,
         guidance=guidance,
         sampling=sampling,
         known=known,
-        seed=seed,
-        compiled=compiled,
+        seed=config.seed,
+        compiled=config.shards.compile,
         seen=seen,
     )
+
+
+def choice_of(options: SymbolOptions) -> Choice:
+    """Return how symbols are drawn."""
+    return Choice(1.0 if options.temperature is None else options.temperature, options.top_k, options.top_p)
+
+
+def _made(name: str | None, classes: Mapping[str, type], none_called: str) -> Any:
+    """Return an object of the class with a name; None without a name."""
+    if name is None:
+        return None
+    if name not in classes:
+        raise UsageError(f"{none_called} called {name!r}: {nearest(name, list(classes))}")
+    return classes[name]()
+
+
+def _share(text: str | None) -> float | None:
+    """Return the share of the jumps."""
+    if text is None:
+        return None
+    name, _, share = text.partition("=")
+    if name != "jump":
+        raise UsageError(f"--superpose takes jump=SHARE, got {text!r}")
+    try:
+        return float(share)
+    except ValueError:
+        raise UsageError(f"--superpose takes jump=SHARE with a share from 0 to 1, got {text!r}") from None
 
 
 def _check_says(model: Model, *, known: str | None, calls: int | None, jump: float | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from feller.app.config import TuneConfig
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridges.is_bridge import refuse_bridge
 from feller.app.workflows.evaluate import evaluate
@@ -23,6 +24,7 @@ from feller.app.workflows.fine_tuned_run import (
     tuned_of,
 )
 from feller.app.workflows.fit import kind_of
+from feller.app.workflows.fitting.plan_fit import with_budget
 from feller.app.workflows.fitting.run_training import (
     TrainingInputs,
     TrainingJob,
@@ -68,42 +70,21 @@ BEYOND, EXPLAINED = 10.0, 1.0
 
 
 def tune(
-    run: Run | None,
-    rewards: Sequence[str],
+    run: Run,
+    config: TuneConfig,
     *,
-    out: str | None = None,
-    strength: float = 1.0,
-    method: str | None = None,
-    given: dict[str, str] | None = None,
-    guidance: float = 1.0,
-    rank: int | None = None,
-    seed: int = 0,
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
     fields: tuple[str, ...] = (),
-    resume: bool = False,
-    overwrite: bool = False,
-    report: str | bool | None = None,
     tell: Tell = SILENT,
 ) -> tuple[Run, dict[str, Any]]:
     """Change a model so that it samples its law tilted by a reward, and write it as a run like any other.
 
     Args:
-        run: Holds the model that is tuned, which stays as it is; None for a resumed run, which knows its own.
-        rewards: Wishes in words; they add up.
-        out: The run folder; by default a new one under `runs`.
-        strength: Factor on the reward: how many nats of likelihood one unit of it is worth.
-        method: One of those in `feller.models.recipes.fine_tuning_methods`; by default adjoint matching where the
-            reward has a gradient, a policy gradient where it has none.
-        given: Conditions that are always so while tuning; others are drawn as often as in the data.
-        guidance: Of all samples that tuning looks at; what is tuned is then the law of guided samples.
-        rank: Change each matrix of weights by one of this rank; None to change all weights.
-        seed: Of all randomness.
+        run: Holds the model that is tuned, which stays as it is; or the run that goes on, which knows its base.
+        config: What is asked for. By default the method is adjoint matching where the reward has a gradient, a policy
+            gradient where it has none.
         change: Last word on the recipe, such as other rounds or rates.
         fields: The words of a command line that `change` does, which the report repeats.
-        resume: Go on with the run in `out`.
-        overwrite: Replace the run in `out`.
-        report: full, quick, or none (or False); by default in proportion to the tuning, a fifth of its time and two
-            minutes at most.
         tell: Hears how it goes.
 
     Returns:
@@ -114,36 +95,40 @@ def tune(
         UsageError: If an argument is wrong, or the model's data cannot be tuned.
         Interrupted: After Ctrl-C, with all saved.
     """
-    Effort.of_report(kind_of(report), 0.0)  # refuses one of no known kind
+    report, resume, overwrite, rewards = kind_of(config.report), config.resume, config.overwrite, config.reward
+    Effort.of_report(report, 0.0)  # refuses one of no known kind
+    given = {str(name): str(value) for name, value in (config.conditions.given or {}).items()}
+
+    def budgeted(recipe: Recipe) -> Recipe:
+        return change(with_budget(recipe, steps=config.steps, minutes=config.minutes))
+
     here = engine()
-    name = "" if run is None else f"{run.path.name}-tuned"
-    chosen = new_run(out, name, resume=resume, overwrite=overwrite).path if here.is_first else ""
+    out = str(run.path) if resume else config.out
+    chosen = new_run(out, f"{run.path.name}-tuned", resume=resume, overwrite=overwrite).path if here.is_first else ""
     target = Run(pathlib.Path(here.share(str(chosen))))
     if resume:
-        tuned, recipe, base, wanted = _continue(target, tuple(rewards), change)
-    elif run is None:
-        raise UsageError("expected RUN: the folder of the model to tune")
+        tuned, recipe, base, wanted = _continue(target, rewards, budgeted)
     elif target.path.resolve() == run.path.resolve():
         raise UsageError(f"{run.path} is the run that is tuned; choose another --out")
     else:
         refuse_bridge(run, "tuned")
         base = load_model(run)
         wanted = wish(run, base.description.modality, rewards)
-        name = method or _method(base, wanted, rewards, tell)
+        name = config.method or _method(base, wanted, rewards, tell)
         tuned = Tuned(
             base=str(run.path),
-            rewards=tuple(rewards),
+            rewards=rewards,
             code=own_code(rewards),
             method=name,
-            given=dict(given or {}),
-            rank=rank,
-            seed=seed,
+            given=given,
+            rank=config.rank,
+            seed=config.seed,
         )
-        recipe = change(tuning(name, base, strength, guidance))
+        recipe = budgeted(tuning(name, base, config.strength, config.conditions.guidance))
     tuned = replace(tuned, fields=(*tuned.fields, *fields))
     if recipe.train.steps is None and recipe.train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
-    source = target if run is None or resume else run
+    source = target if resume else run
     with tell.waiting("reading the data"):
         gone = _gone(source, base)
     if gone:
@@ -160,10 +145,10 @@ def tune(
         run_training(target, job, inputs, here, tell)
         here.wait()  # until the first process has written what all will read
         with endings() if gone else reporting("the tuning", evaluating(target, asked_of(target), {})):
-            if kind_of(report) == "none":
+            if report == "none":
                 numbers = run_numbers(target)
             else:
-                effort = Effort.of_report(kind_of(report), read_counters(target)["seconds"])
+                effort = Effort.of_report(report, read_counters(target)["seconds"])
                 numbers = (
                     tuned_alone(target, wanted, gone, effort, tell)
                     if gone

@@ -40,6 +40,8 @@ LEADING = (*SAMPLES, "element", "mel", "sound")
 """Names of what a dict must hold: one of them."""
 BESIDE = ("tokens", "valid", "pictures", "codes", "modelled")
 """Names of what may be beside `samples`, and is no label."""
+MEMORY = "memory:"
+"""What begins the name of data that were in memory, and of which a run keeps no copy."""
 FILES = {kind: f"data.{kind}" for kind in ("csv", "npz", "jsonl")}
 
 
@@ -60,6 +62,11 @@ def said_of(data: Given) -> str:
     kind = type(data).__name__
     name = {"ndarray": "array", "Tensor": "tensor"}.get(kind, kind)
     return f"your {name} {list(data.shape)}" if hasattr(data, "shape") else f"your {name} of {len(data)}"
+
+
+def in_memory_name(data: Given) -> str:
+    """Return what a run calls data of which it keeps no copy."""
+    return f"{MEMORY}{type(data).__name__} of {rows_of(data)} rows"
 
 
 def sheet_in(data: Any) -> Sheet | None:

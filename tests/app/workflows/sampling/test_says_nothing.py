@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from feller.app.cli import main
+from feller.app.config import SampleConfig
 from feller.app.workflows.sample import sample
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
@@ -27,13 +28,13 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
         ({"known": "abc"}, "--known fills in text, and this model's data are a table"),
         ({"guidance": 3.0}, "guidance needs conditions"),
         ({"calls": 5}, "--calls is of a process in time"),
-        ({"jump": 0.5}, "--superpose is of a process in time"),
+        ({"superpose": "jump=0.5"}, "--superpose is of a process in time"),
         ({"solver": "rk4"}, "leave out order"),
     ],
 )
 def test_a_table(table: Run, tmp_path: pathlib.Path, asked: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        sample(table, 3, out=str(tmp_path / "x.csv"), **asked)
+        sample(table, SampleConfig(n=3, out=str(tmp_path / "x.csv"), **asked))
     assert not (tmp_path / "x.csv").exists()
 
 
@@ -46,7 +47,7 @@ def test_gaps_are_of_their_own_rows(table: Run, words: tuple[str, ...], capsys: 
 def test_points_know_no_words(tmp_path: pathlib.Path) -> None:
     run = as_run(tmp_path / "run", *untrained("example:moons", "points"), "example:moons")
     with pytest.raises(UsageError, match="this model's data are rows of numbers"):
-        sample(run, 3, known="abc")
+        sample(run, SampleConfig(n=3, known="abc"))
 
 
 @pytest.mark.parametrize("words", [("--known", "picture.png", "--mask", "m.png"), ("--mask", "m.png")])

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from feller.app.config import SampleConfig
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import MAX_TEXTS, LoadedRun
 from feller.app.webui.sample_views import draw, kinds_of, picture, result_of, save_picture
@@ -122,7 +123,8 @@ def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         with (room / "partial.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([columns, *rows])
         partial, out = str(room / "partial.csv"), str(room / "samples.csv")
-        return result_of(run, *sample(run.run, out=out, complete=partial, seed=answers["seed"], tell=tell))
+        drawn = sample(run.run, SampleConfig(out=out, complete=partial, seed=answers["seed"]), tell=tell)
+        return result_of(run, drawn.dataset, drawn.place)
 
     return Tab(
         name="Fill in",

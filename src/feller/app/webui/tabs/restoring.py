@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from feller.app.config import SampleConfig
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import picture, place_in, save_picture
@@ -39,7 +40,8 @@ OPERATORS = {
 
 def any_sample(run: LoadedRun, modality: Images, room: pathlib.Path) -> Dataset:
     """Draw one picture, another each time, in few calls."""
-    return sample(run.run, 1, out=str(place_in(room, modality)), calls=16, seed=secrets.randbelow(MAX_SEED))[0]
+    out, seed = str(place_in(room, modality)), secrets.randbelow(MAX_SEED)
+    return sample(run.run, SampleConfig(n=1, out=out, overwrite=True, calls=16, seed=seed)).dataset
 
 
 def at_size(image: Image.Image, modality: Images) -> Image.Image:

@@ -7,6 +7,7 @@ from feller.app.workflows.private.budget import own_ledger
 from feller.app.workflows.run_config import Asked, asked_of, parts, read_again, read_as, same_data
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
+from feller.data.loading.in_memory import DataSource, is_given, said_of
 from feller.data.modality import Dataset
 from feller.models.model import Model, load_model
 from feller.privacy.accounting.dp_events import Expense
@@ -56,12 +57,12 @@ class Opened:
         return self.model.family.tells is not None
 
 
-def opened(run: Run, data: str | None) -> Opened:
+def opened(run: Run, data: DataSource | None) -> Opened:
     """Open a run and read its rows.
 
     Args:
         run: Holds the model, and the ledger of a private one.
-        data: The rows that it learned from; by default where the fit found them.
+        data: The rows that it learned from, also in memory; by default where the fit found them.
 
     Raises:
         InputError: If the ledger is not that of the run, or the data are not those that it learned from.
@@ -112,7 +113,7 @@ def _ledger(run: Run, asked: Asked) -> Ledger | None:
     return ledger
 
 
-def _rows(asked: Asked, model: Model, data: str | None) -> Dataset:
+def _rows(asked: Asked, model: Model, data: DataSource | None) -> Dataset:
     """Read the rows that the run learned from, as the model sees them.
 
     Raises:
@@ -121,10 +122,12 @@ def _rows(asked: Asked, model: Model, data: str | None) -> Dataset:
     modality = model.description.modality
     if data is None:
         return read_again(asked, modality).seen_as(modality)
-    rows = read_as(replace(asked, data=data), modality)
-    if not same_data(asked, rows, data):
+    given = data if is_given(data) else None
+    named = str(data) if given is None else said_of(given)
+    rows = read_as(replace(asked, data=named), modality, given)
+    if not same_data(asked, rows, asked.data if given is not None else named):
         raise InputError(
-            f"{data} is not what this run learned from: its fingerprint is another; name the rows that were fitted"
+            f"{named} is not what this run learned from: its fingerprint is another; name the rows that were fitted"
         )
     return rows.seen_as(modality)
 

@@ -3,8 +3,10 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
+from feller.app.commands.arguments import values_of
+from feller.app.config import BridgeConfig
 from feller.app.workflows.bridges.populations import Populations
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.path_integral import PathIntegral
@@ -53,6 +55,13 @@ class Wanted:
     max_memory: float | None = None
     """Gigabytes."""
     seed: int = 0
+
+
+def wanted_of(config: BridgeConfig) -> Wanted:
+    """Return what a config asks of a bridge."""
+    values = values_of(config)
+    chosen = {field.name: values[field.name] for field in fields(Wanted) if field.name != "populations"}
+    return Wanted(**chosen, populations=config.data)
 
 
 def times_of(times: Sequence[float], number: int) -> tuple[float, ...]:

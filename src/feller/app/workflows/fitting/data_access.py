@@ -41,9 +41,8 @@ class DataAccess(abc.ABC):
     clock_resolution: float = 0.0
     """Seconds to whose multiples the time of a training is rounded up in what is written."""
 
-    @abc.abstractmethod
-    def check_in_memory(self) -> None:
-        """Refuse data in memory where the copy that a run keeps would do harm."""
+    keeps_copies: bool = True
+    """Whether the run may keep a copy of data that are in memory."""
 
     def spending(self, run: Run, here: Engine) -> contextlib.AbstractContextManager[object]:
         """Return a block after which what was spent in it is written down, also where the fit is refused."""
@@ -119,9 +118,6 @@ class DataAccess(abc.ABC):
 
 class OpenData(DataAccess):
     """Data that may be told of."""
-
-    def check_in_memory(self) -> None:
-        """Take them."""
 
     def check_recipe(self, asked: Asked, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
         """Take any."""

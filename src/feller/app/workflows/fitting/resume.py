@@ -17,6 +17,7 @@ from feller.core.serialization import from_data
 from feller.core.user_code import fingerprint as file_hash
 from feller.core.user_code import load_function
 from feller.data.loading import raw
+from feller.data.loading.in_memory import DataSource
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import load_description
@@ -24,7 +25,14 @@ from feller.networks.architecture import PLENTY, within
 from feller.training.engine import Engine
 
 
-def plan_resumed(run: Run, fixed: dict[str, Any], recipe: str | None, request: RecipeRequest, here: Engine) -> FitPlan:
+def plan_resumed(
+    run: Run,
+    fixed: dict[str, Any],
+    recipe: str | None,
+    request: RecipeRequest,
+    here: Engine,
+    given: DataSource | None = None,
+) -> FitPlan:
     """Return what a run was asked for, with its data, its recipe, and the model that it started from.
 
     Args:
@@ -33,6 +41,7 @@ def plan_resumed(run: Run, fixed: dict[str, Any], recipe: str | None, request: R
         recipe: Place of the user's own recipe, or a name.
         request: What is changed of the recipe that it was begun with.
         here: Device and processes.
+        given: Its data, where they were in memory and the run keeps no copy.
 
     Raises:
         InputError: If the run, its data or what it started from are not what they were.
@@ -57,7 +66,7 @@ def plan_resumed(run: Run, fixed: dict[str, Any], recipe: str | None, request: R
     older = _older(asked)
     about = load_description(run)
     like = about.modality if older is None or about.modality.has_schema else older.description.modality
-    dataset = read_again(asked, like)
+    dataset = read_again(asked, like, given)
     kept = run.part_of(run.recipe, "recipe")
     with raw.about(run.recipe):
         before = within(PLENTY, lambda: from_data(Recipe, kept))

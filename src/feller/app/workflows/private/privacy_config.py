@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from feller.app.config import ADAPTIVE, FitConfig
 from feller.core.errors import UsageError
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.accounting.ledger import default_delta
@@ -103,3 +104,50 @@ class Allowance:
     def __post_init__(self) -> None:
         if not 0 < self.rho < math.inf:
             raise UsageError(f"what counts may cost must be finite and above 0, got {self.rho:g}")
+
+
+def privacy_of(config: FitConfig) -> PrivacyConfig | None:
+    """Return the privacy that a fit is asked for; None where none is.
+
+    Raises:
+        UsageError: If what is asked for does not go together.
+    """
+    options = config.privacy
+    given = (config.epsilon, options.delta, options.noise, options.stop_at_epsilon, options.clip, options.unsafe_seed)
+    if all(value is None for value in given):
+        return None
+    clip = _number("--clip is a length such as 1", options.clip, ADAPTIVE)
+    return PrivacyConfig(
+        epsilon=config.epsilon,
+        delta=_number("--delta is a chance such as 1e-6", options.delta, "auto"),
+        noise=options.noise,
+        stop_at=options.stop_at_epsilon,
+        clip=1.0 if clip is None else clip,
+        adaptive=options.clip == ADAPTIVE,
+        unsafe_seed=options.unsafe_seed,
+    )
+
+
+def watched_rows(config: FitConfig) -> int:
+    """Return of how many rows a private training is to keep account.
+
+    Raises:
+        UsageError: If what is asked for is no number.
+    """
+    audit = config.privacy.audit
+    if not audit:
+        return 0
+    kind, _, count = audit[0].partition("=")
+    if len(audit) > 1 or kind != "fisher" or not count.isdecimal() or int(count) < 1:
+        raise UsageError(f"--audit takes fisher=ROWS, such as fisher=64, got {' '.join(audit)}")
+    return int(count)
+
+
+def _number(what: str, value: float | str | None, word: str) -> float | None:
+    """Return a number; None where there is nothing, or a word that stands for none."""
+    if value is None or value == word:
+        return None
+    try:
+        return float(value)
+    except ValueError as error:
+        raise UsageError(f"{what}, or {word}, got {value!r}") from error

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -51,6 +52,7 @@ from feller.data.loading.targets import aimed
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import is_sharded
 from feller.data.tables.column import Boolean
+from feller.data.tables.dataframes import from_frame
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table, left_out, tables
 from feller.data.tables.schema import Schema, is_draft
@@ -73,6 +75,7 @@ class PrivateData(DataAccess):
     """Data of which no row shows: all that a fit knows of them is public, or noisy and in the ledger."""
 
     clock_resolution = MINUTE
+    keeps_copies = False
 
     def __init__(self, config: PrivacyConfig | None, here: Engine) -> None:
         self._config, self._here = config, here
@@ -101,14 +104,6 @@ class PrivateData(DataAccess):
             raise TypeError(f"expected a training that is planned, got {type(self._planned).__name__}")
         return self._planned
 
-    def check_in_memory(self) -> None:
-        """Refuse them.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError("a private fit reads its rows from a file, so that the run holds no copy; write them to one")
-
     def spending(self, run: Run, here: Engine) -> contextlib.AbstractContextManager[object]:
         """Return a block after which what a search for columns has spent is kept, also where the fit is refused."""
         return self._search.kept(run, writes=here.is_first)
@@ -123,7 +118,7 @@ class PrivateData(DataAccess):
         """
         if self._here.ranks > 1:
             self._config = replace(self.config, key=self._here.secret())
-        dataset = self._read(asked, like, request)
+        dataset = self._read(asked, like, request, given)
         if asked.schema is not None:
             for line in beware(replace(asked, draft=is_draft(pathlib.Path(asked.schema))), dataset):
                 tell.say(line)
@@ -131,15 +126,18 @@ class PrivateData(DataAccess):
             raise UsageError(NOT_PUBLIC.format(dataset.modality.called))
         return dataset
 
-    def _read(self, asked: Asked, like: Modality | None, request: RecipeRequest) -> Dataset:
+    def _read(
+        self, asked: Asked, like: Modality | None, request: RecipeRequest, given: DataSource | None = None
+    ) -> Dataset:
         how, path = reading(asked, like), pathlib.Path(asked.data)
-        if is_sharded(asked.data):
+        frame = given if isinstance(given, pd.DataFrame) else None
+        if given is None and is_sharded(asked.data):
             raise UsageError(
                 "a private fit draws each row of all by a coin of its own, which shards that are read in turn do not"
                 " allow; join them to one file that memory holds"
             )
         described = asked.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
-        if not described and path.suffix.lower() in TABLES:
+        if not described and (frame is not None or (given is None and path.suffix.lower() in TABLES)):
             if asked.recipe == FLOWS:
                 raise UsageError(
                     f"the recipe {FLOWS} needs to know its numbers: describe the columns, and give --schema"
@@ -148,14 +146,17 @@ class PrivateData(DataAccess):
                 flags = ("longest", "space", "project", "vocabulary")
                 given = [f"--{flag}" for flag in flags if getattr(asked, flag)] or [f"--recipe {asked.recipe}"]
                 raise UsageError(f"{', '.join(given)}: not of a private table; leave it out, or --epsilon")
-            if holds_crystals(path):  # by its header, or the first row: a schema says that it is a table all the same
+            if frame is None and holds_crystals(
+                path
+            ):  # by its header, or the first row: a schema says that it is a table all the same
                 raise UsageError(NOT_PUBLIC.format(Crystals.called))
-            found = table_cells(path)
+            found = table_cells(path) if frame is None else from_frame(frame, asked.data)
             self._check_unpaid(asked, found, request)
             schema, self._charged = find_columns(self.config, found, asked.data, self._search.paid)
             with about(asked.data):
                 return tables(found, schema)
-        dataset = with_white(read(asked.data, schema=asked.schema, **how), asked.data, like)
+        source = asked.data if given is None else given
+        dataset = with_white(read(source, schema=asked.schema, **how), source, like)
         if not described and isinstance(dataset.modality, Table):
             raise UsageError(
                 f"the columns of {asked.data} were described by its cells, which is not private; give --schema, or a"

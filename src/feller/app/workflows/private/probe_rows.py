@@ -2,9 +2,11 @@
 
 import copy
 import pathlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from feller.data.images import idx
 from feller.data.images.labelled import Labelled
 from feller.data.images.load_images import check_one_kind
 from feller.data.images.modality import Images
+from feller.data.loading.in_memory import DataSource, is_given, plain_arrays, said_of
 from feller.data.loading.interpret import SAMPLES
 from feller.data.modality import Dataset, Modality, Target
 from feller.data.tables.constraints import mended
@@ -158,7 +161,7 @@ BY_TYPE = {"uint8": 255, "bool": 1}
 """Value of white in arrays of a type that do not say it."""
 
 
-def check_white(data: str, like: Modality | None) -> int | None:
+def check_white(data: DataSource, like: Modality | None) -> int | None:
     """Return the value of white that arrays have by their type; None where the data say it, or are no arrays.
 
     Args:
@@ -168,17 +171,20 @@ def check_white(data: str, like: Modality | None) -> int | None:
     Raises:
         InputError: If only the pixels could tell, or pictures of a folder are of several sizes or colours.
     """
-    path = pathlib.Path(data)
+    path = pathlib.Path(said_of(data) if is_given(data) else str(data))
     if path.is_dir() and idx.choose(path) is None:
         check_one_kind(path)
         return None
-    kind = "uint8" if path.is_dir() or idx.ANY.fullmatch(path.name) else _type_of(path)
+    if is_given(data):
+        kind = _type_among(plain_arrays(data) or {})
+    else:
+        kind = "uint8" if path.is_dir() or idx.ANY.fullmatch(path.name) else _type_of(path)
     if kind is None:
         return None
     white = BY_TYPE.get(kind)
     if white is None or (isinstance(like, Images) and like.levels != white):
         raise InputError(
-            f"{data}: white must not be guessed from the pixels in a private fit, and {kind} does not say it; add an"
+            f"{path}: white must not be guessed from the pixels in a private fit, and {kind} does not say it; add an"
             " array `levels` with its value, or give uint8 from 0 to 255"
         )
     return white
@@ -188,13 +194,17 @@ def _type_of(path: pathlib.Path) -> str | None:
     """Return the type of an array of pictures that does not say what white is; None of all else."""
     if path.suffix.lower() not in ARRAYS or not path.is_file():
         return None
-    arrays = load(path)
+    return _type_among(load(path))
+
+
+def _type_among(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Return the type of the pictures among arrays that do not say what white is."""
     named = [arrays[name] for name in SAMPLES if name in arrays] or list(arrays.values())
     pictures = [array for array in named if array.ndim in (3, 4) and array.dtype.kind in "biuf"]
     return str(pictures[0].dtype) if pictures and "levels" not in arrays else None
 
 
-def with_white(dataset: Dataset, data: str, like: Modality | None) -> Dataset:
+def with_white(dataset: Dataset, data: DataSource, like: Modality | None) -> Dataset:
     """Return pictures whose white follows from no pixel; other data as they are. Arguments and errors as above."""
     if not isinstance(dataset.modality, Images | Labelled):
         return dataset

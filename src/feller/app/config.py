@@ -1,0 +1,591 @@
+"""One frozen config for each command: its flags, the arguments of the Python function, and their defaults.
+
+Nothing here imports torch, so that `feller COMMAND --help` answers at once.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from feller.app.commands.flag_types import (
+    BasePlace,
+    Callbacks,
+    Code,
+    CodeText,
+    Conditions,
+    Costs,
+    Count,
+    Counted,
+    DataPlace,
+    Limits,
+    Mixed,
+    Numbers,
+    Offers,
+    OtherData,
+    OtherTable,
+    Pair,
+    Places,
+    Positive,
+    Real,
+    Report,
+    RunOrWord,
+    RunPlace,
+    RunText,
+    Said,
+    Targets,
+    Text,
+    Verbose,
+    Whole,
+    Wishes,
+    Words,
+    code_of,
+    named,
+    numbers,
+    place,
+    rewards,
+    settle,
+    short,
+    texts,
+)
+
+ADAPTIVE = "adaptive"
+"""A clip that follows the middle of the lengths of gradients."""
+CALCULATOR = "calculator"
+"""The word of `feller audit` that is no run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrintingOptions:
+    """Of what is printed."""
+
+    json: bool = False
+    """Print the numbers as one JSON object, last on standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpeningOptions:
+    """Of how a run is opened, and of what is printed."""
+
+    code: CodeText = None
+    """File of your own that defines what the run's model is made of."""
+    json: bool = False
+    """Print one JSON object, last on standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions:
+    """Of many samples."""
+
+    shard: Count = None
+    """Write shards of so many samples, and a manifest of them: FOLDER/samples-00000.npz and so on for --out FOLDER,
+    FOLDER/NAME-00000.csv for --out FOLDER/NAME.csv, or with {shard} where the number goes, without an ending for
+    folders; by default shards/ in the run. The same command goes on with what was killed."""
+    compile: bool = False
+    """Compile the network first, which pays for many samples only; needs a C++ compiler."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymbolOptions:
+    """Of how symbols are drawn."""
+
+    temperature: Annotated[Real, Limits(0.0)] = None
+    """Divides what the network says of symbols: below 1 is safer, above 1 is bolder; by default 1, or 0.5 where words
+    are filled in."""
+    top_k: Counted = None
+    """Draw symbols among so many of the likeliest."""
+    top_p: Real = None
+    """Draw symbols among the likeliest that hold this share of the probability."""
+    order: Annotated[Text, Offers(tables=("feller.sampling.sampler_config:ORDERS",))] = None
+    """Which masked symbols are revealed first: confidence or entropy; by default chance decides."""
+    rates: Annotated[Text, Offers(tables=("feller.sampling.sampler_config:RATES",))] = None
+    """Rates of the jumps of symbols: kinetic-optimal or reversal; by default those of the model. bits_per_token bounds
+    samples of reversal, for models whose source is no mask."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentOptions:
+    """What documents alone take."""
+
+    prompt: Said = None
+    """Words whose picture is drawn, with <image:FILE>, <break>, <mask> and <infill> where they are meant;
+    "<image:cat.png> <infill>" asks for a caption. A backslash before < makes it plain."""
+    mask: Text = None
+    """A picture that is white where the one of --prompt is drawn anew."""
+    ask: Pair = ()
+    """A picture and a question, which is answered."""
+    memory: Text = None
+    """What the model looks up; a file or folder of documents, or what `feller data memory` built."""
+    documents: Whole = None
+    """From --memory, in front of what is asked; by default 2, and no more than there is room for."""
+    picture_guidance: Real = None
+    """Of --edit: how much the picture counts, where --guidance says how much the words do."""
+    plausible: Real = None
+    """Of pictures that are guided: symbols may come that are at least so many times as likely as the
+    likeliest; by default 0.1, and 0 lets all come."""
+    contrast: Text = None
+    """Of pictures: K or K:ALPHA, contrastive decoding among symbols at least ALPHA times as likely as the
+    K-th; with --guidance beside it, each of both draws every other document."""
+    best_of: Counted = None
+    """Of pictures: draw so many for each, and keep the one that fits its words best."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechOptions:
+    """What speech alone takes."""
+
+    text: Said = None
+    """What is to be said."""
+    voice: Pair = ()
+    """A sound in whose voice --text is said; behind it, in quotes, what is said in it, unless that stands in
+    a .txt beside it or can be heard by Whisper (extra `judges`). So for all sounds that are named."""
+    denoise: Pair = ()
+    """A sound of which --span is said again, without what was heard there."""
+    span: Said = None
+    """FROM:TO in seconds, such as 1.2:2.0."""
+    style: Pair = ()
+    """A sound in whose voice and manner --content is said."""
+    content: Pair = ()
+    """A sound that is said again as it was timed, in any voice, or that of --style."""
+    speed: Real = None
+    """So many times as fast as the model would."""
+    durations: Text = None
+    """A table of how long each phone of --text lasts, as lies beside what was said before."""
+    spell: bool = False
+    """Say words that the dictionary lacks letter by letter."""
+    language: Text = None
+    """In other phones than those of English: the language of --text, as eSpeak names it, such as de."""
+    vocoder: Text = None
+    """What makes sounds of log mels: griffin-lim or griffin-lim:ITERATIONS, a run of the recipe `vocoder`,
+    or a folder with the weights of a HiFi-GAN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushOptions:
+    """What the run of a bridge alone takes."""
+
+    begin: Annotated[Text, named("--from")] = None
+    """What is pushed through it, a file or folder like those that were bridged; by default the
+    population where it begins."""
+    backward: bool = False
+    """Go back in time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Draw samples from RUN, the newest by default."""
+
+    folder: RunPlace = None
+    """The run folder."""
+    n: Annotated[Count, short("-n")] = None
+    """Number of samples, also as 1e6; by default 64, or 9 of documents, or 1 where something is filled in or said. A
+    bridge takes none: it pushes each member once."""
+    out: Text = None
+    """Where they go; the ending decides the form: .npz for all data, and by their kind .csv, .tsv, .parquet, .npy,
+    or .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an ending a folder. By default samples/ in the run."""
+    overwrite: bool = False
+    """Replace the file of --out, or shards that were asked for otherwise."""
+    given: Conditions = None
+    """Conditions or parts of the data, KEY=VALUE; those not given are drawn: conditions as often as in the training
+    data, parts beside the others."""
+    guidance: Real = None
+    """1 is the plain conditional model, 0 the unconditional, more sharpens; by default 1, or 1.7 of speech."""
+    calls: Counted = None
+    """Network calls per sample; a midpoint step is two."""
+    solver: Annotated[Text, Offers(tables=("feller.sampling.sampler_config:SOLVERS",))] = None
+    """euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral."""
+    known: Said = None
+    """Text to fill in: ___ stands for what is missing, one underscore a symbol, as does all that follows; \\n is a new
+    line."""
+    complete: OtherTable = None
+    """Table whose gaps are filled, in place of -n new rows: cells that are empty, or ? or *, unless their column can be
+    that."""
+    superpose: Text = None
+    """jump=SHARE, such as jump=0.5: how much of the process jumps and how much flows, for models that can do both."""
+    edit: Pair = ()
+    """Of documents: a picture and an instruction, whose result is drawn. Of speech: a sound, and in quotes what is said
+    in it, that is to say --text instead; what both say is kept."""
+    seed: int = 0
+    """Of all randomness."""
+    opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
+    """How the run is opened, and what is printed."""
+    verbose: Verbose = None
+    shards: Annotated[ShardOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ShardOptions)
+    """Of many samples: where they lie, and how they are drawn fast."""
+    symbols: Annotated[SymbolOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SymbolOptions)
+    """Of texts, documents, sequences: how symbols are drawn."""
+    documents: Annotated[DocumentOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=DocumentOptions)
+    """What is asked of a run of documents, beside --edit."""
+    speech: Annotated[SpeechOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SpeechOptions)
+    """What is asked of a run of speech, beside --edit."""
+    bridge: Annotated[PushOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PushOptions)
+    """What is asked of the run of a bridge."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """How data are read."""
+
+    longest: Counted = None
+    """Bring images to this longer side, by default at most 64, of documents 32; leave out chains of more residues, by
+    default 128, and crystals and molecules of more atoms, by default 64, and sounds of more seconds, by default 30;
+    learn texts of so many symbols, by default 128."""
+    space: Annotated[Text, Offers(tables=("feller.data.points.named_spaces:NAMES",))] = None
+    """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
+    project: bool = False
+    """Move points beside --space to the nearest on it, instead of refusing them."""
+    vocabulary: Annotated[Text, Offers(tables=("feller.data.text.dataset:NAMES",))] = None
+    """Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, where there are few."""
+    tokenizer: Annotated[Text, Offers(tables=("feller.app.workflows.fitting.auxiliary_networks:NAMED",))] = None
+    """Of documents: the run of a tokeniser of their pictures; or palette, where these have few colours, tiles, where
+    small squares recur in them, or learned: one is trained first. By default tiles if all is made of few, else that."""
+    schema: Text = None
+    """File that says what is public about a table: its columns, and which cells they may have; `feller data schema`
+    writes one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyOptions:
+    """Of private training."""
+
+    delta: Annotated[Mixed, Offers(("auto",))] = None
+    """Chance that --epsilon does not cover, or auto: min(1e-5, 1 / rows^1.1)."""
+    noise: Real = None
+    """Noise of private training in clip norms, instead of --epsilon."""
+    stop_at_epsilon: Real = None
+    """With --noise: train no further than this epsilon."""
+    clip: Annotated[Mixed, Offers((ADAPTIVE,))] = None
+    """Longest gradient of one row in private training, 1 by default; or adaptive, which follows the middle of their
+    lengths by a noisy count."""
+    audit: Words = ()
+    """fisher=ROWS keeps account of what each step of private training tells about so many rows, for `feller audit`."""
+    unsafe_seed: Whole = None
+    """Draw private noise from a seed, so that it can be repeated, and taken away by whoever knows it: for tests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Fit a model to DATA and write a run folder.
+
+    Fields of the recipe follow by their own names, such as --train.lr 1e-4; `feller fit DATA --recipe NAME --help`
+    shows them all.
+    """
+
+    data: DataPlace = None
+    """A table of points, places or angles; a folder of images; crystals (.cif, or a column of a .csv);
+    molecules (.xyz, .sdf); protein chains (.pdb, .jsonl); a folder of these three; text (.txt, .jsonl, or a column of
+    a .csv); documents (a folder of pictures with captions, or .jsonl); speech (a folder of recordings with texts);
+    arrays (.npz, .npy); shards that do not fit in memory ('train-{000..099}.tar', 'train-*.tar', or a folder of .tar or
+    .parquet); or example:NAME."""
+    recipe: Annotated[
+        Code,
+        Offers(("auto",), ("feller.models.recipes.registry:RECIPES", "feller.models.recipes.registry:SECOND_STAGES")),
+    ] = None
+    """A recipe's name, or file.py:FUNCTION for your own; by default chosen by the data."""
+    out: Text = None
+    """The run folder; by default a new one under runs/."""
+    minutes: Positive = None
+    """How long to train; by default as the recipe says."""
+    steps: Counted = None
+    """How many steps to train, instead of minutes."""
+    size: Annotated[Text, Offers(tables=("feller.models.recipes.recipe:SIZES",))] = None
+    """tiny, small or base: of the network and the budget; small by default."""
+    target: Targets = ()
+    """What is to be told of the data, instead of drawing such: numbers that XYZ comments, SDF records, columns of a
+    table or those beside one of CIF give; or label, the class."""
+    epsilon: Real = None
+    """Protect each row: what the model tells depends on no single one but by a factor of e^EPSILON."""
+    start_from: RunText = None
+    """Run of an older model: its weights are the first; `reflow` and `distil` learn from it."""
+    seed: Whole = None
+    """Of all randomness; 0 by default."""
+    resume: bool = False
+    """Go on with the run in --out, or the newest."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    report: Annotated[Report, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
+    """full, quick or none; by default it takes a fifth of the training's time, and at most two minutes."""
+    printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
+    """What is printed."""
+    verbose: Verbose = None
+    reading: Annotated[ReadingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ReadingOptions)
+    """How the data are read; by default as they themselves say."""
+    privacy: Annotated[PrivacyOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrivacyOptions)
+    """Private training, in which no single row can be seen: --epsilon asks for it."""
+    callbacks: Callbacks = ()
+    """Hear of the steps of a training, and may stop it."""
+
+    def __post_init__(self) -> None:
+        settle(self, target=texts, recipe=code_of, start_from=place, callbacks=tuple)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Compare samples of RUN, the newest by default, with real data, and write its report."""
+
+    folder: RunPlace = None
+    """The run folder."""
+    data: OtherData = None
+    """Real data to compare with; by default those that the fit kept back."""
+    samples: Text = None
+    """Judge these samples, a file or a folder as `feller sample` writes them, instead of drawing new ones; the report
+    is then called after them, report-NAME.html in the run, as it is with --data."""
+    n: Annotated[Counted, short("-n")] = None
+    """Samples that are drawn, or other examples that are measured; by default as many as are usual."""
+    seed: int = 0
+    """Of all randomness."""
+    opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
+    """How the run is opened, and what is printed."""
+    verbose: Verbose = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurementOptions:
+    """Of an observation."""
+
+    operator: Annotated[Text, Offers(tables=("feller.app.workflows.steering.measurements:NAMED",))] = None
+    """How that came about: inpaint, pool=FACTOR, blur=WIDTH, unknown-blur, grey, sums=COUNT, magnitudes,
+    file.py:FUNCTION, or file.py:FORWARD,ADJOINT for a linear one."""
+    mask: Text = None
+    """What is to be filled, for inpaint: white in a picture, 1 or True in an array."""
+    noise: Annotated[float, Limits(0.0)] = 0.0
+    """Standard deviation of the measurements, in the units of the data."""
+    method: Annotated[str, Offers(tables=("feller.control.inverse.d_flow_restoration:METHODS",))] = "source"
+    """How observations are explained: source (search), or by guidance pigdm, ot-ode, dps; or red-diff."""
+    scale: Positive = None
+    """Of guidance; the usual 1 is safe, and 3 is often nearer to the truth (10 and 20 for dps)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Of the search for a reward."""
+
+    calls: Counted = None
+    """Network calls of each solve for a reward; by default 12, which is six midpoint steps."""
+    solver: Annotated[Text, Offers(tables=("feller.sampling.sampler_config:VELOCITY_SOLVERS",))] = None
+    """euler, midpoint, heun or rk4."""
+    prior: Annotated[str, Offers(("shell", "none"))] = "shell"
+    """What keeps sources like those that the model knows: shell, they keep their length; radius=NUMBER, their length
+    costs so many times the nats of its law; or none."""
+    over: Annotated[str, Offers(tables=("feller.app.workflows.steering.model_flow:OVER",))] = "source"
+    """What a search for a reward moves: source, condition (what the network makes of the conditions), or both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteerConfig:
+    """Draw samples from RUN, the newest by default, that are as wished, or explain an observation, without training.
+
+    Either --reward, or --observe and --operator.
+    """
+
+    folder: RunPlace = None
+    """The run folder."""
+    reward: Wishes = ()
+    """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7,
+    compressibility, rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER
+    behind it. Several add up."""
+    n: Annotated[Whole, short("-n")] = None
+    """Number of samples, 16 by default, each with a search of its own; with --observe of each observation, 4 by
+    default."""
+    out: Text = None
+    """Where they go, as for `sample`."""
+    overwrite: bool = False
+    """Replace the file of --out."""
+    observe: Text = None
+    """What was measured: a picture, or numbers in an .npy or .npz, of one example or several."""
+    steps: Whole = None
+    """Of each search, at most: by default 20 for a reward, 100 for an observation."""
+    given: Conditions = None
+    """Conditions or parts of the data, KEY=VALUE, as for `sample`."""
+    guidance: float = 1.0
+    """1 is the plain conditional model."""
+    seed: int = 0
+    """Of all randomness: the searches start from the samples of this seed."""
+    measurement: Annotated[MeasurementOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=MeasurementOptions)
+    """How what was observed came about, and how it is explained."""
+    search: Annotated[SearchOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SearchOptions)
+    """How a reward is followed."""
+    opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
+    """How the run is opened, and what is printed."""
+    verbose: Verbose = None
+
+    def __post_init__(self) -> None:
+        settle(self, reward=rewards)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionOptions:
+    """Of the samples that tuning looks at."""
+
+    given: Conditions = None
+    """Conditions that are always so while tuning, KEY=VALUE; others are drawn as often as in the training data."""
+    guidance: float = 1.0
+    """Of all samples that tuning looks at; the law of guided samples is what is tuned then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """Change the model of RUN so that it does what is wished for, always, and stays as diverse as that allows.
+
+    Fields of the recipe follow by their own names, such as --train.lr 1e-4 or --objective.steps 60; `feller tune RUN
+    --method NAME --help` shows them all.
+    """
+
+    folder: BasePlace = None
+    """The run folder; it stays as it is. By default the newest."""
+    reward: Wishes = ()
+    """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7,
+    compressibility, rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER
+    behind it. Several add up."""
+    strength: float = 1.0
+    """Factor on the reward: how many nats of likelihood one unit of it is worth."""
+    out: Text = None
+    """The folder of the tuned run; by default a new one under runs/."""
+    method: Annotated[Text, Offers(tables=("feller.models.recipes.fine_tuning_methods:METHODS",))] = None
+    """adjoint-matching (the default), which aims at the tilted law; for comparison continuous-adjoint,
+    discrete-adjoint, draft, refl and filtered; policy-gradient for rewards without a gradient."""
+    steps: Counted = None
+    """Rounds of roll-outs; 100 by default."""
+    minutes: Positive = None
+    """How long to tune, instead of rounds."""
+    rank: Counted = None
+    """Change each matrix of weights by one of this rank; by default all weights change."""
+    seed: int = 0
+    """Of all randomness."""
+    resume: bool = False
+    """Go on with the tuned run in --out, or the newest."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    report: Annotated[Report, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
+    """full, quick or none; by default it takes a fifth of the tuning's time, and at most two minutes."""
+    conditions: Annotated[ConditionOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ConditionOptions)
+    """Of the samples that tuning looks at."""
+    opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
+    """How the run is opened, and what is printed."""
+    verbose: Verbose = None
+
+    def __post_init__(self) -> None:
+        settle(self, reward=rewards)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkOptions:
+    """Of the work and memory that a bridge takes."""
+
+    pairs: Annotated[Whole, Limits(2.0)] = None
+    """Pairs of each round; 1,024 by default."""
+    resample: Whole = None
+    """Weigh so many trajectories for each pair by the cost, instead of trusting round paths; by default only where the
+    cost has no gradient, then 64."""
+    longest: Counted = None
+    """Longer side to bring pictures to, in pixels."""
+    max_memory: Positive = None
+    """Gigabytes that looking for paths may take, about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BridgeConfig:
+    """Join populations A, B, ... by paths that cost least: control, and what you say being somewhere costs.
+
+    Fields of the settings follow by their own names, such as --train.steps 3000, or --calls 420 for more steps of
+    each path than 210; `feller bridge A B --cost TEXT --help` shows them all.
+    """
+
+    data: Places = ()
+    """Two files or more with rows of numbers (.csv, .npz, .npy, .las, ...), or folders of pictures, in the order of
+    time; or example:NAME."""
+    times: Numbers = ()
+    """When each was seen, such as 0 24 48; by default equally far apart."""
+    cost: Annotated[Costs, Offers(tables=("feller.app.workflows.bridges.cost_names:NAMES",))] = ()
+    """What being somewhere costs: file.py:FUNCTION of (x, t) or (x, t, population), t from 0 to 1, a picture whose
+    black is wall, congestion, entropy, density (keep to where the data are), surface=FILE (keep to it), valleys=FILE
+    (and low). Each may have NUMBER * before it. Several add up."""
+    frame: Numbers = ()
+    """Where the picture of walls lies: LEFT RIGHT BOTTOM TOP; by default one pixel is one unit, from (0, 0) up."""
+    noise: Real = None
+    """How far a free walk strays over the whole journey, a deviation in units of the data, of pictures as numbers from
+    -1, black, to 1, white; 0 for none. By default half the deviation within the populations."""
+    rounds: Counted = None
+    """Drifts that are learned, ahead and back in turn; the last goes ahead, so that an even number becomes one more.
+    7 by default."""
+    minutes: Positive = None
+    """How long to go on, instead of rounds."""
+    growth: Positive = None
+    """Let members count more or less than others, as cells that divide or die do: how much that costs, in median
+    squared distances; 1 is usual, less allows more."""
+    out: Text = None
+    """The run folder; by default a new one under runs/."""
+    seed: int = 0
+    """Of all randomness."""
+    resume: bool = False
+    """Go on with the bridge in --out, or the newest run, after its last round."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    work: Annotated[WorkOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=WorkOptions)
+    """How much work and memory it takes."""
+    printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
+    """What is printed."""
+    verbose: Verbose = None
+
+    def __post_init__(self) -> None:
+        settle(self, cost=rewards, times=numbers, frame=numbers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """Of a plan for private training."""
+
+    noise: Real = None
+    """Of the calculator: deviation of the noise of a step, in clip norms."""
+    rate: Real = None
+    """Of the calculator: chance of a row to be in a step."""
+    steps: Whole = None
+    """Of the calculator: steps."""
+    delta: Real = None
+    """Of the calculator: chance that epsilon does not cover; by default 1e-5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """Say what could be learned about single rows from RUN, the newest by default, and what bounds it.
+
+    Without a run, for a plan: `feller audit calculator --noise 1.1 --rate 0.01 --steps 10000 --delta 1e-6`.
+    """
+
+    folder: Annotated[RunOrWord, Offers((CALCULATOR,))] = None
+    """The run folder; or calculator, for a plan."""
+    data: OtherData = None
+    """The rows that the run learned from; by default where the fit found them."""
+    show: int = 10
+    """So many of the most exposed rows."""
+    shadows: Whole = None
+    """Train so many models again, each on half of all rows, to tell who was learned from; it takes as long each."""
+    canaries: Whole = None
+    """Train once more with so many planted rows, which an attacker looks for."""
+    seed: int = 0
+    """Of all randomness."""
+    plan: Annotated[PlanOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PlanOptions)
+    """Of the calculator, which knows no run."""
+    opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
+    """How the run is opened, and what is printed."""
+    verbose: Verbose = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Write the network of RUN, the newest by default, for other programs; or the whole model as a folder."""
+
+    folder: RunPlace = None
+    """The run folder."""
+    to: Annotated[Text, Offers(tables=("feller.app.workflows.export:FORMS",))] = None
+    """torch-export (a .pt2 file), onnx, each with a .json of its name beside it (export.onnx.json) that says what goes
+    in, what comes out and how to sample; or huggingface, a folder that `feller sample` opens again."""
+    out: Text = None
+    """The file or folder; by default export.pt2, export.onnx or huggingface in the run."""
+    overwrite: bool = False
+    """Replace the file of --out, and the .json beside it."""
+    guidance: Annotated[str, Offers(("input",))] = "1"
+    """A number that is built in; 1 is the plain conditional. Or input: whoever calls the network chooses."""
+    opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
+    """How the run is opened, and what is printed."""
+    verbose: Verbose = None

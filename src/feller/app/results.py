@@ -1,0 +1,221 @@
+"""What Python gets from a fit, an evaluation or an audit: a run with its model, samples and report."""
+
+import base64
+import functools
+import html.parser
+import io
+import os
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from PIL import Image
+
+from feller.app.config import SampleConfig
+from feller.app.python import ConfiguredMethod, shown
+from feller.app.workflows.run_config import asked_of
+from feller.app.workflows.run_status import reported_of
+from feller.core.run_folder import Run, framed
+from feller.core.serialization import read_json
+from feller.data.loading.find import TABLES
+from feller.data.loading.in_memory import MEMORY
+from feller.data.modality import Dataset
+from feller.data.points.points import Points
+from feller.data.tables.mixed import Mixed
+from feller.data.tables.modality import Table
+from feller.evaluation.metrics import main_metrics, metric, reference
+from feller.evaluation.number_format import is_number
+from feller.evaluation.report.loss_curve import losses
+from feller.models.model import Model, load_model
+from feller.training.callbacks import read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FRAMES = f"{MEMORY}DataFrame"
+"""How the name of rows begins that were given as a data frame, and of which a run keeps no copy."""
+BARS = 12
+"""Metrics that are drawn, at most."""
+
+
+class _Pictures(html.parser.HTMLParser):
+    """The pictures that a page holds, with their captions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, Image.Image]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take what is a picture of the page itself."""
+        given = {name: value or "" for name, value in attrs}
+        kind, _, coded = given.get("src", "").partition(";base64,")
+        if tag == "img" and kind.startswith("data:image/"):
+            picture = Image.open(io.BytesIO(base64.b64decode(coded)), formats=("PNG", "JPEG", "WEBP", "GIF"))
+            self.found.append((given.get("alt", "").removeprefix("Picture: "), picture.convert("RGB")))
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """A report of a run: its numbers, its page and its figures."""
+
+    folder: pathlib.Path
+    """Of the run."""
+    metrics: dict[str, Any]
+    """Numbers by their names, as in `--json`; some are words, or None where nothing could be measured."""
+    name: str = "report"
+    """Of its files, without their endings."""
+
+    @property
+    def path(self) -> pathlib.Path | None:
+        """The page; None where none was written."""
+        page = self.folder / f"{self.name}.html"
+        return page if page.is_file() and not page.is_symlink() else None
+
+    @property
+    def verdict(self) -> str:
+        """What the page says first; empty where there is none."""
+        file = self.folder / f"{self.name}.json"
+        return str(read_json(file, "evaluate again").get("verdict", "")) if file.is_file() else ""
+
+    def figures(self) -> "list[Figure]":
+        """Return matplotlib figures: metrics beside their references, the loss, and the pictures of the page."""
+        from matplotlib.figure import Figure
+
+        figures = [figure for figure in (self._bars(), self._loss()) if figure is not None]
+        if self.path is not None:
+            page = _Pictures()
+            page.feed(self.path.read_text(encoding="utf-8"))
+            for caption, picture in page.found:
+                figure = Figure(figsize=(6.0, 0.5 + 6.0 * picture.height / picture.width))
+                axes = figure.add_subplot()
+                axes.imshow(picture)
+                axes.set_axis_off()
+                axes.set_title(caption, fontsize=8, wrap=True)
+                figures.append(figure)
+        return figures
+
+    def _bars(self) -> "Figure | None":
+        """Draw the main metrics beside their references, each as a share of the larger one."""
+        from matplotlib.figure import Figure
+
+        pairs = {}
+        for name in main_metrics(self.metrics):
+            beside, value = reference(name, self.metrics), self.metrics[name]
+            if beside is not None and is_number(value) and is_number(beside[1]) and max(value, beside[1]) > 0:
+                pairs[metric(name, self.metrics).label] = (float(value), float(beside[1]))
+        if not pairs:
+            return None
+        names = [*pairs][:BARS]
+        figure = Figure(figsize=(6.0, 0.8 + 0.4 * len(names)), layout="constrained")
+        axes = figure.add_subplot()
+        for offset, place, label in ((-0.2, 0, "samples"), (0.2, 1, "reference")):
+            shares = [pairs[name][place] / max(pairs[name]) for name in names]
+            axes.barh([k + offset for k in range(len(names))], shares, 0.4, label=label)
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set_xticks([])
+        axes.invert_yaxis()
+        axes.legend(fontsize=8)
+        return figure
+
+    def _loss(self) -> "Figure | None":
+        """Draw the loss over training."""
+        from matplotlib.figure import Figure
+
+        file = Run(self.folder).metrics
+        steps, loss = losses(read_metrics(file) if self.name == "report" and file.is_file() else ())
+        if len(steps) < 2:
+            return None
+        figure = Figure(figsize=(6.0, 3.0), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(steps, loss, linewidth=0.8)
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+        return figure
+
+    def __repr__(self) -> str:
+        """Say what it is of, and its verdict."""
+        return f"<Report of {self.folder}: {self.verdict or f'{len(self.metrics)} numbers'}>"
+
+    def _repr_html_(self) -> str:
+        """Show the page in a notebook: it runs nothing there and loads nothing."""
+        return framed(self.folder / f"{self.name}.html", str(self.folder))
+
+
+Samples = Dataset | pd.DataFrame
+"""Rows of a table are a data frame; pictures, texts and all else are a data set."""
+
+
+def _drawn(run: "FittedRun", n: int | None, config: SampleConfig) -> Samples:
+    """Draw samples of a run; they are written where `out` says so.
+
+    Returns:
+        Of a table a DataFrame, with the columns and types of the data; of other kinds a `Dataset`, which has
+        `numpy()`, `frame()` and `save(path)`.
+    """
+    from feller.app.workflows.sample import sample
+
+    config = config if n is None else replace(config, n=n)
+    with shown(config.verbose) as tell:
+        drawn = sample(run.folder, config, tell=tell, keep=config.out is not None)
+    return drawn.frame if drawn.data is not None and run.of_frame(drawn.data) else drawn.dataset
+
+
+@dataclass(frozen=True)
+class FittedRun(os.PathLike[str]):
+    """A run folder with its model, its report and its samples; all that takes a run or its folder takes it."""
+
+    path: pathlib.Path
+    """The folder."""
+    numbers: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was measured as the run was made; by default what its report says."""
+    code: str | None = field(default=None, repr=False)
+    """File of your own that defines what the model is made of."""
+
+    def __fspath__(self) -> str:
+        """Return the folder."""
+        return str(self.path)
+
+    @property
+    def folder(self) -> Run:
+        """The folder, with the names of its files."""
+        return Run(self.path)
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The model, with its average weights."""
+        return load_model(self.folder, code=self.code)
+
+    @property
+    def report(self) -> Report:
+        """The report; without a page if none was made."""
+        numbers = self.numbers or reported_of(self.folder).numbers
+        return Report(self.path, {name: one for name, one in numbers.items() if name != "report"})
+
+    sample = ConfiguredMethod(SampleConfig, _drawn)
+
+    def as_samples(self, data: Dataset) -> Samples:
+        """Return samples as a data frame where the data came as one, or are a table."""
+        return data.frame() if self.of_frame(data) else data
+
+    def of_frame(self, data: Dataset) -> bool:
+        """Tell whether samples are to be a data frame: they are rows of a table, or of numbers that came as one."""
+        if isinstance(data.modality, Table | Mixed):
+            return True
+        source = asked_of(self.folder).data
+        return isinstance(data.modality, Points) and (source.endswith(TABLES) or source.startswith(FRAMES))
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        return self.report._repr_html_()
+
+
+@dataclass(frozen=True)
+class SteeredSamples:
+    """Samples that were steered."""
+
+    samples: Samples
+    before: Samples | None
+    """The samples of the same noise without steering; None of observations."""
+    report: Report

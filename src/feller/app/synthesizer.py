@@ -1,0 +1,146 @@
+"""Synthetic tables by the habits of scikit-learn."""
+
+import inspect
+import pathlib
+import tempfile
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from feller.app.api import fit as fit_run
+from feller.app.commands.arguments import config_of
+from feller.app.config import FitConfig
+from feller.app.results import FittedRun
+from feller.core.errors import UsageError
+from feller.core.serialization import nearest
+
+
+class Synthesizer:
+    """Draws tables like one that it has seen: an estimator with `fit`, `sample`, `get_params` and `set_params`.
+
+    Args:
+        epsilon: Protect each row; None for no privacy.
+        delta: Chance that epsilon does not cover; by default min(1e-5, 1 / rows^1.1).
+        schema: File that says what is public about the table; by default it is guessed, or found privately.
+        recipe: A recipe's name; by default chosen by the table.
+        size: tiny, small (the default) or base.
+        steps: How many steps to train; by default as the recipe says.
+        minutes: How long to train, instead.
+        seed: Of all randomness but that of privacy.
+        unsafe_seed: Of the noise of privacy, for tests alone: whoever knows it can take the noise away.
+        out: Folder of the run, for `feller evaluate` and others; by default one that is gone with the estimator.
+        report: full, quick or none; by default none.
+        verbose: Whether progress shows; by default where people look.
+
+    After `fit`, `run_` is the run, `columns_` are the names of the columns, `n_features_in_` is their number.
+    """
+
+    def __init__(
+        self,
+        *,
+        epsilon: float | None = None,
+        delta: float | None = None,
+        schema: str | None = None,
+        recipe: str | None = None,
+        size: str | None = None,
+        steps: int | None = None,
+        minutes: float | None = None,
+        seed: int | None = None,
+        unsafe_seed: int | None = None,
+        out: str | None = None,
+        report: str | bool = False,
+        verbose: bool | None = None,
+    ) -> None:
+        self.epsilon = epsilon
+        self.delta = delta
+        self.schema = schema
+        self.recipe = recipe
+        self.size = size
+        self.steps = steps
+        self.minutes = minutes
+        self.seed = seed
+        self.unsafe_seed = unsafe_seed
+        self.out = out
+        self.report = report
+        self.verbose = verbose
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the arguments of the constructor, by their names."""
+        return {name: getattr(self, name) for name in self._names()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set arguments of the constructor.
+
+        Raises:
+            UsageError: If one has no such name.
+        """
+        for name, value in params.items():
+            if name not in self._names():
+                raise UsageError(f"Synthesizer takes no argument {name!r}: {nearest(name, self._names())}")
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell scikit-learn whether it has seen a table."""
+        return hasattr(self, "run_")
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn what it may expect of it."""
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required=False))
+
+    def __repr__(self) -> str:
+        """Say what was set."""
+        usual = inspect.signature(type(self).__init__).parameters
+        changed = {name: one for name, one in self.get_params().items() if one != usual[name].default}
+        return f"Synthesizer({', '.join(f'{name}={one!r}' for name, one in changed.items())})"
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
+        """Learn a table; columns of `y` are part of it.
+
+        Raises:
+            UsageError: If it is no DataFrame, or an argument is wrong.
+            InputError: If there is nothing to learn.
+        """
+        if not isinstance(X, pd.DataFrame):
+            raise UsageError(f"expected a DataFrame, whose columns have names, got {type(X).__name__}")
+        table = X if y is None else pd.concat([X, self._beside(y, X)], axis=1)
+        params = self.get_params()
+        self._folder = None if self.out else tempfile.TemporaryDirectory(prefix="feller-")
+        params["out"] = self.out or str(pathlib.Path(self._folder.name if self._folder else "") / "run")
+        given = {name: value for name, value in params.items() if value is not None}
+        self.run_: FittedRun = fit_run(table, config=config_of(FitConfig, given))
+        self.columns_ = list(map(str, table.columns))
+        self.feature_names_in_ = np.array(list(map(str, X.columns)), dtype=object)
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    @staticmethod
+    def _beside(y: Any, X: pd.DataFrame) -> pd.DataFrame | pd.Series:
+        """Return answers as columns with the index of the table."""
+        if isinstance(y, pd.DataFrame | pd.Series):
+            named = y if isinstance(y, pd.DataFrame) or y.name is not None else y.rename("target")
+            return named.set_axis(X.index)
+        return pd.Series(np.asarray(y), X.index, name="target")
+
+    def sample(self, n: int = 1000, *, given: dict[str, object] | None = None, seed: int = 0) -> pd.DataFrame:
+        """Draw rows, with the columns and types of the table.
+
+        Args:
+            n: Number of rows.
+            given: Cells that all of them have, by the names of their columns.
+            seed: Of all randomness: another one for other rows.
+
+        Raises:
+            UsageError: If nothing was learned yet, or a cell cannot be.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise UsageError("this Synthesizer has seen no table yet: call fit(df) first")
+        drawn = self.run_.sample(n, given=given, seed=seed, verbose=self.verbose)
+        return drawn if isinstance(drawn, pd.DataFrame) else drawn.frame()
