@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from feller.core.pytree import State, leaves, length, pad_right, tree_map
 from feller.core.rng import Draw, Draws
-from feller.paths import Affine, Data, Path, convert
+from feller.paths import Data, Path, convert
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Schedule
 from feller.paths.time_distributions import linear_grid
@@ -411,12 +411,13 @@ def check_path(
 
 def _check_marginals(check: _Checker, path: Path, space: Space, ends: Ends, certain_of: Callable[..., State]) -> None:
     """Follow the process that knows the data, and compare with samples of the path."""
-    n = 4000
+    n, schedule = 4000, path.affine_schedule
     x_0, x_1 = ends(n, Draws(0).at("ends"))
 
     def process(x: State, t: Tensor) -> State:
-        if isinstance(path, Affine):  # x_0 is what the state says it is, also after noise
-            return path.characteristics(convert(x_1, Data(), path.prediction, x, path.schedule(t)), x, t)
+        if schedule is not None:  # x_0 is what the state says it is, also after noise
+            prediction = getattr(path, "prediction")  # noqa: B009 - of paths with such a schedule
+            return path.characteristics(convert(x_1, Data(), prediction, x, schedule(t)), x, t)
         return certain_of(x, x_0, x_1, t)
 
     def at(time: float, seed: int) -> State:
