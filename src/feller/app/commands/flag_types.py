@@ -241,6 +241,7 @@ CodePlace = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]
 Places = Positional[Annotated[tuple[str, ...], _shown("A B ..."), _each(check_data)]]
 RunPlaces = Positional[Annotated[tuple[str, ...], _shown("[RUN ...]"), _each(open_run)]]
 Costs = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _shown("TEXT ...")]
+Names = Annotated[tuple[str, ...], _shown("NAME ...")]
 Numbers = Annotated[tuple[float, ...], _shown("NUMBER ...")]
 Pair = Annotated[tuple[str, ...], _shown("FILE TEXT")]
 
