@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from feller.app.commands.steer import check, steered
 from feller.app.config import (
@@ -86,7 +86,7 @@ def fit(data: DataSource | None, config: FitConfig) -> FittedRun:
     """
     with shown(config.verbose) as tell:
         run, numbers = fit_data(config, data, tell=tell)
-    recipe = str(config.recipe or "")
+    recipe = config.recipe_name or ""
     return FittedRun(run.path, numbers, recipe.rpartition(":")[0] or None)
 
 
@@ -148,7 +148,7 @@ def audit(run: RunSource | None, config: AuditConfig) -> Report:
     return Report(folder.path, {name: one for name, one in numbers.items() if name != "report"}, f"report-{NAME}")
 
 
-def _report(run: Run, numbers: dict) -> Report:
+def _report(run: Run, numbers: dict[str, Any]) -> Report:
     """Return the report whose page an evaluation has named."""
     name = pathlib.Path(numbers.get("report", "report.html")).stem
     return Report(run.path, {name: one for name, one in numbers.items() if name != "report"}, name)

@@ -3,6 +3,7 @@
 Nothing here imports torch, so that `feller COMMAND --help` answers at once.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -29,15 +30,15 @@ from feller.app.commands.flag_types import (
     Positive,
     Real,
     Report,
+    Rewards,
     RunOrWord,
     RunPlace,
-    RunText,
+    RunStart,
     Said,
     Targets,
     Text,
     Verbose,
     Whole,
-    Wishes,
     Words,
     code_of,
     named,
@@ -53,6 +54,11 @@ ADAPTIVE = "adaptive"
 """A clip that follows the middle of the lengths of gradients."""
 CALCULATOR = "calculator"
 """The word of `feller audit` that is no run."""
+
+
+def in_words(given: Mapping[str, object] | None) -> dict[str, str]:
+    """Return what is given by name, in words."""
+    return {str(name): str(value) for name, value in (given or {}).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +301,7 @@ class FitConfig:
     table or those beside one of CIF give; or label, the class."""
     epsilon: Real = None
     """Protect each row: what the model tells depends on no single one but by a factor of e^EPSILON."""
-    start_from: RunText = None
+    start_from: RunStart = None
     """Run of an older model: its weights are the first; `reflow` and `distil` learn from it."""
     seed: Whole = None
     """Of all randomness; 0 by default."""
@@ -317,6 +323,11 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         settle(self, target=texts, recipe=code_of, start_from=place, callbacks=tuple)
+
+    @property
+    def recipe_name(self) -> str | None:
+        """The recipe in words, as it is recorded."""
+        return None if self.recipe is None else str(self.recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,7 +391,7 @@ class SteerConfig:
 
     folder: RunPlace = None
     """The run folder."""
-    reward: Wishes = ()
+    reward: Rewards = ()
     """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7,
     compressibility, rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER
     behind it. Several add up."""
@@ -412,6 +423,11 @@ class SteerConfig:
     def __post_init__(self) -> None:
         settle(self, reward=rewards)
 
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The rewards in words, as they are recorded."""
+        return rewards(self.reward)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionOptions:
@@ -433,7 +449,7 @@ class TuneConfig:
 
     folder: BasePlace = None
     """The run folder; it stays as it is. By default the newest."""
-    reward: Wishes = ()
+    reward: Rewards = ()
     """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7,
     compressibility, rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER
     behind it. Several add up."""
@@ -466,6 +482,11 @@ class TuneConfig:
 
     def __post_init__(self) -> None:
         settle(self, reward=rewards)
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The rewards in words, as they are recorded."""
+        return rewards(self.reward)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -529,6 +550,11 @@ class BridgeConfig:
 
     def __post_init__(self) -> None:
         settle(self, cost=rewards, times=numbers, frame=numbers)
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The costs in words, as they are recorded."""
+        return rewards(self.cost)
 
 
 @dataclass(frozen=True, kw_only=True)

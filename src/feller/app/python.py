@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload, runtime_checkable
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, get_type_hints, overload, runtime_checkable
 
 from feller.app.commands.arguments import POSITIONAL, check_values, command_of, config_of
 from feller.app.reporter import SILENT, Tell
@@ -48,6 +48,12 @@ def configured(
 
         more = [one for one in _parameters(cast(type, kind)) if one.name != first.name]
         shown = [first.replace(default=None, annotation=inspect.Parameter.empty), *more]
+        hints = get_type_hints(function)
+        called.__annotations__ = {
+            first.name: hints[first.name],
+            **{name: hint for name, hint in get_type_hints(kind).items() if name not in (first.name, *POSITIONAL)},
+            "return": hints["return"],
+        }
         called.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # pyrefly: ignore
         return cast("Configured[First, P, Config, Result]", called)
 
@@ -77,6 +83,7 @@ def configured_pair(
         def called(*args: Any, **given: Any) -> Any:
             return one(args, **given)  # pyrefly: ignore
 
+        called.__annotations__ = one.__annotations__  # pyrefly: ignore
         called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # pyrefly: ignore
             [inspect.Parameter("populations", inspect.Parameter.VAR_POSITIONAL), *_parameters(cast(type, kind))]
         )

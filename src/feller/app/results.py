@@ -8,7 +8,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from PIL import Image
@@ -62,7 +62,7 @@ class Report:
 
     folder: pathlib.Path
     """Of the run."""
-    metrics: dict[str, Any]
+    metrics: dict[str, float | int | str | None]
     """Numbers by their names, as in `--json`; some are words, or None where nothing could be measured."""
     name: str = "report"
     """Of its files, without their endings."""
@@ -168,7 +168,7 @@ class FittedRun(os.PathLike[str]):
 
     path: pathlib.Path
     """The folder."""
-    numbers: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    numbers: Mapping[str, float | int | str | None] = field(default_factory=dict, repr=False, compare=False)
     """What was measured as the run was made; by default what its report says."""
     code: str | None = field(default=None, repr=False)
     """File of your own that defines what the model is made of."""

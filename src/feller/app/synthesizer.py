@@ -3,7 +3,6 @@
 import inspect
 import pathlib
 import tempfile
-from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -69,11 +68,11 @@ class Synthesizer:
     def _names(cls) -> list[str]:
         return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
+    def get_params(self, deep: bool = True) -> dict[str, object]:
         """Return the arguments of the constructor, by their names."""
         return {name: getattr(self, name) for name in self._names()}
 
-    def set_params(self, **params: Any) -> Self:
+    def set_params(self, **params: object) -> "Synthesizer":
         """Set arguments of the constructor.
 
         Raises:
@@ -89,9 +88,9 @@ class Synthesizer:
         """Tell scikit-learn whether it has seen a table."""
         return hasattr(self, "run_")
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> object:
         """Tell scikit-learn what it may expect of it."""
-        from sklearn.utils import Tags, TargetTags
+        from sklearn.utils import Tags, TargetTags  # pyrefly: ignore - exported as it is imported
 
         return Tags(estimator_type=None, target_tags=TargetTags(required=False))
 
@@ -101,7 +100,7 @@ class Synthesizer:
         changed = {name: one for name, one in self.get_params().items() if one != usual[name].default}
         return f"Synthesizer({', '.join(f'{name}={one!r}' for name, one in changed.items())})"
 
-    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
+    def fit(self, X: pd.DataFrame, y: object = None) -> "Synthesizer":
         """Learn a table; columns of `y` are part of it.
 
         Raises:
@@ -122,7 +121,7 @@ class Synthesizer:
         return self
 
     @staticmethod
-    def _beside(y: Any, X: pd.DataFrame) -> pd.DataFrame | pd.Series:
+    def _beside(y: object, X: pd.DataFrame) -> pd.DataFrame | pd.Series:
         """Return answers as columns with the index of the table."""
         if isinstance(y, pd.DataFrame | pd.Series):
             named = y if isinstance(y, pd.DataFrame) or y.name is not None else y.rename("target")

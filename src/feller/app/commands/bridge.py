@@ -14,7 +14,7 @@ def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
     """Make a bridge; `words` set fields of the settings."""
     if config.rounds is not None and config.minutes is not None:
         raise UsageError("--rounds and --minutes exclude each other; choose one")
-    if config.resume and (config.data or (config.cost and not any(".py:" in text for text in config.cost))):
+    if config.resume and (config.data or (config.costs and not any(".py:" in text for text in config.costs))):
         raise UsageError(
             "a resumed bridge knows its populations and costs: name its run alone, with --out; only where a cost is"
             " code of yours (--cost file.py:FUNCTION) all are named again, for no run makes code run"

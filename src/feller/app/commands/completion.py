@@ -55,7 +55,11 @@ def _command(name: str) -> Any:
     kind = command_named(name)[0]
     flags = []
     for flag, one in flags_of(kind).items():
-        kept = [mark for mark in getattr(one.type, "__metadata__", ()) if not isinstance(mark, Offers)]
+        kept = [
+            mark
+            for mark in getattr(one.type, "__metadata__", ())
+            if not isinstance(mark, Offers | tyro.constructors.PrimitiveConstructorSpec)
+        ]
         words = [word for mark in marks(kind, flag, Offers) for word in mark.all_words()]
         chosen = bool(words and kept and flag_names(kind, flag))  # elsewhere files are offered
         of_words: Any = Annotated[Literal[tuple(words)], *kept] if chosen else one.type  # pyrefly: ignore

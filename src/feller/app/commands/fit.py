@@ -52,11 +52,11 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
 
     tell = speaker()
     helps = "--help" in words and config.data is None and not config.resume
-    data = _example_for(str(config.recipe or "auto")) if helps else config.data
+    data = _example_for(config.recipe_name or "auto") if helps else config.data
     with heard(tell):
         run, numbers = fit(config, data, change=change, fields=tuple(words), tell=tell)
     show(numbers, tell)
-    recipe = str(config.recipe or "")
+    recipe = config.recipe_name or ""
     code = f" --code {recipe.rpartition(':')[0]}" if ":" in recipe else ""
     if asked_of(run).target:
         tell.say(f"ask for samples of another run with: feller steer RUN --reward {run.path}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from feller.data.loading.in_memory import DataSource
     from feller.training.trainer import Callback
 else:  # which would load torch; the command line takes neither
-    DataSource = Callback = Any
+    DataSource = Callback = object
 
 
 def pairs(words: tuple[str, ...]) -> dict[str, str]:
@@ -203,7 +203,8 @@ DataOrWord = Positional[Annotated[str | None, _shown("[DATA]")]]
 """Words of the command's own are none."""
 FilePlace = Positional[Annotated[str | None, _shown("[FILE]"), _if_given(check_data)]]
 RunPlace = Positional[Annotated[str | None, _shown("[RUN]"), Checked(open_run)]]
-RunText = Annotated[str | os.PathLike[str] | None, _ONE, _shown("TEXT"), Filled(), _if_given(open_run)]
+RunText = Annotated[Text, _if_given(open_run)]
+RunStart = Annotated[str | os.PathLike[str] | None, _ONE, _shown("TEXT"), Filled(), _if_given(open_run)]
 Code = Annotated[str | Callable[..., object] | None, _ONE, _shown("TEXT"), Filled()]
 """A name, or `file.py:FUNCTION`; in Python also the function."""
 Mixed = Annotated[float | str | None, _ONE, _shown("TEXT"), Filled()]
@@ -231,11 +232,9 @@ RunOrWord = Positional[Annotated[str | None, _shown("[RUN]")]]
 """Words of the command's own are none."""
 CodeText = Annotated[Text, _if_given(check_code)]
 Words = Annotated[tuple[str, ...], _shown("KEY=VALUE ...")]
-Wishes = Annotated[
-    str | Callable[..., object] | Sequence[str | Callable[..., object]],
-    _MANY,
-    tyro.conf.arg(name="rewards", aliases=("--reward",), metavar="TEXT ...", help_behavior_hint=""),
-]
+_REWARDS = tyro.conf.arg(name="rewards", aliases=("--reward",), metavar="TEXT ...", help_behavior_hint="")
+Wishes = Annotated[tuple[str, ...], _REWARDS]
+Rewards = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _REWARDS]
 """`--reward`, as help shows it first; where there are several, people also write `--rewards`."""
 CodePlace = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
 Places = Positional[Annotated[tuple[str, ...], _shown("A B ..."), _each(check_data)]]

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from feller.app.commands.arguments import changed, words_of
-from feller.app.config import SteerConfig
+from feller.app.config import SteerConfig, in_words
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 
@@ -57,7 +57,7 @@ def steered(run: Run, config: SteerConfig, tell: "Tell") -> tuple[Any, str]:
     with run.writing():  # what another process does with the run is told before the search
         if config.observe is None:
             found = _follow(run, config, tell)
-            return found, page_of_wish(run, config.reward, found, words_of(config))
+            return found, page_of_wish(run, config.rewards, found, words_of(config))
         found = _explain(run, config, tell)
         return found, page_of_observation(run, config.measurement.operator or "", found, words_of(config))
 
@@ -70,10 +70,10 @@ def _follow(run: Run, config: SteerConfig, tell: "Tell") -> Any:
     search = config.search
     return steer(
         run,
-        config.reward,
+        config.rewards,
         16 if config.n is None else config.n,
         out=config.out,
-        given=dict(config.given or {}),
+        given=in_words(config.given),
         guidance=config.guidance,
         sampling=Sampling(search.solver or USUAL.solver, USUAL.calls if search.calls is None else search.calls),
         steps=STEPS if config.steps is None else config.steps,
@@ -100,7 +100,7 @@ def _explain(run: Run, config: SteerConfig, tell: "Tell") -> Any:
         scale=how.scale,
         steps=config.steps,
         out=config.out,
-        given=dict(config.given or {}),
+        given=in_words(config.given),
         guidance=config.guidance,
         seed=config.seed,
         tell=tell,

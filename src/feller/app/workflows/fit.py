@@ -87,7 +87,7 @@ def fit(
             data = None if resume else in_memory_name(given)
     wanted = _wanted(config, None if data is None else str(data))
     request = RecipeRequest(
-        name=config.recipe or "auto",
+        name=config.recipe_name or "auto",
         size=config.size or "small",
         steps=config.steps,
         minutes=config.minutes,
@@ -96,11 +96,11 @@ def fit(
     with access.spending(run, here), in_memory:
         if resume:
             with tell.waiting("reading the data"):
-                plan = plan_resumed(run, wanted, config.recipe, request, here, given)
+                plan = plan_resumed(run, wanted, config.recipe_name, request, here, given)
             _tell_moved(plan, tell)
         else:
             more = {"project": config.reading.project, "start_from": config.start_from, "fields": fields}
-            asked = _asked(config.recipe, {**wanted, **more, "watched": watched_rows(config)})
+            asked = _asked(config.recipe_name, {**wanted, **more, "watched": watched_rows(config)})
             with tell.waiting(f"reading {data}"):
                 plan = plan_fit(asked, access, request, tell, given)
         here.check_alike("data (or, of a private fit, the same key, see XDG_DATA_HOME)", plan.asked.fingerprint)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from feller.app.config import SampleConfig, SymbolOptions
+from feller.app.config import SampleConfig, SymbolOptions, in_words
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.run_status import unfinished
 from feller.core.distributed import ALONE, Ranks
@@ -198,7 +198,7 @@ def ready(
         tell.say(stopped)
     guidance, calls, jump = 1.0 if config.guidance is None else config.guidance, config.calls, _share(config.superpose)
     known = None if config.known is None else config.known.replace("\\n", "\n")
-    given = {str(name): str(value) for name, value in (config.given or {}).items()}
+    given = in_words(config.given)
     model.check_guidance(guidance)
     _check_says(model, known=known, calls=calls, jump=jump)
     model.network.to(engine().device)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from feller.app.config import TuneConfig
+from feller.app.config import TuneConfig, in_words
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridges.is_bridge import refuse_bridge
 from feller.app.workflows.evaluate import evaluate
@@ -95,9 +95,9 @@ def tune(
         UsageError: If an argument is wrong, or the model's data cannot be tuned.
         Interrupted: After Ctrl-C, with all saved.
     """
-    report, resume, overwrite, rewards = kind_of(config.report), config.resume, config.overwrite, config.reward
+    report, resume, overwrite, rewards = kind_of(config.report), config.resume, config.overwrite, config.rewards
     Effort.of_report(report, 0.0)  # refuses one of no known kind
-    given = {str(name): str(value) for name, value in (config.conditions.given or {}).items()}
+    given = in_words(config.conditions.given)
 
     def budgeted(recipe: Recipe) -> Recipe:
         return change(with_budget(recipe, steps=config.steps, minutes=config.minutes))

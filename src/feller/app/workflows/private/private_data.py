@@ -144,8 +144,8 @@ class PrivateData(DataAccess):
                 )
             if any(how.values()):
                 flags = ("longest", "space", "project", "vocabulary")
-                given = [f"--{flag}" for flag in flags if getattr(asked, flag)] or [f"--recipe {asked.recipe}"]
-                raise UsageError(f"{', '.join(given)}: not of a private table; leave it out, or --epsilon")
+                said = [f"--{flag}" for flag in flags if getattr(asked, flag)] or [f"--recipe {asked.recipe}"]
+                raise UsageError(f"{', '.join(said)}: not of a private table; leave it out, or --epsilon")
             if frame is None and holds_crystals(
                 path
             ):  # by its header, or the first row: a schema says that it is a table all the same
