@@ -118,6 +118,9 @@ class DocumentOptions:
     "<image:cat.png> <infill>" asks for a caption. A backslash before < makes it plain."""
     mask: Text = None
     """A picture that is white where the one of --prompt is drawn anew."""
+    edit: Pair = ()
+    """Of documents: a picture and an instruction, whose result is drawn. Of speech: a sound, and in quotes what is said
+    in it, that is to say --text instead; what both say is kept."""
     ask: Pair = ()
     """A picture and a question, which is answered."""
     memory: Text = None
@@ -208,9 +211,6 @@ class SampleConfig:
     that."""
     superpose: Text = None
     """jump=SHARE, such as jump=0.5: how much of the process jumps and how much flows, for models that can do both."""
-    edit: Pair = ()
-    """Of documents: a picture and an instruction, whose result is drawn. Of speech: a sound, and in quotes what is said
-    in it, that is to say --text instead; what both say is kept."""
     seed: int = 0
     """Of all randomness."""
     opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)

@@ -8,9 +8,9 @@ import os
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image
 
 from feller.app.config import SampleConfig
@@ -30,9 +30,6 @@ from feller.evaluation.number_format import is_number
 from feller.evaluation.report.loss_curve import losses
 from feller.models.model import Model, load_model
 from feller.training.callbacks import read_metrics
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FRAMES = f"{MEMORY}DataFrame"
 """How the name of rows begins that were given as a data frame, and of which a run keeps no copy."""
@@ -79,10 +76,8 @@ class Report:
         file = self.folder / f"{self.name}.json"
         return str(read_json(file, "evaluate again").get("verdict", "")) if file.is_file() else ""
 
-    def figures(self) -> "list[Figure]":
+    def figures(self) -> list[Figure]:
         """Return matplotlib figures: metrics beside their references, the loss, and the pictures of the page."""
-        from matplotlib.figure import Figure
-
         figures = [figure for figure in (self._bars(), self._loss()) if figure is not None]
         if self.path is not None:
             page = _Pictures()
@@ -96,10 +91,8 @@ class Report:
                 figures.append(figure)
         return figures
 
-    def _bars(self) -> "Figure | None":
+    def _bars(self) -> Figure | None:
         """Draw the main metrics beside their references, each as a share of the larger one."""
-        from matplotlib.figure import Figure
-
         pairs = {}
         for name in main_metrics(self.metrics):
             beside, value = reference(name, self.metrics), self.metrics[name]
@@ -119,10 +112,8 @@ class Report:
         axes.legend(fontsize=8)
         return figure
 
-    def _loss(self) -> "Figure | None":
+    def _loss(self) -> Figure | None:
         """Draw the loss over training."""
-        from matplotlib.figure import Figure
-
         file = Run(self.folder).metrics
         steps, loss = losses(read_metrics(file) if self.name == "report" and file.is_file() else ())
         if len(steps) < 2:

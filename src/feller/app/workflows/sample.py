@@ -167,7 +167,7 @@ def _others(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in flags_of(SampleConfig) if name not in names)
 
 
-OF_DOCUMENTS = ("edit", *flags_of(DocumentOptions))
+OF_DOCUMENTS = tuple(flags_of(DocumentOptions))
 """Options that are of documents; `edit` is of speech, too."""
 OF_SPEECH = ("edit", *flags_of(SpeechOptions))
 """Options that are of speech."""
@@ -276,7 +276,7 @@ def _write(run: Run, config: SampleConfig, tell: Tell) -> Drawn:
         out=config.out,
         prompt=options.prompt,
         mask=options.mask,
-        edit=config.edit,
+        edit=config.documents.edit,
         ask=options.ask,
         memory=options.memory,
         manner=_manner(config),
@@ -300,7 +300,7 @@ def _manner(config: SampleConfig) -> Any:
     guidance = 1.0 if config.guidance is None else config.guidance
     if options.documents is not None and options.memory is None:
         raise UsageError("--documents stand in front from a --memory; name one, or leave it out")
-    if options.picture_guidance is not None and not config.edit:
+    if options.picture_guidance is not None and not config.documents.edit:
         raise UsageError("--picture-guidance is of --edit; leave it out")
     if options.plausible is not None and max(guidance, options.picture_guidance or 1.0) <= 1:
         raise UsageError("--plausible is of --guidance above 1; name its weight, or leave it out")
@@ -340,7 +340,7 @@ def _speak(run: Run, config: SampleConfig, tell: Tell) -> Drawn:
             voice=options.voice,
             denoise=options.denoise,
             span=options.span,
-            edit=config.edit,
+            edit=config.documents.edit,
             style=options.style,
             content=options.content,
             durations=options.durations,
