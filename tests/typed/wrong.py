@@ -22,3 +22,6 @@ number: float = feller.endpoint(flow, x_0, grid, feller.Euler(), draws)  # wrong
 size = feller.linear_grid(4).shape  # wrong: a list has no shape
 samples = feller.wrap(lambda x, t: -x, (2,)).sample(n="5")  # wrong: a word is no number
 mean = feller.wrap(lambda x, t: -x, (2,)).sample(5).mean()  # wrong: a data set has no mean
+run = feller.fit("data.csv", epsilon="4")  # wrong: a word is no number
+other_run = feller.fit("data.csv", stepps=3)  # wrong: no such argument
+report = feller.evaluate(other_run, n=10).metric  # wrong: no such field

@@ -84,7 +84,7 @@ def test_private_pictures_in_memory(here: pathlib.Path) -> None:
     assert not list(here.rglob("data.*"))
     assert run.sample(2, calls=2).numpy().shape == (2, 8, 8)
     with pytest.raises(InputError, match="white"):
-        feller.fit(pixels.astype(np.float32) / 255, out="floats", **TINY)
+        feller.fit(pixels.astype(np.int32), out="whole-numbers", **TINY)
 
 
 def test_estimators_follow_scikit_learn(here: pathlib.Path) -> None:
