@@ -117,10 +117,10 @@ def _number(what: str, text: str | None, word: str) -> float | None:
 
 def _example_for(recipe: str | None) -> str | None:
     """Return the first example that a recipe takes, whose help depends on its data; None if there is none."""
+    from feller.app.modalities.registration import find_recipe
     from feller.core.errors import InputError
     from feller.data.examples.registry import EXAMPLE, SHIPPED
     from feller.data.loading.read import read
-    from feller.models.recipes.registry import find_recipe
 
     for name in dict.fromkeys(("digits", *SHIPPED)):
         try:

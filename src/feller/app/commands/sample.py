@@ -16,11 +16,10 @@ class Sample(SampleFlags):
         """Do it."""
         from feller.app.commands.resolve_run import find
         from feller.app.commands.sample_modalities import draw, push, speak, write
+        from feller.app.modalities.registration import registration_of
         from feller.app.terminal import speaker
         from feller.app.workflows.bridges.is_bridge import is_bridge
-        from feller.data.documents.modality import Documents
         from feller.data.path_checks import check_free
-        from feller.data.speech.modality import Speech
         from feller.models.spec import load_description
 
         if self.shards.shard is None:  # a folder of shards knows its own files
@@ -29,8 +28,9 @@ class Sample(SampleFlags):
         run = find(self.folder, self.code, tell)
         bridged = is_bridge(run)
         modality = None if bridged else load_description(run).modality
-        _check_alone(modality, bridged or self.bridge.begin is not None)
-        if isinstance(modality, Speech):
+        draws_as = "the ends of a bridge" if modality is None else registration_of(modality).draws_as
+        _check_alone("the ends of a bridge" if self.bridge.begin is not None else draws_as)
+        if draws_as == "speech":
             self._take(SAID, "says nothing to a model of speech; leave it out")
             return speak(self, run, tell)
         if self.bridge != BridgeFlags() and not bridged:
@@ -45,7 +45,7 @@ class Sample(SampleFlags):
                 )
             self._take(PUSHED, "is of samples that begin with noise; a bridge has none")
             return push(self, run, tell)
-        if isinstance(modality, Documents):
+        if draws_as == "documents":
             self._take(WRITTEN, "says nothing to a model of documents; leave it out")
             return write(self, run, tell)
         self._check_holes(modality)
@@ -79,19 +79,15 @@ class Sample(SampleFlags):
             raise UsageError(f"{flag_names(Sample, wrong[0])[0]} {why}")
 
 
-def _check_alone(modality: Any, bridged: bool) -> None:
+def _check_alone(what: str) -> None:
     """Refuse several processes where they could not share the work, and would all write one file.
 
     Raises:
         UsageError: If there are several.
     """
-    from feller.data.documents.modality import Documents
-    from feller.data.speech.modality import Speech
     from feller.training.engine import engine
 
-    kinds = ("speech", isinstance(modality, Speech)), ("documents", isinstance(modality, Documents))
-    what = next((name for name, is_it in (*kinds, ("the ends of a bridge", bridged)) if is_it), None)
-    if what is not None and engine().ranks > 1:
+    if what != "samples" and engine().ranks > 1:
         raise UsageError(f"{what} are drawn by one process; start this without torchrun")
 
 

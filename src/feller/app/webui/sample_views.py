@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from PIL import Image
 
+from feller.app.modalities.registration import registration_of
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun, display_of
 from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, TextTable, given, guidance
@@ -97,13 +98,11 @@ def pictures(
         captions: Of both.
         behind: Points that are seen in grey behind both.
     """
-    from feller.app.workflows.reporting.comparison import side_by_side  # takes long to load
-
     one, other = (side.modality for side in sides)
     alike = one.columns == other.columns if isinstance(one, Points) and isinstance(other, Points) else one == other
     if not alike:
         return tuple(picture(some, room, caption) for some, caption in zip(sides, captions, strict=True))
-    shown = side_by_side(_first(sides[0]), _first(sides[1]), behind)
+    shown = registration_of(one).beside(_first(sides[0]), _first(sides[1]), behind)
     return tuple(map(save_picture, shown, (room, room), captions))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from feller.app.modalities.registration import registration_of
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridge import measure_again
 from feller.app.workflows.documents.evaluate_documents import measure
@@ -14,22 +15,18 @@ from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.table_schema import for_owner
 from feller.app.workflows.reporting.comparison import Judged, number_shown
 from feller.app.workflows.reporting.evaluate_non_generative import copy, examine, resynthesise
-from feller.app.workflows.reporting.sample_report import cell_metrics, sample_report
+from feller.app.workflows.reporting.sample_report import sample_report
 from feller.app.workflows.run_config import asked_of, brought_of, example_of, read_bundle
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
-from feller.app.workflows.speech.evaluate_speech import measure as speak
 from feller.app.workflows.steering.reward_specs import recorded_wish
 from feller.control.rewards.named_rewards import Wish
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.batches import DataBundle
-from feller.data.images.labelled import plain
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset
-from feller.data.speech.modality import Speech
-from feller.data.tables.mixed import as_table
 from feller.evaluation.effort import Effort
 from feller.evaluation.fine_tuning import Change, change
 from feller.evaluation.flow import Measuring, flow_quality
@@ -117,8 +114,9 @@ def _evaluated(
     if model.family.name in PROTOCOLS:
         return PROTOCOLS[model.family.name](run, model, data=data, samples=samples, effort=effort, tell=tell)
     modality = model.description.modality
-    if isinstance(modality, Speech):
-        return speak(run, model, data=data, samples=samples, effort=effort, tell=tell)
+    kind = registration_of(modality)
+    if kind.evaluate is not None:
+        return kind.evaluate(run, model, data=data, samples=samples, effort=effort, tell=tell)
     asked = asked_of(run)
     if data is not None and not asked.data:  # nobody knows what it learned from: the data serve for both
         asked, data = replace(asked, data=data), None
@@ -147,19 +145,21 @@ def _evaluated(
         tell.done()
     changed = _changed(run, model, tuned, generated, wanted, draws, tell) if samples is None and tuned else None
     judged = Judged(
-        generated=as_table(generated),
-        train=as_table(training_data),
-        held_out=as_table(held_out),
+        generated=modality.for_measures(generated),
+        train=modality.for_measures(training_data),
+        held_out=modality.for_measures(held_out),
         samples=samples,
         data=data,
         before=changed.before if changed else None,
     )
     tell.task("judging the samples")
-    found = quality(generated, training_data, held_out, draws, engine().alone(), judge=judge, effort=effort)
+    alone = engine().alone()
+    found = quality(generated, training_data, held_out, draws, alone, kind.measure, judge, effort)
     if found.judge is not None and found.judge.steps < (TRAINING.steps or 0):
         limits.append(f"{found.judge.steps} of {TRAINING.steps} steps of the judge")
     measured = found.numbers if changed is None else _beside_base(found, changed)
-    written, grids = cell_metrics(judged, asked.data, whole.cells)
+    cells = registration_of(judged.generated.modality).cells
+    written, grids = ({}, ()) if cells is None else cells(judged, asked.data, whole.cells)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
     notes = (*(changed.notes if changed else ()), *found.notes)
     if data is not None and numbers["compared_with"] == HELD_OUT:
@@ -225,7 +225,7 @@ def _beside_base(found: Quality, changed: Change) -> dict[str, Any]:
     judge = found.judge
     if judge is None or not is_number(found.numbers.get("accuracy")):
         return found.numbers
-    before = accuracy(plain(changed.before), judge)
+    before = accuracy(changed.before.modality.for_measures(changed.before), judge)
     numbers: dict[str, Any] = {}
     for name, value in found.numbers.items():
         numbers[name] = value

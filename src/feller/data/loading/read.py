@@ -1,5 +1,6 @@
 """From what a person names to a data set."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from feller.data.loading.raw import (
     about,
 )
 from feller.data.loading.read_options import Asked
+from feller.data.loading.user_modality import check_class, new_modality, read_by
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import molecules
 from feller.data.path_checks import check_data
@@ -68,6 +70,7 @@ def read(
     vocabulary: str | None = None,
     schema: Schema | str | None = None,
     every_row: bool = False,
+    modality: type[Modality] | None = None,
 ) -> Dataset:
     """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`; some have other parts, too.
 
@@ -90,12 +93,19 @@ def read(
             are described by their cells, and other tables are rows of numbers.
         every_row: Keep empty texts, which are otherwise left out, and raise an error if data in memory do not become
             one example for each row.
+        modality: A modality of your own, whose `load` reads the data, and which learns its statistics of them.
 
     Raises:
         InputError: If the data are missing, damaged, unlike the modality, or beside the space.
         UsageError: If there is no such example or space, if an argument does not apply, or if rows are lost that were
             all asked for.
     """
+    own = new_modality(check_class(modality)) if modality else like if like is not None and like.loads else None
+    if own is not None:
+        if any(one not in (None, False) for one in (longest, kind, space, project, vocabulary, schema)):
+            raise UsageError(f"{own.called} are read by their own loader: leave out how others are read")
+        with for_now(source) if is_given(source) else contextlib.nullcontext(str(source)) as file:
+            return read_by(own, file, fit=modality is not None)
     if is_given(source):
         wanted = _Wanted(said_of(source), longest, like, kind, space, project, vocabulary, schema, every_row)
         sheet = None if vocabulary is not None or isinstance(like, Text | Documents) else sheet_in(source)

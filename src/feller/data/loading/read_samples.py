@@ -17,6 +17,7 @@ from feller.data.images.modality import Images
 from feller.data.loading.find import find, find_texts
 from feller.data.loading.raw import FoundTexts, about
 from feller.data.loading.read_options import Asked
+from feller.data.loading.user_modality import read_by
 from feller.data.modality import Modality
 from feller.data.molecules.modality import Molecules
 from feller.data.points.points import Points
@@ -33,6 +34,9 @@ def read_back(path: pathlib.Path, modality: Modality) -> tuple[State, Given]:
         found.check()
         values, given = zip(*(read_back(one, modality) for one in found), strict=True)
         return concatenate(*values), concatenate(*given)
+    if modality.loads:
+        data = read_by(modality, str(path))
+        return data.values, data.given
     with about(path):
         if modality.holds is FoundTexts:
             return modality.accept(find_texts(path))

@@ -36,6 +36,8 @@ class Proteins(Modality):
 
     called = "protein chains with their sequences"
     holds = FoundChains
+    least = 300
+    parts = "residues"
 
     structure: Backbones
 
@@ -43,6 +45,10 @@ class Proteins(Modality):
     def conditions(self) -> dict[str, tuple[str, ...]]:
         """The number of residues."""
         return self.structure.conditions
+
+    def amount(self, data: Dataset) -> int:
+        """Return the number of residues: each counts, though there are few chains."""
+        return int(data.given["valid"]["position"].sum())
 
     @property
     def forms(self) -> dict[str, Write]:

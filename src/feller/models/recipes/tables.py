@@ -5,7 +5,7 @@ import math
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.data.tables.mixed import Mixed, as_table
+from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
 from feller.models.recipes.recipe import Recipe, need
 from feller.networks.blocks.leaf_codecs import Leaf, Numbers
@@ -74,7 +74,7 @@ def table_flow(data: Dataset, size: str) -> Recipe:
         UsageError: If the data are no table.
         InputError: If no column of the table is a number.
     """
-    modality = Mixed(need(as_table(data).modality, Table, "table-flow", "a table"))
+    modality = Mixed(need(data.modality.for_measures(data).modality, Table, "table-flow", "a table"))
     width, depth, steps = FLOW_SIZES[size]
     leaves: dict[str, Leaf] = {"numbers": Numbers()}
     paths: dict[str, Path] = {"numbers": Affine()}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from feller.app.modalities.registration import find_recipe
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.fitting.auxiliary_networks import written_by
 from feller.app.workflows.private.budget import seen_by
@@ -17,7 +18,6 @@ from feller.data.loading.targets import aimed
 from feller.data.modality import Dataset
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
-from feller.models.recipes.registry import find_recipe
 from feller.training.optimizer import Training
 
 if TYPE_CHECKING:
