@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     # fmt: off
     # isort: off
+    from feller.app.modalities.registration import register_modality as register_modality
     from feller.app.workflows.cite import cite as cite
     from feller.app.workflows.export import export as export
     from feller.app.workflows.fit import fit as fit
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.core.rng import Draws as Draws
     from feller.core.run_folder import open_run as open_run
     from feller.data.loading.read import read as read
+    from feller.data.modality import Modality as Modality, RawData as RawData
     from feller.evaluation import conformance as testing  # noqa: F401 - a module
     from feller.models.export.velocity import VelocityField as VelocityField, velocity as velocity
     from feller.models.export.wrap import images as images, points as points, wrap as wrap
@@ -87,6 +89,7 @@ _HOMES = {
     "app.workflows.export": ("export",),
     "app.workflows.fit": ("fit",),
     "app.workflows.sample": ("sample",),
+    "app.modalities.registration": ("register_modality",),
     "control.bridges.bridge_config": ("Bridging",),
     "control.bridges.problem": ("BridgeProblem",),
     "control.bridges.solution": ("FoundBridge", "solve_bridge"),
@@ -95,6 +98,7 @@ _HOMES = {
     "core.rng": ("Draws",),
     "core.run_folder": ("open_run",),
     "data.loading.read": ("read",),
+    "data.modality": ("Modality", "RawData"),
     "models.export.velocity": ("VelocityField", "velocity"),
     "models.export.wrap": ("images", "points", "wrap"),
     "models.model": ("Model", "load_model"),

@@ -113,6 +113,8 @@ class Modality(abc.ABC):
     """Whether values are computed from what files hold, so that their last bits depend on the processor."""
     tabular: ClassVar[bool] = False
     """Whether examples are rows, of which all may be the same."""
+    rereads: ClassVar[bool] = False
+    """Whether the data of a run are read again by what its model knows of them, and not anew."""
     has_schema: ClassVar[bool] = False
     """Whether data are read by a schema that the model keeps."""
 
@@ -186,8 +188,11 @@ class Modality(abc.ABC):
 
     @property
     def log_scale(self) -> float | None:
-        """Log volume of values per volume of states: nll(values) = nll(states) + log_scale; None without a density."""
-        return 0.0
+        """Log volume of values per volume of states: nll(values) = nll(states) + log_scale; None without a density.
+
+        None of a modality of your own that does not say it, so that nothing wrong is reported.
+        """
+        return None if self.loads else 0.0
 
     @property
     def end(self) -> int | None:

@@ -44,6 +44,8 @@ class ReadingFlags:
     tokenizer: Annotated[Text, Offers(tables=("feller.app.workflows.fitting.auxiliary_networks:NAMED",))] = None
     """Of documents: the run of a tokeniser of their pictures; or palette, where these have few colours, tiles, where
     small squares recur in them, or learned: one is trained first. By default tiles if all is made of few, else that."""
+    modality: Text = None
+    """A kind of data of your own, as file.py:Class, which reads DATA; see docs/extend.md."""
     target: Names = ()
     """What is to be told of the data, instead of drawing such: numbers that XYZ comments, SDF records, columns of a
     table or those beside one of CIF give; or label, the class."""
@@ -216,6 +218,7 @@ class Fit:
                 space=self.reading.space,
                 project=self.reading.project,
                 vocabulary=self.reading.vocabulary,
+                modality=self.reading.modality,
                 target=self.reading.target,
                 tokenizer=self.reading.tokenizer,
                 schema=self.reading.schema,
@@ -230,7 +233,8 @@ class Fit:
                 tell=tell,
             )
         show(numbers, tell)
-        code = f" --code {self.recipe.rpartition(':')[0]}" if self.recipe and ":" in self.recipe else ""
+        file = asked_of(run).code_file
+        code = f" --code {file}" if file else ""
         if asked_of(run).target:
             tell.say(f"ask for samples of another run with: feller steer RUN --reward {run.path}")
         elif "codebook_use" in numbers:

@@ -1,7 +1,7 @@
 """What commands, reports and the page do with one kind of data."""
 
 import importlib
-import inspect
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, dataclass_transform
@@ -21,7 +21,8 @@ from feller.data.loading.user_modality import calling, check_class
 from feller.data.modality import Dataset, Modality
 from feller.evaluation.attacks.distances import Apart
 from feller.evaluation.attacks.structure_distances import apart_in
-from feller.evaluation.comparison import MOST, compare, pick
+from feller.evaluation.comparison import FLOORS, compare, pick
+from feller.evaluation.metrics import add_metric
 from feller.evaluation.quality import Measure
 from feller.evaluation.report.page import Grid
 from feller.models.model import Model
@@ -33,6 +34,8 @@ from feller.models.spec import Description
 Kind = TypeVar("Kind", bound=type)
 Wanted = TypeVar("Wanted", bound=Modality)
 Pair = tuple[Image.Image, Image.Image]
+PAGE = 64
+"""Examples of a modality of one's own that a report draws."""
 MOST_SAMPLES, MOST_LARGE = 1000, 300
 """Drawn for the numbers of a report, of states up to 1,024 numbers and of larger ones."""
 
@@ -80,8 +83,8 @@ class Display:
 class Registration:
     """What commands, reports and the page do with one kind of data; reading and writing is its modality's."""
 
-    recipe: str = ""
-    """Name of the recipe of a fit that names none, or `file.py:function`; empty where none suits."""
+    recipe: str | Callable[[Dataset, str], Recipe] = ""
+    """Of a fit that names none: a name, or a function; empty where none suits."""
     measure: Measure | None = None
     """Compares samples with real data; None where a judge that learns from the data does, as of pictures."""
     evaluate: Callable[..., dict[str, Any]] | None = None
@@ -161,51 +164,44 @@ def register_modality(kind: Kind) -> Kind:
     check_class(kind)
     if "called" not in vars(kind):
         kind.called = kind.name
-    recipe = kind.recipe if isinstance(kind.recipe, str) else _place(kind.recipe)
-    REGISTERED[kind] = Registration(recipe=recipe, measure=_measured)
+    for metric in kind.metrics:
+        add_metric(metric.__name__, metric.__doc__ or "")
+    REGISTERED[kind] = Registration(recipe=kind.recipe, measure=_measured, page=PAGE)
     return kind
 
 
-def _place(recipe: Callable[..., Any]) -> str:
-    """Return by which name a recipe that a class has as an attribute is found again."""
-    known = next((name for name, function in RECIPES.items() if function is recipe), None)
-    return known or f"{inspect.getfile(recipe)}:{recipe.__name__}"
+def _name_of(recipe: str | Callable[[Dataset, str], Recipe]) -> str:
+    """Return the name of a recipe, or `file.py:function` of one of the user's own."""
+    if isinstance(recipe, str):
+        return recipe
+    return next((name for name, function in RECIPES.items() if function is recipe), None) or place_of(recipe, "recipe")
 
 
 def load_modality(place: str) -> type[Modality]:
-    """Return the modality that `file.py:Class` names, or that is registered by a name.
+    """Return the modality that `file.py:Class` names.
 
     Raises:
         UsageError: If there is no such class.
         InputError: If the file does not run, or the class lacks something.
     """
-    if ":" not in place:
-        named = {kind.name: kind for kind in REGISTERED}
-        if place not in named:
-            known = nearest(place, list(named)) if named else "none is registered"
-            raise UsageError(f"no modality of yours is called {place!r}: {known}; name its file, file.py:Class")
-        return named[place]
     kind: Any = check_class(load_function(place))
     if kind not in REGISTERED:
         register_modality(kind)
     return kind
 
 
-def place_of_modality(kind: type[Modality]) -> str:
-    """Return `file.py:Class`, by which a run remembers a modality; errors as `place_of`."""
-    return place_of(kind, "modality")
-
-
 def _measured(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
     """Measure samples by the metrics of the user's modality, and as many training examples for their floors."""
     sets = compare(samples, train, held_out, draws)
     modality, numbers = train.modality, dict[str, float | str | None]()
+    sizes = [draws.named("floor", i) for i in range(FLOORS if len(train) > len(sets.samples) else 1)]
+    known = [pick(train, len(sets.samples), one) for one in sizes if sets.floor is not None]
     for metric in type(modality).metrics:
         name = metric.__name__
         with calling(modality, "metrics"):
             numbers[name] = _number(metric, sets.samples, sets.real)
-            known = None if sets.floor is None else pick(train, min(MOST, len(sets.samples)), draws.named("floor"))
-            numbers[f"{name}_floor"] = None if known is None else _number(metric, known, sets.real)
+            floors = [_number(metric, one, sets.real) for one in known]
+        numbers[f"{name}_floor"] = statistics.fmean(floors) if floors else None
     return numbers
 
 
@@ -229,7 +225,7 @@ def find_recipe(name: str, data: Dataset, size: str, older: Model | None = None)
     """
     if size not in SIZES:
         raise UsageError(f"no size is called {size!r}: {nearest(size, list(SIZES))}")
-    usual = "regressor" if data.target is not None else registration_of(data.modality).recipe
+    usual = "regressor" if data.target is not None else _name_of(registration_of(data.modality).recipe)
     name = usual if name == "auto" and usual else name
     if name.endswith(".py"):
         raise UsageError(f"which function of {name}? say {name}:FUNCTION; {functions_in(name)}")

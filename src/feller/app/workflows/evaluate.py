@@ -27,6 +27,7 @@ from feller.data.batches import DataBundle
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset
+from feller.data.tables.mixed import as_table
 from feller.evaluation.effort import Effort
 from feller.evaluation.fine_tuning import Change, change
 from feller.evaluation.flow import Measuring, flow_quality
@@ -145,9 +146,9 @@ def _evaluated(
         tell.done()
     changed = _changed(run, model, tuned, generated, wanted, draws, tell) if samples is None and tuned else None
     judged = Judged(
-        generated=modality.for_measures(generated),
-        train=modality.for_measures(training_data),
-        held_out=modality.for_measures(held_out),
+        generated=as_table(generated),
+        train=as_table(training_data),
+        held_out=as_table(held_out),
         samples=samples,
         data=data,
         before=changed.before if changed else None,

@@ -31,6 +31,7 @@ from feller.core.serialization import closest
 from feller.core.user_code import blamed, place_of
 from feller.data.batches import DataBundle
 from feller.data.loading.in_memory import DataSource, Kept, is_given, keep, said_of
+from feller.data.modality import Modality
 from feller.evaluation.effort import Effort
 from feller.models.recipes.recipe import Recipe
 from feller.networks.architecture import PLENTY
@@ -90,6 +91,7 @@ def fit(
     space: str | None = None,
     project: bool = False,
     vocabulary: str | None = None,
+    modality: str | type[Modality] | None = None,
     target: tuple[str, ...] = (),
     tokenizer: str | None = None,
     start_from: str | Run | None = None,
@@ -122,6 +124,8 @@ def fit(
         project: Move points that are off their space to it, instead of refusing them.
         vocabulary: Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, or bytes
             where there are more than 256 different ones.
+        modality: A kind of data of your own, which reads the data: a class that inherits from `feller.Modality`, or
+            `file.py:Class`.
         target: What a regressor is to tell of the data, by name.
         tokenizer: Run of a tokeniser of pictures, `palette`, `tiles` or `learned`, where one is trained first; by
                 default tiles, where pictures consist of few of them.
@@ -151,6 +155,7 @@ def fit(
     here = engine()
     access = data_access(wish, here, resume=resume)
     recipe = place_of(recipe, "recipe") if callable(recipe) else recipe
+    modality = place_of(modality, "modality") if isinstance(modality, type) else modality
     start_from = None if start_from is None else str(as_run(start_from).path)
     if is_given(data):
         access.check_in_memory()
@@ -167,6 +172,7 @@ def fit(
         "longest": longest,
         "space": space,
         "vocabulary": vocabulary,
+        "modality": modality,
         "tokenizer": tokenizer,
         "target": target or None,
         "schema": schema,

@@ -26,7 +26,7 @@ SHORT = 5.0
 """Minutes of a training that says none."""
 GO_ON = "go on with: "
 """Before the command of a sketch."""
-READ = ("schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
+READ = ("modality", "schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
 """Flags of `fit` that say how data are read, or what the model begins with, as they are recorded."""
 LOOKED = 100
 """Chains among which one with a short sequence is looked for."""
@@ -38,7 +38,7 @@ def _command(*words: object) -> str:
 
 def _code(asked: Asked) -> tuple[str, ...]:
     """Name the user's own file, where a run needs it."""
-    return ("--code", asked.recipe.rpartition(":")[0]) if asked.code else ()
+    return ("--code", asked.code_file) if asked.code else ()
 
 
 def fitting(run: Run, asked: Asked, training: Training) -> str:
@@ -99,7 +99,7 @@ def again(
         reward = ("--reward", *tuned.rewards) if needs_again(tuned) else ()
         words = ("--resume", "--out", run.path, *_code(asked), *reward, "--steps", MORE)
         return _command("tune", *words), f"tune longer, {MORE} rounds in all"
-    words = ("fit", "--resume", *(("--recipe", asked.recipe) if asked.code else ()), "--out", run.path)
+    words = ("fit", "--resume", *asked.own_words, "--out", run.path)
     if asked.private is not None:
         return _command(*words), "go on, within what was planned"
     if training is None:

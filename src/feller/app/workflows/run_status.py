@@ -199,7 +199,7 @@ def unfinished(run: Run) -> str:
     if run.is_locked:
         step = f"{counters['step']:,}{whole}"
         return f"this run is not complete: a process works on it, and its weights are those of step {step}"
-    code = ("--recipe", asked.recipe) if asked.code else ()
+    code = asked.own_words
     command = shlex.join(map(str, ("feller", "fit", "--resume", *code, "--out", run.path)))
     return f"this run is not complete: training stopped after {counters['step']:,}{whole} steps; go on with: {command}"
 

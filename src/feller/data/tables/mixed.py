@@ -100,6 +100,7 @@ class Mixed(Modality):
     """
 
     called = "a table of numbers and words"
+    rereads = True
     holds = FoundTable
     tabular = True
 
@@ -213,3 +214,9 @@ class Mixed(Modality):
     def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
         """Draw what the table draws."""
         return self.table.show(values, given, columns)
+
+
+def as_table(data: Dataset) -> Dataset:
+    """Return numbers and words as the table that they are, as what protects rows wants them; others as they are."""
+    mixed = data.modality.view(Mixed)
+    return data if mixed is None else mixed.for_measures(data)

@@ -76,6 +76,7 @@ class Table(Modality):
     """
 
     called = "a table"
+    rereads = True
     holds = FoundTable
     tabular = has_schema = True
 

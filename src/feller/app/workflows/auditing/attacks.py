@@ -9,6 +9,7 @@ from feller.app.reporter import Tell
 from feller.app.workflows.auditing.audit_target import Opened
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
+from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.evaluation.attacks.attack_scores import told
 from feller.evaluation.attacks.attribute import by_column
@@ -16,7 +17,7 @@ from feller.evaluation.attacks.copying import copied
 from feller.evaluation.attacks.distances import Apart
 from feller.evaluation.attacks.membership import by_density, losses
 from feller.evaluation.attacks.structure_distances import WHY_NOT
-from feller.evaluation.comparison import LEAST, pick
+from feller.evaluation.comparison import pick
 from feller.evaluation.report.leakage_plots import Guess
 from feller.models.model import Model
 from feller.privacy.accounting.dp_events import Expense
@@ -25,6 +26,8 @@ from feller.privacy.leakage.rero import guess_right, rero
 MOST = 5_000
 """Members, and others, that are told apart."""
 SAMPLES = 5_000
+LEAST = 50
+"""Held-out examples below which nobody can be told from others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,7 @@ def attack(it: Opened, draws: Draws, tell: Tell) -> Attacked:
     tell.task("sampling")
     samples = model.sample(min(SAMPLES, max(len(train), 2)), draws=draws.named("samples"), tell=tell.progress)
     tell.done()
-    made, seen, unseen = (data.modality.for_measures(data) for data in (samples, train, held_out))
+    made, seen, unseen = (as_table(data) for data in (samples, train, held_out))
     if (apart := registration_of(seen.modality).apart(seen.modality)) is None:
         notes.append(WHY_NOT)
     else:
@@ -124,8 +127,7 @@ def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, dra
     rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
     others = pick(unseen.subset(order[half:]), MOST, draws.named("others"))
     seen, rest = (
-        by_density(synthetic, reference, kind.coarse(data.modality.for_measures(data).values), rooms)
-        for data in (members, others)
+        by_density(synthetic, reference, kind.coarse(as_table(data).values), rooms) for data in (members, others)
     )
     return told(seen, rest, delta).under("density")
 

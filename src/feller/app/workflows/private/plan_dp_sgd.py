@@ -9,6 +9,7 @@ from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
+from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.models.recipes.recipe import Recipe
 from feller.paths.time_distributions import Stratified
@@ -149,7 +150,7 @@ def allow(wish: PrivacyConfig, objective: AtOnce, rows: Dataset, charged: Charge
             hold what nobody pays for: the scale of numbers, or how many rows are of each class.
     """
     kind = rows.modality
-    if not isinstance(rows.modality.for_measures(rows).modality, Table | Images):
+    if not isinstance(as_table(rows).modality, Table | Images):
         raise UsageError(NOT_PUBLIC.format(kind.called))
     if kind.conditions:
         raise UsageError(

@@ -51,6 +51,7 @@ from feller.data.loading.targets import aimed
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import is_sharded
 from feller.data.tables.column import Boolean
+from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table, left_out, tables
 from feller.data.tables.schema import Schema, is_draft
 from feller.data.tables.schema_lint import lint
@@ -126,7 +127,7 @@ class PrivateData(DataAccess):
         if asked.schema is not None:
             for line in beware(replace(asked, draft=is_draft(pathlib.Path(asked.schema))), dataset):
                 tell.say(line)
-        if not isinstance(dataset.modality.for_measures(dataset).modality, Table | Images | Labelled):
+        if not isinstance(as_table(dataset).modality, Table | Images | Labelled):
             raise UsageError(NOT_PUBLIC.format(dataset.modality.called))
         return dataset
 
@@ -223,7 +224,7 @@ class PrivateData(DataAccess):
 
         Of the rows their number alone is looked at; a schema that was found is noisy, and was paid for.
         """
-        kind, n, charged = dataset.modality.for_measures(dataset).modality, len(dataset), self._charged
+        kind, n, charged = as_table(dataset).modality, len(dataset), self._charged
         if not isinstance(kind, Table):
             return ()
         if asked.schema is not None:

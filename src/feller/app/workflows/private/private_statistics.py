@@ -12,6 +12,7 @@ from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
+from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.data.tables.raking import Crosstab
 from feller.privacy.accounting.accountant import rho
@@ -58,7 +59,7 @@ def guard(wish: PrivacyConfig, dataset: Dataset, learned: Dataset, charged: Char
     Raises:
         UsageError: If epsilon or delta do not suit so many rows, or the kind of data has statistics of its rows.
     """
-    dataset, learned = (data.modality.for_measures(data) for data in (dataset, learned))
+    dataset, learned = as_table(dataset), as_table(learned)
     n, kind = len(learned), dataset.modality
     delta = wish.chance(n)
     ledger = Ledger(charged.expenses, delta, n, charged.delta)

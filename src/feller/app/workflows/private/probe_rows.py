@@ -19,6 +19,7 @@ from feller.data.images.modality import Images
 from feller.data.loading.interpret import SAMPLES
 from feller.data.modality import Dataset, Modality, Target
 from feller.data.tables.constraints import mended
+from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.models.recipes.recipe import Recipe
 from feller.privacy.noise.grid_noise import Noise, source
@@ -38,7 +39,7 @@ def stand_in(data: Dataset, n: int, noise: Noise) -> Dataset:
     Where a class is to be told of rows, that is drawn evenly, too.
     """
     told = {} if data.target is None else _classes(data.target, n, noise)
-    kind, seen = data.modality, data.modality.for_measures(data).modality
+    kind, seen = data.modality, as_table(data).modality
     if isinstance(seen, Table):
         codes = torch.stack([noise.integers(count, (n,)) for count in seen.counts], 1)
         values: Any = torch.from_numpy(mended(codes.numpy(), seen.schema.pairs, seen.counts))

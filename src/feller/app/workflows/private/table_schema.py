@@ -21,6 +21,7 @@ from feller.core.errors import InputError
 from feller.data.loading.raw import FoundTable
 from feller.data.modality import Dataset
 from feller.data.tables.clipped_cells import Beyond, Kept
+from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.data.tables.private_schema_search import Charge, Drowned, find_domain
 from feller.data.tables.schema import Schema
@@ -43,14 +44,14 @@ def beware(asked: Asked, dataset: Dataset) -> tuple[str, ...]:
 
 def for_owner(asked: Asked, dataset: Dataset) -> tuple[str, ...]:
     """Return what the page of a private fit says of its schema: what that makes public, and the warnings again."""
-    table = dataset.modality.for_measures(dataset)
+    table = as_table(dataset)
     if asked.private is None or asked.schema is None or not isinstance(table.modality, Table):
         return ()
     return (made_public(table.modality.schema), *_warnings(asked, table))
 
 
 def _warnings(asked: Asked, dataset: Dataset) -> Iterator[str]:
-    table = dataset.modality.for_measures(dataset)
+    table = as_table(dataset)
     if not isinstance(table.modality, Table):
         return
     if asked.draft:
