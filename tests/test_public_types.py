@@ -18,8 +18,9 @@ from feller.core.pytree import Given
 from feller.models.model import OnStep
 from feller.paths import Network
 from feller.paths.processes import Process
+from feller.training.objective import RewardFunction
 
-STATES = (Given, Network, OnStep, Process)
+STATES = (Given, Network, OnStep, Process, RewardFunction)
 """Functions and dicts over states, each a tensor or a dict of states, which no type of Python tells apart."""
 ABSTRACT = (
     *("Coupling", "Loss", "Objective", "Path", "Solver", "Space"),  # methods that take any state, for all kinds of it

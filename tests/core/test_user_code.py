@@ -128,10 +128,6 @@ def test_the_calls_are_shown_on_demand(capsys, monkeypatch) -> None:
         ({"ARGUMENTS": ""}, "is called with (data, size), and it is written to take () (b.py line "),
         ({"RECIPE": "return 3"}, ") must return a Recipe, it returned int"),
         ({"TARGET": "'a'"}, "Straight.target (b.py line 16) must return what the network should answer"),
-        (
-            {"velocity=prediction": "velocity=prediction, diffusion=torch.ones(7)"},
-            "fails at a trial of 3 examples, in what feller makes of it: ",
-        ),
         ({"velocity=prediction": "velocity=prediction * t"}, ", in characteristics: RuntimeError: The size of"),
         ({"DECORATION": ""}, "decorate Cubic with @dataclass(frozen=True): its fields are what a run keeps of it"),
     ],
@@ -163,8 +159,13 @@ def test_a_first_step_that_fails_leaves_no_run(capsys) -> None:
     assert fit(write("mended.py", Straight="Mended")) == 0
 
 
+def test_a_solver_that_cannot_take_its_process_is_refused(capsys) -> None:
+    assert fit(write("noisy.py", **{"velocity=prediction": "velocity=prediction, diffusion=torch.ones(7)"})) == 2
+    assert "solver: expected Euler()" in capsys.readouterr().err
+
+
 def test_a_report_that_fails_leaves_the_training(capsys, monkeypatch) -> None:
-    def fails(run, tell):
+    def fails(run, **more):
         raise InputError("samples became infinite")
 
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", fails)
@@ -229,7 +230,7 @@ def test_a_mistake_of_ours_stays_ours(capsys, monkeypatch) -> None:
         raise IndexError("ours")
 
     path = write("right.py")
-    monkeypatch.setattr("feller.app.workflows.fit.prepare", broken)
+    monkeypatch.setattr("feller.app.workflows.fit.set_up_training", broken)
     assert fit(path) == 1
     told = capsys.readouterr().err
     assert "this is a fault of feller, not yours" in told

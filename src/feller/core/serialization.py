@@ -108,6 +108,17 @@ def _number(value: Any, _: Any) -> int | float:
     return _plain(value, type(value) if type(value) in (int, float) else float)
 
 
+def _may_hold_tensors(cls: Any) -> bool:
+    """Tell whether a field may hold tensors; by the name, as torch takes long to import."""
+    return any(getattr(kind, "__name__", "") == "Tensor" for kind in get_args(cls))
+
+
+def _no_tensors(value: Any, _: Any) -> None:
+    """Take nothing where a field may hold tensors, which no record has."""
+    if value is not None:
+        raise InputError(f"expected nothing where tensors may be, got {value!r:.40}")
+
+
 def _placed(line: str, root: str) -> str:
     """Say first in which field of a record something is wrong."""
     message, _, place = line.rpartition(" @ ")
@@ -159,6 +170,7 @@ def _converter() -> cattrs.Converter:
     for cls in (bool, int, float, str):
         converter.register_structure_hook(cls, _plain)
     converter.register_structure_hook_func(lambda cls: cls == int | float, _number)
+    converter.register_structure_hook_func(_may_hold_tensors, _no_tensors)
     converter.register_unstructure_hook_func(is_kind, unstructure)
     converter.register_unstructure_hook_func(_is_open, lambda value: converter.unstructure(value))
     converter.register_structure_hook_func(is_kind, structure)

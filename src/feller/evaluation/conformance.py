@@ -21,7 +21,7 @@ from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.loading.user_modality import calling
 from feller.data.modality import Modality
-from feller.paths import Affine, Data, Path, convert
+from feller.paths import Data, Path, convert
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Schedule
 from feller.paths.time_distributions import linear_grid
@@ -418,12 +418,13 @@ def check_path(
 
 def _check_marginals(check: _Checker, path: Path, space: Space, ends: Ends, certain_of: Callable[..., State]) -> None:
     """Follow the process that knows the data, and compare with samples of the path."""
-    n = 4000
+    n, schedule = 4000, path.affine_schedule
     x_0, x_1 = ends(n, Draws(0).at("ends"))
 
     def process(x: State, t: Tensor) -> State:
-        if isinstance(path, Affine):  # x_0 is what the state says it is, also after noise
-            return path.characteristics(convert(x_1, Data(), path.prediction, x, path.schedule(t)), x, t)
+        if schedule is not None:  # x_0 is what the state says it is, also after noise
+            prediction = getattr(path, "prediction")  # noqa: B009 - of paths with such a schedule
+            return path.characteristics(convert(x_1, Data(), prediction, x, schedule(t)), x, t)
         return certain_of(x, x_0, x_1, t)
 
     def at(time: float, seed: int) -> State:

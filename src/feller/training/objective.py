@@ -29,6 +29,10 @@ Example = dict[str, Any]
 """A tree of tensors with one entry per example."""
 
 
+RewardFunction = Callable[[State, Given], Tensor]
+"""(states at t = 1, conditions) -> reward, [b]."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingContext:
     """What a training has that no record can hold; every objective takes what it needs of it."""
@@ -39,8 +43,7 @@ class TrainingContext:
     """An older network to learn from."""
     reference: Network | None = None
     """Network that is fine-tuned, as it was before; its weights are frozen."""
-    reward: Callable[[State, Given], Tensor] | None = None
-    """(states at t = 1, conditions) -> reward, [b]."""
+    reward: RewardFunction | None = None
     null: Mapping[str, int | float] | None = None
     """Value of each condition that stands for "not given"."""
 

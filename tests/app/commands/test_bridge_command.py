@@ -466,7 +466,7 @@ def test_interrupted_before_its_first_round_it_says_how_to_go_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("feller.app.workflows.bridge.foretold_bridge", stopped)
+        patch.setattr("feller.app.workflows.bridges.run_rounds.rounds", stopped)
         assert main(["bridge", "a.csv", "b.csv", "--rounds", "1", "--out", "stopped", *SHORT]) == 130
     said = " ".join(capsys.readouterr().err.split())
     kept = "interrupted; no round is done, so that nothing is kept and round 1 begins anew"

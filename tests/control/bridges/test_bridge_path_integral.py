@@ -61,7 +61,7 @@ def test_states_have_the_law_of_the_best_process() -> None:
     t = torch.full((len(rows),), 0.503)
     for cost, std, mean in ((QuadraticCost(2.0), 0.43634681, 0.16201357), (Zero(), 0.5, 0.25)):
         found = brownian(cost, 100)
-        at, x, _ = found.draw(t, Draws(1).at("x"), rows)
+        at, x, _ = found.draw(rows, t, Draws(1).at("x"))
         close(at, torch.full_like(at, 0.5), 1e-6)
         assert abs(x.mean() - mean) < 0.02
         assert abs(x.std() / std - 1) < 0.03

@@ -228,7 +228,7 @@ def test_logits_of_ones_own_make_the_same_path() -> None:
 
 
 def test_a_metric_path_starts_from_the_uniform_law() -> None:
-    with pytest.raises(UsageError, match="one source"):
+    with pytest.raises(UsageError, match="the same source"):
         Matching(Metric(Levels(5)), Tokens(5, (3,), MaskSource()))
 
 

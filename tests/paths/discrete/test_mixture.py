@@ -165,7 +165,7 @@ def test_stopping_half_way_gives_the_state_there(steps: int) -> None:
 @pytest.mark.parametrize("solver", [Midpoint(), Heun(), RK4(), DormandPrince()], ids=repr)
 def test_solvers_of_velocities_are_refused(solver: Solver) -> None:
     process = Mixture().process(lambda x, t, given: DATA.log().expand(*x.shape, 3), {})
-    with pytest.raises(ValueError, match="use Euler"):
+    with pytest.raises(ValueError, match="Euler"):
         endpoint(process, torch.zeros(2, 5, dtype=torch.long), linear_grid(4), solver, Draws(0))
 
 
@@ -194,7 +194,7 @@ def test_sample_keeps_the_share_of_data() -> None:
 
 def test_coins_need_draws() -> None:
     x = torch.zeros(2, 3, dtype=torch.long)
-    with pytest.raises(TypeError, match="draw"):
+    with pytest.raises(UsageError, match="draw"):
         Mixture().sample(x, x, torch.zeros(2))
 
 

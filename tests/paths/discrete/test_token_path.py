@@ -229,7 +229,7 @@ def test_choices_apply_to_what_is_drawn() -> None:
 
 def test_draws_need_draws() -> None:
     x = torch.zeros(2, 3, dtype=torch.long)
-    with pytest.raises(TypeError, match="draw"):
+    with pytest.raises(UsageError, match="draw"):
         Metric(Levels(3)).sample(x, x, torch.zeros(2))
 
 

@@ -43,9 +43,9 @@ def test_a_model_comes_back_from_a_folder(tmp_path: pathlib.Path) -> None:
 def test_what_a_row_draws_depends_on_its_number() -> None:
     _, network = network_of(ROWS, MODEL)
     known = (EVERY_ROW, torch.arange(5) % 2 * torch.ones(len(EVERY_ROW), 1) > 0)
-    whole = network.draw(Draws(1), known, len(EVERY_ROW))
+    whole = network.draw(len(EVERY_ROW), Draws(1), known)
     assert torch.equal(whole[known[1]], EVERY_ROW[known[1]])
-    part = network.draw(Draws(1, first=30), tuple(one[30:39] for one in known), 9)
+    part = network.draw(9, Draws(1, first=30), tuple(one[30:39] for one in known))
     assert torch.equal(part, whole[30:39])
     assert torch.equal(network.draw(9, Draws(1, first=30)), network.draw(60, Draws(1))[30:39])
 

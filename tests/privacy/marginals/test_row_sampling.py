@@ -107,7 +107,7 @@ def test_even_numbers_of_a_row_alone_are_uniform() -> None:
 def test_evidence_in_several_columns_holds_and_the_rest_follows_it() -> None:
     n, counts = 200_000, (6, 8, 10, 7, 9)
     wide = model_of(counts, LOOP)
-    codes = wide.draw(Draws(0), {1: 2, 4: 0}, n)
+    codes = wide.draw(n, Draws(0), {1: 2, 4: 0})
     assert (codes[:, 1] == 2).all()
     assert (codes[:, 4] == 0).all()
     every = torch.cartesian_prod(*map(torch.arange, counts))
@@ -126,14 +126,14 @@ def test_evidence_in_several_columns_holds_and_the_rest_follows_it() -> None:
 def test_evidence_that_cannot_be() -> None:
     table = torch.tensor([[0.0, -torch.inf], [0.0, 0.0]]).double()
     barred = MarginalModel((2, 2, 2), ((0, 1), (0, 1, 2)), (table, torch.zeros(2, 2, 2).double()), 1.0)
-    assert (barred.draw(Draws(0), {1: 1}, 100)[:, 0] == 1).all()
+    assert (barred.draw(100, Draws(0), {1: 1})[:, 0] == 1).all()
     kept = torch.tensor([[True, False, False], [True, True, False], [False, True, False]])
     with pytest.raises(InputError, match="row 1 that the model holds for impossible"):
         barred.complete(torch.tensor([[0, 1, 0]]).repeat(3, 1), kept, Draws(0))
     with pytest.raises(UsageError, match="a code of 0 to 1 in column 1, got 2"):
-        barred.draw(Draws(0), {1: 2}, 1)
+        barred.draw(1, Draws(0), {1: 2})
     with pytest.raises(UsageError, match="expected different columns"):
-        barred.draw(Draws(0), {3: 0}, 1)
+        barred.draw(1, Draws(0), {3: 0})
 
 
 def test_gaps_of_each_row_are_filled_from_its_own_conditional(model: MarginalModel) -> None:

@@ -45,7 +45,7 @@ def test_a_model_under_rules_is_that_of_brute_force() -> None:
 
 def test_what_is_known_must_keep_the_rules() -> None:
     with pytest.raises(InputError, match="can occur together"):
-        MODEL.draw(Draws(0), {0: 0, 1: 1}, 3)
+        MODEL.draw(3, Draws(0), {0: 0, 1: 1})
 
 
 def test_the_potentials_are_the_misfits_beside_the_rules() -> None:

@@ -70,7 +70,8 @@ def look(run: Run, found: Look, tell: Tell) -> None:
     save_description(run, description)
     run.write_record(run.recipe, {"asked": to_data(asked), "recipe": to_data(found.plan.recipe)})
     rho, noise = access.allowance()
-    access.charge(run, (Concentrated("one look at the rows", rho),))
+    if math.isfinite(rho):
+        access.charge(run, (Concentrated("one look at the rows", rho),))
     for note in asked.notes:
         tell.say(note)
     tell.say(f"{found.summary}{access.promise}; writing to {run.path}")
