@@ -113,6 +113,12 @@ class Modality(abc.ABC):
     """Whether values are computed from what files hold, so that their last bits depend on the processor."""
     tabular: ClassVar[bool] = False
     """Whether examples are rows, of which all may be the same."""
+    worded: ClassVar[bool] = False
+    """Whether examples are words with a vocabulary."""
+    curved: ClassVar[bool] = False
+    """Whether examples are points of a space that is not flat."""
+    tells_notes: ClassVar[bool] = False
+    """Whether the notes of older runs tell their data from others, where computed values do not."""
     rereads: ClassVar[bool] = False
     """Whether the data of a run are read again by what its model knows of them, and not anew."""
     has_schema: ClassVar[bool] = False
@@ -148,6 +154,15 @@ class Modality(abc.ABC):
     def meaning(self) -> object:
         """What data must agree in to be compared: all but the names of classes."""
         return replace(self, classes=()) if hasattr(self, "classes") else self  # type: ignore[type-var]
+
+    @property
+    def scale_of_figures(self) -> object:
+        """What two sets must agree in to be drawn beside each other."""
+        return self
+
+    def decided(self, state: State) -> State:
+        """Return a state on its way as one that can be decoded: symbols that are not decided yet are others."""
+        return state
 
     def amount(self, data: "Dataset") -> int:
         """Return how much data there are, of which `least` are enough: by default how many examples."""

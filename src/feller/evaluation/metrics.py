@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
+from feller.core.errors import InputError
 from feller.evaluation.number_format import MISSING, Number, is_number, number, percent
 
 Numbers = Mapping[str, Number | str | None]
@@ -107,7 +108,14 @@ def metric(name: str, numbers: Numbers | None = None) -> Metric:
 
 
 def add_metric(name: str, doc: str) -> None:
-    """Add a distance of the user's own, which real data have, too: `NAME_floor`."""
+    """Add a distance of the user's own, which real data have, too: `NAME_floor`.
+
+    Raises:
+        InputError: If one of ours has the name.
+    """
+    if name in METRICS and name not in OWN:
+        told = f"one that is called {name}, as one of feller's is"
+        raise InputError(argument="metrics", expected="a new name", found=told, remedy="Rename the function")
     if name not in METRICS:
         help_ = doc.strip().partition("\n")[0]
         label = "real vs real"

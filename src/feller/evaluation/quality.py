@@ -8,6 +8,7 @@ import torch
 
 from feller.core.errors import InputError
 from feller.core.rng import Draws
+from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.evaluation import images
 from feller.evaluation.comparison import compared, enough
@@ -69,9 +70,11 @@ def quality(
     for name, other in (("samples", samples), ("held-out data", held_out)):
         _check_like(name, other, train)
     if measure is None:
+        if (pictures := modality.view(Images)) is None:
+            raise InputError(f"expected what measures {modality.called}, got none")
         if judge is None:
             judge = train_judge(train, held_out, draws.named("judge"), engine, effort=effort)
-        elif judge.modality != as_seen(modality):
+        elif judge.modality != as_seen(pictures):
             raise InputError("the judge was trained on other pictures; leave it out, and another is trained")
         numbers = images.image_quality(samples, train, held_out, judge, draws)
     else:

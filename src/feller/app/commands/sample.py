@@ -62,7 +62,7 @@ class Sample(SampleFlags):
         from feller.data.images.modality import Images
 
         flag = "--known" if self.known is not None else "--mask" if self.documents.mask is not None else ""
-        if flag and isinstance(modality, Images):
+        if flag and modality.view(Images) is not None:
             raise UsageError(
                 f"{flag} does not fill in pictures; say `feller steer RUN --observe PICTURE --operator inpaint --mask"
                 " MASK`"

@@ -207,9 +207,9 @@ def _lines(drawn: Any, most: int) -> list[str]:
     """Return the first samples where they are text, each after a line that counts."""
     from feller.data.text.modality import Text
 
-    if not isinstance(drawn.modality, Text):
+    if (kind := drawn.modality.view(Text)) is None:
         return []
-    return [f"--- {i}\n{text}" for i, text in enumerate(drawn.modality.texts(drawn.values[:most]), 1)]
+    return [f"--- {i}\n{text}" for i, text in enumerate(kind.texts(drawn.values[:most]), 1)]
 
 
 def _made(name: str | None, table: str, none_called: str) -> Any:

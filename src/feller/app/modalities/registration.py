@@ -159,15 +159,14 @@ def register_modality(kind: Kind) -> Kind:
     Raises:
         InputError: If it lacks a method or an attribute.
     """
-    if "__dataclass_fields__" not in vars(kind):
-        kind = dataclass(frozen=True)(kind)
-    check_class(kind)
-    if "called" not in vars(kind):
-        kind.called = kind.name
-    for metric in kind.metrics:
+    made: Any = kind if "__dataclass_fields__" in vars(kind) else dataclass(frozen=True)(kind)
+    check_class(made)
+    if "called" not in vars(made):
+        made.called = made.name
+    for metric in made.metrics:
         add_metric(metric.__name__, metric.__doc__ or "")
-    REGISTERED[kind] = Registration(recipe=kind.recipe, measure=_measured, page=PAGE)
-    return kind
+    REGISTERED[made] = Registration(recipe=made.recipe, measure=_measured, page=PAGE)
+    return made
 
 
 def _name_of(recipe: str | Callable[[Dataset, str], Recipe]) -> str:

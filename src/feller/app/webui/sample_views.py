@@ -15,7 +15,6 @@ from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Te
 from feller.app.workflows.sample import sample
 from feller.data.files.delimited import dialect_of
 from feller.data.modality import Dataset, Modality
-from feller.data.points.points import Points
 from feller.data.text.modality import Text
 
 ENDINGS = (".cif", ".xyz", ".pdb", ".csv", ".txt", ".npz")
@@ -99,8 +98,7 @@ def pictures(
         behind: Points that are seen in grey behind both.
     """
     one, other = (side.modality for side in sides)
-    alike = one.columns == other.columns if isinstance(one, Points) and isinstance(other, Points) else one == other
-    if not alike:
+    if one.scale_of_figures != other.scale_of_figures:
         return tuple(picture(some, room, caption) for some, caption in zip(sides, captions, strict=True))
     shown = registration_of(one).beside(_first(sides[0]), _first(sides[1]), behind)
     return tuple(map(save_picture, shown, (room, room), captions))

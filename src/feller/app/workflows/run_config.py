@@ -25,7 +25,6 @@ from feller.data.loading.read import read
 from feller.data.loading.targets import aimed, read_aimed
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import changes
-from feller.data.speech.modality import Speech
 from feller.models.recipes.registry import READS
 from feller.training.optimizer import Training
 
@@ -169,7 +168,7 @@ def told_alike(asked: Asked, data: Dataset) -> bool:
     Its fingerprint is of log mels, whose last bits depend on the processor; four decimals of what was told do not.
     """
     alike = bool(data.notes) and set(data.notes) <= set(asked.notes)
-    return alike and isinstance(data.modality, Speech) and is_older(asked.fingerprint, data)
+    return alike and data.modality.tells_notes and is_older(asked.fingerprint, data)
 
 
 def elsewhere(asked: Asked, data: Dataset) -> bool:

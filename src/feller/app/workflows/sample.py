@@ -112,9 +112,9 @@ def _check_complete(modality: Modality, given: dict[str, str]) -> None:
     Raises:
         UsageError: Then.
     """
-    if isinstance(modality, Mixed):
+    if modality.view(Mixed):
         raise UsageError("this model draws all columns together, and fills no gaps; fit one with --recipe table")
-    if not isinstance(modality, Table):
+    if not modality.view(Table):
         raise UsageError("--complete fills the gaps of a table, and this model's data are no table; leave it out")
     if given:
         raise UsageError("--complete takes what is given from its table; leave --given out")

@@ -93,9 +93,14 @@ class Labelled(Modality):
 
     def adopt(self, data: Dataset) -> Dataset:
         """Make labels of pictures part of the data."""
-        if isinstance(data.modality, Labelled):
+        if data.modality.view(Labelled):
             return super().adopt(data)
         return replace(data, values=self._joined(data.values, data.given), given={}, modality=self)
+
+    def decided(self, state: State) -> State:
+        """Return symbols and labels that are not decided yet as others."""
+        label = state["label"].clamp(max=len(self.pictures.classes) - 1)
+        return {"image": self.pictures.decided(state["image"]), "label": label}
 
     def for_measures(self, data: Dataset) -> Dataset:
         """Return pictures with their labels as a condition again."""

@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -72,17 +71,18 @@ def translation(theirs: Modality, ours: Modality) -> Sight:
     Raises:
         UsageError: If the other cannot see such values; says why.
     """
-    if isinstance(theirs, Labelled):
-        inner = translation(theirs.pictures, ours)
+    if (labelled := theirs.view(Labelled)) is not None:
+        inner = translation(labelled.pictures, ours)
         return lambda values: inner(values["image"])
-    if isinstance(theirs, Molecules | Crystals) and type(theirs) is type(ours):
-        return _of_elements(theirs, ours)
-    if isinstance(theirs, Points) and isinstance(ours, Points):
-        return _of_columns(theirs, ours)
-    if isinstance(theirs, Images) and isinstance(ours, Images) and theirs.shape == ours.shape:
-        share = ours.levels / theirs.levels
-        return lambda values: ours.code.encode(values.float() * share, ours.levels)
-    if _bare(theirs) == _bare(ours):
+    for kind in (Molecules, Crystals):
+        if (those := theirs.view(kind)) and (these := ours.view(kind)):
+            return _of_elements(those, these)
+    if (columns := theirs.view(Points)) and (wanted := ours.view(Points)):
+        return _of_columns(columns, wanted)
+    if (shown := theirs.view(Images)) and (seen := ours.view(Images)) and shown.shape == seen.shape:
+        share, code, levels = seen.levels / shown.levels, seen.code, seen.levels
+        return lambda values: code.encode(values.float() * share, levels)
+    if theirs.meaning == ours.meaning:
         return ours.encode
     raise UsageError(f"it knows {ours.called}{_size(ours)}, and these are {theirs.called}{_size(theirs)}")
 
@@ -108,10 +108,6 @@ def _of_columns(theirs: Points, ours: Points) -> Sight:
     return lambda values: ours.encode(values[:, places])
 
 
-def _bare(modality: Any) -> Modality:
-    """Return a modality without the names of classes."""
-    return replace(modality, classes=()) if hasattr(modality, "classes") else modality
-
-
 def _size(modality: Modality) -> str:
-    return f" of {modality.width} x {modality.height} x {modality.channels}" if isinstance(modality, Images) else ""
+    images = modality.view(Images)
+    return "" if images is None else f" of {images.width} x {images.height} x {images.channels}"

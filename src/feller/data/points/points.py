@@ -42,6 +42,11 @@ class Points(Rows):
         return self.columns
 
     @property
+    def scale_of_figures(self) -> object:
+        """The names of the columns: axes have the units of files."""
+        return self.columns
+
+    @property
     def log_scale(self) -> float:
         """Log of the product of the scales."""
         return float(np.log(self.scale).sum())

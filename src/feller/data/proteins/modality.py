@@ -190,7 +190,8 @@ def _marks(valid: Tensor, known: Tensor) -> dict[str, Tensor]:
 
 def structures(data: Dataset) -> Dataset:
     """Return the backbones of proteins alone, as measures of structures want them; others as they are."""
-    return data.seen_as(data.modality.structure) if isinstance(data.modality, Proteins) else data
+    whole = data.modality.view(Proteins)
+    return data if whole is None else data.seen_as(whole.structure)
 
 
 def proteins(found: FoundChains) -> Dataset:

@@ -53,17 +53,18 @@ class Chains(Apart):
 
 def chains_of(data: Dataset) -> list[Chain]:
     """Return chains without their padding."""
-    kind, given = data.modality, data.given
-    if isinstance(kind, Proteins):
-        given = given if "valid" in given else kind.complete(given)
-        atoms = kind.structure.chains(data.values["atoms"], {"valid": given["valid"]["position"]})
+    given = data.given
+    proteins, backbones = data.modality.view(Proteins), data.modality.view(Backbones)
+    if proteins is not None:
+        given = given if "valid" in given else proteins.complete(given)
+        atoms = proteins.structure.chains(data.values["atoms"], {"valid": given["valid"]["position"]})
         known = torch.where(given["valid"]["residue"], data.values["residue"], -1).cpu().numpy()
         residues = [row[: len(chain)] for row, chain in zip(known, atoms, strict=True)]
-    elif isinstance(kind, Backbones):
-        atoms = kind.chains(data.values, given)
+    elif backbones is not None:
+        atoms = backbones.chains(data.values, given)
         residues = [np.full(len(chain), -1) for chain in atoms]
     else:
-        raise TypeError(f"{type(kind).__name__} are no chains")
+        raise TypeError(f"{data.modality.called} are no chains")
     return [(torch.from_numpy(chain[:, CA]), residue) for chain, residue in zip(atoms, residues, strict=True)]
 
 

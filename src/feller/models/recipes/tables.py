@@ -134,12 +134,13 @@ def logistic_private(data: Dataset, size: str) -> Recipe:
             "the recipe `logistic-private` needs what it is to tell: --target COLUMN, or label of pictures"
         )
     kind, seen = data.modality, None
+    table, images = kind.view(Table), kind.view(Images)
     features: Features
-    if isinstance(kind, Table):
-        seen = kind.by_levels().with_shares(())
+    if table is not None:
+        seen = table.by_levels().with_shares(())
         features = Levels(seen.counts, seen.schema.place(data.target.names[0]))
-    elif isinstance(kind, Images):
-        features = Pixels(kind.shape, BRIGHT * math.prod(kind.shape) ** 0.5)
+    elif images is not None:
+        features = Pixels(images.shape, BRIGHT * math.prod(images.shape) ** 0.5)
     else:
         raise UsageError(f"the recipe `logistic-private` needs pictures or a table with a schema, got {kind.called}")
     space = (seen or kind).space()

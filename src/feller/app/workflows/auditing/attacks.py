@@ -65,14 +65,14 @@ def attack(it: Opened, draws: Draws, tell: Tell) -> Attacked:
         return Attacked(numbers, notes=tuple(notes))
     members, others = (pick(data, MOST, draws.named(name)) for data, name in ((train, "members"), (held_out, "others")))
     numbers |= _losses(it, members, others, draws, tell, notes)
-    if not isinstance(seen.modality, Table):
+    if (table := seen.modality.view(Table)) is None:
         return Attacked(numbers, notes=tuple(notes))
     numbers |= _density(made, members, unseen, it.delta, draws.named("density"))
     if not model.family.row_likelihood:
         notes.append("cells are not guessed, but bounded: this model tells no chances of single rows")
         return Attacked(numbers, bounded_cells(seen, expenses), tuple(notes))
     tell.task("guessing cells")
-    guesses = _guesses(model, seen.modality, members, others, expenses, draws.named("guesses"))
+    guesses = _guesses(model, table, members, others, expenses, draws.named("guesses"))
     tell.done()
     return Attacked(numbers, guesses, tuple(notes))
 
@@ -118,8 +118,7 @@ def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Draws, apart:
 
 def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, draws: Draws) -> dict[str, float | None]:
     """Compare densities of synthetic rows with those of one half of the unseen rows, and judge by the other half."""
-    kind = made.modality
-    if not isinstance(kind, Table):
+    if (kind := made.modality.view(Table)) is None:
         return {}
     order = torch.randperm(len(unseen), generator=draws.at("halves").shared())
     half = len(unseen) // 2
@@ -134,9 +133,10 @@ def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, dra
 
 def bounded_cells(rows: Dataset, expenses: tuple[Expense, ...]) -> tuple[Guess, ...]:
     """Say for each column of a table how often a cell is guessed right, at most, by who would name the commonest."""
-    if not expenses or not isinstance(rows.modality, Table):
+    table = rows.modality.view(Table)
+    if not expenses or table is None:
         return ()
-    known = rows.modality.with_shares_of(rows.values)
+    known = table.with_shares_of(rows.values)
     found = (guess_right(torch.tensor(share, dtype=torch.float64), expenses) for share in known.shares)
     return tuple(
         Guess(column.name, one.before, None, None, one.after)

@@ -91,9 +91,9 @@ def _shown(data: Dataset) -> Image.Image:
 
 def _picture(measured: Float[Tensor, " m *k"], modality: Modality) -> Image.Image | None:
     """Draw measurements that are pictures; None for others."""
-    if not isinstance(modality, Images) or measured.ndim != 4 or measured.shape[1] not in (1, 3):
+    if (images := modality.view(Images)) is None or measured.ndim != 4 or measured.shape[1] not in (1, 3):
         return None
-    return sample_folder.tile(modality.as_bytes(measured[:MOST]))
+    return sample_folder.tile(images.as_bytes(measured[:MOST]))
 
 
 DRAWN, SHOWN = 512, 100
