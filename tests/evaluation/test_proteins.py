@@ -127,6 +127,6 @@ def test_training_data_without_sequences_teach_nothing() -> None:
 
 
 def test_quality_measures_proteins() -> None:
-    assert registration_of(REAL.modality).measure is proteins_quality
+    assert registration_of(REAL.modality).recipe == "proteins"
     found = quality(TEST, REAL, TEST, Draws(0), engine(), proteins_quality)
     assert found.numbers["residue_gain"] == numbers(TEST)["residue_gain"]

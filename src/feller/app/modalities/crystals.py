@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 
-from feller.app.modalities.registration import Registration
+from feller.app.modalities.registration import Registration, later
 from feller.data.atoms.elements import formula
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset, Modality
 from feller.evaluation.attacks.distances import Apart
-from feller.evaluation.attacks.structure_distances import Lattices
-from feller.evaluation.crystals import crystals_quality, has
-from feller.evaluation.validity import valid_crystals
 from feller.models.spec import Description
 
 
@@ -22,15 +19,18 @@ def formula_wanted(about: Description, first: Dataset) -> Iterator[tuple[str, st
 
 def lattices(kind: Modality) -> Apart | None:
     """Return how far crystals are apart, where pymatgen is there."""
+    from feller.evaluation.attacks.structure_distances import Lattices
+    from feller.evaluation.crystals import has
+
     return Lattices() if has("pymatgen") else None
 
 
 REGISTRATIONS = {
     Crystals: Registration(
         recipe="crystals",
-        measure=crystals_quality,
+        measure=later("evaluation.crystals", "crystals_quality"),
         wishes=formula_wanted,
-        valid=valid_crystals,
+        valid=later("evaluation.validity", "valid_crystals"),
         valid_needs="pymatgen and SMACT",
         apart=lattices,
     ),

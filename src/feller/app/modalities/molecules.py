@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 
-from feller.app.modalities.registration import Pair, Registration
+from feller.app.modalities.registration import Pair, Registration, later
 from feller.data.atoms.elements import hill_formula
-from feller.data.modality import Dataset
+from feller.data.modality import Dataset, Modality
 from feller.data.molecules.figure import balls
 from feller.data.molecules.modality import Molecules, molecules_of
-from feller.evaluation.attacks.structure_distances import Clouds
-from feller.evaluation.molecules import molecules_quality
-from feller.evaluation.validity import valid_molecules
+from feller.evaluation.attacks.distances import Apart
 from feller.models.spec import Description
 
 
@@ -25,14 +23,21 @@ def formula_wanted(about: Description, first: Dataset) -> Iterator[tuple[str, st
         yield f"element={hill_formula(molecules_of(first)[0].atoms)}", "molecules of one formula"
 
 
+def clouds(kind: Modality) -> Apart:
+    """Return how far molecules are apart."""
+    from feller.evaluation.attacks.structure_distances import Clouds
+
+    return Clouds()
+
+
 REGISTRATIONS = {
     Molecules: Registration(
         recipe="molecules",
-        measure=molecules_quality,
+        measure=later("evaluation.molecules", "molecules_quality"),
         beside=modelled,
         wishes=formula_wanted,
-        valid=valid_molecules,
+        valid=later("evaluation.validity", "valid_molecules"),
         valid_needs="rdkit (pip install 'feller[molecules]')",
-        apart=lambda kind: Clouds(),
+        apart=clouds,
     ),
 }

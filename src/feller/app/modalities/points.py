@@ -2,14 +2,13 @@
 
 from PIL import Image
 
-from feller.app.modalities.registration import Display, Pair, Registration
+from feller.app.modalities.registration import Display, Pair, Registration, later
 from feller.data.modality import Dataset
 from feller.data.points.arrays import Arrays
 from feller.data.points.earth import Earth
 from feller.data.points.manifold_points import Geometric
 from feller.data.points.points import Points
 from feller.data.points.torsions import Torsions
-from feller.evaluation import points
 
 SHOWN = Display(n=1000, most=5000, watched=500)
 
@@ -25,11 +24,12 @@ def _scatter(data: Dataset, other: Dataset, behind: Dataset | None) -> Image.Ima
     return kind.show_beside(data, other, behind)
 
 
-ON_MANIFOLDS = Registration(recipe="manifold", measure=points.geometric_quality, display=SHOWN)
+MEASURE = later("evaluation.points", "points_quality")
+ON_MANIFOLDS = Registration(recipe="manifold", measure=later("evaluation.points", "geometric_quality"), display=SHOWN)
 REGISTRATIONS = {
-    Arrays: Registration(measure=points.points_quality),
+    Arrays: Registration(measure=MEASURE),
     Earth: ON_MANIFOLDS,
     Geometric: ON_MANIFOLDS,
-    Points: Registration(recipe="points", measure=points.points_quality, display=SHOWN, beside=scattered),
+    Points: Registration(recipe="points", measure=MEASURE, display=SHOWN, beside=scattered),
     Torsions: ON_MANIFOLDS,
 }

@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator
 
-from feller.app.modalities.registration import Pair, Registration
-from feller.data.modality import Dataset
+from feller.app.modalities.registration import Pair, Registration, later
+from feller.data.modality import Dataset, Modality
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.figure import traces
 from feller.data.proteins.frames import CA
 from feller.data.proteins.modality import Proteins, structures
-from feller.evaluation.attacks.structure_distances import Chains
-from feller.evaluation.backbones import backbones_quality
-from feller.evaluation.proteins import proteins_quality
-from feller.evaluation.validity import valid_chains
+from feller.evaluation.attacks.distances import Apart
 from feller.models.spec import Description
 
 
@@ -37,20 +34,27 @@ def sequences_wanted(about: Description, first: Dataset) -> Iterator[tuple[str, 
         yield "structure=chain.pdb", "sequences for the structure in a file"
 
 
+def chains(kind: Modality) -> Apart:
+    """Return how far chains are apart."""
+    from feller.evaluation.attacks.structure_distances import Chains
+
+    return Chains()
+
+
 REGISTRATIONS = {
     Backbones: Registration(
         recipe="backbones",
-        measure=backbones_quality,
+        measure=later("evaluation.backbones", "backbones_quality"),
         beside=traced,
-        valid=valid_chains,
-        apart=lambda kind: Chains(),
+        valid=later("evaluation.validity", "valid_chains"),
+        apart=chains,
     ),
     Proteins: Registration(
         recipe="proteins",
-        measure=proteins_quality,
+        measure=later("evaluation.proteins", "proteins_quality"),
         beside=traced,
         wishes=sequences_wanted,
-        valid=valid_chains,
-        apart=lambda kind: Chains(),
+        valid=later("evaluation.validity", "valid_chains"),
+        apart=chains,
     ),
 }

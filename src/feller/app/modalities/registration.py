@@ -4,7 +4,7 @@ import importlib
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import numpy as np
 import torch
@@ -19,17 +19,14 @@ from feller.core.serialization import nearest
 from feller.core.user_code import called, line_of, load_function, place_of
 from feller.data.loading.user_modality import calling, check_class
 from feller.data.modality import Dataset, Modality
-from feller.evaluation.attacks.distances import Apart
-from feller.evaluation.attacks.structure_distances import apart_in
-from feller.evaluation.comparison import FLOORS, compare, pick
-from feller.evaluation.metrics import add_metric
-from feller.evaluation.quality import Measure
-from feller.evaluation.report.page import Grid
-from feller.models.model import Model
-from feller.models.recipes.recipe import SIZES, Recipe
-from feller.models.recipes.registry import RECIPES, SECOND_STAGES, functions_in
-from feller.models.recipes.stages import onwards
-from feller.models.spec import Description
+
+if TYPE_CHECKING:  # what takes long to load is loaded by who does it
+    from feller.evaluation.attacks.distances import Apart
+    from feller.evaluation.quality import Measure
+    from feller.evaluation.report.page import Grid
+    from feller.models.model import Model
+    from feller.models.recipes.recipe import Recipe
+    from feller.models.spec import Description
 
 Kind = TypeVar("Kind", bound=type)
 Wanted = TypeVar("Wanted", bound=Modality)
@@ -38,6 +35,15 @@ PAGE = 64
 """Examples of a modality of one's own that a report draws."""
 MOST_SAMPLES, MOST_LARGE = 1000, 300
 """Drawn for the numbers of a report, of states up to 1,024 numbers and of larger ones."""
+
+
+def later(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that is imported when it is called first: what measures data takes long to load."""
+
+    def called_later(*args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(f"feller.{module}"), name)(*args, **kwargs)
+
+    return called_later
 
 
 def shown_beside(first: Dataset, second: Dataset, behind: Dataset | None = None) -> Pair:
@@ -55,7 +61,7 @@ def label_of(data: Dataset) -> Tensor | None:
     return data.given.get("label")
 
 
-def no_wishes(about: Description, first: Dataset) -> Iterator[tuple[str, str]]:
+def no_wishes(about: "Description", first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield nothing that can be given beside conditions."""
     yield from ()
 
@@ -79,13 +85,16 @@ class Display:
     """Samples that are watched as they form, at once; 0 where they cannot be."""
 
 
+APART_IN = later("evaluation.attacks.structure_distances", "apart_in")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Registration:
     """What commands, reports and the page do with one kind of data; reading and writing is its modality's."""
 
-    recipe: str | Callable[[Dataset, str], Recipe] = ""
+    recipe: "str | Callable[[Dataset, str], Recipe]" = ""
     """Of a fit that names none: a name, or a function; empty where none suits."""
-    measure: Measure | None = None
+    measure: "Measure | None" = None
     """Compares samples with real data; None where a judge that learns from the data does, as of pictures."""
     evaluate: Callable[..., dict[str, Any]] | None = None
     """Evaluates a run in place of all that is done with samples of single examples."""
@@ -102,21 +111,21 @@ class Registration:
     """Classes by which examples of a report are sorted."""
     figures: Callable[[Any, dict[str, Any]], list[tuple[str, Image.Image]]] | None = None
     """Draws what was judged, and its numbers, for a report; None where samples stand beside real data."""
-    cells: Callable[..., tuple[dict[str, Any], tuple[Grid, ...]]] | None = None
+    cells: "Callable[..., tuple[dict[str, Any], tuple[Grid, ...]]] | None" = None
     """Measures what was judged as it is written in files, beside those that the run was fitted to."""
     steps: str = ""
     """Which commands come next, in `next_steps.STEPS`; by default those for its files."""
-    wishes: Callable[[Description, Dataset], Iterator[tuple[str, str]]] = no_wishes
+    wishes: "Callable[[Description, Dataset], Iterator[tuple[str, str]]]" = no_wishes
     """Yields KEY=VALUE that can be given beside classes, as in some examples, and what comes of it."""
     valid: Callable[[Dataset], Bool[np.ndarray, " n"] | None] = no_marks
     """Tells which samples are valid; None where no rule tells, or a package is missing."""
     valid_needs: str = ""
     """Package that `valid` needs."""
-    apart: Callable[[Modality], Apart | None] = apart_in
+    apart: "Callable[[Modality], Apart | None]" = APART_IN
     """How far examples are apart, by which copies are found; None where a package is missing."""
 
 
-def kind_as(model: Model, wanted: type[Wanted], what: str) -> Wanted:
+def kind_as(model: "Model", wanted: type[Wanted], what: str) -> Wanted:
     """Return the modality of a model.
 
     Args:
@@ -159,6 +168,8 @@ def register_modality(kind: Kind) -> Kind:
     Raises:
         InputError: If it lacks a method or an attribute.
     """
+    from feller.evaluation.metrics import add_metric
+
     made: Any = kind if "__dataclass_fields__" in vars(kind) else dataclass(frozen=True)(kind)
     check_class(made)
     if "called" not in vars(made):
@@ -169,8 +180,10 @@ def register_modality(kind: Kind) -> Kind:
     return made
 
 
-def _name_of(recipe: str | Callable[[Dataset, str], Recipe]) -> str:
+def _name_of(recipe: "str | Callable[[Dataset, str], Recipe]") -> str:
     """Return the name of a recipe, or `file.py:function` of one of the user's own."""
+    from feller.models.recipes.registry import RECIPES
+
     if isinstance(recipe, str):
         return recipe
     return next((name for name, function in RECIPES.items() if function is recipe), None) or place_of(recipe, "recipe")
@@ -191,6 +204,8 @@ def load_modality(place: str) -> type[Modality]:
 
 def _measured(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
     """Measure samples by the metrics of the user's modality, and as many training examples for their floors."""
+    from feller.evaluation.comparison import FLOORS, compare, pick
+
     sets = compare(samples, train, held_out, draws)
     modality, numbers = train.modality, dict[str, float | str | None]()
     sizes = [draws.named("floor", i) for i in range(FLOORS if len(train) > len(sets.samples) else 1)]
@@ -215,13 +230,17 @@ def _number(metric: Callable[[Any, Any], float], samples: Dataset, real: Dataset
         ) from error
 
 
-def find_recipe(name: str, data: Dataset, size: str, older: Model | None = None) -> tuple[str, Recipe]:
+def find_recipe(name: str, data: Dataset, size: str, older: "Model | None" = None) -> "tuple[str, Recipe]":
     """Return a recipe and its name: `auto` chooses by the kind of data, `file.py:function` is the user's own.
 
     Raises:
         UsageError: If the name or the size is unknown, or the recipe needs an older model and there is none.
         InputError: If a file of the user's own cannot be read, or its function is no recipe.
     """
+    from feller.models.recipes.recipe import SIZES
+    from feller.models.recipes.registry import RECIPES, SECOND_STAGES, functions_in
+    from feller.models.recipes.stages import onwards
+
     if size not in SIZES:
         raise UsageError(f"no size is called {size!r}: {nearest(size, list(SIZES))}")
     usual = "regressor" if data.target is not None else _name_of(registration_of(data.modality).recipe)
@@ -243,7 +262,9 @@ def find_recipe(name: str, data: Dataset, size: str, older: Model | None = None)
     return name, recipe if older is None else onwards(recipe, older)
 
 
-def _own_recipe(name: str, data: Dataset, size: str) -> Recipe:
+def _own_recipe(name: str, data: Dataset, size: str) -> "Recipe":
+    from feller.models.recipes.recipe import Recipe
+
     function = load_function(name, ("data", "size"))
     recipe = function(data, size)
     if not isinstance(recipe, Recipe):

@@ -1,11 +1,10 @@
 """Texts."""
 
-from feller.app.modalities.registration import Display, Registration
+from feller.app.modalities.registration import Display, Registration, later
 from feller.data.modality import Dataset
 from feller.data.text.figure import MOST
 from feller.data.text.modality import Text
 from feller.evaluation.attacks.distances import Passages
-from feller.evaluation.text import text_quality
 
 MOST_TEXTS = 100
 """Drawn for the numbers of a report."""
@@ -19,7 +18,7 @@ def most_texts(data: Dataset, seconds: float | None) -> int:
 REGISTRATIONS = {
     Text: Registration(
         recipe="text",
-        measure=text_quality,
+        measure=later("evaluation.text", "text_quality"),
         display=Display("words", 2, 16, watched=1),
         most=most_texts,
         page=MOST,
