@@ -227,7 +227,7 @@ class Regress(feller.Objective):
     drop: float = 0.0
     wrong: str = ""
 
-    def draw(self, network: Any, batch: dict[str, Any], draws: Draws) -> dict[str, Any]:
+    def draw(self, batch: dict[str, Any], draws: Draws, network: Any = None) -> dict[str, Any]:
         x_1 = batch["x_1"]
         if self.wrong == "in place":
             x_1.mul_(1.001)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from feller.core.rng import Draws
-from feller.networks.blocks.ema import Average
+from feller.networks.blocks.ema import EMA
 from feller.networks.condition_dropout import inner_networks, null_values
 from feller.networks.mlp import MLP
 from feller.paths import Affine
@@ -40,9 +40,9 @@ def gloo() -> Iterator[None]:
 
 
 def averaged() -> Any:
-    plain = network()
-    Average(plain).copy_to(plain)
-    return plain
+    average = EMA(network())
+    average.update()
+    return average.network
 
 
 def closed_over() -> Any:
@@ -65,7 +65,7 @@ WRAPPED: dict[str, Callable[[], Any]] = {
     "plain": network,
     "DDP": lambda: nn.parallel.DistributedDataParallel(network()),
     "AveragedModel": lambda: torch.optim.swa_utils.AveragedModel(network()),
-    "Average": averaged,
+    "EMA": averaged,
     "compile": lambda: torch.compile(network(), backend="eager"),
     "compiled function": lambda: torch.compile(closed_over(), backend="eager"),
     "partial": lambda: functools.partial(network()),

@@ -64,7 +64,7 @@ def _is_filled(cell: Any) -> bool:
         return False
 
 
-def null_values(network: Callable[..., object]) -> dict[str, int | float]:
+def null_values(network: Callable[..., object] | None) -> dict[str, int | float]:
     """Return what a network knows as "not given", by the name of the condition, through whatever wraps it.
 
     Of several networks that a function closes over, all must say the same; else nothing is known.

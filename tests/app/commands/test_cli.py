@@ -303,7 +303,7 @@ def test_strangers_run_executes_nothing(moons, capsys):
         {"is": "Popen", "args": ["touch", "boom"]},
     ):
         changed = json.loads(json.dumps(record))
-        changed["path"]["schedule"] = evil
+        changed["family"]["path"]["schedule"] = evil
         (folder / "model.json").write_text(json.dumps(changed))
         status, _, err = run(capsys, "sample", folder)
         assert status == 1, err

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from feller.app.cli import main
 from feller.app.modalities.documents import require_documents
-from feller.app.workflows.documents import evaluate_documents, generate_documents
+from feller.app.workflows.documents import generate_documents
 from feller.app.workflows.documents.build_datastore import built
 from feller.app.workflows.documents.generate_documents import Manner
 from feller.app.workflows.fitting.auxiliary_networks import Making
@@ -481,16 +481,6 @@ def test_pictures_of_documents_are_pictures(other: pathlib.Path, palette: pathli
     back = kind(palette).decode(state)
     assert torch.equal(back["pictures"], data.values["pictures"])
     assert int((back["rows"] == PICTURE).sum()) == 40
-
-
-@pytest.mark.parametrize(
-    ("usual", "words"),
-    [(0.0, "have 64% of their words in common"), (0.25, "in 50% of hidden texts as they were; always the commonest")],
-)
-def test_texts_are_told_as_wholes_where_some_are_frequent(usual: float, words: str) -> None:
-    numbers = {"picture_perplexity": 1.04, "answers_exact": 0.5, "answers_f1": 0.64, "answers_usual": usual}
-    assert words in evaluate_documents._said(numbers, 8)
-    assert "hidden" not in evaluate_documents._said({"picture_perplexity": 1.04}, 8)
 
 
 def test_lines_of_several_holes_say_which_they_fill() -> None:

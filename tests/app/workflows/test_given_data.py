@@ -176,7 +176,8 @@ def test_classes_are_given_by_name_and_a_misspelt_one_is_told(here, monkeypatch)
         ({"lable": "b"}, "called 'lable': did you mean 'label'"),
         ({"lable": torch.ones(5, dtype=torch.long)}, "called 'lable': did you mean 'label'"),
         ({"label": "c"}, "c"),
-        ({"label": 1}, r"by the name of a class, as in \{\"label\": \"7\"\}, or a tensor \[5\] of numbers, got 1"),
+        ({"label": 2}, r"a number from 0 to 1, got 2"),
+        ({"label": 1.5}, r"by the name of a class, as in \{\"label\": \"7\"\}, or a tensor \[5\] of numbers, got 1.5"),
         ({"label": torch.ones(3, dtype=torch.long)}, r"one entry for each of 5 samples, got \[3\]"),
     ):
         with pytest.raises(UsageError, match=said):

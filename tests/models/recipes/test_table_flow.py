@@ -120,7 +120,7 @@ def test_a_private_gradient_is_that_of_the_plain_loop_in_one_pass() -> None:
         assert weight.grad is not None
         close(weight.grad, expected[name], 1e-9)
     assert gradient._slow[network] == ""  # neither vmap nor a loop
-    nobody = objective.draw({"x_1": kind.encode(data.values[:0]), "given": {}}, Draws(3), network)
+    nobody = objective.draw({"x_1": kind.encode(data.values[:0]), "given": {}}, Draws(3, total=7), network)
     gradient(objective.loss, network, [nobody], 1.0)  # as a Poisson batch may be
     close(next(network.parameters()).grad, expected[next(iter(expected))], 1e-9)
 

@@ -160,7 +160,11 @@ def test_refusals() -> None:
     x = torch.ones(2, 1)
     noisy = Characteristics(x, x)
     jumping = Characteristics(x, jumps=Jumps(lambda s: x, lambda s, which, draw: which))
-    for now, message in ((noisy, "Euler"), (jumping, "velocity alone"), (Characteristics(), "velocity alone")):
+    for now, message in (
+        (noisy, "Euler"),
+        (jumping, "since the process jumps"),
+        (Characteristics(), "since the process jumps"),
+    ):
         with pytest.raises(ValueError, match=message):
             endpoint(lambda x, t, now=now: now, x, [0.0, 1.0], DormandPrince(), Draws(0))
 

@@ -102,9 +102,8 @@ class _Running(Solver):
         def velocity(now: Characteristics, x: Tensor) -> Tensor:
             refuse_noise(now, "DormandPrince")
             if now.jumps is not None or now.velocity is None:
-                raise UsageError(
-                    "DormandPrince follows a velocity alone; use Euler or Midpoint for a process with jumps"
-                )
+                expected = "Euler() or Midpoint(), since the process jumps"
+                raise UsageError(argument="solver", expected=expected, found="DormandPrince")
             return now.velocity
 
         return tree_map(velocity, now, x)

@@ -42,12 +42,17 @@ class LinearSolver(GaussianSolver):
         """
         name = type(self).__name__
         if s < t:
-            raise UsageError(f"{name} runs forwards, got {t:g} to {s:g}; use a velocity solver to go back")
+            expected, found = f"an increasing grid, as {name} runs forwards", f"a step from {t:g} to {s:g}"
+            raise UsageError(argument="times", expected=expected, found=found, remedy="Take Midpoint() to go back")
         step = self.linear(t, s)
 
         def velocity(now: Characteristics) -> Tensor:
             if now.diffusion is not None or now.jumps is not None or now.velocity is None:
-                raise UsageError(f"{name} needs a process with a velocity alone; it brings its own noise")
+                raise UsageError(
+                    argument="solver",
+                    expected="Euler(), for a process that is more than a velocity",
+                    found=f"{name}, which brings its own noise",
+                )
             return now.velocity
 
         def variance(x: Tensor) -> Tensor | None:

@@ -140,5 +140,5 @@ def _example(modality: Table, columns: tuple[str, ...]) -> tuple[tuple[str, ...]
     named = next((c for c in modality.schema.modelled if c.own_names and c.name in columns), None)
     if named is not None:
         middle = np.full(1, (named.own_count - 1) // 2, dtype=np.int64)
-        first[columns.index(named.name)] = named.own_cells(middle, np.full(1, 0.5))[0]
+        first[columns.index(named.name)] = str(named.own_cells(middle, np.full(1, 0.5))[0])
     return (tuple(first), empty, empty)
