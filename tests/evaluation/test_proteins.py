@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from feller.app.modalities.registration import registration_of
 from feller.core.rng import Draws
 from feller.data.loading.raw import FoundChains
 from feller.data.loading.read import read
@@ -13,7 +14,7 @@ from feller.data.modality import Dataset
 from feller.data.proteins.residues import numbers_of
 from feller.evaluation.metrics import metric
 from feller.evaluation.proteins import proteins_quality
-from feller.evaluation.quality import MEASURES, quality
+from feller.evaluation.quality import quality
 from feller.training.engine import engine
 from tests.data.proteins.test_frames import chain
 from tests.evaluation.known import KNOWN
@@ -126,6 +127,6 @@ def test_training_data_without_sequences_teach_nothing() -> None:
 
 
 def test_quality_measures_proteins() -> None:
-    assert MEASURES[type(REAL.modality)] is proteins_quality
-    found = quality(TEST, REAL, TEST, Draws(0), engine())
+    assert registration_of(REAL.modality).recipe == "proteins"
+    found = quality(TEST, REAL, TEST, Draws(0), engine(), proteins_quality)
     assert found.numbers["residue_gain"] == numbers(TEST)["residue_gain"]

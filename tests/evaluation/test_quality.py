@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from feller.app.modalities.registration import registration_of
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.data.loading.raw import FoundTexts, as_objects
@@ -17,7 +18,8 @@ from tests.evaluation.known import KNOWN
 
 
 def measure(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None = None) -> Quality:
-    return quality(samples, train, held_out, Draws(0), engine(), judge)
+    how = registration_of(train.modality).measure
+    return quality(samples, train, held_out, Draws(0), engine(), how, judge)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def test_notes_and_numbers_agree_on_floors(name: str) -> None:
     few, none = (measure(data, data, data.subset(torch.arange(n))) for n in (3, 0))
     assert few.numbers == none.numbers
     note = few.notes[0]
-    assert note.startswith("3 chains of" if name == "proteins" else "3 examples")
+    assert ("residues" in note) == (name == "proteins")
     floors = {floor: value for floor, value in few.numbers.items() if floor.endswith("_floor")}
     assert {floor for floor in floors if floor in note} == {floor for floor, value in floors.items() if value is None}
     assert ("floors are those of the training data" in note) == any(value is not None for value in floors.values())

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from feller.app.modalities.registration import find_recipe
 from feller.core.rng import Draws
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.proteins.residues import LETTERS, numbers_of
 from feller.evaluation.proteins import Bigram, composition, composition_distance, sequence_perplexity
 from feller.models.model import Model
-from feller.models.recipes.registry import find_recipe
 
 REAL = read("example:proteins")
 

@@ -1,11 +1,17 @@
 """Which single samples are valid, by the rule of their kind."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
+from feller.app.modalities.registration import registration_of
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.evaluation.validity import valid
+
+
+def valid(samples: Dataset) -> Any:
+    return registration_of(samples.modality).valid(samples)
 
 
 def spread(data: Dataset, factor: float) -> Dataset:

@@ -6,12 +6,12 @@ import torch
 
 import feller
 import feller.paths
+from feller.app.modalities.registration import find_recipe
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.evaluation.flow import Measuring, flow_quality
 from feller.models.families.elbo import OwnRates
 from feller.models.model import Model
-from feller.models.recipes.registry import find_recipe
 from feller.paths import Affine, KineticOptimal, Reversal
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import MaskSource, Tokens

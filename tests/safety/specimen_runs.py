@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from feller.app.modalities.registration import find_recipe
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.run_config import asked_of
 from feller.app.workflows.run_status import reported_of
@@ -22,12 +23,10 @@ from feller.core.serialization import from_data
 from feller.data.documents.vocabulary import Symbols
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
-from feller.data.tables.mixed import as_table
 from feller.data.tables.schema import read_schema
 from feller.evaluation.judge import Judge, _network, load_judge, save_judge
 from feller.models.model import load_model
 from feller.models.recipes.recipe import Recipe
-from feller.models.recipes.registry import find_recipe
 from feller.models.spec import save_description
 from feller.sampling.retrieval.datastore import Makers, load_memory
 from feller.training.callbacks import MetricsWriter
@@ -84,7 +83,7 @@ def _untrained(kind: str) -> dict[str, bytes]:
         path.write_text(content)
         data = read(str(path)) if content else read("example:digits").subset(torch.arange(64))
         if kind.startswith("table"):
-            data = as_table(data)
+            data = data.modality.for_measures(data)
         _, chosen = find_recipe(recipe, data, "tiny")
         data = data.seen_as(chosen.modality or data.modality)
         description, run = chosen.describe(data), Run(pathlib.Path(home) / "r")

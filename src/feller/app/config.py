@@ -40,6 +40,7 @@ from feller.app.commands.flag_types import (
     Verbose,
     Whole,
     Words,
+    class_of,
     code_of,
     named,
     numbers,
@@ -245,9 +246,14 @@ class ReadingOptions:
     tokenizer: Annotated[Text, Offers(tables=("feller.app.workflows.fitting.auxiliary_networks:NAMED",))] = None
     """Of documents: the run of a tokeniser of their pictures; or palette, where these have few colours, tiles, where
     small squares recur in them, or learned: one is trained first. By default tiles if all is made of few, else that."""
+    modality: Code = None
+    """A kind of data of your own, as file.py:Class, which reads DATA; see docs/extend.md."""
     schema: Text = None
     """File that says what is public about a table: its columns, and which cells they may have; `feller data schema`
     writes one."""
+
+    def __post_init__(self) -> None:
+        settle(self, modality=class_of)
 
 
 @dataclass(frozen=True, kw_only=True)

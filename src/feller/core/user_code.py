@@ -60,6 +60,8 @@ def load_file(path: pathlib.Path) -> Any:
     except (Exception, SystemExit) as error:
         said = (blamed(error) or f"{type(error).__name__}: {error}").removeprefix(f"{_shown(path)} ")
         del sys.modules[name]
+        if isinstance(error, InputError) and error.argument is not None:  # feller says what is wrong with a class of it
+            raise
         raise InputError(f"{path} does not run: {said}{_neighbour(error, path)}{_moved(error, path)}") from error
     _remember(module)
     return module

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from feller.core.errors import InputError
+
 OTHERS = (
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK TC", "Noto Sans CJK KR", "Source Han Sans", "IPAGothic"),
     *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Hiragino Sans", "PingFang SC", "Yu Gothic"),
@@ -46,6 +48,22 @@ def save(figure: Any, file: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # letters that all fonts lack
         figure.savefig(file, format="png")
+
+
+def image_of(drawing: Any) -> Image.Image:
+    """Return a matplotlib figure, or a picture, as a picture.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    if isinstance(drawing, Image.Image):
+        return drawing
+    if not hasattr(drawing, "savefig"):
+        found = type(drawing).__name__
+        raise InputError(argument="figure", expected="a matplotlib figure or a PIL image", found=found)
+    file = io.BytesIO()
+    save(drawing, file)
+    return Image.open(file).convert("RGB")
 
 
 MOST = 20_000
@@ -92,6 +110,4 @@ def finish(figure: Any, labels: np.ndarray | None, classes: tuple[str, ...]) -> 
         marks = [Line2D([], [], marker="o", linestyle="", color=f"C{i}") for i in range(len(classes))]
         for text in figure.legend(marks, classes, loc="outside right upper").get_texts():
             text.set_parse_math(False)
-    file = io.BytesIO()
-    save(figure, file)
-    return Image.open(file).convert("RGB")
+    return image_of(figure)

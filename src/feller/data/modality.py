@@ -8,7 +8,7 @@ import os
 import pathlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,11 @@ from torch import Tensor, nn
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.pytree import Given, State, leaves, length, tree_map
 from feller.core.rng import Draw, Draws
-from feller.core.serialization import nearest
+from feller.core.serialization import nearest, replace_file
+from feller.data.figures import image_of
 from feller.data.files import sample_folder
+from feller.data.files.delimited import write_parquet
+from feller.data.files.numpy_files import write_arrays
 from feller.data.fingerprints import hashed, print_of
 from feller.data.labels import first_of
 from feller.data.loading.raw import Found, FoundTable
@@ -60,26 +63,111 @@ class Target:
 SHOWN = 256
 """Examples in the picture of a notebook, at most."""
 Write = Callable[[State, Given, pathlib.Path], None]
+ROWS = "samples.csv"
+"""Table in a folder of samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawData:
+    """Examples as a file holds them, before a modality of your own turns them into states."""
+
+    values: State
+    """A tensor [n, ...], or several by their names, in the units of the file."""
+    given: Given = field(default_factory=dict)
+    """Number of the class of each example, int64 [n], of each of the conditions."""
+    notes: tuple[str, ...] = ()
+    """What was decided while reading, for people."""
+    properties: dict[str, Tensor] = field(default_factory=dict)
+    """Numbers beside the values, [n] each, which a regressor may tell."""
+
+
+M = TypeVar("M", bound="Modality")
 
 
 class Modality(abc.ABC):
-    """A kind of data. Values are in the units of the files, states in those of the model."""
+    """A kind of data. Values are in the units of the files, states in those of the model.
 
+    One of your own is a frozen dataclass whose fields a run records. It has `name`, `suffixes`, `figure` and `recipe`,
+    implements `load`, `space`, `encode` and `decode`, and `fit` if it learns statistics; with `frame` its samples are
+    tables, and with `metrics` reports judge them. `feller.testing.check_modality` tries all of it.
+    """
+
+    name: ClassVar[str] = ""
+    """By which it is registered, of one of your own."""
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Endings of the files that `load` reads, such as .csv."""
+    metrics: ClassVar[Sequence[Callable[[Any, Any], float]]] = ()
+    """Functions of values of samples and of real examples that return a distance: 0 where they are alike."""
+    figure: ClassVar[Callable[..., Any] | None] = None
+    """Function of values and conditions that returns a matplotlib figure or a PIL image."""
+    recipe: ClassVar[str | Callable[..., Any]] = ""
+    """What a fit learns by default: the name of a recipe, or a function of data and size."""
     called: ClassVar[str] = "data of a kind of your own"
     """What people call such data."""
     holds: ClassVar[type[Found]] = Found
     """What their files hold; some kinds want to hear of another before one of its examples is found too large."""
+    least: ClassVar[int] = 50
+    """Held-out examples, or `parts` of them, below which a comparison with them would be chance."""
+    parts: ClassVar[str] = ""
+    """Of what examples are made, where that is counted in place of them."""
     computes: ClassVar[bool] = False
     """Whether values are computed from what files hold, so that their last bits depend on the processor."""
     tabular: ClassVar[bool] = False
     """Whether examples are rows, of which all may be the same."""
+    worded: ClassVar[bool] = False
+    """Whether examples are words with a vocabulary."""
+    curved: ClassVar[bool] = False
+    """Whether examples are points of a space that is not flat."""
+    tells_notes: ClassVar[bool] = False
+    """Whether the notes of older runs tell their data from others, where computed values do not."""
+    rereads: ClassVar[bool] = False
+    """Whether the data of a run are read again by what its model knows of them, and not anew."""
     has_schema: ClassVar[bool] = False
     """Whether data are read by a schema that the model keeps."""
 
     @property
-    @abc.abstractmethod
     def conditions(self) -> dict[str, tuple[str, ...]]:
         """Names of the classes of each condition; empty if there are none."""
+        return {}
+
+    def view(self, kind: type[M]) -> M | None:
+        """Return this as data of another kind, for what goes with that alone; None if it is none."""
+        return self if isinstance(self, kind) else None
+
+    @property
+    def loads(self) -> bool:
+        """Whether it reads files itself, by `load`, instead of giving a meaning to what feller finds in them."""
+        return type(self).load is not Modality.load
+
+    def load(self, source: str) -> RawData:
+        """Read a file or a folder; samples that were written are read by it, too.
+
+        Raises:
+            InputError: If it is not there, or damaged.
+        """
+        raise UsageError(f"{self.called} are not read by a loader of their own; implement load(source) -> RawData")
+
+    def fit(self: M, raw: RawData) -> M:
+        """Return the same with the statistics of training data, such as their mean; as it is by default."""
+        return self
+
+    @property
+    def meaning(self) -> object:
+        """What data must agree in to be compared: all but the names of classes."""
+        return replace(self, classes=()) if hasattr(self, "classes") else self  # type: ignore[type-var]
+
+    @property
+    def scale_of_figures(self) -> object:
+        """What two sets must agree in to be drawn beside each other."""
+        return self
+
+    def decided(self, state: State) -> State:
+        """Return a state on its way as one that can be decoded: symbols that are not decided yet are others."""
+        return state
+
+    def amount(self, data: "Dataset") -> int:
+        """Return how much data there are, of which `least` are enough: by default how many examples."""
+        return len(data)
 
     @property
     def labels(self) -> dict[str, int]:
@@ -87,14 +175,40 @@ class Modality(abc.ABC):
         return {}
 
     @property
-    @abc.abstractmethod
     def forms(self) -> dict[str, Write]:
         """What writes each ending of a file; the ending of a folder is empty."""
+        forms: dict[str, Write] = {
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            "": self._write_folder,
+        }
+        return {**dict.fromkeys((".csv", ".parquet"), self._write_frame), **forms} if self._has_frame else forms
+
+    @property
+    def _has_frame(self) -> bool:
+        return type(self).frame is not Modality.frame
+
+    def _write_frame(self, values: State, given: Given, out: pathlib.Path) -> None:
+        frame = self.frame(values, given)
+        if out.suffix.lower() == ".parquet":
+            write_parquet(lambda: frame, out)
+        else:
+            replace_file(out, frame.to_csv(index=False))
+
+    def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
+        few = min(length(values), SHOWN)
+        sample_folder.prepare(out)
+        name = ROWS if self._has_frame else "samples.npz"
+        some = tree_map(lambda leaf: leaf[:few], values), tree_map(lambda leaf: leaf[:few], given)
+        sample_folder.save(self.show(*some), out, [name])
+        self.forms[pathlib.PurePath(name).suffix](values, given, out / name)
 
     @property
     def log_scale(self) -> float | None:
-        """Log volume of values per volume of states: nll(values) = nll(states) + log_scale; None without a density."""
-        return 0.0
+        """Log volume of values per volume of states: nll(values) = nll(states) + log_scale; None without a density.
+
+        None of a modality of your own that does not say it, so that nothing wrong is reported.
+        """
+        return None if self.loads else 0.0
 
     @property
     def end(self) -> int | None:
@@ -112,6 +226,10 @@ class Modality(abc.ABC):
 
     def with_statistics(self, data: "Dataset") -> "Dataset":
         """Return data whose modality knows exact statistics of them, which no private fit may tell: as they are."""
+        return data
+
+    def for_measures(self, data: "Dataset") -> "Dataset":
+        """Return data as measures of their kind want them: as they are."""
         return data
 
     def for_learning(self, data: "Dataset", draws: Draws) -> "Dataset":
@@ -195,13 +313,13 @@ class Modality(abc.ABC):
         """Return the columns of a table that are read, where others and missing cells are left out; none for all."""
         return ()
 
-    @abc.abstractmethod
     def accept(self, found: Found) -> tuple[State, Given]:
-        """Turn what a file holds into values and conditions of this modality.
+        """Turn what feller found in a file into values and conditions of this modality.
 
         Raises:
             InputError: If it is of another kind, shape or naming.
         """
+        raise InputError(f"expected {self.called}, found {found.told}; name a file that they are read from")
 
     @property
     def read_size(self) -> int | None:
@@ -218,9 +336,13 @@ class Modality(abc.ABC):
         cells = found if isinstance(found, FoundTable) else None
         return Dataset(*self.accept(found), self, found.notes, properties=told(found), print=known, cells=cells)
 
-    @abc.abstractmethod
     def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
-        """Return what an .npz holds: `samples`, and `labels` with the names in `classes` where there are any."""
+        """Return what an .npz holds: `samples`, or the leaves, and the names of the classes of each condition."""
+        parts = values if isinstance(values, dict) else {"samples": values}
+        known = {name: classes for name, classes in self.conditions.items() if name in given}
+        named = {name: np.array(classes)[given[name].cpu()] for name, classes in known.items()}
+        labels = {"labels" if name == "label" else name: words for name, words in named.items()}
+        return {name: leaf.detach().cpu().numpy() for name, leaf in parts.items()} | labels
 
     def frame(self, values: Any, given: Given) -> pd.DataFrame:
         """Return a data frame with the columns that a .csv of examples has.
@@ -230,9 +352,12 @@ class Modality(abc.ABC):
         """
         raise UsageError(f"{self.called} are no table; take `numpy()`")
 
-    @abc.abstractmethod
     def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
         """Draw a picture for people."""
+        draw = type(self).figure
+        if draw is None:
+            raise UsageError(f"{self.called} have no figure; give the class one: figure = FUNCTION")
+        return image_of(draw(values, given))
 
     def check_form(self, out: pathlib.Path) -> str:
         """Return the ending that decides how examples are written; none for a folder.

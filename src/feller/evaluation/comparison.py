@@ -12,14 +12,8 @@ from torch import Tensor
 
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
-from feller.data.proteins.backbones import Backbones
-from feller.data.proteins.modality import Proteins
 from feller.evaluation.two_sample import nearest
 
-LEAST = 50
-"""Held-out examples below which a comparison with them would be chance."""
-RESIDUES = 300
-"""Held-out residues below which it would be, where the data are chains: each counts, though there are few chains."""
 MOST = 10_000
 """Examples of each set that are compared; distances of all pairs are needed."""
 QUERIES = 500
@@ -39,15 +33,7 @@ class Comparison:
 
 def enough(held_out: Dataset) -> bool:
     """Tell whether so much is held out that what is measured of it is not chance."""
-    if isinstance(held_out.modality, Backbones | Proteins):
-        return residues(held_out) >= RESIDUES
-    return len(held_out) >= LEAST
-
-
-def residues(chains: Dataset) -> int:
-    """Count the residues of chains."""
-    valid = chains.given["valid"]
-    return int((valid["position"] if isinstance(valid, dict) else valid).sum())
+    return held_out.modality.amount(held_out) >= held_out.modality.least
 
 
 def real_data(train: Dataset, held_out: Dataset) -> Dataset:

@@ -6,6 +6,8 @@ says with what probability it fails an object that is right.
 
 import itertools
 import math
+import pathlib
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +16,11 @@ from torch import Tensor, nn
 
 from feller.core.pytree import State, leaves, length, pad_right, tree_map
 from feller.core.rng import Draw, Draws
+from feller.core.serialization import from_data, to_data
+from feller.data.loading.read import read
+from feller.data.loading.read_samples import read_back
+from feller.data.loading.user_modality import calling
+from feller.data.modality import Modality
 from feller.paths import Data, Path, convert
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Schedule
@@ -636,3 +643,43 @@ def _check_weights(check: _Checker, objective: Objective, network: nn.Module, dr
     slope, expected = (sums[0] - sums[1]) / (2 * h), gradient.view(-1)[place]
     network.zero_grad()
     check.close("the gradient is that of differences", expected, slope, 1e-8, 1e-5)
+
+
+def check_modality(kind: type[Modality], source: str) -> None:
+    """Check a modality on a file: there and back, example by example, files of samples, record, figure and metrics.
+
+    Args:
+        kind: The class.
+        source: A file that it reads, with 4 examples or more.
+
+    Raises:
+        ConformanceError: If a property does not hold.
+        InputError: If a method is missing, fails, or returns something else than it must.
+    """
+    data = read(source, modality=kind)
+    modality, values = data.modality, data.values
+    check, few = _Checker(modality), data.subset(torch.arange(min(len(data), 4)))
+    size = max(1.0, *(leaf.abs().max().item() for leaf in leaves(values)))
+    check.kept([values], lambda: modality.encode(values))
+    state = modality.encode(values)
+    check.close("decode takes encode back", modality.decode(state), values, 1e-5 * size)
+    check.close("encode takes decode back", modality.encode(modality.decode(state)), state, 1e-4)
+    alone = tree_map(lambda leaf: leaf[: len(few)], state)
+    check.close("an example is encoded by itself", modality.encode(few.values), alone, 1e-6)
+    for leaf in leaves(state):
+        scale = leaf.double().square().mean().sqrt().item() if leaf.is_floating_point() else 1.0
+        check.true("states have a size about one", 0.02 < scale < 50, f"{scale:.3g}", "0.02 to 50")
+    check.true("a record gives it back", from_data(Modality, to_data(modality)) == modality, "another", modality)
+    with tempfile.TemporaryDirectory() as folder:
+        for ending in sorted({*modality.forms} & {".npz", *modality.suffixes}):
+            with calling(modality, "frame"):
+                modality.write(few.values, few.given, pathlib.Path(folder, f"written{ending}"))
+            found, marks = read_back(pathlib.Path(folder, f"written{ending}"), modality)
+            check.close(f"samples in {ending} are read again", found, few.values, 1e-5 * size)
+            check.equal(f"conditions in {ending} are read again", marks, few.given)
+    with calling(modality, "figure"):
+        modality.show(few.values, few.given)
+    for metric in kind.metrics:
+        with calling(modality, "metrics"):
+            found = abs(float(metric(values, values)))
+        check.true(f"{metric.__name__} of data beside themselves is 0", found < 1e-6, f"{found:.3g}", 0)

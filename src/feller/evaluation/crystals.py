@@ -189,9 +189,8 @@ def _some(dataset: Dataset, draws: Draws, name: str) -> list[Crystal]:
 
 
 def _taken_apart(dataset: Dataset) -> list[Crystal]:
-    modality = dataset.modality
-    if not isinstance(modality, Crystals):
-        raise UsageError(f"expected crystals, got {type(modality).__name__}; measure those in the way of their kind")
+    if (modality := dataset.modality.view(Crystals)) is None:
+        raise UsageError(f"expected crystals, got {dataset.modality.called}; measure those in the way of their kind")
     return modality.crystals(dataset.values, dataset.given)
 
 

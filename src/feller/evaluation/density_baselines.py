@@ -207,9 +207,10 @@ def baseline(train: Dataset, held_out: Dataset, draws: Draws) -> float | None:
 def _density(train: Dataset, draws: Draws) -> Density | None:
     """Fit what suits the space: kernels on the sphere, a mixture on the torus."""
     kind = train.modality
-    if isinstance(kind, Torsions):
+    if kind.view(Torsions) is not None:
         return wrapped_mixture(points_of(pick(train, MAX_FITTED, draws)), draws, restarts=RESTARTS).log_density
-    if isinstance(kind, Earth) or (isinstance(kind, Geometric) and kind.manifold == Sphere(2)):
+    points = kind.view(Geometric)
+    if kind.view(Earth) is not None or (points is not None and points.manifold == Sphere(2)):
         rest, validation = split(train, 0.1, draws)
         if not len(validation):
             return None

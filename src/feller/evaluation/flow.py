@@ -74,7 +74,7 @@ def flow_quality(model: Model, held_out: Dataset, how: Measuring) -> Measures:
         return surprise(model, held_out, how.of("rows"))
     if model.family.symbols:
         return code_length(model, held_out, how.of("code"))
-    if isinstance(held_out.modality, Proteins):
+    if held_out.modality.view(Proteins) is not None:
         return {"sequence_perplexity": sequence_perplexity(model, held_out, how.draws.named("sequence"))}
     first, curves = how.draws.named("straightness"), max(FEWEST, round(CURVES * how.share))
     straight = straightness(model, first, curves, tell=lambda part: how.tell(EARLY * part))
@@ -88,7 +88,7 @@ def flow_quality(model: Model, held_out: Dataset, how: Measuring) -> Measures:
 def likelihood(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     """Return `nll`, and for pictures `bits_per_dimension`; None where no data are held out."""
     exact = geometry(model.description.space).dimension <= MOST_EXACT
-    names = ("nll", "bits_per_dimension") if isinstance(held_out.modality, Images) else ("nll",)
+    names = ("nll", "bits_per_dimension") if held_out.modality.view(Images) is not None else ("nll",)
     if not len(held_out) or not model.can_do_with(held_out):
         return dict.fromkeys(names)
     some = pick(held_out, max(FEWEST, round((MOST if exact else MOST_LARGE) * how.share)), how.draws)

@@ -19,7 +19,7 @@ from feller.core.serialization import from_data, to_data
 from feller.data.batches import batches
 from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers
-from feller.data.modality import Dataset, Modality
+from feller.data.modality import Dataset
 from feller.evaluation.effort import Effort
 from feller.networks.architecture import within
 from feller.networks.image.classifier import Classifier
@@ -163,9 +163,9 @@ def train_judge(
     Raises:
         InputError: If the data are no pictures, or none.
     """
-    if not isinstance(real.modality, Images):
-        raise InputError(f"a judge looks at pictures, got {type(real.modality).__name__}")
-    modality = as_seen(real.modality)
+    if (images := real.modality.view(Images)) is None:
+        raise InputError(f"a judge looks at pictures, got {real.modality.called}")
+    modality = as_seen(images)
     real = replace(real, modality=modality)
     present = real.given["label"].unique() if "label" in real.given else ()
     target = "label" if len(present) > 1 else "rotation"
@@ -236,9 +236,7 @@ def load_judge(path: pathlib.Path) -> Judge:
     tensors, note = load_tensors(path, advice=ANEW)
     try:
         about = json.loads(note["judge"])
-        modality = from_data(Modality, about["modality"])
-        if not isinstance(modality, Images):
-            raise TypeError(f"{type(modality).__name__} are no pictures")
+        modality = from_data(Images, about["modality"])
         network = within(path.stat().st_size, lambda: _network(modality, about["target"], Draws(0)))
         put(tensors, network)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
+from feller.core.errors import InputError
 from feller.evaluation.number_format import MISSING, Number, is_number, number, percent
 
 Numbers = Mapping[str, Number | str | None]
@@ -65,6 +66,8 @@ METRICS = {name: row for name, row in _ROWS.items() if ":" not in name}
 """All metrics by their names in `--json`; references need no entry of their own."""
 VARIANTS = [(*name.split(":"), row) for name, row in _ROWS.items() if ":" in name]
 """A name, a second one, and what the first means where the second is reported as well."""
+OWN: list[str] = []
+"""Names of the metrics of modalities of the user's own; the first that was measured decides a verdict."""
 SERIES = {"mae_constant": "", "mae": "", "r2": "", "w2": "time ", "sinkhorn": "time "}
 """Metrics of several columns or times, whose names follow theirs: `mae_mu`, `w2_0.5`."""
 NEEDED = {
@@ -102,6 +105,22 @@ def metric(name: str, numbers: Numbers | None = None) -> Metric:
             floor = f"{name}_floor" if SERIES[prefix] else f"{base.reference}_{one}"
             return replace(base, label=f"{label}, {SERIES[prefix]}{one}", reference=floor if base.reference else "")
     return Metric(name.replace("_", " "), reference=f"{name}_floor" if f"{name}_floor" in numbers else "")
+
+
+def add_metric(name: str, doc: str) -> None:
+    """Add a distance of the user's own, which real data have, too: `NAME_floor`.
+
+    Raises:
+        InputError: If one of ours has the name.
+    """
+    if name in METRICS and name not in OWN:
+        told = f"one that is called {name}, as one of feller's is"
+        raise InputError(argument="metrics", expected="a new name", found=told, remedy="Rename the function")
+    if name not in METRICS:
+        help_ = doc.strip().partition("\n")[0]
+        label = "real vs real"
+        METRICS[name] = Metric(name.replace("_", " "), help_, "lower", f"{name}_floor", reference_label=label)
+        OWN.append(name)
 
 
 def _owner(name: str) -> str | None:

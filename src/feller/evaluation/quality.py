@@ -1,53 +1,24 @@
 """All metrics of samples beside real data."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import scipy
 import torch
 
 from feller.core.errors import InputError
 from feller.core.rng import Draws
-from feller.data.crystals.modality import Crystals
-from feller.data.images.labelled import plain
 from feller.data.images.modality import Images
-from feller.data.modality import Dataset, Modality
-from feller.data.molecules.modality import Molecules
-from feller.data.points.arrays import Arrays
-from feller.data.points.earth import Earth
-from feller.data.points.manifold_points import Geometric
-from feller.data.points.points import Points
-from feller.data.points.torsions import Torsions
-from feller.data.proteins.backbones import Backbones
-from feller.data.proteins.modality import Proteins
-from feller.data.tables.mixed import as_table
-from feller.data.tables.modality import Table
-from feller.data.text.modality import Text
-from feller.evaluation import backbones, crystals, images, molecules, points, proteins, text
-from feller.evaluation.comparison import LEAST, RESIDUES, compared, enough, residues
+from feller.data.modality import Dataset
+from feller.evaluation import images
+from feller.evaluation.comparison import compared, enough
 from feller.evaluation.effort import Effort
 from feller.evaluation.judge import Judge, as_seen, train_judge
 from feller.evaluation.metrics import HELD_OUT, TRAINED
-from feller.evaluation.tables.quality import samples_quality
 from feller.training.engine import Engine
 
 Measure = Callable[[Dataset, Dataset, Dataset, Draws], dict[str, float | str | None]]
 """(samples, training data, held-out data, draws) -> numbers."""
-MEASURES: dict[type[Modality], Measure] = {
-    Arrays: points.points_quality,
-    Backbones: backbones.backbones_quality,
-    Crystals: crystals.crystals_quality,
-    Earth: points.geometric_quality,
-    Geometric: points.geometric_quality,
-    Molecules: molecules.molecules_quality,
-    Points: points.points_quality,
-    Proteins: proteins.proteins_quality,
-    Table: samples_quality,
-    Text: text.text_quality,
-    Torsions: points.geometric_quality,
-}
-"""What measures each kind of data; pictures need a judge besides."""
 
 FEW = 100
 """Samples below which the numbers vary much from one set of samples to the next."""
@@ -73,6 +44,7 @@ def quality(
     held_out: Dataset,
     draws: Draws,
     engine: Engine,
+    measure: Measure | None = None,
     judge: Judge | None = None,
     effort: Effort = Effort(),  # noqa: B008 - frozen
 ) -> Quality:
@@ -84,26 +56,29 @@ def quality(
         held_out: Real data that it has not seen; may be empty.
         draws: Source of all randomness.
         engine: Device and processes, all of which must call.
+        measure: Compares data of their kind; None where a judge does, as of pictures.
         judge: Who looks at pictures; trained here if there is none yet.
         effort: Of training a judge.
 
     Raises:
         InputError: If there are no samples or no training data, or if the three are not of one kind.
     """
-    samples, train, held_out = (as_table(plain(data)) for data in (samples, train, held_out))
+    samples, train, held_out = (data.modality.for_measures(data) for data in (samples, train, held_out))
     modality = train.modality
     if not len(samples) or not len(train):
         raise InputError(f"expected samples and training data, got {len(samples)} and {len(train)}")
     for name, other in (("samples", samples), ("held-out data", held_out)):
         _check_like(name, other, train)
-    if isinstance(modality, Images):
+    if measure is None:
+        if (pictures := modality.view(Images)) is None:
+            raise InputError(f"expected what measures {modality.called}, got none")
         if judge is None:
             judge = train_judge(train, held_out, draws.named("judge"), engine, effort=effort)
-        elif judge.modality != as_seen(modality):
+        elif judge.modality != as_seen(pictures):
             raise InputError("the judge was trained on other pictures; leave it out, and another is trained")
         numbers = images.image_quality(samples, train, held_out, judge, draws)
     else:
-        judge, numbers = None, MEASURES[type(modality)](samples, train, held_out, draws)
+        judge, numbers = None, measure(samples, train, held_out, draws)
     numbers["compared_with"] = HELD_OUT if enough(held_out) else TRAINED
     notes = (*_unseen(numbers, held_out), *_notes(samples, train, held_out, judge))
     return Quality(numbers, notes, judge)
@@ -111,18 +86,12 @@ def quality(
 
 def _check_like(name: str, other: Dataset, train: Dataset) -> None:
     """Refuse data whose values or labels mean something else than those of the training data."""
-    got, expected = _kind(other.modality), _kind(train.modality)
+    got, expected = other.modality.meaning, train.modality.meaning
     if got != expected:
         raise InputError(f"the {name} are unlike the training data: expected {expected}, got {got}")
     got, expected = other.modality.conditions, train.modality.conditions
     if "label" in other.given and "label" in train.given and got != expected:
         raise InputError(f"the {name} have other classes than the training data: expected {expected}, got {got}")
-
-
-def _kind(modality: Any) -> object:
-    if isinstance(modality, Points):
-        return modality.columns
-    return replace(modality, classes=()) if hasattr(modality, "classes") else modality
 
 
 def _has_no_floor(numbers: dict[str, float | str | None], name: str) -> bool:
@@ -134,9 +103,9 @@ def _unseen(numbers: dict[str, float | str | None], held_out: Dataset) -> list[s
     """Say what stands in for held-out data where there are too few."""
     if enough(held_out):
         return []
-    few = f"{len(held_out):,} examples are held out, fewer than {LEAST}"
-    if len(held_out) and isinstance(held_out.modality, Backbones | Proteins):
-        few = f"{len(held_out):,} chains of {residues(held_out):,} residues are held out, fewer than {RESIDUES}"
+    kind = held_out.modality
+    parts = f" of {kind.amount(held_out):,} {kind.parts}" if kind.parts and len(held_out) else ""
+    few = f"{len(held_out):,} examples{parts} are held out, fewer than {kind.least}"
     there = [name for name in numbers if name.endswith("_floor") and numbers[name] is not None]
     gone = [name for name in ("nearest_ratio",) if name in numbers]
     gone += [name for name in numbers if name.endswith("_floor") and _has_no_floor(numbers, name)]

@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from feller.app.cli import main
+from feller.app.modalities.documents import require_documents
 from feller.app.workflows.documents import generate_documents
 from feller.app.workflows.documents.build_datastore import built
 from feller.app.workflows.documents.generate_documents import Manner
 from feller.app.workflows.fitting.auxiliary_networks import Making
-from feller.app.workflows.require_modality import require_documents
 from feller.core.errors import InputError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors

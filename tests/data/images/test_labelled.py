@@ -10,7 +10,7 @@ from PIL import Image
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.data.files.sample_folder import LETTER, ROOM, captioned
-from feller.data.images.labelled import Labelled, plain
+from feller.data.images.labelled import Labelled
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import give, read_back
 from feller.data.modality import Dataset
@@ -25,11 +25,11 @@ def test_labels_become_part_of_the_data_and_a_condition_again() -> None:
     assert torch.equal(DATA.values["label"], DIGITS.given["label"][:30])
     assert DATA.given == {}
     assert DATA.seen_as(MODALITY).values is DATA.values
-    back = plain(DATA)
+    back = DATA.modality.for_measures(DATA)
     assert torch.equal(back.values, DIGITS.values[:30])
     assert torch.equal(back.given["label"], DIGITS.given["label"][:30])
     assert back.modality == DIGITS.modality
-    assert plain(back) is back
+    assert back.modality.for_measures(back) is back
 
 
 def test_states_hold_both() -> None:

@@ -16,7 +16,7 @@ from feller.data.modality import Dataset, Modality
 from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.constraints import Constraint
 from feller.data.tables.dates import Datetime
-from feller.data.tables.mixed import KNOWN, Mixed, Ruler, as_table
+from feller.data.tables.mixed import KNOWN, Mixed, Ruler
 from feller.data.tables.modality import Table
 from feller.data.tables.number_format import NumberForm
 from feller.data.tables.numerical import Numerical
@@ -147,7 +147,8 @@ def test_damage_is_refused() -> None:
 
 def test_it_is_written_and_judged_as_the_table() -> None:
     data = Dataset(codes(5), {}, MIXED)
-    assert as_table(data).modality is FREE
-    assert as_table(as_table(data)).values is data.values
+    rows = data.modality.for_measures(data)
+    assert rows.modality is FREE
+    assert FREE.for_measures(rows).values is data.values
     assert (MIXED.arrays(data.values, {})["samples"] == FREE.arrays(data.values, {})["samples"]).all()
     assert MIXED.forms.keys() == FREE.forms.keys()

@@ -6,19 +6,23 @@ from dataclasses import replace
 import pytest
 import torch
 
+from feller.app.modalities.registration import registration_of
 from feller.core.rng import Draws
 from feller.data.examples.loaders import EXAMPLES
 from feller.data.loading.read import read
-from feller.data.modality import Dataset
+from feller.data.modality import Dataset, Modality
 from feller.data.points.points import Points
 from feller.data.text.modality import Text
 from feller.data.text.vocabulary import Characters
 from feller.evaluation.attacks.copying import Copied, copied
-from feller.evaluation.attacks.distances import Coordinates, recited
-from feller.evaluation.attacks.structure_distances import apart_of
+from feller.evaluation.attacks.distances import Apart, Coordinates, recited
 
 KIND = Points(("x", "y"), (0.0, 0.0), (1.0, 1.0))
 F64 = torch.float64
+
+
+def apart_of(kind: Modality) -> Apart | None:
+    return registration_of(kind).apart(kind)
 
 
 def points(n: int, seed: int) -> Dataset:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from feller.app.cli import main
+from feller.app.modalities.registration import find_recipe
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
@@ -17,7 +18,6 @@ from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.models.recipes.images import image_tokenizer, image_tokenizer_vq
 from feller.models.recipes.recipe import SIZES, Recipe
-from feller.models.recipes.registry import find_recipe
 from feller.networks import FSQ, VectorQuantizerEMA
 from feller.training.objectives.reconstruction import Reconstruction
 

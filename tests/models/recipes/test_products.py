@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from feller.app.modalities.registration import find_recipe
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
@@ -17,7 +18,6 @@ from feller.data.modality import Dataset
 from feller.data.molecules.modality import Molecules
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
-from feller.models.recipes.registry import find_recipe
 from feller.sampling.sampler_config import Sampling
 from tests.models.recipes.trained import trained
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from feller.app.cli import main
+from feller.app.modalities.registration import find_recipe
 from feller.app.workflows.private.plan_dp_sgd import plan
 from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_statistics import guard
@@ -26,7 +27,6 @@ from feller.data.tables.modality import Table
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema, write_schema
 from feller.models.recipes.recipe import Recipe
-from feller.models.recipes.registry import find_recipe
 from feller.paths.time_distributions import Stratified, Uniform
 from feller.privacy.dp_sgd.clip_norm import Fixed
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop

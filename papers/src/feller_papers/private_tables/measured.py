@@ -15,7 +15,6 @@ from feller.app.workflows.private.private_statistics import guard
 from feller.app.workflows.private.table_schema import Charged
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
-from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.evaluation.tables.quality import Numbers, samples_quality
 from feller.models.model import Model
@@ -149,8 +148,8 @@ def measured(setting: Setting, name: str, way: Way, budget: Budget, seed: int, *
     model, draws = found.model, Draws(seed).named("judged")
     sampling = None if raked else replace(model.description.sampling, rake=0)
     drawn = model.sample(len(table.learned), sampling=sampling, draws=draws.named("rows"))
-    kind = as_table(drawn).modality
-    seen = [as_table(one).seen_as(kind) for one in (drawn, table.learned, table.held_out)]
+    kind = drawn.modality.for_measures(drawn).modality
+    seen = [one.modality.for_measures(one).seen_as(kind) for one in (drawn, table.learned, table.held_out)]
     numbers = samples_quality(seen[0], seen[1], seen[2], Draws(0).named("quality"))
     nll, error = surprised(setting, name, way, budget, seed)
     spent = None if found.ledger is None else found.ledger.epsilon()

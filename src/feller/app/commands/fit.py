@@ -18,10 +18,10 @@ _DEEPER = (
 
 def _example_for(recipe: str | None) -> str | None:
     """Return the first example that a recipe takes, whose help depends on its data; None if there is none."""
+    from feller.app.modalities.registration import find_recipe
     from feller.core.errors import InputError
     from feller.data.examples.registry import EXAMPLE, SHIPPED
     from feller.data.loading.read import read
-    from feller.models.recipes.registry import find_recipe
 
     for name in dict.fromkeys(("digits", *SHIPPED)):
         try:
@@ -56,8 +56,8 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     with heard(tell):
         run, numbers = fit(config, data, change=change, fields=tuple(words), tell=tell)
     show(numbers, tell)
-    recipe = config.recipe_name or ""
-    code = f" --code {recipe.rpartition(':')[0]}" if ":" in recipe else ""
+    file = asked_of(run).code_file
+    code = f" --code {file}" if file else ""
     if asked_of(run).target:
         tell.say(f"ask for samples of another run with: feller steer RUN --reward {run.path}")
     elif "codebook_use" in numbers:

@@ -276,6 +276,11 @@ def code_of(value: Any) -> Any:
     return place_of(value, "recipe") if callable(value) else value
 
 
+def class_of(value: Any) -> Any:
+    """Return `file.py:Class` of a modality of one's own, and other values as they are."""
+    return place_of(value, "modality") if callable(value) else value
+
+
 def rewards(value: Any) -> tuple[str, ...]:
     """Return words for rewards or costs, of which one may stand alone, or be a function of a file."""
     several = (value,) if isinstance(value, str) or callable(value) else value

@@ -36,7 +36,7 @@ def _check_code(run: Run, code: str | None) -> None:
     try:
         load_description(run)
     except InputError as error:
-        file = asked.recipe.rpartition(":")[0]
+        file = asked.code_file
         if code is not None:
             raise UsageError(
                 f"{code} does not define what the model of {run.path} is made of, which was fitted with {file}; name"

@@ -5,52 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from feller.app.modalities.registration import Display, registration_of
 from feller.app.workflows.bridges.is_bridge import is_bridge
 from feller.app.workflows.run_config import asked_of
 from feller.core.run_folder import Run
-from feller.data.documents.modality import Documents
-from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
-from feller.data.points.modality import Rows
-from feller.data.speech.modality import Speech
-from feller.data.tables.mixed import Mixed
-from feller.data.tables.modality import Table
-from feller.data.text.modality import Text
 from feller.models.spec import Description, load_description
 
 EXAMPLE = "example:"
-MAX_SAMPLES, MAX_ROWS, MAX_TEXTS = 256, 5000, 16
-"""At once; texts are drawn symbol after symbol."""
 M = TypeVar("M", bound=Modality)
-
-
-@dataclass(frozen=True)
-class Display:
-    """How samples of one kind of data are shown."""
-
-    form: str = "pictures"
-    """pictures, table or words."""
-    n: int = 9
-    """Samples at first."""
-    most: int = MAX_SAMPLES
-    """Samples at once."""
-    watched: int = 0
-    """Samples that are watched as they form, at once; 0 where they cannot be."""
-
-
-DISPLAYS: tuple[tuple[tuple[type[Modality], ...], Display], ...] = (
-    ((Table, Mixed), Display("table", 20, MAX_ROWS)),
-    ((Text,), Display("words", 2, MAX_TEXTS, watched=1)),
-    ((Rows,), Display(n=1000, most=MAX_ROWS, watched=500)),
-    ((Images, Labelled), Display(n=64, watched=25)),
-)
-"""The first whose classes fit; else samples are pictures, nine at first."""
 
 
 def display_of(modality: Modality | None) -> Display:
     """Return how samples of some data are shown."""
-    return next((shown for kinds, shown in DISPLAYS if isinstance(modality, kinds)), Display())
+    return Display() if modality is None else registration_of(modality).display
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +39,7 @@ class LoadedRun:
 
     def data(self, kind: type[M]) -> M | None:
         """Return what its data are, if they are of a kind."""
-        return self.modality if isinstance(self.modality, kind) else None
+        return None if self.modality is None else self.modality.view(kind)
 
     @property
     def display(self) -> Display:
@@ -90,7 +59,7 @@ class LoadedRun:
     @property
     def is_plain(self) -> bool:
         """Whether `feller.app.workflows.sample` draws from it."""
-        return self.draws and not isinstance(self.modality, Documents | Speech)
+        return self.draws and self.modality is not None and registration_of(self.modality).draws_as == "samples"
 
     @property
     def in_time(self) -> bool:

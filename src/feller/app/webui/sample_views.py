@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from feller.app.config import SampleConfig
+from feller.app.modalities.registration import registration_of
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun, display_of
 from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, TextTable, given, guidance
 from feller.app.workflows.sample import sample
 from feller.data.files.delimited import dialect_of
 from feller.data.modality import Dataset, Modality
-from feller.data.points.points import Points
 from feller.data.text.modality import Text
 
 ENDINGS = (".cif", ".xyz", ".pdb", ".csv", ".txt", ".npz")
@@ -100,13 +100,10 @@ def pictures(
         captions: Of both.
         behind: Points that are seen in grey behind both.
     """
-    from feller.app.workflows.reporting.comparison import side_by_side  # takes long to load
-
     one, other = (side.modality for side in sides)
-    alike = one.columns == other.columns if isinstance(one, Points) and isinstance(other, Points) else one == other
-    if not alike:
+    if one.scale_of_figures != other.scale_of_figures:
         return tuple(picture(some, room, caption) for some, caption in zip(sides, captions, strict=True))
-    shown = side_by_side(_first(sides[0]), _first(sides[1]), behind)
+    shown = registration_of(one).beside(_first(sides[0]), _first(sides[1]), behind)
     return tuple(map(save_picture, shown, (room, room), captions))
 
 

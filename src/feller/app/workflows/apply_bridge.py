@@ -71,11 +71,12 @@ def push(
     bridged = bridged_of(run)
     model = load_model(run)
     about = model.description
-    modality, network = about.modality, model.network
+    network = model.network
     if bridged is None or model.family.name != "bridge" or not isinstance(network, TwoDrifts):
         raise UsageError(f"{run.path} is no bridge, and its samples begin with noise: leave out --from and --backward")
-    if not isinstance(modality, Points | Images):
-        raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {modality.called}")
+    modality = about.modality.view(Points) or about.modality.view(Images)
+    if modality is None:
+        raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {about.modality.called}")
     if backward and not read_counters(run).get("back"):
         more = going_on(run, bridged, "--rounds", 3)
         raise UsageError(f"{run.path} has learned no way back, with one round alone; go on with: {more}")
@@ -116,7 +117,7 @@ def push(
     ends = modality.decode(paths[:, 0 if backward else -1])
     if place.suffix.lower() == ".npz":
         begin_time, end_time = bridged.times[0], bridged.times[-1]
-        names = {} if isinstance(modality, Images) else {"columns": np.array(modality.columns)}
+        names = {name: array for name, array in modality.arrays(ends, {}).items() if name == "columns"}
         write_arrays(
             {
                 "samples": modality.arrays(ends, {})["samples"],

@@ -14,7 +14,6 @@ from feller.control.bridges.unbalanced_weights import growth
 from feller.core.citations import Reference, sources_of
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, as_run
-from feller.data.modality import Modality
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import Description, load_description
 from feller.networks.blocks.lora import LowRank
@@ -91,7 +90,7 @@ def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:
         return ()
     kept = (recipe.objective, recipe.architecture, recipe.parts, recipe.train)
     way = (WAYS.get(cast(Counting, recipe.objective).method),) if recipe.objective.family == "graphical" else ()
-    return tuple(part for part in (*kept, *way) if not isinstance(part, Modality))
+    return (*kept, *way)
 
 
 def _private(asked: Asked, ledger: Ledger | None) -> tuple[Any, ...]:

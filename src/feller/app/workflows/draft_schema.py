@@ -57,6 +57,6 @@ def describe(source: str, out: str) -> dict[str, Any]:
 
 def _example(source: str) -> tuple[Table, int]:
     data = read(source)
-    if not isinstance(data.modality, Table):
+    if (table := data.modality.view(Table)) is None:
         raise UsageError(f"{source} is no table with a schema; example:adult is one")
-    return data.modality, len(data)
+    return table, len(data)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+from feller.app.modalities.registration import registration_of
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridge import measure_again
 from feller.app.workflows.documents.evaluate_documents import measure
@@ -14,22 +15,19 @@ from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.table_schema import for_owner
 from feller.app.workflows.reporting.comparison import Judged, number_shown
 from feller.app.workflows.reporting.evaluate_non_generative import copy, examine, resynthesise
-from feller.app.workflows.reporting.sample_report import cell_metrics, sample_report
+from feller.app.workflows.reporting.sample_report import sample_report
 from feller.app.workflows.run_config import Asked, asked_of, brought_of, example_of, read_bundle
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
-from feller.app.workflows.speech.evaluate_speech import measure as speak
 from feller.app.workflows.steering.reward_specs import recorded_wish
 from feller.control.rewards.named_rewards import Wish
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.batches import DataBundle, split
-from feller.data.images.labelled import plain
 from feller.data.loading.in_memory import MEMORY, DataSource, Given, for_now, is_given
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset, Modality
-from feller.data.speech.modality import Speech
 from feller.data.tables.mixed import as_table
 from feller.evaluation.effort import Effort
 from feller.evaluation.fine_tuning import Change, change
@@ -90,7 +88,7 @@ def evaluate(
         given = data if is_given(data) else None
         model = load_model(run)
         model.network.to(engine().device)
-        in_file = model.family.name in PROTOCOLS or isinstance(model.description.modality, Speech)
+        in_file = model.family.name in PROTOCOLS or registration_of(model.description.modality).evaluate is not None
         with for_now(given) if given is not None and in_file else contextlib.nullcontext(IN_MEMORY) as place:
             named = str(place) if given is not None else None if data is None else str(data)
             rows = None if in_file else given
@@ -132,8 +130,9 @@ def _evaluated(
     if model.family.name in PROTOCOLS:
         return PROTOCOLS[model.family.name](run, model, data=data, samples=samples, effort=effort, tell=tell)
     modality = model.description.modality
-    if isinstance(modality, Speech):
-        return speak(run, model, data=data, samples=samples, effort=effort, tell=tell)
+    kind = registration_of(modality)
+    if kind.evaluate is not None:
+        return kind.evaluate(run, model, data=data, samples=samples, effort=effort, tell=tell)
     asked = asked_of(run)
     if data is not None and not asked.data:  # nobody knows what it learned from: the data serve for both
         asked, data = replace(asked, data=data), None
@@ -175,11 +174,13 @@ def _evaluated(
         before=changed.before if changed else None,
     )
     tell.task("judging the samples")
-    found = quality(generated, training_data, held_out, draws, engine().alone(), judge=judge, effort=effort)
+    alone = engine().alone()
+    found = quality(generated, training_data, held_out, draws, alone, kind.measure, judge, effort)
     if found.judge is not None and found.judge.steps < (TRAINING.steps or 0):
         limits.append(f"{found.judge.steps} of {TRAINING.steps} steps of the judge")
     measured = found.numbers if changed is None else _beside_base(found, changed)
-    written, grids = cell_metrics(judged, asked.data, whole.cells)
+    cells = registration_of(judged.generated.modality).cells
+    written, grids = ({}, ()) if cells is None else cells(judged, asked.data, whole.cells)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
     notes = (*strangers, *(changed.notes if changed else ()), *found.notes)
     if data is not None and numbers["compared_with"] == HELD_OUT:
@@ -265,7 +266,7 @@ def _beside_base(found: Quality, changed: Change) -> dict[str, Any]:
     judge = found.judge
     if judge is None or not is_number(found.numbers.get("accuracy")):
         return found.numbers
-    before = accuracy(plain(changed.before), judge)
+    before = accuracy(changed.before.modality.for_measures(changed.before), judge)
     numbers: dict[str, Any] = {}
     for name, value in found.numbers.items():
         numbers[name] = value

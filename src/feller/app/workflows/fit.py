@@ -135,6 +135,7 @@ def _wanted(config: FitConfig, data: str | None) -> dict[str, Any]:
         "longest": reading.longest,
         "space": reading.space,
         "vocabulary": reading.vocabulary,
+        "modality": reading.modality,
         "tokenizer": reading.tokenizer,
         "target": config.target or None,
         "schema": reading.schema,

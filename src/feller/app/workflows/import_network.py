@@ -155,13 +155,13 @@ def _fitting(kind: Modality, found: Modality) -> Modality:
     """
     if type(kind) is not type(found):
         raise UsageError(f"--modality says {kind.called}, and the data of --data are {found.called}")
-    if isinstance(kind, Points) and isinstance(found, Points):
-        unnamed = kind.columns == tuple(f"x{i + 1}" for i in range(len(kind.columns)))
-        kind = replace(kind, columns=found.columns) if unnamed and len(found.columns) == len(kind.columns) else kind
-        if kind.columns != found.columns:
-            raise UsageError(f"the data of --data have the columns {', '.join(found.columns)}; name them so")
-    if isinstance(kind, Images) and isinstance(found, Images):
-        ours, theirs = ((one.height, one.width, one.channels, one.levels) for one in (kind, found))
+    if (points := kind.view(Points)) and (there := found.view(Points)):
+        unnamed = points.columns == tuple(f"x{i + 1}" for i in range(len(points.columns)))
+        if points.columns != there.columns and not (unnamed and len(there.columns) == len(points.columns)):
+            raise UsageError(f"the data of --data have the columns {', '.join(there.columns)}; name them so")
+        kind = replace(points, columns=there.columns)
+    if (images := kind.view(Images)) and (others := found.view(Images)):
+        ours, theirs = ((one.height, one.width, one.channels, one.levels) for one in (images, others))
         if ours != theirs:
             raise UsageError("the data of --data are images:{}x{}x{}/{}; say so".format(*theirs))
     if {*kind.conditions} - {*found.conditions}:

@@ -6,19 +6,13 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
+from feller.app.modalities.registration import registration_of
 from feller.app.workflows.fine_tuned_run import Tuned, needs_again
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import Asked
 from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.core.run_folder import Run
-from feller.data.atoms.elements import formula, hill_formula
-from feller.data.crystals.modality import Crystals
-from feller.data.images.labelled import Labelled
 from feller.data.modality import Dataset, Target
-from feller.data.molecules.modality import Molecules
-from feller.data.proteins.modality import Proteins
-from feller.data.tables.mixed import Mixed
-from feller.data.tables.modality import Table
 from feller.models.spec import Description
 from feller.training.optimizer import Training
 
@@ -32,7 +26,7 @@ SHORT = 5.0
 """Minutes of a training that says none."""
 GO_ON = "go on with: "
 """Before the command of a sketch."""
-READ = ("schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
+READ = ("modality", "schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
 """Flags of `fit` that say how data are read, or what the model begins with, as they are recorded."""
 LOOKED = 100
 """Chains among which one with a short sequence is looked for."""
@@ -44,7 +38,7 @@ def _command(*words: object) -> str:
 
 def _code(asked: Asked) -> tuple[str, ...]:
     """Name the user's own file, where a run needs it."""
-    return ("--code", asked.recipe.rpartition(":")[0]) if asked.code else ()
+    return ("--code", asked.code_file) if asked.code else ()
 
 
 def fitting(run: Run, asked: Asked, training: Training) -> str:
@@ -105,7 +99,7 @@ def again(
         reward = ("--reward", *tuned.rewards) if needs_again(tuned) else ()
         words = ("--resume", "--out", run.path, *_code(asked), *reward, "--steps", MORE)
         return _command("tune", *words), f"tune longer, {MORE} rounds in all"
-    words = ("fit", "--resume", *(("--recipe", asked.recipe) if asked.code else ()), "--out", run.path)
+    words = ("fit", "--resume", *asked.own_words, "--out", run.path)
     if asked.private is not None:
         return _command(*words), "go on, within what was planned"
     if training is None:
@@ -160,8 +154,9 @@ def steps(kind: str, run: Run, asked: Asked | None = None, **values: object) -> 
 
 def onward(run: Run, asked: Asked, about: Description, train: Dataset) -> Iterator[tuple[str, str]]:
     """Yield commands that draw samples, and what they do."""
-    if isinstance(about.modality, Table | Mixed):
-        yield from steps("table" if isinstance(about.modality, Table) else "mixed", run, asked, n=len(train))
+    kind = registration_of(about.modality)
+    if kind.steps:
+        yield from steps(kind.steps, run, asked, n=len(train))
         return
     files = next((name for ending, name in FILES.items() if ending in about.modality.forms), None)
     yield from steps("files" if files else "array", run, asked, files=files)
@@ -203,21 +198,9 @@ def speaking(run: Run, words: str) -> Iterator[tuple[str, str]]:
 
 def wishes(about: Description, train: Dataset) -> Iterator[tuple[str, str]]:
     """Yield what can be given, KEY=VALUE as in the training data, and what comes of it."""
-    kind, may = about.modality, {*about.fixable}
     first = train.subset(torch.arange(min(len(train), LOOKED)))
-    if isinstance(kind, Crystals) and "element" in may:
-        yield f"element={formula(kind.crystals(first.values, first.given)[0].numbers)}", "crystals of one formula"
-    if isinstance(kind, Molecules) and "element" in may:
-        yield f"element={hill_formula(kind.molecules(first.values, first.given)[0].atoms)}", "molecules of one formula"
-    if isinstance(kind, Proteins) and "residue" in may:
-        known = [letters for letters in kind.chains(first.values, first.given)[1] if "X" not in letters]
-        if known:
-            yield f"residue={min(known, key=len)}", "structures of one sequence"
-    if isinstance(kind, Proteins) and {"rotation", "position"} <= may:
-        yield "structure=chain.pdb", "sequences for the structure in a file"
-    if isinstance(kind, Labelled) and "label" in may:
-        yield f"label={kind.pictures.classes[0]}", "pictures of one class"
-    for name, classes in kind.conditions.items():
+    yield from registration_of(about.modality).wishes(about, first)
+    for name, classes in about.modality.conditions.items():
         if name not in SIZES:
             yield f"{name}={classes[0]}", "one class alone"
         elif len(classes) > 1:

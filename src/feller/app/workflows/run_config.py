@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from feller.app.modalities.registration import load_modality
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee
 from feller.app.workflows.private.private_split import fits, kept_back, key_path, keyed
 from feller.app.workflows.private.probe_rows import with_white
@@ -25,9 +26,6 @@ from feller.data.loading.read import read
 from feller.data.loading.targets import aimed, read_aimed
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import changes
-from feller.data.speech.modality import Speech
-from feller.data.tables.mixed import Mixed
-from feller.data.tables.modality import Table
 from feller.models.recipes.registry import READS
 from feller.training.optimizer import Training
 
@@ -69,6 +67,8 @@ class Asked:
     """Points off their space were moved to it."""
     vocabulary: str | None = None
     """Symbols of a text, where that was asked."""
+    modality: str | None = None
+    """The user's own modality that read them, as `file.py:Class`."""
     tokenizer: str | None = None
     """Run of the tokeniser of pictures, or `palette` or `tiles`, where one was named."""
     schema: str | None = None
@@ -96,7 +96,7 @@ class Asked:
     salt: str = ""
     """Of the hash that keeps rows of a private run back, each by itself; empty where the seed picks them."""
     code: str = ""
-    """Hash of the user's recipe file."""
+    """Hash of the user's file with the modality or the recipe."""
     fields: tuple[str, ...] = ()
     """Words that set fields of the recipe, such as `--train.lr 1e-4`."""
     notes: tuple[str, ...] = ()
@@ -104,6 +104,19 @@ class Asked:
 
     def __post_init__(self) -> None:
         check_share(self.held_out)
+
+    @property
+    def own_words(self) -> tuple[str, ...]:
+        """Words of a `fit` that name code of the user's own; none where there is none."""
+        if not self.code:
+            return ()
+        recipe = ("--recipe", self.recipe) if ":" in self.recipe else ()
+        return (*recipe, *(("--modality", self.modality) if self.modality else ()))
+
+    @property
+    def code_file(self) -> str:
+        """The user's file that makes the run; empty where there is none."""
+        return self.own_words[-1].rpartition(":")[0] if self.code else ""
 
 
 def fingerprint(data: Dataset) -> str:
@@ -156,7 +169,7 @@ def told_alike(asked: Asked, data: Dataset) -> bool:
     Its fingerprint is of log mels, whose last bits depend on the processor; four decimals of what was told do not.
     """
     alike = bool(data.notes) and set(data.notes) <= set(asked.notes)
-    return alike and isinstance(data.modality, Speech) and is_older(asked.fingerprint, data)
+    return alike and data.modality.tells_notes and is_older(asked.fingerprint, data)
 
 
 def elsewhere(asked: Asked, data: Dataset) -> bool:
@@ -234,7 +247,8 @@ def read_as(asked: Asked, modality: Modality | None, given: DataSource | None = 
             f"this run learned from a {source.removeprefix(MEMORY)} in memory, and keeps no copy; give the rows again,"
             " data=..., or write them to a file and name it with --data"
         )
-    like = modality if asked.start_from or isinstance(modality, Table | Mixed) else None
+    own = modality is not None and (modality.rereads or modality.loads)
+    like = modality if asked.start_from or own else None
     data = read(
         source,
         longest=asked.longest,
@@ -243,6 +257,7 @@ def read_as(asked: Asked, modality: Modality | None, given: DataSource | None = 
         space=asked.space,
         project=asked.project,
         vocabulary=asked.vocabulary,
+        modality=load_modality(asked.modality) if asked.modality and like is None else None,
     )
     if asked.salt:
         data = with_white(data, source, like)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from feller.app.modalities.registration import find_recipe
 from feller.app.workflows.bridges.is_bridge import is_bridge
 from feller.app.workflows.fine_tuned_run import Tuned, needs_again, tuned_of
 from feller.app.workflows.fitting.closed_form import is_found
@@ -22,7 +23,7 @@ from feller.data.modality import Dataset, Modality
 from feller.evaluation.number_format import is_number, percent
 from feller.evaluation.report.loss_curve import Curve
 from feller.models.recipes.fine_tuning_methods import TRAINING
-from feller.models.recipes.registry import SECOND_STAGES, find_recipe
+from feller.models.recipes.registry import SECOND_STAGES
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
 from feller.training.checkpoint import read_counters
@@ -198,7 +199,7 @@ def unfinished(run: Run) -> str:
     if run.is_locked:
         step = f"{counters['step']:,}{whole}"
         return f"this run is not complete: a process works on it, and its weights are those of step {step}"
-    code = ("--recipe", asked.recipe) if asked.code else ()
+    code = asked.own_words
     command = shlex.join(map(str, ("feller", "fit", "--resume", *code, "--out", run.path)))
     return f"this run is not complete: training stopped after {counters['step']:,}{whole} steps; go on with: {command}"
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from feller.app.commands.arguments import changed, flag_names, flags_of
 from feller.app.config import DocumentOptions, PushOptions, SampleConfig, SpeechOptions, SymbolOptions
+from feller.app.modalities.registration import registration_of
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridges.is_bridge import is_bridge
 from feller.app.workflows.sampler import choice_of, complete_rows, ready
@@ -15,12 +16,10 @@ from feller.app.workflows.sharded_samples import sample_shards
 from feller.core.errors import UsageError
 from feller.core.output_shards import check_numbers
 from feller.core.run_folder import Run
-from feller.data.documents.modality import Documents
 from feller.data.images.modality import Images
 from feller.data.loading.raw import FoundTable
 from feller.data.modality import Dataset, Modality
 from feller.data.path_checks import check_free
-from feller.data.speech.modality import Speech
 from feller.data.tables.dataframes import to_frame
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
@@ -68,8 +67,8 @@ class Drawn:
     @property
     def frame(self) -> pd.DataFrame:
         """The samples as a data frame; errors as of `dataset`, or if they are no table."""
-        kind = self.dataset.modality
-        if self.cells is not None and isinstance(kind, Table):
+        kind = self.dataset.modality.view(Table)
+        if self.cells is not None and kind is not None:
             return to_frame(self.cells, kind.schema)
         return self.dataset.frame()
 
@@ -101,8 +100,9 @@ def sample(
         check_free(config.out, overwrite=config.overwrite)
     bridged = is_bridge(run)
     modality = None if bridged else load_description(run).modality
-    _check_alone(modality, bridged or config.bridge.begin is not None)
-    if isinstance(modality, Speech):
+    draws_as = "the ends of a bridge" if modality is None else registration_of(modality).draws_as
+    _check_alone("the ends of a bridge" if config.bridge.begin is not None else draws_as)
+    if draws_as == "speech":
         _take(config, SAID, "says nothing to a model of speech; leave it out")
         return _speak(run, config, tell)
     if config.bridge != PushOptions() and not bridged:
@@ -117,7 +117,7 @@ def sample(
             )
         _take(config, PUSHED, "is of samples that begin with noise; a bridge has none")
         return _push(run, config, tell)
-    if isinstance(modality, Documents):
+    if draws_as == "documents":
         _take(config, WRITTEN, "says nothing to a model of documents; leave it out")
         return _write(run, config, tell)
     _check_holes(config, modality)
@@ -133,7 +133,7 @@ def _check_holes(config: SampleConfig, modality: Modality | None) -> None:
         UsageError: Then.
     """
     flag = "--known" if config.known is not None else "--mask" if config.documents.mask is not None else ""
-    if flag and isinstance(modality, Images):
+    if flag and modality is not None and modality.view(Images) is not None:
         raise UsageError(
             f"{flag} does not fill in pictures; say `feller steer RUN --observe PICTURE --operator inpaint --mask MASK`"
         )
@@ -150,15 +150,13 @@ def _take(config: SampleConfig, names: tuple[str, ...], why: str) -> None:
         raise UsageError(f"{flag_names(SampleConfig, wrong[0])[0]} {why}")
 
 
-def _check_alone(modality: Modality | None, bridged: bool) -> None:
+def _check_alone(what: str) -> None:
     """Refuse several processes where they could not share the work, and would all write one file.
 
     Raises:
         UsageError: If there are several.
     """
-    kinds = ("speech", isinstance(modality, Speech)), ("documents", isinstance(modality, Documents))
-    what = next((name for name, is_it in (*kinds, ("the ends of a bridge", bridged)) if is_it), None)
-    if what is not None and engine().ranks > 1:
+    if what != "samples" and engine().ranks > 1:
         raise UsageError(f"{what} are drawn by one process; start this without torchrun")
 
 
@@ -219,12 +217,13 @@ def _draw(
         tell.task("sampling")
         data = drawing.draw(n, ranks=engine(), tell=tell.progress)
         tell.done()
-        if isinstance(modality, Table) and drawing.given:
-            cells = modality.with_given(data.values, drawing.given)
+        if (table := modality.view(Table)) is not None and drawing.given:
+            cells = table.with_given(data.values, drawing.given)
         if keep and engine().is_first:
             drawing.write(data, place)
     engine().wait()  # until what was written is there for all
-    texts = data.modality.texts(data.values[:MOST_LINES]) if isinstance(data.modality, Text) else ()
+    kind = data.modality.view(Text)
+    texts = () if kind is None else kind.texts(data.values[:MOST_LINES])
     shown = (f"--- {i}\n{text}" for i, text in enumerate(texts, 1))
     lines = (*shown, f"{len(data):,} samples: {place}")
     return Drawn(data=data, place=place, n=len(data), lines=lines, cells=cells)
@@ -248,9 +247,9 @@ def _check_complete(modality: Modality, given: dict[str, str]) -> None:
     Raises:
         UsageError: Then.
     """
-    if isinstance(modality, Mixed):
+    if modality.view(Mixed):
         raise UsageError("this model draws all columns together, and fills no gaps; fit one with --recipe table")
-    if not isinstance(modality, Table):
+    if not modality.view(Table):
         raise UsageError("--complete fills the gaps of a table, and this model's data are no table; leave it out")
     if given:
         raise UsageError("--complete takes what is given from its table; leave --given out")

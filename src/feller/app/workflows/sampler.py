@@ -127,11 +127,11 @@ class Drawing:
         Raises:
             UsageError: Then.
         """
-        modality = self.model.description.modality
-        if not isinstance(modality, Table):
+        table = self.model.description.modality.view(Table)
+        if table is None:
             self.model.resolve_given(1, self.given or None, self.draws)
         elif self.given:
-            modality.asked_rows(self.given, 1)
+            table.asked_rows(self.given, 1)
 
     def draw(self, n: int, *, first: int = 0, ranks: Ranks = ALONE, tell: Callable[[float], None] = untold) -> Dataset:
         """Draw n samples, the first of which has this number.
@@ -140,9 +140,8 @@ class Drawing:
             UsageError: If something that is given or known is none of the model's.
         """
         model, draws = self.model, replace(self.draws, first=first)
-        modality = model.description.modality
-        if isinstance(modality, Table):
-            rows = Known(*modality.states_known(*modality.asked_rows(self.given, n))) if self.given else None
+        if (table := model.description.modality.view(Table)) is not None:
+            rows = Known(*table.states_known(*table.asked_rows(self.given, n))) if self.given else None
             return model.sample(n, given={}, known=rows, sampling=self.sampling, draws=draws, ranks=ranks, tell=tell)
         return model.sample(
             n,
@@ -160,8 +159,8 @@ class Drawing:
         """Write samples, as a part of more where their first is not number 0; what is given of rows stays as it is."""
         modality = drawn.modality
         with sample_folder.counted(first, total):
-            if isinstance(modality, Table) and self.given and place.suffix in CELLS:
-                modality.write_cells(modality.with_given(drawn.values, self.given), place)
+            if (table := modality.view(Table)) and self.given and place.suffix in CELLS:
+                table.write_cells(table.with_given(drawn.values, self.given), place)
             else:
                 modality.write(drawn.values, drawn.given, place)
 
@@ -224,10 +223,10 @@ def ready(
         used = method.calls * (len(times) - 1)
         if used < calls:
             tell.say(f"{sampling.solver} takes {method.calls} calls a step, so that {used} of {calls} are used")
-    if isinstance(about.modality, Table):
+    if (table := about.modality.view(Table)) is not None:
         if given:
-            about.modality.asked_rows(given, 1)  # what is refused counts for nothing
-        for warning in outside(about.modality.schema, {name: [text] for name, text in given.items()}):
+            table.asked_rows(given, 1)  # what is refused counts for nothing
+        for warning in outside(table.schema, {name: [text] for name, text in given.items()}):
             tell.say(warning)
     return Drawing(
         model=model,
@@ -275,7 +274,7 @@ def _check_says(model: Model, *, known: str | None, calls: int | None, jump: flo
         UsageError: If anything does.
     """
     about = model.description
-    if known is not None and not isinstance(about.modality, Text):
+    if known is not None and about.modality.view(Text) is None:
         raise UsageError(f"--known fills in text, and this model's data are {about.modality.called}; leave it out")
     if not model.family.in_time and (calls is not None or jump is not None):
         flag = "--calls" if jump is None else "--superpose"

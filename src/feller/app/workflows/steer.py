@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from feller.app.modalities.registration import registration_of
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridges.is_bridge import refuse_bridge
 from feller.app.workflows.run_status import sketch_of
@@ -26,7 +27,6 @@ from feller.core.pytree import Given, State, concatenate, leaves, length, tree_m
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset
-from feller.evaluation.validity import valid, why_unknown
 from feller.models.families.model_family import batch_size, pieces
 from feller.models.model import Model, load_model
 from feller.sampling.sampler_config import Sampling
@@ -142,7 +142,7 @@ def steer(
     )
     modality.write(after.values, after.given, place)
     numbers = {**_numbers(wanted, before, after, found, over), "seconds": time.monotonic() - begun}
-    unknown = why_unknown(after) if "validity" not in numbers else ""
+    unknown = registration_of(after.modality).valid_needs if "validity" not in numbers else ""
     free = [name for name in model.description.frequencies if name not in (given or {})]
     notes = (
         f"each search takes {steps} steps at most, of solves with {sampling.calls} network calls (--steps, --calls)",
@@ -182,6 +182,7 @@ def _numbers(wanted: Total, before: Dataset, after: Dataset, found: list[Found],
 
 def _validity(before: Dataset, after: Dataset, improved: Bool[Tensor, " n"]) -> dict[str, float]:
     """Return which share is valid, before and after, and which share is valid and improved; nothing of other kinds."""
+    valid = registration_of(after.modality).valid
     was, now = valid(before), valid(after)
     if was is None or now is None:
         return {}

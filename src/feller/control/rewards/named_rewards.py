@@ -262,6 +262,6 @@ OF_PICTURES = ("ink", "compressibility")
 
 def image_wishes(modality: Modality) -> dict[str, Named]:
     """Return the rewards that pictures have by themselves."""
-    if not isinstance(modality, Images):
+    if (images := modality.view(Images)) is None:
         return {}
-    return {"ink": lambda words: Ink(modality.levels), "compressibility": lambda words: Compressibility(modality)}
+    return {"ink": lambda words: Ink(images.levels), "compressibility": lambda words: Compressibility(images)}

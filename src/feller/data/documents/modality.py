@@ -87,6 +87,7 @@ the number of what each is an example of, -1 where that is not said, [n]. What w
 class Documents(Modality):
     """Values are texts as symbols of the vocabulary, and pictures in levels; states are rows of symbols of both."""
 
+    worded = True
     called = "documents"
     holds = FoundDocuments
 

@@ -93,9 +93,19 @@ class Labelled(Modality):
 
     def adopt(self, data: Dataset) -> Dataset:
         """Make labels of pictures part of the data."""
-        if isinstance(data.modality, Labelled):
+        if data.modality.view(Labelled):
             return super().adopt(data)
         return replace(data, values=self._joined(data.values, data.given), given={}, modality=self)
+
+    def decided(self, state: State) -> State:
+        """Return symbols and labels that are not decided yet as others."""
+        label = state["label"].clamp(max=len(self.pictures.classes) - 1)
+        return {"image": self.pictures.decided(state["image"]), "label": label}
+
+    def for_measures(self, data: Dataset) -> Dataset:
+        """Return pictures with their labels as a condition again."""
+        given = {"label": data.values["label"]}
+        return replace(data, values=data.values["image"], given=given, modality=self.pictures)
 
     def _joined(self, values: Tensor, given: Given) -> State:
         label = given.get("label")
@@ -111,12 +121,3 @@ class Labelled(Modality):
         """Lay out the pictures, each above its label."""
         names = [self.pictures.classes[label] for label in values["label"].tolist()]
         return sample_folder.captioned(self.pictures.show(values["image"], {}, columns), names, columns)
-
-
-def plain(data: Dataset) -> Dataset:
-    """Return pictures with their labels as a condition again, as measures of pictures want them; others as they are."""
-    if not isinstance(data.modality, Labelled):
-        return data
-    return replace(
-        data, values=data.values["image"], given={"label": data.values["label"]}, modality=data.modality.pictures
-    )

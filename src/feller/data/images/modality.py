@@ -97,9 +97,13 @@ class Images(Modality):
         """Turn states into levels without rounding: numbers around 0..levels."""
         return self.code.soften(state, self.levels)
 
+    def decided(self, state: Tensor) -> Tensor:
+        """Return symbols that are not decided yet as black."""
+        return state if state.is_floating_point() else torch.where(state > self.levels, 0, state)
+
     def adopt(self, data: Dataset) -> Dataset:
         """Return the pictures of data of another kind that has some, such as documents; or the same values."""
-        inside = None if isinstance(data.modality, Images) else data.modality.picture_values(data.values)
+        inside = None if data.modality.view(Images) else data.modality.picture_values(data.values)
         return super().adopt(data) if inside is None else Dataset(inside, {}, self, data.notes)
 
     def accept(self, found: Found) -> tuple[Tensor, Given]:

@@ -1,5 +1,6 @@
 """From what a person names to a data set."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Callable
@@ -34,17 +35,18 @@ from feller.data.loading.raw import (
     about,
 )
 from feller.data.loading.read_options import Asked
+from feller.data.loading.user_modality import check_class, new_modality, read_by
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import molecules
 from feller.data.path_checks import check_data
 from feller.data.points.arrays import arrays
 from feller.data.points.columns import all_columns, places_among, torsions_among
-from feller.data.points.earth import Earth, earth
-from feller.data.points.manifold_points import Geometric, geometric
+from feller.data.points.earth import earth
+from feller.data.points.manifold_points import geometric
 from feller.data.points.named_spaces import ANGLES, FLAT, check_space, place_of
 from feller.data.points.points import points
 from feller.data.points.tables import Choose
-from feller.data.points.torsions import Torsions, torsions
+from feller.data.points.torsions import torsions
 from feller.data.proteins.backbones import backbones
 from feller.data.proteins.modality import proteins
 from feller.data.shards.dataset import sharded
@@ -68,6 +70,7 @@ def read(
     vocabulary: str | None = None,
     schema: Schema | str | None = None,
     every_row: bool = False,
+    modality: type[Modality] | None = None,
 ) -> Dataset:
     """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`; some have other parts, too.
 
@@ -90,15 +93,22 @@ def read(
             are described by their cells, and other tables are rows of numbers.
         every_row: Keep empty texts, which are otherwise left out, and raise an error if data in memory do not become
             one example for each row.
+        modality: A modality of your own, whose `load` reads the data, and which learns its statistics of them.
 
     Raises:
         InputError: If the data are missing, damaged, unlike the modality, or beside the space.
         UsageError: If there is no such example or space, if an argument does not apply, or if rows are lost that were
             all asked for.
     """
+    own = new_modality(check_class(modality)) if modality else like if like is not None and like.loads else None
+    if own is not None:
+        if any(one not in (None, False) for one in (longest, kind, space, project, vocabulary, schema)):
+            raise UsageError(f"{own.called} are read by their own loader: leave out how others are read")
+        with for_now(source) if is_given(source) else contextlib.nullcontext(str(source)) as file:
+            return read_by(own, file, fit=modality is not None)
     if is_given(source):
         wanted = _Wanted(said_of(source), longest, like, kind, space, project, vocabulary, schema, every_row)
-        sheet = None if vocabulary is not None or isinstance(like, Text | Documents) else sheet_in(source)
+        sheet = None if vocabulary is not None or (like is not None and like.worded) else sheet_in(source)
         arrays = None if wanted.holds is FoundSounds else plain_arrays(source)
         if sheet is not None or arrays is not None:
             with about(wanted.source):
@@ -233,7 +243,7 @@ def _in_shards(wanted: _Wanted) -> Dataset:
 def _found(wanted: _Wanted) -> Found:
     """Find what a file or folder holds."""
     path = pathlib.Path(wanted.source)
-    if isinstance(wanted.like, Text):
+    if wanted.like is not None and wanted.like.view(Text) is not None:
         return find_texts(path)
     return find(path, wanted.asked) if wanted.vocabulary is None else find_texts(path, Asked(wanted.longest))
 
@@ -244,7 +254,7 @@ def _made(found: Found, wanted: _Wanted) -> Dataset:
     if wanted.schema is not None and not isinstance(found, FoundTable):
         raise UsageError(f"a schema describes a table, and {source} holds {found.told}; leave --schema out")
     worded = _WORDED.get(type(found))
-    if worded and wanted.space is None and (like is None or isinstance(like, worded)):
+    if worded and wanted.space is None and (like is None or like.view(worded) is not None):
         return make(found, wanted)
     if wanted.vocabulary is not None:
         raise UsageError(f"{source} holds no text, and only text has a vocabulary; leave it out")
@@ -256,13 +266,14 @@ def _made(found: Found, wanted: _Wanted) -> Dataset:
 
 def _texts(found: FoundTexts, wanted: _Wanted) -> Dataset:
     _refuse_space(wanted)
-    like = wanted.like if isinstance(wanted.like, Text) else None
+    like = None if wanted.like is None else wanted.like.view(Text)
     return texts(found, wanted.longest, wanted.vocabulary, like, keep_empty=wanted.every_row)
 
 
 def _documents(found: FoundDocuments, wanted: _Wanted) -> Dataset:
     _refuse_space(wanted)
-    return documents(found, wanted.vocabulary, wanted.like if isinstance(wanted.like, Documents) else None)
+    like = None if wanted.like is None else wanted.like.view(Documents)
+    return documents(found, wanted.vocabulary, like)
 
 
 def _table(found: FoundTable, wanted: _Wanted) -> Dataset:
@@ -284,7 +295,7 @@ def _with_commas(found: FoundTable, wanted: _Wanted) -> FoundRows | None:
     """Return rows of numbers with decimal commas, where the names of their columns, or what is asked, want such."""
     columns = [name for name in found.columns if name.lower() not in LABEL_NAMES]
     places = len(columns) == 2 and places_among(columns)
-    known = isinstance(wanted.like, Earth | Geometric | Torsions) if wanted.like else wanted.space or places
+    known = wanted.like.curved if wanted.like else wanted.space or places
     return rows_with_commas(found, wanted.source, wanted.choose) if known and wanted.schema is None else None
 
 

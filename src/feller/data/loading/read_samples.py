@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from feller.data.images.modality import Images
 from feller.data.loading.find import find, find_texts
 from feller.data.loading.raw import FoundTexts, about
 from feller.data.loading.read_options import Asked
+from feller.data.loading.user_modality import read_by
 from feller.data.modality import Modality
 from feller.data.molecules.modality import Molecules
 from feller.data.points.points import Points
@@ -33,6 +33,9 @@ def read_back(path: pathlib.Path, modality: Modality) -> tuple[State, Given]:
         found.check()
         values, given = zip(*(read_back(one, modality) for one in found), strict=True)
         return concatenate(*values), concatenate(*given)
+    if modality.loads:
+        data = read_by(modality, str(path))
+        return data.values, data.given
     with about(path):
         if modality.holds is FoundTexts:
             return modality.accept(find_texts(path))
@@ -68,17 +71,18 @@ def translation(theirs: Modality, ours: Modality) -> Sight:
     Raises:
         UsageError: If the other cannot see such values; says why.
     """
-    if isinstance(theirs, Labelled):
-        inner = translation(theirs.pictures, ours)
+    if (labelled := theirs.view(Labelled)) is not None:
+        inner = translation(labelled.pictures, ours)
         return lambda values: inner(values["image"])
-    if isinstance(theirs, Molecules | Crystals) and type(theirs) is type(ours):
-        return _of_elements(theirs, ours)
-    if isinstance(theirs, Points) and isinstance(ours, Points):
-        return _of_columns(theirs, ours)
-    if isinstance(theirs, Images) and isinstance(ours, Images) and theirs.shape == ours.shape:
-        share = ours.levels / theirs.levels
-        return lambda values: ours.code.encode(values.float() * share, ours.levels)
-    if _bare(theirs) == _bare(ours):
+    for kind in (Molecules, Crystals):
+        if (those := theirs.view(kind)) and (these := ours.view(kind)):
+            return _of_elements(those, these)
+    if (columns := theirs.view(Points)) and (wanted := ours.view(Points)):
+        return _of_columns(columns, wanted)
+    if (shown := theirs.view(Images)) and (seen := ours.view(Images)) and shown.shape == seen.shape:
+        share, code, levels = seen.levels / shown.levels, seen.code, seen.levels
+        return lambda values: code.encode(values.float() * share, levels)
+    if theirs.meaning == ours.meaning:
         return ours.encode
     raise UsageError(f"it knows {ours.called}{_size(ours)}, and these are {theirs.called}{_size(theirs)}")
 
@@ -104,10 +108,6 @@ def _of_columns(theirs: Points, ours: Points) -> Sight:
     return lambda values: ours.encode(values[:, places])
 
 
-def _bare(modality: Any) -> Modality:
-    """Return a modality without the names of classes."""
-    return replace(modality, classes=()) if hasattr(modality, "classes") else modality
-
-
 def _size(modality: Modality) -> str:
-    return f" of {modality.width} x {modality.height} x {modality.channels}" if isinstance(modality, Images) else ""
+    images = modality.view(Images)
+    return "" if images is None else f" of {images.width} x {images.height} x {images.channels}"

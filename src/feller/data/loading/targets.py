@@ -88,10 +88,10 @@ def _told(data: Dataset) -> dict[str, Tensor]:
     """Return all that could be a target, [n] each; of classes their numbers."""
     told = dict(data.properties)
     kind = data.modality
-    if isinstance(kind, Points):
-        told |= {name: data.values[:, i].double() for i, name in enumerate(kind.columns)}
-    if isinstance(kind, Table):
-        told |= {name: data.values[:, j].double() for j, name in _words(kind).items()}
+    if (points := kind.view(Points)) is not None:
+        told |= {name: data.values[:, i].double() for i, name in enumerate(points.columns)}
+    if (table := kind.view(Table)) is not None:
+        told |= {name: data.values[:, j].double() for j, name in _words(table).items()}
     if getattr(kind, "classes", ()) and LABEL in data.given:
         told[LABEL] = data.given[LABEL].double()
     return told
@@ -106,8 +106,8 @@ def _classes(kind: Any, name: str) -> tuple[str, ...]:
     """Return the classes of what is called so; none where it is a number. Missing cells are of no class."""
     if name == LABEL and getattr(kind, "classes", ()):
         return kind.classes
-    if isinstance(kind, Table) and name in _words(kind).values():
-        return tuple(kind.schema.modelled[kind.schema.place(name)].own_names)
+    if (table := kind.view(Table)) is not None and name in _words(table).values():
+        return tuple(table.schema.modelled[table.schema.place(name)].own_names)
     return ()
 
 
@@ -145,7 +145,7 @@ def _without(data: Dataset) -> Dataset:
     """Take the target out of the values, and the labels out of the conditions."""
     modality: Any = data.modality
     names = () if data.target is None else data.target.names
-    if isinstance(modality, Points):
+    if modality.view(Points) is not None:
         kept = [i for i, name in enumerate(modality.columns) if name not in names]
         if not kept:
             raise UsageError(f"all columns are asked for ({', '.join(names)}), so there is none to tell them by")
@@ -163,9 +163,9 @@ def _without(data: Dataset) -> Dataset:
 
 def _whole(modality: Any, target: Target) -> Modality:
     """Return the modality that files with the target have."""
-    if target.classes and not isinstance(modality, Table):
+    if target.classes and modality.view(Table) is None:
         return replace(modality, classes=target.among or target.classes)
-    if isinstance(modality, Points):
+    if modality.view(Points) is not None:
         columns, mean, scale = modality.columns, modality.mean, modality.scale
         return replace(
             modality,

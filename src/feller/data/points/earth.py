@@ -80,6 +80,7 @@ SPREAD = 1.0
 class Earth(Rows):
     """Places in degrees, as directions from the earth's centre; densities are those per area of the unit sphere."""
 
+    curved = True
     called = "places on the earth"
 
     columns: tuple[str, ...]  # pyrefly: ignore

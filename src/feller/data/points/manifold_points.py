@@ -301,6 +301,7 @@ Place = tuple[Manifold, Chart, tuple[str, ...]]
 class Geometric(Rows):
     """Rows that stand for points of a manifold; densities are those with respect to its volume."""
 
+    curved = True
     called = "points of a space"
     computes = True
 

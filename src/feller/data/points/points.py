@@ -37,6 +37,16 @@ class Points(Rows):
             raise InputError(f"expected a mean and a positive scale for each of the columns {', '.join(self.columns)}")
 
     @property
+    def meaning(self) -> object:
+        """The names of the columns, in whatever units."""
+        return self.columns
+
+    @property
+    def scale_of_figures(self) -> object:
+        """The names of the columns: axes have the units of files."""
+        return self.columns
+
+    @property
     def log_scale(self) -> float:
         """Log of the product of the scales."""
         return float(np.log(self.scale).sum())

@@ -62,6 +62,7 @@ SLACK = 0.01
 class Torsions(Rows):
     """Angles in degrees or radians, as points of a torus; densities are those with respect to radians."""
 
+    curved = True
     called = "angles"
 
     columns: tuple[str, ...]  # pyrefly: ignore

@@ -38,6 +38,8 @@ class Backbones(Modality):
 
     called = "protein backbones without sequences"
     holds = FoundChains
+    least = 300
+    parts = "residues"
 
     longest: int
     """Residues of a state; shorter chains are padded."""
@@ -57,6 +59,10 @@ class Backbones(Modality):
     def conditions(self) -> dict[str, tuple[str, ...]]:
         """The number of residues."""
         return {"length": self.lengths}
+
+    def amount(self, data: Dataset) -> int:
+        """Return the number of residues: each counts, though there are few chains."""
+        return int(data.given["valid"].sum())
 
     @property
     def forms(self) -> dict[str, Write]:

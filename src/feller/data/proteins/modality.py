@@ -36,6 +36,8 @@ class Proteins(Modality):
 
     called = "protein chains with their sequences"
     holds = FoundChains
+    least = 300
+    parts = "residues"
 
     structure: Backbones
 
@@ -43,6 +45,10 @@ class Proteins(Modality):
     def conditions(self) -> dict[str, tuple[str, ...]]:
         """The number of residues."""
         return self.structure.conditions
+
+    def amount(self, data: Dataset) -> int:
+        """Return the number of residues: each counts, though there are few chains."""
+        return int(data.given["valid"]["position"].sum())
 
     @property
     def forms(self) -> dict[str, Write]:
@@ -184,7 +190,8 @@ def _marks(valid: Tensor, known: Tensor) -> dict[str, Tensor]:
 
 def structures(data: Dataset) -> Dataset:
     """Return the backbones of proteins alone, as measures of structures want them; others as they are."""
-    return data.seen_as(data.modality.structure) if isinstance(data.modality, Proteins) else data
+    whole = data.modality.view(Proteins)
+    return data if whole is None else data.seen_as(whole.structure)
 
 
 def proteins(found: FoundChains) -> Dataset:

@@ -123,8 +123,9 @@ class Cells(_Rows):
 
     def lacking(self, modality: Modality) -> np.ndarray:
         """Return rows with cells that no row of the sample has."""
-        table = modality.table if isinstance(modality, Mixed) else modality
-        return unseen(self.groups, table.schema) if isinstance(table, Table) else super().lacking(modality)
+        mixed = modality.view(Mixed)
+        table = modality.view(Table) if mixed is None else mixed.table
+        return super().lacking(modality) if table is None else unseen(self.groups, table.schema)
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,9 +104,10 @@ class Survey:
 
     def lacking(self, modality: Modality) -> np.ndarray:
         """Return the numbers of the longest, and of texts with characters that are not known."""
-        if not isinstance(modality, Text) or not isinstance(modality.vocabulary, Characters):
+        text = modality.view(Text)
+        if text is None or not isinstance(text.vocabulary, Characters):
             return self.longest
-        known = {*modality.vocabulary.symbols}
+        known = {*text.vocabulary.symbols}
         strangers = {number for character, number in self.first.items() if character not in known}
         return np.append(self.longest, np.array(sorted(strangers), dtype=np.int64))
 

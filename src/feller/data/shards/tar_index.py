@@ -163,7 +163,8 @@ class Pictures(Source):
     def settled(self, found: Found, modality: Modality) -> "Source":
         """Keep the size and the mode of the sample."""
         _, height, width, channels = found.values.shape
-        colour = channels == 3 or (isinstance(modality, Images) and modality.channels == 3)
+        images = modality.view(Images)
+        colour = channels == 3 or (images is not None and images.channels == 3)
         return replace(self, to=(width, height), mode="RGB" if colour else "L")
 
 

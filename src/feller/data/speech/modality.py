@@ -68,6 +68,7 @@ class Speech(Modality):
     `valid` and `phone`, the label of each frame, 0 behind the end, both [n, longest].
     """
 
+    tells_notes = True
     called = "speech"
     holds = FoundSpeech
     computes = True

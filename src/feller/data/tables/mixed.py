@@ -100,6 +100,7 @@ class Mixed(Modality):
     """
 
     called = "a table of numbers and words"
+    rereads = True
     holds = FoundTable
     tabular = True
 
@@ -206,11 +207,16 @@ class Mixed(Modality):
         """Return what the table has."""
         return self.table.frame(values, given)
 
+    def for_measures(self, data: Dataset) -> Dataset:
+        """Return numbers and words as the table that they are."""
+        return replace(data, modality=self.table)
+
     def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
         """Draw what the table draws."""
         return self.table.show(values, given, columns)
 
 
 def as_table(data: Dataset) -> Dataset:
-    """Return numbers and words as the table that they are, as measures of tables want them; others as they are."""
-    return replace(data, modality=data.modality.table) if isinstance(data.modality, Mixed) else data
+    """Return numbers and words as the table that they are, as what protects rows wants them; others as they are."""
+    mixed = data.modality.view(Mixed)
+    return data if mixed is None else mixed.for_measures(data)

@@ -76,6 +76,7 @@ class Table(Modality):
     """
 
     called = "a table"
+    rereads = True
     holds = FoundTable
     tabular = has_schema = True
 
@@ -287,8 +288,8 @@ class Table(Modality):
 
     def levels(self, rows: Dataset) -> Int64[Tensor, "n k"]:
         """Return the levels of rows that are seen as this table, or by levels already."""
-        seen = rows.modality
-        by_levels = isinstance(seen, Table) and seen.schema == self.by_levels().schema
+        seen = rows.modality.view(Table)
+        by_levels = seen is not None and seen.schema == self.by_levels().schema
         return rows.values if by_levels else self.coarse(rows.values)
 
     def coarse(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
@@ -326,8 +327,8 @@ class Table(Modality):
 
     def adopt(self, data: Dataset) -> Dataset:
         """Return the same rows, by their levels where this one sees no others."""
-        kind = data.modality
-        if isinstance(kind, Table) and kind.schema != self.schema == kind.by_levels().schema:
+        kind = data.modality.view(Table)
+        if kind is not None and kind.schema != self.schema == kind.by_levels().schema:
             return replace(data, values=kind.coarse(data.values), modality=self)
         return super().adopt(data)
 

@@ -63,6 +63,7 @@ class Text(Modality):
     of its row; one that fills its row has none. What stands behind the first end symbol means nothing.
     """
 
+    worded = True
     called = "text"
     holds = FoundTexts
 

@@ -131,7 +131,7 @@ def _squares(space: Space, x: Tensor, y: Tensor) -> Float64[Tensor, "n m"]:
 def _state(data: Dataset) -> State:
     """Return pictures in their levels, whatever a model sees of them, and states of all else."""
     values = data.values
-    return values.float() if isinstance(data.modality, Images) else data.modality.encode(values)
+    return values.float() if data.modality.view(Images) else data.modality.encode(values)
 
 
 def _both(a: Dataset, b: Dataset) -> list[tuple[Tensor, Tensor]]:
@@ -207,7 +207,7 @@ def recited(some: Dataset, train: Dataset) -> Bool[Tensor, " n"] | None:
 
     None for data that are no texts.
     """
-    if not isinstance(train.modality, Text):
+    if train.modality.view(Text) is None:
         return None
     texts = rows_of(some)
     lengths = sorted({min(RUN, len(row)) for row in texts if len(row)})

@@ -11,16 +11,14 @@ from torch import Tensor
 
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.modality import Crystals
-from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
-from feller.data.molecules.modality import Molecules, molecules_of
+from feller.data.molecules.modality import molecules_of
 from feller.data.molecules.molecule import Molecule
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.frames import CA
 from feller.data.proteins.modality import Proteins
-from feller.data.text.modality import Text
-from feller.evaluation.attacks.distances import Apart, Coordinates, Curved, Passages, Symbols
-from feller.evaluation.crystals import NEAR, OTHER, formula_of, has, looked, seen_before
+from feller.evaluation.attacks.distances import Apart, Coordinates, Curved, Symbols
+from feller.evaluation.crystals import NEAR, OTHER, formula_of, looked, seen_before
 from feller.spaces import Euclidean, Product, Space, Tokens
 from feller.spaces.table_tokens import Rows
 
@@ -55,17 +53,18 @@ class Chains(Apart):
 
 def chains_of(data: Dataset) -> list[Chain]:
     """Return chains without their padding."""
-    kind, given = data.modality, data.given
-    if isinstance(kind, Proteins):
-        given = given if "valid" in given else kind.complete(given)
-        atoms = kind.structure.chains(data.values["atoms"], {"valid": given["valid"]["position"]})
+    given = data.given
+    proteins, backbones = data.modality.view(Proteins), data.modality.view(Backbones)
+    if proteins is not None:
+        given = given if "valid" in given else proteins.complete(given)
+        atoms = proteins.structure.chains(data.values["atoms"], {"valid": given["valid"]["position"]})
         known = torch.where(given["valid"]["residue"], data.values["residue"], -1).cpu().numpy()
         residues = [row[: len(chain)] for row, chain in zip(known, atoms, strict=True)]
-    elif isinstance(kind, Backbones):
-        atoms = kind.chains(data.values, given)
+    elif backbones is not None:
+        atoms = backbones.chains(data.values, given)
         residues = [np.full(len(chain), -1) for chain in atoms]
     else:
-        raise TypeError(f"{type(kind).__name__} are no chains")
+        raise TypeError(f"{data.modality.called} are no chains")
     return [(torch.from_numpy(chain[:, CA]), residue) for chain, residue in zip(atoms, residues, strict=True)]
 
 
@@ -213,24 +212,11 @@ def _crystals(data: Dataset) -> list[Crystal]:
     return cast(Crystals, data.modality).crystals(data.values, data.given)
 
 
-PICTURES = 0.1
-"""Share of the usual distance below which a picture is a copy: with so many numbers, none is by chance."""
 WHY_NOT = "copies are not looked for among crystals: pymatgen is not installed"
 
 
-def apart_of(kind: Modality) -> Apart | None:
-    """Return how far examples of a kind are apart; None where a package that is needed is not there."""
-    match kind:
-        case Molecules():
-            return Clouds()
-        case Crystals():
-            return Lattices() if has("pymatgen") else None
-        case Backbones() | Proteins():
-            return Chains()
-        case Text():
-            return Passages()
-        case Images():
-            return Coordinates(PICTURES)
+def apart_in(kind: Modality) -> Apart:
+    """Return how far examples of a kind are apart in their space."""
     space = kind.space()
     if _is_made_of(space, Tokens, Rows):
         return Symbols()

@@ -127,11 +127,11 @@ def exposed_picture(data: Dataset, rows: Int64[Tensor, " n"], least: Float[Tenso
         rows: Numbers of those that were watched.
         least: Least mean squared error for each.
     """
-    if not isinstance(data.modality, Images):
+    if (images := data.modality.view(Images)) is None:
         return None
     order, shown = least.argsort(), min(SHOWN, len(rows) // 2)
     if not shown:
         return None
     ends = torch.cat([order[:shown], order[-shown:]])
     values, names = data.values[rows[ends]], [brief(float(f"{value:.3g}")) for value in least[ends].tolist()]
-    return reconstructions_picture(data.modality, [(values[:shown], names[:shown]), (values[shown:], names[shown:])])
+    return reconstructions_picture(images, [(values[:shown], names[:shown]), (values[shown:], names[shown:])])

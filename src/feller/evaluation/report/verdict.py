@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from feller.evaluation.metrics import Numbers, main_metrics, metric, reference
+from feller.evaluation.metrics import OWN, Numbers, main_metrics, metric, reference
 from feller.evaluation.number_format import is_number, number, percent
 
 GOOD, USABLE, FAIR, POOR, CHANCE = "Good", "Usable", "Fair", "Poor", "At chance level"
@@ -90,7 +90,7 @@ def verdict(numbers: Numbers, *, is_sketch: bool = False) -> Verdict:
 
 def _deciding(numbers: Numbers) -> tuple[str, ...]:
     """Return the metrics that decide about samples: the first of its kind, and what makes it worse."""
-    first = [name for name in ("accuracy", *SHARES, *DISTANCES, *TABLES) if is_number(numbers.get(name))][:1]
+    first = [name for name in ("accuracy", *SHARES, *DISTANCES, *TABLES, *OWN) if is_number(numbers.get(name))][:1]
     if not first:
         first = [name for name in ("nll", "bits_per_token") if is_number(numbers.get(name))][:1]
     others = {"accuracy": ("fd_cnn",), "crystal_plausible": ("like_real",), "tv2": ("tv2_independent", "tv2_test")}
@@ -123,7 +123,7 @@ def _first(numbers: Numbers) -> Iterator[str]:
             way = (accuracy - blind) / (real - blind) if real > blind else 0.0
             yield CHANCE if is_number(guess) and way <= BLIND else _by_share(way)
         return
-    for name in (*SHARES, *DISTANCES, *TABLES):
+    for name in (*SHARES, *DISTANCES, *TABLES, *OWN):
         value, floor = numbers.get(name), numbers.get(metric(name, numbers).reference)
         if not is_number(value):
             continue

@@ -197,9 +197,8 @@ def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: 
     Raises:
         InputError: If the data are no table.
     """
-    kind = train.modality
-    if not isinstance(kind, Table):
-        raise InputError(f"expected a table, got {kind.called}")
+    if (kind := train.modality.view(Table)) is None:
+        raise InputError(f"expected a table, got {train.modality.called}")
     columns = kind.schema.modelled
     made, learned, unseen = (kind.coarse(data.values) for data in (samples, train, held_out))
     numbers = table_quality(

@@ -209,17 +209,17 @@ def _source(described: Description) -> dict[str, Any]:
 
 def scaling(modality: Modality) -> dict[str, Any]:
     """Say how a state at t = 1 becomes a value in the units of the data."""
-    if isinstance(modality, Points):
+    if (points := modality.view(Points)) is not None:
         return {
             "value": "x * scale + mean, a number for each column",
-            "columns": [*modality.columns],
-            "mean": [*modality.mean],
-            "scale": [*modality.scale],
+            "columns": [*points.columns],
+            "mean": [*points.mean],
+            "scale": [*points.scale],
         }
-    if isinstance(modality, Images) and isinstance(modality.code, AsNumbers):
+    if (images := modality.view(Images)) is not None and isinstance(images.code, AsNumbers):
         return {
             "value": "round((x + 1) / 2 * levels), at least 0 and at most levels; 0 is black, levels is white",
-            "levels": modality.levels,
+            "levels": images.levels,
             "axes": "channel, row, column",
         }
     return {"value": f"see `modality`; feller.load_model(run).description.modality.decode does it ({modality.called})"}

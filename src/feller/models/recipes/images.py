@@ -74,8 +74,9 @@ def labelled(data: Dataset, size: str) -> Recipe:
     Raises:
         UsageError: If the data are no pictures with labels.
     """
-    pictures = data.modality.pictures if isinstance(data.modality, Labelled) else data.modality
-    if not isinstance(pictures, Images) or not pictures.classes:
+    labelled = data.modality.view(Labelled)
+    pictures = data.modality.view(Images) if labelled is None else labelled.pictures
+    if pictures is None or not pictures.classes:
         raise UsageError("the recipe `image-label` needs pictures with labels; use --recipe auto")
     modality, classes = Labelled(pictures), len(pictures.classes)
     number = pictures.channels * pictures.height * pictures.width

@@ -4,14 +4,13 @@ import math
 
 from feller.core.errors import UsageError
 from feller.data.modality import Dataset
-from feller.data.tables.modality import Table
-from feller.data.text.modality import Text
 from feller.models.recipes.recipe import Recipe
 from feller.networks.mlp import MLP
 from feller.paths import Affine, Geodesic, Premetric
 from feller.paths.time_distributions import Shifted, Stratified
 from feller.sampling.sampler_config import Sampling
-from feller.spaces import Manifold, Mesh, Sphere, Torus
+from feller.spaces import Manifold, Mesh, Sphere, Tokens, Torus
+from feller.spaces.table_tokens import Rows
 from feller.training.couplings import AcrossRanks, Independent, MinibatchTransport, WithinClasses
 from feller.training.objective import Matching
 from feller.training.optimizer import Training
@@ -19,7 +18,7 @@ from feller.training.optimizer import Training
 
 def points(data: Dataset, size: str) -> Recipe:
     """Straight paths and a residual perceptron that sees each coordinate in several frequencies."""
-    if isinstance(data.modality, Text | Table):
+    if isinstance(data.modality.space(), Tokens | Rows):
         raise UsageError(
             f"the recipe `points` needs numbers, and these data are {data.modality.called}; use --recipe auto"
         )

@@ -54,7 +54,8 @@ def backbones(data: Dataset, size: str) -> Recipe:
 
     Where there are sequences, they are left aside.
     """
-    chains = data.modality.structure if isinstance(data.modality, Proteins) else data.modality
+    whole = data.modality.view(Proteins)
+    chains = data.modality if whole is None else whole.structure
     modality = need(chains, Backbones, "backbones", "protein chains")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
     space, rotations = modality.space(), SO3((modality.longest,))

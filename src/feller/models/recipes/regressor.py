@@ -5,7 +5,7 @@ import math
 from feller.core.errors import UsageError
 from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
-from feller.data.modality import Dataset, Modality, Target
+from feller.data.modality import Dataset, Target
 from feller.data.molecules.modality import Molecules
 from feller.data.points.modality import Rows
 from feller.models.recipes.recipe import Recipe
@@ -20,8 +20,8 @@ from feller.spaces import Euclidean, Torus
 from feller.training.objectives.regression import Regression
 from feller.training.optimizer import Training
 
-NOISE: dict[type[Modality], float] = {Molecules: 0.02, Crystals: 0.02, Images: 0.1}
-"""Deviation of the noise on states in training, by the kind of data: that of samples which are a little off."""
+OFF, GRAIN = 0.02, 0.1
+"""Deviations of the noise on states of atoms and of pictures in training: that of samples which are a little off."""
 BLUR = 0.2
 """The same of rows whose class is told: a border between classes that is sharp would have no slope elsewhere."""
 
@@ -34,15 +34,18 @@ def regressor(data: Dataset, size: str) -> Recipe:
     """
     if data.target is None:
         raise UsageError("the recipe `regressor` needs what it is to tell: --target NAME, a number that files give")
-    modality, noise = data.modality, NOISE.get(type(data.modality), 0.0)
-    if isinstance(modality, Molecules | Crystals):
-        architecture, training = _of_atoms(modality, data.target, size)
-    elif isinstance(modality, Images):
+    modality, noise = data.modality, 0.0
+    atoms = modality.view(Molecules) or modality.view(Crystals)
+    if atoms is not None:
+        noise = OFF
+        architecture, training = _of_atoms(atoms, data.target, size)
+    elif modality.view(Images) is not None:
+        noise = GRAIN
         minutes = {"tiny": 0.5, "small": 2.0, "base": 20.0}[size]
         architecture = Convolutional(data.target.answers)
         training = Training(batch=128, lr=3e-3, weight_decay=1e-2, decay=0.7, average=0.99, minutes=minutes)
-    elif isinstance(modality, Rows):
-        architecture, training = _of_rows(modality, data.target, size)
+    elif (rows := modality.view(Rows)) is not None:
+        architecture, training = _of_rows(rows, data.target, size)
         noise = BLUR if data.target.classes and isinstance(modality.space(), Euclidean) else 0.0
     else:
         raise UsageError(f"the recipe `regressor` needs molecules, crystals, pictures or rows, got {modality.called}")
@@ -60,7 +63,7 @@ def _of_atoms(modality: Molecules | Crystals, target: Target, size: str) -> tupl
         size
     ]
     trunk: Architecture
-    if isinstance(modality, Molecules):
+    if modality.view(Molecules) is not None:
         trunk = Equivariant({"element": element}, count="atoms", width=width, pair=pair, depth=depth)
     else:
         kinds: dict[str, Leaf] = {"element": element, "place": Angles(), "lattice": Numbers()}

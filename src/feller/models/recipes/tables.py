@@ -5,7 +5,7 @@ import math
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.data.tables.mixed import Mixed, as_table
+from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
 from feller.models.recipes.recipe import Recipe, need
 from feller.networks.blocks.leaf_codecs import Leaf, Numbers
@@ -74,7 +74,7 @@ def table_flow(data: Dataset, size: str) -> Recipe:
         UsageError: If the data are no table.
         InputError: If no column of the table is a number.
     """
-    modality = Mixed(need(as_table(data).modality, Table, "table-flow", "a table"))
+    modality = Mixed(need(data.modality.for_measures(data).modality, Table, "table-flow", "a table"))
     width, depth, steps = FLOW_SIZES[size]
     leaves: dict[str, Leaf] = {"numbers": Numbers()}
     paths: dict[str, Path] = {"numbers": Affine()}
@@ -134,12 +134,13 @@ def logistic_private(data: Dataset, size: str) -> Recipe:
             "the recipe `logistic-private` needs what it is to tell: --target COLUMN, or label of pictures"
         )
     kind, seen = data.modality, None
+    table, images = kind.view(Table), kind.view(Images)
     features: Features
-    if isinstance(kind, Table):
-        seen = kind.by_levels().with_shares(())
+    if table is not None:
+        seen = table.by_levels().with_shares(())
         features = Levels(seen.counts, seen.schema.place(data.target.names[0]))
-    elif isinstance(kind, Images):
-        features = Pixels(kind.shape, BRIGHT * math.prod(kind.shape) ** 0.5)
+    elif images is not None:
+        features = Pixels(images.shape, BRIGHT * math.prod(images.shape) ** 0.5)
     else:
         raise UsageError(f"the recipe `logistic-private` needs pictures or a table with a schema, got {kind.called}")
     space = (seen or kind).space()

@@ -106,7 +106,7 @@ def test_a_model_whose_beginnings_saw_the_rows_is_no_start(
 
 OWN = """
 from dataclasses import dataclass, replace
-from feller.models.recipes.registry import find_recipe
+from feller.app.modalities.registration import find_recipe
 from feller.training.objectives.autoregressive_likelihood import RowLikelihood
 
 def honest(data, size):

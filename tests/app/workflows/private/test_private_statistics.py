@@ -11,6 +11,7 @@ import pytest
 import torch
 from dp_accounting.pld import PLDAccountant
 
+from feller.app.modalities.registration import find_recipe
 from feller.app.workflows.private import private_statistics as guarding
 from feller.app.workflows.private.guarantee_text import sentence
 from feller.app.workflows.private.plan_dp_sgd import apart, check_goes_on, check_private, plan
@@ -28,7 +29,6 @@ from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 from feller.models.recipes.recipe import DocumentParts, Recipe
-from feller.models.recipes.registry import find_recipe
 from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Subsampled
 from feller.privacy.accounting.ledger import Ledger

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from feller.app.modalities.registration import find_recipe
 from feller.app.workflows.private.plan_dp_sgd import apart
 from feller.app.workflows.private.probe_rows import check_apart, check_own, stand_in
 from feller.core.errors import UsageError
@@ -20,7 +21,6 @@ from feller.data.tables.modality import Table
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
 from feller.models.recipes.recipe import Recipe
-from feller.models.recipes.registry import find_recipe
 from feller.privacy.noise.grid_noise import Repeatable
 from feller.training.engine import engine
 from feller.training.objective import Objective

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from feller.app.cli import main
+from feller.app.modalities.registration import find_recipe, registration_of
 from feller.app.workflows.next_steps import wishes
-from feller.app.workflows.reporting.comparison import Judged, from_all_over, side_by_side
+from feller.app.workflows.reporting.comparison import Judged, from_all_over
 from feller.data.images.labelled import Labelled
 from feller.data.loading.raw import FoundTexts, as_objects
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.text.dataset import texts
-from feller.models.recipes.registry import find_recipe
 from tests.evaluation.report.reader import Node
 from tests.evaluation.report.reader import read as read_page
 
@@ -113,7 +113,7 @@ def test_samples_and_real_data_have_one_scale(name: str) -> None:
     data = read(f"example:{name}").subset(torch.arange(4))
     leaf = "atoms" if name == "proteins" else "place"
     large = Dataset({**data.values, leaf: 2 * data.values[leaf]}, data.given, data.modality)
-    small, big = map(np.array, side_by_side(data, large))
+    small, big = map(np.array, registration_of(data.modality).beside(data, large, None))
     assert small.shape == big.shape
     alone = np.array(data.modality.show(data.values, data.given))
     assert (small < 250).mean() < 0.6 * (alone < 250).mean()
@@ -123,7 +123,7 @@ def test_points_and_real_data_have_the_same_axes() -> None:
     """A set beside itself moved far away is drawn smaller than alone."""
     data = read("example:moons").subset(torch.arange(200))
     far = Dataset(data.values + 50, data.given, data.modality)
-    own, other = (np.array(picture) for picture in side_by_side(data, far))
+    own, other = (np.array(picture) for picture in registration_of(data.modality).beside(data, far, None))
     alone = np.array(data.modality.show(data.values, data.given))
     assert own.shape == other.shape == alone.shape
     blue = [(picture[:, :, 2].astype(int) - picture[:, :, 0] > 60) for picture in (own, alone)]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.app.workflows.reporting import sample_report
+from feller.app.modalities import tables
 from feller.app.workflows.reporting.comparison import Judged
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
@@ -33,8 +33,8 @@ def test_pictures_are_beside_the_rows_of_the_text(monkeypatch: pytest.MonkeyPatc
         seen["errors"] = errors
         return Image.new("RGB", (8, 8))
 
-    monkeypatch.setattr(sample_report, "pairs_map", pairs)
-    captions = [caption for caption, _ in sample_report.tables_beside(judged, dict(numbers))]
+    monkeypatch.setattr(tables, "pairs_map", pairs)
+    captions = [caption for caption, _ in tables.tables_beside(judged, dict(numbers))]
     errors = seen["errors"]
     worst = max((errors[i, j], i, j) for i in range(3) for j in range(i))
     assert worst[0] == pytest.approx(numbers["tv2_max"])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from feller.app.workflows.require_modality import require_speech
+from feller.app.modalities.speech import require_speech
 from feller.core.run_folder import Run
 from feller.models.model import Model, load_model
 from tests.app.workflows.speech.pace import Even

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from feller.app.modalities.speech import require_speech
 from feller.app.reporter import SILENT
-from feller.app.workflows.require_modality import require_speech
 from feller.app.workflows.speech.recordings import recorded, shortened
 from feller.app.workflows.speech.synthesize import TOGETHER, Manner, Spoken, behind, pronounced, say, timed
 from feller.core.errors import InputError, UsageError

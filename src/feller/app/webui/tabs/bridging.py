@@ -47,7 +47,7 @@ def push_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             names = [ENDS, pushed] if back else [pushed, ENDS]
         tell.task("drawing the paths")
         film, ground = draw_paths(modality, found, bridged, names, tell)
-        path = room / f"paths{'.png' if isinstance(modality, Images) else '.webp'}"
+        path = room / f"paths{'.png' if modality.view(Images) else '.webp'}"
         path.write_bytes(film)
         said = f"{len(ends):,} paths, each from where it begins to where the drift of the bridge takes it."
         whole = f", the {'last' if back else 'first'} population, as no file was uploaded" if file is None else ""
@@ -100,11 +100,11 @@ def draw_paths(
     from feller.evaluation.report.projection import Scene, look
 
     paths, times = found["paths"], found["times"]
-    if isinstance(modality, Images):
+    if (kind := modality.view(Images)) is not None:
         whole = paths if paths.ndim == 5 else paths[..., None]
         levels = torch.from_numpy(whole.astype(np.float64)).movedim(-1, -3)
         file = io.BytesIO()
-        film(modality.as_bytes(levels), [f"{time:.3g}" for time in times]).save(file, "PNG")
+        film(kind.as_bytes(levels), [f"{time:.3g}" for time in times]).save(file, "PNG")
         return file.getvalue(), ""
     scene = Scene(
         times=times,

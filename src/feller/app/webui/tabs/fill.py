@@ -8,7 +8,7 @@ from PIL import Image
 
 from feller.app.config import SampleConfig
 from feller.app.reporter import Tell
-from feller.app.webui.loaded_run import MAX_TEXTS, LoadedRun
+from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import draw, kinds_of, picture, result_of, save_picture
 from feller.app.webui.tab import Answers, Kind, PageContext, Result, Tab, condition_controls
 from feller.app.webui.tabs.restoring import MAX_PICTURES, any_sample, at_size, explain
@@ -97,7 +97,7 @@ def text_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         about="Write a beginning, and the model goes on; or leave gaps, one underscore for each missing symbol.",
         controls={
             "known": text("Text", example="ROMEO: What ____ is this?", lines=5),
-            "n": number("How many", 1, 1, MAX_TEXTS),
+            "n": number("How many", 1, 1, run.display.most),
             **condition_controls(run),
             "seed": seed(),
         },

@@ -1,6 +1,5 @@
 """Tab: watch samples form on their way from noise to data."""
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -10,8 +9,6 @@ from feller.app.webui.sample_views import draw, enlarge
 from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab, TextTable, condition_controls
 from feller.app.webui.widgets import number, seed
 from feller.core.pytree import State
-from feller.data.images.labelled import Labelled
-from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.data.text.modality import Text
 
@@ -41,7 +38,7 @@ def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         drawn, file = draw(run, page, {"n": 1, **answers}, tell, calls=calls, seen=lambda t, x: way.append((t, x)))
         if text is not None:
             return Result(table=TextTable(("time", "text"), tuple((f"{t:.2f}", partly(text, x)) for t, x in way)))
-        states = [(t, modality.show(modality.decode(_decided(modality, x)), drawn.given)) for t, x in way]
+        states = [(t, modality.show(modality.decode(modality.decided(x)), drawn.given)) for t, x in way]
         frames = [with_time(enlarge(shown), t) for t, shown in states]
         film = animated(frames, [*[EACH] * (len(frames) - 1), LAST], frames[-1])
         path = file.with_name("forming.webp")
@@ -69,19 +66,6 @@ def with_time(frame: Image.Image, t: float) -> Image.Image:
     whole.paste(frame.convert("RGB"), (0, BAND))
     ImageDraw.Draw(whole).text((GAP, BAND / 2), f"time {t:.2f}", "black", ImageFont.load_default(LETTER), anchor="lm")
     return whole
-
-
-def _decided(modality: Modality, x: State) -> State:
-    """Return states without masks, which no picture has: symbols that are not decided yet are black."""
-    if isinstance(modality, Labelled):
-        return {"image": _decided(modality.pictures, x["image"]), "label": _within(x["label"], modality)}
-    if isinstance(modality, Images) and isinstance(x, Tensor) and not x.is_floating_point():
-        return torch.where(x > modality.levels, 0, x)
-    return x
-
-
-def _within(label: Tensor, modality: Labelled) -> Tensor:
-    return label.clamp(max=len(modality.pictures.classes) - 1)
 
 
 def partly(modality: Text, x: Tensor) -> str:

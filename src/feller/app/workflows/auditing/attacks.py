@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from feller.app.modalities.registration import registration_of
 from feller.app.reporter import Tell
 from feller.app.workflows.auditing.audit_target import Opened
 from feller.core.rng import Draws
@@ -15,8 +16,8 @@ from feller.evaluation.attacks.attribute import by_column
 from feller.evaluation.attacks.copying import copied
 from feller.evaluation.attacks.distances import Apart
 from feller.evaluation.attacks.membership import by_density, losses
-from feller.evaluation.attacks.structure_distances import WHY_NOT, apart_of
-from feller.evaluation.comparison import LEAST, pick
+from feller.evaluation.attacks.structure_distances import WHY_NOT
+from feller.evaluation.comparison import pick
 from feller.evaluation.report.leakage_plots import Guess
 from feller.models.model import Model
 from feller.privacy.accounting.dp_events import Expense
@@ -25,6 +26,8 @@ from feller.privacy.leakage.rero import guess_right, rero
 MOST = 5_000
 """Members, and others, that are told apart."""
 SAMPLES = 5_000
+LEAST = 50
+"""Held-out examples below which nobody can be told from others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +54,7 @@ def attack(it: Opened, draws: Draws, tell: Tell) -> Attacked:
     samples = model.sample(min(SAMPLES, max(len(train), 2)), draws=draws.named("samples"), tell=tell.progress)
     tell.done()
     made, seen, unseen = (as_table(data) for data in (samples, train, held_out))
-    if (apart := apart_of(seen.modality)) is None:
+    if (apart := registration_of(seen.modality).apart(seen.modality)) is None:
         notes.append(WHY_NOT)
     else:
         tell.task("looking for copies")
@@ -62,14 +65,14 @@ def attack(it: Opened, draws: Draws, tell: Tell) -> Attacked:
         return Attacked(numbers, notes=tuple(notes))
     members, others = (pick(data, MOST, draws.named(name)) for data, name in ((train, "members"), (held_out, "others")))
     numbers |= _losses(it, members, others, draws, tell, notes)
-    if not isinstance(seen.modality, Table):
+    if (table := seen.modality.view(Table)) is None:
         return Attacked(numbers, notes=tuple(notes))
     numbers |= _density(made, members, unseen, it.delta, draws.named("density"))
     if not model.family.row_likelihood:
         notes.append("cells are not guessed, but bounded: this model tells no chances of single rows")
         return Attacked(numbers, bounded_cells(seen, expenses), tuple(notes))
     tell.task("guessing cells")
-    guesses = _guesses(model, seen.modality, members, others, expenses, draws.named("guesses"))
+    guesses = _guesses(model, table, members, others, expenses, draws.named("guesses"))
     tell.done()
     return Attacked(numbers, guesses, tuple(notes))
 
@@ -115,8 +118,7 @@ def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Draws, apart:
 
 def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, draws: Draws) -> dict[str, float | None]:
     """Compare densities of synthetic rows with those of one half of the unseen rows, and judge by the other half."""
-    kind = made.modality
-    if not isinstance(kind, Table):
+    if (kind := made.modality.view(Table)) is None:
         return {}
     order = torch.randperm(len(unseen), generator=draws.at("halves").shared())
     half = len(unseen) // 2
@@ -131,9 +133,10 @@ def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, dra
 
 def bounded_cells(rows: Dataset, expenses: tuple[Expense, ...]) -> tuple[Guess, ...]:
     """Say for each column of a table how often a cell is guessed right, at most, by who would name the commonest."""
-    if not expenses or not isinstance(rows.modality, Table):
+    table = rows.modality.view(Table)
+    if not expenses or table is None:
         return ()
-    known = rows.modality.with_shares_of(rows.values)
+    known = table.with_shares_of(rows.values)
     found = (guess_right(torch.tensor(share, dtype=torch.float64), expenses) for share in known.shares)
     return tuple(
         Guess(column.name, one.before, None, None, one.after)

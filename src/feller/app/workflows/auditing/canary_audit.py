@@ -20,7 +20,7 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.points.points import Points
 from feller.data.tables.constraints import mended
-from feller.data.tables.mixed import Mixed
+from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.evaluation.attacks.attack_scores import named, told_planted
 from feller.evaluation.attacks.membership import losses
@@ -63,12 +63,12 @@ def strangers(train: Dataset, held_out: Dataset, n: int, draws: Draws) -> Datase
 
 
 def _made_up(kind: Modality, train: Dataset, n: int, draws: Draws) -> Tensor | None:
-    if isinstance(kind, Table | Mixed):
-        return _cells(kind.table if isinstance(kind, Mixed) else kind, n, draws)
-    if isinstance(kind, Images):
+    if (table := as_table(train).modality.view(Table)) is not None:
+        return _cells(table, n, draws)
+    if (images := kind.view(Images)) is not None:
         shape = (n, *train.values.shape[1:])
-        return draws.at("levels").integers(kind.levels + 1, shape).to(train.values.dtype)
-    if isinstance(kind, Points):
+        return draws.at("levels").integers(images.levels + 1, shape).to(train.values.dtype)
+    if kind.view(Points) is not None:
         low, high = train.values.amin(0), train.values.amax(0)
         return low + (high - low) * draws.at("numbers").uniform((n, len(low)), torch.float64).to(low.dtype)
     return None

@@ -81,7 +81,7 @@ def watched_rows(run: Run, train: Dataset, order2: float) -> ToldRows | None:
     if found.rows.max() >= len(train) or found.leakage.coordinates != values[0].numel():
         raise InputError(f"{run.exposure} is about other rows than this run learned from; remove it")
     eta2 = found.scaled_to(read_counters(run)["step"])
-    line = mse_bound(order2, 2.0) if isinstance(train.modality, Images) else None
+    line = mse_bound(order2, 2.0) if train.modality.view(Images) else None
     return _told(eta2, values.flatten(1), line, found.rows, exposed_picture(train, found.rows, 1 / eta2))
 
 

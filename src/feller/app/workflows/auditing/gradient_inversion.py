@@ -192,8 +192,7 @@ def _grid(attack: Attack, one: list[Tried], every: list[Tried], first: Judged, l
 
 
 def _pictures(attack: Attack, one: list[Tried], every: list[Tried]) -> tuple[tuple[str, Picture], ...]:
-    kind = attack.some.modality
-    if not isinstance(kind, Images):
+    if (kind := attack.some.modality.view(Images)) is None:
         return ()
 
     def values(rows: Float64[Tensor, "n d"]) -> Tensor:

@@ -125,8 +125,8 @@ class Again:
         return source(None if self.planned is None else self.planned.unsafe_seed, "again", seed, what)
 
     def _rehearse(self, learner: TrainState, seed: int) -> None:
-        kind = self.description.modality
-        if self.law is not None and isinstance(kind, Table):
+        kind = self.description.modality.view(Table)
+        if self.law is not None and kind is not None:
             teach(learner, self.objective, kind, self.law, self.recipe.train, Draws(seed).named("law"), engine())
 
     def _at_once(self, objective: AtOnce, rows: Dataset, seed: int) -> Model:
@@ -149,8 +149,8 @@ def again_of(run: Run, asked: Asked, model: Model, ledger: Ledger | None) -> Aga
     if engine().ranks > 1:
         raise UsageError("several processes would each train other models again; audit with one")
     counters = read_counters(run)
-    kind = model.description.modality
-    law = law_of(kind) if isinstance(kind, Table) and isinstance(asked.private, Guarantee) else None
+    kind = model.description.modality.view(Table)
+    law = law_of(kind) if kind is not None and isinstance(asked.private, Guarantee) else None
     recipe, steps, seconds = recipe_of(run), int(counters["step"]), float(counters["seconds"])
     return Again(model.description, recipe, asked.private, ledger, steps, seconds, law)
 

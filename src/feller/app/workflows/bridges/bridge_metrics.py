@@ -19,7 +19,7 @@ from feller.control.bridges.solution import FoundBridge
 from feller.control.bridges.trajectories import Walk, legs_of
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
-from feller.data.images.modality import Images
+from feller.data.points.points import Points
 from feller.evaluation.bridge import Along, along, arrival
 from feller.evaluation.report.bridge_animation import film, motion
 from feller.evaluation.report.cost_plot import Passed, by_round, over_time
@@ -129,7 +129,7 @@ def pictures(
     begin, end = bridged.times[0], bridged.times[-1]
     times = begin + (end - begin) * np.array(walked.times)
     paths = values_of(crowd.modality, walked.states)
-    if isinstance(crowd.modality, Images):
+    if (points := crowd.modality.view(Points)) is None:
         shown: list[tuple[str, Picture]] = [
             ("Pictures on their way", film(_colours(paths), [f"{time:.3g}" for time in times]))
         ]
@@ -139,7 +139,7 @@ def pictures(
             paths=paths,
             populations=[values_of(crowd.modality, some[:, None])[:, 0] for some in map(_some, crowd.states)],
             names=bridged.populations,
-            columns=crowd.modality.columns,
+            columns=points.columns,
             seen=bridged.times,
             field=_field(found.problem, crowd),
             walls=_walls(found.problem, crowd),

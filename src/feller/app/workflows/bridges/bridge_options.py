@@ -152,8 +152,9 @@ def bridging(modality: Points | Images) -> Bridging:
 
     Pictures are seen by the U-Net that also draws them; rows of numbers by a perceptron.
     """
-    if isinstance(modality, Images):
+    if (images := modality.view(Images)) is not None:
         train = Training(batch=64, steps=1000, lr=1e-3, average=0.998, decay=0.0, warmup=50)
-        return Bridging(architecture=unet(modality, "small"), pairs=512, train=train)
-    numbers = len(modality.columns)
+        return Bridging(architecture=unet(images, "small"), pairs=512, train=train)
+    points = modality.view(Points)
+    numbers = 0 if points is None else len(points.columns)
     return Bridging(architecture=MLP(width=128 if numbers <= WIDE else 256, depth=3))

@@ -155,7 +155,8 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
     kind = crowd.modality
     if ".py:" in name:
         function = load_function(name)
-        shape = kind.shape if isinstance(kind, Images) else None
+        images = kind.view(Images)
+        shape = None if images is None else images.shape
         if shape is not None and Function(function).crowd:
             raise UsageError(f"{name} looks at the crowd, which costs of pictures do not see; let it take (x, t)")
         return _scaled(factor, OfValues(Function(function, shape), _values(kind))), []
@@ -231,9 +232,9 @@ def _need_columns(crowd: Populations, name: str, number: int) -> None:
 
 def _values(kind: Points | Images) -> Callable[[Tensor], Tensor]:
     """Return how flat states become flat values in the units of the data, with a gradient."""
-    if isinstance(kind, Images):
-        return lambda x: kind.soften(x.reshape(-1, *kind.shape)).reshape(*x.shape)
-    if isinstance(kind, Points) and not any(kind.mean):
+    if (images := kind.view(Images)) is not None:
+        return lambda x: images.soften(x.reshape(-1, *images.shape)).reshape(*x.shape)
+    if (points := kind.view(Points)) is not None and not any(points.mean):
         return lambda x: x
     return lambda x: kind.soften(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 

@@ -19,7 +19,7 @@ from feller.data.points.modality import Rows
 from feller.data.points.named_spaces import FLAT
 from feller.data.points.points import Points
 from feller.data.tables.column import Categorical, Column
-from feller.data.tables.mixed import Mixed
+from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical import Numerical
 
@@ -68,10 +68,12 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
     """
     check_several(names)
     first = _read(names[0], longest, None)
-    kind = first.modality
-    if not isinstance(kind, Points | Images):
-        why = _no_numbers(kind.table if isinstance(kind, Mixed) else kind) if isinstance(kind, Table | Mixed) else ""
-        raise UsageError(f"a bridge joins rows of numbers or pictures, and {names[0]} holds {kind.called}{why}")
+    kind: Points | Images | None = first.modality.view(Points) or first.modality.view(Images)
+    if kind is None:
+        table = as_table(first).modality.view(Table)
+        why = "" if table is None else _no_numbers(table)
+        held = first.modality.called
+        raise UsageError(f"a bridge joins rows of numbers or pictures, and {names[0]} holds {held}{why}")
     sets = [first, *(_read(name, longest, first) for name in names[1:])]
     for name, data in zip(names, sets, strict=True):
         if len(data) < 2:
@@ -87,7 +89,7 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
             raise InputError(f"{name}: its numbers are too large for single precision; change their unit")
     labels = [name for name, data in zip(names, sets, strict=True) if data.given]
     notes = [note for data in sets for note in data.notes if "constant" not in note]
-    if isinstance(kind, Images):
+    if kind.view(Images) is not None:
         notes.append(PICTURED)
     if labels:
         notes.append(f"labels were left aside: {', '.join(labels)}")
@@ -103,13 +105,13 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
 def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
     """Read one population, as plain numbers where rows could mean more."""
     if first is not None:
-        kind = first.modality
-        data = read(name, like=replace(kind, classes=()) if isinstance(kind, Points) else kind)
+        points = first.modality.view(Points)
+        data = read(name, like=first.modality if points is None else replace(points, classes=()))
         data.check_whole("a bridge")
         return replace(data, given={})
     data = read(name, longest=longest)
     data.check_whole("a bridge")
-    if isinstance(data.modality, Rows) and not isinstance(data.modality, Points):
+    if data.modality.view(Rows) and not data.modality.view(Points):
         data = read(name, space=FLAT)
     return data
 
@@ -132,7 +134,7 @@ def _is_number(column: Column) -> bool:
 
 
 def _member(data: Dataset) -> str:
-    return "row" if isinstance(data.modality, Points) else "picture"
+    return "row" if data.modality.view(Points) else "picture"
 
 
 def _sorted(values: Tensor) -> Tensor:
@@ -145,12 +147,12 @@ def _sorted(values: Tensor) -> Tensor:
 
 def _unscaled(kind: Points | Images, sets: Sequence[Dataset]) -> Points | Images:
     """Return the kind with places that are moved, if they are far from zero, and never scaled."""
-    if not isinstance(kind, Points):
+    if (points := kind.view(Points)) is None:
         return replace(kind, classes=())
     values = torch.cat([data.values for data in sets]).double()
     mean, extent = values.mean(0), (values.amax(0) - values.amin(0)).max().clamp(min=1e-300)
-    moved = tuple(mean.tolist()) if mean.abs().max() > FAR * extent else (0.0,) * len(kind.columns)
-    return replace(kind, mean=moved, scale=(1.0,) * len(kind.columns), classes=())
+    moved = tuple(mean.tolist()) if mean.abs().max() > FAR * extent else (0.0,) * len(points.columns)
+    return replace(points, mean=moved, scale=(1.0,) * len(points.columns), classes=())
 
 
 def usual_noise(crowd: Populations, calls: int) -> float:

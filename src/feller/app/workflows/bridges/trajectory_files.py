@@ -69,12 +69,12 @@ def write_paths(
     if counts:
         who |= {"from_counts": counts[0][0][which.numpy()], "to_counts": counts[-1][1][who["to_row"] - 1]}
         _write_counts(run, bridged, counts)
-    names = {} if isinstance(modality, Images) else {"columns": np.array(modality.columns)}
+    names = {} if (points := modality.view(Points)) is None else {"columns": np.array(points.columns)}
     write_arrays({"paths": paths, "samples": paths[:, -1], "times": times, **names}, run.path / "paths.npz")
     write_arrays({**who, **where, **names}, run.path / "pairs.npz")
-    if isinstance(modality, Images):
+    if points is None:
         return
-    columns = list(modality.columns)
+    columns = list(points.columns)
     head = [*who, *(f"{name}_{called.get(when, when[2:])}" for when in where for name in columns)]
     _write_table(run.path / "pairs.csv", head, zip(*who.values(), *np.concatenate([*where.values()], 1).T, strict=True))
     if paths.size <= NUMBERS:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import pathlib
 
-from feller.app.workflows.require_modality import require_documents
+from feller.app.modalities.documents import require_documents
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from feller.app.modalities.documents import reader, require_documents
 from feller.app.reporter import Tell
 from feller.app.workflows.documents.document_request import MOST_WORDS, Wanted, anything
 from feller.app.workflows.documents.generate_documents import decoded, similarities, words
 from feller.app.workflows.fitting.auxiliary_networks import from_a_run
 from feller.app.workflows.next_steps import asking, fitting
 from feller.app.workflows.reporting.evaluate_non_generative import COLUMNS, Examined, Told, examined, report
-from feller.app.workflows.require_modality import reader, require_documents
 from feller.app.workflows.run_config import parts, training_of
 from feller.core.errors import UsageError
 from feller.core.rng import Draws

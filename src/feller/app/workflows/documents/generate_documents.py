@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from feller.app.modalities.documents import reader, require_documents
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.documents.build_datastore import library
 from feller.app.workflows.documents.document_request import Wanted, anything, by_edit, by_mask, by_prompt, by_question
-from feller.app.workflows.require_modality import reader, require_documents
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run

@@ -148,18 +148,19 @@ def make_document_parts(
         InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
         UsageError: If the data are no documents.
     """
-    if not isinstance(kind, Documents):
+    documents = kind.view(Documents)
+    if documents is None:
         raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.called} have none of them")
-    making.check([*kind.modules])
-    if "tokenizer" in kind.modules:
-        learned = partial(_tokenizer, making, parts, kind, data, tell)
-        about = making.made("tokenizer", kind.modules["tokenizer"], about, learned)
-    rows, columns = kind.tokenizer.grid
-    tell.say(f"each picture is {rows} x {columns} codes out of {kind.tokenizer.count:,}")
-    coded = replace(data, values=kind.coded(data.values))
-    if "vectors" in kind.modules:
-        learned = partial(_vectors, making, parts, kind, coded, tell)
-        about = making.made("vectors", kind.modules["vectors"], about, learned)
+    making.check([*documents.modules])
+    if "tokenizer" in documents.modules:
+        learned = partial(_tokenizer, making, parts, documents, data, tell)
+        about = making.made("tokenizer", documents.modules["tokenizer"], about, learned)
+    rows, columns = documents.tokenizer.grid
+    tell.say(f"each picture is {rows} x {columns} codes out of {documents.tokenizer.count:,}")
+    coded = replace(data, values=documents.coded(data.values))
+    if "vectors" in documents.modules:
+        learned = partial(_vectors, making, parts, documents, coded, tell)
+        about = making.made("vectors", documents.modules["vectors"], about, learned)
     return about, coded
 
 
@@ -194,12 +195,13 @@ def make_speech_parts(
         InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
         UsageError: If the data are no speech.
     """
-    if not isinstance(kind, Speech):
+    speech = kind.view(Speech)
+    if speech is None:
         raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.called} have none of them")
-    making.check([*kind.modules])
+    making.check([*speech.modules])
     for name, lasting, training in (
-        ("durations", kind.durations, parts.durations),
-        ("rhythm", kind.rhythm, parts.rhythm),
+        ("durations", speech.durations, parts.durations),
+        ("rhythm", speech.rhythm, parts.rhythm),
     ):
         if isinstance(lasting, LearnedDurations):
             learned = partial(_learn, making, name, lasting, training, data, tell)
@@ -232,9 +234,9 @@ def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
         InputError: If the run is damaged, or the pictures have too many colours.
         UsageError: If the data are no documents, or the run is of something else.
     """
-    kind = data.modality
-    if not isinstance(kind, Documents):
-        raise UsageError(f"--tokenizer is of documents, and these data are {kind.called}; leave it out")
+    kind = data.modality.view(Documents)
+    if kind is None:
+        raise UsageError(f"--tokenizer is of documents, and these data are {data.modality.called}; leave it out")
     if kind.codes is not None:
         raise UsageError("documents keep the tokeniser of the model that is trained on; leave --tokenizer out")
     made = NAMED.get(tokenizer)
@@ -278,8 +280,8 @@ def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:
         InputError: If the other run is damaged.
         UsageError: If it is of something else by now.
     """
-    kind = data.modality
-    if not from_a_run(tokenizer) or not isinstance(kind, Documents) or run.part("tokenizer").is_file():
+    kind = data.modality.view(Documents)
+    if not from_a_run(tokenizer) or kind is None or run.part("tokenizer").is_file():
         return data
     return data.seen_as(replace(kind, codes=_of_run(tokenizer, kind)))
 
@@ -287,8 +289,8 @@ def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:
 def _of_run(path: str, kind: Documents) -> PictureCodes:
     """Return the tokeniser of a run."""
     model = load_model(open_run(path))
-    settings, pictures = model.description.architecture, model.description.modality
-    if not isinstance(settings, Tokenizer) or not isinstance(pictures, Images):
+    settings, pictures = model.description.architecture, model.description.modality.view(Images)
+    if not isinstance(settings, Tokenizer) or pictures is None:
         raise UsageError(f"{path} is no tokeniser; fit one with: feller fit PICTURES --recipe image-tokenizer")
     if pictures.shape != kind.shape:
         ours, theirs = ("{2}x{1} with {0} channels".format(*shape) for shape in (kind.shape, pictures.shape))

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from feller.app.modalities.registration import load_modality
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read
 from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
@@ -186,6 +187,8 @@ def reading(asked: Asked, like: Modality | None) -> dict:
     """
     if asked.schema is not None and like is not None:
         raise UsageError(f"the columns are those of {asked.start_from}: leave --schema out")
+    if asked.modality is not None and like is not None and not like.loads:
+        raise UsageError(f"the data are {like.called}, as those of {asked.start_from}: leave --modality out")
     return {
         "longest": asked.longest,
         "like": like,
@@ -193,6 +196,7 @@ def reading(asked: Asked, like: Modality | None) -> dict:
         "space": asked.space,
         "project": asked.project,
         "vocabulary": asked.vocabulary,
+        "modality": load_modality(asked.modality) if asked.modality and like is None else None,
     }
 
 

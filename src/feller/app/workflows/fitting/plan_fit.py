@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from feller.app.modalities.registration import find_recipe
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.fitting.auxiliary_networks import written_by
 from feller.app.workflows.private.budget import seen_by
@@ -17,7 +18,6 @@ from feller.data.loading.targets import aimed
 from feller.data.modality import Dataset
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
-from feller.models.recipes.registry import find_recipe
 from feller.training.optimizer import Training
 
 if TYPE_CHECKING:
@@ -114,10 +114,18 @@ def plan_fit(
         start_hash=file_hash(start.average) if start else "",
         held_out=recipe.held_out,
         shards={} if dataset.stream is None else dataset.stream.prints,
-        code=file_hash(pathlib.Path(name.rpartition(":")[0])) if ":" in name else "",
+        code=_code_hash(name, asked.modality),
     )
     asked = access.identify(asked, dataset, recipe)
     return access.plan(FitPlan(asked, dataset, recipe, older, access), request)
+
+
+def _code_hash(recipe: str, modality: str | None) -> str:
+    """Return the hash of the user's file with recipe and modality; empty where both are ours."""
+    files = {place.rpartition(":")[0] for place in (recipe, modality or "") if ":" in place}
+    if len(files) > 1:
+        raise UsageError(f"a run remembers one file of yours, got {' and '.join(sorted(files))}; put both into one")
+    return "".join(file_hash(pathlib.Path(file)) for file in files)
 
 
 def as_read(dataset: Dataset, recipe: Recipe) -> Dataset:

@@ -62,7 +62,7 @@ def plan_resumed(
                 f"{run.path} was fitted with {name} {then}, not {value}; leave out --resume to start a new run"
             )
     if asked.code:
-        _load_code(asked, recipe)  # what the run is made of may be there
+        _load_code(asked, fixed.get("modality") or recipe)  # what the run is made of may be there
     older = _older(asked)
     about = load_description(run)
     like = about.modality if older is None or about.modality.has_schema else older.description.modality
@@ -94,7 +94,7 @@ def _older(asked: Asked) -> Model | None:
 def _load_code(asked: Asked, recipe: str | None) -> None:
     """Load the user's own recipe, which must be what it was."""
     if recipe is None:
-        raise UsageError(f"this run's recipe is code of yours: resume it with --recipe {asked.recipe}")
+        raise UsageError(f"this run is made of code of yours: resume it with {' '.join(asked.own_words)}")
     if file_hash(pathlib.Path(recipe.rpartition(":")[0])) != asked.code:
         raise InputError(f"{recipe} is not what it was when this run began; bring it back, or start a new run")
     load_function(recipe)

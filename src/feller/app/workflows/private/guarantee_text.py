@@ -52,7 +52,8 @@ def sentence(ledger: Ledger, asked: Asked, kind: Modality) -> str:
     """Return the guarantee, so that it can be quoted."""
     epsilon = ledger.epsilon()
     stated, worth = rounded_up(epsilon).replace(",", ""), strength(epsilon)
-    unit = kind.schema.unit if isinstance(kind, Table) else ROW
+    table = kind.view(Table)
+    unit = ROW if table is None else table.schema.unit
     whose, many, one = ("one row", "rows", "row") if unit == ROW else (f"all rows of one {unit}", f"{unit}s", unit)
     several = "Who has several rows is protected less." if unit == ROW else f"One row of each {unit} was learned."
     sentences = [
@@ -72,7 +73,7 @@ def sentence(ledger: Ledger, asked: Asked, kind: Modality) -> str:
 
 def _public(asked: Asked, kind: Modality) -> str:
     rows = f"the number of rows with {asked.target[0]}" if asked.target else "the number of rows"
-    if not isinstance(kind, Table):
+    if kind.view(Table) is None:
         return f"{rows}, the size and the levels of the pictures, and the names of their classes"
     if asked.schema or asked.start_from or example_of(asked):
         return f"{rows} and the description of the columns"

@@ -122,7 +122,8 @@ class PrivateData(DataAccess):
         if asked.schema is not None:
             for line in beware(replace(asked, draft=is_draft(pathlib.Path(asked.schema))), dataset):
                 tell.say(line)
-        if not isinstance(as_table(dataset).modality, Table | Images | Labelled):
+        seen = as_table(dataset).modality
+        if all(seen.view(kind) is None for kind in (Table, Images, Labelled)):
             raise UsageError(NOT_PUBLIC.format(dataset.modality.called))
         return dataset
 
@@ -157,7 +158,7 @@ class PrivateData(DataAccess):
                 return tables(found, schema)
         source = asked.data if given is None else given
         dataset = with_white(read(source, schema=asked.schema, **how), source, like)
-        if not described and isinstance(dataset.modality, Table):
+        if not described and dataset.modality.view(Table) is not None:
             raise UsageError(
                 f"the columns of {asked.data} were described by its cells, which is not private; give --schema, or a"
                 f" table in a file of its own ({', '.join(TABLES)})"
@@ -225,8 +226,8 @@ class PrivateData(DataAccess):
 
         Of the rows their number alone is looked at; a schema that was found is noisy, and was paid for.
         """
-        kind, n, charged = as_table(dataset).modality, len(dataset), self._charged
-        if not isinstance(kind, Table):
+        kind, n, charged = as_table(dataset).modality.view(Table), len(dataset), self._charged
+        if kind is None:
             return ()
         if asked.schema is not None:
             return lint(kind.schema, n)
@@ -263,7 +264,8 @@ class PrivateData(DataAccess):
         check_plan(config, apart(recipe), Ledger(charged.expenses, config.chance(n), n, charged.delta))
         counted = 0.0 if plan.older else getattr(recipe.objective, "counted", 0.0)
         kind = recipe.modality
-        classed = plan.dataset.seen_as(kind) if isinstance(kind, Images) else plan.dataset
+        images = None if kind is None else kind.view(Images)
+        classed = plan.dataset if images is None else plan.dataset.seen_as(images)
         guarded = guard(config, classed, learned, charged, counted)
         seen = self.shown(plan.asked.recipe, guarded.dataset)
         recipe = replace(request, name=plan.asked.recipe).of(seen, plan.older)[1]  # of noisy numbers, now
@@ -285,8 +287,8 @@ class PrivateData(DataAccess):
             raise InputError(
                 f"{run.ledger} is missing, so nobody knows what this run has spent; bring it back, or start a new run"
             )
-        kind = plan.dataset.modality
-        if not run.state.is_file() and plan.older is None and isinstance(kind, Table):
+        kind = plan.dataset.modality.view(Table)
+        if not run.state.is_file() and plan.older is None and kind is not None:
             self._law = law_of(kind)  # a new network had not learned it yet
         self._budget = PrivacyBudget(run, self._ledger, self.guarantee, writes=self._here.is_first)
         return replace(plan, frequencies=about.frequencies)
@@ -327,8 +329,8 @@ class PrivateData(DataAccess):
 
     def teach(self, job: TrainingJob, seed: int, here: Engine, tell: Tell) -> None:
         """Teach a new network the law of the noisy counts, which are paid for."""
-        kind = None if job.data is None else job.data.modality
-        if self._law is None or not isinstance(kind, Table) or job.state.step:
+        kind = None if job.data is None else job.data.modality.view(Table)
+        if self._law is None or kind is None or job.state.step:
             return
         tell.task("learning from rows of the counts")
         lessons = Draws(seed).named("rehearsal")

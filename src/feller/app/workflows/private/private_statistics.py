@@ -61,15 +61,16 @@ def guard(wish: PrivacyConfig, dataset: Dataset, learned: Dataset, charged: Char
     """
     dataset, learned = as_table(dataset), as_table(learned)
     n, kind = len(learned), dataset.modality
+    table, images = kind.view(Table), kind.view(Images)
     delta = wish.chance(n)
     ledger = Ledger(charged.expenses, delta, n, charged.delta)
-    if isinstance(kind, Table) and counted:
-        return _counted(wish, dataset, kind, learned, ledger, counted)
-    if isinstance(kind, Table):
-        shares, cost = _shares(wish, kind, learned, delta)
-        return Guarded(replace(dataset, modality=kind.with_shares(shares)), ledger.with_(cost), {})
-    if isinstance(kind, Images):
-        found, costs = _classes(wish, kind, learned, delta)
+    if table is not None and counted:
+        return _counted(wish, dataset, table, learned, ledger, counted)
+    if table is not None:
+        shares, cost = _shares(wish, table, learned, delta)
+        return Guarded(replace(dataset, modality=table.with_shares(shares)), ledger.with_(cost), {})
+    if images is not None:
+        found, costs = _classes(wish, images, learned, delta)
         return Guarded(dataset, replace(ledger, expenses=costs), found)
     raise UsageError(NOT_PUBLIC.format(kind.called))
 

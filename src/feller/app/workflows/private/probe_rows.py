@@ -42,16 +42,16 @@ def stand_in(data: Dataset, n: int, noise: Noise) -> Dataset:
     Where a class is to be told of rows, that is drawn evenly, too.
     """
     told = {} if data.target is None else _classes(data.target, n, noise)
-    kind, seen = data.modality, as_table(data).modality
-    if isinstance(seen, Table):
+    kind, seen = data.modality, as_table(data).modality.view(Table)
+    if seen is not None:
         codes = torch.stack([noise.integers(count, (n,)) for count in seen.counts], 1)
         values: Any = torch.from_numpy(mended(codes.numpy(), seen.schema.pairs, seen.counts))
         return Dataset(values, {}, kind, properties=told, target=data.target)
-    if isinstance(kind, Labelled):
-        values, given = _pictures(kind.pictures, n, noise)
+    if (labelled := kind.view(Labelled)) is not None:
+        values, given = _pictures(labelled.pictures, n, noise)
         return Dataset({"image": values, "label": given["label"]}, {}, kind, properties=told, target=data.target)
-    if isinstance(kind, Images):
-        values, given = _pictures(kind, n, noise)
+    if (images := kind.view(Images)) is not None:
+        values, given = _pictures(images, n, noise)
         given = {name: given[name] for name in data.given}
         return Dataset(values, given, kind, properties=told, target=data.target)
     return data
@@ -182,7 +182,8 @@ def check_white(data: DataSource, like: Modality | None) -> int | None:
     if kind is None:
         return None
     white = BY_TYPE.get(kind)
-    if white is None or (isinstance(like, Images) and like.levels != white):
+    images = None if like is None else like.view(Images)
+    if white is None or (images is not None and images.levels != white):
         raise InputError(
             f"{path}: white must not be guessed from the pixels in a private fit, and {kind} does not say it; add an"
             " array `levels` with its value, or give uint8 from 0 to 255"
@@ -206,9 +207,11 @@ def _type_among(arrays: Mapping[str, np.ndarray]) -> str | None:
 
 def with_white(dataset: Dataset, data: DataSource, like: Modality | None) -> Dataset:
     """Return pictures whose white follows from no pixel; other data as they are. Arguments and errors as above."""
-    if not isinstance(dataset.modality, Images | Labelled):
+    images = dataset.modality.view(Images)
+    if images is None and dataset.modality.view(Labelled) is None:
         return dataset
-    white = check_white(data, like.pictures if isinstance(like, Labelled) else like)
-    if white is None or not isinstance(dataset.modality, Images):
+    labelled = None if like is None else like.view(Labelled)
+    white = check_white(data, like if labelled is None else labelled.pictures)
+    if white is None or images is None:
         return dataset
-    return replace(dataset, modality=replace(dataset.modality, levels=white))
+    return replace(dataset, modality=replace(images, levels=white))

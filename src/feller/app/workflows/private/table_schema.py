@@ -44,22 +44,22 @@ def beware(asked: Asked, dataset: Dataset) -> tuple[str, ...]:
 
 def for_owner(asked: Asked, dataset: Dataset) -> tuple[str, ...]:
     """Return what the page of a private fit says of its schema: what that makes public, and the warnings again."""
-    table = as_table(dataset)
-    if asked.private is None or asked.schema is None or not isinstance(table.modality, Table):
+    table = as_table(dataset).modality.view(Table)
+    if asked.private is None or asked.schema is None or table is None:
         return ()
-    return (made_public(table.modality.schema), *_warnings(asked, table))
+    return (made_public(table.schema), *_warnings(asked, dataset))
 
 
 def _warnings(asked: Asked, dataset: Dataset) -> Iterator[str]:
-    table = as_table(dataset)
-    if not isinstance(table.modality, Table):
+    table = as_table(dataset).modality.view(Table)
+    if table is None:
         return
     if asked.draft:
         yield (
             f"{shlex.quote(str(asked.schema))} is still a draft, guessed from the rows: all that it says is public,"
             ' whatever epsilon is. Keep what is known without the rows, and take out its line "draft": true'
         )
-    few = seldom(table.modality.schema, table.values)
+    few = seldom(table.schema, dataset.values)
     if few:
         yield (
             f"the schema lists words that one row or two have, which points at these people: {'; '.join(few)}. Take"

@@ -1,25 +1,12 @@
-"""Sizes and descriptions of what samples are compared with, and side-by-side figures."""
+"""Sizes and descriptions of what samples are compared with."""
 
 import pathlib
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 
-from feller.core.pytree import leaves
-from feller.data.images.labelled import Labelled
+from feller.app.modalities.registration import registration_of
 from feller.data.modality import Dataset
-from feller.data.molecules.figure import balls
-from feller.data.molecules.modality import Molecules
-from feller.data.points.points import Points
-from feller.data.proteins.backbones import Backbones
-from feller.data.proteins.figure import traces
-from feller.data.proteins.frames import CA
-from feller.data.proteins.modality import Proteins, structures
-from feller.data.tables.mixed import as_table
-from feller.data.tables.modality import Table
-from feller.data.text.figure import MOST as MAX_TEXTS
-from feller.data.text.modality import Text
 from feller.evaluation.comparison import enough, real_data
 from feller.evaluation.effort import Effort
 
@@ -61,56 +48,23 @@ def stem(place: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in short)
 
 
-ROWS_A_SECOND = 400
-"""Rows of a table for each second of an evaluation."""
-MOST_SAMPLES, MOST_LARGE, MOST_TEXTS, MOST_ROWS = 1000, 300, 100, 50_000
-"""Drawn for the numbers, of states up to 1,024 numbers, of larger ones, of texts, of rows of a table; not more than the
-training set holds, so that the floor is measured at the same size."""
-
-
 def number_shown(data: Dataset, effort: Effort = Effort()) -> int:  # noqa: B008 - frozen
-    """Return how many examples are drawn, beside such training data; of a table as many as its models learn in time."""
+    """Return how many examples are drawn beside such training data, no more than these: floors have that size."""
     if effort.n is not None:
         return max(effort.n, 2)
-    rows = isinstance(as_table(data).modality, Table) and effort.seconds is not None
-    most = min(_most(data), int(ROWS_A_SECOND * (effort.seconds or 0.0))) if rows else _most(data)
-    return min(most, max(len(data), 2))
-
-
-def _most(data: Dataset) -> int:
-    if isinstance(data.modality, Text):
-        return MOST_TEXTS
-    if isinstance(as_table(data).modality, Table):
-        return MOST_ROWS
-    numbers = sum(leaf[0].numel() for leaf in leaves(data.values))
-    return MOST_SAMPLES if numbers <= 1024 else MOST_LARGE
+    return min(registration_of(data.modality).most(data, effort.seconds), max(len(data), 2))
 
 
 def from_all_over(data: Dataset, number: int) -> Dataset:
     """Return examples from all over the data, as neighbouring windows of a text overlap, sorted by class.
 
-    Of texts, of which a page holds few, no more than it holds: sorted, others would push all but the first class out.
+    Of kinds of which a page holds few, no more than it holds: sorted, others would push all but the first class out.
     """
-    number = min(number, MAX_TEXTS) if isinstance(data.modality, Text) else number
-    label = data.values["label"] if isinstance(data.modality, Labelled) else data.given.get("label")
+    kind = registration_of(data.modality)
+    number = number if kind.page is None else min(number, kind.page)
+    label = kind.label(data)
     rows = torch.arange(number) * len(data) // max(number, 1)
     if label is None:
         return data.subset(rows)
     by_class = label.cpu().argsort(stable=True)
     return data.subset(by_class[rows])  # each class with its share of the data
-
-
-def side_by_side(first: Dataset, second: Dataset, behind: Dataset | None = None) -> tuple[Image.Image, Image.Image]:
-    """Draw two sets of one kind, at one scale where what is drawn has lengths; points have others in grey behind."""
-    kind = first.modality
-    if isinstance(kind, Proteins):
-        return side_by_side(structures(first), structures(second))
-    if isinstance(kind, Backbones):
-        a, b = ([atoms[:, CA] for atoms in kind.chains(some.values, some.given)] for some in (first, second))
-        return traces(a, beside=b), traces(b, beside=a)
-    if isinstance(kind, Molecules):
-        one, other = (kind.molecules(some.values, some.given) for some in (first, second))
-        return balls(one, beside=other), balls(other, beside=one)
-    if isinstance(kind, Points):
-        return kind.show_beside(first, second, behind), kind.show_beside(second, first, behind)
-    return kind.show(first.values, first.given), second.modality.show(second.values, second.given)

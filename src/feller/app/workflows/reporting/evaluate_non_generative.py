@@ -177,9 +177,10 @@ def copy(
         InputError: If run or data are not what they must be.
         UsageError: If samples are named.
     """
-    network, modality = writer(model), model.description.modality
-    if not isinstance(modality, Images):
-        raise InputError(f"{run.model} names a tokeniser of {modality.called}, expected one of pictures; fit it anew")
+    network, modality = writer(model), model.description.modality.view(Images)
+    if modality is None:
+        found = model.description.modality.called
+        raise InputError(f"{run.model} names a tokeniser of {found}, expected one of pictures; fit it anew")
     it = examined(
         run,
         model,
@@ -288,9 +289,11 @@ def resynthesise(
         InputError: If run or data are not what they must be.
         UsageError: If samples are named.
     """
-    modality, network = model.description.modality, model.network
-    if not isinstance(modality, Sounds) or not isinstance(network, SoundNetwork):
-        raise InputError(f"{run.model} names a vocoder of {modality.called}, expected one of sounds; fit it anew")
+    modality, network = model.description.modality.view(Sounds), model.network
+    if modality is None or not isinstance(network, SoundNetwork):
+        raise InputError(
+            f"{run.model} names a vocoder of {model.description.modality.called}, expected one of sounds; fit it anew"
+        )
     it = examined(
         run,
         model,

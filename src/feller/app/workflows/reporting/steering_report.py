@@ -9,10 +9,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from feller.app.modalities.registration import registration_of
 from feller.app.reporter import Tell
 from feller.app.workflows.fine_tuned_run import base_model, recipe_of, rule_of, tuned_of
 from feller.app.workflows.next_steps import tuning
-from feller.app.workflows.reporting.comparison import side_by_side
 from feller.app.workflows.run_config import asked_of
 from feller.app.workflows.run_status import tuning_sketch
 from feller.app.workflows.steer import Steered
@@ -26,7 +26,6 @@ from feller.data.modality import Dataset, Modality
 from feller.evaluation.effort import Effort
 from feller.evaluation.fine_tuning import change
 from feller.evaluation.report.page import RunReport, write_report
-from feller.evaluation.validity import valid
 from feller.models.model import load_model
 from feller.training.callbacks import read_metrics
 from feller.training.checkpoint import read_counters
@@ -40,7 +39,7 @@ MOST = 100
 
 def page_of_wish(run: Run, rewards: Sequence[str], found: Steered, command: Sequence[str]) -> str:
     """Write the page of samples that are as wished, beside those of the same source points; return where it is."""
-    before, after = side_by_side(_first(found.before), _first(found.after))
+    before, after = registration_of(found.after.modality).beside(_first(found.before), _first(found.after), None)
     pictures = [("Before, from the same source points", before), ("Steered", after)]
     return _write(run, f"Samples steered to {' and '.join(rewards)}", found, pictures, command)
 
@@ -92,9 +91,9 @@ def _shown(data: Dataset) -> Image.Image:
 
 def _picture(measured: Float[Tensor, " m *k"], modality: Modality) -> Image.Image | None:
     """Draw measurements that are pictures; None for others."""
-    if not isinstance(modality, Images) or measured.ndim != 4 or measured.shape[1] not in (1, 3):
+    if (images := modality.view(Images)) is None or measured.ndim != 4 or measured.shape[1] not in (1, 3):
         return None
-    return sample_folder.tile(modality.as_bytes(measured[:MOST]))
+    return sample_folder.tile(images.as_bytes(measured[:MOST]))
 
 
 DRAWN, SHOWN = 512, 100
@@ -129,12 +128,13 @@ def tuned_alone(run: Run, wanted: Wish, why: str, effort: Effort, tell: Tell, se
     after = draw(n)
     found = change(rule, base, model, after, wanted, draws, tuned.given)
     tell.done()
+    valid = registration_of(after.modality).valid
     shares = {"validity_before": valid(found.before), "validity": valid(after)}
     numbers = {**found.numbers, **{name: float(marks.mean()) for name, marks in shares.items() if marks is not None}}
     numbers |= {"steps": counters["step"], "seconds": counters["seconds"]}
     if engine().is_first:
         some = torch.arange(min(SHOWN, n))
-        pictures = side_by_side(found.before.subset(some), after.subset(some))
+        pictures = registration_of(after.modality).beside(found.before.subset(some), after.subset(some), None)
         captions = ("Before tuning, from the same source points", "Samples")
         page = RunReport(
             title=f"Tuned to {' and '.join(tuned.rewards)}",

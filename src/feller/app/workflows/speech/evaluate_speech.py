@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.app.modalities.speech import require_speech
 from feller.app.reporter import Tell
 from feller.app.workflows.next_steps import speaking
 from feller.app.workflows.reporting.evaluate_non_generative import Told, examined, report
-from feller.app.workflows.require_modality import require_speech
 from feller.app.workflows.run_config import parts
 from feller.app.workflows.speech.recordings import Continued, continued
 from feller.app.workflows.speech.synthesize import Manner, say, timed

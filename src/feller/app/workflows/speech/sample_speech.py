@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from feller.app.modalities.speech import require_speech
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.require_modality import require_speech
 from feller.app.workflows.speech.recordings import Listen
 from feller.app.workflows.speech.speech_request import Asked, Wanted, wanted
 from feller.app.workflows.speech.synthesize import (

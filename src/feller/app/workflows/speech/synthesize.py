@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.app.workflows.require_modality import path_of, require_speech
+from feller.app.modalities.speech import path_of, require_speech
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.data.loading.raw import Sound

@@ -28,6 +28,7 @@ from feller.core.user_code import load_function
 from feller.data.files.numpy_files import load
 from feller.data.images.load_images import ENDINGS, read_pictures
 from feller.data.images.modality import Images
+from feller.data.modality import Modality
 from feller.data.path_checks import check_there
 
 WHITE = 255
@@ -140,7 +141,7 @@ def read_mask(path: pathlib.Path, shape: tuple[int, ...]) -> Bool[Tensor, " *d"]
 
 
 def read_measured(
-    path: pathlib.Path, operator: Operator, modality: object, shape: tuple[int, ...]
+    path: pathlib.Path, operator: Operator, modality: Modality, shape: tuple[int, ...]
 ) -> Float[Tensor, " m *k"]:
     """Read measurements of one example or several, in the units of the data.
 
@@ -155,7 +156,8 @@ def read_measured(
     """
     with torch.no_grad():
         expected = tuple(operator(torch.zeros(1, *shape)).shape[1:])
-    levels = modality.levels if isinstance(modality, Images) else 1
+    images = modality.view(Images)
+    levels = 1 if images is None else images.levels
     if _is_picture(path):
         array = _picture(path) * (levels / WHITE)
     else:

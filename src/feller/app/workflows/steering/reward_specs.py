@@ -50,12 +50,12 @@ def recorded_wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
 def _named(run: Run, modality: Modality) -> dict[str, Named]:
     """Return the rewards that data have by themselves, or by the judge of their run."""
     named = image_wishes(modality)
-    if isinstance(modality, Images) and modality.classes:
-        named["class"] = lambda words: _class(run, modality, words)
-    if isinstance(modality, Molecules):
-        named["rdkit"] = lambda words: Chemistry(modality, words)
-    if isinstance(modality, Crystals):
-        named["chgnet"] = lambda words: crystal_wish(modality, words)
+    if (images := modality.view(Images)) is not None and images.classes:
+        named["class"] = lambda words: _class(run, images, words)
+    if (molecules := modality.view(Molecules)) is not None:
+        named["rdkit"] = lambda words: Chemistry(molecules, words)
+    if (crystals := modality.view(Crystals)) is not None:
+        named["chgnet"] = lambda words: crystal_wish(crystals, words)
     return named
 
 

@@ -1,0 +1,37 @@
+"""Crystals."""
+
+from collections.abc import Iterator
+
+from feller.app.modalities.registration import Registration, later
+from feller.data.atoms.elements import formula
+from feller.data.crystals.modality import Crystals
+from feller.data.modality import Dataset, Modality
+from feller.evaluation.attacks.distances import Apart
+from feller.models.spec import Description
+
+
+def formula_wanted(about: Description, first: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield the formula of one of the crystals."""
+    kind = first.modality
+    if isinstance(kind, Crystals) and "element" in about.fixable:
+        yield f"element={formula(kind.crystals(first.values, first.given)[0].numbers)}", "crystals of one formula"
+
+
+def lattices(kind: Modality) -> Apart | None:
+    """Return how far crystals are apart, where pymatgen is there."""
+    from feller.evaluation.attacks.structure_distances import Lattices
+    from feller.evaluation.crystals import has
+
+    return Lattices() if has("pymatgen") else None
+
+
+REGISTRATIONS = {
+    Crystals: Registration(
+        recipe="crystals",
+        measure=later("evaluation.crystals", "crystals_quality"),
+        wishes=formula_wanted,
+        valid=later("evaluation.validity", "valid_crystals"),
+        valid_needs="pymatgen and SMACT",
+        apart=lattices,
+    ),
+}

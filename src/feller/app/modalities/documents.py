@@ -1,0 +1,34 @@
+"""Documents of texts and pictures."""
+
+from typing import Any
+
+from feller.app.modalities.registration import Registration, kind_as
+from feller.core.errors import UsageError
+from feller.data.documents.modality import Documents
+from feller.models.model import Model
+from feller.sampling.autoregressive.document_decode import Reader
+
+
+def require_documents(model: Model) -> Documents:
+    """Return the modality of a model of documents.
+
+    Raises:
+        UsageError: If it is of other data.
+    """
+    return kind_as(model, Documents, "prompts and memories are of documents")
+
+
+def reader(model: Model) -> Reader:
+    """Return the network of a model of documents, ready to be asked.
+
+    Raises:
+        UsageError: If it is of another kind.
+    """
+    network: Any = model.network.eval()
+    if all(hasattr(network, name) for name in ("symbols", "context", "begin", "next")):
+        return network
+    kind = type(network).__name__
+    raise UsageError(f"expected a network that reads documents, got {kind}; fit one with --recipe interleaved")
+
+
+REGISTRATIONS = {Documents: Registration(recipe="interleaved", draws_as="documents")}

@@ -1,0 +1,43 @@
+"""Molecules."""
+
+from collections.abc import Iterator
+
+from feller.app.modalities.registration import Pair, Registration, later
+from feller.data.atoms.elements import hill_formula
+from feller.data.modality import Dataset, Modality
+from feller.data.molecules.figure import balls
+from feller.data.molecules.modality import Molecules, molecules_of
+from feller.evaluation.attacks.distances import Apart
+from feller.models.spec import Description
+
+
+def modelled(first: Dataset, second: Dataset, behind: Dataset | None = None) -> Pair:
+    """Draw balls at one scale."""
+    one, other = molecules_of(first), molecules_of(second)
+    return balls(one, beside=other), balls(other, beside=one)
+
+
+def formula_wanted(about: Description, first: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield the formula of one of the molecules."""
+    if "element" in about.fixable:
+        yield f"element={hill_formula(molecules_of(first)[0].atoms)}", "molecules of one formula"
+
+
+def clouds(kind: Modality) -> Apart:
+    """Return how far molecules are apart."""
+    from feller.evaluation.attacks.structure_distances import Clouds
+
+    return Clouds()
+
+
+REGISTRATIONS = {
+    Molecules: Registration(
+        recipe="molecules",
+        measure=later("evaluation.molecules", "molecules_quality"),
+        beside=modelled,
+        wishes=formula_wanted,
+        valid=later("evaluation.validity", "valid_molecules"),
+        valid_needs="rdkit (pip install 'feller[molecules]')",
+        apart=clouds,
+    ),
+}

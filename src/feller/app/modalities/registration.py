@@ -1,0 +1,275 @@
+"""What commands, reports and the page do with one kind of data."""
+
+import importlib
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from PIL import Image
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import leaves
+from feller.core.rng import Draws
+from feller.core.serialization import nearest
+from feller.core.user_code import called, line_of, load_function, place_of
+from feller.data.loading.user_modality import calling, check_class
+from feller.data.modality import Dataset, Modality
+
+if TYPE_CHECKING:  # what takes long to load is loaded by who does it
+    from feller.evaluation.attacks.distances import Apart
+    from feller.evaluation.quality import Measure
+    from feller.evaluation.report.page import Grid
+    from feller.models.model import Model
+    from feller.models.recipes.recipe import Recipe
+    from feller.models.spec import Description
+
+Kind = TypeVar("Kind", bound=type)
+Wanted = TypeVar("Wanted", bound=Modality)
+Pair = tuple[Image.Image, Image.Image]
+PAGE = 64
+"""Examples of a modality of one's own that a report draws."""
+MOST_SAMPLES, MOST_LARGE = 1000, 300
+"""Drawn for the numbers of a report, of states up to 1,024 numbers and of larger ones."""
+
+
+def later(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that is imported when it is called first: what measures data takes long to load."""
+
+    def called_later(*args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(f"feller.{module}"), name)(*args, **kwargs)
+
+    return called_later
+
+
+def shown_beside(first: Dataset, second: Dataset, behind: Dataset | None = None) -> Pair:
+    """Draw two sets, each in the way of its modality."""
+    return tuple(one.modality.show(one.values, one.given) for one in (first, second))  # type: ignore[return-value]
+
+
+def most_drawn(data: Dataset, seconds: float | None) -> int:
+    """Return how many samples are drawn for a report."""
+    return MOST_SAMPLES if sum(leaf[0].numel() for leaf in leaves(data.values)) <= 1024 else MOST_LARGE
+
+
+def label_of(data: Dataset) -> Tensor | None:
+    """Return the class of each example; None without any."""
+    return data.given.get("label")
+
+
+def no_wishes(about: "Description", first: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield nothing that can be given beside conditions."""
+    yield from ()
+
+
+def no_marks(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
+    """Return nothing: no rule tells which of them are valid."""
+    return None
+
+
+@dataclass(frozen=True)
+class Display:
+    """How samples of one kind of data are shown on the page."""
+
+    form: str = "pictures"
+    """pictures, table or words."""
+    n: int = 9
+    """Samples at first."""
+    most: int = 256
+    """Samples at once."""
+    watched: int = 0
+    """Samples that are watched as they form, at once; 0 where they cannot be."""
+
+
+APART_IN = later("evaluation.attacks.structure_distances", "apart_in")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Registration:
+    """What commands, reports and the page do with one kind of data; reading and writing is its modality's."""
+
+    recipe: "str | Callable[[Dataset, str], Recipe]" = ""
+    """Of a fit that names none: a name, or a function; empty where none suits."""
+    measure: "Measure | None" = None
+    """Compares samples with real data; None where a judge that learns from the data does, as of pictures."""
+    evaluate: Callable[..., dict[str, Any]] | None = None
+    """Evaluates a run in place of all that is done with samples of single examples."""
+    draws_as: str = "samples"
+    """samples, documents or speech: what `feller sample` draws."""
+    display: Display = Display()
+    beside: Callable[[Dataset, Dataset, Dataset | None], Pair] = shown_beside
+    """Draws two sets at one scale, where what is drawn has lengths, with points in grey behind where it can."""
+    most: Callable[[Dataset, float | None], int] = most_drawn
+    """Training data and seconds that an evaluation may take -> samples that are drawn for it."""
+    page: int | None = None
+    """Examples that a picture of a report holds, where that is a fixed number."""
+    label: Callable[[Dataset], Tensor | None] = label_of
+    """Classes by which examples of a report are sorted."""
+    figures: Callable[[Any, dict[str, Any]], list[tuple[str, Image.Image]]] | None = None
+    """Draws what was judged, and its numbers, for a report; None where samples stand beside real data."""
+    cells: "Callable[..., tuple[dict[str, Any], tuple[Grid, ...]]] | None" = None
+    """Measures what was judged as it is written in files, beside those that the run was fitted to."""
+    steps: str = ""
+    """Which commands come next, in `next_steps.STEPS`; by default those for its files."""
+    wishes: "Callable[[Description, Dataset], Iterator[tuple[str, str]]]" = no_wishes
+    """Yields KEY=VALUE that can be given beside classes, as in some examples, and what comes of it."""
+    valid: Callable[[Dataset], Bool[np.ndarray, " n"] | None] = no_marks
+    """Tells which samples are valid; None where no rule tells, or a package is missing."""
+    valid_needs: str = ""
+    """Package that `valid` needs."""
+    apart: "Callable[[Modality], Apart | None]" = APART_IN
+    """How far examples are apart, by which copies are found; None where a package is missing."""
+
+
+def kind_as(model: "Model", wanted: type[Wanted], what: str) -> Wanted:
+    """Return the modality of a model.
+
+    Args:
+        model: Of any data.
+        wanted: What the modality must be.
+        what: Says, as in "voices are of speech", for which flags that is.
+
+    Raises:
+        UsageError: If it is another.
+    """
+    kind = model.description.modality
+    if (found := kind.view(wanted)) is not None:
+        return found
+    raise UsageError(f"{what}, and this model's data are {kind.called}; leave them out")
+
+
+REGISTERED: dict[type[Modality], Registration] = {}
+"""The modalities of the user's own."""
+
+
+def registration_of(modality: Modality) -> Registration:
+    """Return what is done with a kind of data: the file here that is called like its folder in `feller.data` says it.
+
+    Raises:
+        InputError: If it is one of the user's own that lacks something.
+    """
+    kind = type(modality)
+    parts = kind.__module__.split(".")
+    if parts[:2] == ["feller", "data"]:
+        return importlib.import_module(f"feller.app.modalities.{parts[2]}").REGISTRATIONS[kind]
+    if kind not in REGISTERED:
+        register_modality(kind)
+    return REGISTERED[kind]
+
+
+@dataclass_transform(frozen_default=True)
+def register_modality(kind: Kind) -> Kind:
+    """Register a modality of your own; a decorator, which makes it a frozen dataclass where it is none.
+
+    Raises:
+        InputError: If it lacks a method or an attribute.
+    """
+    from feller.evaluation.metrics import add_metric
+
+    made: Any = kind if "__dataclass_fields__" in vars(kind) else dataclass(frozen=True)(kind)
+    check_class(made)
+    if "called" not in vars(made):
+        made.called = made.name
+    for metric in made.metrics:
+        add_metric(metric.__name__, metric.__doc__ or "")
+    REGISTERED[made] = Registration(recipe=made.recipe, measure=_measured, page=PAGE)
+    return made
+
+
+def _name_of(recipe: "str | Callable[[Dataset, str], Recipe]") -> str:
+    """Return the name of a recipe, or `file.py:function` of one of the user's own."""
+    from feller.models.recipes.registry import RECIPES
+
+    if isinstance(recipe, str):
+        return recipe
+    return next((name for name, function in RECIPES.items() if function is recipe), None) or place_of(recipe, "recipe")
+
+
+def load_modality(place: str) -> type[Modality]:
+    """Return the modality that `file.py:Class` names.
+
+    Raises:
+        UsageError: If there is no such class.
+        InputError: If the file does not run, or the class lacks something.
+    """
+    kind: Any = check_class(load_function(place))
+    if kind not in REGISTERED:
+        register_modality(kind)
+    return kind
+
+
+def _measured(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+    """Measure samples by the metrics of the user's modality, and as many training examples for their floors."""
+    from feller.evaluation.comparison import FLOORS, compare, pick
+
+    sets = compare(samples, train, held_out, draws)
+    modality, numbers = train.modality, dict[str, float | str | None]()
+    sizes = [draws.named("floor", i) for i in range(FLOORS if len(train) > len(sets.samples) else 1)]
+    known = [pick(train, len(sets.samples), one) for one in sizes if sets.floor is not None]
+    for metric in type(modality).metrics:
+        name = metric.__name__
+        with calling(modality, "metrics"):
+            numbers[name] = _number(metric, sets.samples, sets.real)
+            floors = [_number(metric, one, sets.real) for one in known]
+        numbers[f"{name}_floor"] = statistics.fmean(floors) if floors else None
+    return numbers
+
+
+def _number(metric: Callable[[Any, Any], float], samples: Dataset, real: Dataset) -> float:
+    found = metric(samples.values, real.values)
+    try:
+        return float(torch.as_tensor(found, dtype=torch.float64).reshape(()))
+    except (TypeError, ValueError, RuntimeError) as error:
+        shape = [*found.shape] if hasattr(found, "shape") else f"a {type(found).__name__}"
+        raise InputError(
+            argument=called(metric), expected="one number", found=str(shape), remedy="Return one"
+        ) from error
+
+
+def find_recipe(name: str, data: Dataset, size: str, older: "Model | None" = None) -> "tuple[str, Recipe]":
+    """Return a recipe and its name: `auto` chooses by the kind of data, `file.py:function` is the user's own.
+
+    Raises:
+        UsageError: If the name or the size is unknown, or the recipe needs an older model and there is none.
+        InputError: If a file of the user's own cannot be read, or its function is no recipe.
+    """
+    from feller.models.recipes.recipe import SIZES
+    from feller.models.recipes.registry import RECIPES, SECOND_STAGES, functions_in
+    from feller.models.recipes.stages import onwards
+
+    if size not in SIZES:
+        raise UsageError(f"no size is called {size!r}: {nearest(size, list(SIZES))}")
+    usual = "regressor" if data.target is not None else _name_of(registration_of(data.modality).recipe)
+    name = usual if name == "auto" and usual else name
+    if name.endswith(".py"):
+        raise UsageError(f"which function of {name}? say {name}:FUNCTION; {functions_in(name)}")
+    if ":" in name:
+        return name, _own_recipe(name, data, size)
+    if not usual and name in ("auto", *SECOND_STAGES):
+        raise UsageError(f"no recipe of ours suits {data.modality.called}; name your own: --recipe file.py:function")
+    if name in SECOND_STAGES:
+        if older is None:
+            raise UsageError(f"the recipe {name} learns from an older model: name its run with --start-from")
+        first = _own_recipe(usual, data, size) if ":" in usual else RECIPES[usual](data, size)
+        return name, SECOND_STAGES[name](first, older)
+    if name not in RECIPES:
+        raise UsageError(f"no recipe is called {name!r}: {nearest(name, [*RECIPES, *SECOND_STAGES, 'auto'])}")
+    recipe = RECIPES[name](data, size)
+    return name, recipe if older is None else onwards(recipe, older)
+
+
+def _own_recipe(name: str, data: Dataset, size: str) -> "Recipe":
+    from feller.models.recipes.recipe import Recipe
+
+    function = load_function(name, ("data", "size"))
+    recipe = function(data, size)
+    if not isinstance(recipe, Recipe):
+        line = line_of(function)
+        raise InputError(
+            f"{name}{f' ({line})' if line else ''} must return a Recipe, it returned {type(recipe).__name__}"
+        )
+    return recipe

@@ -1,0 +1,45 @@
+"""Speech, and sounds alone."""
+
+from typing import Any, cast
+
+from feller.app.modalities.registration import Registration, kind_as
+from feller.core.errors import UsageError
+from feller.data.speech.modality import Speech
+from feller.data.speech.sounds import Sounds
+from feller.models.model import Model
+from feller.paths import Affine
+
+
+def evaluate(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Judge what a model says: see `feller.app.workflows.speech.evaluate_speech.measure`."""
+    from feller.app.workflows.speech.evaluate_speech import measure  # takes long to load
+
+    return measure(*args, **kwargs)
+
+
+def require_speech(model: Model) -> Speech:
+    """Return the modality of a model of speech.
+
+    Raises:
+        UsageError: If it is of other data.
+    """
+    return kind_as(model, Speech, "texts and voices are of speech")
+
+
+def path_of(model: Model) -> Affine:
+    """Return the path of a model that draws frames.
+
+    Raises:
+        UsageError: If it has another.
+    """
+    if model.family.in_time and model.description.path.affine_schedule is not None:
+        return cast(Affine, model.description.path)
+    raise UsageError(
+        f"expected a model that draws frames, got one that {model.family.describe()}; fit one with --recipe speech"
+    )
+
+
+REGISTRATIONS = {
+    Sounds: Registration(),
+    Speech: Registration(recipe="speech", evaluate=evaluate, draws_as="speech"),
+}

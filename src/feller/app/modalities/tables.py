@@ -1,0 +1,125 @@
+"""Tables with a schema."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from feller.app.modalities.registration import Display, Registration
+from feller.app.workflows.private.table_schema import TABLES
+from feller.app.workflows.reporting.comparison import Judged
+from feller.data.loading.find import table_cells
+from feller.data.loading.raw import FoundTable
+from feller.data.modality import Dataset
+from feller.data.tables.dates import Datetime
+from feller.data.tables.mixed import Mixed
+from feller.data.tables.modality import Table
+from feller.data.tables.numerical import Numerical
+from feller.evaluation.number_format import is_number, percent
+from feller.evaluation.report.page import Grid
+from feller.evaluation.report.table_figures import (
+    Labelled,
+    audit_picture,
+    columns_beside,
+    numbers_grid,
+    pairs_map,
+    worth_picture,
+)
+from feller.evaluation.tables.cells import cells_lost, numbers_beside, written_share
+from feller.evaluation.tables.marginal_distance import pair_errors
+from feller.evaluation.tables.quality import Numbers, samples_quality
+
+ROWS_A_SECOND = 400
+"""Rows for each second of an evaluation, about as many as models draw in time."""
+MOST_ROWS = 50_000
+"""Drawn for the numbers of a report."""
+SHOWN = Display("table", 20, 5000)
+
+
+def most_rows(data: Dataset, seconds: float | None) -> int:
+    """Return how many rows are drawn for a report."""
+    return MOST_ROWS if seconds is None else min(MOST_ROWS, int(ROWS_A_SECOND * seconds))
+
+
+def tables_beside(judged: Judged, numbers: dict[str, Any]) -> list[tuple[str, Image.Image]]:
+    """Draw each column, how far each pair of columns is off, what the table is worth, and what it gives away.
+
+    Columns and pairs stand beside the training table, as `tv1`, `tv2` and the worst ones that the page names do.
+    """
+    kind = judged.generated.modality
+    if not isinstance(kind, Table):
+        return []
+    made, true = kind.coarse(judged.generated.values), kind.coarse(judged.train.values)
+    columns = [
+        Labelled(column.name, column.coarse_names, isinstance(column, Numerical | Datetime))
+        for column in kind.schema.modelled
+    ]
+    pictures = columns_beside(made.numpy(), true.numpy(), columns)
+    parts = [f", part {k}" if len(pictures) > 1 else "" for k in range(1, len(pictures) + 1)]
+    beside = f"beside the {len(true):,} training rows"
+    shown = [
+        (f"Columns{part}, {beside}{_floor('tv1', numbers)}", one) for part, one in zip(parts, pictures, strict=True)
+    ]
+    if len(columns) > 1:
+        errors = np.asarray(pair_errors(made, true))
+        caption = f"How far each pair of columns is off, {beside}{_floor('tv2', numbers)}"
+        shown.append((caption, pairs_map(errors, [one.name for one in columns])))
+    marks = (("What the table is worth", worth_picture(numbers)), ("What it gives away", audit_picture(numbers)))
+    return [*shown, *((caption, one) for caption, one in marks if one is not None)]
+
+
+def _floor(name: str, numbers: dict[str, Any]) -> str:
+    """Say how far real rows are off by chance, on average over all that a picture shows."""
+    floor = numbers.get(f"{name}_floor")
+    return f"; real rows drawn again are {percent(floor)} off on average" if is_number(floor) else ""
+
+
+def cell_metrics(judged: Judged, data: str, cells: FoundTable | None = None) -> tuple[Numbers, tuple[Grid, ...]]:
+    """Measure rows that stand in the table as they are written, what reading lost, and where numbers lie.
+
+    Nothing is measured of other data.
+
+    The numbers are of real rows, without noise: like the rest of a report they are for whoever owns the rows.
+
+    Args:
+        judged: What is compared.
+        data: What the run was fitted to.
+        cells: Its cells, where they were read.
+
+    Returns:
+        Numbers by their names, and means and quantiles of the columns of numbers, if there are any.
+    """
+    kind = judged.generated.modality
+    if not isinstance(kind, Table):  # rows of a table that is learned as numbers and words are judged as a table
+        return {}, ()
+    learned = cells or _cells(data)
+    real = _cells(judged.data) if judged.data else learned
+    lost = cells_lost(judged.generated.values, real, kind.schema) if kind.schema.outside == "clip" else {}
+    made = _cells(judged.samples) if judged.samples else kind.cells(judged.generated.values)
+    if learned is None or made is None:
+        return lost, ()
+    columns = numbers_beside(made, learned, kind.schema)
+    off = ", ".join(column.name for column in columns if column.is_far_off)
+    numbers = {"copies_written": written_share(made, learned, kind.schema), **lost}
+    return numbers | ({"numbers_off": off} if off else {}), (numbers_grid(columns),) if columns else ()
+
+
+def _cells(place: str) -> FoundTable | None:
+    """Return the cells of a file; None where it holds no such table, or is gone."""
+    path = pathlib.Path(place)
+    return table_cells(path) if path.suffix.lower() in TABLES and path.is_file() else None
+
+
+REGISTRATIONS = {
+    Mixed: Registration(recipe="table-flow", measure=samples_quality, display=SHOWN, most=most_rows, steps="mixed"),
+    Table: Registration(
+        recipe="table",
+        measure=samples_quality,
+        display=SHOWN,
+        most=most_rows,
+        figures=tables_beside,
+        cells=cell_metrics,
+        steps="table",
+    ),
+}

@@ -1,0 +1,226 @@
+"""Read files by a modality of the user's own, and look at what each of its methods returns."""
+
+import contextlib
+import inspect
+import pathlib
+from collections.abc import Generator, Mapping
+from dataclasses import is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import Given, leaves, length, tree_map
+from feller.core.rng import Draws
+from feller.core.user_code import blamed, called
+from feller.data.files import numpy_files, sample_folder
+from feller.data.modality import ROWS, Dataset, Modality, RawData
+
+LOOKED = 8
+"""Examples that are encoded and decoded to look at shapes."""
+NEEDED = ("name", "suffixes", "figure", "recipe")
+"""What a modality of the user's own has beside its methods."""
+
+
+def check_class(kind: Any) -> type[Modality]:
+    """Refuse what is no modality that files can be read by.
+
+    Raises:
+        InputError: If it is no class of a modality, is no dataclass, or lacks a method or an attribute.
+    """
+    if not (inspect.isclass(kind) and issubclass(kind, Modality)):
+        raise InputError(
+            argument="modality",
+            expected="a class that inherits from feller.Modality",
+            found=called(kind),
+            remedy="Write class Series(feller.Modality)",
+        )
+    methods = [*sorted(kind.__abstractmethods__), *(["load"] if kind.load is Modality.load else [])]
+    missing = [*methods, *(name for name in NEEDED if not getattr(kind, name))]
+    if missing:
+        needed = "methods load, space, encode and decode, and name, suffixes, figure and recipe"
+        raise InputError(
+            argument=called(kind), expected=needed, found=f"no {', no '.join(missing)}", remedy=f"Add {missing[0]}"
+        )
+    frozen = is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen  # noqa: B009 - not known to types
+    if not frozen:
+        raise InputError(
+            argument=called(kind),
+            expected="a frozen dataclass, whose fields a run records",
+            found="a class of another kind",
+            remedy="Decorate it with @feller.register_modality",
+        )
+    return kind
+
+
+def new_modality(kind: type[Modality]) -> Modality:
+    """Return a modality that knows no statistics yet.
+
+    Raises:
+        InputError: If its fields have no usual values.
+    """
+    try:
+        return kind()
+    except TypeError as error:
+        raise InputError(
+            argument=called(kind),
+            expected="a usual value of each field, which fit(raw) may replace",
+            found=str(error),
+            remedy="Give each field one, such as mean: float = 0.0",
+        ) from error
+
+
+def read_by(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
+    """Read a file by a modality of the user's own; `fit` lets it learn statistics first.
+
+    Raises:
+        InputError: If the file is not there or has another ending, or a method fails or returns something else.
+    """
+    path = pathlib.Path(source)
+    if not path.exists():
+        raise InputError(argument="data", file=source, expected=f"a file of {modality.called}", found="none there")
+    if path.is_dir() and sample_folder.is_ours(path / sample_folder.NAME):
+        path = next(path / name for name in (ROWS, "samples.npz") if (path / name).is_file())
+    if path.suffix.lower() == ".npz" and ".npz" not in modality.suffixes:
+        raw = _from_arrays(modality, numpy_files.load(path), source)
+    else:
+        if path.is_file() and not path.name.lower().endswith(tuple(modality.suffixes)):
+            endings = ", ".join(modality.suffixes)
+            raise InputError(argument="data", file=source, expected=f"a file that ends with {endings}", found=path.name)
+        raw = _loaded(modality, str(path))
+    if fit:
+        with calling(modality, "fit"):
+            learned = modality.fit(raw)
+        if type(learned) is not type(modality):
+            raise _other(modality, "fit", f"a {type(modality).__name__}", _said(learned))
+        modality = learned
+    check_given(modality, raw)
+    data = Dataset(raw.values, raw.given, modality, raw.notes, properties=_numbers(raw))
+    check_states(data)
+    return data
+
+
+@contextlib.contextmanager
+def calling(modality: Modality, method: str) -> Generator[None]:
+    """Say where a method of the user's own failed, in fields.
+
+    Raises:
+        InputError: Then.
+    """
+    try:
+        yield
+    except (InputError, UsageError):
+        raise
+    except Exception as error:
+        raise InputError(
+            argument=called(type(modality), method),
+            expected=EXPECTED.get(method, "a result"),
+            found=blamed(error) or f"{type(error).__name__}: {error}",
+            remedy="Mend it there, or raise an InputError that says what is wrong with the data",
+        ) from error
+
+
+EXPECTED = {
+    "load": "a RawData of the examples of a file",
+    "fit": "the modality with the statistics of the data",
+    "space": "the space where states live",
+    "encode": "a state",
+    "decode": "values",
+    "frame": "a DataFrame",
+    "figure": "a matplotlib figure or a PIL image",
+}
+"""What methods return."""
+
+
+def _loaded(modality: Modality, source: str) -> RawData:
+    with calling(modality, "load"):
+        raw: Any = modality.load(source)
+    if not isinstance(raw, RawData):
+        raise _other(modality, "load", "a feller.RawData", _said(raw))
+    tensors = [leaf for leaf in leaves(raw.values) if isinstance(leaf, Tensor)]
+    if len(tensors) != len([*leaves(raw.values)]) or any(not leaf.ndim for leaf in tensors):
+        raise _other(modality, "load", "values that are a tensor [n, ...], or a dict of them", _said(raw.values))
+    if len({len(leaf) for leaf in tensors}) != 1 or not len(tensors[0]):
+        raise _other(modality, "load", "one example or more, as many in each tensor", _said(raw.values))
+    for leaf in tensors:
+        bad = leaf.is_floating_point() and ~leaf.isfinite().reshape(len(leaf), -1).all(1)
+        if isinstance(bad, Tensor) and bad.any():
+            raise InputError(
+                argument=called(type(modality), "load"),
+                file=source,
+                row=int(bad.nonzero()[0]),
+                expected="finite numbers",
+                found=f"{int(bad.sum())} of {len(leaf)} examples with others",
+                remedy="Leave them out, or fill them, and say so in the notes of RawData",
+            )
+    return raw
+
+
+def _from_arrays(modality: Modality, arrays: Mapping[str, np.ndarray], source: str) -> RawData:
+    """Return what `Modality.arrays` made of values and conditions."""
+    rest = dict(arrays)
+    given: Given = {}
+    for name, classes in modality.conditions.items():
+        words = next((rest.pop(key) for key in (name, f"{name}s") if key in rest), None)
+        if words is not None:
+            unknown = [word for word in words.tolist() if word not in classes]
+            if unknown:
+                raise InputError(argument=name, file=source, expected=", ".join(classes), found=repr(unknown[0]))
+            given[name] = torch.tensor([classes.index(word) for word in words.tolist()], dtype=torch.int64)
+    values = {name: torch.from_numpy(leaf) for name, leaf in rest.items()}
+    return RawData(values.get("samples", values) if len(values) == 1 else values, given)
+
+
+def check_given(modality: Modality, raw: RawData) -> None:
+    """Refuse conditions that are not those of the modality, or not one number of a class for each example."""
+    n = length(raw.values)
+    with calling(modality, "conditions"):
+        known = modality.conditions
+    for name, numbers in raw.given.items():
+        if name not in known:
+            raise _other(modality, "conditions", f"the classes of {name}, which load gives", _said(known))
+        right = isinstance(numbers, Tensor) and numbers.shape == (n,) and numbers.dtype == torch.int64
+        if not right or not bool(((numbers >= 0) & (numbers < len(known[name]))).all()):
+            wanted = f"{name} as int64 [{n}] from 0 to {len(known[name]) - 1}"
+            raise _other(modality, "load", wanted, _said(numbers))
+
+
+def check_states(data: Dataset) -> None:
+    """Refuse states or values of other shapes than they must have, by a few examples."""
+    modality, few = data.modality, data.subset(torch.arange(min(LOOKED, len(data))))
+    with calling(modality, "space"):
+        wanted = modality.space().reference(len(few), Draws(0).at("shape"))
+    with calling(modality, "encode"):
+        state = modality.encode(few.values)
+    if _said(state) != _said(wanted):
+        raise _other(modality, "encode", f"a state of its space, {_said(wanted)}", _said(state))
+    if not all(bool(leaf.isfinite().all()) for leaf in leaves(state)):
+        raise _other(modality, "encode", "finite numbers", "others")
+    with calling(modality, "decode"):
+        values = modality.decode(state)
+    if _shapes(values) != _shapes(few.values):
+        raise _other(modality, "decode", f"values like those that load gives, {_said(few.values)}", _said(values))
+
+
+def _other(modality: Modality, method: str, expected: str, found: str) -> InputError:
+    where = called(type(modality), method)
+    return InputError(argument=where, expected=expected, found=found, remedy=f"Return {expected.partition(',')[0]}")
+
+
+def _said(found: Any) -> str:
+    """Write a state, or anything else, by shapes and types."""
+    if isinstance(found, Tensor):
+        return f"{[*found.shape]} of {str(found.dtype).removeprefix('torch.')}"
+    if isinstance(found, dict):
+        return "{" + ", ".join(f"{name}: {_said(leaf)}" for name, leaf in sorted(found.items())) + "}"
+    return "None" if found is None else f"a {type(found).__name__}"
+
+
+def _shapes(found: Any) -> Any:
+    return tree_map(lambda leaf: getattr(leaf, "shape", None), found)
+
+
+def _numbers(raw: RawData) -> dict[str, Tensor]:
+    return {name: torch.as_tensor(numbers).double() for name, numbers in raw.properties.items()}
