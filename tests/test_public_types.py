@@ -23,7 +23,15 @@ from feller.training.objective import RewardFunction
 STATES = (Given, Network, OnStep, Process, RewardFunction)
 """Functions and dicts over states, each a tensor or a dict of states, which no type of Python tells apart."""
 ABSTRACT = (
-    *("Coupling", "Loss", "Objective", "Path", "Solver", "Space"),  # methods that take any state, for all kinds of it
+    *(
+        "Coupling",
+        "Loss",
+        "Modality",
+        "Objective",
+        "Path",
+        "Solver",
+        "Space",
+    ),  # methods that take any state, for all kinds of it
     *("Exact", "GeodesicCost", "Hutchinson", "LeafTimes", "VelocityField"),
 )
 """Classes whose methods, but not their constructors, speak of states."""

@@ -71,7 +71,7 @@ ROWS = "samples.csv"
 class RawData:
     """Examples as a file holds them, before a modality of your own turns them into states."""
 
-    values: State
+    values: Tensor | dict[str, Tensor]
     """A tensor [n, ...], or several by their names, in the units of the file."""
     given: Given = field(default_factory=dict)
     """Number of the class of each example, int64 [n], of each of the conditions."""
