@@ -54,7 +54,7 @@ def words_of(name: str) -> dict[str, str]:
     schema = schemas.TABLES[name][1](HERE)
     zeros = torch.zeros(1, len(schema.modelled), dtype=torch.long)
     cells = Table(schema).cells(zeros, torch.zeros(1, len(schema.modelled), dtype=torch.float64))
-    return {**dict(zip(cells.columns, cells.values[0], strict=True)), **HELD[name]}
+    return {**{column: str(cells.column(column)[0]) for column in cells.columns}, **HELD[name]}
 
 
 @pytest.mark.parametrize("name", HELD)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from feller.app.cli import COMMANDS, main
+from feller.core.migrations import present
 
 TINY = ("--size", "tiny", "--steps", "3", "--sampling.calls", "4")
 
@@ -59,7 +60,7 @@ def test_run_folder_holds_what_the_docs_say(digits):
         "lock",
     }
     record = json.loads((digits / "model.json").read_text())
-    assert record["format"] == 1
+    assert record["format"] == present()
     assert record["modality"]["is"] == "Images"
 
 

@@ -103,7 +103,7 @@ def test_what_is_stopped_ends_soon_and_the_next_press_works(bridged: pathlib.Pat
         page.wait(f"{stop} === 'Stop'")
         page.run("location.reload()")
         page.rest(2000)
-        assert page.errors == []
+        assert [error for error in page.errors if "AbortError" not in error] == []  # as the page is left
 
 
 def test_what_comes_is_in_sight_on_a_telephone(page: Chromium) -> None:
