@@ -194,14 +194,12 @@ class Fit:
         from feller.app.reporter import speaks
         from feller.app.terminal import heard, show, speaker
         from feller.app.workflows.fit import fit
-        from feller.app.workflows.fitting.plan_fit import with_budget
         from feller.app.workflows.run_config import asked_of
         from feller.app.workflows.run_status import sketch_of
         from feller.models.recipes.recipe import Recipe
 
         def change(recipe: Recipe) -> Recipe:
-            changed = with_budget(recipe, steps=self.steps, minutes=self.minutes)
-            return change_fields(changed, words, "fit DATA") if words else changed
+            return change_fields(recipe, words, "fit DATA") if words else recipe
 
         tell = speaker()
         data = _example_for(self.recipe) if "--help" in words and self.data is None and not self.resume else self.data
@@ -209,6 +207,8 @@ class Fit:
             run, numbers = fit(
                 data,
                 recipe=self.recipe,
+                steps=self.steps,
+                minutes=self.minutes,
                 out=self.out,
                 size=self.size,
                 seed=self.seed,
