@@ -21,6 +21,7 @@ from feller.core.pytree import Given, State, leaves, length, tree_map
 from feller.core.rng import Draw, Draws
 from feller.core.serialization import nearest
 from feller.data.files import sample_folder
+from feller.data.files.numpy_files import write_array, write_arrays
 from feller.data.fingerprints import hashed, print_of
 from feller.data.labels import first_of
 from feller.data.loading.raw import Found, FoundTable
@@ -89,6 +90,14 @@ class Modality(abc.ABC):
     @abc.abstractmethod
     def forms(self) -> dict[str, Write]:
         """What writes each ending of a file; the ending of a folder is empty."""
+
+    @property
+    def array_forms(self) -> dict[str, Write]:
+        """Those of them that write arrays, for kinds whose samples are one: .npy has no names and labels."""
+        return {
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
+        }
 
     @property
     def log_scale(self) -> float | None:
