@@ -31,7 +31,7 @@ _FIELDS = {"about": "target", "anyhow": "any_order"}
 
 def with_families(name: str, content: Record) -> Record:
     """Record the family of a model, where a path stood for it, and no such path in objectives."""
-    content = {key: _without_families(value) for key, value in content.items()}
+    content = {key: _changed(value, _without_families) for key, value in content.items()}
     if name != "model.json" or not isinstance(path := content.get("path"), dict):
         return content
     rest = {key: value for key, value in content.items() if key != "path"}
@@ -41,13 +41,17 @@ def with_families(name: str, content: Record) -> Record:
     return {**rest, "family": {"is": "BridgeProcess" if path.get("is") == "Brownian" else "PathProcess", "path": path}}
 
 
-def _without_families(value: Any) -> Any:
-    """Take the paths that stood for families out of a value with an `is`, and of all that it holds."""
+def _changed(value: Any, change: Callable[[Record], Record]) -> Any:
+    """Change all records that a value holds, the innermost first."""
     if isinstance(value, list):
-        return [_without_families(each) for each in value]
+        return [_changed(each, change) for each in value]
     if not isinstance(value, dict):
         return value
-    value = {key: _without_families(each) for key, each in value.items()}
+    return change({key: _changed(each, change) for key, each in value.items()})
+
+
+def _without_families(value: Record) -> Record:
+    """Take a path that stood for a family out of a record with an `is`."""
     path = value.get("path") if "is" in value else None
     if not isinstance(path, dict) or not isinstance(path.get("is"), str) or path["is"] not in _FAMILIES:
         return value
@@ -60,15 +64,10 @@ def _without_families(value: Any) -> Any:
 def name_vector_quantizer(name: str, content: Record) -> Record:
     """Record the codebook of a vector quantizer as `VectorQuantizerEMA`, where it was `EMA`."""
 
-    def renamed(value: Any) -> Any:
-        if isinstance(value, list):
-            return [renamed(each) for each in value]
-        if not isinstance(value, dict):
-            return value
-        value = {key: renamed(each) for key, each in value.items()}
+    def renamed(value: Record) -> Record:
         return {**value, "is": "VectorQuantizerEMA"} if value.get("is") == "EMA" else value
 
-    return renamed(content)
+    return _changed(content, renamed)
 
 
 def to_format_2(name: str, content: Record) -> Record:

@@ -24,7 +24,7 @@ from feller.core.serialization import nearest, replace_file
 from feller.data.figures import image_of
 from feller.data.files import sample_folder
 from feller.data.files.delimited import write_parquet
-from feller.data.files.numpy_files import write_arrays
+from feller.data.files.numpy_files import write_array, write_arrays
 from feller.data.fingerprints import hashed, print_of
 from feller.data.labels import first_of
 from feller.data.loading.raw import Found, FoundTable
@@ -201,6 +201,14 @@ class Modality(abc.ABC):
         some = tree_map(lambda leaf: leaf[:few], values), tree_map(lambda leaf: leaf[:few], given)
         sample_folder.save(self.show(*some), out, [name])
         self.forms[pathlib.PurePath(name).suffix](values, given, out / name)
+
+    @property
+    def array_forms(self) -> dict[str, Write]:
+        """Those of them that write arrays, for kinds whose samples are one: .npy has no names and labels."""
+        return {
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
+        }
 
     @property
     def log_scale(self) -> float | None:

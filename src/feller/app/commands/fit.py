@@ -41,14 +41,12 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     from feller.app.reporter import speaks
     from feller.app.terminal import heard, show, speaker
     from feller.app.workflows.fit import fit
-    from feller.app.workflows.fitting.plan_fit import with_budget
     from feller.app.workflows.run_config import asked_of
     from feller.app.workflows.run_status import sketch_of
     from feller.models.recipes.recipe import Recipe
 
     def change(recipe: Recipe) -> Recipe:
-        changed = with_budget(recipe, steps=config.steps, minutes=config.minutes)
-        return change_fields(changed, words, "fit DATA") if words else changed
+        return change_fields(recipe, words, "fit DATA") if words else recipe
 
     tell = speaker()
     helps = "--help" in words and config.data is None and not config.resume

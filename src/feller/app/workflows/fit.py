@@ -21,7 +21,7 @@ from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.budget import earlier_lines
 from feller.app.workflows.private.privacy_config import privacy_of, watched_rows
 from feller.app.workflows.private.private_data import data_access
-from feller.app.workflows.run_config import Asked, asked_of, elsewhere, older_example, parts
+from feller.app.workflows.run_config import Asked, asked_of, elsewhere, older_example
 from feller.app.workflows.run_status import run_numbers
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, begun_run, new_run
@@ -183,7 +183,7 @@ def _reported(run: Run, plan: FitPlan, report: str | None, tell: Tell) -> dict[s
     read = as_read(plan.dataset, plan.recipe)
     try:
         with reporting("the training", evaluating(run, plan.asked, {})):
-            bundle = DataBundle(*parts(plan.asked, plan.dataset), read, plan.asked.fingerprint)
+            bundle = DataBundle(*plan.split, read, plan.asked.fingerprint)
             return evaluate(run, bundle=bundle, effort=effort, tell=tell)
     except Exception as error:
         said = str(error) if isinstance(error, InputError | UsageError) else blamed(error)

@@ -13,7 +13,6 @@ from feller.core.errors import InputError
 from feller.core.pytree import Given
 from feller.core.rng import Draw
 from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_array, write_arrays
 from feller.data.images.pixel_codes import AsNumbers, Code
 from feller.data.images.resize import picture
 from feller.data.labels import label_arrays, label_names, relabel
@@ -56,11 +55,7 @@ class Images(Modality):
     @property
     def forms(self) -> dict[str, Write]:
         """Arrays, or a folder with one PNG a picture, in sub-folders by class where there are any."""
-        return {
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
-            ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
-            "": self._write_folder,
-        }
+        return {**self.array_forms, "": self._write_folder}
 
     @property
     def read_size(self) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.pytree import Given
 from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_array, write_arrays
+from feller.data.files.numpy_files import write_arrays
 from feller.data.labels import label_arrays, relabel
 from feller.data.loading.raw import Found, FoundArrays, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
@@ -44,11 +44,7 @@ class Arrays(Modality):
     @property
     def forms(self) -> dict[str, Write]:
         """Arrays, or a folder with them and a picture."""
-        return {
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
-            ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
-            "": self._write_folder,
-        }
+        return {**self.array_forms, "": self._write_folder}
 
     @property
     def log_scale(self) -> float:

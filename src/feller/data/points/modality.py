@@ -11,7 +11,6 @@ from torch import Tensor
 
 from feller.core.pytree import Given
 from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_array, write_arrays
 from feller.data.labels import LABEL_NAMES, label_arrays, label_names
 from feller.data.modality import Modality, Write
 from feller.data.points.tables import frame_of, write_table
@@ -36,12 +35,7 @@ class Rows(Modality):
     def forms(self) -> dict[str, Write]:
         """Tables, arrays (.npy without names and labels), or a folder with a table and a picture."""
         table = dict.fromkeys((".csv", ".tsv", ".txt", ".parquet"), self._write_table)
-        return {
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
-            ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
-            **table,
-            "": self._write_folder,
-        }
+        return {**self.array_forms, **table, "": self._write_folder}
 
     def arrays(self, values: Float[Tensor, "n d"], given: Given) -> dict[str, np.ndarray]:
         """Return `samples`, float64 [n, d], the names in `columns`, and the labels."""

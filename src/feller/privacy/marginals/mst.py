@@ -1,4 +1,4 @@
-"""A tree of pairs that depend on each other most."""
+"""Columns alone, and a tree of the pairs that depend on each other most."""
 
 import itertools
 import math
@@ -55,3 +55,21 @@ def mst(
         part = {column: part[i] if number == part[j] else number for column, number in part.items()}
         measured.append(curator.measure(pair, sigma_for(share, edges), PAIRS))
     return curator.release(estimate(counts, measured, total, alone, rules=rules), one_way)
+
+
+def independent(
+    codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise, *, rules: Admitted = ()
+) -> Release:
+    """Fit each column alone to its noisy counts, which take the whole budget: the floor of every other model.
+
+    Args:
+        codes: The rows.
+        counts: Levels of each column, public.
+        rho: Budget, zero-concentrated; infinite for exact counts, which protect nobody.
+        noise: Source of the noise.
+        rules: What rows must keep, public.
+    """
+    curator = Curator(codes, counts, rho, noise)
+    sigma = sigma_for(rho, max(1, len(curator.columns)))
+    one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in curator.columns}
+    return curator.release(estimate(curator.counts, [*one_way.values()], curator.total, rules=rules), one_way)

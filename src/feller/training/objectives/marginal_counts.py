@@ -20,9 +20,8 @@ from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.accounting.zcdp import rho_of
 from feller.privacy.marginals.aim import MEASURING, ROUNDS, aim
 from feller.privacy.marginals.curator import Release
-from feller.privacy.marginals.independent import independent
 from feller.privacy.marginals.marginal_network import admitted_by, network_of
-from feller.privacy.marginals.mst import mst
+from feller.privacy.marginals.mst import independent, mst
 from feller.privacy.marginals.one_way_error import SHARE, check_budget
 from feller.privacy.noise.grid_noise import Noise
 from feller.spaces.table_tokens import Rows

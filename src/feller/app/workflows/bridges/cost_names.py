@@ -69,11 +69,6 @@ def files_of(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(fingerprint(name) for name in names if name is not None and name.is_file())
 
 
-def named_in(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the files that costs name; a law that is built in comes as its name."""
-    return tuple(str(file) for file in map(_file, names_of(texts)) if file is not None)
-
-
 def names_of(texts: Sequence[str]) -> list[str]:
     """Return costs without their factors."""
     return [match["name"] for match in map(_TERM.fullmatch, texts) if match is not None]

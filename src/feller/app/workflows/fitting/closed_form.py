@@ -7,7 +7,6 @@ from typing import Any
 
 from feller.app.reporter import Tell
 from feller.app.workflows.fitting.plan_fit import FitPlan
-from feller.app.workflows.run_config import parts
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import save_tensors
@@ -53,7 +52,7 @@ def set_up_look(plan: FitPlan, objective: AtOnce) -> Look:
     Raises:
         UsageError: If recipe and data do not fit together.
     """
-    rows, held_out = parts(plan.asked, plan.dataset)
+    rows, held_out = plan.split
     summary = f"{plan.asked.data}: {len(rows):,} to look at, {len(held_out):,} kept back; recipe {plan.asked.recipe}"
     return Look(plan, objective, rows, plan.recipe.describe(rows), summary)
 

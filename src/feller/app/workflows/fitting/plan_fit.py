@@ -3,13 +3,14 @@
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from feller.app.modalities.registration import find_recipe
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.fitting.auxiliary_networks import written_by
 from feller.app.workflows.private.budget import seen_by
-from feller.app.workflows.run_config import Asked, asked_of
+from feller.app.workflows.run_config import Asked, asked_of, parts
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 from feller.core.user_code import fingerprint as file_hash
@@ -73,6 +74,11 @@ class FitPlan:
     """Noisy shares of the classes of each condition; None where the exact ones may be told."""
     parts: dict[str, str] = field(default_factory=dict)
     """What a run that goes on knows of the networks that its data need: see `Description`."""
+
+    @cached_property
+    def split(self) -> tuple[Dataset, Dataset]:
+        """The training data and those kept back."""
+        return parts(self.asked, self.dataset)
 
 
 def plan_fit(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from feller.app.workflows.fitting.plan_fit import FitPlan
 from feller.app.workflows.fitting.run_training import TrainingJob
 from feller.app.workflows.fitting.validate_user_code import check_pieces
-from feller.app.workflows.run_config import Asked, parts
+from feller.app.workflows.run_config import Asked
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves, length
 from feller.core.rng import Draws
@@ -54,7 +54,7 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     asked, recipe, older, access = plan.asked, plan.recipe, plan.older, plan.access
     if recipe.train.steps is None and recipe.train.minutes is None:
         raise UsageError("expected a budget: --steps or --minutes")
-    data, held_out = parts(asked, plan.dataset)
+    data, held_out = plan.split
     data = data.modality.for_learning(data, Draws(asked.seed).named("evened"))
     if older is not None:
         older.network.to(here.device).eval()
