@@ -20,6 +20,7 @@ from feller import open_run, shards
 from feller.app.cli import main
 from feller.app.commands.arguments import config_of
 from feller.app.config import SampleConfig
+from feller.app.modalities.registration import registration_of
 from feller.app.workflows import sampler, sharded_samples
 from feller.app.workflows.sample import _check_alone, sample
 from feller.app.workflows.sampler import Drawing, ready
@@ -272,10 +273,10 @@ def test_numbers_are_refused_before_the_model_is_read(moons: Run, monkeypatch: p
 
 def test_what_cannot_be_shared_is_refused_to_several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.app.workflows.sample.engine", lambda: SimpleNamespace(ranks=2))
-    for kind, bridged, said in ((Speech, False, "speech"), (Documents, False, "documents"), (Points, True, "bridge")):
-        with pytest.raises(UsageError, match=f"{said}.* without torchrun"):
-            _check_alone(object.__new__(kind), bridged)
-    _check_alone(object.__new__(Points), False)
+    for kind in (Speech, Documents):
+        with pytest.raises(UsageError):
+            _check_alone(registration_of(object.__new__(kind)).draws_as)
+    _check_alone(registration_of(object.__new__(Points)).draws_as)
 
 
 def test_no_shard_is_held_after_it_is_written(
