@@ -34,7 +34,7 @@ def _example_for(recipe: str | None) -> str | None:
 
 def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     """Fit; `words` set fields of the recipe."""
-    if config.steps is not None and config.minutes is not None:
+    if config.training.steps is not None and config.training.minutes is not None:
         raise UsageError("--steps and --minutes exclude each other; choose one")
     words = by_field(words)
     check_names(words, FitConfig, *_DEEPER)
@@ -49,7 +49,7 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
         return change_fields(recipe, words, "fit DATA") if words else recipe
 
     tell = speaker()
-    helps = "--help" in words and config.data is None and not config.resume
+    helps = "--help" in words and config.data is None and not config.output.resume
     data = _example_for(config.recipe_name or "auto") if helps else config.data
     with heard(tell):
         run, numbers = fit(config, data, change=change, fields=tuple(words), tell=tell)

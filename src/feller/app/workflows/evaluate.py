@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+from feller.app.config import EvaluateConfig
 from feller.app.modalities.registration import registration_of
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridge import measure_again
@@ -24,7 +25,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.batches import DataBundle, split
-from feller.data.loading.in_memory import MEMORY, DataSource, Given, for_now, is_given
+from feller.data.loading.in_memory import MEMORY, Given, for_now, is_given
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset, Modality
@@ -55,26 +56,22 @@ PIECES = 64
 
 def evaluate(
     run: Run,
+    config: EvaluateConfig = EvaluateConfig(),  # noqa: B008 - frozen
     *,
-    data: DataSource | None = None,
-    samples: str | None = None,
     wanted: Wish | None = None,
-    seed: int = 0,
     bundle: DataBundle | None = None,
-    effort: Effort = Effort(),  # noqa: B008 - frozen
+    effort: Effort | None = None,
     tell: Tell = SILENT,
 ) -> dict[str, Any]:
     """Compare samples with real data that training did not see, and write the report.
 
     Args:
         run: Holds the model.
-        data: Real data to compare with, also in memory; by default those that the fit kept back. Of a run that keeps no
-            copy of rows that were in memory, these rows themselves, or others, which then stand for them.
-        samples: Judge these instead of drawing new ones: an .npz or a folder, as `sample` writes.
+        config: What is asked for. Of a run that keeps no copy of rows that were in memory, `data` are these rows
+            themselves, or others, which then stand for them.
         wanted: What a tuned run was tuned to; by default as its record says, where that is no code of the user's.
-        seed: Of all randomness.
         bundle: What the fit learned from, where this process has read it; by default it is read again.
-        effort: Samples that are drawn and seconds that are taken; by default as many as are usual.
+        effort: Samples that are drawn and seconds that are taken; by default as the config says.
         tell: Hears how it goes.
 
     Returns:
@@ -85,6 +82,7 @@ def evaluate(
         InputError: If run, data or samples are not what they must be, or another process writes to the run.
     """
     with run.writing() if engine().is_first else contextlib.nullcontext():
+        data, effort = config.data, effort or Effort(n=config.n)
         given = data if is_given(data) else None
         model = load_model(run)
         model.network.to(engine().device)
@@ -92,7 +90,7 @@ def evaluate(
         with for_now(given) if given is not None and in_file else contextlib.nullcontext(IN_MEMORY) as place:
             named = str(place) if given is not None else None if data is None else str(data)
             rows = None if in_file else given
-            return _evaluated(run, model, named, rows, samples, wanted, seed, bundle, effort, tell)
+            return _evaluated(run, model, config, named, rows, wanted, bundle, effort, tell)
 
 
 def _compare_populations(
@@ -117,16 +115,16 @@ PROTOCOLS: dict[str, Callable[..., dict[str, Any]]] = {
 def _evaluated(
     run: Run,
     model: Model,
+    config: EvaluateConfig,
     data: str | None,
     given: Given | None,
-    samples: str | None,
     wanted: Wish | None,
-    seed: int,
     bundle: DataBundle | None,
     effort: Effort,
     tell: Tell,
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
+    samples = config.samples
     if model.family.name in PROTOCOLS:
         return PROTOCOLS[model.family.name](run, model, data=data, samples=samples, effort=effort, tell=tell)
     modality = model.description.modality
@@ -148,7 +146,7 @@ def _evaluated(
     training_data, held_out = loaded.train.seen_as(modality).sampled(), loaded.test.seen_as(modality)
     if data is not None and own is not None:
         held_out = read(data if given is None else given, longest=asked.longest, like=modality)
-    draws, tuned = Draws(seed).named("evaluate"), tuned_of(run)
+    draws, tuned = Draws(config.seed).named("evaluate"), tuned_of(run)
     limits: list[str] = []
     strangers = (STRANGERS,) if own is None else ()
     if samples is not None:

@@ -68,16 +68,17 @@ def fit(
         UsageError: If an argument is wrong.
         Interrupted: After Ctrl-C, with all saved.
     """
-    if config.steps is not None and config.minutes is not None:
+    training, output = config.training, config.output
+    if training.steps is not None and training.minutes is not None:
         raise UsageError("steps and minutes exclude each other; choose one")
     report = kind_of(config.report)
     Effort.of_report(report, 0.0)  # refuses one of no known kind
-    here, resume, overwrite = engine(), config.resume, config.overwrite
+    here, resume, overwrite = engine(), output.resume, output.overwrite
     data = config.data if data is None else data
     access = data_access(privacy_of(config), here, resume=resume)
-    if is_given(data) and resume and not is_kept_in_memory(config.out):
+    if is_given(data) and resume and not is_kept_in_memory(output.out):
         raise UsageError("a resumed run knows its data; leave them out")
-    run = _run_of(data, config.out, here, resume=resume, overwrite=overwrite)
+    run = _run_of(data, output.out, here, resume=resume, overwrite=overwrite)
     in_memory: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     given = data if is_given(data) else None
     if given is not None:
@@ -89,8 +90,8 @@ def fit(
     request = RecipeRequest(
         name=config.recipe_name or "auto",
         size=config.size or "small",
-        steps=config.steps,
-        minutes=config.minutes,
+        steps=training.steps,
+        minutes=training.minutes,
         change=change,
     )
     with access.spending(run, here), in_memory:
@@ -99,7 +100,7 @@ def fit(
                 plan = plan_resumed(run, wanted, config.recipe_name, request, here, given)
             _tell_moved(plan, tell)
         else:
-            more = {"project": config.reading.project, "start_from": config.start_from, "fields": fields}
+            more = {"project": config.reading.project, "start_from": training.start_from, "fields": fields}
             asked = _asked(config.recipe_name, {**wanted, **more, "watched": watched_rows(config)})
             with tell.waiting(f"reading {data}"):
                 plan = plan_fit(asked, access, request, tell, given)
@@ -116,7 +117,7 @@ def fit(
             tell.say(line)
         here.wait()
         if isinstance(ready, TrainingJob):
-            _train(run, plan, ready, config.callbacks, here, tell, resume=resume)
+            _train(run, plan, ready, training.callbacks, here, tell, resume=resume)
         elif here.is_first:  # which looks at the rows alone
             look(run, ready, tell)
         here.wait()  # until the first process has written what all will read

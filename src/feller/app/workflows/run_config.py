@@ -9,14 +9,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from feller.app.modalities.registration import load_modality
+from feller.app.reporter import Tell
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee
 from feller.app.workflows.private.private_split import fits, kept_back, key_path, keyed
 from feller.app.workflows.private.probe_rows import with_white
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Draws
-from feller.core.run_folder import Run
+from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_data
+from feller.core.user_code import fingerprint as file_hash
+from feller.core.user_code import load_file
 from feller.data.batches import DataBundle, check_share, split
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE
@@ -27,6 +30,7 @@ from feller.data.loading.targets import aimed, read_aimed
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import changes
 from feller.models.recipes.registry import READS
+from feller.models.spec import load_description
 from feller.training.optimizer import Training
 
 READ = "read-"
@@ -201,6 +205,41 @@ def asked_of(run: Run) -> Asked:
     """Read what was asked of a run; data are named from here, where they are found by the folder of the run."""
     asked = from_data(Asked, run.read_record(run.recipe).get("asked", {}))
     return replace(asked, data=whereabouts(asked.data, run))
+
+
+def find_run(folder: str | None, code: str | None, tell: Tell) -> Run:
+    """Return the run, and load the code that the caller names; say which run it is if none was named."""
+    if code is not None:
+        load_file(pathlib.Path(code))
+    run = open_run(folder)
+    _check_code(run, code)
+    if code is not None and asked_of(run).code not in ("", file_hash(pathlib.Path(code))):
+        tell.say(f"{code} is not what it was when this run was fitted; the model may mean something else by now")
+    if folder is None:
+        tell.say(f"the newest run: {run.path}")
+    return run
+
+
+def _check_code(run: Run, code: str | None) -> None:
+    """Refuse a run that is made of the user's own code, where none or another was named.
+
+    Raises:
+        UsageError: Then; says which file it was.
+    """
+    asked = asked_of(run)
+    if not asked.code:
+        return
+    run.read_record(run.model)  # damage is told as it is
+    try:
+        load_description(run)
+    except InputError as error:
+        file = asked.code_file
+        if code is not None:
+            raise UsageError(
+                f"{code} does not define what the model of {run.path} is made of, which was fitted with {file}; name"
+                " that file with --code"
+            ) from error
+        raise UsageError(f"the model of {run.path} is made of code of yours: name it with --code {file}") from error
 
 
 def training_of(run: Run) -> Training:

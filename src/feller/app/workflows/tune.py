@@ -95,7 +95,12 @@ def tune(
         UsageError: If an argument is wrong, or the model's data cannot be tuned.
         Interrupted: After Ctrl-C, with all saved.
     """
-    report, resume, overwrite, rewards = kind_of(config.report), config.resume, config.overwrite, config.rewards
+    report, rewards, resume, overwrite = (
+        kind_of(config.report),
+        config.rewards,
+        config.output.resume,
+        config.output.overwrite,
+    )
     Effort.of_report(report, 0.0)  # refuses one of no known kind
     given = in_words(config.conditions.given)
 
@@ -103,7 +108,7 @@ def tune(
         return change(with_budget(recipe, steps=config.steps, minutes=config.minutes))
 
     here = engine()
-    out = str(run.path) if resume else config.out
+    out = str(run.path) if resume else config.output.out
     chosen = new_run(out, f"{run.path.name}-tuned", resume=resume, overwrite=overwrite).path if here.is_first else ""
     target = Run(pathlib.Path(here.share(str(chosen))))
     if resume:
