@@ -2,13 +2,14 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from feller.app.commands.flag_types import Look
-from feller.core.errors import UsageError
-from feller.core.serialization import closest
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import closest, nearest
 
 Config = TypeVar("Config")
 Result = TypeVar("Result")
@@ -131,6 +132,13 @@ def config_of(kind: type[Config], config: Config | None = None, /, **options: An
     """
     if config is not None and not isinstance(config, kind):
         raise UsageError(f"{command_of(kind)} takes a {kind.__name__}, or its options, got {type(config).__name__}")
+    config = _nested(kind, kind() if config is None else config, options)
+    check_values(config, places=False)
+    return config
+
+
+def _nested(kind: type[Config], config: Config, options: dict[str, Any]) -> Config:
+    """Return a config with options at their places; errors as of `config_of`, but that no value is looked at."""
     known = {one.name: one for one in fields(kind)}  # pyrefly: ignore - a dataclass
     groups = {name: inner for name, one in known.items() if (inner := group(one)) is not None}
     homes = {name: outer for outer, inner in groups.items() for name in flags_of(inner)}
@@ -138,15 +146,51 @@ def config_of(kind: type[Config], config: Config | None = None, /, **options: An
     for name, value in found.items():
         if name in groups and not isinstance(value, groups[name]):
             raise UsageError(f"{name} must be of {groups[name].__name__}, got {value!r:.40}")
-    config = kind() if config is None else config
     for name, value in options.items():
         if name not in homes:
             raise _unknown(kind, name)
         outer = homes[name]
         found[outer] = replace(found.get(outer, getattr(config, outer)), **{name: value})
-    config = replace(config, **found)  # pyrefly: ignore - a dataclass
-    check_values(config, places=False)
-    return config
+    return replace(config, **found)  # pyrefly: ignore - a dataclass
+
+
+def recorded(config: Any, but: Container[str] = ()) -> dict[str, Any]:
+    """Return the options that are not as usual, by their names, as JSON holds them; none that only Python sets.
+
+    Args:
+        config: Of a command.
+        but: Names of options that no record needs.
+    """
+    options, values = flags_of(config), values_of(config)
+    kept = (one for one in changed(config) if one not in but and (flag_names(config, one) or is_place(options[one])))
+    return {name: [*values[name]] if isinstance(values[name], tuple) else values[name] for name in kept}
+
+
+def from_record(kind: type[Config], content: Any) -> Config:
+    """Return the config of a record; nothing is looked for at places that it names.
+
+    Raises:
+        InputError: If an option is unknown, or its value of another type.
+    """
+    if not isinstance(content, dict):
+        raise InputError(f"config: expected options of {kind.__name__}, got {content!r:.40}")
+    types, options = _types(kind), flags_of(kind)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    for name, value in values.items():
+        if name not in options:
+            raise InputError(f"config: {kind.__name__} has no option {name!r:.40}: {nearest(name, [*options])}")
+        if not _fits(value, types[name]):
+            raise InputError(f"config.{name}: expected {types[name]}, got {value!r:.40}")
+    return _nested(kind, kind(), values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Tell whether a value of JSON is of a type, or of one of a union."""
+    if isinstance(hint, UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
+    return hint in (bool, int, float, str) and (type(value) is hint or (hint is float and type(value) is int))
 
 
 def python_options(kind: type) -> dict[str, Field[Any]]:

@@ -16,7 +16,7 @@ from PIL import Image
 from feller.app.config import SampleConfig
 from feller.app.options import config_of, configured
 from feller.app.terminal import shown
-from feller.app.workflows.run_config import asked_of
+from feller.app.workflows.run_config import record_of
 from feller.app.workflows.run_status import reported_of
 from feller.core.run_folder import Run, framed
 from feller.core.serialization import read_json
@@ -197,7 +197,7 @@ class FittedRun(os.PathLike[str]):
         """Tell whether samples are to be a data frame: they are rows of a table, or of numbers that came as one."""
         if isinstance(data.modality, Table | Mixed):
             return True
-        source = asked_of(self.folder).data
+        source = record_of(self.folder).data
         return isinstance(data.modality, Points) and (source.endswith(TABLES) or source.startswith(FRAMES))
 
     def _repr_html_(self) -> str:

@@ -62,9 +62,9 @@ def test_the_card_says_what_how_good_and_what_to_cite(run, tmp_path):
 
 def test_it_tells_nobody_where_files_lie(run, tmp_path):
     record = run.read_record(run.recipe)
-    record["asked"] |= {"data": "/home/someone/secret/people.csv", "schema": "/home/someone/schema.json"}
-    record["asked"]["shards"] = {"/home/someone.tar": "0a1b2c3d"}
-    record["asked"]["ancestors"] = [{"data": "/home/someone/older.csv", "fingerprint": "", "keyed": False}]
+    record["config"] |= {"data": "/home/someone/secret/people.csv", "schema": "/home/someone/schema.json"}
+    record["provenance"]["shards"] = {"/home/someone.tar": "0a1b2c3d"}
+    record["provenance"]["ancestors"] = [{"data": "/home/someone/older.csv", "fingerprint": "", "keyed": False}]
     run.write_record(run.recipe, record)
     folder, _ = export(run, ExportConfig(to="huggingface", out=str(tmp_path / "hub")))
     for file in folder.iterdir():
@@ -76,7 +76,7 @@ def test_it_tells_nobody_where_files_lie(run, tmp_path):
 def test_of_a_private_run_no_figure_of_its_rows_is_told(run, tmp_path):
     record = run.read_record(run.recipe)
     private = {"epsilon": 2.0, "delta": 1e-5, "n": 100, "sigma": 1.0, "clip": 1.0, "batch": 10, "steps": 5}
-    record["asked"]["private"] = {**private}
+    record["provenance"]["private"] = {**private}
     run.write_record(run.recipe, record)
     ledger = Ledger((Subsampled("training", 1.0, 0.1, 5),), 1e-5, 100)
     run.write_record(run.ledger, to_data(ledger))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from feller.app.config import BridgeConfig
+from feller.app.config import BridgeConfig, FitConfig
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridges.bridge_options import bridging, fitted, frame_of, times_of
 from feller.app.workflows.bridges.bridge_report import report_bridge
@@ -27,7 +27,7 @@ from feller.app.workflows.bridges.parse_costs import price, tried
 from feller.app.workflows.bridges.populations import Populations, check_noise, read_populations, usual_noise
 from feller.app.workflows.bridges.run_rounds import alternate, saved
 from feller.app.workflows.fitting.run_training import Interrupted
-from feller.app.workflows.run_config import Asked
+from feller.app.workflows.run_config import FitRecord, Provenance
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.costs import Cost
 from feller.control.bridges.population import Crowd
@@ -201,8 +201,9 @@ def pose(bridged: Bridged, crowd: Populations, cost: Cost) -> BridgeProblem:
 
 def _record(bridged: Bridged, settings: Bridging) -> dict[str, Any]:
     """Return what recipe.json holds."""
-    asked = Asked(data=bridged.populations[0], recipe="bridge", size="", seed=bridged.seed, held_out=0.0)
-    return {"asked": to_data(asked), KEY: to_data(bridged), "recipe": to_data(settings)}
+    provenance = Provenance(recipe="bridge", held_out=0.0)
+    asked = FitRecord(config=FitConfig(data=bridged.populations[0], seed=bridged.seed), provenance=provenance)
+    return {**asked.parts, KEY: to_data(bridged), "recipe": to_data(settings)}
 
 
 def _summary(run: Run, bridged: Bridged, crowd: Populations, settings: Bridging, progress: Progress) -> str:

@@ -17,7 +17,7 @@ from feller.app.workflows.private.table_schema import for_owner
 from feller.app.workflows.reporting.comparison import Judged, number_shown
 from feller.app.workflows.reporting.evaluate_non_generative import copy, examine, resynthesise
 from feller.app.workflows.reporting.sample_report import sample_report
-from feller.app.workflows.run_config import Asked, asked_of, brought_of, example_of, read_bundle
+from feller.app.workflows.run_config import FitRecord, brought_of, example_of, read_bundle, record_of
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
 from feller.app.workflows.steering.reward_specs import recorded_wish
 from feller.control.rewards.named_rewards import Wish
@@ -131,9 +131,9 @@ def _evaluated(
     kind = registration_of(modality)
     if kind.evaluate is not None:
         return kind.evaluate(run, model, data=data, samples=samples, effort=effort, tell=tell)
-    asked = asked_of(run)
+    asked = record_of(run)
     if data is not None and not asked.data:  # nobody knows what it learned from: the data serve for both
-        asked, data = replace(asked, data=data), None
+        asked, data = asked.with_data(data), None
     with tell.waiting("reading the data"):
         gone = given is not None and asked.data.startswith(MEMORY)
         own = bundle or _own_rows(asked, modality, given if gone else None)
@@ -145,7 +145,7 @@ def _evaluated(
     judge = _judge(run, effort)
     training_data, held_out = loaded.train.seen_as(modality).sampled(), loaded.test.seen_as(modality)
     if data is not None and own is not None:
-        held_out = read(data if given is None else given, longest=asked.longest, like=modality)
+        held_out = read(data if given is None else given, longest=asked.config.reading.longest, like=modality)
     draws, tuned = Draws(config.seed).named("evaluate"), tuned_of(run)
     limits: list[str] = []
     strangers = (STRANGERS,) if own is None else ()
@@ -218,7 +218,7 @@ def _evaluated(
     return {**numbers, "report": f"{run.path / judged.name}.html"}
 
 
-def _own_rows(asked: Asked, modality: Modality, given: Given | None) -> DataBundle | None:
+def _own_rows(asked: FitRecord, modality: Modality, given: Given | None) -> DataBundle | None:
     """Read what a run learned from; None where it keeps no copy, and others are given.
 
     Raises:
@@ -232,9 +232,9 @@ def _own_rows(asked: Asked, modality: Modality, given: Given | None) -> DataBund
         return None
 
 
-def _halves(asked: Asked, modality: Modality, given: Given | None) -> DataBundle:
+def _halves(asked: FitRecord, modality: Modality, given: Given | None) -> DataBundle:
     """Return other rows of which half stands for what a run learned from, of which it keeps no copy."""
-    others = read(cast(Given, given), longest=asked.longest, like=modality)
+    others = read(cast(Given, given), longest=asked.config.reading.longest, like=modality)
     return DataBundle(*split(others, 0.5, Draws(asked.seed)), others, "")
 
 

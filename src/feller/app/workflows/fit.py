@@ -19,9 +19,9 @@ from feller.app.workflows.fitting.training_setup import set_up_training
 from feller.app.workflows.hugging_face import outdated
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.budget import earlier_lines
-from feller.app.workflows.private.privacy_config import privacy_of, watched_rows
+from feller.app.workflows.private.privacy_config import privacy_of
 from feller.app.workflows.private.private_data import data_access
-from feller.app.workflows.run_config import Asked, asked_of, elsewhere, older_example
+from feller.app.workflows.run_config import FitRecord, Provenance, elsewhere, older_example, record_of
 from feller.app.workflows.run_status import run_numbers
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, begun_run, new_run
@@ -86,7 +86,7 @@ def fit(
             data, in_memory = _kept(given, run, here)
         else:
             data = None if resume else in_memory_name(given)
-    wanted = _wanted(config, None if data is None else str(data))
+    config = replace(config, data=None if data is None else str(data))
     request = RecipeRequest(
         name=config.recipe_name or "auto",
         size=config.size or "small",
@@ -97,14 +97,20 @@ def fit(
     with access.spending(run, here), in_memory:
         if resume:
             with tell.waiting("reading the data"):
-                plan = plan_resumed(run, wanted, config.recipe_name, request, here, given)
+                plan = plan_resumed(run, config, request, here, given)
             _tell_moved(plan, tell)
         else:
-            more = {"project": config.reading.project, "start_from": training.start_from, "fields": fields}
-            asked = _asked(config.recipe_name, {**wanted, **more, "watched": watched_rows(config)})
+            if not data:
+                raise UsageError(
+                    "expected data: a file, a folder, or example:NAME, which the command `feller data` lists, or, in"
+                    " Python, a DataFrame, an array or texts"
+                )
+            provenance = Provenance(recipe=request.name, size=config.size or "", fields=fields)
             with tell.waiting(f"reading {data}"):
-                plan = plan_fit(asked, access, request, tell, given)
-        here.check_alike("data (or, of a private fit, the same key, see XDG_DATA_HOME)", plan.asked.fingerprint)
+                plan = plan_fit(FitRecord(config=config, provenance=provenance), access, request, tell, given)
+        here.check_alike(
+            "data (or, of a private fit, the same key, see XDG_DATA_HOME)", plan.asked.provenance.fingerprint
+        )
         objective = plan.recipe.objective
         if objective.one_shot:
             ready: Look | TrainingJob = set_up_look(plan, cast(AtOnce, objective))
@@ -127,26 +133,9 @@ def fit(
     return run, numbers
 
 
-def _wanted(config: FitConfig, data: str | None) -> dict[str, Any]:
-    """Return what the record of a fit holds of a config, and a resumed fit must not change."""
-    reading = config.reading
-    return {
-        "data": data,
-        "size": config.size,
-        "longest": reading.longest,
-        "space": reading.space,
-        "vocabulary": reading.vocabulary,
-        "modality": reading.modality,
-        "tokenizer": reading.tokenizer,
-        "target": config.target or None,
-        "schema": reading.schema,
-        "seed": config.seed,
-    }
-
-
 def is_kept_in_memory(out: str | None) -> bool:
     """Tell whether a run that goes on, that in a folder or the newest, learned from rows of which it keeps no copy."""
-    return asked_of(begun_run(out)).data.startswith(MEMORY)
+    return record_of(begun_run(out)).data.startswith(MEMORY)
 
 
 def _train(
@@ -184,11 +173,11 @@ def _reported(run: Run, plan: FitPlan, report: str | None, tell: Tell) -> dict[s
     read = as_read(plan.dataset, plan.recipe)
     try:
         with reporting("the training", evaluating(run, plan.asked, {})):
-            bundle = DataBundle(*plan.split, read, plan.asked.fingerprint)
+            bundle = DataBundle(*plan.split, read, plan.asked.provenance.fingerprint)
             return evaluate(run, bundle=bundle, effort=effort, tell=tell)
     except Exception as error:
         said = str(error) if isinstance(error, InputError | UsageError) else blamed(error)
-        if not plan.asked.code or said is None:
+        if not plan.asked.provenance.code or said is None:
             raise
         again = evaluating(run, plan.asked, {})
         raise InputError(f"{said}; the training is saved in {run.path}: mend it, and go on with: {again}") from error
@@ -208,26 +197,10 @@ def _run_of(data: Any, out: str | None, here: Engine, *, resume: bool, overwrite
     return Run(pathlib.Path(here.share(str(chosen))))
 
 
-def _asked(recipe: str | None, wanted: dict[str, Any]) -> Asked:
-    """Return what was asked of a new fit.
-
-    Raises:
-        UsageError: If no data were named.
-    """
-    if not wanted["data"]:
-        raise UsageError(
-            "expected data: a file, a folder, or example:NAME, which the command `feller data` lists, or, in Python"
-            ", a DataFrame, an array or texts"
-        )
-    usual: dict[str, Any] = {"size": "", "seed": 0, "target": ()}
-    known: dict[str, Any] = {**wanted, **{key: wanted[key] or usual[key] for key in usual}}
-    return Asked(recipe=recipe or "auto", **known)
-
-
 def _tell_moved(plan: FitPlan, tell: Tell) -> None:
     """Say so if a run that goes on is older than its data as they are now."""
     asked = plan.asked
-    if older_example(asked.data, asked.fingerprint) or elsewhere(asked, plan.dataset):
+    if older_example(asked.data, asked.provenance.fingerprint) or elsewhere(asked, plan.dataset):
         tell.say(
             f"the run is older than {asked.data} as it is now, the same on every processor: it goes on as it"
             " would have up to rounding, not bit for bit"

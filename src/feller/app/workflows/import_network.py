@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from feller.app.config import FitConfig
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.fitting.plan_fit import as_read
-from feller.app.workflows.run_config import Asked, Brought, print_of
+from feller.app.workflows.run_config import Brought, FitRecord, Provenance, print_of
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, new_run
 from feller.core.safetensors_io import load_tensors
@@ -114,14 +115,13 @@ def bring(
         sampling=about.sampling,
     )
     file = pathlib.Path(place.rpartition(":")[0])
-    asked = Asked(
-        data=data or "",
+    provenance = Provenance(
         recipe=place,
         size="small",
-        seed=0,
         code=fingerprint(file),
         fingerprint="" if found is None else print_of(as_read(found, recipe), None),
     )
+    asked = FitRecord(config=FitConfig(data=data), provenance=provenance)
     said = Brought(
         modality=modality,
         weights=weights,
@@ -133,7 +133,7 @@ def bring(
     )
     run = new_run(out, file.stem, resume=False, overwrite=overwrite)
     with run.claim(resume=False, overwrite=overwrite):
-        record: dict[str, Any] = {"asked": to_data(asked), "recipe": to_data(recipe), "brought": to_data(said)}
+        record: dict[str, Any] = {**asked.parts, "recipe": to_data(recipe), "brought": to_data(said)}
         save_checkpoint(run, make_train_state(network.requires_grad_(True), recipe.train))
         run.write_record(run.recipe, record)
         save_description(run, about)  # last: with it the folder is a run

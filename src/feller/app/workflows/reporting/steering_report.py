@@ -13,7 +13,7 @@ from feller.app.modalities.registration import registration_of
 from feller.app.reporter import Tell
 from feller.app.workflows.fine_tuned_run import base_model, recipe_of, rule_of, tuned_of
 from feller.app.workflows.next_steps import tuning
-from feller.app.workflows.run_config import asked_of
+from feller.app.workflows.run_config import record_of
 from feller.app.workflows.run_status import tuning_sketch
 from feller.app.workflows.steering.inverse_problems import Explained
 from feller.app.workflows.steering.reward_search import Steered
@@ -115,7 +115,7 @@ def tuned_alone(run: Run, wanted: Wish, why: str, effort: Effort, tell: Tell, se
     if tuned is None:
         return {}
     model, base, recipe, draws = load_model(run), base_model(run), recipe_of(run), Draws(seed).named("evaluate")
-    rule, asked, counters = rule_of(recipe), asked_of(run), read_counters(run)
+    rule, asked, counters = rule_of(recipe), record_of(run), read_counters(run)
     for network in (model.network, base.network):
         network.to(engine().device)
 
