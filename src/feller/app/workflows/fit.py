@@ -19,7 +19,7 @@ from feller.app.workflows.fitting.training_setup import set_up_training
 from feller.app.workflows.hugging_face import outdated
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.budget import earlier_lines
-from feller.app.workflows.private.privacy_config import privacy_of
+from feller.app.workflows.private.privacy_config import privacy_of, watched_rows
 from feller.app.workflows.private.private_data import data_access
 from feller.app.workflows.run_config import FitRecord, Provenance, elsewhere, older_example, record_of
 from feller.app.workflows.run_status import run_numbers
@@ -76,6 +76,7 @@ def fit(
     here, resume, overwrite = engine(), output.resume, output.overwrite
     data = config.data if data is None else data
     access = data_access(privacy_of(config), here, resume=resume)
+    watched_rows(config)  # what is no number is told before the data are read
     if is_given(data) and resume and not is_kept_in_memory(output.out):
         raise UsageError("a resumed run knows its data; leave them out")
     run = _run_of(data, output.out, here, resume=resume, overwrite=overwrite)
