@@ -26,5 +26,5 @@ run = feller.fit("data.csv", epsilon="4")  # wrong: a word is no number
 other_run = feller.fit("data.csv", stepps=3)  # wrong: no such argument
 report = feller.evaluate(other_run, n=10).metric  # wrong: no such field
 nested_run = feller.fit("data.csv", privacy=feller.PrivacyOptions(delat=1e-6))  # wrong: no such option of the group
-drawn = other_run.sample(3, output=feller.PrivacyOptions())  # wrong: options of another group
-found = other_run.sample(3, top_k="3")  # wrong: an option of a group that takes a whole number
+drawn = feller.sample("runs/a", output=feller.PrivacyOptions())  # wrong: options of another group
+found = feller.load("runs/a").sample(3, top_k="3")  # wrong: an option of a group that takes a whole number

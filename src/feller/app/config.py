@@ -429,14 +429,14 @@ class SteerConfig:
     """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7,
     compressibility, rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER
     behind it. Several add up."""
-    n: Annotated[Whole, short("-n")] = None
+    n: Annotated[Counted, short("-n")] = None
     """Number of samples, 16 by default, each with a search of its own; with --observe of each observation, 4 by
     default."""
     out: Text = None
     """Where they go, as for `sample`."""
     overwrite: bool = False
     """Replace the file of --out."""
-    steps: Whole = None
+    steps: Counted = None
     """Of each search, at most: by default 20 for a reward, 100 for an observation."""
     given: Conditions = None
     """Conditions or parts of the data, KEY=VALUE, as for `sample`."""

@@ -87,7 +87,7 @@ def _audited(run: Run, config: AuditConfig, tell: Tell) -> dict[str, Any]:
 
 def _rebuilt(it: Opened, objective: Perturbation, numbers: dict[str, Any], draws: Draws, tell: Tell) -> ToldRows | None:
     """Rebuild rows of a linear model, and add the numbers; None where no noise bounds what is told."""
-    planned, train = it.asked.private, it.train
+    planned, train = it.asked.provenance.private, it.train
     if it.ledger is not None and isinstance(planned, Allowance):
         check_charged(it.run, it.ledger, planned)
     tell.task("rebuilding rows from the weights and all others")

@@ -62,9 +62,6 @@ def check(config: SteerConfig) -> None:
         raise UsageError("--observe needs --operator: how the measurements came about")
     if steps is not None and observed and how.method != "source":
         raise UsageError("--steps are of a search, and guidance has none: leave it out, or say --method source")
-    for flag, number in {"--steps": steps, "-n": config.n}.items():
-        if number is not None and number < 1:
-            raise UsageError(f"{flag} must be 1 or more, got {number}")
 
 
 def prior_of(text: str) -> Prior:

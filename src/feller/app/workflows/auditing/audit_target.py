@@ -97,13 +97,13 @@ def _ledger(run: Run, asked: FitRecord) -> Ledger | None:
     Raises:
         InputError: If the ledger is missing, or of another run.
     """
-    ledger = own_ledger(run, asked.provenance.fingerprint)
-    if (ledger is None) != (not asked.is_private):
+    ledger, planned = own_ledger(run, asked.provenance.fingerprint), asked.provenance.private
+    if (ledger is None) != (planned is None):
         missing = "is missing" if ledger is None else "is of another run: this one was trained without privacy"
         raise InputError(f"{run.ledger} {missing}; bring the right one back")
-    if ledger is None or not asked.is_private:
+    if ledger is None or planned is None:
         return None
-    planned, taken = asked.provenance.private, read_counters(run)["step"]
+    taken = read_counters(run)["step"]
     counted = sum(getattr(one, "steps", 0) for one in ledger.expenses)
     if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted:
         raise InputError(

@@ -119,7 +119,7 @@ def _longer(run: Run, it: Examined) -> tuple[str, str]:
     flag, learned = "--tokenizer.steps", run.part_of(run.recipe, "recipe", "parts", "tokenizer")
     steps = LONGER * (from_data(Training, learned).steps or 1)
     words = [word for before, word in pairwise(("", *it.asked.provenance.fields)) if flag not in (before, word)]
-    wanted = replace(it.asked, fields=(*words, flag, str(steps)))
+    wanted = it.asked.with_provenance(fields=(*words, flag, str(steps)))
     anew = Run(run.path.with_name(f"{run.path.name}-anew"))
     return fitting(anew, wanted, training_of(run)), "fit anew, with a tokeniser that learns longer"
 
