@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from feller.app.config import FitConfig, PrivacyOptions, ReadingOptions
+from feller.app.options import config_of
 from feller.app.workflows.fit import fit
 from feller.core.rng import Draws
 from feller.data.examples.loaders import HERE, adult_cells
@@ -179,7 +180,8 @@ def test_private_models_are_those_of_fit(tmp_path) -> None:
 
     schema = str(tmp_path / "schema.json")
     wish = budget.wish(0)
-    config = FitConfig(
+    config = config_of(
+        FitConfig,
         data=str(tmp_path / "rows.csv"),
         recipe="table",
         out=str(tmp_path / "run"),

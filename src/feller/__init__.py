@@ -15,7 +15,9 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.app.config import (
         AuditConfig as AuditConfig, BridgeConfig as BridgeConfig, EvaluateConfig as EvaluateConfig, ExportConfig as
         ExportConfig, FitConfig as FitConfig, PrivacyOptions as PrivacyOptions, ReadingOptions as ReadingOptions,
-        SampleConfig as SampleConfig, SteerConfig as SteerConfig, TuneConfig as TuneConfig,
+        RunFolderOptions as RunFolderOptions, SampleConfig as SampleConfig, SampleFileOptions as SampleFileOptions,
+        SamplerOptions as SamplerOptions, SteerConfig as SteerConfig, TrainingOptions as TrainingOptions, TuneConfig as
+        TuneConfig,
     )
     from feller.app.results import FittedRun as FittedRun, Report as Report, SteeredSamples as SteeredSamples
     from feller.app.synthesizer import Synthesizer as Synthesizer
@@ -96,7 +98,8 @@ _HOMES = {
     "app.api": ("audit", "bridge", "evaluate", "export", "fit", "load", "sample", "steer", "tune"),
     "app.config": (
         *("AuditConfig", "BridgeConfig", "EvaluateConfig", "ExportConfig", "FitConfig", "PrivacyOptions"),
-        *("ReadingOptions", "SampleConfig", "SteerConfig", "TuneConfig"),
+        *("ReadingOptions", "RunFolderOptions", "SampleConfig", "SampleFileOptions", "SamplerOptions"),
+        *("SteerConfig", "TrainingOptions", "TuneConfig"),
     ),
     "app.results": ("FittedRun", "Report", "SteeredSamples"),
     "app.synthesizer": ("Synthesizer",),

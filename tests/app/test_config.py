@@ -1,17 +1,19 @@
 """One config for each command: words, keyword arguments and the config itself say the same."""
 
 import inspect
+import pathlib
 import subprocess
 import sys
 import typing
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 import pytest
 
 import feller
 from feller.app import config as configs
 from feller.app.cli import COMMANDS, command_named
-from feller.app.commands.arguments import config_of, flag_names, flags_of, parse
+from feller.app.commands.arguments import parse
+from feller.app.options import config_of, configured, flags_of, group, python_options
 from feller.core.errors import UsageError
 
 FORMS = {
@@ -43,51 +45,70 @@ FORMS = {
 
 @pytest.fixture(autouse=True)
 def _runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.app.commands.arguments.marks", lambda *words: [])  # nothing is there to be looked at
+    monkeypatch.setattr("feller.app.options.marks", lambda *words: [])  # nothing is there to be looked at
+
+
+def config_named(name: str) -> tuple[type, dict[str, object]]:
+    """Return the class of a config, and options of it."""
+    return command_named(name)[0], {**FORMS[name][1], **({"data": "example:moons"} if name == "fit" else {})}
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_words_arguments_and_groups_give_equal_configs(name: str) -> None:
-    words, given = FORMS[name]
-    kind, deep, _ = command_named(name)
-    parsed, rest = parse(kind, name, words, deep=bool(deep))
+def test_words_options_and_groups_give_equal_configs(name: str) -> None:
+    kind, given = config_named(name)
+    parsed, rest = parse(kind, name, FORMS[name][0], deep=bool(command_named(name)[1]))
     assert rest == []
-    flat = config_of(kind, {**given, **({"data": "example:moons"} if name == "fit" else {})})
-    inside = {one.name for one in fields(kind)}
-    groups = {one.name: one for one in fields(kind) if one.name not in flags_of(kind)}
-    nested = {key: value for key, value in given.items() if key in inside}
-    for group in groups:
-        own = {one.name for one in fields(getattr(flat, group))}
-        nested[group] = type(getattr(flat, group))(**{key: value for key, value in given.items() if key in own})
-    assert parsed == flat == config_of(kind, {**nested, **({"data": "example:moons"} if name == "fit" else {})})
+    flat = config_of(kind, **given)
+    groups = {one.name: inner for one in fields(kind) if (inner := group(one)) is not None}
+    nested = {
+        key: value for key, value in given.items() if key not in groups and key in {one.name for one in fields(kind)}
+    }
+    for outer, inner in groups.items():
+        nested[outer] = inner(**{key: value for key, value in given.items() if key in flags_of(inner)})
+    assert parsed == flat == kind(**nested)
+    assert config_of(kind, flat) == flat
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_functions_take_fields_or_the_config(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = command_named(name)[0]
+def test_functions_take_options_groups_or_the_config(name: str) -> None:
+    kind, given = command_named(name)[0], FORMS[name][1]
     found: list[object] = []
 
-    def hear(first: object, config: object) -> None:
+    def hear(first: object = None, *, config: object) -> None:
         found.append(config)
 
-    from feller.app.python import configured
-
     function = configured(kind)(hear)
-    given = FORMS[name][1]
     function(None, **given)
-    function(None, config=config_of(kind, given))
-    assert found[0] == found[1]
-    parameters = inspect.signature(getattr(feller, name)).parameters
-    assert {one.name for one in fields(kind)} - {"data", "folder"} <= {*parameters}
+    function(None, config=config_of(kind, **given))
+    function(first=None, config=config_of(kind, **dict([*given.items()][:-1])), **dict([*given.items()][-1:]))
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_at_most_twelve_plain_options(name: str) -> None:
-    """Besides what the command is about, and what Python alone takes; the rest is grouped by subject."""
+def test_functions_show_every_option(name: str) -> None:
     kind = command_named(name)[0]
-    flags = flags_of(kind)
-    plain = [one.name for one in fields(kind) if one.name in flags and flag_names(kind, one.name)]
-    assert len(plain) <= 12
+    parameters = inspect.signature(getattr(feller, name)).parameters
+    assert {*python_options(kind), "config"} <= {*parameters}
+    for option, one in flags_of(kind).items():
+        if option in python_options(kind) and one.default is not MISSING:
+            assert parameters[option].default == one.default
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_at_most_twelve_fields_and_no_name_twice(name: str) -> None:
+    kind = command_named(name)[0]
+    inner = [group(one) for one in fields(kind)]
+    names = [one.name for one in fields(kind)] + [
+        option for one in inner if one is not None for option in flags_of(one)
+    ]
+    assert len(fields(kind)) <= 12
+    assert len(names) == len({*names})
+
+
+def test_stubs_are_as_the_functions_are() -> None:
+    script = pathlib.Path(__file__).parents[2] / "scripts" / "write_stubs.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 def test_each_command_of_a_config_is_a_function_of_the_same_name() -> None:
@@ -97,13 +118,21 @@ def test_each_command_of_a_config_is_a_function_of_the_same_name() -> None:
     assert all("return" in typing.get_type_hints(getattr(feller, name)) for name in known)
 
 
-def test_wrong_names_and_configs_are_refused() -> None:
-    with pytest.raises(UsageError, match="stepps"):
-        feller.fit("example:moons", stepps=3)
-    with pytest.raises(UsageError, match="FitConfig"):
-        feller.fit("example:moons", config=feller.SampleConfig())
-    with pytest.raises(UsageError, match="recipe"):
-        feller.fit("example:moons", recipe=lambda data, size: None)
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"stepps": 3},
+        {"json": True},
+        {"folder": "runs/a"},
+        {"config": feller.SampleConfig()},
+        {"privacy": True},
+        {"recipe": lambda data, size: None},
+        {"steps": 0},
+    ],
+)
+def test_wrong_options_are_refused(given: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        feller.fit("example:moons", **given)
 
 
 def test_configs_load_no_torch() -> None:

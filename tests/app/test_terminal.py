@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from feller.app import terminal
-from feller.app.reporter import Tell
-from feller.app.terminal import Terminal, heard, show
+from feller.app.reporter import SILENT, Tell
+from feller.app.terminal import Terminal, heard, show, shown
 
 
 @pytest.fixture
@@ -52,6 +52,27 @@ def test_a_terminal_shows_what_is_waited_for_and_a_log_does_not(capsys: pytest.C
         tell.say("a note")
     assert "reading [red]photos ..." in seen.getvalue()
     assert "a note" in seen.getvalue()
+
+
+class ZMQInteractiveShell:
+    """What a notebook calls its shell, by which it is known."""
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_shows_progress(widgets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a bar where widgets are installed, else in lines; elsewhere only where it is asked for."""
+    with shown(None) as tell:
+        assert tell is SILENT
+    with shown(True) as tell:
+        assert isinstance(tell, Terminal)
+        assert not tell.has_bar
+    monkeypatch.setattr("builtins.get_ipython", ZMQInteractiveShell, raising=False)
+    monkeypatch.setattr(terminal, "find_spec", lambda name: object() if widgets else None)
+    with shown(None) as tell:
+        assert isinstance(tell, Terminal)
+        assert tell.has_bar == widgets
+    with shown(False) as tell:
+        assert tell is SILENT
 
 
 def test_the_report_is_named_last(capsys: pytest.CaptureFixture[str]) -> None:

@@ -267,7 +267,7 @@ def test_an_imported_function_is_a_recipe_and_its_file_runs_once(here, monkeypat
     monkeypatch.syspath_prepend(str(here))
     module = importlib.import_module("imported_recipe")
     run = feller.fit("example:moons", recipe=module.mine, size="tiny", steps=2, out="runs/called")
-    assert run.folder.read_record(run.folder.recipe)["asked"]["recipe"] == "imported_recipe.py:mine"
+    assert run.folder.read_record(run.folder.recipe)["provenance"]["recipe"] == "imported_recipe.py:mine"
     assert feller.load_model("runs/called").sample(3).numpy().shape == (3, 2)
     assert load_function("imported_recipe.py:mine") is module.mine
     assert pathlib.Path("ran").read_text() == "x"

@@ -14,7 +14,7 @@ import torch
 
 from feller.app.modalities.registration import find_recipe
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.run_config import asked_of
+from feller.app.workflows.run_config import record_of
 from feller.app.workflows.run_status import reported_of
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -33,9 +33,9 @@ from feller.training.callbacks import MetricsWriter
 from feller.training.checkpoint import read_counters
 from tests.safety.specimens import SCHEMA
 
-KEPT = pathlib.Path(__file__).parent / "formats" / "1"
-"""A run of points; made by `feller fit example:moons --recipe points --architecture.width 4 --architecture.depth 1
---steps 4 --train.batch 16 --sampling.calls 4`, without its report."""
+KEPT = pathlib.Path(__file__).parent / "formats"
+"""A run of points in each format but the present; made by `feller fit example:moons --recipe points
+--architecture.width 4 --architecture.depth 1 --steps 4 --train.batch 16 --sampling.calls 4`, without its report."""
 LEDGER = {
     "format": 1,
     "version": "0.1.0",
@@ -53,9 +53,9 @@ REPORT = {
 }
 
 
-def copied(folder: pathlib.Path) -> Run:
-    """Return a copy of the run that is kept."""
-    shutil.copytree(KEPT, folder, dirs_exist_ok=True)
+def copied(folder: pathlib.Path, written: int = 1) -> Run:
+    """Return a copy of the run that is kept in a format."""
+    shutil.copytree(KEPT / str(written), folder, dirs_exist_ok=True)
     return Run(folder)
 
 
@@ -160,7 +160,7 @@ FILES = {
         for name in ("model.json", "average.safetensors")
     },
     "recipe.json": _kept(
-        "recipe.json", lambda run: (asked_of(run), from_data(Recipe, run.read_record(run.recipe)["recipe"]))
+        "recipe.json", lambda run: (record_of(run), from_data(Recipe, run.read_record(run.recipe)["recipe"]))
     ),
     "state.json": _kept("state.json", read_counters),
     "report.json": RunFile("report.json", json.dumps(REPORT).encode, reported_of),

@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from feller.app.cli import main
+from feller.app.config import FitConfig
+from feller.app.options import from_record, recorded
+from feller.app.workflows.run_config import record_of
 from feller.core import migrations
 from feller.core.errors import InputError
 from feller.core.rng import Draws
+from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.models.model import load_model
 from feller.models.spec import load_description, save_description
@@ -27,12 +31,36 @@ def drawn(run: Any) -> torch.Tensor:
     return load_model(run).sample(3, draws=Draws(7)).values
 
 
-def test_the_kept_run_draws_what_it_drew(tmp_path: pathlib.Path) -> None:
-    torch.testing.assert_close(drawn(copied(tmp_path / "r")), torch.tensor(DRAWN).double(), rtol=1e-4, atol=1e-5)
+@pytest.fixture(params=range(migrations.FIRST, migrations.present()))
+def kept(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Run:
+    return copied(tmp_path / "r", request.param)
 
 
-def test_the_kept_run_goes_on(tmp_path: pathlib.Path) -> None:
-    run = copied(tmp_path / "r")
+def test_the_kept_run_draws_what_it_drew(kept: Run) -> None:
+    torch.testing.assert_close(drawn(kept), torch.tensor(DRAWN).double(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_asked_of_the_kept_run_is_known(kept: Run) -> None:
+    record = record_of(kept)
+    assert recorded(record.config) == {"data": "example:moons", "recipe": "points", "size": "small"}
+    assert (record.provenance.recipe, record.provenance.size, record.seed) == ("points", "small", 0)
+    assert len(record.provenance.fingerprint) == 16
+
+
+def test_what_a_private_run_was_asked_is_known() -> None:
+    planned = {"epsilon": 8.0, "delta": 1e-05, "sigma": 1.0, "by_noise": True, "unsafe_seed": 1}
+    asked = {"data": "a.csv", "recipe": "table", "size": "tiny", "seed": 0, "target": [], "project": False}
+    old = {"format": 2, "asked": {**asked, "private": planned, "watched": 4, "notes": ["n"]}, "recipe": {}}
+    new = migrations.brought_up("recipe.json", old)
+    assert new["provenance"] == {"recipe": "table", "size": "tiny", "private": planned, "notes": ["n"]}
+    config = from_record(FitConfig, new["config"])
+    assert (config.data, config.size, config.target, config.seed) == ("a.csv", "tiny", (), None)
+    assert (config.privacy.noise, config.privacy.stop_at_epsilon, config.privacy.epsilon) == (1.0, 8.0, None)
+    assert (config.privacy.audit, config.privacy.unsafe_seed) == (("fisher=4",), 1)
+
+
+def test_the_kept_run_goes_on(kept: Run) -> None:
+    run = kept
     before = load_tensors(run.weights)[0]
     assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 0
     assert read_counters(run)["step"] == 6

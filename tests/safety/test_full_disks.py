@@ -13,6 +13,7 @@ import torch
 
 from feller.app.cli import main
 from feller.app.config import FitConfig
+from feller.app.options import config_of
 from feller.app.workflows.fit import fit
 from feller.core.errors import InputError
 from feller.core.safetensors_io import load_tensors
@@ -177,4 +178,4 @@ def test_two_on_one_run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[st
         assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
         assert "another process is writing to" in capsys.readouterr().err
     (run.path / "lock").write_text("999999999\n")  # of one that is dead: the system holds no lock for it
-    assert fit(FitConfig(resume=True, out=str(run.path)))[0].path == run.path
+    assert fit(config_of(FitConfig, resume=True, out=str(run.path)))[0].path == run.path

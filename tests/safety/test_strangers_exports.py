@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from markdown_it import MarkdownIt
 
+from feller.app.config import ExportConfig
 from feller.app.workflows.export import export
 from feller.app.workflows.hugging_face import BEGUN
 from feller.core.errors import InputError
@@ -37,18 +38,18 @@ def test_links_in_a_run_are_not_followed(run: Run, tmp_path: pathlib.Path, name:
     file.unlink(missing_ok=True)
     file.symlink_to(mine)
     with pytest.raises(InputError, match="is a link, which may lead anywhere; copy the run"):
-        export(run, "huggingface")
+        export(run, ExportConfig(to="huggingface"))
     assert contents(run.path / "huggingface") == {}
 
 
 def test_what_is_called_safetensors_and_holds_no_tensors_is_not_copied(run: Run) -> None:
     run.part("tokenizer").write_bytes(b"secret")
     with pytest.raises(InputError, match="damaged or cut off"):
-        export(run, "huggingface")
+        export(run, ExportConfig(to="huggingface"))
     run.part("tokenizer").unlink()
     os.mkfifo(run.part("tokenizer"))
     with pytest.raises(InputError, match="found a folder, a pipe or a device"):
-        export(run, "huggingface")
+        export(run, ExportConfig(to="huggingface"))
 
 
 def test_links_in_an_earlier_export_are_replaced_and_not_written_through(run: Run, tmp_path: pathlib.Path) -> None:
@@ -58,7 +59,7 @@ def test_links_in_an_earlier_export_are_replaced_and_not_written_through(run: Ru
     (folder / "config.json").write_text('{"library_name": "feller"}')
     for name in ("model.json", "model.safetensors", "ledger.json", "README.md"):
         (folder / name).symlink_to(mine)
-    export(run, "huggingface")
+    export(run, ExportConfig(to="huggingface"))
     assert mine.read_text() == "mine"
     assert not any(path.is_symlink() for path in folder.iterdir())
     assert "ledger.json" not in contents(folder)
@@ -68,7 +69,7 @@ def test_a_link_in_the_place_of_the_folder_is_refused(run: Run, tmp_path: pathli
     (tmp_path / "other").mkdir()
     (run.path / "huggingface").symlink_to(tmp_path / "other")
     with pytest.raises(InputError, match="is a link, which may lead anywhere; name with --out"):
-        export(run, "huggingface")
+        export(run, ExportConfig(to="huggingface"))
     assert contents(tmp_path / "other") == {}
 
 
@@ -76,7 +77,7 @@ def test_a_link_in_the_place_of_the_folder_is_refused(run: Run, tmp_path: pathli
 def test_a_full_disk_leaves_the_earlier_export(
     run: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, enough: int
 ) -> None:
-    folder, _ = export(run, "huggingface", out=str(tmp_path / "hub"))
+    folder, _ = export(run, ExportConfig(to="huggingface", out=str(tmp_path / "hub")))
     before = contents(folder)
     (run.path / "report.json").write_text('{"numbers": {"energy": 1.0}}')
     written = 0
@@ -90,9 +91,9 @@ def test_a_full_disk_leaves_the_earlier_export(
     with monkeypatch.context() as patch:
         patch.setattr("feller.core.serialization.os.fsync", full)
         with pytest.raises(InputError, match="cannot write"):
-            export(run, "huggingface", out=str(folder))
+            export(run, ExportConfig(to="huggingface", out=str(folder)))
     assert contents(folder) == before
-    export(run, "huggingface", out=str(folder))
+    export(run, ExportConfig(to="huggingface", out=str(folder)))
     assert contents(folder).keys() == before.keys()
     assert contents(folder) != before
 
@@ -100,9 +101,9 @@ def test_a_full_disk_leaves_the_earlier_export(
 def test_what_a_killed_export_left_is_removed_and_no_more(run: Run, tmp_path: pathlib.Path) -> None:
     (tmp_path / "hub" / f"{BEGUN}0").mkdir(parents=True)
     (tmp_path / "hub" / f"{BEGUN}0" / "model.safetensors").write_bytes(b"half")
-    folder, _ = export(run, "huggingface", out=str(tmp_path / "hub"))
+    folder, _ = export(run, ExportConfig(to="huggingface", out=str(tmp_path / "hub")))
     (folder / ".gitattributes").write_text("of the user")
-    export(run, "huggingface", out=str(folder))
+    export(run, ExportConfig(to="huggingface", out=str(folder)))
     assert not [name for name in contents(folder) if name.startswith(BEGUN)]
     assert ".gitattributes" in contents(folder)
 
@@ -116,7 +117,7 @@ def test_a_damaged_config_is_none_of_ours(run: Run, make: Callable[[pathlib.Path
     (run.path / "huggingface").mkdir()
     make(run.path / "huggingface" / "config.json")
     with pytest.raises(InputError, match="was not written by feller"):
-        export(run, "huggingface")
+        export(run, ExportConfig(to="huggingface"))
 
 
 def test_words_of_a_run_are_no_markup_of_its_card(run: Run) -> None:
@@ -126,7 +127,7 @@ def test_words_of_a_run_are_no_markup_of_its_card(run: Run) -> None:
     numbers = {HOSTILE: 1.0, "steps": "x", "compared_with": HOSTILE}
     told = {"numbers": numbers, "explanations": {HOSTILE: HOSTILE}, "verdict": HOSTILE}
     (run.path / "report.json").write_text(json.dumps(told))
-    folder, _ = export(run, "huggingface")
+    folder, _ = export(run, ExportConfig(to="huggingface"))
     text = (folder / "README.md").read_text().split("---\n", 2)[2]
     assert "\x1b" not in text
     shown = MarkdownIt("commonmark").enable("table").render(text)

@@ -42,8 +42,8 @@ rotation: Tensor = feller.SO3().exp(x_0, x_0)
 scale = feller.VP(beta_max=10.0)(torch.linspace(0, 1, 5)).d_log_snr
 run = feller.fit(frame, target="y", epsilon=4.0, steps=3, report=False, privacy=feller.PrivacyOptions(delta=1e-6))
 again: feller.FittedRun = feller.fit(resume=True, out="runs/a", verbose=False)
-whole = feller.fit("data.csv", config=feller.FitConfig(size="tiny"))
-drawn = run.sample(10, given={"label": 7}, guidance=2.0)
+whole = feller.fit("data.csv", config=feller.FitConfig(size="tiny"), steps=3)
+drawn = run.sample(10, given={"label": 7}, guidance=2.0, top_k=3, sampler=feller.SamplerOptions(calls=4))
 report: feller.Report = feller.evaluate(run, data=frame, n=100)
 wished = feller.steer("runs/a", reward="ink", n=4).samples
 bridge = feller.bridge(values, values, noise=0.5, cost=["congestion"])

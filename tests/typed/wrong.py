@@ -25,3 +25,6 @@ mean = feller.wrap(lambda x, t: -x, (2,)).sample(5).mean()  # wrong: a data set 
 run = feller.fit("data.csv", epsilon="4")  # wrong: a word is no number
 other_run = feller.fit("data.csv", stepps=3)  # wrong: no such argument
 report = feller.evaluate(other_run, n=10).metric  # wrong: no such field
+nested_run = feller.fit("data.csv", privacy=feller.PrivacyOptions(delat=1e-6))  # wrong: no such option of the group
+drawn = feller.sample("runs/a", output=feller.PrivacyOptions())  # wrong: options of another group
+found = feller.load("runs/a").sample(3, top_k="3")  # wrong: an option of a group that takes a whole number

@@ -92,7 +92,8 @@ def run(words: list[str]) -> int:
     name, *rest = words
     if name not in COMMANDS:
         raise UsageError(f"no command is called {name!r}: {nearest(name, list(COMMANDS))}")
-    from feller.app.commands.arguments import parse, take_device, values_of
+    from feller.app.commands.arguments import parse, take_device
+    from feller.app.options import values_of
 
     rest = take_device(rest)
     kind, deep, execute = command_named(name)

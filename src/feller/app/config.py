@@ -29,7 +29,7 @@ from feller.app.commands.flag_types import (
     Places,
     Positive,
     Real,
-    Report,
+    ReportKind,
     Rewards,
     RunOrWord,
     RunPlace,
@@ -67,7 +67,8 @@ class PrintingOptions:
     """Of what is printed."""
 
     json: bool = False
-    """Print the numbers as one JSON object, last on standard output."""
+    """Print one JSON object, last on standard output."""
+    verbose: Verbose = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,24 +79,60 @@ class OpeningOptions:
     """File of your own that defines what the run's model is made of."""
     json: bool = False
     """Print one JSON object, last on standard output."""
+    verbose: Verbose = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardOptions:
-    """Of many samples."""
+class RunFolderOptions:
+    """Of the run folder that is written."""
 
+    out: Text = None
+    """The run folder; by default a new one under runs/."""
+    resume: bool = False
+    """Go on with the run in --out, or the newest, from where it stopped; a bridge after its last round."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleFileOptions:
+    """Of the files that samples go to."""
+
+    out: Text = None
+    """Where they go; the ending decides the form: .npz for all data, and by their kind .csv, .tsv, .parquet, .npy,
+    or .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an ending a folder. By default samples/ in the run."""
+    overwrite: bool = False
+    """Replace the file of --out, or shards that were asked for otherwise."""
     shard: Count = None
     """Write shards of so many samples, and a manifest of them: FOLDER/samples-00000.npz and so on for --out FOLDER,
     FOLDER/NAME-00000.csv for --out FOLDER/NAME.csv, or with {shard} where the number goes, without an ending for
     folders; by default shards/ in the run. The same command goes on with what was killed."""
-    compile: bool = False
-    """Compile the network first, which pays for many samples only; needs a C++ compiler."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SymbolOptions:
-    """Of how symbols are drawn."""
+class GapOptions:
+    """Of what is filled in, in place of new samples."""
 
+    known: Said = None
+    """Text to fill in: ___ stands for what is missing, one underscore a symbol, as does all that follows; \\n is a new
+    line."""
+    complete: OtherTable = None
+    """Table whose gaps are filled, in place of -n new rows: cells that are empty, or ? or *, unless their column can be
+    that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerOptions:
+    """Of how samples are drawn."""
+
+    calls: Counted = None
+    """Network calls per sample; a midpoint step is two."""
+    solver: Annotated[Text, Offers(tables=("feller.sampling.sampler_config:SOLVERS",))] = None
+    """euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral."""
+    superpose: Text = None
+    """jump=SHARE, such as jump=0.5: how much of the process jumps and how much flows, for models that can do both."""
+    compile: bool = False
+    """Compile the network first, which pays for many samples only; needs a C++ compiler."""
     temperature: Annotated[Real, Limits(0.0)] = None
     """Divides what the network says of symbols: below 1 is safer, above 1 is bolder; by default 1, or 0.5 where words
     are filled in."""
@@ -190,43 +227,27 @@ class SampleConfig:
     n: Annotated[Count, short("-n")] = None
     """Number of samples, also as 1e6; by default 64, or 9 of documents, or 1 where something is filled in or said. A
     bridge takes none: it pushes each member once."""
-    out: Text = None
-    """Where they go; the ending decides the form: .npz for all data, and by their kind .csv, .tsv, .parquet, .npy,
-    or .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an ending a folder. By default samples/ in the run."""
-    overwrite: bool = False
-    """Replace the file of --out, or shards that were asked for otherwise."""
     given: Conditions = None
     """Conditions or parts of the data, KEY=VALUE; those not given are drawn: conditions as often as in the training
     data, parts beside the others."""
     guidance: Real = None
     """1 is the plain conditional model, 0 the unconditional, more sharpens; by default 1, or 1.7 of speech."""
-    calls: Counted = None
-    """Network calls per sample; a midpoint step is two."""
-    solver: Annotated[Text, Offers(tables=("feller.sampling.sampler_config:SOLVERS",))] = None
-    """euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral."""
-    known: Said = None
-    """Text to fill in: ___ stands for what is missing, one underscore a symbol, as does all that follows; \\n is a new
-    line."""
-    complete: OtherTable = None
-    """Table whose gaps are filled, in place of -n new rows: cells that are empty, or ? or *, unless their column can be
-    that."""
-    superpose: Text = None
-    """jump=SHARE, such as jump=0.5: how much of the process jumps and how much flows, for models that can do both."""
     seed: int = 0
     """Of all randomness."""
-    opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
-    """How the run is opened, and what is printed."""
-    verbose: Verbose = None
-    shards: Annotated[ShardOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ShardOptions)
-    """Of many samples: where they lie, and how they are drawn fast."""
-    symbols: Annotated[SymbolOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SymbolOptions)
-    """Of texts, documents, sequences: how symbols are drawn."""
-    documents: Annotated[DocumentOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=DocumentOptions)
+    output: Annotated[SampleFileOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SampleFileOptions)
+    """Where samples go."""
+    sampler: Annotated[SamplerOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SamplerOptions)
+    """How samples are drawn: states of a process in time, and symbols of texts, documents, sequences."""
+    gaps: Annotated[GapOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=GapOptions)
+    """What is filled in, in place of new samples."""
+    document: Annotated[DocumentOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=DocumentOptions)
     """What is asked of a run of documents, beside --edit."""
     speech: Annotated[SpeechOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SpeechOptions)
     """What is asked of a run of speech, beside --edit."""
     bridge: Annotated[PushOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PushOptions)
     """What is asked of the run of a bridge."""
+    opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
+    """How the run is opened, and what is printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +281,8 @@ class ReadingOptions:
 class PrivacyOptions:
     """Of private training."""
 
+    epsilon: Real = None
+    """Protect each row: what the model tells depends on no single one but by a factor of e^EPSILON."""
     delta: Annotated[Mixed, Offers(("auto",))] = None
     """Chance that --epsilon does not cover, or auto: min(1e-5, 1 / rows^1.1)."""
     noise: Real = None
@@ -273,6 +296,23 @@ class PrivacyOptions:
     """fisher=ROWS keeps account of what each step of private training tells about so many rows, for `feller audit`."""
     unsafe_seed: Whole = None
     """Draw private noise from a seed, so that it can be repeated, and taken away by whoever knows it: for tests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Of the training, beside the recipe."""
+
+    minutes: Positive = None
+    """How long to train; by default as the recipe says."""
+    steps: Counted = None
+    """How many steps to train, instead of minutes."""
+    start_from: RunStart = None
+    """Run of an older model: its weights are the first; `reflow` and `distil` learn from it."""
+    callbacks: Callbacks = ()
+    """Hear of the steps of a training, and may stop it."""
+
+    def __post_init__(self) -> None:
+        settle(self, start_from=place, callbacks=tuple)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,41 +334,28 @@ class FitConfig:
         Offers(("auto",), ("feller.models.recipes.registry:RECIPES", "feller.models.recipes.registry:SECOND_STAGES")),
     ] = None
     """A recipe's name, or file.py:FUNCTION for your own; by default chosen by the data."""
-    out: Text = None
-    """The run folder; by default a new one under runs/."""
-    minutes: Positive = None
-    """How long to train; by default as the recipe says."""
-    steps: Counted = None
-    """How many steps to train, instead of minutes."""
     size: Annotated[Text, Offers(tables=("feller.models.recipes.recipe:SIZES",))] = None
     """tiny, small or base: of the network and the budget; small by default."""
     target: Targets = ()
     """What is to be told of the data, instead of drawing such: numbers that XYZ comments, SDF records, columns of a
     table or those beside one of CIF give; or label, the class."""
-    epsilon: Real = None
-    """Protect each row: what the model tells depends on no single one but by a factor of e^EPSILON."""
-    start_from: RunStart = None
-    """Run of an older model: its weights are the first; `reflow` and `distil` learn from it."""
     seed: Whole = None
     """Of all randomness; 0 by default."""
-    resume: bool = False
-    """Go on with the run in --out, or the newest."""
-    overwrite: bool = False
-    """Replace the run in --out."""
-    report: Annotated[Report, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
+    report: Annotated[ReportKind, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
     """full, quick or none; by default it takes a fifth of the training's time, and at most two minutes."""
-    printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
-    """What is printed."""
-    verbose: Verbose = None
+    training: Annotated[TrainingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=TrainingOptions)
+    """How long to train, and from where."""
+    output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
+    """Where the run goes."""
     reading: Annotated[ReadingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ReadingOptions)
     """How the data are read; by default as they themselves say."""
     privacy: Annotated[PrivacyOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrivacyOptions)
     """Private training, in which no single row can be seen: --epsilon asks for it."""
-    callbacks: Callbacks = ()
-    """Hear of the steps of a training, and may stop it."""
+    printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
+    """What is printed."""
 
     def __post_init__(self) -> None:
-        settle(self, target=texts, recipe=code_of, start_from=place, callbacks=tuple)
+        settle(self, target=texts, recipe=code_of)
 
     @property
     def recipe_name(self) -> str | None:
@@ -353,13 +380,14 @@ class EvaluateConfig:
     """Of all randomness."""
     opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
     """How the run is opened, and what is printed."""
-    verbose: Verbose = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasurementOptions:
     """Of an observation."""
 
+    observe: Text = None
+    """What was measured: a picture, or numbers in an .npy or .npz, of one example or several."""
     operator: Annotated[Text, Offers(tables=("feller.app.workflows.steering.measurements:NAMED",))] = None
     """How that came about: inpaint, pool=FACTOR, blur=WIDTH, unknown-blur, grey, sums=COUNT, magnitudes,
     file.py:FUNCTION, or file.py:FORWARD,ADJOINT for a linear one."""
@@ -401,16 +429,14 @@ class SteerConfig:
     """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7,
     compressibility, rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER
     behind it. Several add up."""
-    n: Annotated[Whole, short("-n")] = None
+    n: Annotated[Counted, short("-n")] = None
     """Number of samples, 16 by default, each with a search of its own; with --observe of each observation, 4 by
     default."""
     out: Text = None
     """Where they go, as for `sample`."""
     overwrite: bool = False
     """Replace the file of --out."""
-    observe: Text = None
-    """What was measured: a picture, or numbers in an .npy or .npz, of one example or several."""
-    steps: Whole = None
+    steps: Counted = None
     """Of each search, at most: by default 20 for a reward, 100 for an observation."""
     given: Conditions = None
     """Conditions or parts of the data, KEY=VALUE, as for `sample`."""
@@ -424,7 +450,6 @@ class SteerConfig:
     """How a reward is followed."""
     opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
     """How the run is opened, and what is printed."""
-    verbose: Verbose = None
 
     def __post_init__(self) -> None:
         settle(self, reward=rewards)
@@ -461,8 +486,6 @@ class TuneConfig:
     behind it. Several add up."""
     strength: float = 1.0
     """Factor on the reward: how many nats of likelihood one unit of it is worth."""
-    out: Text = None
-    """The folder of the tuned run; by default a new one under runs/."""
     method: Annotated[Text, Offers(tables=("feller.models.recipes.fine_tuning_methods:METHODS",))] = None
     """adjoint-matching (the default), which aims at the tilted law; for comparison continuous-adjoint,
     discrete-adjoint, draft, refl and filtered; policy-gradient for rewards without a gradient."""
@@ -474,17 +497,14 @@ class TuneConfig:
     """Change each matrix of weights by one of this rank; by default all weights change."""
     seed: int = 0
     """Of all randomness."""
-    resume: bool = False
-    """Go on with the tuned run in --out, or the newest."""
-    overwrite: bool = False
-    """Replace the run in --out."""
-    report: Annotated[Report, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
+    report: Annotated[ReportKind, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
     """full, quick or none; by default it takes a fifth of the tuning's time, and at most two minutes."""
     conditions: Annotated[ConditionOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ConditionOptions)
     """Of the samples that tuning looks at."""
+    output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
+    """Where the run goes."""
     opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
     """How the run is opened, and what is printed."""
-    verbose: Verbose = None
 
     def __post_init__(self) -> None:
         settle(self, reward=rewards)
@@ -501,7 +521,7 @@ class WorkOptions:
 
     pairs: Annotated[Whole, Limits(2.0)] = None
     """Pairs of each round; 1,024 by default."""
-    resample: Whole = None
+    resample: Annotated[Whole, Limits(0.0)] = None
     """Weigh so many trajectories for each pair by the cost, instead of trusting round paths; by default only where the
     cost has no gradient, then 64."""
     longest: Counted = None
@@ -540,19 +560,14 @@ class BridgeConfig:
     growth: Positive = None
     """Let members count more or less than others, as cells that divide or die do: how much that costs, in median
     squared distances; 1 is usual, less allows more."""
-    out: Text = None
-    """The run folder; by default a new one under runs/."""
     seed: int = 0
     """Of all randomness."""
-    resume: bool = False
-    """Go on with the bridge in --out, or the newest run, after its last round."""
-    overwrite: bool = False
-    """Replace the run in --out."""
+    output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
+    """Where the run goes."""
     work: Annotated[WorkOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=WorkOptions)
     """How much work and memory it takes."""
     printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
     """What is printed."""
-    verbose: Verbose = None
 
     def __post_init__(self) -> None:
         settle(self, cost=rewards, times=numbers, frame=numbers)
@@ -588,7 +603,7 @@ class AuditConfig:
     """The run folder; or calculator, for a plan."""
     data: OtherData = None
     """The rows that the run learned from; by default where the fit found them."""
-    show: int = 10
+    show: Annotated[int, Limits(0.0)] = 10
     """So many of the most exposed rows."""
     shadows: Whole = None
     """Train so many models again, each on half of all rows, to tell who was learned from; it takes as long each."""
@@ -600,7 +615,6 @@ class AuditConfig:
     """Of the calculator, which knows no run."""
     opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
     """How the run is opened, and what is printed."""
-    verbose: Verbose = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -620,4 +634,3 @@ class ExportConfig:
     """A number that is built in; 1 is the plain conditional. Or input: whoever calls the network chooses."""
     opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
     """How the run is opened, and what is printed."""
-    verbose: Verbose = None

@@ -7,15 +7,16 @@ import io
 import os
 import pathlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
 from feller.app.config import SampleConfig
-from feller.app.python import ConfiguredMethod, shown
-from feller.app.workflows.run_config import asked_of
+from feller.app.options import config_of, configured
+from feller.app.terminal import shown
+from feller.app.workflows.run_config import record_of
 from feller.app.workflows.run_status import reported_of
 from feller.core.run_folder import Run, framed
 from feller.core.serialization import read_json
@@ -136,21 +137,6 @@ Samples = Dataset | pd.DataFrame
 """Rows of a table are a data frame; pictures, texts and all else are a data set."""
 
 
-def _drawn(run: "FittedRun", n: int | None, config: SampleConfig) -> Samples:
-    """Draw samples of a run; they are written where `out` says so.
-
-    Returns:
-        Of a table a DataFrame, with the columns and types of the data; of other kinds a `Dataset`, which has
-        `numpy()`, `frame()` and `save(path)`.
-    """
-    from feller.app.workflows.sample import sample
-
-    config = config if n is None else replace(config, n=n)
-    with shown(config.verbose) as tell:
-        drawn = sample(run.folder, config, tell=tell, keep=config.out is not None)
-    return drawn.frame if drawn.data is not None and run.of_frame(drawn.data) else drawn.dataset
-
-
 @dataclass(frozen=True)
 class FittedRun(os.PathLike[str]):
     """A run folder with its model, its report and its samples; all that takes a run or its folder takes it."""
@@ -182,7 +168,24 @@ class FittedRun(os.PathLike[str]):
         numbers = self.numbers or reported_of(self.folder).numbers
         return Report(self.path, {name: one for name, one in numbers.items() if name != "report"})
 
-    sample = ConfiguredMethod(SampleConfig, _drawn)
+    @configured(SampleConfig)
+    def sample(self, n: int | None = None, *, config: SampleConfig) -> Samples:
+        """Draw samples; they are written where `out` says so.
+
+        Args:
+            n: How many.
+            config: Which: options of `SampleConfig`, which may be named alone.
+
+        Returns:
+            Of a table a DataFrame, with the columns and types of the data; of other kinds a `Dataset`, which has
+            `numpy()`, `frame()` and `save(path)`.
+        """
+        from feller.app.workflows.sample import sample
+
+        config = config if n is None else config_of(SampleConfig, config, n=n)
+        with shown(config.opening.verbose) as tell:
+            drawn = sample(self.folder, config, tell=tell, keep=config.output.out is not None)
+        return drawn.frame if drawn.data is not None and self.of_frame(drawn.data) else drawn.dataset
 
     def as_samples(self, data: Dataset) -> Samples:
         """Return samples as a data frame where the data came as one, or are a table."""
@@ -190,7 +193,7 @@ class FittedRun(os.PathLike[str]):
 
     def of_frame(self, data: Dataset) -> bool:
         """Tell whether samples are to be a data frame: they are rows of a table, or of numbers that came as one."""
-        source = asked_of(self.folder).data
+        source = record_of(self.folder).data
         named = data.modality.view(Points) is None or source.endswith(TABLES) or source.startswith(FRAMES)
         return data.modality.tabular and named
 

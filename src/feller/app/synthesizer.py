@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from feller.app.api import fit as fit_run
-from feller.app.commands.arguments import config_of
 from feller.app.config import FitConfig
+from feller.app.options import config_of
 from feller.app.results import FittedRun
 from feller.core.errors import UsageError
 from feller.core.serialization import nearest
@@ -114,7 +114,7 @@ class Synthesizer:
         self._folder = None if self.out else tempfile.TemporaryDirectory(prefix="feller-")
         params["out"] = self.out or str(pathlib.Path(self._folder.name if self._folder else "") / "run")
         given = {name: value for name, value in params.items() if value is not None}
-        self.run_: FittedRun = fit_run(table, config=config_of(FitConfig, given))
+        self.run_: FittedRun = fit_run(table, config=config_of(FitConfig, **given))
         self.columns_ = list(map(str, table.columns))
         self.feature_names_in_ = np.array(list(map(str, X.columns)), dtype=object)
         self.n_features_in_ = X.shape[1]

@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -23,12 +24,22 @@ QUIET_SECONDS = 5.0
 
 
 class Terminal(Tell):
-    """Writes to standard error: a bar on a terminal, a line now and then in a log."""
+    """Writes to standard error: a bar on a terminal or in a notebook, a line now and then in a log."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self._bar: Progress | None = None
         self._task, self._spoke, self._part = "", 0.0, 0
+
+    @property
+    def watched(self) -> bool:
+        """Whether people look: on a terminal or in a notebook."""
+        return self.console.is_terminal or self.console.is_jupyter
+
+    @property
+    def has_bar(self) -> bool:
+        """Whether a bar can move: in a notebook where widgets are installed."""
+        return self.console.is_terminal or (self.console.is_jupyter and find_spec("ipywidgets") is not None)
 
     def say(self, text: str) -> None:
         """Write one line."""
@@ -38,7 +49,7 @@ class Terminal(Tell):
         """Begin a bar, or write a line."""
         self.done()
         self._task, self._spoke, self._part = name, time.monotonic(), 0
-        if self.console.is_terminal:
+        if self.has_bar:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -71,7 +82,7 @@ class Terminal(Tell):
 
     def waiting(self, what: str) -> contextlib.AbstractContextManager[object]:
         """Show a sign of life, which is gone afterwards; a log has no use for one."""
-        return self.console.status(escape(f"{what} ...")) if self.console.is_terminal else contextlib.nullcontext()
+        return self.console.status(escape(f"{what} ...")) if self.has_bar else contextlib.nullcontext()
 
     def table(self, numbers: dict[str, object]) -> None:
         """Show names and numbers; what is unknown is left out."""
@@ -87,6 +98,19 @@ class Terminal(Tell):
 def speaker() -> Tell:
     """Return who speaks: the first process only."""
     return Terminal() if speaks() else SILENT
+
+
+@contextlib.contextmanager
+def shown(verbose: bool | None) -> Iterator[Tell]:
+    """Give who shows progress of a function; by default where people look."""
+    tell = SILENT if verbose is False else speaker()
+    if verbose is None and not (isinstance(tell, Terminal) and tell.watched):
+        tell = SILENT
+    with heard(tell) if tell is not SILENT else contextlib.nullcontext():
+        try:
+            yield tell
+        finally:
+            tell.done()
 
 
 @contextlib.contextmanager

@@ -75,9 +75,35 @@ def to_format_2(name: str, content: Record) -> Record:
     return name_vector_quantizer(name, with_families(name, content))
 
 
+_OPTIONS = (
+    *("data", "recipe", "size", "seed", "longest", "space", "project", "vocabulary", "modality", "tokenizer", "schema"),
+    *("target", "start_from"),
+)
+"""Options of a fit, as `asked` held them beside what was found out."""
+
+
+def to_format_3(name: str, content: Record) -> Record:
+    """Record the options of a fit that are not as usual, and apart from them what was found out."""
+    asked = content.get("asked")
+    if name != "recipe.json" or not isinstance(asked, dict):
+        return content
+    config = {key: asked[key] for key in _OPTIONS if asked.get(key)}
+    private, watched = asked.get("private"), asked.get("watched")
+    if isinstance(private, dict):
+        by_noise = {"noise": private.get("sigma"), "stop_at_epsilon": private.get("epsilon")}
+        spent = by_noise if private.get("by_noise") else {"epsilon": private.get("epsilon")}
+        more = {**spent, "delta": private.get("delta"), "unsafe_seed": private.get("unsafe_seed")}
+        config |= {key: value for key, value in more.items() if value is not None}
+    config |= {"audit": [f"fisher={watched}"]} if watched else {}
+    found = {key: value for key, value in asked.items() if key not in (*_OPTIONS, "watched")}
+    found |= {key: asked[key] for key in ("recipe", "size") if key in asked}
+    rest = {key: value for key, value in content.items() if key != "asked"}
+    return {"config": config, "provenance": found, **rest}
+
+
 FIRST = 1
 """The oldest format that is read."""
-CHANGES: tuple[Change, ...] = (to_format_2,)
+CHANGES: tuple[Change, ...] = (to_format_2, to_format_3)
 """From each format to the next, the oldest first. Who changes what a file holds adds one here, and keeps a run of the
 format before in tests/safety/formats."""
 

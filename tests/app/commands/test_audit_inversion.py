@@ -12,7 +12,7 @@ from feller.app.cli import main
 from feller.app.workflows.auditing.gradient_inversion import Attack
 from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.private.privacy_config import Guarantee
-from feller.app.workflows.run_config import asked_of, parts, read_again
+from feller.app.workflows.run_config import parts, read_again, record_of
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.models.model import load_model
@@ -78,10 +78,11 @@ def test_a_row_meets_the_same_alone_and_beside_others(capsys) -> None:
     status, _, err = run(capsys, "fit", "photos", *words)
     assert status == 0, err
     place = Run(pathlib.Path("r"))
-    asked, network = asked_of(place), load_model(place, file=place.weights).network
+    asked, network = record_of(place), load_model(place, file=place.weights).network
     train, _ = parts(asked, read_again(asked, None))
-    assert isinstance(asked.private, Guarantee)
-    attack = Attack(network, recipe_of(place).objective, train, torch.tensor([3, 8, 20]), asked.private, Draws(0))
+    planned = asked.provenance.private
+    assert isinstance(planned, Guarantee)
+    attack = Attack(network, recipe_of(place).objective, train, torch.tensor([3, 8, 20]), planned, Draws(0))
     together = attack.added(2)(attack.rows)
     assert (together.unflatten(1, (2, -1)).norm(dim=2) < attack.clip * (1 + 1e-4)).all()
     for i in range(3):

@@ -12,9 +12,10 @@ from PIL import Image
 
 from feller.app.cli import main
 from feller.app.commands.arguments import change_fields
+from feller.app.config import BridgeConfig
+from feller.app.options import config_of
 from feller.app.reporter import Tell
 from feller.app.workflows.bridge import bridge
-from feller.app.workflows.bridges.bridge_options import Wanted
 from feller.app.workflows.bridges.bridge_run import bridged_of, bridging_of, command_of
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.unbalanced_weights import growth
@@ -480,7 +481,7 @@ def test_a_round_that_goes_on_when_its_time_is_up_says_so(here: pathlib.Path, wi
     def short(settings: Bridging) -> Bridging:
         return change_fields(settings, SHORT[2:], "bridge")
 
-    wanted = Wanted(populations=("a.csv", "b.csv"), pairs=64, minutes=1e-6)
-    bridge(wanted, out="late", change=short, tell=Heard())
+    config = config_of(BridgeConfig, data=("a.csv", "b.csv"), pairs=64, minutes=1e-6, out="late")
+    bridge(config, change=short, tell=Heard())
     assert {share for share, _ in heard} == {0.99}
     assert heard[0][1] == "round 1, which is still ended though its time is up, pinned paths"

@@ -9,7 +9,7 @@ import torch
 
 from feller.app.cli import main
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.run_config import asked_of, parts, read_again
+from feller.app.workflows.run_config import parts, read_again, record_of
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.models.model import load_model
@@ -95,8 +95,8 @@ def test_the_ledger_spends_what_was_asked_and_never_more(private: Run) -> None:
     assert all(isinstance(one, Concentrated) for one in ledger.expenses)
     assert 0.99 <= ledger.epsilon() <= 1
     assert abs(ledger.n - 1800) < FAR
-    assert asked_of(private).private is not None
-    assert asked_of(private).private.rho == pytest.approx(sum(one.rho for one in ledger.expenses))
+    assert record_of(private).provenance.private is not None
+    assert record_of(private).provenance.private.rho == pytest.approx(sum(one.rho for one in ledger.expenses))
 
 
 def test_nll_is_that_of_the_held_out_rows(private: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +105,7 @@ def test_nll_is_that_of_the_held_out_rows(private: Run, capsys: pytest.CaptureFi
     nll = json.loads(capsys.readouterr().out)["nll"]
     model = load_model(private)
     assert model.description.modality.counts == (4, 2, 3, 2)
-    learned, held_out = parts(asked_of(private), read_again(asked_of(private), model.description.modality))
+    learned, held_out = parts(record_of(private), read_again(record_of(private), model.description.modality))
     ledger = ledger_of(private)
     assert ledger is not None
     assert (len(learned), len(learned) + len(held_out)) == (ledger.n, N)
@@ -182,8 +182,8 @@ def test_without_epsilon_counts_are_exact(people: pathlib.Path, tmp_path: pathli
     assert fit(people, run.path, "--objective.method", "mst") == 0
     assert not run.ledger.exists()
     model = load_model(run)
-    asked = asked_of(run)
-    assert asked.private is None
+    asked = record_of(run)
+    assert asked.provenance.private is None
     train, _ = parts(asked, read_again(asked, model.description.modality))
     graphical = model.network.model()
     for clique in graphical.cliques:

@@ -7,7 +7,7 @@ import pytest
 
 from feller.app.cli import main
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.run_config import asked_of, parts, read_again
+from feller.app.workflows.run_config import parts, read_again, record_of
 from feller.core.run_folder import Run
 from feller.data.loading.targets import read_aimed
 from feller.models.model import load_model
@@ -85,7 +85,7 @@ def test_without_noise_rows_are_read_off(place: pathlib.Path, capsys: pytest.Cap
 
 def test_the_model_is_the_one_that_was_asked_for(place: pathlib.Path) -> None:
     run = Run(place / "digits")
-    asked, model = asked_of(run), load_model(run)
+    asked, model = record_of(run), load_model(run)
     learned, other = parts(asked, read_again(asked, model.description.modality))
     assert (len(learned), len(other)) == (287, 73)
     target = learned.target

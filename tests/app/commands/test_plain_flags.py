@@ -48,7 +48,7 @@ def test_switches_of_fields_take_false_and_others_keep_their_values() -> None:
 )
 def test_switches_of_commands_take_true_and_false(words: list[str], resume: bool) -> None:
     command, rest = parse(FitConfig, "fit", words, deep=True)
-    assert (command.resume, rest) == (resume, [])
+    assert (command.output.resume, rest) == (resume, [])
 
 
 def test_a_device_is_chosen_before_anything_looks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:

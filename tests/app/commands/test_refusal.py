@@ -28,7 +28,7 @@ from feller.models.recipes.recipe import DocumentParts, Recipe, SpeechParts
             "no flag is called --train.lrr: did you mean --train.lr? (see feller fit DATA --help)",
         ),
         ("fit example:moons --train.lr x", "--train.lr takes a number, got 'x' (see feller fit DATA --help)"),
-        ("fit example:moons --sampling.solver nix", "sampling: no solver is called 'nix'"),
+        ("fit example:moons --sampling.solver nix", "no solver is called 'nix'"),
         ("fit example:moons --objective.drop -1 --train.lr 0", "drop: expected a probability"),
     ],
 )

@@ -20,7 +20,7 @@ from feller.app.config import SampleConfig
 from feller.app.modalities.registration import registration_of
 from feller.app.webui.loaded_run import load_runs
 from feller.app.webui.sample_views import place_in, result_of
-from feller.app.workflows.run_config import asked_of
+from feller.app.workflows.run_config import record_of
 from feller.app.workflows.sample import sample
 from feller.core.errors import InputError, UsageError
 from feller.core.user_code import load_file
@@ -65,8 +65,8 @@ def test_the_report_judges_by_its_metrics_beside_real_data(folder: pathlib.Path)
     assert "autocorrelation" in report["explanations"]
     assert "nll" not in numbers  # whose unit nobody knows, as the class says no log_scale
     assert (folder / "run" / "report.html").read_text().count("<img") >= 2
-    asked = asked_of(feller.open_run("run"))
-    assert (asked.modality, asked.recipe) == ("series.py:Series", "series.py:flow")
+    asked = record_of(feller.open_run("run"))
+    assert (asked.modality, asked.provenance.recipe) == ("series.py:Series", "series.py:flow")
 
 
 @pytest.mark.parametrize("name", ["new.csv", "new.npz", "new.parquet", "new"])
@@ -119,7 +119,7 @@ def test_the_page_shows_samples_and_their_table(folder: pathlib.Path, tmp_path: 
 def test_data_in_memory_and_the_class_itself(folder: pathlib.Path) -> None:
     series = load_file(pathlib.Path("series.py")).Series
     run = feller.fit(pd.read_csv("series.csv"), modality=series, size="tiny", steps=2, out="memory", report="none")
-    assert asked_of(run.folder).modality == "series.py:Series"
+    assert record_of(run.folder).modality == "series.py:Series"
     assert feller.load_model("memory").sample(5).frame().shape == (5 * LENGTH, 3)
     feller.testing.check_modality(series, "series.csv")
 

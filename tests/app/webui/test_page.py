@@ -136,7 +136,7 @@ def test_a_run_says_what_it_was_tuned_to_and_what_it_keeps_back(
         if key:
             record[key] = value
         else:
-            record["asked"]["private"] = value
+            record["provenance"]["private"] = value
         (tmp_path / name / "recipe.json").write_text(json.dumps(record))
     page = on_page("digits", tmp_path / "tuned", tmp_path / "private")
     plain, tuned, private = (one.summary for one in page[1].runs)

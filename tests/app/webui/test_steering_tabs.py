@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from feller.app.config import SteerConfig
 from feller.core.errors import InputError, UsageError
 from feller.data.points import points
 from tests.app.webui.asking import OnPage, ask, options, tab_of
@@ -35,11 +36,11 @@ def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tm
 def test_the_first_wish_of_pictures_ends_at_a_value(on_page: OnPage, monkeypatch: pytest.MonkeyPatch) -> None:
     wished: list[tuple[str, ...]] = []
 
-    def steer(run: Any, rewards: tuple[str, ...], *_: Any, **__: Any) -> None:
-        wished.append(rewards)
+    def follow(run: Any, config: SteerConfig, **_: Any) -> None:
+        wished.append(config.rewards)
         raise InputError("enough")
 
-    monkeypatch.setattr("feller.app.workflows.steer.steer", steer)
+    monkeypatch.setattr("feller.app.workflows.steering.reward_search.follow", follow)
     tab = tab_of(on_page("digits"), "Steer")
     for more in ({}, {"ink": 0.25}, {"reward": "ink"}, {"reward": "less ink", "ink": 0.1}):
         with pytest.raises(InputError, match="enough"):

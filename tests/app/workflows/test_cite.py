@@ -9,7 +9,6 @@ import pytest
 import feller
 from feller.app.workflows.bridges.bridge_run import Bridged, describe
 from feller.app.workflows.cite import cite
-from feller.app.workflows.run_config import Asked
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching
 from feller.core.citations import papers, sources_of
@@ -23,6 +22,7 @@ from feller.spaces import Sphere
 from feller.training.couplings import MinibatchTransport
 from feller.training.objective import Matching
 from tests.models.export.untrained import as_run, untrained
+from tests.records import fit_record
 
 ROOT = pathlib.Path(feller.__file__).parent
 
@@ -53,10 +53,10 @@ def test_guidance_solver_tuning_and_privacy_are_cited(moons, tmp_path):
     assert {"ho2022", "dormand1980"} <= keys(cite(str(run.path)))
     record = run.read_record(run.recipe)
     private = {"epsilon": 1.0, "delta": 1e-5, "n": 100, "sigma": 1.0, "clip": 1.0, "batch": 10}
-    asked = {**record["asked"], "private": {**private, "steps": 5, "adaptive": True}}
+    found = {**record["provenance"], "private": {**private, "steps": 5, "adaptive": True}}
     tuned = replace(recipe, objective=AdjointMatching(path=model.description.path, space=model.description.space))
     said = {"base": "b", "rewards": ["ink"], "method": "adjoint-matching", "rank": 4}
-    run.write_record(run.recipe, {"asked": asked, "recipe": to_data(tuned), "tuned": said})
+    run.write_record(run.recipe, {**record, "provenance": found, "recipe": to_data(tuned), "tuned": said})
     found = keys(cite(run))
     assert {"domingoenrich2024", "hu2021", "abadi2016", "andrew2021"} <= found
     assert "chen2024" in {paper.key for paper in sources_of(Geodesic(Sphere(2)))}
@@ -66,7 +66,7 @@ def test_counts_that_chose_their_tables_cite_who_chose_and_who_adds_up(tmp_path)
     run = as_run(tmp_path / "run", *untrained("example:digits", "images"), "example:digits")
     record = run.read_record(run.recipe)
     private = {"epsilon": 1.0, "delta": 1e-5, "n": 100, "sigma": 1.0, "clip": 1.0, "batch": 10, "steps": 5}
-    run.write_record(run.recipe, {**record, "asked": {**record["asked"], "private": private}})
+    run.write_record(run.recipe, {**record, "provenance": {**record["provenance"], "private": private}})
     accountants = {"koskela2020", "doroshenko2022", "mironov2017", "mironov2019"}
     trained = keys(cite(run))
     assert accountants <= trained
@@ -96,10 +96,8 @@ def test_a_bridge_cites_what_found_it_and_what_of_its_costs_and_members_has_a_so
         about = describe(feller.read("example:moons").modality, Bridging().architecture, 1.0, 210)
         save_description(run, about)
         said = Bridged(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0, **asked)
-        record = Asked(data="a", recipe="bridge", size="", seed=0, held_out=0.0)
-        run.write_record(
-            run.recipe, {"asked": to_data(record), "bridged": to_data(said), "recipe": to_data(Bridging())}
-        )
+        record = fit_record(data="a", recipe="bridge", size="", seed=0, held_out=0.0)
+        run.write_record(run.recipe, {**record.parts, "bridged": to_data(said), "recipe": to_data(Bridging())})
         return keys(cite(run))
 
     plain = cited("plain", costs=("room.png",))

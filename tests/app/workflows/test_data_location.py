@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from feller.app.workflows.run_config import asked_of, whereabouts
+from feller.app.workflows.run_config import record_of, whereabouts
 from feller.core.run_folder import Run
 
 
@@ -27,7 +27,7 @@ def test_from_another_folder(run: Run, tmp_path: pathlib.Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path / "elsewhere")
     found = whereabouts("people.csv", Run(pathlib.Path("../work/runs/one")))
     assert found == os.path.join("..", "work", "people.csv")
-    assert asked_of(run).data == found
+    assert record_of(run).data == found
     monkeypatch.chdir(run.path)  # where all its names are short
     assert whereabouts("people.csv", Run(pathlib.Path())) == os.path.join("..", "..", "people.csv")
 

@@ -193,7 +193,7 @@ def test_all_that_take_a_run_take_its_folder(here, monkeypatch):
         assert "lipman2024" in feller.cite(of)
         assert feller.export(of, to="huggingface", out="folder").is_dir()
     again = feller.fit(here / "one" / "data.npz", size="tiny", steps=2, start_from=run, out="again")
-    assert again.folder.read_record(again.folder.recipe)["asked"]["start_from"] == "one"
+    assert again.folder.read_record(again.folder.recipe)["config"]["start_from"] == "one"
 
 
 def test_one_row_is_warned_of_where_nobody_hears_notes(monkeypatch):

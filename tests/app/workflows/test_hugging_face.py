@@ -9,6 +9,7 @@ import torch
 
 import feller
 from feller.app.cli import main
+from feller.app.config import ExportConfig
 from feller.app.workflows.export import export
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
@@ -30,7 +31,7 @@ def run(tmp_path):
 
 def test_it_opens_again_and_draws_the_same(run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    folder, config = export(run, "huggingface", out="hub")
+    folder, config = export(run, ExportConfig(to="huggingface", out="hub"))
     assert {path.name for path in folder.iterdir()} == {
         "config.json",
         "model.safetensors",
@@ -48,7 +49,7 @@ def test_it_opens_again_and_draws_the_same(run, tmp_path, monkeypatch, capsys):
 
 
 def test_the_card_says_what_how_good_and_what_to_cite(run, tmp_path):
-    folder, _ = export(run, "huggingface", out=str(tmp_path / "hub"))
+    folder, _ = export(run, ExportConfig(to="huggingface", out=str(tmp_path / "hub")))
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: feller")
     assert "BSD-3-Clause (scikit-learn); the UCI set is CC BY 4.0" in card
@@ -61,11 +62,11 @@ def test_the_card_says_what_how_good_and_what_to_cite(run, tmp_path):
 
 def test_it_tells_nobody_where_files_lie(run, tmp_path):
     record = run.read_record(run.recipe)
-    record["asked"] |= {"data": "/home/someone/secret/people.csv", "schema": "/home/someone/schema.json"}
-    record["asked"]["shards"] = {"/home/someone.tar": "0a1b2c3d"}
-    record["asked"]["ancestors"] = [{"data": "/home/someone/older.csv", "fingerprint": "", "keyed": False}]
+    record["config"] |= {"data": "/home/someone/secret/people.csv", "schema": "/home/someone/schema.json"}
+    record["provenance"]["shards"] = {"/home/someone.tar": "0a1b2c3d"}
+    record["provenance"]["ancestors"] = [{"data": "/home/someone/older.csv", "fingerprint": "", "keyed": False}]
     run.write_record(run.recipe, record)
-    folder, _ = export(run, "huggingface", out=str(tmp_path / "hub"))
+    folder, _ = export(run, ExportConfig(to="huggingface", out=str(tmp_path / "hub")))
     for file in folder.iterdir():
         assert b"/home/someone" not in file.read_bytes()
     assert "people.csv" in (folder / "README.md").read_text()
@@ -75,12 +76,12 @@ def test_it_tells_nobody_where_files_lie(run, tmp_path):
 def test_of_a_private_run_no_figure_of_its_rows_is_told(run, tmp_path):
     record = run.read_record(run.recipe)
     private = {"epsilon": 2.0, "delta": 1e-5, "n": 100, "sigma": 1.0, "clip": 1.0, "batch": 10, "steps": 5}
-    record["asked"]["private"] = {**private}
+    record["provenance"]["private"] = {**private}
     run.write_record(run.recipe, record)
     ledger = Ledger((Subsampled("training", 1.0, 0.1, 5),), 1e-5, 100)
     run.write_record(run.ledger, to_data(ledger))
     (run.path / "exposure.safetensors").write_bytes(b"x")
-    folder, _ = export(run, "huggingface", out=str(tmp_path / "hub"))
+    folder, _ = export(run, ExportConfig(to="huggingface", out=str(tmp_path / "hub")))
     card = (folder / "README.md").read_text()
     assert "fd_cnn" not in card
     assert "The digits" not in card
@@ -93,9 +94,9 @@ def test_other_peoples_files_stay(run, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text(json.dumps({"library_name": "other"}))
     with pytest.raises(InputError, match="was not written by feller"):
-        export(run, "huggingface", out=str(tmp_path / "mine"))
+        export(run, ExportConfig(to="huggingface", out=str(tmp_path / "mine")))
     with pytest.raises(UsageError, match="leave --guidance out"):
-        export(run, "huggingface", out=str(tmp_path / "hub"), guidance="2")
+        export(run, ExportConfig(to="huggingface", out=str(tmp_path / "hub"), guidance="2"))
     assert [path.name for path in pathlib.Path(tmp_path / "mine").iterdir()] == ["config.json"]
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from feller.app.workflows.next_steps import again, fitting
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee
-from feller.app.workflows.run_config import Asked
 from feller.core.run_folder import Run
 from feller.training.optimizer import Training
+from tests.records import fit_record
 
 PLANNED = Guarantee(epsilon=4.0, delta=1e-5, n=1000, sigma=1.25, clip=1.0, batch=100, steps=40, unsafe_seed=3)
 GIVEN = Guarantee(
@@ -34,7 +34,7 @@ COUNTED = Allowance(epsilon=0.5, delta=1e-6, n=1000, rho=0.01)
     ],
 )
 def test_the_command_says_what_was_asked(asked: dict, training: Training, said: str) -> None:
-    about = Asked(data="people.csv", recipe="table", size="tiny", seed=1, **asked)
+    about = fit_record(data="people.csv", recipe="table", size="tiny", seed=1, **asked)
     command = fitting(Run(pathlib.Path("r")), about, training)
     assert command.startswith("feller fit people.csv --recipe table")
     assert said in command
@@ -42,7 +42,7 @@ def test_the_command_says_what_was_asked(asked: dict, training: Training, said: 
 
 
 def test_a_private_run_goes_on_within_its_plan() -> None:
-    about = Asked(data="people.csv", recipe="table", size="tiny", seed=1, private=PLANNED)
+    about = fit_record(data="people.csv", recipe="table", size="tiny", seed=1, private=PLANNED)
     assert again(Run(pathlib.Path("r")), about, None, Training(steps=40))[0] == "feller fit --resume --out r"
 
 
@@ -61,5 +61,5 @@ def test_a_private_run_goes_on_within_its_plan() -> None:
     ],
 )
 def test_a_page_has_one_way_on(training: Training | None, sketch: str, command: str, what: str) -> None:
-    about = Asked(data="example:moons", recipe="points", size="tiny", seed=1)
+    about = fit_record(data="example:moons", recipe="points", size="tiny", seed=1)
     assert again(Run(pathlib.Path("r")), about, None, training, sketch) == (command, what)

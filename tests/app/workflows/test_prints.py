@@ -14,7 +14,7 @@ from feller.app.cli import main
 from feller.app.workflows.auditing.audit_target import opened
 from feller.app.workflows.bridges.bridge_run import Bridged
 from feller.app.workflows.bridges.bridge_run import read_again as crowds_again
-from feller.app.workflows.run_config import Asked, asked_of, fingerprint, read_again, same_data
+from feller.app.workflows.run_config import fingerprint, read_again, record_of, same_data
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.data.loading.read import read
@@ -23,6 +23,7 @@ from feller.data.speech.mel import Mel
 from feller.spaces import Sphere
 from feller.training.checkpoint import read_counters
 from tests.data.speech.clip import CLIPS, TEXTS
+from tests.records import fit_record
 from tests.safety.specimen_runs import copied
 
 pytestmark = pytest.mark.portable
@@ -74,7 +75,7 @@ def test_an_older_run_of_moons_goes_on_whatever_processor_it_is_from(
     assert opened(run, "example:moons").train.total == 20_000
     assert main(["fit", "--resume", "--out", str(run.path), "--steps", "5"]) == 0
     assert read_counters(run)["step"] == 5
-    assert asked_of(run).fingerprint == OTHERS[-1]  # it stays known as the older run that it is
+    assert record_of(run).provenance.fingerprint == OTHERS[-1]  # it stays known as the older run that it is
 
 
 def test_other_rows_are_not_taken_for_older_moons(tmp_path: pathlib.Path) -> None:
@@ -97,11 +98,11 @@ def test_a_new_run_of_moons_knows_its_coordinates(tmp_path: pathlib.Path) -> Non
 
 def test_moons_are_known_by_what_follows_another_model() -> None:
     kind = read("example:moons").modality
-    asked = Asked(data="example:moons", recipe="points", size="tiny", seed=0, start_from="older")
+    asked = fit_record(data="example:moons", recipe="points", size="tiny", seed=0, start_from="older")
     data = read("example:moons", like=kind)
     assert fingerprint(data) == PRINTS["moons"]
     for before in (*OTHERS, PRINTS["moons"]):
-        assert same_data(replace(asked, fingerprint=before), data)
+        assert same_data(asked.with_provenance(fingerprint=before), data)
 
 
 def test_speech_is_known_by_its_files(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,20 +111,20 @@ def test_speech_is_known_by_its_files(tmp_path: pathlib.Path, monkeypatch: pytes
     (folder / NAME).write_bytes((CLIPS / NAME).read_bytes())
     (folder / NAME).with_suffix(".txt").write_text(TEXTS[NAME])
     (folder / "speakers.csv").write_text(f"id,speaker\n{NAME.partition('.')[0]},linda\n")
-    asked = Asked(data=str(folder), recipe="speech", size="tiny", seed=0)
+    asked = fit_record(data=str(folder), recipe="speech", size="tiny", seed=0)
     there = read(str(folder))
-    old, asked = bits(there), replace(asked, fingerprint=fingerprint(there))
-    assert fingerprint(read(str(folder), like=there.modality)) == asked.fingerprint
-    assert same_data(replace(asked, fingerprint=old), there)  # on the processor that wrote an older run
+    old, asked = bits(there), asked.with_provenance(fingerprint=fingerprint(there))
+    assert fingerprint(read(str(folder), like=there.modality)) == asked.provenance.fingerprint
+    assert same_data(asked.with_provenance(fingerprint=old), there)  # on the processor that wrote an older run
     usual = Mel.log_mel
     monkeypatch.setattr(Mel, "log_mel", lambda mel, sound: other_bits(usual(mel, sound)))
     elsewhere = read(str(folder))
     assert not torch.equal(elsewhere.values["mel"], there.values["mel"])
     assert same_data(asked, elsewhere)
-    older = replace(asked, fingerprint="0123456789abcdef", notes=elsewhere.notes)  # as another processor had it
+    older = asked.with_provenance(fingerprint="0123456789abcdef", notes=elsewhere.notes)  # as another processor had it
     assert same_data(older, there)
-    assert not same_data(replace(older, notes=()), there)
-    assert not same_data(replace(older, notes=("1 sounds, 9.9 minutes",)), there)
+    assert not same_data(older.with_provenance(notes=()), there)
+    assert not same_data(older.with_provenance(notes=("1 sounds, 9.9 minutes",)), there)
     for change in (other_text, other_sample, other_speaker, other_pronunciation):
         shutil.copytree(folder, tmp_path / change.__name__)
         assert change(tmp_path / change.__name__)
@@ -159,10 +160,10 @@ def test_points_of_a_space_are_known_by_their_rows(tmp_path: pathlib.Path, monke
     file = tmp_path / "a.csv"
     rows = np.random.default_rng(0).normal(size=(30, 3))
     np.savetxt(file, rows, delimiter=",", header="x,y,z", comments="")
-    asked = Asked(data=str(file), recipe="manifold", size="tiny", seed=0, space="sphere", project=True)
+    asked = fit_record(data=str(file), recipe="manifold", size="tiny", seed=0, space="sphere", project=True)
     there = read_again(asked, None)
-    asked, usual = replace(asked, fingerprint=fingerprint(there)), Sphere.project
-    assert same_data(replace(asked, fingerprint=bits(there)), there)
+    asked, usual = asked.with_provenance(fingerprint=fingerprint(there)), Sphere.project
+    assert same_data(asked.with_provenance(fingerprint=bits(there)), there)
     monkeypatch.setattr(Sphere, "project", lambda space, x: other_bits(usual(space, x)))
     elsewhere = read_again(asked, None)
     assert not torch.equal(elsewhere.values, there.values)

@@ -43,12 +43,18 @@ def test_it_is_what_was_written(tmp_path: pathlib.Path) -> None:
 @pytest.mark.portable
 @pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_one_is_told_in_a_line(tmp_path: pathlib.Path, content: Any) -> None:
+    from feller.app.config import ExportConfig
     from feller.app.workflows.export import export
 
     run = copied(tmp_path / "r")
     (run.path / "report.json").write_text(json.dumps(content))
     one, two = LoadedRun(run, "one", None), LoadedRun(Run(tmp_path), "two", None)
-    for read in (reported_of, sketch_of, lambda run: export(run, "huggingface"), lambda run: compare_reports(one, two)):
+    for read in (
+        reported_of,
+        sketch_of,
+        lambda run: export(run, ExportConfig(to="huggingface")),
+        lambda run: compare_reports(one, two),
+    ):
         with pytest.raises(InputError, match=r"report.json was damaged; write it anew with: feller evaluate"):
             read(run)
 

@@ -3,17 +3,16 @@
 import json
 import pathlib
 import shlex
-from dataclasses import replace
 
 import pytest
 
 from feller.app.cli import main
 from feller.app.workflows.fine_tuned_run import Tuned
-from feller.app.workflows.run_config import Asked
 from feller.app.workflows.run_status import first_sketch, planned, tuning_sketch
 from feller.core.run_folder import Run
 from feller.data.loading.read import read
 from feller.models.recipes.points import points
+from tests.records import fit_record
 
 RUN = Run(pathlib.Path("runs/a b"))
 
@@ -24,7 +23,7 @@ def moons():
 
 
 def asked(**more):
-    return Asked(data="example:moons", recipe="points", size="tiny", seed=0, **more)
+    return fit_record(data="example:moons", recipe="points", size="tiny", seed=0, **more)
 
 
 def test_a_tenth_of_what_the_recipe_plans_is_enough(moons):
@@ -53,12 +52,12 @@ def test_the_plan_is_that_of_the_size(moons):
     seconds = 6.5 * points(moons, "tiny").train.minutes
     assert points(moons, "base").train.minutes > points(moons, "tiny").train.minutes
     assert first_sketch(RUN, asked(), moons, 500, seconds) == ""
-    assert first_sketch(RUN, replace(asked(), size="base"), moons, 500, seconds)
+    assert first_sketch(RUN, asked().with_provenance(size="base"), moons, 500, seconds)
 
 
 def test_code_of_a_person_and_recipes_for_other_data_plan_nothing(moons):
-    assert first_sketch(RUN, replace(asked(), recipe="own.py:mine"), moons, 1, 0.1) == ""
-    assert first_sketch(RUN, replace(asked(), recipe="images"), moons, 1, 0.1) == ""
+    assert first_sketch(RUN, asked().with_provenance(recipe="own.py:mine"), moons, 1, 0.1) == ""
+    assert first_sketch(RUN, asked().with_provenance(recipe="images"), moons, 1, 0.1) == ""
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 
 from feller.app.cli import main
 from feller.app.config import FitConfig
+from feller.app.options import config_of
 from feller.app.workflows.fit import fit
 from feller.app.workflows.fitting.plan_fit import with_budget
 from feller.core.errors import InputError, UsageError
@@ -53,7 +54,7 @@ def test_folder_that_fills_while_data_are_read_is_kept(monkeypatch):
 
     monkeypatch.setattr("feller.app.workflows.fitting.data_access.read", slow)
     with pytest.raises(UsageError, match="exists"):
-        fit(FitConfig(data="example:moons", size="tiny", out="r"), change=small())
+        fit(config_of(FitConfig, data="example:moons", size="tiny", out="r"), change=small())
     assert pathlib.Path("r/model.json").read_text() == "of another process"
 
 
@@ -78,7 +79,7 @@ def test_optimiser_state_of_another_shape_is_refused(damage):
         del tensors[name]
     save_tensors(state, tensors, note)
     with pytest.raises(InputError, match="AdamW"):
-        fit(FitConfig(resume=True, out="r"), change=small(6))
+        fit(config_of(FitConfig, resume=True, out="r"), change=small(6))
 
 
 @pytest.mark.slow
@@ -102,7 +103,7 @@ def test_broken_weights_do_not_replace_good_ones(monkeypatch):
     loss = Matching.loss
     monkeypatch.setattr(Matching, "loss", lambda self, network, example: loss(self, network, example) * float("nan"))
     with pytest.raises(InputError, match="lower rate"):
-        fit(FitConfig(resume=True, out="r"), change=small(6))
+        fit(config_of(FitConfig, resume=True, out="r"), change=small(6))
     assert run.state.read_bytes() == good
 
 
@@ -126,7 +127,7 @@ def test_resumed_run_of_own_code_keeps_its_fields():
 def test_resumed_run_keeps_its_path():
     assert main([*FIT, "--out", "r"]) == 0
     with pytest.raises(UsageError, match="keeps its recipe"):
-        fit(FitConfig(resume=True, out="r"), change=lambda recipe: replace(recipe, held_out=0.5))
+        fit(config_of(FitConfig, resume=True, out="r"), change=lambda recipe: replace(recipe, held_out=0.5))
 
 
 @pytest.mark.parametrize(

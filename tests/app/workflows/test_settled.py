@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from feller.app.config import ExportConfig
 from feller.app.workflows.export import export
 from feller.app.workflows.hugging_face import TRIES, settled
 from feller.core.errors import InputError
@@ -39,7 +40,7 @@ def test_an_export_is_of_the_weights_that_it_names(tmp_path: pathlib.Path, monke
 
     monkeypatch.setattr("feller.app.workflows.export.load_model", loading)
     monkeypatch.setattr("feller.app.workflows.export.WRITERS", {"torch-export": (".pt2", writing)})
-    _, record = export(run, "torch-export")
+    _, record = export(run, ExportConfig(to="torch-export"))
     assert next(read) == 2
     assert record["step"] == 50
     assert record["weights"] not in (before, fingerprint(run.average))
@@ -57,7 +58,7 @@ def test_a_folder_holds_weights_and_counters_of_one_moment(
         return found
 
     monkeypatch.setattr("feller.app.workflows.hugging_face.load_tensors", loading)
-    folder, _ = export(run, "huggingface")
+    folder, _ = export(run, ExportConfig(to="huggingface"))
     assert next(read) == 2
     assert fingerprint(folder / "model.safetensors") == fingerprint(run.average)
     assert (folder / "state.json").read_bytes() == run.counters.read_bytes()
@@ -74,6 +75,6 @@ def test_a_run_without_weights_says_so(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
     run.average.unlink()
     with pytest.raises(InputError, match="no average of its weights"):
-        export(run, "torch-export")
+        export(run, ExportConfig(to="torch-export"))
     with pytest.raises(InputError, match="expected a file"):
-        export(run, "huggingface")
+        export(run, ExportConfig(to="huggingface"))

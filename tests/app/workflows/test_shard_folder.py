@@ -11,6 +11,7 @@ import pytest
 
 from feller import shards
 from feller.app.config import SampleConfig
+from feller.app.options import config_of
 from feller.app.reporter import Tell
 from feller.app.workflows.sampler import Drawing, ready
 from feller.app.workflows.shard_folder import _difference
@@ -33,7 +34,7 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def drawing(moons: Run) -> Drawing:
-    return ready(moons, SampleConfig(calls=2))
+    return ready(moons, config_of(SampleConfig, calls=2))
 
 
 @pytest.fixture

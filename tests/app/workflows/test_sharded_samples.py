@@ -18,9 +18,8 @@ import torch
 
 from feller import open_run, shards
 from feller.app.cli import main
-from feller.app.commands.arguments import config_of
 from feller.app.config import SampleConfig
-from feller.app.modalities.registration import registration_of
+from feller.app.options import config_of
 from feller.app.workflows import sampler, sharded_samples
 from feller.app.workflows.sample import _check_alone, sample
 from feller.app.workflows.sampler import Drawing, ready
@@ -29,10 +28,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.output_shards import MANIFEST, SampleShards
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
-from feller.data.documents.modality import Documents
 from feller.data.loading.read_samples import read_back
-from feller.data.points.points import Points
-from feller.data.speech.modality import Speech
 from feller.data.tables.modality import Table
 from feller.models.model import Model, load_model
 
@@ -67,7 +63,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def made(run: Run, n: int, size: int, out: pathlib.Path, **asked: Any) -> SampleShards:
     overwrite, about = asked.pop("overwrite", False), asked.pop("about", None)
     return sample_shards(
-        run, about or ready(run, config_of(SampleConfig, asked)), n, size, out=str(out), overwrite=overwrite
+        run, about or ready(run, config_of(SampleConfig, **asked)), n, size, out=str(out), overwrite=overwrite
     )
 
 
@@ -78,7 +74,7 @@ def content(folder: pathlib.Path) -> dict[str, bytes]:
 
 def test_they_are_the_samples_of_one_file(moons: Run, tmp_path: pathlib.Path) -> None:
     found = made(moons, BATCH + 100, BATCH, tmp_path / "many")
-    whole = sample(moons, SampleConfig(n=BATCH + 100, out=str(tmp_path / "whole.npz"))).dataset
+    whole = sample(moons, config_of(SampleConfig, n=BATCH + 100, out=str(tmp_path / "whole.npz"))).dataset
     parts = [np.load(path)["samples"] for path in found]
     assert [len(part) for part in parts] == [BATCH, 100]
     assert np.array_equal(np.concatenate(parts), whole.numpy())
@@ -87,7 +83,7 @@ def test_they_are_the_samples_of_one_file(moons: Run, tmp_path: pathlib.Path) ->
 
 def test_shards_that_cut_a_batch_hold_the_same_to_rounding(moons: Run, tmp_path: pathlib.Path) -> None:
     found = made(moons, 1000, 300, tmp_path / "many")
-    whole = sample(moons, SampleConfig(n=1000, out=str(tmp_path / "whole.npz"))).dataset
+    whole = sample(moons, config_of(SampleConfig, n=1000, out=str(tmp_path / "whole.npz"))).dataset
     together = np.concatenate([np.load(path)["samples"] for path in found])
     assert np.allclose(together, whole.numpy(), atol=1e-5)
 
@@ -197,7 +193,7 @@ def test_names_say_the_form(moons: Run, tmp_path: pathlib.Path, out: str, files:
     found = made(moons, 7, 4, tmp_path / out)
     assert [path.name for path in found] == files
     values, _ = read_back(tmp_path / "many", load_model(moons).description.modality)
-    whole = sample(moons, SampleConfig(n=7, out=str(tmp_path / "whole.npz"))).dataset
+    whole = sample(moons, config_of(SampleConfig, n=7, out=str(tmp_path / "whole.npz"))).dataset
     assert torch.allclose(values.double(), whole.values.double(), atol=1e-5)
 
 
@@ -213,7 +209,7 @@ def test_rows_are_numbered_through_and_hold_what_is_given(people: Run, tmp_path:
     rows = pd.concat([pd.read_csv(path) for path in found])
     assert rows["person"].tolist() == [f"C-{i:04d}" for i in range(1, 11)]
     assert set(rows["married"]) == {"no"}
-    place = sample(people, SampleConfig(n=10, out=str(tmp_path / "rows.csv"), given={"married": "no"})).place
+    place = sample(people, config_of(SampleConfig, n=10, out=str(tmp_path / "rows.csv"), given={"married": "no"})).place
     assert pd.read_csv(place)["age"].tolist() == rows["age"].tolist()
 
 
@@ -273,10 +269,10 @@ def test_numbers_are_refused_before_the_model_is_read(moons: Run, monkeypatch: p
 
 def test_what_cannot_be_shared_is_refused_to_several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.app.workflows.sample.engine", lambda: SimpleNamespace(ranks=2))
-    for kind in (Speech, Documents):
+    for what in ("speech", "documents", "the ends of a bridge"):
         with pytest.raises(UsageError):
-            _check_alone(registration_of(object.__new__(kind)).draws_as)
-    _check_alone(registration_of(object.__new__(Points)).draws_as)
+            _check_alone(what)
+    _check_alone("samples")
 
 
 def test_no_shard_is_held_after_it_is_written(
@@ -371,7 +367,7 @@ def test_all_processes_end_where_the_first_is_refused(
     moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew]
 ) -> None:
     made(moons, 600, 300, tmp_path / "many")
-    other = ready(moons, SampleConfig(seed=1))
+    other = ready(moons, config_of(SampleConfig, seed=1))
     found = crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=other))
     assert isinstance(found[0], UsageError)
     assert isinstance(found[1], InputError)

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from feller.app.cli import main
+from feller.app.config import ExportConfig
 from feller.app.workflows.export import export
 from feller.core.run_folder import Run
 
@@ -15,8 +16,8 @@ def test_a_run_that_goes_on_tells_that_its_export_is_of_older_weights(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     assert main(["fit", "example:moons", "--size", "tiny", "--steps", "2", "--out", "run"]) == 0
-    _, record = export("run", "torch-export", guidance="1")
-    export("run", "huggingface")
+    _, record = export(Run(pathlib.Path("run")), ExportConfig(to="torch-export", guidance="1"))
+    export(Run(pathlib.Path("run")), ExportConfig(to="huggingface"))
     assert record["step"] == 2
     capsys.readouterr()
     assert main(["fit", "--resume", "--out", "run", "--steps", "2"]) == 0

@@ -119,7 +119,7 @@ def test_the_same_model_as_of_a_folder_in_the_same_order():
     feller.fit("folder", out="of-folder", **FIT)
     assert same("of-shards", "of-folder")
     record = json.loads(pathlib.Path("of-shards/recipe.json").read_text())
-    assert any("40 examples in 2 shards" in note for note in record["asked"]["notes"])
+    assert any("40 examples in 2 shards" in note for note in record["provenance"]["notes"])
 
 
 def test_what_needs_all_rows_at_once_is_refused():

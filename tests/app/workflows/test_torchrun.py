@@ -202,7 +202,7 @@ def test_secret_coins_are_agreed_upon(tmp_path: pathlib.Path, people: tuple[str,
     """Without a seed the processes share a key that is written nowhere; another run has another one."""
     for name in ("one", "two"):
         done(*people, "--epsilon", "4", "--out", name, cwd=tmp_path)
-    records = [read_json(tmp_path / name / "recipe.json")["asked"] for name in ("one", "two")]
+    records = [read_json(tmp_path / name / "recipe.json")["provenance"] for name in ("one", "two")]
     assert records[0]["salt"] != records[1]["salt"]
     assert all("key" not in str(record["private"]) for record in records)
     assert distance(tmp_path / "one", tmp_path / "two") > 1e-4

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from feller.app.config import ExportConfig
 from feller.app.workflows.export import export, said_of
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
@@ -67,7 +68,9 @@ def test_ten_lines_around_an_exported_file_draw_the_models_own_samples(points, t
     if ending == ".onnx":
         pytest.importorskip("onnxscript")
     run = as_run(tmp_path / "run", model, recipe, "example:moons")
-    place, _ = export(run, "onnx" if ending == ".onnx" else "torch-export", out=str(tmp_path / f"a{ending}"))
+    place, _ = export(
+        run, ExportConfig(to="onnx" if ending == ".onnx" else "torch-export", out=str(tmp_path / f"a{ending}"))
+    )
     assert said_of(place) == tmp_path / f"a{ending}.json"  # a name of its own for each form
     known = json.loads(said_of(place).read_text())
     assert known["time"] == {"source": 0.0, "data": 1.0}
@@ -157,7 +160,7 @@ def test_wrong_forms_are_refused_in_one_line(points, tmp_path, to, said):
     model, recipe = points
     run = as_run(tmp_path / "run", model, recipe, "example:moons")
     with pytest.raises(UsageError, match=said):
-        export(run, to, out=str(tmp_path / "a.txt"))
+        export(run, ExportConfig(to=to, out=str(tmp_path / "a.txt")))
 
 
 def test_guidance_is_no_input_where_nothing_can_be_given(points):

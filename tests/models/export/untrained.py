@@ -4,7 +4,6 @@ import pathlib
 
 import torch
 
-from feller.app.workflows.run_config import Asked
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import save_tensors
@@ -14,6 +13,7 @@ from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import RECIPES
 from feller.models.spec import Description, save_description
+from tests.records import fit_record
 
 
 def shaken(about: Description) -> Model:
@@ -37,9 +37,9 @@ def untrained(data: str, recipe: str) -> tuple[Model, Recipe]:
 def as_run(folder: pathlib.Path, model: Model, recipe: Recipe, data: str) -> Run:
     """Write a model as a run."""
     folder.mkdir(parents=True)
-    run, asked = Run(folder), Asked(data=data, recipe="auto", size="tiny", seed=0)
+    run, asked = Run(folder), fit_record(data=data, recipe="auto", size="tiny", seed=0)
     save_description(run, model.description)
-    run.write_record(run.recipe, {"asked": to_data(asked), "recipe": to_data(recipe)})
+    run.write_record(run.recipe, {**asked.parts, "recipe": to_data(recipe)})
     save_tensors(run.average, model.network.state_dict())
     save_tensors(run.weights, model.network.state_dict())
     write_json(run.counters, {"step": 1, "seconds": 1.0})

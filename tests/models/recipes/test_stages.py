@@ -8,6 +8,7 @@ import torch
 
 from feller.app.cli import main
 from feller.app.config import FitConfig
+from feller.app.options import config_of
 from feller.app.workflows.fit import fit
 from feller.core.errors import InputError
 from feller.core.rng import Draws
@@ -61,12 +62,14 @@ def test_without_an_older_run_they_say_what_is_missing(capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_a_resumed_run_wants_the_same_start(older: Run) -> None:
-    config = FitConfig(data="example:moons", recipe="distil", size="tiny", start_from="older", out="new", steps=2)
+    config = config_of(
+        FitConfig, data="example:moons", recipe="distil", size="tiny", start_from="older", out="new", steps=2
+    )
     fit(config)
-    fit(FitConfig(resume=True, out="new", steps=3))
+    fit(config_of(FitConfig, resume=True, out="new", steps=3))
     older.average.write_bytes(older.weights.read_bytes())
     with pytest.raises(InputError, match="not what it was"):
-        fit(FitConfig(resume=True, out="new", steps=4))
+        fit(config_of(FitConfig, resume=True, out="new", steps=4))
 
 
 def test_one_distilled_step_goes_where_two_of_the_teacher_go() -> None:

@@ -1,40 +1,28 @@
 """feller audit."""
 
-from typing import Any, cast
+from typing import Any
 
-from feller.app.commands.arguments import flags_of
 from feller.app.config import CALCULATOR, AuditConfig, PlanOptions
+from feller.app.options import flags_of
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 
 PLAN = tuple(flags_of(PlanOptions))
+"""Flags of the calculator."""
 
 
 def run(config: AuditConfig, words: list[str]) -> dict[str, Any]:
     """Audit a run, or a plan."""
     if config.folder == CALCULATOR:
         return _calculate(config)
-    given = [name for name in PLAN if getattr(config.plan, name) is not None]
-    if given:
-        raise UsageError(f"--{given[0]} belongs to `feller audit {CALCULATOR}`; a run has a ledger of its own")
-    if config.show < 0:
-        raise UsageError(f"--show takes a number of rows, 0 or more, got {config.show}")
     open_run(config.folder)  # what is not there is told before what takes long is loaded
-    from feller.app.commands.resolve_run import find
     from feller.app.terminal import show, speaker
     from feller.app.workflows.audit import audit
+    from feller.app.workflows.run_config import find_run
 
     tell = speaker()
-    run = find(config.folder, config.opening.code, tell)
-    numbers = audit(
-        run,
-        data=cast(str | None, config.data),
-        shown=config.show,
-        seed=config.seed,
-        shadows=config.shadows,
-        canaries=config.canaries,
-        tell=tell,
-    )
+    run = find_run(config.folder, config.opening.code, tell)
+    numbers = audit(run, config, tell=tell)
     show(numbers, tell)
     return {"run": str(run.path), **numbers}
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from feller.app.commands.arguments import change_fields, changed, check_names
+from feller.app.commands.arguments import change_fields, check_names
 from feller.app.config import BridgeConfig
+from feller.app.options import changed
 from feller.core.errors import UsageError
 
 DEEP = "--cost"
@@ -14,23 +15,23 @@ def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
     """Make a bridge; `words` set fields of the settings."""
     if config.rounds is not None and config.minutes is not None:
         raise UsageError("--rounds and --minutes exclude each other; choose one")
-    if config.resume and (config.data or (config.costs and not any(".py:" in text for text in config.costs))):
+    resume = config.output.resume
+    if resume and (config.data or (config.costs and not any(".py:" in text for text in config.costs))):
         raise UsageError(
             "a resumed bridge knows its populations and costs: name its run alone, with --out; only where a cost is"
             " code of yours (--cost file.py:FUNCTION) all are named again, for no run makes code run"
         )
     wrong = [name for name in changed(config) if name in _BEGUN]
-    if config.resume and wrong:
+    if resume and wrong:
         raise UsageError(f"a resumed bridge keeps what it began with: leave out --{wrong[0].replace('_', '-')}")
     from feller.app.workflows.bridges.is_bridge import check_several
 
-    if not config.resume and "--help" not in words:
+    if not resume and "--help" not in words:
         check_several(config.data)
     check_names(words, BridgeConfig, "feller.control.bridges.bridge_config:Bridging")
     from feller.app.reporter import speaks
     from feller.app.terminal import heard, show, speaker
     from feller.app.workflows.bridge import bridge
-    from feller.app.workflows.bridges.bridge_options import wanted_of
     from feller.app.workflows.run_status import sketch_of
     from feller.control.bridges.bridge_config import Bridging
 
@@ -38,17 +39,8 @@ def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
         return change_fields(settings, words, "bridge A B") if words else settings
 
     tell = speaker()
-    wanted = wanted_of(config)
     with heard(tell):
-        run, numbers = bridge(
-            wanted,
-            out=config.out,
-            change=change,
-            fields=tuple(words),
-            resume=config.resume,
-            overwrite=config.overwrite,
-            tell=tell,
-        )
+        run, numbers = bridge(config, change=change, fields=tuple(words), tell=tell)
     show(numbers, tell)
     tell.say(f"paths and pairs: {run.path}; push others through it with: feller sample {run.path} --from FILE")
     if speaks() and (sketch := sketch_of(run)):

@@ -21,11 +21,11 @@ class Cite:
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
-        from feller.app.commands.resolve_run import find
         from feller.app.terminal import speaker
         from feller.app.workflows.cite import papers
+        from feller.app.workflows.run_config import find_run
 
-        run = find(self.folder, self.code, speaker())
+        run = find_run(self.folder, self.code, speaker())
         found = papers(run)
         if not self.json:
             print("\n\n".join(each.bibtex for each in found))

@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal, Union
 import tyro
 
 from feller.app.cli import COMMANDS, command_named
-from feller.app.commands.arguments import FORM, flag_names, flags_of, marks
+from feller.app.commands.arguments import FORM
 from feller.app.commands.flag_types import Offers, Positional, Text
+from feller.app.options import flag_names, flags_of, marks
 from feller.core.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from feller.app.commands.arguments import changed, flags_of
 from feller.app.commands.flag_types import Counted, DataOrWord, FilePlace, Offers, RunText, Text, Whole, named, short
+from feller.app.options import changed, flags_of
 from feller.core.errors import UsageError
 from feller.data.examples.registry import EXAMPLE, SHIPPED, part_of
 from feller.data.path_checks import check_data
@@ -165,12 +165,12 @@ class Data:
 
     def _remember(self, tell: Any) -> dict[str, Any]:
         """Build what a model looks up."""
-        from feller.app.commands.resolve_run import find
         from feller.app.terminal import heard
         from feller.app.workflows.documents.build_datastore import keep
+        from feller.app.workflows.run_config import find_run
 
         source, place = self._second("DOCUMENTS --run RUN --out memory.npz"), self.writing.out or "memory.npz"
-        run = find(self.writing.of, None, tell)
+        run = find_run(self.writing.of, None, tell)
         with heard(tell):
             count = keep(run, source, place)
         tell.say(f"{count:,} documents: {place}; look them up with: feller sample {run.path} --memory {place}")

@@ -1,20 +1,18 @@
 """feller evaluate."""
 
-from typing import Any, cast
+from typing import Any
 
 from feller.app.config import EvaluateConfig
 
 
 def run(config: EvaluateConfig, words: list[str]) -> dict[str, Any]:
     """Evaluate."""
-    from feller.app.commands.resolve_run import find
     from feller.app.terminal import show, speaker
     from feller.app.workflows.evaluate import evaluate
-    from feller.evaluation.effort import Effort
+    from feller.app.workflows.run_config import find_run
 
     tell = speaker()
-    run = find(config.folder, config.opening.code, tell)
-    data = cast(str | None, config.data)
-    numbers = evaluate(run, data=data, samples=config.samples, seed=config.seed, effort=Effort(n=config.n), tell=tell)
+    run = find_run(config.folder, config.opening.code, tell)
+    numbers = evaluate(run, config, tell=tell)
     show(numbers, tell)
     return {"run": str(run.path), **numbers}

@@ -34,14 +34,14 @@ def _example_for(recipe: str | None) -> str | None:
 
 def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     """Fit; `words` set fields of the recipe."""
-    if config.steps is not None and config.minutes is not None:
+    if config.training.steps is not None and config.training.minutes is not None:
         raise UsageError("--steps and --minutes exclude each other; choose one")
     words = by_field(words)
     check_names(words, FitConfig, *_DEEPER)
     from feller.app.reporter import speaks
     from feller.app.terminal import heard, show, speaker
     from feller.app.workflows.fit import fit
-    from feller.app.workflows.run_config import asked_of
+    from feller.app.workflows.run_config import record_of
     from feller.app.workflows.run_status import sketch_of
     from feller.models.recipes.recipe import Recipe
 
@@ -49,14 +49,14 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
         return change_fields(recipe, words, "fit DATA") if words else recipe
 
     tell = speaker()
-    helps = "--help" in words and config.data is None and not config.resume
+    helps = "--help" in words and config.data is None and not config.output.resume
     data = _example_for(config.recipe_name or "auto") if helps else config.data
     with heard(tell):
         run, numbers = fit(config, data, change=change, fields=tuple(words), tell=tell)
     show(numbers, tell)
-    file = asked_of(run).code_file
+    file = record_of(run).code_file
     code = f" --code {file}" if file else ""
-    if asked_of(run).target:
+    if record_of(run).target:
         tell.say(f"ask for samples of another run with: feller steer RUN --reward {run.path}")
     elif "codebook_use" in numbers:
         tell.say(f"see how it copies other pictures with: feller evaluate {run.path} --data OTHER{code}")

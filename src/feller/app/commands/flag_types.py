@@ -209,7 +209,7 @@ Code = Annotated[str | Callable[..., object] | None, _ONE, _shown("TEXT"), Fille
 """A name, or `file.py:FUNCTION`; in Python also the function."""
 Mixed = Annotated[float | str | None, _ONE, _shown("TEXT"), Filled()]
 """A number, or a word."""
-Report = Annotated[str | bool | None, _ONE, _shown("TEXT"), Filled()]
+ReportKind = Annotated[str | bool | None, _ONE, _shown("TEXT"), Filled()]
 Targets = Annotated[str | tuple[str, ...], _spec(tuple, "NAME ...", "*"), _shown("NAME ...")]
 Conditions = Annotated[Mapping[str, object] | None, _PAIRS, _shown("KEY=VALUE ...")]
 """`KEY=VALUE ...`; in Python a dict."""

@@ -47,19 +47,6 @@ class Import:
         from feller.app.workflows.import_network import bring
 
         tell = speaker()
-        run = bring(
-            self.place,
-            modality=self.modality,
-            data=self.data,
-            weights=self.weights,
-            predicts=self.predicts,
-            schedule=self.schedule,
-            times=self.times,
-            classes=self.classes,
-            null=self.null,
-            out=self.out,
-            overwrite=self.overwrite,
-            tell=tell,
-        )
+        run = bring(self, tell=tell)
         tell.say(f"draw samples with: feller sample {run.path} --code {self.place.rpartition(':')[0]}")
         return {"run": str(run.path)}

@@ -47,9 +47,9 @@ class Serve:
         self._check_files()
 
         def runs() -> list[Any]:
-            from feller.app.commands.resolve_run import find  # takes long to load
+            from feller.app.workflows.run_config import find_run  # takes long to load
 
-            found.extend(find(folder, self.code, tell) for folder in self.folders or (None,))
+            found.extend(find_run(folder, self.code, tell) for folder in self.folders or (None,))
             return found
 
         address = serve(runs, access=access, rewards=self.reward, memory=self.memory, tell=tell)

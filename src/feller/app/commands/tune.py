@@ -15,15 +15,16 @@ def run(config: TuneConfig, words: list[str]) -> dict[str, Any]:
     """Tune; `words` set fields of the recipe."""
     if config.steps is not None and config.minutes is not None:
         raise UsageError("--steps and --minutes exclude each other; choose one")
-    if config.resume and config.folder is not None:
+    output = config.output
+    if output.resume and config.folder is not None:
         raise UsageError("a resumed run knows its base: leave out RUN, and name the tuned run with --out")
-    if config.resume:
-        begun_run(config.out)  # what is not there is told before what takes long is loaded
+    if output.resume:
+        begun_run(output.out)  # what is not there is told before what takes long is loaded
     words = by_field(words)
     check_names(words, TuneConfig, "feller.models.recipes.recipe:Recipe")
-    from feller.app.commands.resolve_run import find
     from feller.app.reporter import speaks
     from feller.app.terminal import heard, show, speaker
+    from feller.app.workflows.run_config import find_run
     from feller.app.workflows.run_status import sketch_of
     from feller.app.workflows.tune import tune
     from feller.models.recipes.recipe import Recipe
@@ -32,7 +33,7 @@ def run(config: TuneConfig, words: list[str]) -> dict[str, Any]:
         return change_fields(recipe, words, "tune RUN") if words else recipe
 
     tell, code = speaker(), config.opening.code
-    run = find(config.out if config.resume else config.folder, code, tell)
+    run = find_run(output.out if output.resume else config.folder, code, tell)
     with heard(tell):
         tuned, numbers = tune(run, config, change=change, fields=tuple(words), tell=tell)
     show(numbers, tell)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from feller.app.modalities.registration import Display, registration_of
 from feller.app.workflows.bridges.is_bridge import is_bridge
-from feller.app.workflows.run_config import asked_of
+from feller.app.workflows.run_config import record_of
 from feller.core.run_folder import Run
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
@@ -103,10 +103,10 @@ class LoadedRun:
 
             bridged: Any = bridged_of(self.run)
             return f"a bridge from {' to '.join(map(last_part, bridged.populations))}"
-        config, tuned = asked_of(self.run), self.run.read_record(self.run.recipe).get("tuned") or {}
-        parts = [last_part(config.data), f"fitted with the recipe {last_part(config.recipe)}"]
-        if config.private is not None:
-            parts.append(f"private, epsilon {config.private.epsilon:g}")
+        asked, tuned = record_of(self.run), self.run.read_record(self.run.recipe).get("tuned") or {}
+        parts = [last_part(asked.data), f"fitted with the recipe {last_part(asked.provenance.recipe)}"]
+        if (planned := asked.provenance.private) is not None:
+            parts.append(f"private, epsilon {planned.epsilon:g}")
         if tuned.get("rewards"):
             parts.append(f"tuned to {' and '.join(map(last_part, tuned['rewards']))}")
         return ", ".join(parts)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from feller.app.config import SampleConfig
+from feller.app.options import config_of
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.run_request import RequestError, RequestReporter, Running, run_tab
 from feller.app.webui.sample_views import place_in
@@ -179,10 +180,10 @@ def warm_up(page: PageContext) -> None:
     run = next((run for run in page.runs if run.is_plain and run.run.average.is_file()), None)
     with contextlib.suppress(Exception):
         if run is not None and run.modality is not None:
-            sample(run.run, SampleConfig(n=1, out=str(place_in(page.room(), run.modality))))
+            sample(run.run, config_of(SampleConfig, n=1, out=str(place_in(page.room(), run.modality))))
     for name in (
         *("feller.evaluation.metrics", "feller.app.workflows.steering.inverse_problems"),
-        "feller.app.workflows.steer",
+        "feller.app.workflows.steering.reward_search",
     ):
         with contextlib.suppress(Exception):
             importlib.import_module(name)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from feller.app.config import SampleConfig
 from feller.app.modalities.registration import registration_of
+from feller.app.options import config_of
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun, display_of
 from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, TextTable, given, guidance
@@ -47,7 +48,7 @@ def draw(run: LoadedRun, page: PageContext, answers: Answers, tell: Tell, **more
         page: What is around the tab.
         answers: What was set.
         tell: Hears how it goes.
-        more: Other fields of `SampleConfig`; what is named here comes first. Or weights and seen, as `sample` takes.
+        more: Other options of `SampleConfig`; what is named here comes first. Or weights and seen, as `sample` takes.
 
     Returns:
         The samples, and the file that holds them, alone in its folder.
@@ -57,7 +58,9 @@ def draw(run: LoadedRun, page: PageContext, answers: Answers, tell: Tell, **more
         more |= {"given": given(answers, modality), "guidance": guidance(answers)}
     out = str(place_in(page.room(), modality))
     beside = {name: more.pop(name) for name in ("weights", "seen") if name in more}
-    drawn = sample(run.run, SampleConfig(n=answers["n"], out=out, seed=answers["seed"], **more), tell=tell, **beside)
+    drawn = sample(
+        run.run, config_of(SampleConfig, n=answers["n"], out=out, seed=answers["seed"], **more), tell=tell, **beside
+    )
     return drawn.dataset, drawn.place
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from feller.app.config import SampleConfig
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridges.bridge_run import Bridged, bridged_of, bridging_of, going_on, read_again
 from feller.app.workflows.bridges.cost_names import changed, walls_of
@@ -38,15 +39,7 @@ COMPARED = 500
 """Members, of either, by which a file is said to lie far off."""
 
 
-def push(
-    run: Run,
-    begin: str | None,
-    *,
-    out: str | None = None,
-    backward: bool = False,
-    seed: int = 0,
-    tell: Tell = SILENT,
-) -> tuple[Dataset, pathlib.Path]:
+def push(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[Dataset, pathlib.Path]:
     """Take what a file holds along a bridge's drift, and write where it goes.
 
     An .npz holds the ends in `samples`, and all trajectories in `paths` [n, times, ...] with their `times`; other forms
@@ -54,11 +47,7 @@ def push(
 
     Args:
         run: Holds the bridge.
-        begin: A file or folder like those that were bridged; None for the first population itself, or the last, each
-            member as often as it counts (`--growth`).
-        out: A file whose ending decides the form, or a folder; by default `samples` in the run.
-        backward: Go back in time, from the last population to the first.
-        seed: Of the noise.
+        config: What is asked for; members of a population itself are taken as often as they count (`--growth`).
         tell: Hears how it goes.
 
     Returns:
@@ -68,6 +57,7 @@ def push(
         InputError: If run or file are not what they must be.
         UsageError: If the run is no bridge.
     """
+    begin, backward, seed = config.bridge.begin, config.bridge.backward, config.seed
     bridged = bridged_of(run)
     model = load_model(run)
     about = model.description
@@ -80,7 +70,7 @@ def push(
     if backward and not read_counters(run).get("back"):
         more = going_on(run, bridged, "--rounds", 3)
         raise UsageError(f"{run.path} has learned no way back, with one round alone; go on with: {more}")
-    place = run.place(out)
+    place = run.place(config.output.out)
     modality.check_place(place)
     if begin is None:
         first = _population(bridged, seed, tell, backward=backward)

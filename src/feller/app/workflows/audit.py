@@ -4,6 +4,8 @@ import math
 from dataclasses import replace
 from typing import Any, cast
 
+from feller.app.config import AuditConfig
+from feller.app.options import values_of
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.auditing.attacks import attack, attack_told
 from feller.app.workflows.auditing.audit_page import audit_report
@@ -17,9 +19,9 @@ from feller.app.workflows.auditing.retraining_attacks import Retraining
 from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.private.privacy_config import Allowance
+from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
-from feller.data.loading.in_memory import DataSource
 from feller.evaluation.report.page import write_report
 from feller.training.objectives.output_perturbation import Perturbation
 
@@ -27,25 +29,12 @@ NAME = "audit"
 """Of the page, behind `report-`."""
 
 
-def audit(
-    run: Run,
-    *,
-    data: DataSource | None = None,
-    shown: int = 10,
-    seed: int = 0,
-    shadows: int | None = None,
-    canaries: int | None = None,
-    tell: Tell = SILENT,
-) -> dict[str, Any]:
+def audit(run: Run, config: AuditConfig, *, tell: Tell = SILENT) -> dict[str, Any]:
     """Say what is promised about rows, what bounds their reconstruction, and what attacks reach; write the page.
 
     Args:
         run: Holds the model, and the ledger of a private one.
-        data: The rows that it learned from, also in memory; by default where the fit found them.
-        shown: So many of the most exposed rows are named.
-        seed: Of all randomness.
-        shadows: Models that are trained again, to tell members by; none by default.
-        canaries: Rows that are planted in a training of its own, to be found; none by default.
+        config: What is asked for.
         tell: Hears how it goes.
 
     Returns:
@@ -56,17 +45,18 @@ def audit(
             another process writes to the run.
         UsageError: If the run is of a kind that no audit knows, or cannot be trained again.
     """
+    given = [name for name, value in values_of(config.plan).items() if value is not None]
+    if given:
+        raise UsageError(f"--{given[0]} belongs to `feller audit calculator`; a run has a ledger of its own")
     with run.writing():
-        return _audited(run, data, shown, seed, (shadows, canaries), tell)
+        return _audited(run, config, tell)
 
 
-def _audited(
-    run: Run, data: DataSource | None, shown: int, seed: int, again: tuple[int | None, int | None], tell: Tell
-) -> dict[str, Any]:
+def _audited(run: Run, config: AuditConfig, tell: Tell) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
-    it = opened(run, data)
-    retraining = Retraining.of(it, *again)
-    draws, ledger = Draws(seed).named("audit"), it.ledger
+    it = opened(run, config.data)
+    retraining = Retraining.of(it, config.shadows, config.canaries)
+    draws, ledger = Draws(config.seed).named("audit"), it.ledger
     numbers: dict[str, Any] = {}
     if ledger is None:
         tell.say("this model was trained WITHOUT privacy: nothing bounds what it tells of single rows")
@@ -89,7 +79,7 @@ def _audited(
         found = replace(found, notes=(*found.notes, *inverted.notes))
     for note in found.notes:
         tell.say(note)
-    page = audit_report(it, numbers, found, rows, shown, inverted)
+    page = audit_report(it, numbers, found, rows, config.show, inverted)
     tell.say(page.judgement.text(numbers))
     write_report(run.path, page, f"report-{NAME}")
     return {**numbers, "report": f"{run.path / f'report-{NAME}.html'}"}
@@ -97,7 +87,7 @@ def _audited(
 
 def _rebuilt(it: Opened, objective: Perturbation, numbers: dict[str, Any], draws: Draws, tell: Tell) -> ToldRows | None:
     """Rebuild rows of a linear model, and add the numbers; None where no noise bounds what is told."""
-    planned, train = it.asked.private, it.train
+    planned, train = it.asked.provenance.private, it.train
     if it.ledger is not None and isinstance(planned, Allowance):
         check_charged(it.run, it.ledger, planned)
     tell.task("rebuilding rows from the weights and all others")

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from feller.app.config import BridgeConfig, FitConfig
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.bridges.bridge_options import Wanted, bridging, fitted, frame_of, times_of
+from feller.app.workflows.bridges.bridge_options import bridging, fitted, frame_of, times_of
 from feller.app.workflows.bridges.bridge_report import report_bridge
 from feller.app.workflows.bridges.bridge_run import (
     Bridged,
@@ -26,7 +27,7 @@ from feller.app.workflows.bridges.parse_costs import price, tried
 from feller.app.workflows.bridges.populations import Populations, check_noise, read_populations, usual_noise
 from feller.app.workflows.bridges.run_rounds import alternate, saved
 from feller.app.workflows.fitting.run_training import Interrupted
-from feller.app.workflows.run_config import Asked
+from feller.app.workflows.run_config import FitRecord, Provenance
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.costs import Cost
 from feller.control.bridges.population import Crowd
@@ -43,25 +44,19 @@ from feller.training.engine import engine
 
 
 def bridge(
-    wanted: Wanted,
+    config: BridgeConfig,
     *,
-    out: str | None = None,
     change: Callable[[Bridging], Bridging] = lambda settings: settings,
     fields: tuple[str, ...] = (),
-    resume: bool = False,
-    overwrite: bool = False,
     tell: Tell = SILENT,
 ) -> tuple[Run, dict[str, Any]]:
     """Join populations by paths that cost least, and write a run folder.
 
     Args:
-        wanted: Populations, times, costs and noise; of a resumed run only rounds, minutes, memory and, where they are
-            code of the user's, the costs.
-        out: The run folder; by default a new one under `runs`.
+        config: What is asked for; of a resumed run only rounds, minutes, memory and, where they are code of the user's,
+            the costs.
         change: Last word on the settings.
         fields: The words of a command line that `change` does, which the report repeats.
-        resume: Go on with the run in `out` after its last round.
-        overwrite: Replace the run in `out`.
         tell: Hears how it goes.
 
     Returns:
@@ -72,25 +67,27 @@ def bridge(
         UsageError: If an argument is wrong.
         Interrupted: After Ctrl-C, with the last round saved.
     """
-    here = engine()
-    name = wanted.populations[0] if wanted.populations else ""
-    chosen = new_run(out, f"{pathlib.Path(name).stem}-bridge", resume=resume, overwrite=overwrite).path
+    here, output = engine(), config.output
+    resume, overwrite = output.resume, output.overwrite
+    name = config.data[0] if config.data else ""
+    chosen = new_run(output.out, f"{pathlib.Path(name).stem}-bridge", resume=resume, overwrite=overwrite).path
     run = Run(pathlib.Path(here.share(str(chosen) if here.is_first else "")))
     if resume:
-        bridged, crowd, settings = _continue(run, wanted, change)
+        bridged, crowd, settings = _continue(run, config, change)
     else:
-        bridged, crowd, settings = _new(wanted, change)
-    bridged = _as_asked(bridged, wanted, fields)
-    priced = price(wanted.cost or bridged.costs, crowd, bridged.frame)
+        bridged, crowd, settings = _new(config, change)
+    bridged = _as_asked(bridged, config, fields)
+    priced = price(config.costs or bridged.costs, crowd, bridged.frame)
     for note in (*bridged.notes, *priced.notes):
         tell.say(note)
     problem = replace(pose(bridged, crowd, priced.cost), cost=tried(priced.cost, bridged, crowd, tell))
-    settings = fitted(settings, wanted, problem, crowd)
-    if wanted.rounds is not None and settings.rounds != wanted.rounds:
-        tell.say(f"{settings.rounds} rounds are made, not {wanted.rounds}: the last of them learns the way ahead")
-    if wanted.max_memory is not None and (settings.control.pairs or settings.pairs) < settings.pairs:
+    settings = fitted(settings, config, problem, crowd)
+    if config.rounds is not None and settings.rounds != config.rounds:
+        tell.say(f"{settings.rounds} rounds are made, not {config.rounds}: the last of them learns the way ahead")
+    room = config.work.max_memory
+    if room is not None and (settings.control.pairs or settings.pairs) < settings.pairs:
         tell.say(
-            f"--max-memory {wanted.max_memory:g} holds {settings.control.pairs:,} of {settings.pairs:,} pairs at once"
+            f"--max-memory {room:g} holds {settings.control.pairs:,} of {settings.pairs:,} pairs at once"
             " while paths are looked for, which takes longer; all else takes what it takes"
         )
     description = describe(crowd.modality, settings.architecture, bridged.noise, settings.calls)
@@ -110,7 +107,7 @@ def bridge(
             if not resume:
                 save_progress(run, progress)
         tell.say(_summary(run, bridged, crowd, settings, progress))
-        limit = None if wanted.minutes is None else 60 * wanted.minutes
+        limit = None if config.minutes is None else 60 * config.minutes
         again = going_on(run, bridged, *(() if limit is None else ("--minutes", f"{limit / 60:g}")))
         try:
             alternate(
@@ -132,7 +129,7 @@ def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:
         InputError: If run or populations are not what they must be.
         UsageError: If its cost is code of the user's, which no record makes run.
     """
-    bridged, crowd, settings = _continue(run, Wanted(), lambda settings: settings)
+    bridged, crowd, settings = _continue(run, BridgeConfig(), lambda settings: settings)
     priced = price(bridged.costs, crowd, bridged.frame)
     description = describe(crowd.modality, settings.architecture, bridged.noise, settings.calls)
     progress = fresh(description, settings, bridged.seed, engine())
@@ -141,42 +138,42 @@ def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:
     return report_bridge(run, bridged, crowd, found, priced.notes, tell)
 
 
-def _new(wanted: Wanted, change: Callable[[Bridging], Bridging]) -> tuple[Bridged, Populations, Bridging]:
+def _new(config: BridgeConfig, change: Callable[[Bridging], Bridging]) -> tuple[Bridged, Populations, Bridging]:
     """Read what is to be bridged, and choose what was left open."""
-    crowd = read_populations(wanted.populations, wanted.longest)
+    crowd = read_populations(config.data, config.work.longest)
     settings = bridging(crowd.modality)
-    if wanted.pairs is not None:
-        settings = replace(settings, pairs=wanted.pairs)
+    if config.work.pairs is not None:
+        settings = replace(settings, pairs=config.work.pairs)
     settings = change(settings)
-    noise = usual_noise(crowd, settings.calls) if wanted.noise is None else wanted.noise
+    noise = usual_noise(crowd, settings.calls) if config.noise is None else config.noise
     check_noise(noise, crowd, settings.calls)
     chosen = (f"--noise {noise:.4g} was chosen, by the deviations within the populations",)
     bridged = Bridged(
-        populations=tuple(wanted.populations),
+        populations=config.data,
         prints=crowd.prints,
-        times=times_of(wanted.times, len(wanted.populations)),
-        costs=tuple(wanted.cost),
-        code=files_of(wanted.cost),
-        frame=frame_of(wanted.frame, wanted.cost),
+        times=times_of(config.times, len(config.data)),
+        costs=config.costs,
+        code=files_of(config.costs),
+        frame=frame_of(config.frame, config.costs),
         noise=noise,
-        growth=wanted.growth,
-        longest=wanted.longest,
-        resample=wanted.resample,
-        seed=wanted.seed,
-        notes=(*crowd.notes, *(chosen if wanted.noise is None else ())),
+        growth=config.growth,
+        longest=config.work.longest,
+        resample=config.work.resample,
+        seed=config.seed,
+        notes=(*crowd.notes, *(chosen if config.noise is None else ())),
     )
     return bridged, crowd, settings
 
 
-def _as_asked(bridged: Bridged, wanted: Wanted, fields: tuple[str, ...]) -> Bridged:
+def _as_asked(bridged: Bridged, config: BridgeConfig, fields: tuple[str, ...]) -> Bridged:
     """Return the record with what may be asked anew of a bridge that goes on; what was said last counts."""
-    minutes = wanted.minutes if wanted.minutes is not None or wanted.rounds is not None else bridged.minutes
-    room = bridged.max_memory if wanted.max_memory is None else wanted.max_memory
+    minutes = config.minutes if config.minutes is not None or config.rounds is not None else bridged.minutes
+    room = bridged.max_memory if config.work.max_memory is None else config.work.max_memory
     return replace(bridged, minutes=minutes, max_memory=room, fields=(*bridged.fields, *fields))
 
 
 def _continue(
-    run: Run, wanted: Wanted, change: Callable[[Bridging], Bridging]
+    run: Run, config: BridgeConfig, change: Callable[[Bridging], Bridging]
 ) -> tuple[Bridged, Populations, Bridging]:
     """Return what a bridge was asked for, with its populations and settings.
 
@@ -187,9 +184,9 @@ def _continue(
     bridged = bridged_of(run)
     if bridged is None:
         raise UsageError(f"{run.path} is no bridge; go on with: feller fit --resume --out {run.path}")
-    if bridged.costs_again and not wanted.cost:
+    if bridged.costs_again and not config.costs:
         raise UsageError(f"the cost of this bridge is code of yours, which no run makes run: {going_on(run, bridged)}")
-    if (wanted.cost and tuple(wanted.cost) != bridged.costs) or files_of(bridged.costs) != bridged.code:
+    if (config.costs and config.costs != bridged.costs) or files_of(bridged.costs) != bridged.code:
         raise InputError("the cost is not what it was when this bridge began; bring it back, or make a new one")
     return bridged, read_again(bridged), change(bridging_of(run))
 
@@ -204,8 +201,9 @@ def pose(bridged: Bridged, crowd: Populations, cost: Cost) -> BridgeProblem:
 
 def _record(bridged: Bridged, settings: Bridging) -> dict[str, Any]:
     """Return what recipe.json holds."""
-    asked = Asked(data=bridged.populations[0], recipe="bridge", size="", seed=bridged.seed, held_out=0.0)
-    return {"asked": to_data(asked), KEY: to_data(bridged), "recipe": to_data(settings)}
+    provenance = Provenance(recipe="bridge", held_out=0.0)
+    asked = FitRecord(config=FitConfig(data=bridged.populations[0], seed=bridged.seed), provenance=provenance)
+    return {**asked.parts, KEY: to_data(bridged), "recipe": to_data(settings)}
 
 
 def _summary(run: Run, bridged: Bridged, crowd: Populations, settings: Bridging, progress: Progress) -> str:

@@ -8,7 +8,7 @@ from feller.app.workflows.bridges.cost_names import SURFACES, names_of
 from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee
-from feller.app.workflows.run_config import Asked, asked_of
+from feller.app.workflows.run_config import FitRecord, record_of
 from feller.control.bridges.costs.surface_cost import Surface
 from feller.control.bridges.unbalanced_weights import growth
 from feller.core.citations import Reference, sources_of
@@ -53,7 +53,7 @@ def cite(of: Run | str | os.PathLike[str]) -> str:
 
 def papers(run: Run) -> tuple[Reference, ...]:
     """Return these papers."""
-    about, asked = load_description(run), asked_of(run)
+    about, asked = load_description(run), record_of(run)
     content = run.read_record(run.recipe)
     try:
         recipe: Recipe | None = recipe_of(run)
@@ -93,14 +93,14 @@ def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:
     return (*kept, *way)
 
 
-def _private(asked: Asked, ledger: Ledger | None) -> tuple[Any, ...]:
+def _private(asked: FitRecord, ledger: Ledger | None) -> tuple[Any, ...]:
     """Return what hides rows, what chose what was counted of them, and what adds up the cost."""
-    if asked.private is None:
+    if not asked.is_private:
         return ()
     counted: tuple[Expense, ...] = () if ledger is None else ledger.expenses
     chose = [MECHANISMS[one.what] for one in counted if one.what in MECHANISMS]
-    if isinstance(asked.private, Allowance) or any(isinstance(one, Concentrated) for one in counted):
+    if isinstance(asked.provenance.private, Allowance) or any(isinstance(one, Concentrated) for one in counted):
         chose.append(Curator)
-    if isinstance(asked.private, Guarantee):
-        chose += [Private, *([Adaptive] if asked.private.adaptive else [])]
+    if isinstance(asked.provenance.private, Guarantee):
+        chose += [Private, *([Adaptive] if asked.provenance.private.adaptive else [])]
     return (*chose, epsilon)

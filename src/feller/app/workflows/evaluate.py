@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+from feller.app.config import EvaluateConfig
 from feller.app.modalities.registration import registration_of
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridge import measure_again
@@ -16,7 +17,7 @@ from feller.app.workflows.private.table_schema import for_owner
 from feller.app.workflows.reporting.comparison import Judged, number_shown
 from feller.app.workflows.reporting.evaluate_non_generative import copy, examine, resynthesise
 from feller.app.workflows.reporting.sample_report import sample_report
-from feller.app.workflows.run_config import Asked, asked_of, brought_of, example_of, read_bundle
+from feller.app.workflows.run_config import FitRecord, brought_of, example_of, read_bundle, record_of
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
 from feller.app.workflows.steering.reward_specs import recorded_wish
 from feller.control.rewards.named_rewards import Wish
@@ -24,7 +25,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.batches import DataBundle, split
-from feller.data.loading.in_memory import MEMORY, DataSource, Given, for_now, is_given
+from feller.data.loading.in_memory import MEMORY, Given, for_now, is_given
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset, Modality
@@ -55,26 +56,22 @@ PIECES = 64
 
 def evaluate(
     run: Run,
+    config: EvaluateConfig = EvaluateConfig(),  # noqa: B008 - frozen
     *,
-    data: DataSource | None = None,
-    samples: str | None = None,
     wanted: Wish | None = None,
-    seed: int = 0,
     bundle: DataBundle | None = None,
-    effort: Effort = Effort(),  # noqa: B008 - frozen
+    effort: Effort | None = None,
     tell: Tell = SILENT,
 ) -> dict[str, Any]:
     """Compare samples with real data that training did not see, and write the report.
 
     Args:
         run: Holds the model.
-        data: Real data to compare with, also in memory; by default those that the fit kept back. Of a run that keeps no
-            copy of rows that were in memory, these rows themselves, or others, which then stand for them.
-        samples: Judge these instead of drawing new ones: an .npz or a folder, as `sample` writes.
+        config: What is asked for. Of a run that keeps no copy of rows that were in memory, `data` are these rows
+            themselves, or others, which then stand for them.
         wanted: What a tuned run was tuned to; by default as its record says, where that is no code of the user's.
-        seed: Of all randomness.
         bundle: What the fit learned from, where this process has read it; by default it is read again.
-        effort: Samples that are drawn and seconds that are taken; by default as many as are usual.
+        effort: Samples that are drawn and seconds that are taken; by default as the config says.
         tell: Hears how it goes.
 
     Returns:
@@ -85,6 +82,7 @@ def evaluate(
         InputError: If run, data or samples are not what they must be, or another process writes to the run.
     """
     with run.writing() if engine().is_first else contextlib.nullcontext():
+        data, effort = config.data, effort or Effort(n=config.n)
         given = data if is_given(data) else None
         model = load_model(run)
         model.network.to(engine().device)
@@ -92,7 +90,7 @@ def evaluate(
         with for_now(given) if given is not None and in_file else contextlib.nullcontext(IN_MEMORY) as place:
             named = str(place) if given is not None else None if data is None else str(data)
             rows = None if in_file else given
-            return _evaluated(run, model, named, rows, samples, wanted, seed, bundle, effort, tell)
+            return _evaluated(run, model, config, named, rows, wanted, bundle, effort, tell)
 
 
 def _compare_populations(
@@ -117,25 +115,25 @@ PROTOCOLS: dict[str, Callable[..., dict[str, Any]]] = {
 def _evaluated(
     run: Run,
     model: Model,
+    config: EvaluateConfig,
     data: str | None,
     given: Given | None,
-    samples: str | None,
     wanted: Wish | None,
-    seed: int,
     bundle: DataBundle | None,
     effort: Effort,
     tell: Tell,
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
+    samples = config.samples
     if model.family.name in PROTOCOLS:
         return PROTOCOLS[model.family.name](run, model, data=data, samples=samples, effort=effort, tell=tell)
     modality = model.description.modality
     kind = registration_of(modality)
     if kind.evaluate is not None:
         return kind.evaluate(run, model, data=data, samples=samples, effort=effort, tell=tell)
-    asked = asked_of(run)
+    asked = record_of(run)
     if data is not None and not asked.data:  # nobody knows what it learned from: the data serve for both
-        asked, data = replace(asked, data=data), None
+        asked, data = asked.with_data(data), None
     with tell.waiting("reading the data"):
         gone = given is not None and asked.data.startswith(MEMORY)
         own = bundle or _own_rows(asked, modality, given if gone else None)
@@ -147,8 +145,8 @@ def _evaluated(
     judge = _judge(run, effort)
     training_data, held_out = loaded.train.seen_as(modality).sampled(), loaded.test.seen_as(modality)
     if data is not None and own is not None:
-        held_out = read(data if given is None else given, longest=asked.longest, like=modality)
-    draws, tuned = Draws(seed).named("evaluate"), tuned_of(run)
+        held_out = read(data if given is None else given, longest=asked.config.reading.longest, like=modality)
+    draws, tuned = Draws(config.seed).named("evaluate"), tuned_of(run)
     limits: list[str] = []
     strangers = (STRANGERS,) if own is None else ()
     if samples is not None:
@@ -220,7 +218,7 @@ def _evaluated(
     return {**numbers, "report": f"{run.path / judged.name}.html"}
 
 
-def _own_rows(asked: Asked, modality: Modality, given: Given | None) -> DataBundle | None:
+def _own_rows(asked: FitRecord, modality: Modality, given: Given | None) -> DataBundle | None:
     """Read what a run learned from; None where it keeps no copy, and others are given.
 
     Raises:
@@ -234,9 +232,9 @@ def _own_rows(asked: Asked, modality: Modality, given: Given | None) -> DataBund
         return None
 
 
-def _halves(asked: Asked, modality: Modality, given: Given | None) -> DataBundle:
+def _halves(asked: FitRecord, modality: Modality, given: Given | None) -> DataBundle:
     """Return other rows of which half stands for what a run learned from, of which it keeps no copy."""
-    others = read(cast(Given, given), longest=asked.longest, like=modality)
+    others = read(cast(Given, given), longest=asked.config.reading.longest, like=modality)
     return DataBundle(*split(others, 0.5, Draws(asked.seed)), others, "")
 
 

@@ -1,16 +1,17 @@
 """From a run to a file that other programs open."""
 
 import contextlib
-import os
 import pathlib
 from typing import Any
 
+from feller.app.config import ExportConfig
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.hugging_face import HUGGING_FACE, settled, write_folder
 from feller.core.errors import UsageError, cannot_write
-from feller.core.run_folder import Run, as_run
+from feller.core.run_folder import Run
 from feller.core.serialization import nearest, write_json
 from feller.core.user_code import fingerprint
+from feller.data.path_checks import check_free
 from feller.models.export.exported_network import Answer, Guided, about
 from feller.models.export.programs import WRITERS
 from feller.models.model import load_model
@@ -20,17 +21,12 @@ INPUT = "input"
 """Guidance that whoever calls the exported network chooses."""
 
 
-def export(
-    run: Run | str | os.PathLike[str], to: str, *, out: str | None = None, guidance: str = "1", tell: Tell = SILENT
-) -> tuple[pathlib.Path, dict[str, Any]]:
+def export(run: Run, config: ExportConfig, *, tell: Tell = SILENT) -> tuple[pathlib.Path, dict[str, Any]]:
     """Write a run's network, with its average weights, for other programs; or the whole model as a folder.
 
     Args:
-        run: Holds the model; or its folder.
-        to: torch-export (.pt2), onnx (.onnx), each with a .json of its name beside it that says what goes in and comes
-            out; or huggingface, a folder.
-        out: File or folder; by default `export.pt2`, `export.onnx` or `huggingface` in the run.
-        guidance: A number that is built in, 1 by default; or `input`.
+        run: Holds the model.
+        config: What is asked for.
         tell: Hears how it goes.
 
     Returns:
@@ -40,9 +36,14 @@ def export(
         UsageError: If the form is unknown, or the network cannot be exported; says why.
         InputError: If the run is damaged, another process writes to it, or the disk refuses.
     """
-    run = as_run(run)
+    to, out, guidance = config.to, config.out, config.guidance
+    if to is None:
+        raise UsageError("expected --to torch-export, onnx or huggingface")
     if to not in FORMS:
         raise UsageError(f"nothing is exported to {to!r}: {nearest(to, list(FORMS))}")
+    check_free(out, overwrite=config.overwrite)
+    if out is not None and to != HUGGING_FACE:
+        check_free(str(said_of(pathlib.Path(out))), overwrite=config.overwrite)
     if to == HUGGING_FACE:
         if guidance != "1":
             raise UsageError("a folder holds the model, and guidance is chosen when it samples; leave --guidance out")

@@ -21,7 +21,7 @@ from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.budget import earlier_lines
 from feller.app.workflows.private.privacy_config import privacy_of, watched_rows
 from feller.app.workflows.private.private_data import data_access
-from feller.app.workflows.run_config import Asked, asked_of, elsewhere, older_example
+from feller.app.workflows.run_config import FitRecord, Provenance, elsewhere, older_example, record_of
 from feller.app.workflows.run_status import run_numbers
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, begun_run, new_run
@@ -68,16 +68,18 @@ def fit(
         UsageError: If an argument is wrong.
         Interrupted: After Ctrl-C, with all saved.
     """
-    if config.steps is not None and config.minutes is not None:
+    training, output = config.training, config.output
+    if training.steps is not None and training.minutes is not None:
         raise UsageError("steps and minutes exclude each other; choose one")
     report = kind_of(config.report)
     Effort.of_report(report, 0.0)  # refuses one of no known kind
-    here, resume, overwrite = engine(), config.resume, config.overwrite
+    here, resume, overwrite = engine(), output.resume, output.overwrite
     data = config.data if data is None else data
     access = data_access(privacy_of(config), here, resume=resume)
-    if is_given(data) and resume and not is_kept_in_memory(config.out):
+    watched_rows(config)  # what is no number is told before the data are read
+    if is_given(data) and resume and not is_kept_in_memory(output.out):
         raise UsageError("a resumed run knows its data; leave them out")
-    run = _run_of(data, config.out, here, resume=resume, overwrite=overwrite)
+    run = _run_of(data, output.out, here, resume=resume, overwrite=overwrite)
     in_memory: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     given = data if is_given(data) else None
     if given is not None:
@@ -85,25 +87,31 @@ def fit(
             data, in_memory = _kept(given, run, here)
         else:
             data = None if resume else in_memory_name(given)
-    wanted = _wanted(config, None if data is None else str(data))
+    config = replace(config, data=None if data is None else str(data))
     request = RecipeRequest(
         name=config.recipe_name or "auto",
         size=config.size or "small",
-        steps=config.steps,
-        minutes=config.minutes,
+        steps=training.steps,
+        minutes=training.minutes,
         change=change,
     )
     with access.spending(run, here), in_memory:
         if resume:
             with tell.waiting("reading the data"):
-                plan = plan_resumed(run, wanted, config.recipe_name, request, here, given)
+                plan = plan_resumed(run, config, request, here, given)
             _tell_moved(plan, tell)
         else:
-            more = {"project": config.reading.project, "start_from": config.start_from, "fields": fields}
-            asked = _asked(config.recipe_name, {**wanted, **more, "watched": watched_rows(config)})
+            if not data:
+                raise UsageError(
+                    "expected data: a file, a folder, or example:NAME, which the command `feller data` lists, or, in"
+                    " Python, a DataFrame, an array or texts"
+                )
+            provenance = Provenance(recipe=request.name, size=config.size or "", fields=fields)
             with tell.waiting(f"reading {data}"):
-                plan = plan_fit(asked, access, request, tell, given)
-        here.check_alike("data (or, of a private fit, the same key, see XDG_DATA_HOME)", plan.asked.fingerprint)
+                plan = plan_fit(FitRecord(config=config, provenance=provenance), access, request, tell, given)
+        here.check_alike(
+            "data (or, of a private fit, the same key, see XDG_DATA_HOME)", plan.asked.provenance.fingerprint
+        )
         objective = plan.recipe.objective
         if objective.one_shot:
             ready: Look | TrainingJob = set_up_look(plan, cast(AtOnce, objective))
@@ -116,7 +124,7 @@ def fit(
             tell.say(line)
         here.wait()
         if isinstance(ready, TrainingJob):
-            _train(run, plan, ready, config.callbacks, here, tell, resume=resume)
+            _train(run, plan, ready, training.callbacks, here, tell, resume=resume)
         elif here.is_first:  # which looks at the rows alone
             look(run, ready, tell)
         here.wait()  # until the first process has written what all will read
@@ -126,26 +134,9 @@ def fit(
     return run, numbers
 
 
-def _wanted(config: FitConfig, data: str | None) -> dict[str, Any]:
-    """Return what the record of a fit holds of a config, and a resumed fit must not change."""
-    reading = config.reading
-    return {
-        "data": data,
-        "size": config.size,
-        "longest": reading.longest,
-        "space": reading.space,
-        "vocabulary": reading.vocabulary,
-        "modality": reading.modality,
-        "tokenizer": reading.tokenizer,
-        "target": config.target or None,
-        "schema": reading.schema,
-        "seed": config.seed,
-    }
-
-
 def is_kept_in_memory(out: str | None) -> bool:
     """Tell whether a run that goes on, that in a folder or the newest, learned from rows of which it keeps no copy."""
-    return asked_of(begun_run(out)).data.startswith(MEMORY)
+    return record_of(begun_run(out)).data.startswith(MEMORY)
 
 
 def _train(
@@ -183,11 +174,11 @@ def _reported(run: Run, plan: FitPlan, report: str | None, tell: Tell) -> dict[s
     read = as_read(plan.dataset, plan.recipe)
     try:
         with reporting("the training", evaluating(run, plan.asked, {})):
-            bundle = DataBundle(*plan.split, read, plan.asked.fingerprint)
+            bundle = DataBundle(*plan.split, read, plan.asked.provenance.fingerprint)
             return evaluate(run, bundle=bundle, effort=effort, tell=tell)
     except Exception as error:
         said = str(error) if isinstance(error, InputError | UsageError) else blamed(error)
-        if not plan.asked.code or said is None:
+        if not plan.asked.provenance.code or said is None:
             raise
         again = evaluating(run, plan.asked, {})
         raise InputError(f"{said}; the training is saved in {run.path}: mend it, and go on with: {again}") from error
@@ -207,26 +198,10 @@ def _run_of(data: Any, out: str | None, here: Engine, *, resume: bool, overwrite
     return Run(pathlib.Path(here.share(str(chosen))))
 
 
-def _asked(recipe: str | None, wanted: dict[str, Any]) -> Asked:
-    """Return what was asked of a new fit.
-
-    Raises:
-        UsageError: If no data were named.
-    """
-    if not wanted["data"]:
-        raise UsageError(
-            "expected data: a file, a folder, or example:NAME, which the command `feller data` lists, or, in Python"
-            ", a DataFrame, an array or texts"
-        )
-    usual: dict[str, Any] = {"size": "", "seed": 0, "target": ()}
-    known: dict[str, Any] = {**wanted, **{key: wanted[key] or usual[key] for key in usual}}
-    return Asked(recipe=recipe or "auto", **known)
-
-
 def _tell_moved(plan: FitPlan, tell: Tell) -> None:
     """Say so if a run that goes on is older than its data as they are now."""
     asked = plan.asked
-    if older_example(asked.data, asked.fingerprint) or elsewhere(asked, plan.dataset):
+    if older_example(asked.data, asked.provenance.fingerprint) or elsewhere(asked, plan.dataset):
         tell.say(
             f"the run is older than {asked.data} as it is now, the same on every processor: it goes on as it"
             " would have up to rounding, not bit for bit"

@@ -15,7 +15,7 @@ from feller.app.reporter import Tell
 from feller.app.workflows.cite import cite
 from feller.app.workflows.fine_tuned_run import tuned_of
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.run_config import Asked, asked_of, example_of
+from feller.app.workflows.run_config import FitRecord, example_of, record_of
 from feller.app.workflows.run_status import Reported, reported_of
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import PARTS, Run
@@ -32,7 +32,7 @@ PLAIN = ("steps", "seconds", "report", "format", "version", "run")
 """Entries of a report that say nothing of how good a model is."""
 
 
-def card(run: Run, about: Description, asked: Asked, report: Reported, citation: str) -> str:
+def card(run: Run, about: Description, asked: FitRecord, report: Reported, citation: str) -> str:
     """Return the README: what the model learned from, how good it is, how it is loaded, what to cite.
 
     Whatever comes from the run stands there as text, none of it as markup.
@@ -44,7 +44,7 @@ def card(run: Run, about: Description, asked: Asked, report: Reported, citation:
         report: What its report says.
         citation: BibTeX.
     """
-    example, private = example_of(asked), asked.private is not None
+    example, private = example_of(asked), asked.is_private
     data = asked.data if example else asked.data.replace("\\", "/").rstrip("/").rpartition("/")[2]
     known = example.about if example else None
     licence = f"{known.licence}. Source: {known.source}." if known else "not known to feller; add it here."
@@ -57,7 +57,7 @@ def card(run: Run, about: Description, asked: Asked, report: Reported, citation:
     )
     sections = [
         "---\nlibrary_name: feller\ntags:\n- generative\n- flow-matching\n---",
-        f"# {_plain(f'{asked.recipe} of {data}')}\n\nA generative model of {about.modality.called}"
+        f"# {_plain(f'{asked.provenance.recipe} of {data}')}\n\nA generative model of {about.modality.called}"
         f" (`{type(about.modality).__name__}`, network `{type(about.architecture).__name__}`), made with feller"
         f" {__version__}.",
         f"## Data\n\nLearned from: {_quoted(data)}{f', {known.summary}' if known else ''}.\n\nLicence of the data:"
@@ -217,8 +217,8 @@ def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Pa
             files, or the disk refuses.
         UsageError: If the run's model is code of the user's.
     """
-    about, asked = load_description(run), asked_of(run)
-    if asked.code:
+    about, asked = load_description(run), record_of(run)
+    if asked.provenance.code:
         raise UsageError(
             f"the model of {run.path} is made of code of yours, which the folder would lack; use torch-export"
         )
@@ -232,7 +232,7 @@ def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Pa
         "architectures": [type(about.architecture).__name__],
         "modality": type(about.modality).__name__,
         "feller_version": __version__,
-        "recipe": asked.recipe,
+        "recipe": asked.provenance.recipe,
     }
     tell.task(f"writing {folder}")
     try:
@@ -240,7 +240,7 @@ def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Pa
             there = Run(aside)
             settled(run, lambda: _copy_model(run, aside))
             record = run.read_record(_own(run.recipe))
-            there.write_record(there.recipe, {**record, "asked": _without_places(record["asked"])})
+            there.write_record(there.recipe, {**record, **_without_places(record)})
             replace_file(aside / "README.md", card(run, about, asked, reported_of(run), cite(run)))
             write_json(aside / CONFIG, config)
             gone = [file.name for file in _beside(run) if not (aside / file.name).exists()]
@@ -302,15 +302,18 @@ def _copy(file: pathlib.Path, to: pathlib.Path) -> None:
     replace_file(to, file.read_bytes())
 
 
-def _without_places(asked: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a record where files lie, and what shards are called."""
+def _without_places(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what a record says of a fit without where files lie, and what shards are called."""
 
     def last(text: Any) -> Any:
         return text if not isinstance(text, str) or text.startswith("example:") else pathlib.PurePath(text).name
 
-    named = {name: last(asked[name]) for name in PATHS if name in asked}
-    ancestors = [{**each, "data": last(each.get("data"))} for each in asked.get("ancestors", ())]
-    return {**asked, **named, "ancestors": ancestors, "shards": {}}
+    config, found = (
+        {name: last(value) if name in PATHS else value for name, value in record[part].items()}
+        for part in ("config", "provenance")
+    )
+    ancestors = [{**each, "data": last(each.get("data"))} for each in found.get("ancestors", ())]
+    return {"config": config, "provenance": {**found, "ancestors": ancestors, "shards": {}}}
 
 
 def outdated(run: Run) -> Iterator[str]:

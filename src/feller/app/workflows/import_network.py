@@ -3,15 +3,17 @@
 import math
 import pathlib
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from feller.app.commands.import_ import Import
+from feller.app.config import FitConfig
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.fitting.plan_fit import as_read
-from feller.app.workflows.run_config import Asked, Brought, print_of
+from feller.app.workflows.run_config import Brought, FitRecord, Provenance, print_of
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, new_run
 from feller.core.safetensors_io import load_tensors
@@ -45,52 +47,28 @@ MOST_CLASSES = 1_000_000
 SCHEDULES: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "linear-vp": LinearVP, "vp": VP}
 
 
-def bring(
-    place: str,
-    *,
-    modality: str | None = None,
-    data: str | None = None,
-    weights: str | None = None,
-    predicts: str = "velocity",
-    schedule: str = "linear",
-    times: tuple[float, ...] = (0.0, 1.0),
-    classes: tuple[str, ...] = (),
-    null: int | None = None,
-    out: str | None = None,
-    overwrite: bool = False,
-    tell: Tell = SILENT,
-) -> Run:
+def bring(command: Import, *, tell: Tell = SILENT) -> Run:
     """Make a run around a network of somebody else's, so that `sample`, `steer`, `tune` and `evaluate` work with it.
 
     Its code is remembered by name and hash, and loaded only from a file that the caller names.
 
     Args:
-        place: file.py:FUNCTION, which returns the network: called as network(x, t), or network(x, t, label).
-        modality: points:2, points:x,y or images:HEIGHTxWIDTH, with xCHANNELS behind it for colours, and /LEVELS for
-            other levels than 255; by default that of the data.
-        data: What it learned from, for `evaluate`.
-        weights: A .safetensors file with its weights; by default as the function makes them.
-        predicts: velocity, data, source, which is also called noise, or score.
-        schedule: linear, cosine, linear-vp or vp.
-        times: Its times at the source and at the data.
-        classes: Names of the classes of its labels, or their number.
-        null: Its number for "no class given".
-        out: The run folder; by default a new one under `runs`.
-        overwrite: Replace the run in `out`.
+        command: What is asked for.
         tell: Hears how it goes.
 
     Raises:
         UsageError: If an argument is wrong, or the network answers otherwise than it must, or changes what it is given.
         InputError: If a file is missing or damaged.
     """
-    for name, known in ((predicts, PREDICTIONS), (schedule, SCHEDULES)):
+    place, data, modality, times = command.place, command.data, command.modality, command.times
+    for name, known in ((command.predicts, PREDICTIONS), (command.schedule, SCHEDULES)):
         if name not in known:
             raise UsageError(f"expected one of {', '.join(known)}, got {name!r}: {nearest(name, list(known))}")
     if len(times) != 2 or not all(map(math.isfinite, times)):
         raise UsageError(
             f"expected two times, at the source and at the data, got {' '.join(map(str, times)) or 'none'}"
         )
-    names = _classes(classes)
+    names = _classes(command.classes)
     found = None if data is None else read(data)
     if modality is None and found is None:
         raise UsageError(
@@ -100,12 +78,12 @@ def bring(
     if found is not None:
         kind = _fitting(kind, found.modality)
         found = found.seen_as(kind)
-    path = Affine(SCHEDULES[schedule](), PREDICTIONS[predicts])
+    path = Affine(SCHEDULES[command.schedule](), PREDICTIONS[command.predicts])
     make = load_function(place, ())
-    model = adapted(described(make, kind, family=PathProcess(path), times=(times[0], times[1]), null=null))
+    model = adapted(described(make, kind, family=PathProcess(path), times=(times[0], times[1]), null=command.null))
     about, network = model.description, model.network
-    if weights is not None:
-        _load(network, pathlib.Path(weights))
+    if command.weights is not None:
+        _load(network, pathlib.Path(command.weights))
     try_out(model)
     recipe = Recipe(
         architecture=about.architecture,
@@ -114,32 +92,23 @@ def bring(
         sampling=about.sampling,
     )
     file = pathlib.Path(place.rpartition(":")[0])
-    asked = Asked(
-        data=data or "",
+    provenance = Provenance(
         recipe=place,
         size="small",
-        seed=0,
         code=fingerprint(file),
         fingerprint="" if found is None else print_of(as_read(found, recipe), None),
     )
-    said = Brought(
-        modality=modality,
-        weights=weights,
-        predicts=predicts,
-        schedule=schedule,
-        times=(times[0], times[1]),
-        null=null,
-        classes=classes,
-    )
-    run = new_run(out, file.stem, resume=False, overwrite=overwrite)
-    with run.claim(resume=False, overwrite=overwrite):
-        record: dict[str, Any] = {"asked": to_data(asked), "recipe": to_data(recipe), "brought": to_data(said)}
+    asked = FitRecord(config=FitConfig(data=data), provenance=provenance)
+    said = Brought(**{one.name: getattr(command, one.name) for one in fields(Brought) if one.name != "saved"})
+    run = new_run(command.out, file.stem, resume=False, overwrite=command.overwrite)
+    with run.claim(resume=False, overwrite=command.overwrite):
+        record: dict[str, Any] = {**asked.parts, "recipe": to_data(recipe), "brought": to_data(said)}
         save_checkpoint(run, make_train_state(network.requires_grad_(True), recipe.train))
         run.write_record(run.recipe, record)
         save_description(run, about)  # last: with it the folder is a run
     count = sum(weight.numel() for weight in network.parameters())
     tell.say(f"{place}: {count:,} weights, {kind.called}; {run.path}")
-    if weights is None and _learns(network):
+    if command.weights is None and _learns(network):
         tell.say(
             f"its weights are those that {place} made: untrained, unless that code loads them; others are given with"
             " --weights FILE.safetensors"

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from feller.app.modalities.registration import registration_of
+from feller.app.options import values_of
 from feller.app.workflows.fine_tuned_run import Tuned, needs_again
 from feller.app.workflows.private.privacy_config import Guarantee
-from feller.app.workflows.run_config import Asked
+from feller.app.workflows.run_config import FitRecord
 from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset, Target
@@ -36,26 +37,36 @@ def _command(*words: object) -> str:
     return shlex.join(["feller", *map(str, words)])
 
 
-def _code(asked: Asked) -> tuple[str, ...]:
+def _code(asked: FitRecord) -> tuple[str, ...]:
     """Name the user's own file, where a run needs it."""
-    return ("--code", asked.code_file) if asked.code else ()
+    return ("--code", asked.code_file) if asked.provenance.code else ()
 
 
-def fitting(run: Run, asked: Asked, training: Training) -> str:
+def fitting(run: Run, asked: FitRecord, training: Training) -> str:
     """Return the command that makes such a run."""
     steps, minutes = training.steps, training.minutes
     budget = ("--steps", steps) if steps else ("--minutes", minutes) if minutes else ()
     target = ("--target", *asked.target) if asked.target else ()
-    named = {name.replace("_", "-"): getattr(asked, name) for name in READ}
+    named = {name.replace("_", "-"): values_of(asked.config)[name] for name in READ}
     how = [word for flag, value in named.items() if value is not None for word in (f"--{flag}", value)]
-    how += ["--project"] if asked.project else []
-    words = ("--recipe", asked.recipe, *target, *how, "--size", asked.size, *_private(asked), *budget, *asked.fields)
+    how += ["--project"] if asked.config.reading.project else []
+    words = (
+        "--recipe",
+        asked.provenance.recipe,
+        *target,
+        *how,
+        "--size",
+        asked.provenance.size,
+        *_private(asked),
+        *budget,
+        *asked.provenance.fields,
+    )
     return _command("fit", asked.data, *words, "--seed", asked.seed, "--out", run.path)
 
 
-def _private(asked: Asked) -> tuple[object, ...]:
+def _private(asked: FitRecord) -> tuple[object, ...]:
     """Name what protects the rows; a seed of the noise is no part of it."""
-    planned = asked.private
+    planned = asked.provenance.private
     if planned is None:
         return ()
     rest = (f"{planned.epsilon:g}", "--delta", f"{planned.delta:.6g}")
@@ -64,7 +75,7 @@ def _private(asked: Asked) -> tuple[object, ...]:
     return ("--epsilon", *rest)
 
 
-def tuning(run: Run, asked: Asked, tuned: Tuned, rule: Tuning, training: Training) -> str:
+def tuning(run: Run, asked: FitRecord, tuned: Tuned, rule: Tuning, training: Training) -> str:
     """Return the command that makes such a tuned run."""
     budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
     rank = ("--rank", tuned.rank) if tuned.rank is not None else ()
@@ -75,14 +86,14 @@ def tuning(run: Run, asked: Asked, tuned: Tuned, rule: Tuning, training: Trainin
     return _command("tune", tuned.base, *_code(asked), *whole)
 
 
-def evaluating(run: Run, asked: Asked, named: Mapping[str, str | None]) -> str:
+def evaluating(run: Run, asked: FitRecord, named: Mapping[str, str | None]) -> str:
     """Return the command that judges again, with the flags that have a value."""
     flags = (word for flag, value in named.items() if value is not None for word in (flag, value))
     return _command("evaluate", run.path, *_code(asked), *flags)
 
 
 def again(
-    run: Run, asked: Asked, tuned: Tuned | None, training: Training | None = None, sketch: str = ""
+    run: Run, asked: FitRecord, tuned: Tuned | None, training: Training | None = None, sketch: str = ""
 ) -> tuple[str, str]:
     """Return the command that goes on training, and what it does.
 
@@ -100,7 +111,7 @@ def again(
         words = ("--resume", "--out", run.path, *_code(asked), *reward, "--steps", MORE)
         return _command("tune", *words), f"tune longer, {MORE} rounds in all"
     words = ("fit", "--resume", *asked.own_words, "--out", run.path)
-    if asked.private is not None:
+    if asked.is_private:
         return _command(*words), "go on, within what was planned"
     if training is None:
         return _command(*words), "go on to where it was to end"
@@ -141,7 +152,7 @@ STEPS = {
 """Commands by what a run is good for, and what they do; words in braces are filled in."""
 
 
-def steps(kind: str, run: Run, asked: Asked | None = None, **values: object) -> Iterator[tuple[str, str]]:
+def steps(kind: str, run: Run, asked: FitRecord | None = None, **values: object) -> Iterator[tuple[str, str]]:
     """Yield the commands of one kind, and what they do; those for which a value is missing are left out."""
     code = () if asked is None else _code(asked)
     known = {"run": run.path, **{name: value for name, value in values.items() if value not in (None, "")}}
@@ -152,7 +163,7 @@ def steps(kind: str, run: Run, asked: Asked | None = None, **values: object) -> 
             yield _command(name, *words[:1], *code, *words[1:]), what.format(**known)
 
 
-def onward(run: Run, asked: Asked, about: Description, train: Dataset) -> Iterator[tuple[str, str]]:
+def onward(run: Run, asked: FitRecord, about: Description, train: Dataset) -> Iterator[tuple[str, str]]:
     """Yield commands that draw samples, and what they do."""
     kind = registration_of(about.modality)
     if kind.steps:
@@ -164,9 +175,9 @@ def onward(run: Run, asked: Asked, about: Description, train: Dataset) -> Iterat
         yield from steps("given", run, asked, given=wish, what=what)
 
 
-def auditing(run: Run, asked: Asked) -> Iterator[tuple[str, str]]:
+def auditing(run: Run, asked: FitRecord) -> Iterator[tuple[str, str]]:
     """Yield the command that says what single rows could give away, of a private run."""
-    if asked.private is not None:
+    if asked.is_private:
         yield from steps("audit", run, asked)
 
 

@@ -5,18 +5,25 @@ import os
 import pathlib
 import shlex
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from feller.app.commands.flag_types import texts
+from feller.app.config import FitConfig, RunFolderOptions
 from feller.app.modalities.registration import load_modality
-from feller.app.workflows.private.privacy_config import Allowance, Guarantee
+from feller.app.options import flags_of, from_record, recorded
+from feller.app.reporter import Tell
+from feller.app.workflows.private.privacy_config import Allowance, Guarantee, watched_rows
 from feller.app.workflows.private.private_split import fits, kept_back, key_path, keyed
 from feller.app.workflows.private.probe_rows import with_white
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Draws
-from feller.core.run_folder import Run
-from feller.core.serialization import from_data
+from feller.core.run_folder import Run, open_run
+from feller.core.serialization import from_data, to_data
+from feller.core.user_code import fingerprint as file_hash
+from feller.core.user_code import load_file
 from feller.data.batches import DataBundle, check_share, split
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE
@@ -27,6 +34,7 @@ from feller.data.loading.targets import aimed, read_aimed
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import changes
 from feller.models.recipes.registry import READS
+from feller.models.spec import load_description
 from feller.training.optimizer import Training
 
 READ = "read-"
@@ -50,41 +58,19 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """The part of a fit's arguments that later commands need; recipe.json holds it."""
+class Provenance:
+    """What a fit found out of what it was asked for."""
 
-    data: str
-    """File, folder or example."""
     recipe: str
-    """Name of the recipe."""
-    size: str
-    seed: int
-    longest: int | None = None
-    """Longer side that pictures were brought to, most residues of a chain, or symbols of a text, where asked."""
-    space: str | None = None
-    """Where the data live, where that was asked."""
-    project: bool = False
-    """Points off their space were moved to it."""
-    vocabulary: str | None = None
-    """Symbols of a text, where that was asked."""
-    modality: str | None = None
-    """The user's own modality that read them, as `file.py:Class`."""
-    tokenizer: str | None = None
-    """Run of the tokeniser of pictures, or `palette` or `tiles`, where one was named."""
-    schema: str | None = None
-    """File that says what is public about a table, where one was given."""
+    """Name of the recipe that was chosen."""
+    size: str = ""
+    """Of the network and the budget."""
     draft: bool = False
-    """Whether that file was still marked as guessed from the rows."""
+    """Whether the file with the schema was still marked as guessed from the rows."""
     private: Guarantee | Allowance | None = None
     """What privacy was planned, where that was asked."""
-    watched: int = 0
-    """Rows of which a private training keeps account."""
-    target: tuple[str, ...] = ()
-    """What is to be told of the data, where that was asked."""
-    start_from: str | None = None
-    """Run of the model whose weights were the first."""
     start_hash: str = ""
-    """Hash of that model's weights."""
+    """Hash of the weights of the model that it started from."""
     ancestors: tuple[Seen, ...] = ()
     """What that model and those before it learned from; empty in older records, which name `start_from` alone."""
     held_out: float = 0.1
@@ -105,18 +91,82 @@ class Asked:
     def __post_init__(self) -> None:
         check_share(self.held_out)
 
+
+@dataclass(frozen=True, kw_only=True)
+class FitRecord:
+    """What recipe.json holds of a fit, beside its recipe."""
+
+    config: FitConfig
+    """What was asked for, but for the folder of the run; `data` are named from here."""
+    provenance: Provenance
+    """What was found out of it."""
+
+    @property
+    def data(self) -> str:
+        """File, folder or example; empty where nobody knows."""
+        return self.config.data or ""
+
+    @property
+    def seed(self) -> int:
+        """Of all randomness."""
+        return self.config.seed or 0
+
+    @property
+    def target(self) -> tuple[str, ...]:
+        """What is to be told of the data, where that was asked."""
+        return texts(self.config.target)
+
+    @property
+    def modality(self) -> str | None:
+        """The user's own modality that read them, as `file.py:Class`."""
+        own = self.config.reading.modality
+        return None if own is None else str(own)
+
+    @property
+    def start_from(self) -> str | None:
+        """Run of the model whose weights were the first."""
+        start = self.config.training.start_from
+        return None if start is None else os.fspath(start)
+
+    @property
+    def watched(self) -> int:
+        """Rows of which a private training keeps account."""
+        return watched_rows(self.config)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether rows are protected."""
+        return self.provenance.private is not None
+
     @property
     def own_words(self) -> tuple[str, ...]:
         """Words of a `fit` that name code of the user's own; none where there is none."""
-        if not self.code:
+        if not self.provenance.code:
             return ()
-        recipe = ("--recipe", self.recipe) if ":" in self.recipe else ()
+        recipe = ("--recipe", self.provenance.recipe) if ":" in self.provenance.recipe else ()
         return (*recipe, *(("--modality", self.modality) if self.modality else ()))
 
     @property
     def code_file(self) -> str:
         """The user's file that makes the run; empty where there is none."""
-        return self.own_words[-1].rpartition(":")[0] if self.code else ""
+        return self.own_words[-1].rpartition(":")[0] if self.provenance.code else ""
+
+    def with_provenance(self, **found: Any) -> "FitRecord":
+        """Return it with more of what was found out."""
+        return replace(self, provenance=replace(self.provenance, **found))
+
+    def with_data(self, data: str) -> "FitRecord":
+        """Return it with another place of the data."""
+        return replace(self, config=replace(self.config, data=data))
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What recipe.json holds of it."""
+        return {"config": recorded(self.config, UNRECORDED), "provenance": to_data(self.provenance)}
+
+
+UNRECORDED = (*flags_of(RunFolderOptions), "json")
+"""Options of a fit that say nothing of the model."""
 
 
 def fingerprint(data: Dataset) -> str:
@@ -149,7 +199,7 @@ def print_of(data: Dataset, salt: str | None) -> str:
     return fingerprint(data) if salt is None else keyed(fingerprint(data), salt)
 
 
-def same_data(asked: Asked, data: Dataset, named: str | None = None) -> bool:
+def same_data(asked: FitRecord, data: Dataset, named: str | None = None) -> bool:
     """Tell whether data are those of a run; of a run without a fingerprint they are taken for that.
 
     Args:
@@ -157,24 +207,24 @@ def same_data(asked: Asked, data: Dataset, named: str | None = None) -> bool:
         data: What was read.
         named: Of what; by default of what the run names.
     """
-    before = asked.fingerprint
+    before = asked.provenance.fingerprint
     if not before or (named in (None, asked.data) and older_example(asked.data, before)):
         return True
-    return same_print(before, data, keyed=asked.private is not None) or told_alike(asked, data)
+    return same_print(before, data, keyed=asked.is_private) or told_alike(asked, data)
 
 
-def told_alike(asked: Asked, data: Dataset) -> bool:
+def told_alike(asked: FitRecord, data: Dataset) -> bool:
     """Tell whether an older run of speech told the same of its sounds: number, length, mean and deviation of log mels.
 
     Its fingerprint is of log mels, whose last bits depend on the processor; four decimals of what was told do not.
     """
-    alike = bool(data.notes) and set(data.notes) <= set(asked.notes)
-    return alike and data.modality.tells_notes and is_older(asked.fingerprint, data)
+    alike = bool(data.notes) and set(data.notes) <= set(asked.provenance.notes)
+    return alike and data.modality.tells_notes and is_older(asked.provenance.fingerprint, data)
 
 
-def elsewhere(asked: Asked, data: Dataset) -> bool:
+def elsewhere(asked: FitRecord, data: Dataset) -> bool:
     """Tell whether an older run of speech is from another processor than this one."""
-    return told_alike(asked, data) and not same_print(asked.fingerprint, data, keyed=asked.private is not None)
+    return told_alike(asked, data) and not same_print(asked.provenance.fingerprint, data, keyed=asked.is_private)
 
 
 def same_print(before: str, data: Dataset, *, keyed: bool) -> bool:
@@ -197,10 +247,47 @@ def older_example(data: str, before: str) -> bool:
     return by_name and not before.startswith(READ)
 
 
-def asked_of(run: Run) -> Asked:
+def record_of(run: Run) -> FitRecord:
     """Read what was asked of a run; data are named from here, where they are found by the folder of the run."""
-    asked = from_data(Asked, run.read_record(run.recipe).get("asked", {}))
-    return replace(asked, data=whereabouts(asked.data, run))
+    content = run.read_record(run.recipe)
+    provenance = from_data(Provenance, content.get("provenance", {}))
+    asked = FitRecord(config=from_record(FitConfig, content.get("config", {})), provenance=provenance)
+    return asked.with_data(whereabouts(asked.data, run)) if asked.data else asked
+
+
+def find_run(folder: str | None, code: str | None, tell: Tell) -> Run:
+    """Return the run, and load the code that the caller names; say which run it is if none was named."""
+    if code is not None:
+        load_file(pathlib.Path(code))
+    run = open_run(folder)
+    _check_code(run, code)
+    if code is not None and record_of(run).provenance.code not in ("", file_hash(pathlib.Path(code))):
+        tell.say(f"{code} is not what it was when this run was fitted; the model may mean something else by now")
+    if folder is None:
+        tell.say(f"the newest run: {run.path}")
+    return run
+
+
+def _check_code(run: Run, code: str | None) -> None:
+    """Refuse a run that is made of the user's own code, where none or another was named.
+
+    Raises:
+        UsageError: Then; says which file it was.
+    """
+    asked = record_of(run)
+    if not asked.provenance.code:
+        return
+    run.read_record(run.model)  # damage is told as it is
+    try:
+        load_description(run)
+    except InputError as error:
+        file = asked.code_file
+        if code is not None:
+            raise UsageError(
+                f"{code} does not define what the model of {run.path} is made of, which was fitted with {file}; name"
+                " that file with --code"
+            ) from error
+        raise UsageError(f"the model of {run.path} is made of code of yours: name it with --code {file}") from error
 
 
 def training_of(run: Run) -> Training:
@@ -208,12 +295,12 @@ def training_of(run: Run) -> Training:
     return from_data(Training, run.part_of(run.recipe, "recipe", "train"))
 
 
-def example_of(asked: Asked) -> Example | None:
+def example_of(asked: FitRecord) -> Example | None:
     """Return the example whose training part the data are, if they are one."""
     return EXAMPLES.get(asked.data.removeprefix("example:")) if asked.data.startswith("example:") else None
 
 
-def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
+def parts(asked: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:
     """Return the training data and those kept back: an example's own test part, or a share.
 
     The seed picks it, and sets classes aside alike, but in a private run, where no row must decide about another.
@@ -222,13 +309,13 @@ def parts(asked: Asked, data: Dataset) -> tuple[Dataset, Dataset]:
         return data, read_aimed(f"{asked.data}/test", data.modality, data.target)
     if example_of(asked):
         return data, read(f"{asked.data}/test", like=data.modality)
-    if asked.salt:
-        aside = kept_back(data, asked.held_out, asked.salt)
+    if asked.provenance.salt:
+        aside = kept_back(data, asked.provenance.held_out, asked.provenance.salt)
         return data.subset((~aside).nonzero()[:, 0]), data.subset(aside.nonzero()[:, 0])
-    return split(data, asked.held_out, Draws(asked.seed), alike=asked.private is None)
+    return split(data, asked.provenance.held_out, Draws(asked.seed), alike=not asked.is_private)
 
 
-def read_as(asked: Asked, modality: Modality | None, given: DataSource | None = None) -> Dataset:
+def read_as(asked: FitRecord, modality: Modality | None, given: DataSource | None = None) -> Dataset:
     """Read data as a fit did: one that started from an older run took that run's modality.
 
     Args:
@@ -251,20 +338,20 @@ def read_as(asked: Asked, modality: Modality | None, given: DataSource | None = 
     like = modality if asked.start_from or own else None
     data = read(
         source,
-        longest=asked.longest,
+        longest=asked.config.reading.longest,
         like=like,
-        kind=READS.get(asked.recipe),
-        space=asked.space,
-        project=asked.project,
-        vocabulary=asked.vocabulary,
+        kind=READS.get(asked.provenance.recipe),
+        space=asked.config.reading.space,
+        project=asked.config.reading.project,
+        vocabulary=asked.config.reading.vocabulary,
         modality=load_modality(asked.modality) if asked.modality and like is None else None,
     )
-    if asked.salt:
+    if asked.provenance.salt:
         data = with_white(data, source, like)
     return aimed(data, asked.target) if asked.target else data
 
 
-def read_again(asked: Asked, modality: Modality | None, given: DataSource | None = None) -> Dataset:
+def read_again(asked: FitRecord, modality: Modality | None, given: DataSource | None = None) -> Dataset:
     """Read a run's data once more, as the fit did.
 
     Raises:
@@ -272,17 +359,21 @@ def read_again(asked: Asked, modality: Modality | None, given: DataSource | None
     """
     data = read_as(asked, modality, given)
     if not same_data(asked, data):
-        key = f", or the key in {key_path()} is another" if asked.private is not None else ""
-        shards = "" if data.stream is None else _told(changes(asked.shards, data.stream.prints))
-        moved = ", or an older feller fitted it on another processor" if is_older(asked.fingerprint, data) else ""
+        key = f", or the key in {key_path()} is another" if asked.is_private else ""
+        shards = "" if data.stream is None else _told(changes(asked.provenance.shards, data.stream.prints))
+        moved = (
+            ", or an older feller fitted it on another processor"
+            if is_older(asked.provenance.fingerprint, data)
+            else ""
+        )
         raise InputError(f"{asked.data} is not what it was when this run was fitted{key}{moved}{shards}; bring it back")
     return data
 
 
-def read_bundle(asked: Asked, modality: Modality, given: DataSource | None = None) -> DataBundle:
+def read_bundle(asked: FitRecord, modality: Modality, given: DataSource | None = None) -> DataBundle:
     """Read a run's data once more and split them, as the model sees them; errors as `read_again`."""
     raw = read_again(asked, modality, given)
-    return DataBundle(*parts(asked, raw.seen_as(modality)), raw, asked.fingerprint)
+    return DataBundle(*parts(asked, raw.seen_as(modality)), raw, asked.provenance.fingerprint)
 
 
 def _told(changed: dict[str, list[str]]) -> str:
@@ -316,9 +407,9 @@ def brought_of(run: Run) -> Brought | None:
     return None if content is None else from_data(Brought, content)
 
 
-def bringing(run: Run, asked: Asked, said: Brought) -> str:
+def bringing(run: Run, asked: FitRecord, said: Brought) -> str:
     """Return the command that makes such a run."""
-    usual, words = Brought(), ["feller", "import", asked.recipe]
+    usual, words = Brought(), ["feller", "import", asked.provenance.recipe]
     for name, value in (("data", asked.data or None), *((name, getattr(said, name)) for name in vars(usual))):
         if value not in (None, ()) and value != getattr(usual, name, None):
             several = value if isinstance(value, tuple) else (value,)

@@ -15,7 +15,7 @@ from feller.app.workflows.next_steps import again
 from feller.app.workflows.private import guarantee_text
 from feller.app.workflows.private.budget import earlier_lines, ledger_of, steps_in
 from feller.app.workflows.private.privacy_config import Guarantee
-from feller.app.workflows.run_config import Asked, asked_of, brought_of, training_of
+from feller.app.workflows.run_config import FitRecord, brought_of, record_of, training_of
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.core.serialization import read_json
@@ -97,17 +97,17 @@ STEPS = 100
 """Steps below which it is one, whatever time they took; so it is before it has seen as many examples as there are."""
 
 
-def planned(asked: Asked, data: Dataset) -> Training | None:
+def planned(asked: FitRecord, data: Dataset) -> Training | None:
     """Return what the recipe plans for such data at its size; None of code of the user's own, which is not run here."""
-    if ":" in asked.recipe or asked.recipe in SECOND_STAGES:
+    if ":" in asked.provenance.recipe or asked.provenance.recipe in SECOND_STAGES:
         return None
     try:
-        return find_recipe(asked.recipe, data, asked.size or "small")[1].train
+        return find_recipe(asked.provenance.recipe, data, asked.provenance.size or "small")[1].train
     except (InputError, UsageError):  # a recipe for other data, by now
         return None
 
 
-def first_sketch(run: Run, asked: Asked, data: Dataset, step: int, seconds: float) -> str:
+def first_sketch(run: Run, asked: FitRecord, data: Dataset, step: int, seconds: float) -> str:
     """Return one line where a run had far less than its recipe plans; empty where it had enough, or cannot go on.
 
     Args:
@@ -117,7 +117,7 @@ def first_sketch(run: Run, asked: Asked, data: Dataset, step: int, seconds: floa
         step: Steps done.
         seconds: Of training.
     """
-    whole = None if asked.private is not None else planned(asked, data)
+    whole = None if asked.is_private else planned(asked, data)
     if whole is None or (whole.steps is None and whole.minutes is None):
         return ""
     fewest = min(STEPS, whole.steps or STEPS) if whole.minutes is None else max(STEPS, data.total / whole.batch)
@@ -159,22 +159,22 @@ def sketch_of(run: Run) -> str:
     return reported_of(run).sketch
 
 
-def is_spent(run: Run, asked: Asked) -> bool:
+def is_spent(run: Run, asked: FitRecord) -> bool:
     """Tell whether all steps that were planned of a private fit are paid for: it can train no more."""
-    if not isinstance(asked.private, Guarantee) or tuned_of(run):
+    if not isinstance(asked.provenance.private, Guarantee) or tuned_of(run):
         return False
     ledger = ledger_of(run)
-    return ledger is not None and steps_in(ledger) >= asked.private.steps
+    return ledger is not None and steps_in(ledger) >= asked.provenance.private.steps
 
 
-def stopped(run: Run, asked: Asked, training: Training, counters: dict[str, Any]) -> str:
+def stopped(run: Run, asked: FitRecord, training: Training, counters: dict[str, Any]) -> str:
     """Say for a report that a training has fewer steps than were planned; empty where it has all."""
     step = counters["step"]
     if is_found(counters) or training.share(step, counters["seconds"]) >= 1:
         return ""
     if not is_spent(run, asked):
         return f"Training stopped after {step:,} steps; go on with the command below."
-    planned = asked.private.steps if isinstance(asked.private, Guarantee) else 0
+    planned = asked.provenance.private.steps if isinstance(asked.provenance.private, Guarantee) else 0
     if step >= planned:
         return ""
     return (
@@ -191,7 +191,7 @@ def unfinished(run: Run) -> str:
         return ""
     training = training_of(run)
     counters = read_counters(run)
-    asked = asked_of(run)
+    asked = record_of(run)
     said = stopped(run, asked, training, counters)
     if not said or is_spent(run, asked):
         return said[:1].lower() + said[1:].removesuffix(".")
@@ -209,7 +209,7 @@ class Standing:
     """What the folder of a run tells, whatever is measured of its model."""
 
     run: Run
-    asked: Asked
+    asked: FitRecord
     kind: Modality
     """Of what the model draws or takes."""
     recipe: Mapping[str, Any]
@@ -272,7 +272,7 @@ class Standing:
             tuned: What a tuning was asked for.
             sketch: What is said of a run that had little training.
         """
-        if self.at_once or (self.is_done and self.asked.private is not None):
+        if self.at_once or (self.is_done and self.asked.is_private):
             return []
         return [again(self.run, self.asked, tuned, self.training if self.is_done else None, sketch)]
 
@@ -284,7 +284,7 @@ def run_numbers(run: Run) -> dict[str, Any]:
     return {**promised, **guarantee_text.timing(counters, ledger)}
 
 
-def standing(run: Run, asked: Asked, kind: Modality, data: Dataset) -> Standing:
+def standing(run: Run, asked: FitRecord, kind: Modality, data: Dataset) -> Standing:
     """Read how a run stands.
 
     Args:

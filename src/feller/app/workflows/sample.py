@@ -6,12 +6,12 @@ from typing import Any, cast
 
 import pandas as pd
 
-from feller.app.commands.arguments import changed, flag_names, flags_of
-from feller.app.config import DocumentOptions, PushOptions, SampleConfig, SpeechOptions, SymbolOptions
+from feller.app.config import DocumentOptions, PushOptions, SampleConfig, SpeechOptions
 from feller.app.modalities.registration import registration_of
+from feller.app.options import changed, flag_names, flags_of
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridges.is_bridge import is_bridge
-from feller.app.workflows.sampler import choice_of, complete_rows, ready
+from feller.app.workflows.sampler import complete_rows, ready
 from feller.app.workflows.sharded_samples import sample_shards
 from feller.core.errors import UsageError
 from feller.core.output_shards import check_numbers
@@ -34,8 +34,6 @@ N = 64
 """Samples, where it is not said."""
 MOST_LINES = 10
 """Texts that are shown at once; the file has all."""
-ALPHA = 0.1
-"""Of contrastive decoding, where it is not said."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,8 +94,8 @@ def sample(
         InputError: If the run is damaged, or the disk is full.
         UsageError: If an argument is wrong, or says nothing to a model of this kind.
     """
-    if config.shards.shard is None:  # a folder of shards knows its own files
-        check_free(config.out, overwrite=config.overwrite)
+    if config.output.shard is None:  # a folder of shards knows its own files
+        check_free(config.output.out, overwrite=config.output.overwrite)
     bridged = is_bridge(run)
     modality = None if bridged else load_description(run).modality
     draws_as = "the ends of a bridge" if modality is None else registration_of(modality).draws_as
@@ -132,7 +130,7 @@ def _check_holes(config: SampleConfig, modality: Modality | None) -> None:
     Raises:
         UsageError: Then.
     """
-    flag = "--known" if config.known is not None else "--mask" if config.documents.mask is not None else ""
+    flag = "--known" if config.gaps.known is not None else "--mask" if config.document.mask is not None else ""
     if flag and modality is not None and modality.view(Images) is not None:
         raise UsageError(
             f"{flag} does not fill in pictures; say `feller steer RUN --observe PICTURE --operator inpaint --mask MASK`"
@@ -184,28 +182,28 @@ def _draw(
     run: Run, config: SampleConfig, weights: pathlib.Path | None, seen: OnStep, tell: Tell, *, keep: bool
 ) -> Drawn:
     """Draw states, or fill the gaps of rows."""
-    if config.shards.shard is not None:
-        return _draw_shards(run, config, config.shards.shard, seen, tell)
-    if config.overwrite and config.out is None:
+    if config.output.shard is not None:
+        return _draw_shards(run, config, config.output.shard, seen, tell)
+    if config.output.overwrite and config.output.out is None:
         raise UsageError(
             "--overwrite is of a file at --out or of shards: name it, or say with --shard how many samples a file holds"
         )
-    if "{shard}" in (config.out or ""):
+    if "{shard}" in (config.output.out or ""):
         raise UsageError("say with --shard how many samples a file holds, or leave {shard} out of the name")
-    if config.complete is not None and (config.n is not None or config.known is not None):
+    if config.gaps.complete is not None and (config.n is not None or config.gaps.known is not None):
         flag = "-n" if config.n is not None else "--known"
         raise UsageError(f"--complete fills the rows of its table, each once; leave {flag} out")
     n = N if config.n is None else config.n
     check_numbers(n=n)
     drawing = ready(run, config, weights=weights, seen=seen, tell=tell)
     modality = drawing.model.description.modality
-    place = run.place(config.out) if keep else run.samples
+    place = run.place(config.output.out) if keep else run.samples
     if keep:
         modality.check_place(place)
     cells: FoundTable | None = None
-    if config.complete is not None:
+    if config.gaps.complete is not None:
         _check_complete(modality, drawing.given)
-        data, cells = complete_rows(drawing.model, config.complete, drawing.sampling, drawing.draws, tell)
+        data, cells = complete_rows(drawing.model, config.gaps.complete, drawing.sampling, drawing.draws, tell)
         if keep and engine().is_first:
             cast(Table, modality).write_cells(cells, place)
     else:
@@ -231,12 +229,12 @@ def _draw(
 
 def _draw_shards(run: Run, config: SampleConfig, size: int, seen: OnStep, tell: Tell) -> Drawn:
     """Write many samples, shard by shard."""
-    if config.complete is not None:
+    if config.gaps.complete is not None:
         raise UsageError("--complete writes the rows of its table, all in one file; leave out --shard")
     n = N if config.n is None else config.n
     check_numbers(n=n, shard=size)
     drawing = ready(run, config, seen=seen, tell=tell)
-    found = sample_shards(run, drawing, n, size, out=config.out, overwrite=config.overwrite, tell=tell)
+    found = sample_shards(run, drawing, n, size, out=config.output.out, overwrite=config.output.overwrite, tell=tell)
     line = f"{n:,} sample{'s' * (n != 1)} in {len(found):,} shard{'s' * (len(found) != 1)}: {found.folder}"
     return Drawn(data=None, place=found.folder, n=n, lines=(line,), numbers={"shards": len(found)})
 
@@ -259,8 +257,7 @@ def _push(run: Run, config: SampleConfig, tell: Tell) -> Drawn:
     """Push data through a bridge."""
     from feller.app.workflows.apply_bridge import push
 
-    options = config.bridge
-    ends, place = push(run, options.begin, out=config.out, backward=options.backward, seed=config.seed, tell=tell)
+    ends, place = push(run, config, tell=tell)
     return Drawn(data=ends, place=place, n=len(ends), lines=(f"{len(ends):,} ends: {place}",))
 
 
@@ -268,94 +265,21 @@ def _write(run: Run, config: SampleConfig, tell: Tell) -> Drawn:
     """Draw documents."""
     from feller.app.workflows.documents.generate_documents import documents
 
-    options = config.documents
-    drawn, place = documents(
-        run,
-        config.n,
-        out=config.out,
-        prompt=options.prompt,
-        mask=options.mask,
-        edit=config.documents.edit,
-        ask=options.ask,
-        memory=options.memory,
-        manner=_manner(config),
-        seed=config.seed,
-        tell=tell,
-    )
+    drawn, place = documents(run, config, tell=tell)
     several = len(drawn.said) > 1
     shown = [f"--- {i + 1}\n{drawn.lines(i)}" if several else drawn.lines(i) for i in range(len(drawn.said))]
     n = len(drawn.data)
     numbers: dict[str, Any] = {"said": list(drawn.said)} if drawn.said else {}
-    numbers |= {"looked_up": list(drawn.front)} if options.memory is not None else {}
+    numbers |= {"looked_up": list(drawn.front)} if config.document.memory is not None else {}
     lines = (drawn.pace, *shown[:MOST_LINES], f"{n:,} document{'s' * (n != 1)}: {place}")
     return Drawn(data=drawn.data, place=place, n=n, lines=lines, numbers=numbers)
-
-
-def _manner(config: SampleConfig) -> Any:
-    """Return how documents are drawn."""
-    from feller.app.workflows.documents.generate_documents import DOCUMENTS, PLAUSIBLE, Manner
-
-    options, symbols = config.documents, config.symbols
-    guidance = 1.0 if config.guidance is None else config.guidance
-    if options.documents is not None and options.memory is None:
-        raise UsageError("--documents stand in front from a --memory; name one, or leave it out")
-    if options.picture_guidance is not None and not config.documents.edit:
-        raise UsageError("--picture-guidance is of --edit; leave it out")
-    if options.plausible is not None and max(guidance, options.picture_guidance or 1.0) <= 1:
-        raise UsageError("--plausible is of --guidance above 1; name its weight, or leave it out")
-    return Manner(
-        guidance=guidance,
-        picture_guidance=options.picture_guidance,
-        plausible=PLAUSIBLE if options.plausible is None else options.plausible,
-        contrast=_contrast(options.contrast),
-        choice=choice_of(symbols) if symbols != SymbolOptions() else None,
-        best_of=1 if options.best_of is None else options.best_of,
-        documents=DOCUMENTS if options.documents is None else options.documents,
-    )
-
-
-def _contrast(text: str | None) -> tuple[int, float] | None:
-    """Return k and alpha."""
-    if text is None:
-        return None
-    k, _, alpha = text.partition(":")
-    try:
-        return int(k), float(alpha or ALPHA)
-    except ValueError:
-        raise UsageError(f"--contrast takes K or K:ALPHA, such as 8:0.1, got {text!r}") from None
 
 
 def _speak(run: Run, config: SampleConfig, tell: Tell) -> Drawn:
     """Say something."""
     from feller.app.workflows.speech.sample_speech import utter
-    from feller.app.workflows.speech.speech_request import Asked
-    from feller.app.workflows.speech.synthesize import GUIDANCE
 
-    options = config.speech
-    uttered, place = utter(
-        run,
-        Asked(
-            text=options.text,
-            voice=options.voice,
-            denoise=options.denoise,
-            span=options.span,
-            edit=config.documents.edit,
-            style=options.style,
-            content=options.content,
-            durations=options.durations,
-            spelled=options.spell,
-            language=options.language,
-        ),
-        1 if config.n is None else config.n,
-        out=config.out,
-        guidance=GUIDANCE if config.guidance is None else config.guidance,
-        calls=config.calls,
-        solver=config.solver,
-        speed=1.0 if options.speed is None else options.speed,
-        vocoder=options.vocoder,
-        seed=config.seed,
-        tell=tell,
-    )
+    uttered, place = utter(run, config, tell=tell)
     n, seconds, took = len(uttered.sounds), uttered.seconds, uttered.network_seconds
     line = (
         f"{n:,} {'sound' if n == 1 else 'sounds'} of {seconds:.1f} s in all, log mels made in {took:.1f} s, seed"

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from feller.app.config import SampleConfig, SymbolOptions, in_words
+from feller.app.config import SampleConfig, SamplerOptions, in_words
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.run_status import unfinished
 from feller.core.distributed import ALONE, Ranks
@@ -195,26 +195,30 @@ def ready(
     model = load_model(run, file=weights)
     if weights is None and (stopped := unfinished(run)):
         tell.say(stopped)
-    guidance, calls, jump = 1.0 if config.guidance is None else config.guidance, config.calls, _share(config.superpose)
-    known = None if config.known is None else config.known.replace("\\n", "\n")
+    guidance, calls, jump = (
+        1.0 if config.guidance is None else config.guidance,
+        config.sampler.calls,
+        _share(config.sampler.superpose),
+    )
+    known = None if config.gaps.known is None else config.gaps.known.replace("\\n", "\n")
     given = in_words(config.given)
     model.check_guidance(guidance)
     _check_says(model, known=known, calls=calls, jump=jump)
     model.network.to(engine().device)
-    if config.shards.compile:
+    if config.sampler.compile:
         if not model.family.in_time:
             raise UsageError("this model's network draws part after part, and not in calls to compile; leave it out")
         compile_network(model.network)
     default = model.description.sampling
-    if calls is not None and (config.solver or default.solver) == "dopri5":
+    if calls is not None and (config.sampler.solver or default.solver) == "dopri5":
         raise UsageError("dopri5 chooses its own number of calls; leave out --calls")
     sampling = replace(
         default,
-        solver=config.solver or default.solver,
+        solver=config.sampler.solver or default.solver,
         calls=default.calls if calls is None else calls,
-        choice=choice_of(config.symbols) or default.choice,
-        order=_made(config.symbols.order, ORDERS, "no order is") or default.order,
-        rates=_made(config.symbols.rates, RATES, "no rates are") or default.rates,
+        choice=choice_of(config.sampler) or default.choice,
+        order=_made(config.sampler.order, ORDERS, "no order is") or default.order,
+        rates=_made(config.sampler.rates, RATES, "no rates are") or default.rates,
         jump=default.jump if jump is None else jump,
     )
     about = model.description
@@ -235,13 +239,15 @@ def ready(
         sampling=sampling,
         known=known,
         seed=config.seed,
-        compiled=config.shards.compile,
+        compiled=config.sampler.compile,
         seen=seen,
     )
 
 
-def choice_of(options: SymbolOptions) -> Choice:
-    """Return how symbols are drawn."""
+def choice_of(options: SamplerOptions) -> Choice | None:
+    """Return how symbols are drawn; None where nothing is said of it."""
+    if options.temperature is options.top_k is options.top_p is None:
+        return None
     return Choice(1.0 if options.temperature is None else options.temperature, options.top_k, options.top_p)
 
 

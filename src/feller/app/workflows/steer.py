@@ -1,230 +1,82 @@
-"""From a run folder to samples that meet a wish, without training."""
+"""Steer: from a run folder to samples that are as wished, or that explain an observation, and their page."""
 
-import pathlib
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import math
 
-import torch
-from jaxtyping import Bool
-from torch import Tensor
-
-from feller.app.modalities.registration import registration_of
+from feller.app.config import SteerConfig
+from feller.app.options import changed, flags_of, words_of
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridges.is_bridge import refuse_bridge
-from feller.app.workflows.run_status import sketch_of
-from feller.app.workflows.steering.model_flow import CONDITION, SOURCE, check_flow, searched
-from feller.app.workflows.steering.reward_specs import wish, without_gradient
-from feller.control.inverse.d_flow import Found, Prior, Shell, find_sources
-from feller.control.optimize.evolution import Evolution
-from feller.control.optimize.lbfgs import LBFGS
-from feller.control.optimize.minimize import Minimiser
-from feller.control.rewards.named_rewards import CODE, OfStates, Total, Wish, reward_of
-from feller.control.rewards.reward import rewarded
+from feller.app.workflows.reporting.steering_report import page_of_observation, page_of_reward
+from feller.app.workflows.steering.inverse_problems import Explained, observe
+from feller.app.workflows.steering.reward_search import Steered, follow
+from feller.control.inverse.d_flow import Nothing, Prior, Radius, Shell
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, concatenate, leaves, length, tree_map
-from feller.core.rng import Draws
 from feller.core.run_folder import Run
-from feller.data.modality import Dataset
-from feller.models.families.model_family import batch_size, pieces
-from feller.models.model import Model, load_model
-from feller.sampling.sampler_config import Sampling
-from feller.training.engine import engine
-
-FEWER = 8
-"""By how much smaller a batch is than for sampling, since a gradient goes through the whole solve."""
-USUAL = Sampling("midpoint", 12)
-"""Six steps are ample for directions in which the data vary."""
-STEPS = 20
-SEARCHED = 8
-"""Few evaluations a step: a wish without a bound would have the line search go on."""
+from feller.data.path_checks import check_free
 
 
-@dataclass(frozen=True, eq=False)
-class Steered:
-    """Samples before and after a search, with the same conditions."""
-
-    before: Dataset
-    after: Dataset
-    numbers: dict[str, Any]
-    place: pathlib.Path
-    notes: tuple[str, ...] = ()
-    """What was chosen, because nothing was said of it."""
-    sketch: str = ""
-    """Not empty of a model that had little training: what its own report says of that."""
-
-
-def steer(
-    run: Run,
-    rewards: Sequence[str],
-    n: int = 16,
-    *,
-    out: str | None = None,
-    given: dict[str, str] | None = None,
-    guidance: float = 1.0,
-    sampling: Sampling = USUAL,
-    steps: int = STEPS,
-    prior: Prior = Shell(),  # noqa: B008 - frozen
-    over: str = SOURCE,
-    seed: int = 0,
-    tell: Tell = SILENT,
-) -> Steered:
-    """Look for the source points whose samples are most as wished, and write those samples.
+def steer(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> tuple[Steered | Explained, str]:
+    """Look for samples that are most as wished, or that explain what was measured, and write them with a page.
 
     Args:
         run: Holds the model, which stays as it is.
-        rewards: Wishes in words; they add up.
-        n: Number of samples, each of which has a search of its own.
-        out: A file whose ending decides the form, or a folder; by default `samples` in the run.
-        given: Conditions and parts of the state by name.
-        guidance: 1 is the plain conditional.
-        sampling: Solver and calls of each solve.
-        steps: Of each search, at most: of L-BFGS for a reward with a gradient, of proposals by chance for one without.
-        prior: What sources cost by themselves.
-        over: What moves: source, condition (the vectors that stand for conditions in the network), or both.
-        seed: Of all randomness: the first sources are those of samples with this seed.
+        config: What is asked for.
         tell: Hears how it goes.
 
+    Returns:
+        What was reached, and where its page is.
+
     Raises:
-        InputError: If the run is damaged, or the reward is no number, or has no gradient, at the start.
+        InputError: If run, measurements or the user's code are not what they must be, or another process writes to the
+            run.
         UsageError: If an argument is wrong, or the model's data cannot be steered.
     """
-    if n < 1:
-        raise UsageError(f"-n must be at least 1, got {n}")
+    check(config)
+    check_free(config.out, overwrite=config.overwrite)
+    prior = prior_of(config.search.prior)
     refuse_bridge(run, "steered")
-    model, begun = load_model(run), time.monotonic()
-    sketch = sketch_of(run)
-    model.network.to(engine().device)
-    modality = model.description.modality
-    place = run.place(out)
-    modality.check_place(place)
-    wanted, draws = wish(run, modality, rewards), Draws(seed).named("sample")
-    reward = OfStates(wanted, modality)
-    conditions, fixed = model.resolve_given(n, given or None, draws)
-    conditions = modality.complete(conditions)
-    check_flow(model, sampling, fixed)
-    search = _search(model, wanted, rewards, steps, seed, tell)  # a reward that fails does so here
-    for text, term in zip(rewards, wanted.terms, strict=True):
-        if CODE in text and term.beyond is None:
-            tell.say(_unbounded(text, term.factor))
-    tell.task("searching")
-    befores, found = [], []
-    device = next(model.network.parameters()).device
-    size = max(1, batch_size(model.description.space, device) // FEWER)
-    for rows, told in pieces(n, size, tell.progress):
-        count, here = rows.stop - rows.start, replace(draws, first=rows.start)
-        some, held = (tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed))
-        x_0 = model.description.space.reference(count, here.at("source"), device)
-        problem = searched(model, x_0, some, held, guidance=guidance, sampling=sampling, over=over, draws=here)
-        with torch.no_grad():
-            befores.append(problem.flow(problem.start, torch.arange(count, device=device)))
-
-        def loss(end: State, numbers: Tensor, some: Given = some) -> Tensor:
-            return -rewarded_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], some))
-
-        found.append(
-            find_sources(
-                problem.flow,
-                loss,
-                problem.start,
-                problem.space,
-                minimiser=search(rows.start),
-                prior=prior,
-                real=problem.real,
-                tell=told,
-            )
-        )
-    tell.done()
-    before, after = (
-        Dataset(concatenate(*(modality.decode(part) for part in ends)), conditions, modality)
-        for ends in (befores, [one.end for one in found])
-    )
-    modality.write(after.values, after.given, place)
-    numbers = {**_numbers(wanted, before, after, found, over), "seconds": time.monotonic() - begun}
-    unknown = registration_of(after.modality).valid_needs if "validity" not in numbers else ""
-    free = [name for name in model.description.frequencies if name not in (given or {})]
-    notes = (
-        f"each search takes {steps} steps at most, of solves with {sampling.calls} network calls (--steps, --calls)",
-        *(f"{name} was drawn as often as in the data (--given {name}=...)" for name in free),
-        *([f"whether samples are valid is not known: install {unknown}"] if unknown else []),
-    )
-    if sketch:
-        tell.say(f"the model that is steered is not yet trained: {sketch}")
-    return Steered(before, after, numbers, place, notes, sketch)
+    with run.writing():  # what another process does with the run is told before the search
+        if config.measurement.observe is None:
+            steered = follow(run, config, prior, tell=tell)
+            return steered, page_of_reward(run, config.rewards, steered, words_of(config))
+        explained = observe(run, config, tell=tell)
+        return explained, page_of_observation(run, config.measurement.operator or "", explained, words_of(config))
 
 
-def rewarded_or_nan(reward: OfStates, x: State, given: Given) -> Tensor:
-    """Return the reward, not-a-number where there is none: the search turns back there."""
-    found = reward(x, given)
-    if isinstance(found, Tensor) and found.shape == (length(x),):
-        return found
-    return rewarded(lambda *_: found, x, given)
+def check(config: SteerConfig) -> None:
+    """Refuse what does not go together.
 
-
-def _numbers(wanted: Total, before: Dataset, after: Dataset, found: list[Found], over: str) -> dict[str, Any]:
-    """Return what changed, of samples as their files hold them."""
-    rewards = [reward_of(wanted, data) for data in (before, after)]
-    calls = torch.cat([one.calls for one in found]).double()
-    improved = rewards[1] > rewards[0]
-    sizes = None if over == "condition" else torch.cat([_size(one.source) for one in found]).mean().item()
-    return {
-        "n": len(after),
-        "reward_before": rewards[0].mean().item(),
-        "reward": rewards[1].mean().item(),
-        **({} if wanted.bounded is None else _bounded(wanted.bounded, before, after)),
-        "improved": improved.double().mean().item(),
-        **_validity(before, after, improved),
-        "solves": calls.mean().item(),
-        **({} if sizes is None else {"source_size": sizes}),
-    }
-
-
-def _validity(before: Dataset, after: Dataset, improved: Bool[Tensor, " n"]) -> dict[str, float]:
-    """Return which share is valid, before and after, and which share is valid and improved; nothing of other kinds."""
-    valid = registration_of(after.modality).valid
-    was, now = valid(before), valid(after)
-    if was is None or now is None:
-        return {}
-    both = now & improved.cpu().numpy()
-    shares = {"validity_before": was, "validity": now, "improved_valid": both}
-    return {name: float(marks.mean()) for name, marks in shares.items()}
-
-
-def _bounded(wish: Wish, before: Dataset, after: Dataset) -> dict[str, float]:
-    """Return what a bound is about, on average."""
-    found = {"bounded_before": before, "bounded": after}
-    return {name: reward_of(wish, data).mean().item() for name, data in found.items()}
-
-
-def _unbounded(text: str, factor: float) -> str:
-    """Say that a wish of one's own never has enough, and how it would."""
-    name, side = text.rpartition("*")[2].strip(), "<=" if factor < 0 else ">="
-    return f'no bound: the search goes as far as it can; `--reward "{name} {side} NUMBER"` stops where it suffices'
-
-
-def _size(source: State) -> Tensor:
-    """Return the mean square of the numbers of each source, which is about 1 for those that the model knows."""
-    if isinstance(source, dict):
-        source = {name: leaf for name, leaf in source.items() if not name.startswith(CONDITION)}
-    real = [leaf.flatten(1).double() for leaf in leaves(source) if leaf.is_floating_point()]
-    return torch.cat(real, 1).square().mean(1)
-
-
-def _search(
-    model: Model, wanted: Total, rewards: Sequence[str], steps: int, seed: int, tell: Tell
-) -> Callable[[int], Minimiser]:
-    """Choose by whether all rewards have a gradient; say so if one has none.
-
-    Returns:
-        Number of the first sample of a batch -> the search of that batch.
+    Raises:
+        UsageError: Then.
     """
-    without = without_gradient(model, wanted, rewards)
-    if not without:
-        return lambda first: LBFGS(steps=steps, searched=SEARCHED)
-    tell.say(
-        f"no gradient: {', '.join(without)}; so the search goes by chance, {Evolution.population} proposals a step for"
-        " each sample"
-    )
-    draws = Draws(seed).named("search")
-    return lambda first: Evolution(steps=steps, draws=replace(draws, first=first))
+    how, steps = config.measurement, config.steps
+    observed = how.observe is not None
+    if config.reward and observed:
+        raise UsageError("--reward and --observe exclude each other; choose one")
+    if not config.reward and not observed:
+        raise UsageError("expected what to steer to: --reward WISH, or --observe FILE with --operator NAME")
+    others = flags_of(config.search if observed else how)
+    if wrong := [f"--{name}" for name in changed(config) if name in others]:
+        raise UsageError(f"{', '.join(wrong)} goes with {'--reward' if observed else '--observe'}; leave it out")
+    if observed and how.operator is None:
+        raise UsageError("--observe needs --operator: how the measurements came about")
+    if steps is not None and observed and how.method != "source":
+        raise UsageError("--steps are of a search, and guidance has none: leave it out, or say --method source")
+
+
+def prior_of(text: str) -> Prior:
+    """Return what sources cost.
+
+    Raises:
+        UsageError: If there is no such prior.
+    """
+    name, _, strength = text.partition("=")
+    if text in ("shell", "none"):
+        return Shell() if text == "shell" else Nothing()
+    try:
+        number = float(strength)
+    except ValueError:
+        number = -1.0
+    if name != "radius" or not 0 <= number < math.inf:
+        raise UsageError(f"--prior is shell, radius=NUMBER or none, got {text!r}")
+    return Radius(number)

@@ -36,7 +36,7 @@ from feller.app.workflows.fitting.run_training import (
 from feller.app.workflows.hugging_face import outdated
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.reporting.steering_report import tuned_alone
-from feller.app.workflows.run_config import asked_of, read_again
+from feller.app.workflows.run_config import read_again, record_of
 from feller.app.workflows.run_status import run_numbers
 from feller.app.workflows.steering.reward_specs import recorded_wish, wish, without_gradient
 from feller.control.fine_tuning.fine_tuning import Tuning
@@ -95,7 +95,12 @@ def tune(
         UsageError: If an argument is wrong, or the model's data cannot be tuned.
         Interrupted: After Ctrl-C, with all saved.
     """
-    report, resume, overwrite, rewards = kind_of(config.report), config.resume, config.overwrite, config.rewards
+    report, rewards, resume, overwrite = (
+        kind_of(config.report),
+        config.rewards,
+        config.output.resume,
+        config.output.overwrite,
+    )
     Effort.of_report(report, 0.0)  # refuses one of no known kind
     given = in_words(config.conditions.given)
 
@@ -103,7 +108,7 @@ def tune(
         return change(with_budget(recipe, steps=config.steps, minutes=config.minutes))
 
     here = engine()
-    out = str(run.path) if resume else config.out
+    out = str(run.path) if resume else config.output.out
     chosen = new_run(out, f"{run.path.name}-tuned", resume=resume, overwrite=overwrite).path if here.is_first else ""
     target = Run(pathlib.Path(here.share(str(chosen))))
     if resume:
@@ -144,7 +149,7 @@ def tune(
         record(target, job, here, tell)
         run_training(target, job, inputs, here, tell)
         here.wait()  # until the first process has written what all will read
-        with endings() if gone else reporting("the tuning", evaluating(target, asked_of(target), {})):
+        with endings() if gone else reporting("the tuning", evaluating(target, record_of(target), {})):
             if report == "none":
                 numbers = run_numbers(target)
             else:
@@ -176,7 +181,7 @@ def _continue(
 def _gone(run: Run, base: Model) -> str:
     """Say why the data that a run was fitted to cannot be read; nothing if they can."""
     try:
-        read_again(asked_of(run), base.description.modality)
+        read_again(record_of(run), base.description.modality)
     except (InputError, UsageError) as error:
         return str(error)
     return ""
@@ -220,7 +225,7 @@ def _prepare(
     own = f" --reward {shlex.join(tuned.rewards)}" if needs_again(tuned) else ""
     job = TrainingJob(
         record={
-            "asked": {**fitted["asked"], "data": asked_of(source).data},
+            **record_of(source).parts,
             "recipe": to_data(recipe),
             "tuned": to_data(tuned),
         },

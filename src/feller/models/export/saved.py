@@ -47,17 +47,16 @@ def save_model(
         train=Training(steps=1),
         sampling=about.sampling,
     )
-    asked = {
-        "data": data,
+    found = {
         "recipe": place or described["architecture"]["is"],
         "size": "small",
-        "seed": 0,
         "code": fingerprint(pathlib.Path(place.rpartition(":")[0])) if place else "",
     }
     run = new_run(out, "", resume=False, overwrite=overwrite)
     with run.claim(resume=False, overwrite=overwrite):
         save_checkpoint(run, make_train_state(network.requires_grad_(True), recipe.train))
-        run.write_record(run.recipe, {"asked": asked, "recipe": to_data(recipe), "brought": {"saved": True}})
+        asked = {"config": {"data": data} if data else {}, "provenance": found}
+        run.write_record(run.recipe, {**asked, "recipe": to_data(recipe), "brought": {"saved": True}})
         save_description(run, about)  # last: with it the folder is a run
     return run
 

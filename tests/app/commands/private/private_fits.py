@@ -82,7 +82,7 @@ def steps_in(folder: pathlib.Path) -> int:
 
 def true_epsilon(folder: pathlib.Path, steps: int) -> float:
     """Return what dp-accounting says of the noise of a run and the steps that were really taken."""
-    ledger, promised = held(folder / "ledger.json"), held(folder / "recipe.json")["asked"]["private"]
+    ledger, promised = held(folder / "ledger.json"), held(folder / "recipe.json")["provenance"]["private"]
     accountant = PLDAccountant(value_discretization_interval=1e-4)
     for one in ledger["expenses"]:
         if one["is"] == "Gaussian":

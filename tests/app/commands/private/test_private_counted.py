@@ -10,7 +10,7 @@ from feller.app.cli import main
 from feller.app.workflows.private import pretrain_on_marginals
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.private.guarantee_text import promised
-from feller.app.workflows.run_config import asked_of, parts
+from feller.app.workflows.run_config import parts, record_of
 from feller.core.run_folder import Run
 from feller.data.loading.read import read
 from feller.privacy.accounting.zcdp import rho_of
@@ -31,7 +31,7 @@ def test_private_pictures(data: str, blind: None, capsys: pytest.CaptureFixture[
     shares = held(folder / "model.json")["frequencies"]["label"]
     n = held(folder / "ledger.json")["n"]
     seen = read(data)
-    exact = np.bincount(parts(asked_of(Run(folder)), seen)[0].given["label"], minlength=10) / n
+    exact = np.bincount(parts(record_of(Run(folder)), seen)[0].given["label"], minlength=10) / n
     sigma = held(folder / "ledger.json")["expenses"][0]["sigma"]
     assert sum(shares) == pytest.approx(1)
     assert 0.2 * sigma < n * np.std(shares - exact) < 2 * sigma
@@ -47,7 +47,7 @@ def test_private_pictures(data: str, blind: None, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("clip", ["0.5", "adaptive"])
 def test_clips(clip: str, capsys: pytest.CaptureFixture[str], blind: None) -> None:
     folder = fit(capsys, "r", *SEEDED, "--clip", clip)
-    planned = held(folder / "recipe.json")["asked"]["private"]
+    planned = held(folder / "recipe.json")["provenance"]["private"]
     assert (planned["clip"], planned["adaptive"]) == ((0.5, False) if clip == "0.5" else (1.0, True))
     assert 3.99 < true_epsilon(folder, steps_in(folder)) <= 4
 

@@ -6,12 +6,13 @@ import pathlib
 import pytest
 
 from feller.app.workflows.private.table_schema import beware, for_owner
-from feller.app.workflows.run_config import Asked, asked_of
+from feller.app.workflows.run_config import record_of
 from feller.core.errors import InputError
 from feller.core.run_folder import open_run
 from feller.data.loading.read import read
 from feller.data.tables.schema import read_schema, write_schema
 from tests.app.commands.private.private_fits import ALONE, SCHEMA, SEEDED, TINY, run, write_table
+from tests.records import fit_record
 
 DRAFT = "schema.json is still a draft, guessed from the rows"
 FEW = "words that one row or two have"
@@ -39,7 +40,7 @@ def test_a_draft_and_a_word_of_one_row_are_told_before_training(capsys: pytest.C
     assert err.index(FEW) < err.index("to learn from")
     for name in ("recipe.json", "model.json", "ledger.json"):
         assert FEW not in pathlib.Path("r", name).read_text()
-    asked, model = asked_of(open_run("r")), read("people.csv", schema="schema.json")
+    asked, model = record_of(open_run("r")), read("people.csv", schema="schema.json")
     public, first, second = for_owner(asked, model)
     assert "job: 4 words, 'clerk', 'nurse', 'smith', 'falconer'" in public
     assert "age: from 0 to 100, 4 edges between" in public
@@ -49,7 +50,7 @@ def test_a_draft_and_a_word_of_one_row_are_told_before_training(capsys: pytest.C
 def test_what_was_gone_through_is_told_of_no_more() -> None:
     write_table(pathlib.Path("people.csv"), {7: ("50", "F", "falconer")})
     drafted(["clerk", "nurse", "smith"], draft=False)
-    asked = Asked(data="people.csv", recipe="table", size="tiny", seed=0, schema="schema.json")
+    asked = fit_record(data="people.csv", recipe="table", size="tiny", seed=0, schema="schema.json")
     assert beware(asked, read("people.csv", schema="schema.json")) == ()
     assert for_owner(asked, read("people.csv", schema="schema.json")) == ()  # nothing is private
 

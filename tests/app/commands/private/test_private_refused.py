@@ -95,7 +95,7 @@ def test_a_model_whose_beginnings_saw_the_rows_is_no_start(
             assert "what it knows of them would not be counted" in refused(capsys, data, *wish, "--start-from", start)
     for name in ("second", "third"):
         record = held(tmp_path / name / "recipe.json")
-        del record["asked"]["ancestors"]
+        del record["provenance"]["ancestors"]
         (tmp_path / name / "recipe.json").write_text(json.dumps(record))
     assert "what it knows of them" in refused(capsys, "copy.csv", *wish, "--start-from", "third")
     os.rename("first", "elsewhere")
@@ -146,7 +146,7 @@ def test_a_schema_that_betrays_people_is_told_of(capsys: pytest.CaptureFixture[s
     status, _, err = run(capsys, "fit", "people.csv", "--schema", "schema.json", *TINY, *SEEDED, "--out", "r")
     assert status == 0, err
     assert "column 'age' has 41.37 among its bounds and edges, which looks like a value of the data" in err
-    assert "41.37" in held(pathlib.Path("r") / "recipe.json")["asked"]["notes"][0]
+    assert "41.37" in held(pathlib.Path("r") / "recipe.json")["provenance"]["notes"][0]
 
 
 def test_wrong_clips(capsys: pytest.CaptureFixture[str]) -> None:

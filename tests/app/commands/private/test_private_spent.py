@@ -172,7 +172,7 @@ def test_what_an_overwritten_run_spent_is_kept_and_told(
     assert "of people.csv, which adds to all that is spent of the same rows: r/spent/1/ledger.json" in told[0]
     assert (folder / "report.html").read_text().count("an earlier run in this folder spent epsilon") == 1
     assert (folder / "spent" / "1" / "ledger.json").read_bytes() == ledger
-    assert held(folder / "spent" / "1" / "recipe.json")["asked"]["private"]["epsilon"] == 4.0
+    assert held(folder / "spent" / "1" / "recipe.json")["provenance"]["private"]["epsilon"] == 4.0
 
 
 @pytest.mark.parametrize(

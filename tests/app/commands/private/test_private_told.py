@@ -42,7 +42,7 @@ def test_a_report_states_what_the_accountant_says(capsys: pytest.CaptureFixture[
     assert "all together: epsilon" in page
     for told in (page, (folder / "report.json").read_text(), (folder / "metrics.jsonl").read_text()):
         assert '"loss"' not in told
-    recipe = held(folder / "recipe.json")["asked"]
+    recipe = held(folder / "recipe.json")["provenance"]
     assert recipe["private"]["unsafe_seed"] is None
     assert recipe["notes"] == []
     key = pathlib.Path("home/feller/key").read_bytes()
@@ -108,7 +108,7 @@ def test_where_nobody_described_the_columns_that_is_paid_for_too(
 def test_the_logged_gradient_is_the_noisy_one(blind: None, capsys: pytest.CaptureFixture[str]) -> None:
     """Its length is about that of the noise alone: sigma sqrt(weights) / batch, which clipped rows hardly move."""
     folder = fit(capsys, "r", *SEEDED)
-    promised = held(folder / "recipe.json")["asked"]["private"]
+    promised = held(folder / "recipe.json")["provenance"]["private"]
     weights = sum(value.size for value in load_file(folder / "weights.safetensors").values())
     first = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
     assert first["gradient"] == pytest.approx(promised["sigma"] * math.sqrt(weights) / promised["batch"], rel=0.05)
@@ -125,7 +125,7 @@ def test_a_seed_repeats_a_run_and_without_one_none_is_repeated(blind: None, caps
     assert first["table"] != second["table"]
     for name in PAID:
         assert (secret[0] / name).read_bytes() != (secret[1] / name).read_bytes()
-    prints = [held(folder / "recipe.json")["asked"]["fingerprint"] for folder in secret]
+    prints = [held(folder / "recipe.json")["provenance"]["fingerprint"] for folder in secret]
     assert prints[0] != prints[1]
     tables = []
     for folder in (*seeded, secret[0]):

@@ -13,7 +13,7 @@ from feller.app.cli import main
 from feller.app.workflows.auditing.audit_page import ALARM
 from feller.app.workflows.auditing.noise_check import noise_held
 from feller.app.workflows.fine_tuned_run import recipe_of
-from feller.app.workflows.run_config import asked_of, parts, read_again
+from feller.app.workflows.run_config import parts, read_again, record_of
 from feller.core.run_folder import Run
 from feller.models.model import load_model
 from feller.training.objectives.output_perturbation import Perturbation
@@ -40,12 +40,12 @@ def test_the_size_is_about_one_and_never_an_alarm() -> None:
 
 
 def best_of(run: Run) -> torch.Tensor:
-    asked, model, objective = asked_of(run), load_model(run), recipe_of(run).objective
-    assert asked.private is not None
+    asked, model, objective = record_of(run), load_model(run), recipe_of(run).objective
+    assert asked.provenance.private is not None
     assert isinstance(objective, Perturbation)
     kind = model.description.modality
     rows = parts(asked, read_again(asked, kind).seen_as(kind))[0]
-    return objective.minimum(rows, asked.private.rho).theta
+    return objective.minimum(rows, asked.provenance.private.rho).theta
 
 
 def told(run: Run, capsys: pytest.CaptureFixture[str]) -> tuple[dict, str]:
@@ -81,8 +81,8 @@ def changed(path: pathlib.Path, change: Callable[[dict], None]) -> None:
     [
         ("ledger.json", lambda d: d["expenses"][0].update(sigma=1000.0), "counts other noise than was planned"),
         ("ledger.json", lambda d: d.update(expenses=[]), "counts other noise than was planned"),
-        ("recipe.json", lambda d: d["asked"]["private"].update(rho=1e9), "counts other noise than was planned"),
-        ("recipe.json", lambda d: d["asked"]["private"].update(rho=0.0), "must be finite and above 0"),
+        ("recipe.json", lambda d: d["provenance"]["private"].update(rho=1e9), "counts other noise than was planned"),
+        ("recipe.json", lambda d: d["provenance"]["private"].update(rho=0.0), "must be finite and above 0"),
     ],
 )
 def test_a_ledger_of_other_noise_is_refused(

@@ -17,7 +17,7 @@ from feller.app.workflows.auditing.retraining_attacks import shadowed
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.private.privacy_config import Guarantee
-from feller.app.workflows.run_config import asked_of, parts, read_again
+from feller.app.workflows.run_config import parts, read_again, record_of
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -72,7 +72,7 @@ def fitted(capsys, data: str, *words: object) -> None:
 
 def opened(path: str = "r") -> tuple[Model, Again, Dataset, Dataset]:
     here = Run(pathlib.Path(path))
-    model, asked = load_model(here), asked_of(here)
+    model, asked = load_model(here), record_of(here)
     kind = model.description.modality
     train, held_out = parts(asked, read_again(asked, kind).seen_as(kind))
     return model, again_of(here, asked, model, ledger_of(here)), train, held_out

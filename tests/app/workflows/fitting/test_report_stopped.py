@@ -13,8 +13,8 @@ from feller.app.workflows.fit import _reported
 from feller.app.workflows.fitting.data_access import OpenData
 from feller.app.workflows.fitting.plan_fit import RecipeRequest, plan_fit
 from feller.app.workflows.fitting.run_training import Interrupted
-from feller.app.workflows.run_config import Asked
 from feller.core.run_folder import Run
+from tests.records import fit_record
 
 SAVED = "interrupted; the training is saved. Its report is made by: feller evaluate r"
 
@@ -29,7 +29,7 @@ def test_the_training_is_saved_and_the_command_is_named(
 
     before, heard = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", stopped)
-    asked = Asked(data="example:moons", recipe="points", size="tiny", seed=0)
+    asked = fit_record(data="example:moons", recipe="points", size="tiny", seed=0)
     try:  # what runs in the background may have been begun without a handler of Ctrl-C
         plan = plan_fit(asked, OpenData(), RecipeRequest(name="points", size="tiny"))
         with pytest.raises(Interrupted) as caught:

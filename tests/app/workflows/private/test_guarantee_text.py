@@ -6,17 +6,17 @@ import pytest
 
 from feller.app.terminal import Terminal, show
 from feller.app.workflows.private.guarantee_text import caveat, sentence
-from feller.app.workflows.run_config import Asked
 from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Identifier
 from feller.privacy.accounting.dp_events import Gaussian
 from feller.privacy.accounting.ledger import Ledger
+from tests.records import fit_record
 
 COLUMNS = (Identifier("patient"), Categorical("drug", ("a", "b")))
 LEDGER = Ledger((Gaussian("counts", 5.0),), 1e-5, 1234)
-ASKED = Asked(data="visits.csv", recipe="table", size="tiny", seed=0, schema="schema.json")
+ASKED = fit_record(data="visits.csv", recipe="table", size="tiny", seed=0, schema="schema.json")
 
 
 def test_rows() -> None:

@@ -18,7 +18,6 @@ from feller.app.workflows.private.plan_dp_sgd import apart, check_goes_on, check
 from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_statistics import guard
 from feller.app.workflows.private.table_schema import Charged
-from feller.app.workflows.run_config import Asked
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.data.documents.vocabulary import Symbols
@@ -37,6 +36,7 @@ from feller.training.objective import Matching
 from feller.training.objectives.causal_masking import CausalMasking
 from feller.training.objectives.contrastive import Contrastive
 from feller.training.objectives.distillation import Distillation
+from tests.records import fit_record
 
 DELTA = 1e-5
 SCHEMA = Schema(
@@ -269,7 +269,7 @@ def test_minutes_say_nothing_about_how_much_is_spent() -> None:
 def test_the_sentence_rounds_up_and_bears_any_epsilon(expense: Expense) -> None:
     ledger = Ledger((expense,), DELTA, 300)
     told = sentence(
-        ledger, Asked(data="p.csv", recipe="table", size="tiny", seed=0, start_from="runs/a"), Table(SCHEMA)
+        ledger, fit_record(data="p.csv", recipe="table", size="tiny", seed=0, start_from="runs/a"), Table(SCHEMA)
     )
     value = re.search(r"satisfy \(([\d.]+), 1e-05\)", told)
     factor = re.search(r"at most ([\d.]+|10\^\d+) times as likely", told)

@@ -7,7 +7,7 @@ import torch
 
 from feller.app.workflows.private.budget import Search, earlier_lines, ledger_of
 from feller.app.workflows.private.privacy_config import Allowance
-from feller.app.workflows.run_config import Asked, print_of
+from feller.app.workflows.run_config import FitRecord, print_of
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
@@ -17,6 +17,7 @@ from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 from feller.privacy.accounting.dp_events import Gaussian
 from feller.privacy.accounting.ledger import Ledger
+from tests.records import fit_record
 
 LEDGER = Ledger((Gaussian("counts", 5.0),), 1e-5, 300)
 PLANNED = Allowance(epsilon=1.0, delta=1e-5, n=300, rho=0.02)
@@ -32,20 +33,20 @@ def rows(last: int) -> Dataset:
     return Dataset(torch.tensor([[*range(10), last]]).T.contiguous(), {}, kind)
 
 
-def overwritten(path: pathlib.Path, asked: Asked | None) -> Run:
+def overwritten(path: pathlib.Path, asked: FitRecord | None) -> Run:
     """Return a folder that held a private run."""
     run = Run(path)
     path.mkdir(exist_ok=True)
     run.write_record(run.ledger, to_data(LEDGER))
     if asked is not None:
-        run.write_record(run.recipe, {"asked": to_data(asked)})
+        run.write_record(run.recipe, asked.parts)
     with run.claim(resume=False, overwrite=True):
         assert not run.ledger.is_file()
     return run
 
 
-def asked(data: str, of: Dataset) -> Asked:
-    return Asked(data=data, recipe="table", size="tiny", seed=0, private=PLANNED, fingerprint=print_of(of, "salt"))
+def asked(data: str, of: Dataset) -> FitRecord:
+    return fit_record(data=data, recipe="table", size="tiny", seed=0, private=PLANNED, fingerprint=print_of(of, "salt"))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from feller.app.workflows.private.guarantee_text import timing
 from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_data import data_access
 from feller.app.workflows.private.table_schema import beyond_line, hidden_line, merged_line, refusal
-from feller.app.workflows.run_config import Asked
 from feller.core.errors import LONGEST
 from feller.data.tables.clipped_cells import Beyond, Kept
 from feller.data.tables.column import Boolean
@@ -25,6 +24,7 @@ from feller.data.tables.unmodelled_columns import Untold
 from feller.privacy.accounting.dp_events import Gaussian
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.engine import engine
+from tests.records import fit_record
 
 
 @pytest.fixture(autouse=True)
@@ -114,13 +114,13 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
     monkeypatch.setattr(table_schema, "find_domain", lambda *given: domain)
     wish, wanted = (
         PrivacyConfig(epsilon=2.0, unsafe_seed=0),
-        Asked(data="t.csv", recipe="table-marginals", size="tiny", seed=0),
+        fit_record(data="t.csv", recipe="table-marginals", size="tiny", seed=0),
     )
     told = []
     for row in ("yes,40,ward 3,a", ",,,"):
         pathlib.Path("t.csv").write_text("smokes,age,ward,home\n" + f"{row}\n" * 700)
         request = RecipeRequest(name=wanted.recipe, size="tiny")
-        told.append(plan_fit(wanted, data_access(wish, engine()), request).asked.notes)
+        told.append(plan_fit(wanted, data_access(wish, engine()), request).asked.provenance.notes)
     assert told[0] == told[1]
     assert "age, ward" in told[0][0]
 

@@ -7,6 +7,7 @@ import pytest
 
 from feller.app.cli import main
 from feller.app.config import SampleConfig
+from feller.app.options import config_of
 from feller.app.workflows.sample import sample
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
@@ -34,7 +35,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
 )
 def test_a_table(table: Run, tmp_path: pathlib.Path, asked: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        sample(table, SampleConfig(n=3, out=str(tmp_path / "x.csv"), **asked))
+        sample(table, config_of(SampleConfig, n=3, out=str(tmp_path / "x.csv"), **asked))
     assert not (tmp_path / "x.csv").exists()
 
 
@@ -47,7 +48,7 @@ def test_gaps_are_of_their_own_rows(table: Run, words: tuple[str, ...], capsys: 
 def test_points_know_no_words(tmp_path: pathlib.Path) -> None:
     run = as_run(tmp_path / "run", *untrained("example:moons", "points"), "example:moons")
     with pytest.raises(UsageError, match="this model's data are rows of numbers"):
-        sample(run, SampleConfig(n=3, known="abc"))
+        sample(run, config_of(SampleConfig, n=3, known="abc"))
 
 
 @pytest.mark.parametrize("words", [("--known", "picture.png", "--mask", "m.png"), ("--mask", "m.png")])

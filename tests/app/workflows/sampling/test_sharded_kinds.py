@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from feller.app.config import SampleConfig
+from feller.app.options import config_of
 from feller.app.workflows.sampler import ready
 from feller.app.workflows.sharded_samples import sample_shards
 from feller.core.pytree import leaves
@@ -35,7 +36,7 @@ KINDS = (
 def test_shards_of_a_kind(tmp_path: pathlib.Path, data: str, recipe: str, ending: str | None) -> None:
     model, made = untrained(f"example:{data}", recipe)
     run = as_run(tmp_path / "run", model, made, f"example:{data}")
-    about = ready(run, SampleConfig(calls=None if recipe in ("text-autoregressive", "table") else 2))
+    about = ready(run, config_of(SampleConfig, calls=None if recipe in ("text-autoregressive", "table") else 2))
     whole = about.draw(N)
     for start in range(0, N, SHARD):
         part = about.draw(min(SHARD, N - start), first=start)

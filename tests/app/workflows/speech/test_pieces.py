@@ -4,10 +4,12 @@ import pathlib
 
 import pytest
 
+from feller.app.config import SampleConfig
+from feller.app.options import config_of
 from feller.app.reporter import SILENT
 from feller.app.workflows.speech import sample_speech
 from feller.app.workflows.speech.sample_speech import utter
-from feller.app.workflows.speech.speech_request import Asked, Wanted, wanted
+from feller.app.workflows.speech.speech_request import Wanted, wanted
 from feller.app.workflows.speech.synthesize import Manner, halves, sentences, timed, together
 from feller.core.errors import InputError
 from feller.core.rng import Draws
@@ -55,7 +57,7 @@ def test_texts_are_put_together_as_long_as_they_fit() -> None:
 
 def cut(model: Model, text: str, n: int = 1, *, whole: bool = False) -> list[list[int]]:
     """Return the frames of each piece of a text, in each of n."""
-    asks = wanted(Asked(text=text, spelled=True), sample_speech.require_speech(model), str, SILENT)
+    asks = wanted(config_of(SampleConfig, text=text, spell=True), sample_speech.require_speech(model), str, SILENT)
     pieces = sample_speech._pieces(model, asks, n, Manner(sampling=Sampling(), varied=n > 1), Draws(0), whole=whole)
     return [[sum(script.lengths) for script in piece] for piece in pieces]
 
@@ -100,7 +102,12 @@ def test_an_edited_recording_does_not_grow_without_end(even: Model) -> None:
 
 def test_missing_words_of_all_sentences_are_listed(even: Model) -> None:
     with pytest.raises(InputError, match=r"2 words are missing in the dictionary: zyqqxv, wuggle; .*--spell"):
-        wanted(Asked(text="Hello zyqqxv. Hello! A wuggle?"), sample_speech.require_speech(even), str, SILENT)
+        wanted(
+            config_of(SampleConfig, text="Hello zyqqxv. Hello! A wuggle?"),
+            sample_speech.require_speech(even),
+            str,
+            SILENT,
+        )
 
 
 def test_durations_of_a_table_are_not_cut(even: Model) -> None:
@@ -110,9 +117,8 @@ def test_durations_of_a_table_are_not_cut(even: Model) -> None:
 
 def test_pieces_fade_into_each_other(even: Model, speaking: pathlib.Path, tmp_path: pathlib.Path) -> None:
     tell = Listening()
-    uttered, _ = utter(
-        Run(speaking), Asked(text="Hello world. " * 6), out=str(tmp_path / "a.npz"), vocoder="griffin-lim:1", tell=tell
-    )
+    options = {"text": "Hello world. " * 6, "out": str(tmp_path / "a.npz"), "vocoder": "griffin-lim:1"}
+    uttered, _ = utter(Run(speaking), config_of(SampleConfig, **options), tell=tell)
     frames = int(uttered.data.given["valid"].sum())
     assert frames == 2 * (24 * 10 + 7 * 2)
     assert len(uttered.sounds[0].samples) == 160 * frames - 480

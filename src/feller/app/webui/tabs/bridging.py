@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from feller.app.config import SampleConfig
+from feller.app.options import config_of
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import NAME
@@ -40,7 +42,8 @@ def push_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         bridged: Any = bridged_of(run.run)
         room, back = page.room(), answers["backward"] == BACK
         file, out = answers["from"], str(room / f"{NAME}.npz")
-        ends, place = push(run.run, file, out=out, backward=back, seed=answers["seed"], tell=tell)
+        config = config_of(SampleConfig, begin=file, out=out, backward=back, seed=answers["seed"])
+        ends, place = push(run.run, config, tell=tell)
         found, names = load(place), [pathlib.PurePath(bridged.populations[i]).name for i in (0, -1)]
         pushed = names[-1 if back else 0] if file is None else pathlib.Path(file).name
         if file is not None:

@@ -4,6 +4,8 @@ import pathlib
 import shutil
 from typing import Any
 
+from feller.app.config import SampleConfig
+from feller.app.options import config_of
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import as_words, picture
@@ -11,7 +13,7 @@ from feller.app.webui.tab import Answers, Kind, PageContext, Result, Tab, guidan
 from feller.app.webui.tabs.fill import CANVAS, drawn_over
 from feller.app.webui.widgets import canvas, check_picture, choice, number, seed, text
 from feller.app.webui.widgets import picture as picture_upload
-from feller.app.workflows.documents.generate_documents import Manner, documents
+from feller.app.workflows.documents.generate_documents import documents
 from feller.core.errors import UsageError
 from feller.data.documents.modality import Documents
 
@@ -28,11 +30,11 @@ def escape(words: str) -> str:
 def _generate(
     run: LoadedRun, page: PageContext, answers: Answers, tell: Tell, caption: str = "Documents", **more: Any
 ) -> Result:
-    """Generate documents as `generate_documents.documents` is asked, and show them with a file that packs them."""
+    """Generate documents by options of `SampleConfig`, and show them with a file that packs them."""
     room = page.room()
     memory = page.memory if answers.get("memory") == YES else None
-    more = {"memory": memory, "seed": answers["seed"], "tell": tell, **more}
-    written, folder = documents(run.run, answers["n"], out=str(room / "samples"), **more)
+    more = {"memory": memory, "seed": answers["seed"], "n": answers["n"], "out": str(room / "samples"), **more}
+    written, folder = documents(run.run, config_of(SampleConfig, **more), tell=tell)
     packed = pathlib.Path(shutil.make_archive(str(room / "documents"), "zip", folder))
     words = as_words([written.lines(i) for i in range(len(written.said))]) if written.said else ""
     return Result(words=words, pictures=(picture(written.data, room, caption),), files=(packed,))
@@ -53,10 +55,9 @@ def draw_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
     def draw(answers: Answers, tell: Tell) -> Result:
         words = answers["prompt"].strip()
-        manner = Manner(guidance=guidance(answers) if words else 1.0)
         caption = words or "Documents"
-        more = {"prompt": escape(words)} if words else {"memory": None}
-        return _generate(run, page, answers, tell, caption, manner=manner, **more)
+        more = {"prompt": escape(words), "guidance": guidance(answers)} if words else {"memory": None}
+        return _generate(run, page, answers, tell, caption, **more)
 
     return Tab(
         name="Draw",

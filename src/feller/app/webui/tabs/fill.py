@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from feller.app.config import SampleConfig
+from feller.app.options import config_of
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import draw, kinds_of, picture, result_of, save_picture
@@ -123,7 +124,7 @@ def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         with (room / "partial.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([columns, *rows])
         partial, out = str(room / "partial.csv"), str(room / "samples.csv")
-        drawn = sample(run.run, SampleConfig(out=out, complete=partial, seed=answers["seed"]), tell=tell)
+        drawn = sample(run.run, config_of(SampleConfig, out=out, complete=partial, seed=answers["seed"]), tell=tell)
         return result_of(run, drawn.dataset, drawn.place)
 
     return Tab(

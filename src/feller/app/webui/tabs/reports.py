@@ -12,7 +12,7 @@ from feller.app.webui.tab import Answers, Kind, PageContext, Result, Tab
 from feller.app.webui.widgets import choice
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.private.guarantee_text import sentence
-from feller.app.workflows.run_config import asked_of
+from feller.app.workflows.run_config import record_of
 from feller.core.errors import InputError
 
 
@@ -25,7 +25,7 @@ def promise_of(run: LoadedRun) -> str:
     ledger = None if run.is_bridge else ledger_of(run.run)
     if ledger is None or run.modality is None:
         return ""
-    return f"{sentence(ledger, asked_of(run.run), run.modality)}\n{odds(ledger.epsilon(), ledger.delta)}"
+    return f"{sentence(ledger, record_of(run.run), run.modality)}\n{odds(ledger.epsilon(), ledger.delta)}"
 
 
 def odds(epsilon: float, delta: float) -> str:

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from feller.app.config import SampleConfig
+from feller.app.config import SampleConfig, SteerConfig
+from feller.app.options import config_of
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import picture, place_in, save_picture
@@ -41,7 +42,7 @@ OPERATORS = {
 def any_sample(run: LoadedRun, modality: Images, room: pathlib.Path) -> Dataset:
     """Draw one picture, another each time, in few calls."""
     out, seed = str(place_in(room, modality)), secrets.randbelow(MAX_SEED)
-    return sample(run.run, SampleConfig(n=1, out=out, overwrite=True, calls=16, seed=seed)).dataset
+    return sample(run.run, config_of(SampleConfig, n=1, out=out, overwrite=True, calls=16, seed=seed)).dataset
 
 
 def at_size(image: Image.Image, modality: Images) -> Image.Image:
@@ -62,23 +63,23 @@ def explain(
         operator: How, as `feller steer` names it.
         answers: How many, conditions, guidance and seed, as they were set.
         tell: Hears how it goes.
-        more: What else `feller.app.workflows.steering.inverse_problems` takes.
+        more: Other options of `SteerConfig`.
     """
     from feller.app.workflows.steering.inverse_problems import observe  # takes long to load
 
-    return observe(
-        run.run,
-        str(file),
-        operator,
-        answers["n"],
+    config = config_of(
+        SteerConfig,
+        observe=str(file),
+        operator=operator,
+        n=answers["n"],
         method=METHOD,
         out=str(place_in(file.parent, modality)),
         given=given(answers, modality),
         guidance=guidance(answers),
         seed=answers["seed"],
-        tell=tell,
         **more,
     )
+    return observe(run.run, config, tell=tell)
 
 
 def operators_of(modality: Images) -> dict[str, str]:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from feller.app.config import SampleConfig
+from feller.app.options import config_of
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab, guidance, guidance_control
 from feller.app.webui.widgets import canvas, choice, drawing, number, on_canvas, seed, sound, text
 from feller.app.workflows.speech.sample_speech import utter
-from feller.app.workflows.speech.speech_request import Asked
 from feller.app.workflows.speech.synthesize import GUIDANCE
 from feller.core.errors import InputError, UsageError
 from feller.data.speech.modality import Speech
@@ -74,7 +75,7 @@ def _speech_tab(run: LoadedRun, page: PageContext, controls: dict[str, Any], req
         run: The run.
         page: What is around the tab.
         controls: What is set, besides what is set of all that is said.
-        request: Answers -> what is said, how fast, and a line about it.
+        request: Answers -> options of what is said, and a line about it.
         more: Name, button and what it does, in words, of the tab.
     """
     speech = run.data(Speech)
@@ -85,10 +86,10 @@ def _speech_tab(run: LoadedRun, page: PageContext, controls: dict[str, Any], req
         spelled = {"spell": choice("Words that the dictionary lacks", (REFUSED, SPELLED))}
 
     def say(answers: Answers, tell: Tell) -> Result:
-        asked, speed, said = request(answers)
-        asked = replace(asked, spelled=answers.get("spell") == SPELLED)
-        out, weight = str(page.room() / "speech.wav"), guidance(answers)
-        _, file = utter(run.run, asked, 1, out=out, guidance=weight, seed=answers["seed"], tell=tell, **speed)
+        options, said = request(answers)
+        options |= {"spell": answers.get("spell") == SPELLED, "out": str(page.room() / "speech.wav")}
+        config = config_of(SampleConfig, guidance=guidance(answers), seed=answers["seed"], **options)
+        _, file = utter(run.run, config, tell=tell)
         shown = (Picture("Its spectrogram", file.with_suffix(".png")),)
         return Result(said=said, sounds=(file,), pictures=shown, files=(file,))
 
@@ -121,9 +122,9 @@ def _recording(file: str | None, said: str, what: str = OLD, said_in: str = OLD_
 def say_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that says a text."""
 
-    def request(answers: Answers) -> tuple[Asked, dict[str, Any], str]:
+    def request(answers: Answers) -> tuple[dict[str, Any], str]:
         voice = answers["voice"] and _recording(answers["voice"], answers["said"], "Voice", VOICE_SAID)
-        return Asked(text=answers["text"], voice=voice or ()), {"speed": answers["speed"]}, ""
+        return {"text": answers["text"], "voice": voice or (), "speed": answers["speed"]}, ""
 
     return _speech_tab(
         run,
@@ -144,8 +145,8 @@ def say_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 def edit_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that changes words of a recording."""
 
-    def request(answers: Answers) -> tuple[Asked, dict[str, Any], str]:
-        return Asked(edit=_recording(answers["edit"], answers["said"]), text=answers["text"]), {}, ""
+    def request(answers: Answers) -> tuple[dict[str, Any], str]:
+        return {"edit": _recording(answers["edit"], answers["said"]), "text": answers["text"]}, ""
 
     return _speech_tab(
         run,
@@ -165,11 +166,10 @@ def edit_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that says a disturbed part of a recording again."""
 
-    def request(answers: Answers) -> tuple[Asked, dict[str, Any], str]:
+    def request(answers: Answers) -> tuple[dict[str, Any], str]:
         recording = _recording(answers["denoise"], answers["said"])
         begin, end = span(answers, length_of(pathlib.Path(recording[0])))
-        asked = Asked(denoise=recording, span=f"{begin:g}:{end:g}")
-        return asked, {}, f"marked: {begin:.2f} to {end:.2f} s"
+        return {"denoise": recording, "span": f"{begin:g}:{end:g}"}, f"marked: {begin:.2f} to {end:.2f} s"
 
     def draw_wave(file: str | None) -> Any:
         try:
@@ -221,10 +221,10 @@ def span(answers: Answers, length: float) -> tuple[float, float]:
 def restyle_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that says a recording again in another manner."""
 
-    def request(answers: Answers) -> tuple[Asked, dict[str, Any], str]:
+    def request(answers: Answers) -> tuple[dict[str, Any], str]:
         content = _recording(answers["content"], answers["said"])
         style = answers["style"] and _recording(answers["style"], answers["style_said"], STYLE, STYLE_SAID)
-        return Asked(content=content, style=style or ()), {}, ""
+        return {"content": content, "style": style or ()}, ""
 
     return _speech_tab(
         run,

@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
+from feller.app.config import SteerConfig
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun, last_part
 from feller.app.webui.sample_views import draw, kinds_of, pictures, place_in, read_rows
@@ -64,7 +65,7 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         return None
 
     def search(answers: Answers, tell: Tell) -> Result:
-        from feller.app.workflows.steer import steer  # takes long to load
+        from feller.app.workflows.steering.reward_search import follow  # takes long to load
 
         room, conditions, weight = page.room(), given(answers, modality), guidance(answers)
         words = rewards[answers["reward"]]
@@ -73,24 +74,23 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         if run.data(Points) is not None:
             many = {"seed": answers["seed"], "n": BEHIND}
             behind, _ = draw(run, page, many, tell, given=conditions, guidance=weight)
-        found = steer(
-            run.run,
-            (words,),
-            answers["n"],
+        config = SteerConfig(
+            reward=words,
+            n=answers["n"],
             out=str(place_in(room, modality)),
             given=conditions,
             guidance=weight,
             steps=answers["steps"],
             seed=answers["seed"],
-            tell=tell,
         )
+        found = follow(run.run, config, tell=tell)
         endless = CODE in words and not any(side in words for side in SIDES)
         more = {"said": OFFER if endless else "", "numbers": _numbers(found.numbers), "files": (found.place,)}
         if run.display.form == "table":
             return Result(table=read_rows(found.place), **more)
         grey = "" if behind is None else ", and any samples in grey"
         captions = tuple(f"{caption}{grey}" for caption in ("Before", "Steered"))
-        return Result(pictures=pictures((found.before, found.after), room, captions, behind), **more)
+        return Result(pictures=pictures((found.before, found.samples), room, captions, behind), **more)
 
     controls = {"reward": choice("Wish", tuple(rewards), hint=ENDLESS if NEAR in rewards else "")}
     if NEAR in rewards:

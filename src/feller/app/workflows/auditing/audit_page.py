@@ -107,9 +107,11 @@ def audit_report(
     if found.guesses:
         pictures.append(("How often each cell is guessed right", guesses_picture(found.guesses)))
     found_verdict = audit_verdict(ledger, numbers)
-    cautions = (SEEDED,) if asked.private is not None and asked.private.unsafe_seed is not None else ()
+    cautions = (
+        (SEEDED,) if asked.provenance.private is not None and asked.provenance.private.unsafe_seed is not None else ()
+    )
     return RunReport(
-        title=f"{asked.data}, recipe {asked.recipe}: what can be learned about single rows",
+        title=f"{asked.data}, recipe {asked.provenance.recipe}: what can be learned about single rows",
         command=shlex.join(["feller", "audit", str(run.path), *flags(numbers)]),
         verdict=replace(found_verdict, cautions=cautions),
         compared=" ".join(sentence(line) for line in words),

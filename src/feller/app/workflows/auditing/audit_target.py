@@ -1,10 +1,10 @@
 """A run that is audited, with the rows that it learned from, all of it known to belong together."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from feller.app.workflows.fine_tuned_run import recipe_of, tuned_of
 from feller.app.workflows.private.budget import own_ledger
-from feller.app.workflows.run_config import Asked, asked_of, parts, read_again, read_as, same_data
+from feller.app.workflows.run_config import FitRecord, parts, read_again, read_as, record_of, same_data
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import DataSource, is_given, said_of
@@ -30,7 +30,7 @@ class Opened:
     """What attacks have to do with."""
 
     run: Run
-    asked: Asked
+    asked: FitRecord
     model: Model
     ledger: Ledger | None
     """What was spent; None without privacy."""
@@ -71,7 +71,7 @@ def opened(run: Run, data: DataSource | None) -> Opened:
     model = load_model(run)
     model.network.to(engine().device)
     _check_kind(run, model)
-    asked = asked_of(run)
+    asked = record_of(run)
     ledger = _ledger(run, asked)
     rows = _rows(asked, model, data)
     rows.check_whole("an audit")
@@ -91,19 +91,19 @@ def _check_kind(run: Run, model: Model) -> None:
         raise UsageError(f"{run.path} was tuned and learned from no rows itself; audit the run that it began with")
 
 
-def _ledger(run: Run, asked: Asked) -> Ledger | None:
+def _ledger(run: Run, asked: FitRecord) -> Ledger | None:
     """Return what was spent, if the run is private.
 
     Raises:
         InputError: If the ledger is missing, or of another run.
     """
-    ledger = own_ledger(run, asked.fingerprint)
-    if (ledger is None) != (asked.private is None):
+    ledger, planned = own_ledger(run, asked.provenance.fingerprint), asked.provenance.private
+    if (ledger is None) != (planned is None):
         missing = "is missing" if ledger is None else "is of another run: this one was trained without privacy"
         raise InputError(f"{run.ledger} {missing}; bring the right one back")
-    if ledger is None or asked.private is None:
+    if ledger is None or planned is None:
         return None
-    planned, taken = asked.private, read_counters(run)["step"]
+    taken = read_counters(run)["step"]
     counted = sum(getattr(one, "steps", 0) for one in ledger.expenses)
     if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted:
         raise InputError(
@@ -113,7 +113,7 @@ def _ledger(run: Run, asked: Asked) -> Ledger | None:
     return ledger
 
 
-def _rows(asked: Asked, model: Model, data: DataSource | None) -> Dataset:
+def _rows(asked: FitRecord, model: Model, data: DataSource | None) -> Dataset:
     """Read the rows that the run learned from, as the model sees them.
 
     Raises:
@@ -124,7 +124,7 @@ def _rows(asked: Asked, model: Model, data: DataSource | None) -> Dataset:
         return read_again(asked, modality).seen_as(modality)
     given = data if is_given(data) else None
     named = str(data) if given is None else said_of(given)
-    rows = read_as(replace(asked, data=named), modality, given)
+    rows = read_as(asked.with_data(named), modality, given)
     if not same_data(asked, rows, asked.data if given is not None else named):
         raise InputError(
             f"{named} is not what this run learned from: its fingerprint is another; name the rows that were fitted"

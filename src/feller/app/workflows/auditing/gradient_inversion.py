@@ -236,7 +236,7 @@ def invert(it: Opened, draws: Draws, tell: Tell) -> Inverted:
         draws: Source of all randomness.
         tell: Hears how it goes.
     """
-    run, objective, train, planned = it.run, it.objective, it.train, it.asked.private
+    run, objective, train, planned = it.run, it.objective, it.train, it.asked.provenance.private
     if not isinstance(planned, Guarantee):
         return Inverted({})
     network = load_model(run, file=run.weights).network.to(engine().device)

@@ -11,7 +11,7 @@ from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.private.pretrain_on_marginals import law_of, teach
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee
 from feller.app.workflows.private.private_training import SEED, clip_of
-from feller.app.workflows.run_config import Asked
+from feller.app.workflows.run_config import FitRecord
 from feller.core.errors import UsageError
 from feller.core.gradient import Gradient
 from feller.core.pytree import concatenate
@@ -135,7 +135,7 @@ class Again:
         return Model(replace(self.description, architecture=told.architecture), told.network.to(engine().device).eval())
 
 
-def again_of(run: Run, asked: Asked, model: Model, ledger: Ledger | None) -> Again:
+def again_of(run: Run, asked: FitRecord, model: Model, ledger: Ledger | None) -> Again:
     """Return how a run was made.
 
     Raises:
@@ -150,9 +150,9 @@ def again_of(run: Run, asked: Asked, model: Model, ledger: Ledger | None) -> Aga
         raise UsageError("several processes would each train other models again; audit with one")
     counters = read_counters(run)
     kind = model.description.modality.view(Table)
-    law = law_of(kind) if kind is not None and isinstance(asked.private, Guarantee) else None
+    law = law_of(kind) if kind is not None and isinstance(asked.provenance.private, Guarantee) else None
     recipe, steps, seconds = recipe_of(run), int(counters["step"]), float(counters["seconds"])
-    return Again(model.description, recipe, asked.private, ledger, steps, seconds, law)
+    return Again(model.description, recipe, asked.provenance.private, ledger, steps, seconds, law)
 
 
 def joined(first: Dataset, second: Dataset) -> Dataset:

@@ -3,9 +3,8 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
-from feller.app.commands.arguments import values_of
 from feller.app.config import BridgeConfig
 from feller.app.workflows.bridges.populations import Populations
 from feller.control.bridges.bridge_config import Bridging
@@ -25,43 +24,6 @@ WEIGHED = 64
 """Trajectories for each pair, where the cost has no gradient."""
 WORKING = 12
 """Numbers that are held for each one of a state that is looked at while paths are improved, about."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What a person asks of a bridge."""
-
-    populations: Sequence[str] = ()
-    """Files, folders or examples, in the order of time."""
-    times: Sequence[float] = ()
-    """When each was seen; by default equally far apart."""
-    cost: Sequence[str] = ()
-    """In words, see `feller.app.workflows.bridges.parse_costs`."""
-    frame: Sequence[float] = ()
-    """Where a picture of walls lies: left, right, bottom, top."""
-    noise: float | None = None
-    """Deviation of a free walk over the whole journey, in the data's units, of pictures as numbers from -1 to 1; by
-    default half that of the populations."""
-    rounds: int | None = None
-    minutes: float | None = None
-    """How long to go on, instead of rounds."""
-    pairs: int | None = None
-    resample: int | None = None
-    """Trajectories for each pair that the cost weighs; None for 64 where it has no gradient, else none."""
-    growth: float | None = None
-    """How far members may count more or less than others."""
-    longest: int | None = None
-    """Longer side to bring pictures to."""
-    max_memory: float | None = None
-    """Gigabytes."""
-    seed: int = 0
-
-
-def wanted_of(config: BridgeConfig) -> Wanted:
-    """Return what a config asks of a bridge."""
-    values = values_of(config)
-    chosen = {field.name: values[field.name] for field in fields(Wanted) if field.name != "populations"}
-    return Wanted(**chosen, populations=config.data)
 
 
 def times_of(times: Sequence[float], number: int) -> tuple[float, ...]:
@@ -94,24 +56,18 @@ def frame_of(frame: Sequence[float], costs: Sequence[str]) -> tuple[float, ...]:
     return tuple(frame)
 
 
-def fitted(settings: Bridging, wanted: Wanted, problem: BridgeProblem, crowd: Populations) -> Bridging:
+def fitted(settings: Bridging, config: BridgeConfig, problem: BridgeProblem, crowd: Populations) -> Bridging:
     """Return the settings with what was asked for beside them."""
-    if wanted.minutes is not None:
+    if config.minutes is not None:
         settings = replace(settings, rounds=None)
-    elif wanted.rounds is not None:
-        settings = replace(settings, rounds=wanted.rounds)
-    for name in ("minutes", "max_memory"):
-        value = getattr(wanted, name)
-        if value is not None and not 0 < value < math.inf:
-            raise UsageError(f"--{name.replace('_', '-')} must be above 0, got {value:g}")
-    if settings.rounds is None and wanted.minutes is None:
+    elif config.rounds is not None:
+        settings = replace(settings, rounds=config.rounds)
+    if settings.rounds is None and config.minutes is None:
         raise UsageError("this bridge was made for some minutes: say how far it is to go, with --rounds or --minutes")
     if settings.rounds is not None and settings.rounds % 2 == 0:
         settings = replace(settings, rounds=settings.rounds + 1)
-    draws = wanted.resample
-    if draws is not None and draws < 0:
-        raise UsageError(f"--resample must be 0 or more, got {draws}")
-    if draws and not wanted.cost:
+    draws, room = config.work.resample, config.work.max_memory
+    if draws and not config.costs:
         raise UsageError("--resample weighs trajectories by the cost, and there is none: name one with --cost")
     if not problem.noise and (draws or not problem.cost.differentiable):
         raise UsageError("weighing trajectories needs noise, without which each pair has one: give --noise")
@@ -119,12 +75,12 @@ def fitted(settings: Bridging, wanted: Wanted, problem: BridgeProblem, crowd: Po
         draws = WEIGHED
     if draws:
         settings = replace(settings, resampling=PathIntegral(trajectories=draws))
-    if wanted.max_memory is not None:
-        settings = replace(settings, control=_within(settings.control, wanted.max_memory * 2**30, crowd))
+    if room is not None:
+        settings = replace(settings, control=_within(settings.control, room * 2**30, crowd))
         weighed = settings.resampling
         if weighed is not None:
             needs = 4 * settings.pairs * weighed.trajectories * (weighed.steps + 1) * crowd.states[0][0].numel()
-            if needs > wanted.max_memory * 2**30:
+            if needs > room * 2**30:
                 raise UsageError(
                     f"--resample {weighed.trajectories} of {settings.pairs} pairs takes {needs / 2**30:.2g} gigabytes,"
                     " more than --max-memory; take fewer, of either"

@@ -84,7 +84,7 @@ def rewritten(run: Run, kind: Documents, it: Examined, values: Values) -> Rewrit
     shown = slice(COLUMNS * ROWS)
     pictures = copies_picture(Images(kind.height, kind.width, kind.channels), real[shown], made.values[shown], COLUMNS)
     poor = (numbers["reconstruction_mse"] or 0.0) > (numbers["reconstruction_mse_shrunk"] or 0.0)
-    learns = by.module is not None and not it.asked.start_from and not from_a_run(it.asked.tokenizer)
+    learns = by.module is not None and not it.asked.start_from and not from_a_run(it.asked.config.reading.tokenizer)
     return Rewritten(
         numbers=numbers,
         said=_said_loss(numbers, _remedy(it, learns=learns) if poor else ""),
@@ -107,8 +107,8 @@ def _remedy(it: Examined, *, learns: bool) -> str:
     """Say how to get a better tokeniser."""
     if learns:
         return "it was trained too short; fit anew with more --tokenizer.steps, as --resume leaves it as it is"
-    if from_a_run(it.asked.tokenizer):
-        return f"train {it.asked.tokenizer} on, then fit anew, as --resume leaves it as it is"
+    if from_a_run(it.asked.config.reading.tokenizer):
+        return f"train {it.asked.config.reading.tokenizer} on, then fit anew, as --resume leaves it as it is"
     if it.asked.start_from:
         return f"it is that of {it.asked.start_from}; fit that anew with more --tokenizer.steps"
     return "fit anew with --tokenizer learned"
@@ -118,8 +118,8 @@ def _longer(run: Run, it: Examined) -> tuple[str, str]:
     """Return what fits anew with a tokeniser that learns longer, and what it does."""
     flag, learned = "--tokenizer.steps", run.part_of(run.recipe, "recipe", "parts", "tokenizer")
     steps = LONGER * (from_data(Training, learned).steps or 1)
-    words = [word for before, word in pairwise(("", *it.asked.fields)) if flag not in (before, word)]
-    wanted = replace(it.asked, fields=(*words, flag, str(steps)))
+    words = [word for before, word in pairwise(("", *it.asked.provenance.fields)) if flag not in (before, word)]
+    wanted = it.asked.with_provenance(fields=(*words, flag, str(steps)))
     anew = Run(run.path.with_name(f"{run.path.name}-anew"))
     return fitting(anew, wanted, training_of(run)), "fit anew, with a tokeniser that learns longer"
 
@@ -171,7 +171,7 @@ def measure(
         pages += page
     pages += [*lost.pages, ("Documents of which nothing was said", _alone(model, kind, draws))]
     tell.done()
-    title = f"{it.asked.data}, by the recipe {it.asked.recipe}"
+    title = f"{it.asked.data}, by the recipe {it.asked.provenance.recipe}"
     told = Told(
         title=title if data is None else f"{title}, asked about {data}",
         judged=f"Judged: what the model says of {len(it.real):,} documents {it.which}{lost.said}",

@@ -11,10 +11,12 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from feller.app.config import DocumentOptions, SampleConfig
 from feller.app.modalities.documents import reader, require_documents
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.documents.build_datastore import library
 from feller.app.workflows.documents.document_request import Wanted, anything, by_edit, by_mask, by_prompt, by_question
+from feller.app.workflows.sampler import choice_of
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -34,6 +36,8 @@ DOCUMENTS = 2
 """That stand in front of a prompt, where there is a memory."""
 SHARP = Choice(0.5)
 """How words are drawn: who asks a question wants one answer, rather than one of all that might be said."""
+ALPHA = 0.1
+"""Of contrastive decoding, where it is not said."""
 PLAUSIBLE = 0.1
 """Of the likeliest symbol's probability, what another needs to be drawn with guidance."""
 
@@ -255,33 +259,12 @@ def similarities(kind: Documents, values: Values) -> Tensor:
     return (seen.text * seen.picture).sum(1).double()
 
 
-def documents(
-    run: Run,
-    n: int | None = None,
-    *,
-    out: str | None = None,
-    prompt: str | None = None,
-    mask: str | None = None,
-    edit: tuple[str, ...] = (),
-    ask: tuple[str, ...] = (),
-    memory: str | None = None,
-    manner: Manner = Manner(),
-    seed: int = 0,
-    tell: Tell = SILENT,
-) -> tuple[Written, pathlib.Path]:
+def documents(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[Written, pathlib.Path]:
     """Draw documents and write them.
 
     Args:
         run: Holds the model.
-        n: How many; by default 1 where something is filled in, else 9.
-        out: A file whose ending decides the form, or a folder; by default `samples` in the run.
-        prompt: What they begin with, or what is to be filled in; by default nothing.
-        mask: Picture whose white parts are drawn anew in the one of the prompt.
-        edit: A picture and an instruction.
-        ask: A picture and a question.
-        memory: What the model looks up.
-        manner: How they are drawn.
-        seed: Of all randomness.
+        config: What is asked for.
         tell: Hears how it goes.
 
     Returns:
@@ -291,32 +274,34 @@ def documents(
         InputError: If run, pictures or memory are not what they must be, or the disk is full.
         UsageError: If an argument is wrong.
     """
+    asked, n, manner = config.document, config.n, manner_of(config)
     if n is not None and n < 1:
         raise UsageError(f"-n must be at least 1, got {n}")
-    wanted = _wanted(prompt, mask, edit, ask)
-    if wanted is None and memory is not None:
+    wanted = _wanted(asked)
+    if wanted is None and asked.memory is not None:
         raise UsageError("a --memory is looked up for what is asked, and nothing is; give a --prompt, or leave it out")
     model = load_model(run)
     model.network.to(engine().device)
-    kind, place = require_documents(model), run.place(out)
+    kind, place = require_documents(model), run.place(config.output.out)
     kind.check_place(place)
     wanted = wanted or anything(reader(model).context)
-    if (edit or ask) and not kind.tasks:
+    if (asked.edit or asked.ask) and not kind.tasks:
         tell.say("this model has learned no tasks, so this is a guess; train it on examples of them: fit --start-from")
-    if prompt and kind.tasks and wanted.prompt.has_gap:
+    if asked.prompt and kind.tasks and wanted.prompt.has_gap:
         tell.say("this model has learned tasks, and may have forgotten how to fill gaps inside texts")
-    draws, n = Draws(seed).named("sample"), n or (1 if isinstance(wanted.plan, Fill) else 9)
-    drawn = write(model, wanted, n, manner=manner, memory=memory, draws=draws, tell=tell)
+    draws, n = Draws(config.seed).named("sample"), n or (1 if isinstance(wanted.plan, Fill) else 9)
+    drawn = write(model, wanted, n, manner=manner, memory=asked.memory, draws=draws, tell=tell)
     kind.write(drawn.data.values, drawn.data.given, place)
     return drawn, place
 
 
-def _wanted(prompt: str | None, mask: str | None, edit: tuple[str, ...], ask: tuple[str, ...]) -> Wanted | None:
+def _wanted(options: DocumentOptions) -> Wanted | None:
     """Return the one thing that is asked for; None for anything.
 
     Raises:
         UsageError: If several are, or one lacks its picture or its words.
     """
+    prompt, mask, edit, ask = options.prompt, options.mask, options.edit, options.ask
     asked = [flag for flag, value in (("--prompt", prompt), ("--edit", edit), ("--ask", ask)) if value]
     if len(asked) > 1:
         raise UsageError(f"{asked[0]} and {asked[1]} exclude each other; choose one")
@@ -334,3 +319,39 @@ def _wanted(prompt: str | None, mask: str | None, edit: tuple[str, ...], ask: tu
     if ask:
         return by_question(ask[0], ask[1])
     return None if prompt is None else by_prompt(prompt)
+
+
+def manner_of(config: SampleConfig) -> Manner:
+    """Return how documents are drawn.
+
+    Raises:
+        UsageError: If an option is named that nothing asks for.
+    """
+    options, sampler = config.document, config.sampler
+    guidance = 1.0 if config.guidance is None else config.guidance
+    if options.documents is not None and options.memory is None:
+        raise UsageError("--documents stand in front from a --memory; name one, or leave it out")
+    if options.picture_guidance is not None and not options.edit:
+        raise UsageError("--picture-guidance is of --edit; leave it out")
+    if options.plausible is not None and max(guidance, options.picture_guidance or 1.0) <= 1:
+        raise UsageError("--plausible is of --guidance above 1; name its weight, or leave it out")
+    return Manner(
+        guidance=guidance,
+        picture_guidance=options.picture_guidance,
+        plausible=PLAUSIBLE if options.plausible is None else options.plausible,
+        contrast=_contrast(options.contrast),
+        choice=choice_of(sampler),
+        best_of=1 if options.best_of is None else options.best_of,
+        documents=DOCUMENTS if options.documents is None else options.documents,
+    )
+
+
+def _contrast(text: str | None) -> tuple[int, float] | None:
+    """Return k and alpha."""
+    if text is None:
+        return None
+    k, _, alpha = text.partition(":")
+    try:
+        return int(k), float(alpha or ALPHA)
+    except ValueError:
+        raise UsageError(f"--contrast takes K or K:ALPHA, such as 8:0.1, got {text!r}") from None

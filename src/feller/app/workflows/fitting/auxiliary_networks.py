@@ -122,7 +122,7 @@ def make_parts(run: Run, plan: "FitPlan", job: TrainingJob, here: Engine, tell: 
         return job
     kind = data.modality
     known = {*kind.modules} if plan.older is not None else set()
-    known |= {"tokenizer"} if from_a_run(plan.asked.tokenizer) else set()
+    known |= {"tokenizer"} if from_a_run(plan.asked.config.reading.tokenizer) else set()
     making = Making(run=run, known=frozenset(known), seed=plan.asked.seed, here=here)
     if isinstance(parts, SpeechParts):
         return replace(job, description=make_speech_parts(making, parts, kind, job.description, data, tell))

@@ -53,7 +53,8 @@ def set_up_look(plan: FitPlan, objective: AtOnce) -> Look:
         UsageError: If recipe and data do not fit together.
     """
     rows, held_out = plan.split
-    summary = f"{plan.asked.data}: {len(rows):,} to look at, {len(held_out):,} kept back; recipe {plan.asked.recipe}"
+    name = plan.asked.provenance.recipe
+    summary = f"{plan.asked.data}: {len(rows):,} to look at, {len(held_out):,} kept back; recipe {name}"
     return Look(plan, objective, rows, plan.recipe.describe(rows), summary)
 
 
@@ -67,11 +68,11 @@ def look(run: Run, found: Look, tell: Tell) -> None:
     """
     asked, access, description = found.plan.asked, found.plan.access, found.description
     save_description(run, description)
-    run.write_record(run.recipe, {"asked": to_data(asked), "recipe": to_data(found.plan.recipe)})
+    run.write_record(run.recipe, {**asked.parts, "recipe": to_data(found.plan.recipe)})
     rho, noise = access.allowance()
     if math.isfinite(rho):
         access.charge(run, (Concentrated("one look at the rows", rho),))
-    for note in asked.notes:
+    for note in asked.provenance.notes:
         tell.say(note)
     tell.say(f"{found.summary}{access.promise}; writing to {run.path}")
     tell.task("looking at the rows")

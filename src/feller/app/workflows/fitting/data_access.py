@@ -13,7 +13,7 @@ from feller.app.modalities.registration import load_modality
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read
 from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
-from feller.app.workflows.run_config import Asked, print_of
+from feller.app.workflows.run_config import FitRecord, print_of
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Draws
@@ -51,12 +51,17 @@ class DataAccess(abc.ABC):
 
     @abc.abstractmethod
     def read(
-        self, asked: Asked, like: Modality | None, request: RecipeRequest, tell: Tell, given: DataSource | None = None
+        self,
+        asked: FitRecord,
+        like: Modality | None,
+        request: RecipeRequest,
+        tell: Tell,
+        given: DataSource | None = None,
     ) -> Dataset:
         """Read the data, or take those in memory; `like` is the modality of the model that the fit starts from."""
 
     @abc.abstractmethod
-    def admit(self, asked: Asked, dataset: Dataset, tell: Tell) -> Dataset:
+    def admit(self, asked: FitRecord, dataset: Dataset, tell: Tell) -> Dataset:
         """Refuse what cannot be learned from, and return data whose modality knows what it may of them."""
 
     def shown(self, recipe: str, dataset: Dataset) -> Dataset:
@@ -64,11 +69,11 @@ class DataAccess(abc.ABC):
         return dataset
 
     @abc.abstractmethod
-    def check_recipe(self, asked: Asked, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
+    def check_recipe(self, asked: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
         """Refuse a recipe that learns from the data otherwise than it may."""
 
     @abc.abstractmethod
-    def identify(self, asked: Asked, dataset: Dataset, recipe: Recipe) -> Asked:
+    def identify(self, asked: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
         """Return the record with the fingerprint of the data, how they are split, and notes on them."""
 
     @abc.abstractmethod
@@ -79,7 +84,9 @@ class DataAccess(abc.ABC):
         """Return the plan of a run that goes on, with what its model already holds of the data."""
         return plan
 
-    def check_setup(self, asked: Asked, objective: Objective, network: nn.Module, data: Dataset, here: Engine) -> None:
+    def check_setup(
+        self, asked: FitRecord, objective: Objective, network: nn.Module, data: Dataset, here: Engine
+    ) -> None:
         """Refuse what cannot be trained so, once the network is there."""
         if asked.watched:
             raise UsageError(
@@ -120,7 +127,7 @@ class DataAccess(abc.ABC):
 class OpenData(DataAccess):
     """Data that may be told of."""
 
-    def check_recipe(self, asked: Asked, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
+    def check_recipe(self, asked: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
         """Take any."""
 
     def open(self, run: Run, taken: int, here: Engine) -> None:
@@ -133,12 +140,17 @@ class OpenData(DataAccess):
         """Charge nothing."""
 
     def read(
-        self, asked: Asked, like: Modality | None, request: RecipeRequest, tell: Tell, given: DataSource | None = None
+        self,
+        asked: FitRecord,
+        like: Modality | None,
+        request: RecipeRequest,
+        tell: Tell,
+        given: DataSource | None = None,
     ) -> Dataset:
         """Read them as they are."""
-        return read(asked.data if given is None else given, schema=asked.schema, **reading(asked, like))
+        return read(asked.data if given is None else given, schema=asked.config.reading.schema, **reading(asked, like))
 
-    def admit(self, asked: Asked, dataset: Dataset, tell: Tell) -> Dataset:
+    def admit(self, asked: FitRecord, dataset: Dataset, tell: Tell) -> Dataset:
         """Refuse rows that are all the same; the modality knows exact shares."""
         dataset = dataset.modality.with_statistics(dataset)
         check_varied(dataset)
@@ -147,10 +159,10 @@ class OpenData(DataAccess):
                 warnings.warn(line, stacklevel=4)
         return dataset
 
-    def identify(self, asked: Asked, dataset: Dataset, recipe: Recipe) -> Asked:
+    def identify(self, asked: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
         """Note a plain hash, and what was converted."""
         known = print_of(as_read(dataset, recipe), None)
-        return replace(asked, fingerprint=known, notes=(*dataset.notes, *_few(dataset)))
+        return asked.with_provenance(fingerprint=known, notes=(*dataset.notes, *_few(dataset)))
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
         """Let the model see the data as its recipe does."""
@@ -179,23 +191,23 @@ def make_batches(recipe: Recipe, data: Dataset | None, older: Model | None, draw
     return shuffled(pairs, recipe.train.batch, draws)
 
 
-def reading(asked: Asked, like: Modality | None) -> dict:
+def reading(asked: FitRecord, like: Modality | None) -> dict:
     """Return how data are read, as arguments of `read`.
 
     Raises:
         UsageError: If columns are described that an older model has described.
     """
-    if asked.schema is not None and like is not None:
+    if asked.config.reading.schema is not None and like is not None:
         raise UsageError(f"the columns are those of {asked.start_from}: leave --schema out")
     if asked.modality is not None and like is not None and not like.loads:
         raise UsageError(f"the data are {like.called}, as those of {asked.start_from}: leave --modality out")
     return {
-        "longest": asked.longest,
+        "longest": asked.config.reading.longest,
         "like": like,
-        "kind": READS.get(asked.recipe),
-        "space": asked.space,
-        "project": asked.project,
-        "vocabulary": asked.vocabulary,
+        "kind": READS.get(asked.provenance.recipe),
+        "space": asked.config.reading.space,
+        "project": asked.config.reading.project,
+        "vocabulary": asked.config.reading.vocabulary,
         "modality": load_modality(asked.modality) if asked.modality and like is None else None,
     }
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from feller.app.config import FitConfig
 from feller.app.modalities.registration import find_recipe
+from feller.app.options import config_of
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.fitting.auxiliary_networks import written_by
 from feller.app.workflows.private.budget import seen_by
-from feller.app.workflows.run_config import Asked, asked_of, parts
+from feller.app.workflows.run_config import FitRecord, parts, record_of
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 from feller.core.user_code import fingerprint as file_hash
@@ -63,7 +65,7 @@ def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | No
 class FitPlan:
     """A fit of which data, recipe and privacy are known."""
 
-    asked: Asked
+    asked: FitRecord
     dataset: Dataset
     recipe: Recipe
     older: Model | None
@@ -82,12 +84,12 @@ class FitPlan:
 
 
 def plan_fit(
-    asked: Asked, access: "DataAccess", request: RecipeRequest, tell: Tell = SILENT, given: DataSource | None = None
+    asked: FitRecord, access: "DataAccess", request: RecipeRequest, tell: Tell = SILENT, given: DataSource | None = None
 ) -> FitPlan:
     """Read data and choose a recipe.
 
     Args:
-        asked: What a person says; the recipe may be auto, and the size empty for the usual one.
+        asked: What a person says; the recipe may still be auto, and the size empty for the usual one.
         access: How the data may be learned from.
         request: Which recipe is asked for.
         tell: Hears what should be looked at before anything is spent.
@@ -103,19 +105,21 @@ def plan_fit(
     if asked.target:
         dataset.check_whole("--target")
         dataset = aimed(dataset, asked.target)
-    dataset = written_by(dataset, asked.tokenizer, request.size) if asked.tokenizer else dataset
+    dataset = (
+        written_by(dataset, asked.config.reading.tokenizer, request.size) if asked.config.reading.tokenizer else dataset
+    )
     dataset = access.admit(asked, dataset, tell)
-    name, recipe = request.of(access.shown(asked.recipe, dataset), older)
+    name, recipe = request.of(access.shown(asked.provenance.recipe, dataset), older)
     check_target(recipe, name, asked.target, older)
     check_at_once(recipe, older, asked.watched)
     if recipe.objective.one_shot:
         dataset.check_whole(f"the recipe {name}")
     access.check_recipe(asked, name, recipe, start, dataset)
-    asked = replace(
-        asked,
+    if start is not None:
+        asked = replace(asked, config=config_of(FitConfig, asked.config, start_from=str(start.path)))
+    asked = asked.with_provenance(
         recipe=name,
-        size=asked.size or (asked_of(start).size if start else "small"),
-        start_from=str(start.path) if start else None,
+        size=asked.provenance.size or (record_of(start).provenance.size if start else "small"),
         ancestors=seen_by(start) if start else (),
         start_hash=file_hash(start.average) if start else "",
         held_out=recipe.held_out,

@@ -2,15 +2,16 @@
 
 import pathlib
 from dataclasses import replace
-from typing import Any
 
+from feller.app.config import FitConfig
+from feller.app.options import recorded, values_of
 from feller.app.workflows.bridges.is_bridge import is_bridge
 from feller.app.workflows.fine_tuned_run import tuned_of
 from feller.app.workflows.fitting.auxiliary_networks import taken_again
 from feller.app.workflows.fitting.closed_form import check_found
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest
 from feller.app.workflows.private.private_data import resumed_access
-from feller.app.workflows.run_config import Asked, asked_of, read_again
+from feller.app.workflows.run_config import FitRecord, read_again, record_of
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_data
@@ -24,21 +25,18 @@ from feller.models.spec import load_description
 from feller.networks.architecture import PLENTY, within
 from feller.training.engine import Engine
 
+FIXED = ("data", "size", "longest", "space", "vocabulary", "modality", "tokenizer", "target", "schema", "seed")
+"""Options that a fit which goes on keeps, beside its recipe."""
+
 
 def plan_resumed(
-    run: Run,
-    fixed: dict[str, Any],
-    recipe: str | None,
-    request: RecipeRequest,
-    here: Engine,
-    given: DataSource | None = None,
+    run: Run, config: FitConfig, request: RecipeRequest, here: Engine, given: DataSource | None = None
 ) -> FitPlan:
     """Return what a run was asked for, with its data, its recipe, and the model that it started from.
 
     Args:
         run: It was begun.
-        fixed: What is asked of it now, by name, which must be what was asked of it then; None where nothing is.
-        recipe: Place of the user's own recipe, or a name.
+        config: What is asked of it now; of what `FIXED` names it must be what was asked of it then, where it is named.
         request: What is changed of the recipe that it was begun with.
         here: Device and processes.
         given: Its data, where they were in memory and the run keeps no copy.
@@ -47,22 +45,23 @@ def plan_resumed(
         InputError: If the run, its data or what it started from are not what they were.
         UsageError: If something else is asked now than then.
     """
-    asked = asked_of(run)
+    asked = record_of(run)
     if tuned_of(run) is not None:
         raise UsageError(f"{run.path} was tuned; go on with: feller tune --resume --out {run.path}")
     if is_bridge(run):
         raise UsageError(f"{run.path} is a bridge; go on with: feller bridge --resume --out {run.path}")
-    if recipe not in (None, "auto") and not asked.code:
-        fixed = {**fixed, "recipe": recipe}
-    for name, value in fixed.items():
-        before = getattr(asked, name)
-        if value is not None and value != before:
+    now, recipe = recorded(config), config.recipe_name
+    known = asked.provenance
+    then_all = {**values_of(asked.config), "recipe": known.recipe, "size": known.size, "seed": asked.seed}
+    for name in FIXED if known.code or recipe == "auto" else (*FIXED, "recipe"):
+        value, before = values_of(config)[name], then_all[name]
+        if name in now and value != before:
             then = "as it came" if before in (None, "", ()) else before
             raise UsageError(
                 f"{run.path} was fitted with {name} {then}, not {value}; leave out --resume to start a new run"
             )
-    if asked.code:
-        _load_code(asked, fixed.get("modality") or recipe)  # what the run is made of may be there
+    if asked.provenance.code:
+        _load_code(asked, now.get("modality") or recipe)  # what the run is made of may be there
     older = _older(asked)
     about = load_description(run)
     like = about.modality if older is None or about.modality.has_schema else older.description.modality
@@ -76,25 +75,25 @@ def plan_resumed(
     if replace(after, train=before.train, sampling=before.sampling) != before:
         raise UsageError("a resumed run keeps its recipe, but for --train.* and --sampling.*; start a new run for more")
     dataset = dataset.seen_as(after.modality or dataset.modality)
-    dataset = taken_again(dataset, asked.tokenizer, run) if asked.tokenizer else dataset
+    dataset = taken_again(dataset, asked.config.reading.tokenizer, run) if asked.config.reading.tokenizer else dataset
     access = resumed_access(asked, here)
     return access.resumed(run, FitPlan(asked, dataset, after, older, access, parts=about.parts), about)
 
 
-def _older(asked: Asked) -> Model | None:
+def _older(asked: FitRecord) -> Model | None:
     """Return the model that a run started from, which must be what it was."""
     if asked.start_from is None:
         return None
     start = open_run(asked.start_from)
-    if file_hash(start.average) != asked.start_hash:
+    if file_hash(start.average) != asked.provenance.start_hash:
         raise InputError(f"{start.path} is not what it was when this run began; bring it back, or start a new run")
     return load_model(start)
 
 
-def _load_code(asked: Asked, recipe: str | None) -> None:
+def _load_code(asked: FitRecord, recipe: str | None) -> None:
     """Load the user's own recipe, which must be what it was."""
     if recipe is None:
         raise UsageError(f"this run is made of code of yours: resume it with {' '.join(asked.own_words)}")
-    if file_hash(pathlib.Path(recipe.rpartition(":")[0])) != asked.code:
+    if file_hash(pathlib.Path(recipe.rpartition(":")[0])) != asked.provenance.code:
         raise InputError(f"{recipe} is not what it was when this run began; bring it back, or start a new run")
     load_function(recipe)

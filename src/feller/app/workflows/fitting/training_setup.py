@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from feller.app.workflows.fitting.plan_fit import FitPlan
 from feller.app.workflows.fitting.run_training import TrainingJob
 from feller.app.workflows.fitting.validate_user_code import check_pieces
-from feller.app.workflows.run_config import Asked
+from feller.app.workflows.run_config import FitRecord
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves, length
 from feller.core.rng import Draws
@@ -69,18 +69,21 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     objective = recipe.objective.build(TrainingContext(teacher=teacher, null=null_values(network)))
     state = make_train_state(network.to(here.device), recipe.train)
     access.check_setup(asked, objective, network, data, here)
-    tried, few = copy.deepcopy(network), _few(data, own=bool(asked.code))  # a codebook must not count what it sees here
+    tried, few = (
+        copy.deepcopy(network),
+        _few(data, own=bool(asked.provenance.code)),
+    )  # a codebook must not count what it sees here
     _try_loss(objective, tried, data.subset(torch.arange(few)), asked, here)
-    if asked.code and not recipe.parts and not description.family.why_no_samples:
+    if asked.provenance.code and not recipe.parts and not description.family.why_no_samples:
         _try_drawing(Model(description, tried), few, Draws(asked.seed).named("trial"), asked)
-    own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
+    own = f"--recipe {shlex.quote(asked.provenance.recipe)} " if asked.provenance.code else ""
     return TrainingJob(
-        record={"asked": to_data(asked), "recipe": to_data(recipe)},
+        record={**asked.parts, "recipe": to_data(recipe)},
         summary=(
-            f"{asked.data}: {data.total:,} to learn from, {len(held_out):,} kept back; recipe {asked.recipe}, "
-            f"size {asked.size}, {parameters(network):,} weights{access.promise}"
+            f"{asked.data}: {data.total:,} to learn from, {len(held_out):,} kept back; recipe"
+            f" {asked.provenance.recipe}, size {asked.provenance.size}, {parameters(network):,} weights{access.promise}"
         ),
-        notes=asked.notes,
+        notes=asked.provenance.notes,
         config=recipe.train,
         objective=objective,
         description=description,
@@ -90,7 +93,7 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     )
 
 
-def _try_loss(objective: Objective, network: nn.Module, some: Dataset, asked: Asked, here: Engine) -> None:
+def _try_loss(objective: Objective, network: nn.Module, some: Dataset, asked: FitRecord, here: Engine) -> None:
     """Take one loss of a few examples, so that what does not fit together is refused before anything is written.
 
     Raises:
@@ -101,11 +104,11 @@ def _try_loss(objective: Objective, network: nn.Module, some: Dataset, asked: As
     batch = here.place(batches(some, len(some), draws)(0, slice(None)))
     n = length(batch["x_1"]) if "x_1" in batch else 0
     with _trial(asked, n):
-        if asked.code and isinstance(objective, Matching):
+        if asked.provenance.code and isinstance(objective, Matching):
             check_pieces(objective, network, batch, draws)
         example = objective.draw(batch, draws, network)
         found = objective.loss(network, example)
-    if asked.code:
+    if asked.provenance.code:
         _check_loss(found, length(example), network, asked)
 
 
@@ -119,7 +122,7 @@ def _few(data: Dataset, *, own: bool) -> int:
     return next((n for n in range(3, most + 1) if n not in sizes), most) if own else min(len(data), 2)
 
 
-def _check_loss(found: Any, n: int, network: nn.Module, asked: Asked) -> None:
+def _check_loss(found: Any, n: int, network: nn.Module, asked: FitRecord) -> None:
     """Refuse a loss of the user's that is not one number for each of n examples, or has no gradient.
 
     Raises:
@@ -134,14 +137,15 @@ def _check_loss(found: Any, n: int, network: nn.Module, asked: Asked) -> None:
         raise UsageError(f"the loss of {n} examples must be one number for each, [{n}], got {list(found.shape)}")
     if not found.requires_grad:
         raise InputError(
-            f"the loss of {asked.recipe} has no gradient in the weights: something detaches, rounds or leaves torch"
+            f"the loss of {asked.provenance.recipe} has no gradient in the weights: something detaches, rounds or"
+            " leaves torch"
         )
     with _trial(asked, n):
         found.mean().backward()
         network.zero_grad(set_to_none=True)
 
 
-def _try_drawing(model: Model, n: int, draws: Draws, asked: Asked) -> None:
+def _try_drawing(model: Model, n: int, draws: Draws, asked: FitRecord) -> None:
     """Draw samples in few calls, so that own code that is only drawn with fails now and not after the training.
 
     What weights that have learned nothing draw may be infinite.
@@ -155,17 +159,17 @@ def _try_drawing(model: Model, n: int, draws: Draws, asked: Asked) -> None:
 
 
 @contextlib.contextmanager
-def _trial(asked: Asked, n: int) -> Iterator[None]:
+def _trial(asked: FitRecord, n: int) -> Iterator[None]:
     """Blame a recipe of the user's own for what fails in feller itself."""
     try:
         yield
     except (UsageError, InputError):
         raise
     except Exception as error:
-        if not asked.code or blamed(error):  # the command line tells the line
+        if not asked.provenance.code or blamed(error):  # the command line tells the line
             raise
         what = f"{type(error).__name__}: {error}"
         raise InputError(
-            f"{asked.recipe} fails at a trial of {n} examples, in what feller makes of it: {what}; FELLER_TRACEBACK=1"
-            " before the command shows where"
+            f"{asked.provenance.recipe} fails at a trial of {n} examples, in what feller makes of it: {what};"
+            " FELLER_TRACEBACK=1 before the command shows where"
         ) from error

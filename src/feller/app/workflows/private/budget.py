@@ -8,7 +8,7 @@ from typing import Any
 
 from feller.app.workflows.fine_tuned_run import tuned_of
 from feller.app.workflows.private.privacy_config import Guarantee
-from feller.app.workflows.run_config import Asked, Seen, asked_of, same_data, same_print
+from feller.app.workflows.run_config import FitRecord, Seen, record_of, same_data, same_print
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_data, to_data
@@ -144,7 +144,7 @@ def earlier_lines(run: Run, data: str, dataset: Dataset | None) -> tuple[str, ..
 def _line(before: Run, data: str, dataset: Dataset | None) -> str:
     try:
         ledger = ledger_of(before)
-        asked = asked_of(before) if before.recipe.is_file() else None
+        asked = record_of(before) if before.recipe.is_file() else None
     except InputError as error:
         return f"what an earlier run in this folder spent cannot be told ({error})"
     if ledger is None:
@@ -158,7 +158,7 @@ def _line(before: Run, data: str, dataset: Dataset | None) -> str:
     )
 
 
-def _may_be_same(asked: Asked, data: str, dataset: Dataset) -> bool:
+def _may_be_same(asked: FitRecord, data: str, dataset: Dataset) -> bool:
     return same_place(asked.data, data) or same_data(asked, dataset, data)
 
 
@@ -211,20 +211,20 @@ def seen_by(run: Run) -> tuple[Seen, ...]:
 
     A run that does not say it is asked for the folder that it started from; where that is gone, nothing is known.
     """
-    asked = asked_of(run)
+    asked = record_of(run)
     tuned = tuned_of(run)
     wishes = () if tuned is None else (Seen(f"the wishes that {run.path} was tuned to"),)
-    own = (Seen(asked.data, asked.fingerprint, keyed=asked.private is not None), *wishes)
+    own = (Seen(asked.data, asked.provenance.fingerprint, keyed=asked.is_private), *wishes)
     if asked.start_from is None:
         return own
-    return (*own, *(asked.ancestors or _followed(asked)))
+    return (*own, *(asked.provenance.ancestors or _followed(asked)))
 
 
-def _followed(asked: Asked) -> tuple[Seen, ...]:
+def _followed(asked: FitRecord) -> tuple[Seen, ...]:
     unknown = (Seen(f"what {asked.start_from} was fitted to"),)
     try:
         start = open_run(asked.start_from)
-        return seen_by(start) if file_hash(start.average) == asked.start_hash else unknown
+        return seen_by(start) if file_hash(start.average) == asked.provenance.start_hash else unknown
     except (InputError, OSError, RecursionError):
         return unknown
 

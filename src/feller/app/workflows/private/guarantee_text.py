@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from feller.app.workflows.run_config import Asked, example_of
+from feller.app.workflows.run_config import FitRecord, example_of
 from feller.data.modality import Modality
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import ROW
@@ -48,7 +48,7 @@ def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
     return steps if ledger else {**steps, "seconds": counters["seconds"]}
 
 
-def sentence(ledger: Ledger, asked: Asked, kind: Modality) -> str:
+def sentence(ledger: Ledger, asked: FitRecord, kind: Modality) -> str:
     """Return the guarantee, so that it can be quoted."""
     epsilon = ledger.epsilon()
     stated, worth = rounded_up(epsilon).replace(",", ""), strength(epsilon)
@@ -65,16 +65,16 @@ def sentence(ledger: Ledger, asked: Asked, kind: Modality) -> str:
         f"Public: {_public(asked, kind)}{f', and the model {asked.start_from}' if asked.start_from else ''}.",
         several,
         "The noise was drawn from a recorded seed: NOTHING is protected from anyone who knows it."
-        if asked.private is not None and asked.private.unsafe_seed is not None
+        if asked.provenance.private is not None and asked.provenance.private.unsafe_seed is not None
         else "",
     ]
     return " ".join(filter(None, sentences))
 
 
-def _public(asked: Asked, kind: Modality) -> str:
+def _public(asked: FitRecord, kind: Modality) -> str:
     rows = f"the number of rows with {asked.target[0]}" if asked.target else "the number of rows"
     if kind.view(Table) is None:
         return f"{rows}, the size and the levels of the pictures, and the names of their classes"
-    if asked.schema or asked.start_from or example_of(asked):
+    if asked.config.reading.schema or asked.start_from or example_of(asked):
         return f"{rows} and the description of the columns"
     return f"{rows}, and the names and the order of the columns"

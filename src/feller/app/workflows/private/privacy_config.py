@@ -113,12 +113,12 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
         UsageError: If what is asked for does not go together.
     """
     options = config.privacy
-    given = (config.epsilon, options.delta, options.noise, options.stop_at_epsilon, options.clip, options.unsafe_seed)
+    given = (options.epsilon, options.delta, options.noise, options.stop_at_epsilon, options.clip, options.unsafe_seed)
     if all(value is None for value in given):
         return None
     clip = _number("--clip is a length such as 1", options.clip, ADAPTIVE)
     return PrivacyConfig(
-        epsilon=config.epsilon,
+        epsilon=options.epsilon,
         delta=_number("--delta is a chance such as 1e-6", options.delta, "auto"),
         noise=options.noise,
         stop_at=options.stop_at_epsilon,

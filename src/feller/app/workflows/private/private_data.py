@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from feller.app.options import values_of
 from feller.app.reporter import Tell
 from feller.app.workflows.fitting.data_access import DataAccess, OpenData, reading
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read, check_at_once, check_target
@@ -34,7 +35,7 @@ from feller.app.workflows.private.table_schema import (
     merged_line,
     warned,
 )
-from feller.app.workflows.run_config import Asked, parts, print_of
+from feller.app.workflows.run_config import FitRecord, parts, print_of
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -109,7 +110,12 @@ class PrivateData(DataAccess):
         return self._search.kept(run, writes=here.is_first)
 
     def read(
-        self, asked: Asked, like: Modality | None, request: RecipeRequest, tell: Tell, given: DataSource | None = None
+        self,
+        asked: FitRecord,
+        like: Modality | None,
+        request: RecipeRequest,
+        tell: Tell,
+        given: DataSource | None = None,
     ) -> Dataset:
         """Read them; where nobody described the columns of a table, find them privately.
 
@@ -119,8 +125,8 @@ class PrivateData(DataAccess):
         if self._here.ranks > 1:
             self._config = replace(self.config, key=self._here.secret())
         dataset = self._read(asked, like, request, given)
-        if asked.schema is not None:
-            for line in beware(replace(asked, draft=is_draft(pathlib.Path(asked.schema))), dataset):
+        if asked.config.reading.schema is not None:
+            for line in beware(asked.with_provenance(draft=_is_draft(asked)), dataset):
                 tell.say(line)
         seen = as_table(dataset).modality
         if all(seen.view(kind) is None for kind in (Table, Images, Labelled)):
@@ -128,7 +134,7 @@ class PrivateData(DataAccess):
         return dataset
 
     def _read(
-        self, asked: Asked, like: Modality | None, request: RecipeRequest, given: DataSource | None = None
+        self, asked: FitRecord, like: Modality | None, request: RecipeRequest, given: DataSource | None = None
     ) -> Dataset:
         how, path = reading(asked, like), pathlib.Path(asked.data)
         frame = given if isinstance(given, pd.DataFrame) else None
@@ -137,15 +143,17 @@ class PrivateData(DataAccess):
                 "a private fit draws each row of all by a coin of its own, which shards that are read in turn do not"
                 " allow; join them to one file that memory holds"
             )
-        described = asked.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
+        described = asked.config.reading.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
         if not described and (frame is not None or (given is None and path.suffix.lower() in TABLES)):
-            if asked.recipe == FLOWS:
+            if asked.provenance.recipe == FLOWS:
                 raise UsageError(
                     f"the recipe {FLOWS} needs to know its numbers: describe the columns, and give --schema"
                 )
             if any(how.values()):
                 flags = ("longest", "space", "project", "vocabulary")
-                said = [f"--{flag}" for flag in flags if getattr(asked, flag)] or [f"--recipe {asked.recipe}"]
+                said = [f"--{flag}" for flag in flags if values_of(asked.config)[flag]] or [
+                    f"--recipe {asked.provenance.recipe}"
+                ]
                 raise UsageError(f"{', '.join(said)}: not of a private table; leave it out, or --epsilon")
             if frame is None and holds_crystals(
                 path
@@ -157,7 +165,7 @@ class PrivateData(DataAccess):
             with about(asked.data):
                 return tables(found, schema)
         source = asked.data if given is None else given
-        dataset = with_white(read(source, schema=asked.schema, **how), source, like)
+        dataset = with_white(read(source, schema=asked.config.reading.schema, **how), source, like)
         if not described and dataset.modality.view(Table) is not None:
             raise UsageError(
                 f"the columns of {asked.data} were described by its cells, which is not private; give --schema, or a"
@@ -165,7 +173,7 @@ class PrivateData(DataAccess):
             )
         return dataset
 
-    def _check_unpaid(self, asked: Asked, found: FoundTable, request: RecipeRequest) -> None:
+    def _check_unpaid(self, asked: FitRecord, found: FoundTable, request: RecipeRequest) -> None:
         """Refuse what is wrong with what is asked before finding columns spends anything: on a table of the same names.
 
         Code of a person's own waits for the columns.
@@ -173,7 +181,7 @@ class PrivateData(DataAccess):
         Raises:
             UsageError: If anything is.
         """
-        if ":" in asked.recipe:
+        if ":" in asked.provenance.recipe:
             return
         n, kind = len(found.values), Table(Schema(tuple(Boolean(name) for name in found.columns)))
         nobody = Dataset(torch.zeros(n, len(found.columns), dtype=torch.int64), {}, kind)
@@ -187,7 +195,7 @@ class PrivateData(DataAccess):
         if not recipe.objective.one_shot:
             check_plan(self.config, apart(recipe), Ledger((), self.config.chance(n), n))
 
-    def admit(self, asked: Asked, dataset: Dataset, tell: Tell) -> Dataset:
+    def admit(self, asked: FitRecord, dataset: Dataset, tell: Tell) -> Dataset:
         """Refuse targets that are scaled by the rows.
 
         Raises:
@@ -203,7 +211,7 @@ class PrivateData(DataAccess):
         """Return all of them; code of a person's own sees their kind and number alone."""
         return stand_in(dataset, len(dataset), source(0, "shown")) if ":" in recipe else dataset
 
-    def check_recipe(self, asked: Asked, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
+    def check_recipe(self, asked: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
         """Refuse a recipe in which rows look at each other, or a model to start from that may have seen them.
 
         Raises:
@@ -214,14 +222,13 @@ class PrivateData(DataAccess):
         if start is not None:
             check_public(start, asked.data, dataset)
 
-    def identify(self, asked: Asked, dataset: Dataset, recipe: Recipe) -> Asked:
+    def identify(self, asked: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
         """Note a hash that needs a key to be made again, and the salt of the rows that are kept back."""
         known = print_of(as_read(dataset, recipe), self.config.source("fingerprint").take(8).hex())
-        draft = asked.schema is not None and is_draft(pathlib.Path(asked.schema))
         notes = self._notes(asked, dataset)
-        return replace(asked, fingerprint=known, salt=_salt(self.config), draft=draft, notes=notes)
+        return asked.with_provenance(fingerprint=known, salt=_salt(self.config), draft=_is_draft(asked), notes=notes)
 
-    def _notes(self, asked: Asked, dataset: Dataset) -> tuple[str, ...]:
+    def _notes(self, asked: FitRecord, dataset: Dataset) -> tuple[str, ...]:
         """Warn of what an owner's schema, which is public, seems to tell of the rows, or of what noise hid of columns.
 
         Of the rows their number alone is looked at; a schema that was found is noisy, and was paid for.
@@ -229,7 +236,7 @@ class PrivateData(DataAccess):
         kind, n, charged = as_table(dataset).modality.view(Table), len(dataset), self._charged
         if kind is None:
             return ()
-        if asked.schema is not None:
+        if asked.config.reading.schema is not None:
             return lint(kind.schema, n)
         if not charged.expenses:
             return ()
@@ -250,8 +257,11 @@ class PrivateData(DataAccess):
             else:
                 plan = self._plan_steps(plan, request, learned)
         if self._ledger is not None:
-            self._ledger = replace(self._ledger, table=plan.asked.fingerprint)
-        return replace(plan, asked=replace(plan.asked, private=self._planned, notes=(*plan.asked.notes, *told)))
+            self._ledger = replace(self._ledger, table=plan.asked.provenance.fingerprint)
+        return replace(
+            plan,
+            asked=plan.asked.with_provenance(private=self._planned, notes=(*plan.asked.provenance.notes, *told)),
+        )
 
     def _plan_look(self, plan: FitPlan, objective: AtOnce, learned: Dataset) -> FitPlan:
         dataset = plan.dataset.seen_as(plan.recipe.modality or plan.dataset.modality)
@@ -267,8 +277,8 @@ class PrivateData(DataAccess):
         images = None if kind is None else kind.view(Images)
         classed = plan.dataset if images is None else plan.dataset.seen_as(images)
         guarded = guard(config, classed, learned, charged, counted)
-        seen = self.shown(plan.asked.recipe, guarded.dataset)
-        recipe = replace(request, name=plan.asked.recipe).of(seen, plan.older)[1]  # of noisy numbers, now
+        seen = self.shown(plan.asked.provenance.recipe, guarded.dataset)
+        recipe = replace(request, name=plan.asked.provenance.recipe).of(seen, plan.older)[1]  # of noisy numbers, now
         recipe, self._planned = plan_dp_sgd(config, guarded, recipe)
         self._ledger, self._law = guarded.ledger, guarded.law
         dataset = guarded.dataset.seen_as(recipe.modality or guarded.dataset.modality)
@@ -281,7 +291,7 @@ class PrivateData(DataAccess):
             InputError: If the ledger is missing.
             UsageError: If the ledger would lie.
         """
-        self._planned, self._ledger = plan.asked.private, own_ledger(run, plan.asked.fingerprint)
+        self._planned, self._ledger = plan.asked.provenance.private, own_ledger(run, plan.asked.provenance.fingerprint)
         check_goes_on(self.guarantee, plan.recipe)
         if self._ledger is None:
             raise InputError(
@@ -293,14 +303,16 @@ class PrivateData(DataAccess):
         self._budget = PrivacyBudget(run, self._ledger, self.guarantee, writes=self._here.is_first)
         return replace(plan, frequencies=about.frequencies)
 
-    def check_setup(self, asked: Asked, objective: Objective, network: nn.Module, data: Dataset, here: Engine) -> None:
+    def check_setup(
+        self, asked: FitRecord, objective: Objective, network: nn.Module, data: Dataset, here: Engine
+    ) -> None:
         """Refuse code of a person's own whose rows look at each other, and rows that cannot be watched.
 
         Raises:
             UsageError: Then.
         """
-        if asked.code:
-            check_apart(asked.recipe, objective, network, data, here)
+        if asked.provenance.code:
+            check_apart(asked.provenance.recipe, objective, network, data, here)
         if asked.watched:
             check_watched(asked.watched, data, network, self._planned)
 
@@ -374,16 +386,22 @@ def data_access(config: PrivacyConfig | None, here: Engine, *, resume: bool = Fa
     return PrivateData(config, here)
 
 
-def resumed_access(asked: Asked, here: Engine) -> DataAccess:
+def _is_draft(asked: FitRecord) -> bool:
+    """Tell whether a schema was named that is still marked as guessed from the rows."""
+    schema = asked.config.reading.schema
+    return schema is not None and is_draft(pathlib.Path(schema))
+
+
+def resumed_access(asked: FitRecord, here: Engine) -> DataAccess:
     """Return how the data of a run that goes on are learned from.
 
     Raises:
         UsageError: If several processes cannot give its privacy.
     """
-    if asked.private is None:
+    if not asked.is_private:
         return OpenData()
-    if isinstance(asked.private, Guarantee):
-        _check_divides(adaptive=asked.private.adaptive, here=here)
+    if isinstance(asked.provenance.private, Guarantee):
+        _check_divides(adaptive=asked.provenance.private.adaptive, here=here)
     return PrivateData(None, here)
 
 

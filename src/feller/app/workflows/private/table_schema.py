@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from feller.app.workflows.private.privacy_config import PrivacyConfig
-from feller.app.workflows.run_config import Asked
+from feller.app.workflows.run_config import FitRecord
 from feller.core.errors import InputError
 from feller.data.loading.raw import FoundTable
 from feller.data.modality import Dataset
@@ -32,7 +32,7 @@ from feller.privacy.accounting.zcdp import rho_of
 from feller.privacy.marginals.one_way_error import SmallBudget
 
 
-def beware(asked: Asked, dataset: Dataset) -> tuple[str, ...]:
+def beware(asked: FitRecord, dataset: Dataset) -> tuple[str, ...]:
     """Warn the owner of a draft, and of words that one row or two have, before anything is spent.
 
     Args:
@@ -42,22 +42,22 @@ def beware(asked: Asked, dataset: Dataset) -> tuple[str, ...]:
     return tuple(_warnings(asked, dataset))
 
 
-def for_owner(asked: Asked, dataset: Dataset) -> tuple[str, ...]:
+def for_owner(asked: FitRecord, dataset: Dataset) -> tuple[str, ...]:
     """Return what the page of a private fit says of its schema: what that makes public, and the warnings again."""
     table = as_table(dataset).modality.view(Table)
-    if asked.private is None or asked.schema is None or table is None:
+    if asked.provenance.private is None or asked.config.reading.schema is None or table is None:
         return ()
     return (made_public(table.schema), *_warnings(asked, dataset))
 
 
-def _warnings(asked: Asked, dataset: Dataset) -> Iterator[str]:
+def _warnings(asked: FitRecord, dataset: Dataset) -> Iterator[str]:
     table = as_table(dataset).modality.view(Table)
     if table is None:
         return
-    if asked.draft:
+    if asked.provenance.draft:
         yield (
-            f"{shlex.quote(str(asked.schema))} is still a draft, guessed from the rows: all that it says is public,"
-            ' whatever epsilon is. Keep what is known without the rows, and take out its line "draft": true'
+            f"{shlex.quote(str(asked.config.reading.schema))} is still a draft, guessed from the rows: all that it says"
+            ' is public, whatever epsilon is. Keep what is known without the rows, and take out its line "draft": true'
         )
     few = seldom(table.schema, dataset.values)
     if few:

@@ -11,7 +11,7 @@ from torch import Tensor
 from feller.app.reporter import Tell
 from feller.app.workflows.next_steps import evaluating, fitting, rewarding
 from feller.app.workflows.reporting.comparison import stem
-from feller.app.workflows.run_config import Asked, asked_of, read_bundle
+from feller.app.workflows.run_config import FitRecord, read_bundle, record_of
 from feller.app.workflows.run_status import Standing, first_sketch, standing
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import Run
@@ -62,7 +62,7 @@ class Examined:
         return self.stands.run
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> FitRecord:
         """What was asked of the run."""
         return self.stands.asked
 
@@ -93,7 +93,7 @@ class Told:
 
 
 def examined(
-    run: Run, model: Model, *, data: str | None, samples: str | None, read_other: Callable[[str, Asked], Dataset]
+    run: Run, model: Model, *, data: str | None, samples: str | None, read_other: Callable[[str, FitRecord], Dataset]
 ) -> Examined:
     """Read what a run is to be asked about.
 
@@ -110,7 +110,7 @@ def examined(
     """
     if samples is not None:
         raise UsageError(f"there are no samples to judge, name data with --data: {model.family.why_no_samples}")
-    asked, modality = asked_of(run), model.description.modality
+    asked, modality = record_of(run), model.description.modality
     loaded = read_bundle(asked, modality)
     whole = loaded.raw
     stands = standing(run, asked, modality, whole)
@@ -142,7 +142,7 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
             guarantee=stands.guarantee,
             expenses=stands.expenses,
             caveat=stands.caveat,
-            notes=asked.notes,
+            notes=asked.provenance.notes,
             settings=stands.recipe,
             curve=stands.curve,
             pictures=told.pictures,
@@ -186,7 +186,7 @@ def copy(
         model,
         data=data,
         samples=samples,
-        read_other=lambda source, asked: read(source, longest=asked.longest, like=modality),
+        read_other=lambda source, asked: read(source, longest=asked.config.reading.longest, like=modality),
     )
     it = it.first(effort.limit(len(it.real), PICTURES_SECONDS))
     tell.task("writing and reading pictures")
@@ -194,7 +194,7 @@ def copy(
     tell.done()
     many, count = made.codes.shape[1], network.settings.quantiser.count
     numbers = copy_errors(it.real.values, made, count=count, grid=network.grid, white=modality.levels)
-    title = f"{it.asked.data} as codes, by the recipe {it.asked.recipe}"
+    title = f"{it.asked.data} as codes, by the recipe {it.asked.provenance.recipe}"
     whose = "Pictures" if it.data is not None or it.seen else "Held-out pictures"
     shown = slice(COLUMNS * ROWS)
     found = Told(
@@ -241,13 +241,13 @@ def examine(
         model,
         data=data,
         samples=samples,
-        read_other=lambda source, asked: read_aimed(source, modality, target, asked.longest),
+        read_other=lambda source, asked: read_aimed(source, modality, target, asked.config.reading.longest),
     )
     it = it.first(effort.n or len(it.real))
     tell.task("asking about data")
     told, truth = oracle.tell(it.real).cpu(), it.real.wanted(target)
     tell.done()
-    title = f"{', '.join(target.names)} of {it.asked.data}, told by the recipe {it.asked.recipe}"
+    title = f"{', '.join(target.names)} of {it.asked.data}, told by the recipe {it.asked.provenance.recipe}"
     found = Told(
         title=title if data is None else f"{title}, asked about {data}",
         judged=f"Judged: what the network tells of {len(it.real):,} examples {it.which}",
@@ -310,7 +310,7 @@ def resynthesise(
     if engine().is_first:
         _write_sounds(run, real, ours, theirs)
         tell.say(f"the first {min(SHOWN, len(real))} sounds lie beside their copies in {run.path / FOLDER}")
-    title = f"{it.asked.data} resynthesised, by the recipe {it.asked.recipe}"
+    title = f"{it.asked.data} resynthesised, by the recipe {it.asked.provenance.recipe}"
     found = Told(
         title=title if data is None else f"{title}, tried on {data}",
         judged=f"Judged: copies, made of their log mels alone, of {len(real):,} pieces of sounds {it.which}",

@@ -34,8 +34,12 @@ def sample_report(
     own = judged.samples is None
     kind_of = registration_of(judged.generated.modality)
     tuned, said = tuned_of(run), brought_of(run)
-    kind = f"fitted with the recipe {asked.recipe}" if tuned is None else f"tuned to {' and '.join(tuned.rewards)}"
-    kind = kind if said is None else f"beside samples of the network of {asked.recipe}"
+    kind = (
+        f"fitted with the recipe {asked.provenance.recipe}"
+        if tuned is None
+        else f"tuned to {' and '.join(tuned.rewards)}"
+    )
+    kind = kind if said is None else f"beside samples of the network of {asked.provenance.recipe}"
     title = f"{asked.data}, {kind}" if own else f"Samples in {judged.samples}"
     named = {"--samples": judged.samples, "--data": judged.data}
     measured = evaluating(run, asked, named)
@@ -57,7 +61,7 @@ def sample_report(
         guarantee=stands.guarantee,
         expenses=stands.expenses,
         caveat=stands.caveat,
-        notes=(*(asked.notes if own else ()), *notes),
+        notes=(*(asked.provenance.notes if own else ()), *notes),
         settings=stands.recipe if own else {},
         curve=stands.curve if own else None,
         pictures=_pictures(judged) if kind_of.figures is None else kind_of.figures(judged, numbers),

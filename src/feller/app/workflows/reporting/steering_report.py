@@ -13,10 +13,10 @@ from feller.app.modalities.registration import registration_of
 from feller.app.reporter import Tell
 from feller.app.workflows.fine_tuned_run import base_model, recipe_of, rule_of, tuned_of
 from feller.app.workflows.next_steps import tuning
-from feller.app.workflows.run_config import asked_of
+from feller.app.workflows.run_config import record_of
 from feller.app.workflows.run_status import tuning_sketch
-from feller.app.workflows.steer import Steered
 from feller.app.workflows.steering.inverse_problems import Explained
+from feller.app.workflows.steering.reward_search import Steered
 from feller.control.rewards.named_rewards import Wish
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -37,9 +37,9 @@ MOST = 100
 """Samples that are shown."""
 
 
-def page_of_wish(run: Run, rewards: Sequence[str], found: Steered, command: Sequence[str]) -> str:
+def page_of_reward(run: Run, rewards: Sequence[str], found: Steered, command: Sequence[str]) -> str:
     """Write the page of samples that are as wished, beside those of the same source points; return where it is."""
-    before, after = registration_of(found.after.modality).beside(_first(found.before), _first(found.after), None)
+    before, after = registration_of(found.samples.modality).beside(_first(found.before), _first(found.samples), None)
     pictures = [("Before, from the same source points", before), ("Steered", after)]
     return _write(run, f"Samples steered to {' and '.join(rewards)}", found, pictures, command)
 
@@ -115,7 +115,7 @@ def tuned_alone(run: Run, wanted: Wish, why: str, effort: Effort, tell: Tell, se
     if tuned is None:
         return {}
     model, base, recipe, draws = load_model(run), base_model(run), recipe_of(run), Draws(seed).named("evaluate")
-    rule, asked, counters = rule_of(recipe), asked_of(run), read_counters(run)
+    rule, asked, counters = rule_of(recipe), record_of(run), read_counters(run)
     for network in (model.network, base.network):
         network.to(engine().device)
 

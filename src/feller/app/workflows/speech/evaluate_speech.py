@@ -159,7 +159,7 @@ def measure(
             "no utterance has two words, so that nothing can be said behind a voice, and durations alone are judged"
         )
     numbers |= _durations(kind, real, train, draws)
-    title = f"{it.asked.data}, by the recipe {it.asked.recipe}"
+    title = f"{it.asked.data}, by the recipe {it.asked.provenance.recipe}"
     told = Told(
         title=title if data is None else f"{title}, going on with {data}",
         judged=f"Judged: the second halves of {len(cuts):,} utterances, said anew behind the first, {it.which}"

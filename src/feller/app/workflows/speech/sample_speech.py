@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from feller.app.config import SampleConfig
 from feller.app.modalities.speech import require_speech
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.speech.recordings import Listen
-from feller.app.workflows.speech.speech_request import Asked, Wanted, wanted
+from feller.app.workflows.speech.speech_request import Wanted, wanted
 from feller.app.workflows.speech.synthesize import (
     GUIDANCE,
     Manner,
@@ -62,34 +63,15 @@ class Uttered:
 
 
 def utter(
-    run: Run,
-    asked: Asked,
-    n: int = 1,
-    *,
-    out: str | None = None,
-    guidance: float = GUIDANCE,
-    calls: int | None = None,
-    solver: str | None = None,
-    speed: float = 1.0,
-    vocoder: str | None = None,
-    listen: Listen | None = None,
-    seed: int = 0,
-    tell: Tell = SILENT,
+    run: Run, config: SampleConfig, *, listen: Listen | None = None, tell: Tell = SILENT
 ) -> tuple[Uttered, pathlib.Path]:
     """Say something and write it.
 
     Args:
         run: Holds the model.
-        asked: What is to be said, and how much of it is kept of a recording.
-        n: How many; with more than one, durations are drawn, others for each.
-        out: A .wav for one, an .npz of log mels, or a folder; by default `samples` in the run.
-        guidance: 1 is the plain conditional; the paper counts from 0.
-        calls: Network calls for each; by default as the model was fitted for.
-        solver: Name of a solver; by default the model's own.
-        speed: How many times as fast what is new is said.
-        vocoder: What makes sounds of log mels: see `vocoder_of`; by default Griffin-Lim.
+        config: What is asked for. Of several sounds, durations are drawn, others for each. `out` is a .wav for one, an
+            .npz of log mels, or a folder.
         listen: Finds out what is said in a recording without a text; by default Whisper.
-        seed: Of all randomness.
         tell: Hears how it goes.
 
     Returns:
@@ -99,19 +81,22 @@ def utter(
         InputError: If a file or a text is not what it must be, or the disk is full.
         UsageError: If an argument is wrong.
     """
-    _check(n, speed, guidance, calls)
+    asked, sampler, n = config.speech, config.sampler, 1 if config.n is None else config.n
+    guidance = GUIDANCE if config.guidance is None else config.guidance
+    speed = 1.0 if asked.speed is None else asked.speed
+    _check(n, speed, guidance)
     if speed != 1 and (asked.text is None or asked.durations is not None):
         raise UsageError("--speed is of a --text without --durations: what is said again lasts as it did; leave it out")
     model = load_model(run)
-    kind, place = require_speech(model), run.place(out)
+    kind, place = require_speech(model), run.place(config.output.out)
     kind.check_place(place)
     if n > 1 and place.suffix.lower() == ".wav":
         raise UsageError(f"{place.name} holds one sound, and -n is {n:,}; name a folder, or .npz")
-    kind = kind if vocoder is None else replace(kind, vocoder=vocoder_of(vocoder, kind.mel))
+    kind = kind if asked.vocoder is None else replace(kind, vocoder=vocoder_of(asked.vocoder, kind.mel))
     usual = model.description.sampling
-    sampling = replace(usual, calls=calls or usual.calls, solver=solver or usual.solver)
+    sampling = replace(usual, calls=sampler.calls or usual.calls, solver=sampler.solver or usual.solver)
     manner = Manner(sampling=sampling, guidance=guidance, speed=speed, varied=n > 1)
-    asks, draws = wanted(asked, kind, listen or _heard, tell), Draws(seed).named("sample")
+    asks, draws = wanted(config, kind, listen or _heard, tell), Draws(config.seed).named("sample")
     pieces = _pieces(model, asks, n, manner, draws, whole=asked.durations is not None)
     if len(pieces) > 1:
         tell.say(f"the text is said in {len(pieces)} pieces, which fade into each other")
@@ -131,7 +116,7 @@ def utter(
     return uttered, place
 
 
-def _check(n: int, speed: float, guidance: float, calls: int | None) -> None:
+def _check(n: int, speed: float, guidance: float) -> None:
     """Refuse numbers that make no sense.
 
     Raises:
@@ -142,8 +127,6 @@ def _check(n: int, speed: float, guidance: float, calls: int | None) -> None:
     if not 0.2 <= speed <= 5:
         raise UsageError(f"expected a --speed from 0.2 to 5, got {speed:g}")
     check_strength(guidance)
-    if calls is not None and calls < 1:
-        raise UsageError(f"--calls must be at least 1, got {calls}")
 
 
 def _heard(path: pathlib.Path) -> str:

@@ -3,9 +3,12 @@
 import math
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from feller.app.config import SampleConfig
+from feller.app.options import values_of
 from feller.app.reporter import Tell
 from feller.app.workflows.speech.recordings import Listen, recorded, shortened
 from feller.app.workflows.speech.synthesize import pronounced
@@ -38,32 +41,6 @@ NEEDS = (
 """What does not go without another."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What a person asks; a recording is a file, and what is said in it where that is named."""
-
-    text: str | None = None
-    """What is to be said."""
-    voice: tuple[str, ...] = ()
-    """In whose voice."""
-    denoise: tuple[str, ...] = ()
-    """What is to be said again, between the times of `span`."""
-    span: str | None = None
-    """FROM:TO in seconds."""
-    edit: tuple[str, ...] = ()
-    """What is to say `text` instead."""
-    style: tuple[str, ...] = ()
-    """In whose manner `content` is said."""
-    content: tuple[str, ...] = ()
-    """What is said again as it was timed."""
-    durations: str | None = None
-    """Table of how long phones last."""
-    spelled: bool = False
-    """Say words that are missing in the dictionary letter by letter."""
-    language: str | None = None
-    """Of a text whose phones are not those of English."""
-
-
 @dataclass(frozen=True, eq=False)
 class Wanted:
     """What is to be made."""
@@ -76,11 +53,11 @@ class Wanted:
     """Frames of a recording that stand before each piece."""
 
 
-def wanted(asked: Asked, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
+def wanted(config: SampleConfig, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
     """Return what is to be made.
 
     Args:
-        asked: What a person asks.
+        config: What a person asks.
         kind: Of the model.
         listen: Finds out what is said in a recording.
         tell: Hears what was done to recordings.
@@ -89,12 +66,14 @@ def wanted(asked: Asked, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
         InputError: If a file or a text is not what it must be.
         UsageError: If things are asked that exclude each other, or nothing is.
     """
-    _check(asked)
+    asked, edit = config.speech, config.document.edit
+    _check(values_of(asked) | {"edit": edit})
     if asked.language is not None and kind.inventory.english:
         raise UsageError("--language is of models of other phones, and this one says English; leave it out")
 
     def clip(flag: str) -> Clip:
-        return recorded(kind, getattr(asked, flag), f"--{flag}", listen, tell, spelled=asked.spelled)
+        pair = edit if flag == "edit" else getattr(asked, flag)
+        return recorded(kind, pair, f"--{flag}", listen, tell, spelled=asked.spell)
 
     if asked.denoise:
         return _one(_cleaned(_within(kind, clip("denoise")), asked.span or "", tell))
@@ -105,17 +84,17 @@ def wanted(asked: Asked, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
         room = max(kind.room - len(content.mel), kind.room // 2)
         return _one(restyled_script(shortened(clip("style"), room, tell), content))
     text = asked.text or ""
-    if asked.edit:
-        words = pronounced(kind, text, spelled=asked.spelled, language=asked.language)
+    if edit:
+        words = pronounced(kind, text, spelled=asked.spell, language=asked.language)
         script = _lasting(edited_script(_within(kind, clip("edit")), text, words), asked.durations)
         if script.unchanged:
             tell.say("nothing is to change: the recording says this text already, and is written as it is")
         return _one(script)
-    pronounced(kind, text, spelled=asked.spelled, language=asked.language)  # all of it, before pieces are
+    pronounced(kind, text, spelled=asked.spell, language=asked.language)  # all of it, before pieces are
     voice = shortened(clip("voice"), kind.room // 2, tell) if asked.voice else None
 
     def build(said: str) -> Script:
-        words = pronounced(kind, said, spelled=asked.spelled, language=asked.language)
+        words = pronounced(kind, said, spelled=asked.spell, language=asked.language)
         script = text_script(words) if voice is None else voiced_script(voice, words)
         return _lasting(script, asked.durations)
 
@@ -136,30 +115,30 @@ def _one(script: Script) -> Wanted:
     return Wanted(lambda said: script)
 
 
-def _check(asked: Asked) -> None:
+def _check(asked: Mapping[str, Any]) -> None:
     """Refuse what does not go together.
 
     Raises:
         UsageError: Then; says what does.
     """
-    tasks = [name for name in TASKS if getattr(asked, name)]
+    tasks = [name for name in TASKS if asked[name]]
     if len(tasks) > 1:
         raise UsageError(f"--{tasks[0]} and --{tasks[1]} exclude each other; choose one")
     for name, other, remedy in NEEDS:
-        if getattr(asked, name) and getattr(asked, other) in (None, ()):
+        if asked[name] and asked[other] in (None, ()):
             raise UsageError(f"--{name} needs --{other}: {remedy}")
-    if asked.text is None and not tasks:
+    if asked["text"] is None and not tasks:
         raise UsageError(
             'what is to be said? --text "..." (with --voice FILE in the voice of a recording), or --edit, --denoise or'
             " --content FILE"
         )
-    if asked.span is not None:
-        _frames(asked.span)
-    if asked.text is None:
+    if asked["span"] is not None:
+        _frames(asked["span"])
+    if asked["text"] is None:
         return
-    if asked.denoise or asked.content:
+    if asked["denoise"] or asked["content"]:
         raise UsageError(f"--{tasks[0]} says again what was said; leave --text out, or use --edit")
-    if not asked.text.strip():
+    if not asked["text"].strip():
         raise UsageError("expected words behind --text, got none")
 
 

@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.app.config import SteerConfig, in_words
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.bridges.is_bridge import refuse_bridge
-from feller.app.workflows.steer import FEWER
 from feller.app.workflows.steering.measurements import operator_of, read_mask, read_measured
-from feller.app.workflows.steering.model_flow import process_of
+from feller.app.workflows.steering.model_flow import FEWER, process_of
 from feller.control.inverse.d_flow_restoration import METHODS, Source
 from feller.control.inverse.inverse_problem import Learned, Observation, Restoration, Restored
 from feller.control.inverse.operators import Inpaint, Operator
@@ -31,6 +30,8 @@ from feller.models.model import Model, load_model
 from feller.paths import Affine
 from feller.training.engine import engine
 
+N = 4
+"""Samples of each observation, where it is not said."""
 ANY = 64
 """Samples that nothing was asked of, with which those that explain are compared, at most."""
 
@@ -51,52 +52,23 @@ class Explained:
     """What was assumed, because nothing was said of it."""
 
 
-def observe(
-    run: Run,
-    file: str,
-    operator: str,
-    n: int = 4,
-    *,
-    mask: str | None = None,
-    noise: float = 0.0,
-    method: str = "source",
-    scale: float | None = None,
-    steps: int | None = None,
-    out: str | None = None,
-    given: dict[str, str] | None = None,
-    guidance: float = 1.0,
-    seed: int = 0,
-    tell: Tell = SILENT,
-) -> Explained:
+def observe(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Explained:
     """Draw samples that explain what was measured, and write them.
 
     Args:
         run: Holds the model, which never saw the problem.
-        file: Measurements: a picture, or numbers in an .npy or .npz, of one example or several.
-        operator: How they came about, in words, see `feller.app.workflows.steering.measurements`.
-        n: Samples for each observation.
-        mask: File of what is to be filled, for `inpaint`: white, 1 or True is.
-        noise: Standard deviation of the measurements, in the units of the data.
-        method: One of those in `feller.control.inverse.d_flow_restoration`.
-        scale: Of guidance, where the method is one; by default its own.
-        steps: Of each search at most, where the method is one; by default its own.
-        out: A file whose ending decides the form, or a folder; by default `samples` in the run.
-        given: Conditions by name; others count as not given where the model can do without, else they are drawn.
-        guidance: 1 is the plain conditional.
-        seed: Of all randomness.
+        config: What is asked for; conditions that are not given count as such where the model can do without, else they
+            are drawn.
         tell: Hears how it goes.
 
     Raises:
         InputError: If run, measurements or the user's operator are not what they must be.
         UsageError: If an argument is wrong, or the model's data are no vectors of numbers.
     """
-    if n < 1:
-        raise UsageError(f"-n must be at least 1, got {n}")
-    if not 0 <= noise < torch.inf:
-        raise UsageError(f"expected a noise of 0 or more, got {noise:g}")
-    check_there(pathlib.Path(file), "a file")
-    refuse_bridge(run, "steered")
-    way = _way(method, scale, steps)
+    asked, given, n = config.measurement, in_words(config.given), N if config.n is None else config.n
+    file, noise = pathlib.Path(asked.observe or ""), asked.noise
+    check_there(file, "a file")
+    way = _way(asked.method, asked.scale, config.steps)
     model, begun = load_model(run), time.monotonic()
     model.network.to(engine().device)
     modality, family = model.description.modality, model.family
@@ -106,22 +78,22 @@ def observe(
             "observations need a model of numbers that flow straight (points, pictures), and this one"
             f" {family.describe()}; for others write a reward: feller steer RUN --reward"
         )
-    place = run.place(out)
+    place = run.place(config.out)
     modality.check_place(place)
     seen = modality.soften(model.description.space.reference(1, Draws(0).at("shape")))
     if not isinstance(seen, torch.Tensor):
         raise UsageError(f"observations need a model of points or pictures, and this one's data are {modality.called}")
     shape = tuple(seen.shape[1:])
-    hole = None if mask is None else read_mask(pathlib.Path(mask), shape)
-    how = operator_of(operator, hole, shape)
+    hole = None if asked.mask is None else read_mask(pathlib.Path(asked.mask), shape)
+    how = operator_of(asked.operator or "", hole, shape)
     _check_scales(how, modality, noise)
-    measured = read_measured(pathlib.Path(file), how, modality, shape)
+    measured = read_measured(file, how, modality, shape)
     if isinstance(how, Inpaint):
         measured = how(measured)  # a file may hold anything where nothing was seen
-    draws = Draws(seed).named("observe")
-    conditions = _conditions(model, n * len(measured), given or {}, draws)
+    draws = Draws(config.seed).named("observe")
+    conditions = _conditions(model, n * len(measured), given, draws)
     task = _Task(model, how, measured.repeat_interleave(n, 0), noise, conditions, draws)
-    found = _restored(task, way, guidance, tell)
+    found = _restored(task, way, config.guidance, tell)
     state = torch.cat([one.state for one in found])
     samples = Dataset(modality.decode(state), conditions, modality)
     middle = state.unflatten(0, (-1, n)).mean(1)
@@ -139,8 +111,7 @@ def observe(
         **_unknown(found),
         "seconds": time.monotonic() - begun,
     }
-    notes = _assumed(model, method, way, noise=noise, scale=scale, steps=steps, given=given or {})
-    return Explained(samples, mean, measured, numbers, place, notes)
+    return Explained(samples, mean, measured, numbers, place, _assumed(model, way, config))
 
 
 def _check_scales(how: Operator, modality: Modality, noise: float) -> None:
@@ -219,23 +190,15 @@ def _any(task: _Task) -> float:
     return problem.misfit(state).double().mean().sqrt().item()
 
 
-def _assumed(
-    model: Model,
-    method: str,
-    way: Restoration,
-    *,
-    noise: float,
-    scale: float | None,
-    steps: int | None,
-    given: dict[str, str],
-) -> tuple[str, ...]:
+def _assumed(model: Model, way: Restoration, config: SteerConfig) -> tuple[str, ...]:
     """Say what was assumed, because nothing was said of it."""
-    notes = [] if noise else ["the measurements count as exact (--noise 0)"]
-    if scale is None and isinstance(way, Guided) and isinstance(way.guidance, PiGDM | DPS):
-        notes.append(f"--scale {way.guidance.scale:g} was chosen, which is usual for {method}")
-    if steps is None and isinstance(way, Source) and isinstance(way.minimiser, LBFGS):
+    asked = config.measurement
+    notes = [] if asked.noise else ["the measurements count as exact (--noise 0)"]
+    if asked.scale is None and isinstance(way, Guided) and isinstance(way.guidance, PiGDM | DPS):
+        notes.append(f"--scale {way.guidance.scale:g} was chosen, which is usual for {asked.method}")
+    if config.steps is None and isinstance(way, Source) and isinstance(way.minimiser, LBFGS):
         notes.append(f"each search takes {way.minimiser.steps} steps at most (--steps)")
-    free = [name for name in model.description.frequencies if name not in given]
+    free = [name for name in model.description.frequencies if name not in in_words(config.given)]
     if free:
         how = "counts as not known" if model.description.drop else "was drawn as often as in the data"
         notes += [f"{name} {how} (--given {name}=...)" for name in free]

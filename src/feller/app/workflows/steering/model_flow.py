@@ -21,6 +21,8 @@ from feller.spaces.product import part as part_of
 
 OVER = ("source", "condition", "both")
 """What a search moves."""
+FEWER = 8
+"""By how much smaller a batch is than for sampling, since a gradient goes through the whole solve."""
 SOURCE = "source"
 """Leaf of a source that is one tensor, beside conditions."""
 CONDITION = "condition "

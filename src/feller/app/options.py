@@ -1,0 +1,252 @@
+"""Options of configs by their names, those of groups in the place of these, and functions that take them."""
+
+import functools
+import inspect
+from collections.abc import Callable, Container, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from feller.app.commands.flag_types import Look
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import closest, nearest
+
+Config = TypeVar("Config")
+Result = TypeVar("Result")
+Mark = TypeVar("Mark")
+
+ALIKE = 0.7
+"""How alike two names must be for one to be meant by the other."""
+PLAIN = (bool, int, float, str, tuple)
+"""What is compared by its value; of data in memory there is no usual one."""
+SHELL = ("json",)
+"""Options that say something to the command line alone."""
+
+
+def flags_of(kind: Any) -> dict[str, Field[Any]]:
+    """Return the options of a config, by their names, those of groups in the place of these."""
+    found: dict[str, Field[Any]] = {}
+    for one in fields(kind):
+        inner = group(one)
+        found |= {one.name: one} if inner is None else flags_of(inner)
+    return found
+
+
+def values_of(config: Any) -> dict[str, Any]:
+    """Return what the options of a config are, by their names."""
+    found: dict[str, Any] = {}
+    for one in fields(config):
+        value = getattr(config, one.name)
+        found |= {one.name: value} if group(one) is None else values_of(value)
+    return found
+
+
+def group(field: Field[Any]) -> type | None:
+    """Return the class of a field that is a group of options."""
+    kind = getattr(field.type, "__origin__", None)
+    return kind if isinstance(kind, type) and is_dataclass(kind) else None
+
+
+def changed(config: Any) -> list[str]:
+    """Return the names of what is not as it usually is."""
+    usual = {name: one.default for name, one in flags_of(config).items()}
+    return [
+        name
+        for name, value in values_of(config).items()
+        if value is not usual[name] and not (isinstance(value, PLAIN) and value == usual[name])
+    ]
+
+
+def marks(config: Any, name: str, kind: type[Mark]) -> list[Mark]:
+    """Return the marks of a kind at an option of a config."""
+    return [mark for mark in known_of(flags_of(config)[name]) if isinstance(mark, kind)]
+
+
+def known_of(field: Field[Any]) -> tuple[Any, ...]:
+    """Return what is said of an option beside its type."""
+    return getattr(field.type, "__metadata__", ())
+
+
+def is_place(field: Field[Any]) -> bool:
+    """Tell whether words of a command are an option by where they stand: in Python the function has it."""
+    return any(getattr(one, "__name__", str(one)).endswith("Positional") for one in known_of(field))
+
+
+def flag_names(kind: Any, name: str) -> list[str]:
+    """Return the flags of an option, as help shows them; none of a place or of what no word sets."""
+    known = known_of(flags_of(kind)[name])
+    if any(getattr(one, "__name__", str(one)).endswith(("Positional", "Suppress", "Fixed")) for one in known):
+        return []
+    given = [one for one in known if hasattr(one, "aliases")]
+    called = next((one.name for one in given if one.name), name.replace("_", "-"))
+    others = [alias for one in given for alias in one.aliases or ()]
+    return [*others, *([] if f"-{called}" in others else [f"--{called}"])]
+
+
+def words_of(config: Any) -> list[str]:
+    """Return the words that make a command again: its name, and what differs from the usual."""
+    words, values = [command_of(type(config))], values_of(config)
+    for name in changed(config):
+        value, flags = values[name], flag_names(config, name)
+        if name in SHELL or not (flags or is_place(flags_of(config)[name])):
+            continue
+        if isinstance(value, Mapping):
+            value = tuple(f"{key}={one}" for key, one in value.items())
+        words += [*flags[:1], *map(str, value if isinstance(value, tuple) else () if value is True else (value,))]
+    return words
+
+
+def command_of(kind: type) -> str:
+    """Return the command of a config or of a class that runs itself."""
+    return kind.__name__.removesuffix("Config").lower()
+
+
+def check_values(config: Any, called: Callable[[str], str] = str, *, places: bool = True) -> None:
+    """Look at what the options of a config are.
+
+    Args:
+        config: With its values.
+        called: Name -> what it is called in errors.
+        places: Whether to look at those that stand without a flag, too.
+
+    Raises:
+        UsageError: If a value is wrong.
+        InputError: If there is nothing at a place that is named.
+    """
+    options = flags_of(config)
+    for name, value in values_of(config).items():
+        for mark in marks(config, name, Look) if places or not is_place(options[name]) else ():
+            mark.look(called(name), value)
+
+
+def config_of(kind: type[Config], config: Config | None = None, /, **options: Any) -> Config:
+    """Return a config with options by their names, or groups of them.
+
+    Args:
+        kind: Of the config.
+        config: What holds for all that is not named; by default what is usual.
+        options: By their own names, wherever they are, or the groups that they are in.
+
+    Raises:
+        UsageError: If there is no such option, or a value is wrong; names the nearest right one.
+    """
+    if config is not None and not isinstance(config, kind):
+        raise UsageError(f"{command_of(kind)} takes a {kind.__name__}, or its options, got {type(config).__name__}")
+    config = _nested(kind, kind() if config is None else config, options)
+    check_values(config, places=False)
+    return config
+
+
+def _nested(kind: type[Config], config: Config, options: dict[str, Any]) -> Config:
+    """Return a config with options at their places; errors as of `config_of`, but that no value is looked at."""
+    known = {one.name: one for one in fields(kind)}  # pyrefly: ignore - a dataclass
+    groups = {name: inner for name, one in known.items() if (inner := group(one)) is not None}
+    homes = {name: outer for outer, inner in groups.items() for name in flags_of(inner)}
+    found: dict[str, Any] = {name: options.pop(name) for name in known if name in options}
+    for name, value in found.items():
+        if name in groups and not isinstance(value, groups[name]):
+            raise UsageError(f"{name} must be of {groups[name].__name__}, got {value!r:.40}")
+    for name, value in options.items():
+        if name not in homes:
+            raise _unknown(kind, name)
+        outer = homes[name]
+        found[outer] = replace(found.get(outer, getattr(config, outer)), **{name: value})
+    return replace(config, **found)  # pyrefly: ignore - a dataclass
+
+
+def recorded(config: Any, but: Container[str] = ()) -> dict[str, Any]:
+    """Return the options that are not as usual, by their names, as JSON holds them; none that only Python sets.
+
+    Args:
+        config: Of a command.
+        but: Names of options that no record needs.
+    """
+    options, values = flags_of(config), values_of(config)
+    kept = (one for one in changed(config) if one not in but and (flag_names(config, one) or is_place(options[one])))
+    return {name: [*values[name]] if isinstance(values[name], tuple) else values[name] for name in kept}
+
+
+def from_record(kind: type[Config], content: Any) -> Config:
+    """Return the config of a record; nothing is looked for at places that it names.
+
+    Raises:
+        InputError: If an option is unknown, or its value of another type.
+    """
+    if not isinstance(content, dict):
+        raise InputError(f"config: expected options of {kind.__name__}, got {content!r:.40}")
+    types, options = _types(kind), flags_of(kind)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    for name, value in values.items():
+        if name not in options:
+            raise InputError(f"config: {kind.__name__} has no option {name!r:.40}: {nearest(name, [*options])}")
+        if not _fits(value, types[name]):
+            raise InputError(f"config.{name}: expected {types[name]}, got {value!r:.40}")
+    return _nested(kind, kind(), values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Tell whether a value of JSON is of a type, or of one of a union."""
+    if isinstance(hint, UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
+    return hint in (bool, int, float, str) and (type(value) is hint or (hint is float and type(value) is int))
+
+
+def python_options(kind: type) -> dict[str, Field[Any]]:
+    """Return what a function takes by name: the options of a config, and behind them their groups."""
+    options = {name: one for name, one in flags_of(kind).items() if name not in SHELL and not is_place(one)}
+    return options | {one.name: one for one in fields(kind) if group(one) is not None}  # pyrefly: ignore
+
+
+def _unknown(kind: type, name: str) -> UsageError:
+    """Return what to raise where there is no such option."""
+    known = [*python_options(kind)]
+    close = closest(name, known, ALIKE)
+    advice = f"did you mean {close!r}?" if close else f"expected one of {', '.join(sorted(known))}"
+    return UsageError(f"{command_of(kind)} takes no argument {name!r}: {advice}")
+
+
+def configured(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Return what lets a function, whose last argument is a config, take options by their names, too.
+
+    Type checkers know these from the stubs beside the modules, which `scripts/write_stubs.py` writes.
+    """
+
+    def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
+        *own, last = inspect.signature(function).parameters.values()
+        options = {name: one for name, one in python_options(kind).items() if name not in {one.name for one in own}}
+
+        @functools.wraps(function)
+        def called(*args: Any, config: Any = None, **given: Any) -> Result:
+            first = {one.name: given.pop(one.name) for one in own if one.name in given}
+            for name in given:
+                if name not in options:
+                    raise _unknown(kind, name)
+            return function(*args, **first, config=config_of(kind, config, **given))
+
+        hints, types = get_type_hints(function), _types(kind)
+        called.__annotations__ = {**hints, **{name: types[name] for name in options}}
+        parameters = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_usual(one), annotation=types[name])
+            for name, one in options.items()
+        ]
+        called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # pyrefly: ignore
+            [*own, *parameters, last.replace(default=None)], return_annotation=hints["return"]
+        )
+        return called
+
+    return decorate
+
+
+def _types(kind: type) -> dict[str, Any]:
+    """Return the types of options and of groups, as Python has them."""
+    types = get_type_hints(kind)
+    for inner in map(group, fields(kind)):  # pyrefly: ignore - a dataclass
+        types |= {} if inner is None else get_type_hints(inner)
+    return types
+
+
+def _usual(field: Field[Any]) -> Any:
+    """Return what signatures show where nothing is named."""
+    return ... if field.default is MISSING else field.default

@@ -1,0 +1,129 @@
+# Written by scripts/write_stubs.py of the functions beside it and of config.py; do not edit.
+
+import functools
+import os
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from feller.app.commands.flag_types import (
+    CodeText,
+    Conditions,
+    Count,
+    Counted,
+    OtherTable,
+    Pair,
+    Real,
+    Said,
+    Text,
+    Verbose,
+    Whole,
+)
+from feller.app.config import (
+    DocumentOptions,
+    GapOptions,
+    OpeningOptions,
+    PushOptions,
+    SampleConfig,
+    SampleFileOptions,
+    SamplerOptions,
+    SpeechOptions,
+)
+from feller.core.run_folder import Run
+from feller.data.modality import Dataset
+from feller.models.model import Model
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    folder: pathlib.Path
+    metrics: dict[str, float | int | str | None]
+    name: str = "report"
+
+    @property
+    def path(self) -> pathlib.Path | None: ...
+    @property
+    def verdict(self) -> str: ...
+    def figures(self) -> list[Figure]: ...
+    def __repr__(self) -> str: ...
+
+Samples = Dataset | pd.DataFrame
+
+@dataclass(frozen=True)
+class FittedRun(os.PathLike[str]):
+    path: pathlib.Path
+    numbers: Mapping[str, float | int | str | None] = field(default_factory=dict, repr=False, compare=False)
+    code: str | None = field(default=None, repr=False)
+
+    def __fspath__(self) -> str: ...
+    @property
+    def folder(self) -> Run: ...
+    @functools.cached_property
+    def model(self) -> Model: ...
+    @property
+    def report(self) -> Report: ...
+    def sample(
+        self,
+        n: int | None = None,
+        *,
+        given: Conditions = None,
+        guidance: Real = None,
+        seed: int = 0,
+        out: Text = None,
+        overwrite: bool = False,
+        shard: Count = None,
+        calls: Counted = None,
+        solver: Text = None,
+        superpose: Text = None,
+        compile: bool = False,
+        temperature: Real = None,
+        top_k: Counted = None,
+        top_p: Real = None,
+        order: Text = None,
+        rates: Text = None,
+        known: Said = None,
+        complete: OtherTable = None,
+        prompt: Said = None,
+        mask: Text = None,
+        edit: Pair = (),
+        ask: Pair = (),
+        memory: Text = None,
+        documents: Whole = None,
+        picture_guidance: Real = None,
+        plausible: Real = None,
+        contrast: Text = None,
+        best_of: Counted = None,
+        text: Said = None,
+        voice: Pair = (),
+        denoise: Pair = (),
+        span: Said = None,
+        style: Pair = (),
+        content: Pair = (),
+        speed: Real = None,
+        durations: Text = None,
+        spell: bool = False,
+        language: Text = None,
+        vocoder: Text = None,
+        begin: Text = None,
+        backward: bool = False,
+        code: CodeText = None,
+        verbose: Verbose = None,
+        output: SampleFileOptions = ...,
+        sampler: SamplerOptions = ...,
+        gaps: GapOptions = ...,
+        document: DocumentOptions = ...,
+        speech: SpeechOptions = ...,
+        bridge: PushOptions = ...,
+        opening: OpeningOptions = ...,
+        config: SampleConfig | None = None,
+    ) -> Samples: ...
+    def as_samples(self, data: Dataset) -> Samples: ...
+    def of_frame(self, data: Dataset) -> bool: ...
+
+@dataclass(frozen=True)
+class SteeredSamples:
+    samples: Samples
+    before: Samples | None
+    report: Report
