@@ -109,6 +109,10 @@ class Words:
         """Tell which words are among some, [words]."""
         return np.asarray(_ARROW.is_in(self.words, text_array([*some])))
 
+    def count(self, some: Collection[str]) -> int:
+        """Return how many cells are among some words."""
+        return int(self.counts[self.which(some)].sum())
+
 
 @dataclass(frozen=True, eq=False)
 class FoundArrays(Found):
