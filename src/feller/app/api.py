@@ -27,6 +27,7 @@ from feller.app.workflows.bridges.bridge_options import wanted_of
 from feller.app.workflows.evaluate import evaluate as evaluate_run
 from feller.app.workflows.export import export as export_run
 from feller.app.workflows.fit import fit as fit_data
+from feller.app.workflows.fit import kind_of
 from feller.app.workflows.tune import tune as tune_run
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run, as_run, new_run
@@ -143,6 +144,7 @@ def audit(run: RunSource | None, config: AuditConfig) -> Report:
             seed=config.seed,
             shadows=config.shadows,
             canaries=config.canaries,
+            report=kind_of(config.report),
             tell=tell,
         )
     return Report(folder.path, {name: one for name, one in numbers.items() if name != "report"}, f"report-{NAME}")

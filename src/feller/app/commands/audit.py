@@ -23,6 +23,7 @@ def run(config: AuditConfig, words: list[str]) -> dict[str, Any]:
     from feller.app.commands.resolve_run import find
     from feller.app.terminal import show, speaker
     from feller.app.workflows.audit import audit
+    from feller.app.workflows.fit import kind_of
 
     tell = speaker()
     run = find(config.folder, config.opening.code, tell)
@@ -33,6 +34,7 @@ def run(config: AuditConfig, words: list[str]) -> dict[str, Any]:
         seed=config.seed,
         shadows=config.shadows,
         canaries=config.canaries,
+        report=kind_of(config.report),
         tell=tell,
     )
     show(numbers, tell)
@@ -44,7 +46,7 @@ def _calculate(config: AuditConfig) -> dict[str, Any]:
     from feller.app.terminal import show, speaker
     from feller.app.workflows.auditing.plan_calculator import bounds, plan, words
 
-    for name in ("data", "shadows", "canaries"):
+    for name in ("data", "shadows", "canaries", "report"):
         if getattr(config, name) is not None:
             raise UsageError(f"--{name} is about a run; the calculator takes --{', --'.join(PLAN)}")
     asked = config.plan

@@ -17,10 +17,13 @@ from feller.app.workflows.auditing.retraining_attacks import Retraining
 from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.private.privacy_config import Allowance
+from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import DataSource
+from feller.evaluation.effort import Effort
 from feller.evaluation.report.page import write_report
+from feller.training.checkpoint import read_counters
 from feller.training.objectives.output_perturbation import Perturbation
 
 NAME = "audit"
@@ -35,6 +38,7 @@ def audit(
     seed: int = 0,
     shadows: int | None = None,
     canaries: int | None = None,
+    report: str | None = None,
     tell: Tell = SILENT,
 ) -> dict[str, Any]:
     """Say what is promised about rows, what bounds their reconstruction, and what attacks reach; write the page.
@@ -46,6 +50,7 @@ def audit(
         seed: Of all randomness.
         shadows: Models that are trained again, to tell members by; none by default.
         canaries: Rows that are planted in a training of its own, to be found; none by default.
+        report: full or quick: how long the attacks take that train nothing; by default a fifth of the training's time.
         tell: Hears how it goes.
 
     Returns:
@@ -56,12 +61,21 @@ def audit(
             another process writes to the run.
         UsageError: If the run is of a kind that no audit knows, or cannot be trained again.
     """
+    if report == "none":
+        raise UsageError(argument="report", expected="full or quick", found="none")
+    effort = Effort.of_report(report, read_counters(run)["seconds"] if run.counters.is_file() else 0.0)
     with run.writing():
-        return _audited(run, data, shown, seed, (shadows, canaries), tell)
+        return _audited(run, data, shown, seed, (shadows, canaries), effort, tell)
 
 
 def _audited(
-    run: Run, data: DataSource | None, shown: int, seed: int, again: tuple[int | None, int | None], tell: Tell
+    run: Run,
+    data: DataSource | None,
+    shown: int,
+    seed: int,
+    again: tuple[int | None, int | None],
+    effort: Effort,
+    tell: Tell,
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
     it = opened(run, data)
@@ -80,7 +94,7 @@ def _audited(
     else:
         rows = None if ledger is None else watched_rows(run, it.train, numbers["epsilon_order2"])
     numbers |= {} if rows is None else rows.numbers
-    found = attack_told(it, draws, tell) if it.tells else attack(it, draws, tell)
+    found = attack_told(it, draws, effort, tell) if it.tells else attack(it, draws, effort, tell)
     found = retraining.beside(found, it, draws, tell)
     numbers |= found.numbers
     inverted = None if ledger is None or it.tells else invert(it, draws.named("inversion"), tell)
