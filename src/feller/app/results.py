@@ -192,10 +192,10 @@ class FittedRun(os.PathLike[str]):
 
     def of_frame(self, data: Dataset) -> bool:
         """Tell whether samples are to be a data frame: they are rows of a table, or of numbers that came as one."""
-        if isinstance(data.modality, Table | Mixed):
+        kind, source = data.modality, asked_of(self.folder).data
+        if kind.view(Table) or kind.view(Mixed):
             return True
-        source = asked_of(self.folder).data
-        return isinstance(data.modality, Points) and (source.endswith(TABLES) or source.startswith(FRAMES))
+        return bool(kind.view(Points)) and (source.endswith(TABLES) or source.startswith(FRAMES))
 
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""

@@ -41,10 +41,10 @@ def _without_stubs() -> Iterator[None]:
     """
     usual = inspect.getfile
 
-    def getfile(thing: Any) -> str:
-        if inspect.isclass(thing) and thing.__module__.startswith("gradio."):
+    def getfile(object: Any) -> str:
+        if inspect.isclass(object) and object.__module__.startswith("gradio."):
             raise OSError("no stub is needed")
-        return usual(thing)
+        return usual(object)
 
     inspect.getfile = getfile
     try:

@@ -118,7 +118,8 @@ class Words:
 
 MANY, TOGETHER = 50_000, min(4, os.cpu_count() or 1)
 """Rows from which several columns are looked at at once, and how many: Arrow and NumPy let go of Python meanwhile."""
-Column, Answer = TypeVar("Column"), TypeVar("Answer")
+Column = TypeVar("Column")
+Answer = TypeVar("Answer")
 
 
 def by_column(look: Callable[[Column], Answer], columns: Sequence[Column], rows: int) -> list[Answer]:
