@@ -151,7 +151,7 @@ _HOMES = {
         *("PseudoHuber", "Squared", "Weighted"),
     ),
     "training.objective": ("Matching", "Objective", "ObjectiveConfig", "TrainingContext"),
-    "networks.condition_dropout": ("null_values",),
+    "networks.inner_networks": ("null_values",),
     "training.objectives.distillation": ("Distillation",),
     "training.objectives.maximum_likelihood": ("MaximumLikelihood",),
     "training.optimizer": ("Training",),

@@ -14,7 +14,8 @@ MODALITY = ("feller.data.modality", "feller.data.loading.user_modality")
 CLASSES = {
     "feller.paths.path.Path": ((*ALLOWED, "feller.paths"), 0),
     "feller.models.families.model_family.ModelFamily": (ALLOWED, 0),
-    "feller.training.objective.Objective": (ALLOWED, 7),
+    "feller.training.objective.Objective": (ALLOWED, 0),
+    "feller.training.objective.ObjectiveConfig": (ALLOWED, 0),
     "feller.data.modality.Modality": ((*ALLOWED, "feller.app.modalities", *MODALITY), 0),
 }
 """Base -> folders that may ask about it, and how often others do so at most: a number that may only fall."""

@@ -174,6 +174,7 @@ def audit(
     show: int = 10,
     shadows: Whole = None,
     canaries: Whole = None,
+    report: ReportKind = None,
     seed: int = 0,
     noise: Real = None,
     rate: Real = None,

@@ -609,6 +609,9 @@ class AuditConfig:
     """Train so many models again, each on half of all rows, to tell who was learned from; it takes as long each."""
     canaries: Whole = None
     """Train once more with so many planted rows, which an attacker looks for."""
+    report: Annotated[ReportKind, Offers(("full", "quick"))] = None
+    """full or quick: how long the attacks take that train nothing; by default a fifth of the training's time, and at
+    most two minutes."""
     seed: int = 0
     """Of all randomness."""
     plan: Annotated[PlanOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PlanOptions)

@@ -1,6 +1,7 @@
 """Random numbers that are addressed, so that asking twice gives the same answer."""
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -17,6 +18,18 @@ BLOCK = 256
 def address(*parts: object) -> int:
     """Hash what a random number is for into a seed of 56 bits."""
     return int.from_bytes(blake2b("/".join(map(str, parts)).encode(), digest_size=7).digest())
+
+
+_KEPT, CONTIGUOUS = threading.local(), torch.contiguous_format
+
+
+def _generator(device: torch.device | str) -> torch.Generator:
+    """Return a generator to be seeded: on the processor one that each thread keeps, since making it takes longer."""
+    if (device if isinstance(device, str) else device.type) != "cpu":
+        return torch.Generator(device)
+    if not hasattr(_KEPT, "generator"):
+        _KEPT.generator = torch.Generator()
+    return _KEPT.generator
 
 
 class Draw:
@@ -51,16 +64,14 @@ class Draw:
         first, last = self.first // BLOCK, -(-(self.first + n) // BLOCK)
         # Examples go along the last axis while they are drawn: then neither a batch that ends inside a block nor
         # padding of the other axes moves a number.
-        whole = torch.empty((last - first, *shape[1:], BLOCK), dtype=dtype, device=device)
-        generator = torch.Generator(device)
-        begun = blake2b("/".join(map(str, place)).encode(), digest_size=7)
-        for block, part in enumerate(whole.unbind(), first):
-            hashed = begun.copy()
-            hashed.update(b"/%d" % block)
-            fill(part, generator.manual_seed(int.from_bytes(hashed.digest())))
-        rows = whole.movedim(-1, 1).flatten(0, 1) if len(shape) > 1 else whole.view(-1)
+        generator, begun, several = _generator(device), "/".join(map(str, place)), last - first != 1
+        size = (last - first, *shape[1:], BLOCK) if several else (*shape[1:], BLOCK)
+        whole = torch.empty(size, dtype=dtype, device=device)
+        for block, part in enumerate(whole.unbind() if several else (whole,), first):
+            fill(part, generator.manual_seed(address(begun, block)))
+        rows = whole.movedim(-1, 1).flatten(0, 1) if several else whole.movedim(-1, 0)
         start = self.first - first * BLOCK
-        return rows if len(rows) == n else rows[start : start + n].clone()
+        return rows.contiguous() if len(rows) == n else rows[start : start + n].clone(memory_format=CONTIGUOUS)
 
     def normal(
         self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"

@@ -95,6 +95,11 @@ class Run:
         """The weights that a tuned run began with."""
         return self.path / "base.safetensors"
 
+    @property
+    def drawn(self) -> pathlib.Path:
+        """Samples of the model that `tune` drew before its rounds, for the next tuning that needs the same."""
+        return self.path / "drawn"
+
     def part(self, name: str) -> pathlib.Path:
         """Return the weights of a network that the data need to be read and written."""
         return self.path / f"{name}.safetensors"

@@ -41,7 +41,12 @@ class Effort:
             return cls(QUICK)
         if report not in (None, "none"):
             raise UsageError(f"--report is one of {', '.join(REPORTS)}, got {report!r}")
-        return cls(min(max(SHARE * training_seconds, LEAST), MOST))
+        return cls.beside(training_seconds)
+
+    @classmethod
+    def beside(cls, seconds: float, least: float = LEAST, most: float = MOST) -> "Effort":
+        """Return a fifth of the seconds of some work, within bounds."""
+        return cls(min(max(SHARE * seconds, least), most))
 
     def limit(self, most: int, usual_seconds: float) -> int:
         """Return how many of the usual examples are measured, where all take about so many seconds."""

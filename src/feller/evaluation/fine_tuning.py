@@ -23,7 +23,7 @@ PAIRED = 1000
 FEW = 0.01
 """Share of the base's samples that the tilted law is like, below which the base hardly knows it."""
 ROLLED, STEPS = 256, 40
-"""Roll-outs whose control is summed, and their steps."""
+"""Roll-outs whose control is summed, no more than there are samples, and their steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def change(
         )
     try:
         check_memoryless(rule.path)
-        numbers["kl"] = divergence(rule, base, tuned, draws.named("roll-outs"), given)
+        numbers["kl"] = divergence(rule, base, tuned, draws.named("roll-outs"), given, min(ROLLED, len(after)))
     except UsageError:
         notes.append(
             "there is no divergence from the base, since this model has no memoryless noise to measure it with"
@@ -112,14 +112,14 @@ def tilt(reward: Float[Tensor, " n"], strength: float, group: Int[Tensor, " n"])
     return total / len(reward), effective / max(counted, 1)
 
 
-def divergence(rule: Tuning, base: Model, tuned: Model, draws: Draws, wanted: dict[str, str]) -> float:
+def divergence(rule: Tuning, base: Model, tuned: Model, draws: Draws, wanted: dict[str, str], n: int = ROLLED) -> float:
     """Return the mean control cost of roll-outs of the tuned model, with the conditions that are wanted."""
     about = tuned.description
     device = next(tuned.network.parameters()).device
-    given = tree_map(lambda leaf: leaf.to(device), about.modality.complete(tuned.conditions(ROLLED, wanted, draws)))
+    given = tree_map(lambda leaf: leaf.to(device), about.modality.complete(tuned.conditions(n, wanted, draws)))
     times = linear_grid(STEPS)
     with torch.no_grad():
-        x_0 = about.space.reference(ROLLED, draws.at("source"), device)
+        x_0 = about.space.reference(n, draws.at("source"), device)
         chain = roll_out(rule.process(tuned.network.eval(), given), x_0, times, MemorylessEuler(), draws, given)
         return control_cost(rule.process(base.network.eval(), given), chain).double().mean().item()
 

@@ -7,8 +7,7 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.masking import blank
-from feller.core.pytree import Given
+from feller.core.pytree import Given, blank
 from feller.core.rng import Draws
 from feller.data.speech.durations import Durations, log_durations
 from feller.data.speech.phones import PLACES

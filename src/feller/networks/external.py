@@ -1,29 +1,25 @@
 """Networks that others wrote, in their own conventions of arguments, answers, time and sign."""
 
 import abc
-import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, tree_map
 from feller.core.rng import Draws
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import RESERVED
+from feller.networks.inner_networks import held_modules, plain_network
 
 ANSWERS = ("sample", "logits")
 """What others call the part of an answer that counts."""
 DICTS = ("given", "cond", "conditions")
 """Names of a third argument that is more likely a dict than a label."""
-DEEP = 3
-"""Functions within functions in which modules are looked for."""
 
 
 class CallConvention(abc.ABC):
@@ -171,17 +167,6 @@ class ForeignDecoder(nn.Module):
         return plain_answer(self.inner(theirs), theirs)
 
 
-def plain_network(network: Any) -> Any:
-    """Return a network without what wraps it: an average of weights, several processes, a compiler."""
-    while True:
-        if isinstance(network, AveragedModel | DistributedDataParallel | DataParallel):
-            network = network.module
-        elif isinstance(network, nn.Module) and hasattr(network, "_orig_mod"):
-            network = network._orig_mod
-        else:
-            return network
-
-
 def plain_answer(answer: Any, x: State) -> State:
     """Return the part of an answer that counts: that called `sample` or `logits`, or the only one."""
     if isinstance(answer, Tensor) or (
@@ -194,35 +179,6 @@ def plain_answer(answer: Any, x: State) -> State:
             return part
     parts = [*answer.values()] if isinstance(answer, Mapping) else answer
     return plain_answer(parts[0], x) if isinstance(parts, tuple | list) and len(parts) == 1 else answer
-
-
-def held_modules(thing: Any, deep: int = DEEP) -> list[nn.Module]:
-    """Return the modules that a function holds: in its closure, its defaults, a partial, or names outside of it."""
-    found: dict[int, nn.Module] = {}
-    for part in _parts(thing):
-        if isinstance(part, nn.Module):
-            found[id(part)] = part
-        elif deep and (inspect.isroutine(part) or isinstance(part, functools.partial | tuple | list | dict)):
-            found |= {id(module): module for module in held_modules(part, deep - 1)}
-    return [*found.values()]
-
-
-def _parts(thing: Any) -> Iterator[Any]:
-    """Yield what a function, or what holds some, is made of."""
-    if isinstance(thing, functools.partial):
-        yield from (thing.func, *thing.args, *thing.keywords.values())
-    elif isinstance(thing, tuple | list):
-        yield from thing
-    elif isinstance(thing, dict):
-        yield from thing.values()
-    elif inspect.ismethod(thing):
-        yield from (thing.__self__, thing.__func__, *getattr(thing.__self__, "__dict__", {}).values())
-    elif inspect.isfunction(thing):
-        yield from inspect.getclosurevars(thing).nonlocals.values()
-        yield from (value for value in inspect.getclosurevars(thing).globals.values() if not inspect.isclass(value))
-        yield from (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values())
-    elif not inspect.isbuiltin(thing):  # an object that can be called
-        yield from (*getattr(thing, "__dict__", {}).values(), inspect.getattr_static(type(thing), "__call__"))
 
 
 def convention_of(network: Callable[..., Any], asked: tuple[State, Tensor, Given], labels: Given) -> CallConvention:

@@ -99,6 +99,16 @@ class Affine(Path):
         check_times(t, x_1)
         return self.schedule.point(x_0, x_1, pad_right(t, x_1))
 
+    def sample_with_target(
+        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
+    ) -> tuple[Float[Tensor, " b *d"], Float[Tensor, " b *d"]]:
+        """Return both; times are not looked at, since laws of ours draw them and those of others were."""
+        column = pad_right(t, x_1)
+        x_t = self.schedule.point(x_0, x_1, column)
+        if isinstance(self.prediction, Velocity):
+            return x_t, self.schedule.slope(x_0, x_1, column)
+        return x_t, self.target(x_t, x_0, x_1, t)
+
     def target(
         self,
         x_t: Float[Tensor, " b *d"],

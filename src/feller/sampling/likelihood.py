@@ -14,8 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.masking import blank
-from feller.core.pytree import Mask, State, StateT, branch, leaves, length, marks_map, tree_map
+from feller.core.pytree import Mask, State, StateT, blank, branch, leaves, length, marks_map, tree_map
 from feller.core.rng import Draws
 from feller.paths import Path
 from feller.paths.processes import Characteristics, Process

@@ -14,7 +14,7 @@ from feller.core.errors import InputError, UsageError, is_out_of_memory
 from feller.core.pytree import Given, State, are_known, branch, leaves, pad_right
 from feller.core.rng import Draws
 from feller.core.serialization import closest
-from feller.networks.condition_dropout import inner_networks
+from feller.networks.inner_networks import inner_networks
 from feller.spaces import Euclidean, Manifold, Space, Tokens
 from feller.spaces.product import part
 
@@ -72,19 +72,19 @@ def read_batch(batch: Any, rng: Any) -> tuple[State, Given]:
 
 def warn_repeated(objective: Any, rng: Draws, x_1: State) -> None:
     """Warn once if an objective is asked in two steps in a row with the same source of random numbers."""
-    if not torch.is_grad_enabled() or not are_known(next(leaves(x_1))):
+    if not torch.is_grad_enabled():
         return
-    last = objective.__dict__.get("_last_rng")
+    last = vars(objective).get("_last_rng")
     if last is _WARNED:
         return
-    if last == rng:
+    if last is not None and last.seed == rng.seed and last == rng and are_known(next(leaves(x_1))):
         warnings.warn(
             f"{type(objective).__name__}.draw was asked twice in a row with {rng}, which gives the same times and"
             " noise; say rng.step(i) in step i",
             stacklevel=3,
         )
         rng = _WARNED
-    object.__setattr__(objective, "_last_rng", rng)
+    vars(objective)["_last_rng"] = rng
 
 
 _WARNED = Draws(-1)
@@ -247,7 +247,9 @@ def _reshaping(x_1: Tensor, x_0: Tensor) -> str:
 
 
 def _check_numbers(x: Tensor, space: Space, valid: State | None, name: str) -> None:
-    if not math.isfinite(float(x.detach().sum())):  # a sum may overflow, and padding may hold anything
+    if not math.isfinite(
+        float(x.detach().sum() if x.requires_grad else x.sum())
+    ):  # a sum may overflow, and padding may hold anything
         wrong = _real(~x.isfinite(), valid)
         if bool(wrong.any()):
             rows = _rows(wrong)

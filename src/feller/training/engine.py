@@ -69,13 +69,14 @@ class Engine:
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
-    @contextlib.contextmanager
-    def float32(self, precision: str) -> Iterator[None]:
+    def float32(self, precision: str) -> contextlib.AbstractContextManager[None]:
         """Multiply float32 numbers on CUDA in TensorFloat32 or whole, where either is asked for."""
         if self.device.type != "cuda" or precision not in ("fp32", "tf32"):
-            yield
-            return
-        fast = precision == "tf32"
+            return contextlib.nullcontext()
+        return self._multiplied(fast=precision == "tf32")
+
+    @contextlib.contextmanager
+    def _multiplied(self, *, fast: bool) -> Iterator[None]:
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         before = matmul.allow_tf32, cudnn.allow_tf32
         matmul.allow_tf32, cudnn.allow_tf32 = fast, fast

@@ -18,6 +18,7 @@ from feller.networks.condition_dropout import check_drop, drop_conditions
 from feller.paths import Network, Path
 from feller.paths.path import check_times
 from feller.paths.time_distributions import LeafTimes, Stratified, TimeLaw
+from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space, Tokens
 from feller.training.batch_checks import check_data, check_logits, diagnose, read_batch, warn_repeated
 from feller.training.couplings import Coupling, Independent
@@ -97,6 +98,11 @@ class Objective(abc.ABC):
         """Return numbers about drawn examples that are worth following beside the loss, scalars under their names."""
         return {}
 
+    @property
+    def matching(self) -> "Matching | None":
+        """The regression on a path whose pieces can be looked at one by one; None where it is none."""
+        return None
+
 
 class ObjectiveConfig(abc.ABC):
     """What a recipe records of an objective; `build` returns the objective. Path and space say what is trained."""
@@ -109,6 +115,12 @@ class ObjectiveConfig(abc.ABC):
 
     one_shot: ClassVar[bool] = False
     """Whether the model is found of all rows at once, without steps; such an objective is an `AtOnce`."""
+
+    needs_plain_network: ClassVar[bool] = False
+    """Whether it differentiates the network inside a simulation, where nothing may shard, compile or checkpoint it."""
+
+    onward_lr: ClassVar[float] = 1.0
+    """Share of the usual learning rate, for going on from an older model."""
 
     if TYPE_CHECKING:  # fields of the kinds that a model can be made of; a real property would become their default
 
@@ -141,6 +153,14 @@ class ObjectiveConfig(abc.ABC):
     def independent(self) -> bool:
         """Whether an example depends on its own row of the batch alone, as private training asks."""
         return True
+
+    def onward(self, path: Path | None, space: Space, drop: float) -> "ObjectiveConfig":
+        """Return it for an older model, whose path, space and dropped conditions are given; what it lacks stays out."""
+        return self
+
+    def sampling(self, usual: Sampling) -> Sampling:
+        """Return how the model samples by itself, where a recipe says what is usual."""
+        return usual
 
     @abc.abstractmethod
     def build(self, context: TrainingContext) -> Objective:
@@ -244,6 +264,8 @@ class Matching(ConditionalObjective):
     """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
     leaf_times: LeafTimes = field(default_factory=LeafTimes)
     """How the leaves of a product share their time: by default it is one for all, and none is ever given."""
+    _checks_times: ClassVar[bool]
+    """Whether the law of times is the user's: those of ours give no others."""
     fill: float = 0.0
     """Chance that parts of an example are known from the start, a random share of them: so that a network whose states
     do not show it, other than masks, learns to fill in."""
@@ -256,6 +278,7 @@ class Matching(ConditionalObjective):
                     argument=name, expected="an object", found=f"the class {piece.__name__}", remedy=remedy
                 )
         check_drop(self.drop)
+        vars(self)["_checks_times"] = is_own(self.law)
         if not 0 <= self.fill <= 1:
             raise UsageError(argument="fill", expected="a probability from 0 to 1", found=f"{self.fill:g}")
         if getattr(self.path, "noise", None) is not None and not isinstance(self.coupling, Independent):
@@ -274,6 +297,15 @@ class Matching(ConditionalObjective):
         if source is not None and tokens is not None and tokens.source != source:
             remedy = "Give path and space the same source"
             raise UsageError(argument="space", expected=f"{source}", found=f"{tokens.source}", remedy=remedy)
+
+    @property
+    def matching(self) -> "Matching":
+        """It is one."""
+        return self
+
+    def onward(self, path: Path | None, space: Space, drop: float) -> "Matching":
+        """Take all three."""
+        return replace(self, path=path or self.path, space=space, drop=drop)
 
     @property
     def conditionable(self) -> tuple[str, ...]:
@@ -296,16 +328,18 @@ class Matching(ConditionalObjective):
         """
         x_1, given = read_batch(batch, rng)
         warn_repeated(self, rng, x_1)
+        first = next(leaves(x_1))
+        n, device = len(first), first.device
         if "x_0" in batch:
             check_data(x_1, batch["x_0"], self.space, given.get("valid"))
             x_0 = like(batch["x_0"], x_1)
         else:
-            x_0 = self.space.reference(length(x_1), rng.at("source"), next(leaves(x_1)).device)
+            x_0 = self.space.reference(n, rng.at("source"), device)
             check_data(x_1, x_0, self.space, given.get("valid"))
             x_0 = self.coupling(like(x_0, x_1), x_1, given, rng.at("coupling"))
-        t = self.law(length(x_1), rng.at("time"), next(leaves(x_1)).device)
-        if is_own(self.law):  # paths of ours look at times themselves
-            check_times(t, next(leaves(x_1)))
+        t = self.law(n, rng.at("time"), device)
+        if self._checks_times:
+            check_times(t, first)
         t = self.leaf_times(spread(t, x_1), self.law, rng)
         x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.at("path"))
         given = self.drop_conditions(given, rng, network)

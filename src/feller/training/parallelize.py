@@ -14,7 +14,6 @@ from feller.networks.architecture import Architecture
 from feller.training.engine import Engine
 from feller.training.loop import TrainState
 from feller.training.objective import ObjectiveConfig
-from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from feller.training.optimizer import Training, make_optimizer
 
 
@@ -25,7 +24,7 @@ def check_dress(training: Training, objective: ObjectiveConfig, architecture: Ar
         UsageError: Then; says why.
     """
     changed = training.compile or training.sharded or training.gradient_checkpointing
-    if isinstance(objective, MaximumLikelihood) and changed:
+    if objective.needs_plain_network and changed:
         raise UsageError(
             "maximum likelihood differentiates the network inside a simulation, where it can neither be sharded nor"
             " compiled nor checkpointed; leave --train.sharded, --train.compile and --train.gradient-checkpointing out"

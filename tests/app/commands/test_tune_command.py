@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from feller.app.cli import main
 from feller.app.workflows.tune import DivergenceMonitor
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
+from feller.models.model import Model
 from feller.training.loop import StepMetrics
 from tests.app.commands.conftest import fitted
 
@@ -78,6 +80,25 @@ def test_a_tuned_run_is_a_run(righter: pathlib.Path, own: pathlib.Path, capsys: 
     assert json.loads((out / "recipe.json").read_text())["tuned"]["base"] == str(righter)
     words = ("--reward", f"{own}:right", "-n", "1", "--steps", "1", "--calls", "2")
     assert main(["steer", str(righter), *words]) == 0
+
+
+@pytest.mark.slow
+def test_samples_of_the_base_are_drawn_once(
+    moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next tuning reads them, whatever its reward; a damaged file is drawn anew."""
+    base, words = tmp_path / "base", (*QUICK, "--steps", 1, "--report", "none", "--overwrite")
+    shutil.copytree(moons, base, ignore=shutil.ignore_patterns("drawn"))
+    assert tune(base, "--reward", f"{own}:right", *words, "--out", tmp_path / "one") == 0
+    (kept,) = (base / "drawn").iterdir()
+    drawn, sample = [], Model.sample
+    monkeypatch.setattr(Model, "sample", lambda self, n, **more: drawn.append(n) or sample(self, n, **more))
+    assert tune(base, "--reward", f"{own}:root", *words, "--strength", 3, "--out", tmp_path / "two") == 0
+    assert not drawn
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert tune(base, "--reward", f"{own}:right", *words, "--out", tmp_path / "three") == 0
+    assert drawn
+    assert kept.stat().st_size > 100
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 import io
 import itertools
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -10,6 +12,21 @@ from PIL import Image
 from feller.app.webui.tabs.speaking import span
 from feller.app.webui.widgets import MARKS, check_picture, drawing
 from feller.core.errors import UsageError
+
+STUBS = """
+import inspect, sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+from feller.app.webui import widgets
+gradio = widgets.gradio()
+assert opened and not any(name.endswith(".pyi") for name in opened)
+assert inspect.getfile(gradio.Textbox) == sys.modules["gradio.components.textbox"].__file__
+"""
+
+
+@pytest.mark.slow
+def test_gradio_writes_no_stubs_beside_its_files() -> None:
+    subprocess.run([sys.executable, "-c", STUBS], check=True)
 
 
 def test_a_picture_is_one_that_can_be_read_whole(tmp_path: pathlib.Path) -> None:

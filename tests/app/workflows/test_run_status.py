@@ -8,7 +8,7 @@ import pytest
 
 from feller.app.cli import main
 from feller.app.workflows.fine_tuned_run import Tuned
-from feller.app.workflows.run_status import first_sketch, planned, tuning_sketch
+from feller.app.workflows.run_status import first_sketch, planned, sketch_of, tuning_sketch
 from feller.core.run_folder import Run
 from feller.data.loading.read import read
 from feller.models.recipes.points import points
@@ -109,3 +109,7 @@ def test_it_is_said_last_and_stands_on_the_page_and_its_command_goes_on(tmp_path
     again[again.index("--minutes") :] = ["--steps", "3"]  # the same command, but for how long
     assert main(again) == 0
     assert "going on after step 2" in capsys.readouterr().err
+    assert sketch_of(Run(tmp_path / "run")).startswith("After 3 steps")
+    assert main([*again[:-1], "4", "--report", "none"]) == 0
+    assert "first sketch" not in capsys.readouterr().err  # the report is of fewer steps
+    assert sketch_of(Run(tmp_path / "run")) == ""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from feller.core.masking import mean_over_entries
+from feller.core.pytree import mean_over_entries
 from feller.paths import Mixture
 from feller.paths.schedules import Linear, Polynomial, Schedule
 from feller.paths.time_distributions import Until

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from feller.core.masking import blank
+from feller.core.pytree import blank
 from feller.core.rng import Draws
 from feller.data.speech.phones import frames_of, repeated
 from feller.models.infilling import infill

@@ -32,7 +32,7 @@ def _calculate(config: AuditConfig) -> dict[str, Any]:
     from feller.app.terminal import show, speaker
     from feller.app.workflows.auditing.plan_calculator import bounds, plan, words
 
-    for name in ("data", "shadows", "canaries"):
+    for name in ("data", "shadows", "canaries", "report"):
         if getattr(config, name) is not None:
             raise UsageError(f"--{name} is about a run; the calculator takes --{', --'.join(PLAN)}")
     asked = config.plan

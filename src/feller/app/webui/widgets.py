@@ -1,8 +1,11 @@
 """Gradio's components of controls and results, and the theme; nothing else on the page names them."""
 
+import contextlib
 import html
+import inspect
 import pathlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +29,28 @@ def gradio() -> Any:
     Raises:
         UsageError: If it is not installed.
     """
-    return need("gradio", "a page in the browser", "serve")
+    with contextlib.nullcontext() if "gradio" in sys.modules else _without_stubs():
+        return need("gradio", "a page in the browser", "serve")
+
+
+@contextlib.contextmanager
+def _without_stubs() -> Iterator[None]:
+    """Have Gradio write no stubs: it parses its files for each of its classes, which is two fifths of importing it.
+
+    Nothing turns that off, but it writes none of a class that comes from no file.
+    """
+    usual = inspect.getfile
+
+    def getfile(object: Any) -> str:
+        if inspect.isclass(object) and object.__module__.startswith("gradio."):
+            raise OSError("no stub is needed")
+        return usual(object)
+
+    inspect.getfile = getfile
+    try:
+        yield
+    finally:
+        inspect.getfile = usual
 
 
 def number(

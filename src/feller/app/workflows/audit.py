@@ -17,12 +17,15 @@ from feller.app.workflows.auditing.noise_check import check_charged, check_held
 from feller.app.workflows.auditing.plan_calculator import reconstruction
 from feller.app.workflows.auditing.retraining_attacks import Retraining
 from feller.app.workflows.fine_tuned_run import recipe_of
+from feller.app.workflows.fit import kind_of
 from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.private.privacy_config import Allowance
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
+from feller.evaluation.effort import Effort
 from feller.evaluation.report.page import write_report
+from feller.training.checkpoint import read_counters
 from feller.training.objectives.output_perturbation import Perturbation
 
 NAME = "audit"
@@ -48,11 +51,15 @@ def audit(run: Run, config: AuditConfig, *, tell: Tell = SILENT) -> dict[str, An
     given = [name for name, value in values_of(config.plan).items() if value is not None]
     if given:
         raise UsageError(f"--{given[0]} belongs to `feller audit calculator`; a run has a ledger of its own")
+    report = kind_of(config.report)
+    if report == "none":
+        raise UsageError(argument="report", expected="full or quick", found="none")
+    effort = Effort.of_report(report, read_counters(run)["seconds"] if run.counters.is_file() else 0.0)
     with run.writing():
-        return _audited(run, config, tell)
+        return _audited(run, config, effort, tell)
 
 
-def _audited(run: Run, config: AuditConfig, tell: Tell) -> dict[str, Any]:
+def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
     it = opened(run, config.data)
     retraining = Retraining.of(it, config.shadows, config.canaries)
@@ -70,7 +77,7 @@ def _audited(run: Run, config: AuditConfig, tell: Tell) -> dict[str, Any]:
     else:
         rows = None if ledger is None else watched_rows(run, it.train, numbers["epsilon_order2"])
     numbers |= {} if rows is None else rows.numbers
-    found = attack_told(it, draws, tell) if it.tells else attack(it, draws, tell)
+    found = attack_told(it, draws, effort, tell) if it.tells else attack(it, draws, effort, tell)
     found = retraining.beside(found, it, draws, tell)
     numbers |= found.numbers
     inverted = None if ledger is None or it.tells else invert(it, draws.named("inversion"), tell)

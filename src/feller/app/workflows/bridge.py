@@ -38,6 +38,7 @@ from feller.control.bridges.unbalanced_weights import growth
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, new_run
 from feller.core.serialization import to_data
+from feller.evaluation.effort import Effort
 from feller.models.spec import save_description
 from feller.networks.architecture import parameters
 from feller.training.engine import engine
@@ -115,7 +116,8 @@ def bridge(
             )
             here.wait()
             found = FoundBridge(problem, settings, progress, ())
-            return run, report_bridge(run, bridged, crowd, found, priced.notes, tell)
+            effort = Effort.beside(progress.seconds)
+            return run, report_bridge(run, bridged, crowd, found, priced.notes, effort, tell)
         except Interrupted:
             raise
         except KeyboardInterrupt as stopped:  # where nothing listens for it, in the report
@@ -135,7 +137,7 @@ def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:
     progress = fresh(description, settings, bridged.seed, engine())
     load_progress(run, progress, len(bridged.times) - 1)
     found = FoundBridge(pose(bridged, crowd, priced.cost), settings, progress, ())
-    return report_bridge(run, bridged, crowd, found, priced.notes, tell)
+    return report_bridge(run, bridged, crowd, found, priced.notes, Effort(), tell)
 
 
 def _new(config: BridgeConfig, change: Callable[[Bridging], Bridging]) -> tuple[Bridged, Populations, Bridging]:

@@ -155,8 +155,10 @@ def tuning_sketch(run: Run, tuned: Tuned, step: int, numbers: Mapping[str, Any])
 
 
 def sketch_of(run: Run) -> str:
-    """Return the line that the report of a run has; empty where it has none, or there is no report."""
-    return reported_of(run).sketch
+    """Return the line that the report of a run has; empty where none is of the steps that were done by now."""
+    found = reported_of(run)
+    steps = read_counters(run)["step"] if run.counters.is_file() else None
+    return found.sketch if found.numbers.get("steps", steps) == steps else ""
 
 
 def is_spent(run: Run, asked: FitRecord) -> bool:

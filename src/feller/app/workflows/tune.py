@@ -1,14 +1,17 @@
 """From a model and a wish to a model that meets it."""
 
 import contextlib
+import hashlib
 import pathlib
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from feller import __version__
 from feller.app.config import TuneConfig, in_words
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridges.is_bridge import refuse_bridge
@@ -48,6 +51,7 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run, new_run
 from feller.core.serialization import replace_file, to_data
 from feller.data.batches import Batch
+from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset
 from feller.evaluation.effort import Effort
 from feller.evaluation.fine_tuning import FEW, classes, tilt, too_strong
@@ -60,11 +64,17 @@ from feller.training.checkpoint import read_counters
 from feller.training.engine import Engine, engine
 from feller.training.loop import Batches, StepMetrics, check_finite, make_train_state
 from feller.training.objective import TrainingContext
+from feller.training.optimizer import Training
 from feller.training.parallelize import check_dress
 from feller.training.trainer import StepMonitor
 
-FIRST, FIRST_SECONDS = 512, 10.0
-"""Samples of the base whose reward is measured before anything is tuned, fewer where these take longer."""
+FIRST, LEAST_SECONDS, MOST_SECONDS = 512, 1.0, 10.0
+"""Samples of the base whose reward is measured before anything is tuned; fewer where these take longer than a fifth of
+the rounds, or than these bounds of it."""
+TRIED = 2
+"""Examples of a trial."""
+KEPT = 4
+"""Files of samples that the run of a base keeps."""
 BEYOND, EXPLAINED = 10.0, 1.0
 """How many times the divergence from the base may be what the reward explains, and nats that are explained anyway."""
 
@@ -215,10 +225,12 @@ def _prepare(
     objective = rule.build(TrainingContext(reference=base.network, reward=reward))
     feed = _sources(base, tuned, recipe.train.batch)
     tell.task("trying the reward")
-    few = here.place(feed(0, slice(0, 2)))
+    few = here.place(feed(0, slice(0, TRIED)))
+    begun = time.monotonic()
     objective.loss(learner.network, objective.draw(few, Draws(tuned.seed).named("trial"), learner.network))
+    rounds = _seconds(recipe.train, here.agree(time.monotonic() - begun))
     tell.task("measuring the base")
-    first, notes = _before(base, tuned, rule, reward, tell)
+    first, notes = _before(source, base, tuned, rule, reward, Effort.beside(rounds, LEAST_SECONDS, MOST_SECONDS), tell)
     tell.done()
     fitted = source.read_record(source.recipe)
     notes = (*notes, *_coupled(fitted["recipe"]))
@@ -270,25 +282,53 @@ def _sources(base: Model, tuned: Tuned, size: int) -> Batches:
     return batch
 
 
-def _before(base: Model, tuned: Tuned, rule: Tuning, reward: OfStates, tell: Tell) -> tuple[float, tuple[str, ...]]:
+def _seconds(training: Training, trial: float) -> float:
+    """Return about how long all rounds take, at least; a trial of a few examples says how long one takes."""
+    return 60 * training.minutes if training.steps is None and training.minutes else trial * (training.steps or 1)
+
+
+def _before(
+    source: Run, base: Model, tuned: Tuned, rule: Tuning, reward: OfStates, effort: Effort, tell: Tell
+) -> tuple[float, tuple[str, ...]]:
     """Return the mean reward of the base, and what is to be expected of tuning."""
-    draws = Draws(tuned.seed).named("before")
-
-    def draw(n: int) -> Dataset:
-        given = base.conditions(n, tuned.given, draws)
-        return base.sample(n, given=given, guidance=rule.guidance, draws=draws, tell=tell.progress)
-
-    n = Effort(FIRST_SECONDS).affordable(FIRST, 1.0, draw, engine())
-    drawn = draw(n)
+    drawn = _samples_of(source, base, tuned, rule.guidance, effort, tell)
     with torch.no_grad():
         state = base.description.modality.encode(drawn.values)
         found = rewarded(reward, state, drawn.given).double()
     mean, (tilted, share) = found.mean().item(), tilt(found, rule.strength, classes(drawn))
     told = (
-        f"estimated from {n} samples: reward of the base about {mean:.4g}; of the law aimed at about {tilted:.4g},"
-        f" like {share:.1%} of its samples"
+        f"estimated from {len(drawn)} samples: reward of the base about {mean:.4g}; of the law aimed at about"
+        f" {tilted:.4g}, like {share:.1%} of its samples"
     )
     return mean, (told, *([too_strong(rule.strength, share)] if share < FEW else []))
+
+
+def _samples_of(source: Run, base: Model, tuned: Tuned, guidance: float, effort: Effort, tell: Tell) -> Dataset:
+    """Return samples of the base; its run keeps them for the next tuning, whatever that is to."""
+    modality, weights = base.description.modality, source.base if source.base.is_file() else source.average
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    how = (digest, base.description.sampling, sorted(tuned.given.items()), guidance, tuned.seed, __version__)
+    place = source.drawn / f"{hashlib.sha256(repr(how).encode()).hexdigest()[:16]}.npz"
+    if engine().agree(float(place.is_file())):
+        with contextlib.suppress(InputError):  # it is drawn anew where it was damaged
+            values, given = read_back(place, modality)
+            return Dataset(values, given, modality)
+    draws, drawn = Draws(tuned.seed).named("before"), dict[int, Dataset]()
+
+    def draw(n: int) -> None:
+        given = base.conditions(n, tuned.given, draws)
+        drawn[n] = base.sample(n, given=given, guidance=guidance, draws=draws, tell=tell.progress)
+
+    n = effort.affordable(FIRST, 1.0, draw, engine())
+    if n not in drawn:
+        draw(n)
+    if engine().is_first and place.suffix in modality.forms and not modality.loads:
+        with contextlib.suppress(InputError, OSError):  # a run that cannot be written to is tuned as well
+            for old in sorted(source.drawn.glob("*.npz"))[KEPT - 1 :]:
+                old.unlink()
+            modality.write(drawn[n].values, drawn[n].given, place)
+    return drawn[n]
 
 
 def _keep(source: Run, target: Run) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, pad_right, spread, tree_map
 from feller.core.rng import Draws
-from feller.networks.condition_dropout import null_values
+from feller.networks.inner_networks import null_values
 from feller.paths import Network, Path
 from feller.paths.processes import Process
 from feller.paths.product import parts

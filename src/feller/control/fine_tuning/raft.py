@@ -57,7 +57,7 @@ class FilteredObjective(TuningObjective):
     def __init__(self, config: Filtered, context: TrainingContext) -> None:
         super().__init__(config, context)
         criterion = criterion_of(config.path)
-        self.matching = Matching(config.path, config.space, criterion, drop=config.drop, null=self.null)
+        self.regression = Matching(config.path, config.space, criterion, drop=config.drop, null=self.null)
 
     def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
         """Sample, keep the best, and meet each as often as makes a batch, at other times and from other sources.
@@ -75,13 +75,13 @@ class FilteredObjective(TuningObjective):
         best = reward.argsort(descending=True, stable=True)[: max(1, round(config.share * n))]
         again = best[torch.arange(n, device=best.device) % len(best)]
         kept = tree_map(lambda leaf: leaf[again], {"x_1": x_1, "given": given})
-        return {**self.matching.draw(kept, rng.named("matching"), network), "reward": reward}
+        return {**self.regression.draw(kept, rng.named("matching"), network), "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Regress the guided network on the path of what was kept, so that it is guided samples that are learned."""
         absent = tuple(name for name in example["given"] if name in self.null)
         guided = cfg(network, self.config.guidance, absent=absent, nulls=self.null)
-        return self.matching.loss(guided, example)
+        return self.regression.loss(guided, example)
 
 
 def criterion_of(path: Path) -> Loss:

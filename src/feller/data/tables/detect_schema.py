@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.compute
 
 from feller.core.errors import InputError
-from feller.data.loading.raw import FoundTable, Words
+from feller.data.loading.raw import FoundTable, Words, by_column
 from feller.data.tables.column import Boolean, Categorical, Column
 from feller.data.tables.dates import Datetime, alike
 from feller.data.tables.number_format import (
@@ -64,7 +64,11 @@ def detect(found: FoundTable) -> Schema:
         InputError: If a column holds nothing, or none is left that a model could learn.
     """
     dtypes = dict(zip(found.columns, found.dtypes, strict=True)) if found.dtypes else {}
-    return Schema(tuple(_guess(name, alike(found.words(name)), dtypes.get(name)) for name in found.columns))
+
+    def guess(name: str) -> Column:
+        return _guess(name, alike(found.words(name)), dtypes.get(name))
+
+    return Schema(tuple(by_column(guess, found.columns, len(found.values))))
 
 
 def _guess(name: str, found: Words, dtype: str | None) -> Column:

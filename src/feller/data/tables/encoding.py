@@ -14,7 +14,7 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.serialization import nearest
-from feller.data.loading.raw import FoundTable, text_array
+from feller.data.loading.raw import FoundTable, by_column, text_array
 from feller.data.tables.column import Categorical, Modelled
 from feller.data.tables.constraints import broken, mended
 from feller.data.tables.schema import Schema
@@ -41,10 +41,14 @@ def encode(found: FoundTable, schema: Schema) -> Coded:
         InputError: If columns differ, a cell is outside the schema and that refuses it, or nothing is near it.
     """
     check_columns(found, schema)
-    codes, outside = np.zeros((len(found.values), len(schema.modelled)), dtype=np.int64), []
-    for j, column in enumerate(schema.modelled):
-        codes[:, j], clipped = _codes_of(column, found, clip=schema.outside == "clip")
-        outside.append(clipped)
+    n, modelled = len(found.values), schema.modelled
+    codes = np.zeros((n, len(modelled)), dtype=np.int64)
+
+    def clipped(j: int) -> int:
+        codes[:, j], outside = _codes_of(modelled[j], found, clip=schema.outside == "clip")
+        return outside
+
+    outside = by_column(clipped, range(len(modelled)), n)
     if schema.outside == "clip":
         codes = mended(codes, schema.pairs, schema.counts)
     else:

@@ -10,18 +10,24 @@ right, and the mean far off. So these are of the numbers as they are written.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.compute
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import TEXT, FoundTable, text_array
 from feller.data.tables.column import Categorical
 from feller.data.tables.detect_schema import MISSING, PLAIN
 from feller.data.tables.encoding import encode
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
+
+_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+FAR = 2**53
+"""Units from which a float does not tell one from the next."""
 
 
 def cells_lost(
@@ -41,20 +47,15 @@ def cells_lost(
     ends = np.array([column.own_count for column in columns])
     may_miss = np.array([column.missing is not None for column in columns])
     made = (synthetic.cpu().numpy() == ends) & may_miss
-    there = np.array(
-        [
-            [cell in MISSING or cell in column.words_for_missing for cell in real.column(column.name)]
-            for column in columns
-        ]
-    )
+    empty = sum(real.words(column.name).count((*MISSING, *column.words_for_missing)) for column in columns)
     outside = encode(real, schema).outside / len(real.values)
     clipped = outside.mean().item()
     worst = (
         {"clipped_max": outside.max().item(), "clipped_worst": columns[int(outside.argmax())].name} if clipped else {}
     )
-    merged = _merged(real, schema) / there.size
-    lost = {"empty": float(made.mean()), "empty_real": float(there.mean()), "clipped": clipped, "merged": merged}
-    return {**lost, **worst, "cells_real": there.size, **hidden}
+    cells = len(columns) * len(real.values)
+    shares = {"empty_real": empty / cells, "clipped": clipped, "merged": _merged(real, schema) / cells}
+    return {"empty": float(made.mean()), **shares, **worst, "cells_real": cells, **hidden}
 
 
 def _merged(real: FoundTable, schema: Schema) -> int:
@@ -62,8 +63,8 @@ def _merged(real: FoundTable, schema: Schema) -> int:
     count = 0
     for column in schema.modelled:
         if isinstance(column, Categorical) and column.other is not None:
-            known = {*column.values, column.other, *column.words_for_missing, *MISSING}
-            count += sum(cell not in known for cell in real.column(column.name))
+            known = (*column.values, column.other, *column.words_for_missing, *MISSING)
+            count += len(real.values) - real.words(column.name).count(known)
     return count
 
 
@@ -75,21 +76,47 @@ def written_share(made: FoundTable, real: FoundTable, schema: Schema) -> float:
         real: Cells of the real table, that were learned from and those kept back.
         schema: Names the columns that are learned; others are not looked at.
     """
-    known = {*_rows(real, schema)}
-    rows = _rows(made, schema)
-    return sum(row in known for row in rows) / len(rows) if rows else 0.0
+    pairs = [(made.words(column.name), real.words(column.name)) for column in schema.modelled]
+    pairs.sort(key=lambda pair: -len(pair[1].words))  # those first of which the fewest rows are alike
+    rows, others = np.arange(len(made.values)), np.arange(len(real.values))
+    known, beside = np.zeros(len(rows), dtype=np.int64), np.zeros(len(others), dtype=np.int64)
+    for ours, theirs in pairs:
+        both = _values(pyarrow.concat_arrays([ours.words, theirs.words])).dictionary_encode()
+        first, second = np.split(np.asarray(both.indices, dtype=np.int64), [len(ours.words)])
+        known = known * len(both.dictionary) + first[ours.places[rows]]
+        beside = beside * len(both.dictionary) + second[theirs.places[others]]
+        alike, as_well = np.isin(known, beside), np.isin(beside, known)
+        rows, others = rows[alike], others[as_well]
+        _, numbers = np.unique(np.concatenate([known[alike], beside[as_well]]), return_inverse=True)
+        known, beside = np.split(numbers, [len(rows)])
+    return len(rows) / len(made.values) if len(made.values) else 0.0
 
 
-def _rows(found: FoundTable, schema: Schema) -> list[tuple[str | Decimal, ...]]:
-    columns = [found.column(column.name) for column in schema.modelled]
-    read = [{cell: _value(cell) for cell in {*column}} for column in columns]
-    return [tuple(values[cell] for values, cell in zip(read, row, strict=True)) for row in zip(*columns, strict=True)]
+_PLAIN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"
 
 
-def _value(cell: str) -> str | Decimal:
-    """Return a number, so that 3 and 3.0 are the same, else the word itself."""
+def _values(words: pyarrow.Array) -> pyarrow.Array:
+    """Return what cells hold: numbers as they are written without needless signs and zeros, else the words."""
+    words = _ARROW.utf8_trim_whitespace(words)
+    body = _ARROW.ascii_ltrim(_ARROW.ascii_ltrim(words, "+-"), "0")
+    cut = _ARROW.ascii_rtrim(_ARROW.ascii_rtrim(body, "0"), ".")
+    body = _ARROW.if_else(_ARROW.match_substring(body, "."), cut, body)
+    bare, nothing = _ARROW.equal(body, ""), pyarrow.scalar("", TEXT)
+    below = _ARROW.and_not(_ARROW.starts_with(words, "-"), bare)
+    sign = _ARROW.if_else(below, pyarrow.scalar("-", TEXT), nothing)
+    nought = _ARROW.if_else(bare, pyarrow.scalar("0", TEXT), nothing)
+    numbers = _ARROW.binary_join_element_wise(sign, body, nought, nothing)
+    found = _ARROW.if_else(_ARROW.match_substring_regex(words, _PLAIN), numbers, words)
+    powers = _ARROW.match_substring_regex(found, "^[+-]?[0-9.]+[eE]")
+    if not _ARROW.any(powers).as_py():
+        return found
+    return _ARROW.replace_with_mask(found, powers, text_array([*map(_value, found.filter(powers).to_pylist())]))
+
+
+def _value(cell: str) -> str:
+    """Return a number with a power of ten as others are written, else the word itself."""
     number = PLAIN.read(cell)
-    return cell.strip() if number is None else number
+    return cell if number is None else _values(text_array([f"{number:f}"]))[0].as_py()
 
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -142,9 +169,12 @@ def _beside(made: FoundTable, real: FoundTable, schema: Schema) -> Iterator[Besi
 
 
 def _numbers(column: Numerical, table: FoundTable) -> Float64[np.ndarray, " n"]:
-    cells = (cell for cell in table.column(column.name) if cell not in column.words_for_missing)
-    read = (column.form.read(cell) for cell in cells)
-    return np.array([float(number) for number in read if number is not None], dtype=np.float64)
+    words, form = table.words(column.name), column.form
+    read = form.parsed(words.words)
+    numbers, valid = read.units / 10**form.decimals, read.valid & ~words.which(column.words_for_missing)
+    for i in np.flatnonzero(valid & (~read.exact | (abs(read.units) >= FAR))):  # finer, or larger, than units tell
+        numbers[i] = float(form.read(words.words[i].as_py()) or 0)
+    return numbers[words.places][valid[words.places]]
 
 
 def _spread(numbers: Float64[np.ndarray, " n"]) -> Spread:

@@ -20,7 +20,8 @@ from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import Description, save_description
 from feller.networks.architecture import Architecture
-from feller.networks.external import Foreign, ForeignDecoder, ForeignNetwork, plain_network
+from feller.networks.external import Foreign, ForeignDecoder, ForeignNetwork
+from feller.networks.inner_networks import plain_network
 from feller.training.checkpoint import save_checkpoint
 from feller.training.loop import make_train_state
 from feller.training.objective import Matching, ObjectiveConfig

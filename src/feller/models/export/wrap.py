@@ -22,6 +22,7 @@ from feller.models.model import Model
 from feller.models.recipes.recipe import check_states
 from feller.models.spec import Description, frequencies
 from feller.networks.external import Foreign, ForeignNetwork, convention_of
+from feller.networks.inner_networks import null_values
 from feller.paths import Affine, Path, Velocity
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space, Tokens
@@ -252,14 +253,9 @@ def points(columns: Sequence[str], classes: Sequence[str] = ()) -> Points:
     return Points(tuple(columns), (0.0,) * len(columns), (1.0,) * len(columns), tuple(classes))
 
 
-def _null_of(network: object, modality: Modality) -> int | None:
-    """Return the number that stands for "not given" in a network that says so, also inside of what wraps it."""
-    while network is not None:
-        nulls = [value for name, value in getattr(network, "nulls", {}).items() if name in modality.conditions]
-        if nulls:
-            return int(nulls[0])
-        network = getattr(network, "module", None) or getattr(network, "_orig_mod", None)
-    return None
+def _null_of(network: Callable[..., object], modality: Modality) -> int | None:
+    """Return the number that stands for "not given" in a network that says so, whatever wraps it."""
+    return next((int(null) for name, null in null_values(network).items() if name in modality.conditions), None)
 
 
 def plain_modality(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (), levels: int = 255) -> Modality:

@@ -13,7 +13,6 @@ from feller.networks.condition_dropout import check_drop
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space
 from feller.training.objective import ObjectiveConfig
-from feller.training.objectives.distillation import Distillation
 from feller.training.optimizer import Training
 
 
@@ -92,12 +91,6 @@ class Recipe:
         check_drop(self.objective.drop)
         check_share(self.held_out)
 
-    def drawn(self) -> Sampling:
-        """Return how the model samples by itself: a distilled one takes the steps that it was taught."""
-        if isinstance(self.objective, Distillation):
-            return Sampling("euler", self.objective.calls)
-        return self.sampling
-
     def describe(self, data: Dataset) -> Description:
         """Return what the model will be, from the data that it learns.
 
@@ -113,7 +106,7 @@ class Recipe:
             family_of(objective),
             self.architecture,
             frequencies(data),
-            self.drawn(),
+            objective.sampling(self.sampling),
             objective.drop,
             objective.conditionable,
         )

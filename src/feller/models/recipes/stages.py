@@ -8,25 +8,22 @@ from feller.models.recipes.recipe import Recipe
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Tokens
 from feller.training.objective import Matching
-from feller.training.objectives.causal_masking import CausalMasking
 from feller.training.objectives.distillation import Distillation
 
-GENTLY = 0.3
-"""Rate with which documents are learned on, as a share of that from fresh weights."""
 PAIRS = 20_000
 """Drawn from the older model for reflow."""
 
 
 def onwards(recipe: Recipe, older: Model) -> Recipe:
     """Train the older model on, on the data."""
-    about = older.description
-    if isinstance(recipe.objective, CausalMasking):
-        gently = replace(recipe.train, lr=GENTLY * recipe.train.lr)
-        return replace(recipe, architecture=about.architecture, train=gently, sampling=about.sampling)
-    if not isinstance(recipe.objective, Matching):
-        return replace(recipe, architecture=about.architecture)
-    objective = replace(recipe.objective, path=about.path, space=about.space, drop=about.drop)
-    return replace(recipe, architecture=about.architecture, objective=objective, sampling=about.sampling)
+    about, usual = older.description, recipe.objective
+    return replace(
+        recipe,
+        architecture=about.architecture,
+        objective=usual.onward(getattr(about.family, "path", None), about.space, about.drop),
+        train=replace(recipe.train, lr=usual.onward_lr * recipe.train.lr),
+        sampling=about.sampling,
+    )
 
 
 def reflow(recipe: Recipe, older: Model) -> Recipe:

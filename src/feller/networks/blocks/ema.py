@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError
+from feller.networks.inner_networks import plain_network
 
 UPDATES = "average.updates"
 """Name under which a state holds the number of updates."""
@@ -22,14 +23,14 @@ class EMA:
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
             raise UsageError(f"expected a decay of the average in [0, 1), got {decay:g}; 0.999 is usual")
-        network = unwrapped(network)
+        network = plain_network(network)
         self.decay = decay
         self.updates = 0
         """Updates so far."""
         self.weights = {name: _wide(weight).clone() for name, weight in network.named_parameters()}
         self.buffers = {name: buffer.detach().clone() for name, buffer in _buffers(network)}
         self._source: nn.Module = network
-        self._weights: list[Tensor] = [*network.parameters()]
+        self._pair([*network.parameters()])
 
     @property
     def network(self) -> nn.Module:
@@ -42,10 +43,8 @@ class EMA:
     def update(self) -> None:
         """Move the average towards the present weights of the network, in place."""
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        averages, weights = list(self.weights.values()), self._weights
-        if any(weight.dtype != average.dtype for weight, average in zip(weights, averages, strict=True)):
-            weights = [_wide(weight) for weight in weights]
-        torch._foreach_lerp_(averages, weights, 1 - keep)
+        weights = [*map(_wide, self._weights)] if self._narrow else self._weights
+        torch._foreach_lerp_(self._averages, weights, 1 - keep)
         if self.buffers:
             for name, buffer in _buffers(self._source):
                 self.buffers[name].copy_(buffer)
@@ -54,12 +53,18 @@ class EMA:
     def keep_instead(self, weights: dict[str, Tensor]) -> None:
         """Keep the average in other tensors, such as the parts that a process has of a network that is shared out."""
         self.weights = {name: weights[name] for name in self.weights}
-        self._weights = [*self._source.parameters()]
+        self._pair([*self._source.parameters()])
+
+    def _pair(self, weights: list[Tensor]) -> None:
+        """Take weights in the order of their averages."""
+        self._weights, self._averages = weights, [*self.weights.values()]
+        pairs = zip(weights, self._averages, strict=True)
+        self._narrow = any(weight.dtype != average.dtype for weight, average in pairs)
 
     @torch.no_grad()
     def copy_to(self, network: nn.Module) -> None:
         """Give a network of the same architecture the averaged weights."""
-        network = unwrapped(network)
+        network = plain_network(network)
         for name, weight in network.named_parameters():
             weight.copy_(self.weights[name])
         for name, buffer in _buffers(network):
@@ -90,17 +95,6 @@ class EMA:
         for name, value in {**self.weights, **self.buffers}.items():
             value.copy_(state[name])
         self.updates = int(state[UPDATES])
-
-
-def unwrapped(network: nn.Module) -> nn.Module:
-    """Return a network without what distributes or compiles it, whose names have prefixes."""
-    while True:
-        if isinstance(network, nn.parallel.DistributedDataParallel):
-            network = network.module
-        elif isinstance(inner := getattr(network, "_orig_mod", None), nn.Module):
-            network = inner
-        else:
-            return network
 
 
 def _buffers(network: nn.Module) -> list[tuple[str, Tensor]]:

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from feller.core.errors import UsageError
-from feller.core.masking import blank, mean_over_entries
-from feller.core.pytree import State, branch, pad_right
+from feller.core.pytree import State, blank, branch, mean_over_entries, pad_right
 
 
 def check_alike(prediction: Tensor, target: Tensor) -> None:

@@ -33,6 +33,7 @@ class CausalMasking(BatchCoupledObjective):
     """
 
     family: ClassVar[str] = "documents"
+    onward_lr: ClassVar[float] = 0.3
     space: Space
     """Rows of symbols."""
     symbols: Symbols

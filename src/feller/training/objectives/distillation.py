@@ -15,6 +15,7 @@ from feller.paths import Path
 from feller.paths.processes import Process
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint, Solver, endpoint
+from feller.sampling.sampler_config import Sampling
 from feller.sampling.solvers.solver import placed
 from feller.spaces import Space, geometry
 from feller.training.batch_checks import read_batch
@@ -47,6 +48,10 @@ class Distillation(ObjectiveConfig):
     def __post_init__(self) -> None:
         if self.calls < 1 or self.finer < 1:
             raise UsageError(f"expected calls and finer of at least 1, got {self.calls} and {self.finer}")
+
+    def sampling(self, usual: Sampling) -> Sampling:
+        """Return the steps that the student was taught."""
+        return Sampling("euler", self.calls)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its teacher.

@@ -9,8 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.masking import blank
-from feller.core.pytree import tree_map
+from feller.core.pytree import blank, tree_map
 from feller.core.rng import Draw, Draws
 from feller.paths import Affine
 from feller.paths.time_distributions import Stratified, TimeLaw

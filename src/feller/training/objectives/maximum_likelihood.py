@@ -1,7 +1,7 @@
 """Training by the likelihood itself: what the flow says about the data, differentiated through its solution."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -25,6 +25,7 @@ class MaximumLikelihood(ConditionalObjective):
     Source: Grathwohl et al. 2019, "FFJORD", arXiv 1810.01367; Lipman et al. 2024, arXiv 2412.06264, section 3.6.
     """
 
+    needs_plain_network: ClassVar[bool] = True
     path: Path
     """What the network's predictions mean; its process must be a flow."""
     space: Space

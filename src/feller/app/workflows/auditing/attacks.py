@@ -18,14 +18,18 @@ from feller.evaluation.attacks.distances import Apart
 from feller.evaluation.attacks.membership import by_density, losses
 from feller.evaluation.attacks.structure_distances import WHY_NOT
 from feller.evaluation.comparison import pick
+from feller.evaluation.effort import Effort
 from feller.evaluation.report.leakage_plots import Guess
 from feller.models.model import Model
 from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.leakage.rero import guess_right, rero
+from feller.training.engine import engine
 
 MOST = 5_000
 """Members, and others, that are told apart."""
 SAMPLES = 5_000
+DRAWING, TELLING = 0.5, 0.2
+"""Shares of the time that samples, and losses of one of both groups of rows, may take."""
 LEAST = 50
 """Held-out examples below which nobody can be told from others."""
 
@@ -40,18 +44,22 @@ class Attacked:
     """What was not tried, and why."""
 
 
-def attack(it: Opened, draws: Draws, tell: Tell) -> Attacked:
+def attack(it: Opened, draws: Draws, effort: Effort, tell: Tell) -> Attacked:
     """Try what needs nothing but the model, its samples, and the data.
 
     Args:
         it: What is attacked.
         draws: Source of all randomness.
+        effort: With little time fewer samples are drawn, and fewer rows told apart.
         tell: Hears how it goes.
     """
     model, train, held_out, expenses = it.model, it.train, it.held_out, it.expenses
-    notes, numbers = [], dict[str, float | None]()
+    notes, numbers = list[str](), dict[str, float | None]()
     tell.task("sampling")
-    samples = model.sample(min(SAMPLES, max(len(train), 2)), draws=draws.named("samples"), tell=tell.progress)
+    usual = min(SAMPLES, max(len(train), 2))
+    n = effort.affordable(usual, DRAWING, lambda few: model.sample(few, draws=draws.named("samples")), engine())
+    notes += [_saved(it, f"{n:,} of {usual:,} samples")] * (n < usual)
+    samples = model.sample(n, draws=draws.named("samples"), tell=tell.progress)
     tell.done()
     made, seen, unseen = (as_table(data) for data in (samples, train, held_out))
     if (apart := registration_of(seen.modality).apart(seen.modality)) is None:
@@ -63,7 +71,7 @@ def attack(it: Opened, draws: Draws, tell: Tell) -> Attacked:
     if len(held_out) < LEAST:
         notes.append(f"{len(held_out):,} examples are held out, fewer than {LEAST}: nobody can be told from others")
         return Attacked(numbers, notes=tuple(notes))
-    members, others = (pick(data, MOST, draws.named(name)) for data, name in ((train, "members"), (held_out, "others")))
+    members, others = _rows(it, draws, effort, notes)
     numbers |= _losses(it, members, others, draws, tell, notes)
     if (table := seen.modality.view(Table)) is None:
         return Attacked(numbers, notes=tuple(notes))
@@ -77,15 +85,34 @@ def attack(it: Opened, draws: Draws, tell: Tell) -> Attacked:
     return Attacked(numbers, guesses, tuple(notes))
 
 
-def attack_told(it: Opened, draws: Draws, tell: Tell) -> Attacked:
+def attack_told(it: Opened, draws: Draws, effort: Effort, tell: Tell) -> Attacked:
     """Try what can be tried of a model that tells of data and draws none: its losses; as `attack`."""
-    train, held_out, cells = it.train, it.held_out, bounded_cells(it.train, it.expenses)
+    held_out, cells = it.held_out, bounded_cells(it.train, it.expenses)
     notes = ["this model tells of data and draws none, so that nothing is copied"]
     if len(held_out) < LEAST:
         notes.append(f"{len(held_out):,} examples are held out, fewer than {LEAST}: nobody can be told from others")
         return Attacked({}, cells, tuple(notes))
-    members, others = (pick(data, MOST, draws.named(name)) for data, name in ((train, "members"), (held_out, "others")))
+    members, others = _rows(it, draws, effort, notes)
     return Attacked(_losses(it, members, others, draws, tell, notes), cells, tuple(notes))
+
+
+def _rows(it: Opened, draws: Draws, effort: Effort, notes: list[str]) -> tuple[Dataset, Dataset]:
+    """Return the rows that are told apart: those that were learned from, and others; notes hear if they are few."""
+    both = {"members": it.train, "others": it.held_out}
+    usual = min(MOST, max(map(len, both.values())))
+
+    def lost(few: int) -> None:
+        if it.objective is not None:
+            losses(it.model.network, it.objective, pick(it.train, few, draws.named("pace")), draws.named("pace"))
+
+    n = effort.affordable(usual, TELLING, lost, engine())
+    notes += [_saved(it, f"{n:,} of {usual:,} rows that are told apart")] * (n < usual)
+    members, others = (pick(data, n, draws.named(name)) for name, data in both.items())
+    return members, others
+
+
+def _saved(it: Opened, what: str) -> str:
+    return f"to save time: {what}; all of them with: feller audit {it.run.path} --report full"
 
 
 def _losses(

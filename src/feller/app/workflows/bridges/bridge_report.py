@@ -28,6 +28,7 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
 from feller.evaluation.bridge import Along, along
+from feller.evaluation.effort import Effort
 from feller.evaluation.number_format import percent, sentence
 from feller.evaluation.report.page import RunReport, write_report
 from feller.evaluation.report.verdict import GOOD, verdict
@@ -98,15 +99,34 @@ MET = 0.05
 
 
 def report_bridge(
-    run: Run, bridged: Bridged, crowd: Populations, found: FoundBridge, notes: tuple[str, ...], tell: Tell
+    run: Run,
+    bridged: Bridged,
+    crowd: Populations,
+    found: FoundBridge,
+    notes: tuple[str, ...],
+    effort: Effort,
+    tell: Tell,
 ) -> dict[str, Any]:
     """Follow trajectories from the first population to the last, write files and the page.
+
+    Args:
+        run: Its folder.
+        bridged: What was asked for.
+        crowd: The populations.
+        found: The bridge.
+        notes: What was said on the way.
+        effort: With little time fewer trajectories are followed.
+        tell: Hears how it goes.
 
     Returns:
         The numbers of the page, and where it is under `report`.
     """
     tell.task("following trajectories")
-    whole, which = _crossed(found, bridged, crowd, lambda share: tell.progress(WALKED * share))
+    usual = min(max(len(crowd.states[0]), LEAST), MOST)
+    n = effort.affordable(usual, WALKED, lambda few: _crossed(found, bridged, crowd, few), engine())
+    if n < usual:
+        notes = (*notes, f"to save time: {n:,} of {usual:,} trajectories; all of them with: feller evaluate {run.path}")
+    whole, which = _crossed(found, bridged, crowd, n, lambda share: tell.progress(WALKED * share))
     draws = Draws(bridged.seed).named("report")
     seen = along(whole.times, whole.states.flatten(2), whole.control.flatten(2), found.problem.cost, draws)
     walked = whole.thinned(_pieces(found) + 1)
@@ -138,16 +158,15 @@ def report_bridge(
 
 
 def _crossed(
-    found: FoundBridge, bridged: Bridged, crowd: Populations, tell: Callable[[float], None]
+    found: FoundBridge, bridged: Bridged, crowd: Populations, n: int, tell: Callable[[float], None] = lambda share: None
 ) -> tuple[Walk, Tensor]:
     """Push members of the first population through; return trajectories, and which members began them.
 
     Small states are kept at every step, so that no wall between two knots is missed.
     """
     first = crowd.states[0]
-    number = min(max(len(first), LEAST), MOST)
     weights = getattr(found.problem.crowds[0][0], "weights", None)
-    which = Crowd(first, weights).choose(number, Draws(bridged.seed).named("cross"))
+    which = Crowd(first, weights).choose(n, Draws(bridged.seed).named("cross"))
     every = 1 if first[0].numel() <= SMALL else None
     return found.walk(first[which], bridged.seed, every=every, tell=tell), which
 

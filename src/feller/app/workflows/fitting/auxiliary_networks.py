@@ -29,7 +29,7 @@ from feller.models.recipes.recipe import DocumentParts, SpeechParts
 from feller.models.spec import Description, load_part, save_description
 from feller.networks.codebook.image_codes import learned
 from feller.networks.codebook.image_tokenizer import Tokenizer
-from feller.networks.condition_dropout import null_values
+from feller.networks.inner_networks import null_values
 from feller.networks.sequence.bi_encoder import BiEncoderNetwork
 from feller.training.engine import Engine
 from feller.training.loop import Batches, TrainState, make_train_state, train

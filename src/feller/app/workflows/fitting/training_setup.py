@@ -26,10 +26,10 @@ from feller.data.modality import Dataset
 from feller.models.families.model_family import Infinite
 from feller.models.model import Model
 from feller.networks.architecture import parameters, within
-from feller.networks.condition_dropout import null_values
+from feller.networks.inner_networks import null_values
 from feller.training.engine import Engine
 from feller.training.loop import make_train_state
-from feller.training.objective import Matching, Objective, TrainingContext
+from feller.training.objective import Objective, TrainingContext
 from feller.training.parallelize import check_dress
 
 FEW = 4
@@ -104,8 +104,8 @@ def _try_loss(objective: Objective, network: nn.Module, some: Dataset, asked: Fi
     batch = here.place(batches(some, len(some), draws)(0, slice(None)))
     n = length(batch["x_1"]) if "x_1" in batch else 0
     with _trial(asked, n):
-        if asked.provenance.code and isinstance(objective, Matching):
-            check_pieces(objective, network, batch, draws)
+        if asked.provenance.code and objective.matching is not None:
+            check_pieces(objective.matching, network, batch, draws)
         example = objective.draw(batch, draws, network)
         found = objective.loss(network, example)
     if asked.provenance.code:

@@ -1,4 +1,4 @@
-"""Null values of conditions through whatever wraps a network: the same share of them is dropped."""
+"""What wraps a network is looked through: null values, the plain network, its average, and the modules held."""
 
 import functools
 import socket
@@ -10,10 +10,13 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from feller.core.rng import Draws
+from feller.models.export.wrap import wrap
 from feller.networks.blocks.ema import EMA
-from feller.networks.condition_dropout import inner_networks, null_values
+from feller.networks.inner_networks import held_modules, inner_networks, null_values, plain_network
 from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.sampling.guidance import cfg
@@ -45,6 +48,10 @@ def averaged() -> Any:
     return average.network
 
 
+def sharded() -> nn.Module:
+    return fully_shard(network(), mesh=init_device_mesh("cpu", (1,)))
+
+
 def closed_over() -> Any:
     inner = network()
     return lambda x, t, given: inner(x, t, given)
@@ -59,11 +66,31 @@ class Outer(nn.Module):
         return self.net(x, t, given)
 
 
+class Holder:
+    """No module, but it holds one."""
+
+    def __init__(self) -> None:
+        self.net = network()
+
+    def velocity(self, x: Tensor, t: Tensor, given: Any) -> Tensor:
+        return self.net(x, t, given)
+
+    def __call__(self, x: Tensor, t: Tensor, given: Any) -> Tensor:
+        return self.velocity(x, t, given)
+
+
 GLOBAL = network()
+
+
+def helper(x: Tensor, t: Tensor, given: Any) -> Tensor:
+    return GLOBAL(x, t, given)
+
 
 WRAPPED: dict[str, Callable[[], Any]] = {
     "plain": network,
     "DDP": lambda: nn.parallel.DistributedDataParallel(network()),
+    "DataParallel": lambda: nn.DataParallel(network()),
+    "FSDP2": sharded,
     "AveragedModel": lambda: torch.optim.swa_utils.AveragedModel(network()),
     "EMA": averaged,
     "compile": lambda: torch.compile(network(), backend="eager"),
@@ -71,7 +98,13 @@ WRAPPED: dict[str, Callable[[], Any]] = {
     "partial": lambda: functools.partial(network()),
     "lambda": closed_over,
     "lambda of a global": lambda: lambda x, t, given: GLOBAL(x, t, given),
+    "list": lambda: functools.partial(lambda nets, x, t, given: nets[0](x, t, given), [network()]),
+    "default": lambda: lambda x, t, given, inner=GLOBAL: inner(x, t, given),
+    "helper": lambda: lambda x, t, given: helper(x, t, given),
+    "decorated": lambda: functools.wraps(network().forward)(lambda *args: None),
+    "object": Holder,
     "method": lambda: network().forward,
+    "method of an object": lambda: Holder().velocity,
     "module": Outer,
     "guided": lambda: cfg(network(), 2.0),
     "all": lambda: functools.partial(
@@ -92,6 +125,32 @@ def test_the_same_share_is_dropped_whatever_wraps_the_network(name: str, gloo: N
     assert null_values(wrapped) == {"label": 3}
     assert torch.equal(labels(FLOW, wrapped), wanted)
     assert torch.equal(labels(replace(FLOW, null={"label": 3})), wanted)
+
+
+WHOLE = ("plain", "DDP", "DataParallel", "FSDP2", "AveragedModel", "EMA", "compile")
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_the_network_and_its_weights_are_found_whatever_wraps_them(name: str, gloo: None) -> None:
+    wrapped = WRAPPED[name]()
+    weights = {id(weight) for module in held_modules(wrapped) for weight in module.parameters()}
+    inner = next(one for one in inner_networks(wrapped) if isinstance(one, type(GLOBAL)))
+    assert weights == {id(weight) for weight in inner.parameters()}
+    if name in WHOLE:
+        assert plain_network(wrapped) is inner
+        assert EMA(wrapped).weights.keys() == dict(network().named_parameters()).keys()
+    assert plain_network(inner) is inner
+
+
+UNCALLED = ("FSDP2", "compile", "compiled function", "decorated", "all")
+"""Those that cannot be called here: checked calls do not compile."""
+
+
+@pytest.mark.parametrize("name", [name for name in WRAPPED if name not in UNCALLED])
+def test_a_wrapped_network_makes_a_model_with_its_null(name: str, gloo: None) -> None:
+    model = wrap(WRAPPED[name](), (2,), classes=("a", "b", "c"))
+    assert null_values(model.network) == {"label": 3}
+    assert model.description.drop > 0
 
 
 def test_the_same_share_is_dropped_where_losses_are_taken_apart() -> None:
