@@ -51,11 +51,7 @@ def save(figure: Any, file: Any) -> None:
 
 
 def image_of(drawing: Any) -> Image.Image:
-    """Return a matplotlib figure, or a picture, as a picture.
-
-    Raises:
-        InputError: If it is neither.
-    """
+    """Return a matplotlib figure, or a picture, as a picture; InputError if it is neither."""
     if isinstance(drawing, Image.Image):
         return drawing
     if not hasattr(drawing, "savefig"):

@@ -472,11 +472,7 @@ class Dataset:
         return Dataset(*self.stream.take(numbers), self.stream.modality).seen_as(self.modality)
 
     def check_whole(self, purpose: str) -> None:
-        """Refuse data that memory does not hold, for what must see all of them at once.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Raise a UsageError on data that memory does not hold, for what must see all of them at once."""
         if self.stream is not None:
             raise UsageError(
                 f"{purpose} needs all examples in memory, and shards are never read as a whole; give a file"

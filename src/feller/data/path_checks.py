@@ -38,11 +38,7 @@ def check_data(source: str) -> None:
 
 
 def check_there(place: pathlib.Path, what: str = "a file or a folder") -> None:
-    """Refuse a path at which nothing is; `what` should be there.
-
-    Raises:
-        InputError: Then.
-    """
+    """Raise an InputError on a path at which nothing is; `what` should be there."""
     if not os.path.exists(place):
         raise InputError(f"expected {what} at {place}, found none{_alike(place)}")
 

@@ -184,11 +184,7 @@ def _expand(formula: str) -> list[str]:
 
 
 def places_among(symbols: list[str], elements: tuple[str, ...]) -> np.ndarray:
-    """Return the place of each symbol among the elements of a model.
-
-    Raises:
-        UsageError: If the model does not know one.
-    """
+    """Return the place of each symbol among the elements of a model; UsageError if the model does not know one."""
     unknown = next((symbol for symbol in symbols if symbol not in elements), None)
     if unknown is not None:
         raise UsageError(f"the training data hold no {unknown}: {nearest(unknown, list(elements))}")

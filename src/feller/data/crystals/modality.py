@@ -174,11 +174,7 @@ class Crystals(Atoms):
         return element, {"atoms": self.sizes.index(size)}
 
     def crystals(self, values: State, given: Given) -> list[Crystal]:
-        """Return each crystal without its padding.
-
-        Raises:
-            InputError: If an atom has no element.
-        """
+        """Return each crystal without its padding; InputError if an atom has no element."""
         marks = (given if "valid" in given else self.complete(given))["valid"]["element"].cpu().numpy()
         element, place, lattice = (values[name].cpu().numpy() for name in ("element", "place", "lattice"))
         if ((element < 0) | (element >= len(self.elements)))[marks].any():

@@ -44,11 +44,7 @@ class PictureCodes(abc.ABC):
 
 
 def check_pictures(pictures: UInt8[Tensor, "m c h w"], shape: tuple[int, int, int]) -> None:
-    """Refuse pictures of another shape than a tokeniser is for.
-
-    Raises:
-        InputError: Then; says both.
-    """
+    """Refuse pictures of another shape than a tokeniser is for; InputError then; says both."""
     if tuple(pictures.shape[1:]) != shape:
         raise InputError(
             "expected pictures of {} channels, {} x {}, got {} channels, {} x {}; bring them to that size".format(
@@ -127,11 +123,7 @@ class Palette(PictureCodes):
         return torch.cat(nearest)[which].flatten(1)
 
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
-        """Return the colours.
-
-        Raises:
-            InputError: If they are not as many as the grid has, or none of the codes.
-        """
+        """Return the colours; InputError if they are not as many as the grid has, or none of the codes."""
         check_codes(codes, self)
         return self._table(codes.device)[codes].mT.unflatten(2, self.grid).contiguous()
 

@@ -113,11 +113,7 @@ class Documents(Modality):
 
     @property
     def tokenizer(self) -> PictureCodes:
-        """How pictures become symbols.
-
-        Raises:
-            UsageError: If nobody said.
-        """
+        """How pictures become symbols; UsageError if nobody said."""
         if self.codes is None:
             raise UsageError("these documents have no tokeniser for their pictures yet; use --recipe interleaved")
         return self.codes

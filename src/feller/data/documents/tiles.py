@@ -58,11 +58,7 @@ class Tiles(PictureCodes):
 
     @cached_property
     def _table(self) -> UInt8[Tensor, "count levels"]:
-        """Return the levels of the tiles.
-
-        Raises:
-            InputError: If they are no hexadecimal digits.
-        """
+        """Return the levels of the tiles; InputError if they are no hexadecimal digits."""
         try:
             levels = np.frombuffer(bytes.fromhex("".join(self.tiles)), np.uint8)
         except ValueError as error:
@@ -70,11 +66,7 @@ class Tiles(PictureCodes):
         return torch.from_numpy(levels.reshape(self.count, -1).copy())
 
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Return the number of each tile, or of the nearest.
-
-        Raises:
-            InputError: If the pictures have another shape.
-        """
+        """Return the number of each tile, or of the nearest; InputError if the pictures have another shape."""
         check_pictures(pictures, self.shape)
         different, which = _different(_cut(pictures, self.factor))
         own = self._table.to(pictures.device).float()
@@ -83,11 +75,7 @@ class Tiles(PictureCodes):
         return torch.cat(nearest)[which].reshape(len(pictures), rows * columns)
 
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
-        """Lay the tiles out.
-
-        Raises:
-            InputError: If they are not as many as the grid has, or none of the codes.
-        """
+        """Lay the tiles out; InputError if they are not as many as the grid has, or none of the codes."""
         check_codes(codes, self)
         channels, height, width = self.shape
         parts = self._table.to(codes.device)[codes].unflatten(1, self.grid)

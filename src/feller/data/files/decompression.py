@@ -42,11 +42,7 @@ def check_unpacked(path: pathlib.Path, size: int, most: int | None = None) -> No
 
 
 def check_letters(path: pathlib.Path) -> None:
-    """Refuse a file of letters that no memory should have to hold.
-
-    Raises:
-        InputError: Then.
-    """
+    """Raise an InputError on a file of letters that no memory should have to hold."""
     size = path.stat().st_size
     if size > LARGEST:
         raise InputError(f"{path}: expected a file of letters of at most {_size(LARGEST)}, got {_size(size)}; split it")
@@ -89,11 +85,7 @@ class _Counted(io.RawIOBase):
 
 
 def open_packed(path: pathlib.Path) -> io.BufferedReader:
-    """Open a .gz, out of which no more comes than honest files hold.
-
-    Raises:
-        InputError: While it is read, if more comes.
-    """
+    """Open a .gz, out of which no more comes than honest files hold; InputError while it is read, if more comes."""
     return io.BufferedReader(_Counted(path, room(path)), 2**16)  # pyrefly: ignore
 
 

@@ -32,11 +32,7 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def names_in(path: pathlib.Path) -> frozenset[str]:
-    """Return the names of the arrays of a file, which are not read; as `load`.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
+    """Return the names of the arrays of a file, which are not read; as `load`; InputError if the file is damaged."""
     with _plain(path):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

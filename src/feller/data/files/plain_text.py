@@ -32,11 +32,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def files_in(folder: pathlib.Path, endings: tuple[str, ...]) -> list[pathlib.Path]:
-    """Return the files of a folder with one of the endings, by their names.
-
-    Raises:
-        InputError: If there is none.
-    """
+    """Return the files of a folder with one of the endings, by their names; InputError if there is none."""
     files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(endings))
     if not files:
         raise InputError(f"{folder}: expected files {', '.join(endings)}, found none")
@@ -44,20 +40,12 @@ def files_in(folder: pathlib.Path, endings: tuple[str, ...]) -> list[pathlib.Pat
 
 
 def read_unicode(path: pathlib.Path) -> str:
-    """Read a file of text in UTF-8.
-
-    Raises:
-        InputError: If it cannot be unpacked or is no UTF-8; says at which byte.
-    """
+    """Read a file of text in UTF-8; InputError if it cannot be unpacked or is no UTF-8; says at which byte."""
     return unicode_of(unpacked(path), path)
 
 
 def unicode_of(content: bytes, path: pathlib.Path) -> str:
-    """Decode the content of a file of text in UTF-8.
-
-    Raises:
-        InputError: If it is no UTF-8; says at which byte.
-    """
+    """Decode the content of a file of text in UTF-8; InputError if it is no UTF-8; says at which byte."""
     try:
         return content.removeprefix(BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
@@ -68,20 +56,12 @@ def unicode_of(content: bytes, path: pathlib.Path) -> str:
 
 
 def read_letters(path: pathlib.Path) -> str:
-    """Read a file in which letters beyond ASCII do not matter.
-
-    Raises:
-        InputError: If it cannot be unpacked.
-    """
+    """Read a file in which letters beyond ASCII do not matter; InputError if it cannot be unpacked."""
     return unpacked(path).removeprefix(BYTE_ORDER_MARK).decode("latin-1")
 
 
 def unpacked(path: pathlib.Path) -> bytes:
-    """Return the bytes of a file of letters.
-
-    Raises:
-        InputError: If it cannot be unpacked, or is larger than an honest one.
-    """
+    """Return the bytes of a file of letters; InputError if it cannot be unpacked, or is larger than an honest one."""
     check_letters(path)
     if path.suffix.lower() != ".gz":
         return path.read_bytes()
@@ -107,11 +87,7 @@ def beginning_of(path: pathlib.Path) -> str:
 
 
 def rows_in(path: pathlib.Path) -> list[tuple[int, list[str]]]:
-    """Return the line and the cells of each row of a file, as `rows_of`.
-
-    Raises:
-        InputError: If it is no such table.
-    """
+    """Return the line and the cells of each row of a file, as `rows_of`; InputError if it is no such table."""
     try:
         return [*rows_of(read_unicode(path))]
     except csv.Error as error:

@@ -20,11 +20,7 @@ ANY = re.compile(r".*(idx\d-ubyte|\.idx)(\.gz)?", re.IGNORECASE)
 
 
 def parse(path: pathlib.Path) -> np.ndarray:
-    """Read bytes of any number of axes.
-
-    Raises:
-        InputError: If the file is no IDX file of bytes, or is cut off.
-    """
+    """Read bytes of any number of axes; InputError if the file is no IDX file of bytes, or is cut off."""
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"

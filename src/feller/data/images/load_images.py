@@ -185,11 +185,7 @@ def _refused(files: Sequence[Source], bad: dict[Source, str]) -> InputError:
 
 
 def find_picture(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
-    """Read a single picture.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
+    """Read a single picture; InputError if it cannot be read."""
     values, notes = read_pictures([path], size, limit)
     return FoundPictures(values, levels=255, notes=(*notes, "the data are a single picture"))
 

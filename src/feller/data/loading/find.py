@@ -139,11 +139,7 @@ FORMATS = (
 
 
 def find(path: pathlib.Path, asked: Asked) -> Found:
-    """Read a file or a folder, whatever it is.
-
-    Raises:
-        InputError: If nothing is there, or nothing that can be read.
-    """
+    """Read a file or a folder, whatever it is; InputError if nothing is there, or nothing that can be read."""
     try:
         if asked.kind is FoundSounds and path.exists():  # whatever else is told of them
             return speech.find_sounds(path) if asked.as_they_are else speech.find_audible(path)
@@ -153,11 +149,7 @@ def find(path: pathlib.Path, asked: Asked) -> Found:
 
 
 def table_cells(path: pathlib.Path) -> FoundTable:
-    """Read a table of any kind as cells.
-
-    Raises:
-        InputError: If nothing is there, or no table.
-    """
+    """Read a table of any kind as cells; InputError if nothing is there, or no table."""
     return expect(find(path, Asked(limit=None, kind=FoundTable)), FoundTable)
 
 

@@ -184,11 +184,7 @@ def _place(folder: pathlib.Path, kind: str) -> pathlib.Path:
 
 
 def _check_names(names: list[str]) -> None:
-    """Refuse a dict whose examples, or what is beside them, would not be found.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Raise a UsageError on a dict whose examples, or what is beside them, would not be found."""
     if not any(name in LEADING for name in names):
         wrong = names[0] if names else ""
         raise UsageError(
@@ -202,11 +198,7 @@ def _check_names(names: list[str]) -> None:
 
 
 def _array(name: Any, leaf: Any) -> np.ndarray:
-    """Return plain numbers or words.
-
-    Raises:
-        UsageError: If a leaf is anything else.
-    """
+    """Return plain numbers or words; UsageError if a leaf is anything else."""
     found = leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else np.asarray(leaf)
     if found.dtype != object:
         return found

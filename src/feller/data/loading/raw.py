@@ -327,11 +327,7 @@ Kind = TypeVar("Kind", bound=Found)
 
 
 def expect(found: Found, kind: type[Kind]) -> Kind:
-    """Return what a file holds if it is of a kind.
-
-    Raises:
-        InputError: If it is of another.
-    """
+    """Return what a file holds if it is of a kind; InputError if it is of another."""
     if isinstance(found, kind):
         return found
     raise InputError(f"expected {kind.name}, got {found.told}")

@@ -56,11 +56,7 @@ def check_class(kind: Any) -> type[Modality]:
 
 
 def new_modality(kind: type[Modality]) -> Modality:
-    """Return a modality that knows no statistics yet.
-
-    Raises:
-        InputError: If its fields have no usual values.
-    """
+    """Return a modality that knows no statistics yet; InputError if its fields have no usual values."""
     try:
         return kind()
     except TypeError as error:
@@ -104,11 +100,7 @@ def read_by(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
 
 @contextlib.contextmanager
 def calling(modality: Modality, method: str) -> Generator[None]:
-    """Say where a method of the user's own failed, in fields.
-
-    Raises:
-        InputError: Then.
-    """
+    """Say where a method of the user's own failed, in fields."""
     try:
         yield
     except (InputError, UsageError):

@@ -46,11 +46,7 @@ def check_finite(
 
 
 def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of columns of numbers, if none would be read as a label.
-
-    Raises:
-        InputError: If one would.
-    """
+    """Return the names of columns of numbers, if none would be read as a label; InputError if one would."""
     for name in columns:
         if name.lower() in LABEL_NAMES:
             raise InputError(f"a column of numbers cannot be called {name!r}, which names classes; rename it")

@@ -100,11 +100,7 @@ def _check_chunks(path: pathlib.Path, start: int, points: int) -> None:
 
 
 def _check_size(packed: Sequence[Any], points: int) -> None:
-    """Refuse chunks of many more points than there are: the unpacker makes room for a whole one.
-
-    Raises:
-        ValueError: Then.
-    """
+    """Raise a ValueError on chunks of many more points than there are: the unpacker makes room for a whole one."""
     for record in packed:
         size = int.from_bytes(record.record_data[12:16], "little")
         if max(points, CHUNK) < size < VARIABLE:

@@ -71,11 +71,7 @@ class Proteins(Modality):
         return ("residue", "structure")
 
     def give(self, leaf: str, text: str) -> tuple[State, dict[str, int]]:
-        """Return residues, [1, longest], from letters.
-
-        Raises:
-            UsageError: If letters are none of the 20.
-        """
+        """Return residues, [1, longest], from letters; UsageError if letters are none of the 20."""
         if leaf != "residue":
             return super().give(leaf, text)
         sequence = "".join(text.split()).upper()

@@ -147,11 +147,7 @@ class Speech(Modality):
         return chained(data, len(data), self.statistics.mean, draws) if self.chains else data
 
     def complete(self, given: Given) -> Given:
-        """Refuse to draw what nobody said.
-
-        Raises:
-            UsageError: If no phones are given.
-        """
+        """Refuse to draw what nobody said; UsageError if no phones are given."""
         if "phone" not in given:
             raise UsageError(
                 'a model of speech draws sounds of texts and nothing else; say one with: feller sample RUN --text "..."'
@@ -213,11 +209,7 @@ class Speech(Modality):
         return phone, duration
 
     def sound(self, mel: Float[Tensor, "frames bands"]) -> Sound:
-        """Return the sound of log mels.
-
-        Raises:
-            UsageError: If a package is not installed.
-        """
+        """Return the sound of log mels; UsageError if a package is not installed."""
         return Sound(self.vocoder.samples(mel, self.mel).numpy().astype(np.float32), self.mel.rate)
 
     def sounds(self, values: State, given: Given) -> list[Sound]:

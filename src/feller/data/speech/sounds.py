@@ -96,11 +96,7 @@ class Sounds(Modality):
         return self.pieces(expect(found, FoundSounds))
 
     def pieces(self, found: FoundSounds) -> Dataset:
-        """Return pieces of sounds; those of one sound are a group.
-
-        Raises:
-            InputError: If all sounds are too short.
-        """
+        """Return pieces of sounds; those of one sound are a group; InputError if all sounds are too short."""
         sounds = [resampled(sound, self.mel.rate).samples for sound in found.values]
         cuts = [_cut(len(samples) // self.mel.hop, self.longest) for samples in sounds]
         kept = [
@@ -173,11 +169,7 @@ def _cut(frames: int, most: int) -> list[int]:
 
 
 def sounds(found: FoundSounds, seconds: int | None = None) -> Dataset:
-    """Make a data set of sounds, in pieces of at most so many seconds.
-
-    Raises:
-        InputError: If all are too short.
-    """
+    """Make a data set of sounds, in pieces of at most so many seconds; InputError if all are too short."""
     mel = Mel.usual(found.values[0].rate)
     frames = max(sound.frames for sound in found.values)
     return Sounds(mel, min((seconds or PIECE) * FRAMES, max(frames, 1))).pieces(found)

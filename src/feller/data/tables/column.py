@@ -119,11 +119,7 @@ class Modelled(Column):
         return written.take(pyarrow.array(np.where(there, np.cumsum(there) - 1, len(own))))
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
-        """Return which codes a word of a rule means.
-
-        Raises:
-            InputError: If it means none.
-        """
+        """Return which codes a word of a rule means; InputError if it means none."""
         if text in self.words_for_missing:
             return np.arange(self.count) == self.own_count
         code = self.own_code(text)
@@ -169,11 +165,7 @@ class Modelled(Column):
 
 
 def check_words(name: str, words: Sequence[str], what: str) -> None:
-    """Refuse words that are no cells, or two that are the same.
-
-    Raises:
-        InputError: Then.
-    """
+    """Raise an InputError on words that are no cells, or two that are the same."""
     for i, word in enumerate(words):
         if word != word.strip() or "\x00" in word:
             raise InputError(f"column {name!r}: {what} {word!r} has blanks around it, which no cell has; remove them")

@@ -154,11 +154,7 @@ def find_cells(path: pathlib.Path) -> FoundTable:
 
 
 def table_of(sheet: Sheet | None, where: str) -> FoundTable:
-    """Take the first row of a sheet for names.
-
-    Raises:
-        InputError: If columns have no names or the same, or nothing is there.
-    """
+    """Take the first row of a sheet for names; InputError if columns have no names or the same, or nothing is there."""
     if sheet is None:
         raise InputError(f"{where}: expected a table, the file is empty")
     names = sheet.first

@@ -177,11 +177,7 @@ class Datetime(Modelled):
 
 
 def in_format(cell: str, form: str) -> datetime.datetime:
-    """Read a time; %-d is read as %d.
-
-    Raises:
-        ValueError: If it is not written so.
-    """
+    """Read a time; %-d is read as %d; ValueError if it is not written so."""
     return datetime.datetime.strptime(cell, form.replace("%-", "%"))
 
 

@@ -58,11 +58,7 @@ OTHER = "OTHER"
 
 
 def detect(found: FoundTable) -> Schema:
-    """Guess a schema.
-
-    Raises:
-        InputError: If a column holds nothing, or none is left that a model could learn.
-    """
+    """Guess a schema; InputError if a column holds nothing, or none is left that a model could learn."""
     dtypes = dict(zip(found.columns, found.dtypes, strict=True)) if found.dtypes else {}
     return Schema(tuple(_guess(name, alike(found.words(name)), dtypes.get(name)) for name in found.columns))
 

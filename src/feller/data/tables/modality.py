@@ -147,11 +147,7 @@ class Table(Modality):
         return self._check(self._rows.read(self._check(state, self._rows.counts, "tokens")), self.counts, "codes")
 
     def taken(self, values: Int64[Tensor, "m k"], n: int, draws: Draws) -> Int64[Tensor, "n k"]:
-        """Return n of more rows than that, so that columns have the shares that are known.
-
-        Raises:
-            UsageError: If none are.
-        """
+        """Return n of more rows than that, so that columns have the shares that are known; UsageError if none are."""
         if self.told:
             levels = self.coarse(values)
             return values[exchanged(levels, weights_within(levels, self.told, float(self.rows)), n, draws)]
@@ -160,11 +156,7 @@ class Table(Modality):
         return values[raked(self.coarse(values), self.shares, n, draws)]
 
     def checked(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
-        """Return codes, if all are ours.
-
-        Raises:
-            InputError: If some are not.
-        """
+        """Return codes, if all are ours; InputError if some are not."""
         return self._check(values, self.counts, "codes")
 
     def _check(self, values: Tensor, counts: tuple[int, ...], what: str) -> Tensor:

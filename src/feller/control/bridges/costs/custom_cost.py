@@ -71,11 +71,7 @@ class Function(Cost):
         return found.reshape(x.shape[:-1]).to(x.dtype)
 
     def _asked(self, x: Tensor, arguments: tuple[Any, ...]) -> Tensor:
-        """Call the person's function.
-
-        Raises:
-            InputError: If it fails, returns no real numbers, or writes into its states.
-        """
+        """Call the person's function; InputError if it fails, returns no real numbers, or writes into its states."""
         version = x._version
         try:
             said = self.function(x, *arguments)
@@ -96,11 +92,7 @@ class Function(Cost):
         return found
 
     def _numbers(self, said: Any, x: Tensor) -> Tensor:
-        """Return what the person's function said as numbers.
-
-        Raises:
-            InputError: If it is none.
-        """
+        """Return what the person's function said as numbers; InputError if it is none."""
         try:
             return torch.as_tensor(said, device=x.device)
         except Exception as error:
