@@ -1,6 +1,5 @@
 """Whole numbers in bins, with frequent ones on their own."""
 
-from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -92,15 +91,6 @@ class Bins:
                 " value, or give it edges"
             )
         return found
-
-    def code(self, number: int) -> int | None:
-        """Return the code of a whole number; None outside the bounds."""
-        if not self.starts[0] <= number <= self.last:
-            return None
-        if number in self._code_of_heavy:
-            return self._code_of_heavy[number]
-        starts, codes = self._codes_of_bins
-        return codes[bisect_right(starts, number) - 1]
 
     def codes(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the codes of whole numbers; -1 outside the bounds."""
