@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from feller.core.errors import InputError
-from feller.core.serialization import replace_file
 from feller.data.atoms.elements import formula
 from feller.data.crystals.cif import Crystal, cif_text
 from feller.data.crystals.figure import picture
@@ -132,8 +131,5 @@ def table_of(crystals: list[Crystal]) -> str:
 
 def write_folder(crystals: list[Crystal], out: pathlib.Path) -> None:
     """Write a CIF file for each crystal, and a picture of the first."""
-    files = [f"{name}.cif" for name in sample_folder.numbers(len(crystals))]
-    sample_folder.prepare(out)
-    sample_folder.save(picture(crystals), out, files)
-    for file, block in zip(files, blocks_of(crystals), strict=True):
-        replace_file(out / file, block)
+    names = sample_folder.numbers(len(crystals), ".cif")
+    sample_folder.save_files(picture(crystals), out, names, blocks_of(crystals))

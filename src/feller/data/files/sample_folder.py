@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
@@ -159,12 +159,16 @@ def prepare(folder: pathlib.Path) -> None:
             path.rmdir()
 
 
-def save_table(image: Image.Image, folder: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
-    """Make a folder, or use it again, with a picture of examples and the one table of them, which `write` writes.
+def save_files(image: Image.Image, folder: pathlib.Path, names: Sequence[str], contents: Iterable[str | bytes]) -> None:
+    """Make a folder, or use it again, with a picture of examples and files; InputError if it holds other things."""
+    prepare(folder)
+    save(image, folder, [*names])
+    for name, content in zip(names, contents, strict=True):
+        replace_file(folder / name, content)
 
-    Raises:
-        InputError: If it holds other things.
-    """
+
+def save_table(image: Image.Image, folder: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
+    """Make a folder, or use it again, with a picture of examples and the one table of them."""
     prepare(folder)
     save(image, folder, [TABLE])
     write(folder / TABLE)
@@ -185,11 +189,11 @@ def first() -> int:
     return _COUNT.get()[0]
 
 
-def numbers(n: int) -> list[str]:
-    """Return the names of n files without their ending: five digits, or as many as the last needs."""
+def numbers(n: int, ending: str = "") -> list[str]:
+    """Return the names of n files: five digits, or as many as the last needs, and the ending."""
     begin, total = _COUNT.get()
     digits = max(5, len(str(max(total, begin + n) - 1)))
-    return [f"{i:0{digits}}" for i in range(begin, begin + n)]
+    return [f"{i:0{digits}}{ending}" for i in range(begin, begin + n)]
 
 
 def folder_name(label: str) -> str:

@@ -345,6 +345,13 @@ def check_rows(right: np.ndarray, where: str, expected: str) -> None:
         raise InputError(f"{where}: row {wrong[0] + 1}: expected {expected}, got others{count}; drop or mend it")
 
 
+def check_longest(found: Found, lengths: np.ndarray, longest: int, parts: str) -> None:
+    """Refuse examples of more parts than a state has room for; InputError names the longest."""
+    if lengths.max() > longest:
+        i = int(lengths.argmax())
+        raise InputError(f"{found.called(i)}: expected up to {longest} {parts}, got {lengths[i]}; leave it out")
+
+
 def check_marks(valid: np.ndarray, where: str, what: str) -> np.ndarray:
     """Return how many parts of each example are marked, [n], if they stand at its beginning, in [n, l].
 

@@ -17,7 +17,6 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Given, State
 from feller.core.rng import Draws
 from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Found, FoundSpeech, Layout, Sound, about, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
 from feller.data.speech.audio_io import write_sound
@@ -72,6 +71,7 @@ class Speech(Modality):
     called = "speech"
     holds = FoundSpeech
     computes = True
+    has_density = False  # sounds have different lengths, so there is no one volume
 
     mel: Mel
     statistics: Statistics
@@ -107,11 +107,6 @@ class Speech(Modality):
         return self.longest if self.at_once is None else min(self.at_once, self.longest)
 
     @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """None: phones are no classes of sounds."""
-        return {}
-
-    @property
     def labels(self) -> dict[str, int]:
         """The phone of each frame."""
         return {"phone": len(self.inventory)}
@@ -126,15 +121,10 @@ class Speech(Modality):
     def forms(self) -> dict[str, Write]:
         """Arrays, one sound, or a folder with one .wav a sound, a picture, and how long each phone lasts."""
         return {
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npz": self._write_arrays,
             ".wav": self._write_sounds,
             "": self._write_sounds,
         }
-
-    @property
-    def log_scale(self) -> None:
-        """None: sounds have different lengths, so there is no one volume."""
-        return None
 
     def counted(self, values: Any) -> Int64[Tensor, " n"]:
         """Return the numbers of the log mels of each sound, without its padding where its phones are known."""

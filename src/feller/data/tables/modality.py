@@ -19,7 +19,6 @@ from feller.core.pytree import Given
 from feller.core.rng import Draws
 from feller.core.serialization import nearest
 from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Dialect, Found, FoundTable, expect, text_array
 from feller.data.modality import Dataset, Modality, Write
 from feller.data.tables.column import Column
@@ -79,6 +78,7 @@ class Table(Modality):
     rereads = True
     holds = FoundTable
     tabular = has_schema = True
+    has_density = False  # codes have probabilities
 
     schema: Schema
     shares: tuple[tuple[float, ...], ...] = ()
@@ -101,11 +101,6 @@ class Table(Modality):
                 raise InputError(f"expected counts of {right} levels, got {table.levels} of columns {table.columns}")
 
     @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """None: what is given is part of a row."""
-        return {}
-
-    @property
     def counts(self) -> tuple[int, ...]:
         """Number of codes of each modelled column."""
         return self.schema.counts
@@ -115,14 +110,9 @@ class Table(Modality):
         """Tables, arrays, or a folder with a table and a picture."""
         return {
             **dict.fromkeys((".csv", ".tsv", ".parquet"), self._write_table),
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npz": self._write_arrays,
             "": self._write_folder,
         }
-
-    @property
-    def log_scale(self) -> None:
-        """None: codes have probabilities, not densities."""
-        return None
 
     def space(self) -> Rows:
         """Return rows of tokens, under the rules of the schema."""
