@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from feller.data.figures import image_of
 from feller.data.files.sample_folder import GAP, tile
-from feller.evaluation.report.figure import Animation, animated, painted, paper
+from feller.evaluation.report.figure import Animation, animated, paper
 from feller.evaluation.report.projection import Field, Scene, View, Walls, look
 
 ROWS, COLUMNS = 6, 9
@@ -219,7 +220,7 @@ def trajectories(scene: Scene) -> Image.Image:
     for begin, end, colour in zip(ends[:-1], ends[1:], _blended(scene, middles), strict=True):
         pieces = LineCollection(list(paths[:, begin : end + 1]), linewidths=0.7, alpha=0.4, color=colour)
         axes.add_collection(pieces, autolim=False)
-    return painted(figure)
+    return image_of(figure)
 
 
 def along(

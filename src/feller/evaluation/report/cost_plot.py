@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from feller.evaluation.report.figure import painted, paper
+from feller.data.figures import image_of
+from feller.evaluation.report.figure import paper
 
 AHEAD, BACK, REAL = "#1f5fa8", "#d1661b", "#8a8f96"
 WIDE, HIGH = 5.6, 1.75
@@ -32,7 +33,7 @@ def over_time(times: Float[np.ndarray, " s"], curves: Mapping[str, Float[np.ndar
         axes.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlim(times[0], times[-1])
     panels[-1].set_xlabel("time")
-    return painted(figure)
+    return image_of(figure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,4 +89,4 @@ def by_round(passed: Sequence[Passed]) -> Image.Image:
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panels[-1].set_xlabel("round")
     figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False)
-    return painted(figure)
+    return image_of(figure)

@@ -9,11 +9,12 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
+from feller.data.figures import image_of
 from feller.data.files.sample_folder import captioned
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.evaluation.number_format import brief, shortened
-from feller.evaluation.report.figure import painted, paper
+from feller.evaluation.report.figure import paper
 
 WIDE, HIGH, LINE = 5.6, 2.9, 0.24
 """Inches of a picture, of one with axes, and of each line of columns."""
@@ -62,7 +63,7 @@ def bounds_picture(rows: Float64[np.ndarray, " n"], line: float | None, spread: 
     axes.spines[["top", "right"]].set_visible(False)
     if marks:
         figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8.5)
-    return painted(figure)
+    return image_of(figure)
 
 
 def guesses_picture(guesses: Sequence[Guess]) -> Image.Image:
@@ -92,7 +93,7 @@ def guesses_picture(guesses: Sequence[Guess]) -> Image.Image:
     )
     handles = [axes.plot([], [], mark, color=colour)[0] for mark, colour, _ in shown]
     figure.legend(handles, [name for *_, name in shown], loc="outside lower left", ncols=2, frameon=False, fontsize=8)
-    return painted(figure)
+    return image_of(figure)
 
 
 PICTURE_WIDTH = 96

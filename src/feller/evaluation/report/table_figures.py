@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from PIL import Image
 
+from feller.data.figures import image_of
 from feller.evaluation.number_format import SPACE, is_number, percent, shortened
-from feller.evaluation.report.figure import painted, paper
+from feller.evaluation.report.figure import paper
 from feller.evaluation.report.page import Cell, Grid
 from feller.evaluation.tables.cells import QUANTILES, Beside
 
@@ -70,7 +71,7 @@ def columns_beside(
         for axes in panels[len(shown) :]:
             axes.set_axis_off()
         _legend(figure)
-        pictures.append(painted(figure))
+        pictures.append(image_of(figure))
     return pictures
 
 
@@ -205,7 +206,7 @@ def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image
         bar = figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.02, format=lambda share, _: f"{100 * share:g}")
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
-    return painted(figure)
+    return image_of(figure)
 
 
 MARKS_WIDTH, MARKS_HEIGHT = 5.6, 0.42
@@ -283,4 +284,4 @@ def _drawn(lines: Sequence[Line], title: str) -> Image.Image | None:
     figure.legend(
         [named[called] for called in order], order, loc="outside lower left", ncols=2, frameon=False, fontsize=8.5
     )
-    return painted(figure)
+    return image_of(figure)
