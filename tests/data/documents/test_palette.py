@@ -8,8 +8,9 @@ import torch
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
-from feller.data.documents import image_codes
-from feller.data.documents.image_codes import Palette, PictureCodes, palette_of
+from feller.data.documents import tiles
+from feller.data.documents.image_codes import PictureCodes
+from feller.data.documents.tiles import Palette, palette_of
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)
 FOUR = Palette((RED, GREEN, BLUE, WHITE), 2, 3)
@@ -25,7 +26,7 @@ def test_codes_stand_row_by_row() -> None:
 def test_pictures_of_its_colours_come_back_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = Draws(0).at("codes").integers(4, (50, 6))
     assert torch.equal(FOUR.encode(FOUR.decode(codes)), codes)
-    monkeypatch.setattr(image_codes, "CHUNK", 7)
+    monkeypatch.setattr(tiles, "CHUNK", 7)
     assert torch.equal(FOUR.encode(FOUR.decode(codes)), codes)
 
 

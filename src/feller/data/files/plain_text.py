@@ -3,10 +3,12 @@
 import csv
 import gzip
 import io
+import json
 import pathlib
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from feller.core.errors import InputError
 from feller.data.files.decompression import check_letters, open_letters
@@ -53,6 +55,17 @@ def unicode_of(content: bytes, path: pathlib.Path) -> str:
         raise InputError(
             f"{path}: expected text in UTF-8, got byte {content[place]:#04x} at position {place:,}; save it as UTF-8"
         ) from error
+
+
+def json_lines(path: pathlib.Path, expected: str) -> Iterator[tuple[int, Any]]:
+    """Yield the number and the content of each line that is not empty; InputError names one that is no JSON."""
+    for number, line in enumerate(read_unicode(path).split("\n"), 1):
+        if line.strip():
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{path}: line {number}: expected {expected}, got {line[:40]!r}") from error
+            yield number, entry
 
 
 def read_letters(path: pathlib.Path) -> str:
