@@ -111,13 +111,8 @@ def beside(
 ) -> Beside:
     """Measure samples beside real data, and so as many of the known data, a mean over several choices.
 
-    Args:
-        apart: Distance of two sets.
-        samples: What is measured.
-        real: Beside what.
-        known: Training data, as many as the samples or more; None where `real` are these.
-        draws: Source of the choices.
-        roughly: A quicker distance that varies alike, for the many halves; by default the same.
+    The known are the training data, as many as the samples or more; None where `real` are these. `roughly` is a quicker
+    distance that varies alike, for the many halves.
     """
     value = apart(samples, real)
     if known is None or value is None:
@@ -175,13 +170,8 @@ def mean_energy(
 ) -> float:
     """Return the mean of 2 E d(X, Y) - E d(X, X') - E d(Y, Y') over all choices of `size` of n points, from distances.
 
-    A point also meets itself, at no distance: of n points it is the energy distance itself.
-
-    Args:
-        between: From each point to each real one.
-        within: Among the points.
-        real: Among the real ones.
-        size: Points that are chosen, n at most.
+    A point also meets itself, at no distance: of n points it is the energy distance itself. Distances are `between`
+    points and real ones, `within` the points and among the `real` ones.
     """
     n = len(within)
     apart = within.sum().item() / max(n * (n - 1), 1) * (1 - 1 / size)

@@ -62,8 +62,7 @@ def _cif_among(cells: list[str]) -> int | None:
 def texts_in(path: pathlib.Path) -> Iterator[CifText]:
     """Yield the files of a folder, the one file, or the rows of a table.
 
-    Raises:
-        InputError: If there is no such file, or if a row has cells too many or too few.
+    InputError if there is no such file, or if a row has cells too many or too few.
     """
     if path.is_dir():
         for file in files_in(path, ENDINGS):

@@ -84,15 +84,9 @@ class Tiles(PictureCodes):
 
 
 def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, most: int) -> Tiles:
-    """Return the commonest tiles of pictures, the very commonest first.
+    """Return the commonest tiles of pictures of one shape, the very commonest first; of others the nearest of `most`.
 
-    Args:
-        pictures: Of one shape.
-        factor: Pixels of a side of a tile.
-        most: Tiles that there may be; of others the nearest of these is taken.
-
-    Raises:
-        InputError: If there are no pictures, or tiles do not divide them.
+    A side of a tile is `factor` pixels. InputError if there are no pictures, or tiles do not divide them.
     """
     _, channels, height, width = pictures.shape
     if not len(pictures) or height % factor or width % factor:

@@ -29,11 +29,7 @@ def room_for_letters(path: pathlib.Path) -> int:
 
 
 def check_unpacked(path: pathlib.Path, size: int, most: int | None = None) -> None:
-    """Refuse a file out of which more comes than honest ones hold, or another bound than theirs allows.
-
-    Raises:
-        InputError: Then.
-    """
+    """Refuse a file out of which more comes than honest ones hold, or another bound than theirs allows: InputError."""
     if size > (room(path) if most is None else most):
         raise InputError(
             f"{path}: {_size(path.stat().st_size)} would unpack to {_size(size)} or more, as in no honest file; unpack"
@@ -92,7 +88,6 @@ def open_packed(path: pathlib.Path) -> io.BufferedReader:
 def open_letters(path: pathlib.Path) -> io.BufferedReader:
     """Open a .gz of letters, as `open_packed` does one of numbers.
 
-    Raises:
-        InputError: While it is read, if more comes than honest files of letters hold.
+    InputError while it is read, if more comes than honest files of letters hold.
     """
     return io.BufferedReader(_Counted(path, room_for_letters(path)), 2**16)  # pyrefly: ignore

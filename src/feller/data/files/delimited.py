@@ -56,8 +56,7 @@ class Sheet:
 def read_sheet(path: pathlib.Path) -> Sheet | None:
     """Read .csv, .tsv or .txt, also packed as .gz; None where there is no row.
 
-    Raises:
-        InputError: If the file is damaged, or rows differ in length; names the line.
+    InputError if the file is damaged, or rows differ in length; names the line.
     """
     raw = unpacked(path)
     try:
@@ -238,15 +237,7 @@ def spread(column: Any) -> int:
 
 
 def write_parquet(make: Callable[[], Any], path: pathlib.Path) -> None:
-    """Write a data frame as parquet.
-
-    Args:
-        make: Returns the frame; names that it cannot hold are found out as it is made.
-        path: Where it goes.
-
-    Raises:
-        InputError: If a name or a word is none that such a file can hold.
-    """
+    """Write the data frame that `make` returns; InputError if a name or a word is none that such a file can hold."""
     packed = io.BytesIO()
     try:
         make().to_parquet(packed, index=False)

@@ -16,8 +16,7 @@ from feller.data.files.decompression import check_unpacked
 def load(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Read all arrays of a file; the one of an .npy is called `samples`.
 
-    Raises:
-        InputError: If the file is damaged, or holds Python objects, which would be code of its writer.
+    InputError if the file is damaged, or holds Python objects, which would be code of its writer.
     """
     with _plain(path):
         if zipfile.is_zipfile(path):

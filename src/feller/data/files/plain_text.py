@@ -116,12 +116,7 @@ def separator_in(line: str) -> str:
 def rows_of(text: str, *, blanks: bool = True) -> Iterator[tuple[int, list[str]]]:
     """Yield the line and the cells of each row of a table, tabs, semicolons or commas between them.
 
-    Args:
-        text: The table.
-        blanks: Whether blanks before a cell are part of it.
-
-    Raises:
-        csv.Error: If a quote is not closed, or stands where none may.
+    Blanks before a cell are part of it, if you say so. csv.Error if a quote is not closed, or stands where none may.
     """
     delimiter = separator_in(text.partition("\n")[0])
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=not blanks, strict=True)

@@ -124,8 +124,7 @@ def is_ours(path: pathlib.Path) -> bool:
 def check(folder: pathlib.Path) -> None:
     """Refuse a folder that samples may not go to; nothing is made or removed.
 
-    Raises:
-        InputError: If it holds other things, or links to folders, through which samples would go elsewhere.
+    InputError if it holds other things, or links to folders, through which samples would go elsewhere.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return
@@ -143,8 +142,7 @@ def check(folder: pathlib.Path) -> None:
 def prepare(folder: pathlib.Path) -> None:
     """Make a folder, or remove the samples that feller wrote there before, and nothing else.
 
-    Raises:
-        InputError: If it holds other things.
+    InputError if it holds other things.
     """
     check(folder)
     folder.mkdir(parents=True, exist_ok=True)

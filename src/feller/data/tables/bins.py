@@ -81,8 +81,7 @@ class Bins:
     def check_alone(self, found: Bool[np.ndarray, " count"], name: str, text: str) -> Bool[np.ndarray, " count"]:
         """Return the code that a word of a rule means, if that is the only number of it.
 
-        Raises:
-            InputError: If other numbers share the bin.
+        InputError if other numbers share the bin.
         """
         code = int(found.argmax())
         if code < self.count and self.reach(code)[0] < self.reach(code)[1]:
@@ -120,8 +119,7 @@ class Bins:
 def check_binned(column: Any) -> None:
     """Refuse a column with both `edges` and `bins`, or with `levels` that there cannot be.
 
-    Raises:
-        InputError: Then; names the column.
+    InputError then; names the column.
     """
     if column.bins is not None and (column.edges or column.bins < 1):
         raise InputError(f"column {column.name!r}: expected edges, or a number of bins of 1 or more, not both")

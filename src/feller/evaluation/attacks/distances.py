@@ -35,12 +35,9 @@ class Apart(abc.ABC):
 
     @abc.abstractmethod
     def known(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Tell which of some examples are the same as one of the training data.
+        """Tell which examples are the same as one of the training data.
 
-        Args:
-            some: That are looked for.
-            train: Where they are looked for.
-            usual: How far unseen examples usually are from the nearest training example; None where nobody knows.
+        `usual` is how far unseen examples are from the nearest; None where nobody knows.
         """
 
 

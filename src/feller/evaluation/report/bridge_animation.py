@@ -22,12 +22,7 @@ LETTER, ROOM = 16, 28
 
 
 def film(paths: UInt8[np.ndarray, "n s h w c"], times: Sequence[str]) -> Image.Image:
-    """Lay out some pictures of the first paths, each row from where it begins to where it ends.
-
-    Args:
-        paths: Pictures at each time of each path.
-        times: Of the pictures, in words.
-    """
+    """Lay out pictures of the first paths at some times, each row from where it begins to where it ends."""
     places = np.unique(np.linspace(0, len(times) - 1, COLUMNS).round().astype(int))
     some = paths[:ROWS, places]
     flat = some.reshape(-1, *some.shape[2:])
@@ -170,11 +165,7 @@ COLOURED = 48
 def motion(scene: Scene, tell: Callable[[float], None] = lambda share: None) -> Animation:
     """Draw points that move from the first population to the last, with a trail, before cost and walls.
 
-    It begins with whole paths, which paper keeps, and whoever stops it.
-
-    Args:
-        scene: What is drawn.
-        tell: Hears which share is done, after each frame.
+    It begins with whole paths, which paper keeps, and whoever stops it. `tell` hears which share is done.
     """
     view = look(scene)
     figure, axes = _stage(scene, view)

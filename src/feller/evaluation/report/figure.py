@@ -37,14 +37,8 @@ def animated(
 ) -> Animation:
     """Put pictures of one size one after the other, as sharp as the bound on the file allows.
 
-    Args:
-        frames: Two or more.
-        milliseconds: How long each is shown.
-        still: The same in one picture.
-        tries: Hears how often they were packed before, each time that they are packed again.
-
-    Raises:
-        UsageError: If there are fewer frames, or others than times.
+    `still` is the same in one picture. `tries` hears how often they were packed before, each time that they are packed
+    again. UsageError if there are fewer than two frames, or others than times in milliseconds.
     """
     if len(frames) < 2 or len(frames) != len(milliseconds):
         raise UsageError(f"expected two frames or more and a time for each, got {len(frames)} and {len(milliseconds)}")

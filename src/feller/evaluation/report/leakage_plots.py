@@ -38,12 +38,10 @@ class Guess:
 
 
 def bounds_picture(rows: Float64[np.ndarray, " n"], line: float | None, spread: float | None) -> Image.Image:
-    """Draw how many rows have which bound of the error, beside the bound that holds for all, on a log scale.
+    """Draw how many rows have which least mean squared error, beside the bound for all rows, on a log scale.
 
-    Args:
-        rows: Least mean squared error for each row.
-        line: That from Rényi privacy, for all rows; left out where it is zero.
-        spread: Mean squared error of answering the mean; drawn as what a blind guess reaches.
+    That is the `line` from Rényi privacy, left out where it is zero; the `spread`, the error of answering the mean, is
+    drawn as what a blind guess reaches.
     """
     there = rows[np.isfinite(rows) & (rows > 0)]
     figure = paper(WIDE, HIGH)
@@ -103,12 +101,7 @@ PICTURE_WIDTH = 96
 def reconstructions_picture(
     kind: Images, lines: Sequence[tuple[UInt8[Tensor, "n c h w"], Sequence[str]]]
 ) -> Image.Image:
-    """Draw lines of pictures, one below the other.
-
-    Args:
-        kind: Of the pictures.
-        lines: Each of as many pictures, in the levels of their kind, with a few words for each.
-    """
+    """Draw lines of as many pictures, in the levels of their kind, one below the other, with a few words for each."""
     columns = len(lines[0][1])
     whole = kind.show(torch.cat([values for values, _ in lines]), {}, columns)
     factor = -(-PICTURE_WIDTH * columns // whole.width)
@@ -121,12 +114,9 @@ SHOWN = 5
 
 
 def exposed_picture(data: Dataset, rows: Int64[Tensor, " n"], least: Float[Tensor, " n"]) -> Image.Image | None:
-    """Draw the most exposed rows above the least exposed ones, with their bounds; None where rows are no pictures.
+    """Draw the most exposed of the rows that were watched above the least exposed; None where rows are no pictures.
 
-    Args:
-        data: What was learned from.
-        rows: Numbers of those that were watched.
-        least: Least mean squared error for each.
+    With each stands its bound, the least mean squared error.
     """
     if (images := data.modality.view(Images)) is None:
         return None

@@ -47,13 +47,7 @@ def columns_beside(
 ) -> list[Image.Image]:
     """Draw the shares of each column's values: an outline on grey where they have an order, else pairs of bars.
 
-    Args:
-        synthetic: Codes; those that stand for no value are not drawn.
-        real: Codes, one row or more.
-        columns: What they are called.
-
-    Returns:
-        As many pictures as ACROSS * DOWN columns each ask for.
+    Codes that stand for no value are not drawn. There are as many pictures as ACROSS * DOWN columns each ask for.
     """
     at_once, pictures = ACROSS * DOWN, []
     for first in range(0, len(columns), at_once):
@@ -175,12 +169,7 @@ PAIR_NAME = 22
 
 
 def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image.Image:
-    """Draw a map of how far pairs of columns are off (total variation), and columns alone on the diagonal.
-
-    Args:
-        errors: Symmetric, in [0, 1], one column or more.
-        names: Of the columns.
-    """
+    """Draw a map of how far pairs of columns are off (total variation), and columns alone on the diagonal."""
     k = len(errors)
     side = k * max(CELL, min(LARGEST, ALL / k))
     figure = paper(max(4.2, side + 2.4), side + 1.4)

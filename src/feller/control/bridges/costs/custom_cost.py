@@ -18,10 +18,8 @@ class Function(Cost):
     """A person's own function of torch tensors.
 
     V(x, t) is called with x [n, d] and t [n]; V(x, t, population) with x [times, n, d], t [times, 1] and what a
-    `Population` holds. Either returns one number for each state.
-
-    Raises:
-        UsageError: If it takes neither two nor three arguments.
+    `Population` holds. Either returns one number for each state. UsageError if it takes neither two nor three
+    arguments.
     """
 
     function: Callable[..., Any]
@@ -50,9 +48,8 @@ class Function(Cost):
     def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
         """Return what it says.
 
-        Raises:
-            InputError: If it returns anything but one number for each state.
-            UsageError: If it looks at the crowd, and there is none.
+        InputError if it returns anything but one number for each state; UsageError if it looks at the crowd, and there
+        is none.
         """
         seen = x if self.gradient else x.detach()
         if self.crowd:
