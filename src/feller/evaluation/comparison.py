@@ -1,7 +1,7 @@
 """Which samples are compared with which real data, and how far chance alone moves a distance."""
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from typing import TypeVar, cast
@@ -39,6 +39,14 @@ def enough(held_out: Dataset) -> bool:
 def real_data(train: Dataset, held_out: Dataset) -> Dataset:
     """Return what samples are set beside: held-out data, or the training data where too few are held out."""
     return held_out if enough(held_out) else train
+
+
+def with_floors(
+    found: Mapping[str, float | None], floors: Mapping[str, float | None] | None
+) -> dict[str, float | str | None]:
+    """Return numbers, each followed by its floor; None where there is none."""
+    beside = {name: (value, None if floors is None else floors[name]) for name, value in found.items()}
+    return {f"{name}{end}": one for name, both in beside.items() for end, one in zip(("", "_floor"), both, strict=True)}
 
 
 def pick(dataset: Dataset, most: int, draws: Draws, purpose: str = "pick") -> Dataset:
