@@ -24,13 +24,7 @@ class Clock:
 
 @pytest.mark.parametrize(
     ("report", "training", "seconds"),
-    [
-        (None, 100.0, SHARE * 100),
-        (None, 1.0, LEAST),
-        (None, 1e6, MOST),
-        ("quick", 1e6, QUICK),
-        ("full", 1.0, None),
-    ],
+    [(None, 100.0, SHARE * 100), (None, 1.0, LEAST), (None, 1e6, MOST), ("quick", 1e6, QUICK), ("full", 1.0, None)],
 )
 def test_a_report_takes_a_share_of_the_training(
     report: str | None, training: float, seconds: float | None, monkeypatch: pytest.MonkeyPatch
@@ -45,8 +39,7 @@ def test_a_report_of_no_known_kind_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pace", "n", "tried"),
-    [(0.001, 1024, 64), (0.009, 1024, 64), (0.011, 512, 64), (0.05, 128, 64), (1.0, 64, 64)],
+    ("pace", "n", "tried"), [(0.001, 1024, 64), (0.009, 1024, 64), (0.011, 512, 64), (0.05, 128, 64), (1.0, 64, 64)]
 )
 def test_what_fits_is_a_half_or_a_quarter_of_all(
     pace: float, n: int, tried: int, monkeypatch: pytest.MonkeyPatch

@@ -15,10 +15,7 @@ from feller.data.tables.schema import Schema
 from feller.evaluation.tables.copying import code_length_of_unrelated
 from feller.evaluation.tables.quality import samples_quality
 
-COLUMNS = (
-    Categorical("kind", ("a", "b", "c")),
-    Numerical("pay", 0.0, 9.0, edges=(4.0,), digits=True),
-)
+COLUMNS = (Categorical("kind", ("a", "b", "c")), Numerical("pay", 0.0, 9.0, edges=(4.0,), digits=True))
 
 
 def rows(n: int, seed: int) -> torch.Tensor:

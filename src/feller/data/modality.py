@@ -180,10 +180,7 @@ class Modality(abc.ABC):
     @property
     def forms(self) -> dict[str, Write]:
         """What writes each ending of a file; the ending of a folder is empty."""
-        forms: dict[str, Write] = {
-            ".npz": self._write_arrays,
-            "": self._write_folder,
-        }
+        forms: dict[str, Write] = {".npz": self._write_arrays, "": self._write_folder}
         return {**dict.fromkeys((".csv", ".parquet"), self._write_frame), **forms} if self._has_frame else forms
 
     @property

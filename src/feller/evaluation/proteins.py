@@ -183,9 +183,7 @@ def _share(marks: Bool[Tensor, " n"]) -> float | None:
     return marks.double().mean().item() if len(marks) else None
 
 
-def _inner(
-    data: Dataset,
-) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"], Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+def _inner(data: Dataset) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"], Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
     """Return phi, psi and kind of all residues but the first and the last of a chain, and which are known."""
     phi, psi = torsions(data.values["atoms"].cpu().double())
     residue, there = known(data)

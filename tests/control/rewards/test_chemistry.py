@@ -34,10 +34,7 @@ def molecules(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     whole = built(tmp_path_factory.mktemp("m"), "CCO", "c1ccccc1")
     broken = whole.values["place"].clone()
     broken[:, 0] += 20.0
-    values = {
-        "element": whole.values["element"].repeat(2, 1),
-        "place": torch.cat([whole.values["place"], broken]),
-    }
+    values = {"element": whole.values["element"].repeat(2, 1), "place": torch.cat([whole.values["place"], broken])}
     given = {
         "atoms": whole.given["atoms"].repeat(2),
         "valid": {k: v.repeat(2, 1) for k, v in whole.given["valid"].items()},

@@ -91,10 +91,7 @@ def test_classes() -> None:
 @pytest.mark.parametrize(
     ("texts", "told"),
     [
-        (
-            [],
-            "expected a reward, say --reward with one of: file.py:function, the run of .*, ink, compressibility",
-        ),
+        ([], "expected a reward, say --reward with one of: file.py:function, the run of .*, ink, compressibility"),
         (["inc"], "no reward is called 'inc': .*ink"),
         (["ink > 0.4"], "cannot read the bound in 'ink > 0.4': write NAME >= NUMBER"),
         (["ink => 0.4"], "cannot read the bound in 'ink => 0.4'"),

@@ -73,8 +73,7 @@ def test_silences_that_follow_each_other_are_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("phones", "expected"),
-    [("K", ["K_S"]), ("K AE", ["K_B", "AE_E"]), ("K AE T S", ["K_B", "AE_I", "T_I", "S_E"])],
+    ("phones", "expected"), [("K", ["K_S"]), ("K AE", ["K_B", "AE_E"]), ("K AE T S", ["K_B", "AE_I", "T_I", "S_E"])]
 )
 def test_places_in_a_word(phones: str, expected: list[str]) -> None:
     assert list(placed(phones.split())) == expected

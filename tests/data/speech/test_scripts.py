@@ -112,13 +112,7 @@ def test_noise_goes_with_the_phones_that_it_touches_whose_times_stay() -> None:
 
 def test_style_goes_over_with_the_times_of_the_content() -> None:
     script = restyled_script(hello_world(), clip(silence(2), ("tom", TOM, (1, 5, 2)), silence(3)))
-    assert shape(script)[11:] == [
-        (SIL, 2, None),
-        ("T_B", 1, None),
-        ("AA_I", 5, None),
-        ("M_E", 2, None),
-        (SIL, 3, None),
-    ]
+    assert shape(script)[11:] == [(SIL, 2, None), ("T_B", 1, None), ("AA_I", 5, None), ("M_E", 2, None), (SIL, 3, None)]
     assert script.shown == 11
     assert again_script(hello_world()).lengths == (8, 3, 2, 2, 1, 7, 4, 3, 2, 5, 10)
 

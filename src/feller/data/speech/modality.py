@@ -120,11 +120,7 @@ class Speech(Modality):
     @property
     def forms(self) -> dict[str, Write]:
         """Arrays, one sound, or a folder with one .wav a sound, a picture, and how long each phone lasts."""
-        return {
-            ".npz": self._write_arrays,
-            ".wav": self._write_sounds,
-            "": self._write_sounds,
-        }
+        return {".npz": self._write_arrays, ".wav": self._write_sounds, "": self._write_sounds}
 
     def counted(self, values: Any) -> Int64[Tensor, " n"]:
         """Return the numbers of the log mels of each sound, without its padding where its phones are known."""

@@ -184,13 +184,7 @@ def _documents(
     given = [label for label in labels if label is not None]
     positions, classes = classify(given, f"{where} (label)") if given else (None, ())
     return FoundTexts(
-        as_objects(texts),
-        positions,
-        classes,
-        notes=tuple(notes),
-        lines=np.array(lines),
-        documents=True,
-        tokens=tokens,
+        as_objects(texts), positions, classes, notes=tuple(notes), lines=np.array(lines), documents=True, tokens=tokens
     )
 
 

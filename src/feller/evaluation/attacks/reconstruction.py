@@ -210,10 +210,7 @@ def judged(several: list[Tried], law: Law) -> Judged:
     errors = torch.stack([one.errors.mean() for one in several])
     measured = torch.cat([one.measured for one in several])
     bound, chance = van_trees_of(information, score).item(), math.sqrt(2 / (len(measured) * len(score)))
-    failed = [
-        errors.mean().item() + ERRORS * _doubt(errors) < bound,
-        measured.mean().item() + ERRORS * chance < 1,
-    ]
+    failed = [errors.mean().item() + ERRORS * _doubt(errors) < bound, measured.mean().item() + ERRORS * chance < 1]
     return Judged(
         errors.mean().item(),
         bound,
