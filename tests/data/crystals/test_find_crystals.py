@@ -262,7 +262,7 @@ def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> No
         read(str(tmp_path / "b.cif"), like=model)
     assert str(error.value).count("b.cif") == 1
     (tmp_path / "c.cif").write_text(cif(2, 1) + cif(3, 1))
-    with pytest.raises(InputError, match=r"c\.cif: crystal 2: expected cells of up to 2 atoms, got one of 3"):
+    with pytest.raises(InputError, match=r"c\.cif: crystal 2: expected up to 2 atoms, got 3"):
         read_back(tmp_path / "c.cif", model)
 
 

@@ -105,7 +105,7 @@ def test_data_of_others_are_padded_and_centred(data: Dataset) -> None:
     assert values["place"][0, :3].tolist() == [[-1, 0, 0], [1, 0, 0], [0, 0, 0]]
     assert given["atoms"].tolist() == [3]
     assert given["valid"]["element"].sum().item() == 2
-    with pytest.raises(InputError, match="row 1: expected molecules of at most 9 atoms, got one of 10"):
+    with pytest.raises(InputError, match="row 1: expected up to 9 atoms, got 10"):
         data.modality.accept(FoundMolecules(np.ones((1, 10, 3)), atoms=np.ones((1, 10), dtype=np.int64)))
     with pytest.raises(InputError, match="row 1: this model knows no N, only H, C, O, Cl"):
         data.modality.accept(FoundMolecules(np.ones((1, 2, 3)), atoms=np.array([[7, 1]])))
