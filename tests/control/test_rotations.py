@@ -114,12 +114,7 @@ def test_search_of_sources_stays_on_rotations_and_finds_the_best() -> None:
         )
 
     found = find_sources(
-        flow,
-        lambda end, rows: -(end * AIM).sum((1, 2)),
-        sources(6),
-        SPACE,
-        minimiser=LBFGS(steps=40),
-        prior=Nothing(),
+        flow, lambda end, rows: -(end * AIM).sum((1, 2)), sources(6), SPACE, minimiser=LBFGS(steps=40), prior=Nothing()
     )
     source, end = found.source, found.end
     torch.testing.assert_close(source @ source.mT, torch.eye(3, dtype=F64).expand(6, 3, 3), rtol=0, atol=1e-8)

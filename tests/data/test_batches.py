@@ -1,6 +1,7 @@
-"""Batches: every example once an epoch, whatever the size and the number of processes."""
+"""Batches: each example once an epoch, read ahead, the same for any number of processes; and what is set aside."""
 
 import sys
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
-from feller.data.batches import batches
+from feller.data.batches import Ahead, batches, split
 from feller.data.loading.raw import FoundRows
 from feller.data.modality import Dataset
 from feller.data.points.points import points
@@ -108,3 +109,76 @@ def test_padding_is_saved_where_like_lengths_come_together() -> None:
     whole = torch.cat([lengths, lengths[:3]])
     later = [whole[batch(step, slice(0, size))["given"]["label"]].max() for step in range(90, 160)]
     assert torch.stack(later).double().mean() < 62  # also where an epoch begins inside a batch
+
+
+ROWS = slice(0, 4)
+
+
+def test_the_next_batch_is_read_before_it_is_asked_for():
+    begun = {step: threading.Event() for step in range(8)}
+
+    def read(step, rows):
+        begun[step].set()
+        return step, rows.stop
+
+    feed = Ahead(read)
+    assert feed(0, ROWS) == (0, 4)
+    assert begun[1].wait(10)
+    assert feed(3, ROWS) == (3, 4)  # every third step, as where examples serve several
+    assert begun[6].wait(10)
+    assert feed(1, slice(2, 3)) == (1, 3)
+
+
+def test_an_error_comes_when_its_batch_is_asked_for():
+    def read(step, rows):
+        if step == 1:
+            raise InputError("damaged")
+        return step
+
+    feed = Ahead(read)
+    assert feed(0, ROWS) == 0
+    with pytest.raises(InputError, match="damaged"):
+        feed(1, ROWS)
+    assert feed(2, ROWS) == 2
+
+
+def labelled(labels: list[int]) -> Dataset:
+    data = points(FoundRows(np.arange(len(labels), dtype=float)[:, None]))
+    return Dataset(data.values, {"label": torch.tensor(labels)}, data.modality)
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=120), st.floats(0, 0.5), st.integers(0, 3))
+def test_parts_are_whole_and_stratified(labels: list[int], share: float, seed: int) -> None:
+    data, n = labelled(labels), len(labels)
+    train, aside = split(data, share, Draws(seed))
+    assert sorted(train.values[:, 0].tolist() + aside.values[:, 0].tolist()) == list(range(n))
+    assert len(aside) == (0 if n < 10 or share == 0 else max(1, round(share * n)))
+    for part in (train, aside):
+        rows = part.values[:, 0].long()
+        assert torch.equal(part.given["label"], data.given["label"][rows])
+        assert (rows.diff() > 0).all()
+    if len(aside) > 1:
+        for label in set(labels):
+            expected = len(aside) * labels.count(label) / n
+            assert abs(int((aside.given["label"] == label).sum()) - expected) <= 2.5  # half of one per class
+
+
+def test_same_seed_same_parts() -> None:
+    data = points(FoundRows(np.arange(100.0)[:, None]))
+    first, again, other = (split(data, 0.2, Draws(seed))[1].values for seed in (1, 1, 2))
+    torch.rand(3)  # what others draw does not matter
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_the_only_example_of_a_class_is_trained_on() -> None:
+    train, aside = split(labelled([0] * 50 + [1]), 0.2, Draws(0))
+    assert 1 in train.given["label"]
+    assert len(aside) == 10
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_shares_out_of_range(share: float) -> None:
+    with pytest.raises(UsageError, match="expected a share"):
+        split(labelled([0] * 20), share, Draws(0))

@@ -1,4 +1,4 @@
-"""A name at which nothing is, and what may have been meant; one at which a file is, which stays."""
+"""A name at which nothing is, and what may have been meant; one at which a file is, which stays; parts of more."""
 
 import pathlib
 
@@ -6,7 +6,9 @@ import pytest
 
 from feller.app.cli import main
 from feller.core.errors import InputError, UsageError
+from feller.data.files import sample_folder
 from feller.data.path_checks import RUN, check_data, check_free, check_there
+from feller.data.tables.unmodelled_columns import Identifier
 
 
 def test_the_nearest_name_beside_it_is_told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +66,13 @@ def test_export_leaves_what_is_said_beside_its_file_alone(
     (tmp_path / "net.onnx.json").write_text("mine")
     assert main(["export", "r", "--to", "onnx", "--out", "net.onnx"]) == 2
     assert "net.onnx.json exists" in capsys.readouterr().err
+
+
+def test_files_go_on_where_the_part_before_ended() -> None:
+    assert sample_folder.numbers(2) == ["00000", "00001"]
+    with sample_folder.counted(7, 12):
+        assert sample_folder.numbers(2) == ["00007", "00008"]
+        assert Identifier("person", "C-{###}").cells(2) == ["C-008", "C-009"]
+    with sample_folder.counted(7, 1_000_000):
+        assert sample_folder.numbers(1) == ["000007"]
+    assert sample_folder.numbers(1) == ["00000"]

@@ -1,10 +1,18 @@
+"""Floors are means over choices of real data, and two draws of one model are not judged far apart."""
+
+import itertools
+
 import pytest
 import torch
 
 from feller.core.rng import Draws
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.evaluation.comparison import compare, compared, nearest_ratio, pick
+from feller.evaluation.comparison import DEVIATIONS, beside, compare, compared, factor, mean_energy, nearest_ratio, pick
+from feller.evaluation.points import energy_beside, points_quality
+from feller.evaluation.report.verdict import verdict
+from feller.evaluation.two_sample import energy_distance
+from feller.spaces import Sphere
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +66,66 @@ def test_nearest_ratio_does_not_depend_on_chunks(moons: Dataset, monkeypatch: py
     assert whole == pytest.approx(1, abs=0.25)
     monkeypatch.setattr("feller.evaluation.comparison.MOST", 70)
     assert nearest_ratio(*parts, Draws(0)) == pytest.approx(whole, rel=1e-6)
+
+
+def normal(name: str, *shape: int) -> torch.Tensor:
+    return Draws(0).at(name).normal(shape, torch.float64)
+
+
+def test_the_mean_over_all_choices_is_that_of_going_through_them() -> None:
+    a, b = normal("a", 6, 2), normal("b", 4, 2)
+    every = [energy_distance(a[list(rows)], b) for rows in itertools.combinations(range(6), 3)]
+    found = mean_energy(torch.cdist(a, b), torch.cdist(a, a), torch.cdist(b, b), 3)
+    assert found == pytest.approx(sum(every) / len(every), rel=1e-6)
+
+
+def test_halves_vary_as_other_sets_of_the_whole_size_would() -> None:
+    """The mean of n normal numbers has a deviation of 1 / sqrt(n); random halves tell it roughly."""
+
+    def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float(a.mean().exp())
+
+    one = normal("x", 400, 1)
+    found = [beside(apart, one, one, one, Draws(seed)).factor for seed in range(10)]
+    expected = DEVIATIONS * 2**0.5 / 400**0.5  # of a quotient of two
+    assert torch.tensor(found).log().mean().item() == pytest.approx(expected, rel=0.3)
+    assert factor([1.0]) is None
+
+
+def places(name: str, n: int, wide: float) -> torch.Tensor:
+    """Return points around one of the sphere."""
+    at = torch.cat([0.3 * wide * normal(name, n, 2), torch.ones(n, 1, dtype=torch.float64)], 1)
+    return Sphere(2).project(at)
+
+
+@pytest.mark.parametrize("wide", [1.0, 1.15, 1.3])
+def test_two_draws_of_one_model_are_not_good_and_poor(wide: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """68 held out, 609 learned from, and 609 or 400 samples of one law, of eight pairs each."""
+    arcs = "feller.evaluation.points.distances"  # the same, at once
+    monkeypatch.setattr(arcs, lambda space, a, b: (a @ b.T).clamp(-1, 1).acos())
+    said = []
+    for i in range(8):
+        real, known, pair = places(f"real {i}", 68, 1.0), places(f"known {i}", 609, 1.0), []
+        for n in (609, 400):
+            found = energy_beside(Sphere(2), places(f"{i} {n}", n, wide), real, known, Draws(n))
+            numbers = {"energy_geodesic": found.value, "energy_geodesic_floor": found.floor}
+            pair.append(verdict({**numbers, "chance_factor": found.factor}).grade)
+        said.append(pair)
+    assert not [pair for pair in said if {*pair} == {"Good", "Poor"}], said
+
+
+def test_a_floor_hardly_depends_on_how_many_samples_there_are() -> None:
+    """As many as 609 and 400 of the same real points: the mean over choices is larger by the chance of fewer alone."""
+    real, known = places("real", 68, 1.0), places("known", 609, 1.0)
+    floors = [energy_beside(Sphere(2), places("s", n, 1.0), real, known, Draws(0)).floor for n in (609, 400)]
+    assert floors[0] is not None
+    assert floors[1] == pytest.approx(floors[0], rel=0.1)
+
+
+def test_points_have_a_factor_and_few_held_out_none() -> None:
+    board = read("example:checkerboard")
+    parts = [board.subset(torch.arange(k, k + 300)) for k in (0, 300, 600)]
+    numbers = points_quality(*parts, Draws(0))
+    assert 1.05 < numbers["chance_factor"] < 4
+    few = points_quality(*parts[:2], parts[2].subset(torch.arange(10)), Draws(0))
+    assert few["chance_factor"] is None

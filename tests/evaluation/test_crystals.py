@@ -189,7 +189,7 @@ def test_what_needs_a_missing_package_is_none(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     numbers = measure(salt(4, "Cs", "Cl"))
     assert {name for name, value in numbers.items() if value is not None and not name.endswith("_floor")} == {
-        "element_number_distance",
+        "element_number_distance"
     }
 
 

@@ -1,4 +1,7 @@
+"""What is measured of points, in the plane and along a space."""
+
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -6,7 +9,9 @@ import torch
 from feller.core.rng import Draws
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.evaluation.points import points_quality
+from feller.evaluation.density_baselines import baseline, points_of
+from feller.evaluation.points import distances, geodesic_energy, geometric_quality, points_quality
+from feller.spaces import SO3, Sphere, Torus
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +71,77 @@ def test_without_held_out_data_there_is_no_floor(board: tuple[Dataset, Dataset, 
 
 def test_copies_among_the_held_out_give_no_ratio(board: tuple[Dataset, Dataset, Dataset]) -> None:
     assert points_quality(board[0], board[1], board[1], Draws(0))["nearest_ratio"] is None
+
+
+F64 = torch.float64
+
+
+@pytest.fixture(scope="module")
+def angles() -> tuple[Dataset, Dataset, Dataset]:
+    """Samples, training data and held-out data, all of one law."""
+    real = read("example:torsions")
+    return tuple(real.subset(torch.arange(start, start + 600)) for start in (0, 600, 1200))
+
+
+def test_distances_are_those_along_the_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = (Sphere(2).project(Draws(n).at("x").normal((n, 3), F64)) for n in (7, 5))
+    truth = (a @ b.T).clamp(-1, 1).acos()
+    torch.testing.assert_close(distances(Sphere(2), a, b), truth, atol=1e-7, rtol=1e-7)
+    monkeypatch.setattr("feller.evaluation.points.CHUNK", 11)
+    torch.testing.assert_close(distances(Sphere(2), a, b), truth, atol=1e-7, rtol=1e-7)
+
+
+def test_energy_of_single_points_is_twice_their_distance() -> None:
+    north, east = torch.tensor([[0.0, 0, 1]], dtype=F64), torch.tensor([[0.0, 1, 0]], dtype=F64)
+    assert geodesic_energy(Sphere(2), north, east) == pytest.approx(math.pi)
+    near = torch.tensor([[0.1, 3.0]], dtype=F64), torch.tensor([[2 * math.pi - 0.2, 3.4]], dtype=F64)
+    assert geodesic_energy(Torus((2,)), *near) == pytest.approx(2 * math.hypot(0.3, 0.4))
+    turn = torch.tensor([[[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]], dtype=F64)
+    assert geodesic_energy(SO3(), turn, torch.eye(3, dtype=F64)[None]) == pytest.approx(math.pi)
+    assert geodesic_energy(Sphere(2), north, north) == 0
+    with pytest.raises(ValueError, match="one point or more in each set, got 0 and 1"):
+        geodesic_energy(Sphere(2), north[:0], east)
+
+
+def test_energy_between_halves_of_the_sphere() -> None:
+    """E d = pi/2 for independent uniform points; the closed form of two poles against one: (2 pi/2 - pi/2) / 1."""
+    poles = torch.tensor([[0.0, 0, 1], [0, 0, -1]], dtype=F64)
+    # between: (0 + pi) / 2; within the two: (0 + pi + pi + 0) / 4; within the one: 0
+    assert geodesic_energy(Sphere(2), poles, poles[:1]) == pytest.approx(math.pi / 2)
+
+
+def test_real_points_are_as_good_as_real_on_a_torus(angles: tuple[Dataset, Dataset, Dataset]) -> None:
+    numbers = geometric_quality(*angles, Draws(0))
+    assert 0.2 < numbers["energy_geodesic"] / numbers["energy_geodesic_floor"] < 5
+    assert 0.8 < numbers["nearest_ratio"] < 1.25
+    assert 1.5 < numbers["nll_baseline"] < 3.5  # 4 log 2 pi = 7.35 is that of the uniform law
+
+
+def test_uniform_samples_are_told_from_real_ones(angles: tuple[Dataset, Dataset, Dataset]) -> None:
+    uniform = 360 * Draws(0).at("x").uniform((600, 4), F64)
+    numbers = geometric_quality(dataclasses.replace(angles[0], values=uniform), *angles[1:], Draws(0))
+    assert numbers["energy_geodesic"] > 20 * numbers["energy_geodesic_floor"]
+    assert numbers["nearest_ratio"] > 3
+
+
+def test_a_turn_does_not_matter(angles: tuple[Dataset, Dataset, Dataset]) -> None:
+    turned = [dataclasses.replace(part, values=part.values + 360) for part in angles]
+    before, after = geometric_quality(*angles, Draws(0)), geometric_quality(*turned, Draws(0))
+    assert after == pytest.approx(before, rel=1e-4)
+
+
+def test_without_held_out_data_there_is_no_floor_on_a_torus(angles: tuple[Dataset, Dataset, Dataset]) -> None:
+    numbers = geometric_quality(angles[0], angles[1], angles[2].subset(torch.arange(20)), Draws(0))
+    missing = {name for name, value in numbers.items() if value is None}
+    assert missing == {"energy_geodesic_floor", "chance_factor", "nearest_ratio", "nll_baseline"}
+
+
+def test_copies_among_the_held_out_give_no_ratio_on_a_torus(angles: tuple[Dataset, Dataset, Dataset]) -> None:
+    assert geometric_quality(angles[0], angles[1], angles[1], Draws(0))["nearest_ratio"] is None
+
+
+def test_the_baseline_suits_the_space(angles: tuple[Dataset, Dataset, Dataset]) -> None:
+    train, held_out = read("example:volcano"), read("example:volcano/test")
+    assert -4 < baseline(train, held_out, Draws(0)) < 0
+    assert torch.equal(points_of(held_out).norm(dim=1).round(decimals=12), torch.ones(83, dtype=F64))
+    assert baseline(read("example:moons"), read("example:moons/test"), Draws(0)) is None

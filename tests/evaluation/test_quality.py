@@ -1,16 +1,22 @@
-import dataclasses
+"""A report is in proportion to the training, and says which single samples are valid."""
 
+import dataclasses
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
 from feller.app.modalities.registration import registration_of
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.data.loading.raw import FoundTexts, as_objects
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.text.dataset import texts
+from feller.evaluation import effort as module
 from feller.evaluation import judge
+from feller.evaluation.effort import LEAST, MOST, QUICK, SHARE, Effort
 from feller.evaluation.judge import TRAINING, Judge
 from feller.evaluation.quality import Quality, quality
 from feller.training.engine import engine
@@ -121,3 +127,107 @@ def test_data_of_other_kinds_are_refused(digits: Dataset, unseen: Dataset, moons
         measure(digits.subset(torch.arange(0)), digits, unseen, digit_judge)
     with pytest.raises(InputError, match="trained on other pictures"):
         measure(digits, digits, unseen, dataclasses.replace(digit_judge, modality=named))
+
+
+class Clock:
+    """Each example takes so many seconds."""
+
+    def __init__(self, pace: float) -> None:
+        self.pace, self.now, self.done = pace, 0.0, 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def work(self, n: int) -> None:
+        self.now += self.pace * n
+        self.done += n
+
+
+@pytest.mark.parametrize(
+    ("report", "training", "seconds"),
+    [(None, 100.0, SHARE * 100), (None, 1.0, LEAST), (None, 1e6, MOST), ("quick", 1e6, QUICK), ("full", 1.0, None)],
+)
+def test_a_report_takes_a_share_of_the_training(
+    report: str | None, training: float, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feller.evaluation.effort.LEAST", LEAST)  # other tests have more
+    assert Effort.of_report(report, training).seconds == seconds
+
+
+def test_a_report_of_no_known_kind_is_refused() -> None:
+    with pytest.raises(UsageError):
+        Effort.of_report("fast", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("pace", "n", "tried"), [(0.001, 1024, 64), (0.009, 1024, 64), (0.011, 512, 64), (0.05, 128, 64), (1.0, 64, 64)]
+)
+def test_what_fits_is_a_half_or_a_quarter_of_all(
+    pace: float, n: int, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds for 1,024 examples, of which a sixteenth is tried."""
+    clock = Clock(pace)
+    monkeypatch.setattr(module, "time", clock)
+    assert Effort(20.0).affordable(1024, 0.5, clock.work, engine()) == n
+    assert clock.done == tried
+
+
+def test_few_examples_and_no_limit_are_not_tried() -> None:
+    clock = Clock(1.0)
+    assert Effort(1.0).affordable(16, 1.0, clock.work, engine()) == 16
+    assert Effort().affordable(1000, 1.0, clock.work, engine()) == 1000
+    assert clock.done == 0
+
+
+def test_examples_are_limited_by_number_or_by_what_they_usually_take() -> None:
+    assert Effort().limit(100, 60.0) == 100
+    assert Effort(30.0).limit(100, 60.0) == 50
+    assert Effort(1.0).limit(100, 60.0) == 16
+    assert Effort(90.0).limit(100, 60.0) == 100
+    assert Effort(n=7).limit(100, 60.0) == 7
+    assert Effort(n=700).limit(100, 60.0) == 100
+
+
+def valid(samples: Dataset) -> Any:
+    return registration_of(samples.modality).valid(samples)
+
+
+def spread(data: Dataset, factor: float) -> Dataset:
+    """Move all atoms away from the centre of their molecule."""
+    values = {**data.values, "place": factor * data.values["place"]}
+    return Dataset(values, data.given, data.modality)
+
+
+def test_molecules() -> None:
+    """Most of QM9 follow from their distances; none do where all distances are 1.4 times as long, or 0.5 times."""
+    data = read("example:molecules").subset(torch.arange(60))
+    assert valid(data).mean() > 0.85
+    assert not valid(spread(data, 1.4)).any()
+    assert not valid(spread(data, 0.5)).any()
+
+
+def test_crystals() -> None:
+    data = read("example:perovskites").subset(torch.arange(60))
+    assert valid(data).mean() > 0.95
+    lattice = data.values["lattice"].clone()
+    lattice[:, :3] /= 2
+    assert not valid(Dataset({**data.values, "lattice": lattice}, data.given, data.modality)).any()
+
+
+def test_chains() -> None:
+    data = read("example:backbones")
+    data = data.subset(torch.arange(min(len(data), 60)))
+    assert valid(data).mean() > 0.9
+    assert not valid(Dataset(0.8 * data.values, data.given, data.modality)).any()
+
+
+def test_points_have_no_rule() -> None:
+    assert valid(read("example:moons").subset(torch.arange(9))) is None
+
+
+def test_marks_are_one_a_sample() -> None:
+    data = read("example:molecules").subset(torch.arange(3))
+    marks = valid(data)
+    assert isinstance(marks, np.ndarray)
+    assert marks.shape == (3,)
+    assert marks.dtype == bool

@@ -1,4 +1,4 @@
-"""The detector of made sounds, on log mels whose difference is known."""
+"""The detector of made sounds, on log mels whose difference is known; traces of a model, and how sure it is."""
 
 import dataclasses
 import json
@@ -6,11 +6,27 @@ import pathlib
 
 import pytest
 import torch
+from scipy.stats import binom, binomtest
+from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.safetensors_io import save_tensors
-from feller.evaluation.speech.detector import Detector, fit_detector, load_detector, save_detector
+from feller.data.speech.griffin_lim import Vocoder
+from feller.data.speech.mel import Mel
+from feller.evaluation.speech.detector import (
+    SHARES,
+    Apart,
+    Detector,
+    Sounds,
+    find_traces,
+    fit_detector,
+    hiding,
+    load_detector,
+    save_detector,
+    vocoded,
+    wilson,
+)
 from tests.evaluation.log_mels import SHORT, rough, sounds
 
 
@@ -100,3 +116,72 @@ def test_the_same_seed_gives_the_same_detector() -> None:
     one, same, other = (each.network.state_dict() for each in fitted)
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["answer.weight"], other["answer.weight"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Marking(Vocoder):
+    """Says each sample as a sine that its frame is loud of; it is one sound for any log mel of the same loudness."""
+
+    def samples(self, mel: Tensor, settings: Mel) -> Tensor:
+        loud = mel.mean(1).exp().repeat_interleave(settings.hop)
+        return (loud * torch.sin(torch.arange(len(loud)) * 0.3)).float()
+
+
+def test_vocoded_log_mels_are_those_of_the_sound() -> None:
+    settings = Mel.usual(8_000)
+    mels = [torch.randn(n, 40, generator=torch.Generator().manual_seed(n)) - 4 for n in (30, 50)]
+    again = vocoded(mels, settings, Marking())
+    assert [each.shape for each in again] == [each.shape for each in mels]
+    assert torch.equal(again[1], settings.log_mel(Marking().samples(mels[1], settings)))
+
+
+def test_the_two_settings_of_the_paper() -> None:
+    """A vocoder's trace tells generated sounds from originals, and not from others that went through it."""
+    train, test = (
+        Sounds(sounds(n, n), rough(sounds(n, n + 1), 0), {0.5: rough(sounds(n, n + 2), 0)}) for n in (24, 20)
+    )
+    found = find_traces(train, test, Draws(0), size=1, training=SHORT)
+    assert [(each.against, each.share) for each in found] == [("original", 0.5), ("resynthesised", 0.5)]
+    assert found[0].apart.accuracy > 0.9
+    assert found[1].apart.accuracy < 0.8
+    assert found[0].apart.real == found[0].apart.made == 20
+    with pytest.raises(UsageError, match="as many sounds"):
+        Sounds(sounds(2, 0), sounds(3, 0), {})
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_a_share_is_hidden_in_one_piece(share: float) -> None:
+    valid = torch.arange(100) < torch.tensor([[100], [60]])
+    hidden = hiding(share)(torch.arange(100).expand(2, 100), valid, Draws(0).at("mask"))
+    for row, frames in zip(hidden, (100, 60), strict=True):
+        assert int(row.sum()) == round(share * frames)
+        assert int((row[1:] != row[:-1]).sum()) <= 2
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 8), (3, 8), (8, 8), (40, 50), (1, 1)])
+def test_limits_of_a_share(right: int, n: int) -> None:
+    expected = binomtest(right, n).proportion_ci(0.95, "wilson")
+    assert wilson(right, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_each_kind_counts_alike() -> None:
+    assert Apart(90, 100, 5, 10).accuracy == pytest.approx(0.7)
+    assert Apart(100, 100, 0, 2).accuracy == 0.5
+
+
+def test_the_interval_covers_the_truth() -> None:
+    """Over all outcomes of 12 real and 9 made sounds, by their exact chances."""
+    for spares, catches in ((0.9, 0.8), (0.5, 0.5), (0.97, 0.6)):
+        covered = 0.0
+        for a in range(13):
+            for b in range(10):
+                low, high = Apart(a, 12, b, 9).interval
+                inside = low <= (spares + catches) / 2 <= high
+                covered += inside * binom.pmf(a, 12, spares) * binom.pmf(b, 9, catches)
+        assert 0.93 < covered < 0.995
+
+
+def test_all_right_is_not_certain() -> None:
+    low, high = Apart(12, 12, 12, 12).interval
+    assert high == 1
+    assert 0.75 < low < 0.9

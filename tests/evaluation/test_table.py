@@ -1,11 +1,24 @@
-"""All numbers of a synthetic table together, beside their references."""
+"""All numbers of a synthetic table beside their references, what reading loses, and rows as they are written."""
 
+import math
+
+import numpy as np
 import pytest
+import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
-from feller.evaluation.tables.copying import unrelated
-from feller.evaluation.tables.quality import table_quality
+from feller.data.loading.raw import FoundTable
+from feller.data.modality import Dataset
+from feller.data.tables.column import Categorical
+from feller.data.tables.encoding import encode
+from feller.data.tables.modality import Table
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+from feller.data.tables.unmodelled_columns import FreeText, Untold
+from feller.evaluation.tables.cells import cells_lost, written_share
+from feller.evaluation.tables.copying import code_length_of_unrelated, unrelated
+from feller.evaluation.tables.quality import samples_quality, table_quality
 from tests.evaluation.known import KNOWN
 from tests.evaluation.tables import COUNTS, ORDERED, people
 
@@ -141,3 +154,134 @@ def test_what_cannot_be_compared() -> None:
         table_quality(TRAIN, TRAIN, UNSEEN + 1, COUNTS)
     with pytest.raises(UsageError, match="expected a target from 0 to 3, got 9"):
         table_quality(TRAIN, TRAIN, UNSEEN, COUNTS, target=9)
+
+
+WORD = Categorical("word", ("x", "y"), None, "", ("?",))
+AGE = Numerical("age", 0.0, 40.0, (20.0,))
+REAL = FoundTable(
+    np.array([["x", "10", "s"], ["z", "70", "s"], ["w", "90", ""], ["?", "30", "s"]], dtype=object),
+    columns=("word", "age", "hidden"),
+)
+
+
+def test_words_that_the_schema_does_not_know_are_not_empty_in_the_real_table() -> None:
+    """Of eight learned cells one is empty as written; two words and two numbers are clipped, two of them to empty."""
+    schema = Schema((WORD, AGE, Untold("hidden")), "clip")
+    codes = encode(REAL, schema).codes  # real rows as they are read: a perfect sample of what is left of them
+    assert cells_lost(codes, REAL, schema) == {
+        "empty": 3 / 8,
+        "empty_real": 1 / 8,
+        "clipped": 4 / 8,
+        "clipped_max": 2 / 4,
+        "clipped_worst": "word",
+        "merged": 0.0,
+        "cells_real": 8,
+        "left_out": "hidden",
+    }
+
+
+def test_the_last_code_of_a_column_without_gaps_is_no_empty_cell() -> None:
+    schema = Schema((WORD, AGE), "clip")
+    real = FoundTable(REAL.values.select(["word", "age"]), columns=("word", "age"))
+    found = cells_lost(torch.tensor([[0, 1], [1, 1]]), real, schema)
+    assert found["empty"] == 0
+
+
+def test_nothing_is_measured_where_nothing_can_be_lost() -> None:
+    schema = Schema((WORD, AGE), "refuse")
+    assert cells_lost(torch.tensor([[0, 1]]), REAL, schema) == {}
+    assert cells_lost(torch.tensor([[0, 1]]), None, Schema((WORD, AGE, Untold("hidden")), "clip")) == {
+        "left_out": "hidden"
+    }
+
+
+def test_words_that_are_merged_are_counted_and_told() -> None:
+    """Of eight cells two words are not listed; neither a missing one nor the word for all others counts."""
+    schema = Schema((Categorical("word", ("x",), "OTHER", "", ("?",)), AGE, Untold("hidden")), "clip")
+    found = cells_lost(torch.tensor([[0, 1]]), REAL, schema)
+    assert found["merged"] == 2 / 8
+
+
+SCHEMA = Schema((Categorical("word", ("x", "y")), Numerical("age", 0.0, 40.0, (20.0,)), FreeText("note")))
+
+
+def table(*rows: tuple[str, str, str]) -> FoundTable:
+    return FoundTable(np.array(rows, dtype=object), columns=("word", "age", "note"))
+
+
+def test_rows_in_the_same_bins_are_no_copies() -> None:
+    real = table(("x", "10", "a"), ("y", "30", "b"))
+    made = table(("x", "11", ""), ("x", "30", ""), ("y", "30.0", ""), ("y", "10", ""))
+    assert written_share(made, real, SCHEMA) == pytest.approx(1 / 4)
+
+
+def test_the_order_of_columns_does_not_matter() -> None:
+    real = FoundTable(np.array([["30", "", "y"]], dtype=object), columns=("age", "note", "word"))
+    assert written_share(table(("y", "30", "other")), real, SCHEMA) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("3", "+3.0", True),
+        ("0.50", ".5", True),
+        ("-0.0", "0", True),
+        ("1e3", "1000", True),
+        ("-2.50", "-2.5", True),
+        ("1.2E-2", "0.012", True),
+        ("-2", "2", False),
+        ("30", "3", False),
+        ("-", "0", False),
+        ("1e3", "1e2", False),
+    ],
+)
+def test_numbers_are_the_same_by_value(one: str, other: str, same: bool) -> None:
+    assert written_share(table(("x", one, "")), table(("x", other, "")), SCHEMA) == float(same)
+
+
+def test_cells_of_a_row_must_stand_in_one_row() -> None:
+    """Each cell stands in its column of the real table, but no two of them together."""
+    real = FoundTable(
+        np.array([[str(i), str(i % 7), ""] for i in range(50)], dtype=object), columns=("word", "age", "note")
+    )
+    made = FoundTable(np.array([[str(i), str((i + 1) % 7), ""] for i in range(50)], dtype=object), columns=real.columns)
+    assert written_share(made, real, SCHEMA) == 0.0
+    assert written_share(real, real, SCHEMA) == 1.0
+
+
+COLUMNS = (Categorical("kind", ("a", "b", "c")), Numerical("pay", 0.0, 9.0, edges=(4.0,), digits=True))
+
+
+def rows(n: int, seed: int) -> torch.Tensor:
+    generator = np.random.default_rng(seed)
+    kind = generator.integers(0, 3, n)
+    return torch.from_numpy(np.stack([kind, np.where(kind == 0, 1, generator.integers(0, 10, n))], 1))
+
+
+def test_unrelated_columns_by_hand() -> None:
+    table = Table(Schema(COLUMNS))
+    learned, unseen = torch.tensor([[0, 3], [0, 4], [1, 9], [0, 5]]), torch.tensor([[0, 0], [2, 7]])
+    kinds = (math.log(4 / 7), math.log(1 / 7))
+    pays = (math.log(2 / 6 / 4), math.log(4 / 6 / 6))
+    found = code_length_of_unrelated(learned, unseen, table.coarse, table.counts)
+    assert found == pytest.approx(-(sum(kinds) + sum(pays)) / 2, abs=1e-12)
+
+
+def test_it_is_that_of_a_law_over_all_rows() -> None:
+    table, learned = Table(Schema(COLUMNS)), rows(200, 0)
+    every = torch.cartesian_prod(torch.arange(3), torch.arange(10))
+    alone = [code_length_of_unrelated(learned, row[None], table.coarse, table.counts) for row in every]
+    assert sum(map(math.exp, (-one for one in alone))) == pytest.approx(1, abs=1e-12)
+
+
+def test_the_target_is_that_of_the_schema() -> None:
+    found = {}
+    for target in ("kind", "pay"):
+        table = Table(Schema(COLUMNS, target=target))
+        made, learned, unseen = (Dataset(rows(300, seed), {}, table) for seed in range(3))
+        found[target] = samples_quality(made, learned, unseen, Draws(0))
+    assert "auc_boosted" in found["kind"]
+    assert found["kind"]["nll_baseline"] == found["pay"]["nll_baseline"]
+    assert found["kind"]["nll_baseline"] == pytest.approx(math.log(3) + math.log(10), abs=0.3)
+    nobody = Dataset(rows(0, 0), {}, table)
+    assert samples_quality(made, learned, nobody, Draws(0))["nll_baseline"] is None

@@ -1,4 +1,4 @@
-"""Total variation of marginals, against counts by hand and expectations."""
+"""Marginals, shapes of columns and trends of pairs, against scipy, numpy and counts by hand."""
 
 import itertools
 import math
@@ -10,19 +10,36 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ks_2samp
 
 from feller.core.rng import Draws
+from feller.data.loading.raw import FoundTable
+from feller.data.tables.column import Categorical
+from feller.data.tables.detect_schema import detect
+from feller.data.tables.modality import Table, tables
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+from feller.evaluation.report.table_figures import numbers_grid
+from feller.evaluation.report.verdict import verdict
+from feller.evaluation.tables.cells import numbers_beside
 from feller.evaluation.tables.copying import drawn_again, some, unrelated
 from feller.evaluation.tables.marginal_distance import (
     MOST,
     PAIRS,
     column_sets,
+    column_shapes,
+    correlation_difference,
+    correlations,
+    inside,
     k_marginal_score,
+    mean_pair_trend,
     pair_errors,
+    pair_trends,
     score_pairs,
+    valid_share,
     variations,
 )
-from tests.evaluation.tables import any_codes, people
+from tests.evaluation.tables import COUNTS, ORDERED, any_codes, people
 
 
 def by_hand(a: list[list[int]], b: list[list[int]], columns: tuple[int, ...]) -> float:
@@ -122,3 +139,125 @@ def test_triples_of_a_real_table_take_a_moment() -> None:
     apart = variations([a, b], [(0, 1)], column_sets(14, 3, Draws(0)))
     assert time.process_time() - start < 2
     assert apart.shape == (1, 364)
+
+
+A, B = people(0, 400), people(1, 250)
+B[:, 1] = (B[:, 1] + 1).clamp(max=4)
+
+
+def test_shapes() -> None:
+    alike = column_shapes(A, B, ORDERED)
+    assert alike[1] == pytest.approx(1 - ks_2samp(A[:, 1].numpy(), B[:, 1].numpy()).statistic, abs=1e-12)
+    shares = [np.bincount(table[:, 2].numpy(), minlength=3) / len(table) for table in (A, B)]
+    assert alike[2] == pytest.approx(1 - np.abs(shares[0] - shares[1]).sum() / 2, abs=1e-12)
+    assert column_shapes(A, A, ORDERED).tolist() == [1] * 4
+
+
+def test_order_makes_near_values_no_nearer_for_kinds() -> None:
+    """All rows at 0 against all at 3: nothing is alike, in either way; half of them moved by one step: one half."""
+    low, high = torch.zeros(10, 1, dtype=torch.long), torch.full((10, 1), 3)
+    assert column_shapes(low, high, (True,)).tolist() == column_shapes(low, high, (False,)).tolist() == [0]
+    spread, turned = torch.tensor([[0], [1], [2]]), torch.tensor([[1], [0], [1]])
+    assert column_shapes(spread, turned, (True,))[0] == pytest.approx(2 / 3)
+    assert column_shapes(spread, turned, (False,))[0] == pytest.approx(2 / 3)
+    apart = torch.tensor([[0], [0], [1], [2]]), torch.tensor([[0], [1], [1], [1]])
+    assert column_shapes(*apart, (True,))[0] == pytest.approx(0.75)
+    assert column_shapes(*apart, (False,))[0] == pytest.approx(0.5)
+
+
+def test_correlations() -> None:
+    assert correlations(A) == pytest.approx(np.corrcoef(A.numpy().T.astype(float)), abs=1e-12)
+    still = torch.cat([A, torch.ones(400, 1, dtype=torch.long)], 1)
+    assert (correlations(still)[4] == 0).all()
+    assert not np.isnan(correlations(still[:1])).any()
+
+
+def test_trends() -> None:
+    ordered = (False, True, False, True)
+    trends = pair_trends(A, B, ordered)
+    of_a, of_b = (np.corrcoef(table[:, [1, 3]].numpy().T.astype(float))[0, 1] for table in (A, B))
+    assert trends[1, 3] == pytest.approx(1 - abs(of_a - of_b) / 2, abs=1e-12)
+    assert correlation_difference(A, B, ordered) == pytest.approx(abs(of_a - of_b), abs=1e-12)
+    joint = [np.bincount((table[:, 0] * 5 + table[:, 1]).numpy(), minlength=10) / len(table) for table in (A, B)]
+    assert trends[0, 1] == trends[1, 0] == pytest.approx(1 - np.abs(joint[0] - joint[1]).sum() / 2, abs=1e-12)
+    assert mean_pair_trend(trends) == pytest.approx(np.mean([trends[i, j] for i in range(4) for j in range(i)]))
+    assert mean_pair_trend(trends[:1, :1]) is None
+    assert correlation_difference(A, B, ORDERED) is None
+
+
+def test_opposite_trends_have_nothing_in_common() -> None:
+    up, down = torch.tensor([[0, 0], [1, 1]]), torch.tensor([[0, 1], [1, 0]])
+    assert pair_trends(up, down, (True, True))[0, 1] == pytest.approx(0, abs=1e-12)
+    assert correlation_difference(up, down, (True, True)) == pytest.approx(2)
+
+
+def test_validity() -> None:
+    codes = torch.tensor([[0, 4, 0, 0], [1, 5, 0, 0], [-1, 0, 0, 0], [1, 0, 2, 1]])
+    assert inside(codes, COUNTS).tolist() == [[True] * 4, [True, False, True, True], [False] + [True] * 3, [True] * 4]
+    assert valid_share(codes, COUNTS) == 0.5
+
+    def rules(rows: torch.Tensor) -> torch.Tensor:
+        assert inside(rows, COUNTS).all()
+        return rows[:, 0] == rows[:, 3]
+
+    assert valid_share(codes, COUNTS, rules) == 0.5
+    assert valid_share(codes[1:2], COUNTS, rules) == 0
+    assert valid_share(people(0, 50), COUNTS, lambda rows: rows[:, 0] < 0) == 0
+
+
+NUMBERS = np.random.default_rng(0).lognormal(10.5, 0.7, 1500).round()
+NUMBERS[:2] = 600_000, 420_000
+
+
+def table(values: np.ndarray) -> FoundTable:
+    cells = np.array([[f"{value:.0f}", "x" if value > 30_000 else "y"] for value in values], dtype=object)
+    return FoundTable(cells, columns=("income", "kind"))
+
+
+def drawn(schema: Schema) -> FoundTable:
+    """Return rows with the bins of the real ones, in which numbers are drawn evenly."""
+    data = tables(table(NUMBERS), schema)
+    assert isinstance(data.modality, Table)
+    return data.modality.cells(data.values)
+
+
+def test_a_mean_that_bins_cannot_see_is_told() -> None:
+    wide = Schema(
+        (Numerical("income", 0.0, 750_000.0, (20_000.0, 40_000.0, 80_000.0)), Categorical("kind", ("x", "y")))
+    )
+    (found,) = numbers_beside(drawn(wide), table(NUMBERS), wide)
+    assert found.real.mean == pytest.approx(NUMBERS.mean())
+    assert found.real.quantiles == pytest.approx(np.quantile(NUMBERS, (0.05, 0.5, 0.95)))
+    assert found.is_far_off
+    (row,) = numbers_grid([found]).rows
+    assert row[0], row[-1] == ("income", "far off")
+    assert row[2] == found.real.mean
+    assert len(verdict({"tv2": 0.01, "tv2_floor": 0.01, "numbers_off": "income"}).cautions) == 1
+
+
+def test_rows_drawn_again_are_not_far_off() -> None:
+    """The means of two tables drawn from one law differ by four standard errors once in 16,000 times."""
+    schema = Schema((Numerical("income", 0.0, 750_000.0), Categorical("kind", ("x", "y"))))
+    again = np.random.default_rng(1).choice(NUMBERS, 300)
+    assert not numbers_beside(table(again), table(NUMBERS), schema)[0].is_far_off
+
+
+def test_the_draft_has_edges_in_the_tail() -> None:
+    """Numbers that are drawn evenly within the bins of the draft have the mean and the deviation of the real ones."""
+    schema = detect(table(NUMBERS))
+    column = schema.modelled[0]
+    assert isinstance(column, Numerical)
+    assert column.high / column.edges[-1] < 2.5
+    (found,) = numbers_beside(drawn(schema), table(NUMBERS), schema)
+    assert found.made.mean == pytest.approx(found.real.mean, rel=0.05)
+    assert found.made.deviation == pytest.approx(found.real.deviation, rel=0.2)
+    assert not found.is_far_off
+
+
+def test_the_draft_has_as_many_bins_as_there_are_rows_for() -> None:
+    """61 numbers have a bin each where there are 50 rows for each, and else about equal shares."""
+    for n, least, most in ((1500, 15, 21), (5000, 61, 61)):
+        heights = np.random.default_rng(0).integers(145, 196, n)
+        cells = np.array([[f"{one / 100:.2f}", "xy"[one % 2]] for one in heights], dtype=object)
+        column = detect(FoundTable(cells, columns=("height", "kind"))).modelled[0]
+        assert least <= column.count <= most

@@ -225,11 +225,7 @@ def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED, *, alike: 
 
 
 def check_share(share: float) -> None:
-    """Refuse a share of data to set aside that is none.
-
-    Raises:
-        UsageError: If it is not in [0, 1).
-    """
+    """Refuse a share of data to set aside that is none; UsageError if it is not in [0, 1)."""
     if not 0 <= share < 1:
         raise UsageError(f"expected a share from 0 to below 1 to set aside, got {share:g}")
 

@@ -2,9 +2,10 @@
 
 import functools
 import io
+import math
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -51,11 +52,7 @@ def save(figure: Any, file: Any) -> None:
 
 
 def image_of(drawing: Any) -> Image.Image:
-    """Return a matplotlib figure, or a picture, as a picture.
-
-    Raises:
-        InputError: If it is neither.
-    """
+    """Return a matplotlib figure, or a picture, as a picture; InputError if it is neither."""
     if isinstance(drawing, Image.Image):
         return drawing
     if not hasattr(drawing, "savefig"):
@@ -76,15 +73,38 @@ INK = "#1f5fa8"
 """Colour of rows without a class."""
 
 
-def panels(count: int, across: int | None, *, width: float, height: float) -> tuple[Any, list[Any]]:
-    """Return a figure and its panels, `across` in a row; sizes are those of one panel, in inches."""
+def paper(wide: float, high: float, *, dpi: int = 100, layout: Literal["constrained", "none"] = "constrained") -> Any:
+    """Return an empty white figure of so many inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    figure = Figure(figsize=(wide, high), dpi=dpi, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def bare_panels(
+    count: int, columns: int | None, *, width: float, height: float, title: float = 0.0, **limits: tuple[float, float]
+) -> tuple[Any, list[Any]]:
+    """Return a figure and its panels without axes, `columns` in a row, or as many as make a square.
+
+    Sizes are those of one panel, in inches; a `title` takes so much of its height. `limits` are `xlim` and `ylim`.
+    """
+    across = min(count, columns or math.ceil(math.sqrt(count)))
+    down = -(-count // across)
+    figure, drawn = paper(width * across, height * down, layout="none"), []
+    for i in range(count):
+        corner = i % across / across, 1 - (i // across + 1) / down
+        drawn.append(figure.add_axes((*corner, 1 / across, (1 - title / height) / down), **limits))
+        drawn[-1].set_axis_off()
+    return figure, drawn
+
+
+def panels(count: int, across: int | None, *, width: float, height: float) -> tuple[Any, list[Any]]:
+    """Return a figure and its panels, `across` in a row; sizes are those of one panel, in inches."""
     across = min(count, across or 3)
     down = -(-count // across)
-    figure = Figure(figsize=(width * across, height * down), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = paper(width * across, height * down)
     return figure, [figure.add_subplot(down, across, i + 1) for i in range(count)]
 
 

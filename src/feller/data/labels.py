@@ -26,8 +26,7 @@ def _order(name: str) -> tuple[float, str]:
 def classify(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Turn the labels of examples into positions and the names of classes.
 
-    Raises:
-        InputError: If nearly every example has its own.
+    InputError if nearly every example has its own.
     """
     names = sorted(set(labels), key=_order)
     if len(names) > 100 and len(names) > len(labels) / 2:
@@ -42,8 +41,7 @@ def classify(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str, ...]
 def relabel(found: Found, classes: tuple[str, ...]) -> Given:
     """Number the labels of a file by the classes of a modality; nothing where either has none.
 
-    Raises:
-        InputError: If the file has a class that the modality does not know.
+    InputError if the file has a class that the modality does not know.
     """
     if found.labels is None or not classes:
         return {}

@@ -1,9 +1,8 @@
 """All modalities and codes of images, imported together so that a record can name any of them."""
 
 from feller.data.crystals.modality import Crystals
-from feller.data.documents.image_codes import Palette
 from feller.data.documents.modality import Documents
-from feller.data.documents.tiles import Tiles
+from feller.data.documents.tiles import Palette, Tiles
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.molecules.modality import Molecules

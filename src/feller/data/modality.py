@@ -122,13 +122,16 @@ class Modality(abc.ABC):
     """Whether the notes of older runs tell their data from others, where computed values do not."""
     rereads: ClassVar[bool] = False
     """Whether the data of a run are read again by what its model knows of them, and not anew."""
+    has_density: ClassVar[bool] = True
+    """Whether states have a density, so that a likelihood of values follows."""
     has_schema: ClassVar[bool] = False
     """Whether data are read by a schema that the model keeps."""
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
-        """Names of the classes of each condition; empty if there are none."""
-        return {}
+        """Names of the classes of each condition: of the label, where data are divided into `classes`."""
+        classes = () if self.loads else getattr(self, "classes", ())
+        return {"label": classes} if classes else {}
 
     def view(self, kind: type[M]) -> M | None:
         """Return this as data of another kind, for what goes with that alone; None if it is none."""
@@ -177,15 +180,15 @@ class Modality(abc.ABC):
     @property
     def forms(self) -> dict[str, Write]:
         """What writes each ending of a file; the ending of a folder is empty."""
-        forms: dict[str, Write] = {
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
-            "": self._write_folder,
-        }
+        forms: dict[str, Write] = {".npz": self._write_arrays, "": self._write_folder}
         return {**dict.fromkeys((".csv", ".parquet"), self._write_frame), **forms} if self._has_frame else forms
 
     @property
     def _has_frame(self) -> bool:
         return type(self).frame is not Modality.frame
+
+    def _write_arrays(self, values: State, given: Given, out: pathlib.Path) -> None:
+        write_arrays(self.arrays(values, given), out)
 
     def _write_frame(self, values: State, given: Given, out: pathlib.Path) -> None:
         frame = self.frame(values, given)
@@ -206,7 +209,7 @@ class Modality(abc.ABC):
     def array_forms(self) -> dict[str, Write]:
         """Those of them that write arrays, for kinds whose samples are one: .npy has no names and labels."""
         return {
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npz": self._write_arrays,
             ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
         }
 
@@ -216,7 +219,7 @@ class Modality(abc.ABC):
 
         None of a modality of your own that does not say it, so that nothing wrong is reported.
         """
-        return None if self.loads else 0.0
+        return None if self.loads or not self.has_density else 0.0
 
     @property
     def end(self) -> int | None:
@@ -472,11 +475,7 @@ class Dataset:
         return Dataset(*self.stream.take(numbers), self.stream.modality).seen_as(self.modality)
 
     def check_whole(self, purpose: str) -> None:
-        """Refuse data that memory does not hold, for what must see all of them at once.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Raise a UsageError on data that memory does not hold, for what must see all of them at once."""
         if self.stream is not None:
             raise UsageError(
                 f"{purpose} needs all examples in memory, and shards are never read as a whole; give a file"

@@ -18,9 +18,7 @@ PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 def check_data(source: str) -> None:
     """Refuse data that are not there; which files a pattern stands for is found out where they are read.
 
-    Raises:
-        InputError: If neither file nor folder is there.
-        UsageError: If there is no such example, or no such part of it.
+    InputError if neither file nor folder is there; UsageError if there is no such example, or no such part of it.
     """
     if source.startswith(EXAMPLE):
         part_of(source)
@@ -38,11 +36,7 @@ def check_data(source: str) -> None:
 
 
 def check_there(place: pathlib.Path, what: str = "a file or a folder") -> None:
-    """Refuse a path at which nothing is; `what` should be there.
-
-    Raises:
-        InputError: Then.
-    """
+    """Raise an InputError on a path at which nothing is; `what` should be there."""
     if not os.path.exists(place):
         raise InputError(f"expected {what} at {place}, found none{_alike(place)}")
 
@@ -50,14 +44,8 @@ def check_there(place: pathlib.Path, what: str = "a file or a folder") -> None:
 def check_free(out: str | None, *, overwrite: bool) -> None:
     """Refuse a file that is there already: who wrote it, and whether anybody needs it, cannot be seen.
 
-    A folder is known by what lies in it, see `feller.data.files.sample_folder`; a pipe or a device keeps nothing.
-
-    Args:
-        out: Where something is to be written; None for a place of feller's own.
-        overwrite: Whether to replace it.
-
-    Raises:
-        UsageError: If a file is there, and may not be replaced.
+    A folder is known by what lies in it, see `feller.data.files.sample_folder`; a pipe or a device keeps nothing, and
+    None is a place of feller's own. UsageError if a file is there, and may not be replaced.
     """
     if out is not None and os.path.isfile(out) and not overwrite:
         raise UsageError(f"{out} exists: replace it with --overwrite, or name another file")

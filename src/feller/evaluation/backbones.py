@@ -13,7 +13,7 @@ from feller.core.rng import Draws
 from feller.data.modality import Dataset
 from feller.data.proteins.frames import CA, C, N, angle, dihedral
 from feller.data.proteins.residues import LETTERS
-from feller.evaluation.comparison import real_data
+from feller.evaluation.comparison import real_data, with_floors
 
 BIN = math.radians(2)
 """Width of a bin of a table."""
@@ -73,7 +73,7 @@ PEPTIDE = (1.2, 1.5)
 """Shortest and longest peptide bond of a chain that is not torn, in Å; usual is 1.33."""
 COMPACT = 0.38
 """Power of its length with which the radius of a folded chain grows."""
-FLOORS = {"ramachandran_favoured": "ramachandran_floor"}
+FLOORS = {"ramachandran_favoured_floor": "ramachandran_floor"}
 """Names of floors that do not follow from those of their numbers."""
 ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
 
@@ -83,13 +83,8 @@ def backbones_quality(
 ) -> dict[str, float | str | None]:
     """Measure samples and, as a floor, held-out data, or training data where too few are held out."""
     usual = _geometry(train)
-    measured = _measure(samples, usual)
-    floor = _measure(real_data(train, held_out), usual)
-    numbers: dict[str, float | str | None] = {}
-    for name, value in measured.items():
-        numbers[name] = value
-        numbers[FLOORS.get(name, f"{name}_floor")] = floor[name]
-    return numbers
+    numbers = with_floors(_measure(samples, usual), _measure(real_data(train, held_out), usual))
+    return {FLOORS.get(name, name): value for name, value in numbers.items()}
 
 
 def _measure(data: Dataset, usual: dict[str, Tensor]) -> dict[str, float]:

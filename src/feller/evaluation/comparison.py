@@ -1,7 +1,7 @@
 """Which samples are compared with which real data, and how far chance alone moves a distance."""
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from typing import TypeVar, cast
@@ -39,6 +39,14 @@ def enough(held_out: Dataset) -> bool:
 def real_data(train: Dataset, held_out: Dataset) -> Dataset:
     """Return what samples are set beside: held-out data, or the training data where too few are held out."""
     return held_out if enough(held_out) else train
+
+
+def with_floors(
+    found: Mapping[str, float | None], floors: Mapping[str, float | None] | None
+) -> dict[str, float | str | None]:
+    """Return numbers, each followed by its floor; None where there is none."""
+    beside = {name: (value, None if floors is None else floors[name]) for name, value in found.items()}
+    return {f"{name}{end}": one for name, both in beside.items() for end, one in zip(("", "_floor"), both, strict=True)}
 
 
 def pick(dataset: Dataset, most: int, draws: Draws, purpose: str = "pick") -> Dataset:
@@ -111,13 +119,8 @@ def beside(
 ) -> Beside:
     """Measure samples beside real data, and so as many of the known data, a mean over several choices.
 
-    Args:
-        apart: Distance of two sets.
-        samples: What is measured.
-        real: Beside what.
-        known: Training data, as many as the samples or more; None where `real` are these.
-        draws: Source of the choices.
-        roughly: A quicker distance that varies alike, for the many halves; by default the same.
+    The known are the training data, as many as the samples or more; None where `real` are these. `roughly` is a quicker
+    distance that varies alike, for the many halves.
     """
     value = apart(samples, real)
     if known is None or value is None:
@@ -175,13 +178,8 @@ def mean_energy(
 ) -> float:
     """Return the mean of 2 E d(X, Y) - E d(X, X') - E d(Y, Y') over all choices of `size` of n points, from distances.
 
-    A point also meets itself, at no distance: of n points it is the energy distance itself.
-
-    Args:
-        between: From each point to each real one.
-        within: Among the points.
-        real: Among the real ones.
-        size: Points that are chosen, n at most.
+    A point also meets itself, at no distance: of n points it is the energy distance itself. Distances are `between`
+    points and real ones, `within` the points and among the `real` ones.
     """
     n = len(within)
     apart = within.sum().item() / max(n * (n - 1), 1) * (1 - 1 / size)

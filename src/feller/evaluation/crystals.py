@@ -19,7 +19,7 @@ from feller.data.atoms.elements import RADII, SYMBOLS
 from feller.data.crystals.cif import Crystal, cif_text, read_blocks, read_crystal
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset
-from feller.evaluation.comparison import compare, enough, pick
+from feller.evaluation.comparison import compare, enough, pick, with_floors
 
 NEIGHBOURS = 24
 """Neighbours of each atom that the fingerprint looks at."""
@@ -163,25 +163,17 @@ def crystals_quality(
     sets = compare(samples, train, held_out, draws)
     made, real = looked(_some(sets.samples, draws, "samples")), looked(_some(sets.real, draws, "real"))
     floor = None if sets.floor is None else looked(_some(sets.floor, draws, "floor"))
-    numbers: dict[str, float | str | None] = {}
     least = _least(real if floor is None else floor)
     valid, real_valid = _valid(made, least), _valid(real, least)
-    _add(numbers, _shares(valid), _shares(real_valid))
+    numbers = with_floors(_shares(valid), _shares(real_valid))
     numbers["readable"] = _readable(made.crystals)
-    _add(numbers, _compared(made, real), None if floor is None else _compared(floor, real))
+    numbers |= with_floors(_compared(made, real), None if floor is None else _compared(floor, real))
     good, real_good = _plausible(made, valid), _plausible(real, real_valid)
     trained = None if floor is None else _plausible(floor, _valid(floor, least))
-    _add(numbers, _unique(good), None if floor is None else _unique(trained))
+    numbers |= with_floors(_unique(good), None if floor is None else _unique(trained))
     known = _those_like(_taken_apart(train), [one for one in (good, real_good) if one is not None])
-    _add(numbers, _new(good, known), _new(real_good, known) if enough(held_out) else None)
+    numbers |= with_floors(_new(good, known), _new(real_good, known) if enough(held_out) else None)
     return numbers
-
-
-def _add(numbers: dict[str, float | str | None], found: Numbers, floor: Numbers | None) -> None:
-    """Add numbers, each followed by its floor."""
-    for name, value in found.items():
-        numbers[name] = value
-        numbers[f"{name}_floor"] = None if floor is None else floor[name]
 
 
 def _some(dataset: Dataset, draws: Draws, name: str) -> list[Crystal]:

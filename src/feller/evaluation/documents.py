@@ -82,11 +82,7 @@ def in_front(
 
 
 def spent(
-    network: Any,
-    rows: Int64[Tensor, "n l"],
-    before: Sequence[Int64[Tensor, " _"]],
-    symbols: Symbols,
-    of: Of,
+    network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: Symbols, of: Of
 ) -> Spent:
     """Return what documents cost where `of` marks their symbols; what stands before them is not counted.
 
@@ -97,11 +93,7 @@ def spent(
 
 
 def spent_each(
-    network: Any,
-    rows: Int64[Tensor, "n l"],
-    before: Sequence[Int64[Tensor, " _"]],
-    symbols: Symbols,
-    of: Of,
+    network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: Symbols, of: Of
 ) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
     """Return the nats of each document and the symbols that they are of; arguments as of `spent`."""
     device = next(network.parameters()).device

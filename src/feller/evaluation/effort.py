@@ -32,8 +32,7 @@ class Effort:
     def of_report(cls, report: str | None, training_seconds: float) -> "Effort":
         """Return what a report after a training may cost: a fifth of that, from 10 seconds to two minutes.
 
-        Raises:
-            UsageError: If the report is of no known kind.
+        UsageError if the report is of no known kind.
         """
         if report == "full":
             return cls()
@@ -59,11 +58,8 @@ class Effort:
     def affordable(self, most: int, share: float, work: Callable[[int], object], engine: Engine) -> int:
         """Return how many of the usual examples fit: all, or a half, a quarter, ... by the pace of the first few.
 
-        Args:
-            most: Usual number; all of it is returned where the time has no limit.
-            share: Of the seconds, that this part of the evaluation may take.
-            work: Does so many, to be timed; what it does counts for nothing else.
-            engine: Processes that all call, and get one answer.
+        `work` does so many, to be timed, within a share of the seconds; without a limit of time all `most` do. All
+        processes call, and get one answer.
         """
         few = max(min(FEWEST, most), most // PART)
         if self.seconds is None or few >= most:

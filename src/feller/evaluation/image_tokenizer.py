@@ -26,11 +26,7 @@ class Copies:
 
 
 def writer(model: Model) -> TokenizerNetwork:
-    """Return the network of a model that writes codes.
-
-    Raises:
-        UsageError: If it writes none.
-    """
+    """Return the network of a model that writes codes; UsageError if it writes none."""
     network = model.network.eval()
     if not isinstance(network, TokenizerNetwork):
         raise UsageError("this run writes no codes; fit one that does: --recipe image-tokenizer")
@@ -39,11 +35,7 @@ def writer(model: Model) -> TokenizerNetwork:
 
 @torch.no_grad()
 def copies(model: Model, data: Dataset) -> Copies:
-    """Write pictures as codes and read them back, some at a time.
-
-    Raises:
-        UsageError: If the model writes no codes.
-    """
+    """Write pictures as codes and read them back, some at a time; UsageError if the model writes no codes."""
     network = writer(model)
     kind, device = model.description.modality, network.read.weight.device
     written, read = [], []

@@ -228,11 +228,7 @@ def save_judge(path: pathlib.Path, judge: Judge) -> None:
 
 
 def load_judge(path: pathlib.Path) -> Judge:
-    """Read what `save_judge` wrote.
-
-    Raises:
-        InputError: If the file is missing, damaged or holds something else.
-    """
+    """Read what `save_judge` wrote; InputError if the file is missing, damaged or holds something else."""
     tensors, note = load_tensors(path, advice=ANEW)
     try:
         about = json.loads(note["judge"])

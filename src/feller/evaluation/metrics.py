@@ -78,11 +78,9 @@ NEEDED = {
 
 
 def metric(name: str, numbers: Numbers | None = None) -> Metric:
-    """Return how to read a number; one that is not in the table is called by its plain name.
+    """Return how to read a number of `--json`; others of the report decide between meanings of one name.
 
-    Args:
-        name: As in `--json`.
-        numbers: All numbers of the report, which decide between meanings of one name.
+    One that is not in the table is called by its plain name.
     """
     numbers = {} if numbers is None else numbers
     for variant, sign, found in VARIANTS:
@@ -110,8 +108,7 @@ def metric(name: str, numbers: Numbers | None = None) -> Metric:
 def add_metric(name: str, doc: str) -> None:
     """Add a distance of the user's own, which real data have, too: `NAME_floor`.
 
-    Raises:
-        InputError: If one of ours has the name.
+    InputError if one of ours has the name.
     """
     if name in METRICS and name not in OWN:
         told = f"one that is called {name}, as one of feller's is"

@@ -18,7 +18,7 @@ from feller.data.atoms.elements import NUMBERS
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import molecules_of
 from feller.data.molecules.molecule import Molecule, rdkit, sanitised, with_bonds, with_orders
-from feller.evaluation.comparison import compare, enough, pick, real_data
+from feller.evaluation.comparison import compare, enough, pick, real_data, with_floors
 
 LENGTHS = (
     {
@@ -94,10 +94,7 @@ def molecules_quality(
     real = molecules_of(sets.real)
     shares |= _distances(molecules_of(sets.samples), real)
     floors |= dict.fromkeys(DISTANCES) if sets.floor is None else _distances(molecules_of(sets.floor), real)
-    numbers: dict[str, float | str | None] = {}
-    for name, value in shares.items():
-        numbers[name], numbers[f"{name}_floor"] = value, floors[name]
-    return numbers
+    return with_floors(shares, floors)
 
 
 def _shapes(molecules: list[Molecule], *, tabled: bool) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ from feller.data.modality import Dataset
 from feller.data.proteins.modality import structures
 from feller.data.proteins.residues import LETTERS
 from feller.evaluation.backbones import FAVOURED, OUTLIER, backbones_quality, judged, table_of, torsions
-from feller.evaluation.comparison import enough, pick, real_data
+from feller.evaluation.comparison import enough, pick, real_data, with_floors
 from feller.models.families.model_family import batch_size
 from feller.models.model import Model
 
@@ -150,9 +150,7 @@ def proteins_quality(
     residues are known that it could be measured on.
     """
     numbers = backbones_quality(structures(samples), structures(train), structures(held_out), draws)
-    floor = _of_torsions(real_data(train, held_out))
-    for name, value in _of_torsions(samples).items():
-        numbers |= {name: value, f"{name}_floor": floor[name]}
+    numbers |= with_floors(_of_torsions(samples), _of_torsions(real_data(train, held_out)))
     unseen = held_out if enough(held_out) else held_out.subset(torch.arange(0))
     if len(unseen):
         alike = min(len(samples), len(unseen))
@@ -185,9 +183,7 @@ def _share(marks: Bool[Tensor, " n"]) -> float | None:
     return marks.double().mean().item() if len(marks) else None
 
 
-def _inner(
-    data: Dataset,
-) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"], Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+def _inner(data: Dataset) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"], Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
     """Return phi, psi and kind of all residues but the first and the last of a chain, and which are known."""
     phi, psi = torsions(data.values["atoms"].cpu().double())
     residue, there = known(data)

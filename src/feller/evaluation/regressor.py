@@ -19,11 +19,7 @@ class Oracle:
     """A regressor that is asked about values of a modality, its own or another's."""
 
     def __init__(self, model: Model, theirs: Modality) -> None:
-        """Learn how its network sees such values.
-
-        Raises:
-            UsageError: If the model tells nothing of data, or not of such.
-        """
+        """Learn how its network sees such values; UsageError if the model tells nothing of data, or not of such."""
         about = model.description
         if about.family.tells is None:
             raise UsageError(

@@ -119,11 +119,7 @@ def _root(matrix: Float[Tensor, "f f"]) -> Float[Tensor, "f f"]:
 
 
 def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
-    """Return the distance of each point of a to the nearest of b.
-
-    Raises:
-        ValueError: If a set is empty.
-    """
+    """Return the distance of each point of a to the nearest of b; ValueError if a set is empty."""
     _check(a, b)
     centre = a.double().mean(0)
     a, best = a.double() - centre, torch.full((len(a),), torch.inf, dtype=torch.float64, device=a.device)

@@ -1,4 +1,4 @@
-"""The alternation, at its smallest: directions, legs, bits, and a bridge that is known."""
+"""The alternation, at its smallest: directions, legs, bits, members of any weight, and a bridge that is known."""
 
 import itertools
 import math
@@ -11,9 +11,11 @@ import torch
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.drift_matching import Implicit
 from feller.control.bridges.pinned_control import PinnedControl
+from feller.control.bridges.population import Crowd
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import rounds, start
 from feller.control.bridges.solution import solve_bridge
+from feller.control.bridges.unbalanced_weights import growth
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
@@ -166,3 +168,35 @@ def test_a_problem_and_what_was_found_print_in_a_line() -> None:
     assert repr(problem) == "<BridgeProblem at times 0, 1, noise 1, cost Zero>"
     how = replace(SMALL, rounds=1, train=replace(SMALL.train, steps=2), control=PinnedControl(steps=1))
     assert repr(solve_bridge(problem, how)) == f"<FoundBridge of 1 rounds, 256 pairs each: {problem!r}>"
+
+
+def test_members_are_drawn_as_often_as_each_other() -> None:
+    crowd = Crowd(torch.arange(7.0)[:, None])
+    drawn = crowd(23, Draws(0))[:, 0].long()
+    counts = drawn.bincount(minlength=7)
+    assert counts.max() - counts.min() <= 1
+    assert (crowd(23, Draws(0)) == crowd(23, Draws(0))).all()
+    assert (crowd(23, Draws(0)) != crowd(23, Draws(1))).any()
+
+
+def test_weights_are_frequencies() -> None:
+    """4,000 draws: within 5 deviations."""
+    weights = torch.tensor([0.1, 0.2, 0.7])
+    drawn = Crowd(torch.arange(3.0)[:, None], weights).choose(4000, Draws(0))
+    torch.testing.assert_close(drawn.bincount() / 4000, weights, atol=5 * (0.25 / 4000) ** 0.5, rtol=0)
+
+
+def test_growth_finds_who_has_descendants() -> None:
+    """Two groups of 50; the first becomes 90 of 100, the second 10: members of the first count more."""
+    g = torch.Generator().manual_seed(0)
+    left, right = torch.randn(50, 2, generator=g), torch.randn(50, 2, generator=g) + 10
+    later = torch.cat([torch.randn(90, 2, generator=g), torch.randn(10, 2, generator=g) + 10])
+    crowd, after = growth(torch.cat([left, right]), later, 0.5)
+    share = crowd.weights[:50].sum().item()
+    assert 0.7 < share < 0.95
+    assert crowd.weights.sum().item() == pytest.approx(1)
+    assert after.weights[90:].mean() > after.weights[:90].mean()  # they stand for more of the earlier ones
+    even, _ = growth(torch.cat([left, right]), later, 1e6)
+    torch.testing.assert_close(even.weights, torch.full_like(even.weights, 0.01), atol=2e-4, rtol=0)
+    with pytest.raises(UsageError, match="above 0"):
+        growth(left, later, 0.0)

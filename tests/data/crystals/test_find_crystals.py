@@ -1,4 +1,4 @@
-"""Crystals from files: tables, folders, limits, what is left out and what is refused."""
+"""Crystals from files: tables, folders, limits, what is left out and what is refused; and the example."""
 
 import csv
 import gzip
@@ -262,5 +262,39 @@ def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> No
         read(str(tmp_path / "b.cif"), like=model)
     assert str(error.value).count("b.cif") == 1
     (tmp_path / "c.cif").write_text(cif(2, 1) + cif(3, 1))
-    with pytest.raises(InputError, match=r"c\.cif: crystal 2: expected cells of up to 2 atoms, got one of 3"):
+    with pytest.raises(InputError, match=r"c\.cif: crystal 2: expected up to 2 atoms, got 3"):
         read_back(tmp_path / "c.cif", model)
+
+
+def test_cells_are_cubes_of_five_atoms() -> None:
+    train, test = read("example:perovskites"), read("example:perovskites/test")
+    assert (len(train), len(test)) == (2000, 500)
+    assert train.modality == test.modality
+    assert train.modality.sizes == ("5",)
+    assert len(train.modality.elements) == 56
+    anions = [train.modality.elements.index(symbol) for symbol in ("N", "O", "F", "S")]
+    for part in (train, test):
+        assert (part.values["lattice"][:, 3:] == 90).all()
+        assert (part.values["lattice"][:, :3] == part.values["lattice"][:, :1]).all()
+        assert ((part.values["lattice"] > 3) & (part.values["lattice"] < 91)).all()
+        assert (torch.isin(part.values["element"], torch.tensor(anions)).sum(1) >= 3).all()
+        assert part.given["valid"]["element"].all()
+
+
+def test_no_cell_is_in_both_parts() -> None:
+    rows = [
+        {
+            (*element, *place)
+            for element, place in zip(v["element"].tolist(), v["place"].flatten(1).tolist(), strict=True)
+        }
+        for v in (read("example:perovskites").values, read("example:perovskites/test").values)
+    ]
+    assert not rows[0] & rows[1]
+
+
+def test_read_like_a_model_is_the_same() -> None:
+    own = read("example:perovskites/test")
+    like = read("example:perovskites/test", like=own.modality)
+    assert torch.equal(own.values["element"], like.values["element"])
+    torch.testing.assert_close(own.values["place"], like.values["place"])
+    assert torch.equal(own.given["atoms"], like.given["atoms"])

@@ -1,15 +1,36 @@
-"""Documents as values and as symbols."""
+"""Documents as values, as rows of symbols and as prompts; and tasks of unequal size."""
 
+import pathlib
 from dataclasses import dataclass
 
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Draws
 from feller.data.documents.image_codes import PictureCodes
-from feller.data.documents.modality import Documents
-from feller.data.documents.token_layout import in_order, placed
+from feller.data.documents.modality import Documents, balanced
+from feller.data.documents.prompt import edit, instruction_in, parse, question, question_in
+from feller.data.documents.token_layout import (
+    CUT,
+    PICTURE,
+    Hole,
+    Infill,
+    as_array,
+    from_tokens,
+    in_order,
+    laid,
+    placed,
+    to_tokens,
+)
+from feller.data.documents.vocabulary import Symbols
+from feller.data.loading.raw import Cut, Item, Said, Shown
 from feller.data.text.vocabulary import Characters
+from tests.data.documents.written import square
 
 
 @dataclass(frozen=True)
@@ -64,3 +85,183 @@ def test_what_belongs_to_pictures_there_and_back() -> None:
     assert torch.equal(given[1], parts[1:])
     assert torch.equal(in_order(rows, given), parts)
     assert placed(rows[2:], parts[:0]).shape == (1, 0, 2, 2)
+
+
+def tasks_of(*counts: int) -> torch.Tensor:
+    """Numbers 5, 6, ... mixed."""
+    tasks = torch.cat([torch.full((count,), 5 + i) for i, count in enumerate(counts)])
+    return tasks[torch.randperm(len(tasks), generator=torch.Generator().manual_seed(0))]
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ((100, 100, 100), [100, 100, 100]),
+        ((200, 100, 60), [120, 120, 120]),  # all within the factors: equal shares
+        ((1000, 10, 10), [340, 30, 30]),  # 0.34 of the large one, three times the small ones
+        ((10_000, 10), [5005, 30]),
+        ((2000, 5, 5, 5, 5), [600, 15, 15, 15, 15]),  # 404 / 2000 is below 0.3
+        ((1,), [1]),
+    ],
+)
+def test_how_often_each_task_comes(counts: tuple[int, ...], expected: list[int]) -> None:
+    tasks = tasks_of(*counts)
+    index = balanced(tasks, Draws(0))
+    assert torch.equal(index, index.sort().values)
+    assert torch.bincount(tasks[index], minlength=5 + len(counts))[5:].tolist() == expected
+    for i, count in enumerate(counts):  # no document is left out while another comes twice more
+        times = torch.bincount(index, minlength=len(tasks))[tasks == 5 + i]
+        assert times.max() - times.min() <= 1
+        assert len(times) == count
+
+
+def test_which_documents_come_is_drawn() -> None:
+    tasks = tasks_of(200, 10)
+    first = balanced(tasks, Draws(0))
+    assert torch.equal(first, balanced(tasks, Draws(0)))
+    assert not torch.equal(first, balanced(tasks, Draws(1)))
+
+
+def test_every_document_of_a_large_task_is_as_likely() -> None:
+    """Of 30 documents 16 come (all 32, halved); 400 seeds, 5 standard errors, a false alarm in one of 60,000 runs."""
+    tasks = tasks_of(30, 2)
+    times = sum(torch.bincount(balanced(tasks, Draws(seed)), minlength=32)[tasks == 5] for seed in range(400))
+    p = 16 / 30
+    assert ((times / 400 - p).abs() < 5 * (p * (1 - p) / 400) ** 0.5).all()
+
+
+def test_factors_and_no_tasks() -> None:
+    tasks = tasks_of(90, 10)
+    assert torch.bincount(tasks[balanced(tasks, Draws(0), most=1.0, least=1.0)])[5:].tolist() == [90, 10]
+    assert len(balanced(tasks[:0], Draws(0))) == 0
+    for most, least in ((0.5, 0.3), (3.0, 0.0), (3.0, 1.5)):
+        with pytest.raises(UsageError, match="around 1"):
+            balanced(tasks, Draws(0), most=most, least=least)
+
+
+SYMBOLS = Symbols(text=4, codes=5, picture=3)
+SIGNS = Characters("abcd")
+segments = st.one_of(st.just(PICTURE), st.lists(st.integers(0, 3), max_size=4))
+
+
+def test_numbers_follow_each_other() -> None:
+    assert (SYMBOLS.eos, SYMBOLS.cut, SYMBOLS.mask, SYMBOLS.infill, SYMBOLS.count) == (9, 10, 11, 12, 13)
+    assert (SYMBOLS.pad, SYMBOLS.read, SYMBOLS.answer, SYMBOLS.answered, SYMBOLS.all) == (13, 14, 14, 15, 16)
+
+
+def test_a_caption_and_its_picture() -> None:
+    rows = as_array([laid([Said("ab"), Shown(0)], SIGNS)])
+    tokens = to_tokens(rows, torch.tensor([[4, 0, 2]]), SYMBOLS)
+    assert tokens.tolist() == [[9, 0, 1, 10, 8, 4, 6, 10]]
+
+
+def test_neighbouring_texts_are_one_segment_unless_cut() -> None:
+    assert laid([Said("a"), Said("b", hidden=True), Said("c")], SIGNS) == [0, -3, 1, -4, 2, CUT]
+    assert laid([Said("a"), Cut(), Said("b")], SIGNS) == [0, CUT, 1, CUT]
+
+
+def test_holes_and_what_asks_for_them() -> None:
+    row = as_array([laid([Said("a"), Hole(), Shown(0), Infill()], SIGNS)])
+    assert to_tokens(row, torch.tensor([[0, 1, 2]]), SYMBOLS).tolist() == [[9, 0, 11, 10, 4, 5, 6, 10, 12]]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(segments, min_size=1, max_size=4), min_size=1, max_size=4), st.integers(0, 99))
+def test_there_and_back(documents: list[list[int | list[int]]], seed: int) -> None:
+    rows = [
+        [n for part in parts for n in ([part, CUT] if isinstance(part, int) else [*part, CUT])] for parts in documents
+    ]
+    shown = sum(part == PICTURE for parts in documents for part in parts)
+    codes = torch.randint(0, 5, (shown, 3), generator=torch.Generator().manual_seed(seed))
+    tokens = to_tokens(as_array(rows), codes, SYMBOLS)
+    back, found = from_tokens(tokens, SYMBOLS)
+    assert torch.equal(back, as_array(rows))
+    assert torch.equal(found, codes)
+    closed = torch.nn.functional.pad(tokens, (0, 1), value=SYMBOLS.eos)  # what comes behind the last <eos> counts not
+    assert torch.equal(from_tokens(closed, SYMBOLS)[0], as_array(rows))
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ([0, 10], "expected <eos> first"),
+        ([9, 4, 5, 10], "expected 3 codes"),
+        ([9, 4, 5], "expected 3 codes"),
+        ([9, 0, 4, 5, 6, 10], "expected 3 codes"),
+        ([9, 4, 5, 6, 7, 10], "expected 3 codes"),
+        ([9, 11, 10], "expected no holes"),
+    ],
+)
+def test_what_is_no_document_is_refused(row: list[int], words: str) -> None:
+    with pytest.raises(InputError, match=f"document 1: {words}"):
+        from_tokens(torch.tensor([row]), SYMBOLS)
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("a red apple", (Said("a red apple"),)),
+        (r"a \<mask> of \<break>", (Said("a <mask> of <break>"),)),
+        ("a <b> and <Mask>", (Said("a <b> and <Mask>"),)),
+        ("see <https://example.org>, <note: a cat>", (Said("see <https://example.org>, <note: a cat>"),)),
+        (r"a \<imge:cat.png>", (Said("a <imge:cat.png>"),)),
+        ("one<break>two", (Said("one"), Cut(), Said("two"))),
+        ("a <mask> apple", (Said("a"), Hole(), Said(" apple"), Infill())),
+        ("<mask>", (Hole(), Infill())),
+    ],
+)
+def test_words(text: str, items: tuple[Item | Hole | Infill, ...]) -> None:
+    assert parse(text).items == items
+
+
+def test_pictures(tmp_path: pathlib.Path) -> None:
+    file = square(tmp_path, "a cat.png", 1)
+    caption = parse(f"<image:{file}> <infill>")
+    assert caption.items == (Hole(), Shown(0), Infill())
+    assert caption.pictures[0].shape == (8, 8, 3)
+    stem = parse(f"Image of <mask>: <image:{file}> <infill>")
+    assert stem.items == (Said("Image of"), Hole(), Said(":"), Shown(0), Infill())
+    assert parse(f"<image:{file}> make it red <image:{file}>").items == (Shown(0), Said("make it red"), Shown(1))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("  ", "the prompt is empty"),
+        ("<infill>", "the prompt is empty"),
+        ("a word <infill>", "asks for the content of a <mask>"),
+        ("<mask> <infill> more", "stands once, and last"),
+        ("<mask> <infill> <infill>", "stands once, and last"),
+        ("a <imge:cat.png>", "did you mean <image:cat.png>, got <imge:cat.png>"),
+        ("a <Image:cat.png>", "did you mean <image:cat.png>, got <Image:cat.png>"),
+    ],
+)
+def test_what_asks_for_no_one_thing_is_refused(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse(text)
+
+
+def test_pictures_that_are_not_there(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match=r"there is no picture none\.png"):
+        parse("<image:none.png> <infill>")
+    (tmp_path / "x.png").write_text("no picture")
+    with pytest.raises(InputError, match="cannot be read"):
+        parse(f"<image:{tmp_path / 'x.png'}> <infill>")
+
+
+@pytest.mark.parametrize(
+    ("text", "gap"),
+    [("a <mask> apple", True), ("a red <mask>", True), ("<mask>", False), ("<mask> <break> red", False), ("a", False)],
+)
+def test_gaps_are_inside_texts(text: str, gap: bool) -> None:
+    assert parse(text).has_gap is gap
+
+
+def test_what_a_document_asks() -> None:
+    asked = [item for item in question("is it red?", Said("yes", hidden=True)) if not isinstance(item, Hole)]
+    assert question_in(asked) == "is it red?"
+    assert instruction_in([*edit("make it red"), Shown(1)]) == "make it red"
+    for other in ([Said("a cat"), Shown(0)], [Shown(0)], [*edit("make it red")], []):
+        assert instruction_in(other) == ""
+    for other in ([Said("a cat"), Shown(0)], [Shown(0)], []):
+        assert question_in(other) == ""

@@ -183,10 +183,7 @@ def test_some_classes_may_be_chosen() -> None:
 def test_a_column_of_words_is_a_class_of_a_table(tmp_path: pathlib.Path) -> None:
     """It stays in its rows; missing cells are of no class."""
     schema = Schema(
-        (
-            Categorical("job", ("clerk", "nurse", "smith"), missing="?"),
-            Numerical("age", 0.0, 100.0, bins=5),
-        )
+        (Categorical("job", ("clerk", "nurse", "smith"), missing="?"), Numerical("age", 0.0, 100.0, bins=5))
     )
     data = read(table(tmp_path, "job,age\nnurse,20\n?,30\nclerk,40\nsmith,50\n"), schema=schema)
     found = aimed(data, ("job",))

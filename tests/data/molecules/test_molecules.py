@@ -1,4 +1,4 @@
-"""Molecules as data: states and back, conditions, every form, elements that a person gives."""
+"""Molecules as data: states and back, conditions, every form, elements that a person gives, pictures, the example."""
 
 import pathlib
 
@@ -7,14 +7,19 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
+from feller.core.pytree import leaves
 from feller.core.serialization import from_data, to_data
+from feller.data.atoms.elements import colour_of, hill_formula
 from feller.data.batches import split
 from feller.data.loading.find import find
 from feller.data.loading.raw import FoundCrystals, FoundMolecules, FoundRows
+from feller.data.loading.read import read
 from feller.data.loading.read_options import Asked
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset, Modality
+from feller.data.molecules.figure import TITLE, _turned, balls
 from feller.data.molecules.modality import Molecules, molecules
+from feller.data.molecules.molecule import Molecule
 from feller.spaces.tokens import MaskSource
 
 LENGTHS = (3, 5, 5, 9)
@@ -100,7 +105,7 @@ def test_data_of_others_are_padded_and_centred(data: Dataset) -> None:
     assert values["place"][0, :3].tolist() == [[-1, 0, 0], [1, 0, 0], [0, 0, 0]]
     assert given["atoms"].tolist() == [3]
     assert given["valid"]["element"].sum().item() == 2
-    with pytest.raises(InputError, match="row 1: expected molecules of at most 9 atoms, got one of 10"):
+    with pytest.raises(InputError, match="row 1: expected up to 9 atoms, got 10"):
         data.modality.accept(FoundMolecules(np.ones((1, 10, 3)), atoms=np.ones((1, 10), dtype=np.int64)))
     with pytest.raises(InputError, match="row 1: this model knows no N, only H, C, O, Cl"):
         data.modality.accept(FoundMolecules(np.ones((1, 2, 3)), atoms=np.array([[7, 1]])))
@@ -228,3 +233,110 @@ def test_a_share_is_set_aside(data: Dataset) -> None:
     train, held_out = split(twelve, 0.25)
     assert (len(train), len(held_out)) == (9, 3)
     assert held_out.given["valid"]["element"].shape == (3, 9)
+
+
+def rgb(number: int) -> np.ndarray:
+    return np.array([int(colour_of(number)[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+def centre_of(picture: np.ndarray) -> int:
+    """Return the row in the middle below the title."""
+    return (picture.shape[0] + round(100 * TITLE)) // 2
+
+
+def test_molecule_is_widest_from_left_to_right_and_keeps_its_hand() -> None:
+    for hand in (1, -1):
+        places = np.random.default_rng(0).standard_normal((20, 3)) * (1, 4, 2) * (1, 1, hand) + 7
+        turned = _turned(places)
+        spread = turned.std(0)
+        assert spread[0] > spread[1] > spread[2]
+        np.testing.assert_allclose((turned.max(0) + turned.min(0)) / 2, 0, atol=1e-12)
+        volumes = [np.linalg.det(points[1:4] - points[0]) for points in (places, turned)]
+        assert np.isclose(*volumes)
+
+
+def test_balls_have_their_colours_and_sticks_join_what_is_bonded() -> None:
+    """Carbon left, oxygen right, as far apart as bonds are or far beyond; the middle is drawn or white."""
+    for apart, joined in ((1.2, True), (4.0, False)):
+        picture = np.array(balls([Molecule("", np.array([6, 8]), np.array([[0.0, 0, 0], [apart, 0, 0]]))])).astype(int)
+        for number in (6, 8):
+            assert (np.abs(picture - rgb(number)).sum(2) < 6).sum() > 100
+        middle = picture[centre_of(picture), picture.shape[1] // 2 - 3]
+        assert ((middle < 250).all()) == joined
+
+
+def test_nearer_balls_hide_what_lies_behind() -> None:
+    """Three oxygens in a wide row and, seen in the middle, sulphur before or behind the one there."""
+    for depth, front in ((0.9, 16), (-0.9, 8)):
+        places = np.array([[-6.0, 0, 0], [6, 0, 0], [0, 3, 0], [0, -3, 0], [0, 0, 0], [0, 0, depth]])
+        molecule = Molecule("", np.array([8, 8, 8, 8, 8, 16]), places)
+        turned = _turned(places)
+        flipped = np.sign(turned[5, 2] - turned[4, 2]) != np.sign(depth)  # which side is seen is free
+        picture = np.array(balls([molecule])).astype(int)
+        centre = picture[centre_of(picture), picture.shape[1] // 2]
+        expected = {8: 16, 16: 8}[front] if flipped else front
+        assert np.abs(centre - rgb(expected)).sum() < 6
+
+
+@pytest.mark.parametrize("sizes", [(9,), (1, 2, 3), (5,) * 30])
+def test_picture_has_a_panel_for_each_molecule(sizes: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(0)
+    picture = np.array(
+        balls([Molecule("", generator.integers(1, 119, size), generator.standard_normal((size, 3))) for size in sizes])
+    )
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    assert (picture < 200).any()
+    assert (picture[:2] == 255).all()
+
+
+def test_titles_are_formulas_in_the_usual_order() -> None:
+    assert hill_formula(np.array([8, 1, 1])) == "H2O"
+    assert hill_formula(np.array([1, 8, 6, 7, 6, 1])) == "C2H2NO"
+    assert hill_formula(np.array([17, 11])) == "ClNa"
+    title = np.array(balls([Molecule("", np.array([6]), np.zeros((1, 3)))]))[: round(100 * TITLE)]
+    assert (title < 200).any()
+
+
+def test_pictures_beside_each_other_have_one_scale() -> None:
+    small, large = (Molecule("", np.full(6, 6), size * np.eye(6)[:, :3]) for size in (1.0, 5.0))
+    alone, beside, other = (np.array(balls([small], beside=more)) for more in ((), [large], [small]))
+    ink = [(picture < 250).any(2).sum() for picture in (alone, beside, other)]
+    assert ink[0] == ink[2] > 3 * ink[1]
+    assert beside.shape == np.array(balls([large], beside=[small])).shape
+
+
+@pytest.mark.slow
+def test_samples_that_collapsed_are_drawn() -> None:
+    assert balls([Molecule("", np.full(29, 6), np.zeros((29, 3)))] * 25).width > 100
+
+
+def test_example_has_two_parts_of_one_kind() -> None:
+    train, test = read("example:molecules"), read("example:molecules/test")
+    assert (len(train), len(test)) == (600, 150)
+    assert isinstance(train.modality, Molecules)
+    assert train.modality == test.modality
+    assert train.modality.elements == ("H", "C", "N", "O", "F")
+    assert train.modality.longest <= 29
+    heavy = (train.values["element"] > 0).sum(1)
+    assert heavy.max() == 9
+    states = train.modality.encode(train.values)["place"][train.given["valid"]["place"]]
+    assert abs(states.square().mean().item() - 1) < 0.02  # the scale is that of both parts
+
+
+def test_no_molecule_is_in_both_parts() -> None:
+    train, test = read("example:molecules"), read("example:molecules/test")
+    shapes = [{tuple(place.flatten().tolist()) for place in part.values["place"]} for part in (train, test)]
+    assert not shapes[0] & shapes[1]
+
+
+def test_example_is_the_same_on_every_way() -> None:
+    """With a limit or a model's kind it is read as if from a file."""
+    train, test = read("example:molecules"), read("example:molecules/test")
+    again = read("example:molecules/test", like=train.modality)
+    for own, other in zip(leaves(test.values), leaves(again.values), strict=True):
+        torch.testing.assert_close(own, other, atol=1e-12, rtol=0)
+    few = read("example:molecules", longest=12)
+    sizes = train.given["valid"]["place"].sum(1)
+    assert len(few) == (sizes <= 12).sum() > 0
+    assert few.notes[0].startswith(f"molecules left out for over 12 atoms: {(sizes > 12).sum()}")

@@ -165,10 +165,7 @@ def test_sequences_follow_their_residues_through_cuts(tmp_path: pathlib.Path) ->
 
 
 def test_file_without_any_sequence_has_none(tmp_path: pathlib.Path) -> None:
-    for name, text in (
-        ("a.jsonl", line(atoms(12)) + line(atoms(12), seq="X" * 12)),
-        ("a.pdb", pdb_text([atoms(12)])),
-    ):
+    for name, text in (("a.jsonl", line(atoms(12)) + line(atoms(12), seq="X" * 12)), ("a.pdb", pdb_text([atoms(12)]))):
         (tmp_path / name).write_text(text)
         found = find_backbones(tmp_path / name)
         assert found.residues is None

@@ -1,4 +1,4 @@
-"""Proteins as data: states and back, residues that are not known, every form, what can be given."""
+"""Proteins as data: states and back, residues that are not known, every form, what can be given, pictures."""
 
 import json
 import pathlib
@@ -17,9 +17,10 @@ from feller.data.loading.read import read
 from feller.data.loading.read_samples import give, read_back
 from feller.data.modality import Dataset, Modality
 from feller.data.proteins.backbones import Backbones
+from feller.data.proteins.figure import FINE, _course, _turned, traces
 from feller.data.proteins.files import json_lines, pdb_text
 from feller.data.proteins.modality import Proteins, proteins
-from feller.data.proteins.residues import LETTERS, numbers_of
+from feller.data.proteins.residues import LETTERS, MODIFIED, NAMES, NUMBERS, fasta, letters_of, name_of, numbers_of
 
 PLAIN = read("example:backbones")
 WHOLE = read("example:proteins")
@@ -203,21 +204,11 @@ def test_what_cannot_be_given_is_told(data: Dataset, tmp_path: pathlib.Path) -> 
         ("structure", str(tmp_path / "none.pdb"), UsageError, "there is none at"),
         ("structure", str(tmp_path / "gap.pdb"), InputError, "gap.pdb: .* whole, got 2 chains, .*chains cut"),
         ("structure", str(tmp_path / "end.pdb"), InputError, "end.pdb: .* got a part of one .chains cut where"),
-        (
-            "structure",
-            str(tmp_path / "two.pdb"),
-            InputError,
-            "two.pdb: .* got 2 chains, samples, .*write the one",
-        ),
+        ("structure", str(tmp_path / "two.pdb"), InputError, "two.pdb: .* got 2 chains, samples, .*write the one"),
         ("structure", str(tmp_path / "cut.pdb"), InputError, "cut.pdb: .* got 3 chains, .*chains cut where"),
-        (
-            "structure",
-            str(tmp_path / "two.jsonl"),
-            InputError,
-            "two.jsonl: .* got 2 chains, .* of them; write",
-        ),
+        ("structure", str(tmp_path / "two.jsonl"), InputError, "two.jsonl: .* got 2 chains, .* of them; write"),
         ("structure", str(tmp_path / "a.xyz"), InputError, "expected protein backbones, got molecules"),
-        ("structure", str(tmp_path / "long.npz"), InputError, "row 1: expected chains of at most 64 .*, got one of 90"),
+        ("structure", str(tmp_path / "long.npz"), InputError, "row 1: expected up to 64 residues, got 90"),
         ("rotation", "1", UsageError, "no part"),
     ):
         with pytest.raises(error, match=told):
@@ -228,3 +219,86 @@ def test_record_keeps_the_modality(data: Dataset) -> None:
     assert from_data(Modality, to_data(data.modality)) == data.modality
     with pytest.raises(InputError, match="got points with 3 columns"):
         data.modality.accept(FoundRows(np.ones((2, 3))))
+
+
+USUAL = {
+    **{"A": "ALA", "R": "ARG", "N": "ASN", "D": "ASP", "C": "CYS", "Q": "GLN", "E": "GLU", "G": "GLY", "H": "HIS"},
+    **{"I": "ILE", "L": "LEU", "K": "LYS", "M": "MET", "F": "PHE", "P": "PRO", "S": "SER", "T": "THR", "W": "TRP"},
+    **{"Y": "TYR", "V": "VAL"},
+}
+
+
+def test_letters_and_names_go_together() -> None:
+    assert dict(zip(LETTERS, NAMES, strict=True)) == USUAL
+    assert all(name_of(letter) == name for letter, name in USUAL.items())
+    assert all(LETTERS[NUMBERS[name]] == letter for letter, name in USUAL.items())
+    assert name_of("X") == name_of("B") == "UNK"
+
+
+def test_modified_residues_have_one_parent_and_hide_none_of_the_20() -> None:
+    names = [name for others in MODIFIED.values() for name in others]
+    assert len(set(names)) == len(names)
+    assert not set(names) & set(NAMES)
+    assert {LETTERS[NUMBERS[name]] for name in ("MSE", "FME")} == {"M"}
+    assert [LETTERS[NUMBERS[name]] for name in ("SEP", "TPO", "PTR", "HYP", "CSO", "PCA")] == list("STYPCQ")
+
+
+def test_numbers_and_back() -> None:
+    assert numbers_of("acYX-B").tolist() == [0, 1, 19, -1, -1, -1]
+    assert letters_of(np.array([0, 1, 19, -1])) == "ACYX"
+
+
+def test_fasta_has_short_lines() -> None:
+    assert fasta(["a", "b"], ["A" * 61, "C"]) == ">a\n" + "A" * 60 + "\nA\n>b\nC\n"
+
+
+def helix(length: int, hand: int = 1) -> np.ndarray:
+    turn = np.arange(length) * np.radians(100)
+    return np.stack([2.3 * np.cos(turn), hand * 2.3 * np.sin(turn), 1.5 * np.arange(length)], 1)
+
+
+def test_chain_is_widest_from_left_to_right_and_keeps_its_hand() -> None:
+    for hand in (1, -1):
+        chain = helix(30, hand) @ np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0] + 7
+        turned = _turned(chain)
+        spread = turned.std(0)
+        assert spread[0] >= spread[1] >= spread[2]
+        np.testing.assert_allclose(turned.mean(0), 0, atol=1e-12)
+        volumes = [np.linalg.det(points[1:4] - points[0]) for points in (chain, turned)]
+        assert np.isclose(*volumes)
+        assert turned[0, 0] < turned[-1, 0]
+
+
+def test_course_goes_through_the_atoms() -> None:
+    chain = helix(12)
+    np.testing.assert_allclose(_course(chain)[::FINE], chain, atol=1e-9)
+
+
+@pytest.mark.parametrize("lengths", [(40,), (1, 2, 3), (5,) * 30])
+def test_picture_has_a_panel_for_each_chain(lengths: tuple[int, ...]) -> None:
+    picture = np.array(traces([helix(length) for length in lengths]))
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    assert (picture < 200).any()
+    assert (picture[:2] == 255).all()
+
+
+def test_pictures_beside_each_other_have_one_scale() -> None:
+    """What is drawn of a helix is smaller beside one of four times its length."""
+    short, long = helix(12), helix(48)
+    alone, beside, other = (
+        np.array(traces([chain], beside=[more])) for chain, more in ((short, short), (short, long), (long, short))
+    )
+    assert beside.shape == other.shape
+    width = [np.ptp(np.flatnonzero((np.ptp(picture, axis=2) > 60).any(0))) for picture in (alone, beside, other)]
+    assert 2 * width[1] < width[0]
+    assert width[1] < width[2] / 2
+
+
+def test_first_residue_is_blue_and_the_last_is_red() -> None:
+    picture = np.array(traces([helix(60)])).astype(int)
+    colour = np.ptp(picture, axis=2) > 60
+    columns = np.flatnonzero(colour.any(0))
+    left, right = (picture[:, c][colour[:, c]].mean(0) for c in (columns[3], columns[-4]))
+    assert left[2] > left[0] + 30
+    assert right[0] > right[2] + 30

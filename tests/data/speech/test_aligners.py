@@ -1,16 +1,20 @@
-"""Forced alignment of real clips: every phone at its time, and a score that tells wrong texts."""
+"""Alignments of real clips, in JSON lines and as tables of durations: there and back, and what may be wrong."""
 
 import json
+import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
 
 from feller.core.errors import InputError
-from feller.data.loading.raw import Sound
+from feller.data.loading.raw import Layout, Sound
+from feller.data.speech.alignment_files import read_alignments
 from feller.data.speech.audio_io import read_sound
+from feller.data.speech.durations import read_durations, write_durations
 from feller.data.speech.forced_alignment import LEAST, Aligner, MissingWordsError, NotAlignedError
 from feller.data.speech.lexicon import Lexicon, cmu_entries, words_of
-from feller.data.speech.phones import laid_out
+from feller.data.speech.phones import SIL, Spoken, Word, laid_out
 from tests.data.speech.clip import SHARED, TEXTS, clip
 
 WRONG = {
@@ -158,3 +162,132 @@ def test_ready_alignments_are_nearly_ours(aligner: Aligner) -> None:
             near += [abs(a - b) <= 2 for (_, a), (_, b) in zip(ours, theirs, strict=True)]
     assert len(near) > 60
     assert np.mean(near) > 0.75
+
+
+WORDS = {
+    "file": "train/1.flac",
+    "words": [
+        ["<sil>", 0, 16, [["SIL", 0, 16]]],
+        ["four", 16, 13, [["F", 16, 5], ["AO", 21, 3], ["R", 24, 5]]],
+        ["<sil>", 29, 2, [["SIL", 29, 2]]],
+    ],
+}
+PHONES = {"file": "1.wav", "phones": [["SIL", 0, 1], ["Z", 1, 4], ["IH", 5, 8], ["SIL", 13, 2], ["OW", 15, 3]]}
+
+
+def write(path: pathlib.Path, *entries: Any) -> pathlib.Path:
+    path.write_text("\n".join(entry if isinstance(entry, str) else json.dumps(entry) for entry in entries))
+    return path
+
+
+def test_words_with_phones(tmp_path: pathlib.Path) -> None:
+    assert read_alignments(write(tmp_path / "a.jsonl", WORDS)) == {
+        "train/1.flac": (
+            Word("", (Spoken(SIL, 0, 16),)),
+            Word("four", (Spoken("F", 16, 5), Spoken("AO", 21, 3), Spoken("R", 24, 5))),
+            Word("", (Spoken(SIL, 29, 2),)),
+        )
+    }
+
+
+def test_phones_alone_are_words_between_silences(tmp_path: pathlib.Path) -> None:
+    (words,) = read_alignments(write(tmp_path / "a.jsonl", PHONES, "")).values()
+    assert [[spoken.phone for spoken in word.phones] for word in words] == [["SIL"], ["Z", "IH"], ["SIL"], ["OW"]]
+    assert [word.silent for word in words] == [True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ("{", "expected an object with 'file'"),
+        ("[1]", "expected an object with 'file'"),
+        ({"file": "a"}, "expected an object with 'file'"),
+        ({"file": 3, "phones": []}, "expected an object with 'file'"),
+        ({"file": "a", "phones": []}, "expected a list of phones"),
+        ({"file": "a", "phones": [["AH", 0]]}, "expected .phone, start, length. in frames"),
+        ({"file": "a", "phones": [["AH", 0.5, 2]]}, "expected .phone, start, length. in frames"),
+        ({"file": "a", "phones": [["AH", 0, -1]]}, "expected .phone, start, length. in frames"),
+        ({"file": "a", "phones": [["AH", True, 1]]}, "expected .phone, start, length. in frames"),
+        ({"file": "a", "phones": [["SIL", 0, 9]]}, "nothing is said in a"),
+        ({"file": "a", "phones": [["spn", 0, 9]]}, "spn at frame 0 is a word"),
+        ({"file": "a", "words": {}}, "expected a list of words"),
+        ({"file": "a", "words": [["x", 0, 5]]}, "expected .word, start, length, phones."),
+        ({"file": "a", "words": [["x", 0, 5, [["AH", 0, 4]]]]}, "'x' lasts from 0 to 5, and its phones do not"),
+        ({"file": "a", "words": [["x", 0, 5, [["AH", 0, 4], ["SIL", 4, 1]]]]}, "'x' holds silence"),
+        (WORDS, "train/1.flac has a line already"),
+    ],
+)
+def test_malformed_lines_are_named(tmp_path: pathlib.Path, entry: Any, told: str) -> None:
+    path = write(tmp_path / "a.jsonl", WORDS, "", entry)
+    with pytest.raises(InputError, match=rf"a\.jsonl: line 3: .*{told}") as caught:
+        read_alignments(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_alignments(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match="got none"):
+        read_alignments(write(tmp_path / "a.jsonl", ""))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the larger sets are not here")
+@pytest.mark.parametrize(("name", "count"), [("fsdd", 2907), ("librispeech_excerpt", 122)])
+def test_the_shared_sets_are_read(name: str, count: int) -> None:
+    assert len(read_alignments(SHARED / name / "alignments.jsonl")) == count
+
+
+LAYOUT = Layout(("SIL", "HH_B", "OW_E", "SIL"), (0, 3, 99_999, 12))
+
+
+def test_there_and_back(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.csv"
+    write_durations(LAYOUT, path)
+    assert path.read_text() == "phone,frames\nSIL,0\nHH_B,3\nOW_E,99999\nSIL,12\n"
+    assert read_durations(path, LAYOUT.phones) == LAYOUT.durations
+
+
+def test_what_people_write_otherwise_is_read(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'\xef\xbb\xbfPhone, Frames\r\n SIL , 0\r\n\r\n"HH_B",3\r\nOW_E,007\r\nSIL,12')
+    assert read_durations(path, LAYOUT.phones) == (0, 3, 7, 12)
+    path.write_text("phone;frames\nSIL;0\nHH_B;3\nOW_E;7\nSIL;12\n")
+    assert read_durations(path, LAYOUT.phones) == (0, 3, 7, 12)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected a table with the head phone,frames, got none"),
+        ("SIL,0\nHH_B,3\nOW_E,4\nSIL,1\n", "expected a table with the head phone,frames, got SIL,0"),
+        ("phones,frames\nSIL,0\n", "expected a table with the head phone,frames, got phones,frames"),
+        ("phone,frames\n", "expected durations of the 4 phones of the text, silences among them, got 0"),
+        ("phone,frames\nSIL,0\nHH_B,3\nOW_E,4\n", "4 phones of the text, silences among them, got 3; is it the table"),
+        ("phone,frames\nSIL,0\nHH_B,3\nOW_E,4\nSIL,1\nSIL,1\n", "4 phones of the text, silences among them, got 5"),
+        ("phone,frames\nSIL,0\nL_B,3\nOW_E,4\nSIL,1\n", "expected HH_B as phone 2 of the text, got L_B"),
+        ("phone,frames\nSIL,0\nHH_B\n", "line 3: expected a phone and its frames, got 'HH_B'"),
+        ("phone,frames\nSIL,0,1\n", "line 2: expected a phone and its frames, got 'SIL,0,1'"),
+        ("phone,frames\nSIL,-1\n", "line 2: expected how many frames of 10 ms SIL lasts, from 0 to 99,999, got '-1'"),
+        ("phone,frames\nSIL,0\nHH_B,0\n", "line 3: expected how many frames of 10 ms HH_B lasts, from 1 to 99,999"),
+        ("phone,frames\nSIL,0\nHH_B,-3\n", "got '-3'"),
+        ("phone,frames\nSIL,0\nHH_B,2.5\n", "got '2.5'"),
+        ("phone,frames\nSIL,0\nHH_B,nan\n", "got 'nan'"),
+        ("phone,frames\nSIL,0\nHH_B,\n", "got ''"),
+        ("phone,frames\nSIL,0\nHH_B,100000\n", "from 1 to 99,999, got '100000'"),
+        ("phone,frames\nSIL,0\nHH_B,+3\n", "got '+3'"),
+        ("phone,frames\nSIL,²\n", "got '²'"),
+    ],
+)
+def test_wrong_tables_are_told(tmp_path: pathlib.Path, text: str, said: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_durations(path, LAYOUT.phones)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_files_are_told(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="UTF-8"):
+        read_durations(path, LAYOUT.phones)

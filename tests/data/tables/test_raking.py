@@ -1,9 +1,21 @@
-"""Rows are chosen by weights that give each column its shares, and nothing else about them changes."""
+"""Rows are chosen by weights and exchanged until pairs of columns are as near to them as rows allow."""
 
+import itertools
+
+import pytest
 import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.data.tables.raking import raked
+from feller.data.modality import Dataset
+from feller.data.tables.column import Categorical
+from feller.data.tables.constraints import Constraint
+from feller.data.tables.modality import Table
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.raking import exchanged, in_steps, raked
+from feller.data.tables.schema import Schema
 from tests.oracle import F64
 
 N = 20_000
@@ -47,3 +59,122 @@ def test_a_code_that_never_comes_stays_away() -> None:
     codes = pairs([[0.5, 0.0, 0.0], [0.5, 0.0, 0.0]], N)
     found = codes[raked(codes, ((0.5, 0.5), (0.5, 0.5, 0.0)), N, Draws(0))]
     assert (found[:, 1] == 0).all()
+
+
+ROWS = 2000
+
+
+def rows(n: int) -> Int64[Tensor, "n 4"]:
+    """Draw columns of 6, 5, 4 and 3 codes, of which the second leans on the first."""
+    generator = torch.Generator().manual_seed(0)
+    columns = [torch.randint(count, (n,), generator=generator) for count in (6, 5, 4, 3)]
+    columns[1] = torch.where(torch.rand(n, generator=generator) < 0.5, columns[0].clamp(max=4), columns[1])
+    return torch.stack(columns, 1)
+
+
+def tilted(codes: Int64[Tensor, "m 4"]) -> Float64[Tensor, " m"]:
+    """Weigh rows by their last two columns."""
+    weights = 1 + 0.5 * (codes[:, 2] + codes[:, 3] > 2).double()
+    return weights / weights.sum()
+
+
+def distance(codes: Tensor, weights: Tensor, which: Tensor) -> float:
+    """Return the mean total variation of pairs, of what is taken and what is wanted."""
+    found = []
+    for a, b in itertools.combinations(range(4), 2):
+        cell = codes[:, a] * 6 + codes[:, b]
+        wanted = torch.bincount(cell, weights, minlength=36)
+        found.append((torch.bincount(cell[which], minlength=36) / len(which) - wanted).abs().sum() / 2)
+    return torch.stack(found).mean().item()
+
+
+def test_pairs_come_several_times_nearer_than_by_equal_steps() -> None:
+    codes = rows(3 * ROWS)
+    weights = tilted(codes)
+    before = distance(codes, weights, in_steps(codes, weights, ROWS, Draws(0)))
+    after = distance(codes, weights, exchanged(codes, weights, ROWS, Draws(0)))
+    assert after < before / 3
+
+
+def test_rows_with_little_weight_are_taken_once() -> None:
+    codes = rows(3 * ROWS)
+    which = exchanged(codes, tilted(codes), ROWS, Draws(0))
+    assert len(which) == len(which.unique()) == ROWS
+    assert torch.equal(which, exchanged(codes, tilted(codes), ROWS, Draws(0)))
+    assert not torch.equal(which, exchanged(codes, tilted(codes), ROWS, Draws(1)))
+
+
+def test_rows_without_weight_stay_away() -> None:
+    codes = rows(3 * ROWS)
+    weights = torch.where(codes[:, 0] == 2, 0.0, 1.0).double()
+    which = exchanged(codes, weights / weights.sum(), ROWS, Draws(0))
+    assert (codes[which, 0] != 2).all()
+
+
+def test_too_few_rows_come_again_as_often_as_their_weights_say() -> None:
+    codes = rows(10)
+    weights = torch.arange(1, 11, dtype=F64) / 55
+    times = torch.bincount(exchanged(codes, weights, 550, Draws(0)), minlength=10)
+    assert times.tolist() == list(range(10, 101, 10))
+
+
+def test_one_column_is_taken_in_equal_steps() -> None:
+    codes = rows(100)[:, :1]
+    weights = torch.full((100,), 0.01, dtype=F64)
+    assert torch.equal(exchanged(codes, weights, 20, Draws(3)), in_steps(codes, weights, 20, Draws(3)))
+
+
+def test_columns_of_too_many_values_are_left_as_they_are() -> None:
+    codes = torch.stack([torch.arange(900) * 71 % 60_000, torch.arange(900) * 53 % 60_000], 1)
+    codes[0] = 59_999
+    weights = torch.full((900,), 1 / 900, dtype=F64)
+    assert len(exchanged(codes, weights, 300, Draws(0)).unique()) == 300
+
+
+AGE = Numerical("age", 0.0, 99.0, edges=(20.0, 60.0), heavy=(42.0,), digits=True, missing="?")
+FINE = Table(Schema((AGE, Categorical("sex", ("F", "M")))), shares=((0.2, 0.3, 0.1, 0.3, 0.1), (0.5, 0.5)))
+CODES = torch.tensor([[0, 1], [19, 0], [20, 0], [42, 1], [99, 0], [100, 1]])
+
+
+def test_codes_become_levels_once() -> None:
+    coarse = FINE.by_levels()
+    assert FINE.counts == (101, 2)
+    assert coarse.counts == (5, 2)
+    assert coarse.shares == FINE.shares
+    seen = Dataset(CODES, {}, FINE).seen_as(coarse)
+    assert seen.modality == coarse
+    assert seen.values.tolist() == [[0, 1], [0, 0], [1, 0], [2, 1], [3, 0], [4, 1]]
+    assert torch.equal(seen.seen_as(coarse).values, seen.values)
+    assert torch.equal(coarse.accept(FINE.cells(CODES))[0], seen.values)
+
+
+def test_a_table_without_digits_stays_as_it_is() -> None:
+    coarse = FINE.by_levels()
+    assert coarse.by_levels() == coarse
+    seen = Dataset(CODES[:, 1:].repeat(1, 2), {}, coarse).seen_as(Table(coarse.schema))
+    assert torch.equal(seen.values, CODES[:, 1:].repeat(1, 2))
+    assert seen.modality.shares == ()
+
+
+def test_levels_of_rows_are_taken_once() -> None:
+    digits = Table(Schema((Numerical("pay", 0.0, 99.0, edges=(50.0,), digits=True),)))
+    rows = Dataset(torch.tensor([[3], [77]]), {}, digits)
+    by_levels = digits.by_levels().adopt(rows)
+    assert by_levels.values.tolist() == [[0], [1]]
+    assert digits.levels(rows).tolist() == digits.levels(by_levels).tolist() == [[0], [1]]
+
+
+def test_given_numbers_stand_as_they_are_written() -> None:
+    schema = Schema(
+        (Numerical("age", 0.0, 99.0, edges=(50.0,)), Categorical("job", ("a", "b"), other="else")),
+        rules=(Constraint("age", ("< 50",), "job", ("a",)),),
+    )
+    table = Table(schema)
+    codes, kept = table.asked_rows({"age": "17"}, 3)
+    assert (codes[:, 0].tolist(), kept[:, 0].tolist()) == ([0, 0, 0], [True] * 3)
+    drawn = torch.tensor([[0, 0], [0, 0]])
+    written = table.with_given(drawn, {"age": "17", "job": "a"})
+    assert (written.column("age"), written.column("job")) == (["17", "17"], ["a", "a"])
+    assert table.with_given(drawn, {"job": "a"}).column("job") == ["a", "a"]
+    with pytest.raises(UsageError, match="the given age and job break a rule"):
+        table.asked_rows({"age": "17", "job": "b"}, 3)

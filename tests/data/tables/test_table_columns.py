@@ -1,6 +1,8 @@
-"""Every kind of column: codes to cells and back, what is outside, what is missing."""
+"""Every kind of column: codes to cells and back, bins, what is outside or missing; and people with several rows."""
 
 import datetime
+import pathlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +11,15 @@ from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_data, to_data
+from feller.data.loading.raw import FoundTable, text_array
+from feller.data.loading.read import read
+from feller.data.tables.bins import Bins, equal_starts
 from feller.data.tables.column import Boolean, Categorical, Modelled
 from feller.data.tables.dates import Datetime
+from feller.data.tables.modality import first_of_each
 from feller.data.tables.number_format import NumberForm
 from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 from feller.spaces import Digits, Single
 
@@ -59,11 +66,11 @@ def test_numbers_at_their_edges() -> None:
     cells = ["17", "19", "20", "19.9", "64", "65", "90", "?", "NA", ""]
     assert [AGE.code(cell) for cell in cells] == [0, 0, 1, 0, 1, 2, 2, 3, 3, 3]
     assert [AGE.code(cell) for cell in ("16.9", "90.1", "91", "x", "-")] == [None] * 5
-    assert [AGE.clipped(cell) for cell in ("3", "1e29", "x", "-1e29")] == [0, 2, 3, 0]
+    assert AGE.clipped(text_array(["3", "1e29", "x", "-1e29"])).tolist() == [0, 2, 3, 0]
     assert AGE.names == ("17 to 19", "20 to 64", "65 to 90", "?")
     assert GAIN.names == ("0", "0 to 999", "1000 to 9999", "5000", "10000 to 99999")
     assert [GAIN.code(cell) for cell in ("0", "1", "999", "5000", "5001", "0.0")] == [0, 1, 1, 3, 2, 0]
-    assert GAIN.clipped("x") is None
+    assert GAIN.clipped(text_array(["x"])).tolist() == [-1]
     assert {*GAIN.cells(np.ones(500, dtype=np.int64), np.linspace(0, 0.999999, 500)).to_pylist()}.isdisjoint(
         {"0", "1000"}
     )
@@ -91,8 +98,7 @@ def test_times_are_counted_in_their_finest_part() -> None:
         (datetime.date(2020, 2, 1) + datetime.timedelta(days=i)).isoformat() for i in range(30)
     ]
     assert day.code("2020-02-29 12:00:00") == 28  # as data frames write it
-    assert day.clipped("1900-01-01") == 0
-    assert day.clipped("2100-01-01") == 29
+    assert day.clipped(text_array(["1900-01-01", "2100-01-01"])).tolist() == [0, 29]
     month = Datetime("m", "2019-11", "2020-02", "%Y-%m")
     assert month.names == ("2019-11", "2019-12", "2020-01", "2020-02")
     assert Datetime("y", "1999", "2001", "%Y").names == ("1999", "2000", "2001")
@@ -104,8 +110,8 @@ def test_words() -> None:
     assert Categorical("job", ("a", "other"), other="other").code("z") == 1
     assert Categorical("job", ("a", "")).code("") == 1
     assert Categorical("job", ("a",)).code("") is None
-    assert Categorical("job", ("a",)).clipped("z") is None
-    assert Categorical("job", ("a",), missing="?").clipped("z") == 1
+    assert Categorical("job", ("a",)).clipped(text_array(["z"])).tolist() == [-1]
+    assert Categorical("job", ("a",), missing="?").clipped(text_array(["z"])).tolist() == [1]
     flag = Boolean("b", "yes", "no")
     assert [flag.code(cell) for cell in ("no", "yes", "False", "True", "maybe")] == [0, 1, 0, 1, None]
 
@@ -170,3 +176,103 @@ def test_what_people_give() -> None:
 def test_wrong_columns(make, said: str) -> None:
     with pytest.raises(InputError, match=said):
         make()
+
+
+@st.composite
+def some_bins(draw: st.DrawFn) -> Bins:
+    numbers = draw(st.lists(st.integers(-30, 30), min_size=2, max_size=6, unique=True))
+    *starts, last = sorted(numbers)
+    heavy = draw(st.lists(st.integers(starts[0], last), max_size=4, unique=True))
+    return Bins(tuple(starts), last, tuple(sorted(heavy)))
+
+
+def codes_of(bins: Bins) -> dict[int, int]:
+    numbers = np.arange(bins.starts[0], bins.last + 1)
+    return dict(zip(numbers.tolist(), bins.codes(numbers).tolist(), strict=True))
+
+
+@settings(deadline=None, max_examples=100)
+@given(some_bins())
+def test_codes_part_the_range(bins: Bins) -> None:
+    """By brute force: a heavy value is alone, any other is with those of its bin, and codes ascend."""
+    codes = codes_of(bins)
+    assert {*codes.values()} == {*range(bins.count)}
+    members = [[number for number, code in codes.items() if code == each] for each in range(bins.count)]
+    for numbers in members:
+        if numbers[0] in bins.heavy:
+            assert len(numbers) == 1
+        else:
+            start = max(start for start in bins.starts if start <= numbers[0])
+            end = min([*[later for later in bins.starts if later > start], bins.last + 1])
+            assert numbers == [n for n in range(start, end) if n not in bins.heavy]
+    firsts = [bins.span(code)[0] for code in range(bins.count)]
+    assert firsts == sorted(firsts)
+    assert bins.codes(np.array([bins.starts[0] - 1, bins.last + 1])).tolist() == [-1, -1]
+
+
+@settings(deadline=None, max_examples=60)
+@given(some_bins())
+def test_draws_are_even_over_the_members(bins: Bins) -> None:
+    """Uniform numbers on a grid of 840 give each of m members 840 / m times, to one where m does not divide it."""
+    grid = (np.arange(840) + 0.5) / 840
+    for code in range(bins.count):
+        drawn = bins.draw(np.full(840, code), grid)
+        members = [n for n, own in codes_of(bins).items() if own == code]
+        numbers, counts = np.unique(drawn, return_counts=True)
+        assert numbers.tolist() == members
+        assert np.abs(counts - 840 / len(members)).max() < 1
+
+
+def test_equal_widths_and_refusals() -> None:
+    assert equal_starts(0, 99, 4) == (0, 25, 50, 75)
+    assert equal_starts(5, 7, 20) == (5, 6, 7)
+    for starts, last, heavy in [((), 3, ()), ((1, 1), 3, ()), ((1, 5), 3, ()), ((1,), 3, (4,)), ((1,), 3, (2, 2))]:
+        with pytest.raises(InputError):
+            Bins(starts, last, heavy)
+    with pytest.raises(InputError, match="fewer than 19 digits"):
+        Bins((0,), 2**62)
+
+
+SCHEMA = Schema((Identifier("who"), Categorical("drug", ("a", "b", "c"))), unit="who")
+ROWS = [("7", "a"), ("7", "b"), ("3", "c"), ("7", "a"), ("9", "b"), ("3", "b")]
+
+
+def table(rows: list[tuple[str, str]]) -> FoundTable:
+    return FoundTable(np.array(rows, dtype=object), columns=("who", "drug"), lines=np.arange(2, 2 + len(rows)))
+
+
+def rows(found: FoundTable) -> list[tuple[str, ...]]:
+    return [*zip(*map(found.column, found.columns), strict=True)]
+
+
+def test_the_first_row_of_each() -> None:
+    found = first_of_each(table(ROWS), "who")
+    assert rows(found) == [("7", "a"), ("3", "c"), ("9", "b")]
+    assert found.lines is not None
+    assert found.lines.tolist() == [2, 4, 6]
+    assert rows(first_of_each(table(ROWS), "row")) == ROWS
+
+
+def test_without_one_person_the_others_are_the_same() -> None:
+    whole = rows(first_of_each(table(ROWS), "who"))
+    for person in ("7", "3", "9"):
+        fewer = rows(first_of_each(table([row for row in ROWS if row[0] != person]), "who"))
+        assert fewer == [row for row in whole if row[0] != person]
+
+
+def test_files(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "t.csv").write_text("who,drug\n" + "".join(",".join(row) + "\n" for row in ROWS))
+    data = read(str(tmp_path / "t.csv"), schema=SCHEMA)
+    assert data.values[:, 0].tolist() == [0, 2, 1]
+    assert "one row of each who is learned, 3 of 6" in data.notes
+    assert len(read(str(tmp_path / "t.csv"), schema=replace(SCHEMA, unit="row"))) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("who,drug\n7,a\n,b\n", "row 3, column 'who' does not say whose"), ("drug\na\nb\n", "no column 'who'")],
+)
+def test_rows_of_nobody(text: str, said: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read(str(tmp_path / "t.csv"), schema=SCHEMA)

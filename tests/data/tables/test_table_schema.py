@@ -1,20 +1,24 @@
-"""Schemas: what they refuse, and their JSON."""
+"""Schemas: what they refuse, their JSON, rules against all rows of small tables, where a draft follows rows."""
 
+import itertools
 import json
 import pathlib
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError
 from feller.core.serialization import from_data, to_data
+from feller.data.loading.raw import FoundTable
 from feller.data.tables.column import Boolean, Categorical
-from feller.data.tables.constraints import Constraint
+from feller.data.tables.constraints import Constraint, Pair, broken, mended, pairs_of, possible
 from feller.data.tables.dates import Datetime
 from feller.data.tables.number_format import NumberForm
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema, parse_schema, read_schema, schema_text, write_schema
+from feller.data.tables.schema_lint import rare
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 
 WHOLE = Schema(
@@ -162,3 +166,74 @@ def test_the_target_is_a_column_that_is_learned() -> None:
         Schema(columns, target="note")
     with pytest.raises(InputError, match="target: expected the name of a column, got 3"):
         parse_schema('{"target": 3, "columns": {"a": {"kind": "boolean", "true": "y", "false": "n"}}}')
+
+
+ABC = [Categorical(name, ("0", "1", "2")) for name in "abcd"]
+
+
+def rule(when: str, among: str, then: str, only: str) -> Constraint:
+    return Constraint(when, tuple(among), then, tuple(only))
+
+
+def test_tables() -> None:
+    pairs = pairs_of([rule("b", "0", "a", "1"), rule("a", "2", "b", "12"), rule("c", "01", "b", "2")], ABC)
+    assert [(pair.first, pair.second) for pair in pairs] == [(0, 1), (1, 2)]
+    assert pairs[0].allowed.tolist() == [[False, True, True], [True, True, True], [False, True, True]]
+    assert pairs[1].allowed.tolist() == [[False, False, True], [False, False, True], [True, True, True]]
+
+
+FORESTS = [[(0, 1)], [(0, 1), (1, 2)], [(0, 2), (1, 2), (2, 3)], [(0, 3), (1, 2)], [(1, 3), (0, 3), (2, 3)]]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_possible_codes_and_mending_by_enumeration(data: st.DataObject) -> None:
+    edges = data.draw(st.sampled_from(FORESTS))
+    tables = st.lists(st.booleans(), min_size=9, max_size=9).map(lambda row: np.array(row).reshape(3, 3))
+    pairs = [Pair(a, b, data.draw(tables)) for a, b in edges]
+    rows = np.array(list(itertools.product(range(3), repeat=4)))
+    right = ~np.any([broken(rows, pair) for pair in pairs], axis=0)
+    able = possible(pairs, [3] * 4)
+    for j in range(4):
+        assert able[j].tolist() == [bool((rows[right, j] == code).any()) for code in range(3)]
+    if right.any():
+        after = mended(rows, pairs, [3] * 4)
+        assert not np.any([broken(after, pair) for pair in pairs])
+        assert np.array_equal(after[right], rows[right])
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ([rule("x", "0", "a", "1")], "names the column 'x'"),
+        ([rule("a", "0", "a", "1")], "joins two columns"),
+        ([rule("a", "", "b", "1")], "joins two columns"),
+        ([rule("a", "7", "b", "1")], "'a' is never '7'"),
+        ([rule("a", "0", "b", "1"), rule("b", "0", "c", "1"), rule("c", "0", "a", "1")], "by way of other columns"),
+        ([rule("a", "012", "b", "0"), rule("b", "0", "a", "1"), rule("a", "1", "b", "1")], "no row can keep all rules"),
+    ],
+)
+def test_wrong_rules(rules: list[Constraint], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        pairs_of(rules, ABC)
+
+
+def test_words_of_few_rows_and_edges() -> None:
+    jobs = ["clerk"] * 40 + ["falconer"] + ["nurse"] * 9
+    found = FoundTable(np.array([[job, "5"] for job in jobs], dtype=object), columns=("job", "age"))
+    schema = Schema((Categorical("job", ("clerk", "falconer", "nurse")), Numerical("age", 0.0, 9.0, edges=(3.0,))))
+    first, second = rare(schema, found)
+    assert "'falconer' (1), 'nurse' (9); take them out" in first
+    assert "bounds of age come from the rows" in second
+    assert "edges follow how many lie where" in second
+    assert rare(Schema((Categorical("job", ("clerk",)),)), found) == ()
+
+
+def test_all_bounds_of_a_draft_come_from_the_rows() -> None:
+    """Round numbers and dates, too: 42 stands above 40 days, the most that anybody was ill."""
+    cells = [["1951-03-02", "40", "20000"]] * 30
+    found = FoundTable(np.array(cells, dtype=object), columns=("born", "sick", "pay"))
+    born = Datetime("born", "1951-01-01", "2005-12-31")
+    (line,) = rare(Schema((born, Numerical("sick", 0.0, 42.0, bins=43), Numerical("pay", 0.0, 4e5))), found)
+    assert "bounds of born, sick, pay come from the rows" in line
+    assert "edges" not in line

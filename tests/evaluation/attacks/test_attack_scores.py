@@ -1,16 +1,17 @@
-"""Scores of membership: areas by brute force, what guessing and certainty reach, and what proves an epsilon."""
+"""Scores of membership by brute force, what guesses about planted rows prove, and shadow models."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.evaluation.attacks.attack_scores import told
-from feller.evaluation.attacks.membership import calibrated
+from feller.evaluation.attacks.attack_scores import FOUR, named, told, told_planted
+from feller.evaluation.attacks.membership import OWN, calibrated, halves, likelihood_ratio, relative
+from feller.privacy.auditing.one_run import lower_bound
 
 
 def normal(n: int, mean: float, seed: int) -> torch.Tensor:
@@ -73,3 +74,93 @@ def test_what_cannot_be_judged() -> None:
     seen = torch.tensor([[True, False], [True, True]])
     with pytest.raises(UsageError, match="more of them"):
         calibrated(torch.zeros(2, 2), seen, torch.zeros(2))
+
+
+@pytest.mark.slow
+def test_planted_rows_prove_no_more_than_holds() -> None:
+    """Randomised response at epsilon 1 of 200 rows: 0.05 of 120 audits may prove more, 16 once in 2,000."""
+    epsilon, over, n = 1.0, 0, 200
+    for seed in range(120):
+        draws = Draws(seed)
+        present = draws.at("coins").uniform((n,)) < 0.5
+        told = draws.at("answers").uniform((n,)) < math.exp(epsilon) / (1 + math.exp(epsilon))
+        scores = torch.where(told, present.double(), 1 - present.double()) + 1e-3 * draws.at("ties").uniform((n,))
+        over += told_planted(scores, present).epsilon > epsilon
+    assert over <= 15
+
+
+def test_all_right_and_all_blind() -> None:
+    present = torch.arange(240) % 2 == 0
+    sure = told_planted(present.double(), present)
+    assert sure.auc == 1
+    assert sure.epsilon == lower_bound(240, 240, 1 - 0.05 / 3)
+    assert told_planted(present.double(), present, 1e-3).epsilon < sure.epsilon
+    blind = told_planted(Draws(1).at("x").normal((240,)), present)
+    assert blind.auc == pytest.approx(0.5, abs=4 * 0.0373)
+    assert blind.epsilon < 0.5
+
+
+def test_candidates_by_their_scores() -> None:
+    """The least chance is that of which so many hits would be as rare as 4 standard errors."""
+    scores = torch.eye(10).repeat(4, 1)
+    chosen = torch.arange(40) % 10
+    chosen[:8] = (chosen[:8] + 1) % 10
+    found = named(scores, chosen, 0.3)
+    assert found.right == 0.8
+    assert binom.sf(31, 40, found.least) == pytest.approx(FOUR, rel=1e-6)
+    assert found.bound == 0.3
+    assert named(scores, (torch.arange(40) + 1) % 10, 0.3).least == 0
+
+
+def normals(*shape: int, seed: int = 0) -> torch.Tensor:
+    return Draws(seed).at("x").normal(shape, torch.float64)
+
+
+def test_each_row_is_in_half_of_the_models_and_each_model_has_half_of_the_rows() -> None:
+    """Shares of 4,000 rows within 5 standard deviations; two models with a third of the pairs alike or so."""
+    seen = halves(4_000, 6, Draws(0))
+    assert (seen.sum(0) == 3).all()
+    assert (seen.double().mean(1) - 0.5).abs().max() < 5 * 0.5 / math.sqrt(4_000)
+    both = (seen[0] & seen[1]).double().mean().item()
+    assert both == pytest.approx(3 / 6 * 2 / 5, abs=5 * 0.4 / math.sqrt(4_000))
+    assert (halves(10, 5, Draws(0)).sum(0) == 2).all()
+    with pytest.raises(UsageError, match="2 shadow models"):
+        halves(10, 1, Draws(0))
+
+
+def test_many_models_give_each_row_laws_of_its_own() -> None:
+    models, n = 2 * OWN, 5
+    seen, losses, attacked = halves(n, models, Draws(1)), normals(models, n), normals(n, seed=2)
+    found = likelihood_ratio(losses, seen, attacked)
+    for j in range(n):
+        there, gone = losses[seen[:, j], j], losses[~seen[:, j], j]
+        logs = [norm.logpdf(attacked[j], x.mean(), x.std()) for x in (there, gone)]
+        assert found[j].item() == pytest.approx(logs[0] - logs[1], abs=1e-9)
+    constant = torch.where(seen, 1.0, 2.0).double()
+    sure = likelihood_ratio(constant, seen, torch.tensor([1.0, 2, 1, 2, 1]))
+    assert (sure.sign() == torch.tensor([1, -1, 1, -1, 1])).all()
+
+
+def test_few_models_share_deviation_and_shift() -> None:
+    seen, losses, attacked = halves(40, 4, Draws(1)), normals(4, 40), normals(40, seed=2)
+    assert torch.equal(likelihood_ratio(losses, seen, attacked), calibrated(losses, seen, attacked))
+
+
+@pytest.mark.parametrize("models", [4, 64])
+def test_areas_where_the_law_is_known(models: int) -> None:
+    """Losses fall by two where a row was learned from, and differ by ten between rows.
+
+    With the usual loss of each row, from s models, the area is Phi(2 / sqrt(2 (1 + 1 / s))), within 4 errors of 0.01.
+    """
+    n = 3_000
+    hard, seen = 10 * normals(n), halves(n, models, Draws(3))
+    shadows = hard - 2 * seen.double() + normals(models, n, seed=1)
+    member = torch.arange(n) % 2 == 0
+    attacked = hard - 2 * member.double() + normals(n, seed=2)
+    expected = norm.cdf(2 / math.sqrt(2 * (1 + 1 / models)))
+    plain = told(-attacked[member], -attacked[~member]).auc
+    assert plain < 0.6
+    for scores in (likelihood_ratio(shadows, seen, attacked), relative(shadows, attacked)):
+        assert told(scores[member], scores[~member]).auc == pytest.approx(expected, abs=0.04)
+    blind = relative(shadows, hard + normals(n, seed=4))
+    assert told(blind[member], blind[~member]).auc == pytest.approx(0.5, abs=0.045)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from feller.core.errors import UsageError
+from feller.data.figures import image_of
 from feller.evaluation.report.bridge_animation import (
     FRAMES,
     _blended,
@@ -20,7 +21,7 @@ from feller.evaluation.report.bridge_animation import (
     written,
 )
 from feller.evaluation.report.cost_plot import AHEAD, BACK, Passed, by_round, over_time
-from feller.evaluation.report.figure import MAX_ANIMATION_BYTES, animated, painted
+from feller.evaluation.report.figure import MAX_ANIMATION_BYTES, animated
 from feller.evaluation.report.projection import Scene, look, principal
 
 TIMES = np.linspace(0, 1, 15)
@@ -219,7 +220,7 @@ def test_curves_and_rounds_are_drawn() -> None:
 def test_rounds_are_counted_in_whole_numbers(numbers: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
     monkeypatch.setattr(
-        "feller.evaluation.report.cost_plot.painted", lambda figure: figures.append(figure) or painted(figure)
+        "feller.evaluation.report.cost_plot.image_of", lambda figure: figures.append(figure) or image_of(figure)
     )
     passed = [Passed(number=k, backward=k % 2 == 0, objective=4169.0 + k, w2=3.7, floor=k % 2 + 1.0) for k in numbers]
     by_round(passed)

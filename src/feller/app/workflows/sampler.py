@@ -20,7 +20,7 @@ from feller.core.serialization import nearest, to_data
 from feller.data.files import sample_folder
 from feller.data.loading.find import table_cells
 from feller.data.loading.in_memory import DataSource
-from feller.data.loading.raw import FoundTable, about
+from feller.data.loading.raw import FoundTable, about, text_array
 from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.dataframes import from_frame
@@ -88,8 +88,9 @@ def outside(schema: Schema, cells: Mapping[str, Sequence[str]]) -> Iterator[str]
             strange = [cell for cell in there if cell and cell not in known]
         else:
             counts = "the nearest that is allowed"
-            strange = [cell for cell in there if column.code(cell) is None]
-            if strange and column.nearest_code(strange[0]) is None:
+            coded = zip(there, column.codes(text_array(there)).tolist(), strict=True)
+            strange = [cell for cell, code in coded if code < 0]
+            if strange and column.nearest_codes(text_array(strange[:1]))[0] < 0:
                 counts = "a missing one"
         if strange:
             more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""

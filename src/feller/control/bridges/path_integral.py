@@ -89,12 +89,7 @@ class PathIntegral:
     """Share of the trajectories that the weights must be worth; below it the Gaussian path is trusted instead."""
 
     def weigh(
-        self,
-        paths: GaussianPaths,
-        cost: Cost,
-        draws: Draws,
-        *,
-        tell: Callable[[float], None] = lambda share: None,
+        self, paths: GaussianPaths, cost: Cost, draws: Draws, *, tell: Callable[[float], None] = lambda share: None
     ) -> Weighted:
         """Follow the drift of each path, and weigh what was met. The states take most of the memory.
 

@@ -85,11 +85,7 @@ class TuningObjective(Objective):
     """A way of tuning with the network that it starts from and the reward."""
 
     def __init__(self, config: Any, context: TrainingContext) -> None:
-        """Take both from a context.
-
-        Raises:
-            UsageError: If it lacks one.
-        """
+        """Take both from a context; UsageError if it lacks one."""
         context.check(config)
         self.config: Any = config
         self.reference: Any = context.reference

@@ -38,12 +38,7 @@ class Chain:
 
 
 def roll_out(
-    process: Process,
-    x_0: State,
-    times: Sequence[float],
-    solver: LinearSolver,
-    draws: Draws,
-    given: Given | None = None,
+    process: Process, x_0: State, times: Sequence[float], solver: LinearSolver, draws: Draws, given: Given | None = None
 ) -> Chain:
     """Follow a flow with the noise of the solver, but in the last step, so that the reward sees what samples are."""
     velocities: list[State] = []

@@ -87,11 +87,7 @@ class Observation:
 
 
 def linear(operator: Operator) -> LinearOperator:
-    """Return an operator, known to be linear.
-
-    Raises:
-        UsageError: If it is not.
-    """
+    """Return an operator, known to be linear; UsageError if it is not."""
     if not isinstance(operator, LinearOperator):
         kind = type(operator).__name__
         raise UsageError(f"this needs a linear operator, and {kind} is none; choose `dps` or `source`")
@@ -173,11 +169,7 @@ class Restoration(abc.ABC):
 
 
 def refuse_unknown(operator: Operator, method: str) -> None:
-    """Refuse an operator with an unknown part.
-
-    Raises:
-        UsageError: If it has one.
-    """
+    """Refuse an operator with an unknown part; UsageError if it has one."""
     if operator.unknown is not None:
         kind = type(operator).__name__
         raise UsageError(f"{kind} has an unknown part, which {method} cannot look for; choose `source`")

@@ -268,11 +268,7 @@ class Own(Operator):
     function: Callable[[Tensor], Tensor]
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
-        """Call it.
-
-        Raises:
-            InputError: If it does not return one measurement for each example.
-        """
+        """Call it; InputError if it does not return one measurement for each example."""
         found = self.function(values)
         if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(values):
             got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__

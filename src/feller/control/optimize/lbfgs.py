@@ -1,6 +1,6 @@
 """L-BFGS for many functions at once, each with a line search of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -118,17 +118,28 @@ class _Memory:
 
     def multiply(self, gradient: Tensor, rows: Tensor) -> Tensor:
         """Return the inverse of the curvature times gradients, by two loops over the pairs."""
-        q, shares = gradient.clone(), []
-        for s, y, rho in reversed(self.pairs):
-            share = rho[rows] * (s[rows] * q).sum(1)
-            shares.append(share)
-            q = q - share[:, None] * y[rows]
-        scale = torch.ones(len(rows), dtype=q.dtype, device=q.device)
-        for s, y, rho in self.pairs:  # the last pair that counts
-            known = rho[rows] > 0
-            size = y[rows].square().sum(1).clamp(min=1e-300)
-            scale = torch.where(known, (s[rows] * y[rows]).sum(1) / size, scale)
-        q = scale[:, None] * q
-        for (s, y, rho), share in zip(self.pairs, reversed(shares), strict=True):
-            q = q + (share - rho[rows] * (y[rows] * q).sum(1))[:, None] * s[rows]
-        return q
+        pairs = [(s[rows], y[rows], rho[rows]) for s, y, rho in self.pairs]
+        scale = torch.ones(len(rows), dtype=gradient.dtype, device=gradient.device)
+        for s, y, rho in pairs:  # the last pair that counts
+            scale = torch.where(rho > 0, (s * y).sum(1) / y.square().sum(1).clamp(min=1e-300), scale)
+        return two_loops(gradient, pairs, lambda q: scale[:, None] * q)
+
+
+def two_loops(
+    gradient: Float[Tensor, "b d"], pairs: Sequence[tuple[Tensor, Tensor, Tensor]], start: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "b d"]:
+    """Return the inverse of the curvature times gradients.
+
+    Args:
+        gradient: One for each example.
+        pairs: Steps and changes of gradient [b, d], the oldest first, with one over their products [b]; 0 counts not.
+        start: Multiplies by the inverse of the curvature as it is known without pairs.
+    """
+    q, shares = gradient, []
+    for s, y, rho in reversed(pairs):
+        shares.append(rho * (s * q).sum(1))
+        q = q - shares[-1][:, None] * y
+    q = start(q)
+    for (s, y, rho), share in zip(pairs, reversed(shares), strict=True):
+        q = q + (share - rho * (y * q).sum(1))[:, None] * s
+    return q

@@ -204,11 +204,7 @@ def _atom(name: str, named: Mapping[str, Named], other: Other) -> Wish:
 
 
 def own(function: Callable[..., Any]) -> Wish:
-    """Return a function of the user's as a wish; it may leave the conditions out.
-
-    Raises:
-        UsageError: If it takes no samples.
-    """
+    """Return a function of the user's as a wish; it may leave the conditions out; UsageError if it takes no samples."""
     name = getattr(function, "__name__", "reward")
     if inspect.isclass(function) or not inspect.signature(function).parameters:
         raise UsageError(f"the reward {name} must be a function of samples [n, ...], or of samples and conditions")

@@ -31,11 +31,7 @@ ASKED = "energy"
 
 @functools.cache
 def chgnet() -> Potential:
-    """Return CHGNet, whose weights are in its package.
-
-    Raises:
-        UsageError: If it is not installed.
-    """
+    """Return CHGNet, whose weights are in its package; UsageError if it is not installed."""
     try:
         from chgnet.model.model import CHGNet  # pyrefly: ignore
         from pymatgen.core import Lattice, Structure
@@ -98,11 +94,7 @@ class _PerAtom(torch.autograd.Function):
 
 
 def crystal_wish(modality: Crystals, words: str) -> Energy:
-    """Return what a person asks of CHGNet by name.
-
-    Raises:
-        UsageError: If it is no energy, or if it is not installed.
-    """
+    """Return what a person asks of CHGNet by name; UsageError if it is no energy, or if it is not installed."""
     if words != ASKED:
         raise UsageError(f"chgnet tells no {words!r}: {nearest(words, [ASKED])}")
     return Energy(modality, chgnet())

@@ -14,11 +14,7 @@ Reward = Callable[[State, Given], Tensor]
 
 
 def rewarded(reward: Reward, x: State, given: Given) -> Float[Tensor, " b"]:
-    """Return the reward of states.
-
-    Raises:
-        InputError: If it has another shape than [b], or is no number somewhere.
-    """
+    """Return the reward of states; InputError if it has another shape than [b], or is no number somewhere."""
     return checked(reward(x, given), length(x))
 
 

@@ -45,8 +45,7 @@ ISOTOPES = {"D": "H", "T": "H"}
 def numbers_among(elements: tuple[str, ...], found: FoundCrystals | FoundMolecules) -> Int[np.ndarray, "n l"]:
     """Number the atoms of a file by their place among the elements of a model; 0 also behind the last atom.
 
-    Raises:
-        InputError: If the model does not know one; names the first example that has it.
+    InputError if the model does not know one; names the first example that has it.
     """
     places = np.full(len(SYMBOLS), -1)
     places[[0, *(NUMBERS[symbol] for symbol in elements)]] = [0, *range(len(elements))]
@@ -94,17 +93,9 @@ NEAREST = 0.3
 def check_apart(
     distances: Float[np.ndarray, "l l"], atoms: Int[np.ndarray, " l"], where: str, what: str, within: str = ""
 ) -> None:
-    """Refuse a structure with two atoms at one place.
+    """Refuse a structure whose `distances` in Å of all pairs put two atoms at one place: InputError that names them.
 
-    Args:
-        distances: Of all pairs, in Å; those of atoms from themselves do not count.
-        atoms: Atomic numbers.
-        where: What names the structure in the error.
-        what: What such a structure is called.
-        within: What the atoms are counted in.
-
-    Raises:
-        InputError: If there are two; names them.
+    `where` names the structure, `what` is what such a one is called, and `within` what its atoms are counted in.
     """
     apart = distances + np.diag(np.full(len(atoms), np.inf))
     if apart.min() >= NEAREST:
@@ -148,8 +139,7 @@ def hill_formula(atoms: np.ndarray) -> str:
 def symbols_of(text: str) -> list[str]:
     """Return the symbols that a formula such as Ca(OH)2, or a list such as Ca,O,O, stands for, in its order.
 
-    Raises:
-        UsageError: If it is neither, or if there is no such element.
+    UsageError if it is neither, or if there is no such element.
     """
     found = [part.strip() for part in text.split(",")] if "," in text else _expand(text.strip())
     unknown = next((symbol for symbol in found if symbol not in NUMBERS), None)
@@ -184,11 +174,7 @@ def _expand(formula: str) -> list[str]:
 
 
 def places_among(symbols: list[str], elements: tuple[str, ...]) -> np.ndarray:
-    """Return the place of each symbol among the elements of a model.
-
-    Raises:
-        UsageError: If the model does not know one.
-    """
+    """Return the place of each symbol among the elements of a model; UsageError if the model does not know one."""
     unknown = next((symbol for symbol in symbols if symbol not in elements), None)
     if unknown is not None:
         raise UsageError(f"the training data hold no {unknown}: {nearest(unknown, list(elements))}")

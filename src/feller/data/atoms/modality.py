@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Bool, Float64, Int, Int64
 from torch import Tensor
 
+from feller.core.errors import InputError
 from feller.core.pytree import Given
-from feller.data.atoms.elements import numbers_among
+from feller.data.atoms.elements import NUMBERS, numbers_among
 from feller.data.loading.raw import FoundCrystals, FoundMolecules
 from feller.data.modality import Modality
 
@@ -23,15 +24,24 @@ class Atoms(Modality):
     sizes: tuple[str, ...]
     """Numbers of atoms that occur, smallest first: the classes of the condition `atoms`."""
 
+    has_density = False  # elements have none
+
+    def check_atoms(self) -> None:
+        """Refuse sizes and elements that no example has; InputError says which."""
+        if not self.sizes or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.sizes):
+            raise InputError(f"expected sizes from 1 to {self.longest}, got {', '.join(self.sizes) or 'none'}")
+        if not self.elements or not {*self.elements} <= NUMBERS.keys() or len({*self.elements}) < len(self.elements):
+            raise InputError(f"expected symbols of different elements, got {', '.join(self.elements) or 'none'}")
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """The number of atoms, and the label where there are classes."""
+        return {"atoms": self.sizes, **super().conditions}
+
     @property
     def read_size(self) -> int:
         """The most atoms."""
         return self.longest
-
-    @property
-    def log_scale(self) -> None:
-        """None: elements have no density."""
-        return None
 
     def complete(self, given: Given) -> Given:
         """Add `valid`, which marks the atoms that there are, [n, longest] for elements and for places."""

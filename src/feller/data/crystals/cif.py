@@ -58,9 +58,7 @@ def _gemmi() -> Any:
 def read_blocks(text: str) -> list[Any]:
     """Return the data blocks of a text that hold atoms, as gemmi has them; others only tell about the file.
 
-    Raises:
-        InputError: If it is no CIF, naming line and column, or has no such block.
-        UsageError: If gemmi is not installed.
+    InputError if it is no CIF, naming line and column, or has no such block; UsageError if gemmi is not installed.
     """
     gemmi = _gemmi()
     try:

@@ -20,8 +20,7 @@ from feller.data.loading.raw import FoundCrystals, check_marks, check_rows, prop
 def check_cells(found: FoundCrystals) -> None:
     """Refuse crystals with two atoms at one place, also across the faces of cells, if these are 0.6 Å apart.
 
-    Raises:
-        InputError: If there are some; names the first.
+    InputError if there are some; names the first.
     """
     edges = vectors(torch.from_numpy(found.lattice)).numpy()
     for i, (atoms, places) in enumerate(zip(found.atoms, found.values, strict=True)):
@@ -43,8 +42,7 @@ def padded(crystals: list[Crystal]) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 def interpret_crystals(arrays: dict[str, np.ndarray], where: str) -> FoundCrystals:
     """Read `element` [n, L] (atomic numbers), `place` [n, L, 3], `lattice` [n, 6] and `valid` [n, L] of an .npz.
 
-    Raises:
-        InputError: If shapes do not fit, cells have no volume, or what is valid does not stand at the beginning.
+    InputError if shapes do not fit, cells have no volume, or what is valid does not stand at the beginning.
     """
     atoms, places, lattice = (arrays[name] for name in ("element", "place", "lattice"))
     valid = arrays.get("valid", atoms > 0)
@@ -121,13 +119,8 @@ class _Kept:
 def find_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> FoundCrystals:
     """Read a .cif with one crystal or many, a folder of such files, or a table with a column called cif.
 
-    Args:
-        path: Where it lies.
-        longest: Atoms of a cell beyond which it is left out; None to take all as they are, as samples must be.
-
-    Raises:
-        InputError: If a crystal is damaged or two atoms are at one place, naming the first, or if nothing is left.
-        UsageError: If gemmi is not installed.
+    Cells of more than `longest` atoms are left out; None takes all as they are, as samples must be. InputError names
+    the first crystal that is damaged or has two atoms at one place; also if nothing is left. UsageError without gemmi.
     """
     kept = _Kept(longest or sys.maxsize)
     for source in texts_in(path):

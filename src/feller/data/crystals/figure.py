@@ -11,12 +11,12 @@ from PIL import Image
 from feller.data.atoms.elements import SYMBOLS, colour_of, counts, ink_on, written
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.lattice import vectors
-from feller.data.figures import finish
+from feller.data.figures import bare_panels, finish
 
 MOST = 25
 """Crystals that are drawn, at most; the first ones."""
-PANEL = 2.4
-"""Width of a panel in inches."""
+PANEL, TITLE = 2.4, 0.288
+"""Width and height of a panel, and height of the formula above a cell, in inches."""
 EDGE = 0.02
 """How near to a face, in edges of the cell, an atom is drawn on the opposite face, too."""
 SAME = 0.4
@@ -29,17 +29,9 @@ TILT = (math.radians(18), math.radians(24))
 
 def picture(crystals: list[Crystal], columns: int | None = None) -> Image.Image:
     """Draw cells from a little above their front, each to its own scale, with its formula."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     drawn = crystals[:MOST]
-    across = min(len(drawn), columns or math.ceil(math.sqrt(len(drawn))))
-    down = -(-len(drawn) // across)
-    figure = Figure(figsize=(PANEL * across, PANEL * down), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
-    for i, crystal in enumerate(drawn):
-        axes = figure.add_axes((i % across / across, 1 - (i // across + 1) / down, 1 / across, 0.88 / down))
-        axes.set_axis_off()
+    figure, panels = bare_panels(len(drawn), columns, width=PANEL, height=PANEL, title=TITLE)
+    for axes, crystal in zip(panels, drawn, strict=True):
         axes.set_aspect("equal")
         _draw(axes, crystal)
         axes.set_title(reduced(crystal.numbers)[:24], fontsize=9, color="0.3", pad=2)

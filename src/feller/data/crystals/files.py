@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from feller.core.errors import InputError
-from feller.core.serialization import replace_file
 from feller.data.atoms.elements import formula
 from feller.data.crystals.cif import Crystal, cif_text
 from feller.data.crystals.figure import picture
@@ -63,8 +62,7 @@ def _cif_among(cells: list[str]) -> int | None:
 def texts_in(path: pathlib.Path) -> Iterator[CifText]:
     """Yield the files of a folder, the one file, or the rows of a table.
 
-    Raises:
-        InputError: If there is no such file, or if a row has cells too many or too few.
+    InputError if there is no such file, or if a row has cells too many or too few.
     """
     if path.is_dir():
         for file in files_in(path, ENDINGS):
@@ -132,8 +130,5 @@ def table_of(crystals: list[Crystal]) -> str:
 
 def write_folder(crystals: list[Crystal], out: pathlib.Path) -> None:
     """Write a CIF file for each crystal, and a picture of the first."""
-    files = [f"{name}.cif" for name in sample_folder.numbers(len(crystals))]
-    sample_folder.prepare(out)
-    sample_folder.save(picture(crystals), out, files)
-    for file, block in zip(files, blocks_of(crystals), strict=True):
-        replace_file(out / file, block)
+    names = sample_folder.numbers(len(crystals), ".cif")
+    sample_folder.save_files(picture(crystals), out, names, blocks_of(crystals))

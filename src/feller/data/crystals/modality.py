@@ -21,9 +21,8 @@ from feller.data.crystals.dataset import padded
 from feller.data.crystals.figure import picture
 from feller.data.crystals.files import blocks_of, table_of, write_folder
 from feller.data.crystals.lattice import LONGEST, MARGIN, SHORTEST, bounded, lattice_of, unbounded
-from feller.data.files.numpy_files import write_arrays
 from feller.data.labels import label_arrays, label_names, relabel
-from feller.data.loading.raw import Found, FoundCrystals, expect
+from feller.data.loading.raw import Found, FoundCrystals, check_longest, expect
 from feller.data.modality import Dataset, Write, check_finite_state, told
 from feller.spaces import Euclidean, Product, Tokens, Torus
 from feller.spaces.tokens import MaskSource
@@ -51,9 +50,7 @@ class Crystals(Atoms):
     longest: int  # pyrefly: ignore
     """Atoms of a state; smaller cells are padded."""
     elements: tuple[str, ...]  # pyrefly: ignore
-    """Symbols that occur, by atomic number."""
     sizes: tuple[str, ...]  # pyrefly: ignore
-    """Numbers of atoms that occur, smallest first: the classes of the condition `atoms`."""
     mean: tuple[float, ...]
     """Of the six numbers: log Å, and log tan of half an angle."""
     scale: tuple[float, ...]
@@ -62,15 +59,7 @@ class Crystals(Atoms):
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.scale) == 6 or not all(0 < s < math.inf for s in self.scale):
             raise InputError(f"expected 6 means and positive scales, got {self.mean} and {self.scale}")
-        if not self.sizes or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.sizes):
-            raise InputError(f"expected sizes from 1 to {self.longest}, got {', '.join(self.sizes) or 'none'}")
-        if not self.elements or not set(self.elements) <= NUMBERS.keys():
-            raise InputError(f"expected symbols of elements, got {', '.join(self.elements) or 'none'}")
-
-    @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """The number of atoms, and the label where there are classes."""
-        return {"atoms": self.sizes, **({"label": self.classes} if self.classes else {})}
+        self.check_atoms()
 
     @property
     def leaves(self) -> tuple[str, ...]:
@@ -81,7 +70,7 @@ class Crystals(Atoms):
     def forms(self) -> dict[str, Write]:
         """Arrays, a table with a column of CIF, one CIF with a block for each crystal, or a folder of CIF files."""
         return {
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npz": self._write_arrays,
             ".csv": lambda values, given, out: replace_file(out, table_of(self.crystals(values, given))),
             ".cif": lambda values, given, out: replace_file(out, "\n".join(blocks_of(self.crystals(values, given)))),
             "": lambda values, given, out: write_folder(self.crystals(values, given), out),
@@ -126,12 +115,7 @@ class Crystals(Atoms):
         """Pad crystals to our size; a number of atoms that we do not know counts as not given."""
         found = expect(found, FoundCrystals)
         lengths = (found.atoms > 0).sum(1)
-        if lengths.max() > self.longest:
-            i = int(lengths.argmax())
-            raise InputError(
-                f"{found.called(i)}: expected cells of up to {self.longest} atoms, got one of {lengths[i]}; leave it"
-                " out"
-            )
+        check_longest(found, lengths, self.longest, "atoms")
         element, place = self.padded(found)
         sizes = torch.from_numpy(lengths)
         given = {"atoms": self.class_of(sizes), **relabel(found, self.classes), "valid": self.marks(sizes)}
@@ -174,11 +158,7 @@ class Crystals(Atoms):
         return element, {"atoms": self.sizes.index(size)}
 
     def crystals(self, values: State, given: Given) -> list[Crystal]:
-        """Return each crystal without its padding.
-
-        Raises:
-            InputError: If an atom has no element.
-        """
+        """Return each crystal without its padding; InputError if an atom has no element."""
         marks = (given if "valid" in given else self.complete(given))["valid"]["element"].cpu().numpy()
         element, place, lattice = (values[name].cpu().numpy() for name in ("element", "place", "lattice"))
         if ((element < 0) | (element >= len(self.elements)))[marks].any():

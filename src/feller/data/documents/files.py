@@ -13,7 +13,7 @@ from feller.core.errors import InputError
 from feller.core.serialization import replace_file
 from feller.data.documents.vocabulary import Symbols
 from feller.data.files import sample_folder
-from feller.data.files.plain_text import beginning_of, read_unicode
+from feller.data.files.plain_text import beginning_of, json_lines, read_unicode
 from feller.data.images.load_images import ENDINGS, read_pictures
 from feller.data.images.resize import picture
 from feller.data.labels import first_of
@@ -98,11 +98,9 @@ def find_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
     def numbered(name: str) -> int:
         return files.setdefault(_picture(name, path.parent), len(files))
 
-    for number, line in enumerate(read_unicode(path).split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, entry in json_lines(path, "a JSON object"):
         with about(f"{path}: line {number}"):
-            entry = _entry(line)
+            _check_entry(entry)
             documents.append(tuple(items_of(entry, numbered)))
             tasks.append(_task(entry))
         lines.append(number)
@@ -147,19 +145,15 @@ def _by_name(files: list[pathlib.Path], folder: pathlib.Path) -> dict[str, pathl
     return named
 
 
-def _entry(line: str) -> dict[str, Any]:
-    """Return the object of a line."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"expected a JSON object, got {line[:40]!r}") from error
+def _check_entry(entry: Any) -> None:
+    """Refuse the object of a line that is no document."""
     if not isinstance(entry, dict) or not (DOCUMENT in entry or IMAGE in entry):
-        raise InputError(f"expected an object with {DOCUMENT!r}, or with {IMAGE!r} and {TEXT!r}, got {line[:40]!r}")
+        got = json.dumps(entry)[:40]
+        raise InputError(f"expected an object with {DOCUMENT!r}, or with {IMAGE!r} and {TEXT!r}, got {got!r}")
     if DOCUMENT in entry and (IMAGE in entry or TEXT in entry):
         raise InputError(f"expected {DOCUMENT!r} alone, or {IMAGE!r} and {TEXT!r}, got both; put all into the list")
     if DOCUMENT not in entry and not (isinstance(entry.get(TEXT), str) and entry[TEXT].strip()):
         raise InputError(f"the picture {entry[IMAGE]!r} has no {TEXT!r}; write its caption, or remove the line")
-    return entry
 
 
 def items_of(entry: dict[str, Any], numbered: Callable[[str], int]) -> Iterator[Item]:

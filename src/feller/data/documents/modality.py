@@ -33,7 +33,6 @@ from feller.data.documents.token_layout import (
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.documents.vocabulary import Symbols
 from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_arrays
 from feller.data.images.resize import fit, picture, pixels
 from feller.data.loading.raw import Cut, Found, FoundDocuments, Item, Said, Shown, about, expect
 from feller.data.modality import Dataset, Modality, Write
@@ -90,6 +89,7 @@ class Documents(Modality):
     worded = True
     called = "documents"
     holds = FoundDocuments
+    has_density = False  # symbols have probabilities
 
     vocabulary: Vocabulary
     height: int
@@ -113,11 +113,7 @@ class Documents(Modality):
 
     @property
     def tokenizer(self) -> PictureCodes:
-        """How pictures become symbols.
-
-        Raises:
-            UsageError: If nobody said.
-        """
+        """How pictures become symbols; UsageError if nobody said."""
         if self.codes is None:
             raise UsageError("these documents have no tokeniser for their pictures yet; use --recipe interleaved")
         return self.codes
@@ -155,11 +151,6 @@ class Documents(Modality):
         return {name: module for name, module in parts.items() if module is not None}
 
     @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """None: a document says all that is given of it."""
-        return {}
-
-    @property
     def forms(self) -> dict[str, Write]:
         """JSON lines with their pictures beside them, arrays, symbols as JSON, or a folder with all and an overview."""
         return {
@@ -167,14 +158,9 @@ class Documents(Modality):
             ".json": lambda values, given, out: replace_file(
                 out, to_json(self._tokens(values), self.texts(values), self.symbols)
             ),
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npz": self._write_arrays,
             "": self._write_folder,
         }
-
-    @property
-    def log_scale(self) -> None:
-        """None: symbols have probabilities, not densities."""
-        return None
 
     def space(self) -> Tokens:
         """Return rows of symbols."""

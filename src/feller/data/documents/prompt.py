@@ -106,11 +106,7 @@ def _is_said(sign: re.Match[str]) -> bool:
 
 
 def _checked(items: Sequence[Item | Hole | Infill]) -> tuple[Item | Hole | Infill, ...]:
-    """Return items that ask for one thing.
-
-    Raises:
-        UsageError: If they do not.
-    """
+    """Return items that ask for one thing; UsageError if they do not."""
     kept = [item for item in items if not isinstance(item, Infill)]
     asked = len(items) - len(kept)
     if not kept:
@@ -126,11 +122,7 @@ def _checked(items: Sequence[Item | Hole | Infill]) -> tuple[Item | Hole | Infil
 
 
 def picture_of(name: str) -> UInt8[np.ndarray, "h w c"]:
-    """Read a picture that a person names.
-
-    Raises:
-        InputError: If it is not there or cannot be read.
-    """
+    """Read a picture that a person names; InputError if it is not there or cannot be read."""
     path = pathlib.Path(name)
     try:
         is_there = path.is_file()

@@ -1,4 +1,4 @@
-"""Codes of pictures in which few small squares recur: one for each of them, without a network."""
+"""Codes of pictures in which few small squares or colours recur: one for each of them, without a network."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,11 +58,7 @@ class Tiles(PictureCodes):
 
     @cached_property
     def _table(self) -> UInt8[Tensor, "count levels"]:
-        """Return the levels of the tiles.
-
-        Raises:
-            InputError: If they are no hexadecimal digits.
-        """
+        """Return the levels of the tiles; InputError if they are no hexadecimal digits."""
         try:
             levels = np.frombuffer(bytes.fromhex("".join(self.tiles)), np.uint8)
         except ValueError as error:
@@ -70,11 +66,7 @@ class Tiles(PictureCodes):
         return torch.from_numpy(levels.reshape(self.count, -1).copy())
 
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Return the number of each tile, or of the nearest.
-
-        Raises:
-            InputError: If the pictures have another shape.
-        """
+        """Return the number of each tile, or of the nearest; InputError if the pictures have another shape."""
         check_pictures(pictures, self.shape)
         different, which = _different(_cut(pictures, self.factor))
         own = self._table.to(pictures.device).float()
@@ -83,11 +75,7 @@ class Tiles(PictureCodes):
         return torch.cat(nearest)[which].reshape(len(pictures), rows * columns)
 
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
-        """Lay the tiles out.
-
-        Raises:
-            InputError: If they are not as many as the grid has, or none of the codes.
-        """
+        """Lay the tiles out; InputError if they are not as many as the grid has, or none of the codes."""
         check_codes(codes, self)
         channels, height, width = self.shape
         parts = self._table.to(codes.device)[codes].unflatten(1, self.grid)
@@ -96,15 +84,9 @@ class Tiles(PictureCodes):
 
 
 def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, most: int) -> Tiles:
-    """Return the commonest tiles of pictures, the very commonest first.
+    """Return the commonest tiles of pictures of one shape, the very commonest first; of others the nearest of `most`.
 
-    Args:
-        pictures: Of one shape.
-        factor: Pixels of a side of a tile.
-        most: Tiles that there may be; of others the nearest of these is taken.
-
-    Raises:
-        InputError: If there are no pictures, or tiles do not divide them.
+    A side of a tile is `factor` pixels. InputError if there are no pictures, or tiles do not divide them.
     """
     _, channels, height, width = pictures.shape
     if not len(pictures) or height % factor or width % factor:
@@ -137,7 +119,11 @@ def _cut(pictures: UInt8[Tensor, "m c h w"], factor: int) -> UInt8[Tensor, "n le
 def _different(tiles: UInt8[Tensor, "n levels"]) -> tuple[UInt8[Tensor, "k levels"], Int64[Tensor, " n"]]:
     """Return the different tiles, and which of them each is."""
     plain = np.ascontiguousarray(tiles.cpu().numpy())
-    packed = plain.view(np.dtype((np.void, plain.shape[1])))[:, 0]
+    size = plain.shape[1]
+    if size <= 8:  # numbers sort faster than bytes, in the same order
+        packed = np.pad(plain, ((0, 0), (8 - size, 0))).view(">u8")[:, 0].astype(np.uint64)
+    else:
+        packed = plain.view(np.dtype((np.void, size)))[:, 0]
     _, first, which = np.unique(packed, return_index=True, return_inverse=True)
     return torch.from_numpy(plain[first]).to(tiles.device), torch.from_numpy(which).to(tiles.device)
 
@@ -147,3 +133,58 @@ def _nearest(tiles: Float[Tensor, "n levels"], own: Float[Tensor, "count levels"
     away = own.square().sum(1) - 2 * tiles @ own.T
     number = torch.arange(len(own), device=own.device)
     return torch.where(away == away.amin(1, keepdim=True), number, len(own)).amin(1)
+
+
+@dataclass(frozen=True)
+class Palette(PictureCodes):
+    """Each pixel is written as the nearest of some colours; pictures of these come back exactly."""
+
+    colours: tuple[tuple[int, ...], ...]
+    """Levels from 0 to 255, one for each channel."""
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        channels = {len(colour) for colour in self.colours}
+        levels = {level for colour in self.colours for level in colour}
+        if len(channels) != 1 or not levels or not all(0 <= level <= 255 for level in levels):
+            raise InputError(f"expected colours of as many levels from 0 to 255 each, got {self.colours!r:.60}")
+        if len({*self.colours}) < len(self.colours) or min(self.height, self.width) < 1:
+            raise InputError(f"expected different colours and sides of 1 or more, got {self!r:.120}")
+
+    @cached_property
+    def _tiles(self) -> Tiles:
+        shape = len(self.colours[0]), self.height, self.width
+        return Tiles(shape, 1, tuple(bytes(colour).hex() for colour in self.colours))
+
+    @property
+    def count(self) -> int:
+        """As many as there are colours."""
+        return len(self.colours)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """One code a pixel."""
+        return self.height, self.width
+
+    @property
+    def name(self) -> str:
+        """A hash of the colours."""
+        return blake2b(repr(self.colours).encode(), digest_size=6).hexdigest()
+
+    def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
+        """Return the number of the nearest colour of each pixel, the first of those that are equally near."""
+        return self._tiles.encode(pictures)
+
+    def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
+        """Return the colours."""
+        return self._tiles.decode(codes)
+
+
+def palette_of(pictures: UInt8[Tensor, "m c h w"], most: int) -> Palette:
+    """Return the colours of pictures of one shape, the commonest first; InputError if there are more than `most`."""
+    found = tiles_of(pictures, 1, most + 1)
+    if found.count > most:
+        remedy = "draw them in fewer, or fit a tokeniser: --recipe image-tokenizer"
+        raise InputError(f"expected pictures of {most:,} colours at most, got {found.count:,} or more; {remedy}")
+    return Palette(tuple(tuple(bytes.fromhex(tile)) for tile in found.tiles), *found.grid)

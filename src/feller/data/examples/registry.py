@@ -118,11 +118,7 @@ SHIPPED = {
 
 
 def part_of(source: str) -> tuple[Shipped, str]:
-    """Return the example, and which part of it, that `example:NAME/PART` names.
-
-    Raises:
-        UsageError: If there is none.
-    """
+    """Return the example, and which part of it, that `example:NAME/PART` names; UsageError if there is none."""
     name, _, part = source.removeprefix(EXAMPLE).partition("/")
     if name not in SHIPPED:
         raise UsageError(f"there is no example {name!r}: {nearest(name, list(SHIPPED))}")

@@ -22,14 +22,9 @@ SHOWN = 120
 
 
 def copy_example(name: str, out: pathlib.Path) -> int:
-    """Copy the folder of an example, and return how many files that are.
+    """Copy the folder of an example to `out`, which is empty or not there yet, and return how many files that are.
 
-    Args:
-        name: Of the example.
-        out: A folder that is not there yet, or empty.
-
-    Raises:
-        UsageError: If the example has no folder, or something is there already.
+    UsageError if the example has no folder, or something is there already.
     """
     folder = EXAMPLES[name].folder
     if folder is None:
@@ -42,19 +37,12 @@ def copy_example(name: str, out: pathlib.Path) -> int:
 
 
 def write_scenes(out: pathlib.Path, n: int = PAIRS) -> dict[str, Any]:
-    """Write pictures of scenes with texts, and say how many documents each folder has.
+    """Write pictures of scenes with texts, and say how many documents each folder has, `n` pairs to train on.
 
     Pairs of a picture and a text are `0001.png` and `0001.txt`, and so on. Instructions are `documents.jsonl` beside a
     folder of pictures, one object a line: `{"document": [item, ...], "task": "edit"}`; an item is a text, or
-    `{"image": "pictures/0001-1.png"}`, or `{"answer": "red"}`.
-
-    Args:
-        out: A folder that is not there yet, or empty.
-        n: Pairs to train on; all folders are cut in proportion.
-
-    Raises:
-        UsageError: If there are not so many, or too few.
-        InputError: If something is there already, or the disk refuses.
+    `{"image": "pictures/0001-1.png"}`, or `{"answer": "red"}`. Other folders are cut in proportion to `n`.
+    UsageError if there are not so many, or too few; InputError if something is there already, or the disk refuses.
     """
     if not LEAST <= n <= PAIRS:
         raise UsageError(f"expected {LEAST} to {PAIRS} pairs, got {n}")

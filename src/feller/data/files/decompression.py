@@ -29,11 +29,7 @@ def room_for_letters(path: pathlib.Path) -> int:
 
 
 def check_unpacked(path: pathlib.Path, size: int, most: int | None = None) -> None:
-    """Refuse a file out of which more comes than honest ones hold, or another bound than theirs allows.
-
-    Raises:
-        InputError: Then.
-    """
+    """Refuse a file out of which more comes than honest ones hold, or another bound than theirs allows: InputError."""
     if size > (room(path) if most is None else most):
         raise InputError(
             f"{path}: {_size(path.stat().st_size)} would unpack to {_size(size)} or more, as in no honest file; unpack"
@@ -42,11 +38,7 @@ def check_unpacked(path: pathlib.Path, size: int, most: int | None = None) -> No
 
 
 def check_letters(path: pathlib.Path) -> None:
-    """Refuse a file of letters that no memory should have to hold.
-
-    Raises:
-        InputError: Then.
-    """
+    """Raise an InputError on a file of letters that no memory should have to hold."""
     size = path.stat().st_size
     if size > LARGEST:
         raise InputError(f"{path}: expected a file of letters of at most {_size(LARGEST)}, got {_size(size)}; split it")
@@ -89,18 +81,13 @@ class _Counted(io.RawIOBase):
 
 
 def open_packed(path: pathlib.Path) -> io.BufferedReader:
-    """Open a .gz, out of which no more comes than honest files hold.
-
-    Raises:
-        InputError: While it is read, if more comes.
-    """
+    """Open a .gz, out of which no more comes than honest files hold; InputError while it is read, if more comes."""
     return io.BufferedReader(_Counted(path, room(path)), 2**16)  # pyrefly: ignore
 
 
 def open_letters(path: pathlib.Path) -> io.BufferedReader:
     """Open a .gz of letters, as `open_packed` does one of numbers.
 
-    Raises:
-        InputError: While it is read, if more comes than honest files of letters hold.
+    InputError while it is read, if more comes than honest files of letters hold.
     """
     return io.BufferedReader(_Counted(path, room_for_letters(path)), 2**16)  # pyrefly: ignore

@@ -56,8 +56,7 @@ class Sheet:
 def read_sheet(path: pathlib.Path) -> Sheet | None:
     """Read .csv, .tsv or .txt, also packed as .gz; None where there is no row.
 
-    Raises:
-        InputError: If the file is damaged, or rows differ in length; names the line.
+    InputError if the file is damaged, or rows differ in length; names the line.
     """
     raw = unpacked(path)
     try:
@@ -205,11 +204,7 @@ def quoted(word: str, separator: str = "") -> str:
 
 
 def read_parquet(path: pathlib.Path) -> pd.DataFrame:
-    """Return the data frame that a .parquet holds.
-
-    Raises:
-        InputError: If it is damaged.
-    """
+    """Return the data frame that a .parquet holds; InputError if it is damaged."""
     try:
         with parquet.ParquetFile(path) as file:
             about, parts, size = file.metadata, [], 0
@@ -242,15 +237,7 @@ def spread(column: Any) -> int:
 
 
 def write_parquet(make: Callable[[], Any], path: pathlib.Path) -> None:
-    """Write a data frame as parquet.
-
-    Args:
-        make: Returns the frame; names that it cannot hold are found out as it is made.
-        path: Where it goes.
-
-    Raises:
-        InputError: If a name or a word is none that such a file can hold.
-    """
+    """Write the data frame that `make` returns; InputError if a name or a word is none that such a file can hold."""
     packed = io.BytesIO()
     try:
         make().to_parquet(packed, index=False)
@@ -260,11 +247,7 @@ def write_parquet(make: Callable[[], Any], path: pathlib.Path) -> None:
 
 
 def check_header(first: Sequence[str], where: str) -> None:
-    """Refuse names of columns of which one is empty, or two are the same.
-
-    Raises:
-        InputError: Then.
-    """
+    """Raise an InputError on names of columns of which one is empty, or two are the same."""
     if "" in first:
         column = list(first).index("") + 1
         raise InputError(f"{where}: column {column} has no name; give it one, or write without row numbers")
@@ -275,11 +258,7 @@ def check_header(first: Sequence[str], where: str) -> None:
 
 
 def check_width(cells: Sequence[str], width: int, line: int, where: str) -> None:
-    """Refuse a row that is longer or shorter than the first.
-
-    Raises:
-        InputError: Then.
-    """
+    """Raise an InputError on a row that is longer or shorter than the first."""
     if len(cells) != width:
         raise InputError(
             f"{where}: row {line} has {cells_of(len(cells))}, expected {width} as in the first; mend or drop it"

@@ -16,8 +16,7 @@ from feller.data.files.decompression import check_unpacked
 def load(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Read all arrays of a file; the one of an .npy is called `samples`.
 
-    Raises:
-        InputError: If the file is damaged, or holds Python objects, which would be code of its writer.
+    InputError if the file is damaged, or holds Python objects, which would be code of its writer.
     """
     with _plain(path):
         if zipfile.is_zipfile(path):
@@ -32,11 +31,7 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def names_in(path: pathlib.Path) -> frozenset[str]:
-    """Return the names of the arrays of a file, which are not read; as `load`.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
+    """Return the names of the arrays of a file, which are not read; as `load`; InputError if the file is damaged."""
     with _plain(path):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

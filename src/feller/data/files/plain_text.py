@@ -3,10 +3,12 @@
 import csv
 import gzip
 import io
+import json
 import pathlib
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from feller.core.errors import InputError
 from feller.data.files.decompression import check_letters, open_letters
@@ -32,11 +34,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def files_in(folder: pathlib.Path, endings: tuple[str, ...]) -> list[pathlib.Path]:
-    """Return the files of a folder with one of the endings, by their names.
-
-    Raises:
-        InputError: If there is none.
-    """
+    """Return the files of a folder with one of the endings, by their names; InputError if there is none."""
     files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(endings))
     if not files:
         raise InputError(f"{folder}: expected files {', '.join(endings)}, found none")
@@ -44,20 +42,12 @@ def files_in(folder: pathlib.Path, endings: tuple[str, ...]) -> list[pathlib.Pat
 
 
 def read_unicode(path: pathlib.Path) -> str:
-    """Read a file of text in UTF-8.
-
-    Raises:
-        InputError: If it cannot be unpacked or is no UTF-8; says at which byte.
-    """
+    """Read a file of text in UTF-8; InputError if it cannot be unpacked or is no UTF-8; says at which byte."""
     return unicode_of(unpacked(path), path)
 
 
 def unicode_of(content: bytes, path: pathlib.Path) -> str:
-    """Decode the content of a file of text in UTF-8.
-
-    Raises:
-        InputError: If it is no UTF-8; says at which byte.
-    """
+    """Decode the content of a file of text in UTF-8; InputError if it is no UTF-8; says at which byte."""
     try:
         return content.removeprefix(BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
@@ -67,21 +57,24 @@ def unicode_of(content: bytes, path: pathlib.Path) -> str:
         ) from error
 
 
-def read_letters(path: pathlib.Path) -> str:
-    """Read a file in which letters beyond ASCII do not matter.
+def json_lines(path: pathlib.Path, expected: str) -> Iterator[tuple[int, Any]]:
+    """Yield the number and the content of each line that is not empty; InputError names one that is no JSON."""
+    for number, line in enumerate(read_unicode(path).split("\n"), 1):
+        if line.strip():
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{path}: line {number}: expected {expected}, got {line[:40]!r}") from error
+            yield number, entry
 
-    Raises:
-        InputError: If it cannot be unpacked.
-    """
+
+def read_letters(path: pathlib.Path) -> str:
+    """Read a file in which letters beyond ASCII do not matter; InputError if it cannot be unpacked."""
     return unpacked(path).removeprefix(BYTE_ORDER_MARK).decode("latin-1")
 
 
 def unpacked(path: pathlib.Path) -> bytes:
-    """Return the bytes of a file of letters.
-
-    Raises:
-        InputError: If it cannot be unpacked, or is larger than an honest one.
-    """
+    """Return the bytes of a file of letters; InputError if it cannot be unpacked, or is larger than an honest one."""
     check_letters(path)
     if path.suffix.lower() != ".gz":
         return path.read_bytes()
@@ -107,11 +100,7 @@ def beginning_of(path: pathlib.Path) -> str:
 
 
 def rows_in(path: pathlib.Path) -> list[tuple[int, list[str]]]:
-    """Return the line and the cells of each row of a file, as `rows_of`.
-
-    Raises:
-        InputError: If it is no such table.
-    """
+    """Return the line and the cells of each row of a file, as `rows_of`; InputError if it is no such table."""
     try:
         return [*rows_of(read_unicode(path))]
     except csv.Error as error:
@@ -127,12 +116,7 @@ def separator_in(line: str) -> str:
 def rows_of(text: str, *, blanks: bool = True) -> Iterator[tuple[int, list[str]]]:
     """Yield the line and the cells of each row of a table, tabs, semicolons or commas between them.
 
-    Args:
-        text: The table.
-        blanks: Whether blanks before a cell are part of it.
-
-    Raises:
-        csv.Error: If a quote is not closed, or stands where none may.
+    Blanks before a cell are part of it, if you say so. csv.Error if a quote is not closed, or stands where none may.
     """
     delimiter = separator_in(text.partition("\n")[0])
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=not blanks, strict=True)

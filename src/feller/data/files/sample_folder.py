@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
@@ -124,8 +124,7 @@ def is_ours(path: pathlib.Path) -> bool:
 def check(folder: pathlib.Path) -> None:
     """Refuse a folder that samples may not go to; nothing is made or removed.
 
-    Raises:
-        InputError: If it holds other things, or links to folders, through which samples would go elsewhere.
+    InputError if it holds other things, or links to folders, through which samples would go elsewhere.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return
@@ -143,8 +142,7 @@ def check(folder: pathlib.Path) -> None:
 def prepare(folder: pathlib.Path) -> None:
     """Make a folder, or remove the samples that feller wrote there before, and nothing else.
 
-    Raises:
-        InputError: If it holds other things.
+    InputError if it holds other things.
     """
     check(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,12 +157,16 @@ def prepare(folder: pathlib.Path) -> None:
             path.rmdir()
 
 
-def save_table(image: Image.Image, folder: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
-    """Make a folder, or use it again, with a picture of examples and the one table of them, which `write` writes.
+def save_files(image: Image.Image, folder: pathlib.Path, names: Sequence[str], contents: Iterable[str | bytes]) -> None:
+    """Make a folder, or use it again, with a picture of examples and files; InputError if it holds other things."""
+    prepare(folder)
+    save(image, folder, [*names])
+    for name, content in zip(names, contents, strict=True):
+        replace_file(folder / name, content)
 
-    Raises:
-        InputError: If it holds other things.
-    """
+
+def save_table(image: Image.Image, folder: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
+    """Make a folder, or use it again, with a picture of examples and the one table of them."""
     prepare(folder)
     save(image, folder, [TABLE])
     write(folder / TABLE)
@@ -185,11 +187,11 @@ def first() -> int:
     return _COUNT.get()[0]
 
 
-def numbers(n: int) -> list[str]:
-    """Return the names of n files without their ending: five digits, or as many as the last needs."""
+def numbers(n: int, ending: str = "") -> list[str]:
+    """Return the names of n files: five digits, or as many as the last needs, and the ending."""
     begin, total = _COUNT.get()
     digits = max(5, len(str(max(total, begin + n) - 1)))
-    return [f"{i:0{digits}}" for i in range(begin, begin + n)]
+    return [f"{i:0{digits}}{ending}" for i in range(begin, begin + n)]
 
 
 def folder_name(label: str) -> str:

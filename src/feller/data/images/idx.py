@@ -20,11 +20,7 @@ ANY = re.compile(r".*(idx\d-ubyte|\.idx)(\.gz)?", re.IGNORECASE)
 
 
 def parse(path: pathlib.Path) -> np.ndarray:
-    """Read bytes of any number of axes.
-
-    Raises:
-        InputError: If the file is no IDX file of bytes, or is cut off.
-    """
+    """Read bytes of any number of axes; InputError if the file is no IDX file of bytes, or is cut off."""
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -51,8 +47,7 @@ def beside(path: pathlib.Path) -> pathlib.Path | None:
 def find_idx(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
     """Read a file of pictures and the labels beside it.
 
-    Raises:
-        InputError: If it holds no pictures, or another number of labels.
+    InputError if it holds no pictures, or another number of labels.
     """
     values = parse(path)
     if values.ndim not in (3, 4) or 0 in values.shape or (values.ndim == 4 and values.shape[3] not in (1, 3)):
@@ -71,8 +66,7 @@ def find_idx(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPi
 def choose(folder: pathlib.Path) -> tuple[pathlib.Path, tuple[str, ...]] | None:
     """Return the file of pictures in a folder and what to say about it; None if there is none.
 
-    Raises:
-        InputError: If there are several and none is called train.
+    InputError if there are several and none is called train.
     """
     files = sorted(path for path in folder.iterdir() if IMAGES.fullmatch(path.name) and path.is_file())
     if not files:

@@ -23,17 +23,13 @@ class Labelled(Modality):
     """Values and states are `image`, those of the pictures, and `label`, the number of the class, [n]."""
 
     called = "pictures with their labels"
+    has_density = False  # labels have none
 
     pictures: Images
 
     def __post_init__(self) -> None:
         if len(self.pictures.classes) < 2:
             raise InputError("expected pictures of two classes or more, whose labels could be drawn")
-
-    @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """None: the label is part of the data."""
-        return {}
 
     @property
     def forms(self) -> dict[str, Write]:
@@ -43,11 +39,6 @@ class Labelled(Modality):
             return lambda values, given, out: write(values["image"], {"label": values["label"]}, out)
 
         return {ending: with_label(write) for ending, write in self.pictures.forms.items()}
-
-    @property
-    def log_scale(self) -> None:
-        """None: labels have no density."""
-        return None
 
     @property
     def leaves(self) -> tuple[str, ...]:

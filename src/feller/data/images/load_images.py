@@ -122,8 +122,7 @@ def _in_memory(source: Source) -> Source:
 def _read_all(files: Sequence[Source], found: Iterable[Source], to: Size) -> tuple[np.ndarray, list[Look]]:
     """Read pictures into one size, uint8 [n, h, w, c], in colour if any has some; `found` are the same, perhaps held.
 
-    Raises:
-        InputError: If any cannot be read; counts them and names up to ten.
+    InputError if any cannot be read; counts them and names up to ten.
     """
     bad: dict[Source, str] = {}
     looks: list[Look] = []
@@ -145,8 +144,7 @@ def _read_all(files: Sequence[Source], found: Iterable[Source], to: Size) -> tup
 def read_alike(files: Sequence[Source], to: Size, mode: str) -> np.ndarray:
     """Read pictures into one size and mode, uint8 [n, h, w, c].
 
-    Raises:
-        InputError: If any cannot be read; counts them and names up to ten.
+    InputError if any cannot be read; counts them and names up to ten.
     """
     values, _ = _read_all(files, files, to)
     if mode == "RGB":
@@ -157,15 +155,8 @@ def read_alike(files: Sequence[Source], to: Size, mode: str) -> np.ndarray:
 def read_pictures(files: Sequence[Source], size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read files into uint8 [n, h, w, c], RGB if any has colour, and say what was changed.
 
-    The first of them tell what size most have. Only where that is another are they read once more.
-
-    Args:
-        files: Pictures, in the order wanted.
-        size: Longer side asked for; None to keep it up to `limit`.
-        limit: Longest side that is kept; None for no limit.
-
-    Raises:
-        InputError: If any cannot be read; counts them and names up to ten.
+    The first of them tell what size most have. Only where that is another are they read once more. The longer side
+    becomes `size`, or else stays up to `limit`. InputError if any cannot be read; it counts them and names up to ten.
     """
     held = [*map(_in_memory, files[:FIRST])]
     first = [look.size for look in _each(held, look_at) if isinstance(look, Look)]
@@ -185,11 +176,7 @@ def _refused(files: Sequence[Source], bad: dict[Source, str]) -> InputError:
 
 
 def find_picture(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
-    """Read a single picture.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
+    """Read a single picture; InputError if it cannot be read."""
     values, notes = read_pictures([path], size, limit)
     return FoundPictures(values, levels=255, notes=(*notes, "the data are a single picture"))
 
@@ -212,8 +199,7 @@ def _frames(looks: list[Look]) -> tuple[str, ...]:
 def find_pictures(folder: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
     """Read the pictures of a folder; the names of its sub-folders are the classes.
 
-    Raises:
-        InputError: If there are none, or if some lie beside the sub-folders of others.
+    InputError if there are none, or if some lie beside the sub-folders of others.
     """
     held = classed(folder, ENDINGS, "pictures")
     if held.labels is None:
@@ -230,8 +216,7 @@ def find_pictures(folder: pathlib.Path, size: int | None, limit: int | None) -> 
 def check_one_kind(folder: pathlib.Path) -> None:
     """Refuse pictures of several sizes, or of which some have colour and some have none; others cannot be read anyway.
 
-    Raises:
-        InputError: Then.
+    InputError then.
     """
     found = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in ENDINGS and file.is_file())
     files = [file for file in found if not sample_folder.is_ours(file)]

@@ -48,11 +48,6 @@ class Images(Modality):
             )
 
     @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """The label, where there are classes."""
-        return {"label": self.classes} if self.classes else {}
-
-    @property
     def forms(self) -> dict[str, Write]:
         """Arrays, or a folder with one PNG a picture, in sub-folders by class where there are any."""
         return {**self.array_forms, "": self._write_folder}

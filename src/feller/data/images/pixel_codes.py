@@ -88,11 +88,7 @@ class AsTokens(Code):
         return values.long()
 
     def decode(self, state: Tensor, levels: int) -> Tensor:
-        """Return symbols as levels.
-
-        Raises:
-            InputError: If a symbol is no level, such as a mask that is left.
-        """
+        """Return symbols as levels; InputError if a symbol is no level, such as a mask that is left."""
         odd = (state < 0) | (state > levels)
         if odd.any():
             raise InputError(

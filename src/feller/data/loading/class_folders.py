@@ -35,13 +35,7 @@ class Classed:
 def classed(folder: pathlib.Path, endings: tuple[str, ...], what: str) -> Classed:
     """Return the files of a folder with one of the endings, and those of its sub-folders, whose names are the classes.
 
-    Args:
-        folder: Where they lie.
-        endings: Small letters.
-        what: They are, such as pictures.
-
-    Raises:
-        InputError: If there are none, or if some lie beside the sub-folders of others.
+    InputError if there are none of `what`, such as pictures, or if some lie beside the sub-folders of others.
     """
     skipped: Counter[str] = Counter()
     loose, folders = _sort(folder, folder, endings, what, skipped)

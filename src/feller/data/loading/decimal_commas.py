@@ -19,13 +19,8 @@ COMMA = NumberForm(MOST_DECIMALS, point=",")
 def rows_with_commas(found: FoundTable, where: str, choose: Choose) -> FoundRows | None:
     """Return cells as rows of numbers; None where a column that counts holds words for the most part.
 
-    Args:
-        found: The cells of a file.
-        where: Its name.
-        choose: Which columns count, as for `find_table`.
-
-    Raises:
-        InputError: If a cell is no finite number, or nothing is there.
+    Those that count are chosen as for `find_table`. InputError, which names `where`, if a cell is no finite number,
+    or nothing is there.
     """
     chosen = choose(found.columns)
     cells = found.values

@@ -79,20 +79,12 @@ class Format:
     """A folder of such files is one set of data, which `read` reads."""
 
 
-def _crystals(path: pathlib.Path, asked: Asked) -> Found:
-    return crystals.find_crystals(path, asked.most(crystals.MAX_ATOMS))
+def _up_to(read: Callable[[pathlib.Path, int | None], Found], most: int) -> Callable[[pathlib.Path, Asked], Found]:
+    return lambda path, asked: read(path, asked.most(most))
 
 
-def _chains(path: pathlib.Path, asked: Asked) -> Found:
-    return chains.find_backbones(path, asked.most(chains.LONGEST))
-
-
-def _molecules(path: pathlib.Path, asked: Asked) -> Found:
-    return collect.find_molecules(path, asked.most(collect.LONGEST))
-
-
-def _speech(path: pathlib.Path, asked: Asked) -> Found:
-    return speech.find_speech(path, asked.most(speech.LONGEST))
+_crystals = _up_to(crystals.find_crystals, crystals.MAX_ATOMS)
+_speech = _up_to(speech.find_speech, speech.LONGEST)
 
 
 def _documents(path: pathlib.Path, asked: Asked) -> Found:
@@ -127,8 +119,8 @@ FORMATS = (
     Format((".jsonl", ".jsonl.gz"), _documents, documents.holds_documents, FoundDocuments),
     Format(tuple(TEXTS), lambda path, asked: TEXTS[_ending(path)](path), holds_texts, FoundTexts),
     Format(TABLES, _table),
-    Format(chains.ENDINGS, _chains, holds_mmcif, FoundChains, folders=True),
-    Format(collect.ENDINGS, _molecules, kind=FoundMolecules, folders=True),
+    Format(chains.ENDINGS, _up_to(chains.find_backbones, chains.LONGEST), holds_mmcif, FoundChains, folders=True),
+    Format(collect.ENDINGS, _up_to(collect.find_molecules, collect.LONGEST), kind=FoundMolecules, folders=True),
     Format(files.ENDINGS, _crystals, lambda path: not holds_mmcif(path), FoundCrystals, folders=True),
     Format(ARRAYS, find_arrays),
     Format(scans_and_meshes.ENDINGS, lambda path, asked: scans_and_meshes.find_scan(path), kind=FoundRows),
@@ -139,11 +131,7 @@ FORMATS = (
 
 
 def find(path: pathlib.Path, asked: Asked) -> Found:
-    """Read a file or a folder, whatever it is.
-
-    Raises:
-        InputError: If nothing is there, or nothing that can be read.
-    """
+    """Read a file or a folder, whatever it is; InputError if nothing is there, or nothing that can be read."""
     try:
         if asked.kind is FoundSounds and path.exists():  # whatever else is told of them
             return speech.find_sounds(path) if asked.as_they_are else speech.find_audible(path)
@@ -153,11 +141,7 @@ def find(path: pathlib.Path, asked: Asked) -> Found:
 
 
 def table_cells(path: pathlib.Path) -> FoundTable:
-    """Read a table of any kind as cells.
-
-    Raises:
-        InputError: If nothing is there, or no table.
-    """
+    """Read a table of any kind as cells; InputError if nothing is there, or no table."""
     return expect(find(path, Asked(limit=None, kind=FoundTable)), FoundTable)
 
 
@@ -219,16 +203,14 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
     if chosen is not None:
         found = idx.find_idx(chosen[0], asked.size, asked.limit)
         return replace(found, notes=(*chosen[1], *found.notes))
-    if sample_folder.is_ours(folder / sample_folder.NAME) and (folder / sample_folder.TABLE).is_file():
-        return _table(folder / sample_folder.TABLE, asked)
-    if (
-        sample_folder.is_ours(folder / sample_folder.NAME)
-        and (folder / WHOLE).is_file()
-        and not (folder / LINES).is_file()
-    ):
-        return _documents(folder / WHOLE, asked)
-    if sample_folder.is_ours(folder / sample_folder.NAME) and (folder / LINES).is_file():
-        return find_json_lines(folder / WHOLE) if (folder / WHOLE).is_file() else find_text(folder / LINES)
+    if sample_folder.is_ours(folder / sample_folder.NAME):
+        table, whole, lines = folder / sample_folder.TABLE, folder / WHOLE, folder / LINES
+        if table.is_file():
+            return _table(table, asked)
+        if lines.is_file():
+            return find_json_lines(whole) if whole.is_file() else find_text(lines)
+        if whole.is_file():
+            return _documents(whole, asked)
     if asked.kind in (Found, FoundDocuments) and documents.holds_pairs(folder):
         return documents.find_pairs(folder, asked.size, asked.limit)
     if holds_sounds(folder, PICTURES):

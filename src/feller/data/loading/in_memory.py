@@ -119,15 +119,10 @@ def for_now(data: Given) -> Iterator[str]:
 
 
 def keep(data: Given, folder: pathlib.Path) -> pathlib.Path:
-    """Write data into a folder, and return the file, which `read` takes like any other.
+    """Write data into a folder, and return the file, which `read` takes like any other; UsageError of any other kind.
 
-    Args:
-        data: A DataFrame becomes a table; an array [n, d] points, [n, h, w] or [n, h, w, 3] of uint8 pictures; a list
-            of words texts; a dict may have `labels` beside `samples`, or the leaves of an .npz of such data.
-        folder: Where to.
-
-    Raises:
-        UsageError: If they are of another kind.
+    A DataFrame becomes a table; an array [n, d] points, [n, h, w] or [n, h, w, 3] of uint8 pictures; a list of words
+    texts; a dict may have `labels` beside `samples`, or the leaves of an .npz of such data.
     """
     if isinstance(data, pd.Series):
         data = data.to_frame(data.name or "text")
@@ -158,8 +153,7 @@ def keep(data: Given, folder: pathlib.Path) -> pathlib.Path:
 def arrays_of(data: Given) -> dict[str, np.ndarray]:
     """Return data that are no frame by their names.
 
-    Raises:
-        UsageError: If a name is not known, or a leaf holds neither numbers nor words.
+    UsageError if a name is not known, or a leaf holds neither numbers nor words.
     """
     leaves = data if isinstance(data, dict) else {"samples": data}
     _check_names([str(name) for name in leaves])
@@ -184,11 +178,7 @@ def _place(folder: pathlib.Path, kind: str) -> pathlib.Path:
 
 
 def _check_names(names: list[str]) -> None:
-    """Refuse a dict whose examples, or what is beside them, would not be found.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Raise a UsageError on a dict whose examples, or what is beside them, would not be found."""
     if not any(name in LEADING for name in names):
         wrong = names[0] if names else ""
         raise UsageError(
@@ -202,11 +192,7 @@ def _check_names(names: list[str]) -> None:
 
 
 def _array(name: Any, leaf: Any) -> np.ndarray:
-    """Return plain numbers or words.
-
-    Raises:
-        UsageError: If a leaf is anything else.
-    """
+    """Return plain numbers or words; UsageError if a leaf is anything else."""
     found = leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else np.asarray(leaf)
     if found.dtype != object:
         return found

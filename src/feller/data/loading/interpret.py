@@ -119,11 +119,7 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
 
 
 def _finite(values: np.ndarray, where: str) -> np.ndarray:
-    """Return arrays whose numbers are all finite.
-
-    Raises:
-        InputError: If one is not.
-    """
+    """Return arrays whose numbers are all finite; InputError if one is not."""
     bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
     if len(bad):
         raise InputError(

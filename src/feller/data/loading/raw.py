@@ -347,11 +347,7 @@ Kind = TypeVar("Kind", bound=Found)
 
 
 def expect(found: Found, kind: type[Kind]) -> Kind:
-    """Return what a file holds if it is of a kind.
-
-    Raises:
-        InputError: If it is of another.
-    """
+    """Return what a file holds if it is of a kind; InputError if it is of another."""
     if isinstance(found, kind):
         return found
     raise InputError(f"expected {kind.name}, got {found.told}")
@@ -367,6 +363,13 @@ def check_rows(right: np.ndarray, where: str, expected: str) -> None:
     if len(wrong):
         count = f"; {len(wrong)} such in all" if len(wrong) > 1 else ""
         raise InputError(f"{where}: row {wrong[0] + 1}: expected {expected}, got others{count}; drop or mend it")
+
+
+def check_longest(found: Found, lengths: np.ndarray, longest: int, parts: str) -> None:
+    """Refuse examples of more parts than a state has room for; InputError names the longest."""
+    if lengths.max() > longest:
+        i = int(lengths.argmax())
+        raise InputError(f"{found.called(i)}: expected up to {longest} {parts}, got {lengths[i]}; leave it out")
 
 
 def check_marks(valid: np.ndarray, where: str, what: str) -> np.ndarray:

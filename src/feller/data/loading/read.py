@@ -146,11 +146,7 @@ class _Wanted:
     every_row: bool
 
     def check(self) -> None:
-        """Refuse what does not go together, before a file is opened.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Raise a UsageError on what does not go together, before a file is opened."""
         if self.longest is not None and self.longest < 1:
             raise UsageError(f"longest must be 1 or more, got {self.longest}")
         if self.project and self.space is None:

@@ -24,11 +24,7 @@ class Asked:
     """What must be there: where it is something else, that is told before any example is left out."""
 
     def check(self, kind: type[Found]) -> None:
-        """Refuse what is of another kind than what must be there.
-
-        Raises:
-            InputError: If it is.
-        """
+        """Refuse what is of another kind than what must be there; InputError if it is."""
         if not (issubclass(kind, self.kind) or issubclass(self.kind, kind)):
             raise InputError(f"expected {self.kind.name}, got {kind.name}")
 

@@ -168,9 +168,6 @@ def _whole(modality: Any, target: Target) -> Modality:
     if modality.view(Points) is not None:
         columns, mean, scale = modality.columns, modality.mean, modality.scale
         return replace(
-            modality,
-            columns=(*columns, *target.names),
-            mean=(*mean, *target.means),
-            scale=(*scale, *target.scales),
+            modality, columns=(*columns, *target.names), mean=(*mean, *target.means), scale=(*scale, *target.scales)
         )
     return modality

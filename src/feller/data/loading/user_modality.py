@@ -27,8 +27,7 @@ NEEDED = ("name", "suffixes", "figure", "recipe")
 def check_class(kind: Any) -> type[Modality]:
     """Refuse what is no modality that files can be read by.
 
-    Raises:
-        InputError: If it is no class of a modality, is no dataclass, or lacks a method or an attribute.
+    InputError if it is no class of a modality, is no dataclass, or lacks a method or an attribute.
     """
     if not (inspect.isclass(kind) and issubclass(kind, Modality)):
         raise InputError(
@@ -56,11 +55,7 @@ def check_class(kind: Any) -> type[Modality]:
 
 
 def new_modality(kind: type[Modality]) -> Modality:
-    """Return a modality that knows no statistics yet.
-
-    Raises:
-        InputError: If its fields have no usual values.
-    """
+    """Return a modality that knows no statistics yet; InputError if its fields have no usual values."""
     try:
         return kind()
     except TypeError as error:
@@ -75,8 +70,7 @@ def new_modality(kind: type[Modality]) -> Modality:
 def read_by(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
     """Read a file by a modality of the user's own; `fit` lets it learn statistics first.
 
-    Raises:
-        InputError: If the file is not there or has another ending, or a method fails or returns something else.
+    InputError if the file is not there or has another ending, or a method fails or returns something else.
     """
     path = pathlib.Path(source)
     if not path.exists():
@@ -104,11 +98,7 @@ def read_by(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
 
 @contextlib.contextmanager
 def calling(modality: Modality, method: str) -> Generator[None]:
-    """Say where a method of the user's own failed, in fields.
-
-    Raises:
-        InputError: Then.
-    """
+    """Say where a method of the user's own failed, in fields."""
     try:
         yield
     except (InputError, UsageError):

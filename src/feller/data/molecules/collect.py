@@ -41,11 +41,7 @@ class _Kept:
     tally: Tally = field(default_factory=Tally)
 
     def add(self, molecule: Molecule, where: str) -> None:
-        """Keep a molecule if it suits.
-
-        Raises:
-            InputError: If two of its atoms are at one place, or one is far away.
-        """
+        """Keep a molecule if it suits; InputError if two of its atoms are at one place, or one is far away."""
         size = len(molecule.atoms)
         unsuitable = {
             f"molecules left out for over {self.longest} atoms: {{}}": size > self.longest,
@@ -78,12 +74,8 @@ def _check_together(molecule: Molecule, where: str) -> None:
 def find_molecules(path: pathlib.Path, longest: int | None = LONGEST) -> FoundMolecules:
     """Read a file with molecules or a folder of them, by their endings.
 
-    Args:
-        path: Where it lies.
-        longest: Atoms beyond which a molecule is left out; None to take all as they are, as samples must be.
-
-    Raises:
-        InputError: If a file is damaged, or if nothing is left.
+    Molecules of more than `longest` atoms are left out; None takes all as they are, as samples must be. InputError if a
+    file is damaged, or if nothing is left.
     """
     return _collect(_molecules(path), str(path), longest)
 
@@ -91,8 +83,7 @@ def find_molecules(path: pathlib.Path, longest: int | None = LONGEST) -> FoundMo
 def interpret_molecules(arrays: dict[str, np.ndarray], where: str, longest: int | None) -> FoundMolecules:
     """Read `element` [n, l], atomic numbers, `place` [n, l, 3] in Å and `valid` [n, l] of an .npz, as we write them.
 
-    Raises:
-        InputError: If numbers are missing, or if what is valid does not stand at the beginning.
+    InputError if numbers are missing, or if what is valid does not stand at the beginning.
     """
     element, place = arrays["element"], arrays["place"]
     whole = element.ndim == 2 and element.dtype.kind in "iu"

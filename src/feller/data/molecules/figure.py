@@ -1,6 +1,5 @@
 """Molecules drawn for people: balls in the colours of their elements, sticks where atoms are near enough for a bond."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from feller.data.atoms.elements import RADII, colour_of, hill_formula
-from feller.data.figures import finish
+from feller.data.figures import bare_panels, finish
 from feller.data.molecules.molecule import Molecule
 
 MOST = 25
@@ -32,23 +31,14 @@ def balls(molecules: list[Molecule], columns: int | None = None, *, beside: Sequ
 
     They have one scale, also with those of another picture that stands beside this one.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     drawn = molecules[:MOST]
     turned = [_turned(molecule.places) for molecule in drawn]
-    across = min(len(drawn), columns or math.ceil(math.sqrt(len(drawn))))
-    down = -(-len(drawn) // across)
     others = [_turned(molecule.places) for molecule in beside[:MOST]]
     wide, high = (max(float(np.abs(places[:, i]).max()) for places in (*turned, *others)) + EDGE for i in (0, 1))
     height = PANEL * high / wide + TITLE
-    figure = Figure(figsize=(PANEL * across, height * down), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
-    for i, (molecule, places) in enumerate(zip(drawn, turned, strict=True)):
-        left, bottom = i % across / across, 1 - (i // across + 1) / down
-        room = (1 - TITLE / height) / down
-        axes = figure.add_axes((left, bottom, 1 / across, room), xlim=(-wide, wide), ylim=(-high, high))
-        axes.set_axis_off()
+    limits = {"xlim": (-wide, wide), "ylim": (-high, high)}
+    figure, panels = bare_panels(len(drawn), columns, width=PANEL, height=height, title=TITLE, **limits)
+    for axes, molecule, places in zip(panels, drawn, turned, strict=True):
         _draw(axes, molecule, places)
         axes.set_title(hill_formula(molecule.atoms)[:24], fontsize=9, color="0.3", pad=2)
     return finish(figure, None, ())

@@ -17,8 +17,7 @@ from feller.core.serialization import replace_file
 from feller.data.atoms.elements import NUMBERS, SYMBOLS, places_among, symbols_of
 from feller.data.atoms.modality import Atoms
 from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_arrays
-from feller.data.loading.raw import Found, FoundMolecules, expect
+from feller.data.loading.raw import Found, FoundMolecules, check_longest, expect
 from feller.data.modality import Dataset, Write, check_finite_state, told
 from feller.data.molecules.figure import balls
 from feller.data.molecules.molecule import Molecule
@@ -44,31 +43,20 @@ class Molecules(Atoms):
     longest: int  # pyrefly: ignore
     """Atoms of a state; smaller molecules are padded."""
     sizes: tuple[str, ...]  # pyrefly: ignore
-    """Numbers of atoms that occur, smallest first: the classes of the condition `atoms`."""
     elements: tuple[str, ...]  # pyrefly: ignore
-    """Symbols that occur, by atomic number."""
     scale: float
     """Deviation of the coordinates, in Å."""
 
     def __post_init__(self) -> None:
         if not 0 < self.scale < math.inf:
             raise InputError(f"expected a positive scale of molecules, got {self.scale:g}")
-        if not self.sizes or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.sizes):
-            raise InputError(f"expected numbers of atoms to {self.longest}, got {', '.join(self.sizes) or 'none'}")
-        known = all(symbol in NUMBERS for symbol in self.elements)
-        if not self.elements or not known or len(set(self.elements)) < len(self.elements):
-            raise InputError(f"expected symbols of different elements, got {', '.join(self.elements) or 'none'}")
-
-    @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """The number of atoms."""
-        return {"atoms": self.sizes}
+        self.check_atoms()
 
     @property
     def forms(self) -> dict[str, Write]:
         """Arrays, one XYZ file, one SDF file with the bonds that rdkit finds, or a folder with XYZ files."""
         return {
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npz": self._write_arrays,
             ".xyz": lambda values, given, out: replace_file(out, xyz_text(self.molecules(values, given))),
             ".sdf": self._write_sdf,
             "": self._write_folder,
@@ -119,13 +107,7 @@ class Molecules(Atoms):
         """Centre molecules and pad them to our length; a number of atoms that we do not know counts as not given."""
         found = expect(found, FoundMolecules)
         lengths = (found.atoms > 0).sum(1)
-        size = found.atoms.shape[1]
-        if size > self.longest:
-            i = int(lengths.argmax())
-            raise InputError(
-                f"{found.called(i)}: expected molecules of at most {self.longest} atoms, got one of {size}; leave it"
-                " out"
-            )
+        check_longest(found, lengths, self.longest, "atoms")
         sizes = torch.from_numpy(lengths)
         marks = self.marks(sizes)
         element, place = self.padded(found)
@@ -166,12 +148,9 @@ class Molecules(Atoms):
             warnings.warn(f"{out.name}: {without} of {len(own)} molecules are {told}", stacklevel=2)
 
     def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
-        sample_folder.prepare(out)
         own = self.molecules(values, given)
-        files = [f"{number}.xyz" for number in sample_folder.numbers(len(own))]
-        sample_folder.save(balls(own), out, files)
-        for file, molecule in zip(files, own, strict=True):
-            replace_file(out / file, xyz_text([molecule]))
+        contents = (xyz_text([molecule]) for molecule in own)
+        sample_folder.save_files(balls(own), out, sample_folder.numbers(len(own), ".xyz"), contents)
 
 
 def molecules(found: FoundMolecules) -> Dataset:

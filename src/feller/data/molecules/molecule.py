@@ -51,14 +51,7 @@ STEPS = 10_000
 
 @contextlib.contextmanager
 def rdkit(what: str) -> Iterator[Any]:
-    """Give the module `Chem`, whose messages do not reach the terminal meanwhile.
-
-    Args:
-        what: Who needs it, for the error.
-
-    Raises:
-        UsageError: If rdkit is not installed.
-    """
+    """Give the module `Chem`, whose messages do not reach the terminal; without it UsageError that says `what` for."""
     try:
         from rdkit import Chem, rdBase
     except ImportError as error:

@@ -22,11 +22,8 @@ DIMENSION = slice(20, 22)
 def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
     """Yield the molecules of a file, packed or not, with all hydrogens that it has.
 
-    One whose third coordinates are all zero is a drawing, unless it says 3D.
-
-    Raises:
-        InputError: If a record is damaged; says where it begins.
-        UsageError: If rdkit is not installed.
+    One whose third coordinates are all zero is a drawing, unless it says 3D. InputError if a record is damaged; says
+    where it begins; UsageError if rdkit is not installed.
     """
     with rdkit("reading .sdf and .mol") as chem:
         for line, block in _records(read_letters(path)):
@@ -63,8 +60,7 @@ def _records(text: str) -> Iterator[tuple[int, str]]:
 def sdf_text(molecules: Iterable[Molecule]) -> tuple[str, int]:
     """Return a file of records with the bonds that follow from the places, and how many have none because none do.
 
-    Raises:
-        UsageError: If rdkit is not installed.
+    UsageError if rdkit is not installed.
     """
     records, without = [], 0
     with rdkit("writing .sdf") as chem:

@@ -39,10 +39,8 @@ def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
     Numbers that comments tell, as in `mu=1.67`, are kept, and those of QM9's own files under their usual names. The
     charge is that of `charge=` or `total_charge=` in the comment, else 0.
 
-    Hydrogen's isotopes count as hydrogen. Extended files say in their comments which columns count.
-
-    Raises:
-        InputError: If a line is damaged or missing; says which.
+    Hydrogen's isotopes count as hydrogen. Extended files say in their comments which columns count. InputError if a
+    line is damaged or missing; says which.
     """
     lines = [line.rstrip("\r") for line in read_letters(path).split("\n")]  # other line ends may be part of a letter
     while lines and not lines[-1].strip():

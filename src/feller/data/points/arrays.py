@@ -37,11 +37,6 @@ class Arrays(Modality):
             raise InputError(f"expected a shape and a positive scale, got {self.shape} and {self.scale:g}")
 
     @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """The label, where there are classes."""
-        return {"label": self.classes} if self.classes else {}
-
-    @property
     def forms(self) -> dict[str, Write]:
         """Arrays, or a folder with them and a picture."""
         return {**self.array_forms, "": self._write_folder}

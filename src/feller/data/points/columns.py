@@ -19,7 +19,7 @@ def check_finite(
     places: Sequence[int] | None = None,
     empty: Collection[int] = (),
 ) -> np.ndarray:
-    """Return numbers [n, d] if all are finite.
+    """Return numbers [n, d] if all are finite; InputError names the first that is missing or infinite.
 
     Args:
         values: The numbers.
@@ -28,9 +28,6 @@ def check_finite(
         lines: Line of each row in the file, from 1, where it is not that of the array.
         places: Place of each column in the file, from 0, where it is not that of the array.
         empty: Places of cells in the array, counted row by row, where nothing stands in the file.
-
-    Raises:
-        InputError: If one is missing or infinite; says which.
     """
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
@@ -46,11 +43,7 @@ def check_finite(
 
 
 def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of columns of numbers, if none would be read as a label.
-
-    Raises:
-        InputError: If one would.
-    """
+    """Return the names of columns of numbers, if none would be read as a label; InputError if one would."""
     for name in columns:
         if name.lower() in LABEL_NAMES:
             raise InputError(f"a column of numbers cannot be called {name!r}, which names classes; rename it")
@@ -60,8 +53,7 @@ def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
 def arrange(found: Found, columns: tuple[str, ...]) -> np.ndarray:
     """Return points [n, d] with their columns in the order named; without names in the file they are taken as they are.
 
-    Raises:
-        InputError: If there are others, or none.
+    InputError if there are others, or none.
     """
     if isinstance(found, FoundTable):
         for name in found.columns:

@@ -18,16 +18,10 @@ def scatter(
     beside: np.ndarray | None = None,
     behind: np.ndarray | None = None,
 ) -> Image.Image:
-    """Draw points [n, d], coloured by their labels [n] if given.
+    """Draw points [n, d], coloured by their labels [n] if given, in panels, `across` in a row.
 
-    Args:
-        values: The points.
-        columns: Names of their columns.
-        labels: Number of the class of each.
-        classes: Names of the classes.
-        across: Panels in a row.
-        beside: Other points, which the axes have room for, so that two pictures compare.
-        behind: Points that are drawn in grey below all others, and which the axes have room for.
+    The axes have room for the points `beside`, so that two pictures compare, and for those `behind`, grey below all
+    others.
     """
     values = values[:MOST]
     others = [some[:MOST] for some in (beside, behind) if some is not None]

@@ -199,12 +199,7 @@ RULES: dict[type, tuple[Rule, ...]] = {
         Rule(_strain, lambda m: _strain(m) > LARGEST_ERROR, "is no rotation: R^T R is {:.3g} away from the identity"),
     ),
     Simplex: (
-        Rule(
-            _sum,
-            lambda p: _sum(p) <= 0,
-            "adds up to {:.6g}, expected 1",
-            mends=False,
-        ),
+        Rule(_sum, lambda p: _sum(p) <= 0, "adds up to {:.6g}, expected 1", mends=False),
         Rule(
             _sum,
             lambda p: (_sum(p) - 1).abs() > 0.5,
@@ -217,10 +212,7 @@ RULES: dict[type, tuple[Rule, ...]] = {
     ),
     SPD: (
         Rule(
-            _least_eigenvalue,
-            _not_positive,
-            "is not positive definite: its smallest eigenvalue is {:.3g}",
-            mends=False,
+            _least_eigenvalue, _not_positive, "is not positive definite: its smallest eigenvalue is {:.3g}", mends=False
         ),
         Rule(
             _asymmetry,

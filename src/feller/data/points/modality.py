@@ -27,11 +27,6 @@ class Rows(Modality):
         """Draw rows [n, d], coloured by their labels [n], with `across` panels in a row."""
 
     @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """The label, where there are classes."""
-        return {"label": self.classes} if self.classes else {}
-
-    @property
     def forms(self) -> dict[str, Write]:
         """Tables, arrays (.npy without names and labels), or a folder with a table and a picture."""
         table = dict.fromkeys((".csv", ".tsv", ".txt", ".parquet"), self._write_table)

@@ -34,11 +34,7 @@ def place_of(space: str, found: FoundRows) -> Place:
 
 
 def check_space(space: str) -> None:
-    """Refuse a name that is no space, before anything is read.
-
-    Raises:
-        UsageError: If there is no such space.
-    """
+    """Refuse a name that is no space, before anything is read; UsageError if there is no such space."""
     if space not in NAMES and not space.lower().endswith(MESHES):
         raise UsageError(
             f"no space is called {space!r}: {nearest(space, list(NAMES))}; or a mesh: a file that ends in .obj or .off"

@@ -25,11 +25,8 @@ CHUNK, VARIABLE = 1_000_000, 2**32 - 1
 def find_scan(path: pathlib.Path) -> FoundRows:
     """Read the places of a scan, in the units of its survey, mostly metres; only those on the ground, where known.
 
-    Source: ASPRS, "LAS specification 1.4 - R15", 2019.
-
-    Raises:
-        InputError: If the file is damaged or holds no point.
-        UsageError: If laspy, which reads it, is not installed.
+    InputError if the file is damaged or holds no point; UsageError without laspy, which reads it. Source: ASPRS, "LAS
+    specification 1.4 - R15", 2019.
     """
     laspy = need("laspy", "reading .las and .laz", "bridges")
     try:
@@ -64,8 +61,7 @@ def find_scan(path: pathlib.Path) -> FoundRows:
 def _check_records(path: pathlib.Path) -> None:
     """Refuse more records beside the points than the file has room for: laspy would make them all, out of nothing.
 
-    Raises:
-        ValueError: Then.
+    ValueError then.
     """
     with path.open("rb") as file:
         head = file.read(247).ljust(247, b"\0")
@@ -79,10 +75,7 @@ def _check_records(path: pathlib.Path) -> None:
 def _check_chunks(path: pathlib.Path, start: int, points: int) -> None:
     """Refuse a table of chunks that cannot be: the unpacker makes room for it unseen, and ends the process if it fails.
 
-    Points begin with the place of the table, which begins with a version and the number of chunks.
-
-    Raises:
-        ValueError: Then.
+    Points begin with the place of the table, which begins with a version and the number of chunks. It is a ValueError.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -100,11 +93,7 @@ def _check_chunks(path: pathlib.Path, start: int, points: int) -> None:
 
 
 def _check_size(packed: Sequence[Any], points: int) -> None:
-    """Refuse chunks of many more points than there are: the unpacker makes room for a whole one.
-
-    Raises:
-        ValueError: Then.
-    """
+    """Raise a ValueError on chunks of many more points than there are: the unpacker makes room for a whole one."""
     for record in packed:
         size = int.from_bytes(record.record_data[12:16], "little")
         if max(points, CHUNK) < size < VARIABLE:
@@ -118,10 +107,8 @@ Faces = tuple[tuple[int, int, int], ...]
 def read_mesh(path: pathlib.Path) -> tuple[Vertices, Faces]:
     """Read the vertices and triangles of a file that ends in .obj or .off; vertices are counted from 0.
 
-    Faces with more corners are cut into triangles from their first corner, as programs that show them do.
-
-    Raises:
-        InputError: If the file cannot be read, is no such file, or has no surface.
+    Faces with more corners are cut into triangles from their first corner, as programs that show them do. InputError if
+    the file cannot be read, is no such file, or has no surface.
     """
     formats = {".obj": _obj, ".off": _off}
     if path.suffix.lower() not in formats:

@@ -28,8 +28,7 @@ MOST = 0.25
 def complete(found: FoundRows, where: str, others: list[str]) -> tuple[FoundRows, list[int]]:
     """Leave out columns where much is missing, then rows where anything is; say so, and which rows are left.
 
-    Raises:
-        InputError: If nothing is left.
+    InputError if nothing is left.
     """
     missing = np.isnan(found.values)
     sparse = missing.mean(0) > MOST
@@ -79,8 +78,7 @@ def _label_column(names: list[str], where: str) -> int | None:
 def rows_found(sheet: Sheet | None, where: str, choose: Choose = torsions_among) -> FoundRows:
     """Turn the cells of a sheet into numbers and labels.
 
-    Raises:
-        InputError: If a cell is no finite number, or nothing is there.
+    InputError if a cell is no finite number, or nothing is there.
     """
     if sheet is None:
         raise InputError(f"{where}: expected rows of numbers, the file is empty")

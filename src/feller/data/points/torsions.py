@@ -114,11 +114,7 @@ class Torsions(Rows):
 
 
 def check_unit(found: Found, values: np.ndarray, columns: tuple[str, ...], turns: tuple[float, ...]) -> None:
-    """Refuse degrees in columns of radians.
-
-    Raises:
-        InputError: If an angle exceeds a full turn of radians; says where.
-    """
+    """Refuse degrees in columns of radians; InputError if an angle exceeds a full turn of radians; says where."""
     for column, (name, turn) in enumerate(zip(columns, turns, strict=True)):
         large = np.flatnonzero(abs(values[:, column]) > turn + SLACK)
         if turn < 360 and len(large):

@@ -14,8 +14,7 @@ from feller.core.errors import InputError
 from feller.core.pytree import Given, State
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_arrays
-from feller.data.loading.raw import Found, FoundChains, expect
+from feller.data.loading.raw import Found, FoundChains, check_longest, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
 from feller.data.proteins.figure import traces
 from feller.data.proteins.files import ATOMS, json_lines, pdb_text
@@ -40,6 +39,7 @@ class Backbones(Modality):
     holds = FoundChains
     least = 300
     parts = "residues"
+    has_density = False  # the ends of chains have entries that never vary
 
     longest: int
     """Residues of a state; shorter chains are padded."""
@@ -68,16 +68,11 @@ class Backbones(Modality):
     def forms(self) -> dict[str, Write]:
         """Arrays, JSON lines, one PDB file with a model for each chain, or a folder with a PDB file for each."""
         return {
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npz": self._write_arrays,
             ".jsonl": lambda values, given, out: replace_file(out, json_lines(self.chains(values, given))),
             ".pdb": lambda values, given, out: replace_file(out, pdb_text(self.chains(values, given))),
             "": self._write_folder,
         }
-
-    @property
-    def log_scale(self) -> None:
-        """None: the ends of chains have entries that never vary."""
-        return None
 
     def space(self) -> Product:
         """Return rotations times R^9 at each residue."""
@@ -113,12 +108,7 @@ class Backbones(Modality):
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Pad chains to our length; a length that we do not know counts as not given."""
         found = expect(found, FoundChains)
-        if found.lengths.max() > self.longest:
-            i = int(found.lengths.argmax())
-            raise InputError(
-                f"{found.called(i)}: expected chains of at most {self.longest} residues, got one of"
-                f" {found.lengths[i]}; leave it out"
-            )
+        check_longest(found, found.lengths, self.longest, "residues")
         values = torch.zeros(len(found.values), self.longest, len(ATOMS), 3, dtype=torch.float64)
         values[:, : found.values.shape[1]] = torch.from_numpy(found.values)
         number = {int(name): i for i, name in enumerate(self.lengths)}
@@ -148,11 +138,8 @@ class Backbones(Modality):
         return traces([atoms[:, CA] for atoms in self.chains(values, given)], columns)
 
     def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
-        sample_folder.prepare(out)
-        files = [f"{number}.pdb" for number in sample_folder.numbers(len(values))]
-        sample_folder.save(self.show(values, given), out, files)
-        for file, atoms in zip(files, self.chains(values, given), strict=True):
-            replace_file(out / file, pdb_text([atoms]))
+        contents = (pdb_text([atoms]) for atoms in self.chains(values, given))
+        sample_folder.save_files(self.show(values, given), out, sample_folder.numbers(len(values), ".pdb"), contents)
 
 
 def backbones(found: FoundChains) -> Dataset:

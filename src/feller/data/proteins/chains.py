@@ -88,12 +88,7 @@ def _gaps(atoms: np.ndarray) -> list[int]:
 def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> FoundChains:
     """Read PDB or mmCIF, a folder of such files, or JSON lines with `coords`, as sets of inverse folding have them.
 
-    Args:
-        path: Where it lies.
-        longest: Residues beyond which a chain is left out; None for no limit.
-
-    Raises:
-        InputError: If a file is damaged, or if nothing is left.
+    Chains of more than `longest` residues are left out. InputError if a file is damaged, or if nothing is left.
     """
     pieces = _Pieces(longest or sys.maxsize)
     for chain in _chains(path):
@@ -120,8 +115,7 @@ def _any(residues: np.ndarray) -> np.ndarray | None:
 def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> FoundChains:
     """Read `samples` [n, l, 4, 3] and `valid` [n, l] of an .npz, and `residue` [n, l] if it is there, as we write them.
 
-    Raises:
-        InputError: If numbers are missing, or if what is valid does not stand at the beginning.
+    InputError if numbers are missing, or if what is valid does not stand at the beginning.
     """
     samples, valid = arrays["samples"], arrays.get("valid")
     valid = np.ones(samples.shape[:2], dtype=bool) if valid is None else valid

@@ -1,13 +1,12 @@
 """Backbones drawn for people: the course of the CA atoms, from blue at the first residue to red at the last."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from feller.data.figures import finish
+from feller.data.figures import bare_panels, finish
 
 MOST = 25
 """Chains that are drawn, at most; the first ones."""
@@ -26,26 +25,16 @@ def traces(chains: list[np.ndarray], columns: int | None = None, *, beside: Sequ
 
     They have one scale, also with those of another picture that stands beside this one.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     courses = [_course(_turned(chain)) for chain in chains[:MOST]]
-    across = min(len(courses), columns or math.ceil(math.sqrt(len(courses))))
-    down = -(-len(courses) // across)
     others = [_course(_turned(chain)) for chain in beside[:MOST]]
     wide, high = (1.05 * max(np.abs(course[:, i]).max() for course in (*courses, *others)) + 2 for i in (0, 1))
-    height = PANEL * high / wide
-    figure = Figure(figsize=(PANEL * across, height * down), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
-    for i, course in enumerate(courses):
-        left, bottom = i % across / across, 1 - (i // across + 1) / down
-        axes = figure.add_axes((left, bottom, 1 / across, 1 / down), xlim=(-wide, wide), ylim=(-high, high))
-        axes.set_axis_off()
+    limits = {"xlim": (-wide, wide), "ylim": (-high, high)}
+    figure, panels = bare_panels(len(courses), columns, width=PANEL, height=PANEL * high / wide, **limits)
+    for axes, course in zip(panels, courses, strict=True):
         _draw(axes, course)
-        if i == 0:
-            x, y = 2 - wide, 2 - high
-            axes.plot([x, x + BAR], [y, y], color="0.4", linewidth=1.5)
-            axes.text(x, y + 0.8, f"{BAR:g} Å", color="0.4", fontsize=8, va="bottom")
+    x, y = 2 - wide, 2 - high
+    panels[0].plot([x, x + BAR], [y, y], color="0.4", linewidth=1.5)
+    panels[0].text(x, y + 0.8, f"{BAR:g} Å", color="0.4", fontsize=8, va="bottom")
     return finish(figure, None, ())
 
 

@@ -49,11 +49,8 @@ def read_structure(path: pathlib.Path) -> list[Chain]:
 
     They are called as authors call them. Modified residues, such as selenomethionine, count as what they were made of;
     other HETATM records do not count. The sequence of a chain of glycine or alanine alone is not known. All models of
-    our own files count, which are samples.
-
-    Raises:
-        InputError: If coordinates are damaged, or if there are no backbone atoms.
-        UsageError: If gemmi is not installed.
+    our own files count, which are samples. InputError if coordinates are damaged, or if there are no backbone atoms;
+    UsageError if gemmi is not installed.
     """
     gemmi = need("gemmi", f"reading {path.name}", "proteins")
     text = read_letters(path).encode("ascii", "replace").decode()  # gemmi cuts names out of bytes
@@ -137,13 +134,8 @@ def pdb_text(chains: list[np.ndarray], sequences: Sequence[str | None] | None = 
 def parse(line: str, number: int, where: str) -> Chain:
     """Read one JSON object with `coords`, a list of places for each atom, null where one is missing, and maybe `seq`.
 
-    Args:
-        line: What stands there.
-        number: Of the line, which names a chain that has no name.
-        where: File and line, for errors.
-
-    Raises:
-        InputError: If the line is damaged, or if there are not as many letters as residues.
+    The number of the line names a chain without a name. InputError if it is damaged, or has another number of letters
+    than residues.
     """
     try:
         found = json.loads(line)

@@ -13,7 +13,6 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Given, State
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Found, FoundChains, expect
 from feller.data.modality import Dataset, Modality, Write
 from feller.data.proteins.backbones import Backbones, usual_backbones
@@ -38,6 +37,7 @@ class Proteins(Modality):
     holds = FoundChains
     least = 300
     parts = "residues"
+    has_density = False  # residues have none
 
     structure: Backbones
 
@@ -54,16 +54,11 @@ class Proteins(Modality):
     def forms(self) -> dict[str, Write]:
         """Arrays, JSON lines, one PDB file with a model for each chain, or a folder with PDB files and a FASTA file."""
         return {
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npz": self._write_arrays,
             ".jsonl": lambda values, given, out: replace_file(out, json_lines(*self.chains(values, given))),
             ".pdb": lambda values, given, out: replace_file(out, pdb_text(*self.chains(values, given))),
             "": self._write_folder,
         }
-
-    @property
-    def log_scale(self) -> None:
-        """None: residues have no density."""
-        return None
 
     @property
     def leaves(self) -> tuple[str, ...]:
@@ -71,11 +66,7 @@ class Proteins(Modality):
         return ("residue", "structure")
 
     def give(self, leaf: str, text: str) -> tuple[State, dict[str, int]]:
-        """Return residues, [1, longest], from letters.
-
-        Raises:
-            UsageError: If letters are none of the 20.
-        """
+        """Return residues, [1, longest], from letters; UsageError if letters are none of the 20."""
         if leaf != "residue":
             return super().give(leaf, text)
         sequence = "".join(text.split()).upper()
@@ -174,13 +165,12 @@ class Proteins(Modality):
         return self.structure.show(values["atoms"], {"valid": given["valid"]["position"]}, columns)
 
     def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
-        sample_folder.prepare(out)
         chains, sequences = self.chains(values, given)
-        names = sample_folder.numbers(len(chains))
-        sample_folder.save(self.show(values, given), out, [*(f"{name}.pdb" for name in names), SEQUENCES])
-        for name, atoms, sequence in zip(names, chains, sequences, strict=True):
-            replace_file(out / f"{name}.pdb", pdb_text([atoms], [sequence]))
-        replace_file(out / SEQUENCES, fasta(names, sequences))
+        n = len(chains)
+        contents = [pdb_text([atoms], [sequence]) for atoms, sequence in zip(chains, sequences, strict=True)]
+        contents.append(fasta(sample_folder.numbers(n), sequences))
+        files = [*sample_folder.numbers(n, ".pdb"), SEQUENCES]
+        sample_folder.save_files(self.show(values, given), out, files, contents)
 
 
 def _marks(valid: Tensor, known: Tensor) -> dict[str, Tensor]:

@@ -192,11 +192,7 @@ def texts_of(groups: Groups) -> Source:
 
 
 def cells_of(groups: Groups) -> Source:
-    """Return all columns as they are.
-
-    Raises:
-        InputError: If one holds what no cell can be.
-    """
+    """Return all columns as they are; InputError if one holds what no cell can be."""
     for name, kind in groups.kinds.items():
         check_cells(groups.shards[0], name, kind)
     return Cells(_about(groups, None, ()), groups, groups.columns)

@@ -38,11 +38,7 @@ def plain(kind: Any) -> Any:
 
 
 def check_cells(shard: Shard, name: str, kind: Any) -> None:
-    """Refuse a column whose cells are no numbers, words, dates, times, or yes and no.
-
-    Raises:
-        InputError: Then.
-    """
+    """Raise an InputError on a column whose cells are no numbers, words, dates, times, or yes and no."""
     from pyarrow import types
 
     known = plain(kind)
@@ -55,11 +51,7 @@ def check_cells(shard: Shard, name: str, kind: Any) -> None:
 
 
 def check_text(shard: Shard, name: str, kind: Any) -> None:
-    """Refuse a column that holds no texts.
-
-    Raises:
-        InputError: Then.
-    """
+    """Raise an InputError on a column that holds no texts."""
     if not is_text(kind):
         raise InputError(
             f"{shard.path}: column {name!r} has the type {_short(kind)}, expected texts; {_advice(plain(kind))}"

@@ -126,11 +126,7 @@ def _valid(file: Any, place: int, columns: Sequence[str]) -> Any:
 
 
 def opened(shard: Shard) -> Any:
-    """Open a shard that is what it was.
-
-    Raises:
-        InputError: If it is damaged, or was written to.
-    """
+    """Open a shard that is what it was; InputError if it is damaged, or was written to."""
     from pyarrow import parquet
 
     about = shard.path.stat()

@@ -137,11 +137,7 @@ def _seen(path: pathlib.Path) -> Shard:
 
 
 def check_same(shard: Shard, size: int, changed: int) -> None:
-    """Refuse a shard that is another by now.
-
-    Raises:
-        InputError: Then.
-    """
+    """Raise an InputError on a shard that is another by now."""
     if (size, changed) != (shard.size, shard.changed):
         raise InputError(f"{shard.path}: was written to while it was read; start again with what it holds now")
 

@@ -60,11 +60,7 @@ class _Example:
 
 
 def look(shard: Shard) -> Looked:
-    """Look through a shard.
-
-    Raises:
-        InputError: If it is damaged, cut off, or holds what no example of ours is.
-    """
+    """Look through a shard; InputError if it is damaged, cut off, or holds what no example of ours is."""
     found, digest, seen = Looked(), blake2b(digest_size=16), set()
     example = None
     with shard.path.open("rb") as file:

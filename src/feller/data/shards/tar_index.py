@@ -194,11 +194,7 @@ def pictures_of(index: Index, asked: Asked) -> Source:
 
 
 def texts_of(index: Index) -> Source:
-    """Return the texts of an index that are not empty.
-
-    Raises:
-        InputError: If one is not in UTF-8, or all are empty.
-    """
+    """Return the texts of an index that are not empty; InputError if one is not in UTF-8, or all are empty."""
     found = _surveyed(index)
     about = _about(index)
     if not found.empty:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from feller.core.errors import InputError
-from feller.data.files.plain_text import read_unicode
+from feller.data.files.plain_text import json_lines
 from feller.data.loading.raw import about
 from feller.data.speech.phones import SIL, Spoken, Word, plain
 from feller.data.speech.textgrid import SILENCES, UNKNOWN
@@ -30,11 +30,11 @@ def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
         InputError: If a line is malformed, or two are of one file.
     """
     found: dict[str, tuple[Word, ...]] = {}
-    for number, line in enumerate(read_unicode(path).split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, entry in json_lines(path, FORMS):
         with about(f"{path}: line {number}"):
-            entry = _entry(line)
+            named = isinstance(entry, dict) and isinstance(entry.get(FILE), str) and entry[FILE]
+            if not named or (WORDS in entry) == (PHONES in entry):
+                raise InputError(f"expected {FORMS}, got {json.dumps(entry)[:40]!r}")
             name = entry[FILE]
             if name in found:
                 raise InputError(f"{name} has a line already; remove one")
@@ -45,17 +45,6 @@ def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
     if not found:
         raise InputError(f"{path}: expected alignments, one a line, got none")
     return found
-
-
-def _entry(line: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"expected {FORMS}, got {line[:40]!r}") from error
-    named = isinstance(entry, dict) and isinstance(entry.get(FILE), str) and entry[FILE]
-    if not named or (WORDS in entry) == (PHONES in entry):
-        raise InputError(f"expected {FORMS}, got {line[:40]!r}")
-    return entry
 
 
 def _words(entries: Any) -> list[Word]:

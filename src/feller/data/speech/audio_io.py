@@ -117,11 +117,7 @@ def _files(count: int) -> str:
 
 
 def wav(sound: Sound) -> bytes:
-    """Return a .wav of 16 bits; what is louder than 1 is cut off.
-
-    Raises:
-        UsageError: If soundfile is not installed.
-    """
+    """Return a .wav of 16 bits; what is louder than 1 is cut off; UsageError if soundfile is not installed."""
     soundfile = need("soundfile", "writing sounds")
     file = io.BytesIO()
     levels = np.round(np.clip(sound.samples, -1, 1) * 32767).astype(np.int16)
@@ -130,11 +126,7 @@ def wav(sound: Sound) -> bytes:
 
 
 def write_sound(sound: Sound, path: pathlib.Path) -> None:
-    """Write a .wav, whole or not at all.
-
-    Raises:
-        UsageError: If soundfile is not installed.
-    """
+    """Write a .wav, whole or not at all; UsageError if soundfile is not installed."""
     replace_file(path, wav(sound))
 
 

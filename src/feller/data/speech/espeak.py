@@ -139,7 +139,14 @@ def _command(language: str) -> tuple[str, ...]:
         raise UsageError(
             "phones of other languages need eSpeak, which is not here: install espeak-ng, or give alignments"
         ) from error
-    return (sys.executable, "-I", str(pathlib.Path(__file__).with_name("espeak_library.py")), library, data, language)
+    return (
+        sys.executable,
+        "-I",
+        str(pathlib.Path(__file__).with_name("espeak_subprocess.py")),
+        library,
+        data,
+        language,
+    )
 
 
 @lru_cache(maxsize=4096)

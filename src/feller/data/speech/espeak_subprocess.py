@@ -1,6 +1,6 @@
 """Asks the library of eSpeak NG for phones, as a program of its own, so that what it does cannot end a user's program.
 
-It is run as `python espeak_library.py LIBRARY DATA LANGUAGE`, reads a word from its input, and imports nothing of ours.
+It is run as `python espeak_subprocess.py LIBRARY DATA LANGUAGE`, reads a word from its input, and imports none of ours.
 """
 
 import ctypes

@@ -44,11 +44,7 @@ class GriffinLim(Vocoder):
             raise InputError(f"expected 1 to {MOST:,} iterations of Griffin-Lim, got {self.iterations}")
 
     def samples(self, mel: Float[Tensor, "frames bands"], settings: Mel) -> Float32[Tensor, " n"]:
-        """Return `frames * hop` samples.
-
-        Raises:
-            InputError: If log mels are not finite, or of other settings.
-        """
+        """Return `frames * hop` samples; InputError if log mels are not finite, or of other settings."""
         librosa = need("librosa", "making sounds")
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.bands or not torch.isfinite(mel).all():
             raise InputError(f"expected finite log mels of {settings.bands} bands, got {list(mel.shape)}")

@@ -64,11 +64,7 @@ def _words(token: str) -> list[str]:
 
 
 def spoken_number(digits: str) -> list[str]:
-    """Return the words of a number such as 1,234 or 3.05.
-
-    Raises:
-        InputError: If it is none, or too large.
-    """
+    """Return the words of a number such as 1,234 or 3.05; InputError if it is none, or too large."""
     match = NUMBER.fullmatch(digits)
     if match is None or not digits.isascii():
         raise InputError(f"expected a number, got {digits[:40]!r}; write it in words")

@@ -26,11 +26,7 @@ BEYOND = 1e3
 
 @lru_cache(maxsize=8)
 def filters(rate: int, fft: int, bands: int, top: int) -> Float32[Tensor, "bands bins"]:
-    """Return Slaney's triangles, each of unit area.
-
-    Raises:
-        UsageError: If librosa is not installed.
-    """
+    """Return Slaney's triangles, each of unit area; UsageError if librosa is not installed."""
     librosa = need("librosa", "the mel scale")
     return torch.from_numpy(librosa.filters.mel(sr=rate, n_fft=fft, n_mels=bands, fmin=0.0, fmax=float(top)))
 
@@ -69,11 +65,7 @@ class Mel:
 
     @classmethod
     def usual(cls, rate: int) -> "Mel":
-        """Return the usual settings at 16,000 Hz, or those at 8,000 Hz.
-
-        Raises:
-            InputError: If there are none for this rate.
-        """
+        """Return the usual settings at 16,000 Hz, or those at 8,000 Hz; InputError if there are none for this rate."""
         usual = {16_000: cls(), 8_000: cls(8_000, 512, 320, 80, 40, 4_000)}
         if rate not in usual:
             raise InputError(f"expected 8,000 or 16,000 Hz, got {rate:,}; give all settings")
@@ -128,11 +120,7 @@ class Statistics:
 
     @classmethod
     def of(cls, mels: Sequence[Float[Tensor, "_ bands"]]) -> "Statistics":
-        """Measure log mels.
-
-        Raises:
-            InputError: If they are all the same.
-        """
+        """Measure log mels; InputError if they are all the same."""
         n = sum(mel.numel() for mel in mels)
         mean = sum(float(mel.double().sum()) for mel in mels) / n
         return cls(mean, math.sqrt(sum(float((mel.double() - mean).square().sum()) for mel in mels) / n))

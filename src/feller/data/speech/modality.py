@@ -17,7 +17,6 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Given, State
 from feller.core.rng import Draws
 from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Found, FoundSpeech, Layout, Sound, about, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
 from feller.data.speech.audio_io import write_sound
@@ -72,6 +71,7 @@ class Speech(Modality):
     called = "speech"
     holds = FoundSpeech
     computes = True
+    has_density = False  # sounds have different lengths, so there is no one volume
 
     mel: Mel
     statistics: Statistics
@@ -107,11 +107,6 @@ class Speech(Modality):
         return self.longest if self.at_once is None else min(self.at_once, self.longest)
 
     @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """None: phones are no classes of sounds."""
-        return {}
-
-    @property
     def labels(self) -> dict[str, int]:
         """The phone of each frame."""
         return {"phone": len(self.inventory)}
@@ -125,16 +120,7 @@ class Speech(Modality):
     @property
     def forms(self) -> dict[str, Write]:
         """Arrays, one sound, or a folder with one .wav a sound, a picture, and how long each phone lasts."""
-        return {
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
-            ".wav": self._write_sounds,
-            "": self._write_sounds,
-        }
-
-    @property
-    def log_scale(self) -> None:
-        """None: sounds have different lengths, so there is no one volume."""
-        return None
+        return {".npz": self._write_arrays, ".wav": self._write_sounds, "": self._write_sounds}
 
     def counted(self, values: Any) -> Int64[Tensor, " n"]:
         """Return the numbers of the log mels of each sound, without its padding where its phones are known."""
@@ -147,11 +133,7 @@ class Speech(Modality):
         return chained(data, len(data), self.statistics.mean, draws) if self.chains else data
 
     def complete(self, given: Given) -> Given:
-        """Refuse to draw what nobody said.
-
-        Raises:
-            UsageError: If no phones are given.
-        """
+        """Refuse to draw what nobody said; UsageError if no phones are given."""
         if "phone" not in given:
             raise UsageError(
                 'a model of speech draws sounds of texts and nothing else; say one with: feller sample RUN --text "..."'
@@ -213,11 +195,7 @@ class Speech(Modality):
         return phone, duration
 
     def sound(self, mel: Float[Tensor, "frames bands"]) -> Sound:
-        """Return the sound of log mels.
-
-        Raises:
-            UsageError: If a package is not installed.
-        """
+        """Return the sound of log mels; UsageError if a package is not installed."""
         return Sound(self.vocoder.samples(mel, self.mel).numpy().astype(np.float32), self.mel.rate)
 
     def sounds(self, values: State, given: Given) -> list[Sound]:

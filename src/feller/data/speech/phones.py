@@ -104,11 +104,7 @@ class Inventory:
         return {*self.phones} <= {*ARPABET}
 
     def numbers(self, phones: Sequence[str]) -> Int64[Tensor, " m"]:
-        """Return the positions of phones.
-
-        Raises:
-            InputError: If any is not known.
-        """
+        """Return the positions of phones; InputError if any is not known."""
         place = {name: i for i, name in enumerate(self.names)}
         unknown = sorted({*phones} - place.keys())
         if unknown:

@@ -76,11 +76,7 @@ class Script:
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
-        """Frames of each part.
-
-        Raises:
-            UsageError: If some are not known yet.
-        """
+        """Frames of each part; UsageError if some are not known yet."""
         if any(part.length is None for part in self.parts):
             raise UsageError("some phones do not know yet how long they last")
         return tuple(part.length or 0 for part in self.parts)

@@ -17,7 +17,7 @@ from feller.data.files import sample_folder
 from feller.data.fingerprints import print_of
 from feller.data.loading.raw import Found, FoundSounds, Sound, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state, told
-from feller.data.speech.audio_io import resampled, write_sound
+from feller.data.speech.audio_io import resampled, wav, write_sound
 from feller.data.speech.figure import Drawn, spectrograms
 from feller.data.speech.mel import FRAMES, Mel
 from feller.spaces import Euclidean
@@ -38,6 +38,7 @@ class Sounds(Modality):
 
     called = "sounds"
     holds = FoundSounds
+    has_density = False  # pieces have different lengths, so there is no one volume
 
     mel: Mel
     """How log mels are made of them."""
@@ -54,19 +55,9 @@ class Sounds(Modality):
         return -(-self.longest // FRAMES)
 
     @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """None."""
-        return {}
-
-    @property
     def forms(self) -> dict[str, Write]:
         """One sound, or a folder with one .wav for each and a picture."""
         return {".wav": self._write_one, "": self._write_folder}
-
-    @property
-    def log_scale(self) -> None:
-        """None: pieces have different lengths, so there is no one volume."""
-        return None
 
     @property
     def samples(self) -> int:
@@ -96,11 +87,7 @@ class Sounds(Modality):
         return self.pieces(expect(found, FoundSounds))
 
     def pieces(self, found: FoundSounds) -> Dataset:
-        """Return pieces of sounds; those of one sound are a group.
-
-        Raises:
-            InputError: If all sounds are too short.
-        """
+        """Return pieces of sounds; those of one sound are a group; InputError if all sounds are too short."""
         sounds = [resampled(sound, self.mel.rate).samples for sound in found.values]
         cuts = [_cut(len(samples) // self.mel.hop, self.longest) for samples in sounds]
         kept = [
@@ -158,12 +145,8 @@ class Sounds(Modality):
         write_sound(self.sounds(values, given)[0], out)
 
     def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
-        sample_folder.prepare(out)
-        sounds = self.sounds(values, given)
-        files = [f"{number}.wav" for number in sample_folder.numbers(len(sounds))]
-        sample_folder.save(self.show(values, given), out, files)
-        for file, sound in zip(files, sounds, strict=True):
-            write_sound(sound, out / file)
+        contents = map(wav, self.sounds(values, given))
+        sample_folder.save_files(self.show(values, given), out, sample_folder.numbers(len(values), ".wav"), contents)
 
 
 def _cut(frames: int, most: int) -> list[int]:
@@ -173,11 +156,7 @@ def _cut(frames: int, most: int) -> list[int]:
 
 
 def sounds(found: FoundSounds, seconds: int | None = None) -> Dataset:
-    """Make a data set of sounds, in pieces of at most so many seconds.
-
-    Raises:
-        InputError: If all are too short.
-    """
+    """Make a data set of sounds, in pieces of at most so many seconds; InputError if all are too short."""
     mel = Mel.usual(found.values[0].rate)
     frames = max(sound.frames for sound in found.values)
     return Sounds(mel, min((seconds or PIECE) * FRAMES, max(frames, 1))).pieces(found)

@@ -56,11 +56,7 @@ def holds_texts(folder: pathlib.Path) -> bool:
 
 
 def sounds_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the sounds of a folder.
-
-    Raises:
-        InputError: If there are none, or one is a link that leads out of the folder.
-    """
+    """Return the sounds of a folder; InputError if there are none, or one is a link that leads out of the folder."""
     sounds = [path for path in inside(folder) if is_sound(path)]
     if not sounds:
         raise InputError(f"{folder}: expected sounds ({', '.join(ENDINGS)}), got none")
@@ -91,11 +87,7 @@ def utterances_in(folder: pathlib.Path) -> list[Utterance]:
 
 
 def text_of(path: pathlib.Path) -> str:
-    """Return the text beside a sound.
-
-    Raises:
-        InputError: If there is none, or it is empty.
-    """
+    """Return the text beside a sound; InputError if there is none, or it is empty."""
     file = path.with_suffix(TEXT)
     if not file.is_file():
         raise InputError(f"{path}: the sound has no text; write what is said into {file.name} beside it")
@@ -107,11 +99,7 @@ def text_of(path: pathlib.Path) -> str:
 
 
 def check_link(path: pathlib.Path, folder: pathlib.Path) -> None:
-    """Refuse a link that leads out of a folder.
-
-    Raises:
-        InputError: If it is one.
-    """
+    """Refuse a link that leads out of a folder; InputError if it is one."""
     if leads_out(path, folder):
         raise InputError(f"{path.name!r} is a link that leads outside {folder}; put the file there")
 

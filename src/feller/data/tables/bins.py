@@ -1,6 +1,5 @@
 """Whole numbers in bins, with frequent ones on their own."""
 
-from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -82,8 +81,7 @@ class Bins:
     def check_alone(self, found: Bool[np.ndarray, " count"], name: str, text: str) -> Bool[np.ndarray, " count"]:
         """Return the code that a word of a rule means, if that is the only number of it.
 
-        Raises:
-            InputError: If other numbers share the bin.
+        InputError if other numbers share the bin.
         """
         code = int(found.argmax())
         if code < self.count and self.reach(code)[0] < self.reach(code)[1]:
@@ -92,15 +90,6 @@ class Bins:
                 " value, or give it edges"
             )
         return found
-
-    def code(self, number: int) -> int | None:
-        """Return the code of a whole number; None outside the bounds."""
-        if not self.starts[0] <= number <= self.last:
-            return None
-        if number in self._code_of_heavy:
-            return self._code_of_heavy[number]
-        starts, codes = self._codes_of_bins
-        return codes[bisect_right(starts, number) - 1]
 
     def codes(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the codes of whole numbers; -1 outside the bounds."""
@@ -130,8 +119,7 @@ class Bins:
 def check_binned(column: Any) -> None:
     """Refuse a column with both `edges` and `bins`, or with `levels` that there cannot be.
 
-    Raises:
-        InputError: Then; names the column.
+    InputError then; names the column.
     """
     if column.bins is not None and (column.edges or column.bins < 1):
         raise InputError(f"column {column.name!r}: expected edges, or a number of bins of 1 or more, not both")

@@ -34,14 +34,8 @@ def beyond(
 ) -> Beyond | None:
     """Compare the noisy count of the cells within bounds with that of all that are written; None where few lie beyond.
 
-    Args:
-        column: Its name.
-        bounds: The first and the last, as cells are written.
-        inside: Sum of the noisy counts within them.
-        terms: How many these are.
-        look: Noisy counts of what the cells look like.
-        n: Rows of the table.
-        sigma: Deviation of the noise of each count, in rows.
+    What is `inside` is the sum of `terms` counts; the noise of each has the deviation sigma, in rows, of which there
+    are n.
     """
     written = [count for kind, count in look.items() if kind != "missing"]
     outside = sum(written) - inside
@@ -72,16 +66,10 @@ class Kept:
 def kept(
     column: str, words: Mapping[str, float], other: str, of: float, *, n: int, sigma: float, threshold: float
 ) -> Kept:
-    """Compare the noisy counts of the words of a column with the noisy count of all its cells that hold words.
+    """Compare the noisy counts of the words of a column with the noisy count `of` all its cells that hold words.
 
-    Args:
-        column: Its name.
-        words: Those that are kept, with their noisy counts.
-        other: What stands for the others.
-        of: Noisy count of the cells with words.
-        n: Rows of the table.
-        sigma: Deviation of the noise of each count, in rows.
-        threshold: Noisy count from which words are kept.
+    Words were kept from the noisy count `threshold`, and `other` stands for the others; sigma is the deviation of the
+    noise of each count, in rows, of which there are n.
     """
     others = of - sum(words.values())
     sure = others > SURE_OF_SHARES * sigma * math.sqrt(1 + len(words))

@@ -46,17 +46,12 @@ class Modelled(Column):
         """What people call each code but that of missing cells."""
 
     @abc.abstractmethod
-    def own_code(self, cell: str) -> int | None:
-        """Return the code of a cell that is there; None outside what the column may hold."""
-
-    @abc.abstractmethod
-    def nearest_code(self, cell: str) -> int | None:
-        """Return the code nearest to a cell outside; None where nothing is near."""
-
     def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return what `own_code` returns of each of many words; -1 for None."""
-        codes = (self.own_code(word) for word in words.to_pylist())
-        return np.fromiter((-1 if code is None else code for code in codes), dtype=np.int64, count=len(words))
+        """Return the codes of cells that are there; -1 outside what the column may hold."""
+
+    def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+        """Return the codes nearest to cells outside; -1 where nothing is near, as no word is near another."""
+        return np.full(len(words), -1, dtype=np.int64)
 
     @abc.abstractmethod
     def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
@@ -89,10 +84,8 @@ class Modelled(Column):
 
     def code(self, cell: str) -> int | None:
         """Return the code of a cell; None outside what the column may hold."""
-        if cell in self.words_for_missing:
-            return self.own_count
-        code = self.own_code(cell)
-        return self.own_count if code is None and not cell and self.missing is not None else code
+        code = int(self.codes(text_array([cell]))[0])
+        return None if code < 0 else code
 
     def codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the codes of many words; -1 outside what the column may hold."""
@@ -102,12 +95,11 @@ class Modelled(Column):
             codes[gone | ((codes < 0) & np.asarray(_ARROW.equal(words, "")))] = self.own_count
         return codes
 
-    def clipped(self, cell: str) -> int | None:
-        """Return the code of a cell, or the nearest, or that of missing cells; None where there is none."""
-        for code in (self.code(cell), self.nearest_code(cell), None if self.missing is None else self.own_count):
-            if code is not None:
-                return code
-        return None
+    def clipped(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+        """Return the codes of many words, or the nearest, or that of missing cells; -1 where there is none."""
+        codes = self.codes(words)
+        codes[codes < 0] = self.nearest_codes(words.filter(pyarrow.array(codes < 0)))
+        return codes if self.missing is None else np.where(codes < 0, self.own_count, codes)
 
     def cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write cells; uniform numbers in [0, 1) choose among those of one code."""
@@ -119,15 +111,11 @@ class Modelled(Column):
         return written.take(pyarrow.array(np.where(there, np.cumsum(there) - 1, len(own))))
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
-        """Return which codes a word of a rule means.
-
-        Raises:
-            InputError: If it means none.
-        """
+        """Return which codes a word of a rule means; InputError if it means none."""
         if text in self.words_for_missing:
             return np.arange(self.count) == self.own_count
-        code = self.own_code(text)
-        if code is None:
+        (code,) = self.own_codes(text_array([text])).tolist()
+        if code < 0:
             raise InputError(f"{self.name!r} is never {text!r}: {nearest(text, list(self.names[:50]))}")
         return np.arange(self.count) == code
 
@@ -137,10 +125,10 @@ class Modelled(Column):
         Raises:
             UsageError: If the column cannot be that.
         """
-        code = self.code(text)
-        if code is None and clip:
-            code = self.nearest_code(text)
-        if code is None:
+        cell = text_array([text])
+        (code,), (near,) = self.codes(cell).tolist(), self.nearest_codes(cell).tolist()
+        code = near if code < 0 and clip else code
+        if code < 0:
             raise UsageError(f"{self.name} cannot be {text!r}: {self.told_of(text)}")
         return code
 
@@ -169,11 +157,7 @@ class Modelled(Column):
 
 
 def check_words(name: str, words: Sequence[str], what: str) -> None:
-    """Refuse words that are no cells, or two that are the same.
-
-    Raises:
-        InputError: Then.
-    """
+    """Raise an InputError on words that are no cells, or two that are the same."""
     for i, word in enumerate(words):
         if word != word.strip() or "\x00" in word:
             raise InputError(f"column {name!r}: {what} {word!r} has blanks around it, which no cell has; remove them")
@@ -202,10 +186,6 @@ class Categorical(Modelled):
     def _words(self) -> tuple[str, ...]:
         return self.values if self.other is None or self.other in self.values else (*self.values, self.other)
 
-    @cached_property
-    def _place(self) -> dict[str, int]:
-        return {word: i for i, word in enumerate(self._words)}
-
     @property
     def own_count(self) -> int:
         """As many as there are words."""
@@ -216,22 +196,12 @@ class Categorical(Modelled):
         """The words."""
         return self._words
 
-    def own_code(self, cell: str) -> int | None:
-        """Return the place of a word, or that of all others."""
-        if not cell and "" not in self._place and self.missing is not None:
-            return None
-        return self._place.get(cell, None if self.other is None else self._place[self.other])
-
-    def nearest_code(self, cell: str) -> int | None:
-        """Return none: no word is near another."""
-        return None
-
     def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the places of many words, or that of all others."""
         places = np.asarray(_ARROW.index_in(words, text_array(self._words)).fill_null(-1)).astype(np.int64)
         if self.other is not None:
             gap = np.asarray(_ARROW.equal(words, "")) if self.missing is not None else False
-            places[(places < 0) & np.logical_not(gap)] = self._place[self.other]
+            places[(places < 0) & np.logical_not(gap)] = self._words.index(self.other)
         return places
 
     def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
@@ -263,14 +233,10 @@ class Boolean(Modelled):
         """The words, false first."""
         return (self.false, self.true)
 
-    def own_code(self, cell: str) -> int | None:
+    def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return 0 or 1; also for the words that data frames have."""
-        words = {"False": 0, "True": 1, self.false: 0, self.true: 1}
-        return words.get(cell)
-
-    def nearest_code(self, cell: str) -> int | None:
-        """Return none."""
-        return None
+        known = {"False": 0, "True": 1, self.false: 0, self.true: 1}
+        return np.array([*known.values(), -1])[_ARROW.index_in(words, text_array([*known])).fill_null(-1)]
 
     def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write the words."""

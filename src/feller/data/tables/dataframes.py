@@ -40,8 +40,7 @@ def write_cells(table: FoundTable, schema: Schema, path: pathlib.Path, dialect: 
 def to_frame(table: FoundTable, schema: Schema) -> pd.DataFrame:
     """Return a data frame; columns have the types that the schema names, or those of their kinds.
 
-    Raises:
-        InputError: If a cell does not fit the type of its column.
+    InputError if a cell does not fit the type of its column.
     """
     kinds = {column.name: column for column in schema.columns}
     series = {}
@@ -121,8 +120,7 @@ BLANK = ("", "na", "n/a", "nan", "null", "none", "?", "-", ".")
 def open_sheet(path: pathlib.Path) -> Sheet | None:
     """Read .csv, .tsv, .txt, also packed as .gz, or .parquet; None where there is no row.
 
-    Raises:
-        InputError: If the file is damaged, or rows differ in length.
+    InputError if the file is damaged, or rows differ in length.
     """
     if path.suffix.lower() != ".parquet":
         return read_sheet(path)
@@ -130,13 +128,7 @@ def open_sheet(path: pathlib.Path) -> Sheet | None:
 
 
 def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sheet:
-    """Return the cells of a data frame below the names of its columns.
-
-    Args:
-        frame: What is read.
-        begin: Number of the first row.
-        blanks: Whether those around a cell are part of it.
-    """
+    """Return the cells of a data frame below the names of its columns; rows are numbered from `begin`."""
     columns = [text_cells(frame.iloc[:, j], blanks=blanks) for j in range(frame.shape[1])]
     cells = pyarrow.Table.from_arrays(columns, names=[str(j) for j in range(len(columns))])
     names = [str(name).strip() for name in frame.columns]
@@ -147,18 +139,13 @@ def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sh
 def find_cells(path: pathlib.Path) -> FoundTable:
     """Read all cells of .csv, .tsv, .txt, also packed as .gz, or of .parquet, below a header.
 
-    Raises:
-        InputError: If rows differ in length, columns have no names or the same, or nothing is there.
+    InputError if rows differ in length, columns have no names or the same, or nothing is there.
     """
     return table_of(open_sheet(path), str(path))
 
 
 def table_of(sheet: Sheet | None, where: str) -> FoundTable:
-    """Take the first row of a sheet for names.
-
-    Raises:
-        InputError: If columns have no names or the same, or nothing is there.
-    """
+    """Take the first row of a sheet for names; InputError if columns have no names or the same, or nothing is there."""
     if sheet is None:
         raise InputError(f"{where}: expected a table, the file is empty")
     names = sheet.first
@@ -177,8 +164,7 @@ def table_of(sheet: Sheet | None, where: str) -> FoundTable:
 def from_frame(frame: pd.DataFrame, where: str = "the data frame") -> FoundTable:
     """Read all cells of a data frame, whose types are kept.
 
-    Raises:
-        InputError: If columns have no names or the same, or nothing is there.
+    InputError if columns have no names or the same, or nothing is there.
     """
     return table_of(sheet_of(frame), where)
 

@@ -78,26 +78,18 @@ class Datetime(Modelled):
         return Bins((first, *edges) if edges else equal_starts(first, last, self.bins or BINS), last)
 
     def _said(self, text: str, what: str) -> int:
-        units = self._read(text)
-        if units is None:
+        _, units = self._read(text_array([text]))
+        if not len(units):
             raise InputError(f"column {self.name!r}: {what} {text!r} is no time in the format {self.format!r}")
-        return units
+        return int(units[0])
 
-    def _read(self, cell: str) -> int | None:
-        """Return a time in units since the year 1; None where a cell holds none."""
-        when = time_in(cell, self.format)
-        return None if when is None else self._units(when)
+    def _read(self, words: pyarrow.Array) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
+        """Return which words are times, and these in units since the year 1."""
+        times = read_times(words, self.format)
+        there = ~np.isnat(times)
+        return there, self._units(times[there])
 
-    def _units(self, when: datetime.datetime) -> int:
-        if self._unit in ("year", "month"):
-            return when.year if self._unit == "year" else 12 * when.year + when.month - 1
-        since = when - ZERO
-        if self._unit == "microsecond":
-            return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-        return (since.days * 86_400 + since.seconds) // SECONDS[self._unit]
-
-    def _many_units(self, times: np.ndarray) -> Int64[np.ndarray, " n"]:
-        """Return what `_units` returns of each of many times of NumPy."""
+    def _units(self, times: np.ndarray) -> Int64[np.ndarray, " n"]:
         if self._unit in ("year", "month"):
             months = times.astype("M8[M]").astype(np.int64) + 12 * 1970
             return months // 12 if self._unit == "year" else months
@@ -112,17 +104,6 @@ class Datetime(Modelled):
         step = 1 if self._unit == "microsecond" else SECONDS[self._unit] * 1_000_000
         return (units * step + _ZERO).astype("M8[us]")
 
-    def _write(self, units: int) -> str:
-        if self._unit == "year":
-            when = datetime.datetime(units, 1, 1)
-        elif self._unit == "month":
-            when = datetime.datetime(units // 12, units % 12 + 1, 1)
-        elif self._unit == "microsecond":
-            when = ZERO + datetime.timedelta(microseconds=units)
-        else:
-            when = ZERO + datetime.timedelta(seconds=units * SECONDS[self._unit])
-        return write_time(when, self.format)
-
     @property
     def own_count(self) -> int:
         """Number of bins."""
@@ -131,8 +112,9 @@ class Datetime(Modelled):
     @property
     def own_names(self) -> tuple[str, ...]:
         """First and last time of each bin."""
-        spans = map(self.levels.span, range(self.levels.count))
-        return tuple(self._write(a) if a == b else f"{self._write(a)} to {self._write(b)}" for a, b in spans)
+        spans = np.array([self.levels.span(code) for code in range(self.levels.count)])
+        firsts, lasts = (write_times(self._instants(ends), self.format).to_pylist() for ends in spans.T)
+        return tuple(a if a == b else f"{a} to {b}" for a, b in zip(firsts, lasts, strict=True))
 
     @property
     def told(self) -> str:
@@ -144,22 +126,18 @@ class Datetime(Modelled):
         """Say what it can be; of a day that no calendar has, that."""
         return f"there is no such day; {self.told}" if is_no_day(cell, self.format) else self.told
 
-    def own_code(self, cell: str) -> int | None:
-        """Return the bin of a time within the bounds."""
-        units = self._read(cell)
-        return None if units is None else self.levels.code(units)
-
-    def nearest_code(self, cell: str) -> int | None:
-        """Return the first or the last bin for a time beyond the bounds."""
-        units = self._read(cell)
-        return None if units is None else 0 if units < self.levels.starts[0] else self.levels.count - 1
-
     def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the bins of many times within the bounds; -1 of others."""
-        times = read_times(words, self.format)
-        there = ~np.isnat(times)
+        """Return the bins of times within the bounds; -1 of others."""
+        there, units = self._read(words)
         codes = np.full(len(words), -1, dtype=np.int64)
-        codes[there] = self.levels.codes(self._many_units(times[there]))
+        codes[there] = self.levels.codes(units)
+        return codes
+
+    def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+        """Return the first or the last bin for times beyond the bounds; -1 of what is no time."""
+        there, units = self._read(words)
+        codes = np.full(len(words), -1, dtype=np.int64)
+        codes[there] = np.where(units < self.levels.starts[0], 0, self.levels.count - 1)
         return codes
 
     def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
@@ -177,11 +155,7 @@ class Datetime(Modelled):
 
 
 def in_format(cell: str, form: str) -> datetime.datetime:
-    """Read a time; %-d is read as %d.
-
-    Raises:
-        ValueError: If it is not written so.
-    """
+    """Read a time; %-d is read as %d; ValueError if it is not written so."""
     return datetime.datetime.strptime(cell, form.replace("%-", "%"))
 
 

@@ -58,11 +58,7 @@ OTHER = "OTHER"
 
 
 def detect(found: FoundTable) -> Schema:
-    """Guess a schema.
-
-    Raises:
-        InputError: If a column holds nothing, or none is left that a model could learn.
-    """
+    """Guess a schema; InputError if a column holds nothing, or none is left that a model could learn."""
     dtypes = dict(zip(found.columns, found.dtypes, strict=True)) if found.dtypes else {}
 
     def guess(name: str) -> Column:
@@ -186,14 +182,7 @@ POINTS = tuple(f"number:{d}" for d in range(DECIMALS + 1))
 COMMAS = tuple(f"comma:{max(d, 1)}" for d in range(DECIMALS + 1))
 GROUPED = r"[+-]?[1-9]\d{0,2}(,\d{3})+"
 """Numbers with commas that may stand between thousands."""
-CLASSES = (
-    "missing",
-    *POINTS,
-    *COMMAS[1:],
-    *("grouped", "led"),
-    *(f"date:{form}" for form in DATES),
-    "word",
-)
+CLASSES = ("missing", *POINTS, *COMMAS[1:], *("grouped", "led"), *(f"date:{form}" for form in DATES), "word")
 """What a cell can be by itself: a number with a point, with a decimal comma, with commas that may stand between
 thousands, digits that begin with a zero they do not need, a date, or a word; public."""
 NUMBERS = ("number", "comma", "grouped", "led")

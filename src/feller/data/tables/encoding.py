@@ -91,8 +91,7 @@ def _codes_of(
     codes = column.codes(words)
     wrong = codes < 0
     if clip:
-        near = (column.clipped(words[i].as_py()) for i in np.flatnonzero(wrong))
-        codes[wrong] = [-1 if code is None else code for code in near]
+        codes[wrong] = column.clipped(words.filter(pyarrow.array(wrong)))
     bad = codes[back] < 0
     bad = bad if among is None else bad & among
     if bad.any():
@@ -216,7 +215,7 @@ def is_blank(column: Modelled, cell: str) -> bool:
         return False
     if isinstance(column, Categorical):  # "other" has a code for any word, also for those that ask
         return cell not in column.own_names
-    return column.own_code(cell) is None
+    return column.code(cell) is None
 
 
 def _sources_given(found: FoundTable, schema: Schema, column: Modelled) -> list[str | None] | None:

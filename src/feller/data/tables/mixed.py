@@ -103,6 +103,7 @@ class Mixed(Modality):
     rereads = True
     holds = FoundTable
     tabular = True
+    has_density = False  # words have none
 
     table: Table
 
@@ -134,19 +135,9 @@ class Mixed(Modality):
         return {j: len(column.coarse_names) for j, column in columns if j not in self.rulers or self.rulers[j].inside}
 
     @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """None: what is given is part of a row."""
-        return {}
-
-    @property
     def forms(self) -> dict[str, Write]:
         """Those of the table."""
         return self.table.forms
-
-    @property
-    def log_scale(self) -> None:
-        """None: words have no density."""
-        return None
 
     @property
     def leaves(self) -> tuple[str, ...]:

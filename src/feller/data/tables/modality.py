@@ -19,7 +19,6 @@ from feller.core.pytree import Given
 from feller.core.rng import Draws
 from feller.core.serialization import nearest
 from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Dialect, Found, FoundTable, expect, text_array
 from feller.data.modality import Dataset, Modality, Write
 from feller.data.tables.column import Column
@@ -79,6 +78,7 @@ class Table(Modality):
     rereads = True
     holds = FoundTable
     tabular = has_schema = True
+    has_density = False  # codes have probabilities
 
     schema: Schema
     shares: tuple[tuple[float, ...], ...] = ()
@@ -101,11 +101,6 @@ class Table(Modality):
                 raise InputError(f"expected counts of {right} levels, got {table.levels} of columns {table.columns}")
 
     @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """None: what is given is part of a row."""
-        return {}
-
-    @property
     def counts(self) -> tuple[int, ...]:
         """Number of codes of each modelled column."""
         return self.schema.counts
@@ -115,14 +110,9 @@ class Table(Modality):
         """Tables, arrays, or a folder with a table and a picture."""
         return {
             **dict.fromkeys((".csv", ".tsv", ".parquet"), self._write_table),
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npz": self._write_arrays,
             "": self._write_folder,
         }
-
-    @property
-    def log_scale(self) -> None:
-        """None: codes have probabilities, not densities."""
-        return None
 
     def space(self) -> Rows:
         """Return rows of tokens, under the rules of the schema."""
@@ -147,11 +137,7 @@ class Table(Modality):
         return self._check(self._rows.read(self._check(state, self._rows.counts, "tokens")), self.counts, "codes")
 
     def taken(self, values: Int64[Tensor, "m k"], n: int, draws: Draws) -> Int64[Tensor, "n k"]:
-        """Return n of more rows than that, so that columns have the shares that are known.
-
-        Raises:
-            UsageError: If none are.
-        """
+        """Return n of more rows than that, so that columns have the shares that are known; UsageError if none are."""
         if self.told:
             levels = self.coarse(values)
             return values[exchanged(levels, weights_within(levels, self.told, float(self.rows)), n, draws)]
@@ -160,11 +146,7 @@ class Table(Modality):
         return values[raked(self.coarse(values), self.shares, n, draws)]
 
     def checked(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
-        """Return codes, if all are ours.
-
-        Raises:
-            InputError: If some are not.
-        """
+        """Return codes, if all are ours; InputError if some are not."""
         return self._check(values, self.counts, "codes")
 
     def _check(self, values: Tensor, counts: tuple[int, ...], what: str) -> Tensor:

@@ -143,11 +143,7 @@ class NumberForm:
         return int(number.scaleb(self.decimals).to_integral_value(ROUND_FLOOR))
 
     def exact(self, number: float, name: str, what: str) -> int:
-        """Return how many of our units a number of a schema is.
-
-        Raises:
-            InputError: If it is no whole multiple of our unit.
-        """
+        """Return how many of our units a number of a schema is; InputError if it is no whole multiple of our unit."""
         if not abs(number) < 10**18:
             raise InputError(f"column {name!r}: {what} {number:g} is too large or no number")
         wanted = Decimal(repr(number)).scaleb(self.decimals)

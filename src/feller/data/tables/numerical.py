@@ -117,27 +117,11 @@ class Numerical(Modelled):
         missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
         return f"expected a number from {self.low:g} to {self.high:g}{missing}"
 
-    def _number(self, units: int) -> int | None:
-        """Return the code of so many units."""
-        if self.digits:
-            first, last = self.levels.starts[0], self.levels.last
-            return units - first if first <= units <= last else None
-        return self.levels.code(units)
-
-    def own_code(self, cell: str) -> int | None:
-        """Return the code of a number within the bounds."""
-        number = self.form.read(cell)
-        if number is None or number.scaleb(self.form.decimals) > self.levels.last:
-            return None
-        return self._number(self.form.grid(number))
-
-    def nearest_code(self, cell: str) -> int | None:
-        """Return the code of the bound that a number is beyond."""
-        number = self.form.read(cell)
-        if number is None:
-            return None
-        below = number.scaleb(self.form.decimals) < self.levels.starts[0]
-        return self._number(self.levels.starts[0] if below else self.levels.last)
+    def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+        """Return the codes of the bounds that numbers are beyond; -1 of what is no number."""
+        numbers, ends = self.form.parsed(words), np.array([self.levels.starts[0], self.levels.last])
+        lowest, highest = ends - ends[0] if self.digits else self.levels.codes(ends)
+        return np.where(numbers.valid, np.where(numbers.units < ends[0], lowest, highest), -1)
 
     def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the codes of many numbers within the bounds; -1 of others."""

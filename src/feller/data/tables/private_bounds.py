@@ -51,14 +51,8 @@ class Cell(NamedTuple):
 def find_numbers(name: str, cells: Words, look: Looks, noisy: Noisy, dtype: str | None) -> tuple[Column, Beyond | None]:
     """Bound numbers by powers of two and put edges where noisy counts are even; without bounds nothing is told.
 
-    Whole numbers that run from 0 or 1 to the number of rows, which is public, are an identifier.
-
-    Args:
-        name: Of the column.
-        cells: All of it.
-        look: Noisy counts of what they look like.
-        noisy: Counts: twice, whatever was found.
-        dtype: Type in a data frame.
+    Whole numbers that run from 0 or 1 to the number of rows, which is public, are an identifier. `noisy` counts twice,
+    whatever was found.
     """
     form = number_form_of(look)
     unit = Decimal(1).scaleb(-form.decimals)

@@ -93,11 +93,7 @@ class Crosstab:
             raise InputError("expected finite counts, with noise above 0; the model is damaged")
 
     def cells(self, codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
-        """Return the number of the cell that each row is in.
-
-        Raises:
-            InputError: If a row has a code that the table has not.
-        """
+        """Return the number of the cell that each row is in; InputError if a row has a code that the table has not."""
         at = torch.zeros(len(codes), dtype=torch.long, device=codes.device)
         for column, levels in zip(self.columns, self.levels, strict=True):
             code = codes[:, column]

@@ -92,11 +92,7 @@ class Schema:
         return len(self.modelled) - 1 if self.target is None else self.place(self.target)
 
     def place(self, name: str) -> int:
-        """Return the place of a column among those modelled.
-
-        Raises:
-            InputError: If there is none of that name.
-        """
+        """Return the place of a column among those modelled; InputError if there is none of that name."""
         known = [column.name for column in self.modelled]
         if name not in known:
             raise InputError(f"no model sees a column {name!r}: {nearest(name, known)}")
@@ -148,11 +144,7 @@ _ROOM = 116
 
 
 def read_schema(path: pathlib.Path) -> Schema:
-    """Read a schema.
-
-    Raises:
-        InputError: If the file is none; names the line, or the column and its field.
-    """
+    """Read a schema; InputError if the file is none; names the line, or the column and its field."""
     with about(path):
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -174,11 +166,7 @@ def is_draft(path: pathlib.Path) -> bool:
 
 
 def parse_schema(text: str) -> Schema:
-    """Turn JSON into a schema.
-
-    Raises:
-        InputError: If it is none; names the line, or the column and its field.
-    """
+    """Turn JSON into a schema; InputError if it is none; names the line, or the column and its field."""
     plain = _plain(text)
     columns = tuple(_column(name, said, text) for name, said in plain["columns"].items())
     if plain.get("outside", "refuse") not in ("refuse", "clip"):
@@ -199,11 +187,7 @@ def parse_schema(text: str) -> Schema:
 
 
 def _plain(text: str) -> dict[str, Any]:
-    """Read an object with parts that a schema may have, of which the columns are there.
-
-    Raises:
-        InputError: If it is none.
-    """
+    """Read an object with parts that a schema may have, of which the columns are there; InputError if it is none."""
     try:
         plain = json.loads(text, object_pairs_hook=_without_twins)
     except json.JSONDecodeError as error:

@@ -13,7 +13,7 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.data.files.delimited import cells_of
-from feller.data.files.plain_text import HEAD, beginning_of, number, read_unicode, rows_in, rows_of
+from feller.data.files.plain_text import HEAD, beginning_of, json_lines, number, read_unicode, rows_in, rows_of
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify, first_of
 from feller.data.loading.class_folders import classed
 from feller.data.loading.raw import FoundTexts, about, as_objects
@@ -105,19 +105,13 @@ def find_json_lines(path: pathlib.Path) -> FoundTexts:
     labels: list[str | None] = []
     lines: list[int] = []
     tokens: list[Any] = []
-    for line_number, line in enumerate(read_unicode(path).split("\n"), 1):
-        if line.strip():
-            where = f"{path}: line {line_number}"
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{where}: expected a JSON object with text, got {line[:40]!r}") from error
-            entry = {TEXT_NAME: entry} if isinstance(entry, str) else entry
-            text, label = _fields(entry, where)
-            texts.append(text)
-            labels.append(label)
-            lines.append(line_number)
-            tokens.append(entry.get("tokens"))
+    for line_number, entry in json_lines(path, "a JSON object with text"):
+        entry = {TEXT_NAME: entry} if isinstance(entry, str) else entry
+        text, label = _fields(entry, f"{path}: line {line_number}")
+        texts.append(text)
+        labels.append(label)
+        lines.append(line_number)
+        tokens.append(entry.get("tokens"))
     if not texts:
         raise InputError(f"{path}: the file holds no text")
     return _documents(texts, labels, lines, str(path), tokens=_equal_rows(tokens))
@@ -190,13 +184,7 @@ def _documents(
     given = [label for label in labels if label is not None]
     positions, classes = classify(given, f"{where} (label)") if given else (None, ())
     return FoundTexts(
-        as_objects(texts),
-        positions,
-        classes,
-        notes=tuple(notes),
-        lines=np.array(lines),
-        documents=True,
-        tokens=tokens,
+        as_objects(texts), positions, classes, notes=tuple(notes), lines=np.array(lines), documents=True, tokens=tokens
     )
 
 

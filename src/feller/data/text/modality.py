@@ -16,7 +16,6 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Given
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_arrays
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, label_arrays, label_names, relabel
 from feller.data.loading.raw import Found, FoundTexts, about, expect
 from feller.data.modality import Modality, Write
@@ -66,6 +65,7 @@ class Text(Modality):
     worded = True
     called = "text"
     holds = FoundTexts
+    has_density = False  # symbols have probabilities
 
     vocabulary: Vocabulary
     length: int
@@ -95,11 +95,6 @@ class Text(Modality):
         return until_end(values, self.end).sum(1)
 
     @property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """The label, where there are classes."""
-        return {"label": self.classes} if self.classes else {}
-
-    @property
     def forms(self) -> dict[str, Write]:
         """Lines, JSON lines, tables, arrays, or a folder with lines and a picture."""
         return {
@@ -108,7 +103,7 @@ class Text(Modality):
             ".csv": lambda values, given, out: replace_file(
                 out, to_table(self.texts(values), label_names(given, self.classes))
             ),
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            ".npz": self._write_arrays,
             "": self._write_folder,
         }
 
@@ -116,11 +111,6 @@ class Text(Modality):
         """Return the texts, and the labels where there are any."""
         labels = label_names(given, self.classes)
         return pd.DataFrame({TEXT_NAME: self.texts(values), **({} if labels is None else {LABEL_NAMES[0]: labels})})
-
-    @property
-    def log_scale(self) -> None:
-        """None: symbols have probabilities, not densities."""
-        return None
 
     def space(self) -> Tokens:
         """Return arrays of symbols."""

@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +22,11 @@ from feller.spaces.product import space_map
 class Apart(abc.ABC):
     """Distances that order, turns and shifts that mean nothing do not change. Implement two methods to add a kind."""
 
-    most: ClassVar[int] = 2_000
+    most: int = 2_000
     """Examples of each set that are set beside each other."""
-    asked: ClassVar[int] = 2_000
+    asked: int = 2_000
     """Examples that are looked for in the whole training data."""
-    among: ClassVar[int] = 20_000
+    among: int = 20_000
     """Training examples among which the nearest is looked for."""
 
     @abc.abstractmethod
@@ -35,12 +35,9 @@ class Apart(abc.ABC):
 
     @abc.abstractmethod
     def known(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Tell which of some examples are the same as one of the training data.
+        """Tell which examples are the same as one of the training data.
 
-        Args:
-            some: That are looked for.
-            train: Where they are looked for.
-            usual: How far unseen examples usually are from the nearest training example; None where nobody knows.
+        `usual` is how far unseen examples are from the nearest; None where nobody knows.
         """
 
 
@@ -69,6 +66,9 @@ class Coordinates(Apart):
 
     share: float = 0.01
     """Of the usual distance, below which an example counts as a copy: chance alone goes as its power of dimensions."""
+    most: int = 2_000
+    asked: int = 2_000
+    among: int = 20_000
 
     def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         """Return the root of squared lengths plus the number of symbols that differ."""
@@ -87,21 +87,8 @@ class Coordinates(Apart):
         return found
 
 
-@dataclass(frozen=True)
-class Curved(Apart):
-    """The same of curved spaces, whose lengths are dear, so that fewer are measured."""
-
-    most = 1_000
-    asked = 500
-    among = 5_000
-
-    def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
-        """Measure along the space."""
-        return Coordinates().apart(a, b)
-
-    def known(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Look for the same points, or some that are as good as the same."""
-        return Coordinates().known(some, train, usual)
+CURVED = Coordinates(most=1_000, asked=500, among=5_000)
+"""Of curved spaces, whose lengths are dear, so that fewer are measured."""
 
 
 def exactly(some: Dataset, train: Dataset) -> Bool[Tensor, " n"]:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from feller.control.optimize.lbfgs import two_loops
 from feller.evaluation.attacks.gradient_releases import Added, jacobian, misfits, pulled
 from feller.privacy.leakage.reconstruction_bounds import van_trees_of
 
@@ -42,7 +43,7 @@ def descended(
     moves: list[tuple[Tensor, Tensor, Tensor]] = []
     reach = torch.ones_like(value)
     for _ in range(steps):
-        way = _way(slope, moves, root)
+        way = two_loops(slope, moves, lambda q: torch.cholesky_solve(q.mT, root).mT)
         there = here - reach[:, None] * way
         then, tilt = look(there)
         better = (then < value) & tilt.isfinite().all(1)
@@ -59,19 +60,6 @@ def _told(step: Tensor, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     fine: Bool[Tensor, " b"] = (product > CURVED * size) & product.isfinite()
     weight = torch.where(fine, 1 / torch.where(fine, product, 1), 0)
     return torch.where(fine[:, None], step, 0), torch.where(fine[:, None], change, 0), weight
-
-
-def _way(slope: Tensor, moves: list[tuple[Tensor, Tensor, Tensor]], root: Tensor) -> Tensor:
-    """Return the inverse of the curvature, as it is known by now, times the slope."""
-    way, shares = slope, []
-    for step, change, weight in reversed(moves):
-        share = weight * (step * way).sum(1)
-        way = way - share[:, None] * change
-        shares.append(share)
-    way = torch.cholesky_solve(way.mT, root).mT
-    for (step, change, weight), share in zip(moves, reversed(shares), strict=True):
-        way = way + (share - weight * (change * way).sum(1))[:, None] * step
-    return way
 
 
 ERRORS = 4.0
@@ -222,10 +210,7 @@ def judged(several: list[Tried], law: Law) -> Judged:
     errors = torch.stack([one.errors.mean() for one in several])
     measured = torch.cat([one.measured for one in several])
     bound, chance = van_trees_of(information, score).item(), math.sqrt(2 / (len(measured) * len(score)))
-    failed = [
-        errors.mean().item() + ERRORS * _doubt(errors) < bound,
-        measured.mean().item() + ERRORS * chance < 1,
-    ]
+    failed = [errors.mean().item() + ERRORS * _doubt(errors) < bound, measured.mean().item() + ERRORS * chance < 1]
     return Judged(
         errors.mean().item(),
         bound,

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from feller.data.figures import image_of
 from feller.data.files.sample_folder import GAP, tile
-from feller.evaluation.report.figure import Animation, animated, painted, paper
+from feller.evaluation.report.figure import Animation, animated, paper
 from feller.evaluation.report.projection import Field, Scene, View, Walls, look
 
 ROWS, COLUMNS = 6, 9
@@ -21,12 +22,7 @@ LETTER, ROOM = 16, 28
 
 
 def film(paths: UInt8[np.ndarray, "n s h w c"], times: Sequence[str]) -> Image.Image:
-    """Lay out some pictures of the first paths, each row from where it begins to where it ends.
-
-    Args:
-        paths: Pictures at each time of each path.
-        times: Of the pictures, in words.
-    """
+    """Lay out pictures of the first paths at some times, each row from where it begins to where it ends."""
     places = np.unique(np.linspace(0, len(times) - 1, COLUMNS).round().astype(int))
     some = paths[:ROWS, places]
     flat = some.reshape(-1, *some.shape[2:])
@@ -169,11 +165,7 @@ COLOURED = 48
 def motion(scene: Scene, tell: Callable[[float], None] = lambda share: None) -> Animation:
     """Draw points that move from the first population to the last, with a trail, before cost and walls.
 
-    It begins with whole paths, which paper keeps, and whoever stops it.
-
-    Args:
-        scene: What is drawn.
-        tell: Hears which share is done, after each frame.
+    It begins with whole paths, which paper keeps, and whoever stops it. `tell` hears which share is done.
     """
     view = look(scene)
     figure, axes = _stage(scene, view)
@@ -219,7 +211,7 @@ def trajectories(scene: Scene) -> Image.Image:
     for begin, end, colour in zip(ends[:-1], ends[1:], _blended(scene, middles), strict=True):
         pieces = LineCollection(list(paths[:, begin : end + 1]), linewidths=0.7, alpha=0.4, color=colour)
         axes.add_collection(pieces, autolim=False)
-    return painted(figure)
+    return image_of(figure)
 
 
 def along(

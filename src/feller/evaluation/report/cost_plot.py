@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from feller.evaluation.report.figure import painted, paper
+from feller.data.figures import image_of
+from feller.evaluation.report.figure import paper
 
 AHEAD, BACK, REAL = "#1f5fa8", "#d1661b", "#8a8f96"
 WIDE, HIGH = 5.6, 1.75
@@ -16,12 +17,7 @@ WIDE, HIGH = 5.6, 1.75
 
 
 def over_time(times: Float[np.ndarray, " s"], curves: Mapping[str, Float[np.ndarray, " s"]]) -> Image.Image:
-    """Draw curves over the time of the journey, one below the other, each from zero.
-
-    Args:
-        times: In the person's unit.
-        curves: Values at these times, under what they are called.
-    """
+    """Draw named curves over the time of the journey, in the person's unit, one below the other, each from zero."""
     figure = paper(WIDE, HIGH * len(curves) + 0.3)
     panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
@@ -32,7 +28,7 @@ def over_time(times: Float[np.ndarray, " s"], curves: Mapping[str, Float[np.ndar
         axes.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlim(times[0], times[-1])
     panels[-1].set_xlabel("time")
-    return painted(figure)
+    return image_of(figure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +47,10 @@ class Passed:
 
 
 def by_round(passed: Sequence[Passed]) -> Image.Image:
-    """Draw the objective of each round and, where it is known, the distance of its end.
+    """Draw the objective of each round in their order and, where it is known, the distance of its end.
 
     Rounds ahead and back are apart: what they make least differs by what the entropies of the populations differ. A
     dashed line in their colour is what the real members of the population that they are to reach are from each other.
-
-    Args:
-        passed: In the order of their numbers, with one or more.
     """
     measured = any(one.w2 is not None for one in passed)
     figure = paper(WIDE, HIGH * (1 + measured) + 0.7)
@@ -88,4 +81,4 @@ def by_round(passed: Sequence[Passed]) -> Image.Image:
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panels[-1].set_xlabel("round")
     figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False)
-    return painted(figure)
+    return image_of(figure)

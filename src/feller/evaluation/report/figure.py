@@ -1,16 +1,16 @@
 """Figures embedded in the page, of bounded size; animations."""
 
 import base64
+import functools
 import io
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image
 
 from feller.core.errors import UsageError
-from feller.data.figures import save
+from feller.data import figures
 
 MAX_ANIMATION_BYTES = 1_000_000
 """Bytes of an animation, at most; a page that holds it grows by a third more."""
@@ -37,14 +37,8 @@ def animated(
 ) -> Animation:
     """Put pictures of one size one after the other, as sharp as the bound on the file allows.
 
-    Args:
-        frames: Two or more.
-        milliseconds: How long each is shown.
-        still: The same in one picture.
-        tries: Hears how often they were packed before, each time that they are packed again.
-
-    Raises:
-        UsageError: If there are fewer frames, or others than times.
+    `still` is the same in one picture. `tries` hears how often they were packed before, each time that they are packed
+    again. UsageError if there are fewer than two frames, or others than times in milliseconds.
     """
     if len(frames) < 2 or len(frames) != len(milliseconds):
         raise UsageError(f"expected two frames or more and a time for each, got {len(frames)} and {len(milliseconds)}")
@@ -145,22 +139,5 @@ def _png(picture: Image.Image, scale: Scale) -> bytes:
         picture.thumbnail((picture.width * 3 // 4, picture.height * 3 // 4), Image.Resampling.LANCZOS)
 
 
-DPI = 150
-"""Pixels an inch: half as many again as the page shows."""
-
-
-def paper(wide: float, high: float) -> Any:
-    """Return an empty figure of so many inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(wide, high), dpi=DPI, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def painted(figure: Any) -> Image.Image:
-    """Return a figure as a picture."""
-    file = io.BytesIO()
-    save(figure, file)
-    return Image.open(file).convert("RGB")
+paper = functools.partial(figures.paper, dpi=150)
+"""An empty figure of so many inches, with half as many pixels again as the page shows."""

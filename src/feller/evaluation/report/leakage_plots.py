@@ -9,11 +9,12 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
+from feller.data.figures import image_of
 from feller.data.files.sample_folder import captioned
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.evaluation.number_format import brief, shortened
-from feller.evaluation.report.figure import painted, paper
+from feller.evaluation.report.figure import paper
 
 WIDE, HIGH, LINE = 5.6, 2.9, 0.24
 """Inches of a picture, of one with axes, and of each line of columns."""
@@ -37,12 +38,10 @@ class Guess:
 
 
 def bounds_picture(rows: Float64[np.ndarray, " n"], line: float | None, spread: float | None) -> Image.Image:
-    """Draw how many rows have which bound of the error, beside the bound that holds for all, on a log scale.
+    """Draw how many rows have which least mean squared error, beside the bound for all rows, on a log scale.
 
-    Args:
-        rows: Least mean squared error for each row.
-        line: That from Rényi privacy, for all rows; left out where it is zero.
-        spread: Mean squared error of answering the mean; drawn as what a blind guess reaches.
+    That is the `line` from Rényi privacy, left out where it is zero; the `spread`, the error of answering the mean, is
+    drawn as what a blind guess reaches.
     """
     there = rows[np.isfinite(rows) & (rows > 0)]
     figure = paper(WIDE, HIGH)
@@ -62,7 +61,7 @@ def bounds_picture(rows: Float64[np.ndarray, " n"], line: float | None, spread: 
     axes.spines[["top", "right"]].set_visible(False)
     if marks:
         figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8.5)
-    return painted(figure)
+    return image_of(figure)
 
 
 def guesses_picture(guesses: Sequence[Guess]) -> Image.Image:
@@ -92,7 +91,7 @@ def guesses_picture(guesses: Sequence[Guess]) -> Image.Image:
     )
     handles = [axes.plot([], [], mark, color=colour)[0] for mark, colour, _ in shown]
     figure.legend(handles, [name for *_, name in shown], loc="outside lower left", ncols=2, frameon=False, fontsize=8)
-    return painted(figure)
+    return image_of(figure)
 
 
 PICTURE_WIDTH = 96
@@ -102,12 +101,7 @@ PICTURE_WIDTH = 96
 def reconstructions_picture(
     kind: Images, lines: Sequence[tuple[UInt8[Tensor, "n c h w"], Sequence[str]]]
 ) -> Image.Image:
-    """Draw lines of pictures, one below the other.
-
-    Args:
-        kind: Of the pictures.
-        lines: Each of as many pictures, in the levels of their kind, with a few words for each.
-    """
+    """Draw lines of as many pictures, in the levels of their kind, one below the other, with a few words for each."""
     columns = len(lines[0][1])
     whole = kind.show(torch.cat([values for values, _ in lines]), {}, columns)
     factor = -(-PICTURE_WIDTH * columns // whole.width)
@@ -120,12 +114,9 @@ SHOWN = 5
 
 
 def exposed_picture(data: Dataset, rows: Int64[Tensor, " n"], least: Float[Tensor, " n"]) -> Image.Image | None:
-    """Draw the most exposed rows above the least exposed ones, with their bounds; None where rows are no pictures.
+    """Draw the most exposed of the rows that were watched above the least exposed; None where rows are no pictures.
 
-    Args:
-        data: What was learned from.
-        rows: Numbers of those that were watched.
-        least: Least mean squared error for each.
+    With each stands its bound, the least mean squared error.
     """
     if (images := data.modality.view(Images)) is None:
         return None

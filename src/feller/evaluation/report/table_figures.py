@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from PIL import Image
 
+from feller.data.figures import image_of
 from feller.evaluation.number_format import SPACE, is_number, percent, shortened
-from feller.evaluation.report.figure import painted, paper
+from feller.evaluation.report.figure import paper
 from feller.evaluation.report.page import Cell, Grid
 from feller.evaluation.tables.cells import QUANTILES, Beside
 
@@ -46,13 +47,7 @@ def columns_beside(
 ) -> list[Image.Image]:
     """Draw the shares of each column's values: an outline on grey where they have an order, else pairs of bars.
 
-    Args:
-        synthetic: Codes; those that stand for no value are not drawn.
-        real: Codes, one row or more.
-        columns: What they are called.
-
-    Returns:
-        As many pictures as ACROSS * DOWN columns each ask for.
+    Codes that stand for no value are not drawn. There are as many pictures as ACROSS * DOWN columns each ask for.
     """
     at_once, pictures = ACROSS * DOWN, []
     for first in range(0, len(columns), at_once):
@@ -70,7 +65,7 @@ def columns_beside(
         for axes in panels[len(shown) :]:
             axes.set_axis_off()
         _legend(figure)
-        pictures.append(painted(figure))
+        pictures.append(image_of(figure))
     return pictures
 
 
@@ -174,12 +169,7 @@ PAIR_NAME = 22
 
 
 def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image.Image:
-    """Draw a map of how far pairs of columns are off (total variation), and columns alone on the diagonal.
-
-    Args:
-        errors: Symmetric, in [0, 1], one column or more.
-        names: Of the columns.
-    """
+    """Draw a map of how far pairs of columns are off (total variation), and columns alone on the diagonal."""
     k = len(errors)
     side = k * max(CELL, min(LARGEST, ALL / k))
     figure = paper(max(4.2, side + 2.4), side + 1.4)
@@ -205,7 +195,7 @@ def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image
         bar = figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.02, format=lambda share, _: f"{100 * share:g}")
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
-    return painted(figure)
+    return image_of(figure)
 
 
 MARKS_WIDTH, MARKS_HEIGHT = 5.6, 0.42
@@ -283,4 +273,4 @@ def _drawn(lines: Sequence[Line], title: str) -> Image.Image | None:
     figure.legend(
         [named[called] for called in order], order, loc="outside lower left", ncols=2, frameon=False, fontsize=8.5
     )
-    return painted(figure)
+    return image_of(figure)

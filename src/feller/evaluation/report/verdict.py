@@ -68,12 +68,7 @@ def _with_reference(name: str, numbers: Numbers) -> str:
 
 
 def verdict(numbers: Numbers, *, is_sketch: bool = False) -> Verdict:
-    """Return the class of a model and the metrics that decide it; of several rules that apply, the worst.
-
-    Args:
-        numbers: That were measured.
-        is_sketch: Of a run that had little training, whose class is that.
-    """
+    """Return the class of a model and the metrics that decide it: of rules the worst; SKETCH after little training."""
     protocol, deciding = next(((sign, names) for sign, names in PROTOCOLS if sign in numbers), ("", ()))
     grades: list[str] = []
     if not protocol:

@@ -200,11 +200,7 @@ def save_detector(path: pathlib.Path, detector: Detector) -> None:
 
 
 def load_detector(path: pathlib.Path) -> Detector:
-    """Read what `save_detector` wrote.
-
-    Raises:
-        InputError: If the file is missing, damaged or holds something else.
-    """
+    """Read what `save_detector` wrote; InputError if the file is missing, damaged or holds something else."""
     tensors, note = load_tensors(path)
     try:
         about = json.loads(note["detector"])

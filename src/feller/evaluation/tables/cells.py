@@ -35,10 +35,7 @@ def cells_lost(
 ) -> dict[str, float | int | str | None]:
     """Measure empty cells, clipped ones, and columns that are left out, of a schema that clips; {} of others.
 
-    Args:
-        synthetic: Codes of the modelled columns.
-        real: The cells of the real table; None where they are not at hand.
-        schema: What the table was read by.
+    What is clipped needs the cells of the real table.
     """
     hidden: dict[str, float | int | str | None] = {"left_out": ", ".join(schema.untold)} if schema.untold else {}
     if real is None or not len(real.values) or not len(synthetic) or schema.outside != "clip":
@@ -69,13 +66,7 @@ def _merged(real: FoundTable, schema: Schema) -> int:
 
 
 def written_share(made: FoundTable, real: FoundTable, schema: Schema) -> float:
-    """Return the share of rows whose cells all stand in one row of the real table; numbers are the same by value.
-
-    Args:
-        made: Cells of synthetic rows.
-        real: Cells of the real table, that were learned from and those kept back.
-        schema: Names the columns that are learned; others are not looked at.
-    """
+    """Return the share of rows whose learned cells all stand in one row of the real table; numbers count by value."""
     pairs = [(made.words(column.name), real.words(column.name)) for column in schema.modelled]
     pairs.sort(key=lambda pair: -len(pair[1].words))  # those first of which the fewest rows are alike
     rows, others = np.arange(len(made.values)), np.arange(len(real.values))

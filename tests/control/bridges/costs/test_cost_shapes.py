@@ -1,9 +1,11 @@
-"""Obstacles: the table of the reference, distances by brute force, and how shapes combine."""
+"""Obstacles and walls from pictures: distances by brute force, how shapes combine, orientation, files."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from feller.control.bridges.costs import check
@@ -18,7 +20,8 @@ from feller.control.bridges.costs.obstacles import (
     SignedDistance,
     Smooth,
 )
-from feller.core.errors import UsageError
+from feller.control.bridges.costs.walls import Picture, read_grey
+from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from tests.oracle import F64, close, f64
 
@@ -118,3 +121,88 @@ def test_wrong_numbers_are_refused() -> None:
         Ellipse((0.0, 0.0), (1.0,))
     with pytest.raises(UsageError, match="width of an edge"):
         Smooth(Disc((0.0,), 1.0), 1.0, 0.0)
+
+
+def drawn(inside, h: int, w: int) -> np.ndarray:
+    """Draw a set of points of the plane, pixels being units; rows from the top."""
+    x, y = np.meshgrid(np.arange(w) + 0.5, np.arange(h)[::-1] + 0.5)
+    return np.where(inside(torch.tensor(np.stack([x, y], -1))).numpy(), 0.0, 1.0)
+
+
+def test_a_wall_is_where_it_is_drawn() -> None:
+    """A box whose edges lie between pixels, off the middle both ways: exact along its sides, y upwards."""
+    box = Box((20.0, 5.0), (30.0, 9.0))
+    picture = Picture.of(drawn(box.inside, 40, 60))
+    x = f64(25, 7, 25, 4.2, 25, 9.7, 18, 7, 31.1, 6.9, 10, 30, 40, 30, 22, 30.4).reshape(-1, 2)
+    wanted = [-2.0, 0.8, 0.7, 2.0, 1.1, 10.0, 10.0, 9.6]  # in the last three the frame is the nearest wall
+    close(picture.level(x), wanted, 1e-5)
+
+
+def test_distances_are_exact_at_corners_and_middles() -> None:
+    """By brute force over rectangles, with pixels twice as wide as tall."""
+    grey = Draws(0).at("grey").uniform((9, 11), F64).numpy()
+    picture = Picture.of(grey, (0.0, 22.0, 0.0, 9.0))
+    rows, columns = np.nonzero(np.pad(grey[::-1] < 0.5, 1, constant_values=True))
+    middles = torch.tensor(np.stack([2 * columns - 1.0, rows - 0.5], 1))  # of the walls
+    nodes = torch.cartesian_prod(torch.arange(23, dtype=F64), torch.arange(19, dtype=F64) / 2)
+    away = ((nodes[:, None] - middles).abs() - f64(1, 0.5)).clamp(min=0).norm(dim=2).amin(1)
+    close(picture.level(nodes).clamp(min=0), away.tolist(), 1e-5)
+    assert 50 < int((away > 0).sum()) < 350
+
+
+def test_distances_to_a_disc() -> None:
+    """What is drawn is a staircase inside the disc, so its distances are a little larger."""
+    disc = Disc((52.0, 47.0), 20.0)
+    fine = Picture.of(drawn(disc.inside, 100, 100))
+    x = f64(52, 47) + 12 * Draws(0).at("x").normal((500, 2), F64)
+    x = x[(x > 21).all(1) & (x < 79).all(1)]
+    wanted = disc.level(x).clamp(min=-19)
+    near = wanted < torch.minimum(x, 100 - x).amin(1)
+    assert (fine.level(x) - wanted)[near].abs().max() < 0.75
+    assert (fine.level(x) - wanted)[near].abs().mean() < 0.45
+
+
+def test_frame_and_beyond() -> None:
+    wall = drawn(Box((0.0, 0.0), (30.0, 60.0)).inside, 60, 100)  # the left part
+    picture = Picture.of(wall, (-1.0, 1.0, 10.0, 40.0))  # pixels are 0.02 wide and 0.5 tall
+    x = f64(-0.3, 25, -0.5, 25, 0.1, 10.3, 0.1, 9.5, 0.9, 25, 4, 25, 0.4, 60).reshape(-1, 2)
+    close(picture.level(x), [0.1, -0.1, 0.3, -0.5, 0.1, -3.0, -20.0], 1e-4)
+    y = f64(-2.0, -1.0)[None].requires_grad_()
+    (slope,) = torch.autograd.grad(picture.level(y).sum(), y)
+    close(slope, [[(1.01 - 0.02) / 11.0, 1.0]], 0.1)  # it grows towards the frame
+    assert picture.inside(f64(1.5, 20, -1.2, 20, 0, 9.9, 0, 41).reshape(-1, 2)).all()
+
+
+def test_gradients() -> None:
+    picture = Picture.of(drawn(Disc((6.0, 5.0), 3.0).inside, 12, 14))
+    x = (f64(7.0, 6.0) + 6 * Draws(0).at("x").normal((60, 2), F64)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: picture.level(x), (x,))
+    assert torch.isfinite(Smooth(picture, 1.0)(1e6 * x, torch.zeros(60))).all()
+
+
+def test_files(tmp_path) -> None:
+    colours = np.zeros((3, 4, 4), dtype=np.uint8)
+    colours[0, 0] = (0, 0, 0, 255)  # black
+    colours[0, 1] = (0, 0, 0, 0)  # black, but not there
+    colours[1, :] = (255, 255, 255, 255)
+    colours[2, 3] = (200, 0, 0, 255)  # a dark red
+    Image.fromarray(colours).save(tmp_path / "room.png")
+    grey = read_grey(tmp_path / "room.png")
+    assert (grey < 0.5).tolist() == [[True, False, False, False], 4 * [False], [False, False, False, True]]
+    with pytest.raises(InputError, match=r"expected a picture .*none\.png, found none"):
+        read_grey(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(InputError, match="is no picture that can be read"):
+        read_grey(tmp_path / "text.png")
+
+
+def test_what_cannot_be_walls() -> None:
+    with pytest.raises(InputError, match="no walls"):
+        Picture.of(np.ones((4, 4)))
+    with pytest.raises(InputError, match="all wall"):
+        Picture.of(np.zeros((4, 4)))
+    grey = np.eye(4)
+    with pytest.raises(UsageError, match="expected a frame"):
+        Picture.of(grey, (1.0, 0.0, 0.0, 1.0))
+    with pytest.raises(UsageError, match="states of 2 entries, got 3"):
+        Picture.of(grey).level(torch.zeros(5, 3))

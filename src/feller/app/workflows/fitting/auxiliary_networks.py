@@ -16,9 +16,9 @@ from feller.core.run_folder import Run, open_run
 from feller.core.safetensors_io import save_tensors
 from feller.core.serialization import nearest
 from feller.data.batches import batches, shuffled
-from feller.data.documents.image_codes import PictureCodes, palette_of
+from feller.data.documents.image_codes import PictureCodes
 from feller.data.documents.modality import Documents, all_pictures
-from feller.data.documents.tiles import tiles_of
+from feller.data.documents.tiles import palette_of, tiles_of
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.speech.modality import Speech

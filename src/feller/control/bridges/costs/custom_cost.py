@@ -18,10 +18,8 @@ class Function(Cost):
     """A person's own function of torch tensors.
 
     V(x, t) is called with x [n, d] and t [n]; V(x, t, population) with x [times, n, d], t [times, 1] and what a
-    `Population` holds. Either returns one number for each state.
-
-    Raises:
-        UsageError: If it takes neither two nor three arguments.
+    `Population` holds. Either returns one number for each state. UsageError if it takes neither two nor three
+    arguments.
     """
 
     function: Callable[..., Any]
@@ -50,9 +48,8 @@ class Function(Cost):
     def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
         """Return what it says.
 
-        Raises:
-            InputError: If it returns anything but one number for each state.
-            UsageError: If it looks at the crowd, and there is none.
+        InputError if it returns anything but one number for each state; UsageError if it looks at the crowd, and there
+        is none.
         """
         seen = x if self.gradient else x.detach()
         if self.crowd:
@@ -71,11 +68,7 @@ class Function(Cost):
         return found.reshape(x.shape[:-1]).to(x.dtype)
 
     def _asked(self, x: Tensor, arguments: tuple[Any, ...]) -> Tensor:
-        """Call the person's function.
-
-        Raises:
-            InputError: If it fails, returns no real numbers, or writes into its states.
-        """
+        """Call the person's function; InputError if it fails, returns no real numbers, or writes into its states."""
         version = x._version
         try:
             said = self.function(x, *arguments)
@@ -96,11 +89,7 @@ class Function(Cost):
         return found
 
     def _numbers(self, said: Any, x: Tensor) -> Tensor:
-        """Return what the person's function said as numbers.
-
-        Raises:
-            InputError: If it is none.
-        """
+        """Return what the person's function said as numbers; InputError if it is none."""
         try:
             return torch.as_tensor(said, device=x.device)
         except Exception as error:

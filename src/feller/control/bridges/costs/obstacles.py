@@ -215,11 +215,7 @@ class Indicator(Cost):
 
 
 def _seen(x: Float[Tensor, "*b d"], centre: tuple[float, ...]) -> Float[Tensor, "*b d"]:
-    """Return states as seen from a centre.
-
-    Raises:
-        UsageError: If they have another number of entries.
-    """
+    """Return states as seen from a centre; UsageError if they have another number of entries."""
     if x.shape[-1] != len(centre):
         raise UsageError(
             f"a shape in {len(centre)} dimensions cannot hold states of {x.shape[-1]}; write all its numbers"

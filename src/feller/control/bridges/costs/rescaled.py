@@ -47,11 +47,7 @@ class InLeg(Wrapped):
     length: float
 
     def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
-        """Return it.
-
-        Raises:
-            InputError: If it is no number somewhere, or infinite where its gradient is asked for; says where.
-        """
+        """Return it; InputError, which says where, if it is no number, or infinite where its gradient is asked for."""
         whole = self.start + self.length * t
         found = self.cost(x, whole, population)
         good = found.isfinite() if x.requires_grad else ~found.isnan()

@@ -198,11 +198,7 @@ def check(cost: Cost, x: Float[Tensor, "*b d"], t: Tensor, population: Populatio
 
 
 def check_finite(cost: Cost, x: Float[Tensor, "*b d"], t: Tensor, population: Population | None = None) -> None:
-    """Check the values and, where there is one, the gradient of a cost.
-
-    Raises:
-        InputError: If one is no finite number.
-    """
+    """Check the values and, where there is one, the gradient of a cost; InputError if one is no finite number."""
     with torch.enable_grad():
         y = x.detach().requires_grad_(cost.differentiable)
         values = cost(y, t, population)
@@ -216,22 +212,14 @@ def check_finite(cost: Cost, x: Float[Tensor, "*b d"], t: Tensor, population: Po
 
 
 def needed(population: Population | None, name: str) -> Population:
-    """Return the crowd, for a cost that cannot do without.
-
-    Raises:
-        UsageError: If there is none.
-    """
+    """Return the crowd, for a cost that cannot do without; UsageError if there is none."""
     if population is None:
         raise UsageError(f"the cost {name} looks at the crowd: give it a Population")
     return population
 
 
 def check_here(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tensor, what: str) -> None:
-    """Say where something is not good.
-
-    Raises:
-        InputError: If it is so anywhere.
-    """
+    """Say where something is not good; InputError if it is so anywhere."""
     if good.all():
         return
     place = tuple((~good).nonzero()[0].tolist())

@@ -101,11 +101,7 @@ class NearSurface(Cost):
     """Of height."""
 
     def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
-        """Return it.
-
-        Raises:
-            UsageError: If states are no places in space.
-        """
+        """Return it; UsageError if states are no places in space."""
         if x.shape[-1] != 3:
             raise UsageError(f"a surface is in space: expected states (x, y, z), got {x.shape[-1]} entries")
         above, normal = self.surface.above(x)
