@@ -29,6 +29,6 @@ def labels_wanted(about: Description, first: Dataset) -> Iterator[tuple[str, str
 
 
 REGISTRATIONS = {
-    Images: Registration(recipe="images", display=SHOWN, apart=lambda kind: Coordinates(COPIED)),
+    Images: Registration(recipe="images", display=SHOWN, apart=lambda kind: Coordinates(share=COPIED)),
     Labelled: Registration(recipe="image-label", display=SHOWN, label=drawn_label, wishes=labels_wanted),
 }

@@ -19,6 +19,7 @@ from feller.spaces import Euclidean, Manifold, Product, Space
 from feller.spaces.product import space_map
 
 
+@dataclass(frozen=True, kw_only=True)
 class Apart(abc.ABC):
     """Distances that order, turns and shifts that mean nothing do not change. Implement two methods to add a kind."""
 
@@ -49,7 +50,7 @@ AT_ONCE = 2**22
 class Symbols(Apart):
     """Arrays of symbols: how many differ, and copies are those of which none does."""
 
-    asked = 100_000
+    asked: int = 100_000
 
     def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         """Count symbols that differ."""
@@ -66,9 +67,6 @@ class Coordinates(Apart):
 
     share: float = 0.01
     """Of the usual distance, below which an example counts as a copy: chance alone goes as its power of dimensions."""
-    most: int = 2_000
-    asked: int = 2_000
-    among: int = 20_000
 
     def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         """Return the root of squared lengths plus the number of symbols that differ."""
@@ -142,7 +140,7 @@ RUN = 50
 class Passages(Apart):
     """Share of the pieces of the shorter text that do not stand in the other: a passage may begin anywhere."""
 
-    asked = 100_000
+    asked: int = 100_000
 
     def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         """Return it of all pairs; of texts shorter than a piece, only equal ones are near."""

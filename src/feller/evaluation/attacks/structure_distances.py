@@ -36,9 +36,9 @@ Chain = tuple[Tensor, np.ndarray]
 class Chains(Apart):
     """Root mean square distance in Å, of the stretch of the longer chain that fits the shorter one best."""
 
-    most = 200
-    asked = 1_000
-    among = 1_000
+    most: int = 200
+    asked: int = 1_000
+    among: int = 1_000
 
     def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         """Lay each chain on each."""
@@ -190,9 +190,9 @@ class Lattices(Apart):
     Copies have one formula, and neighbours at distances that differ by 0.02 Å at most. Needs pymatgen.
     """
 
-    most = 1_000
-    asked = 1_000
-    among = 2_000
+    most: int = 1_000
+    asked: int = 1_000
+    among: int = 2_000
 
     def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         """Add both."""
