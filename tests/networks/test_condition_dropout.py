@@ -18,11 +18,11 @@ from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean
-from feller.training.objective import Matching, TrainingContext
+from feller.training.objective import FlowMatching, TrainingContext
 
 N = 400
 BATCH = {"x_1": torch.zeros(N, 2), "given": {"label": torch.zeros(N, dtype=torch.long)}}
-FLOW = Matching(Affine(), Euclidean((2,)), drop=0.5)
+FLOW = FlowMatching(Affine(), Euclidean((2,)), cond_dropout=0.5)
 
 
 def network() -> nn.Module:

@@ -115,6 +115,8 @@ def _new_home(module: str, name: str, moved: dict[str, str]) -> tuple[str, str] 
     old = module.removeprefix("feller.")
     new = f"feller.{moved[old]}" if old in moved else module
     home = _definer(new, name) or (_definer(new.rpartition(".")[0], name) if new != module else "")
+    if not home and name in feller.FORMER:
+        return "feller", feller.FORMER[name]
     if not home or (home == module and new == module):
         return None
     public = feller._WHERE.get(name, "")

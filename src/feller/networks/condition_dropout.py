@@ -17,14 +17,14 @@ WRAPPED = ("_torchdynamo_orig_callable", "__wrapped__", "__self__", "network")
 """Attributes under which compiled functions, decorators, methods and averages keep what they wrap."""
 
 
-def check_drop(drop: float) -> None:
+def check_cond_dropout(cond_dropout: float) -> None:
     """Refuse what is no probability.
 
     Raises:
         UsageError: If it is not in [0, 1].
     """
-    if not 0 <= drop <= 1:
-        raise UsageError(argument="drop", expected="a probability from 0 to 1", found=f"{drop:g}")
+    if not 0 <= cond_dropout <= 1:
+        raise UsageError(argument="cond_dropout", expected="a probability from 0 to 1", found=f"{cond_dropout:g}")
 
 
 def inner_networks(network: Any) -> Iterator[Any]:
@@ -101,7 +101,7 @@ def drop_conditions(
             argument="null",
             expected=f"a value for each condition that is dropped: {', '.join(sorted(names))}",
             found=", ".join(sorted(null)) or "none",
-            remedy=f"Give the objective null={{{some}}}, such as the number of classes, or drop=0",
+            remedy=f"Give the objective null={{{some}}}, such as the number of classes, or cond_dropout=0",
         )
     some = next(given[name] for name in names)
     gone = rng.at("drop").uniform((len(some),), device=some.device) < chance

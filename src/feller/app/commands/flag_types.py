@@ -28,16 +28,17 @@ else:  # which would load torch; the command line takes neither
     DataSource = Callback = object
 
 
-def pairs(words: tuple[str, ...]) -> dict[str, str]:
-    """Split KEY=VALUE."""
-    pairs: dict[str, str] = {}
+def pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
+    """Split KEY=VALUE; a key that stands several times has a list of values."""
+    pairs: dict[str, str | list[str]] = {}
     for word in words:
         key, is_there, value = word.partition("=")
         if not is_there:
             raise UsageError(f"--given takes KEY=VALUE, got {word!r}")
-        if key in pairs:
-            raise UsageError(f"--given says {key} twice, {pairs[key]!r} and {value!r}; leave one out")
-        pairs[key] = value
+        if (before := pairs.get(key)) is None:
+            pairs[key] = value
+        else:
+            pairs[key] = [*(before if isinstance(before, list) else [before]), value]
     return pairs
 
 

@@ -271,7 +271,7 @@ def _before(base: Model, tuned: Tuned, rule: Tuning, reward: OfStates, tell: Tel
 
     def draw(n: int) -> Dataset:
         given = base.conditions(n, tuned.given, draws)
-        return base.sample(n, given=given, guidance=rule.guidance, draws=draws, tell=tell.progress)
+        return base.draw(n, given=given, guidance=rule.guidance, draws=draws, tell=tell.progress)
 
     n = Effort(FIRST_SECONDS).affordable(FIRST, 1.0, draw, engine())
     drawn = draw(n)

@@ -78,12 +78,12 @@ class Datetime(Modelled):
         return Bins((first, *edges) if edges else equal_starts(first, last, self.bins or BINS), last)
 
     def _said(self, text: str, what: str) -> int:
-        units = self._read(text)
+        units = self.units(text)
         if units is None:
             raise InputError(f"column {self.name!r}: {what} {text!r} is no time in the format {self.format!r}")
         return units
 
-    def _read(self, cell: str) -> int | None:
+    def units(self, cell: str) -> int | None:
         """Return a time in units since the year 1; None where a cell holds none."""
         when = time_in(cell, self.format)
         return None if when is None else self._units(when)
@@ -146,12 +146,12 @@ class Datetime(Modelled):
 
     def own_code(self, cell: str) -> int | None:
         """Return the bin of a time within the bounds."""
-        units = self._read(cell)
+        units = self.units(cell)
         return None if units is None else self.levels.code(units)
 
     def nearest_code(self, cell: str) -> int | None:
         """Return the first or the last bin for a time beyond the bounds."""
-        units = self._read(cell)
+        units = self.units(cell)
         return None if units is None else 0 if units < self.levels.starts[0] else self.levels.count - 1
 
     def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:

@@ -117,6 +117,11 @@ class Numerical(Modelled):
         missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
         return f"expected a number from {self.low:g} to {self.high:g}{missing}"
 
+    def units(self, text: str) -> Decimal | None:
+        """Return a number in units of the last decimal; None where a text is none."""
+        number = self.form.read(text)
+        return None if number is None else number.scaleb(self.form.decimals)
+
     def _number(self, units: int) -> int | None:
         """Return the code of so many units."""
         if self.digits:
@@ -133,10 +138,10 @@ class Numerical(Modelled):
 
     def nearest_code(self, cell: str) -> int | None:
         """Return the code of the bound that a number is beyond."""
-        number = self.form.read(cell)
-        if number is None:
+        units = self.units(cell)
+        if units is None:
             return None
-        below = number.scaleb(self.form.decimals) < self.levels.starts[0]
+        below = units < self.levels.starts[0]
         return self._number(self.levels.starts[0] if below else self.levels.last)
 
     def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:

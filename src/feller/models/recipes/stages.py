@@ -7,7 +7,7 @@ from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Tokens
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.objectives.causal_masking import CausalMasking
 from feller.training.objectives.distillation import Distillation
 
@@ -23,9 +23,9 @@ def onwards(recipe: Recipe, older: Model) -> Recipe:
     if isinstance(recipe.objective, CausalMasking):
         gently = replace(recipe.train, lr=GENTLY * recipe.train.lr)
         return replace(recipe, architecture=about.architecture, train=gently, sampling=about.sampling)
-    if not isinstance(recipe.objective, Matching):
+    if not isinstance(recipe.objective, FlowMatching):
         return replace(recipe, architecture=about.architecture)
-    objective = replace(recipe.objective, path=about.path, space=about.space, drop=about.drop)
+    objective = replace(recipe.objective, path=about.path, space=about.space, cond_dropout=about.cond_dropout)
     return replace(recipe, architecture=about.architecture, objective=objective, sampling=about.sampling)
 
 
@@ -42,7 +42,7 @@ def reflow(recipe: Recipe, older: Model) -> Recipe:
     return replace(
         recipe,
         architecture=about.architecture,
-        objective=Matching(about.path, about.space, drop=about.drop),
+        objective=FlowMatching(about.path, about.space, cond_dropout=about.cond_dropout),
         pairs=PAIRS,
         sampling=Sampling("euler", 8),
     )
@@ -56,7 +56,7 @@ def distil(recipe: Recipe, older: Model) -> Recipe:
     """
     _check_flows(older)
     about = older.description
-    objective = Distillation(about.path, about.space, drop=about.drop)
+    objective = Distillation(about.path, about.space, cond_dropout=about.cond_dropout)
     return replace(recipe, architecture=about.architecture, objective=objective)
 
 

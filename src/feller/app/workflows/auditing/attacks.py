@@ -51,7 +51,7 @@ def attack(it: Opened, draws: Draws, tell: Tell) -> Attacked:
     model, train, held_out, expenses = it.model, it.train, it.held_out, it.expenses
     notes, numbers = [], dict[str, float | None]()
     tell.task("sampling")
-    samples = model.sample(min(SAMPLES, max(len(train), 2)), draws=draws.named("samples"), tell=tell.progress)
+    samples = model.draw(min(SAMPLES, max(len(train), 2)), draws=draws.named("samples"), tell=tell.progress)
     tell.done()
     made, seen, unseen = (as_table(data) for data in (samples, train, held_out))
     if (apart := registration_of(seen.modality).apart(seen.modality)) is None:

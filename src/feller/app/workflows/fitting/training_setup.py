@@ -29,7 +29,7 @@ from feller.networks.architecture import parameters, within
 from feller.networks.condition_dropout import null_values
 from feller.training.engine import Engine
 from feller.training.loop import make_train_state
-from feller.training.objective import Matching, Objective, TrainingContext
+from feller.training.objective import FlowMatching, Objective, TrainingContext
 from feller.training.parallelize import check_dress
 
 FEW = 4
@@ -72,7 +72,7 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     tried, few = copy.deepcopy(network), _few(data, own=bool(asked.code))  # a codebook must not count what it sees here
     _try_loss(objective, tried, data.subset(torch.arange(few)), asked, here)
     if asked.code and not recipe.parts and not description.family.why_no_samples:
-        _try_drawing(Model(description, tried), few, Draws(asked.seed).named("trial"), asked)
+        _try_drawing(Model.of(description, tried), few, Draws(asked.seed).named("trial"), asked)
     own = f"--recipe {shlex.quote(asked.recipe)} " if asked.code else ""
     return TrainingJob(
         record={"asked": to_data(asked), "recipe": to_data(recipe)},
@@ -101,7 +101,7 @@ def _try_loss(objective: Objective, network: nn.Module, some: Dataset, asked: As
     batch = here.place(batches(some, len(some), draws)(0, slice(None)))
     n = length(batch["x_1"]) if "x_1" in batch else 0
     with _trial(asked, n):
-        if asked.code and isinstance(objective, Matching):
+        if asked.code and isinstance(objective, FlowMatching):
             check_pieces(objective, network, batch, draws)
         example = objective.draw(batch, draws, network)
         found = objective.loss(network, example)
@@ -151,7 +151,7 @@ def _try_drawing(model: Model, n: int, draws: Draws, asked: Asked) -> None:
     """
     few = replace(model.description.sampling, calls=FEW)
     with _trial(asked, n), contextlib.suppress(Infinite):
-        model.sample(n, sampling=few, draws=draws)
+        model.draw(n, sampling=few, draws=draws)
 
 
 @contextlib.contextmanager
