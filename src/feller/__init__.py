@@ -74,8 +74,8 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.sampling.sampler_config import Sampling as Sampling
     from feller.spaces import (
         Euclidean as Euclidean, Manifold as Manifold, MaskSource as MaskSource, Mesh as Mesh, Poincare as Poincare,
-        Product as Product, SO3 as SO3, SPD as SPD, Simplex as Simplex, Space as Space, Sphere as Sphere, Tokens as Tokens, Torus as
-        Torus, se3 as se3,
+        Product as Product, SO3 as SO3, SPD as SPD, Simplex as Simplex, Space as Space, Sphere as Sphere, Tokens as
+        Tokens, Torus as Torus, se3 as se3,
     )
     from feller.training.couplings import (
         AcrossRanks as AcrossRanks, Aligned as Aligned, Coupling as Coupling, Entropic as Entropic, GeodesicCost

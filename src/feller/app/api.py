@@ -19,7 +19,7 @@ from feller.app.config import (
     TuneConfig,
 )
 from feller.app.python import configured, configured_pair, shown
-from feller.app.results import FittedRun, Report, Samples, SteeredSamples
+from feller.app.results import FittedRun, Report, SteeredSamples
 from feller.app.workflows.audit import NAME
 from feller.app.workflows.audit import audit as audit_run
 from feller.app.workflows.bridge import bridge as bridge_populations
@@ -34,7 +34,7 @@ from feller.core.user_code import load_file
 from feller.data.loading.in_memory import DataSource, Kept, is_given, keep, said_of
 from feller.data.path_checks import check_free
 from feller.evaluation.effort import Effort
-from feller.models.model import Model
+from feller.models.model import Model, Samples
 
 RunSource = FittedRun | Run | Model | str | os.PathLike[str]
 """A run, its folder, or a model, which is written as a run first."""

@@ -312,8 +312,9 @@ class FitConfig:
     size: Annotated[Text, Offers(tables=("feller.models.recipes.recipe:SIZES",))] = None
     """tiny, small or base: of the network and the budget; small by default."""
     target: Targets = ()
-    """What is to be told of the data, instead of drawing such: numbers that XYZ comments, SDF records, columns of a
-    table or those beside one of CIF give; or label, the class."""
+    """What is to be told of the data, instead of drawing such: numbers that XYZ comments, SDF records, columns of
+    numbers or those beside one of CIF give; or label, the class. Of a table with words, which is drawn all the same,
+    the column that the report tells from the others."""
     epsilon: Real = None
     """Protect each row: what the model tells depends on no single one but by a factor of e^EPSILON."""
     start_from: RunStart = None

@@ -18,7 +18,7 @@ import tyro
 import feller
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
-from feller.core.user_code import check_code, place_of
+from feller.core.user_code import check_code, name_of, place_of
 from feller.data.path_checks import check_data
 
 if TYPE_CHECKING:
@@ -283,9 +283,9 @@ def class_of(value: Any) -> Any:
 
 
 def rewards(value: Any) -> tuple[str, ...]:
-    """Return words for rewards or costs, of which one may stand alone, or be a function of a file."""
+    """Return words for rewards or costs, of which one may stand alone, or be a function."""
     several = (value,) if isinstance(value, str) or callable(value) else value
-    return tuple(place_of(one, "reward") if callable(one) else one for one in several)
+    return tuple(name_of(one) if callable(one) else one for one in several)
 
 
 def place(value: Any) -> Any:
