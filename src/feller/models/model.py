@@ -540,7 +540,7 @@ def _known_rows(table: Table, given: GivenWords, n: int) -> Known:
     """Return what is given of the rows of a table, for each of n."""
     cells = table.given_cells(given)
     state, kept = table.states_known(cells.codes.expand(n, -1), cells.kept.expand(n, -1))
-    return Known(state, kept, odds={j: choice.fractions for j, choice in cells.choices.items()})
+    return Known(state, kept, odds={j: choice.odds for j, choice in cells.choices.items()})
 
 
 def load_model(

@@ -253,7 +253,7 @@ def test_records(objective: Objective) -> None:
 
 
 def test_what_cannot_be_is_told() -> None:
-    for wrong in ({"drop": 1.5}, {"longest": 0}):
+    for wrong in ({"cond_dropout": 1.5}, {"longest": 0}):
         with pytest.raises(UsageError, match="expected a chance and a length"):
             Infilling(**wrong)
     with pytest.raises(UsageError, match="expected a condition phone, the label of each frame, got label"):

@@ -14,7 +14,6 @@ from feller.data.modality import Dataset, Modality, Target, unused_numbers
 from feller.data.points.points import Points
 from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.modality import Table
-from feller.data.tables.unmodelled_columns import Untold
 
 LABEL = "label"
 """What the class of an example is called."""
@@ -53,10 +52,10 @@ def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
             found=", ".join(names),
             remedy="Name one, or take the recipe regressor or logistic-private, which tell and do not draw",
         )
-    if any(isinstance(column, Untold) and column.name == names[0] for column in table.schema.columns):
-        note = f"noise hid {names[0]}, so that the report tells {table.schema.modelled[-1].name} from the others"
-        return replace(data, notes=(*data.notes, note))
     modelled = [column.name for column in table.schema.modelled]
+    if names[0] in {column.name for column in table.schema.columns} - {*modelled}:  # refused, a search were in vain
+        note = f"no model sees {names[0]}, so that the report tells {modelled[table.schema.aim]} from the others"
+        return replace(data, notes=(*data.notes, note))
     if names[0] not in modelled:
         raise UsageError(
             argument="target", expected=f"a column that is learned: {nearest(names[0], modelled)}", found=names[0]

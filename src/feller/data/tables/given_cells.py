@@ -73,6 +73,15 @@ class ColumnChoice:
         shares = [sum(end - begin for begin, end in parts) / room for parts, room in found]
         return torch.from_numpy(np.array(shares, dtype=np.float64)[places]).to(codes.device)
 
+    @cached_property
+    def _peak(self) -> float:
+        """The largest of all shares."""
+        return 1.0 if self.bins is None else float(self.fractions(torch.arange(self.column.count)).max())
+
+    def odds(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
+        """Return how likely each code is to be chosen beside the code of which most cells are, from 0 to 1."""
+        return self.fractions(codes) / self._peak
+
     def uniforms(
         self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Float64[np.ndarray, " n"]:
