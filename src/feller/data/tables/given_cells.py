@@ -49,8 +49,9 @@ class ColumnChoice:
     def bins(self) -> Bins | None:
         """The bins that codes stand for; None where a code is one cell."""
         column = self.column
-        is_one = not isinstance(column, Datetime | Numerical) or (isinstance(column, Numerical) and column.digits)
-        return None if is_one else column.levels
+        if isinstance(column, Datetime | Numerical) and not (isinstance(column, Numerical) and column.digits):
+            return column.levels
+        return None
 
     @cached_property
     def _zero(self) -> int:
@@ -250,14 +251,16 @@ def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int
         UsageError: If an end is no number or time, or nothing lies between them.
     """
     low, high = column.levels.starts[0], column.levels.last
-    ends = [bound if not text.strip() else column.units(text.strip()) for text, bound in ((first, low), (last, high))]
-    if any(end is None for end in ends):
+    begins, ends = (
+        column.units(text.strip()) if text.strip() else bound for text, bound in ((first, low), (last, high))
+    )
+    if begins is None or ends is None:
         raise UsageError(
             argument=column.name,
             expected=f"a range FROM{BETWEEN}TO; {column.told}",
             found=f"{first}{BETWEEN}{last}",
         )
-    begin, end = max(low, math.ceil(ends[0])), min(high, math.floor(ends[1]))
+    begin, end = max(low, math.ceil(begins)), min(high, math.floor(ends))
     if begin > end:
         raise UsageError(
             argument=column.name,
