@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.core.rng import Draws
     from feller.core.run_folder import open_run as open_run
     from feller.data.loading.read import read as read
-    from feller.data.modality import Modality as Modality, RawData as RawData
+    from feller.data.modality import Dataset as Dataset, Modality as Modality, RawData as RawData
     from feller.evaluation import conformance as testing  # noqa: F401 - a module
     from feller.models.export.velocity import VelocityField as VelocityField, velocity as velocity
     from feller.models.export.user_network import images as images, points as points
@@ -118,7 +118,7 @@ _HOMES = {
     "core.rng": ("Rng",),
     "core.run_folder": ("open_run",),
     "data.loading.read": ("read",),
-    "data.modality": ("Modality", "RawData"),
+    "data.modality": ("Dataset", "Modality", "RawData"),
     "models.export.velocity": ("VelocityField", "velocity"),
     "models.export.user_network": ("images", "points"),
     "models.model": ("Model", "load_model"),

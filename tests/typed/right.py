@@ -33,7 +33,8 @@ pair = feller.simulate(feller.add(flow), {"a": x_0, "b": x_0}, [0.0, 1.0], felle
 first: Tensor = pair["a"]
 density: Tensor = feller.log_prob(flow, x_1, [1.0, 0.0], feller.RK4(space), draws)
 model = feller.Model(net, data=(2,))
-samples = model.sample(5, solver="heun")
+samples = model.sample(5, solver="heun", rng=draws)
+assert isinstance(samples, feller.Dataset)  # not a data frame, as samples of a table are
 values: np.ndarray = samples.numpy()
 frame: pd.DataFrame = samples.frame()
 nats: Tensor = model.log_prob(values)
@@ -43,7 +44,12 @@ scale = feller.VP(beta_max=10.0)(torch.linspace(0, 1, 5)).d_log_snr
 run = feller.fit(frame, target="y", epsilon=4.0, steps=3, report=False, privacy=feller.PrivacyOptions(delta=1e-6))
 again: feller.FittedRun = feller.fit(resume=True, out="runs/a", verbose=False)
 whole = feller.fit("data.csv", config=feller.FitConfig(size="tiny"))
-drawn = run.sample(10, given={"label": 7}, guidance=2.0)
+drawn = run.sample(10, given={"label": 7, "age": (30, 40), "job": ["clerk", "smith"]}, guidance=2.0)
+likely: np.ndarray = run.log_prob(frame)
+shorter: Tensor = feller.log_prob(flow, x_1, divergence=feller.Hutchinson())
+ema = feller.EMA(network, decay=0.9)
+mine = feller.Model(ema.network, objective, data=feller.points(["x", "y"], ["a", "b"]), null={"label": 2})
 report: feller.Report = feller.evaluate(run, data=frame, n=100)
 wished = feller.steer("runs/a", reward="ink", n=4).samples
 bridge = feller.bridge(values, values, noise=0.5, cost=["congestion"])
+paths: np.ndarray = feller.bridge(values, values, cost=lambda x, t: x.norm(dim=-1)).trajectories(n=5)

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import pandas as pd
 import torch
@@ -75,7 +75,7 @@ def unseen(t: float, x: State) -> None:
     """See a batch on its way, and do nothing."""
 
 
-Samples = Dataset | pd.DataFrame
+Samples: TypeAlias = Dataset | pd.DataFrame
 """Rows of a table are a data frame; pictures, texts and all else are a data set."""
 
 
