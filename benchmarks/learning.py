@@ -18,7 +18,7 @@ from feller.paths.time_distributions import Uniform
 from feller.spaces import Euclidean
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training, make_optimizer
 
 
@@ -77,7 +77,7 @@ def _our_step(x_1: Tensor) -> Callable[[], None]:
     torch.manual_seed(0)
     network = Perceptron()
     optimiser = make_optimizer(network, Training())
-    objective, gradient = Matching(Affine(), Euclidean((2,)), law=Uniform()), Mean()
+    objective, gradient = FlowMatching(Affine(), Euclidean((2,)), law=Uniform()), Mean()
     numbers = iter(range(10**9))
 
     def step() -> None:
@@ -144,7 +144,7 @@ def _whole_step(n: int) -> Case:
     torch.manual_seed(0)
     mine = Perceptron()
     learner = make_train_state(mine, training)
-    objective = Matching(Affine(), Euclidean((2,)), law=Uniform())
+    objective = FlowMatching(Affine(), Euclidean((2,)), law=Uniform())
     reports = train(learner, objective, lambda step, rows: {"x_1": x_1}, training, draws=Draws(0), engine=engine())
     torch.manual_seed(0)
     network = Perceptron()

@@ -12,7 +12,7 @@ from benchmarks.timing import Case
 from feller.core.rng import Draws
 from feller.paths import Affine
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Exact, Hutchinson, Midpoint, log_density
+from feller.sampling import Exact, Hutchinson, Midpoint, log_prob
 
 STEPS = 20
 
@@ -60,7 +60,7 @@ def cases() -> Iterator[Case]:
         for name, kind, bare in (("exact", Exact(), bare_exact), ("one probe", Hutchinson(), bare_probe)):
 
             def feller(kind=kind, process=process, times=times, x=x) -> Tensor:
-                return log_density(process, x, times, Midpoint(), Draws(0), divergence=kind)
+                return log_prob(process, x, times, Midpoint(), Draws(0), divergence=kind)
 
             def peer(name=name, solver=solver, x=x) -> Tensor:
                 found = solver.compute_likelihood(

@@ -9,7 +9,7 @@ from torchcfm.optimal_transport import OTPlanSampler
 
 from benchmarks.timing import Case
 from feller.core.rng import Draws
-from feller.training.couplings import Entropic, MinibatchTransport, SquaredDistance
+from feller.training.couplings import Entropic, MinibatchOT, SquaredDistance
 
 
 def cases() -> Iterator[Case]:
@@ -28,7 +28,7 @@ def _ends(n: int, d: int) -> tuple[Tensor, Tensor]:
 
 def _exact(n: int, d: int, repeat: int) -> Case:
     x_0, x_1 = _ends(n, d)
-    blocks, peer = MinibatchTransport(), OTPlanSampler("exact", warn=False)
+    blocks, peer = MinibatchOT(), OTPlanSampler("exact", warn=False)
     draw = Draws(0).at("coupling")
 
     def feller() -> Tensor:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from style import BLUE, GREEN, INK, LOOK, ORANGE, SOFT, bare, save
 
-from feller import Draws, Euler, linear_grid
+from feller import Euler, Rng, linear_grid
 from feller.data.loading.read import read
 from feller.paths import Interval, Jump
 from feller.sampling import simulate
@@ -176,7 +176,7 @@ def library(work: pathlib.Path) -> Figure:
     for axes, (share, name, colour) in zip(panels, ways, strict=True):
         process = Jump(ends=ends, share=share).process(lambda x, t, given: prior.expand(*x.shape, ends.count), {})
         x_0 = torch.special.ndtri((torch.arange(400) + 0.5) / 400)[torch.randperm(400, generator=seeded())][:, None]
-        states = torch.stack([x_0, *simulate(process, x_0, times, Euler(), Draws(0))])[:, :, 0]
+        states = torch.stack([x_0, *simulate(process, x_0, times, Euler(), Rng(0))])[:, :, 0]
         for line in itertools.islice(states.T, 40):
             axes.plot(times, line, color=colour, linewidth=0.7, alpha=0.7)
         bare(axes).set_title(name, color=colour)

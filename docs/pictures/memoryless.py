@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
-from feller import Affine, Draws, Euclidean, Midpoint, linear_grid
+from feller import Affine, Euclidean, Midpoint, Rng, linear_grid
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching, Landing
 from feller.networks.architecture import weights_from
 from feller.networks.blocks.conditioning import zero
@@ -39,7 +39,7 @@ class Changed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        with weights_from(Draws(0)):
+        with weights_from(Rng(0)):
             hidden = [part for a in (13, 64, 64) for part in (nn.Linear(a, 64), nn.SiLU())]
             self.change = nn.Sequential(*hidden, zero(nn.Linear(64, 1)))
 
@@ -57,13 +57,13 @@ def tuned(solver: object) -> Tensor:
     objective = rule.build(TrainingContext(reference=Changed(), reward=lambda x, given: SLOPE * x[:, 0]))
 
     def sources(step: int, rows: slice) -> dict[str, object]:
-        return {"x_0": Draws(0).at("source", step).normal((BATCH, 1))[rows], "given": {}}
+        return {"x_0": Rng(0).at("source", step).normal((BATCH, 1))[rows], "given": {}}
 
-    for _ in train(learner, objective, sources, training, draws=Draws(0), engine=engine()):
+    for _ in train(learner, objective, sources, training, draws=Rng(0), engine=engine()):
         pass
-    x_0 = Draws(1).at("source").normal((N, 1))
+    x_0 = Rng(1).at("source").normal((N, 1))
     with torch.no_grad():
-        return endpoint(Affine().process(learner.network, {}), x_0, linear_grid(40), Midpoint(), Draws(0))[:, 0]
+        return endpoint(Affine().process(learner.network, {}), x_0, linear_grid(40), Midpoint(), Rng(0))[:, 0]
 
 
 def density(x: Tensor, weights: Tensor, centres: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ def test_share_of_rows_that_a_table_may_have() -> None:
     rows = replace(read("example:adult"), values=encode(found, schema).codes, modality=kind)
     recipe = LOOSE.of(rows, TINY)
     about = recipe.describe(rows)
-    share = allowed_share(Model(about, about.build(Draws(0)).eval()), 20_000, Draws(0))
+    share = allowed_share(Model.of(about, about.build(Draws(0)).eval()), 20_000, Draws(0))
     assert share == pytest.approx(6 / 25, abs=0.015)  # five standard errors
 
 

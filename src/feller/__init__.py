@@ -28,15 +28,17 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.control.bridges.solution import FoundBridge as FoundBridge, solve_bridge as solve_bridge
     from feller.core.errors import InputError as InputError, UsageError as UsageError
     from feller.core.output_shards import shards as shards
-    from feller.core.rng import Draws as Draws
+    from feller.core.rng import Draws
     from feller.core.run_folder import open_run as open_run
     from feller.data.loading.read import read as read
-    from feller.data.modality import Modality as Modality, RawData as RawData
+    from feller.data.modality import Dataset as Dataset, Modality as Modality, RawData as RawData
     from feller.evaluation import conformance as testing  # noqa: F401 - a module
     from feller.models.export.velocity import VelocityField as VelocityField, velocity as velocity
-    from feller.models.export.wrap import images as images, points as points, wrap as wrap
+    from feller.models.export.user_network import images as images, points as points
     from feller.models.model import Model as Model, load_model as load_model
     from feller.models.recipes.recipe import Recipe as Recipe
+    from feller.networks.blocks.ema import EMA as EMA
+    from feller.networks.inner_networks import null_values as null_values
     from feller.networks.mlp import MLP as MLP
     from feller.paths import (
         Affine as Affine, Angular as Angular, Binned as Binned, Circle as Circle, Data as Data, Geodesic as
@@ -64,8 +66,8 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.sampling import (
         Ancestral as Ancestral, DormandPrince as DormandPrince, Euler as Euler, Exact as Exact, Heun as Heun,
         Hutchinson as Hutchinson, MemorylessEuler as MemorylessEuler, Midpoint as Midpoint, RK4 as RK4, Solver
-        as Solver, bits_per_dimension as bits_per_dimension, endpoint as endpoint, log_density as log_density,
-        sample_with_density as sample_with_density,
+        as Solver, bits_per_dimension as bits_per_dimension, endpoint, log_prob as log_prob, sample_with_density as
+        sample_with_density,
     )
     from feller.sampling.guidance import (
         cfg as cfg, classifier_guidance as classifier_guidance, token_classifier_guidance as
@@ -73,24 +75,30 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     )
     from feller.sampling.sampler_config import Sampling as Sampling
     from feller.spaces import (
-        Euclidean as Euclidean, Manifold as Manifold, Mesh as Mesh, Poincare as Poincare, Product as Product,
-        SO3 as SO3, SPD as SPD, Simplex as Simplex, Space as Space, Sphere as Sphere, Tokens as Tokens, Torus as
-        Torus, se3 as se3,
+        Euclidean as Euclidean, Manifold as Manifold, MaskSource as MaskSource, Mesh as Mesh, Poincare as Poincare,
+        Product as Product, SO3 as SO3, SPD as SPD, Simplex as Simplex, Space as Space, Sphere as Sphere, Tokens as
+        Tokens, Torus as Torus, se3 as se3,
     )
     from feller.training.couplings import (
         AcrossRanks as AcrossRanks, Aligned as Aligned, Coupling as Coupling, Entropic as Entropic, GeodesicCost
-        as GeodesicCost, Independent as Independent, LabelAware as LabelAware, MinibatchTransport as
-        MinibatchTransport, Unbalanced as Unbalanced, WithinClasses as WithinClasses,
+        as GeodesicCost, Independent as Independent, LabelAware as LabelAware, MinibatchOT as
+        MinibatchOT, Unbalanced as Unbalanced, WithinClasses as WithinClasses,
     )
     from feller.training.losses import (
         CrossEntropy as CrossEntropy, GeneralisedKL as GeneralisedKL, InfinitesimalKL as InfinitesimalKL,
         ItakuraSaito as ItakuraSaito, Loss as Loss, PerLeaf as PerLeaf, PseudoHuber as PseudoHuber, Squared as
         Squared, Weighted as Weighted,
     )
-    from feller.training.objective import Matching as Matching, Objective as Objective
+    from feller.training.objective import (
+        FlowMatching as FlowMatching, Objective as Objective, ObjectiveConfig as ObjectiveConfig, TrainingContext as
+        TrainingContext,
+    )
     from feller.training.objectives.distillation import Distillation as Distillation
     from feller.training.objectives.maximum_likelihood import MaximumLikelihood as MaximumLikelihood
     from feller.training.optimizer import Training as Training
+    from feller.training.trainer import Callback as Callback, Trainer as Trainer
+
+    Rng, simulate = Draws, endpoint
     # isort: on
     # fmt: on
 
@@ -110,12 +118,12 @@ _HOMES = {
     "control.bridges.solution": ("FoundBridge", "solve_bridge"),
     "core.errors": ("InputError", "UsageError"),
     "core.output_shards": ("shards",),
-    "core.rng": ("Draws",),
+    "core.rng": ("Rng",),
     "core.run_folder": ("open_run",),
     "data.loading.read": ("read",),
-    "data.modality": ("Modality", "RawData"),
+    "data.modality": ("Dataset", "Modality", "RawData"),
     "models.export.velocity": ("VelocityField", "velocity"),
-    "models.export.wrap": ("images", "points", "wrap"),
+    "models.export.user_network": ("images", "points"),
     "models.model": ("Model", "load_model"),
     "models.recipes.recipe": ("Recipe",),
     "networks.blocks.ema": ("EMA",),
@@ -134,23 +142,23 @@ _HOMES = {
     ),
     "sampling": (
         *("Ancestral", "DormandPrince", "Euler", "Exact", "Heun", "Hutchinson", "MemorylessEuler", "Midpoint"),
-        *("RK4", "Solver", "bits_per_dimension", "endpoint", "log_density", "sample_with_density"),
+        *("RK4", "Solver", "bits_per_dimension", "log_prob", "sample_with_density", "simulate"),
     ),
     "sampling.guidance": ("cfg", "classifier_guidance", "token_classifier_guidance"),
     "sampling.sampler_config": ("Sampling",),
     "spaces": (
-        *("Euclidean", "Manifold", "Mesh", "Poincare", "Product", "SO3", "SPD", "Simplex", "Space", "Sphere"),
-        *("Tokens", "Torus", "se3"),
+        *("Euclidean", "Manifold", "MaskSource", "Mesh", "Poincare", "Product", "SO3", "SPD", "Simplex", "Space"),
+        *("Sphere", "Tokens", "Torus", "se3"),
     ),
     "training.couplings": (
         *("AcrossRanks", "Aligned", "Coupling", "Entropic", "GeodesicCost", "Independent", "LabelAware"),
-        *("MinibatchTransport", "Unbalanced", "WithinClasses"),
+        *("MinibatchOT", "Unbalanced", "WithinClasses"),
     ),
     "training.losses": (
         *("CrossEntropy", "GeneralisedKL", "InfinitesimalKL", "ItakuraSaito", "Loss", "PerLeaf"),
         *("PseudoHuber", "Squared", "Weighted"),
     ),
-    "training.objective": ("Matching", "Objective", "ObjectiveConfig", "TrainingContext"),
+    "training.objective": ("FlowMatching", "Objective", "ObjectiveConfig", "TrainingContext"),
     "networks.inner_networks": ("null_values",),
     "training.objectives.distillation": ("Distillation",),
     "training.objectives.maximum_likelihood": ("MaximumLikelihood",),
@@ -158,6 +166,13 @@ _HOMES = {
     "training.trainer": ("Callback", "Trainer"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
+_INSIDE = {"Rng": "Draws", "simulate": "endpoint"}
+"""Names of what is called otherwise inside."""
+FORMER = {
+    **{"Draws": "Rng", "Matching": "FlowMatching", "MinibatchTransport": "MinibatchOT", "endpoint": "simulate"},
+    **{"log_density": "log_prob", "wrap": "Model"},
+}
+"""Names of now by those of version 0.1."""
 _MODULES = {"testing": "evaluation.conformance"}
 __all__ = sorted([*_WHERE, *_MODULES, "__version__"])
 
@@ -169,8 +184,9 @@ if not TYPE_CHECKING:  # type checkers see the imports above alone, so that they
         if name in _MODULES:
             return importlib.import_module(f"feller.{_MODULES[name]}")
         if name not in _WHERE:
-            raise AttributeError(f"module 'feller' has no attribute {name!r}")
-        return getattr(importlib.import_module(f"feller.{_WHERE[name]}"), name)
+            now = f"; it is called {FORMER[name]} now" if name in FORMER else ""
+            raise AttributeError(f"module 'feller' has no attribute {name!r}{now}")
+        return getattr(importlib.import_module(f"feller.{_WHERE[name]}"), _INSIDE.get(name, name))
 
 
 def __dir__() -> list[str]:

@@ -50,7 +50,7 @@ class Cubic(feller.Loss):
 
 def mine(ARGUMENTS):
     RECIPE
-    objective = feller.Matching(Straight(), data.modality.space(), Cubic())
+    objective = feller.FlowMatching(Straight(), data.modality.space(), Cubic())
     return feller.Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=feller.Training(batch=16))
 """
 WHOLE = {
@@ -210,7 +210,7 @@ class Half(Solver):
 
 
 def test_a_model_follows_a_solver_of_ones_own() -> None:
-    model = feller.wrap(lambda x, t: torch.ones_like(x), (2,))
+    model = feller.Model(lambda x, t: torch.ones_like(x), data=(2,))
     euler = feller.Sampling("euler", calls=4)
     start = model.sample(3, sampling=euler).numpy() - 1
     assert abs(model.sample(3, sampling=euler, solver=Half()).numpy() - start - 0.5).max() < 1e-6
@@ -219,8 +219,8 @@ def test_a_model_follows_a_solver_of_ones_own() -> None:
 def test_samples_that_run_away_name_ones_own_path() -> None:
     load_file(write("away.py", Straight="Away", **{"velocity=prediction": "velocity=prediction / 0"}))
     kind = FUNCTIONS["Away"]
-    model = feller.wrap(lambda x, t: torch.ones_like(x), (2,))
-    gone = replace(model, description=replace(model.description, family=PathProcess(kind())))
+    model = feller.Model(lambda x, t: torch.ones_like(x), data=(2,))
+    gone = feller.Model.of(replace(model.description, family=PathProcess(kind())), model.network)
     with pytest.raises(InputError, match=r"or the process of Away \(away\.py\), which is code of yours"):
         gone.sample(2)
 
@@ -277,7 +277,7 @@ def test_a_function_without_a_file_is_refused_in_words() -> None:
     with pytest.raises(UsageError, match=r'say recipe="mine\.py:'):
         feller.fit("example:moons", recipe=lambda data, size: None)
     with pytest.raises(UsageError, match="at the top level of a file"):
-        place_of(feller.Draws(0).at, "recipe")
+        place_of(feller.Rng(0).at, "recipe")
 
 
 def test_a_run_of_own_code_says_how_to_open_it(here) -> None:
@@ -313,9 +313,9 @@ def test_imports_of_modules_that_moved_are_named() -> None:
     scope: dict[str, object] = {}
     for statement in statements:
         exec(statement[statement.index("from feller") :], scope)
-    wanted = {"Matching", "Characteristics", "Recipe", "Sampling", "Training", "tree_map"}
+    wanted = {"FlowMatching", "Characteristics", "Recipe", "Sampling", "Training", "tree_map"}
     assert wanted <= scope.keys()
-    assert scope["Matching"] is feller.Matching
+    assert scope["FlowMatching"] is feller.FlowMatching
     assert scope["Training"] is feller.Training
 
 

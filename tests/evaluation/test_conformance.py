@@ -224,7 +224,7 @@ class Regress(feller.Objective):
 
     path: Affine
     space: feller.Euclidean
-    drop: float = 0.0
+    cond_dropout: float = 0.0
     wrong: str = ""
 
     def draw(self, batch: dict[str, Any], draws: Draws, network: Any = None) -> dict[str, Any]:

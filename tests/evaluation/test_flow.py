@@ -29,7 +29,7 @@ class Field(nn.Module):
 
 def model(velocity, space=Euclidean((2,)), path=Affine()):  # noqa: B008
     points = Points(("x", "y"), (0.0, 0.0), (1.0, 1.0))
-    return Model(Description(points, space, PathProcess(path), MLP()), Field(velocity))
+    return Model.of(Description(points, space, PathProcess(path), MLP()), Field(velocity))
 
 
 def test_constant_velocity_is_straight():

@@ -184,14 +184,14 @@ def test_copies_are_those_of_the_network(monkeypatch: pytest.MonkeyPatch) -> Non
     about = Description(KIND, KIND.space(), AutoencoderModel(), SETTINGS)
     values = Draws(0).at("x").integers(17, (10, 1, 4, 4)).to(torch.uint8)
     data = Dataset(values, {}, KIND)
-    found = copies(Model(about, network), data)
+    found = copies(Model.of(about, network), data)
     assert torch.equal(found.codes, network.encode(KIND.encode(values)))
     assert torch.equal(found.values, KIND.decode(network.decode(found.codes)))
     assert len(found.values.unique()) > 3
     monkeypatch.setattr(module, "CHUNK", 4)
-    again = copies(Model(about, network), data)
+    again = copies(Model.of(about, network), data)
     assert torch.equal(again.codes, found.codes)
     other = Description(KIND, Euclidean((2,)), PathProcess(Affine()), MLP(8, 1))
-    other = Model(other, other.build(Draws(0)))
+    other = Model.of(other, other.build(Draws(0)))
     with pytest.raises(UsageError, match="writes no codes"):
         copies(other, data)

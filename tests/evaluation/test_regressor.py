@@ -35,7 +35,7 @@ def model(modality: Modality, architecture: Architecture, target: Target = ONE) 
     network, generator = about.build(Draws(0)), torch.Generator().manual_seed(0)
     for weight in network.parameters():
         nn.init.normal_(weight, std=0.2, generator=generator)
-    return Model(about, network)
+    return Model.of(about, network)
 
 
 def test_errors_of_numbers() -> None:
@@ -129,4 +129,4 @@ def test_other_kinds_are_refused() -> None:
         Oracle(model(kind, Estimator(MLP(8, 1), 1)), crystals)
     about = Description(kind, kind.space(), PathProcess(Affine()), MLP(8, 1))
     with pytest.raises(UsageError, match="tells nothing of rows of numbers"):
-        Oracle(Model(about, about.build(Draws(0))), kind)
+        Oracle(Model.of(about, about.build(Draws(0))), kind)

@@ -26,7 +26,7 @@ def untrained(recipe: str) -> Model:
     with torch.no_grad():
         for number, weight in enumerate(network.parameters()):
             weight += 0.1 * Draws(0).at("weights", number).normal(tuple(weight.shape))
-    return Model(about, network)
+    return Model.of(about, network)
 
 
 @pytest.mark.parametrize("recipe", ["text", "text-uniform", "text-autoregressive"])
@@ -48,10 +48,10 @@ def test_rows_that_would_be_lost_are_refused(tmp_path) -> None:
     angles = pd.DataFrame({"phi": [0.1, 0.2, None, 0.4] * 5, "psi": [1.0] * 20})
     data = feller.read(angles)
     about = find_recipe("auto", data, "tiny")[1].describe(data)
-    model = Model(about, about.build(Draws(0)))
+    model = Model.of(about, about.build(Draws(0)))
     with pytest.raises(UsageError, match="15"):
-        model.log_density(angles)
-    assert model.log_density(feller.read(angles, like=data.modality), sampling=Sampling("euler", 1)).shape == (15,)
+        model.log_prob(angles)
+    assert model.log_prob(feller.read(angles, like=data.modality), sampling=Sampling("euler", 1)).shape == (15,)
     assert len(feller.read(["", "john"], like=untrained("text").description.modality)) == 1
 
 
@@ -91,7 +91,7 @@ def test_rates_are_chosen_by_name_when_sampling() -> None:
     for rates in (Reversal(), KineticOptimal()):
         path, _, _ = Sampling("euler", 4, rates=rates).choose(about.path, about.space)
         assert path.velocity == rates
-    sampled = model.sample(4, sampling=Sampling("euler", 4, rates=Reversal()))
+    sampled = model.draw(4, sampling=Sampling("euler", 4, rates=Reversal()))
     assert sampled.values.shape == about.modality.encode(sampled.values).shape
     with pytest.raises(UsageError, match="rates"):
         Sampling(rates=Reversal()).choose(Affine(), about.space)
@@ -103,8 +103,8 @@ def test_rates_are_chosen_by_name_when_sampling() -> None:
 
 
 def test_densities_with_guidance_need_conditions() -> None:
-    model = feller.wrap(lambda x, t: -x, (2,))
+    model = feller.Model(lambda x, t: -x, data=(2,))
     x = torch.zeros(2, 2)
-    assert model.log_density(x).shape == (2,)
+    assert model.log_prob(x).shape == (2,)
     with pytest.raises(UsageError, match="guidance"):
-        model.log_density(x, guidance=2.0)
+        model.log_prob(x, guidance=2.0)

@@ -194,4 +194,4 @@ def test_what_cannot_be_is_told() -> None:
         infill(network(), Affine(), frames, kept[:, 1:], phone, draws=Draws(0))
     with pytest.raises(InputError, match="became infinite"):
         infill(lambda x, t, given: x * math.inf, Affine(), frames, kept, phone, draws=Draws(0))
-    assert Infilling().drop == 0.2
+    assert Infilling().cond_dropout == 0.2

@@ -9,23 +9,23 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from feller.models.export.wrap import wrap
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from feller.core.rng import Draws
-from feller.models.export.wrap import wrap
 from feller.networks.blocks.ema import EMA
 from feller.networks.inner_networks import held_modules, inner_networks, null_values, plain_network
 from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean
-from feller.training.objective import Matching, TrainingContext
+from feller.training.objective import FlowMatching, TrainingContext
 
 N = 400
 BATCH = {"x_1": torch.zeros(N, 2), "given": {"label": torch.zeros(N, dtype=torch.long)}}
-FLOW = Matching(Affine(), Euclidean((2,)), drop=0.5)
+FLOW = FlowMatching(Affine(), Euclidean((2,)), cond_dropout=0.5)
 
 
 def network() -> nn.Module:

@@ -10,7 +10,7 @@ from feller.core.rng import Draws
 from feller.paths import Geodesic, Premetric
 from feller.paths.schedules import Cosine, Polynomial
 from feller.spaces import SO3, SPD, Manifold, Poincare, Simplex, Sphere, Torus
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from tests.oracle import F64, close, f64
 
 SPACES = [Sphere(2), Sphere(5), Torus((3,)), SO3(), SO3((4,)), Poincare(2), SPD(2), Simplex(3)]
@@ -101,6 +101,6 @@ def test_schedules_that_do_not_add_to_one_are_refused():
 
 def test_matching_trains_on_a_manifold():
     space = Sphere(2)
-    example = Matching(Geodesic(space), space).draw({"x_1": ends(space, 64)[1].float()}, Draws(0))
+    example = FlowMatching(Geodesic(space), space).draw({"x_1": ends(space, 64)[1].float()}, Draws(0))
     assert space.error(example["x_t"]).max() < 1e-6
     assert (example["target"] * example["x_t"]).sum(1).abs().max() < 1e-5

@@ -25,7 +25,7 @@ from feller.privacy.noise.grid_noise import Noise, Repeatable
 from feller.spaces import Euclidean
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training
 from tests.oracle import close
 from tests.privacy.layers_here import F64, Placed, Scaled, answer_loss, normal, shaken, symbols
@@ -64,7 +64,7 @@ def trained(gradient) -> dict[str, Tensor]:
     learner = make_train_state(
         MLP(width=16, depth=1).build((2,), {}, Draws(0)), Training(batch=32, steps=8, micro_batch=20)
     )
-    objective = Matching(Affine(), Euclidean((2,)))
+    objective = FlowMatching(Affine(), Euclidean((2,)))
     batches = poisson_batches(points(), 32, Repeatable(0))
     for _ in train(
         learner,
@@ -104,7 +104,7 @@ def test_training_goes_through_small_and_empty_batches() -> None:
         sizes.append(len(found["x_1"]))
         return found
 
-    objective = Matching(Affine(), Euclidean((2,)))
+    objective = FlowMatching(Affine(), Euclidean((2,)))
     reports = train(learner, objective, watched, training, draws=Draws(0), engine=engine(), gradient=private(1.0, 1.0))
     assert len(list(reports)) == 12
     assert min(sizes) == 0

@@ -107,7 +107,7 @@ from feller.spaces import Product as ProductSpace
 from feller.spaces import Rows, Tokens
 from feller.spaces.tokens import LawSource, MaskSource, TokenSource
 from feller.training import couplings, losses
-from feller.training.objective import Matching, Objective, TrainingContext
+from feller.training.objective import FlowMatching, Objective, TrainingContext
 from feller.training.objectives.autoregressive_likelihood import NextToken, RowLikelihood
 from feller.training.objectives.causal_masking import CausalMasking, RetrievalMasking
 from feller.training.objectives.contrastive import Contrastive
@@ -317,7 +317,7 @@ EXAMPLES: dict[type, list[Case]] = {
             lambda target: {"real": target["real"], "token": certain(4)(target["token"])},
         )
     ],
-    couplings.MinibatchTransport: [Case(couplings.MinibatchTransport(block)) for block in (16, 256, None)],
+    couplings.MinibatchOT: [Case(couplings.MinibatchOT(block)) for block in (16, 256, None)],
     couplings.WithinClasses: [
         Case(couplings.WithinClasses()),
         Case(couplings.WithinClasses(couplings.Independent())),
@@ -422,10 +422,10 @@ EXAMPLES: dict[type, list[Case]] = {
         SolverCase(DormandPrince(rtol=1e-7, atol=1e-7), None, jumps=False, splits=False),
         SolverCase(DormandPrince(rtol=1e-7, atol=1e-7, per_example=True), None, jumps=False),
     ],
-    Matching: [
-        ObjectiveCase(Matching(Affine(), spaces.Euclidean((2,))), batch_of(reals(2)), lambda: Small(2)),
+    FlowMatching: [
+        ObjectiveCase(FlowMatching(Affine(), spaces.Euclidean((2,))), batch_of(reals(2)), lambda: Small(2)),
         ObjectiveCase(
-            Matching(
+            FlowMatching(
                 Affine(schedules.Cosine(), Data()),
                 spaces.Euclidean((2,)),
                 losses.PseudoHuber(),
@@ -439,7 +439,7 @@ EXAMPLES: dict[type, list[Case]] = {
         ),
         *(
             ObjectiveCase(
-                Matching(Mixture(), Tokens(4, (3,), source), loss, time_distributions.Until(0.99)),
+                FlowMatching(Mixture(), Tokens(4, (3,), source), loss, time_distributions.Until(0.99)),
                 batch_of(tokens(4, 3)),
                 lambda: Small(3, 4),
             )
@@ -451,7 +451,7 @@ EXAMPLES: dict[type, list[Case]] = {
         ),
         *(
             ObjectiveCase(
-                Matching(
+                FlowMatching(
                     path, Tokens(4, (3,), source), losses.CrossEntropy(), time_distributions.Until(0.99), fill=0.5
                 ),
                 batch_of(tokens(4, 3)),
@@ -464,7 +464,7 @@ EXAMPLES: dict[type, list[Case]] = {
             )
         ),
         ObjectiveCase(
-            Matching(
+            FlowMatching(
                 PAIR,
                 ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,), MaskSource())}),
                 losses.PerLeaf({"real": losses.Squared(), "token": losses.CrossEntropy()}),
@@ -514,7 +514,7 @@ EXAMPLES: dict[type, list[Case]] = {
     },
     MaximumLikelihood: [
         ObjectiveCase(
-            MaximumLikelihood(Affine(), spaces.Euclidean((2,)), steps=3, divergence=divergence, drop=0.5),
+            MaximumLikelihood(Affine(), spaces.Euclidean((2,)), steps=3, divergence=divergence, cond_dropout=0.5),
             batch_of(reals(2)),
             lambda: Small(2),
         )
@@ -526,7 +526,7 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     Infilling: [
         ObjectiveCase(
-            Infilling(path, spaces.Euclidean((9, 2)), counts=counts, drop=0.3, longest=7),
+            Infilling(path, spaces.Euclidean((9, 2)), counts=counts, cond_dropout=0.3, longest=7),
             spoken,
             lambda clock=clock, distance=distance: infiller(2, clock, distance),
         )
@@ -562,7 +562,7 @@ EXAMPLES: dict[type, list[Case]] = {
         ),
     ],
     NextToken: [
-        ObjectiveCase(NextToken(Tokens(4, (3,)), drop=0.5, end=3), batch_of(tokens(4, 3)), lambda: Small(3, 4)),
+        ObjectiveCase(NextToken(Tokens(4, (3,)), cond_dropout=0.5, end=3), batch_of(tokens(4, 3)), lambda: Small(3, 4)),
     ],
     CausalMasking: [
         ObjectiveCase(objective, documents, Reader, rows=False)

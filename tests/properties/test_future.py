@@ -18,7 +18,7 @@ from feller.sampling import Ancestral, Euler, Midpoint, endpoint, simulate
 from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean, MaskSource, Space, Tokens
 from feller.spaces import Product as ProductSpace
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from tests.oracle import F64, Normal, chain, close, column, f64
 
 # (a) Jumps on R^d, one dimension at a time: generator matching, sections 4.3 and 8.
@@ -364,7 +364,7 @@ def test_a_learned_bridge_keeps_its_marginals() -> None:
 
     Each line is fitted to 5,000 examples of one moment, so the end is off by a few hundredths at most.
     """
-    times, objective = linear_grid(20), Matching(Bridge(), Euclidean((1,)), law=Stratified())
+    times, objective = linear_grid(20), FlowMatching(Bridge(), Euclidean((1,)), law=Stratified())
     draws, lines = Draws(3), []
     for k, t in enumerate(times[:-1]):
         n, step = 5000, draws.named("step", k)

@@ -125,7 +125,7 @@ def _kept(name: str, read: Callable[[Run], object]) -> RunFile:
 
 
 def _sampled(run: Run) -> object:
-    return load_model(run).sample(2, draws=Draws(0))
+    return load_model(run).draw(2, draws=Draws(0))
 
 
 def _of(kind: str, name: str) -> RunFile:

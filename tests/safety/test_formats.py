@@ -28,7 +28,7 @@ DRAWN = [[0.3546427, 0.0311828], [1.0776806, 0.7514004], [0.1398128, 0.2741731]]
 
 
 def drawn(run: Any) -> torch.Tensor:
-    return load_model(run).sample(3, draws=Draws(7)).values
+    return load_model(run).draw(3, draws=Draws(7)).values
 
 
 @pytest.fixture(params=range(migrations.FIRST, migrations.present()))

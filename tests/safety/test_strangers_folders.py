@@ -82,13 +82,13 @@ def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
     [
         ("model", ("modality", "columns"), ["\ud800", "y"], "surrogates not allowed"),
         ("model", ("modality", "classes"), ["a", "a"], "expected classes of label that differ"),
-        ("model", ("drop",), 5, "drop: expected a probability from 0 to 1; found 5"),
-        ("model", ("drop",), float("nan"), "drop: expected a probability from 0 to 1; found nan"),
+        ("model", ("cond_dropout",), 5, "cond_dropout: expected a probability from 0 to 1; found 5"),
+        ("model", ("cond_dropout",), float("nan"), "cond_dropout: expected a probability from 0 to 1; found nan"),
         ("model", ("version",), ["x"], "expected text as its `version`"),
         ("recipe", ("asked", "held_out"), -1, "expected a share from 0 to below 1"),
         ("recipe", ("asked", "ancestors"), ["x"], r"ancestors\[0\]: expected the fields of Seen, got 'x'"),
         ("recipe", ("recipe", "held_out"), 1e9, "expected a share from 0 to below 1"),
-        ("recipe", ("recipe", "objective", "drop"), 5, "drop: expected"),
+        ("recipe", ("recipe", "objective", "cond_dropout"), 5, "cond_dropout: expected"),
         ("recipe", ("recipe", "train", "batch"), 10**12, "at least 1 and at most 100,000,000"),
     ],
 )

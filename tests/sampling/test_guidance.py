@@ -9,7 +9,7 @@ from feller.core.rng import Draws
 from feller.paths import Affine, Data, Prediction, Score, Source, Velocity, convert
 from feller.paths.predictions import Prediction as Kind
 from feller.paths.schedules import Cosine, Linear, Schedule
-from feller.sampling import RK4, Divergence, Exact, Hutchinson, log_density, sample_with_density
+from feller.sampling import RK4, Divergence, Exact, Hutchinson, log_prob, sample_with_density
 from feller.sampling.guidance import absent_given, cfg, classifier_guidance, token_classifier_guidance
 from tests.oracle import F64, Normal, close, f64
 
@@ -71,10 +71,10 @@ def test_densities_of_guided_flows_integrate_to_one(w: float, divergence: Diverg
     """And are those of samples along the guided flow, found on the way there."""
     process = Affine().process(cfg(two_laws(Velocity(), Linear()), w, nulls=NULLS), {"label": torch.zeros(801).long()})
     x, there = torch.linspace(-4, 6, 801, dtype=F64)[:, None], [i / 100 for i in range(101)]
-    found = log_density(process, x, there[::-1], RK4(), Draws(0), divergence=divergence)
+    found = log_prob(process, x, there[::-1], RK4(), Draws(0), divergence=divergence)
     assert abs(torch.trapezoid(found.exp(), x[:, 0]).item() - 1) < 1e-6
     y, known = sample_with_density(process, x / 3, there, RK4(), Draws(0), divergence=divergence)
-    close(log_density(process, y, there[::-1], RK4(), Draws(0), divergence=divergence), known, 1e-5)
+    close(log_prob(process, y, there[::-1], RK4(), Draws(0), divergence=divergence), known, 1e-5)
 
 
 def test_both_branches_share_one_call() -> None:

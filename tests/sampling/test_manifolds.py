@@ -14,7 +14,7 @@ from feller.paths import Affine, Geodesic
 from feller.paths import Product as ProductPath
 from feller.paths.processes import Characteristics, superpose
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import RK4, DormandPrince, Euler, Exact, Heun, Midpoint, Solver, endpoint, log_density
+from feller.sampling import RK4, DormandPrince, Euler, Exact, Heun, Midpoint, Solver, endpoint, log_prob
 from feller.spaces import SO3, SPD, Euclidean, Manifold, Poincare, Product, Simplex, Sphere, Torus
 from tests.oracle import F64
 
@@ -137,7 +137,7 @@ def test_straight_steps_off_a_manifold_are_refused(solver: type[Solver]) -> None
     with pytest.raises(UsageError):
         endpoint(superpose((0.5, process), (0.5, process)), x_0, linear_grid(4), solver(), Draws(0))
     with pytest.raises(UsageError):
-        log_density(process, x_0, linear_grid(4, 1.0, 0.0), solver(), Draws(0), divergence=Exact())
+        log_prob(process, x_0, linear_grid(4, 1.0, 0.0), solver(), Draws(0), divergence=Exact())
     pair = ProductPath({"a": Geodesic(space), "b": Affine()}).process(lambda x, t, given: x, {})
     both = {"a": x_0, "b": x_0}
     with pytest.raises(UsageError):

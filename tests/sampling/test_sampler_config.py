@@ -51,7 +51,7 @@ def test_superposing_needs_a_flow_and_jumps() -> None:
 
 
 def test_a_solver_of_a_model_is_may_be_a_name_as_on_the_command_line() -> None:
-    model = feller.wrap(lambda x, t: -x, (2,))
+    model = feller.Model(lambda x, t: -x, data=(2,))
     by_name = model.sample(3, solver="heun", sampling=Sampling(calls=8)).numpy()
     assert (by_name == model.sample(3, sampling=Sampling("heun", 8)).numpy()).all()
     with pytest.raises(UsageError, match="no solver is called 'heum': did you mean 'heun'"):
@@ -59,4 +59,4 @@ def test_a_solver_of_a_model_is_may_be_a_name_as_on_the_command_line() -> None:
 
 
 def test_samples_print_in_a_line() -> None:
-    assert repr(feller.wrap(lambda x, t: -x, (2,)).sample(500)) == "<Dataset of 500 examples, rows of numbers>"
+    assert repr(feller.Model(lambda x, t: -x, data=(2,)).sample(500)) == "<Dataset of 500 examples, rows of numbers>"

@@ -20,17 +20,17 @@ from feller.paths.time_distributions import TimeLaw
 from feller.sampling import Euler, Midpoint, endpoint
 from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean, MaskSource, Sphere, Tokens, UniformSource
-from feller.training.couplings import MinibatchTransport
+from feller.training.couplings import MinibatchOT
 from feller.training.losses import CrossEntropy, Squared
-from feller.training.objective import Matching, TrainingContext
+from feller.training.objective import FlowMatching, TrainingContext
 from feller.training.objectives.distillation import Distillation
 
 K, L = 5, 3
-FLOW = Matching(Affine(), Euclidean((2,)), drop=0.0)
-PICTURES = Matching(Affine(), Euclidean((1, 28, 28)), drop=0.0)
-PLAIN = Matching(Affine(), Euclidean((28, 28)), drop=0.0)
-TEXTS = Matching(Mixture(source=MaskSource()), Tokens(K, (L,), MaskSource()), CrossEntropy(), drop=0.0)
-ROUND = Matching(Geodesic(Sphere()), Sphere(), drop=0.0)
+FLOW = FlowMatching(Affine(), Euclidean((2,)), cond_dropout=0.0)
+PICTURES = FlowMatching(Affine(), Euclidean((1, 28, 28)), cond_dropout=0.0)
+PLAIN = FlowMatching(Affine(), Euclidean((28, 28)), cond_dropout=0.0)
+TEXTS = FlowMatching(Mixture(source=MaskSource()), Tokens(K, (L,), MaskSource()), CrossEntropy(), cond_dropout=0.0)
+ROUND = FlowMatching(Geodesic(Sphere()), Sphere(), cond_dropout=0.0)
 X = torch.zeros(16, 2)
 RNG = Draws(0)
 
@@ -64,11 +64,11 @@ class Form(TimeLaw):
         return self.form(draw.uniform((n,)))
 
 
-def draw(objective: Matching, x_1: Any, **more: Any) -> Any:
+def draw(objective: FlowMatching, x_1: Any, **more: Any) -> Any:
     return objective.draw({"x_1": x_1, **more}, RNG)
 
 
-def answered(network: Any, objective: Matching = FLOW, x_1: Tensor = X) -> Tensor:
+def answered(network: Any, objective: FlowMatching = FLOW, x_1: Tensor = X) -> Tensor:
     return objective.loss(network, draw(objective, x_1))
 
 
@@ -105,7 +105,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "channels last": (lambda: draw(PICTURES, torch.zeros(4, 28, 28, 1)), "x_1"),
     "another number of columns": (lambda: draw(FLOW, torch.zeros(16, 3)), "x_1"),
     "the same with transport": (
-        lambda: draw(replace(FLOW, coupling=MinibatchTransport()), torch.zeros(16, 3)),
+        lambda: draw(replace(FLOW, coupling=MinibatchOT()), torch.zeros(16, 3)),
         "x_1",
     ),
     "one example without its axis": (lambda: draw(FLOW, torch.zeros(2)), "x_1"),
@@ -128,8 +128,8 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "the network first": (lambda: FLOW.draw(Net(), RNG), "batch"),  # type: ignore[arg-type]
     "conditions of another length": (lambda: draw(FLOW, X, label=torch.zeros(15)), "label"),
     "a condition that is no tensor": (lambda: draw(FLOW, X, given={"label": 3}), "label"),
-    "a condition without a null value": (lambda: draw(replace(FLOW, drop=0.5), X, **LABELLED), "null"),
-    "a null value of another": (lambda: draw(replace(FLOW, drop=0.5, null={"kind": 3}), X, **LABELLED), "null"),
+    "a condition without a null value": (lambda: draw(replace(FLOW, cond_dropout=0.5), X, **LABELLED), "null"),
+    "a null value of another": (lambda: draw(replace(FLOW, cond_dropout=0.5, null={"kind": 3}), X, **LABELLED), "null"),
     # random numbers
     "a generator": (lambda: FLOW.draw({"x_1": X}, torch.Generator()), "rng"),  # type: ignore[arg-type]
     "a seed": (lambda: FLOW.draw({"x_1": X}, 0), "rng"),  # type: ignore[arg-type]
@@ -149,14 +149,14 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a grid that is a number": (lambda: followed(Affine().process(Net(), {}), X, Euler(), 20), "times"),
     # pieces that do not go together
-    "a class for a path": (lambda: Matching(Affine, Euclidean((2,))), "path"),  # type: ignore[arg-type]
-    "a class for a loss": (lambda: Matching(Affine(), Euclidean((2,)), Squared), "criterion"),  # type: ignore[arg-type]
-    "a probability above 1": (lambda: replace(FLOW, drop=10), "drop"),
+    "a class for a path": (lambda: FlowMatching(Affine, Euclidean((2,))), "path"),  # type: ignore[arg-type]
+    "a class for a loss": (lambda: FlowMatching(Affine(), Euclidean((2,)), Squared), "criterion"),  # type: ignore[arg-type]
+    "a probability above 1": (lambda: replace(FLOW, cond_dropout=10), "cond_dropout"),
     "noise with transport": (
-        lambda: Matching(Affine(noise=Vanishing()), Euclidean((2,)), coupling=MinibatchTransport()),
+        lambda: FlowMatching(Affine(noise=Vanishing()), Euclidean((2,)), coupling=MinibatchOT()),
         "coupling",
     ),
-    "two sources": (lambda: Matching(Mixture(source=MaskSource()), Tokens(K, (L,), UniformSource())), "space"),
+    "two sources": (lambda: FlowMatching(Mixture(source=MaskSource()), Tokens(K, (L,), UniformSource())), "space"),
     "a class for a solver": (lambda: followed(Affine().process(Net(), {}), X, Midpoint), "solver"),
     "midpoint in the plane for a sphere": (
         lambda: followed(Geodesic(Sphere()).process(on_sphere, {}), SPHERE, Midpoint()),

@@ -24,7 +24,7 @@ from feller.spaces import Euclidean
 from feller.training.checkpoint import load_checkpoint, save_checkpoint
 from feller.training.engine import engine
 from feller.training.loop import TrainState, make_train_state, train
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training
 from feller.training.parallelize import dress
 
@@ -83,7 +83,7 @@ def learned(
             which = Draws(7, rows.start, training.batch).at("rows", step).integers(64, (rows.stop - rows.start,))
             return {"x_1": data["x_1"][which], "given": {}}
 
-    objective = Matching(Affine(), Euclidean(shape))
+    objective = FlowMatching(Affine(), Euclidean(shape))
     for report in train(learner, objective, feed, training, draws=Draws(3), engine=here, gradient=gradient):
         if report.step == until:
             break

@@ -16,7 +16,7 @@ from feller.spaces import Euclidean
 from feller.training.checkpoint import load_checkpoint, save_checkpoint
 from feller.training.engine import engine
 from feller.training.loop import check_finite, make_train_state, train
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training, rate
 
 DATA = read("example:moons")
@@ -28,7 +28,7 @@ def fresh(training: Training = TRAINING):
 
 
 def follow(learner, training: Training = TRAINING, seed: int = 0):
-    objective = Matching(Affine(), Euclidean((2,)))
+    objective = FlowMatching(Affine(), Euclidean((2,)))
     feed = batches(DATA, training.batch, Draws(seed))
     return train(learner, objective, feed, training, draws=Draws(seed), engine=engine())
 
@@ -181,7 +181,7 @@ def test_examples_serve_several_steps():
             asked.append(step)
             return feed(step, rows)
 
-        objective = Matching(Affine(), Euclidean((2,)))
+        objective = FlowMatching(Affine(), Euclidean((2,)))
         reports = list(train(learner, objective, watched, training, draws=Draws(0), engine=engine()))
         counted[replay] = asked, [report.loss.item() for report in reports]
     assert [asked for asked, _ in counted.values()] == [list(range(8)), [0, 3, 6]]

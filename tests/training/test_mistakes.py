@@ -17,7 +17,7 @@ from feller.paths import Affine
 from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint
-from feller.sampling.likelihood import log_density
+from feller.sampling.likelihood import log_prob
 from tests.training.mistakes import FLOW, LABELLED, MISTAKES, RNG, Net, X, answered, draw
 
 
@@ -44,9 +44,9 @@ def test_one_error_names_what_is_wrong(name: str, errors: dict[str, dict[str, An
 def test_other_mistakes_that_have_no_argument() -> None:
     """A constant velocity, and a reference that is not at t = 0."""
     with pytest.raises(UsageError):
-        log_density(lambda x, t: Characteristics(torch.ones_like(x)), X, [1.0, 0.0], Midpoint(), RNG)
+        log_prob(lambda x, t: Characteristics(torch.ones_like(x)), X, [1.0, 0.0], Midpoint(), RNG)
     with pytest.raises(UsageError):
-        log_density(Affine().process(Net(), {}), X, linear_grid(4, 1.0, 0.5), Midpoint(), RNG)
+        log_prob(Affine().process(Net(), {}), X, linear_grid(4, 1.0, 0.5), Midpoint(), RNG)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_the_same_numbers_in_two_steps_are_warned_of_once() -> None:
 
 
 def test_conditions_beside_the_data_are_those_under_given() -> None:
-    dropping = replace(FLOW, drop=0.5, null={"label": 10})
+    dropping = replace(FLOW, cond_dropout=0.5, null={"label": 10})
     one, other = draw(dropping, X, **LABELLED), draw(dropping, X, given=LABELLED)
     assert torch.equal(one["given"]["label"], other["given"]["label"])
     assert set(one["given"]["label"].tolist()) == {0, 10}

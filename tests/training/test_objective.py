@@ -15,12 +15,12 @@ from feller.paths.affine import Vanishing
 from feller.paths.time_distributions import LeafTimes, TimeLaw, Until
 from feller.spaces import Euclidean, MaskSource, Sphere, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
-from feller.training.couplings import MinibatchTransport
+from feller.training.couplings import MinibatchOT
 from feller.training.losses import CrossEntropy, GeneralisedKL, PerLeaf, Squared
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from tests.oracle import F64, Normal, close, f64
 
-FLOW = Matching(Affine(), Euclidean((1,)), drop=0.0)
+FLOW = FlowMatching(Affine(), Euclidean((1,)), cond_dropout=0.0)
 
 
 def data(n: int) -> Tensor:
@@ -45,7 +45,7 @@ def test_a_source_in_the_batch_is_used() -> None:
 def test_a_coupling_rearranges_the_source() -> None:
     """In one dimension transport is monotone, so targets x_1 - x_0 rise or fall less."""
     x_1 = data(256)
-    coupled = Matching(Affine(), Euclidean((1,)), coupling=MinibatchTransport())
+    coupled = FlowMatching(Affine(), Euclidean((1,)), coupling=MinibatchOT())
     cost = [o.draw({"x_1": x_1}, Draws(0))["target"].square().mean() for o in (coupled, FLOW)]
     assert cost[0] < 0.7 * cost[1]
 
@@ -111,7 +111,7 @@ def test_conditions_without_a_null_value_cannot_be_dropped(null: dict[str, int] 
 
 def test_padding_reaches_neither_loss_nor_gradient() -> None:
     """Sentences of 3 and 5 tokens padded to 6, against the same without padding."""
-    objective = Matching(Mixture(), Tokens(4, (6,), MaskSource()), GeneralisedKL(), Until(0.99))
+    objective = FlowMatching(Mixture(), Tokens(4, (6,), MaskSource()), GeneralisedKL(), Until(0.99))
     valid = torch.arange(6) < torch.tensor([[3], [5]])
     x_1 = torch.tensor([[1, 2, 3, 0, 0, 0], [3, 3, 0, 1, 2, 0]])
     drawn = objective.draw({"x_1": x_1, "given": {"valid": valid}}, Draws(0))
@@ -132,7 +132,7 @@ def test_a_network_sees_a_product_as_in_sampling() -> None:
     """A tree of times beside a tree of states, in training as in the process."""
     path = Product({"a": Affine(), "b": Mixture()})
     space = ProductSpace({"a": Euclidean((2,)), "b": Tokens(3, (2,), MaskSource())})
-    objective = Matching(path, space, PerLeaf({"a": Squared(), "b": CrossEntropy()}))
+    objective = FlowMatching(path, space, PerLeaf({"a": Squared(), "b": CrossEntropy()}))
     seen = []
 
     def network(x, t, given):
@@ -150,7 +150,7 @@ def test_a_network_sees_a_product_as_in_sampling() -> None:
 def test_known_parts_are_the_data_and_do_not_count() -> None:
     """A share of the tokens of some examples is the data at any time, and the network is told; the loss leaves them."""
     space = Tokens(4, (50,), UniformSource())
-    objective = Matching(Mixture(source=UniformSource()), space, CrossEntropy(), law=Until(0.01), fill=0.5)
+    objective = FlowMatching(Mixture(source=UniformSource()), space, CrossEntropy(), law=Until(0.01), fill=0.5)
     x_1 = torch.zeros(200, 50, dtype=torch.long)
     example = objective.draw({"x_1": x_1}, Draws(0))
     known = example["given"]["known"]
@@ -167,12 +167,12 @@ def test_known_parts_are_the_data_and_do_not_count() -> None:
 
 def test_path_and_space_start_from_one_source() -> None:
     with pytest.raises(UsageError, match="the same source"):
-        Matching(Mixture(source=UniformSource()), Tokens(4, (2,), MaskSource()))
+        FlowMatching(Mixture(source=UniformSource()), Tokens(4, (2,), MaskSource()))
     with pytest.raises(UsageError, match="fill"):
-        Matching(Affine(), Euclidean((1,)), fill=2.0)
+        FlowMatching(Affine(), Euclidean((1,)), fill=2.0)
 
 
-BOTH = Matching(
+BOTH = FlowMatching(
     Product({"number": Affine(), "token": Mixture()}),
     ProductSpace({"number": Euclidean((3, 2)), "token": Tokens(4, (3,), UniformSource())}),
     PerLeaf({"number": Squared(), "token": CrossEntropy()}),
@@ -213,7 +213,7 @@ def test_marks_of_one_leaf_leave_the_others_whole() -> None:
 
 
 def moons(x_1: Tensor, **changes: object) -> None:
-    replace(Matching(Affine(), Euclidean((2,))), **changes).draw({"x_1": x_1}, Draws(0))
+    replace(FlowMatching(Affine(), Euclidean((2,))), **changes).draw({"x_1": x_1}, Draws(0))
 
 
 @pytest.mark.parametrize(
@@ -250,25 +250,25 @@ def test_data_that_would_be_broadcast_or_are_none_are_refused(x_1: object) -> No
 def test_symbols_out_of_range_or_of_other_types_are_refused(x_1: Tensor) -> None:
     space = Tokens(5, (3,), MaskSource())
     with pytest.raises((UsageError, InputError)):
-        Matching(Mixture(), space, CrossEntropy()).draw({"x_1": x_1}, Draws(0))
+        FlowMatching(Mixture(), space, CrossEntropy()).draw({"x_1": x_1}, Draws(0))
 
 
 def test_padding_may_hold_anything() -> None:
     """Numbers that are none, and symbols out of range, behind the end."""
     valid = torch.tensor([[True, True, False], [True, False, False]])
     x_1 = torch.where(valid, 0.0, math.nan)
-    Matching(Affine(), Euclidean((3,))).draw({"x_1": x_1, "given": {"valid": valid}}, Draws(0))
+    FlowMatching(Affine(), Euclidean((3,))).draw({"x_1": x_1, "given": {"valid": valid}}, Draws(0))
     with pytest.raises(InputError):
-        Matching(Affine(), Euclidean((3,))).draw({"x_1": x_1, "given": {"valid": ~valid}}, Draws(0))
+        FlowMatching(Affine(), Euclidean((3,))).draw({"x_1": x_1, "given": {"valid": ~valid}}, Draws(0))
     tokens = torch.where(valid, 1, -100)
-    draws = Matching(Mixture(), Tokens(5, (3,), MaskSource()), CrossEntropy())
+    draws = FlowMatching(Mixture(), Tokens(5, (3,), MaskSource()), CrossEntropy())
     draws.draw({"x_1": tokens, "given": {"valid": valid}}, Draws(0))
 
 
 def test_points_off_their_manifold_are_refused() -> None:
     space = Sphere()
     on = space.reference(16, Draws(1).at("x"))
-    rule = Matching(Geodesic(space), space)
+    rule = FlowMatching(Geodesic(space), space)
     rule.draw({"x_1": on}, Draws(0))
     with pytest.raises(InputError):
         rule.draw({"x_1": 1.5 * on}, Draws(0))
@@ -295,7 +295,7 @@ def test_times_are_one_for_each_example(form: str) -> None:
 
 
 def test_logits_of_the_mask_are_refused() -> None:
-    rule = Matching(Mixture(), Tokens(5, (3,), MaskSource()), CrossEntropy())
+    rule = FlowMatching(Mixture(), Tokens(5, (3,), MaskSource()), CrossEntropy())
     example = rule.draw({"x_1": torch.zeros(4, 3, dtype=torch.long)}, Draws(0))
     rule.loss(lambda x, t, given: torch.zeros(4, 3, 5), example)
     with pytest.raises(UsageError):
@@ -304,9 +304,9 @@ def test_logits_of_the_mask_are_refused() -> None:
 
 def test_noise_needs_independent_sources() -> None:
     noisy = Affine(noise=Vanishing())
-    Matching(noisy, Euclidean((2,)))
-    with pytest.raises(UsageError, match="MinibatchTransport"):
-        Matching(noisy, Euclidean((2,)), coupling=MinibatchTransport())
+    FlowMatching(noisy, Euclidean((2,)))
+    with pytest.raises(UsageError, match="MinibatchOT"):
+        FlowMatching(noisy, Euclidean((2,)), coupling=MinibatchOT())
 
 
 def test_each_step_has_its_own_draws() -> None:

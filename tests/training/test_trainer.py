@@ -32,14 +32,14 @@ from feller.training.callbacks import CheckpointSaver, JSONLinesLogger, TensorBo
 from feller.training.checkpoint import load_checkpoint, save_checkpoint
 from feller.training.engine import engine
 from feller.training.loop import StepMetrics, TrainState, make_train_state, train
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from feller.training.optimizer import Training, rate
 from feller.training.parallelize import check_dress, checkpoint_blocks, dress
 from feller.training.trainer import Callback, StepMonitor, Trainer
 
 CONFIG = Training(batch=16, lr=1e-2, steps=24, warmup=3, weight_decay=0.01)
-OBJECTIVE = Matching(Affine(), Euclidean((2,)))
+OBJECTIVE = FlowMatching(Affine(), Euclidean((2,)))
 OPTIMIZERS = ("adamw", "adam", "sgd", "adafactor")
 
 

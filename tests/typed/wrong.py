@@ -10,18 +10,18 @@ def flow(x: Tensor, t: Tensor) -> feller.Characteristics:
     return feller.Characteristics(velocity=-x)
 
 
-space, draws = feller.Euclidean((2,)), feller.Draws(0)
+space, draws = feller.Euclidean((2,)), feller.Rng(0)
 path = feller.Affine(feller.Euclidean((2,)))  # wrong: a space is no schedule
 other = feller.Afine()  # wrong: no such name
-objective = feller.Matching(path)  # wrong: the space is missing
+objective = feller.FlowMatching(path)  # wrong: the space is missing
 square = feller.Euclidean("2")  # wrong: a word is no shape
-draw = feller.Draws("seed")  # wrong: a word is no number
+draw = feller.Rng("seed")  # wrong: a word is no number
 x_0, grid = torch.zeros(4, 2), [0.0, 1.0]
-x_1 = feller.endpoint(flow, x_0, grid, feller.Midpoint, draws)  # wrong: a class
-number: float = feller.endpoint(flow, x_0, grid, feller.Euler(), draws)  # wrong: a tensor
+x_1 = feller.simulate(flow, x_0, grid, feller.Midpoint, draws)  # wrong: a class
+number: float = feller.simulate(flow, x_0, grid, feller.Euler(), draws)  # wrong: a tensor
 size = feller.linear_grid(4).shape  # wrong: a list has no shape
-samples = feller.wrap(lambda x, t: -x, (2,)).sample(n="5")  # wrong: a word is no number
-mean = feller.wrap(lambda x, t: -x, (2,)).sample(5).mean()  # wrong: a data set has no mean
+samples = feller.Model(lambda x, t: -x, data=(2,)).sample(n="5")  # wrong: a word is no number
+mean = feller.Model(lambda x, t: -x, data=(2,)).sample(5).mean()  # wrong: a data set has no mean
 run = feller.fit("data.csv", epsilon="4")  # wrong: a word is no number
 other_run = feller.fit("data.csv", stepps=3)  # wrong: no such argument
 report = feller.evaluate(other_run, n=10).metric  # wrong: no such field

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from style import BLUE, ORANGE, SOFT, bare
 from torch import nn
 
-from feller import Affine, Draws, Euler, Independent, MinibatchTransport, linear_grid
+from feller import Affine, Euler, Independent, MinibatchOT, Rng, linear_grid
 from feller.data.loading.read import read
 from feller.sampling import simulate
 from feller_papers.claims import Claim
@@ -32,14 +32,14 @@ def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     with patch.object(transport, "fit_points", keeping):
         (claim,) = transport.transport_coupling(SETTING)
     figure, panels = plt.subplots(1, 2, figsize=(6.4, 3.2), layout="constrained", sharex=True, sharey=True)
-    ways = ((Independent(), ORANGE, "independent pairs"), (MinibatchTransport(), BLUE, "minibatch transport"))
+    ways = ((Independent(), ORANGE, "independent pairs"), (MinibatchOT(), BLUE, "minibatch transport"))
     test = read("example:moons/test")
     points = test.modality.encode(test.values)
-    x_0 = Draws(3).at("source").normal((COUNT, 2))
+    x_0 = Rng(3).at("source").normal((COUNT, 2))
     for axes, (_, colour, name), network in zip(panels, ways, networks, strict=True):
         with torch.no_grad():
             process = Affine().process(network, {})
-            way = [x_0, *simulate(process, x_0, linear_grid(STEPS), Euler(), Draws(0))]
+            way = [x_0, *simulate(process, x_0, linear_grid(STEPS), Euler(), Rng(0))]
         lines = torch.stack(way, 1)[:60]
         axes.scatter(*points.T, s=3, color=SOFT, linewidths=0)
         for line in lines:

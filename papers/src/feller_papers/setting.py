@@ -47,7 +47,7 @@ def fit_recipe(
     for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine(), gradient=gradient):
         after(learner)
     learner.average.copy_to(learner.network)
-    return Model(about, learner.network.eval())
+    return Model.of(about, learner.network.eval())
 
 
 def file_of(folder: pathlib.Path | None, *parts: str) -> pathlib.Path | None:

@@ -17,7 +17,7 @@ from feller.app.config import (
     TuneConfig,
 )
 from feller.app.options import config_of, configured
-from feller.app.results import FittedRun, Report, Samples, SteeredSamples
+from feller.app.results import FittedRun, Report, SteeredSamples
 from feller.app.terminal import shown
 from feller.app.workflows.audit import audit as audit_run
 from feller.app.workflows.bridge import bridge as bridge_populations
@@ -31,7 +31,7 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import Run, as_run, new_run
 from feller.core.user_code import load_file
 from feller.data.loading.in_memory import DataSource, Kept, is_given, keep, said_of
-from feller.models.model import Model
+from feller.models.model import Model, Samples
 
 RunSource = FittedRun | Run | Model | str | os.PathLike[str]
 """A run, its folder, or a model, which is written as a run first."""

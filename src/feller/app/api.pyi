@@ -55,10 +55,10 @@ from feller.app.config import (
     TuneConfig,
     WorkOptions,
 )
-from feller.app.results import FittedRun, Report, Samples, SteeredSamples
+from feller.app.results import FittedRun, Report, SteeredSamples
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import DataSource
-from feller.models.model import Model
+from feller.models.model import Model, Samples
 
 RunSource = FittedRun | Run | Model | str | os.PathLike[str]
 

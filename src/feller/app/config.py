@@ -50,6 +50,7 @@ from feller.app.commands.flag_types import (
     short,
     texts,
 )
+from feller.core.errors import UsageError
 
 ADAPTIVE = "adaptive"
 """A clip that follows the middle of the lengths of gradients."""
@@ -58,7 +59,15 @@ CALCULATOR = "calculator"
 
 
 def in_words(given: Mapping[str, object] | None) -> dict[str, str]:
-    """Return what is given by name, in words."""
+    """Return what is given by name, in words, where each has one value.
+
+    Raises:
+        UsageError: If one has several.
+    """
+    several = [(name, value) for name, value in (given or {}).items() if isinstance(value, list | tuple)]
+    for name, value in several:
+        remedy = "Name one; several and ranges are of columns of a table that is sampled"
+        raise UsageError(argument=f"given {name}", expected="one value", found=str(value), remedy=remedy)
     return {str(name): str(value) for name, value in (given or {}).items()}
 
 
@@ -229,7 +238,7 @@ class SampleConfig:
     bridge takes none: it pushes each member once."""
     given: Conditions = None
     """Conditions or parts of the data, KEY=VALUE; those not given are drawn: conditions as often as in the training
-    data, parts beside the others."""
+    data, parts beside the others. Of a table also ranges, age=30..40, and a column twice for one of several cells."""
     guidance: Real = None
     """1 is the plain conditional model, 0 the unconditional, more sharpens; by default 1, or 1.7 of speech."""
     seed: int = 0
@@ -337,8 +346,9 @@ class FitConfig:
     size: Annotated[Text, Offers(tables=("feller.models.recipes.recipe:SIZES",))] = None
     """tiny, small or base: of the network and the budget; small by default."""
     target: Targets = ()
-    """What is to be told of the data, instead of drawing such: numbers that XYZ comments, SDF records, columns of a
-    table or those beside one of CIF give; or label, the class."""
+    """What is to be told of the data, instead of drawing such: numbers that XYZ comments, SDF records, columns of
+    numbers or those beside one of CIF give; or label, the class. Of a table with words, which is drawn all the same,
+    the column that the report tells from the others."""
     seed: Whole = None
     """Of all randomness; 0 by default."""
     report: Annotated[ReportKind, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None

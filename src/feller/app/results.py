@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import pandas as pd
+import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -21,13 +21,13 @@ from feller.app.workflows.run_status import reported_of
 from feller.core.run_folder import Run, framed
 from feller.core.serialization import read_json
 from feller.data.loading.find import TABLES
-from feller.data.loading.in_memory import MEMORY
+from feller.data.loading.in_memory import MEMORY, DataSource
 from feller.data.modality import Dataset
 from feller.data.points.points import Points
 from feller.evaluation.metrics import main_metrics, metric, reference
 from feller.evaluation.number_format import is_number
 from feller.evaluation.report.loss_curve import losses
-from feller.models.model import Model, load_model
+from feller.models.model import Model, Samples, load_model
 from feller.training.callbacks import read_metrics
 
 FRAMES = f"{MEMORY}DataFrame"
@@ -133,10 +133,6 @@ class Report:
         return framed(self.folder / f"{self.name}.html", str(self.folder))
 
 
-Samples = Dataset | pd.DataFrame
-"""Rows of a table are a data frame; pictures, texts and all else are a data set."""
-
-
 @dataclass(frozen=True)
 class FittedRun(os.PathLike[str]):
     """A run folder with its model, its report and its samples; all that takes a run or its folder takes it."""
@@ -187,15 +183,46 @@ class FittedRun(os.PathLike[str]):
             drawn = sample(self.folder, config, tell=tell, keep=config.output.out is not None)
         return drawn.frame if drawn.data is not None and self.of_frame(drawn.data) else drawn.dataset
 
+    def log_prob(self, data: Dataset | DataSource, *, guidance: float = 1.0) -> np.ndarray:
+        """Return the log probability of examples, [n], in nats; of numbers the log of their density.
+
+        Args:
+            data: Examples like those of the fit: a DataFrame, an array, a file, or what else `feller.read` takes.
+            guidance: As for `sample`: 1 is the plain conditional.
+
+        Raises:
+            InputError: If the data are not what they must be.
+            UsageError: If the model knows no exact one; see `Model.log_prob`.
+        """
+        return self.model.log_prob(data, guidance=guidance).cpu().numpy()
+
+    def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray:
+        """Follow a bridge from members of its first population: [n, times, ...] in the units of the data.
+
+        Times are equally far apart between two populations that follow each other.
+
+        Args:
+            n: Number of trajectories; all members come before one comes again.
+            backward: Go back in time, from the last population to the first.
+            seed: Of members and noise.
+
+        Raises:
+            UsageError: If the run is no bridge.
+        """
+        from feller.app.workflows.apply_bridge import trajectories
+
+        return trajectories(self.folder, n, backward=backward, seed=seed)
+
     def as_samples(self, data: Dataset) -> Samples:
         """Return samples as a data frame where the data came as one, or are a table."""
         return data.frame() if self.of_frame(data) else data
 
     def of_frame(self, data: Dataset) -> bool:
         """Tell whether samples are to be a data frame: they are rows of a table, or of numbers that came as one."""
+        if data.modality.draws_frames:
+            return True
         source = record_of(self.folder).data
-        named = data.modality.view(Points) is None or source.endswith(TABLES) or source.startswith(FRAMES)
-        return data.modality.tabular and named
+        return data.modality.view(Points) is not None and (source.endswith(TABLES) or source.startswith(FRAMES))
 
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""

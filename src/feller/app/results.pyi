@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import pandas as pd
+import numpy as np
 from matplotlib.figure import Figure
 
 from feller.app.commands.flag_types import (
@@ -33,8 +33,9 @@ from feller.app.config import (
     SpeechOptions,
 )
 from feller.core.run_folder import Run
+from feller.data.loading.in_memory import DataSource
 from feller.data.modality import Dataset
-from feller.models.model import Model
+from feller.models.model import Model, Samples
 
 @dataclass(frozen=True, repr=False)
 class Report:
@@ -48,8 +49,6 @@ class Report:
     def verdict(self) -> str: ...
     def figures(self) -> list[Figure]: ...
     def __repr__(self) -> str: ...
-
-Samples = Dataset | pd.DataFrame
 
 @dataclass(frozen=True)
 class FittedRun(os.PathLike[str]):
@@ -119,6 +118,8 @@ class FittedRun(os.PathLike[str]):
         opening: OpeningOptions = ...,
         config: SampleConfig | None = None,
     ) -> Samples: ...
+    def log_prob(self, data: Dataset | DataSource, *, guidance: float = 1.0) -> np.ndarray: ...
+    def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray: ...
     def as_samples(self, data: Dataset) -> Samples: ...
     def of_frame(self, data: Dataset) -> bool: ...
 

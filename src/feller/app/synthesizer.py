@@ -20,6 +20,7 @@ class Synthesizer:
 
     Args:
         epsilon: Protect each row; None for no privacy.
+        target: Column that a report tells from the others; by default the last one.
         delta: Chance that epsilon does not cover; by default min(1e-5, 1 / rows^1.1).
         schema: File that says what is public about the table; by default it is guessed, or found privately.
         recipe: A recipe's name; by default chosen by the table.
@@ -39,6 +40,7 @@ class Synthesizer:
         self,
         *,
         epsilon: float | None = None,
+        target: str | None = None,
         delta: float | None = None,
         schema: str | None = None,
         recipe: str | None = None,
@@ -52,6 +54,7 @@ class Synthesizer:
         verbose: bool | None = None,
     ) -> None:
         self.epsilon = epsilon
+        self.target = target
         self.delta = delta
         self.schema = schema
         self.recipe = recipe
@@ -133,7 +136,8 @@ class Synthesizer:
 
         Args:
             n: Number of rows.
-            given: Cells that all of them have, by the names of their columns.
+            given: Cells that all of them have, by the names of their columns: one, a tuple of the ends of a range, or a
+                list of those that may be.
             seed: Of all randomness: another one for other rows.
 
         Raises:

@@ -44,6 +44,12 @@ class _LineError(ValueError):
         line = line if len(line.splitlines()) < 2 else " ".join(line.split())
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}")
 
+    def replaced(self, words: str, other: str) -> "_LineError":
+        """Return the same error with other words in its line and its fields."""
+        names = ("argument", "expected", "found", "remedy", "file", "column")
+        fields = {name: None if (one := getattr(self, name)) is None else one.replace(words, other) for name in names}
+        return type(self)(str(self).replace(words, other), row=self.row, **fields)
+
     def _composed(self) -> str:
         """Write the fields: where, expected, found, remedy."""
         row = None if self.row is None else f"row {self.row}"

@@ -70,9 +70,27 @@ def name_vector_quantizer(name: str, content: Record) -> Record:
     return _changed(content, renamed)
 
 
+_CLASSES = {"Matching": "FlowMatching", "MinibatchTransport": "MinibatchOT"}
+"""Objectives and couplings by what they were called."""
+
+
+def name_objectives(name: str, content: Record) -> Record:
+    """Record objectives, couplings and the dropout of conditions by their names of now, also in words that set it."""
+
+    def renamed(value: Record) -> Record:
+        value = {**value, "is": _CLASSES.get(value["is"], value["is"])} if isinstance(value.get("is"), str) else value
+        if isinstance(value.get("fields"), list):
+            words = ["--objective.cond-dropout" if word == "--objective.drop" else word for word in value["fields"]]
+            value = {**value, "fields": words}
+        is_chance = isinstance(value.get("drop"), int | float)
+        return {"cond_dropout" if is_chance and key == "drop" else key: each for key, each in value.items()}
+
+    return _changed(content, renamed)
+
+
 def to_format_2(name: str, content: Record) -> Record:
-    """Record families of models and the class of vector quantizers by their names of now."""
-    return name_vector_quantizer(name, with_families(name, content))
+    """Record families of models, vector quantizers, objectives and couplings by their names of now."""
+    return name_objectives(name, name_vector_quantizer(name, with_families(name, content)))
 
 
 _OPTIONS = (

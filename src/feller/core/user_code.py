@@ -7,6 +7,7 @@ import inspect
 import json
 import pathlib
 import re
+import secrets
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ PREFIX = "feller_code_"
 """Of the names of modules that are made of the user's files."""
 LIBRARIES = ("feller", "torch", "numpy", "functools", "builtins")
 """Packages whose pieces nobody takes for the user's."""
+MEMORY = "memory:"
+"""Before the name of a function that has no file."""
+_IN_MEMORY: dict[str, Callable[..., Any]] = {}
+"""Functions that have no file, by the words that stand for them."""
 _IMPORTED: dict[pathlib.Path, ModuleType] = {}
 """Files that the user's program has imported itself; they do not run again."""
 
@@ -115,6 +120,8 @@ def _new_home(module: str, name: str, moved: dict[str, str]) -> tuple[str, str] 
     old = module.removeprefix("feller.")
     new = f"feller.{moved[old]}" if old in moved else module
     home = _definer(new, name) or (_definer(new.rpartition(".")[0], name) if new != module else "")
+    if not home and name in feller.FORMER:
+        return "feller", feller.FORMER[name]
     if not home or (home == module and new == module):
         return None
     public = feller._WHERE.get(name, "")
@@ -161,7 +168,7 @@ def place_of(function: Callable[..., Any], called: str) -> str:
     file = getattr(module, "__file__", None)
     if module is None or file is None or module.__name__ == "__main__" or getattr(module, name, None) is not function:
         raise UsageError(
-            f"a run remembers a function by the file that defines it: write {name} at the top level of a file of its"
+            f"a run remembers it by the file that defines it: write {name} at the top level of a file of its"
             f' own, such as mine.py, and import it, or say {called}="mine.py:{name if name.isidentifier() else "name"}"'
         )
     path = pathlib.Path(file).resolve()
@@ -169,6 +176,26 @@ def place_of(function: Callable[..., Any], called: str) -> str:
         _IMPORTED[path] = module
         _remember(module)
     return f"{_shown(path)}:{name}"
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return the words for a function: `file.py:function`, or `memory:NAME`, which this process alone can load.
+
+    A function has no file if it was written in a script, in a notebook, or inside of another, as a lambda.
+    """
+    try:
+        return place_of(function, "function")
+    except UsageError:
+        known = next((word for word, one in _IN_MEMORY.items() if one is function), None)
+        name = re.sub(r"\W+", "", getattr(function, "__name__", type(function).__name__))
+        word = known or f"{MEMORY}{name}-{secrets.token_hex(4)}"
+        _IN_MEMORY[word] = function
+        return word
+
+
+def is_code(words: str) -> bool:
+    """Tell whether words name a function of the user's, `file.py:function` or one in memory."""
+    return ".py:" in words or words.startswith(MEMORY)
 
 
 def blamed(error: BaseException) -> str | None:
@@ -241,6 +268,8 @@ def load_function(place: str, takes: tuple[str, ...] | None = None) -> Callable[
     file, _, name = place.rpartition(":")
     if not file or not name:
         raise UsageError(f"expected file.py:function, got {place!r}")
+    if place.startswith(MEMORY):
+        return _in_memory(place)
     module = load_file(pathlib.Path(file))
     found = getattr(module, name, None)
     if not callable(found):
@@ -252,6 +281,23 @@ def load_function(place: str, takes: tuple[str, ...] | None = None) -> Callable[
     if takes is not None:
         _check_takes(found, takes, place)
     return found
+
+
+def _in_memory(words: str) -> Callable[..., Any]:
+    """Return a function that this process was given.
+
+    Raises:
+        UsageError: If it was given to another process.
+    """
+    if words not in _IN_MEMORY:
+        name = words.removeprefix(MEMORY).rpartition("-")[0]
+        raise UsageError(
+            argument=name,
+            expected="a function that can be loaded",
+            found="one that was in the memory of the process that made the run, and of which nothing is kept",
+            remedy=f"Write it into a file, such as mine.py, import it from there, and make the run anew: mine.{name}",
+        )
+    return _IN_MEMORY[words]
 
 
 def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: str) -> None:

@@ -6,7 +6,7 @@ import io
 import math
 import os
 import pathlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -114,6 +114,8 @@ class Modality(abc.ABC):
     """Whether values are computed from what files hold, so that their last bits depend on the processor."""
     tabular: ClassVar[bool] = False
     """Whether examples are rows, of which all may be the same."""
+    draws_frames: ClassVar[bool] = False
+    """Whether samples are given as a data frame."""
     worded: ClassVar[bool] = False
     """Whether examples are words with a vocabulary."""
     curved: ClassVar[bool] = False
@@ -400,11 +402,15 @@ class Modality(abc.ABC):
             UsageError: If this kind of data cannot be written so.
             InputError: If the disk refuses.
         """
+        self.write_by(self.forms, values, given, out)
+
+    def write_by(self, forms: Mapping[str, Write], values: State, given: Given, out: pathlib.Path) -> None:
+        """Write examples as `write` does, by other forms."""
         ending = self.check_form(out)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.nullcontext() if ending else sample_folder.held(out):
-                self.forms[ending](values, given, out)
+                forms[ending](values, given, out)
         except OSError as error:
             raise cannot_write(out, error) from error
 

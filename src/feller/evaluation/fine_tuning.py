@@ -51,7 +51,7 @@ def change(
         draws: Those that `after` was drawn with.
         given: Conditions that were always so while tuning, in words.
     """
-    before = base.sample(len(after), given=after.given, guidance=rule.guidance, draws=draws)
+    before = base.draw(len(after), given=after.given, guidance=rule.guidance, draws=draws)
     numbers: dict[str, Any] = {}
     notes = []
     if wish is not None:

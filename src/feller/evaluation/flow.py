@@ -93,7 +93,7 @@ def likelihood(model: Model, held_out: Dataset, how: Measuring) -> Measures:
         return dict.fromkeys(names)
     some = pick(held_out, max(FEWEST, round((MOST if exact else MOST_LARGE) * how.share)), how.draws)
     sampling = Sampling("rk4", 100) if exact else Sampling("midpoint", 40)
-    found = model.log_density(some, sampling=sampling, draws=how.draws, ranks=how.ranks, tell=how.tell)
+    found = model.log_prob(some, sampling=sampling, rng=how.draws, ranks=how.ranks, tell=how.tell)
     nll = -found.mean().item()
     return dict(zip(names, (nll, nll / math.log(2) / some.values[0].numel()), strict=False))
 

@@ -2,11 +2,12 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeAlias, overload
 
+import pandas as pd
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
@@ -21,7 +22,10 @@ from feller.core.user_code import load_file
 from feller.data.batches import Batch
 from feller.data.loading.in_memory import DataSource
 from feller.data.loading.read import read
-from feller.data.modality import Dataset
+from feller.data.modality import Dataset, Modality
+from feller.data.tables.dataframes import to_frame
+from feller.data.tables.given_cells import GivenWords, words_of
+from feller.data.tables.modality import Table
 from feller.models.families.elbo import Bound, BoundEstimate
 from feller.models.families.model_family import (
     Known,
@@ -35,11 +39,14 @@ from feller.models.families.model_family import (
 )
 from feller.models.spec import Description, draw_conditions, load_description, load_part, resolve_given
 from feller.networks.architecture import Architecture, within
-from feller.paths import Network
+from feller.paths import Network, Path
 from feller.sampling import Divergence, Solver
 from feller.sampling.guidance import cfg
 from feller.sampling.sampler_config import Sampling
+from feller.training.objective import ObjectiveConfig
 
+GivenValues = Given | Mapping[str, object]
+"""Conditions or cells by their names."""
 MOST_GUIDANCE = 100.0
 """Beyond which nothing but numbers without end comes out."""
 
@@ -68,12 +75,68 @@ def unseen(t: float, x: State) -> None:
     """See a batch on its way, and do nothing."""
 
 
-@dataclass(frozen=True, repr=False)
+Samples: TypeAlias = Dataset | pd.DataFrame
+"""Rows of a table are a data frame; pictures, texts and all else are a data set."""
+
+
+@dataclass(frozen=True, repr=False, init=False)
 class Model:
     """A description and a network that fits it."""
 
     description: Description
     network: nn.Module
+
+    def __init__(
+        self,
+        network: Callable[..., object],
+        objective: ObjectiveConfig | Path | ModelFamily | None = None,
+        *,
+        data: Modality | Dataset | tuple[int, ...] | None = None,
+        times: tuple[float, float] = (0.0, 1.0),
+        classes: Sequence[str] = (),
+        null: Mapping[str, int] | None = None,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """Put a network of your own, what it was trained for and the kind of data together.
+
+        Args:
+            network: Called as network(x, t), times [b]; network(x, t, label) or network(x, t, cond), a dict, where
+                there are classes; or network(x), where it knows no time: the first way that it takes. A module, or a
+                function of tensors, whose modules are found, without state, without chance and row by row, that leaves
+                its arguments as they are. Of its answer the part `sample` or `logits` counts, or the only one.
+            objective: What it was trained with, such as `FlowMatching`; or a path alone, by default an `Affine` one
+                from normal noise with a velocity: say `Affine(prediction=Source())` where it answers with the noise,
+                `Data()` where it answers with the data. The betas that diffusers calls linear are `VP()`; `LinearVP()`
+                is alpha = t. For symbols it answers with logits. Or a family, where it is no process on a path:
+                `AutoregressiveModel()` is a language model, whose first token its `config.bos_token_id` names.
+            data: What the data are: a modality, such as `images(32, 32)`; the data themselves, whose classes are then
+                drawn as often as there; or the shape of one example: (d,) for points in their own units, (channels,
+                height, width) with 1 or 3 channels for pictures in [-1, 1], any other for arrays of numbers. By default
+                the shape of the objective's space.
+            times: Its times at the source and at the data, (1, 0) where it runs backwards; a velocity then points
+                there.
+            classes: Names of the classes, in the order of their numbers, where `data` is a shape.
+            null: Number of each condition that stands for "not given", where it was trained to do without; then
+                guidance is possible. By default that of the objective, or as its `nulls` say.
+            sampling: How samples are drawn.
+
+        Raises:
+            UsageError: If the network does not answer in the shape of the state, or is not without state, without
+                chance and row by row, or changes what it is given; or if what is said of it does not go together.
+        """
+        from feller.models.export.user_network import model_of
+
+        made = model_of(network, objective, data=data, times=times, classes=classes, null=null, sampling=sampling)
+        object.__setattr__(self, "description", made.description)
+        object.__setattr__(self, "network", made.network)
+
+    @classmethod
+    def of(cls, description: Description, network: nn.Module) -> "Model":
+        """Return the model of a network that a description has built."""
+        model = cls.__new__(cls)
+        object.__setattr__(model, "description", description)
+        object.__setattr__(model, "network", network)
+        return model
 
     @property
     def family(self) -> ModelFamily:
@@ -94,9 +157,7 @@ class Model:
         """
         return draw_conditions(self.description, n, wanted, draws)
 
-    def resolve_given(
-        self, n: int, given: Given | Mapping[str, str | int | Tensor] | None, draws: Draws
-    ) -> tuple[Given, dict[str, State]]:
+    def resolve_given(self, n: int, given: GivenValues | None, draws: Draws) -> tuple[Given, dict[str, State]]:
         """Return the conditions of n samples, and the leaves of their states that are given; arguments as `sample`.
 
         Raises:
@@ -108,11 +169,54 @@ class Model:
         self,
         n: int,
         *,
-        given: Given | Mapping[str, str | int | Tensor] | None = None,
+        given: GivenValues | None = None,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
         solver: Solver | str | None = None,
         nfe: int | None = None,
+        rng: Draws = Draws(0),  # noqa: B008 - frozen
+    ) -> Samples:
+        """Draw n samples in the units of the data: of a table a DataFrame, of all else a `Dataset`.
+
+        Args:
+            n: Number of samples.
+            given: Conditions, one class by its name or number, or numbers of classes, [n] each; beside names, and by
+                default, the others are drawn as often as in the training data. Of a table cells: one, a list of those
+                that may be, or a tuple of the ends of a range of numbers or times, ends included.
+            guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
+            sampling: Solver and number of calls; by default the model's own.
+            solver: A name, or one of your own, in place of that named there; the number of calls stays.
+            nfe: Network calls per sample, in place of those named there.
+            rng: Source of all randomness.
+
+        Raises:
+            UsageError: If n is below 1, a condition or a solver is unknown, rows with what is given are too rare, or
+                guidance is asked of a model without conditions.
+        """
+        if nfe is not None:
+            sampling = replace(sampling or self.description.sampling, calls=nfe)
+        if isinstance(solver, str):
+            sampling, solver = replace(sampling or self.description.sampling, solver=solver), None
+        if solver is not None and not isinstance(solver, Solver):
+            raise UsageError(f"a solver is a name, such as midpoint, or an object, feller.Midpoint(), got {solver!r}")
+        drawn = self.draw(n, given=given, guidance=guidance, sampling=sampling, solver=solver, draws=rng)
+        return self.frame(drawn, given) if drawn.modality.draws_frames else drawn
+
+    def frame(self, drawn: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
+        """Return samples as a data frame, in which what was given of rows stands as it came."""
+        table = drawn.modality.view(Table)
+        if table is None or not given:
+            return drawn.frame()
+        return to_frame(table.with_given(drawn.values, table.given_cells(words_of(given))), table.schema)
+
+    def draw(
+        self,
+        n: int,
+        *,
+        given: GivenValues | None = None,
+        guidance: float = 1.0,
+        sampling: Sampling | None = None,
+        solver: Solver | None = None,
         known: Known | None = None,
         fixed: dict[str, State] | None = None,
         draws: Draws = Draws(0),  # noqa: B008 - frozen
@@ -121,16 +225,16 @@ class Model:
         tell: Callable[[float], None] = untold,
         seen: OnStep = unseen,
     ) -> Dataset:
-        """Draw n samples in the units of the data; which batch a sample is in does not matter.
+        """Draw n samples as a data set; which batch a sample is in does not matter.
+
+        Arguments and errors as for `sample`, and those of `SampleRequest`.
 
         Args:
             n: Number of samples.
-            given: Conditions, one class by its name or number, or numbers of classes, [n] each; beside names, and by
-                default, the others are drawn as often as in the training data.
-            guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
+            given: Conditions, or cells of rows.
+            guidance: 1 is the plain conditional.
             sampling: Solver and number of calls; by default the model's own.
-            solver: A name, or one of your own, in place of that named there; the number of calls stays.
-            nfe: Network calls per sample, in place of those named there.
+            solver: In place of that named there.
             known: What is given of each sample and kept, where the data are symbols.
             fixed: Leaves of the state that are given, [n, ...] each; the others are drawn beside them.
             draws: Source of all randomness; its `first` is the number of the first sample.
@@ -138,20 +242,12 @@ class Model:
             ranks: Processes that share the work; all get all samples.
             tell: Hears the share that is done.
             seen: Hears time and states of a batch on its way, where there is one.
-
-        Raises:
-            UsageError: If n is below 1, a condition or a solver is unknown, or guidance is asked of a model without
-                conditions.
         """
         if not isinstance(n, Integral) or n < 1:
             raise UsageError(f"the number of samples must be at least 1, a whole number, got {n!r}")
-        if nfe is not None:
-            sampling = replace(sampling or self.description.sampling, calls=nfe)
-        if isinstance(solver, str):
-            sampling, solver = replace(sampling or self.description.sampling, solver=solver), None
-        if solver is not None and not isinstance(solver, Solver):
-            raise UsageError(f"a solver is a name, such as midpoint, or an object, feller.Midpoint(), got {solver!r}")
         modality = self.description.modality
+        if given and (table := modality.view(Table)) is not None:
+            given, known = None, _known_rows(table, words_of(given), n)
         numbers, leaves_given = self.resolve_given(n, given, draws)
         given = modality.complete(numbers)
         chosen = known is None and (sampling or self.description.sampling).rake
@@ -245,50 +341,70 @@ class Model:
         for rows, share in pieces(range(ours.start, ours.stop), size, tell):
             yield rows, share, device
 
-    def log_density(
+    def log_prob(
         self,
         data: Dataset | DataSource,
         *,
         guidance: float = 1.0,
         sampling: Sampling | None = None,
         divergence: Divergence | None = None,
-        draws: Draws = Draws(0),  # noqa: B008 - frozen
+        rng: Draws = Draws(0),  # noqa: B008 - frozen
         ranks: Ranks = ALONE,
         tell: Callable[[float], None] = untold,
     ) -> Float[Tensor, " n"]:
-        """Return the log density of examples, [n], in nats.
+        """Return the log probability of examples, [n], in nats; of numbers the log of their density.
 
-        It is with respect to the volume of their space: for points and pictures in their own units, on a manifold that
-        of the manifold, such as area of the unit sphere, or radians. Whole levels are filled up with uniform noise; the
-        mean over it bounds their log probability from below. A condition that the data lack counts as not given. With
-        guidance it is the density of what `sample` draws with that guidance, which is no tilted density.
+        It is exact for tables and texts that are written column after column or token after token, and for graphical
+        models. A density is that of the flow, with respect to the volume of its space: for points and pictures in their
+        own units, on a manifold that of the manifold, such as area of the unit sphere, or radians. Whole levels are
+        filled up with uniform noise; the mean over it bounds their log probability from below. A condition that the
+        data lack counts as not given. With guidance it is the density of what `sample` draws with that guidance, which
+        is no tilted density.
 
         Args:
             data: Examples like those of the fit: a data set, or what `feller.read` takes, such as a file, a DataFrame,
                 or an array in the units of the data.
             guidance: As for `sample`: 1 is the plain conditional.
-            sampling: Solver and calls of the way back from data to source; by default an adaptive one at 1e-6.
-            divergence: By default exact up to 32 degrees of freedom, and estimated with one probe beyond.
-            draws: Source of probes and filling noise.
+            sampling: Of flows: solver and calls of the way back from data to source; by default an adaptive one at
+                1e-6.
+            divergence: Of flows: by default exact up to 32 degrees of freedom, and estimated with one probe beyond.
+            rng: Source of probes and filling noise.
             ranks: Processes that share the work; all get all numbers.
             tell: Hears which share is done.
 
         Raises:
             UsageError: If guidance is asked of a model without conditions, the model's process is no flow, its data
-                have no density, or it cannot do without a condition that these data lack.
+                have no density or a bound of their probability alone, or it cannot do without a condition that these
+                data lack.
         """
+        if self.family.symbols:
+            if self.family.bounds_only:
+                raise UsageError(
+                    argument="log_prob",
+                    expected="a model whose probabilities are exact",
+                    found=f"one that {self.family.describe()}, of which a bound is known",
+                    remedy="Ask code_length(data), which bounds -log p from above",
+                )
+            if guidance != 1.0 or sampling is not None or divergence is not None:
+                raise UsageError("guidance, sampling and divergence are of flows, and this model writes symbols")
+            return -self.code_length(data, draws=rng, ranks=ranks, tell=tell)
         self.check_guidance(guidance)
         about = self.description
         scale = about.modality.log_scale
-        if scale is None or self.family.symbols:
-            raise UsageError(f"{type(about.modality).__name__} fill no volume of their states, so they have no density")
+        if scale is None:
+            raise UsageError(
+                argument="log_prob",
+                expected="data with a density, or a model that writes symbols in some order",
+                found=f"{about.modality.called}, whose states fill no volume",
+                remedy="Fit a table with recipe table or table-marginals for exact probabilities",
+            )
 
         def state(values: State, here: Draws) -> State:
             return about.modality.fill(values, here.at("fill"))
 
         network = cfg(self.network.eval(), guidance, absent=self.absent())
         how = {"sampling": sampling, "divergence": divergence}
-        return self._log_prob(network, data, state, how, draws, ranks, tell).value - scale
+        return self._log_prob(network, data, state, how, rng, ranks, tell).value - scale
 
     def _log_prob(
         self,
@@ -316,7 +432,7 @@ class Model:
 
     def can_do_with(self, data: Dataset) -> bool:
         """Tell whether examples have all conditions that the model was not trained to do without."""
-        return bool(self.description.drop) or self.description.frequencies.keys() <= data.given.keys()
+        return bool(self.description.cond_dropout) or self.description.frequencies.keys() <= data.given.keys()
 
     def _with_nulls(self, data: Dataset) -> Given:
         """Return the conditions of examples; those that they lack are not given."""
@@ -390,7 +506,7 @@ class Model:
             UsageError: If the data are no symbols, or some rows would be left out.
         """
         if not self.family.symbols:
-            raise UsageError("only symbols have a code length; ask numbers for their log density")
+            raise UsageError("only symbols have a code length; ask numbers for log_prob, their log density")
 
         def state(values: State, here: Draws) -> State:
             return self.description.modality.encode(values)
@@ -413,10 +529,18 @@ class Model:
         check_strength(w)
         if w != 1.0 and not self.absent():
             raise UsageError("guidance needs conditions, and this model has none; leave it out")
-        if w != 1.0 and not about.drop:
+        if w != 1.0 and not about.cond_dropout:
             raise UsageError(
-                "guidance needs a model that was trained to do without conditions; this one had --objective.drop 0"
+                "guidance needs a model that was trained to do without conditions; this one had"
+                " --objective.cond-dropout 0"
             )
+
+
+def _known_rows(table: Table, given: GivenWords, n: int) -> Known:
+    """Return what is given of the rows of a table, for each of n."""
+    cells = table.given_cells(given)
+    state, kept = table.states_known(cells.codes.expand(n, -1), cells.kept.expand(n, -1))
+    return Known(state, kept, odds={j: choice.odds for j, choice in cells.choices.items()})
 
 
 def load_model(
@@ -460,4 +584,4 @@ def load_model(
         raise InputError(f"{file} does not fit {run.model}: they are of two models; copy the whole run") from error
     for name, module in description.modality.modules.items():
         load_part(run, name, module, description.parts.get(name))
-    return Model(description, network)
+    return Model.of(description, network)

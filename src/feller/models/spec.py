@@ -24,7 +24,7 @@ from feller.data.loading.read_samples import give
 from feller.data.modality import Dataset, Modality
 from feller.models.families.model_family import ModelFamily
 from feller.networks.architecture import PLENTY, Architecture, within
-from feller.networks.condition_dropout import check_drop
+from feller.networks.condition_dropout import check_cond_dropout
 from feller.paths import Path
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space
@@ -42,7 +42,7 @@ class Description:
     frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """How often each class of each condition is in the training data."""
     sampling: Sampling = field(default_factory=Sampling)
-    drop: float = 0.0
+    cond_dropout: float = 0.0
     """Chance with which conditions were dropped in training; without it the network knows no "not given"."""
     fixable: tuple[str, ...] = ()
     """Leaves of the state that may be given: the model has learned to draw the others beside them."""
@@ -50,7 +50,7 @@ class Description:
     """Hashes of the files of the networks that data need to be read and written, with which the model has learned."""
 
     def __post_init__(self) -> None:
-        check_drop(self.drop)
+        check_cond_dropout(self.cond_dropout)
         for name, classes in self.modality.conditions.items():
             if len(set(classes)) < len(classes):
                 raise InputError(f"expected classes of {name} that differ, got two of one name")

@@ -13,14 +13,14 @@ from feller.networks.blocks.conditioning import RESERVED
 from feller.networks.inner_networks import null_values
 
 
-def check_drop(drop: float) -> None:
+def check_cond_dropout(cond_dropout: float) -> None:
     """Refuse what is no probability.
 
     Raises:
         UsageError: If it is not in [0, 1].
     """
-    if not 0 <= drop <= 1:
-        raise UsageError(argument="drop", expected="a probability from 0 to 1", found=f"{drop:g}")
+    if not 0 <= cond_dropout <= 1:
+        raise UsageError(argument="cond_dropout", expected="a probability from 0 to 1", found=f"{cond_dropout:g}")
 
 
 def drop_conditions(
@@ -49,7 +49,7 @@ def drop_conditions(
             argument="null",
             expected=f"a value for each condition that is dropped: {', '.join(sorted(names))}",
             found=", ".join(sorted(null)) or "none",
-            remedy=f"Give the objective null={{{some}}}, such as the number of classes, or drop=0",
+            remedy=f"Give the objective null={{{some}}}, such as the number of classes, or cond_dropout=0",
         )
     some = next(given[name] for name in names)
     gone = rng.at("drop").uniform((len(some),), device=some.device) < chance

@@ -39,7 +39,7 @@ def check_draw(draw: Draw | None) -> Draw:
         UsageError: If there is none, where a path draws its states.
     """
     if not isinstance(draw, Draw):
-        remedy = "Write draw=Draws(0).at('path')"
+        remedy = "Write draw=feller.Rng(0).at('path')"
         raise UsageError(argument="draw", expected="a source of random numbers", found=f"{draw!r:.40}", remedy=remedy)
     return draw
 

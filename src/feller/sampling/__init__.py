@@ -1,7 +1,7 @@
 """One loop that follows a process, and the solvers that make its steps."""
 
 from feller.sampling.divergence import Divergence, Exact, Gaussian, Hutchinson, Rademacher
-from feller.sampling.likelihood import bits_per_dimension, log_density, sample_with_density, start_density
+from feller.sampling.likelihood import bits_per_dimension, log_prob, sample_with_density, start_density
 from feller.sampling.simulate import endpoint, simulate
 from feller.sampling.solvers.dormand_prince import DormandPrince, OutOfSteps
 from feller.sampling.solvers.euler import Euler
@@ -29,7 +29,7 @@ __all__ = [
     "Solver",
     "bits_per_dimension",
     "endpoint",
-    "log_density",
+    "log_prob",
     "sample_with_density",
     "simulate",
     "start_density",

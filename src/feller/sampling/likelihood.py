@@ -20,6 +20,7 @@ from feller.paths import Path
 from feller.paths.processes import Characteristics, Process
 from feller.sampling.divergence import Divergence, usual
 from feller.sampling.simulate import check_times, endpoint
+from feller.sampling.solvers.dormand_prince import DormandPrince
 from feller.sampling.solvers.solver import Solver, check_solver, placed, space_of
 from feller.spaces import Euclidean, Product, Space
 from feller.spaces.manifold import Manifold
@@ -29,12 +30,12 @@ Density = Callable[[State], Tensor]
 """States -> log density, [b], with respect to the volume of their space."""
 
 
-def log_density(
+def log_prob(
     process: Process,
     x: StateT,
-    times: Sequence[float],
-    solver: Solver,
-    draws: Draws,
+    times: Sequence[float] = (1.0, 0.0),
+    solver: Solver = DormandPrince(rtol=1e-6, atol=1e-6, per_example=True),  # noqa: B008 - frozen
+    rng: Draws = Draws(0),  # noqa: B008 - frozen
     *,
     divergence: Divergence | None = None,
     source: Callable[[StateT], Tensor] | None = None,
@@ -48,9 +49,9 @@ def log_density(
     Args:
         process: A velocity, without noise and jumps.
         x: The states at `times[0]`, tensors [b, ...].
-        times: From where the states are to where the density is known: [1, ..., 0] for data.
-        solver: Makes each step; its space is that of the states.
-        draws: Source of the probes; an example's does not depend on its batch.
+        times: From where the states are to where the density is known: by default from the data to the source.
+        solver: Makes each step; its space is that of the states. By default an adaptive one of flat space, at 1e-6.
+        rng: Source of the probes; an example's does not depend on its batch.
         divergence: How the divergence is found; by default exactly on curved spaces of up to 32 degrees of freedom, and
             with one probe elsewhere.
         source: Log density at the last time; by default that of the space's reference law, at t = 0.
@@ -62,7 +63,7 @@ def log_density(
     check_times(times)
     source = source or _known(times[-1], solver, valid)
     divergence = divergence or usual(space_of(solver))
-    probes = divergence.probes(x, draws.at("probe"))
+    probes = divergence.probes(x, rng.at("probe"))
     end, change = carry_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
     return source(end) - change
 
@@ -80,7 +81,7 @@ def sample_with_density(
 ) -> tuple[StateT, Float[Tensor, " b"]]:
     """Return states at `times[-1]` and their log densities there, in one solve.
 
-    Arguments and errors as for `log_density`, but that the density is known at the first time: x are draws from the
+    Arguments and errors as for `log_prob`, but that the density is known at the first time: x are draws from the
     source and times increase.
     """
     check_times(times)
@@ -103,7 +104,7 @@ def carry_density(
 ) -> tuple[State, Float[Tensor, " b"]]:
     """Return the states at the last time, and how much the log density changes on the way.
 
-    For probes that were drawn elsewhere; arguments and errors as for `log_density`.
+    For probes that were drawn elsewhere; arguments and errors as for `log_prob`.
     """
     space = space_of(solver)
     rule = placed(solver, Product({"x": space, "log_density": Euclidean()}))

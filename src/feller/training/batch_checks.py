@@ -37,8 +37,8 @@ def read_batch(batch: Any, rng: Any) -> tuple[State, Given]:
         UsageError: If either is something else, or conditions are not one for each example.
     """
     if not isinstance(rng, Draws):
-        remedy = "Write rng = feller.Draws(seed), and draw(batch, rng.step(i)) in step i"
-        raise UsageError(argument="rng", expected="feller.Draws", found=describe(rng), remedy=remedy)
+        remedy = "Write rng = feller.Rng(seed), and draw(batch, rng.step(i)) in step i"
+        raise UsageError(argument="rng", expected="feller.Rng", found=describe(rng), remedy=remedy)
     if not isinstance(batch, Mapping):
         remedy = 'Write {"x_1": x} for data x'
         raise UsageError(argument="batch", expected="a dict with x_1", found=describe(batch), remedy=remedy)

@@ -14,7 +14,7 @@ from feller.core.pytree import Given, State, branch, leaves, length, pad_right, 
 from feller.core.rng import Draws
 from feller.core.user_code import is_own
 from feller.data.modality import Dataset
-from feller.networks.condition_dropout import check_drop, drop_conditions
+from feller.networks.condition_dropout import check_cond_dropout, drop_conditions
 from feller.paths import Network, Path
 from feller.paths.path import check_times
 from feller.paths.time_distributions import LeafTimes, Stratified, TimeLaw
@@ -99,7 +99,7 @@ class Objective(abc.ABC):
         return {}
 
     @property
-    def matching(self) -> "Matching | None":
+    def matching(self) -> "FlowMatching | None":
         """The regression on a path whose pieces can be looked at one by one; None where it is none."""
         return None
 
@@ -135,7 +135,7 @@ class ObjectiveConfig(abc.ABC):
             ...
 
         @property
-        def drop(self) -> float:
+        def cond_dropout(self) -> float:
             """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
             ...
 
@@ -154,7 +154,7 @@ class ObjectiveConfig(abc.ABC):
         """Whether an example depends on its own row of the batch alone, as private training asks."""
         return True
 
-    def onward(self, path: Path | None, space: Space, drop: float) -> "ObjectiveConfig":
+    def onward(self, path: Path | None, space: Space, cond_dropout: float) -> "ObjectiveConfig":
         """Return it for an older model, whose path, space and dropped conditions are given; what it lacks stays out."""
         return self
 
@@ -192,14 +192,14 @@ class ConditionalObjective(PlainObjective):
 
     def drop_conditions(self, given: Given, rng: Draws, network: Any) -> Given:
         """Replace all conditions of some examples by their null values; errors as for the function."""
-        return drop_conditions(given, self.null, self.drop, rng, network)
+        return drop_conditions(given, self.null, self.cond_dropout, rng, network)
 
 
 class BatchCoupledObjective(PlainObjective):
     """An objective whose rows look at each other, so that private training refuses it; conditions tell it nothing."""
 
     @property
-    def drop(self) -> float:
+    def cond_dropout(self) -> float:
         """None: there are no conditions."""
         return 0.0
 
@@ -248,7 +248,7 @@ def _both(some: Tensor | None, marks: Tensor | None) -> Tensor | None:
 
 
 @dataclass(frozen=True)
-class Matching(ConditionalObjective):
+class FlowMatching(ConditionalObjective):
     """Regress a network on a path's conditional target; the minimiser drives the path's marginals.
 
     Source: Lipman et al. 2024, arXiv 2412.06264, theorem 4.
@@ -260,7 +260,7 @@ class Matching(ConditionalObjective):
     law: TimeLaw = field(default_factory=Stratified)
     """Of the training time."""
     coupling: Coupling = field(default_factory=Independent)
-    drop: float = 0.1
+    cond_dropout: float = 0.1
     """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
     leaf_times: LeafTimes = field(default_factory=LeafTimes)
     """How the leaves of a product share their time: by default it is one for all, and none is ever given."""
@@ -277,7 +277,7 @@ class Matching(ConditionalObjective):
                 raise UsageError(
                     argument=name, expected="an object", found=f"the class {piece.__name__}", remedy=remedy
                 )
-        check_drop(self.drop)
+        check_cond_dropout(self.cond_dropout)
         vars(self)["_checks_times"] = is_own(self.law)
         if not 0 <= self.fill <= 1:
             raise UsageError(argument="fill", expected="a probability from 0 to 1", found=f"{self.fill:g}")
@@ -299,13 +299,13 @@ class Matching(ConditionalObjective):
             raise UsageError(argument="space", expected=f"{source}", found=f"{tokens.source}", remedy=remedy)
 
     @property
-    def matching(self) -> "Matching":
+    def matching(self) -> "FlowMatching":
         """It is one."""
         return self
 
-    def onward(self, path: Path | None, space: Space, drop: float) -> "Matching":
+    def onward(self, path: Path | None, space: Space, cond_dropout: float) -> "FlowMatching":
         """Take all three."""
-        return replace(self, path=path or self.path, space=space, drop=drop)
+        return replace(self, path=path or self.path, space=space, cond_dropout=cond_dropout)
 
     @property
     def conditionable(self) -> tuple[str, ...]:

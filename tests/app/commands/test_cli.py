@@ -127,12 +127,12 @@ def test_samples_can_be_judged_from_a_file(digits, capsys):
 
 
 def test_deeper_fields_reach_the_recipe(capsys):
-    deeper = ["--train.lr", "5e-4", "--objective.drop", 0.25]
+    deeper = ["--train.lr", "5e-4", "--objective.cond-dropout", 0.25]
     status, _, err = run(capsys, "fit", "example:moons", *TINY, *deeper, "--out", "r")
     assert status == 0, err
     recipe = json.loads(pathlib.Path("r/recipe.json").read_text())["recipe"]
     assert recipe["train"]["lr"] == 5e-4
-    assert recipe["objective"]["drop"] == 0.25
+    assert recipe["objective"]["cond_dropout"] == 0.25
     assert "<span>--train.lr</span> <span>5e-4</span>" in pathlib.Path("r/report.html").read_text()
 
 
@@ -314,12 +314,12 @@ def test_strangers_run_executes_nothing(moons, capsys):
 @pytest.mark.slow
 def test_own_recipe_and_path(capsys):
     pathlib.Path("mine.py").write_text(
-        "from feller import Affine, Formula, Matching, Recipe, Training\n"
+        "from feller import Affine, Formula, FlowMatching, Recipe, Training\n"
         "from feller.networks.mlp import MLP\n"
         "def alpha(t): return t**2\n"
         "def sigma(t): return 1 - t**2\n"
         "def curved(data, size):\n"
-        "    objective = Matching(Affine(Formula(alpha, sigma)), data.modality.space())\n"
+        "    objective = FlowMatching(Affine(Formula(alpha, sigma)), data.modality.space())\n"
         "    train = Training(batch=16, steps=2)\n"
         "    return Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=train)\n"
     )

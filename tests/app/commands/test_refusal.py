@@ -29,7 +29,7 @@ from feller.models.recipes.recipe import DocumentParts, Recipe, SpeechParts
         ),
         ("fit example:moons --train.lr x", "--train.lr takes a number, got 'x' (see feller fit DATA --help)"),
         ("fit example:moons --sampling.solver nix", "no solver is called 'nix'"),
-        ("fit example:moons --objective.drop -1 --train.lr 0", "drop: expected a probability"),
+        ("fit example:moons --objective.cond-dropout -1 --train.lr 0", "cond_dropout: expected a probability"),
     ],
 )
 def test_one_line(

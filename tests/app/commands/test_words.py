@@ -10,7 +10,7 @@ from feller.app.cli import main
 TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "2")
 OWN = """
 from dataclasses import dataclass
-from feller import Affine, Matching, Recipe, Training
+from feller import Affine, FlowMatching, Recipe, Training
 from feller.training.losses import CrossEntropy, PerLeaf, Squared
 from feller.networks import Numbers, Symbols, Together
 from feller.networks.mlp import MLP
@@ -28,7 +28,7 @@ class Own(MLP.__bases__[0]):
         return MLP(width=self.width, depth=1).build(shape, conditions, draws)
 
 def simple(data, size):
-    objective = Matching(Affine(), data.modality.space())
+    objective = FlowMatching(Affine(), data.modality.space())
     return Recipe(architecture=Own(), objective=objective, train=Training(batch=16, steps=2))
 
 def pairs(data, size):
@@ -36,7 +36,7 @@ def pairs(data, size):
     path = Product({"image": Affine(), "label": Mixture(source=MaskSource())})
     criterion = PerLeaf({"image": Squared(), "label": CrossEntropy()})
     network = Together({"image": Numbers(), "label": Symbols(10)}, width=16, depth=1)
-    return Recipe(architecture=network, objective=Matching(path, space, criterion), train=Training(steps=2))
+    return Recipe(architecture=network, objective=FlowMatching(path, space, criterion), train=Training(steps=2))
 
 def _hidden(data, size):
     pass

@@ -14,13 +14,14 @@ from feller.control.fine_tuning.adjoint_matching import AdjointMatching
 from feller.core.citations import papers, sources_of
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
+from feller.models.model import Model
 from feller.models.spec import save_description
 from feller.paths import Geodesic
 from feller.privacy.accounting.dp_events import Concentrated, Subsampled
 from feller.privacy.accounting.ledger import Ledger
 from feller.spaces import Sphere
-from feller.training.couplings import MinibatchTransport
-from feller.training.objective import Matching
+from feller.training.couplings import MinibatchOT
+from feller.training.objective import FlowMatching
 from tests.models.export.untrained import as_run, untrained
 from tests.records import fit_record
 
@@ -41,15 +42,15 @@ def test_another_objective_cites_other_papers(moons, tmp_path):
     plain = keys(cite(as_run(tmp_path / "plain", model, recipe, "example:moons")))
     assert "lipman2024" in plain
     assert not plain & {"pooladian2023", "chen2024", "domingoenrich2024", "abadi2016", "hu2021"}
-    assert isinstance(recipe.objective, Matching)
-    paired = replace(recipe, objective=replace(recipe.objective, coupling=MinibatchTransport()))
+    assert isinstance(recipe.objective, FlowMatching)
+    paired = replace(recipe, objective=replace(recipe.objective, coupling=MinibatchOT()))
     assert keys(cite(as_run(tmp_path / "paired", model, paired, "example:moons"))) == plain | {"pooladian2023"}
 
 
 def test_guidance_solver_tuning_and_privacy_are_cited(moons, tmp_path):
     model, recipe = untrained("example:digits", "images")
     about = replace(model.description, sampling=feller.Sampling("dopri5"))
-    run = as_run(tmp_path / "run", replace(model, description=about), recipe, "example:digits")
+    run = as_run(tmp_path / "run", Model.of(about, model.network), recipe, "example:digits")
     assert {"ho2022", "dormand1980"} <= keys(cite(str(run.path)))
     record = run.read_record(run.recipe)
     private = {"epsilon": 1.0, "delta": 1e-5, "n": 100, "sigma": 1.0, "clip": 1.0, "batch": 10}

@@ -151,13 +151,13 @@ def test_data_in_memory_are_read_like_files(here):
 
 
 def test_densities_of_arrays_frames_and_data_sets_are_the_same():
-    model = feller.wrap(lambda x, t: -x, (2,))
+    model = feller.Model(lambda x, t: -x, data=(2,))
     data = model.sample(4)
-    wanted = model.log_density(data)
+    wanted = model.log_prob(data)
     for same in (data.numpy(), torch.from_numpy(data.numpy()), data.frame()):
-        torch.testing.assert_close(model.log_density(same), wanted, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(model.log_prob(same), wanted, rtol=1e-9, atol=1e-9)
     with pytest.raises(InputError, match=r"your array \[4, 3\]: expected the columns x1, x2"):
-        model.log_density(np.zeros((4, 3)))
+        model.log_prob(np.zeros((4, 3)))
 
 
 def test_classes_are_given_by_name_and_a_misspelt_one_is_told(here, monkeypatch):

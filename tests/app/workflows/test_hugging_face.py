@@ -103,4 +103,4 @@ def test_other_peoples_files_stay(run, tmp_path):
 def test_our_own_average_comes_before_a_file_of_their_name(run):
     (run.path / "model.safetensors").write_bytes(b"not ours")
     assert run.average.name == "average.safetensors"
-    assert torch.isfinite(torch.as_tensor(feller.load_model(run).sample(1, draws=Draws(0)).numpy().astype(float))).all()
+    assert torch.isfinite(torch.as_tensor(feller.load_model(run).sample(1, rng=Draws(0)).numpy().astype(float))).all()

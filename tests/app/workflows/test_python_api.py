@@ -10,27 +10,27 @@ import json, torch, feller
 def still(x, t):
     return feller.Characteristics(velocity=-x)
 
-model = feller.wrap(lambda x, t: -x, (2,))
-sorts = feller.wrap(lambda x, t, label: -x, (2,), classes=("moons", "circles"), null=2)
-x, grid, draws = torch.zeros(2, 2), feller.linear_grid(4), feller.Draws(0)
+model = feller.Model(lambda x, t: -x, data=(2,))
+sorts = feller.Model(lambda x, t, label: -x, data=(2,), classes=("moons", "circles"), null={"label": 2})
+x, grid, draws = torch.zeros(2, 2), feller.linear_grid(4), feller.Rng(0)
 calls = {
-    "wrap": lambda: feller.wrap(lambda x, t: -x, 2),
-    "words": lambda: feller.wrap(lambda x, t: -x, (2, "a")),
-    "none": lambda: feller.wrap(lambda x, t: -x, (0,)),
-    "grid": lambda: feller.endpoint(still, x, 20, feller.Midpoint(), draws),
-    "solver": lambda: feller.endpoint(still, x, grid, feller.Midpoint, draws),
-    "other": lambda: feller.endpoint(still, x, grid, "midpoint", draws),
+    "wrap": lambda: feller.Model(lambda x, t: -x, data=2),
+    "words": lambda: feller.Model(lambda x, t: -x, data=(2, "a")),
+    "none": lambda: feller.Model(lambda x, t: -x, data=(0,)),
+    "grid": lambda: feller.simulate(still, x, 20, feller.Midpoint(), draws),
+    "solver": lambda: feller.simulate(still, x, grid, feller.Midpoint, draws),
+    "other": lambda: feller.simulate(still, x, grid, "midpoint", draws),
     "n": lambda: model.sample(2.5),
-    "tensor": lambda: feller.endpoint(still, x, torch.linspace(0, 1, 9), feller.Midpoint(), draws),
-    "narrow": lambda: feller.endpoint(
+    "tensor": lambda: feller.simulate(still, x, torch.linspace(0, 1, 9), feller.Midpoint(), draws),
+    "narrow": lambda: feller.simulate(
         lambda x, t: feller.Characteristics(velocity=x[:, :1]), x, [0, 1], feller.Midpoint(), draws
     ),
-    "network": lambda: feller.endpoint(
+    "network": lambda: feller.simulate(
         feller.Affine(prediction=feller.paths.Data()).process(lambda x, t, given: x[:, :1], {}),
         x, grid, feller.Midpoint(), draws,
     ),
-    "bare": lambda: feller.endpoint(lambda x, t: -x, x, [0, 1], feller.Midpoint(), draws),
-    "class": lambda: feller.Matching(feller.Affine(), feller.Euclidean((2,)), feller.Loss),
+    "bare": lambda: feller.simulate(lambda x, t: -x, x, [0, 1], feller.Midpoint(), draws),
+    "class": lambda: feller.FlowMatching(feller.Affine(), feller.Euclidean((2,)), feller.Loss),
     "recipe": lambda: feller.Sampling(solver=feller.Midpoint()),
     "kinds of bridge": lambda: feller.BridgeProblem.between([torch.zeros(50, 2), torch.zeros(50, 1)], 1.0),
     "no file": lambda: feller.BridgeProblem.between(["a.csv", "b.csv"], 1.0),

@@ -17,7 +17,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.data.loading.read import read
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 
 FIT = ["fit", "example:moons", "--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
 
@@ -100,8 +100,10 @@ def test_broken_weights_do_not_replace_good_ones(monkeypatch):
     assert main([*FIT, "--out", "r"]) == 0
     run = open_run("r")
     good = run.state.read_bytes()
-    loss = Matching.loss
-    monkeypatch.setattr(Matching, "loss", lambda self, network, example: loss(self, network, example) * float("nan"))
+    loss = FlowMatching.loss
+    monkeypatch.setattr(
+        FlowMatching, "loss", lambda self, network, example: loss(self, network, example) * float("nan")
+    )
     with pytest.raises(InputError, match="lower rate"):
         fit(config_of(FitConfig, resume=True, out="r"), change=small(6))
     assert run.state.read_bytes() == good
@@ -109,10 +111,10 @@ def test_broken_weights_do_not_replace_good_ones(monkeypatch):
 
 def test_resumed_run_of_own_code_keeps_its_fields():
     pathlib.Path("mine.py").write_text(
-        "from feller import Affine, Matching, Recipe, Training\n"
+        "from feller import Affine, FlowMatching, Recipe, Training\n"
         "from feller.networks.mlp import MLP\n"
         "def own(data, size):\n"
-        "    objective = Matching(Affine(), data.modality.space())\n"
+        "    objective = FlowMatching(Affine(), data.modality.space())\n"
         "    train = Training(batch=16, minutes=60.0)\n"
         "    return Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=train)\n"
     )

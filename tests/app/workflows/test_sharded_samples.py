@@ -218,7 +218,7 @@ def test_rows_that_are_chosen_among_more_are_chosen_in_each_shard(people: Run) -
     model, table = plain.model, plain.model.description.modality
     assert isinstance(table, Table)
     told = replace(model.description, modality=table.with_shares_of(plain.draw(200).values))
-    about = replace(plain, model=Model(told, model.network), sampling=replace(plain.sampling, rake=5))
+    about = replace(plain, model=Model.of(told, model.network), sampling=replace(plain.sampling, rake=5))
     parts = [about.draw(40, first=first).values for first in (0, 40)]
     assert torch.equal(parts[0], about.draw(40).values)
     assert not torch.equal(parts[0], parts[1])
@@ -457,6 +457,6 @@ def test_processes_share_the_batches_of_one_file(moons: Run, crew: Callable[[int
 def test_processes_share_log_densities(moons: Run, crew: Callable[[int], Crew], ranks: int) -> None:
     model, together = load_model(moons), crew(ranks)
     data = model.sample(BATCH + 10)
-    alone = model.log_density(data)
-    for found in together.each(lambda: model.log_density(data, ranks=together.engine())):
+    alone = model.log_prob(data)
+    for found in together.each(lambda: model.log_prob(data, ranks=together.engine())):
         assert torch.equal(found, alone)

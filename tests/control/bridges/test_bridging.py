@@ -21,7 +21,7 @@ from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.networks.bridge_drift import BothWays, Potential
 from feller.networks.mlp import MLP
-from feller.training.couplings import Independent, MinibatchTransport, assign
+from feller.training.couplings import Independent, MinibatchOT, assign
 from feller.training.engine import engine
 from feller.training.optimizer import Training
 
@@ -53,7 +53,7 @@ def test_first_pairs_may_be_those_of_the_least_distance() -> None:
         [torch.randn(64, 2, generator=torch.Generator().manual_seed(k)) for k in range(3)], 1.0
     )
     how = replace(SMALL, rounds=1, pairs=64, train=replace(SMALL.train, steps=2), control=PinnedControl(steps=1))
-    for pairing, nearest in ((MinibatchTransport(block=None), True), (Independent(), False)):
+    for pairing, nearest in ((MinibatchOT(block=None), True), (Independent(), False)):
         found = solve_bridge(problem, replace(how, pairing=pairing))
         for leg in found.rounds[0].legs:
             x_0, x_1 = leg.paths.means[:, 0], leg.paths.means[:, -1]
@@ -61,7 +61,7 @@ def test_first_pairs_may_be_those_of_the_least_distance() -> None:
 
 
 def test_how_pairs_begin_is_recorded() -> None:
-    how = replace(SMALL, pairing=MinibatchTransport(block=None))
+    how = replace(SMALL, pairing=MinibatchOT(block=None))
     assert from_data(Bridging, to_data(how)) == how
 
 

@@ -18,7 +18,7 @@ from feller.paths import Affine, Mixture
 from feller.paths import Product as ProductPath
 from feller.paths.affine import Constant
 from feller.spaces import Euclidean, Product
-from feller.training.objective import Matching, TrainingContext
+from feller.training.objective import FlowMatching, TrainingContext
 from tests.control.shifted import Shifted
 from tests.oracle import F64, column
 
@@ -77,7 +77,7 @@ def test_reward_and_cost_are_told(way: type[Tuning]) -> None:
 
 
 def test_other_objectives_tell_nothing_more() -> None:
-    assert Matching(**FLOW).metrics({}) == {}
+    assert FlowMatching(**FLOW).metrics({}) == {}
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -170,11 +170,12 @@ def test_given_numbers_stand_as_they_are_written() -> None:
         rules=(Constraint("age", ("< 50",), "job", ("a",)),),
     )
     table = Table(schema)
-    codes, kept = table.asked_rows({"age": "17"}, 3)
+    given = table.given_cells({"age": "17"})
+    codes, kept = given.codes.expand(3, -1), given.kept.expand(3, -1)
     assert (codes[:, 0].tolist(), kept[:, 0].tolist()) == ([0, 0, 0], [True] * 3)
     drawn = torch.tensor([[0, 0], [0, 0]])
-    written = table.with_given(drawn, {"age": "17", "job": "a"})
+    written = table.with_given(drawn, table.given_cells({"age": "17", "job": "a"}))
     assert (written.column("age"), written.column("job")) == (["17", "17"], ["a", "a"])
-    assert table.with_given(drawn, {"job": "a"}).column("job") == ["a", "a"]
+    assert table.with_given(drawn, table.given_cells({"job": "a"})).column("job") == ["a", "a"]
     with pytest.raises(UsageError, match="the given age and job break a rule"):
-        table.asked_rows({"age": "17", "job": "b"}, 3)
+        table.given_cells({"age": "17", "job": "b"})

@@ -85,7 +85,7 @@ def test_ten_lines_around_an_exported_file_draw_the_models_own_samples(points, t
         x = x + v / steps
     values = x.double().numpy() * np.array(known["scaling"]["scale"]) + np.array(known["scaling"]["mean"])
 
-    ours = model.sample(n, sampling=Sampling("euler", steps), draws=Draws(3))
+    ours = model.draw(n, sampling=Sampling("euler", steps), draws=Draws(3))
     np.testing.assert_allclose(values, ours.numpy(), rtol=1e-4, atol=1e-5)
     assert np.ptp(ours.numpy() - model.description.modality.decode(x_0).numpy()) > 0.05  # they have moved
 
@@ -176,11 +176,11 @@ def test_tables_of_counts_and_bridges_say_why_they_are_not_exported():
 
     model, _ = untrained("example:moons", "points")
     with pytest.raises(UsageError, match="bridge"):
-        Answer(Model(replace(model.description, family=BridgeProcess(Brownian(1.0))), model.network), Guided())
+        Answer(Model.of(replace(model.description, family=BridgeProcess(Brownian(1.0))), model.network), Guided())
     table, _ = untrained("example:adult", "table")
     rows = table.description.space
     assert isinstance(rows, Rows)
     if all(places == 1 for places in rows.places):
         counts = Marginals(rows).build((len(rows.fields),), {}, Draws(0))
         with pytest.raises(UsageError, match="tables of counts"):
-            Answer(Model(replace(table.description, family=GraphicalModel()), counts), Guided())
+            Answer(Model.of(replace(table.description, family=GraphicalModel()), counts), Guided())

@@ -70,7 +70,9 @@ def own(tmp_path, monkeypatch):
 
 def trained(own):
     """Return a model after some steps of a plain loop, as the averaged weights have it."""
-    objective = feller.Matching(feller.Affine(), feller.Euclidean((2,)), coupling=feller.WithinClasses(), drop=0.2)
+    objective = feller.FlowMatching(
+        feller.Affine(), feller.Euclidean((2,)), coupling=feller.WithinClasses(), cond_dropout=0.2
+    )
     network, draws, data = own.Net(), Draws(0), feller.read("example:moons")
     optimizer, average = torch.optim.AdamW(network.parameters(), lr=1e-3), torch.optim.swa_utils.AveragedModel(network)
     label = (data.values[:, 0] > 0).long()
@@ -80,7 +82,7 @@ def trained(own):
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(network)
-    return feller.wrap(average, objective=objective, data=feller.points(["x", "y"], ["left", "right"]))
+    return feller.Model(average, objective, data=feller.points(["x", "y"], ["left", "right"]))
 
 
 def test_every_command_opens_what_was_saved(own, capsys):
@@ -119,7 +121,7 @@ def test_nothing_of_it_runs_without_its_file(own):
 def test_a_network_of_an_architecture_needs_no_file(own):
     network = feller.MLP(width=8, depth=1).build((2,), {}, Draws(0))
     nn.init.normal_(next(iter(network.parameters())))
-    model = feller.wrap(network, (2,))
+    model = feller.Model(network, data=(2,))
     with pytest.raises(UsageError):
         model.save("runs/mine")
     model.save("runs/mine", make=feller.MLP(width=8, depth=1))
@@ -131,7 +133,7 @@ def test_a_network_of_an_architecture_needs_no_file(own):
 
 
 def test_what_cannot_be_built_anew_is_refused(own):
-    model = feller.wrap(own.Wide(3), (2,))
+    model = feller.Model(own.Wide(3), data=(2,))
     with pytest.raises(UsageError):
         model.save("runs/mine")
     model.save("runs/mine", make=own.wide)
@@ -141,9 +143,9 @@ def test_what_cannot_be_built_anew_is_refused(own):
     with pytest.raises(UsageError):
         model.save("runs/other", make=own.Net)
     with pytest.raises(UsageError):
-        feller.wrap(own.Counting(), (2,)).save("runs/other")  # the same weights, another answer
+        feller.Model(own.Counting(), data=(2,)).save("runs/other")  # the same weights, another answer
     with pytest.raises(UsageError):
-        feller.wrap(lambda x, t: -x, (2,)).save("runs/other")
+        feller.Model(lambda x, t: -x, data=(2,)).save("runs/other")
     with pytest.raises(UsageError):
-        feller.wrap(copy.deepcopy(model.network.inner), (2,)).save("runs/other", make=lambda: own.Wide(3))
+        feller.Model(copy.deepcopy(model.network.inner), data=(2,)).save("runs/other", make=lambda: own.Wide(3))
     assert not feller.open_run("runs/mine").path.with_name("other").exists()

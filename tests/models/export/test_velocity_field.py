@@ -18,7 +18,7 @@ def test_a_loop_of_ones_own_reaches_our_samples(points, tmp_path):
     x = field.source(4, seed=5).numpy().astype(np.float64)
     for i in range(16):
         x = x + field(x, i / 16) / 16
-    ours = model.sample(4, sampling=feller.Sampling("euler", 16), draws=Draws(5)).numpy()
+    ours = model.draw(4, sampling=feller.Sampling("euler", 16), draws=Draws(5)).numpy()
     np.testing.assert_allclose(field.decode(x).numpy(), ours, rtol=1e-4, atol=1e-4)
 
 
@@ -31,7 +31,7 @@ def test_an_integrator_of_others_follows_it():
         gain = t * sd**2 / ((t * sd) ** 2 + (1 - t) ** 2)
         return (m + gain * (x - t * m) - x) / (1 - t).clamp(min=1e-4)
 
-    field = feller.velocity(feller.wrap(network, (1,)))
+    field = feller.velocity(feller.Model(network, data=(1,)))
     x_0 = field.source(4).numpy()
     end = solve_ivp(lambda t, x: field(x[:, None], t)[:, 0], (0, 1 - 1e-3), x_0[:, 0], rtol=1e-4, atol=1e-4).y[:, -1]
     np.testing.assert_allclose(end, m + sd * x_0[:, 0], atol=5e-3)
@@ -78,7 +78,7 @@ def test_what_jumps_has_no_velocity():
 
 
 def test_times_and_states_that_the_model_does_not_know_are_told_in_words() -> None:
-    field = feller.velocity(feller.wrap(lambda x, t: x @ torch.ones(2, 2), (2,)))
+    field = feller.velocity(feller.Model(lambda x, t: x @ torch.ones(2, 2), data=(2,)))
     x = torch.zeros(3, 2)
     for t in (1.5, -0.1, float("nan"), torch.tensor([0.0, 2.0, 1.0])):
         with pytest.raises(UsageError, match=r"times must lie in \[0, 1\], from source to data"):

@@ -42,10 +42,10 @@ CONVENTIONS = {
     "velocity": ({}, ours),
     "backwards": ({"times": (1.0, 0.0)}, lambda x, s: noise(x, 1 - s) - denoised(x, 1 - s)),
     "steps": (
-        {"times": (999.0, 0.0), "path": Affine(prediction=Source())},
+        {"times": (999.0, 0.0), "objective": Affine(prediction=Source())},
         lambda x, step: noise(x, 1 - step / 999),
     ),
-    "data": ({"path": Affine(prediction=Data())}, denoised),
+    "data": ({"objective": Affine(prediction=Data())}, denoised),
 }
 
 
@@ -53,19 +53,19 @@ CONVENTIONS = {
 def test_every_convention_draws_the_same_samples_of_the_true_law(name):
     how, network = CONVENTIONS[name]
     sampling = feller.Sampling("midpoint", 200)
-    model = feller.wrap(network, (2,), sampling=sampling, **how)
-    drawn = torch.from_numpy(model.sample(4, draws=Draws(1)).numpy())
+    model = feller.Model(network, data=(2,), sampling=sampling, **how)
+    drawn = torch.from_numpy(model.sample(4, rng=Draws(1)).numpy())
     x_0 = model.description.space.reference(4, Draws(1).at("source"))
     torch.testing.assert_close(drawn, (MEAN + DEVIATION * x_0).double(), atol=2e-3, rtol=1e-3)
 
 
 def test_its_density_is_the_true_one():
-    model = feller.wrap(ours, (2,))
+    model = feller.Model(ours, data=(2,))
     values = torch.tensor([[1.0, -2.0], [1.5, 0.0]], dtype=torch.float64)
     data = model.sample(2)
     from dataclasses import replace
 
-    found = model.log_density(replace(data, values=values))
+    found = model.log_prob(replace(data, values=values))
     normal = torch.distributions.Normal(MEAN.double(), DEVIATION.double())
     torch.testing.assert_close(found, normal.log_prob(values).sum(1), atol=1e-4, rtol=1e-4)
 
@@ -77,7 +77,7 @@ def test_classes_and_guidance_reach_a_network_by_its_own_numbers():
         seen.append(label.tolist())
         return torch.where(label[:, None] == 99, 0.0, 1.0) * torch.ones_like(x)
 
-    model = feller.wrap(network, (2,), classes=("a", "b"), null=99)
+    model = feller.Model(network, data=(2,), classes=("a", "b"), null={"label": 99})
     field = feller.velocity(model, guidance=3.0)
     assert torch.equal(field(torch.zeros(1, 2), 0.5, label="b"), torch.full((1, 2), 3.0))
     assert seen[-1] == [1, 99]
@@ -100,9 +100,9 @@ def test_a_module_keeps_its_weights_and_trains():
             return self.layer(torch.cat([x, t[:, None]], 1))
 
     own = Own()
-    model = feller.wrap(own, (2,))
+    model = feller.Model(own, data=(2,))
     assert {id(weight) for weight in model.network.parameters()} == {id(weight) for weight in own.parameters()}
-    objective = feller.Matching(model.description.path, model.description.space)
+    objective = feller.FlowMatching(model.description.path, model.description.space)
     example = objective.draw({"x_1": torch.randn(8, 2), "given": {}}, Draws(0), model.network)
     objective.loss(model.network, example).mean().backward()
     assert own.layer.weight.grad.abs().sum() > 0
@@ -110,12 +110,12 @@ def test_a_module_keeps_its_weights_and_trains():
 
 def test_what_does_not_fit_is_refused_in_one_line():
     with pytest.raises(UsageError, match=r"answers with \[3, 3\] about a state \[3, 2\]"):
-        feller.wrap(lambda x, t: torch.cat([x, t[:, None]], 1), (2,))
+        feller.Model(lambda x, t: torch.cat([x, t[:, None]], 1), data=(2,))
     with pytest.raises(UsageError, match="the network fails at a state"):
-        feller.wrap(lambda x, t: x @ torch.zeros(5, 5), (2,))
+        feller.Model(lambda x, t: x @ torch.zeros(5, 5), data=(2,))
     with pytest.raises(UsageError, match="must differ"):
-        feller.wrap(ours, (2,), times=(1.0, 1.0))
-    assert math.isfinite(feller.wrap(ours, (2,)).sample(1).numpy()[0, 0])
+        feller.Model(ours, data=(2,), times=(1.0, 1.0))
+    assert math.isfinite(feller.Model(ours, data=(2,)).sample(1).numpy()[0, 0])
 
 
 class Counting(nn.Module):
@@ -172,12 +172,12 @@ class Dropping(nn.Module):
 )
 def test_what_is_no_function_of_each_state_is_refused(network, said):
     with pytest.raises(UsageError, match=said):
-        feller.wrap(network, (2,))
+        feller.Model(network, data=(2,))
 
 
 def test_a_label_that_is_written_into_is_named():
     with pytest.raises(UsageError, match="writes into label that it is given"):
-        feller.wrap(lambda x, t, label: x * label.add_(1)[:, None], (2,), classes=("a", "b"))
+        feller.Model(lambda x, t, label: x * label.add_(1)[:, None], data=(2,), classes=("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -191,12 +191,12 @@ def test_a_label_that_is_written_into_is_named():
     ],
 )
 def test_rounding_and_what_is_for_training_alone_are_no_fault(network):
-    assert feller.wrap(network, (2,)).sample(2).numpy().shape == (2, 2)
+    assert feller.Model(network, data=(2,)).sample(2).numpy().shape == (2, 2)
 
 
 def test_a_record_can_hold_no_network_that_no_file_defines():
     with pytest.raises(InputError, match="a file defines at its top level"):
-        to_data(feller.wrap(ours, (2,)).description)
+        to_data(feller.Model(ours, data=(2,)).description)
 
 
 class Answer(dict):
@@ -219,7 +219,7 @@ WAYS = {
 
 @pytest.mark.parametrize("name", WAYS)
 def test_a_network_is_called_as_it_wants_and_its_answer_is_found(name):
-    model = feller.wrap(WAYS[name], (2,), classes=("a", "b", "c"))
+    model = feller.Model(WAYS[name], data=(2,), classes=("a", "b", "c"))
     x = torch.ones(3, 2)
     found = model.network(x, torch.full((3,), 0.5), {"label": torch.tensor([0, 1, 2])})
     assert found[:, 0].tolist() == [0.0, -1.0, -2.0]
@@ -227,7 +227,7 @@ def test_a_network_is_called_as_it_wants_and_its_answer_is_found(name):
 
 def test_networks_without_conditions_take_a_dict_or_nothing():
     for network in (lambda x, t, given: -x, lambda x: -x, lambda x, t: (-x,)):
-        assert feller.wrap(network, (2,)).sample(2).numpy().shape == (2, 2)
+        assert feller.Model(network, data=(2,)).sample(2).numpy().shape == (2, 2)
 
 
 LAYER = nn.Linear(2, 2)
@@ -262,17 +262,17 @@ def closures():
 
 @pytest.mark.parametrize("name", closures())
 def test_weights_in_a_closure_are_those_of_the_model(name):
-    model = feller.wrap(closures()[name], (2,))
+    model = feller.Model(closures()[name], data=(2,))
     assert sum(weight.numel() for weight in model.network.parameters()) == 6
     model.network(torch.ones(1, 2), torch.ones(1), {}).sum().backward()
     assert all(weight.grad is not None for weight in model.network.parameters())
 
 
 def test_states_of_any_shape(tmp_path):
-    model = feller.wrap(lambda x, t, label: -x, (4, 3, 2), classes=("a", "b"), null=2)
+    model = feller.Model(lambda x, t, label: -x, data=(4, 3, 2), classes=("a", "b"), null={"label": 2})
     drawn = model.sample(3, given={"label": 1}, guidance=2.0, nfe=4)
     assert drawn.numpy().shape == (3, 4, 3, 2)
-    assert model.log_density(drawn).shape == (3,)
+    assert model.log_prob(drawn).shape == (3,)
     drawn.modality.write(drawn.values, drawn.given, tmp_path / "latents.npz")
     again = feller.read(str(tmp_path / "latents.npz"), like=drawn.modality)
     assert torch.equal(again.values, drawn.values)
@@ -291,7 +291,7 @@ def test_a_language_model_is_one_of_tokens():
             return Answer(logits=self.scale * nn.functional.one_hot((input_ids + 1) % 5, 5).float())
 
     text = Text(Characters("abcde"), 4, documents=False)
-    model = feller.wrap(Next(), data=text, family=AutoregressiveModel())
+    model = feller.Model(Next(), AutoregressiveModel(), data=text)
     assert model.sample(2).values.tolist() == [[1, 2, 3, 4]] * 2
     nats = model.code_length(model.sample(2))
     torch.testing.assert_close(nats, torch.zeros(2, dtype=torch.float64), atol=1e-6, rtol=0)
@@ -303,28 +303,28 @@ def test_a_network_that_unmasks_tokens():
     def third(input_ids):
         return Answer(logits=50.0 * nn.functional.one_hot(torch.full_like(input_ids, 3), 5).float())
 
-    model = feller.wrap(third, data=text, path=feller.Mixture(source=MaskSource()))
+    model = feller.Model(third, feller.Mixture(source=MaskSource()), data=text)
     assert model.sample(2, nfe=4).values.tolist() == [[3] * 4] * 2
     with pytest.raises(UsageError):
-        feller.wrap(lambda x, t: x.float(), data=text, path=feller.Mixture(source=MaskSource()))
+        feller.Model(lambda x, t: x.float(), feller.Mixture(source=MaskSource()), data=text)
 
 
 def test_what_an_objective_says():
     names = ("a", "b")
-    objective = feller.Matching(feller.Affine(prediction=Data()), feller.Euclidean((2,)), drop=0.3)
+    objective = feller.FlowMatching(feller.Affine(prediction=Data()), feller.Euclidean((2,)), cond_dropout=0.3)
     network = torch.optim.swa_utils.AveragedModel(nn.Linear(2, 2))
-    model = feller.wrap(lambda x, t, label: network(x), objective=objective, classes=names, null=2)
-    assert (model.description.path, model.description.drop) == (objective.path, 0.3)
+    model = feller.Model(lambda x, t, label: network(x), objective, classes=names, null={"label": 2})
+    assert (model.description.path, model.description.cond_dropout) == (objective.path, 0.3)
     with pytest.raises(UsageError):
-        feller.wrap(ours, objective=objective, path=feller.Affine())
+        feller.Model(ours, data=objective)
     with pytest.raises(UsageError):
-        feller.wrap(ours, (3,), objective=objective)
+        feller.Model(ours, objective, data=(3,))
 
 
 def test_classes_by_number():
-    model = feller.wrap(lambda x, t, label: -x, (2,), classes=("cat", "dog"))
+    model = feller.Model(lambda x, t, label: -x, data=(2,), classes=("cat", "dog"))
     assert model.sample(2, given={"label": 1}).given["label"].tolist() == [1, 1]
-    digits = feller.wrap(lambda x, t, label: -x, (2,), classes=("1", "2"))
+    digits = feller.Model(lambda x, t, label: -x, data=(2,), classes=("1", "2"))
     assert digits.sample(2, given={"label": 1}).given["label"].tolist() == [0, 0]
     with pytest.raises(UsageError):
         model.sample(2, given={"label": 2})

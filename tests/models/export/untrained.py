@@ -23,7 +23,7 @@ def shaken(about: Description) -> Model:
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
-    return Model(about, network.eval())
+    return Model.of(about, network.eval())
 
 
 def untrained(data: str, recipe: str) -> tuple[Model, Recipe]:

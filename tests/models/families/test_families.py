@@ -33,7 +33,7 @@ from feller.sampling.sampler_config import Sampling
 from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.spaces.table_tokens import Rows, Single
-from feller.training.objective import Matching, Objective
+from feller.training.objective import FlowMatching, Objective
 from feller.training.objectives.autoregressive_likelihood import NextToken, RowLikelihood
 from feller.training.objectives.frame_infilling import Infilling
 from feller.training.objectives.marginal_counts import Counting
@@ -120,8 +120,8 @@ def test_objectives_name_their_family() -> None:
     target, space = Target(("a",), (0.0,), (1.0,)), Euclidean((2,))
     rows = Rows((Single(3), Single(2)))
     named = {
-        Matching(Affine(), space): PathProcess(Affine()),
-        Matching(Brownian(0.5), space): PathProcess(Brownian(0.5)),
+        FlowMatching(Affine(), space): PathProcess(Affine()),
+        FlowMatching(Brownian(0.5), space): PathProcess(Brownian(0.5)),
         NextToken(Tokens(4, (5,))): AutoregressiveModel(),
         RowLikelihood(rows): TableModel(),
         RowLikelihood(rows, shuffled=0.0): TableModel(any_order=False),

@@ -33,7 +33,7 @@ def test_recipe_learns_and_draws() -> None:
     for _ in train(learner, recipe.objective, feed, training, draws=Draws(0), engine=engine()):
         pass
     assert recipe.objective.loss(learner.network, example).mean().item() < 0.85 * before
-    drawn = Model(about, learner.network).sample(6)
+    drawn = Model.of(about, learner.network).draw(6)
     assert drawn.values.shape == (6, data.modality.longest, 4, 3)
     valid = data.modality.complete(drawn.given)["valid"]
     assert set(valid.sum(1).tolist()) <= set(data.given["valid"].sum(1).tolist())

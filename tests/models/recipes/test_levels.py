@@ -18,7 +18,7 @@ from feller.models.recipes.images import levels_mask, levels_metric, levels_unif
 from feller.models.recipes.recipe import Recipe
 from feller.paths import Cavity, Metric, Mixture, Posterior
 from feller.spaces import MaskSource, UniformSource
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 
 NAMES = ("levels-mask", "levels-uniform", "levels-metric")
 TINY = ("--size", "tiny", "--sampling.calls", "2", "--train.batch", "32")
@@ -60,7 +60,7 @@ def test_a_stop_changes_nothing(name: str, monkeypatch) -> None:
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     words = ["fit", "example:digits", "--recipe", name, *TINY, "--steps", "6", "--out"]
     assert main([*words, "whole"]) == 0
-    loss, calls = Matching.loss, []
+    loss, calls = FlowMatching.loss, []
 
     def stopped(self, network, example):
         calls.append(1)
@@ -68,10 +68,10 @@ def test_a_stop_changes_nothing(name: str, monkeypatch) -> None:
             signal.raise_signal(signal.SIGINT)
         return loss(self, network, example)
 
-    monkeypatch.setattr(Matching, "loss", stopped)
+    monkeypatch.setattr(FlowMatching, "loss", stopped)
     assert main([*words, "paused"]) == 130
     assert len(calls) < 6
-    monkeypatch.setattr(Matching, "loss", loss)
+    monkeypatch.setattr(FlowMatching, "loss", loss)
     assert main(["fit", "--resume", "--out", "paused"]) == 0
     for file in ("weights", "average"):
         whole, paused = (load_tensors(getattr(open_run(run), file))[0] for run in ("whole", "paused"))

@@ -20,7 +20,7 @@ from feller.models.spec import Description
 from feller.paths import Geodesic
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Sphere, Tokens, Torus
-from feller.training.couplings import AcrossRanks, Independent, MinibatchTransport, WithinClasses
+from feller.training.couplings import AcrossRanks, Independent, MinibatchOT, WithinClasses
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
 
@@ -31,7 +31,7 @@ def test_paths_follow_the_space_of_the_data(size: str) -> None:
     assert places.objective.path == Geodesic(Sphere(2))
     assert angles.objective.path == Geodesic(Torus((4,)))
     assert places.architecture.period is None
-    assert places.objective.coupling == AcrossRanks(MinibatchTransport())
+    assert places.objective.coupling == AcrossRanks(MinibatchOT())
     assert angles.objective.coupling == Independent()
     assert angles.architecture.period == pytest.approx(2 * math.pi)
 
@@ -61,16 +61,16 @@ def test_a_short_training_learns_where_the_data_are(name: str) -> None:
     family = family_of(recipe.objective)
     about = Description(data.modality, space, family, recipe.architecture, sampling=recipe.sampling)
     learner = make_train_state(about.build(Draws(0)), training)
-    model = Model(about, learner.network)
+    model = Model.of(about, learner.network)
     uniform = float(space.log_reference(data.modality.encode(unseen.values))[0])
 
     def nll() -> float:
-        return -float(model.log_density(unseen, sampling=Sampling("midpoint", 32)).mean())
+        return -float(model.log_prob(unseen, sampling=Sampling("midpoint", 32)).mean())
 
     assert nll() == pytest.approx(-uniform, abs=1e-4)
     for _ in train(learner, recipe.objective, batches(data, 128, Draws(0)), training, draws=Draws(0), engine=engine()):
         pass
     assert nll() < -uniform - 0.5
-    drawn = model.sample(50, sampling=Sampling("midpoint", 32))
+    drawn = model.draw(50, sampling=Sampling("midpoint", 32))
     assert drawn.values.shape == (50, data.values.shape[1])
     assert float(space.error(data.modality.encode(drawn.values)).max()) < 1e-5

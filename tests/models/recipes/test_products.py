@@ -38,7 +38,7 @@ def test_atoms(name: str, kind: type, tmp_path: pathlib.Path) -> None:
     recipe, model = fitted("auto", data, 15, 16)
     assert isinstance(data.modality, kind)
     assert isinstance(recipe, Recipe)
-    drawn = model.sample(4, draws=Draws(1))
+    drawn = model.draw(4, draws=Draws(1))
     valid = drawn.given["valid"]["element"]
     assert set(valid.sum(1).tolist()) <= set(data.given["valid"]["element"].sum(1).tolist())
     drawn.modality.write(drawn.values, drawn.given, tmp_path / "out")
@@ -52,10 +52,10 @@ def test_a_crystal_of_a_formula_or_in_a_cell() -> None:
     elements = data.modality.elements
     wanted = [elements[i] for i in (0, 1, 2, 2, 2)]
     given, fixed = model.resolve_given(3, {"element": ",".join(wanted)}, Draws(0))
-    drawn = model.sample(3, given=given, fixed=fixed, draws=Draws(1))
+    drawn = model.draw(3, given=given, fixed=fixed, draws=Draws(1))
     assert [[elements[i] for i in row] for row in drawn.values["element"].tolist()] == [wanted] * 3
     given, fixed = model.resolve_given(3, {"lattice": "4,4,5,90,90,90"}, Draws(0))
-    drawn = model.sample(3, given=given, fixed=fixed, draws=Draws(1))
+    drawn = model.draw(3, given=given, fixed=fixed, draws=Draws(1))
     expected = torch.tensor([4.0, 4, 5, 90, 90, 90], dtype=torch.float64).expand(3, 6)
     torch.testing.assert_close(drawn.values["lattice"], expected, rtol=1e-4, atol=1e-4)
 
@@ -65,12 +65,12 @@ def test_pictures_and_labels() -> None:
     recipe, model = fitted("image-label", data, 10, 32)
     assert isinstance(recipe.modality, Labelled)
     assert model.description.fixable == ("image", "label")
-    drawn = model.sample(5, draws=Draws(1))
+    drawn = model.draw(5, draws=Draws(1))
     assert drawn.values["image"].shape == (5, 1, 8, 8)
     assert drawn.values["label"].max() < 10
     given, fixed = model.resolve_given(5, {"label": "3"}, Draws(0))
-    assert model.sample(5, given=given, fixed=fixed).values["label"].tolist() == [3] * 5
-    jumping = model.sample(5, sampling=replace(FEW, jump=1.0), draws=Draws(1))
+    assert model.draw(5, given=given, fixed=fixed).values["label"].tolist() == [3] * 5
+    jumping = model.draw(5, sampling=replace(FEW, jump=1.0), draws=Draws(1))
     assert not torch.equal(jumping.values["image"], drawn.values["image"])
 
 

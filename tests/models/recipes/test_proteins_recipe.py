@@ -47,7 +47,7 @@ def test_recipe_learns(fitted: Model) -> None:
 
 
 def test_both_are_drawn(fitted: Model, tmp_path: pathlib.Path) -> None:
-    drawn = fitted.sample(3, draws=Draws(1))
+    drawn = fitted.draw(3, draws=Draws(1))
     valid = drawn.given["valid"]
     assert set(valid["residue"].sum(1).tolist()) <= set(DATA.given["valid"]["residue"].sum(1).tolist())
     assert drawn.values["residue"][valid["residue"]].max() < 20
@@ -58,7 +58,7 @@ def test_both_are_drawn(fitted: Model, tmp_path: pathlib.Path) -> None:
 
 def test_structure_of_a_sequence(fitted: Model) -> None:
     given, fixed = fitted.resolve_given(3, {"residue": SEQUENCE}, Draws(0))
-    drawn = fitted.sample(3, given=given, fixed=fixed, draws=Draws(1))
+    drawn = fitted.draw(3, given=given, fixed=fixed, draws=Draws(1))
     assert drawn.modality.chains(drawn.values, drawn.given)[1] == [SEQUENCE] * 3
     assert (drawn.values["atoms"][0] - drawn.values["atoms"][1]).abs().max() > 0.5
 
@@ -69,7 +69,7 @@ def test_sequence_of_a_structure(fitted: Model, tmp_path: pathlib.Path) -> None:
     one.modality.write(one.values, one.given, tmp_path / "one.pdb")
     given, fixed = fitted.resolve_given(3, {"structure": str(tmp_path / "one.pdb")}, Draws(0))
     assert fixed.keys() == {"rotation", "position"}
-    drawn = fitted.sample(3, given=given, fixed=fixed, draws=Draws(1))
+    drawn = fitted.draw(3, given=given, fixed=fixed, draws=Draws(1))
     valid = one.given["valid"]["position"][0]
     assert torch.equal(drawn.given["valid"]["position"], valid.expand(3, -1))
     own = torch.cdist(one.values["atoms"][0, valid, 1], one.values["atoms"][0, valid, 1])
@@ -91,7 +91,7 @@ def test_what_is_given_must_agree_and_be_learned(fitted: Model, tmp_path: pathli
     one = DATA.subset(torch.tensor([4]))
     one.modality.write(one.values, one.given, tmp_path / "one.pdb")
     for fixable in ((), ("residue",), ("residue", "rotation")):
-        other = Model(replace(fitted.description, fixable=fixable), fitted.network)
+        other = Model.of(replace(fitted.description, fixable=fixable), fitted.network)
         with pytest.raises(UsageError, match="has not learned to take structure as given"):
             other.resolve_given(1, {"structure": str(tmp_path / "one.pdb")}, Draws(0))
 
@@ -132,7 +132,7 @@ def test_structures_alone_of_data_with_sequences() -> None:
     assert from_data(Recipe, to_data(recipe)) == recipe
     data = DATA.seen_as(recipe.modality)
     assert torch.equal(data.values, DATA.values["atoms"])
-    drawn = trained(small(recipe), data, 2).sample(2)
+    drawn = trained(small(recipe), data, 2).draw(2)
     assert drawn.values.shape == (2, 64, 4, 3)
     assert find_recipe("backbones", read("example:backbones"), "tiny")[1].modality is None
 

@@ -49,7 +49,7 @@ def test_the_older_weights_are_the_first(older: Run, name: str, capsys: pytest.C
 def test_pairs_are_joined_by_the_older_flow(older: Run) -> None:
     model = load_model(older)
     pairs = model.pairs(300, Draws(0))
-    again = model.sample(300, draws=Draws(0))
+    again = model.draw(300, draws=Draws(0))
     assert torch.equal(model.description.modality.decode(pairs["x_1"]), again.values)
     assert pairs["x_0"].mean().abs() < 0.3  # 5 standard errors of 600 normal numbers are 0.2
 
@@ -79,7 +79,9 @@ def test_one_distilled_step_goes_where_two_of_the_teacher_go() -> None:
     def teacher(x, t, given):
         return normal.flow(x, t).velocity
 
-    objective = Distillation(path, Euclidean((1,)), calls=4, finer=2, drop=0.0).build(TrainingContext(teacher=teacher))
+    objective = Distillation(path, Euclidean((1,)), calls=4, finer=2, cond_dropout=0.0).build(
+        TrainingContext(teacher=teacher)
+    )
     example = objective.draw({"x_1": 1 + 0.5 * Draws(1).at("x").normal((64, 1), torch.float64)}, Draws(0))
     assert set(example["t"].tolist()) == {0.0, 0.25, 0.5, 0.75}
     for start in (0.0, 0.25, 0.5, 0.75):

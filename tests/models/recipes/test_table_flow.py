@@ -34,7 +34,7 @@ from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.noise.grid_noise import Repeatable
 from feller.sampling.sampler_config import Sampling
 from feller.training.loop import train
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from tests.models.recipes.trained import trained
 from tests.oracle import close
 from tests.privacy.layers_here import shaken
@@ -74,7 +74,7 @@ def test_it_learns_what_columns_tell_of_each_other() -> None:
     assert from_data(Recipe, json.loads(json.dumps(to_data(recipe)))) == recipe
     short = replace(recipe, train=replace(recipe.train, batch=256, average=0.98))
     model = trained(replace(short, sampling=Sampling("midpoint", 24)), data.seen_as(Mixed(TABLE)), 250)
-    drawn = model.sample(1000, draws=Draws(1)).values
+    drawn = model.draw(1000, draws=Draws(1)).values
     assert ((drawn[:, 1] > 0) | (drawn[:, 2] == 0)).all()  # the rule
     assert (drawn >= 0).all()
     assert (drawn < torch.tensor(TABLE.counts)).all()
@@ -91,7 +91,7 @@ def test_a_table_without_words_flows_alone() -> None:
     data = Dataset(Draws(0).at("x").integers(20, (64, 1)), {}, table)
     recipe = recipe_for(data)
     model = trained(recipe, data.seen_as(recipe.modality or table), 2)
-    assert model.sample(5, draws=Draws(1)).values.shape == (5, 1)
+    assert model.draw(5, draws=Draws(1)).values.shape == (5, 1)
 
 
 def test_other_data_are_refused() -> None:
@@ -138,7 +138,7 @@ def test_the_guard_lets_the_recipe_know_noisy_shares_alone() -> None:
         assert recipe.modality.table.shares != exact
         assert [type(expense).__name__ for expense in guarded.ledger.expenses] == ["Gaussian"]
         assert planned.steps == recipe.train.steps
-        assert isinstance(recipe.objective, Matching)
+        assert isinstance(recipe.objective, FlowMatching)
         assert recipe.objective.law == Uniform()
 
 
@@ -147,10 +147,10 @@ def test_times_that_hang_on_the_number_of_rows_are_not_private() -> None:
     wish = PrivacyConfig(epsilon=1.0, unsafe_seed=0)
     guarded = guard(wish, data, data, Charged())
     recipe = recipe_for(data)
-    assert isinstance(recipe.objective, Matching)
+    assert isinstance(recipe.objective, FlowMatching)
     combed = replace(recipe, objective=replace(recipe.objective, law=Stratified()))
     planned, _ = plan(wish, guarded, combed)
-    assert isinstance(planned.objective, Matching)
+    assert isinstance(planned.objective, FlowMatching)
     assert planned.objective.law == Uniform()
 
 

@@ -62,7 +62,7 @@ def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureR
     for _ in train(learner, objective, feed, training, draws=Draws(0), engine=engine()):
         pass
     assert objective.loss(learner.network, example).mean().item() < 0.9 * before
-    drawn = Model(about, learner.network).sample(4)
+    drawn = Model.of(about, learner.network).draw(4)
     assert drawn.values.shape == (4, data.modality.length)
     assert all(set(text) <= set(data.modality.vocabulary.symbols) for text in drawn.modality.texts(drawn.values))
 

@@ -20,4 +20,4 @@ def trained(recipe: Recipe, data: Dataset, steps: int) -> Model:
     for _ in train(learner, recipe.objective, feed, training, draws=draws, engine=engine()):
         pass
     learner.average.copy_to(learner.network)
-    return Model(about, learner.network.eval())
+    return Model.of(about, learner.network.eval())

@@ -28,7 +28,7 @@ from feller.paths import (
     Tempered,
 )
 from feller.spaces import MaskSource, Tokens
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from tests.oracle import F64, close, f64
 
 FIVE = Metric(Levels(5), Power(2.0, 3.0))
@@ -229,7 +229,7 @@ def test_logits_of_ones_own_make_the_same_path() -> None:
 
 def test_a_metric_path_starts_from_the_uniform_law() -> None:
     with pytest.raises(UsageError, match="the same source"):
-        Matching(Metric(Levels(5)), Tokens(5, (3,), MaskSource()))
+        FlowMatching(Metric(Levels(5)), Tokens(5, (3,), MaskSource()))
 
 
 def test_distances_that_are_all_zero_have_no_speed() -> None:

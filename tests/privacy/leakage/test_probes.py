@@ -26,7 +26,7 @@ from feller.privacy.leakage.leakage_tracking import hard_clip, smooth_clip
 from feller.privacy.leakage.probes import Pull, coordinate_by_coordinate, directions, kinks, probed, signs
 from feller.privacy.leakage.row_gradients import RowSlopes, Way
 from feller.spaces import Euclidean
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from tests.oracle import F64
 from tests.privacy.layers_here import normal, shaken
 
@@ -128,7 +128,7 @@ def test_hard_clipping_hides_the_length() -> None:
 def test_flows_are_told_apart_too(kind: Architecture, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """The row enters the state and the target, at a time and a source that are drawn beside it."""
     network, z = shaken(kind.build(shape, {}, Draws(0))), normal(2, *shape)
-    objective, draws = Matching(Affine(), Euclidean(shape)), Draws(3).named("step")
+    objective, draws = FlowMatching(Affine(), Euclidean(shape)), Draws(3).named("step")
 
     def build(values: Tensor) -> dict[str, Any]:
         return tree_map(lambda leaf: leaf.double(), objective.draw({"x_1": values}, draws, network))

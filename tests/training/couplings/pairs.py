@@ -8,13 +8,13 @@ import torch.distributed as dist
 
 from feller.core.pytree import State, tree_map
 from feller.core.rng import Draws
-from feller.training.couplings import AcrossRanks, Coupling, Entropic, MinibatchTransport, WithinClasses
+from feller.training.couplings import AcrossRanks, Coupling, Entropic, MinibatchOT, WithinClasses
 
 SIZE = 7
 COUPLINGS: dict[str, Coupling] = {
-    "transport": AcrossRanks(MinibatchTransport()),
+    "transport": AcrossRanks(MinibatchOT()),
     "entropic": AcrossRanks(Entropic(0.2)),
-    "classes": AcrossRanks(WithinClasses(MinibatchTransport())),
+    "classes": AcrossRanks(WithinClasses(MinibatchOT())),
 }
 
 

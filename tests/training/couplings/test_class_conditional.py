@@ -6,7 +6,7 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.training.couplings import Coupling, Entropic, Independent, LabelAware, MinibatchTransport, WithinClasses
+from feller.training.couplings import Coupling, Entropic, Independent, LabelAware, MinibatchOT, WithinClasses
 
 DRAW = Draws(0).at("coupling")
 N, ROUNDS = 64, 60
@@ -18,7 +18,7 @@ def test_within_classes_keeps_the_source_independent_of_the_class() -> None:
     x_1 = torch.tensor([[9.0], [8.0], [1.0], [0.0]])
     label = torch.tensor([0, 0, 1, 1])
     assert WithinClasses()(x_0, x_1, {"label": label}, DRAW)[:, 0].tolist() == [1, 0, 3, 2]
-    assert MinibatchTransport()(x_0, x_1, {}, DRAW)[:, 0].tolist() == [3, 2, 1, 0]
+    assert MinibatchOT()(x_0, x_1, {}, DRAW)[:, 0].tolist() == [3, 2, 1, 0]
     assert x_0[:, 0].tolist() == [0, 1, 2, 3]
 
 
@@ -48,7 +48,7 @@ def test_the_source_knows_nothing_of_the_class(coupling: Coupling) -> None:
 def test_the_penalty_trades_cost_for_independence() -> None:
     """Transport alone gives each label its half of the source: E[x_0 | label 1] near the mean 0.80 of a half normal."""
     leaks, costs = zip(*(leak_and_cost(LabelAware(penalty)) for penalty in (0.0, 0.2, 0.5, 1.0, 20.0)), strict=True)
-    assert leaks[0] == pytest.approx(leak_and_cost(MinibatchTransport())[0])
+    assert leaks[0] == pytest.approx(leak_and_cost(MinibatchOT())[0])
     assert leaks[0] == pytest.approx(0.7979, abs=0.07)
     assert list(leaks) == sorted(leaks, reverse=True)
     assert list(costs) == sorted(costs)

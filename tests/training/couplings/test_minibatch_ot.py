@@ -16,7 +16,7 @@ from feller.training.couplings import (
     Coupling,
     GeodesicCost,
     Independent,
-    MinibatchTransport,
+    MinibatchOT,
     SquaredDistance,
     assign,
     cheapest,
@@ -32,7 +32,7 @@ def test_the_vector() -> None:
     """Cost 7, where the identity costs 17; two permutations have it: sources (2, 0, 1) or (0, 2, 1)."""
     close(SquaredDistance()(X_0.double(), X_1, {}), [[2, 1, 9], [1, 2, 4], [2, 1, 13]], 1e-12)
     assert assign(X_0, X_1).tolist() in ([2, 0, 1], [0, 2, 1])
-    x_0 = MinibatchTransport()(X_0, X_1, {}, DRAW)
+    x_0 = MinibatchOT()(X_0, X_1, {}, DRAW)
     assert (x_0 - X_1).square().sum().item() == 7
     assert (X_0 - X_1).square().sum().item() == 17
 
@@ -57,8 +57,8 @@ def test_any_cost_is_minimised(seed: int, n: int) -> None:
 
 def test_blocks_do_not_look_at_each_other() -> None:
     x_0, x_1 = (Draws(1).at(name).normal((10, 2)) for name in ("a", "b"))
-    whole = MinibatchTransport(4)(x_0, x_1, {}, DRAW)
-    parts = [MinibatchTransport(None)(x_0[i : i + 4], x_1[i : i + 4], {}, DRAW) for i in (0, 4, 8)]
+    whole = MinibatchOT(4)(x_0, x_1, {}, DRAW)
+    parts = [MinibatchOT(None)(x_0[i : i + 4], x_1[i : i + 4], {}, DRAW) for i in (0, 4, 8)]
     assert torch.equal(whole, torch.cat(parts))
 
 
@@ -67,7 +67,7 @@ def test_leaves_of_a_tree_travel_together() -> None:
     x_1 = {"a": torch.tensor([[3.0], [2.0], [1.0], [0.0]]), "b": torch.zeros(4, dtype=torch.long)}
     x_0["b"] = x_0["b"][:, None]
     x_1["b"] = x_1["b"][:, None]
-    moved = MinibatchTransport()(x_0, x_1, {}, DRAW)
+    moved = MinibatchOT()(x_0, x_1, {}, DRAW)
     assert moved["a"][:, 0].tolist() == moved["b"][:, 0].tolist() == [3, 2, 1, 0]
 
 
@@ -92,9 +92,9 @@ def test_squared_distance_of_far_points_keeps_its_digits() -> None:
 def test_transport_on_a_circle_wraps_around() -> None:
     """0.1 is near 6.2; on the line the order would be kept."""
     x_0, x_1 = column(0.1, 3.0), column(3.1, 6.2)
-    around = MinibatchTransport(cost=GeodesicCost(Torus()))(x_0, x_1, {}, DRAW)
+    around = MinibatchOT(cost=GeodesicCost(Torus()))(x_0, x_1, {}, DRAW)
     assert around[:, 0].tolist() == [3.0, 0.1]
-    assert MinibatchTransport()(x_0, x_1, {}, DRAW)[:, 0].tolist() == [0.1, 3.0]
+    assert MinibatchOT()(x_0, x_1, {}, DRAW)[:, 0].tolist() == [0.1, 3.0]
     close(GeodesicCost(Torus())(x_0, x_1, {})[0, 1], (0.1 + 2 * math.pi - 6.2) ** 2, 1e-12)
 
 
@@ -120,11 +120,11 @@ def test_geodesic_costs_need_a_geometry() -> None:
 
 
 def test_a_record_of_old_still_loads() -> None:
-    assert from_data(Coupling, {"is": "MinibatchTransport", "block": 128}) == MinibatchTransport(128)
-    geodesic = MinibatchTransport(cost=GeodesicCost(Torus((2,))))
+    assert from_data(Coupling, {"is": "MinibatchOT", "block": 128}) == MinibatchOT(128)
+    geodesic = MinibatchOT(cost=GeodesicCost(Torus((2,))))
     assert from_data(Coupling, to_data(geodesic)) == geodesic
 
 
 def test_who_shares_rows_says_so() -> None:
     assert not Independent().shares_rows
-    assert MinibatchTransport().shares_rows
+    assert MinibatchOT().shares_rows

@@ -10,7 +10,7 @@ import torch
 
 from feller.core.pytree import concatenate, leaves
 from feller.core.rng import Draws
-from feller.training.couplings import AcrossRanks, MinibatchTransport
+from feller.training.couplings import AcrossRanks, MinibatchOT
 from tests.training.couplings.pairs import COUPLINGS, SIZE, couple
 
 
@@ -40,5 +40,5 @@ def test_pairs_do_not_depend_on_the_number_of_processes(tmp_path: pathlib.Path, 
 def test_one_process_needs_no_others() -> None:
     x_0, x_1 = (Draws(0).at(name).normal((9, 2)) for name in "ab")
     draw = Draws(0).at("coupling")
-    assert torch.equal(AcrossRanks()(x_0, x_1, {}, draw), MinibatchTransport()(x_0, x_1, {}, draw))
+    assert torch.equal(AcrossRanks()(x_0, x_1, {}, draw), MinibatchOT()(x_0, x_1, {}, draw))
     assert AcrossRanks().shares_rows

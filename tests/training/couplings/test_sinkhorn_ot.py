@@ -11,7 +11,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.training.couplings import (
     Entropic,
-    MinibatchTransport,
+    MinibatchOT,
     SquaredDistance,
     Unbalanced,
     WithinClasses,
@@ -104,7 +104,7 @@ def test_no_number_of_dimensions_is_too_many(coupling: Entropic | Unbalanced, d:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         moved = coupling(x_0, x_1, {}, DRAW)
-    transport = MinibatchTransport()(x_0, x_1, {}, DRAW)
+    transport = MinibatchOT()(x_0, x_1, {}, DRAW)
     cost, chance, least = ((x - x_1).square().sum(1).mean().item() for x in (moved, x_0, transport))
     assert chance - cost > 0.1 * (chance - least)
 
@@ -135,7 +135,7 @@ def test_entropy_leads_from_transport_to_independence() -> None:
     x_0, x_1 = clusters(256, 2)
     costs = [(Entropic(e)(x_0, x_1, {}, DRAW) - x_1).square().sum(1).mean().item() for e in (0.01, 0.1, 1.0, 100.0)]
     assert costs == sorted(costs)
-    transport = (MinibatchTransport()(x_0, x_1, {}, DRAW) - x_1).square().sum(1).mean().item()
+    transport = (MinibatchOT()(x_0, x_1, {}, DRAW) - x_1).square().sum(1).mean().item()
     chance = torch.cdist(x_0, x_1).square().mean().item()
     assert costs[0] == pytest.approx(transport, rel=0.15)
     assert costs[-1] == pytest.approx(chance, rel=0.1)

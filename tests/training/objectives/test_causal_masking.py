@@ -63,7 +63,7 @@ def test_record() -> None:
     one = objective(masking=Masking(spans=0.5), retrieval=ByChance(), documents=1)
     data = json.loads(json.dumps(to_data(one)))
     assert from_data(Objective, data) == one
-    assert one.drop == 0
+    assert one.cond_dropout == 0
     assert not one.independent
 
 

@@ -31,7 +31,7 @@ def test_record() -> None:
     one = objective(8, 0.1)
     data = json.loads(json.dumps(to_data(one)))
     assert from_data(Objective, data) == one
-    assert one.drop == 0
+    assert one.cond_dropout == 0
     assert not one.independent
 
 

@@ -24,7 +24,7 @@ from feller.training.objectives.span_masks import Segments
 from tests.oracle import F64, close
 
 K, B, N, BANDS = 4, 40, 30, 3
-RULE = Infilling(drop=0.0)
+RULE = Infilling(cond_dropout=0.0)
 
 
 class Zero(torch.nn.Module):
@@ -115,8 +115,8 @@ def test_context_and_labels_are_dropped_together_and_what_counts_stays() -> None
     b = 20_000
     phone = torch.arange(8).expand(b, 8) % K
     whole = {"x_1": torch.ones(b, 8, 1), "given": {"phone": phone}}
-    rule = Infilling(masks=Segments(0.0, 0.5, 0.5), drop=0.2)
-    kept, drawn = replace(rule, drop=0.0).draw(whole, Draws(2), Zero()), rule.draw(whole, Draws(2), Zero())
+    rule = Infilling(masks=Segments(0.0, 0.5, 0.5), cond_dropout=0.2)
+    kept, drawn = replace(rule, cond_dropout=0.0).draw(whole, Draws(2), Zero()), rule.draw(whole, Draws(2), Zero())
     gone = (drawn["given"]["phone"] == K).all(1)
     assert abs(gone.double().mean() - 0.2) < 5 * (0.2 * 0.8 / b) ** 0.5
     for name, null in Zero.nulls.items():
@@ -198,7 +198,7 @@ def durations() -> dict[str, Any]:
 def test_durations_that_are_drawn_are_spread_evenly_around_the_whole_ones() -> None:
     """exp(x) - 1 is l + u: u in [-1/2, 1/2], mean 0, variance 1/12, 5 standard errors; what is told is whole."""
     rule, whole = DurationInfilling.drawn(Euclidean((9, 1))), durations()
-    rule = replace(rule, rule=replace(rule.rule, path=Affine(LinearTo(0.0)), drop=0.0))
+    rule = replace(rule, rule=replace(rule.rule, path=Affine(LinearTo(0.0)), cond_dropout=0.0))
     drawn = rule.draw(whole, Draws(1), Zero())
     x_1 = drawn["target"] + noise_like(drawn["target"], Draws(1).named("source"))
     u = (x_1[:, :, 0].double().expm1() - whole["x_1"])[whole["given"]["valid"]]
@@ -215,7 +215,7 @@ def test_durations_that_are_drawn_are_spread_evenly_around_the_whole_ones() -> N
 def test_what_a_flow_learns_of_durations_is_standardised() -> None:
     rule, whole = DurationInfilling.drawn(Euclidean((9, 1))), durations()
     seen = whole["x_1"][whole["given"]["valid"]]
-    plain = replace(rule, rule=replace(rule.rule, path=Affine(LinearTo(0.0)), drop=0.0))
+    plain = replace(rule, rule=replace(rule.rule, path=Affine(LinearTo(0.0)), cond_dropout=0.0))
     scaled = plain.standardised(seen)
     noise = noise_like(plain.draw(whole, Draws(1), Zero())["target"], Draws(1).named("source"))
     before, after = (one.draw(whole, Draws(1), Zero()) for one in (plain, scaled))
@@ -230,7 +230,7 @@ def test_what_a_flow_learns_of_durations_is_standardised() -> None:
 def test_durations_at_once_are_the_median_in_the_log_domain() -> None:
     rule, whole = DurationInfilling.at_once(Euclidean((9, 1))), durations()
     assert rule.rule.criterion == Absolute()
-    assert (rule.path, rule.space, rule.drop) == (None, Euclidean((9, 1)), 0.2)
+    assert (rule.path, rule.space, rule.cond_dropout) == (None, Euclidean((9, 1)), 0.2)
     drawn = rule.draw(whole, Draws(1), Zero())
     close(drawn["target"][:, :, 0], whole["x_1"].float().log1p(), 1e-6)
     loss = rule.loss(Zero(), drawn)
@@ -253,7 +253,7 @@ def test_records(objective: Objective) -> None:
 
 
 def test_what_cannot_be_is_told() -> None:
-    for wrong in ({"drop": 1.5}, {"longest": 0}):
+    for wrong in ({"cond_dropout": 1.5}, {"longest": 0}):
         with pytest.raises(UsageError, match="expected a chance and a length"):
             Infilling(**wrong)
     with pytest.raises(UsageError, match="expected a condition phone, the label of each frame, got label"):

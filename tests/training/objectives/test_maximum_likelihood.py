@@ -105,7 +105,7 @@ def test_steps_are_taken_in_the_space() -> None:
 
 def test_conditions_are_dropped_and_probes_drawn() -> None:
     x, label = torch.zeros(2000, 1, dtype=F64), torch.zeros(2000, dtype=torch.long)
-    objective = replace(OBJECTIVE, drop=0.25)
+    objective = replace(OBJECTIVE, cond_dropout=0.25)
     drawn = objective.draw({"x_1": x, "given": {"label": label}}, Draws(0), Answer(0.0, 1.0))
     assert 400 < (drawn["given"]["label"] == 3).sum().item() < 600  # five standard deviations
     assert drawn["probes"].abs().eq(1).all()

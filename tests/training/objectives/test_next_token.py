@@ -20,7 +20,7 @@ from feller.training.objectives.autoregressive_likelihood import NextToken
 
 
 def test_record() -> None:
-    objective = NextToken(Tokens(5, (8,)), drop=0.2, end=4)
+    objective = NextToken(Tokens(5, (8,)), cond_dropout=0.2, end=4)
     data = json.loads(json.dumps(to_data(objective)))
     assert data["is"] == "NextToken"
     assert from_data(Objective, data) == objective
@@ -32,7 +32,7 @@ def test_the_loss_is_the_likelihood_per_token() -> None:
     draw = Draws(1).at("batch")
     valid = torch.arange(6).expand(3, 6) < torch.tensor([[6], [4], [1]])
     batch = {"x_1": draw.integers(5, (3, 6)), "given": {"label": draw.integers(2, (3,)), "valid": valid}}
-    objective = NextToken(Tokens(5, (6,)), drop=0.0)
+    objective = NextToken(Tokens(5, (6,)), cond_dropout=0.0)
     example = objective.draw(batch, Draws(0), network)
     exact = log_likelihood(network, batch["x_1"], batch["given"], valid)
     torch.testing.assert_close(objective.loss(network, example), -exact / valid.sum(1))
@@ -45,7 +45,7 @@ def test_gradients_per_example() -> None:
     torch.nn.init.normal_(network.blocks[0].block.modulation.weight)
     draw = Draws(1).at("batch")
     batch = {"x_1": draw.integers(5, (3, 6)), "given": {"label": draw.integers(2, (3,))}}
-    objective = NextToken(Tokens(5, (6,)), drop=0.5, end=0)
+    objective = NextToken(Tokens(5, (6,)), cond_dropout=0.5, end=0)
     example = objective.draw(batch, Draws(0), network)
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
 
@@ -78,7 +78,7 @@ def test_what_follows_the_end_is_not_counted() -> None:
 def test_conditions_are_dropped() -> None:
     network = Decoder(3, width=8, depth=1, heads=2).build((4,), {"label": 2}, Draws(0))
     batch = {"x_1": torch.zeros(200, 4, dtype=torch.long), "given": {"label": torch.ones(200, dtype=torch.long)}}
-    label = NextToken(Tokens(3, (4,)), drop=0.5).draw(batch, Draws(0), network)["given"]["label"]
+    label = NextToken(Tokens(3, (4,)), cond_dropout=0.5).draw(batch, Draws(0), network)["given"]["label"]
     assert 60 < (label == 2).sum() < 140  # beyond 5.6 standard deviations: once in 5e7 seeds
 
 
@@ -88,7 +88,7 @@ def test_learns_to_repeat_and_to_end() -> None:
     label = torch.arange(8) % 2
     batch = {"x_1": kinds[label], "given": {"label": label}}
     network = Decoder(4, width=16, depth=1, heads=2).build((8,), {"label": 2}, Draws(0))
-    objective = NextToken(Tokens(4, (8,)), drop=0.0, end=3)
+    objective = NextToken(Tokens(4, (8,)), cond_dropout=0.0, end=3)
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
 
     def loss() -> Tensor:

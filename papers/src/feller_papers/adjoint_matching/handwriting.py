@@ -27,7 +27,7 @@ from feller.sampling import Midpoint, Solver, endpoint
 from feller.spaces import Euclidean
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
-from feller.training.objective import Batch, Example, Matching, Objective, TrainingContext
+from feller.training.objective import Batch, Example, FlowMatching, Objective, TrainingContext
 from feller.training.optimizer import Training
 
 CLASSES, PIXELS = 10, 64
@@ -64,7 +64,7 @@ def handwriting(steps: int) -> Handwriting:
     data = read("example:digits")
     examples = {"x_1": data.modality.encode(data.values).flatten(1), "given": data.given}
     base = NETWORK.build((PIXELS,), {"label": CLASSES}, Draws(0))
-    learned(base, Matching(Affine(), SPACE, drop=0.3), examples, LEARNING, steps, 0)
+    learned(base, FlowMatching(Affine(), SPACE, cond_dropout=0.3), examples, LEARNING, steps, 0)
     judges = []
     for seed, width in ((1, 128), (2, 192)):
         with weights_from(Draws(seed)):

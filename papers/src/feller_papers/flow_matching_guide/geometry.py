@@ -96,7 +96,7 @@ def likelihoods(dataset: Dataset, setting: Setting) -> Iterator[tuple[float, flo
         train, _, test = _published_split(dataset, seed)
         model = fit_recipe(*_sized(train, setting.steps), seed)
         rival = baseline(train, test, Draws(seed))
-        found = model.log_density(test)
+        found = model.log_prob(test)
         if isinstance(train.modality, Earth):
             uniform = torch.full_like(found, math.log(UNIFORM / (4 * math.pi)))
             found = torch.logaddexp(found + math.log1p(-UNIFORM), uniform)

@@ -10,7 +10,7 @@ from feller.core.rng import Draws
 from feller.paths import Affine
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Cosine, Linear, Polynomial
-from feller.sampling import DormandPrince, Exact, Gaussian, Hutchinson, Rademacher, log_density
+from feller.sampling import DormandPrince, Exact, Gaussian, Hutchinson, Rademacher, log_prob
 from feller.sampling.divergence import Divergence, Probe
 from feller.spaces import Sphere
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
@@ -29,7 +29,7 @@ def change_of_variables(setting: Setting) -> list[Claim]:
             gain = (alpha * d_alpha / 4 + sigma * d_sigma) / (alpha**2 / 4 + sigma**2)
             return d_alpha + gain * (x - alpha)
 
-        found = log_density(
+        found = log_prob(
             Affine(schedule).process(velocity, {}),
             torch.tensor([[0.3]], dtype=torch.float64),
             [1.0, 0.0],
@@ -96,7 +96,7 @@ def integrates_to_one(setting: Setting) -> list[Claim]:
     for divergence in (Exact(), Hutchinson(16)):
         kinds: Divergence = divergence
         solver = DormandPrince(space=space, rtol=1e-7, atol=1e-7)
-        density = log_density(field, x, [1.0, 0.0], solver, Draws(0), divergence=kinds)
+        density = log_prob(field, x, [1.0, 0.0], solver, Draws(0), divergence=kinds)
         totals.append(density.exp().mean().item() * 4 * math.pi)
     return [
         Claim(

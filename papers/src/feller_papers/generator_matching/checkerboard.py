@@ -16,7 +16,7 @@ from feller.networks.mlp import MLP
 from feller.paths import Interval, Jump
 from feller.spaces import Euclidean
 from feller.training.losses import CrossEntropy
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.generator_matching.fitted import Fitted, fit
@@ -40,7 +40,7 @@ def real(n: int, draws: Draws) -> Float64[Tensor, "n 2"]:
 @functools.cache
 def fitted(steps: int, seed: int) -> Fitted:
     """Return a network that was trained on the example of the package."""
-    objective = Matching(Jump(ends=BINS), Euclidean((2,)), CrossEntropy())
+    objective = FlowMatching(Jump(ends=BINS), Euclidean((2,)), CrossEntropy())
     x_1 = read("example:checkerboard").values.float()
     return fit(objective, ARCHITECTURE, x_1, replace(TRAINING, steps=steps), seed)
 

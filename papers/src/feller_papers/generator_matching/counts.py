@@ -14,7 +14,7 @@ from feller.networks.mlp import MLP
 from feller.paths import Jump, Lattice
 from feller.spaces import Euclidean
 from feller.training.losses import CrossEntropy
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training
 from feller_papers.claims import Claim, mean_of, verdict
 from feller_papers.generator_matching.fitted import Fitted, fit
@@ -57,7 +57,7 @@ def rows(columns: int, n: int, draws: Draws) -> Float[Tensor, "n d"]:
 @functools.cache
 def fitted(setting: Setting, columns: int, seed: int) -> Fitted:
     """Return a network of the law of the counts given the state."""
-    objective = Matching(Jump(ends=ends()), Euclidean((columns,)), CrossEntropy())
+    objective = FlowMatching(Jump(ends=ends()), Euclidean((columns,)), CrossEntropy())
     x_1 = rows(columns, setting.counted, Draws(seed).named("counts"))
     return fit(objective, MLP(width=128, depth=2, ends=MOST + 1), x_1, replace(TRAINING, steps=setting.counts), seed)
 

@@ -17,7 +17,7 @@ from feller.sampling import endpoint
 from feller.spaces import Space
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
-from feller.training.objective import Batch, Matching
+from feller.training.objective import Batch, FlowMatching
 from feller.training.optimizer import Training
 from feller_papers.generator_matching.setting import Way
 
@@ -64,7 +64,7 @@ def followed(path: Path, way: Way) -> Path:
     return replace(path, share=way.share, survival=way.survival) if isinstance(path, Jump) else path
 
 
-def fit(objective: Matching, architecture: Architecture, x_1: State, training: Training, seed: int) -> Fitted:
+def fit(objective: FlowMatching, architecture: Architecture, x_1: State, training: Training, seed: int) -> Fitted:
     """Train a network on states; its weights are the average."""
     shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), x_1)
     learner = make_train_state(architecture.build(shape, {}, Draws(seed)), training)

@@ -14,7 +14,7 @@ from feller.paths.time_distributions import LeafTimes
 from feller.spaces import Euclidean, MaskSource, Tokens
 from feller.spaces import Product as ProductSpace
 from feller.training.losses import CrossEntropy, PerLeaf
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training
 from feller_papers.generator_matching.fitted import Fitted, fit
 from feller_papers.generator_matching.labelled import Labelled
@@ -41,7 +41,7 @@ def decode(x: Float[Tensor, "n 1 8 8"]) -> UInt8[Tensor, "n 1 8 8"]:
 def fitted(pictures: Pictures, seed: int) -> Fitted:
     """Return a network of the joint law: in 2 of 5 examples the label is given, in 3 of 10 each leaf has its time."""
     classes = len(pictures.data.modality.conditions["label"])
-    objective = Matching(
+    objective = FlowMatching(
         Product({"image": Jump(ends=LEVELS), "label": Mixture(source=MaskSource())}),
         ProductSpace({"image": Euclidean((1, 8, 8)), "label": Tokens(classes, (), MaskSource())}),
         PerLeaf({"image": CrossEntropy(), "label": CrossEntropy()}, weights={"label": LABEL}),

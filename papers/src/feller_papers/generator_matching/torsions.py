@@ -18,7 +18,7 @@ from feller.paths import Circle, Jump, VonMisesLaw
 from feller.spaces import Torus
 from feller.spaces.torus import TURN
 from feller.training.losses import CrossEntropy
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training
 from feller_papers.claims import Claim, mean_of, numbers_of, spread_of, verdict
 from feller_papers.generator_matching.fitted import Fitted, fit
@@ -83,14 +83,14 @@ def _share(code: str) -> float:
 @functools.cache
 def fitted(folder: pathlib.Path | None, steps: int, seed: int) -> Fitted:
     """Return a network of the law of both ends, on paths of von Mises laws."""
-    objective = Matching(Jump(law=VonMisesLaw(), ends=BINS), Torus((2,)), CrossEntropy())
+    objective = FlowMatching(Jump(law=VonMisesLaw(), ends=BINS), Torus((2,)), CrossEntropy())
     return fit(objective, ARCHITECTURE, angles(folder).train, replace(TRAINING, steps=steps), seed)
 
 
 @functools.cache
 def along_lines(folder: pathlib.Path | None, steps: int, seed: int) -> Fitted:
     """Return a network of the law of both ends, on shortest lines; as large and as long trained."""
-    objective = Matching(Lines(BINS), Torus((2,)), CrossEntropy())
+    objective = FlowMatching(Lines(BINS), Torus((2,)), CrossEntropy())
     return fit(objective, ARCHITECTURE, angles(folder).train, replace(TRAINING, steps=steps), seed)
 
 

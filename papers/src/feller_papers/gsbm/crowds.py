@@ -22,7 +22,7 @@ from feller.control.bridges.trajectories import Walk, grid, walk
 from feller.core.rng import Draws
 from feller.evaluation.bridge import Along, along, feasibility
 from feller.networks.bridge_drift import BothWays, Potential
-from feller.training.couplings import Coupling, Independent, MinibatchTransport
+from feller.training.couplings import Coupling, Independent, MinibatchOT
 from feller.training.couplings.minibatch_ot import assign
 from feller.training.engine import engine
 from feller.training.loop import TrainState, make_train_state, train
@@ -76,7 +76,7 @@ class Crowd:
 
 STUNNEL = Crowd("Stunnel", problems.stunnel, 9, 5, 470.0, 460.88, 0.03, 18_423.0, patient=True)
 VNECK = Crowd("Vneck", problems.vneck, 3, 3, 155.0, 155.53, 0.01, 237.0, grouped=True)
-NEAR = MinibatchTransport(block=None)
+NEAR = MinibatchOT(block=None)
 """By chance each of the four crowds would have to find all eight places, and members would go astray."""
 GMM = Crowd("GMM", problems.gmm, 3, 3, 260.0, 229.12, 4.13, 2_708.0, grouped=True, pairing=NEAR)
 

@@ -13,7 +13,7 @@ from feller.models.recipes.images import levels_mask, levels_metric, levels_unif
 from feller.paths import Network
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, endpoint
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller_papers.pictures import Pictures
 from feller_papers.setting import fit_recipe
 
@@ -31,9 +31,9 @@ def as_it_is(path: Any, network: Network) -> tuple[Any, Network]:
 def fitted(pictures: Pictures, kind: str, seed: int) -> Model:
     """Return a network that was trained on a path, and always told the class."""
     recipe = PATHS[kind](pictures.data, "small")
-    if not isinstance(recipe.objective, Matching):
+    if not isinstance(recipe.objective, FlowMatching):
         raise TypeError(f"expected to match a path, got {type(recipe.objective).__name__}")
-    recipe = replace(recipe, objective=replace(recipe.objective, drop=0.0))
+    recipe = replace(recipe, objective=replace(recipe.objective, cond_dropout=0.0))
     return fit_recipe(recipe, pictures.data, pictures.steps, seed)
 
 

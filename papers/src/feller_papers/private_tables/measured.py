@@ -106,7 +106,7 @@ def _counted(
     told = counting.find(rows, rho, noise)
     for expense in told.expenses if ledger else ():
         ledger = ledger and ledger.with_(expense)
-    return Model(replace(recipe.describe(rows), architecture=told.architecture), told.network), ledger
+    return Model.of(replace(recipe.describe(rows), architecture=told.architecture), told.network), ledger
 
 
 def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, seed: int) -> tuple[Model, Ledger]:
@@ -147,7 +147,7 @@ def measured(setting: Setting, name: str, way: Way, budget: Budget, seed: int, *
     table, found = table_of(setting, name), fitted(setting, name, way, budget, seed)
     model, draws = found.model, Draws(seed).named("judged")
     sampling = None if raked else replace(model.description.sampling, rake=0)
-    drawn = model.sample(len(table.learned), sampling=sampling, draws=draws.named("rows"))
+    drawn = model.draw(len(table.learned), sampling=sampling, draws=draws.named("rows"))
     kind = drawn.modality.for_measures(drawn).modality
     seen = [one.modality.for_measures(one).seen_as(kind) for one in (drawn, table.learned, table.held_out)]
     numbers = samples_quality(seen[0], seen[1], seen[2], Draws(0).named("quality"))

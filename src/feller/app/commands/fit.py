@@ -43,6 +43,7 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     from feller.app.workflows.fit import fit
     from feller.app.workflows.run_config import record_of
     from feller.app.workflows.run_status import sketch_of
+    from feller.data.loading.targets import tells_target
     from feller.models.recipes.recipe import Recipe
 
     def change(recipe: Recipe) -> Recipe:
@@ -54,9 +55,10 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     with heard(tell):
         run, numbers = fit(config, data, change=change, fields=tuple(words), tell=tell)
     show(numbers, tell)
-    file = record_of(run).code_file
+    asked = record_of(run)
+    file = asked.code_file
     code = f" --code {file}" if file else ""
-    if record_of(run).target:
+    if asked.target and tells_target(asked.provenance.recipe):
         tell.say(f"ask for samples of another run with: feller steer RUN --reward {run.path}")
     elif "codebook_use" in numbers:
         tell.say(f"see how it copies other pictures with: feller evaluate {run.path} --data OTHER{code}")

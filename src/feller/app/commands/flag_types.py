@@ -18,7 +18,7 @@ import tyro
 import feller
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
-from feller.core.user_code import check_code, place_of
+from feller.core.user_code import check_code, name_of, place_of
 from feller.data.path_checks import check_data
 
 if TYPE_CHECKING:
@@ -28,16 +28,17 @@ else:  # which would load torch; the command line takes neither
     DataSource = Callback = object
 
 
-def pairs(words: tuple[str, ...]) -> dict[str, str]:
-    """Split KEY=VALUE."""
-    pairs: dict[str, str] = {}
+def pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
+    """Split KEY=VALUE; a key that stands several times has a list of values."""
+    pairs: dict[str, str | list[str]] = {}
     for word in words:
         key, is_there, value = word.partition("=")
         if not is_there:
             raise UsageError(f"--given takes KEY=VALUE, got {word!r}")
-        if key in pairs:
-            raise UsageError(f"--given says {key} twice, {pairs[key]!r} and {value!r}; leave one out")
-        pairs[key] = value
+        if (before := pairs.get(key)) is None:
+            pairs[key] = value
+        else:
+            pairs[key] = [*(before if isinstance(before, list) else [before]), value]
     return pairs
 
 
@@ -282,9 +283,9 @@ def class_of(value: Any) -> Any:
 
 
 def rewards(value: Any) -> tuple[str, ...]:
-    """Return words for rewards or costs, of which one may stand alone, or be a function of a file."""
+    """Return words for rewards or costs, of which one may stand alone, or be a function."""
     several = (value,) if isinstance(value, str) or callable(value) else value
-    return tuple(place_of(one, "reward") if callable(one) else one for one in several)
+    return tuple(name_of(one) if callable(one) else one for one in several)
 
 
 def place(value: Any) -> Any:

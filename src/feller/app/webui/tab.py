@@ -141,7 +141,7 @@ def condition_controls(run: LoadedRun) -> dict[str, Any]:
         return {}
     options = {name: (ANY, *about.modality.conditions[name]) for name in about.frequencies}
     controls = {f"{GIVEN}{name}": choice(name.capitalize(), names) for name, names in options.items()}
-    if about.frequencies and about.drop:
+    if about.frequencies and about.cond_dropout:
         controls[GUIDANCE] = guidance_control("1 is plain, more follows the condition more sharply.")
     known = about.modality.leaves if run.data(Table) is not None else about.fixable
     names = [name for name in about.modality.leaves if name in known and name not in about.modality.filed]

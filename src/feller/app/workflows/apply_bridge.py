@@ -2,7 +2,8 @@
 
 import itertools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -16,7 +17,9 @@ from feller.app.workflows.bridges.bridge_run import Bridged, bridged_of, bridgin
 from feller.app.workflows.bridges.cost_names import changed, walls_of
 from feller.app.workflows.bridges.parse_costs import WARNING
 from feller.app.workflows.bridges.trajectory_files import values_of
+from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.costs.walls import Picture
+from feller.control.bridges.population import Crowd
 from feller.control.bridges.trajectories import grid, walk
 from feller.control.bridges.unbalanced_weights import growth
 from feller.core.errors import InputError, UsageError
@@ -29,7 +32,7 @@ from feller.data.modality import Dataset
 from feller.data.points.points import Points
 from feller.evaluation.number_format import percent
 from feller.models.families.model_family import Progress, batch_size, pieces
-from feller.models.model import load_model
+from feller.models.model import Model, load_model
 from feller.networks.bridge_drift import TwoDrifts
 from feller.paths.brownian import Brownian
 from feller.training.checkpoint import read_counters
@@ -58,18 +61,8 @@ def push(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[Datase
         UsageError: If the run is no bridge.
     """
     begin, backward, seed = config.bridge.begin, config.bridge.backward, config.seed
-    bridged = bridged_of(run)
-    model = load_model(run)
-    about = model.description
-    network = model.network
-    if bridged is None or model.family.name != "bridge" or not isinstance(network, TwoDrifts):
-        raise UsageError(f"{run.path} is no bridge, and its samples begin with noise: leave out --from and --backward")
-    modality = about.modality.view(Points) or about.modality.view(Images)
-    if modality is None:
-        raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {about.modality.called}")
-    if backward and not read_counters(run).get("back"):
-        more = going_on(run, bridged, "--rounds", 3)
-        raise UsageError(f"{run.path} has learned no way back, with one round alone; go on with: {more}")
+    bridge = _opened(run, backward=backward)
+    bridged, modality = bridge.bridged, bridge.modality
     place = run.place(config.output.out)
     modality.check_place(place)
     if begin is None:
@@ -77,42 +70,18 @@ def push(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[Datase
     else:
         first = modality.encode(read(begin, like=modality).values)
         _far(first, bridged, begin, tell, backward=backward)
-    settings, device = bridging_of(run), engine().device
-    drift = (network.back if backward else network.ahead).to(device).eval()
-    times, between = grid(bridged.shares, settings.control.mean_knots, settings.calls)
     walls = _walls(bridged, tell)
-    every = 1 if walls else between  # no wall between two knots is missed
-    states, met = [], []
-    tell.task("following the drift")
-    for rows, share in pieces(len(first), batch_size(about.space, device), tell.progress):
-        here = first[rows].to(device)
-        draws, calls = Draws(seed, rows.start).named("push"), itertools.count(1)
-
-        def way(x: Tensor, t: Tensor, share: Progress = share, calls: Iterator[int] = calls) -> Tensor:
-            share(min(next(calls) / len(times), 1.0))
-            return drift(x, t, {})
-
-        found = walk(
-            way, lambda fresh, here=here: here, cast(Brownian, about.path).noise, times, every, draws,
-            backward=backward,
-        )  # fmt: skip
-        seen = found.states.cpu()
-        met += [_inside(walls, modality, seen)] if walls else []
-        states.append(seen[:, :: between // every].clone())
-        share(1.0)
-    tell.done()
-    if met:
-        _warn(torch.cat(met), begin or bridged.populations[-1 if backward else 0], tell, backward=backward)
-    paths = torch.cat(states)
+    paths, met = bridge.follow(first, seed, walls, tell, backward=backward)
+    if met is not None:
+        _warn(met, begin or bridged.populations[-1 if backward else 0], tell, backward=backward)
     ends = modality.decode(paths[:, 0 if backward else -1])
     if place.suffix.lower() == ".npz":
-        begin_time, end_time = bridged.times[0], bridged.times[-1]
         names = {name: array for name, array in modality.arrays(ends, {}).items() if name == "columns"}
         write_arrays(
             {
                 "samples": modality.arrays(ends, {})["samples"],
                 "paths": values_of(modality, paths),
-                "times": begin_time + (end_time - begin_time) * np.array(found.times[:: between // every]),
+                "times": bridge.times,
                 **names,
             },
             place,
@@ -122,19 +91,135 @@ def push(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[Datase
     return Dataset(ends, {}, modality), place
 
 
+def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, tell: Tell = SILENT) -> np.ndarray:
+    """Follow a bridge's drift from members of the population where it begins.
+
+    Args:
+        run: Holds the bridge.
+        n: Number of trajectories. Members are taken in a random order, all of them before one comes again; where they
+            count unlike (`--growth`), each as often as it counts.
+        backward: Go back in time, from the last population to the first.
+        seed: Of members and noise.
+        tell: Hears how it goes.
+
+    Returns:
+        States [n, times, ...] in the units and the layout of the data. Times are equally far apart between two
+        populations that follow each other, from the first to the last, also where the drift goes back.
+
+    Raises:
+        InputError: If the run is not what it must be.
+        UsageError: If it is no bridge, or n is below 1.
+    """
+    if n < 1:
+        raise UsageError(argument="n", expected="1 trajectory or more", found=str(n))
+    bridge = _opened(run, backward=backward)
+    populations = read_again(bridge.bridged).states
+    if bridge.bridged.growth is None:
+        members = populations[-1 if backward else 0]
+        shuffled = Draws(seed).named("trajectories").at("members").shared()
+        turns = [torch.randperm(len(members), generator=shuffled) for _ in range(-(-n // len(members)))]
+        first = members[torch.cat(turns)[:n]]
+    else:
+        first = _counted(populations, bridge.bridged.growth, backward=backward)(n, Draws(seed).named("push", "members"))
+    paths, _ = bridge.follow(first, seed, (), tell, backward=backward)
+    return values_of(bridge.modality, paths)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Opened:
+    """A bridge whose drifts can be followed."""
+
+    bridged: Bridged
+    model: Model
+    modality: Points | Images
+    settings: Bridging
+
+    @property
+    def _grid(self) -> tuple[list[float], int]:
+        """The times of all steps, and how many lie between two knots."""
+        return grid(self.bridged.shares, self.settings.control.mean_knots, self.settings.calls)
+
+    @property
+    def times(self) -> np.ndarray:
+        """The times of trajectories, as the person counts them."""
+        times, between = self._grid
+        begin, end = self.bridged.times[0], self.bridged.times[-1]
+        return begin + (end - begin) * np.array(times[::between])
+
+    def follow(
+        self, first: Tensor, seed: int, walls: tuple[Picture, ...], tell: Tell, *, backward: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return states at the knots of trajectories, [n, times, ...], and where these are in walls, if there are any.
+
+        Args:
+            first: States where they begin.
+            seed: Of the noise.
+            walls: Pictures of walls.
+            tell: Hears how it goes.
+            backward: Go back in time.
+        """
+        network, device = cast(TwoDrifts, self.model.network), engine().device
+        drift = (network.back if backward else network.ahead).to(device).eval()
+        (times, between), noise = self._grid, cast(Brownian, self.model.description.path).noise
+        every = 1 if walls else between  # no wall between two knots is missed
+        states, met = [], []
+        tell.task("following the drift")
+        for rows, share in pieces(len(first), batch_size(self.model.description.space, device), tell.progress):
+            here = first[rows].to(device)
+            draws, calls = Draws(seed, rows.start).named("push"), itertools.count(1)
+
+            def way(x: Tensor, t: Tensor, share: Progress = share, calls: Iterator[int] = calls) -> Tensor:
+                share(min(next(calls) / len(times), 1.0))
+                return drift(x, t, {})
+
+            found = walk(way, lambda fresh, here=here: here, noise, times, every, draws, backward=backward)
+            seen = found.states.cpu()
+            met += [_inside(walls, self.modality, seen)] if walls else []
+            states.append(seen[:, :: between // every].clone())
+            share(1.0)
+        tell.done()
+        return torch.cat(states), torch.cat(met) if met else None
+
+
+def _opened(run: Run, *, backward: bool) -> _Opened:
+    """Open a bridge to follow its drift.
+
+    Raises:
+        InputError: If the run is not what it must be.
+        UsageError: If it is no bridge, or has learned no way back that is asked for.
+    """
+    bridged = bridged_of(run)
+    model = load_model(run)
+    about = model.description
+    if bridged is None or model.family.name != "bridge" or not isinstance(model.network, TwoDrifts):
+        raise UsageError(f"{run.path} is no bridge, and its samples begin with noise: leave out --from and --backward")
+    modality = about.modality.view(Points) or about.modality.view(Images)
+    if modality is None:
+        raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {about.modality.called}")
+    if backward and not read_counters(run).get("back"):
+        more = going_on(run, bridged, "--rounds", 3)
+        raise UsageError(f"{run.path} has learned no way back, with one round alone; go on with: {more}")
+    return _Opened(bridged=bridged, model=model, modality=modality, settings=bridging_of(run))
+
+
 def _population(bridged: Bridged, seed: int, tell: Tell, *, backward: bool) -> Tensor:
     """Return the states of the population where the way begins, each as often as it counts."""
     populations = read_again(bridged).states
     if bridged.growth is None:
         return populations[-1 if backward else 0]
-    a, b = populations[-2:] if backward else populations[:2]
-    crowd = growth(a, b, bridged.growth)[backward]
+    crowd = _counted(populations, bridged.growth, backward=backward)
     n = len(crowd.members)
     tell.say(
         f"members count unlike (--growth {bridged.growth:g}), so {n:,} were drawn, each as often as it counts; to begin"
         " at each one once, name the file with --from"
     )
     return crowd(n, Draws(seed).named("push", "members"))
+
+
+def _counted(populations: Sequence[Tensor], amount: float, *, backward: bool) -> Crowd:
+    """Return the population where the way begins, whose members count unlike."""
+    a, b = populations[-2:] if backward else populations[:2]
+    return growth(a, b, amount)[backward]
 
 
 def _far(first: Tensor, bridged: Bridged, begin: str, tell: Tell, *, backward: bool) -> None:

@@ -21,7 +21,7 @@ from feller.app.workflows.bridges.bridge_run import (
     read_again,
     save_progress,
 )
-from feller.app.workflows.bridges.cost_names import files_of
+from feller.app.workflows.bridges.cost_names import files_of, names_of
 from feller.app.workflows.bridges.is_bridge import KEY
 from feller.app.workflows.bridges.parse_costs import price, tried
 from feller.app.workflows.bridges.populations import Populations, check_noise, read_populations, usual_noise
@@ -38,6 +38,7 @@ from feller.control.bridges.unbalanced_weights import growth
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, new_run
 from feller.core.serialization import to_data
+from feller.core.user_code import MEMORY, load_function
 from feller.evaluation.effort import Effort
 from feller.models.spec import save_description
 from feller.networks.architecture import parameters
@@ -186,6 +187,9 @@ def _continue(
     bridged = bridged_of(run)
     if bridged is None:
         raise UsageError(f"{run.path} is no bridge; go on with: feller fit --resume --out {run.path}")
+    for name in names_of((*config.costs, *bridged.costs)):
+        if name.startswith(MEMORY):
+            load_function(name)  # which another process was given, perhaps
     if bridged.costs_again and not config.costs:
         raise UsageError(f"the cost of this bridge is code of yours, which no run makes run: {going_on(run, bridged)}")
     if (config.costs and config.costs != bridged.costs) or files_of(bridged.costs) != bridged.code:

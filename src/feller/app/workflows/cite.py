@@ -71,7 +71,7 @@ def _model(about: Description) -> tuple[Any, ...]:
         solved: tuple[Any, ...] = about.sampling.choose(about.path, about.space)[:2] if about.family.in_time else ()
     except UsageError:  # it draws nothing along a path
         solved = ()
-    guided = (cfg,) if about.drop and about.frequencies else ()
+    guided = (cfg,) if about.cond_dropout and about.frequencies else ()
     return about.family, about.space, about.architecture, about.sampling, *solved, *guided
 
 

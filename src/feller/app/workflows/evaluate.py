@@ -241,9 +241,9 @@ def _halves(asked: FitRecord, modality: Modality, given: Given | None) -> DataBu
 def _drawn(model: Model, n: int, tuned: Tuned | None, run: Run, draws: Draws, tell: Tell) -> Dataset:
     """Draw samples; those of a tuned run as tuning looked at them."""
     if tuned is None:
-        return model.sample(n, draws=draws, ranks=engine(), tell=tell.progress)
+        return model.draw(n, draws=draws, ranks=engine(), tell=tell.progress)
     given, guidance = model.conditions(n, tuned.given, draws), rule_of(recipe_of(run)).guidance
-    return model.sample(n, given=given, guidance=guidance, draws=draws, ranks=engine(), tell=tell.progress)
+    return model.draw(n, given=given, guidance=guidance, draws=draws, ranks=engine(), tell=tell.progress)
 
 
 def _changed(

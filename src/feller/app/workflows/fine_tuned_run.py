@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from feller.control.fine_tuning.fine_tuning import Tuning
-from feller.control.rewards.named_rewards import CODE, named_file
+from feller.control.rewards.named_rewards import named_file
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.core.serialization import from_data
@@ -84,4 +84,4 @@ def check_again(tuned: Tuned, rewards: tuple[str, ...]) -> None:
 
 def needs_again(tuned: Tuned) -> bool:
     """Tell whether wishes must be given again when a tuning goes on: a record runs no code and reads no other runs."""
-    return any(CODE in text or "/" in text for text in tuned.rewards)
+    return any(".py:" in text or "/" in text for text in tuned.rewards)

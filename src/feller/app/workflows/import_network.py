@@ -23,7 +23,7 @@ from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.modality import Modality
 from feller.data.points.points import Points
-from feller.models.export.wrap import adapted, described, form, plain_modality, try_out
+from feller.models.export.user_network import adapted, described, form, plain_modality, try_out
 from feller.models.families.path_process import PathProcess
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import save_description
@@ -32,7 +32,7 @@ from feller.paths import Affine, Data, Prediction, Score, Source, Velocity
 from feller.paths.schedules import VP, Cosine, Linear, LinearVP, Schedule
 from feller.training.checkpoint import save_checkpoint
 from feller.training.loop import make_train_state
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training
 
 PREDICTIONS: dict[str, Prediction] = {
@@ -80,14 +80,15 @@ def bring(command: Import, *, tell: Tell = SILENT) -> Run:
         found = found.seen_as(kind)
     path = Affine(SCHEDULES[command.schedule](), PREDICTIONS[command.predicts])
     make = load_function(place, ())
-    model = adapted(described(make, kind, family=PathProcess(path), times=(times[0], times[1]), null=command.null))
+    nulls = None if command.null is None else dict.fromkeys(kind.conditions or ("label",), command.null)
+    model = adapted(described(make, kind, family=PathProcess(path), times=(times[0], times[1]), null=nulls))
     about, network = model.description, model.network
     if command.weights is not None:
         _load(network, pathlib.Path(command.weights))
     try_out(model)
     recipe = Recipe(
         architecture=about.architecture,
-        objective=Matching(path, about.space, drop=about.drop),
+        objective=FlowMatching(path, about.space, cond_dropout=about.cond_dropout),
         train=Training(steps=1),
         sampling=about.sampling,
     )

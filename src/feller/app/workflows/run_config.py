@@ -30,7 +30,7 @@ from feller.data.examples.registry import EXAMPLE
 from feller.data.labels import first_of
 from feller.data.loading.in_memory import MEMORY, DataSource
 from feller.data.loading.read import read
-from feller.data.loading.targets import aimed, read_aimed
+from feller.data.loading.targets import read_aimed, with_target
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import changes
 from feller.models.recipes.registry import READS
@@ -348,7 +348,7 @@ def read_as(asked: FitRecord, modality: Modality | None, given: DataSource | Non
     )
     if asked.provenance.salt:
         data = with_white(data, source, like)
-    return aimed(data, asked.target) if asked.target else data
+    return with_target(data, asked.target, asked.provenance.recipe)
 
 
 def read_again(asked: FitRecord, modality: Modality | None, given: DataSource | None = None) -> Dataset:

@@ -1,6 +1,7 @@
 """From a run folder to samples of its kind: states, documents, speech, or what a bridge makes of data."""
 
 import pathlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -216,7 +217,7 @@ def _draw(
         data = drawing.draw(n, ranks=engine(), tell=tell.progress)
         tell.done()
         if (table := modality.view(Table)) is not None and drawing.given:
-            cells = table.with_given(data.values, drawing.given)
+            cells = table.with_given(data.values, table.given_cells(drawing.given))
         if keep and engine().is_first:
             drawing.write(data, place)
     engine().wait()  # until what was written is there for all
@@ -239,7 +240,7 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, seen: OnStep, tell: 
     return Drawn(data=None, place=found.folder, n=n, lines=(line,), numbers={"shards": len(found)})
 
 
-def _check_complete(modality: Modality, given: dict[str, str]) -> None:
+def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:
     """Refuse to fill gaps where there can be none.
 
     Raises:

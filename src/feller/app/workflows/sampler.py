@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from feller.app.config import SampleConfig, SamplerOptions, in_words
+from feller.app.config import SampleConfig, SamplerOptions
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.run_status import unfinished
 from feller.core.distributed import ALONE, Ranks
@@ -25,6 +25,7 @@ from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.encoding import is_blank
+from feller.data.tables.given_cells import BETWEEN, Words, words_of
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 from feller.data.text.modality import Text
@@ -35,8 +36,6 @@ from feller.sampling.sampler_config import ORDERS, RATES, Sampling
 from feller.training.engine import engine
 from feller.training.parallelize import compile_network
 
-CELLS = (".csv", ".tsv", ".parquet")
-"""Files of cells, in which what is given stands as it is written."""
 WAYS = 200
 """Of filling a row, that are weighed where a model writes columns in one order."""
 
@@ -72,7 +71,7 @@ def complete_rows(
         )
     known, here = Known(*modality.states_known(codes, kept), ways=ways, never=modality.missing_tokens), engine()
     tell.task("sampling")
-    drawn = model.sample(
+    drawn = model.draw(
         len(codes), given={}, known=known, sampling=sampling, draws=draws, ranks=here, tell=tell.progress
     )
     tell.done()
@@ -108,7 +107,7 @@ class Drawing:
     """Samples that could be drawn; those with the same numbers are the same, however many are drawn together."""
 
     model: Model
-    given: dict[str, str]
+    given: dict[str, Words]
     guidance: float
     sampling: Sampling
     known: str | None
@@ -132,7 +131,7 @@ class Drawing:
         if table is None:
             self.model.resolve_given(1, self.given or None, self.draws)
         elif self.given:
-            table.asked_rows(self.given, 1)
+            table.given_cells(self.given)
 
     def draw(self, n: int, *, first: int = 0, ranks: Ranks = ALONE, tell: Callable[[float], None] = untold) -> Dataset:
         """Draw n samples, the first of which has this number.
@@ -141,10 +140,7 @@ class Drawing:
             UsageError: If something that is given or known is none of the model's.
         """
         model, draws = self.model, replace(self.draws, first=first)
-        if (table := model.description.modality.view(Table)) is not None:
-            rows = Known(*table.states_known(*table.asked_rows(self.given, n))) if self.given else None
-            return model.sample(n, given={}, known=rows, sampling=self.sampling, draws=draws, ranks=ranks, tell=tell)
-        return model.sample(
+        return model.draw(
             n,
             given=self.given or None,
             guidance=self.guidance,
@@ -160,15 +156,16 @@ class Drawing:
         """Write samples, as a part of more where their first is not number 0; what is given of rows stays as it is."""
         modality = drawn.modality
         with sample_folder.counted(first, total):
-            if (table := modality.view(Table)) and self.given and place.suffix in CELLS:
-                table.write_cells(table.with_given(drawn.values, self.given), place)
+            if (table := modality.view(Table)) and self.given:
+                table.write_given(drawn.values, table.given_cells(self.given), place)
             else:
                 modality.write(drawn.values, drawn.given, place)
 
     @property
     def record(self) -> dict[str, Any]:
         """What decides the samples, beside the model."""
-        asked = {"seed": self.seed, "given": self.given, "guidance": self.guidance, "known": self.known}
+        given = {name: BETWEEN.join(one) if isinstance(one, tuple) else one for name, one in self.given.items()}
+        asked = {"seed": self.seed, "given": given, "guidance": self.guidance, "known": self.known}
         return {**asked, "compiled": self.compiled, "sampling": to_data(self.sampling)}
 
 
@@ -202,7 +199,7 @@ def ready(
         _share(config.sampler.superpose),
     )
     known = None if config.gaps.known is None else config.gaps.known.replace("\\n", "\n")
-    given = in_words(config.given)
+    given = words_of(config.given or {})
     model.check_guidance(guidance)
     _check_says(model, known=known, calls=calls, jump=jump)
     model.network.to(engine().device)
@@ -229,9 +226,10 @@ def ready(
         if used < calls:
             tell.say(f"{sampling.solver} takes {method.calls} calls a step, so that {used} of {calls} are used")
     if (table := about.modality.view(Table)) is not None:
-        if given:
-            table.asked_rows(given, 1)  # what is refused counts for nothing
-        for warning in outside(table.schema, {name: [text] for name, text in given.items()}):
+        cells = table.given_cells(given)  # what is refused counts for nothing
+        several = {choice.column.name for choice in cells.choices.values()}
+        single = {name: [one] for name, one in given.items() if isinstance(one, str) and name not in several}
+        for warning in outside(table.schema, single):
             tell.say(warning)
     return Drawing(
         model=model,

@@ -318,7 +318,7 @@ def _samples_of(source: Run, base: Model, tuned: Tuned, guidance: float, effort:
 
     def draw(n: int) -> None:
         given = base.conditions(n, tuned.given, draws)
-        drawn[n] = base.sample(n, given=given, guidance=guidance, draws=draws, tell=tell.progress)
+        drawn[n] = base.draw(n, given=given, guidance=guidance, draws=draws, tell=tell.progress)
 
     n = effort.affordable(FIRST, 1.0, draw, engine())
     if n not in drawn:

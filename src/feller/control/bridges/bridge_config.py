@@ -26,7 +26,7 @@ class Bridging:
     pairs: int = 1024
     """Pairs of each round, between each two neighbouring populations."""
     pairing: Coupling = field(default_factory=Independent)
-    """Which members are the first pairs: any two, or those that `MinibatchTransport` finds near each other, where
+    """Which members are the first pairs: any two, or those that `MinibatchOT` finds near each other, where
     places lie so far apart in the noise that pairs by chance would need many rounds to become those of the bridge."""
     control: PinnedControl = field(default_factory=PinnedControl)
     resampling: PathIntegral | None = None

@@ -38,7 +38,7 @@ class Tuning(ObjectiveConfig):
     """Factor on the reward: how many nats of likelihood one unit of it is worth."""
     guidance: float = 1.0
     """Of all samples that tuning looks at; what is tuned is then the law of guided samples."""
-    drop: float = 0.0
+    cond_dropout: float = 0.0
 
     requires: ClassVar[tuple[str, ...]] = ("reference", "reward")
     needs_gradient: ClassVar[bool] = True

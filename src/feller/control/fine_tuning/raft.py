@@ -18,7 +18,7 @@ from feller.sampling import Euler, Midpoint, Solver, endpoint
 from feller.sampling.guidance import cfg
 from feller.sampling.solvers.solver import placed
 from feller.training.losses import CrossEntropy, Loss, PerLeaf, Squared
-from feller.training.objective import Batch, Example, Matching, Objective, TrainingContext
+from feller.training.objective import Batch, Example, FlowMatching, Objective, TrainingContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,9 @@ class FilteredObjective(TuningObjective):
     def __init__(self, config: Filtered, context: TrainingContext) -> None:
         super().__init__(config, context)
         criterion = criterion_of(config.path)
-        self.regression = Matching(config.path, config.space, criterion, drop=config.drop, null=self.null)
+        self.regression = FlowMatching(
+            config.path, config.space, criterion, cond_dropout=config.cond_dropout, null=self.null
+        )
 
     def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
         """Sample, keep the best, and meet each as often as makes a batch, at other times and from other sources.

@@ -17,7 +17,7 @@ from feller.control.rewards.reward import checked, shaped
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Given, State, leaves, length, tree_map
 from feller.core.serialization import nearest
-from feller.core.user_code import blamed, called, load_function
+from feller.core.user_code import blamed, called, is_code, load_function
 from feller.data.images.modality import Images
 from feller.data.images.resize import picture
 from feller.data.modality import Dataset, Modality
@@ -35,8 +35,6 @@ SIDES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "==": lambda found, bound: found - bound,
 }
 """How far a reward is beyond a bound of each kind."""
-CODE = ".py:"
-"""In the words of a wish that is a function of the user's."""
 _FACTOR = r"(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?"
 _SIDE = re.compile(r"[<>]|=\s|\s=")
 _TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=|==)\s*(?P<bound>\S+))?\s*")
@@ -131,19 +129,19 @@ class Total:
 
 
 def code(words: str) -> Wish | None:
-    """Return a function of the user's as a wish, from `file.py:function`; None from other words.
+    """Return a function of the user's as a wish, from `file.py:function` or one in memory; None from other words.
 
     Raises:
         InputError: If the file does not run.
     """
-    return own(load_function(words)) if CODE in words else None
+    return own(load_function(words)) if is_code(words) else None
 
 
 def named_file(text: str) -> pathlib.Path | None:
     """Return the file of a wish, if it names one."""
     found = _TERM.fullmatch(text)
     name = found["name"] if found else text
-    return pathlib.Path(name.rpartition(":")[0]) if CODE in name else None
+    return pathlib.Path(name.rpartition(":")[0]) if ".py:" in name else None
 
 
 def wish_of(texts: Sequence[str], named: Mapping[str, Named], other: Other = code) -> Total:
@@ -201,6 +199,12 @@ def _atom(name: str, named: Mapping[str, Named], other: Other) -> Wish:
         there = f"{nearest(word, list(named))}, or " if named else "there are "
         raise UsageError(f"no reward is called {word!r}: {there}file.py:function, or the run of a regressor")
     return found
+
+
+def is_own_code(text: str) -> bool:
+    """Tell whether a wish is a function of the user's."""
+    found = _TERM.fullmatch(text)
+    return is_code(found["name"] if found else text)
 
 
 def own(function: Callable[..., Any]) -> Wish:

@@ -106,7 +106,7 @@ class Kept:
             with contextlib.suppress(OSError):  # others may have put something there
                 self.file.parent.rmdir()
         if isinstance(error, InputError | UsageError):
-            raise type(error)(str(error).replace(str(self.file), self.said)) from error
+            raise error.replaced(str(self.file), self.said) from error
 
 
 @contextlib.contextmanager

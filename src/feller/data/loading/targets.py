@@ -19,6 +19,50 @@ LABEL = "label"
 """What the class of an example is called."""
 
 
+TELLING = ("regressor", "logistic-private")
+"""Recipes of networks that tell a target; other recipes of ours draw rows of a table, the target among them."""
+
+
+def tells_target(recipe: str) -> bool:
+    """Tell whether the rows of a table are learned by a recipe that may tell a target: these, or code of one's own."""
+    return recipe in TELLING or ":" in recipe
+
+
+def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
+    """Return data with a target, see `aimed`; of a table that is drawn it is what reports tell from other columns.
+
+    Args:
+        data: What is learned from.
+        names: Of the target; none for none.
+        recipe: Its name, auto among them.
+
+    Raises:
+        UsageError: If nothing is called so, or a table that is drawn has several.
+        InputError: If no example has it, or all have the same.
+    """
+    table = data.modality.view(Table)
+    if not names:
+        return data
+    if table is None or tells_target(recipe):
+        return aimed(data, names)
+    if len(names) > 1:
+        raise UsageError(
+            argument="target",
+            expected="one column, which the report tells from the others",
+            found=", ".join(names),
+            remedy="Name one, or take the recipe regressor or logistic-private, which tell and do not draw",
+        )
+    modelled = [column.name for column in table.schema.modelled]
+    if names[0] in {column.name for column in table.schema.columns} - {*modelled}:  # refused, a search were in vain
+        note = f"no model sees {names[0]}, so that the report tells {modelled[table.schema.aim]} from the others"
+        return replace(data, notes=(*data.notes, note))
+    if names[0] not in modelled:
+        raise UsageError(
+            argument="target", expected=f"a column that is learned: {nearest(names[0], modelled)}", found=names[0]
+        )
+    return data.seen_as(replace(table, schema=replace(table.schema, target=names[0])))
+
+
 def aimed(data: Dataset, names: tuple[str, ...]) -> Dataset:
     """Return data with a target: numbers that files tell beside the values, columns of a table, or `label`.
 

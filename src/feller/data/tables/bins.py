@@ -1,5 +1,6 @@
 """Whole numbers in bins, with frequent ones on their own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -100,6 +101,20 @@ class Bins:
         for value, code in self._code_of_heavy.items():
             found[numbers == value] = code
         return np.where((numbers < self.starts[0]) | (numbers > self.last), -1, found)
+
+    def within(self, code: int, spans: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
+        """Return which numbers of a code lie in runs of numbers that are apart, and how many numbers it has.
+
+        They are counted from 0, those that have codes of their own left out, and returned as runs [begin, end).
+        """
+        first, last = self.span(code)
+        others = [] if first == last else [value for value in self.heavy if first <= value <= last]
+
+        def before(number: int) -> int:
+            return number - first - sum(value < number for value in others)
+
+        ends = [(before(max(a, first)), before(min(b, last) + 1)) for a, b in spans if a <= last and b >= first]
+        return [(begin, end) for begin, end in ends if begin < end], before(last + 1)
 
     def draw(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return a whole number of each code, all of them equally likely, from uniform numbers in [0, 1)."""

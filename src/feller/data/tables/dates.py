@@ -89,6 +89,11 @@ class Datetime(Modelled):
         there = ~np.isnat(times)
         return there, self._units(times[there])
 
+    def units(self, cell: str) -> int | None:
+        """Return a time in units since the year 1; None where a cell holds none."""
+        _, units = self._read(text_array([cell]))
+        return int(units[0]) if len(units) else None
+
     def _units(self, times: np.ndarray) -> Int64[np.ndarray, " n"]:
         if self._unit in ("year", "month"):
             months = times.astype("M8[M]").astype(np.int64) + 12 * 1970

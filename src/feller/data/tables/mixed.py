@@ -102,7 +102,7 @@ class Mixed(Modality):
     called = "a table of numbers and words"
     rereads = True
     holds = FoundTable
-    tabular = True
+    tabular = draws_frames = True
     has_density = False  # words have none
 
     table: Table

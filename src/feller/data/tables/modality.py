@@ -1,6 +1,7 @@
 """Modality of tables with columns of any type under a public schema."""
 
 import pathlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -14,24 +15,23 @@ from jaxtyping import Bool, Float64, Int64
 from PIL import Image
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError
 from feller.core.pytree import Given
 from feller.core.rng import Draws
-from feller.core.serialization import nearest
+from feller.data.figures import INK, finish, panels
 from feller.data.files import sample_folder
+from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Dialect, Found, FoundTable, expect, text_array
 from feller.data.modality import Dataset, Modality, Write
-from feller.data.tables.column import Column
-from feller.data.tables.constraints import broken
+from feller.data.tables.column import Modelled
 from feller.data.tables.dataframes import to_frame, write_cells
-from feller.data.tables.dates import Datetime
 from feller.data.tables.detect_schema import detect
 from feller.data.tables.encoding import BLANKS, completed, decode, encode, partly_known
-from feller.data.tables.figure import bars
+from feller.data.tables.given_cells import GivenCells, GivenWords, asked_code, givable, given_cells
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.raking import Crosstab, exchanged, raked, weights_within
 from feller.data.tables.schema import ROW, Schema
-from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier, Untold
+from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 from feller.spaces import Digits, Rows, Rule
 
 
@@ -59,12 +59,6 @@ def first_of_each(found: FoundTable, unit: str) -> FoundTable:
 
 GUESSED = "columns were described by their cells, which is not private; `feller data schema` writes it down to edit"
 """What people are told where nobody described a table."""
-NEVER: dict[type[Column], str] = {
-    Identifier: "it tells people apart and is made anew",
-    FreeText: "it is free text",
-    Untold: "noise hid what it holds",
-}
-"""Why a model never sees a column of that kind."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ class Table(Modality):
     called = "a table"
     rereads = True
     holds = FoundTable
-    tabular = has_schema = True
+    tabular = has_schema = draws_frames = True
     has_density = False  # codes have probabilities
 
     schema: Schema
@@ -108,10 +102,21 @@ class Table(Modality):
     @property
     def forms(self) -> dict[str, Write]:
         """Tables, arrays, or a folder with a table and a picture."""
+        return self._forms(self.cells)
+
+    def _forms(self, cells: Callable[[Tensor], FoundTable]) -> dict[str, Write]:
+        """Return what writes rows, by how their cells are told."""
+
+        def write_table(values: Tensor, given: Given, out: pathlib.Path) -> None:
+            self.write_cells(cells(values), out)
+
+        def write_folder(values: Tensor, given: Given, out: pathlib.Path) -> None:
+            sample_folder.save_table(self.show(values, given), out, lambda table: write_table(values, given, table))
+
         return {
-            **dict.fromkeys((".csv", ".tsv", ".parquet"), self._write_table),
-            ".npz": self._write_arrays,
-            "": self._write_folder,
+            **dict.fromkeys((".csv", ".tsv", ".parquet"), write_table),
+            ".npz": lambda values, given, out: write_arrays(self._arrays(values, cells(values)), out),
+            "": write_folder,
         }
 
     def space(self) -> Rows:
@@ -175,7 +180,7 @@ class Table(Modality):
     @property
     def leaves(self) -> tuple[str, ...]:
         """Columns that a person can give, derived ones among them."""
-        return tuple(column.name for column in self.schema.made if not isinstance(column, Identifier | FreeText))
+        return givable(self.schema)
 
     def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         """Return the code, [1], of what a person writes for a column; that of its source where one is derived.
@@ -186,32 +191,8 @@ class Table(Modality):
         return torch.tensor([self.asked(leaf, text)[1]]), {}
 
     def asked(self, leaf: str, text: str) -> tuple[int, int]:
-        """Return which modelled column a person gives, and its code.
-
-        Raises:
-            UsageError: If there is no such column, or it cannot be that.
-        """
-        never = next((kind for kind in self.schema.columns if kind.name == leaf and type(kind) in NEVER), None)
-        if never is not None:
-            raise UsageError(
-                f"{leaf} was never learned, since {NEVER[type(never)]}, so it cannot be given; leave it out"
-            )
-        if leaf not in self.leaves:
-            raise UsageError(f"no column {leaf!r} can be given: {nearest(leaf, list(self.leaves))}")
-        column = next(column for column in self.schema.columns if column.name == leaf)
-        if isinstance(column, Derived):
-            sources = column.sources(text)
-            if not sources:
-                raise UsageError(
-                    f"{leaf} cannot be {text!r}: {nearest(text, list(dict.fromkeys(column.mapping.values())))}"
-                )
-            if len(sources) > 1:
-                raise UsageError(
-                    f"{leaf}={text} follows from {column.source} {' or '.join(sources)}; give one of these"
-                )
-            leaf, text = column.source, sources[0]
-        place = self.schema.place(leaf)
-        return place, self.schema.modelled[place].asked(text, clip=self.schema.outside == "clip")
+        """Return which modelled column a person gives, and its code; errors as of `give`."""
+        return asked_code(self.schema, leaf, text)
 
     def known(self, found: Found) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
         """Return codes and which of them are given, of a table of which the rest is to be filled; see `partly_known`.
@@ -221,30 +202,25 @@ class Table(Modality):
         """
         return partly_known(expect(found, FoundTable), self.schema)
 
-    def asked_rows(self, given: dict[str, str], n: int) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
-        """Return codes of n rows in which what a person gives of columns is kept.
+    def given_cells(self, given: GivenWords) -> GivenCells:
+        """Return what a person gives of rows.
 
         Raises:
             UsageError: If a column cannot be that, or two say different things.
         """
-        codes, kept = torch.zeros(len(self.counts), dtype=torch.long), torch.zeros(len(self.counts), dtype=torch.bool)
-        for leaf, text in given.items():
-            place, code = self.asked(leaf, text)
-            if kept[place] and codes[place] != code:
-                raise UsageError(f"{leaf}={text} contradicts what else is given; leave one of them out")
-            codes[place], kept[place] = code, True
-        for pair in self.schema.pairs:
-            if kept[pair.first] and kept[pair.second] and broken(codes[None].numpy(), pair).any():
-                names = [self.schema.modelled[j].name for j in (pair.first, pair.second)]
-                raise UsageError(f"the given {' and '.join(names)} break a rule of the schema; leave one of them out")
-        return codes.expand(n, -1), kept.expand(n, -1)
+        return given_cells(given, self.schema)
 
-    def with_given(self, values: Int64[Tensor, "n k"], given: dict[str, str]) -> FoundTable:
-        """Return the cells of rows, with numbers and times that a person gives as they are written, not their bins."""
-        kinds = {column.name: column for column in self.schema.modelled}
-        exact = {leaf: text for leaf, text in given.items() if isinstance(kinds.get(leaf), Numerical | Datetime)}
-        cells = pyarrow.table({leaf: text_array([text] * len(values)) for leaf, text in exact.items()})
-        return self.completed(FoundTable(cells, columns=tuple(exact)), values)
+    def with_given(self, values: Int64[Tensor, "n k"], given: GivenCells) -> FoundTable:
+        """Return the cells of rows, with numbers and times that a person gives as they are written, not their bins.
+
+        Where several may be, a bin is written as one of those.
+        """
+        cells = pyarrow.table({leaf: text_array([text] * len(values)) for leaf, text in given.exact.items()})
+        uniforms = self._uniforms(values)
+        for j, choice in given.choices.items():
+            uniforms[:, j] = torch.from_numpy(choice.uniforms(values[:, j].cpu().numpy(), uniforms[:, j].numpy()))
+        partial = FoundTable(cells, columns=tuple(given.exact))
+        return completed(partial, self._check(values, self.counts, "codes"), uniforms, self.schema)
 
     def states_known(
         self, codes: Int64[Tensor, "n k"], kept: Bool[Tensor, "n k"]
@@ -320,7 +296,9 @@ class Table(Modality):
 
     def arrays(self, values: Int64[Tensor, "n k"], given: Given) -> dict[str, np.ndarray]:
         """Return `samples`, cells as words of NumPy [n, columns], their names, and the `codes` of those modelled."""
-        table = self.cells(values)
+        return self._arrays(values, self.cells(values))
+
+    def _arrays(self, values: Int64[Tensor, "n k"], table: FoundTable) -> dict[str, np.ndarray]:
         return {
             "samples": table.values.to_pandas().to_numpy(dtype=object).astype(np.str_),
             "columns": np.array(table.columns),
@@ -332,8 +310,9 @@ class Table(Modality):
         """Draw bars for the shares of each column."""
         return bars(values.cpu().numpy(), self.schema.modelled, columns)
 
-    def _write_table(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
-        self.write_cells(self.cells(values), out)
+    def write_given(self, values: Int64[Tensor, "n k"], given: GivenCells, out: pathlib.Path) -> None:
+        """Write rows as `write` does, in which what is given stands as it came."""
+        self.write_by(self._forms(lambda rows: self.with_given(rows, given)), values, {}, out)
 
     def frame(self, values: Int64[Tensor, "n k"], given: Given) -> pd.DataFrame:
         """Return a data frame, with the types that the table had, or those of its columns."""
@@ -342,9 +321,6 @@ class Table(Modality):
     def write_cells(self, cells: FoundTable, out: pathlib.Path) -> None:
         """Write cells of all columns: .csv, .tsv or .parquet."""
         write_cells(cells, self.schema, out, self.dialect)
-
-    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
-        sample_folder.save_table(self.show(values, given), out, lambda table: self._write_table(values, given, table))
 
 
 def tables(found: FoundTable, schema: Schema | None = None) -> Dataset:
@@ -378,3 +354,33 @@ def left_out(schema: Schema) -> tuple[str, ...]:
         if names:
             notes.append(sentence.format(", ".join(names)))
     return tuple(notes)
+
+
+MOST_PANELS = 24
+"""Columns that are drawn, at most; the first ones."""
+BARS = 30
+"""Bars of a panel, at most: the first levels of numbers, the most frequent words."""
+LETTERS = 14
+"""Letters of a name below a bar, at most."""
+
+
+def bars(codes: Int64[np.ndarray, "n k"], columns: Sequence[Modelled], across: int | None = None) -> Image.Image:
+    """Draw a panel of bars for each column, `across` in a row."""
+    shown = columns[:MOST_PANELS]
+    figure, axes = panels(len(shown), across or 4, width=3.0, height=2.2)
+    for j, (axis, column) in enumerate(zip(axes, shown, strict=True)):
+        names = column.coarse_names
+        counts = np.bincount(column.coarse(codes[:, j]), minlength=len(names))
+        kept = np.arange(len(names)) if len(names) <= BARS else np.sort(np.argsort(-counts, kind="stable")[:BARS])
+        axis.bar(np.arange(len(kept)), counts[kept] / max(len(codes), 1), color=INK, width=0.8)
+        axis.set_title(column.name, fontsize=8, parse_math=False)
+        every = max(1, len(kept) // 8)
+        places = np.arange(0, len(kept), every)
+        labels = [_short(names[kept[i]]) for i in places]
+        axis.set_xticks(places, labels, fontsize=5, rotation=60, ha="right", parse_math=False)
+        axis.tick_params(axis="y", labelsize=5)
+    return finish(figure, None, ())
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LETTERS else name[: LETTERS - 1] + "…"

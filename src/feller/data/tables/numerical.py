@@ -117,6 +117,11 @@ class Numerical(Modelled):
         missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
         return f"expected a number from {self.low:g} to {self.high:g}{missing}"
 
+    def units(self, text: str) -> Decimal | None:
+        """Return a number in units of the last decimal; None where a text is none."""
+        number = self.form.read(text)
+        return None if number is None else number.scaleb(self.form.decimals)
+
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the codes of the bounds that numbers are beyond; -1 of what is no number."""
         numbers, ends = self.form.parsed(words), np.array([self.levels.starts[0], self.levels.last])

@@ -43,7 +43,7 @@ class Answer(nn.Module):
     def __init__(self, model: Model, guided: Guided) -> None:
         super().__init__()
         _check(model)
-        if guided.w is None and not (model.absent() and model.description.drop):
+        if guided.w is None and not (model.absent() and model.description.cond_dropout):
             raise UsageError("guidance cannot be an input: this model has no conditions that it can do without")
         if guided.w is not None:
             model.check_guidance(guided.w)
@@ -193,7 +193,7 @@ def _meaning(name: str, model: Model) -> dict[str, Any]:
     return {
         "what": "condition, by the number of its class",
         **named,
-        "not_given": len(shares) if described.drop else None,
+        "not_given": len(shares) if described.cond_dropout else None,
     }
 
 

@@ -15,7 +15,7 @@ from feller.core.run_folder import Run, new_run
 from feller.core.safetensors_io import put
 from feller.core.serialization import to_data
 from feller.core.user_code import fingerprint, place_of
-from feller.models.export.wrap import trial
+from feller.models.export.user_network import trial
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import Description, save_description
@@ -24,7 +24,7 @@ from feller.networks.external import Foreign, ForeignDecoder, ForeignNetwork
 from feller.networks.inner_networks import plain_network
 from feller.training.checkpoint import save_checkpoint
 from feller.training.loop import make_train_state
-from feller.training.objective import Matching, ObjectiveConfig
+from feller.training.objective import FlowMatching, ObjectiveConfig
 from feller.training.objectives.autoregressive_likelihood import NextToken
 from feller.training.optimizer import Training
 
@@ -69,9 +69,9 @@ def _objective(about: Description) -> ObjectiveConfig:
         UsageError: If that is not known of the model's family.
     """
     if about.family.in_time:
-        return Matching(about.path, about.space, drop=about.drop)
+        return FlowMatching(about.path, about.space, cond_dropout=about.cond_dropout)
     if about.family.name == NextToken.family:
-        return NextToken(about.space, drop=about.drop, end=about.modality.end)
+        return NextToken(about.space, cond_dropout=about.cond_dropout, end=about.modality.end)
     raise UsageError(f"a model that {about.family.describe()} is saved by the fit that makes it")
 
 
@@ -120,7 +120,7 @@ def _rebuilt(model: Model, about: Description, weights: dict[str, Tensor]) -> nn
         raise UsageError(f"{what} wants arguments ({error}); give make, a function of a file without any") from error
     except RuntimeError as error:
         raise UsageError(f"{what} makes one of other weights ({str(error).splitlines()[-1].strip()})") from error
-    asked = trial(Model(about, network))
+    asked = trial(Model.of(about, network))
     theirs = next(model.network.parameters()).device
     with torch.no_grad():
         ours = network(*asked)

@@ -105,7 +105,7 @@ class VelocityField:
         about, found = self.model.description, {}
         for name, shares in about.frequencies.items():
             value = given.pop(name, None)
-            if value is None and not about.drop:
+            if value is None and not about.cond_dropout:
                 raise UsageError(f"this model was not trained to do without {name}; give it")
             found[name] = self._classes(name, len(shares) if value is None else value, n)
         for name in [name for name in given if isinstance(given[name], Tensor | dict)]:

@@ -2,7 +2,7 @@
 
 import abc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -25,6 +25,10 @@ class Infinite(InputError):
     """Samples became infinite."""
 
 
+Odds = Callable[[Int64[Tensor, " m"]], Float[Tensor, " m"]]
+"""Codes of a column -> how much each counts."""
+
+
 @dataclass(frozen=True, eq=False)
 class Known:
     """Entries of samples that are given, and kept."""
@@ -37,6 +41,8 @@ class Known:
     """Of rows whose columns have one order: weigh so many ways of filling each, instead of drawing until it fits."""
     never: Int64[Tensor, " places"] | None = None
     """Of rows: a token of each place that is not drawn where another may stand; -1 for none."""
+    odds: Mapping[int, Odds] = field(default_factory=dict)
+    """Of rows: columns in which each code counts that many times as much as the model says, from 0 to 1."""
 
     def part(self, rows: slice, device: torch.device) -> "Known":
         """Return what is given of some samples, on a device."""
@@ -128,6 +134,8 @@ class ModelFamily(abc.ABC):
     """Whether the exact probability of a row is one call of the network, so that cells can be guessed by it."""
     answer: ClassVar[str] = "prediction"
     """What the network answers with, for whoever has an exported file: prediction, logits, estimates or velocity."""
+    bounds_only: ClassVar[bool] = False
+    """Whether its log probabilities are bounds."""
     symbols: ClassVar[bool] = False
     """Whether samples are symbols one by one, so that gaps in them can be filled in, and their code length be told."""
     infills_exactly: ClassVar[bool] = False
@@ -177,6 +185,13 @@ class ModelFamily(abc.ABC):
             raise UsageError(self.why_no_samples)
         if request.known is not None and not self.symbols:
             raise UsageError("only symbols can be filled in so far, and this model's data are numbers")
+        if request.known is not None and request.known.odds and not self.row_likelihood:
+            raise UsageError(
+                argument="given",
+                expected="one cell of a column",
+                found="several",
+                remedy="Fit with recipe table or table-marginals, which take ranges and lists",
+            )
 
     def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
         """Return source and end of each sample; where there is no source, the ends twice.

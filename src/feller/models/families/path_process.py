@@ -20,7 +20,7 @@ from feller.paths.brownian import Brownian
 from feller.paths.processes import Process, hold, stand
 from feller.paths.product import parts
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import DormandPrince, Exact, Hutchinson, log_density, simulate
+from feller.sampling import DormandPrince, Exact, Hutchinson, log_prob, simulate
 from feller.sampling.divergence import MOST_EXACT
 from feller.sampling.guidance import cfg
 from feller.sampling.likelihood import start_density
@@ -50,6 +50,11 @@ class PathProcess(ModelFamily):
 
     @property
     def symbols(self) -> bool:  # pyrefly: ignore[bad-override] - the path decides
+        """Whether the states are tokens."""
+        return self.path.is_discrete
+
+    @property
+    def bounds_only(self) -> bool:  # pyrefly: ignore[bad-override] - the path decides
         """Whether the states are tokens."""
         return self.path.is_discrete
 
@@ -125,7 +130,7 @@ class PathProcess(ModelFamily):
         process: Process = path.process(network, given)
         try:
             with torch.no_grad():  # with a gradient for the weights, the graph of the whole solve would be kept
-                value = log_density(
+                value = log_prob(
                     process, x_1, times[::-1], solver, draws, divergence=divergence, source=source, valid=valid
                 )
         except ValueError as error:

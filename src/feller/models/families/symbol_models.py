@@ -130,6 +130,7 @@ class TableModel(_NextToken):
             anyhow=self.any_order,
             ways=0 if known is None else known.ways,
             never=None if known is None else known.never,
+            odds={} if known is None else known.odds,
         )
 
 
@@ -153,8 +154,9 @@ class GraphicalModel(_PartByPart):
     def _ends(self, network: MarginalNetwork, request: SampleRequest, draws: Draws) -> State:
         """Draw whole rows, those of which some columns are known too."""
         known = request.known
-        kept = None if known is None else (known.values, known.kept)
-        return network.draw(request.n, draws, kept, None if known is None else known.never)
+        if known is None:
+            return network.draw(request.n, draws)
+        return network.draw(request.n, draws, (known.values, known.kept), known.never, known.odds)
 
     def log_prob(self, network: Any, request: LogProbRequest, draws: Draws) -> LogProb:
         """Ask the network, which answers with log p of each row."""

@@ -13,7 +13,7 @@ from feller.sampling.sampler_config import Sampling
 from feller.spaces import MaskSource, Torus
 from feller.training.couplings import Aligned
 from feller.training.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training
 
 
@@ -31,7 +31,7 @@ def crystals(data: Dataset, size: str) -> Recipe:
     kinds: dict[str, Leaf] = {"element": Symbols(len(modality.elements)), "place": Angles(), "lattice": Numbers()}
     return Recipe(
         architecture=Sites(kinds, whole=("lattice",), apart="place", count="atoms", width=width, depth=depth),
-        objective=Matching(
+        objective=FlowMatching(
             Product(
                 {
                     "element": Mixture(source=MaskSource()),
@@ -41,7 +41,7 @@ def crystals(data: Dataset, size: str) -> Recipe:
             ),
             modality.space(),
             PerLeaf({"element": WhereMasked(CrossEntropy()), "place": Squared(), "lattice": Squared()}),
-            drop=0.0,  # without their number there are no atoms
+            cond_dropout=0.0,  # without their number there are no atoms
             leaf_times=LeafTimes(given=0.3, which=("element", "lattice")),
         ),
         train=Training(batch=128, lr=2e-3, decay=0.5, average=0.998, minutes=minutes),
@@ -65,12 +65,12 @@ def molecules(data: Dataset, size: str) -> Recipe:
         architecture=Equivariant(
             {"element": Symbols(len(modality.elements))}, count="atoms", width=width, pair=pair, depth=depth
         ),
-        objective=Matching(
+        objective=FlowMatching(
             Product({"element": Mixture(source=MaskSource()), "place": Affine()}),
             modality.space(),
             PerLeaf({"element": WhereMasked(CrossEntropy()), "place": Squared()}),
             coupling=Aligned(),
-            drop=0.0,  # without their number there are no atoms
+            cond_dropout=0.0,  # without their number there are no atoms
             leaf_times=LeafTimes(given=0.2, which=("element",)),
         ),
         train=Training(batch=32, lr=1.5e-3, decay=0.5, average=0.999, minutes=minutes),

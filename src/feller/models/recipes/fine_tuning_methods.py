@@ -47,6 +47,6 @@ def tuning(method: str, model: Model, strength: float, guidance: float) -> Recip
     about = model.description
     model.check_guidance(guidance)
     objective = METHODS[method](
-        path=about.path, space=about.space, strength=strength, guidance=guidance, drop=about.drop
+        path=about.path, space=about.space, strength=strength, guidance=guidance, cond_dropout=about.cond_dropout
     )
     return Recipe(architecture=about.architecture, objective=objective, train=TRAINING, sampling=about.sampling)

@@ -26,7 +26,7 @@ from feller.paths.time_distributions import LeafTimes
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import MaskSource, Tokens, TokenSource, UniformSource
 from feller.training.losses import CrossEntropy, Loss, PerLeaf, Squared
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.objectives.reconstruction import Reconstruction
 from feller.training.optimizer import Training
 
@@ -41,7 +41,7 @@ def images(data: Dataset, size: str) -> Recipe:
     one = _levels(modality) == 1
     return Recipe(
         architecture=unet(modality, size),
-        objective=Matching(Affine(), modality.space()),
+        objective=FlowMatching(Affine(), modality.space()),
         train=Training(batch=128 if one else 64, lr=RATES[size], minutes=MINUTES[size]),
         sampling=Sampling("midpoint", 64),
     )
@@ -96,11 +96,11 @@ def labelled(data: Dataset, size: str) -> Recipe:
     return Recipe(
         modality=modality,
         architecture=architecture,
-        objective=Matching(
+        objective=FlowMatching(
             Product({"image": path, "label": Mixture(source=MaskSource())}),
             modality.space(),
             PerLeaf({"image": loss, "label": CrossEntropy()}, {"label": LABEL}),
-            drop=0.0,
+            cond_dropout=0.0,
             leaf_times=LeafTimes(given=0.4, apart=0.3),
         ),
         train=training,
@@ -147,7 +147,7 @@ def _token_recipe(data: Dataset, size: str, name: str, source: TokenSource, path
     return Recipe(
         modality=modality,
         architecture=architecture,
-        objective=Matching(path(count), Tokens(count, modality.shape, source), CrossEntropy()),
+        objective=FlowMatching(path(count), Tokens(count, modality.shape, source), CrossEntropy()),
         train=Training(
             batch=256 if small else 64, lr=1.5e-3, weight_decay=1e-2, decay=0.9, average=0.995, minutes=minutes
         ),

@@ -11,8 +11,8 @@ from feller.paths.time_distributions import Shifted, Stratified
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Manifold, Mesh, Sphere, Tokens, Torus
 from feller.spaces.table_tokens import Rows
-from feller.training.couplings import AcrossRanks, Independent, MinibatchTransport, WithinClasses
-from feller.training.objective import Matching
+from feller.training.couplings import AcrossRanks, Independent, MinibatchOT, WithinClasses
+from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training
 
 
@@ -25,7 +25,7 @@ def points(data: Dataset, size: str) -> Recipe:
     width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
     return Recipe(
         architecture=MLP(width=width, depth=depth, frequencies=4),
-        objective=Matching(Affine(), data.modality.space()),
+        objective=FlowMatching(Affine(), data.modality.space()),
         train=Training(batch=512, lr=2e-3, minutes=minutes),
         sampling=Sampling("midpoint", 64),
     )
@@ -53,10 +53,10 @@ def manifold(data: Dataset, size: str) -> Recipe:
     path = Premetric(space) if isinstance(space, Mesh) else Geodesic(space)
     period = 2 * math.pi if isinstance(space, Torus) else None
     sphere = isinstance(space, Sphere)
-    near = WithinClasses() if data.modality.conditions else MinibatchTransport()
+    near = WithinClasses() if data.modality.conditions else MinibatchOT()
     return Recipe(
         architecture=MLP(width=width, depth=depth, frequencies=6 if sphere else 5, period=period),
-        objective=Matching(
+        objective=FlowMatching(
             path,
             space,
             law=Stratified(Shifted(LATER if sphere else LATE)),

@@ -12,7 +12,7 @@ from feller.paths.time_distributions import LeafTimes
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import SO3, MaskSource
 from feller.training.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training
 
 RESIDUE = 0.2
@@ -34,14 +34,14 @@ def proteins(data: Dataset, size: str) -> Recipe:
     rotations = SO3((modality.structure.longest,))
     return Recipe(
         architecture=Sites(kinds, reach=32, count="length", width=width, depth=depth),
-        objective=Matching(
+        objective=FlowMatching(
             Product({"rotation": Geodesic(rotations), "position": Affine(), "residue": Mixture(source=MaskSource())}),
             modality.space(),
             PerLeaf(
                 {"rotation": Squared(), "position": Squared(), "residue": WhereMasked(CrossEntropy())},
                 {"residue": RESIDUE},
             ),
-            drop=0.0,  # without its length a chain has no end
+            cond_dropout=0.0,  # without its length a chain has no end
             leaf_times=LeafTimes(given=0.5),
         ),
         train=Training(batch=16, lr=2e-3, minutes=minutes),
@@ -64,11 +64,11 @@ def backbones(data: Dataset, size: str) -> Recipe:
         architecture=Sites(
             {"rotation": Rotations(), "position": Numbers()}, reach=32, count="length", width=width, depth=depth
         ),
-        objective=Matching(
+        objective=FlowMatching(
             path=Product({"rotation": Geodesic(rotations), "position": Affine()}),
             space=space,
             criterion=PerLeaf({"rotation": Squared(), "position": Squared()}),
-            drop=0.0,  # without its length a chain has no end
+            cond_dropout=0.0,  # without its length a chain has no end
         ),
         train=Training(batch=16, lr=2e-3, minutes=minutes),
         sampling=Sampling("midpoint", 64),

@@ -9,7 +9,7 @@ from feller.data.modality import Dataset, Modality
 from feller.models.families.model_family import family_of
 from feller.models.spec import Description, frequencies, shapes
 from feller.networks.architecture import Architecture
-from feller.networks.condition_dropout import check_drop
+from feller.networks.condition_dropout import check_cond_dropout
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space
 from feller.training.objective import ObjectiveConfig
@@ -88,7 +88,7 @@ class Recipe:
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        check_drop(self.objective.drop)
+        check_cond_dropout(self.objective.cond_dropout)
         check_share(self.held_out)
 
     def describe(self, data: Dataset) -> Description:
@@ -107,6 +107,6 @@ class Recipe:
             self.architecture,
             frequencies(data),
             objective.sampling(self.sampling),
-            objective.drop,
+            objective.cond_dropout,
             objective.conditionable,
         )

@@ -7,7 +7,7 @@ from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Tokens
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.objectives.distillation import Distillation
 
 PAIRS = 20_000
@@ -20,7 +20,7 @@ def onwards(recipe: Recipe, older: Model) -> Recipe:
     return replace(
         recipe,
         architecture=about.architecture,
-        objective=usual.onward(getattr(about.family, "path", None), about.space, about.drop),
+        objective=usual.onward(getattr(about.family, "path", None), about.space, about.cond_dropout),
         train=replace(recipe.train, lr=usual.onward_lr * recipe.train.lr),
         sampling=about.sampling,
     )
@@ -39,7 +39,7 @@ def reflow(recipe: Recipe, older: Model) -> Recipe:
     return replace(
         recipe,
         architecture=about.architecture,
-        objective=Matching(about.path, about.space, drop=about.drop),
+        objective=FlowMatching(about.path, about.space, cond_dropout=about.cond_dropout),
         pairs=PAIRS,
         sampling=Sampling("euler", 8),
     )
@@ -53,7 +53,7 @@ def distil(recipe: Recipe, older: Model) -> Recipe:
     """
     _check_flows(older)
     about = older.description
-    objective = Distillation(about.path, about.space, drop=about.drop)
+    objective = Distillation(about.path, about.space, cond_dropout=about.cond_dropout)
     return replace(recipe, architecture=about.architecture, objective=objective)
 
 

@@ -19,7 +19,7 @@ from feller.privacy.marginals.marginal_network import Marginals
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import MaskSource
 from feller.training.losses import CrossEntropy, Loss, PerLeaf, Squared, WhereMasked
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.objectives.autoregressive_likelihood import RowLikelihood
 from feller.training.objectives.marginal_counts import Counting
 from feller.training.objectives.output_perturbation import Perturbation
@@ -85,7 +85,7 @@ def table_flow(data: Dataset, size: str) -> Recipe:
     return Recipe(
         modality=modality,
         architecture=Together(leaves, width=width, depth=depth),
-        objective=Matching(Product(paths), modality.space(), PerLeaf(losses), law=Uniform(), drop=0.0),
+        objective=FlowMatching(Product(paths), modality.space(), PerLeaf(losses), law=Uniform(), cond_dropout=0.0),
         train=Training(
             batch=max(1, min(MOST, len(data) // SHARE)),
             steps=steps,

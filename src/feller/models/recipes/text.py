@@ -10,7 +10,7 @@ from feller.paths.time_distributions import Stratified
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import MaskSource, Tokens, UniformSource
 from feller.training.losses import CrossEntropy, WhereMasked
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 from feller.training.objectives.autoregressive_likelihood import NextToken
 from feller.training.optimizer import Training
 
@@ -53,7 +53,7 @@ def _mended(modality: Text, size: str, path: Mixture, space: Tokens, criterion: 
     masked = isinstance(space.source, MaskSource)
     return Recipe(
         architecture=TextTransformer(modality.symbols, masked=masked, width=width, depth=depth, heads=heads),
-        objective=Matching(path, space, criterion, law=Stratified(), fill=0.0 if masked else FILL),
+        objective=FlowMatching(path, space, criterion, law=Stratified(), fill=0.0 if masked else FILL),
         train=_training(minutes),
         sampling=Sampling("euler", 64),
     )

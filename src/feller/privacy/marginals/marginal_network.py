@@ -1,6 +1,7 @@
 """A graphical model as a network: what a run folder can hold, and what draws whole rows."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -62,11 +63,25 @@ class MarginalNetwork(nn.Module):
         draws: Draws,
         known: tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]] | None = None,
         never: Int64[Tensor, " k"] | None = None,
+        odds: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
     ) -> Int64[Tensor, "n k"]:
-        """Draw rows, independent of each other, each exactly given those of its columns that are known."""
+        """Draw rows, independent of each other, each exactly given those of its columns that are known.
+
+        Args:
+            n: How many.
+            draws: Source of the random numbers.
+            known: Codes, and which of them are kept.
+            never: Code of each column that is not drawn where another may stand; -1 for none.
+            odds: Columns in which codes count more or less than the model says: codes -> how much each counts.
+        """
         model, device = self.model(), next(self.parameters()).device
         if known is None:
             return model.draw(n, draws).to(device)
+        for column, weigh in (odds or {}).items():
+            weights = weigh(torch.arange(self.counts[column])).log()
+            model = replace(
+                model, cliques=(*model.cliques, (column,)), potentials=(*model.potentials, weights.double())
+            )
         drawn = model.complete(known[0].cpu(), known[1].cpu(), draws, never=None if never is None else never.tolist())
         return drawn.to(device)
 

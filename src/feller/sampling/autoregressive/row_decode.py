@@ -4,7 +4,7 @@ A network that has learned one order alone cannot begin with any columns. Then r
 out, which is exact and long where that is rare, or some ways of filling each row are weighed, which is neither.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ def fill(
     anyhow: bool = True,
     ways: int = 0,
     never: Int64[Tensor, " places"] | None = None,
+    odds: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
 ) -> Int64[Tensor, "n places"]:
     """Draw n rows, each valid by the network's grammar; what a row draws depends on its number, not on its batch.
 
@@ -50,6 +51,8 @@ def fill(
             out; the law is right in the limit of many.
         never: Token that is not drawn at each place where another may stand, such as that of a missing cell; -1 for
             none.
+        odds: Columns of which each code counts that many times as much as the network says, from 0 to 1: rows are drawn
+            until one is taken by these odds, which is exact.
 
     Raises:
         UsageError: If what is known cannot stand in any row, or hardly ever does.
@@ -62,10 +65,13 @@ def fill(
         _check_known(rows, x, kept)
     how = _Filling(network, choice, None if never is None else never.to(device))
     leading = kept.cumprod(1).bool()
-    if anyhow or torch.equal(leading, kept):
-        order = (~kept[:, network.grammar.first]).long().argsort(dim=1, stable=True)
-        return how(x, kept, how.uniform(draws, n), rows.in_turn(order))[0]
-    return _weighed(how, x, kept, draws, ways) if ways else _until_it_fits(how, x, kept, leading, draws)
+    can_begin = anyhow or torch.equal(leading, kept)
+    turn = rows.in_turn((~kept[:, network.grammar.first]).long().argsort(dim=1, stable=True)) if can_begin else None
+    if can_begin and not odds:
+        return how(x, kept, how.uniform(draws, n), turn)[0]
+    if ways:
+        return _weighed(how, x, kept, draws, ways)
+    return _until_it_fits(how, x, kept, kept if can_begin else leading, turn, draws, odds or {})
 
 
 @dataclass(frozen=True)
@@ -117,20 +123,39 @@ class _Filling:
         return x, likely
 
 
-def _until_it_fits(how: _Filling, x: Tensor, kept: Tensor, leading: Tensor, draws: Draws) -> Int64[Tensor, "n places"]:
-    """Draw rows from what is known of their first columns until the others are as known, too."""
+def _until_it_fits(
+    how: _Filling,
+    x: Tensor,
+    kept: Tensor,
+    begun: Tensor,
+    turn: Tensor | None,
+    draws: Draws,
+    odds: Mapping[int, Callable[[Tensor], Tensor]],
+) -> Int64[Tensor, "n places"]:
+    """Draw rows from what they can begin with until all else is as known, and they are taken by the odds."""
     found, open_rows = x.clone(), torch.arange(len(x), device=x.device)
     tries, drawn = 1, 0
     while len(open_rows):
         if drawn >= MOST:
+            remedy = "Give less of them, or wider ranges"
+            remedy += "" if turn is not None else "; or fit with --objective.shuffled 1, which begins with any column"
             raise UsageError(
-                f"{len(open_rows)} of {len(x)} rows with these columns were not found among {drawn:,} drawn for each:"
-                " they are too rare for a model that writes columns in one order; fit with --objective.shuffled 1"
+                argument="given",
+                expected=f"what one of {MOST:,} rows has",
+                found=f"none in {len(open_rows)} of {len(x)} searches",
+                remedy=remedy,
             )
-        u = how.uniform(draws.named("again", drawn), len(x), tries)[open_rows]
+        again = draws.named("again", drawn)
+        u = how.uniform(again, len(x), tries)[open_rows]
         some = open_rows.repeat_interleave(tries)
-        rows, _ = how(x[some], leading[some], u.flatten(0, 1))
-        fits = ((rows == x[some]) | ~kept[some]).all(1).reshape(-1, tries)
+        rows, _ = how(x[some], begun[some], u.flatten(0, 1), None if turn is None else turn[some])
+        fits = ((rows == x[some]) | ~kept[some]).all(1)
+        if odds:
+            codes = how.network.rows.read(rows)
+            chances = torch.stack([weigh(codes[:, column]) for column, weigh in odds.items()]).prod(0)
+            coins = again.at("taken").uniform((len(x), tries), torch.float64, x.device)[open_rows]
+            fits &= coins.flatten() < chances
+        fits = fits.reshape(-1, tries)
         first, any_fits = fits.long().argmax(1), fits.any(1)
         chosen = rows.reshape(len(open_rows), tries, -1)[torch.arange(len(open_rows)), first]
         found[open_rows[any_fits]] = chosen[any_fits]

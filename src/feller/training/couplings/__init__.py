@@ -4,7 +4,7 @@ from feller.training.couplings.class_conditional import LabelAware, WithinClasse
 from feller.training.couplings.coupling import Coupling, Independent
 from feller.training.couplings.equivariant_ot import Aligned
 from feller.training.couplings.ground_cost import Cost, GeodesicCost, SquaredDistance
-from feller.training.couplings.minibatch_ot import AcrossRanks, MinibatchTransport, assign, cheapest
+from feller.training.couplings.minibatch_ot import AcrossRanks, MinibatchOT, assign, cheapest
 from feller.training.couplings.sinkhorn_ot import Entropic, Unbalanced, sinkhorn
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "GeodesicCost",
     "Independent",
     "LabelAware",
-    "MinibatchTransport",
+    "MinibatchOT",
     "SquaredDistance",
     "Unbalanced",
     "WithinClasses",

@@ -14,7 +14,7 @@ from feller.core.pytree import Given, State, tree_map
 from feller.core.rng import Draw
 from feller.training.couplings.coupling import Coupling, in_blocks
 from feller.training.couplings.ground_cost import Cost, SquaredDistance
-from feller.training.couplings.minibatch_ot import AcrossRanks, MinibatchTransport, cheapest
+from feller.training.couplings.minibatch_ot import AcrossRanks, MinibatchOT, cheapest
 from feller.training.couplings.sinkhorn_ot import relative
 
 
@@ -22,7 +22,7 @@ from feller.training.couplings.sinkhorn_ot import relative
 class WithinClasses(Coupling):
     """Another coupling inside each class, so that the source stays independent of the class."""
 
-    coupling: Coupling = field(default_factory=MinibatchTransport)
+    coupling: Coupling = field(default_factory=MinibatchOT)
     condition: str = "label"
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class LabelAware(Coupling):
     """Exact transport that pays for each draw that leaves the condition it came with.
 
     Draw i comes with the condition of datum i, as an independent pairing has it. A penalty of 0 is
-    `MinibatchTransport`, which gains most and leaks most of the condition into x_0; a large one is `WithinClasses`,
+    `MinibatchOT`, which gains most and leaks most of the condition into x_0; a large one is `WithinClasses`,
     which leaks nothing. What lies between is for classes with few examples in a block, and for conditions that are
     numbers, which no two examples share. Source: arXiv 2503.10636.
     """

@@ -32,7 +32,7 @@ def assign(x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"]) -> Int[Tensor, 
 
 
 @dataclass(frozen=True)
-class MinibatchTransport(Coupling):
+class MinibatchOT(Coupling):
     """Exact optimal transport within blocks of the batch; every draw is used exactly once.
 
     Solving blocks costs n instead of n^3: at n = 4096 blocks of 256 keep 99 % of the gain on 2-D data and about 90 %
@@ -59,7 +59,7 @@ class AcrossRanks(Coupling):
     length. The price is the traffic of the batch and of the source draws, once per step.
     """
 
-    coupling: Coupling = field(default_factory=MinibatchTransport)
+    coupling: Coupling = field(default_factory=MinibatchOT)
 
     def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
         """Couple the whole batch and return this process's part."""

@@ -23,7 +23,7 @@ class NextToken(ConditionalObjective):
     family: ClassVar[str] = "autoregressive"
     space: Space
     """Texts of one length, as `Tokens`."""
-    drop: float = 0.1
+    cond_dropout: float = 0.1
     """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
     end: int | None = None
     """Symbol with which a text ends; what follows its first is not counted."""
@@ -65,7 +65,7 @@ class RowLikelihood(PlainObjective):
     counted: float = 0.5
     """Share of a private budget that is spent on counts of columns and pairs, of whose law the network is taught before
     it sees a row; 0 counts single columns alone, and teaches nothing."""
-    drop: float = 0.0
+    cond_dropout: float = 0.0
     """There are no conditions to drop: what is known of a row are columns of its own."""
 
     def __post_init__(self) -> None:

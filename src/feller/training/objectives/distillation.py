@@ -41,7 +41,7 @@ class Distillation(ObjectiveConfig):
     solver: Solver = field(default_factory=Midpoint)
     """How the teacher steps."""
     criterion: Loss = field(default_factory=Squared)
-    drop: float = 0.1
+    cond_dropout: float = 0.1
 
     requires: ClassVar[tuple[str, ...]] = ("teacher",)
 
@@ -77,7 +77,7 @@ class DistillationObjective(Objective):
         """Draw the start of a step, and let the teacher go to its end."""
         config, (x_1, given) = self.config, read_batch(batch, rng)
         n, device = length(x_1), next(leaves(x_1)).device
-        given = drop_conditions(given, self.null, config.drop, rng, network)
+        given = drop_conditions(given, self.null, config.cond_dropout, rng, network)
         x_0 = draw_source(config.space, x_1, rng)
         t = rng.at("time").integers(config.calls, (n,), device).to(torch.get_default_dtype()) / config.calls
         x_t = config.path.sample(x_0, x_1, spread(t, x_1), rng.at("path"))

@@ -83,9 +83,9 @@ class DurationInfilling(PlainObjective):
         return self.rule.space
 
     @property
-    def drop(self) -> float:
+    def cond_dropout(self) -> float:
         """That of the rule."""
-        return self.rule.drop
+        return self.rule.cond_dropout
 
     @property
     def length_bucketing(self) -> bool:

@@ -116,14 +116,16 @@ class Infilling(ConditionalObjective):
     """What is hidden."""
     counts: Counted = field(default_factory=Hidden)
     """Which frames the loss counts."""
-    drop: float = 0.2
+    cond_dropout: float = 0.2
     """Chance that context and labels of an example are dropped together, for guidance."""
     longest: int = 1600
     """Frames that are learned at once; longer rows are cut at random."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.drop <= 1 or self.longest < 1:
-            raise UsageError(f"expected a chance and a length of 1 or more, got {self.drop:g} and {self.longest}")
+        if not 0 <= self.cond_dropout <= 1 or self.longest < 1:
+            raise UsageError(
+                f"expected a chance and a length of 1 or more, got {self.cond_dropout:g} and {self.longest}"
+            )
 
     @property
     def family(self) -> str:  # pyrefly: ignore[bad-override] - it depends on a field

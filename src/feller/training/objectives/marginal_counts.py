@@ -46,7 +46,7 @@ class Counting(AtOnce):
     """Of aim: columns of each table that shall be right."""
     room: float = 1.0
     """Of aim: memory of the model in MiB; more is more exact, and slower."""
-    drop: float = 0.0
+    cond_dropout: float = 0.0
     """There are no conditions to drop: what is known of a row are columns of its own."""
 
     def __post_init__(self) -> None:

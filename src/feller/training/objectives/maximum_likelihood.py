@@ -35,7 +35,7 @@ class MaximumLikelihood(ConditionalObjective):
     divergence: Divergence = field(default_factory=Hutchinson)
     last: float = 1.0
     """Time of the data; a little less where the velocity is infinite at t = 1."""
-    drop: float = 0.1
+    cond_dropout: float = 0.1
     """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:

@@ -52,7 +52,7 @@ class Perturbation(AtOnce):
     decay: float | None = None
     """Of the weights, for each row; by default from the number of rows and the noise alone: where half the decay times
     the squared weights and the loss that the noise is expected to add, together, are least."""
-    drop: float = 0.0
+    cond_dropout: float = 0.0
     """There are no conditions to drop."""
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ class Reconstruction(PlainObjective):
     """Where the states live."""
 
     @property
-    def drop(self) -> float:
+    def cond_dropout(self) -> float:
         """None: conditions tell such a network nothing."""
         return 0.0
 
@@ -80,7 +80,7 @@ class Vocoding(PlainObjective):
             raise UsageError(f"expected a piece of at least one window, {max(self.windows)}, got {self.piece}")
 
     @property
-    def drop(self) -> float:
+    def cond_dropout(self) -> float:
         """None: there are no conditions."""
         return 0.0
 

@@ -34,7 +34,7 @@ class Regression(PlainObjective):
             raise UsageError(f"expected noise of 0 or more, got {self.noise:g}")
 
     @property
-    def drop(self) -> float:
+    def cond_dropout(self) -> float:
         """None: nothing is drawn, so that nothing need be drawn without conditions."""
         return 0.0
 

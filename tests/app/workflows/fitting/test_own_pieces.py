@@ -17,7 +17,7 @@ from feller.paths.time_distributions import Stratified
 from feller.spaces import Euclidean
 from feller.spaces import Product as Spaces
 from feller.training.losses import PerLeaf, Squared
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 
 HERE = r"\S*test_own_pieces\.py line \d+\)"
 
@@ -83,8 +83,8 @@ def network(x: Any, t: Any, given: Any) -> Any:
 
 
 def tried(path: feller.Path | None = None, shape: tuple[int, ...] = (2,), **pieces: Any) -> None:
-    objective = Matching(path or Straight(), Euclidean(shape), **pieces)
-    check_pieces(objective, network, {"x_1": torch.randn(3, *shape)}, feller.Draws(0))
+    objective = FlowMatching(path or Straight(), Euclidean(shape), **pieces)
+    check_pieces(objective, network, {"x_1": torch.randn(3, *shape)}, feller.Rng(0))
 
 
 def test_right_pieces_pass() -> None:
@@ -156,7 +156,7 @@ def test_a_step_does_not_take_the_first_of_too_many_places() -> None:
     for places in (x, x.flatten()[:3]):
         jumps = Jumps(lambda s: torch.full_like(x, 0.7), lambda s, which, draw, places=places: places)
         with pytest.raises(InputError, match=r"land must return|parts that jump, \[\d+\], got"):
-            jumps.move(x, 0.5, feller.Draws(0).at("jumps"))
+            jumps.move(x, 0.5, feller.Rng(0).at("jumps"))
 
 
 @pytest.mark.parametrize(
@@ -191,11 +191,11 @@ def test_a_coupling_that_loses_rows_is_told_by_its_line() -> None:
 def test_own_pieces_of_a_product_are_looked_at() -> None:
     space = Spaces({"a": Euclidean((2,)), "b": Euclidean((4,))})
     x_1 = {"a": torch.randn(3, 2), "b": torch.randn(3, 4)}
-    right = Matching(Product({"a": Affine(), "b": Straight()}), space, PerLeaf({"a": Squared(), "b": Power()}))
-    check_pieces(right, network, {"x_1": x_1}, feller.Draws(0))
+    right = FlowMatching(Product({"a": Affine(), "b": Straight()}), space, PerLeaf({"a": Squared(), "b": Power()}))
+    check_pieces(right, network, {"x_1": x_1}, feller.Rng(0))
     narrow = Product({"a": Affine(), "b": Straight(sampled=lambda a, b, t: b[:, :3])})
     with pytest.raises(InputError, match=r"Straight\.sample .*\[3, 4\], got \[3, 3\]"):
-        check_pieces(replace(right, path=narrow), network, {"x_1": x_1}, feller.Draws(0))
+        check_pieces(replace(right, path=narrow), network, {"x_1": x_1}, feller.Rng(0))
     still = PerLeaf({"a": Squared(), "b": Power(lambda d: d.detach())})
     with pytest.raises(InputError, match=r"Power\.entries .* got one without"):
-        check_pieces(replace(right, criterion=still), network, {"x_1": x_1}, feller.Draws(0))
+        check_pieces(replace(right, criterion=still), network, {"x_1": x_1}, feller.Rng(0))

@@ -7,7 +7,7 @@ import pytest
 
 import feller
 from feller.app.cli import main
-from feller.training.objective import Matching
+from feller.training.objective import FlowMatching
 
 PACKAGE = pathlib.Path(feller.__file__).parent
 MOST = 10
@@ -16,7 +16,7 @@ MOST = 10
 def test_a_batch_passes_few_files(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that have called each other where the first example is drawn, and those that made its rows."""
     passed: list[set[str]] = []
-    draw = Matching.draw
+    draw = FlowMatching.draw
 
     def callers() -> set[str]:
         frame, found = sys._getframe(2), set()
@@ -26,11 +26,11 @@ def test_a_batch_passes_few_files(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
             frame = frame.f_back
         return found
 
-    def seen(self: Matching, *args: object) -> object:
+    def seen(self: FlowMatching, *args: object) -> object:
         passed.append(callers())
         return draw(self, *args)
 
-    monkeypatch.setattr(Matching, "draw", seen)
+    monkeypatch.setattr(FlowMatching, "draw", seen)
     words = ("fit", "example:moons", "--size", "tiny", "--steps", "1", "--report", "none")
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     of_rows = {"app/workflows/fitting/data_access.py", "data/batches.py", "training/objective.py"}

@@ -31,8 +31,8 @@ from feller.models.recipes.recipe import DocumentParts, Recipe
 from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Subsampled
 from feller.privacy.accounting.ledger import Ledger
-from feller.training.couplings import MinibatchTransport
-from feller.training.objective import Matching
+from feller.training.couplings import MinibatchOT
+from feller.training.objective import FlowMatching
 from feller.training.objectives.causal_masking import CausalMasking
 from feller.training.objectives.contrastive import Contrastive
 from feller.training.objectives.distillation import Distillation
@@ -204,13 +204,13 @@ def recipe_of(data: Dataset) -> Recipe:
 
 def test_times_of_a_private_fit_are_drawn_for_each_row_by_itself() -> None:
     recipe = find_recipe("auto", pictures(), "tiny")[1]
-    assert isinstance(recipe.objective, Matching)
+    assert isinstance(recipe.objective, FlowMatching)
     assert isinstance(recipe.objective.law, Stratified)
     with pytest.raises(UsageError, match="times on a comb"):
         check_private(recipe)
     mine = apart(recipe)
     check_private(mine)
-    assert isinstance(mine.objective, Matching)
+    assert isinstance(mine.objective, FlowMatching)
     steps = mine.objective.law(64, Draws(0).at("time")).diff().abs()
     assert steps.std() > 0.1  # those of a comb are all alike
 
@@ -219,7 +219,7 @@ def test_what_lets_rows_look_at_each_other_is_refused_by_name() -> None:
     recipe = recipe_of(pictures())
     objective: Any = recipe.objective
     wrong = {
-        "the coupling MinibatchTransport": replace(recipe, objective=replace(objective, coupling=MinibatchTransport())),
+        "the coupling MinibatchOT": replace(recipe, objective=replace(objective, coupling=MinibatchOT())),
         "pairs of an older model": replace(recipe, pairs=10),
         "the objective Distillation": replace(recipe, objective=Distillation(objective.path, objective.space)),
         "the objective CausalMasking, by which rows look at each other": replace(

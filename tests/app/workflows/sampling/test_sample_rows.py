@@ -75,8 +75,8 @@ def test_what_is_beyond_its_bounds_counts_as_the_nearest_where_the_schema_clips(
 
 def test_the_rows_have_what_was_given() -> None:
     kind = table()
-    codes, _ = kind.asked_rows({"age": "17"}, 2)
-    assert kind.with_given(codes, {"age": "17"}).column("age") == ["17", "17"]
+    given = kind.given_cells({"age": "17"})
+    assert kind.with_given(given.codes.expand(2, -1), given).column("age") == ["17", "17"]
 
 
 @pytest.mark.parametrize("how", ["clip", "refuse"])

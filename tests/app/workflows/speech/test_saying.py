@@ -211,7 +211,7 @@ def test_what_cannot_be_said_is_told(model: Model) -> None:
     with pytest.raises(InputError, match="not among"):
         timed(model, [text_script([("Q",)])], MANNER, DRAWS)
     kind = replace(require_speech(model), durations=None)
-    bare = replace(model, description=replace(model.description, modality=kind))
+    bare = Model.of(replace(model.description, modality=kind), model.network)
     with pytest.raises(UsageError, match="has not learned how long"):
         timed(bare, [text_script([HELLO])], MANNER, DRAWS)
 

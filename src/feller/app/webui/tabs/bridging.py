@@ -18,6 +18,7 @@ from feller.app.webui.sample_views import NAME
 from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab
 from feller.app.webui.widgets import choice, seed, upload
 from feller.core.errors import InputError
+from feller.core.user_code import is_code
 from feller.data.files.numpy_files import load
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
@@ -99,6 +100,7 @@ def draw_paths(
     modality: Modality, found: Mapping[str, np.ndarray], bridged: Any, names: Sequence[str], tell: Tell
 ) -> tuple[bytes, str]:
     """Draw paths as they move, pictures on theirs as PNG, and say what they are drawn on."""
+    from feller.app.workflows.bridges.cost_names import names_of
     from feller.evaluation.report.bridge_animation import film, motion  # takes long to load
     from feller.evaluation.report.projection import Scene, look
 
@@ -117,7 +119,5 @@ def draw_paths(
         columns=getattr(modality, "columns", ()),
         **ground_of(bridged, paths.shape[2]),
     )
-    unseen = (
-        "What code says that places cost is not drawn here." if any(".py:" in cost for cost in bridged.costs) else ""
-    )
+    unseen = "What code says that places cost is not drawn here." if any(map(is_code, names_of(bridged.costs))) else ""
     return motion(scene, tell.progress).data, "\n".join(filter(None, (look(scene).said, unseen)))

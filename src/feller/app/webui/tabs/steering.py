@@ -21,7 +21,7 @@ from feller.app.webui.tab import (
 )
 from feller.app.webui.widgets import choice, number, seed, visible
 from feller.control.rewards.chemistry import MEASURED
-from feller.control.rewards.named_rewards import CODE, SIDES, image_wishes
+from feller.control.rewards.named_rewards import SIDES, image_wishes, is_own_code
 from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
@@ -84,7 +84,7 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             seed=answers["seed"],
         )
         found = follow(run.run, config, tell=tell)
-        endless = CODE in words and not any(side in words for side in SIDES)
+        endless = is_own_code(words) and not any(side in words for side in SIDES)
         more = {"said": OFFER if endless else "", "numbers": _numbers(found.numbers), "files": (found.place,)}
         if run.display.form == "table":
             return Result(table=read_rows(found.place), **more)

@@ -57,9 +57,9 @@ def attack(it: Opened, draws: Draws, effort: Effort, tell: Tell) -> Attacked:
     notes, numbers = list[str](), dict[str, float | None]()
     tell.task("sampling")
     usual = min(SAMPLES, max(len(train), 2))
-    n = effort.affordable(usual, DRAWING, lambda few: model.sample(few, draws=draws.named("samples")), engine())
+    n = effort.affordable(usual, DRAWING, lambda few: model.draw(few, draws=draws.named("samples")), engine())
     notes += [_saved(it, f"{n:,} of {usual:,} samples")] * (n < usual)
-    samples = model.sample(n, draws=draws.named("samples"), tell=tell.progress)
+    samples = model.draw(n, draws=draws.named("samples"), tell=tell.progress)
     tell.done()
     made, seen, unseen = (as_table(data) for data in (samples, train, held_out))
     if (apart := registration_of(seen.modality).apart(seen.modality)) is None:

@@ -102,7 +102,7 @@ class Again:
                 check_finite(report)
             tell(report.share)
         learner.average.copy_to(learner.network)
-        return Model(self.description, learner.network.eval())
+        return Model.of(self.description, learner.network.eval())
 
     def smaller(self, n: int) -> "Again":
         """Return the same for other numbers of rows: private steps get the noise that they need for the epsilon spent.
@@ -132,7 +132,9 @@ class Again:
     def _at_once(self, objective: AtOnce, rows: Dataset, seed: int) -> Model:
         rho = self.planned.rho if isinstance(self.planned, Allowance) else math.inf
         told = objective.find(rows, rho, self._noise(seed, "counts"))
-        return Model(replace(self.description, architecture=told.architecture), told.network.to(engine().device).eval())
+        return Model.of(
+            replace(self.description, architecture=told.architecture), told.network.to(engine().device).eval()
+        )
 
 
 def again_of(run: Run, asked: FitRecord, model: Model, ledger: Ledger | None) -> Again:

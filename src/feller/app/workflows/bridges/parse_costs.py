@@ -36,7 +36,7 @@ from feller.control.bridges.population import Crowd
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import nearest
-from feller.core.user_code import load_function
+from feller.core.user_code import is_code, load_function
 from feller.data.images.modality import Images
 from feller.data.loading.raw import about
 from feller.data.loading.read import read
@@ -153,7 +153,7 @@ def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = (
 def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float, ...]) -> tuple[Cost, list[str]]:
     """Return one cost, with the factor that was given or one that suits it."""
     kind = crowd.modality
-    if ".py:" in name:
+    if is_code(name):
         function = load_function(name)
         images = kind.view(Images)
         shape = None if images is None else images.shape

@@ -17,7 +17,7 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 from feller.core.user_code import fingerprint as file_hash
 from feller.data.loading.in_memory import DataSource
-from feller.data.loading.targets import aimed
+from feller.data.loading.targets import with_target
 from feller.data.modality import Dataset
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
@@ -104,13 +104,13 @@ def plan_fit(
     dataset = access.read(asked, older.description.modality if older else None, request, tell, given)
     if asked.target:
         dataset.check_whole("--target")
-        dataset = aimed(dataset, asked.target)
+        dataset = with_target(dataset, asked.target, request.name)
     dataset = (
         written_by(dataset, asked.config.reading.tokenizer, request.size) if asked.config.reading.tokenizer else dataset
     )
     dataset = access.admit(asked, dataset, tell)
     name, recipe = request.of(access.shown(asked.provenance.recipe, dataset), older)
-    check_target(recipe, name, asked.target, older)
+    check_target(recipe, name, () if dataset.target is None else asked.target, older)
     check_at_once(recipe, older, asked.watched)
     if recipe.objective.one_shot:
         dataset.check_whole(f"the recipe {name}")

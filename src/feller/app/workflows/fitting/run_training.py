@@ -213,7 +213,7 @@ class Preview(Callback):
         network = self._description.build(Draws(0)).to(self._here.device)
         network.load_state_dict(averaged)
         few = replace(self._description.sampling, calls=16)
-        drawn = Model(self._description, network).sample(16, sampling=few, draws=Draws(0).named("preview"))
+        drawn = Model.of(self._description, network).draw(16, sampling=few, draws=Draws(0).named("preview"))
         picture = io.BytesIO()
         drawn.modality.show(drawn.values, drawn.given).save(picture, "PNG")
         replace_file(self._run.preview, picture.getvalue())

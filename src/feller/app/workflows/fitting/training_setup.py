@@ -75,7 +75,7 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     )  # a codebook must not count what it sees here
     _try_loss(objective, tried, data.subset(torch.arange(few)), asked, here)
     if asked.provenance.code and not recipe.parts and not description.family.why_no_samples:
-        _try_drawing(Model(description, tried), few, Draws(asked.seed).named("trial"), asked)
+        _try_drawing(Model.of(description, tried), few, Draws(asked.seed).named("trial"), asked)
     own = f"--recipe {shlex.quote(asked.provenance.recipe)} " if asked.provenance.code else ""
     return TrainingJob(
         record={**asked.parts, "recipe": to_data(recipe)},
@@ -155,7 +155,7 @@ def _try_drawing(model: Model, n: int, draws: Draws, asked: FitRecord) -> None:
     """
     few = replace(model.description.sampling, calls=FEW)
     with _trial(asked, n), contextlib.suppress(Infinite):
-        model.sample(n, sampling=few, draws=draws)
+        model.draw(n, sampling=few, draws=draws)
 
 
 @contextlib.contextmanager

@@ -17,13 +17,13 @@ from feller.sampling.simulate import check_now
 from feller.training.couplings import Coupling
 from feller.training.losses import Loss, PerLeaf
 from feller.training.losses.losses import Weighted
-from feller.training.objective import Batch, Matching, draw_source, like
+from feller.training.objective import Batch, FlowMatching, draw_source, like
 
 LOOKED = 257
 """Places at which the quantile of a time law is looked at."""
 
 
-def check_pieces(objective: Matching, network: Network, batch: Batch, draws: Draws) -> None:
+def check_pieces(objective: FlowMatching, network: Network, batch: Batch, draws: Draws) -> None:
     """Ask each piece of the user's once for what it returns, and say which returns something else than it should.
 
     Args:

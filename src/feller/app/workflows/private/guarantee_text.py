@@ -3,6 +3,7 @@
 from typing import Any
 
 from feller.app.workflows.run_config import FitRecord, example_of
+from feller.data.loading.targets import tells_target
 from feller.data.modality import Modality
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import ROW
@@ -72,7 +73,8 @@ def sentence(ledger: Ledger, asked: FitRecord, kind: Modality) -> str:
 
 
 def _public(asked: FitRecord, kind: Modality) -> str:
-    rows = f"the number of rows with {asked.target[0]}" if asked.target else "the number of rows"
+    told = asked.target and tells_target(asked.provenance.recipe)
+    rows = f"the number of rows with {asked.target[0]}" if told else "the number of rows"
     if kind.view(Table) is None:
         return f"{rows}, the size and the levels of the pictures, and the names of their classes"
     if asked.config.reading.schema or asked.start_from or example_of(asked):

@@ -49,7 +49,7 @@ from feller.data.loading.find import table_cells
 from feller.data.loading.in_memory import DataSource
 from feller.data.loading.raw import FoundTable, about
 from feller.data.loading.read import read
-from feller.data.loading.targets import aimed
+from feller.data.loading.targets import with_target
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import is_sharded
 from feller.data.tables.column import Boolean
@@ -185,9 +185,9 @@ class PrivateData(DataAccess):
             return
         n, kind = len(found.values), Table(Schema(tuple(Boolean(name) for name in found.columns)))
         nobody = Dataset(torch.zeros(n, len(found.columns), dtype=torch.int64), {}, kind)
-        nobody = aimed(nobody, asked.target) if asked.target else nobody
+        nobody = with_target(nobody, asked.target, request.name)
         name, recipe = request.of(nobody, None)
-        check_target(recipe, name, asked.target, None)
+        check_target(recipe, name, () if nobody.target is None else asked.target, None)
         check_at_once(recipe, None, asked.watched)
         if asked.watched:
             check_rows(asked.watched, as_read(nobody, recipe))

@@ -121,7 +121,7 @@ def tuned_alone(run: Run, wanted: Wish, why: str, effort: Effort, tell: Tell, se
 
     def draw(n: int) -> Dataset:
         given = model.conditions(n, tuned.given, draws)
-        return model.sample(n, given=given, guidance=rule.guidance, draws=draws, ranks=engine(), tell=tell.progress)
+        return model.draw(n, given=given, guidance=rule.guidance, draws=draws, ranks=engine(), tell=tell.progress)
 
     tell.task("comparing with the base")
     n = effort.n or effort.affordable(DRAWN, 1 / 4, draw, engine())

@@ -144,7 +144,7 @@ def _way(method: str, scale: float | None, steps: int | None) -> Restoration:
 def _conditions(model: Model, n: int, wanted: dict[str, str], draws: Draws) -> Given:
     """Return the conditions that are wanted; the others are not given where the model can do without, else drawn."""
     given = model.conditions(n, wanted, draws)
-    if model.description.drop:
+    if model.description.cond_dropout:
         for name in given.keys() - wanted.keys():
             given[name] = torch.full_like(given[name], len(model.description.frequencies[name]))
     return model.description.modality.complete(given)
@@ -184,7 +184,7 @@ def _any(task: _Task) -> float:
     """Return by how much any samples of the model differ from what was measured: the root mean square."""
     some, modality = slice(None, ANY), task.model.description.modality
     given, seen = tree_map(lambda leaf: leaf[some], task.conditions), task.measured[some]
-    drawn = task.model.sample(len(seen), given=given, draws=task.draws.named("any"))
+    drawn = task.model.draw(len(seen), given=given, draws=task.draws.named("any"))
     state = modality.encode(drawn.values)
     problem = _observation(task.how, seen, 0.0, modality, state)
     return problem.misfit(state).double().mean().sqrt().item()
@@ -200,7 +200,7 @@ def _assumed(model: Model, way: Restoration, config: SteerConfig) -> tuple[str, 
         notes.append(f"each search takes {way.minimiser.steps} steps at most (--steps)")
     free = [name for name in model.description.frequencies if name not in in_words(config.given)]
     if free:
-        how = "counts as not known" if model.description.drop else "was drawn as often as in the data"
+        how = "counts as not known" if model.description.cond_dropout else "was drawn as often as in the data"
         notes += [f"{name} {how} (--given {name}=...)" for name in free]
     return tuple(notes)
 

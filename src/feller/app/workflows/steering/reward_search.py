@@ -20,7 +20,7 @@ from feller.control.inverse.d_flow import Found, Prior, Shell, find_sources
 from feller.control.optimize.evolution import Evolution
 from feller.control.optimize.lbfgs import LBFGS
 from feller.control.optimize.minimize import Minimiser
-from feller.control.rewards.named_rewards import CODE, OfStates, Total, Wish, reward_of
+from feller.control.rewards.named_rewards import OfStates, Total, Wish, is_own_code, reward_of
 from feller.control.rewards.reward import rewarded
 from feller.core.pytree import Given, State, concatenate, leaves, length, tree_map
 from feller.core.rng import Draws
@@ -85,7 +85,7 @@ def follow(run: Run, config: SteerConfig, prior: Prior = SHELL, *, tell: Tell = 
     check_flow(model, sampling, fixed)
     search = _search(model, wanted, rewards, steps, seed, tell)  # a reward that fails does so here
     for text, term in zip(rewards, wanted.terms, strict=True):
-        if CODE in text and term.beyond is None:
+        if is_own_code(text) and term.beyond is None:
             tell.say(_unbounded(text, term.factor))
     tell.task("searching")
     befores, found = [], []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from feller.control.rewards.chemistry import Chemistry
-from feller.control.rewards.named_rewards import Class, Named, OfStates, Total, Wish, code, image_wishes, wish_of
+from feller.control.rewards.named_rewards import Class, Named, OfStates, Total, Wish, code, image_wishes, own, wish_of
 from feller.control.rewards.potential import crystal_wish
 from feller.control.rewards.reward import rewarded
 from feller.core.errors import InputError, UsageError
@@ -15,6 +15,7 @@ from feller.core.pytree import Given, State, tree_map
 from feller.core.rng import Draws
 from feller.core.run_folder import Run, open_run
 from feller.core.serialization import nearest
+from feller.core.user_code import MEMORY, load_function
 from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
@@ -41,7 +42,9 @@ def recorded_wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
         UsageError: If it names code or another run, which the caller must give again, or as for `wish`.
     """
 
-    def refuse(words: str) -> None:
+    def refuse(words: str) -> Wish:
+        if words.startswith(MEMORY):
+            return own(load_function(words))  # which this process was given
         raise UsageError(f"this run's reward is code of yours, or another run: give it again with --reward {words!r}")
 
     return wish_of(texts, _named(run, modality), refuse)

@@ -1,6 +1,6 @@
-"""Wrap a network of your own as a model; its outputs are checked first."""
+"""A network of your own as a model; its outputs are checked first."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -150,66 +150,38 @@ DROPPED = 0.1
 """What is said of how often conditions were dropped in training, where that is not known and guidance is possible."""
 
 
-def wrap(
+def model_of(
     network: Callable[..., object],
-    shape: tuple[int, ...] | None = None,
+    objective: ObjectiveConfig | Path | ModelFamily | None = None,
     *,
-    data: Modality | Dataset | None = None,
-    objective: ObjectiveConfig | None = None,
-    path: Path | None = None,
-    family: ModelFamily | None = None,
+    data: Modality | Dataset | tuple[int, ...] | None = None,
     times: tuple[float, float] = (0.0, 1.0),
     classes: Sequence[str] = (),
-    null: int | None = None,
+    null: Mapping[str, int] | None = None,
     sampling: Sampling | None = None,
 ) -> Model:
-    """Return a model around a network of your own, so that sampling, likelihoods, steering and the rest work with it.
-
-    Args:
-        network: Called as network(x, t), times [b]; network(x, t, label) or network(x, t, given), a dict, where there
-            are classes; or network(x), where it knows no time: the first way that it takes. A module, or a function of
-            tensors, whose modules are found, without state, without chance and row by row, that leaves its arguments as
-            they are. Of its answer the part `sample` or `logits` counts, or the only one.
-        shape: Of one example: (d,) for points in their own units, (channels, height, width) with 1 or 3 channels for
-            pictures in [-1, 1], any other for arrays of numbers.
-        data: What the data are, in place of a shape: a modality, such as `images(32, 32)`, or the data themselves,
-            whose classes are then drawn as often as there.
-        objective: What the network was trained with, which says path, space and how often conditions were dropped.
-        path: What the network was trained for, an `Affine` path from normal noise with a velocity by default; say
-            `Affine(prediction=Source())` where it answers with the noise, `Data()` where it answers with the data. The
-            betas that diffusers calls linear are `VP()`; `LinearVP()` is alpha = t. For symbols it answers with logits.
-        family: What the network means, where that is no process on a path: `AutoregressiveModel()` is a language model,
-            whose first token its `config.bos_token_id` names.
-        times: Its times at the source and at the data, (1, 0) where it runs backwards; a velocity then points there.
-        classes: Names of the classes, in the order of their numbers.
-        null: Its number for "no class given", where it was trained to do without; then guidance is possible. By default
-            as its `nulls` say.
-        sampling: How samples are drawn.
-
-    Raises:
-        UsageError: If the network does not answer in the shape of the state, or is not without state, without chance
-            and row by row, or changes what it is given; or if what is said of it does not go together.
-    """
-    if (objective is not None) + (path is not None) + (family is not None) > 1:
-        raise UsageError("objective, path and family exclude each other; give one")
-    if family is None:
-        family = PathProcess(path or Affine()) if objective is None else family_of(objective)
+    """Return a model around a network of your own; arguments and errors as for `Model`."""
+    trained = objective if isinstance(objective, ObjectiveConfig) else None
+    if isinstance(objective, ModelFamily):
+        family = objective
+    else:
+        family = family_of(trained) if trained is not None else PathProcess(_path_of(objective))
+    if data is None and trained is not None:
+        data = getattr(trained.space, "shape", None)
     modality = data.modality if isinstance(data, Dataset) else data
-    if modality is None and shape is None and objective is not None:
-        shape = getattr(objective.space, "shape", None)
-    kind = modality or plain_modality(shape, tuple(classes))
+    kind = modality if isinstance(modality, Modality) else plain_modality(modality, tuple(classes))
     about = described(
         lambda: network,
         kind,
         family=family,
         times=times,
-        null=_null_of(network, kind) if null is None else null,
+        null=_nulls_of(network, trained, kind) if null is None else null,
         sampling=sampling,
         network=network,
     )
-    if objective is not None:
-        check_states(objective.space, kind)
-        about = replace(about, space=objective.space, drop=objective.drop if about.drop else 0.0)
+    if trained is not None:
+        check_states(trained.space, kind)
+        about = replace(about, space=trained.space, cond_dropout=trained.cond_dropout if about.cond_dropout else 0.0)
     if isinstance(data, Dataset):
         about = replace(about, frequencies=frequencies(data))
     model = adapted(about)
@@ -217,9 +189,26 @@ def wrap(
     return model
 
 
+def _path_of(objective: object) -> Path:
+    """Return the path that a network was trained for.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if objective is None or isinstance(objective, Path):
+        return objective or Affine()
+    name = getattr(objective, "__name__", type(objective).__name__)
+    raise UsageError(
+        argument="objective",
+        expected="what the network was trained with: an objective, a path or a family of models",
+        found=f"the class {name}" if isinstance(objective, type) else f"a {name}",
+        remedy=f"Write {name}(...)" if isinstance(objective, type) else "Give data by its name, data=...",
+    )
+
+
 def adapted(about: Description) -> Model:
     """Return a model whose network is called as it wants to be."""
-    model = Model(about, about.build(Draws(0)).eval())
+    model = Model.of(about, about.build(Draws(0)).eval())
     network, settings = model.network, about.architecture
     if not isinstance(network, ForeignNetwork) or not isinstance(settings, Foreign):
         return model
@@ -227,7 +216,7 @@ def adapted(about: Description) -> Model:
     labels = {name: network._theirs(name, asked[2][name]) for name in network.conditions}
     settings = replace(settings, convention=convention_of(network.inner, asked, labels))
     network.settings = settings
-    return Model(replace(about, architecture=settings), network)
+    return Model.of(replace(about, architecture=settings), network)
 
 
 def images(height: int, width: int, channels: int = 3, levels: int = 255, classes: Sequence[str] = ()) -> Images:
@@ -253,9 +242,10 @@ def points(columns: Sequence[str], classes: Sequence[str] = ()) -> Points:
     return Points(tuple(columns), (0.0,) * len(columns), (1.0,) * len(columns), tuple(classes))
 
 
-def _null_of(network: Callable[..., object], modality: Modality) -> int | None:
-    """Return the number that stands for "not given" in a network that says so, whatever wraps it."""
-    return next((int(null) for name, null in null_values(network).items() if name in modality.conditions), None)
+def _nulls_of(network: Callable[..., object], objective: object, modality: Modality) -> dict[str, int]:
+    """Return the numbers that stand for "not given", as the objective or the network says, through what wraps it."""
+    known = getattr(objective, "null", None) or null_values(network)
+    return {name: int(value) for name, value in known.items() if name in modality.conditions}
 
 
 def plain_modality(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (), levels: int = 255) -> Modality:
@@ -280,7 +270,7 @@ def described(
     *,
     family: ModelFamily,
     times: tuple[float, float] = (0.0, 1.0),
-    null: int | None = None,
+    null: Mapping[str, int] | None = None,
     sampling: Sampling | None = None,
     network: object = None,
 ) -> Description:
@@ -291,19 +281,23 @@ def described(
         modality: What the data are.
         family: What it means.
         times: Its times at the source and at the data.
-        null: Its number of "not given".
+        null: Its number of "not given" of each condition.
         sampling: How samples are drawn.
         network: What a language model says of itself is read from its `config`.
 
     Raises:
-        UsageError: If there is a number for "not given", and nothing that could be given.
+        UsageError: If there is a number for "not given" of what cannot be given.
     """
-    conditions, space = modality.conditions, modality.space()
-    if null is not None and not conditions:
-        raise UsageError(f"{null} is to stand for no class, and there are no classes; name them, or leave it out")
+    conditions, space, nulls = modality.conditions, modality.space(), dict(null or {})
+    if unknown := [name for name in nulls if name not in conditions]:
+        raise UsageError(
+            argument="null",
+            expected=f"numbers of conditions that the data have: {', '.join(conditions) or 'none'}",
+            found=", ".join(unknown),
+            remedy="Name the classes, or leave it out",
+        )
     path = getattr(family, "path", None)
     backwards = times[0] > times[1] and getattr(path, "prediction", None) == Velocity()
-    nulls = {} if null is None else dict.fromkeys(conditions, null)
     foreign = Foreign(make, times, -1.0 if backwards else 1.0, nulls)
     if isinstance(space, Tokens):
         sampling = sampling or Sampling("euler")

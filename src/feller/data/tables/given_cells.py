@@ -1,0 +1,284 @@
+"""What a person gives of the rows to draw: cells, ranges of numbers and times, or several cells of a column."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.serialization import nearest
+from feller.data.tables.bins import Bins
+from feller.data.tables.column import Column, Modelled
+from feller.data.tables.constraints import broken
+from feller.data.tables.dates import Datetime
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier, Untold
+
+Words = str | tuple[str, str] | list[str]
+"""A cell, or a range as `30..40`; the two ends of a range, of which one may be empty; cells and ranges."""
+GivenWords = Mapping[str, Words]
+"""What is given of columns."""
+BETWEEN = ".."
+"""Stands between the ends of a range."""
+NEVER: dict[type[Column], str] = {
+    Identifier: "it tells people apart and is made anew",
+    FreeText: "it is free text",
+    Untold: "noise hid what it holds",
+}
+"""Why a model never sees a column of that kind."""
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnChoice:
+    """Cells of a column that rows may have; each code of a model is as likely as the share of its cells among them."""
+
+    column: Modelled
+    spans: tuple[tuple[int, int], ...]
+    """First and last of each run of numbers, in units of the last decimal or of time; of words, of codes."""
+    missing: bool = False
+    """Whether a missing cell is among them."""
+
+    @property
+    def bins(self) -> Bins | None:
+        """The bins that codes stand for; None where a code is one cell."""
+        column = self.column
+        if isinstance(column, Datetime | Numerical) and not (isinstance(column, Numerical) and column.digits):
+            return column.levels
+        return None
+
+    @cached_property
+    def _zero(self) -> int:
+        """Number of the first code, where a code is one cell."""
+        return self.column.levels.starts[0] if isinstance(self.column, Numerical) else 0
+
+    def _parts(self, code: int) -> tuple[list[tuple[int, int]], int]:
+        """Return which of the cells of a code are chosen, as runs [begin, end), and how many cells it has."""
+        if code == self.column.own_count:
+            return [(0, 1)] if self.missing else [], 1
+        if self.bins is not None:
+            return self.bins.within(code, self.spans)
+        number = code + self._zero
+        return [(0, 1)] if any(first <= number <= last for first, last in self.spans) else [], 1
+
+    def fractions(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
+        """Return the share of the cells of each code that are chosen."""
+        some, places = np.unique(codes.cpu().numpy(), return_inverse=True)
+        found = [self._parts(int(code)) for code in some]
+        shares = [sum(end - begin for begin, end in parts) / room for parts, room in found]
+        return torch.from_numpy(np.array(shares, dtype=np.float64)[places]).to(codes.device)
+
+    @cached_property
+    def _peak(self) -> float:
+        """The largest of all shares."""
+        return 1.0 if self.bins is None else float(self.fractions(torch.arange(self.column.count)).max())
+
+    def odds(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
+        """Return how likely each code is to be chosen beside the code of which most cells are, from 0 to 1."""
+        return self.fractions(codes) / self._peak
+
+    def uniforms(
+        self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
+    ) -> Float64[np.ndarray, " n"]:
+        """Return uniform numbers in [0, 1) by which cells are written that are chosen, all of them equally likely."""
+        out = uniforms.copy()
+        for code in np.unique(codes):
+            parts, room = self._parts(int(code))
+            ends = np.cumsum([end - begin for begin, end in parts])
+            if not len(ends):
+                continue
+            which = codes == code
+            place = np.minimum((uniforms[which] * ends[-1]).astype(np.int64), ends[-1] - 1)
+            part = np.searchsorted(ends, place, side="right")
+            skipped = np.array([begin for begin, _ in parts]) - np.concatenate([[0], ends[:-1]])
+            out[which] = (place + skipped[part] + 0.5) / room
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class GivenCells:
+    """What is given of rows, in the codes of a model."""
+
+    codes: Int64[Tensor, " k"]
+    kept: Bool[Tensor, " k"]
+    """Columns of which one cell is given."""
+    choices: dict[int, ColumnChoice]
+    """Columns of which several cells may be, by their places among those modelled."""
+    exact: dict[str, str]
+    """Numbers and times that stand in each row as they are written."""
+
+
+def words_of(given: Mapping[str, object]) -> dict[str, Words]:
+    """Return what is given in words: a tuple is the two ends of a range, a list or a set holds several.
+
+    Raises:
+        UsageError: If a tuple has not two ends.
+    """
+
+    def words(name: str, value: object) -> Words:
+        if isinstance(value, tuple):
+            if len(value) != 2 or all(end is None for end in value):
+                remedy = "Write (30, 40) or (30, None) for a range, [30, 40] for one of several"
+                raise UsageError(argument=name, expected="the two ends of a range", found=str(value), remedy=remedy)
+            first, last = ("" if end is None else str(end) for end in value)
+            return first, last
+        several = isinstance(value, list | set | frozenset | range | np.ndarray | pd.Series | pd.Index)
+        return [str(one) for one in value] if several else str(value)
+
+    return {str(name): words(str(name), value) for name, value in given.items()}
+
+
+def asked_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
+    """Return which modelled column a person gives, and its code; that of its source where one is derived.
+
+    Raises:
+        UsageError: If there is no such column, or it cannot be that.
+    """
+    column = _column(schema, leaf)
+    if isinstance(column, Derived):
+        sources = _sources(column, text)
+        if len(sources) > 1:
+            raise UsageError(f"{leaf}={text} follows from {column.source} {' or '.join(sources)}; give one of these")
+        leaf, text = column.source, sources[0]
+    place = schema.place(leaf)
+    return place, schema.modelled[place].asked(text, clip=schema.outside == "clip")
+
+
+def givable(schema: Schema) -> tuple[str, ...]:
+    """Return the names of the columns that a person can give, derived ones among them."""
+    return tuple(column.name for column in schema.made if not isinstance(column, Identifier | FreeText))
+
+
+def _column(schema: Schema, leaf: str) -> Column:
+    column = next((one for one in schema.columns if one.name == leaf), None)
+    if column is not None and type(column) in NEVER:
+        raise UsageError(f"{leaf} was never learned, since {NEVER[type(column)]}, so it cannot be given; leave it out")
+    if column is None or leaf not in givable(schema):
+        raise UsageError(f"no column {leaf!r} can be given: {nearest(leaf, list(givable(schema)))}")
+    return column
+
+
+def _sources(column: Derived, text: str) -> list[str]:
+    """Return the cells of the other column from which a cell follows."""
+    sources = column.sources(text)
+    if not sources:
+        known = list(dict.fromkeys(column.mapping.values()))
+        raise UsageError(f"{column.name} cannot be {text!r}: {nearest(text, known)}")
+    return sources
+
+
+def given_cells(given: GivenWords, schema: Schema) -> GivenCells:
+    """Read what is given of rows.
+
+    Raises:
+        UsageError: If a column cannot be that, or two say different things.
+    """
+    columns = schema.modelled
+    codes, kept = torch.zeros(len(columns), dtype=torch.long), torch.zeros(len(columns), dtype=torch.bool)
+    choices: dict[int, ColumnChoice] = {}
+    exact: dict[str, str] = {}
+    for leaf, value in given.items():
+        column = _column(schema, leaf)
+        if isinstance(value, str) and not _is_range(column, value):
+            place, code = asked_code(schema, leaf, value)
+            if kept[place] and codes[place] != code:
+                raise UsageError(f"{leaf}={value} contradicts what else is given; leave one of them out")
+            codes[place], kept[place] = code, True
+            if isinstance(column, Numerical | Datetime):
+                exact[leaf] = value
+            continue
+        if isinstance(value, tuple):
+            texts = [BETWEEN.join(value)]
+            if not _is_range(column, texts[0]):
+                raise UsageError(
+                    argument=leaf,
+                    expected="a cell, or a list of cells, of this column, which has no order",
+                    found=f"a range, {texts[0]}",
+                    remedy="Give a list, or repeat the column on the command line",
+                )
+        else:
+            texts = [value] if isinstance(value, str) else list(value)
+        if isinstance(column, Derived):
+            texts = [source for text in texts for source in _sources(column, text)]
+            leaf = column.source
+        place = schema.place(leaf)
+        if place in choices:
+            raise UsageError(f"{columns[place].name} is given twice; leave one of them out")
+        choices[place] = _choice(columns[place], texts)
+    both = [columns[j].name for j in choices if kept[j]]
+    if both:
+        raise UsageError(f"{both[0]} is given twice; leave one of them out")
+    for pair in schema.pairs:
+        if kept[pair.first] and kept[pair.second] and broken(codes[None].numpy(), pair).any():
+            names = [columns[j].name for j in (pair.first, pair.second)]
+            raise UsageError(f"the given {' and '.join(names)} break a rule of the schema; leave one of them out")
+    return GivenCells(codes, kept, choices, exact)
+
+
+def _is_range(column: Column, text: str) -> bool:
+    return isinstance(column, Numerical | Datetime) and BETWEEN in text and column.code(text) is None
+
+
+def _choice(column: Modelled, texts: Sequence[str]) -> ColumnChoice:
+    """Return which cells of a column are meant by cells and ranges.
+
+    Raises:
+        UsageError: If it cannot be one of them, or there are none.
+    """
+    ranges = [text for text in texts if _is_range(column, text)]
+    codes = {text: column.asked(text) for text in texts if text not in ranges}
+    there = [text for text, code in codes.items() if code < column.own_count]
+    if isinstance(column, Numerical | Datetime):
+        spans = [_ends(column, text, text) for text in there]
+        spans += [_ends(column, *text.split(BETWEEN, 1)) for text in ranges]
+    else:
+        spans = [(codes[text], codes[text]) for text in there]
+    if not texts or (len(there) == len(texts) and not spans):
+        raise UsageError(f"{column.name}: expected cells that rows may have, got none; leave it out")
+    return ColumnChoice(column, tuple(_apart(spans)), len(there) + len(ranges) < len(texts))
+
+
+def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int]:
+    """Return the first and the last number of a range within the bounds; an end that is empty is that of the column.
+
+    Raises:
+        UsageError: If an end is no number or time, or nothing lies between them.
+    """
+    low, high = column.levels.starts[0], column.levels.last
+    begins, ends = (
+        column.units(text.strip()) if text.strip() else bound for text, bound in ((first, low), (last, high))
+    )
+    if begins is None or ends is None:
+        raise UsageError(
+            argument=column.name,
+            expected=f"a range FROM{BETWEEN}TO; {column.told}",
+            found=f"{first}{BETWEEN}{last}",
+        )
+    begin, end = max(low, math.ceil(begins)), min(high, math.floor(ends))
+    if begin > end:
+        raise UsageError(
+            argument=column.name,
+            expected=f"a range that holds cells, the lower end first; {column.told}",
+            found=f"{first}{BETWEEN}{last}",
+        )
+    return begin, end
+
+
+def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield runs in ascending order, of which those that overlap are one."""
+    held: tuple[int, int] | None = None
+    for first, last in sorted(spans):
+        if held is not None and first <= held[1] + 1:
+            held = held[0], max(held[1], last)
+            continue
+        if held is not None:
+            yield held
+        held = first, last
+    if held is not None:
+        yield held

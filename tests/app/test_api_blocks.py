@@ -1,0 +1,361 @@
+"""The library as people write it: data in memory, plain loops, pieces, bridges, extensions, errors."""
+
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+import feller
+from feller.app.workflows.bridges.is_bridge import KEY
+from feller.control.bridges.pinned_control import PinnedControl
+from feller.core.errors import UsageError
+from feller.core.user_code import MEMORY, load_function
+
+N = 400
+PLAIN = {"report": False, "verbose": False}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    return tmp_path
+
+
+def people(n: int = N, seed: int = 0) -> pd.DataFrame:
+    """Older people earn more often much; heights are of nothing else."""
+    draws = np.random.default_rng(seed)
+    age = draws.integers(18, 90, n)
+    rich = draws.random(n) < (age - 10) / 100
+    height = np.round(draws.normal(170, 10, n), 1)
+    job = draws.choice(["clerk", "driver", "smith"], n)
+    return pd.DataFrame({"age": age, "height": height, "job": job, "income": np.where(rich, ">50K", "<=50K")})
+
+
+def counts(**more: object) -> feller.FittedRun:
+    """Fit exact counts, in which conditions are exact."""
+    return feller.fit(people(), recipe="table-marginals", out="runs/counts", **PLAIN, **more)
+
+
+# Data in memory
+
+
+def test_a_private_table_has_a_target_that_its_report_predicts() -> None:
+    df = people()
+    how = {"epsilon": 4.0, "unsafe_seed": 1, "recipe": "table-marginals", "report": "quick", "verbose": False}
+    run = feller.fit(df, target="job", out="runs/private", **how)
+    assert run.report.metrics["told_column"] == "job"
+    assert isinstance(run.report.figures()[0], matplotlib.figure.Figure)
+    drawn = run.sample(50, verbose=False)
+    assert list(drawn.columns) == list(df.columns)
+    assert drawn.dtypes.equals(df.dtypes)
+    again = feller.evaluate("runs/private", data=df, n=50, verbose=False)  # by the recorded target, and the key
+    assert again.metrics["told_column"] == "job"
+
+
+def test_a_target_that_no_column_is_costs_nothing() -> None:
+    with pytest.raises(UsageError) as wrong:
+        feller.fit(people(), target="incom", epsilon=4.0, recipe="table-marginals", **PLAIN)
+    assert (wrong.value.argument, wrong.value.found) == ("target", "incom")
+    with pytest.raises(UsageError) as several:
+        feller.fit(people(), target=("job", "income"), recipe="table-marginals", **PLAIN)
+    assert several.value.argument == "target"
+    assert not list(pathlib.Path().glob("runs/*/ledger.json"))
+
+
+def test_ranges_and_lists_are_given_of_counts() -> None:
+    run = counts()
+    drawn = run.sample(2000, given={"income": ">50K", "age": (30, 40)}, verbose=False)
+    assert drawn["age"].between(30, 40).all()
+    assert (drawn["income"] == ">50K").all()
+    assert set(drawn["age"]) == set(range(30, 41))
+    several = run.sample(300, given={"job": ["clerk", "smith"], "height": (None, 165.5)}, seed=1, verbose=False)
+    assert set(several["job"]) == {"clerk", "smith"}
+    assert several["height"].max() <= 165.5
+    model = feller.load_model(run)
+    rows = model.sample(100, given={"age": (30, 40)}, rng=feller.Rng(3))
+    assert isinstance(rows, pd.DataFrame)
+    assert rows["age"].between(30, 40).all()
+
+
+def test_a_range_changes_the_law_as_it_does_among_free_rows() -> None:
+    """Shares of incomes at 30 to 50, drawn so and filtered from free rows; 5 standard errors: a false alarm in 1e6."""
+    run = counts()
+    free = run.sample(20_000, verbose=False)
+    kept = free[free["age"].between(30, 50)]
+    given = run.sample(5000, given={"age": (30, 50)}, verbose=False)
+    gap = (kept["income"] == ">50K").mean() - (given["income"] == ">50K").mean()
+    assert abs(gap) < 5 * np.sqrt(0.25 / len(kept) + 0.25 / len(given))
+    assert abs(kept["age"].mean() - given["age"].mean()) < 5 * 6.1 * np.sqrt(1 / len(kept) + 1 / len(given))
+
+
+def test_a_model_of_columns_in_order_draws_until_rows_fit() -> None:
+    run = feller.fit(people(), size="tiny", steps=3, out="runs/rows", recipe="table", **PLAIN)
+    given = {"income": "<=50K", "age": (60, None), "job": ["driver"]}
+    drawn = run.sample(20, given=given, verbose=False)
+    assert drawn["age"].min() >= 60
+    assert set(drawn["job"]) == {"driver"}
+    codes = [run.model.draw(n, given=given, draws=feller.Rng(1)).values for n in (7, 20)]
+    assert torch.equal(codes[0], codes[1][:7])
+    nats = run.log_prob(people(seed=3)[:20])
+    assert nats.shape == (20,)
+    assert (nats < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "argument"),
+    [
+        ({"age": (40, 30)}, "age"),
+        ({"age": (200, 300)}, "age"),
+        ({"age": ("a", "b")}, "age"),
+        ({"age": (1, 2, 3)}, "age"),
+        ({"job": ("clerk", "smith")}, "job"),
+    ],
+)
+def test_what_cannot_be_given_is_refused(given: dict[str, object], argument: str) -> None:
+    run = counts()
+    with pytest.raises(UsageError) as wrong:
+        run.sample(5, given=given, verbose=False)
+    assert wrong.value.argument == argument
+    assert wrong.value.expected is not None
+
+
+def test_log_probabilities_of_counts_add_up_to_one() -> None:
+    df = pd.DataFrame({"a": list("xxyy") * 25, "b": list("uvuv") * 25})
+    run = feller.fit(df, recipe="table-marginals", **PLAIN)
+    cells = pd.DataFrame({"a": list("xxyy"), "b": list("uvuv")})
+    nats = run.log_prob(cells)
+    assert isinstance(nats, np.ndarray)
+    assert np.exp(nats).sum() == pytest.approx(1)
+    assert torch.equal(run.model.log_prob(cells), torch.from_numpy(nats))
+
+
+def test_a_bound_is_no_log_probability() -> None:
+    run = feller.fit(["abcab", "bca", "cab"] * 20, size="tiny", steps=2, **PLAIN)
+    with pytest.raises(UsageError) as wrong:
+        run.log_prob(["abc"])
+    assert wrong.value.argument == "log_prob"
+    assert "code_length" in (wrong.value.remedy or "")
+
+
+# A plain loop
+
+
+class Net(nn.Module):
+    """forward(x, t, cond) -> like x; label 2 stands for none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.label, self.layer = nn.Embedding(3, 8), nn.Conv2d(3, 3, 3, padding=1)
+        self.shift = nn.Linear(9, 3)
+
+    def forward(self, x: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        shift = self.shift(torch.cat([self.label(cond["label"]), t[:, None]], 1))
+        return self.layer(x) + shift[:, :, None, None]
+
+
+def looped(steps: int = 3) -> tuple[feller.EMA, feller.FlowMatching]:
+    objective = feller.FlowMatching(
+        path=feller.Affine(feller.Linear()),
+        space=feller.Euclidean((3, 8, 8)),
+        coupling=feller.MinibatchOT(),
+        cond_dropout=0.1,
+        null={"label": 2},
+    )
+    network = Net()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-4)
+    ema = feller.EMA(network, decay=0.9)
+    rng = feller.Rng(seed=0)
+    for step in range(steps):
+        images, labels = torch.rand(8, 3, 8, 8) * 2 - 1, torch.arange(8) % 2
+        example = objective.draw({"x_1": images, "label": labels}, rng.step(step))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = objective.loss(network, example).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update()
+    return ema, objective
+
+
+def test_a_plain_loop_ends_in_a_model() -> None:
+    ema, objective = looped()
+    model = feller.Model(ema.network, objective, data=feller.images(8, 8, classes=["cat", "dog"]))
+    samples = model.sample(6, given={"label": 1}, guidance=2.0, solver=feller.Heun(), nfe=4)
+    assert samples.numpy().shape == (6, 8, 8, 3)
+    assert samples.given["label"].tolist() == [1] * 6
+    assert model.description.cond_dropout == 0.1
+    assert model.log_prob(samples, sampling=feller.Sampling("euler", 2), divergence=feller.Hutchinson()).shape == (6,)
+
+
+def test_dropout_falls_with_its_probability_through_what_wraps_the_network() -> None:
+    objective = feller.FlowMatching(feller.Affine(), feller.Euclidean((2,)), cond_dropout=0.5, null={"label": 7})
+    batch = {"x_1": torch.zeros(4000, 2), "label": torch.zeros(4000, dtype=torch.long)}
+    dropped = objective.draw(batch, feller.Rng(0).step(0))["given"]["label"] == 7
+    assert 0.45 < dropped.double().mean() < 0.55  # 6 standard errors
+
+
+# Pieces
+
+
+def still(x: Tensor, t: Tensor) -> feller.Characteristics:
+    return feller.Characteristics(velocity=-x)
+
+
+def test_a_process_is_simulated_and_its_log_probability_told() -> None:
+    """x_1 = x_0 / e, so that log p(x_1) is that of the normal law at x_0, and 1 for each of two numbers."""
+    x_0 = torch.tensor([[0.3, -1.0], [1.5, 0.2]], dtype=torch.float64)
+    rng = feller.Rng(0)
+    x_1 = feller.simulate(still, x_0, feller.linear_grid(200), feller.Heun(), rng)
+    torch.testing.assert_close(x_1, x_0 * np.exp(-1), atol=1e-4, rtol=0)
+    wanted = torch.distributions.Normal(0.0, 1.0).log_prob(x_1 * np.e).sum(1) + 2
+    for divergence in (feller.Hutchinson(), feller.Exact(), None):  # of a linear field one probe is exact
+        found = feller.log_prob(still, x_1, divergence=divergence)
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+
+
+def test_pieces_of_an_objective() -> None:
+    ema, objective = looped(1)
+    network, cond = ema.network, {"label": torch.tensor([0, 1])}
+    x_0 = objective.space.reference(2, feller.Rng(1).at("source"))
+    process = objective.path.process(network, cond)
+    assert feller.simulate(process, x_0, feller.linear_grid(4), feller.Heun(), feller.Rng(0)).shape == x_0.shape
+    guided = feller.cfg(network, 3.0, interval=(0.2, 0.9), nulls=objective.null)
+    outside = torch.full((2,), 0.1)
+    assert torch.equal(guided(x_0, outside, cond), network(x_0, outside, cond))
+
+
+def test_processes_are_superposed() -> None:
+    def other(x: Tensor, t: Tensor) -> feller.Characteristics:
+        return feller.Characteristics(velocity=torch.ones_like(x))
+
+    both = feller.superpose((0.7, still), (0.3, other))
+    x = torch.ones(2, 1)
+    torch.testing.assert_close(both(x, torch.zeros(2)).velocity, torch.full((2, 1), -0.4))
+
+
+# Bridges, rewards
+
+
+def crowds() -> tuple[np.ndarray, np.ndarray]:
+    draws = np.random.default_rng(0)
+    return draws.normal(size=(60, 2)), draws.normal(3, 1, size=(60, 2))
+
+
+SMALL = {"noise": 0.5, "rounds": 1, "pairs": 32, "verbose": False}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let bridges take few steps."""
+    how = feller.Bridging(
+        architecture=feller.MLP(width=8, depth=1),
+        control=PinnedControl(mean_knots=5, scale_knots=5, steps=5, times=4),
+        calls=8,
+        train=feller.Training(steps=10, batch=16, warmup=1),
+    )
+    monkeypatch.setattr("feller.app.workflows.bridge.bridging", lambda modality: how)
+
+
+def hill_in_memory() -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a function that no file names."""
+
+    def hill(x: Tensor, t: Tensor) -> Tensor:
+        return x.square().sum(-1)
+
+    return hill
+
+
+def test_a_bridge_takes_a_function_in_memory_and_gives_trajectories(quick: None) -> None:
+    """Another process can follow it, and neither go on with it nor take another function for its cost."""
+    before, after = crowds()
+    hill = hill_in_memory()
+    bridge = feller.bridge(before, after, cost=hill, out="runs/bridge", **SMALL)
+    paths = bridge.trajectories(n=100)
+    assert isinstance(paths, np.ndarray)
+    assert paths.shape[0] == 100
+    assert paths.shape[2] == 2
+    away = np.abs(paths[:60, None, 0] - before[None]).max(-1)
+    assert away.min(1).max() < 1e-5
+    assert len({*away.argmin(1)}) == 60  # all members come before one comes again
+    assert np.array_equal(bridge.trajectories(n=100), paths)
+    bridge.report.figures()[0].savefig("paths.png")
+    assert pathlib.Path("paths.png").stat().st_size > 1000
+    with pytest.raises(UsageError) as none:
+        bridge.trajectories(n=0)
+    assert none.value.argument == "n"
+    (word,) = bridge.folder.read_record(bridge.folder.recipe)[KEY]["costs"]
+    assert word.startswith(f"{MEMORY}hill-")
+    assert load_function(word) is hill
+    script = (
+        "import feller\n"
+        "for more in ({}, {'cost': lambda x, t: x.sum(-1)}):\n"
+        "    try:\n"
+        "        feller.bridge(resume=True, out='runs/bridge', rounds=5, verbose=False, **more)\n"
+        "    except feller.UsageError as error:\n"
+        "        print(error.argument, bool(error.remedy))\n"
+        "print(feller.load('runs/bridge').trajectories(3).shape[0])\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines() == ["hill True", "hill True", "3"]
+
+
+def test_a_reward_may_be_a_function_in_memory() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    run = feller.fit(pictures, size="tiny", steps=2, **PLAIN)
+    steered = feller.steer(run, reward=lambda x: x.flatten(1).mean(1) / 255, n=2, steps=1, calls=2, verbose=False)
+    assert np.isfinite(steered.report.metrics["reward"])
+    tuned = feller.tune(run, reward=lambda x: x.flatten(1).mean(1) / 255, steps=1, out="runs/tuned", **PLAIN)
+    assert tuned.sample(2, calls=2, verbose=False).numpy().shape == (2, 8, 8)
+    script = (
+        "import feller\n"
+        "try:\n"
+        "    feller.tune(resume=True, out='runs/tuned', steps=2, report=False, verbose=False)\n"
+        "except feller.UsageError as error:\n"
+        "    print(error.argument, bool(error.remedy))\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines() == ["lambda True"]
+
+
+# Extending
+
+
+@dataclass(frozen=True)
+class Interpolant(feller.Path):
+    """x_t = (1 - t) x_0 + t x_1 + sqrt(2 t (1 - t)) z, arXiv 2303.08797, driven by its mean velocity."""
+
+    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, draw: object = None) -> Tensor:
+        t = t.reshape(-1, *(1,) * (x_1.ndim - 1))
+        return torch.lerp(x_0, x_1, t)
+
+    def target(self, x_t: Tensor, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+        return x_1 - x_0
+
+    def characteristics(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> feller.Characteristics:
+        return feller.Characteristics(velocity=prediction)
+
+
+def test_a_path_of_ones_own_is_checked() -> None:
+    feller.testing.check_path(Interpolant(), feller.Euclidean((2,)))
+
+
+# Errors
+
+
+def test_errors_carry_what_was_asked() -> None:
+    _, objective = looped(1)
+    with pytest.raises(UsageError) as wrong:
+        objective.draw({"x_1": torch.zeros(16, 8, 8, 3), "label": torch.zeros(16, dtype=torch.long)}, feller.Rng(0))
+    assert wrong.value.argument == "x_1"
+    assert wrong.value.remedy
+    with pytest.raises(AttributeError, match="Rng"):
+        _ = feller.Draws  # type: ignore[attr-defined]
