@@ -24,8 +24,6 @@ from feller.data.loading.find import TABLES
 from feller.data.loading.in_memory import MEMORY
 from feller.data.modality import Dataset
 from feller.data.points.points import Points
-from feller.data.tables.mixed import Mixed
-from feller.data.tables.modality import Table
 from feller.evaluation.metrics import main_metrics, metric, reference
 from feller.evaluation.number_format import is_number
 from feller.evaluation.report.loss_curve import losses
@@ -195,10 +193,9 @@ class FittedRun(os.PathLike[str]):
 
     def of_frame(self, data: Dataset) -> bool:
         """Tell whether samples are to be a data frame: they are rows of a table, or of numbers that came as one."""
-        if isinstance(data.modality, Table | Mixed):
-            return True
         source = record_of(self.folder).data
-        return isinstance(data.modality, Points) and (source.endswith(TABLES) or source.startswith(FRAMES))
+        named = data.modality.view(Points) is None or source.endswith(TABLES) or source.startswith(FRAMES)
+        return data.modality.tabular and named
 
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""

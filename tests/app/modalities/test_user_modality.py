@@ -16,10 +16,13 @@ import torch
 
 import feller
 from feller.app.cli import main
+from feller.app.config import SampleConfig
 from feller.app.modalities.registration import registration_of
+from feller.app.options import config_of
 from feller.app.webui.loaded_run import load_runs
 from feller.app.webui.sample_views import place_in, result_of
 from feller.app.workflows.run_config import record_of
+from feller.app.workflows.sample import sample
 from feller.core.errors import InputError, UsageError
 from feller.core.user_code import load_file
 from feller.data.loading.read import read
@@ -109,16 +112,15 @@ def test_the_page_shows_samples_and_their_table(folder: pathlib.Path, tmp_path: 
     assert run.is_plain
     assert run.modality is not None
     file = place_in(tmp_path, run.modality)
-    drawn, place = feller.sample(run.run, 3, out=str(file))
-    shown = result_of(run, drawn, place)
-    assert place.suffix == ".csv"
+    shown = result_of(run, sample(run.run, config_of(SampleConfig, n=3, out=str(file))).dataset, file)
+    assert len(pd.read_csv(file)) == 3 * LENGTH
     assert len(shown.pictures) == 1
 
 
 def test_data_in_memory_and_the_class_itself(folder: pathlib.Path) -> None:
     series = load_file(pathlib.Path("series.py")).Series
-    run, _ = feller.fit(pd.read_csv("series.csv"), modality=series, size="tiny", steps=2, out="memory", report="none")
-    assert record_of(run).modality == "series.py:Series"
+    run = feller.fit(pd.read_csv("series.csv"), modality=series, size="tiny", steps=2, out="memory", report="none")
+    assert record_of(run.folder).modality == "series.py:Series"
     assert feller.load_model("memory").sample(5).frame().shape == (5 * LENGTH, 3)
     feller.testing.check_modality(series, "series.csv")
 

@@ -19,6 +19,7 @@ import torch
 from feller import open_run, shards
 from feller.app.cli import main
 from feller.app.config import SampleConfig
+from feller.app.modalities.registration import registration_of
 from feller.app.options import config_of
 from feller.app.workflows import sampler, sharded_samples
 from feller.app.workflows.sample import _check_alone, sample
@@ -28,7 +29,10 @@ from feller.core.errors import InputError, UsageError
 from feller.core.output_shards import MANIFEST, SampleShards
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
+from feller.data.documents.modality import Documents
 from feller.data.loading.read_samples import read_back
+from feller.data.points.points import Points
+from feller.data.speech.modality import Speech
 from feller.data.tables.modality import Table
 from feller.models.model import Model, load_model
 
@@ -269,10 +273,10 @@ def test_numbers_are_refused_before_the_model_is_read(moons: Run, monkeypatch: p
 
 def test_what_cannot_be_shared_is_refused_to_several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.app.workflows.sample.engine", lambda: SimpleNamespace(ranks=2))
-    for what in ("speech", "documents", "the ends of a bridge"):
+    for kind in (Speech, Documents):
         with pytest.raises(UsageError):
-            _check_alone(what)
-    _check_alone("samples")
+            _check_alone(registration_of(object.__new__(kind)).draws_as)
+    _check_alone(registration_of(object.__new__(Points)).draws_as)
 
 
 def test_no_shard_is_held_after_it_is_written(
