@@ -18,6 +18,7 @@ import feller
 from feller.app.cli import main
 from feller.app.config import SampleConfig
 from feller.app.modalities.registration import registration_of
+from feller.app.options import config_of
 from feller.app.webui.loaded_run import load_runs
 from feller.app.webui.sample_views import place_in, result_of
 from feller.app.workflows.run_config import record_of
@@ -111,7 +112,7 @@ def test_the_page_shows_samples_and_their_table(folder: pathlib.Path, tmp_path: 
     assert run.is_plain
     assert run.modality is not None
     file = place_in(tmp_path, run.modality)
-    shown = result_of(run, sample(run.run, SampleConfig(n=3, out=str(file))).dataset, file)
+    shown = result_of(run, sample(run.run, config_of(SampleConfig, n=3, out=str(file))).dataset, file)
     assert len(pd.read_csv(file)) == 3 * LENGTH
     assert len(shown.pictures) == 1
 

@@ -119,7 +119,7 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
     told = []
     for row in ("yes,40,ward 3,a", ",,,"):
         pathlib.Path("t.csv").write_text("smokes,age,ward,home\n" + f"{row}\n" * 700)
-        request = RecipeRequest(name=wanted.recipe, size="tiny")
+        request = RecipeRequest(name=wanted.provenance.recipe, size="tiny")
         told.append(plan_fit(wanted, data_access(wish, engine()), request).asked.provenance.notes)
     assert told[0] == told[1]
     assert "age, ward" in told[0][0]
