@@ -72,12 +72,10 @@ def read_batch(batch: Any, rng: Any) -> tuple[State, Given]:
 
 def warn_repeated(objective: Any, rng: Draws, x_1: State) -> None:
     """Warn once if an objective is asked in two steps in a row with the same source of random numbers."""
-    if not torch.is_grad_enabled():
-        return
     last = vars(objective).get("_last_rng")
-    if last is _WARNED:
+    if last is _WARNED or not torch.is_grad_enabled() or not are_known(next(leaves(x_1))):
         return
-    if last is not None and last.seed == rng.seed and last == rng and are_known(next(leaves(x_1))):
+    if last is not None and last.seed == rng.seed and last == rng:
         warnings.warn(
             f"{type(objective).__name__}.draw was asked twice in a row with {rng}, which gives the same times and"
             " noise; say rng.step(i) in step i",

@@ -98,7 +98,7 @@ def test_a_model_that_learned_by_heart_is_caught_and_one_that_never_saw_the_rows
     assert after.keys() - before.keys() == {"report-audit.html", "report-audit.json"}
     assert {name: after[name] for name in before} == before
     page = json.loads(pathlib.Path("r/report-audit.json").read_text())
-    assert len(page["tables"]["Who was learned from"]) == 6
+    assert len(page["tables"]["Membership attacks"]) == 6
 
     noise_table("others.csv", 120, seed=1)
     model, again, train, _ = opened()
