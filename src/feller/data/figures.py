@@ -73,7 +73,7 @@ INK = "#1f5fa8"
 """Colour of rows without a class."""
 
 
-def paper(wide: float, high: float, *, dpi: int = 100, layout: Literal["constrained", "none"] = "constrained") -> Any:
+def paper(wide: float, high: float, *, dpi: int = 100, layout: Literal["constrained"] | None = "constrained") -> Any:
     """Return an empty white figure of so many inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -92,7 +92,7 @@ def bare_panels(
     """
     across = min(count, columns or math.ceil(math.sqrt(count)))
     down = -(-count // across)
-    figure, drawn = paper(width * across, height * down, layout="none"), []
+    figure, drawn = paper(width * across, height * down, layout=None), []
     for i in range(count):
         corner = i % across / across, 1 - (i // across + 1) / down
         drawn.append(figure.add_axes((*corner, 1 / across, (1 - title / height) / down), **limits))

@@ -66,9 +66,6 @@ class Coordinates(Apart):
 
     share: float = 0.01
     """Of the usual distance, below which an example counts as a copy: chance alone goes as its power of dimensions."""
-    most: int = 2_000
-    asked: int = 2_000
-    among: int = 20_000
 
     def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         """Return the root of squared lengths plus the number of symbols that differ."""
@@ -87,8 +84,11 @@ class Coordinates(Apart):
         return found
 
 
-CURVED = Coordinates(most=1_000, asked=500, among=5_000)
-"""Of curved spaces, whose lengths are dear, so that fewer are measured."""
+@dataclass(frozen=True)
+class Curved(Coordinates):
+    """Points of a curved space, whose lengths are dear, so that fewer are measured."""
+
+    most, asked, among = 1_000, 500, 5_000
 
 
 def exactly(some: Dataset, train: Dataset) -> Bool[Tensor, " n"]:
