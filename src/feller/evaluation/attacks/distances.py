@@ -85,8 +85,11 @@ class Coordinates(Apart):
         return found
 
 
-CURVED = Coordinates(most=1_000, asked=500, among=5_000)
-"""Of curved spaces, whose lengths are dear, so that fewer are measured."""
+@dataclass(frozen=True)
+class Curved(Coordinates):
+    """Points of a curved space, whose lengths are dear, so that fewer are measured."""
+
+    most, asked, among = 1_000, 500, 5_000
 
 
 def exactly(some: Dataset, train: Dataset) -> Bool[Tensor, " n"]:

@@ -17,7 +17,7 @@ from feller.data.molecules.molecule import Molecule
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.frames import CA
 from feller.data.proteins.modality import Proteins
-from feller.evaluation.attacks.distances import CURVED, Apart, Coordinates, Symbols
+from feller.evaluation.attacks.distances import Apart, Coordinates, Curved, Symbols
 from feller.evaluation.crystals import NEAR, OTHER, formula_of, looked, seen_before
 from feller.spaces import Euclidean, Product, Space, Tokens
 from feller.spaces.table_tokens import Rows
@@ -220,7 +220,7 @@ def apart_in(kind: Modality) -> Apart:
     space = kind.space()
     if _is_made_of(space, Tokens, Rows):
         return Symbols()
-    return Coordinates() if _is_made_of(space, Euclidean, Tokens, Rows) else CURVED
+    return Coordinates() if _is_made_of(space, Euclidean, Tokens, Rows) else Curved()
 
 
 def _is_made_of(space: Space, *kinds: type[Space]) -> bool:
