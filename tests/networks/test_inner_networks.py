@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from feller.models.export.wrap import wrap
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from feller.core.rng import Draws
+from feller.models.model import Model
 from feller.networks.blocks.ema import EMA
 from feller.networks.inner_networks import held_modules, inner_networks, null_values, plain_network
 from feller.networks.mlp import MLP
@@ -148,9 +148,9 @@ UNCALLED = ("FSDP2", "compile", "compiled function", "decorated", "all")
 
 @pytest.mark.parametrize("name", [name for name in WRAPPED if name not in UNCALLED])
 def test_a_wrapped_network_makes_a_model_with_its_null(name: str, gloo: None) -> None:
-    model = wrap(WRAPPED[name](), (2,), classes=("a", "b", "c"))
+    model = Model(WRAPPED[name](), data=(2,), classes=("a", "b", "c"))
     assert null_values(model.network) == {"label": 3}
-    assert model.description.drop > 0
+    assert model.description.cond_dropout > 0
 
 
 def test_the_same_share_is_dropped_where_losses_are_taken_apart() -> None:

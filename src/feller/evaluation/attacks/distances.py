@@ -89,7 +89,9 @@ class Coordinates(Apart):
 class Curved(Coordinates):
     """Points of a curved space, whose lengths are dear, so that fewer are measured."""
 
-    most, asked, among = 1_000, 500, 5_000
+    most: int = 1_000
+    asked: int = 500
+    among: int = 5_000
 
 
 def exactly(some: Dataset, train: Dataset) -> Bool[Tensor, " n"]:
