@@ -89,8 +89,8 @@ def name_objectives(name: str, content: Record) -> Record:
 
 
 def to_format_2(name: str, content: Record) -> Record:
-    """Record families of models, vector quantizers, objectives and couplings by their names of now."""
-    return name_objectives(name, name_vector_quantizer(name, with_families(name, content)))
+    """Record families of models, and vector quantizers by their name of now."""
+    return name_vector_quantizer(name, with_families(name, content))
 
 
 _OPTIONS = (
@@ -101,7 +101,8 @@ _OPTIONS = (
 
 
 def to_format_3(name: str, content: Record) -> Record:
-    """Record the options of a fit that are not as usual, and apart from them what was found out."""
+    """Record objectives by their names of now, and the options of a fit apart from what was found out."""
+    content = name_objectives(name, content)
     asked = content.get("asked")
     if name != "recipe.json" or not isinstance(asked, dict):
         return content
