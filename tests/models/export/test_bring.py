@@ -174,7 +174,7 @@ def test_a_velocity_that_points_to_the_noise_is_turned(here):
         (("mine.py:net", "--modality", "points:2", "--times", "1"), 2, "two times"),
         (("mine.py:net", "--modality", "points:a,b", "--data", "example:moons"), 2, "columns x, y"),
         (("mine.py:net", "--modality", "points:2", "--data", "example:digits"), 2, "are pictures"),
-        (("mine.py:net", "--modality", "points:2", "--null", "3"), 2, "no classes"),
+        (("mine.py:net", "--modality", "points:2", "--null", "3"), 2, "Name the classes"),
         (("mine.py:net", "--modality", "points:2", "--weights", "w.pt"), 1, "safetensors alone"),
         (("mine.py:backwards", "--modality", "points:2", "--weights", "w.safetensors"), 2, "no torch.nn.Module"),
         (("mine.py:net", "--modality", "points:2", "--weights", "nan.safetensors"), 2, "answers with nan"),

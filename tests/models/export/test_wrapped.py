@@ -316,8 +316,6 @@ def test_what_an_objective_says():
     model = feller.Model(lambda x, t, label: network(x), objective, classes=names, null={"label": 2})
     assert (model.description.path, model.description.cond_dropout) == (objective.path, 0.3)
     with pytest.raises(UsageError):
-        feller.Model(ours, data=objective)
-    with pytest.raises(UsageError):
         feller.Model(ours, objective, data=(3,))
 
 

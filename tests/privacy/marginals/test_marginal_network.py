@@ -7,6 +7,7 @@ import pathlib
 
 import pytest
 import torch
+from scipy.stats import chisquare
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
@@ -48,6 +49,24 @@ def test_what_a_row_draws_depends_on_its_number() -> None:
     part = network.draw(9, Draws(1, first=30), tuple(one[30:39] for one in known))
     assert torch.equal(part, whole[30:39])
     assert torch.equal(network.draw(9, Draws(1, first=30)), network.draw(60, Draws(1))[30:39])
+
+
+def test_odds_weigh_the_law_of_rows_beside_what_is_known() -> None:
+    """20,000 rows against all rows there are; 1e-3 is the chance of a false alarm."""
+    _, network = network_of(ROWS, MODEL)
+    weights = {0: torch.linspace(0, 1, COUNTS[0]), 2: torch.tensor([1.0, *[0.25] * (COUNTS[2] - 1)])}
+    known = EVERY_ROW[:1].expand(20_000, -1).clone(), torch.zeros(20_000, len(COUNTS), dtype=torch.bool)
+    known[0][:, 1], known[1][:, 1] = 1, True
+    odds = {column: lambda codes, weight=weight: weight.double()[codes] for column, weight in weights.items()}
+    drawn = network.draw(20_000, Draws(0), known, odds=odds)
+    law = MODEL.log_likelihood(EVERY_ROW).exp() * (EVERY_ROW[:, 1] == 1)
+    for column, weight in weights.items():
+        law = law * weight[EVERY_ROW[:, column]]
+    places = {tuple(row): i for i, row in enumerate(EVERY_ROW.tolist())}
+    found = torch.bincount(torch.tensor([places[tuple(row)] for row in drawn.tolist()]), minlength=len(law))
+    assert found[law == 0].sum() == 0
+    wanted = (law / law.sum() * 20_000)[law > 0]
+    assert chisquare(found[law > 0].double(), wanted, sum_check=False).pvalue > 1e-3
 
 
 def test_a_new_network_holds_all_rows_that_keep_the_rules_for_alike() -> None:

@@ -102,8 +102,34 @@ def test_what_hardly_ever_comes_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("feller.sampling.autoregressive.row_decode.MOST", 3)
     tokens = ROWS.write(torch.tensor([[0, 3, 0, 0]] * 50))
     kept = torch.tensor([False, True, True, False, True]).expand(50, -1)
-    with pytest.raises(UsageError, match=r"not found among 3 drawn for each.*--objective.shuffled 1"):
+    with pytest.raises(UsageError) as rare:
         fill(network(), 50, Draws(0), known=(tokens, kept), anyhow=False)
+    assert (rare.value.argument, rare.value.expected) == ("given", "what one of 3 rows has")
+
+
+@pytest.mark.parametrize("anyhow", [True, False])
+@pytest.mark.parametrize("known", [{}, {3: 1}])
+def test_odds_weigh_the_law_of_rows(known: dict[int, int], anyhow: bool) -> None:
+    """Rows beside 3 = 1 are drawn with that column first, or until it comes; either way all weights count."""
+    made = network()
+    weights, n = {0: torch.tensor([0.2, 0.0, 1.0]), 1: torch.linspace(0, 1, 17)}, 4000
+    kept_columns = torch.zeros(4, dtype=torch.bool)
+    codes = torch.zeros(n, 4, dtype=torch.long)
+    for column, value in known.items():
+        kept_columns[column], codes[:, column] = True, value
+    order = (~kept_columns).long().argsort(dim=0, stable=True) if anyhow else None
+    fits = VALID.clone()
+    for column, value in known.items():
+        fits &= CODES[:, column] == value
+    law = torch.where(fits, chances(made, ROWS.write(CODES), order), 0.0)
+    for column, weight in weights.items():
+        law = law * weight[CODES[:, column]]
+    kept = torch.repeat_interleave(kept_columns, torch.tensor(ROWS.places)).expand(n, -1)
+    odds = {column: lambda some, weight=weight: weight.double()[some] for column, weight in weights.items()}
+    found = fill(made, n, Draws(2), known=(ROWS.write(codes), kept), anyhow=anyhow, odds=odds)
+    assert agrees(counted(found), law / law.sum())
+    part = fill(made, 40, Draws(2), known=(ROWS.write(codes)[:40], kept[:40]), anyhow=anyhow, odds=odds)
+    assert torch.equal(part, found[:40])
 
 
 def test_what_cannot_be_known_is_refused() -> None:
