@@ -3,10 +3,15 @@
 from typing import Any
 
 from feller.app.config import ExportConfig
+from feller.core.errors import UsageError
+from feller.data.path_checks import check_free
 
 
 def run(config: ExportConfig, words: list[str]) -> dict[str, Any]:
-    """Export."""
+    """Export; what is missing is told before what takes long is loaded, as is what is there already."""
+    if config.to is None:
+        raise UsageError("expected --to torch-export, onnx or huggingface")
+    check_free(config.out, overwrite=config.overwrite)
     from feller.app.terminal import speaker
     from feller.app.workflows.export import export, said_of
     from feller.app.workflows.run_config import find_run
