@@ -121,7 +121,7 @@ class RunFile:
 
 
 def _kept(name: str, read: Callable[[Run], object]) -> RunFile:
-    return RunFile(name, (KEPT / name).read_bytes, read)
+    return RunFile(name, (KEPT / "1" / name).read_bytes, read)
 
 
 def _sampled(run: Run) -> object:

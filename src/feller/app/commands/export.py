@@ -12,6 +12,8 @@ def run(config: ExportConfig, words: list[str]) -> dict[str, Any]:
     if config.to is None:
         raise UsageError("expected --to torch-export, onnx or huggingface")
     check_free(config.out, overwrite=config.overwrite)
+    if config.out is not None and config.to != "huggingface":
+        check_free(f"{config.out}.json", overwrite=config.overwrite)
     from feller.app.terminal import speaker
     from feller.app.workflows.export import export, said_of
     from feller.app.workflows.run_config import find_run

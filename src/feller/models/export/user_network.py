@@ -15,15 +15,15 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.points.arrays import Arrays
 from feller.data.points.points import Points
-from feller.models.families.model_family import ModelFamily, family_of
-from feller.models.families.path_process import PathProcess
+from feller.models.families.model_family import ModelFamily
+from feller.models.families.path_process import family_trained_by
 from feller.models.families.symbol_models import AutoregressiveModel
 from feller.models.model import Model
 from feller.models.recipes.recipe import check_states
 from feller.models.spec import Description, frequencies
 from feller.networks.external import Foreign, ForeignNetwork, convention_of
 from feller.networks.inner_networks import null_values
-from feller.paths import Affine, Path, Velocity
+from feller.paths import Path, Velocity
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space, Tokens
 from feller.spaces.product import space_map
@@ -161,15 +161,11 @@ def model_of(
     sampling: Sampling | None = None,
 ) -> Model:
     """Return a model around a network of your own; arguments and errors as for `Model`."""
-    trained = objective if isinstance(objective, ObjectiveConfig) else None
-    if isinstance(objective, ModelFamily):
-        family = objective
-    else:
-        family = family_of(trained) if trained is not None else PathProcess(_path_of(objective))
+    family, trained = family_trained_by(objective)
     if data is None and trained is not None:
         data = getattr(trained.space, "shape", None)
     modality = data.modality if isinstance(data, Dataset) else data
-    kind = modality if isinstance(modality, Modality) else plain_modality(modality, tuple(classes))
+    kind = plain_modality(modality, tuple(classes)) if modality is None or isinstance(modality, tuple) else modality
     about = described(
         lambda: network,
         kind,
@@ -187,23 +183,6 @@ def model_of(
     model = adapted(about)
     try_out(model)
     return model
-
-
-def _path_of(objective: object) -> Path:
-    """Return the path that a network was trained for.
-
-    Raises:
-        UsageError: If it is none.
-    """
-    if objective is None or isinstance(objective, Path):
-        return objective or Affine()
-    name = getattr(objective, "__name__", type(objective).__name__)
-    raise UsageError(
-        argument="objective",
-        expected="what the network was trained with: an objective, a path or a family of models",
-        found=f"the class {name}" if isinstance(objective, type) else f"a {name}",
-        remedy=f"Write {name}(...)" if isinstance(objective, type) else "Give data by its name, data=...",
-    )
 
 
 def adapted(about: Description) -> Model:

@@ -13,9 +13,16 @@ from feller.core.pytree import Given, State, leaves
 from feller.core.rng import INFINITE, Draws
 from feller.core.user_code import called, is_own
 from feller.models.families.elbo import estimate_bound, tightest
-from feller.models.families.model_family import Infinite, LogProb, LogProbRequest, ModelFamily, SampleRequest
+from feller.models.families.model_family import (
+    Infinite,
+    LogProb,
+    LogProbRequest,
+    ModelFamily,
+    SampleRequest,
+    family_of,
+)
 from feller.networks.sequence.categorical_columns import NEVER
-from feller.paths import Mixture, Network, Path, TokenPath
+from feller.paths import Affine, Mixture, Network, Path, TokenPath
 from feller.paths.brownian import Brownian
 from feller.paths.processes import Process, hold, stand
 from feller.paths.product import parts
@@ -26,6 +33,7 @@ from feller.sampling.guidance import cfg
 from feller.sampling.likelihood import start_density
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space
+from feller.training.objective import ObjectiveConfig
 
 BACK = Sampling("dopri5")
 """How flows are followed back from the data."""
@@ -208,3 +216,26 @@ def _without_early_end(network: Network, kept: Bool[Tensor, "b n"], end: int) ->
         return logits.masked_fill(goes_on[:, :, None] & (symbols == end), NEVER * torch.finfo(logits.dtype).min)
 
     return going_on
+
+
+def family_trained_by(
+    objective: ObjectiveConfig | Path | ModelFamily | None,
+) -> tuple[ModelFamily, ObjectiveConfig | None]:
+    """Return what a network means, by what it was trained with, and the objective, where it is one.
+
+    Raises:
+        UsageError: If it is none of these.
+    """
+    if isinstance(objective, ObjectiveConfig):
+        return family_of(objective), objective
+    if isinstance(objective, ModelFamily):
+        return objective, None
+    if objective is None or isinstance(objective, Path):
+        return PathProcess(objective or Affine()), None
+    name = getattr(objective, "__name__", type(objective).__name__)
+    raise UsageError(
+        argument="objective",
+        expected="what the network was trained with: an objective, a path or a family of models",
+        found=f"the class {name}" if isinstance(objective, type) else f"a {name}",
+        remedy=f"Write {name}(...)" if isinstance(objective, type) else "Give data by its name, data=...",
+    )
