@@ -185,15 +185,27 @@ def test_kept_runs_name_no_place_of_the_machine_that_made_them() -> None:
             assert not re.search(rb'"(/[A-Za-z][^"\s]*/|[A-Za-z]:\\\\)[^"]*"', content), path
 
 
+@pytest.mark.parametrize(
+    ("file", "kind", "words"),
+    [
+        ("model.json", "Affine", ["sample", "points", "-n", "1", "--out", "s.npz"]),
+        ("recipe.json", "Matching", ["fit", "--resume", "--out", "points"]),
+    ],
+)
 def test_a_class_that_is_gone_is_told_with_its_file(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    file: str,
+    kind: str,
+    words: list[str],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     copy(tmp_path, "points")
     monkeypatch.chdir(tmp_path)
-    record = tmp_path / "points" / "model.json"
-    assert '"is": "Affine"' in record.read_text()
-    record.write_text(record.read_text().replace('"is": "Affine"', '"is": "AffineOfBefore"'))
-    assert main(["sample", "points", "-n", "1", "--out", "s.npz"]) == 1
+    record = tmp_path / "points" / file
+    assert f'"is": "{kind}"' in record.read_text()
+    record.write_text(record.read_text().replace(f'"is": "{kind}"', '"is": "KindOfBefore"'))
+    assert main(words) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "model.json" in said
-    assert "'AffineOfBefore'" in said
+    assert file in said
+    assert "'KindOfBefore'" in said
