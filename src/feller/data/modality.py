@@ -8,7 +8,7 @@ import os
 import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeGuard, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -428,6 +428,11 @@ class Modality(abc.ABC):
         if text not in classes:
             raise UsageError(f"{key} cannot be {text!r}: {nearest(text, list(classes))}")
         return classes.index(text)
+
+
+def is_modality(value: object) -> TypeGuard[Modality]:
+    """Tell a modality from a shape, or from what is neither, where a person may give either."""
+    return isinstance(value, Modality)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

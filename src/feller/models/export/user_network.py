@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from feller.core.pytree import Given, State, leaves, length, tree_map
 from feller.core.rng import Draws
 from feller.core.user_code import blamed
 from feller.data.images.modality import Images
-from feller.data.modality import Dataset, Modality
+from feller.data.modality import Dataset, Modality, is_modality
 from feller.data.points.arrays import Arrays
 from feller.data.points.points import Points
 from feller.models.families.model_family import ModelFamily
@@ -165,7 +165,7 @@ def model_of(
     if data is None and trained is not None:
         data = getattr(trained.space, "shape", None)
     modality = data.modality if isinstance(data, Dataset) else data
-    kind = plain_modality(modality, tuple(classes)) if modality is None or isinstance(modality, tuple) else modality
+    kind = modality if is_modality(modality) else plain_modality(cast(Any, modality), tuple(classes))
     about = described(
         lambda: network,
         kind,
