@@ -8,12 +8,13 @@ import pathlib
 import subprocess
 import sys
 
+from feller.app import config
+from feller.app.options import python_options
+
 APP = pathlib.Path(__file__).parent.parent / "src" / "feller" / "app"
 MODULES = ("api", "results")
 """Modules whose functions take the options of a config."""
 HEADER = "# Written by scripts/write_stubs.py of the functions beside it and of config.py; do not edit.\n"
-HIDDEN = ("json",)
-"""Options that say something to the command line alone."""
 RUFF = (sys.executable, "-m", "ruff")
 
 
@@ -39,21 +40,13 @@ def _usual(value: ast.expr | None) -> str:
     return ast.unparse(value) if isinstance(value, ast.Constant | ast.Tuple) else "..."
 
 
-def places() -> set[str]:
-    """Return the types of what stands without a flag."""
-    types = ast.parse((APP / "commands" / "flag_types.py").read_text()).body
-    named = [one for one in types if isinstance(one, ast.Assign) and ast.unparse(one.value).startswith("Positional[")]
-    return {ast.unparse(one.targets[0]) for one in named}
-
-
 def options(kind: str) -> dict[str, tuple[str, str]]:
     """Return what a function takes by name: the options of a config, and behind them their groups."""
-    known, hidden = configs(), places()
-    groups = {name: one for name, one in known[kind].items() if one[0] in known}
-    found: dict[str, tuple[str, str]] = {}
-    for name, (called, usual) in known[kind].items():
-        found |= known[called] if name in groups else {name: (called, usual)}
-    return {name: one for name, one in found.items() if name not in HIDDEN and one[0] not in hidden} | groups
+    known = configs()
+    texts = dict(known[kind])
+    for called, _ in known[kind].values():
+        texts |= known.get(called, {})
+    return {name: texts[name] for name in python_options(getattr(config, kind))}
 
 
 def signature(function: ast.FunctionDef) -> str:
@@ -99,9 +92,9 @@ def stub(module: str) -> str:
             parts.append(members(one))
         elif isinstance(one, ast.Assign) and not ast.unparse(one.targets[0]).isupper():
             parts.append(ast.unparse(one))
-    config = ast.parse((APP / "config.py").read_text()).body
-    own = [one.name for one in config if isinstance(one, ast.ClassDef)]
-    imports += [ast.unparse(one) for one in config if isinstance(one, ast.ImportFrom)]
+    file = ast.parse((APP / "config.py").read_text()).body
+    own = [one.name for one in file if isinstance(one, ast.ClassDef)]
+    imports += [ast.unparse(one) for one in file if isinstance(one, ast.ImportFrom)]
     imports.append(f"from feller.app.config import {', '.join(own)}")
     return tidy("\n".join([HEADER, *dict.fromkeys(imports), *parts]), module)
 

@@ -647,3 +647,10 @@ class ExportConfig:
     """A number that is built in; 1 is the plain conditional. Or input: whoever calls the network chooses."""
     opening: Annotated[OpeningOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OpeningOptions)
     """How the run is opened, and what is printed."""
+
+    @property
+    def form(self) -> str:
+        """The form that is asked for; UsageError where none is."""
+        if self.to is None:
+            raise UsageError("expected --to torch-export, onnx or huggingface")
+        return self.to

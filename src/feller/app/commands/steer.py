@@ -3,7 +3,6 @@
 from typing import Any
 
 from feller.app.config import SteerConfig
-from feller.data.path_checks import check_free
 
 
 def run(config: SteerConfig, words: list[str]) -> dict[str, Any]:
@@ -14,7 +13,6 @@ def run(config: SteerConfig, words: list[str]) -> dict[str, Any]:
     from feller.app.workflows.steering.reward_search import Steered
 
     check(config)
-    check_free(config.out, overwrite=config.overwrite)
     tell = speaker()
     run = find_run(config.folder, config.opening.code, tell)
     with heard(tell):

@@ -36,14 +36,7 @@ def export(run: Run, config: ExportConfig, *, tell: Tell = SILENT) -> tuple[path
         UsageError: If the form is unknown, or the network cannot be exported; says why.
         InputError: If the run is damaged, another process writes to it, or the disk refuses.
     """
-    to, out, guidance = config.to, config.out, config.guidance
-    if to is None:
-        raise UsageError("expected --to torch-export, onnx or huggingface")
-    if to not in FORMS:
-        raise UsageError(f"nothing is exported to {to!r}: {nearest(to, list(FORMS))}")
-    check_free(out, overwrite=config.overwrite)
-    if out is not None and to != HUGGING_FACE:
-        check_free(str(said_of(pathlib.Path(out))), overwrite=config.overwrite)
+    to, out, guidance = check(config), config.out, config.guidance
     if to == HUGGING_FACE:
         if guidance != "1":
             raise UsageError("a folder holds the model, and guidance is chosen when it samples; leave --guidance out")
@@ -72,6 +65,21 @@ def export(run: Run, config: ExportConfig, *, tell: Tell = SILENT) -> tuple[path
 def _held(run: Run, place: pathlib.Path) -> contextlib.AbstractContextManager[None]:
     """Keep others from writing to the run where it is written to."""
     return run.writing() if place.resolve().is_relative_to(run.path.resolve()) else contextlib.nullcontext()
+
+
+def check(config: ExportConfig) -> str:
+    """Return the form that is asked for.
+
+    Raises:
+        UsageError: If there is none of that name, or a file is where it or what is said of it goes.
+    """
+    to, out = config.form, config.out
+    if to not in FORMS:
+        raise UsageError(f"nothing is exported to {to!r}: {nearest(to, list(FORMS))}")
+    check_free(out, overwrite=config.overwrite)
+    if out is not None and to != HUGGING_FACE:
+        check_free(str(said_of(pathlib.Path(out))), overwrite=config.overwrite)
+    return to
 
 
 def said_of(place: pathlib.Path) -> pathlib.Path:

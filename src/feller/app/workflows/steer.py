@@ -1,7 +1,5 @@
 """Steer: from a run folder to samples that are as wished, or that explain an observation, and their page."""
 
-import math
-
 from feller.app.config import SteerConfig
 from feller.app.options import changed, flags_of, words_of
 from feller.app.reporter import SILENT, Tell
@@ -9,7 +7,6 @@ from feller.app.workflows.bridges.is_bridge import refuse_bridge
 from feller.app.workflows.reporting.steering_report import page_of_observation, page_of_reward
 from feller.app.workflows.steering.inverse_problems import Explained, observe
 from feller.app.workflows.steering.reward_search import Steered, follow
-from feller.control.inverse.d_flow import Nothing, Prior, Radius, Shell
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.data.path_checks import check_free
@@ -32,19 +29,17 @@ def steer(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> tuple[Steere
         UsageError: If an argument is wrong, or the model's data cannot be steered.
     """
     check(config)
-    check_free(config.out, overwrite=config.overwrite)
-    prior = prior_of(config.search.prior)
     refuse_bridge(run, "steered")
     with run.writing():  # what another process does with the run is told before the search
         if config.measurement.observe is None:
-            steered = follow(run, config, prior, tell=tell)
+            steered = follow(run, config, tell=tell)
             return steered, page_of_reward(run, config.rewards, steered, words_of(config))
         explained = observe(run, config, tell=tell)
         return explained, page_of_observation(run, config.measurement.operator or "", explained, words_of(config))
 
 
 def check(config: SteerConfig) -> None:
-    """Refuse what does not go together.
+    """Refuse what does not go together, and a place where a file is.
 
     Raises:
         UsageError: Then.
@@ -62,21 +57,4 @@ def check(config: SteerConfig) -> None:
         raise UsageError("--observe needs --operator: how the measurements came about")
     if steps is not None and observed and how.method != "source":
         raise UsageError("--steps are of a search, and guidance has none: leave it out, or say --method source")
-
-
-def prior_of(text: str) -> Prior:
-    """Return what sources cost.
-
-    Raises:
-        UsageError: If there is no such prior.
-    """
-    name, _, strength = text.partition("=")
-    if text in ("shell", "none"):
-        return Shell() if text == "shell" else Nothing()
-    try:
-        number = float(strength)
-    except ValueError:
-        number = -1.0
-    if name != "radius" or not 0 <= number < math.inf:
-        raise UsageError(f"--prior is shell, radius=NUMBER or none, got {text!r}")
-    return Radius(number)
+    check_free(config.out, overwrite=config.overwrite)

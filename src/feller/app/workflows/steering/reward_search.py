@@ -1,5 +1,6 @@
 """Search for samples with a high reward, without training."""
 
+import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -16,12 +17,13 @@ from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.run_status import sketch_of
 from feller.app.workflows.steering.model_flow import CONDITION, FEWER, check_flow, searched
 from feller.app.workflows.steering.reward_specs import wish, without_gradient
-from feller.control.inverse.d_flow import Found, Prior, Shell, find_sources
+from feller.control.inverse.d_flow import Found, Nothing, Prior, Radius, Shell, find_sources
 from feller.control.optimize.evolution import Evolution
 from feller.control.optimize.lbfgs import LBFGS
 from feller.control.optimize.minimize import Minimiser
 from feller.control.rewards.named_rewards import OfStates, Total, Wish, is_own_code, reward_of
 from feller.control.rewards.reward import rewarded
+from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, concatenate, leaves, length, tree_map
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
@@ -35,7 +37,6 @@ USUAL = Sampling("midpoint", 12)
 """Six steps are ample for directions in which the data vary."""
 STEPS = 20
 N = 16
-SHELL = Shell()
 SEARCHED = 8
 """Few evaluations a step: a wish without a bound would have the line search go on."""
 
@@ -54,14 +55,13 @@ class Steered:
     """Not empty of a model that had little training: what its own report says of that."""
 
 
-def follow(run: Run, config: SteerConfig, prior: Prior = SHELL, *, tell: Tell = SILENT) -> Steered:
+def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
     """Look for the source points whose samples are most as wished, and write those samples.
 
     Args:
         run: Holds the model, which stays as it is.
         config: What is asked for; `steps` are of L-BFGS for a reward with a gradient, of proposals by chance for one
             without.
-        prior: What sources cost by themselves.
         tell: Hears how it goes.
 
     Raises:
@@ -69,7 +69,7 @@ def follow(run: Run, config: SteerConfig, prior: Prior = SHELL, *, tell: Tell = 
         UsageError: If an argument is wrong, or the model's data cannot be steered.
     """
     rewards, given, seed, over = config.rewards, in_words(config.given), config.seed, config.search.over
-    n = N if config.n is None else config.n
+    n, prior = N if config.n is None else config.n, prior_of(config.search.prior)
     steps = STEPS if config.steps is None else config.steps
     sampling = Sampling(config.search.solver or USUAL.solver, config.search.calls or USUAL.calls)
     model, begun = load_model(run), time.monotonic()
@@ -131,6 +131,24 @@ def follow(run: Run, config: SteerConfig, prior: Prior = SHELL, *, tell: Tell = 
     if sketch:
         tell.say(f"the model that is steered is not yet trained: {sketch}")
     return Steered(before, steered, numbers, place, notes, sketch)
+
+
+def prior_of(text: str) -> Prior:
+    """Return what sources cost.
+
+    Raises:
+        UsageError: If there is no such prior.
+    """
+    name, _, strength = text.partition("=")
+    if text in ("shell", "none"):
+        return Shell() if text == "shell" else Nothing()
+    try:
+        number = float(strength)
+    except ValueError:
+        number = -1.0
+    if name != "radius" or not 0 <= number < math.inf:
+        raise UsageError(f"--prior is shell, radius=NUMBER or none, got {text!r}")
+    return Radius(number)
 
 
 def rewarded_or_nan(reward: OfStates, x: State, given: Given) -> Tensor:
