@@ -58,7 +58,7 @@ def test_a_difference_and_its_error() -> None:
     assert not Difference(2.9, 1.0).sure
     assert Difference(3.1, 1.0).sure
     assert listed([one, Difference(0.25, 0.1)]) == "2.5 ± 0.6, 0.25 ± 0.1"
-    with pytest.raises(InputError, match="got 1 and 1"):
+    with pytest.raises(InputError, match="found 1 and 1"):
         difference(torch.zeros(1).double(), torch.ones(1).double())
 
 
@@ -87,7 +87,7 @@ def test_ranks() -> None:
     assert rises([3.0, 2.0, 1.0, 4.0, 5.0]) < guidance.RISES
     assert rises([2.0, 2.0, 2.0]) == 0
     assert rises([1.0, 1.0, 2.0]) == pytest.approx(math.sqrt(3) / 2)
-    with pytest.raises(InputError, match="got 1"):
+    with pytest.raises(InputError, match="found 1"):
         rises([1.0])
     assert dips([3.0, 1.0, 2.0])
     assert not dips([1.0, 2.0, 3.0])

@@ -82,7 +82,7 @@ def test_unique_share() -> None:
     assert unique_share(values) == 0.25
     values[1, 0, 0, 0] = values[2, 1, 0, 0] = 1
     assert unique_share(values) == 0.75
-    with pytest.raises(InputError, match="got none"):
+    with pytest.raises(InputError, match="found none"):
         unique_share(values[:0])
 
 

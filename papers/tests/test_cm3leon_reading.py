@@ -109,7 +109,7 @@ def test_noise_does_not_hide_a_creature_and_other_pictures_are_no_better_than_ch
 
 
 def test_nothing_to_tell() -> None:
-    with pytest.raises(UsageError, match="got 0 and 32"):
+    with pytest.raises(UsageError, match="found 0 and 32"):
         spot(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), [])
     assert spot(torch.zeros(0, 3, 32, 32, dtype=torch.uint8), MANY) == []
 

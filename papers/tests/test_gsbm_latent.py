@@ -52,7 +52,7 @@ def test_what_it_needs() -> None:
     assert check(cost, X_0, f64(0.5)) is cost
     with pytest.raises(InputError, match="cost is nan"):
         check(NearLatentPath(lambda x: x, lambda z: z * math.nan), X_0, f64(0.5))
-    with pytest.raises(UsageError, match="states of 4 pairs, as many of each, got 6"):
+    with pytest.raises(UsageError, match="states of 4 pairs, as many of each; found 6"):
         cost.for_pairs(X_0, X_1)(torch.zeros(6, 3, dtype=F64), f64(0.5))
     with pytest.raises(UsageError, match="2 frames"):
         NearLatentPath(lambda x: x, lambda z: z, frames=1)

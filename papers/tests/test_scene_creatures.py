@@ -19,7 +19,7 @@ def test_names_are_many_and_none_is_a_word_of_the_captions() -> None:
     assert len(set(names())) == len(names()) >= 5000
     assert not set(names()) & {*COLOURS, "ground", "on", "a", "an", "with", "thing"}
     assert all(name.isalpha() and 3 <= len(name) <= 9 for name in names())
-    with pytest.raises(UsageError, match="ask for fewer"):
+    with pytest.raises(UsageError, match="Ask for fewer"):
         invent(len(names()) + 1, DRAWS)
 
 
@@ -57,7 +57,7 @@ def test_a_picture_by_hand() -> None:
             assert (upper[row, column] == (small[row, column] if row < 8 else COLOURS["blue"])).all()
     assert view.caption() == "an ulk on a blue ground"
     assert replace(view, creature=MANY[0], ground="orange").caption() == f"a {MANY[0].name} on an orange ground"
-    with pytest.raises(UsageError, match="got 24"):
+    with pytest.raises(UsageError, match="found 24"):
         render_creature(view, 24)
 
 
@@ -66,5 +66,5 @@ def test_views_have_grounds_of_their_own() -> None:
     assert len({view.ground for view in found}) == 8
     assert {MANY[0].body, MANY[0].mark} & {view.ground for view in found} == set()
     assert views(MANY[0], 3, DRAWS) == found[:3]
-    with pytest.raises(UsageError, match="8 grounds, got 9"):
+    with pytest.raises(UsageError, match="8 grounds; found 9"):
         views(MANY[0], 9, DRAWS)

@@ -94,5 +94,5 @@ def test_twelve_colours_are_enough_for_all_pictures() -> None:
 
 
 def test_too_few_pairs() -> None:
-    with pytest.raises(UsageError, match="20 pairs or more, got 19"):
+    with pytest.raises(UsageError, match="20 pairs or more; found 19"):
         demonstration(19, Draws(0))

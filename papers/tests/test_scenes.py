@@ -151,7 +151,7 @@ def test_pictures_have_the_colours_of_what_is_in_them() -> None:
     left, top, right, bottom = SQUARE.box(32)
     assert (right - left, bottom - top) == (13, 13)
     assert (picture[top:bottom, left:right] == COLOURS["yellow"]).all()
-    with pytest.raises(UsageError, match=r"16, 32, 48.*got 20"):
+    with pytest.raises(UsageError, match=r"16, 32, 48.*found 20"):
         render(TWO, 20)
 
 

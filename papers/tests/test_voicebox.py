@@ -294,7 +294,7 @@ def test_without_the_digits_nothing_is_tested(tmp_path) -> None:
     assert len(found) == len(NEEDS) + 4
     assert {one.verdict for one in found} == {UNTESTABLE}
     assert {one.verdict for one in voicebox(True, tmp_path, "durations")} == {UNTESTABLE}
-    with pytest.raises(UsageError, match="no test is called"):
+    with pytest.raises(UsageError, match="test: expected"):
         voicebox(True, None, "nothing")
 
 

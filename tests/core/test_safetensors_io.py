@@ -7,6 +7,7 @@ import torch
 
 from feller.core.errors import InputError
 from feller.core.safetensors_io import load_tensors, save_tensors
+from tests.errors import refuses
 
 
 def test_round_trip(tmp_path: pathlib.Path) -> None:
@@ -33,7 +34,7 @@ def test_an_existing_file_is_replaced_whole(tmp_path: pathlib.Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: pathlib.Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.safetensors is damaged"):
+    with pytest.raises(InputError, match=r"x\.safetensors: is damaged"):
         load_tensors(path)
 
 
@@ -46,7 +47,7 @@ def test_a_cut_off_file_is_named(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match="found none"):
+    with refuses(InputError, found="none"):
         load_tensors(tmp_path / "x.safetensors")
 
 

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, nearest
 from feller.core.output_shards import shards
 from feller.core.run_folder import Run
-from feller.core.serialization import FUNCTIONS, from_data, nearest, read_json, replace_file, to_data, write_json
+from feller.core.serialization import FUNCTIONS, from_data, read_json, replace_file, to_data, write_json
 from feller.paths import Path
 from feller.paths.schedules import Formula, Linear, Polynomial, Schedule
 from feller.paths.time_distributions import LogitNormal, Shifted, TimeLaw, Until
 from feller.sampling import DormandPrince, Solver
 from feller.spaces import Space, Tokens
 from feller.training.couplings import Coupling
+from tests.errors import refuses
 from tests.properties.examples import BASES, Case, cases, recordable
 
 
@@ -58,27 +59,27 @@ def test_defaults_may_be_left_out() -> None:
 @pytest.mark.parametrize(
     ("base", "data", "message"),
     [
-        (Schedule, {"is": "Polynomail"}, "did you mean 'Polynomial'"),
-        (Schedule, {"is": "Midpoint"}, "no Schedule is called 'Midpoint'"),
-        (Schedule, {"is": "Schedule"}, "no Schedule"),
-        (Schedule, {"n": 3.0}, "no Schedule"),
-        (Schedule, [1], "no Schedule"),
-        (Schedule, None, "no Schedule"),
-        (Solver, {"is": "GaussianSolver"}, "no Solver"),
-        (Solver, {"is": "_Running"}, "no Solver"),
+        (Schedule, {"is": "Polynomail"}, "Did you mean 'Polynomial'"),
+        (Schedule, {"is": "Midpoint"}, "Schedule: expected one of .*; found 'Midpoint'"),
+        (Schedule, {"is": "Schedule"}, "Schedule: expected"),
+        (Schedule, {"n": 3.0}, "Schedule: expected"),
+        (Schedule, [1], "Schedule: expected"),
+        (Schedule, None, "Schedule: expected"),
+        (Solver, {"is": "GaussianSolver"}, "Solver: expected"),
+        (Solver, {"is": "_Running"}, "Solver: expected"),
         (Schedule, {"is": "Polynomial", "m": 3.0}, r"extra fields found \(m\)"),
         (Space, {"is": "Tokens"}, "^count: required field missing$"),
-        (Space, {"is": "Tokens", "count": True}, "expected int, got True"),
-        (Space, {"is": "Tokens", "count": 2.5}, r"expected int, got 2\.5"),
-        (Space, {"is": "Tokens", "count": 3, "shape": "12"}, "expected int, got '1'"),
+        (Space, {"is": "Tokens", "count": True}, "expected int; found True"),
+        (Space, {"is": "Tokens", "count": 2.5}, r"expected int; found 2\.5"),
+        (Space, {"is": "Tokens", "count": 3, "shape": "12"}, "expected int; found '1'"),
         (Space, {"is": "Product", "parts": 3}, "expected a mapping"),
-        (Schedule, {"is": "Polynomial", "n": "3"}, "expected float, got '3'"),
-        (Schedule, {"is": "Polynomial", "n": None}, "expected float, got None"),
+        (Schedule, {"is": "Polynomial", "n": "3"}, "expected float; found '3'"),
+        (Schedule, {"is": "Polynomial", "n": None}, "expected float; found None"),
         (Schedule, {"is": "Polynomial", "n": 0.5}, "at least 1"),
-        (Solver, {"is": "DormandPrince", "per_example": "no"}, "expected bool, got 'no'"),
-        (Coupling, {"is": "WithinClasses", "condition": 5}, "expected str, got 5"),
-        (Path, {"is": "Affine", "schedule": {"is": "Liner"}}, "^schedule: no Schedule .* did you mean 'Linear'"),
-        (Path, {"is": "Affine", "schedule": 3}, "no Schedule"),
+        (Solver, {"is": "DormandPrince", "per_example": "no"}, "expected bool; found 'no'"),
+        (Coupling, {"is": "WithinClasses", "condition": 5}, "expected str; found 5"),
+        (Path, {"is": "Affine", "schedule": {"is": "Liner"}}, "^schedule: Schedule: .* Did you mean 'Linear'"),
+        (Path, {"is": "Affine", "schedule": 3}, "Schedule: expected"),
         (Settings, {"law": {"is": "Uniform"}, "more": 1}, "extra fields"),
         (Settings, {}, "required field missing"),
         (Settings, 7, "Settings"),
@@ -100,7 +101,7 @@ def test_nothing_of_the_writer_is_executed() -> None:
         "object",
         "Thread",
     ):
-        with pytest.raises(InputError, match="no Schedule"):
+        with refuses(InputError, argument="Schedule"):
             from_data(Schedule, {"is": name, "target": "x"})
     assert threading.active_count() < 50
 
@@ -133,7 +134,7 @@ def test_kinds_are_told_apart_by_their_class_name_alone() -> None:
 
 def test_json_files(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "x.json"
-    with pytest.raises(InputError, match="found none"):
+    with refuses(InputError, found="none"):
         read_json(path)
     write_json(path, {"a": [1, 2.5, None]})
     assert read_json(path) == {"a": [1, 2.5, None]}
@@ -164,7 +165,7 @@ def test_a_field_of_one_kind_comes_back() -> None:
 
     modality = Labelled(Images(8, 8, 1, 16, ("a", "b")))
     assert from_data(Modality, to_data(modality)) == modality
-    with pytest.raises(InputError, match="no Images is called 'Points'"):
+    with pytest.raises(InputError, match=r"Images: expected one of .*; found 'Points'"):
         from_data(Modality, {"is": "Labelled", "pictures": {"is": "Points"}})
 
 
@@ -189,11 +190,11 @@ def test_wrong_names_are_answered_by_right_ones(name: str, names: list[str], tol
 
 
 def test_only_who_reads_a_file_of_a_run_speaks_of_runs(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match=r"none\.json, found none$"):
+    with refuses(InputError, found="none"):
         read_json(tmp_path / "none.json")
-    with pytest.raises(InputError, match="found none; if a run is not whole, copy all of it"):
+    with pytest.raises(InputError, match=r"found none\. If a run is not whole, copy all of it"):
         Run(tmp_path).read_record(tmp_path / "recipe.json")
-    with pytest.raises(InputError, match="found none; name the folder that `feller sample --shard` wrote"):
+    with pytest.raises(InputError, match=r"found none\. Name the folder that `feller sample --shard` wrote"):
         shards(tmp_path)
 
 

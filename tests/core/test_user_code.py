@@ -126,7 +126,7 @@ def test_the_calls_are_shown_on_demand(capsys, monkeypatch) -> None:
     ("changes", "said"),
     [
         ({"ARGUMENTS": ""}, "is called with (data, size), and it is written to take () (b.py line "),
-        ({"RECIPE": "return 3"}, ") must return a Recipe, it returned int"),
+        ({"RECIPE": "return 3"}, "a function that returns a Recipe; found int"),
         ({"TARGET": "'a'"}, "Straight.target (b.py line 16) must return what the network should answer"),
         ({"velocity=prediction": "velocity=prediction * t"}, ", in characteristics: RuntimeError: The size of"),
         ({"DECORATION": ""}, "decorate Cubic with @dataclass(frozen=True): its fields are what a run keeps of it"),
@@ -147,7 +147,7 @@ def test_a_target_of_another_shape_is_refused() -> None:
     found = subprocess.run([sys.executable, "-m", "feller", *words], capture_output=True, text=True, check=False)
     assert found.returncode == 1
     assert "Straight.target (narrow.py line 16) must return" in found.stderr
-    assert "[3, 2] here, got [3, 1]" in found.stderr
+    assert "[3, 2] here; found [3, 1]" in found.stderr
     assert not pathlib.Path("runs/own").exists()
 
 
@@ -188,16 +188,16 @@ def test_a_neighbour_that_is_not_found_is_explained(here) -> None:
 
 def test_which_reward_returns_something_else_is_told() -> None:
     pathlib.Path("rewards.py").write_text("def strings(x):\n    return ['a']\n\n\ndef two(x):\n    return x\n")
-    with pytest.raises(InputError, match=r"the reward strings \(rewards\.py\) must return .* \[3\]; got a list"):
+    with pytest.raises(InputError, match=r"the reward strings \(rewards\.py\) must return .* \[3\]; found a list"):
         code("rewards.py:strings")(torch.zeros(3, 2), {})
-    with pytest.raises(InputError, match=r"the reward two \(rewards\.py\) must return .*got a tensor \[3, 2\]"):
+    with pytest.raises(InputError, match=r"the reward two \(rewards\.py\) must return .*found a tensor \[3, 2\]"):
         code("rewards.py:two")(torch.zeros(3, 2), {})
 
 
 def test_a_cost_that_returns_no_numbers_is_told_by_its_file() -> None:
     pathlib.Path("costs.py").write_text("def words(x, t):\n    return ['a']\n")
     cost = Function(load_function("costs.py:words"))
-    with pytest.raises(InputError, match=r"the cost words \(costs\.py\) must return a tensor .* got a list"):
+    with pytest.raises(InputError, match=r"the cost words \(costs\.py\) to return a tensor .* found a list"):
         cost(torch.zeros(3, 2), torch.zeros(3))
 
 
@@ -249,7 +249,7 @@ def test_where_it_calls_us_both_places_are_named() -> None:
 
 def test_a_file_that_does_not_run_is_told_by_its_line() -> None:
     pathlib.Path("halts.py").write_text("import math\n\nmath.sqroot(2)\n")
-    with pytest.raises(InputError, match=r"halts\.py does not run: line 3: AttributeError: module 'math' has no"):
+    with pytest.raises(InputError, match=r"halts\.py: does not run: line 3: AttributeError: module 'math' has no"):
         load_file(pathlib.Path("halts.py"))
 
 
@@ -289,8 +289,8 @@ def test_a_run_of_own_code_says_how_to_open_it(here) -> None:
     )
     script += "print(feller.load_model('runs/own', code='late.py').sample(2).numpy().shape)"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert "no Path is called 'Later'" in told
-    assert "with --code, or import it first in Python" in told
+    assert "found 'Later'" in told
+    assert "whose file --code names" in told
     assert "@" not in told
     assert told.endswith("(2, 2)\n")
 

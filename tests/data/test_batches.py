@@ -16,6 +16,7 @@ from feller.data.batches import Ahead, batches, split
 from feller.data.loading.raw import FoundRows
 from feller.data.modality import Dataset
 from feller.data.points.points import points
+from tests.errors import refuses
 
 FAST = settings(deadline=None, max_examples=40, derandomize=True)
 
@@ -77,9 +78,9 @@ def test_large_data_are_encoded_by_the_batch(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_nothing_to_cut_is_refused() -> None:
     data = numbered(3)
-    with pytest.raises(InputError, match="at least one example"):
+    with refuses(InputError, found="none"):
         batches(data.subset(torch.tensor([], dtype=torch.long)), 2, Draws(0))
-    with pytest.raises(UsageError, match="at least 1 example"):
+    with refuses(UsageError, argument="size", found="0"):
         batches(data, 0, Draws(0))
 
 

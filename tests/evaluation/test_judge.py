@@ -30,6 +30,7 @@ from feller.evaluation.judge import (
 )
 from feller.networks.image.classifier import FEATURES, Classifier
 from feller.training.engine import engine
+from tests.errors import refuses
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_it_can_be_kept(digit_judge: Judge, unseen: Dataset, tmp_path: pathlib.P
 
 def test_what_holds_no_judge_is_refused(digit_judge: Judge, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "judge.safetensors"
-    with pytest.raises(InputError, match="found none"):
+    with refuses(InputError, found="none"):
         load_judge(path)
     for note in ({}, {"judge": "{"}, {"judge": "[]"}, {"judge": "{}"}, {"judge": '{"modality": 1, "target": 2}'}):
         save_tensors(path, {"x": torch.zeros(2)}, note)

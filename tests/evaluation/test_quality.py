@@ -123,7 +123,7 @@ def test_data_of_other_kinds_are_refused(digits: Dataset, unseen: Dataset, moons
     named = dataclasses.replace(unseen.modality, classes=tuple("zyxwvutsrq"))
     with pytest.raises(InputError, match="other classes"):
         measure(digits, digits, dataclasses.replace(unseen, modality=named), digit_judge)
-    with pytest.raises(InputError, match="got 0 and"):
+    with pytest.raises(InputError, match="found 0 and"):
         measure(digits.subset(torch.arange(0)), digits, unseen, digit_judge)
     with pytest.raises(InputError, match="trained on other pictures"):
         measure(digits, digits, unseen, dataclasses.replace(digit_judge, modality=named))

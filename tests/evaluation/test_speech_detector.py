@@ -27,6 +27,7 @@ from feller.evaluation.speech.detector import (
     vocoded,
     wilson,
 )
+from tests.errors import refuses
 from tests.evaluation.log_mels import SHORT, rough, sounds
 
 
@@ -98,9 +99,9 @@ def test_other_files_are_refused(detector: Detector, tmp_path: pathlib.Path) -> 
     save_tensors(path, detector.network.state_dict(), {"detector": json.dumps(about)})
     with pytest.raises(InputError, match=r"of 12 bands and [0-9]+ features, which are not what it says"):
         load_detector(path)
-    with pytest.raises(InputError, match="found none"):
+    with refuses(InputError, found="none"):
         load_detector(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match=r"expected finite log mels \[frames, 12\]"):
+    with refuses(UsageError, found="[30, 11]"):
         detector.chance([torch.zeros(30, 11)])
     with pytest.raises(UsageError, match="both kinds"):
         fit_detector([], sounds(2, 0), Draws(0))

@@ -248,7 +248,7 @@ def test_wrong_settings(kind: type[Architecture], settings: dict) -> None:
 
 @pytest.mark.parametrize("architecture", [UNet(), Transformer()])
 def test_an_image_network_refuses_vectors(architecture: Architecture) -> None:
-    with pytest.raises(UsageError, match="use MLP"):
+    with pytest.raises(UsageError, match="Use MLP"):
         architecture.build((2,), {}, Draws(0))
 
 

@@ -10,6 +10,7 @@ from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.networks.architecture import Architecture
 from feller.networks.linear import Levels, Linear, Pixels
+from tests.errors import refuses
 
 PIXELS = Pixels((1, 2, 2), 1.5)
 LEVELS = Levels((3, 2, 4), 1)
@@ -50,7 +51,7 @@ def test_a_record_makes_the_same(tmp_path) -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(UsageError, match="a column of several to leave out"):
         Levels((3, 2), 2)
-    with pytest.raises(UsageError, match="longest row must be above 0"):
+    with refuses(UsageError, argument="longest", found="0"):
         Pixels((1, 2, 2), 0.0)
     with pytest.raises(UsageError, match="sees no conditions"):
         Linear(PIXELS).build((1, 2, 2), {"label": 2}, Draws(0))

@@ -167,7 +167,7 @@ def test_wrong_settings(kind: type[Architecture], settings: dict) -> None:
 
 @pytest.mark.parametrize("architecture", [TextTransformer(3), Decoder(3)])
 def test_a_text_network_refuses_pictures(architecture: Architecture) -> None:
-    with pytest.raises(UsageError, match="use Embedded"):
+    with pytest.raises(UsageError, match="Use Embedded"):
         architecture.build((1, 4, 4), {}, Draws(0))
 
 

@@ -112,7 +112,7 @@ def test_a_network_is_a_vocoder() -> None:
     assert not made.requires_grad
     assert torch.equal(made, vocoder.samples(wanted.double(), mel))
     assert vocoder.samples(torch.full((3, 40), 1e9), mel).isfinite().all()
-    with pytest.raises(InputError, match=r"log mels of Mel.rate=8000.*take another"):
+    with pytest.raises(InputError, match=r"log mels of Mel.rate=8000.*Take another"):
         vocoder.samples(torch.zeros(5, 80), Mel())
     for wrong in (torch.zeros(5, 80), torch.zeros(0, 40), torch.full((5, 40), torch.nan)):
         with pytest.raises(InputError, match=r"finite log mels of 40 bands"):

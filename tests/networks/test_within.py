@@ -11,7 +11,7 @@ from feller.networks.architecture import within
 
 def test_more_weights_than_there_may_be_are_refused() -> None:
     assert isinstance(within(4 * (6 * 7 + 7), lambda: nn.Linear(6, 7)), nn.Linear)
-    with pytest.raises(InputError, match="196 bytes or more, expected 195"):
+    with pytest.raises(InputError, match="196 bytes or more; expected 195"):
         within(195, lambda: nn.Linear(6, 7))
 
 

@@ -10,6 +10,7 @@ from feller.core.rng import Draws
 from feller.paths.brownian import Brownian
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, endpoint
+from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
 
@@ -41,7 +42,7 @@ def test_process_meets_the_end(noise: float) -> None:
 
 @pytest.mark.parametrize("noise", [-0.1, math.nan, math.inf])
 def test_noise_is_checked(noise: float) -> None:
-    with pytest.raises(UsageError, match="noise of 0 or more"):
+    with refuses(UsageError, argument="noise"):
         Brownian(noise)
 
 

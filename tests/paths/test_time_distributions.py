@@ -19,6 +19,7 @@ from feller.paths.time_distributions import (
     edm_grid,
     linear_grid,
 )
+from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
 
@@ -143,7 +144,7 @@ def test_chances_add_to_one_at_most(law: dict[str, float]) -> None:
 
 
 def test_a_leaf_that_is_given_must_be_there() -> None:
-    with pytest.raises(UsageError, match="is called 'lattice'"):
+    with refuses(UsageError, argument="given", found="'lattice'"):
         _leaf_times(LeafTimes(given=0.5, which=("lattice",)))
     with pytest.raises(UsageError, match="beside others"):
         LeafTimes(given=0.5)({"a": torch.rand(3)}, Uniform(), Draws(0))

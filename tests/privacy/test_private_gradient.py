@@ -213,7 +213,7 @@ def test_an_adaptive_clip_finds_its_quantile_and_costs_what_the_sum_did() -> Non
     raised = clip.sigma(1.2)
     assert raised**-2 + (2 * 10.0) ** -2 == pytest.approx(1.2**-2)
     assert clip.sigma(0.0) == 0
-    with pytest.raises(UsageError, match="raise it"):
+    with pytest.raises(UsageError, match="Raise it"):
         Private(sigma=30.0, clip=clip, noise=noise)
     with pytest.raises(UsageError, match="one process"):
         Private(sigma=1.0, clip=clip, noise=noise, rank=1)

@@ -206,7 +206,7 @@ def test_limits_are_kept_at_any_size(tmp_path: pathlib.Path, monkeypatch: pytest
         import pandas as pd
 
         pd.DataFrame({"a": np.zeros(2**19), "b": np.zeros(2**19)}).to_parquet(path)
-    with pytest.raises(InputError, match="as in no honest file; unpack it by hand"):
+    with pytest.raises(InputError, match=r"as in no honest file\. Unpack it by hand"):
         read(str(path))
 
 
@@ -218,7 +218,7 @@ def test_texts_of_a_dictionary_count_in_each_row(tmp_path: pathlib.Path, monkeyp
         words = pd.Categorical.from_codes(np.arange(rows) % 2, ["x" * 1000, "y" * 1000])
         pd.DataFrame({"a": words, "b": np.arange(rows)}).to_parquet(tmp_path / f"{rows}.parquet")
     assert len(read_parquet(tmp_path / "1000.parquet")) == 1_000
-    with pytest.raises(InputError, match="as in no honest file; unpack it by hand"):
+    with pytest.raises(InputError, match=r"as in no honest file\. Unpack it by hand"):
         read_parquet(tmp_path / "6000.parquet")
 
 
@@ -253,7 +253,7 @@ def test_letters_that_no_memory_should_hold(tmp_path: pathlib.Path) -> None:
         with (tmp_path / name).open("wb") as file:
             file.write(b'{"text": "a\n')
             file.truncate(5 * GIB)  # takes no place on the disk
-        with pytest.raises(InputError, match=r"letters of at most 4\.0 GiB, got 5\.0 GiB; split it"):
+        with pytest.raises(InputError, match=r"letters of at most 4\.0 GiB"):
             read(str(tmp_path / name))
 
 

@@ -83,10 +83,10 @@ def test_what_is_written_is_of_the_present_format(tmp_path: pathlib.Path) -> Non
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        (99, r"was written by feller 0\.1\.0 in format 99; .* which reads up to format \d+: upgrade feller"),
-        (0, "expected an object with a number `format` from 1"),
-        (True, "expected an object with a number `format`"),
-        ("1", "expected an object with a number `format`"),
+        (99, r"expected format \d+ or older, .*; found 99, of feller 0\.1\.0\. Upgrade feller"),
+        (0, "an object with a number `format` from 1"),
+        (True, "an object with a number `format`"),
+        ("1", "an object with a number `format`"),
     ],
 )
 def test_formats_that_are_not_read(tmp_path: pathlib.Path, written: object, told: str) -> None:

@@ -67,7 +67,7 @@ def test_a_fit_where_nothing_can_be_written(
     out = str(tmp_path / "r")
     assert main(["fit", "example:moons", "--steps", "1", "--out", out]) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told == f"feller: {out}: Read-only file system; name another place"
+    assert told == f"feller: {out}: Read-only file system. Name another place"
 
 
 def test_a_run_where_nothing_can_be_written(
@@ -78,11 +78,11 @@ def test_a_run_where_nothing_can_be_written(
         patch.setattr("feller.core.run_folder.os.open", read_only)
         assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "lock cannot be locked (Read-only file system); copy the run to where you may write" in told
+    assert "lock: cannot be locked (Read-only file system). Copy the run to where you may write" in told
     (run.path / "lock").unlink(missing_ok=True)
     (run.path / "lock").symlink_to(tmp_path / "elsewhere")
     assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
-    assert capsys.readouterr().err.strip().endswith("; remove it")
+    assert capsys.readouterr().err.strip().endswith(". Remove it")
 
 
 @pytest.mark.parametrize("name", ["state.json", "metrics.jsonl"])
@@ -92,9 +92,9 @@ def test_a_folder_where_a_file_goes(tmp_path: pathlib.Path, capsys: pytest.Captu
     (run.path / name).mkdir()
     assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith(f"feller: {run.path / name} is a folder") or "found a folder" in told
+    assert told.startswith(f"feller: {run.path / name}: is a folder") or "found a folder" in told
     assert f".{name}." not in told
-    with pytest.raises(InputError, match="is a folder, and a file is written there; move it elsewhere"):
+    with pytest.raises(InputError, match=r"is a folder, and a file is written there\. Move it elsewhere"):
         replace_file(run.path / name, "x")
 
 

@@ -73,7 +73,7 @@ def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
     for name in ("os.system", "feller.core.user_code.load_file", "__import__", "Popen"):
         content["architecture"]["is"] = name
         run.model.write_text(json.dumps(content))
-        with pytest.raises(InputError, match="no Architecture is called"):
+        with pytest.raises(InputError, match="Architecture: expected one of"):
             load_model(run)
 
 
@@ -187,7 +187,7 @@ def test_samples_are_not_written_through_links(tmp_path: pathlib.Path) -> None:
     values, given = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), {"label": torch.zeros(2, dtype=torch.long)}
     sample_folder.save(Image.new("L", (8, 8)), folder, [])
     os.symlink("../mine", folder / "0")
-    with pytest.raises(InputError, match="samples/0 is a link to a folder"):
+    with pytest.raises(InputError, match="samples/0: is a link to a folder"):
         pictures.write(values, given, folder)
     (folder / "0").unlink()
     (folder / "0").mkdir()
@@ -212,7 +212,7 @@ def test_a_run_whose_samples_are_a_link(tmp_path: pathlib.Path, capsys: pytest.C
     (tmp_path / "mine").mkdir()
     os.symlink("../mine", run.path / "samples")
     assert main(["sample", str(run.path), "-n", "2"]) == 1
-    assert "samples is a link; remove it, or choose --out" in capsys.readouterr().err
+    assert "samples is a link. Remove it, or choose --out" in capsys.readouterr().err
     assert not any((tmp_path / "mine").iterdir())
 
 

@@ -197,7 +197,7 @@ def test_a_hidden_derivative_is_refused() -> None:
 def test_no_direction_is_refused() -> None:
     """Without any the divergence would come out as 0."""
     for wrong in (lambda: Hutchinson(0), lambda: Hutchinson(2, chunk=0), lambda: Exact(0)):
-        with pytest.raises(ValueError, match="at least one"):
+        with pytest.raises(ValueError, match="at least"):
             wrong()
 
 

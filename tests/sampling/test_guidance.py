@@ -11,6 +11,7 @@ from feller.paths.predictions import Prediction as Kind
 from feller.paths.schedules import Cosine, Linear, Schedule
 from feller.sampling import RK4, Divergence, Exact, Hutchinson, log_prob, sample_with_density
 from feller.sampling.guidance import absent_given, cfg, classifier_guidance, token_classifier_guidance
+from tests.errors import refuses
 from tests.oracle import F64, Normal, close, f64
 
 X = torch.linspace(-2, 2, 9, dtype=F64)[:, None]
@@ -140,7 +141,7 @@ def test_a_network_that_needs_its_conditions_is_refused_at_once() -> None:
     with pytest.raises(UsageError) as error:
         cfg(two_laws(Velocity(), Linear()), 2.0)
     assert error.value.argument == "nulls"
-    with pytest.raises(UsageError, match="colour"):
+    with refuses(UsageError, argument="nulls"):
         cfg(two_laws(Velocity(), Linear()), 2.0, absent=("colour",), nulls=NULLS)
 
 
@@ -229,7 +230,7 @@ def test_guidance_by_a_classifier_keeps_what_stands_for_not_given() -> None:
 @pytest.mark.parametrize("w", [torch.ones(4), torch.ones(9, 1)])
 def test_weights_of_another_shape_than_the_examples_are_refused(w: Tensor) -> None:
     network = two_laws(Velocity(), Linear())
-    with pytest.raises(ValueError, match=r"one for each of the 9 examples, \[9\], got \["):
+    with pytest.raises(ValueError, match=r"one for each of the 9 examples, \[9\]; found \["):
         cfg(network, w, nulls=NULLS)(X, T, LABEL)
     each = torch.linspace(0, 3, 9, dtype=F64)
     close(

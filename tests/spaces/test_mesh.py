@@ -175,7 +175,7 @@ def test_surfaces_that_are_not_one() -> None:
         (CUBE_POINTS, CUBE_FACES[1:], r"3 edges with a triangle on one side only, such as that between vertices"),
         (CUBE_POINTS, (*CUBE_FACES, CUBE_FACES[0]), r"edges with more"),
         (CUBE_POINTS, flipped, r"3 edges whose two triangles turn against"),
-        (CUBE_POINTS + far, CUBE_FACES + other, r"expected one surface, got 2"),
+        (CUBE_POINTS + far, CUBE_FACES + other, "expected one surface; found 2"),
         ((*CUBE_POINTS, (5.0, 5.0, 5.0)), CUBE_FACES, r"1 vertices belong to no triangle, such as vertex 8"),
         (CUBE_POINTS[:7], CUBE_FACES, r"there are 7, counted from 0"),
         (CUBE_POINTS, ((0, 1, 1), *CUBE_FACES[1:]), r"1 without, such as triangle 0"),

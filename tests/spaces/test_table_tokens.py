@@ -72,7 +72,7 @@ def test_places_in_turn() -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Single(0), "1 value or more"),
+        (lambda: Single(0), "number: expected"),
         (lambda: Digits(5, 4), "low <= high"),
         (lambda: Rows(()), "one column or more"),
         (lambda: Rows((Single(2),), shares=((1.0,),)), "one share for each value"),

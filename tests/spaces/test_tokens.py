@@ -6,6 +6,7 @@ import torch
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
+from tests.errors import refuses
 
 
 def test_uniform_source() -> None:
@@ -36,7 +37,7 @@ def test_probabilities() -> None:
     assert UniformSource().probabilities(4).tolist() == [0.25] * 4
     assert MaskSource().probabilities(3).tolist() == [0, 0, 0, 1]
     assert LawSource((1.0, 3.0)).probabilities(2).tolist() == [0.25, 0.75]
-    with pytest.raises(ValueError, match="expected 3 weights"):
+    with refuses(ValueError, found="2"):
         LawSource((1.0, 3.0)).probabilities(3)
     assert [source.everywhere for source in (UniformSource(), MaskSource(), LawSource((1.0, 0.0)))] == [
         True,
@@ -47,7 +48,7 @@ def test_probabilities() -> None:
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [((1.0, -2.0), "got -2 for 1"), ((1.0, float("nan")), "got nan for 1"), ((0.0, 0.0), "all its weights are 0")],
+    [((1.0, -2.0), "found -2 for 1"), ((1.0, float("nan")), "found nan for 1"), ((0.0, 0.0), "all its weights are 0")],
 )
 def test_what_is_no_law_is_refused(weights: tuple[float, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.paths import Affine
 from feller.paths.processes import Characteristics
@@ -93,11 +93,3 @@ def test_conditions_beside_the_data_are_those_under_given() -> None:
     one, other = draw(dropping, X, **LABELLED), draw(dropping, X, given=LABELLED)
     assert torch.equal(one["given"]["label"], other["given"]["label"])
     assert set(one["given"]["label"].tolist()) == {0, 10}
-
-
-def test_fields_make_the_line() -> None:
-    error = InputError(argument="x_1", expected="a", found="b", remedy="Write c", file="f.csv", row=3, column="age")
-    assert str(error) == "x_1, f.csv, row 3, column age: expected a; found b. Write c."
-    assert (error.file, error.row, error.column) == ("f.csv", 3, "age")
-    assert str(UsageError("plain")) == "plain"
-    assert str(UsageError(argument="x")) == "x"

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from feller.app.commands.reproduce import FAILS, HOLDS, UNTESTABLE
 from feller.core.errors import UsageError
-from feller.core.serialization import nearest
 
 T = TypeVar("T")
 """How much is spent on the claims of a paper."""
@@ -79,5 +78,5 @@ def tested(
     chosen = {name: test for name, test in names.items() if only in name}
     last = () if only else beyond
     if not chosen:
-        raise UsageError(f"no test is called {only!r}: {nearest(only, list(names))}")
+        raise UsageError.unknown("test", only, names)
     return itertools.chain(itertools.chain.from_iterable(test(setting) for test in chosen.values()), last)

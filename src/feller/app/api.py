@@ -49,7 +49,7 @@ def _run_of(source: RunSource | None, code: str | None = None) -> Run:
     if isinstance(source, Model):
         return source.save(str(new_run(None, "model", resume=False, overwrite=False).path))
     if source is None:
-        raise UsageError("expected a run, its folder, or a model")
+        raise UsageError(expected="a run, its folder, or a model", argument="folder")
     return as_run(source)
 
 

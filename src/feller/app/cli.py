@@ -15,7 +15,6 @@ from typing import Any
 from feller import __version__
 from feller.app.reporter import speaks
 from feller.core.errors import AMISS, FULL, InputError, UsageError, is_out_of_memory
-from feller.core.serialization import nearest
 from feller.core.user_code import blamed
 
 COMMANDS = {
@@ -91,7 +90,7 @@ def run(words: list[str]) -> int:
         return 0
     name, *rest = words
     if name not in COMMANDS:
-        raise UsageError(f"no command is called {name!r}: {nearest(name, list(COMMANDS))}")
+        raise UsageError.unknown("command", name, COMMANDS)
     from feller.app.commands.arguments import parse, take_device
     from feller.app.options import values_of
 
@@ -118,9 +117,9 @@ def main(words: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except UsageError as error:
-        return _fail(str(error), 2, _calls())
+        return _fail(_worded(error, words), 2, _calls())
     except InputError as error:
-        return _fail(str(error), 1, _calls())
+        return _fail(_worded(error, words), 1, _calls())
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", 130) if speaks() else 130  # all processes hear it
     except SystemExit as end:
@@ -135,7 +134,7 @@ def main(words: list[str] | None = None) -> int:
             return _fail(f"the disk is full{place}: make room; files that were written before are whole", 1)
         known = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError)
         if known or error.errno in AMISS:
-            advice = "; name another place" if error.errno == errno.EROFS else ""
+            advice = ". Name another place" if error.errno == errno.EROFS else ""
             return _fail(f"{error.filename or 'the disk'}: {error.strerror}{advice}", 1)
         return _bug(error)
     except Exception as error:
@@ -144,6 +143,20 @@ def main(words: list[str] | None = None) -> int:
         if _lost_touch(error):
             return _fail("another process of this job has ended; its message says why. What was saved is whole", 1)
         return _bug(error)
+
+
+def _worded(error: InputError | UsageError, words: list[str] | None) -> str:
+    """Say what is wrong with the names of the command's flags; places, which have none, need no name."""
+    name = next(iter(sys.argv[1:] if words is None else words), "")
+    if error.argument is None or name not in COMMANDS:
+        return str(error)
+    from feller.app.commands.arguments import flag_names, flags_of
+
+    kind, *_ = command_named(name)
+    flags = {field: flag_names(kind, field) for field in flags_of(kind)}
+    names = {flag.lstrip("-").replace("-", "_"): flag for several in flags.values() for flag in several}
+    names |= {"device": "--device"} | {field: next(iter(several), "") for field, several in flags.items()}
+    return error.worded(lambda one: names.get(one, f"--{one}" if "." in one else None))
 
 
 def _fail(message: str, status: int, before: str = "") -> int:

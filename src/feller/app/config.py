@@ -652,5 +652,5 @@ class ExportConfig:
     def form(self) -> str:
         """The form that is asked for; UsageError where none is."""
         if self.to is None:
-            raise UsageError("expected --to torch-export, onnx or huggingface")
+            raise UsageError(expected="torch-export, onnx or huggingface", argument="to")
         return self.to

@@ -8,8 +8,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from feller.app.commands.flag_types import Look
-from feller.core.errors import InputError, UsageError
-from feller.core.serialization import closest, nearest
+from feller.core.errors import InputError, UsageError, closest, nearest
 
 Config = TypeVar("Config")
 Result = TypeVar("Result")
@@ -131,7 +130,7 @@ def config_of(kind: type[Config], config: Config | None = None, /, **options: An
         UsageError: If there is no such option, or a value is wrong; names the nearest right one.
     """
     if config is not None and not isinstance(config, kind):
-        raise UsageError(f"{command_of(kind)} takes a {kind.__name__}, or its options, got {type(config).__name__}")
+        raise UsageError(f"{command_of(kind)} takes a {kind.__name__}, or its options", found=type(config).__name__)
     config = _nested(kind, kind() if config is None else config, options)
     check_values(config, places=False)
     return config
@@ -145,7 +144,7 @@ def _nested(kind: type[Config], config: Config, options: dict[str, Any]) -> Conf
     found: dict[str, Any] = {name: options.pop(name) for name in known if name in options}
     for name, value in found.items():
         if name in groups and not isinstance(value, groups[name]):
-            raise UsageError(f"{name} must be of {groups[name].__name__}, got {value!r:.40}")
+            raise UsageError(f"of {groups[name].__name__}", f"{value!r:.40}", argument=name)
     for name, value in options.items():
         if name not in homes:
             raise _unknown(kind, name)
@@ -173,14 +172,14 @@ def from_record(kind: type[Config], content: Any) -> Config:
         InputError: If an option is unknown, or its value of another type.
     """
     if not isinstance(content, dict):
-        raise InputError(f"config: expected options of {kind.__name__}, got {content!r:.40}")
+        raise InputError(f"options of {kind.__name__}", f"{content!r:.40}", argument="config")
     types, options = _types(kind), flags_of(kind)
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
     for name, value in values.items():
         if name not in options:
             raise InputError(f"config: {kind.__name__} has no option {name!r:.40}: {nearest(name, [*options])}")
         if not _fits(value, types[name]):
-            raise InputError(f"config.{name}: expected {types[name]}, got {value!r:.40}")
+            raise InputError(f"config.{name}: expected {types[name]}", found=f"{value!r:.40}")
     return _nested(kind, kind(), values)
 
 

@@ -73,7 +73,7 @@ class Report:
     def verdict(self) -> str:
         """What the page says first; empty where there is none."""
         file = self.folder / f"{self.name}.json"
-        return str(read_json(file, "evaluate again").get("verdict", "")) if file.is_file() else ""
+        return str(read_json(file, "Evaluate again").get("verdict", "")) if file.is_file() else ""
 
     def figures(self) -> list[Figure]:
         """Return matplotlib figures: metrics beside their references, the loss, and the pictures of the page."""

@@ -12,7 +12,6 @@ from feller.app.config import FitConfig
 from feller.app.options import config_of
 from feller.app.results import FittedRun
 from feller.core.errors import UsageError
-from feller.core.serialization import nearest
 
 
 class Synthesizer:
@@ -83,7 +82,7 @@ class Synthesizer:
         """
         for name, value in params.items():
             if name not in self._names():
-                raise UsageError(f"Synthesizer takes no argument {name!r}: {nearest(name, self._names())}")
+                raise UsageError.unknown("argument", name, self._names())
             setattr(self, name, value)
         return self
 
@@ -111,7 +110,7 @@ class Synthesizer:
             InputError: If there is nothing to learn.
         """
         if not isinstance(X, pd.DataFrame):
-            raise UsageError(f"expected a DataFrame, whose columns have names, got {type(X).__name__}")
+            raise UsageError("a DataFrame, whose columns have names", type(X).__name__, argument="X")
         table = X if y is None else pd.concat([X, self._beside(y, X)], axis=1)
         params = self.get_params()
         self._folder = None if self.out else tempfile.TemporaryDirectory(prefix="feller-")

@@ -1,6 +1,11 @@
-"""What went wrong, told in one line to the person who can mend it."""
+"""Errors in one line, with fields that each surface puts into its own words."""
 
+import difflib
 import errno
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Of an `OSError`: there is no room to write."""
@@ -10,58 +15,127 @@ NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 """Words, in small letters, of PyTorch's messages where there is none."""
 LONGEST = 1_200
 """Letters of a line: what files of strangers are quoted with may be endless."""
+FLAG = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
+"""Whole commands, which stay as they are, and flags outside them."""
+
+Line = TypeVar("Line", bound="_LineError")
 
 
 class _LineError(ValueError):
-    """An error of one line, whatever it quotes; what is known of it stays in its fields.
+    """An error in one line, composed of fields that may quote anything.
 
     Args:
-        message: The whole line; by default it is composed of the fields.
-        argument: Name of what is wrong, as Python has it: an argument, a field, a key.
+        facts: Either one: what is wrong, where nothing in particular was expected. Or two or three: what was expected,
+            what was found, and what to do.
+        argument: Name of the argument, field or key, as in Python.
         expected: What it must be.
         found: What it is.
         remedy: What to do, as a sentence.
-        file: File in which it stands.
-        row: Number of the row or example, from 0.
-        column: Name of the column.
+        file: File or folder.
+        row: Number of the row, as its file counts, or position of the example in a batch.
+        column: Name of the column, or its number.
+        place: Where in the file, in words, where it has no rows and columns.
     """
 
     def __init__(
         self,
-        message: str | None = None,
-        *,
+        *facts: object,
         argument: str | None = None,
         expected: str | None = None,
-        found: str | None = None,
+        found: object | None = None,
         remedy: str | None = None,
-        file: str | None = None,
+        file: object | None = None,
         row: int | None = None,
-        column: str | None = None,
+        column: str | int | None = None,
+        place: object | None = None,
     ) -> None:
-        self.argument, self.expected, self.found, self.remedy = argument, expected, found, remedy
-        self.file, self.row, self.column = file, row, column
-        line = self._composed() if message is None else message
-        line = line if len(line.splitlines()) < 2 else " ".join(line.split())
-        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}")
+        self.fault = str(facts[0]) if len(facts) == 1 else None
+        if len(facts) > 1:
+            expected, found = str(facts[0]), str(facts[1])
+            remedy = remedy if len(facts) < 3 or facts[2] is None else str(facts[2])
+        self.argument, self.expected, self.remedy, self.row, self.column = argument, expected, remedy, row, column
+        self.found, self.file, self.place = (None if one is None else str(one) for one in (found, file, place))
+        super().__init__(self.worded())
 
-    def replaced(self, words: str, other: str) -> "_LineError":
-        """Return the same error with other words in its line and its fields."""
-        names = ("argument", "expected", "found", "remedy", "file", "column")
-        fields = {name: None if (one := getattr(self, name)) is None else one.replace(words, other) for name in names}
-        return type(self)(str(self).replace(words, other), row=self.row, **fields)
+    def at(
+        self: Line,
+        *,
+        argument: str | None = None,
+        file: object | None = None,
+        place: object | None = None,
+        row: int | None = None,
+        column: str | int | None = None,
+    ) -> Line:
+        """Return the same error, farther out: fields that it has already stay, and places are named from outside in."""
+        inner = self.place
+        if file is not None and inner is not None and inner.startswith(str(file)):
+            inner = inner[len(str(file)) :].lstrip(" :,")
+        return self._with(
+            argument=argument if self.argument is None else self.argument,
+            file=self.file if self.file is not None or file is None else str(file),
+            place=", ".join(str(one) for one in (place, inner) if one) or None,
+            row=row if self.row is None else self.row,
+            column=column if self.column is None else self.column,
+        )
 
-    def _composed(self) -> str:
-        """Write the fields: where, expected, found, remedy."""
+    def renamed(self: Line, old: str, new: str) -> Line:
+        """Return the same error, with another name of a file."""
+        texts = {name: value for name, value in vars(self).items() if isinstance(value, str)}
+        return self._with(**{name: value.replace(old, new) for name, value in texts.items()})
+
+    def _with(self: Line, **fields: object) -> Line:
+        """Return the same error with other fields."""
+        other = ValueError.__new__(type(self))
+        other.__dict__.update(self.__dict__ | fields)
+        other.args = (other.worded(),)
+        return other
+
+    @classmethod
+    def unknown(
+        cls: type[Line],
+        argument: str,
+        name: object,
+        names: Iterable[str],
+        *,
+        more: str = "",
+        file: object | None = None,
+    ) -> Line:
+        """Return the error of a name that is none of those there are; it suggests the nearest.
+
+        Args:
+            argument: What is to be named.
+            name: The wrong name.
+            names: The right ones.
+            more: What may be given beside names, as it goes on behind them.
+            file: File in which it stands.
+        """
+        known = list(names)
+        near = "" if all(map(str.isdecimal, known)) else closest(str(name), known)
+        remedy = f"Did you mean {near!r}?" if near else None
+        alone = more.removeprefix(", or ") or "nothing of the kind: there are none"
+        expected = f"one of {_listed(known)}{more}" if known else alone
+        return cls(argument=argument, expected=expected, found=repr(name), remedy=remedy, file=file)
+
+    def worded(self, name: Callable[[str], str | None] = lambda argument: None, head: str = "{}") -> str:
+        """Return the line, for one surface.
+
+        Args:
+            name: Argument -> its name on the surface; None if there is none of that name, empty if it goes without.
+            head: Where the name of what is wrong goes, in front.
+        """
+        own = None if self.argument is None else name(self.argument)
+        first, last = (head.format(own) if own else "", "") if own is not None else ("", self.argument)
         row = None if self.row is None else f"row {self.row}"
-        column = None if self.column is None else f"column {self.column}"
-        where = ", ".join(part for part in (self.argument, self.file, row, column) if part is not None)
-        parts = ("expected", self.expected), ("found", self.found)
-        facts = "; ".join(f"{name} {value}" for name, value in parts if value is not None)
-        line = ": ".join(part for part in (where, facts) if part)
-        if self.remedy is None:
-            return line
-        remedy = self.remedy if self.remedy.endswith((".", "!", "?", ")")) else f"{self.remedy}."
-        return f"{line}. {remedy}" if line else remedy
+        column = None if self.column is None else f"column {self.column!r}"
+        where = ", ".join(part for part in (first, self.file, self.place, row, column, last) if part)
+        parts = ("expected ", self.expected), ("found ", self.found)
+        facts = [self.fault, *(f"{word}{value}" for word, value in parts if value is not None)]
+        line = ": ".join(part for part in (where, "; ".join(part for part in facts if part is not None)) if part)
+        if self.remedy is not None:
+            line = f"{line}. {self.remedy}" if line else self.remedy
+        line = line if len(line.splitlines()) < 2 else " ".join(line.split())
+        line = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+        return FLAG.sub(lambda match: (match[2] and name(match[2].replace("-", "_"))) or match[0], line)
 
 
 class InputError(_LineError):
@@ -72,9 +146,71 @@ class UsageError(_LineError):
     """A flag, name or value is wrong; the command line exits with 2."""
 
 
+def check_number(
+    argument: str,
+    value: Any,
+    *,
+    least: int | float = -math.inf,
+    above: int | float = -math.inf,
+    most: int | float = math.inf,
+    below: int | float | None = None,
+    remedy: str | None = None,
+    kind: type[InputError | UsageError] = UsageError,
+) -> None:
+    """Refuse a number outside an interval, and NaN; `below=math.inf` asks for finite numbers. None passes.
+
+    Raises:
+        UsageError: If it lies outside; or the kind that is named.
+    """
+    if value is None or (
+        least <= value <= most and (above == -math.inf or value > above) and not (below is not None and value >= below)
+    ):
+        return
+    ends = {"at least": least, "above": above, "at most": most, "below": math.inf if below is None else below}
+    words = [f"{word} {_number(end)}" for word, end in ends.items() if math.isfinite(end)]
+    words += ["finite"] if below == math.inf and not isinstance(value, int) else []
+    raise kind(argument=argument, expected=" and ".join(words), found=_number(value), remedy=remedy)
+
+
+def _number(value: object) -> str:
+    """Write a number."""
+    return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """Say which of the right names is closest to a wrong one, then all of them: numbers by their size."""
+    if all(map(str.isdecimal, names)):
+        return f"there are: {_listed(names)}"
+    close = closest(name, names)
+    hint = f"did you mean {close!r}? " if close else ""
+    return f"{hint}there are: {_listed(names)}"
+
+
+def closest(name: str, names: list[str], cutoff: float = 0.5) -> str:
+    """Return the name that is written alike, else one that begins so, else the one most like it; empty if none is."""
+    alike = [each for each in names if each.lower() == name.lower()]
+    begun = [each for each in names if len(name) > 2 and each.lower().startswith(name.lower())]
+    like = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) if len(name) > 2 else []
+    return next(iter([*alike, *sorted(begun, key=len), *like]), "")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List names by the alphabet, and numbers by size, those that follow each other by the first and the last."""
+    if not all(map(str.isdecimal, names)):
+        return ", ".join(sorted(names))
+    runs: list[list[int]] = []
+    for number in sorted(map(int, names)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    parts = ([f"{a}"] if a == b else [f"{a}", f"{b}"] if b == a + 1 else [f"{a} to {b}"] for a, b in runs)
+    return ", ".join(part for each in parts for part in each)
+
+
 def cannot_write(what: object, error: OSError) -> InputError:
     """Return what to raise where the disk refuses to take something."""
-    return InputError(f"cannot write {what} ({error.strerror or error}); free the disk or name another place")
+    return InputError(f"cannot write {what} ({error.strerror or error})", remedy="Free the disk or name another place")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -140,14 +140,15 @@ def brought_up(name: str, content: Record) -> Record:
     """
     written = content.get("format")
     if not isinstance(written, int) or isinstance(written, bool) or written < FIRST:
-        raise InputError(f"is not a file of a run: expected an object with a number `format` from {FIRST}")
+        raise InputError(f"a file of a run, an object with a number `format` from {FIRST}", repr(written))
     if not isinstance(content.get("version", ""), str):
-        raise InputError("is not a file of a run: expected text as its `version`")
+        raise InputError("a file of a run, with text as its `version`", repr(content["version"]))
     if written > present():
         by = str(content.get("version"))[:20]
         raise InputError(
-            f"was written by feller {by} in format {written}; this is feller {__version__}, which reads up to format"
-            f" {present()}: upgrade feller"
+            f"format {present()} or older, which feller {__version__} reads",
+            f"{written}, of feller {by}",
+            "Upgrade feller",
         )
     rest = {key: value for key, value in content.items() if key not in ("format", "version")}
     for change in CHANGES[written - FIRST :]:

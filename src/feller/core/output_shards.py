@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feller import __version__
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, check_number
 from feller.core.migrations import brought_up, present
 from feller.core.serialization import from_data, read_json, to_data, write_json
 
+DAMAGED = "does not hold together: it was damaged, or is no manifest of shards"
 MANIFEST = "manifest.json"
 NUMBER = "{shard}"
 """Stands in the name of a shard for its number."""
@@ -111,10 +112,12 @@ class SampleShards:
             InputError: If one is missing, or not what was written.
         """
         if not self.finished:
-            raise InputError(f"{self.folder} is not finished: its command, given again, goes on")
+            raise InputError("is not finished: its command, given again, goes on", file=self.folder)
         for shard in self.written:
             if not is_whole(self.folder, shard):
-                raise InputError(f"{self.folder / shard.file} is missing or damaged; run the same command again")
+                raise InputError(
+                    "is missing or damaged", remedy="Run the same command again", file=self.folder / shard.file
+                )
 
     def write(self) -> None:
         """Write the manifest, whole or not at all."""
@@ -130,26 +133,26 @@ def shards(folder: str | pathlib.Path) -> SampleShards:
         InputError: If there is no manifest, or it is damaged.
     """
     path = pathlib.Path(folder) / MANIFEST
-    content = read_json(path, "name the folder that `feller sample --shard` wrote")
+    content = read_json(path, "Name the folder that `feller sample --shard` wrote")
     if not isinstance(content, dict):
-        raise InputError(f"{path} is no manifest of shards: expected an object with a number `format`")
+        raise InputError("is no manifest of shards: expected an object with a number `format`", file=path)
     try:
         held = brought_up(MANIFEST, content)
         lacking = [name for name in ("n", "shard", "name", "settings", "shards") if name not in held]
         if lacking:
             raise InputError(f"lacks {', '.join(map(repr, lacking))}")
         if not isinstance(held["shards"], list):
-            raise InputError("does not hold together")
+            raise InputError(DAMAGED)
         written = tuple(from_data(Shard, one) for one in held["shards"])
         n, size, name, settings = held["n"], held["shard"], held["name"], held["settings"]
         fits = type(n) is int and type(size) is int and min(n, size) > 0 and max(n, size) <= MOST
         if not fits or not isinstance(settings, dict) or not is_name(name):
-            raise InputError("does not hold together")
+            raise InputError(DAMAGED)
         found = SampleShards(pathlib.Path(folder), n, size, name, settings, written, str(content.get("version")))
         if not _holds_together(found):
-            raise InputError("does not hold together")
+            raise InputError(DAMAGED)
     except InputError as error:
-        raise InputError(f"{path} {error}; it was damaged, or is no manifest of shards") from error
+        raise error.at(file=path) from error
     return found
 
 
@@ -159,10 +162,8 @@ def check_numbers(**numbers: int) -> None:
     Raises:
         UsageError: If one is less than 1, or more than `MOST`.
     """
-    if min(numbers.values()) < 1 or max(numbers.values()) > MOST:
-        flags = " and ".join("-n" if name == "n" else f"--{name}" for name in numbers)
-        got = " and ".join(map(str, numbers.values()))
-        raise UsageError(f"{flags} must be at least 1 and at most {MOST:,}, got {got}")
+    for name, number in numbers.items():
+        check_number(name, number, least=1, most=MOST)
 
 
 def is_name(name: Any) -> bool:

@@ -11,13 +11,22 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 
-BLOCK = 256
-"""Examples that share a generator; what an example draws depends on its number, not on the batch it is in."""
+BLOCK, SCALARS = 256, 1024
+"""Examples that share a generator; what an example draws depends on its number, not on the batch it is in. More of them
+share one where each draws a single number, which takes less time than to seed the generator."""
 
 
 def address(*parts: object) -> int:
     """Hash what a random number is for into a seed of 56 bits."""
-    return int.from_bytes(blake2b("/".join(map(str, parts)).encode(), digest_size=7).digest())
+    return _number(_hash("/".join(map(str, parts))))
+
+
+def _hash(text: str) -> blake2b:
+    return blake2b(text.encode(), digest_size=7)
+
+
+def _number(digest: blake2b) -> int:
+    return int.from_bytes(digest.digest())
 
 
 _KEPT, CONTIGUOUS = threading.local(), torch.contiguous_format
@@ -61,16 +70,19 @@ class Draw:
         fill: Callable[[Tensor, torch.Generator], Tensor],
     ) -> Tensor:
         n, place = shape[0], self._request()
-        first, last = self.first // BLOCK, -(-(self.first + n) // BLOCK)
+        size = BLOCK if len(shape) > 1 else SCALARS
+        first, last = self.first // size, -(-(self.first + n) // size)
         # Examples go along the last axis while they are drawn: then neither a batch that ends inside a block nor
         # padding of the other axes moves a number.
-        generator, begun, several = _generator(device), "/".join(map(str, place)), last - first != 1
-        size = (last - first, *shape[1:], BLOCK) if several else (*shape[1:], BLOCK)
-        whole = torch.empty(size, dtype=dtype, device=device)
+        generator, several = _generator(device), last - first != 1
+        begun = _hash("/".join(map(str, place)) + "/")  # of each block only the last word differs
+        whole = torch.empty((*([last - first] if several else []), *shape[1:], size), dtype=dtype, device=device)
         for block, part in enumerate(whole.unbind() if several else (whole,), first):
-            fill(part, generator.manual_seed(address(begun, block)))
+            digest = begun.copy()
+            digest.update(b"%d" % block)
+            fill(part, generator.manual_seed(_number(digest)))
         rows = whole.movedim(-1, 1).flatten(0, 1) if several else whole.movedim(-1, 0)
-        start = self.first - first * BLOCK
+        start = self.first - first * size
         return rows.contiguous() if len(rows) == n else rows[start : start + n].clone(memory_format=CONTIGUOUS)
 
     def normal(

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from feller import __version__
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, nearest
 from feller.core.migrations import brought_up, present
-from feller.core.serialization import named, nearest, read_json, write_json
+from feller.core.serialization import named, read_json, write_json
 
 PARTS = ("tokenizer", "vectors", "durations", "rhythm")
 """Networks that data need to be read, written or laid out."""
@@ -31,7 +31,7 @@ OURS = (
 
 BESIDE = ("lock", "spent", "data.csv", "data.npz", "data.jsonl", "populations")
 """What may lie in a folder that holds no run: nobody has to replace it."""
-WHOLE = "if a run is not whole, copy all of it, or fit anew"
+WHOLE = "If a run is not whole, copy all of it, or fit anew"
 """What to do where a file of a run is missing, for people."""
 MOST_NAMED = 20
 """Runs that a message names."""
@@ -151,7 +151,7 @@ class Run:
         if out:
             return pathlib.Path(out)
         if self.samples.is_symlink():
-            raise InputError(f"{self.samples} is a link; remove it, or choose --out")
+            raise InputError(f"{self.samples} is a link", remedy="Remove it, or choose --out")
         return self.samples
 
     def _repr_html_(self) -> str:
@@ -169,14 +169,15 @@ class Run:
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
             ours = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)  # the lock is as it should be
-            advice = "copy the run to where you may write, or choose --out" if ours else "remove it"
-            raise InputError(f"{self.path / 'lock'} cannot be locked ({error.strerror}); {advice}") from error
+            advice = "Copy the run to where you may write, or choose --out" if ours else "Remove it"
+            lock = self.path / "lock"
+            raise InputError(f"cannot be locked ({error.strerror})", remedy=advice, file=lock) from error
         with os.fdopen(handle, "r+") as file:
             try:
                 _hold(file.fileno())
             except BlockingIOError as error:
                 raise InputError(
-                    f"another process is writing to {self.path}; wait for it, or choose another folder"
+                    f"another process is writing to {self.path}", remedy="Wait for it, or choose another folder"
                 ) from error
             with named(self.path / "lock"):
                 file.truncate(0)
@@ -263,11 +264,11 @@ class Run:
         """
         content = read_json(path, WHOLE)
         if not isinstance(content, dict):
-            raise InputError(f"{path} is not a file of a run: expected an object with a number `format`")
+            raise InputError("is not a file of a run: expected an object with a number `format`", file=path)
         try:
             return brought_up(path.name, content)
         except InputError as error:
-            raise InputError(f"{path} {error}") from error
+            raise error.at(file=path) from error
 
     def part_of(self, path: pathlib.Path, *names: str) -> Any:
         """Read a part of one of the folder's JSON files, by the names that lead to it.
@@ -278,7 +279,8 @@ class Run:
         part: Any = self.read_record(path)
         for name in names:
             if not isinstance(part, dict) or name not in part:
-                raise InputError(f"{path} lacks {'.'.join(names)!r}: it is damaged, or no run of a fit; {WHOLE}")
+                lacks = f"lacks {'.'.join(names)!r}: it is damaged, or no run of a fit"
+                raise InputError(lacks, remedy=WHOLE, file=path)
             part = part[name]
         return part
 
@@ -319,7 +321,7 @@ def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Pat
     if folder is None:
         found = [path.parent for path in home.glob("*/model.json")] if home.is_dir() else []
         if not found:
-            raise InputError(f"expected a run under {home}/, found none; make one with: feller fit DATA")
+            raise InputError(f"a run under {home}/", "none", "Make one with: feller fit DATA")
         return Run(max(found, key=lambda path: (path / "model.json").stat().st_mtime))
     path = pathlib.Path(folder)
     if (path / "model.json").is_file():
@@ -327,11 +329,11 @@ def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Pat
     if path.is_dir():
         inside = _runs_in(path)
         some = ", ".join([*inside[:MOST_NAMED], *["..."][: len(inside) - MOST_NAMED]])
-        hint = f"; name a run in it: {some}" if inside else ""
-        raise InputError(f"{path} is a folder but no run: it has no model.json{hint}")
+        hint = f"Name a run in it: {some}" if inside else None
+        raise InputError("is a folder but no run: it has no model.json", remedy=hint, file=path)
     names = _runs_in(path.parent)
-    hint = f"; {nearest(str(path), names)}" if names else ""
-    raise InputError(f"expected a run folder {path}, found none{hint}")
+    hint = nearest(str(path), names) if names else ""
+    raise InputError("a run folder", "none", f"{hint[:1].upper()}{hint[1:]}" or None, file=path)
 
 
 def _runs_in(folder: pathlib.Path) -> list[str]:
@@ -349,7 +351,7 @@ def as_run(of: Run | str | os.PathLike[str]) -> Run:
     if isinstance(of, Run):
         return of
     if not isinstance(of, str | os.PathLike):
-        raise UsageError(f"expected a run or its folder, got {type(of).__name__}")
+        raise UsageError("a run or its folder", type(of).__name__)
     return open_run(pathlib.Path(of))
 
 
@@ -363,9 +365,9 @@ def begun_run(out: str | None) -> Run:
         return open_run(None)
     run = Run(pathlib.Path(out))
     if run.path.exists() and not run.path.is_dir():
-        raise InputError(f"{run.path} is a file; --out needs a folder")
+        raise InputError("is a file; --out needs a folder", file=run.path)
     if not run.model.is_file():
-        raise InputError(f"expected a run to resume in {run.path}, found none; leave out --resume to start one")
+        raise InputError("a run to resume", "none", "Leave out --resume to start one", file=run.path)
     return run
 
 
@@ -377,7 +379,7 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
         InputError: If there is nothing to resume.
     """
     if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other; choose one")
+        raise UsageError("--resume or --overwrite", "both", "Choose one", argument="resume")
     if resume:
         return begun_run(out)
     if out is None:
@@ -391,7 +393,7 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
         return Run(path)
     run = Run(pathlib.Path(out))
     if run.path.exists() and not run.path.is_dir():
-        raise InputError(f"{run.path} is a file; --out needs a folder")
+        raise InputError("is a file; --out needs a folder", file=run.path)
     if holds_more(run.path):
         if not overwrite:
             raise UsageError(_exists(run.path))
@@ -400,7 +402,7 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
             run.read_record(run.recipe)
         except InputError as error:
             raise UsageError(
-                f"{run.path} is no run of feller, so --overwrite leaves it alone; choose another"
+                "is no run of feller, so --overwrite leaves it alone", remedy="Choose another", file=run.path
             ) from error
     return run
 

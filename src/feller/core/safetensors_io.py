@@ -55,9 +55,9 @@ def load_tensors(
         InputError: If the file is missing or damaged.
     """
     if not path.is_file():
-        raise InputError(f"expected a file {path}, found none")
+        raise InputError("a file", "none", file=path)
     try:
         with safe_open(str(path), "pt", device=str(device)) as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path} is damaged or cut off ({error}); {advice}") from error
+        raise InputError(f"is damaged or cut off ({error}); {advice}", file=path) from error

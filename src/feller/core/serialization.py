@@ -5,7 +5,6 @@ so that reading a record executes nothing of its writer's.
 """
 
 import contextlib
-import difflib
 import inspect
 import json
 import os
@@ -36,35 +35,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """The user's functions that records may name; filled from files of the caller, see `feller.core.user_code`."""
 
 
-def nearest(name: str, names: list[str]) -> str:
-    """Say which of the right names is closest to a wrong one, then all of them: numbers by their size."""
-    if all(map(str.isdecimal, names)):
-        return f"there are: {_runs(sorted(map(int, names)))}"
-    close = closest(name, names)
-    hint = f"did you mean {close!r}? " if close else ""
-    return f"{hint}there are: {', '.join(sorted(names))}"
-
-
-def closest(name: str, names: list[str], cutoff: float = 0.5) -> str:
-    """Return the name that is written alike, else one that begins so, else the one most like it; empty if none is."""
-    alike = [each for each in names if each.lower() == name.lower()]
-    begun = [each for each in names if len(name) > 2 and each.lower().startswith(name.lower())]
-    like = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) if len(name) > 2 else []
-    return next(iter([*alike, *sorted(begun, key=len), *like]), "")
-
-
-def _runs(numbers: list[int]) -> str:
-    """List numbers, those that follow each other by the first and the last."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    parts = ([f"{a}"] if a == b else [f"{a}", f"{b}"] if b == a + 1 else [f"{a} to {b}"] for a, b in runs)
-    return ", ".join(part for each in parts for part in each)
-
-
 def _kinds(base: type) -> Iterator[type]:
     yield base
     for kind in base.__subclasses__():
@@ -84,14 +54,16 @@ def _are_open(cls: Any) -> bool:
 def _function_name(function: Callable[..., Any]) -> str:
     if "<" in function.__qualname__:
         raise InputError(
-            f"a record can name only functions that a file defines at its top level, got {function.__qualname__}"
+            "a record can name only functions that a file defines at its top level", found=function.__qualname__
         )
     return function.__qualname__
 
 
 def _function(name: Any, _: Any) -> Callable[..., Any]:
     if name not in FUNCTIONS:
-        raise InputError(f"the record names the user's function {name!r}; pass the file that defines it with --code")
+        raise InputError(
+            f"the record names the user's function {name!r}", remedy="Pass the file that defines it with --code"
+        )
     return FUNCTIONS[name]
 
 
@@ -99,7 +71,7 @@ def _plain(value: Any, cls: type) -> Any:
     """Take a plain value as it is: "no" is not True, and 2.5 is no whole number."""
     fits = isinstance(value, (int, float) if cls is float else cls)
     if not fits or (isinstance(value, bool) and cls is not bool):
-        raise InputError(f"expected {cls.__name__}, got {value!r}")
+        raise InputError(cls.__name__, repr(value))
     return cls(value)
 
 
@@ -116,7 +88,7 @@ def _may_hold_tensors(cls: Any) -> bool:
 def _no_tensors(value: Any, _: Any) -> None:
     """Take nothing where a field may hold tensors, which no record has."""
     if value is not None:
-        raise InputError(f"expected nothing where tensors may be, got {value!r:.40}")
+        raise InputError("nothing where tensors may be", f"{value!r:.40}")
 
 
 def _placed(line: str, root: str) -> str:
@@ -147,9 +119,8 @@ def _converter() -> cattrs.Converter:
         only = base.__name__ if base in kinds.values() else None  # a field may be of one kind
         name = data.get("is", only) if isinstance(data, dict) else None
         if name not in kinds:
-            own = "; if it is your own, name its file with --code, or import it first in Python"
-            wanted = getattr(base, "__name__", str(base))
-            raise InputError(f"no {wanted} is called {name!r}: {nearest(str(name), list(kinds))}{own}")
+            own = ", or one of your own, whose file --code names, or that Python imported"
+            raise InputError.unknown(getattr(base, "__name__", str(base)), name, kinds, more=own)
         fields = {key: value for key, value in data.items() if key != "is"}
         return make_dict_structure_fn(kinds[name], converter, _cattrs_forbid_extra_keys=True)(fields, kinds[name])
 
@@ -161,7 +132,7 @@ def _converter() -> cattrs.Converter:
 
         def made(data: Any, _: Any) -> Any:
             if not isinstance(data, dict):
-                raise InputError(f"expected the fields of {cls.__name__}, got {data!r:.40}")
+                raise InputError(f"the fields of {cls.__name__}", f"{data!r:.40}")
             return make(data, cls)
 
         return made
@@ -206,7 +177,7 @@ def from_data(cls: type[T], data: Any) -> T:
         raise InputError("; ".join(_placed(line, cls.__name__) for line in said)) from error
 
 
-def read_json(path: pathlib.Path, advice: str = "") -> Any:
+def read_json(path: pathlib.Path, advice: str | None = None) -> Any:
     """Read a JSON file.
 
     Args:
@@ -217,24 +188,25 @@ def read_json(path: pathlib.Path, advice: str = "") -> Any:
         InputError: If it is missing, truncated, no JSON, holds half a letter, or is no file, such as a device that has
             no end.
     """
-    told = f"; {advice}" if advice else ""
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):  # before it is opened: a pipe would wait for its writer
-            raise InputError(f"expected a file {path}, found a folder, a pipe or a device{told}")
+            raise InputError("a file", "a folder, a pipe or a device", advice, file=path)
         if about.st_size > MOST_JSON:
-            raise InputError(f"{path} is larger than {MOST_JSON // 2**20} MiB, as no file of ours is; it was damaged")
+            raise InputError(
+                f"is larger than {MOST_JSON // 2**20} MiB, as no file of ours is; it was damaged", file=path
+            )
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
         if _HALF.search(text):  # in pairs they are one letter
             json.dumps(content, ensure_ascii=False).encode(errors=NAMES)
         return content
     except FileNotFoundError as error:
-        raise InputError(f"expected a file {path}, found none{told}") from error
+        raise InputError("a file", "none", advice, file=path) from error
     except InputError:
         raise
     except (ValueError, RecursionError) as error:  # also what is no UTF-8, and numbers of endless digits
-        raise InputError(f"{path} is no valid JSON ({error}); it was damaged or cut off") from error
+        raise InputError(f"is no valid JSON ({error}); it was damaged or cut off", file=path) from error
 
 
 def replace_file(path: pathlib.Path, content: bytes | str) -> None:
@@ -265,7 +237,7 @@ def named(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except IsADirectoryError as error:
-        raise InputError(f"{path} is a folder, and a file is written there; move it elsewhere") from error
+        raise InputError("is a folder, and a file is written there", remedy="Move it elsewhere", file=path) from error
     except OSError as error:
         if error.errno is None:
             raise

@@ -16,7 +16,7 @@ from typing import Any
 
 import feller
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import FUNCTIONS, nearest
+from feller.core.serialization import FUNCTIONS
 
 PACKAGE = pathlib.Path(__file__).parent.parent
 """Folder of the sources of feller."""
@@ -39,7 +39,7 @@ def check_code(path: str | pathlib.Path) -> None:
         InputError: Then.
     """
     if not pathlib.Path(path).is_file():
-        raise InputError(f"expected a Python file {pathlib.Path(path).resolve()}, found none")
+        raise InputError("a Python file", "none", file=pathlib.Path(path).resolve())
 
 
 def load_file(path: pathlib.Path) -> Any:
@@ -57,7 +57,7 @@ def load_file(path: pathlib.Path) -> Any:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"{path} is no Python file")
+        raise InputError("is no Python file", file=path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -67,7 +67,7 @@ def load_file(path: pathlib.Path) -> Any:
         del sys.modules[name]
         if isinstance(error, InputError) and error.argument is not None:  # feller says what is wrong with a class of it
             raise
-        raise InputError(f"{path} does not run: {said}{_neighbour(error, path)}{_moved(error, path)}") from error
+        raise InputError(f"does not run: {said}{_neighbour(error, path)}{_moved(error, path)}", file=path) from error
     _remember(module)
     return module
 
@@ -267,7 +267,7 @@ def load_function(place: str, takes: tuple[str, ...] | None = None) -> Callable[
     """
     file, _, name = place.rpartition(":")
     if not file or not name:
-        raise UsageError(f"expected file.py:function, got {place!r}")
+        raise UsageError("file.py:function", repr(place))
     if place.startswith(MEMORY):
         return _in_memory(place)
     module = load_file(pathlib.Path(file))
@@ -277,7 +277,7 @@ def load_function(place: str, takes: tuple[str, ...] | None = None) -> Callable[
             key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
         }
         names = [key for key, value in here.items() if inspect.isfunction(value) and not key.startswith("_")]
-        raise UsageError(f"{file} has no function {name!r}: {nearest(name, names)}")
+        raise UsageError.unknown("function", name, names, file=file)
     if takes is not None:
         _check_takes(found, takes, place)
     return found
@@ -314,8 +314,9 @@ def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: st
         signature.bind(*names)
     except TypeError as error:
         raise InputError(
-            f"{place} is called with ({', '.join(names)}), and it is written to take {signature}"
-            f"{f' ({line})' if (line := line_of(function)) else ''}: {error}"
+            f"is called with ({', '.join(names)}), and it is written to take"
+            f" {signature}{f' ({line})' if (line := line_of(function)) else ''}: {error}",
+            file=place,
         ) from error
 
 

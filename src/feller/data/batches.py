@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, check_number
 from feller.core.pytree import Given, leaves, length, tree_map
 from feller.core.rng import Draw, Draws
 from feller.data.modality import Dataset
@@ -125,9 +125,8 @@ def shuffled(
     """
     n = length(examples)
     if n == 0:
-        raise InputError("expected at least one example to train on, got none")
-    if size < 1:
-        raise UsageError(f"expected batches of at least 1 example, got {size}")
+        raise InputError("at least one example to train on", "none")
+    check_number("size", size, least=1)
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> Tensor:
@@ -226,8 +225,7 @@ def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED, *, alike: 
 
 def check_share(share: float) -> None:
     """Refuse a share of data to set aside that is none; UsageError if it is not in [0, 1)."""
-    if not 0 <= share < 1:
-        raise UsageError(f"expected a share from 0 to below 1 to set aside, got {share:g}")
+    check_number("share", share, least=0, below=1)
 
 
 def _some_groups(groups: Tensor, wanted: int, draws: Draws) -> Tensor:

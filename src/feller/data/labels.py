@@ -9,7 +9,6 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.pytree import Given
-from feller.core.serialization import nearest
 from feller.data.loading.raw import Found
 
 LABEL_NAMES = ("label", "class")
@@ -31,8 +30,9 @@ def classify(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str, ...]
     names = sorted(set(labels), key=_order)
     if len(names) > 100 and len(names) > len(labels) / 2:
         raise InputError(
-            f"{where}: {len(names)} different labels for {len(labels)} examples; a label names few classes:"
-            " give that column another name, or leave it out"
+            f"{len(names)} different labels for {len(labels)} examples; a label names few classes: give that column"
+            " another name, or leave it out",
+            place=where,
         )
     position = {name: i for i, name in enumerate(names)}
     return np.array([position[label] for label in labels]), tuple(names)
@@ -47,7 +47,7 @@ def relabel(found: Found, classes: tuple[str, ...]) -> Given:
         return {}
     unknown = [found.classes[i] for i in np.unique(found.labels) if found.classes[i] not in classes]
     if unknown:
-        raise InputError(f"there is no class {unknown[0]!r} here: {nearest(unknown[0], list(classes))}")
+        raise InputError.unknown("class", unknown[0], classes)
     position = {name: i for i, name in enumerate(classes)}
     lookup = np.array([position.get(name, -1) for name in found.classes], dtype=np.int64)
     return {"label": torch.from_numpy(lookup[found.labels])}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.pytree import Given, State, leaves, length, tree_map
 from feller.core.rng import Draw, Draws
-from feller.core.serialization import nearest, replace_file
+from feller.core.serialization import replace_file
 from feller.data.figures import image_of
 from feller.data.files import sample_folder
 from feller.data.files.delimited import write_parquet
@@ -50,9 +50,9 @@ class Target:
         numbers = 0 if self.classes else len(self.names)
         right = len(self.means) == len(self.scales) == numbers and all(0 < s < math.inf for s in self.scales)
         if not {*self.classes} <= {*(self.among or self.classes)}:
-            raise InputError(f"expected classes among {', '.join(self.among)}, got {', '.join(self.classes)}")
+            raise InputError(f"classes among {', '.join(self.among)}", ", ".join(self.classes))
         if not self.names or not right or (self.classes and len(self.names) > 1):
-            raise InputError(f"expected a mean and a positive deviation for each number, or classes of one, got {self}")
+            raise InputError("a mean and a positive deviation for each number, or classes of one", self)
 
     @property
     def answers(self) -> int:
@@ -150,7 +150,9 @@ class Modality(abc.ABC):
         Raises:
             InputError: If it is not there, or damaged.
         """
-        raise UsageError(f"{self.called} are not read by a loader of their own; implement load(source) -> RawData")
+        raise UsageError(
+            f"{self.called} are not read by a loader of their own", remedy="Implement load(source) -> RawData"
+        )
 
     def fit(self: M, raw: RawData) -> M:
         """Return the same with the statistics of training data, such as their mean; as it is by default."""
@@ -260,7 +262,7 @@ class Modality(abc.ABC):
         Raises:
             UsageError: If the text does not say it.
         """
-        raise UsageError(f"no part of these data can be given, got {leaf}={text}; leave it out")
+        raise UsageError("no part of these data can be given", found=f"{leaf}={text}", remedy="Leave it out")
 
     @property
     def filed(self) -> dict[str, str]:
@@ -273,7 +275,7 @@ class Modality(abc.ABC):
         Raises:
             InputError: If it holds something else, or more than one.
         """
-        raise InputError(f"{leaf} is no part of these data that a file gives; leave it out")
+        raise InputError(f"{leaf} is no part of these data that a file gives", remedy="Leave it out")
 
     def counted(self, values: Any) -> Int64[Tensor, " n"]:
         """Return how many symbols of each example mean something."""
@@ -309,7 +311,7 @@ class Modality(abc.ABC):
         Raises:
             UsageError: If nothing is known.
         """
-        raise UsageError(f"nothing is known of the shares of {self.called}; leave rake at 0")
+        raise UsageError(f"nothing is known of the shares of {self.called}", remedy="Leave rake at 0")
 
     def soften(self, state: Any) -> Any:
         """Turn a state into values that are not rounded and have a gradient, as wishes see them.
@@ -332,7 +334,7 @@ class Modality(abc.ABC):
         Raises:
             InputError: If it is of another kind, shape or naming.
         """
-        raise InputError(f"expected {self.called}, found {found.told}; name a file that they are read from")
+        raise InputError(self.called, found.told, "Name a file that they are read from")
 
     @property
     def read_size(self) -> int | None:
@@ -363,13 +365,13 @@ class Modality(abc.ABC):
         Raises:
             UsageError: If such data are no table.
         """
-        raise UsageError(f"{self.called} are no table; take `numpy()`")
+        raise UsageError(f"{self.called} are no table", remedy="Take `numpy()`")
 
     def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
         """Draw a picture for people."""
         draw = type(self).figure
         if draw is None:
-            raise UsageError(f"{self.called} have no figure; give the class one: figure = FUNCTION")
+            raise UsageError(f"{self.called} have no figure", remedy="Give the class one: figure = FUNCTION")
         return image_of(draw(values, given))
 
     def check_form(self, out: pathlib.Path) -> str:
@@ -382,7 +384,9 @@ class Modality(abc.ABC):
         ending = ending if ending[1:2].isalpha() else ""  # a folder may be called run-0.5
         if ending not in self.forms:
             known = ", ".join(form for form in self.forms if form)
-            raise UsageError(f"cannot write this kind of data as {ending}; choose {known}, or a folder (no ending)")
+            raise UsageError(
+                f"cannot write this kind of data as {ending}", remedy=f"Choose {known}, or a folder (no ending)"
+            )
         return ending
 
     def check_place(self, out: pathlib.Path) -> None:
@@ -421,12 +425,12 @@ class Modality(abc.ABC):
             UsageError: If there is no such condition or class; says which are near.
         """
         if not self.conditions:
-            raise UsageError(f"this model has no conditions, got {key}={text}; leave it out")
+            raise UsageError("this model has no conditions", found=f"{key}={text}", remedy="Leave it out")
         if key not in self.conditions:
-            raise UsageError(f"there is no condition {key!r}: {nearest(key, list(self.conditions))}")
+            raise UsageError.unknown("given", key, self.conditions)
         classes = self.conditions[key]
         if text not in classes:
-            raise UsageError(f"{key} cannot be {text!r}: {nearest(text, list(classes))}")
+            raise UsageError.unknown(key, text, classes)
         return classes.index(text)
 
 
@@ -489,7 +493,7 @@ class Dataset:
         """Raise a UsageError on data that memory does not hold, for what must see all of them at once."""
         if self.stream is not None:
             raise UsageError(
-                f"{purpose} needs all examples in memory, and shards are never read as a whole; give a file"
+                f"{purpose} needs all examples in memory, and shards are never read as a whole", remedy="Give a file"
             )
 
     def numpy(self) -> np.ndarray:
@@ -500,7 +504,9 @@ class Dataset:
         """
         arrays = self.arrays()
         if "samples" not in arrays:
-            raise UsageError(f"{self.modality.called} are several arrays, {', '.join(arrays)}; take `arrays()`")
+            raise UsageError(
+                f"{self.modality.called} are several arrays, {', '.join(arrays)}", remedy="Take `arrays()`"
+            )
         return arrays["samples"]
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -582,6 +588,6 @@ def check_finite_state(state: State) -> None:
         bad = ~torch.isfinite(leaf.reshape(len(leaf), -1)).all(1)
         if bad.any():
             raise InputError(
-                f"{int(bad.sum())} of {len(leaf)} samples are not finite: the network or the solver diverged; use more"
-                " calls, or train again at a lower rate"
+                f"{int(bad.sum())} of {len(leaf)} samples are not finite: the network or the solver diverged",
+                remedy="Use more calls, or train again at a lower rate",
             )

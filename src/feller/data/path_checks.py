@@ -5,8 +5,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from feller.core.errors import InputError, UsageError
-from feller.core.serialization import closest, nearest
+from feller.core.errors import InputError, UsageError, closest
 from feller.data.examples.registry import EXAMPLE, SHIPPED, part_of
 
 RUN = ("recipe.json", "model.json")
@@ -23,14 +22,12 @@ def check_data(source: str) -> None:
     if source.startswith(EXAMPLE):
         part_of(source)
     elif all(os.path.isfile(os.path.join(source, name)) for name in RUN):
-        raise InputError(f"{source} is a run folder and no data; `feller evaluate {source}` tells what it is worth")
+        raise InputError(f"is a run folder and no data; `feller evaluate {source}` tells what it is worth", file=source)
     elif os.path.exists(source) or is_pattern(source):
         return
     elif ":" in source:
         name = source.partition(":")[2].partition("/")[0]
-        raise InputError(
-            f"there is no file {source}; examples are called {EXAMPLE}NAME: {nearest(name, list(SHIPPED))}"
-        )
+        raise InputError.unknown("example", name, SHIPPED, more=f", called {EXAMPLE}NAME, or a file", file=source)
     else:
         check_there(pathlib.Path(source))
 
@@ -38,7 +35,7 @@ def check_data(source: str) -> None:
 def check_there(place: pathlib.Path, what: str = "a file or a folder") -> None:
     """Raise an InputError on a path at which nothing is; `what` should be there."""
     if not os.path.exists(place):
-        raise InputError(f"expected {what} at {place}, found none{_alike(place)}")
+        raise InputError(what, "none", _alike(place), file=place)
 
 
 def check_free(out: str | None, *, overwrite: bool) -> None:
@@ -48,17 +45,17 @@ def check_free(out: str | None, *, overwrite: bool) -> None:
     None is a place of feller's own. UsageError if a file is there, and may not be replaced.
     """
     if out is not None and os.path.isfile(out) and not overwrite:
-        raise UsageError(f"{out} exists: replace it with --overwrite, or name another file")
+        raise UsageError("is there already", remedy="Replace it with --overwrite, or name another file", file=out)
 
 
-def _alike(place: pathlib.Path) -> str:
+def _alike(place: pathlib.Path) -> str | None:
     """Ask whether the name in the same folder is meant that is most like it; nothing where none is like it."""
     try:
         names = os.listdir(place.parent)
     except OSError:
-        return ""
+        return None
     close = closest(place.name, names, cutoff=0.7)
-    return f"; did you mean {place.parent / close}{os.sep if (place.parent / close).is_dir() else ''}?" if close else ""
+    return f"Did you mean {place.parent / close}{os.sep if (place.parent / close).is_dir() else ''}?" if close else None
 
 
 def is_pattern(source: str) -> bool:

@@ -182,7 +182,7 @@ def _some(dataset: Dataset, draws: Draws, name: str) -> list[Crystal]:
 
 def _taken_apart(dataset: Dataset) -> list[Crystal]:
     if (modality := dataset.modality.view(Crystals)) is None:
-        raise UsageError(f"expected crystals, got {dataset.modality.called}; measure those in the way of their kind")
+        raise UsageError("crystals", dataset.modality.called, "Measure those in the way of their kind")
     return modality.crystals(dataset.values, dataset.given)
 
 

@@ -39,7 +39,7 @@ class Effort:
         if report == "quick":
             return cls(QUICK)
         if report not in (None, "none"):
-            raise UsageError(f"--report is one of {', '.join(REPORTS)}, got {report!r}")
+            raise UsageError.unknown("report", report, REPORTS)
         return cls.beside(training_seconds)
 
     @classmethod

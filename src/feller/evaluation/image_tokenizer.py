@@ -29,7 +29,7 @@ def writer(model: Model) -> TokenizerNetwork:
     """Return the network of a model that writes codes; UsageError if it writes none."""
     network = model.network.eval()
     if not isinstance(network, TokenizerNetwork):
-        raise UsageError("this run writes no codes; fit one that does: --recipe image-tokenizer")
+        raise UsageError("this run writes no codes", remedy="Fit one that does: --recipe image-tokenizer")
     return network
 
 

@@ -164,7 +164,7 @@ def train_judge(
         InputError: If the data are no pictures, or none.
     """
     if (images := real.modality.view(Images)) is None:
-        raise InputError(f"a judge looks at pictures, got {real.modality.called}")
+        raise InputError("a judge looks at pictures", found=real.modality.called)
     modality = as_seen(images)
     real = replace(real, modality=modality)
     present = real.given["label"].unique() if "label" in real.given else ()
@@ -236,6 +236,6 @@ def load_judge(path: pathlib.Path) -> Judge:
         network = within(path.stat().st_size, lambda: _network(modality, about["target"], Draws(0)))
         put(tensors, network)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path} holds no judge ({error}); {ANEW}") from error
+        raise InputError(f"holds no judge ({error}); {ANEW}", file=path) from error
     network = network.eval().requires_grad_(False)
     return Judge(network, modality, about["target"], about["data"], about["accuracy"], about.get("steps", 600))

@@ -66,16 +66,16 @@ def quality(
     samples, train, held_out = (data.modality.for_measures(data) for data in (samples, train, held_out))
     modality = train.modality
     if not len(samples) or not len(train):
-        raise InputError(f"expected samples and training data, got {len(samples)} and {len(train)}")
+        raise InputError("samples and training data", f"{len(samples)} and {len(train)}")
     for name, other in (("samples", samples), ("held-out data", held_out)):
         _check_like(name, other, train)
     if measure is None:
         if (pictures := modality.view(Images)) is None:
-            raise InputError(f"expected what measures {modality.called}, got none")
+            raise InputError(f"what measures {modality.called}", "none")
         if judge is None:
             judge = train_judge(train, held_out, draws.named("judge"), engine, effort=effort)
         elif judge.modality != as_seen(pictures):
-            raise InputError("the judge was trained on other pictures; leave it out, and another is trained")
+            raise InputError("the judge was trained on other pictures", remedy="Leave it out, and another is trained")
         numbers = images.image_quality(samples, train, held_out, judge, draws)
     else:
         judge, numbers = None, measure(samples, train, held_out, draws)
@@ -88,10 +88,10 @@ def _check_like(name: str, other: Dataset, train: Dataset) -> None:
     """Refuse data whose values or labels mean something else than those of the training data."""
     got, expected = other.modality.meaning, train.modality.meaning
     if got != expected:
-        raise InputError(f"the {name} are unlike the training data: expected {expected}, got {got}")
+        raise InputError(f"the {name} are unlike the training data: expected {expected}", found=got)
     got, expected = other.modality.conditions, train.modality.conditions
     if "label" in other.given and "label" in train.given and got != expected:
-        raise InputError(f"the {name} have other classes than the training data: expected {expected}, got {got}")
+        raise InputError(f"the {name} have other classes than the training data: expected {expected}", found=got)
 
 
 def _has_no_floor(numbers: dict[str, float | str | None], name: str) -> bool:

@@ -23,8 +23,8 @@ class Oracle:
         about = model.description
         if about.family.tells is None:
             raise UsageError(
-                f"it {about.family.describe()} and tells nothing of {about.modality.called}; fit one that does:"
-                " --recipe regressor"
+                f"it {about.family.describe()} and tells nothing of {about.modality.called}",
+                remedy="Fit one that does: --recipe regressor",
             )
         self.target: Target = about.family.tells
         """What it tells."""

@@ -61,8 +61,9 @@ def infill(
     """
     if not frames.shape[:2] == kept.shape == phone.shape:
         raise UsageError(
-            f"expected as many marks and labels as frames {tuple(frames.shape[:2])}, got {tuple(kept.shape)} and"
-            f" {tuple(phone.shape)}; spread labels by their durations first"
+            f"as many marks and labels as frames {tuple(frames.shape[:2])}",
+            f"{tuple(kept.shape)} and {tuple(phone.shape)}",
+            "Spread labels by their durations first",
         )
     valid = torch.ones_like(kept) if valid is None else valid
     known = kept & valid

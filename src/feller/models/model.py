@@ -58,9 +58,9 @@ def check_strength(w: Any) -> None:
         UsageError: Then.
     """
     if not isinstance(w, Real):
-        raise UsageError(f"expected guidance as one number, such as 2, got {w!r}")
+        raise UsageError("guidance as one number, such as 2", repr(w))
     if not abs(float(w)) <= MOST_GUIDANCE:
-        raise UsageError(f"expected guidance between -{MOST_GUIDANCE:g} and {MOST_GUIDANCE:g}, got {float(w):g}")
+        raise UsageError(f"guidance between -{MOST_GUIDANCE:g} and {MOST_GUIDANCE:g}", f"{float(w):g}")
 
 
 def untold(share: float) -> None:
@@ -198,7 +198,9 @@ class Model:
         if isinstance(solver, str):
             sampling, solver = replace(sampling or self.description.sampling, solver=solver), None
         if solver is not None and not isinstance(solver, Solver):
-            raise UsageError(f"a solver is a name, such as midpoint, or an object, feller.Midpoint(), got {solver!r}")
+            raise UsageError(
+                "a solver is a name, such as midpoint, or an object, feller.Midpoint()", found=repr(solver)
+            )
         drawn = self.draw(n, given=given, guidance=guidance, sampling=sampling, solver=solver, draws=rng)
         return self.frame(drawn, given) if drawn.modality.draws_frames else drawn
 
@@ -244,7 +246,7 @@ class Model:
             seen: Hears time and states of a batch on its way, where there is one.
         """
         if not isinstance(n, Integral) or n < 1:
-            raise UsageError(f"the number of samples must be at least 1, a whole number, got {n!r}")
+            raise UsageError("at least 1, a whole number", repr(n), argument="n")
         modality = self.description.modality
         if given and (table := modality.view(Table)) is not None:
             given, known = None, _known_rows(table, words_of(given), n)
@@ -506,7 +508,7 @@ class Model:
             UsageError: If the data are no symbols, or some rows would be left out.
         """
         if not self.family.symbols:
-            raise UsageError("only symbols have a code length; ask numbers for log_prob, their log density")
+            raise UsageError("only symbols have a code length", remedy="Ask numbers for log_prob, their log density")
 
         def state(values: State, here: Draws) -> State:
             return self.description.modality.encode(values)
@@ -528,7 +530,7 @@ class Model:
         about = self.description
         check_strength(w)
         if w != 1.0 and not self.absent():
-            raise UsageError("guidance needs conditions, and this model has none; leave it out")
+            raise UsageError("guidance needs conditions, and this model has none", remedy="Leave it out")
         if w != 1.0 and not about.cond_dropout:
             raise UsageError(
                 "guidance needs a model that was trained to do without conditions; this one had"
@@ -563,25 +565,28 @@ def load_model(
     file = file or run.average
     if not file.is_file():
         what = "no average of its weights" if run.weights.is_file() else "no weights yet"
-        raise InputError(f"{run.path} has {what}; finish it with: feller fit --resume --out {run.path}")
+        raise InputError(f"has {what}", remedy=f"Finish it with: feller fit --resume --out {run.path}", file=run.path)
     weights, _ = load_tensors(file)
     held = sum(tensor.nbytes for tensor in weights.values())
     try:
         network = within(held, lambda: description.build(Draws(0)))
     except InputError as error:
-        raise InputError(f"{run.model} asks for another network than {file} holds: {error}") from error
+        raise InputError(f"asks for another network than {file} holds: {error}", file=run.model) from error
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
         if is_too_large(error):
             raise InputError(
-                f"{run.model} asks for a network of another size than the weights in {file}, or for more memory than"
-                " there is; copy the whole run"
+                f"asks for a network of another size than the weights in {file}, or for more memory than there is",
+                remedy="Copy the whole run",
+                file=run.model,
             ) from error
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{run.model} asks for a network that cannot be made: {why}") from error
+        raise InputError(f"asks for a network that cannot be made: {why}", file=run.model) from error
     try:
         put(weights, network)
     except RuntimeError as error:
-        raise InputError(f"{file} does not fit {run.model}: they are of two models; copy the whole run") from error
+        raise InputError(
+            f"does not fit {run.model}: they are of two models", remedy="Copy the whole run", file=file
+        ) from error
     for name, module in description.modality.modules.items():
         load_part(run, name, module, description.parts.get(name))
     return Model.of(description, network)

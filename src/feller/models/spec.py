@@ -12,12 +12,12 @@ import feller.models.families.answering_models
 import feller.models.families.path_process
 import feller.models.families.symbol_models
 import feller.models.infilling  # noqa: F401 - records name classes of all of these
-from feller.core.errors import InputError, UsageError, is_too_large
+from feller.core.errors import InputError, UsageError, closest, is_too_large
 from feller.core.pytree import Given, State, tree_map
 from feller.core.rng import Draws, categorical
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, put
-from feller.core.serialization import closest, from_data, nearest, to_data
+from feller.core.serialization import from_data, to_data
 from feller.core.user_code import fingerprint
 from feller.data.loading.raw import about
 from feller.data.loading.read_samples import give
@@ -53,7 +53,7 @@ class Description:
         check_cond_dropout(self.cond_dropout)
         for name, classes in self.modality.conditions.items():
             if len(set(classes)) < len(classes):
-                raise InputError(f"expected classes of {name} that differ, got two of one name")
+                raise InputError(f"classes of {name} that differ", "two of one name")
 
     @property
     def path(self) -> Path:
@@ -90,7 +90,9 @@ def frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
     """
     for name in data.modality.conditions:
         if name not in data.given:
-            raise InputError(f"these data have no {name}, and the model that they are for has; add that column")
+            raise InputError(
+                f"these data have no {name}, and the model that they are for has", remedy="Add that column"
+            )
     known = data.given if data.stream is None else {**data.given, **data.stream.given}
     return {
         name: tuple((torch.bincount(known[name], minlength=len(classes)).double() / len(known[name])).tolist())
@@ -116,12 +118,16 @@ def load_description(run: Run) -> Description:
         ours, theirs = shapes(found.space), shapes(found.modality.space())
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        why = "they take more memory than there is; copy the whole run" if is_too_large(error) else told
-        raise InputError(f"{run.model} has states that cannot be made: {why}") from error
+        why = "they take more memory than there is" if is_too_large(error) else told
+        raise InputError(
+            f"has states that cannot be made: {why}", remedy="Copy the whole run", file=run.model
+        ) from error
     if ours != theirs:
         raise InputError(
-            f"{run.model} was damaged: its space has states of {ours}, and its data, {found.modality.called}, make"
-            f" states of {theirs}; copy the whole run, or fit anew"
+            f"was damaged: its space has states of {ours}, and its data, {found.modality.called}, make states of"
+            f" {theirs}",
+            remedy="Copy the whole run, or fit anew",
+            file=run.model,
         )
     return found
 
@@ -140,15 +146,15 @@ def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> s
     """
     file = run.part(name)
     if not file.is_file():
-        raise InputError(f"expected a file {file}, found none; copy the whole run")
+        raise InputError("a file", "none", "Copy the whole run", file=file)
     weights, _ = load_tensors(file)
-    found, wrong = fingerprint(file), f"{file} does not belong to {run.model}: they are of two runs; copy the whole run"
+    found, wrong = fingerprint(file), f"does not belong to {run.model}: they are of two runs"
     if expected not in (None, found):
-        raise InputError(wrong)
+        raise InputError(wrong, remedy="Copy the whole run", file=file)
     try:
         put(weights, module)
     except RuntimeError as error:
-        raise InputError(wrong) from error
+        raise InputError(wrong, remedy="Copy the whole run", file=file) from error
     return found
 
 
@@ -162,8 +168,7 @@ def draw_conditions(about: Description, n: int, wanted: dict[str, str], draws: D
     for name in wanted:
         if name not in known:
             may = [*known, *(about.modality.leaves if about.fixable else ())]
-            there = nearest(name, may) if may else "this model has none"
-            raise UsageError(f"nothing that can be given is called {name!r}: {there}")
+            raise UsageError.unknown("given", name, may)
     given = {}
     for name, shares in known.items():
         if name in wanted:
@@ -202,12 +207,13 @@ def resolve_given(
         if not isinstance(value, Tensor):
             example = f'{{"{known[0] if known else name}": "7"}}'
             raise UsageError(
-                f"{name} is given by the name of a class, as in {example}, or a tensor [{n}] of numbers, got {value!r}"
+                f"{name} is given by the name of a class, as in {example}, or a tensor [{n}] of numbers",
+                found=repr(value),
             )
         if len(value) != n:
-            raise UsageError(f"{name} must have one entry for each of {n} samples, got {list(value.shape)}")
+            raise UsageError(f"one entry for each of {n} samples", list(value.shape), argument=name)
         if name not in known and (close := closest(name, [one for one in known if one not in others])):
-            raise UsageError(f"nothing that can be given is called {name!r}: did you mean {close!r}?")
+            raise UsageError(f"no {name!r} can be given", remedy=f"Did you mean {close!r}?", argument="given")
     if given is not None and not named:
         return others, {}
     drawn, fixed = _resolve_names(about, n, named, draws)
@@ -224,7 +230,7 @@ def _class_name(about: Description, name: str, value: str | int) -> str:
     if isinstance(value, str) or str(value) in classes or not classes:
         return str(value)
     if not 0 <= value < len(classes):
-        raise UsageError(f"{name} is a class, by its name or a number from 0 to {len(classes) - 1}, got {value}")
+        raise UsageError(f"{name} is a class, by its name or a number from 0 to {len(classes) - 1}", found=value)
     return classes[value]
 
 
@@ -237,11 +243,15 @@ def _resolve_names(about: Description, n: int, wanted: dict[str, str], draws: Dr
         given = value if isinstance(value, dict) else {leaf: value}
         if not given.keys() <= {*about.fixable}:
             known = ", ".join(about.fixable) or "none"
-            raise UsageError(f"this model has not learned to take {leaf} as given, only: {known}; leave it out")
+            raise UsageError(
+                f"this model has not learned to take {leaf} as given, only: {known}", remedy="Leave it out"
+            )
         for name, number in follows.items():
             text = modality.conditions[name][number]
             if conditions.setdefault(name, text) != text:
-                raise UsageError(f"{leaf} says that {name} is {text}, not {conditions[name]}; leave one of them out")
+                raise UsageError(
+                    f"{leaf} says that {name} is {text}, not {conditions[name]}", remedy="Leave one of them out"
+                )
         fixed |= {name: part.expand(n, *part.shape[1:]) for name, part in given.items()}
     return draw_conditions(about, n, conditions, draws), fixed
 
@@ -255,4 +265,4 @@ def _check_named(about: Description, given: Any) -> None:
     if given is not None and not isinstance(given, Mapping):
         name, classes = next(iter(about.modality.conditions.items()), ("label", ("7",)))
         example = f'{{"{name}": "{classes[0]}"}}'
-        raise UsageError(f"what is given is a dict from names to values, such as {example}, got {given!r}")
+        raise UsageError(f"what is given is a dict from names to values, such as {example}", found=repr(given))

@@ -72,7 +72,9 @@ def within(most: int, make: Callable[[], T]) -> T:
             return
         total += 0 if weights is None else weights.numel() * weights.element_size()
         if total > most:
-            raise InputError(f"its weights take {total:,} bytes or more, expected {most:,} at most; copy the whole run")
+            raise InputError(
+                f"its weights take {total:,} bytes or more", expected=f"{most:,} at most", remedy="Copy the whole run"
+            )
 
     hook = module.register_module_parameter_registration_hook(seen)
     try:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Given
 from feller.core.rng import Draws
 from feller.networks.blocks.conditioning import RESERVED
@@ -19,8 +19,7 @@ def check_cond_dropout(cond_dropout: float) -> None:
     Raises:
         UsageError: If it is not in [0, 1].
     """
-    if not 0 <= cond_dropout <= 1:
-        raise UsageError(argument="cond_dropout", expected="a probability from 0 to 1", found=f"{cond_dropout:g}")
+    check_number("cond_dropout", cond_dropout, least=0, most=1)
 
 
 def drop_conditions(

@@ -85,14 +85,14 @@ class Foreign(Architecture):
 
     def __post_init__(self) -> None:
         if self.times[0] == self.times[1]:
-            raise UsageError(f"times at the source and at the data must differ, got {self.times[0]:g} twice")
+            raise UsageError("times at the source and at the data must differ", found=f"{self.times[0]:g} twice")
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "ForeignNetwork | ForeignDecoder":
         """Call what makes the network; its new weights are its own affair."""
         with weights_from(draws):
             made = self.make()
         if not callable(made):
-            raise UsageError(f"expected a function that returns a network, it returned {type(made).__name__}")
+            raise UsageError(expected=f"a function that returns a network, it returned {type(made).__name__}")
         if self.start is not None:
             return ForeignDecoder(self, made)
         return ForeignNetwork(self, made, conditions)

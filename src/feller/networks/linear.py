@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Given, State
 from feller.core.rng import Draws
 from feller.networks.architecture import Architecture
@@ -42,8 +42,7 @@ class Pixels(Features):
     """Length that a row may have."""
 
     def __post_init__(self) -> None:
-        if not self.longest > 0:
-            raise UsageError(f"the longest row must be above 0, got {self.longest:g}")
+        check_number("longest", self.longest, above=0)
 
     @property
     def size(self) -> int:
@@ -73,8 +72,9 @@ class Levels(Features):
     def __post_init__(self) -> None:
         if not 0 <= self.without < len(self.counts) or len(self.counts) < 2:
             raise UsageError(
-                f"expected a column of several to leave out, got {self.without} of {len(self.counts)}; a table needs"
-                " another column to tell it by"
+                "a column of several to leave out",
+                f"{self.without} of {len(self.counts)}",
+                "A table needs another column to tell it by",
             )
 
     @property
@@ -94,7 +94,7 @@ class Levels(Features):
             UsageError: If they are not of these columns.
         """
         if x_t.shape[1] != len(self.counts) or (x_t >= torch.tensor(self.counts, device=x_t.device)).any():
-            raise UsageError(f"expected rows of {len(self.counts)} columns with {self.counts} levels, got others")
+            raise UsageError(f"rows of {len(self.counts)} columns with {self.counts} levels", "others")
         seen = ((j, count) for j, count in enumerate(self.counts) if j != self.without)
         return torch.cat([F.one_hot(x_t[:, j], count) for j, count in seen], 1).double()
 
@@ -112,7 +112,7 @@ class Linear(Architecture):
             UsageError: If there are conditions, which it would not see.
         """
         if conditions:
-            raise UsageError(f"a linear network sees no conditions, got {', '.join(conditions)}")
+            raise UsageError("a linear network sees no conditions", found=", ".join(conditions))
         return LinearNetwork(self.features)
 
 

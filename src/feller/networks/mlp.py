@@ -35,9 +35,9 @@ class MLP(Architecture):
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.depth < 1 or min(self.frequencies, self.ends) < 0:
-            raise UsageError(f"expected width and depth of 1 or more, frequencies and ends of 0 or more, got {self}")
+            raise UsageError("width and depth of 1 or more, frequencies and ends of 0 or more", self)
         if self.period is not None and (self.period <= 0 or not self.frequencies):
-            raise UsageError(f"expected a positive period, with one frequency or more to see it, got {self}")
+            raise UsageError("a positive period, with one frequency or more to see it", self)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "ResidualMLP":
         """Make a network with new weights."""
@@ -118,12 +118,12 @@ class Together(Architecture):
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth) < 1:
-            raise UsageError(f"expected width and depth of 1 or more, got {self}")
+            raise UsageError("width and depth of 1 or more", self)
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "TogetherNetwork":
         """Make a network with new weights, for a dict of leaves."""
         if not isinstance(shape, dict) or shape.keys() != self.leaves.keys():
-            raise UsageError(f"Together expects the leaves {', '.join(self.leaves)}, got {shape}")
+            raise UsageError(f"Together expects the leaves {', '.join(self.leaves)}", found=shape)
         with weights_from(draws):
             return TogetherNetwork(self, shape, conditions)
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Given, State
 from feller.core.rng import Draws
 from feller.networks.architecture import Architecture, weights_from
@@ -48,14 +48,15 @@ class Estimator(Architecture):
     """Numbers, or logits of classes."""
 
     def __post_init__(self) -> None:
-        if self.answers < 1:
-            raise UsageError(f"expected one answer or more, got {self.answers}")
+        check_number("answers", self.answers, least=1)
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "EstimatorNetwork":
         """Make a network with new weights."""
         trunk: Any = self.trunk.build(shape, conditions, draws.named("trunk"))
         if not hasattr(trunk, "features"):
-            raise UsageError(f"{type(self.trunk).__name__} has no features of whole examples; choose another trunk")
+            raise UsageError(
+                f"{type(self.trunk).__name__} has no features of whole examples", remedy="Choose another trunk"
+            )
         with weights_from(draws):
             return EstimatorNetwork(trunk, self.answers)
 

@@ -104,9 +104,9 @@ class Affine(Path):
     ) -> tuple[Float[Tensor, " b *d"], Float[Tensor, " b *d"]]:
         """Return both; times are not looked at, since laws of ours draw them and those of others were."""
         column = pad_right(t, x_1)
-        x_t = self.schedule.point(x_0, x_1, column)
         if isinstance(self.prediction, Velocity):
-            return x_t, self.schedule.slope(x_0, x_1, column)
+            return self.schedule.point_with_slope(x_0, x_1, column)
+        x_t = self.schedule.point(x_0, x_1, column)
         return x_t, self.target(x_t, x_0, x_1, t)
 
     def target(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
 from feller.paths.path import Path, check_draw
@@ -25,8 +25,7 @@ class Brownian(Path):
     """Deviation of a free walk after time 1, in the data's units; 0 for straight lines."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.noise < math.inf:
-            raise UsageError(f"expected a noise of 0 or more, got {self.noise:g}; it is in the data's own units")
+        check_number("noise", self.noise, least=0, below=math.inf, remedy="It is in the data's own units")
 
     def sample(
         self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None

@@ -53,7 +53,7 @@ def metropolis(log_density: Callable[[Tensor, Tensor], Tensor], scale: float, ra
         UsageError: If scale or rate are not positive.
     """
     if not (scale > 0 and rate > 0):
-        raise UsageError(f"scale and rate must be positive, got {scale:g} and {rate:g}")
+        raise UsageError("scale and rate must be positive", found=f"{scale:g} and {rate:g}")
 
     def process(x: Tensor, t: Tensor) -> Characteristics:
         def hazard(s: float) -> Tensor:

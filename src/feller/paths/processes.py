@@ -46,8 +46,9 @@ def misplaced(land: Callable[..., Any], landed: Any, wanted: tuple[int, ...]) ->
     """Return what to raise where parts that jump are given other places than one each."""
     got = list(landed.shape) if isinstance(landed, Tensor) else f"a {type(landed).__name__}"
     return InputError(
-        f"{called(land)} must return one value for each of the {wanted[0]} parts that jump, {list(wanted)}, got {got};"
-        " take those that are marked, as in places[which]"
+        f"{called(land)} to return one value for each of the {wanted[0]} parts that jump, {list(wanted)}",
+        got,
+        "Take those that are marked, as in places[which]",
     )
 
 

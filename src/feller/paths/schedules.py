@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import are_known
 
 Number = Tensor | float
@@ -82,6 +82,10 @@ class Schedule(abc.ABC):
         *_, d_alpha, d_sigma = self(t)
         return d_alpha * x_1 + d_sigma * x_0
 
+    def point_with_slope(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both."""
+        return self.point(x_0, x_1, t), self.slope(x_0, x_1, t)
+
     def time(self, snr: Tensor) -> Tensor:
         """Return the time at which alpha / sigma has a value in (0, inf), by bisection unless a kind knows better."""
         low, high = torch.zeros_like(snr), torch.ones_like(snr)
@@ -109,6 +113,11 @@ class Linear(Schedule):
         """Return x_1 - x_0."""
         return x_1 - x_0
 
+    def point_with_slope(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x_0 + t v and v = x_1 - x_0; lerp would take the difference again, one entry at a time."""
+        slope = x_1 - x_0
+        return torch.addcmul(x_0, t.to(x_0.dtype), slope), slope
+
     def time(self, snr: Tensor) -> Tensor:
         """Return r / (1 + r)."""
         return snr / (1 + snr)
@@ -124,8 +133,7 @@ class LinearTo(Schedule):
     sigma_min: float = 1e-5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sigma_min < 1:
-            raise UsageError(f"the last noise must be from 0 to below 1, got {self.sigma_min:g}")
+        check_number("sigma_min", self.sigma_min, least=0, below=1)
 
     def __call__(self, t: Tensor) -> Scales:
         """Return t and 1 - (1 - s) t, as a sum that keeps its digits near t = 1."""
@@ -143,8 +151,7 @@ class Polynomial(Schedule):
     n: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise UsageError(f"the power must be at least 1 for a finite velocity at t = 0, got {self.n:g}")
+        check_number("n", self.n, least=1)
 
     def __call__(self, t: Tensor) -> Scales:
         """Return t^n and its complement."""
@@ -241,8 +248,7 @@ def _great_circle(t: Tensor, angle: Tensor) -> Scales:
 
 def _angle(mass: float) -> float:
     """Return arccos sqrt(mass), which is 0 in the limit but for a size whose square rounds away."""
-    if not 0 <= mass <= 1:
-        raise UsageError(f"the mass of a source at its target must lie in [0, 1], got {mass:g}")
+    check_number("mass", mass, least=0, most=1)
     return max(math.atan2(math.sqrt(1 - mass), math.sqrt(mass)), 1e-8)
 
 
@@ -305,7 +311,7 @@ class PerToken(TokenSchedule):
 
     def __post_init__(self) -> None:
         if not self.masses:
-            raise UsageError("expected a mass per symbol, got none")
+            raise UsageError("a mass per symbol", "none")
         for mass in self.masses:
             _angle(mass)
 
@@ -328,7 +334,7 @@ def check_convex(schedule: Schedule, who: str) -> None:
     scales = schedule(torch.linspace(0.1, 0.9, 5, dtype=torch.float64))
     total = torch.as_tensor(scales.alpha + scales.sigma)
     if not torch.allclose(total, torch.ones_like(total)):
-        raise UsageError(f"{who} needs alpha + sigma = 1, got {schedule}; Linear() and Polynomial() have it")
+        raise UsageError(f"{who} needs alpha + sigma = 1", found=schedule, remedy="Linear() and Polynomial() have it")
 
 
 def memoryless(schedule: Schedule) -> Callable[[Tensor], Tensor]:

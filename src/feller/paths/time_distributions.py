@@ -9,7 +9,6 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.pytree import State, leaves, length
 from feller.core.rng import Draw, Draws
-from feller.core.serialization import nearest
 
 
 class TimeLaw(abc.ABC):
@@ -129,7 +128,9 @@ class LeafTimes:
 
     def __post_init__(self) -> None:
         if min(self.given, self.apart) < 0 or self.given + self.apart > 1:
-            raise UsageError(f"given and apart are chances that add to 1 at most, got {self.given:g}, {self.apart:g}")
+            raise UsageError(
+                "given and apart are chances that add to 1 at most", found=f"{self.given:g}, {self.apart:g}"
+            )
 
     def __call__(self, t: State, law: TimeLaw, draws: Draws) -> State:
         """Return the times of the leaves from one time for all, both trees of [b]."""
@@ -139,7 +140,7 @@ class LeafTimes:
         most = min(len(may), len(t) - 1)
         for name in may:
             if name not in t:
-                raise UsageError(f"no leaf that may be given is called {name!r}: {nearest(name, list(t))}")
+                raise UsageError.unknown("given", name, t)
         if most < 1:
             raise UsageError(f"a leaf is given beside others, and there is only {', '.join(t)}")
         n, device, draw = length(t), next(leaves(t)).device, draws.at("leaf times")

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import State, leaves, tree_map
 from feller.core.rng import Draw
 from feller.spaces import Euclidean, Manifold, Product, Space
@@ -88,7 +88,7 @@ class Exact(Divergence):
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
-            raise UsageError(f"at least one direction must go backwards at once, got a chunk of {self.chunk}")
+            raise UsageError("at least one direction must go backwards at once", found=f"a chunk of {self.chunk}")
 
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
         """Yield the axes of one leaf after the other."""
@@ -143,8 +143,8 @@ class Hutchinson(Divergence):
     """Directions that go backwards together: costs their memory, gains where calls are short, as on accelerators."""
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.chunk < 1:
-            raise UsageError(f"at least one probe must go backwards, got {self.count} in chunks of {self.chunk}")
+        check_number("count", self.count, least=1)
+        check_number("chunk", self.chunk, least=1)
 
     def probes(self, x: State, draw: Draw) -> State:
         """Draw directions, [b, count, ...], of length 1 / sqrt(count) in each coordinate."""
@@ -188,8 +188,8 @@ def _tape(velocity: Velocity, x: State) -> tuple[State, Pull]:
     inputs, outputs = list(leaves(own)), list(leaves(u))
     if not any(v.requires_grad for v in outputs):
         raise UsageError(
-            "the velocity is constant, or no_grad hides how it depends on the state: its divergence is unknown; "
-            "take no_grad out of it"
+            "the velocity is constant, or no_grad hides how it depends on the state: its divergence is unknown",
+            remedy="Take no_grad out of it",
         )
     keep = asked and (any(y.requires_grad for y in leaves(x)) or _reaches_beyond(outputs, inputs))
 

@@ -74,7 +74,7 @@ def cfg(
         earliest = functools.reduce(torch.minimum, leaves(t))  # a leaf that is given is at t = 1 all along
         n = earliest.shape[0]
         if isinstance(w, Tensor) and w.shape not in ((), (n,)):
-            raise UsageError(f"w is one number, or one for each of the {n} examples, [{n}], got {list(w.shape)}")
+            raise UsageError(f"w is one number, or one for each of the {n} examples, [{n}]", found=list(w.shape))
         inside = (earliest >= interval[0]) & (earliest <= interval[1])
         if not everywhere and not inside.any():
             return network(x_t, t, given)

@@ -132,14 +132,14 @@ def carry_density(
 def _velocity(valid: Tensor | None, x: Tensor, now: Characteristics) -> Tensor:
     """Return the velocity of a leaf; padding stands still."""
     if now.velocity is None or now.diffusion is not None or now.jumps is not None:
-        raise UsageError("log densities need a process with a velocity alone; take its noise or jumps away")
+        raise UsageError("log densities need a process with a velocity alone", remedy="Take its noise or jumps away")
     return now.velocity if valid is None else blank(now.velocity, valid)
 
 
 def _known(time: float, solver: Solver, valid: State | None) -> Density:
     """Return the log density of the reference law, which is that at t = 0."""
     if time != 0:
-        raise UsageError(f"the reference is the law at t = 0, not at {time:g}; go to 0, or give `source`")
+        raise UsageError(f"the reference is the law at t = 0, not at {time:g}", remedy="Go to 0, or give `source`")
     return lambda x: reference_density(space_of(solver), x, valid)
 
 
@@ -158,7 +158,7 @@ def reference_density(space: Space, x: State, valid: State | None = None) -> Flo
         each = [reference_density(part(space, name), leaf, branch(valid, name)) for name, leaf in x.items()]
         return torch.stack(each).sum(0)
     if not isinstance(space, Manifold):
-        raise UsageError(f"expected a space with a volume, got {type(space).__name__}, which has no log density")
+        raise UsageError("a space with a volume", f"{type(space).__name__}, which has no log density")
     if valid is None:
         return space.log_reference(x)
     if not hasattr(space, "shape"):

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from feller.core.errors import UsageError
-from feller.core.serialization import nearest
+from feller.core.errors import UsageError, check_number
 from feller.paths import Choice, Confidence, Entropy, KineticOptimal, Order, Path, Reversal, TokenPath
 from feller.paths.affine import Vanishing
 from feller.paths.discrete.rates import Rates
@@ -46,17 +45,15 @@ class Sampling:
         if not isinstance(self.solver, str):
             kind = self.solver if isinstance(self.solver, type) else type(self.solver)
             raise UsageError(
-                f"the solver of a recipe is a name, such as midpoint, got {kind.__name__}; a solver of your own is used"
-                f" in Python, model.sample(100, solver={kind.__name__}())"
+                "the solver of a recipe is a name, such as midpoint",
+                found=kind.__name__,
+                remedy=f"A solver of your own is used in Python, model.sample(100, solver={kind.__name__}())",
             )
         if self.solver not in SOLVERS:
-            raise UsageError(f"no solver is called {self.solver!r}: {nearest(self.solver, list(SOLVERS))}")
-        if not 1 <= self.calls <= 100_000:
-            raise UsageError(f"calls must be at least 1 and at most 100,000, got {self.calls}")
-        if self.jump is not None and not 0 <= self.jump <= 1:
-            raise UsageError(f"the share of jumps must be from 0 to 1, got {self.jump:g}")
-        if not 0 <= self.rake <= 100:
-            raise UsageError(f"rake must be from 0, which takes rows as they come, to 100, got {self.rake}")
+            raise UsageError.unknown("solver", self.solver, SOLVERS)
+        check_number("calls", self.calls, least=1, most=100_000)
+        check_number("jump", self.jump, least=0, most=1)
+        check_number("rake", self.rake, least=0, most=100)
 
     def choose(self, path: Path, space: Space) -> tuple[Path, Solver, list[float]]:
         """Return the path with the noise that the solver wants, the solver, and its times.
@@ -68,7 +65,7 @@ class Sampling:
         symbols = self.choice != Choice() or self.order is not None or self.rates is not None
         if path.is_discrete:
             if self.solver != "euler":
-                raise UsageError(f"symbols jump, and {self.solver} follows velocities; use euler")
+                raise UsageError(f"symbols jump, and {self.solver} follows velocities", remedy="Use euler")
             return self._of_tokens(path), Euler(space), linear_grid(self.calls)
         if symbols and not any(part.is_discrete for part in parts(path)):
             raise UsageError(
@@ -77,20 +74,22 @@ class Sampling:
         path = parts_map(lambda part: self._of_tokens(part) if part.is_discrete else part, path)
         if self.solver == "dopri5":
             if any(part.jumps for part in parts(path)):
-                raise UsageError("dopri5 follows velocities, and this model's data jump, or some of them; use midpoint")
+                raise UsageError(
+                    "dopri5 follows velocities, and this model's data jump, or some of them", remedy="Use midpoint"
+                )
             return path, DormandPrince(space=space, per_example=True), [0.0, 1.0]
         solver: Solver
         if self.solver in VELOCITY_SOLVERS:
             solver = VELOCITY_SOLVERS[self.solver](space)
         elif path.affine_schedule is None:
             kind = type(path).__name__
-            raise UsageError(f"{self.solver} needs an affine path, this model's is {kind}; use euler")
+            raise UsageError(f"{self.solver} needs an affine path, this model's is {kind}", remedy="Use euler")
         elif self.solver == "ancestral":
             solver = Ancestral(path.affine_schedule)
         else:
             path, solver = replace(cast(Any, path), noise=Vanishing()), Euler(space)
         if self.calls < solver.calls:
-            raise UsageError(f"{self.solver} needs at least {solver.calls} calls, got {self.calls}")
+            raise UsageError(f"at least {solver.calls} for {self.solver}", self.calls, argument="calls")
         return path, solver, linear_grid(self.calls // solver.calls)
 
     def _of_tokens(self, path: Path) -> TokenPath:
@@ -98,19 +97,22 @@ class Sampling:
         path = replace(cast(TokenPath, path), choice=self.choice)
         if isinstance(self.rates, Reversal) and not path.has_reversal:
             raise UsageError(
-                f"the rates reversal need a mixture path, this model's is {type(path).__name__}; leave them out"
+                f"the rates reversal need a mixture path, this model's is {type(path).__name__}",
+                remedy="Leave them out",
             )
         if self.rates is not None:
             path = replace(path, velocity=self.rates)
         if self.order is None:
             return path
         if not path.has_mask:
-            raise UsageError("an order needs a model whose source is the mask; leave it out")
+            raise UsageError("an order needs a model whose source is the mask", remedy="Leave it out")
         return replace(cast(Any, path), order=self.order)
 
 
 def _superposed(path: Path, share: float) -> Path:
     """Return the path with another share of jumps, in every part that has both a flow and jumps."""
     if not any(hasattr(part, "share") for part in parts(path)):
-        raise UsageError("this model has no flow that jumps could be superposed on; leave the superposition out")
+        raise UsageError(
+            "this model has no flow that jumps could be superposed on", remedy="Leave the superposition out"
+        )
     return parts_map(lambda part: replace(cast(Any, part), share=share) if hasattr(part, "share") else part, path)

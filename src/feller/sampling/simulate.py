@@ -97,9 +97,9 @@ def check_now(now: State, x: State, whose: str = "") -> None:
     elif not isinstance(now, Characteristics) or isinstance(x, dict):
         got = "None" if now is None else f"a {type(now).__name__}"
         wanted = "a dict of them, one for each leaf of the state" if isinstance(x, dict) else "as velocity=..."
-        raise UsageError(f"{whose}a process returns Characteristics, {wanted}, got {got}")
+        raise UsageError(f"{whose}a process returns Characteristics, {wanted}", found=got)
     elif now.velocity is not None and not isinstance(now.velocity, Tensor):
-        raise UsageError(f"{whose}a velocity is a tensor like the state, got a {type(now.velocity).__name__}")
+        raise UsageError(f"{whose}a velocity is a tensor like the state", found=f"a {type(now.velocity).__name__}")
     elif now.velocity is not None and now.velocity.shape != x.shape:
         raise UsageError(
             f"{whose}the velocity is {list(now.velocity.shape)} and the state {list(x.shape)}; a velocity has the shape"

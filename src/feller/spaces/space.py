@@ -16,7 +16,7 @@ class Space(abc.ABC):
     def __post_init__(self) -> None:
         shape = getattr(self, "shape", ())
         if not isinstance(shape, tuple):
-            raise UsageError(f"{type(self).__name__} takes the shape of an example, such as (3,), got {shape!r}")
+            raise UsageError(f"{type(self).__name__} takes the shape of an example, such as (3,)", found=repr(shape))
 
     @property
     def flat(self) -> bool:

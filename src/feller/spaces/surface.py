@@ -193,20 +193,23 @@ def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray
     edges, edge, count = np.unique(np.sort(ends, 1), axis=0, return_inverse=True, return_counts=True)
     if (count == 1).any():
         raise InputError(
-            f"expected a closed surface, got {(count == 1).sum()} edges with a triangle on one side only, such as"
-            f" {_name(edges[count == 1])}; fill the holes"
+            "a closed surface",
+            f"{(count == 1).sum()} edges with a triangle on one side only, such as {_name(edges[count == 1])}",
+            "Fill the holes",
         )
     if (count > 2).any():
         raise InputError(
-            f"expected two triangles at each edge, got {(count > 2).sum()} edges with more, such as"
-            f" {_name(edges[count > 2])}; separate the sheets that meet there"
+            "two triangles at each edge",
+            f"{(count > 2).sum()} edges with more, such as {_name(edges[count > 2])}",
+            "Separate the sheets that meet there",
         )
     pairs = np.argsort(edge.reshape(-1), kind="stable").reshape(-1, 2)
     same = (ends[pairs[:, 0]] == ends[pairs[:, 1]]).all(1)
     if same.any():
         raise InputError(
-            f"expected triangles that turn the same way, got {same.sum()} edges whose two triangles turn against each"
-            f" other, such as {_name(ends[pairs[same, 0]])}; reverse the corners of some"
+            "triangles that turn the same way",
+            f"{same.sum()} edges whose two triangles turn against each other, such as {_name(ends[pairs[same, 0]])}",
+            "Reverse the corners of some",
         )
     partner = np.empty(len(ends), dtype=np.int64)
     partner[pairs] = pairs[:, ::-1]
@@ -215,7 +218,7 @@ def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray
     links = coo_array((np.ones(len(here)), (here, across.reshape(-1))), shape=(len(faces),) * 2)
     parts = connected_components(links, directed=False)[0]
     if parts > 1:
-        raise InputError(f"expected one surface, got {parts} that are not connected; keep one of them")
+        raise InputError("one surface", f"{parts} that are not connected", "Keep one of them")
     return across, opposite
 
 
@@ -226,9 +229,7 @@ def _name(edges: np.ndarray) -> str:
 def _check_numbers(vertices: np.ndarray, faces: np.ndarray) -> None:
     """Check each triangle by itself, and that all vertices are used."""
     if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
-        raise InputError(
-            f"expected vertices [v, 3] and triangles [f, 3], got {list(vertices.shape)} and {list(faces.shape)}"
-        )
+        raise InputError("vertices [v, 3] and triangles [f, 3]", f"{list(vertices.shape)} and {list(faces.shape)}")
     if not np.isfinite(vertices).all():
         raise InputError(f"vertex {np.argwhere(~np.isfinite(vertices))[0][0]} has a coordinate that is not finite")
     wrong = ((faces < 0) | (faces >= len(vertices))).any(1)
@@ -244,9 +245,10 @@ def _check_numbers(vertices: np.ndarray, faces: np.ndarray) -> None:
     if flat.any():
         i = flat.argmax()
         raise InputError(
-            f"expected triangles with an area, got {flat.sum()} without, such as triangle {i} with the vertices"
-            f" {faces[i].tolist()}; remove them"
+            "triangles with an area",
+            f"{flat.sum()} without, such as triangle {i} with the vertices {faces[i].tolist()}",
+            "Remove them",
         )
     idle = np.setdiff1d(np.arange(len(vertices)), faces)
     if len(idle):
-        raise InputError(f"{len(idle)} vertices belong to no triangle, such as vertex {idle[0]}; remove them")
+        raise InputError(f"{len(idle)} vertices belong to no triangle, such as vertex {idle[0]}", remedy="Remove them")

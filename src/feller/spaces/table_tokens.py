@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.rng import Draw, categorical
 from feller.spaces.space import Space
 
@@ -50,8 +50,7 @@ class Single(Field):
     number: int
 
     def __post_init__(self) -> None:
-        if self.number < 1:
-            raise UsageError(f"a column has 1 value or more, got {self.number}")
+        check_number("number", self.number, least=1)
 
     @property
     def count(self) -> int:
@@ -90,7 +89,7 @@ class Digits(Field):
 
     def __post_init__(self) -> None:
         if not self.low <= self.high or max(abs(self.low), abs(self.high)) >= 10**15:
-            raise UsageError(f"expected whole numbers low <= high of 15 digits, got {self.low} and {self.high}")
+            raise UsageError("whole numbers low <= high of 15 digits", f"{self.low} and {self.high}")
 
     @property
     def count(self) -> int:
@@ -188,11 +187,11 @@ class Rows(Space):
 
     def __post_init__(self) -> None:
         if not self.fields:
-            raise UsageError("expected a row of one column or more, got none")
+            raise UsageError("a row of one column or more", "none")
         if self.shares and [len(own) for own in self.shares if own] != [
             field.count for field, own in zip(self.fields, self.shares, strict=True) if own
         ]:
-            raise UsageError("expected one share for each value of a column")
+            raise UsageError(expected="one share for each value of a column")
         joined = list(range(len(self.fields)))
         for rule in self.rules:
             self._check(rule)
@@ -200,21 +199,24 @@ class Rows(Space):
             if a == b:
                 raise UsageError(
                     f"the rules between columns {rule.first} and {rule.second} form a circle, through which no row"
-                    " could be written from left to right; leave one rule out, or join two columns to one"
+                    " could be written from left to right",
+                    remedy="Leave one rule out, or join two columns to one",
                 )
             joined = [a if group == b else group for group in joined]
 
     def _check(self, rule: Rule) -> None:
         """Refuse a rule that does not fit its columns, or leaves nothing."""
         if not 0 <= min(rule.first, rule.second) <= max(rule.first, rule.second) < len(self.fields):
-            raise UsageError(f"a rule names columns from 0 to {len(self.fields) - 1}, got {rule.first}, {rule.second}")
+            raise UsageError(
+                f"a rule names columns from 0 to {len(self.fields) - 1}", found=f"{rule.first}, {rule.second}"
+            )
         first, second = self.fields[rule.first], self.fields[rule.second]
         if first.places != 1 or second.places != 1:
-            raise UsageError("rules are between columns of one token; give the number bins instead of digits")
+            raise UsageError("rules are between columns of one token", remedy="Give the number bins instead of digits")
         if len(rule.allowed) != first.count or any(
             len(word) != second.count or not {*word} <= {"0", "1"} for word in rule.allowed
         ):
-            raise UsageError(f"expected {first.count} words of {second.count} marks 0 or 1 in a rule")
+            raise UsageError(expected=f"{first.count} words of {second.count} marks 0 or 1 in a rule")
         if not rule.table().any():
             raise UsageError(f"the rule between columns {rule.first} and {rule.second} admits nothing")
 

@@ -57,11 +57,13 @@ class LawSource(TokenSource):
     def __post_init__(self) -> None:
         for symbol, weight in enumerate(self.weights):
             if not 0 <= weight < float("inf"):
-                raise UsageError(f"the weights of a source must be at least 0 and finite, got {weight:g} for {symbol}")
+                raise UsageError("the weights of a source to be at least 0 and finite", f"{weight:g} for {symbol}")
         if sum(self.weights) == float("inf"):
-            raise UsageError("the weights of a source add up to infinity; divide them by the largest")
+            raise UsageError("the weights of a source add up to infinity", remedy="Divide them by the largest")
         if not sum(self.weights):
-            raise UsageError("expected a source with mass on some symbol, all its weights are 0; give one a weight")
+            raise UsageError(
+                expected="a source with mass on some symbol, all its weights are 0", remedy="Give one a weight"
+            )
 
     @property
     def everywhere(self) -> bool:
@@ -71,9 +73,7 @@ class LawSource(TokenSource):
     def probabilities(self, count: int) -> Tensor:
         """Return the weights, normalised."""
         if len(self.weights) != count:
-            raise UsageError(
-                f"expected {count} weights, one per symbol, got {len(self.weights)}; 0 leaves a symbol out"
-            )
+            raise UsageError(f"{count} weights, one per symbol", len(self.weights), "0 leaves a symbol out")
         weights = torch.tensor(self.weights, dtype=torch.float64)
         return weights / weights.sum()
 

@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from feller.core.errors import InputError, UsageError, is_out_of_memory
+from feller.core.errors import InputError, UsageError, closest, is_out_of_memory
 from feller.core.pytree import Given, State, are_known, branch, leaves, pad_right
 from feller.core.rng import Draws
-from feller.core.serialization import closest
 from feller.networks.inner_networks import inner_networks
 from feller.spaces import Euclidean, Manifold, Space, Tokens
 from feller.spaces.product import part

@@ -82,7 +82,9 @@ def read_counters(run: Run) -> dict[str, Any]:
     """
     counters = read_json(run.counters, WHOLE)
     if not isinstance(counters, dict) or not all(isinstance(counters.get(name), (int, float)) for name in _COUNTERS):
-        raise InputError(f"{run.counters} is damaged: expected the numbers {', '.join(_COUNTERS)}; resume the run")
+        raise InputError(
+            f"{run.counters} is damaged: expected the numbers {', '.join(_COUNTERS)}", remedy="Resume the run"
+        )
     return counters
 
 
@@ -102,7 +104,9 @@ def load_checkpoint(run: Run, learner: TrainState) -> str:
     except InputError:
         raise
     except (KeyError, ValueError, RuntimeError) as error:
-        raise InputError(f"{run.state} does not fit the model of this run; copy the whole run, or fit anew") from error
+        raise InputError(
+            f"{run.state} does not fit the model of this run", remedy="Copy the whole run, or fit anew"
+        ) from error
     for name, value in counters.items():
         setattr(learner, name, value)
     return moved(note, device_of(learner))

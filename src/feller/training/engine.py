@@ -60,7 +60,7 @@ class Engine:
         """
         on_cuda = self.device.type == "cuda"
         if (precision == "tf32" and not on_cuda) or (precision == "bf16" and on_cuda and not _has_bf16()):
-            raise UsageError(f"{self.device.type} has no {precision} here; take --train.precision fp32")
+            raise UsageError(f"{self.device.type} has no {precision} here", remedy="Take --train.precision fp32")
 
     def autocast(self, precision: str) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which a network computes in a precision; weights stay as they are."""
@@ -137,7 +137,7 @@ class Engine:
         if self.ranks > 1:
             differs = torch.tensor(float(self.share(mine) != mine), device=self.device)
             if self._accelerator.reduce(differs, "sum").item():
-                raise InputError(f"the processes do not have the same {what}; give all of them the same files")
+                raise InputError(f"the processes do not have the same {what}", remedy="Give all of them the same files")
 
     def wait(self) -> None:
         """Let the other processes catch up."""

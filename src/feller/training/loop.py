@@ -122,7 +122,7 @@ def train(
     precision = training.precision
     if gradient.needs_float32:
         if precision not in WHOLE:
-            raise UsageError(f"clipped gradients need float32, got {precision}; leave --train.precision out")
+            raise UsageError("clipped gradients need float32", found=precision, remedy="Leave --train.precision out")
         precision = "fp32"
     engine.check_precision(precision)
     network, scaler = learner.network, learner.scaler if precision == "fp16" else None

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Given, State, branch, leaves, length, pad_right, spread, tree_map
 from feller.core.rng import Draws
 from feller.core.user_code import is_own
@@ -279,8 +279,7 @@ class FlowMatching(ConditionalObjective):
                 )
         check_cond_dropout(self.cond_dropout)
         vars(self)["_checks_times"] = is_own(self.law)
-        if not 0 <= self.fill <= 1:
-            raise UsageError(argument="fill", expected="a probability from 0 to 1", found=f"{self.fill:g}")
+        check_number("fill", self.fill, least=0, most=1)
         if getattr(self.path, "noise", None) is not None and not isinstance(self.coupling, Independent):
             raise UsageError(
                 argument="coupling",

@@ -84,7 +84,7 @@ class Training:
         }
         for name, (right, expected) in checks.items():
             if not right:
-                raise UsageError(f"{name} of the training must be {expected}, got {getattr(self, name)}")
+                raise UsageError(expected, getattr(self, name), argument=name)
 
     def share(self, step: int, seconds: float) -> float:
         """Return the share of the budget that is spent: steps if they are given, else minutes; 1 or more is all."""

@@ -27,7 +27,8 @@ def check_dress(training: Training, objective: ObjectiveConfig, architecture: Ar
     if objective.needs_plain_network and changed:
         raise UsageError(
             "maximum likelihood differentiates the network inside a simulation, where it can neither be sharded nor"
-            " compiled nor checkpointed; leave --train.sharded, --train.compile and --train.gradient-checkpointing out"
+            " compiled nor checkpointed",
+            remedy="Leave --train.sharded, --train.compile and --train.gradient-checkpointing out",
         )
     here.check_precision(training.precision)
     if training.compile:
@@ -35,13 +36,13 @@ def check_dress(training: Training, objective: ObjectiveConfig, architecture: Ar
     follows = getattr(getattr(architecture, "quantiser", None), "follows", False)
     if follows and (training.sharded or training.gradient_checkpointing):
         raise UsageError(
-            "a codebook that follows the batches must see each of them once and whole; leave --train.sharded and"
-            " --train.gradient-checkpointing out, or take --recipe image-tokenizer"
+            "a codebook that follows the batches must see each of them once and whole",
+            remedy="Leave --train.sharded and --train.gradient-checkpointing out, or take --recipe image-tokenizer",
         )
     if not training.sharded:
         return
     if training.optimizer == "adafactor":
-        raise UsageError("adafactor keeps means of whole rows and columns, which are not sharded; take adamw")
+        raise UsageError("adafactor keeps means of whole rows and columns, which are not sharded", remedy="Take adamw")
     check_even(training, here)
 
 
@@ -74,7 +75,7 @@ def checkpoint_blocks(network: nn.Module) -> None:
     """
     found = [*_blocks(network)]
     if not found:
-        raise UsageError(f"{type(network).__name__} has no list of blocks to checkpoint; leave it out")
+        raise UsageError(f"{type(network).__name__} has no list of blocks to checkpoint", remedy="Leave it out")
     for block in found:
         block.forward = partial(_recomputed, block.forward)
 
@@ -100,13 +101,15 @@ def check_even(training: Training, here: Engine) -> None:
     """
     if training.batch % here.ranks and training.micro_batch is not None:
         raise UsageError(
-            f"a sharded training with micro-batches needs a batch that {here.ranks} processes can share evenly, got"
-            f" {training.batch}; take --train.batch {max(1, training.batch // here.ranks) * here.ranks}"
+            f"a sharded training with micro-batches needs a batch that {here.ranks} processes can share evenly",
+            found=training.batch,
+            remedy=f"Take --train.batch {max(1, training.batch // here.ranks) * here.ranks}",
         )
     if training.batch < here.ranks:
         raise UsageError(
-            f"a sharded training needs an example for each of {here.ranks} processes, got batches of {training.batch};"
-            " raise --train.batch"
+            f"a sharded training needs an example for each of {here.ranks} processes",
+            found=f"batches of {training.batch}",
+            remedy="Raise --train.batch",
         )
 
 
@@ -168,5 +171,6 @@ def check_compiler(device: torch.device) -> None:
         why = str(error).strip().splitlines()
         raise UsageError(
             "networks cannot be compiled here, which takes a C++ compiler (g++) with the headers of Python:"
-            f" {why[0] if why else type(error).__name__}; install them, or leave the compilation out"
+            f" {why[0] if why else type(error).__name__}",
+            remedy="Install them, or leave the compilation out",
         ) from error

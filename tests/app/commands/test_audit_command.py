@@ -71,11 +71,11 @@ def test_a_plan_that_promises_nothing_is_said_in_words(capsys) -> None:
     [
         (("--noise", 0, "--rate", 0.1, "--steps", 5), "without noise everything is told"),
         (("--noise", 1e-200, "--rate", 0.1, "--steps", 5), "as good as none"),
-        (("--noise", 1, "--rate", 1.5, "--steps", 5), "above 0 and at most 1, got 1.5"),
-        (("--noise", 1, "--rate", 0.1, "--steps", 0), "--steps must be at least 1"),
+        (("--noise", 1, "--rate", 1.5, "--steps", 5), "above 0 and at most 1; found 1.5"),
+        (("--noise", 1, "--rate", 0.1, "--steps", 0), "--steps: expected at least 1"),
         (("--noise", 1, "--rate", 0.1), "the calculator takes --noise, --rate and --steps"),
         (("--noise", 1, "--rate", 0.1, "--steps", 5, "--delta", 2), "delta"),
-        (("--noise", 1, "--rate", 0.1, "--steps", 5, "--data", "example:moons"), "--data is about a run"),
+        (("--noise", 1, "--rate", 0.1, "--steps", 5, "--data", "example:moons"), "--data: is about a run"),
     ],
 )
 def test_wrong_plans(capsys, words: tuple, said: str) -> None:
@@ -228,7 +228,7 @@ def test_what_cannot_be_watched(capsys) -> None:
     for words, said in (
         (("--epsilon", 3, "--audit", "fisher=8"), "symbols to this recipe"),
         (("--audit", "fisher=8"), "goes with --epsilon"),
-        (("--epsilon", 3, "--audit", "fisher"), "--audit takes fisher=ROWS"),
+        (("--epsilon", 3, "--audit", "fisher"), "--audit: expected fisher=ROWS"),
         (("--epsilon", 3, "--recipe", "table-flow", "--audit", "fisher=8000"), "a number of rows from 1 to"),
     ):
         status, _, err = run(capsys, *asked, *words)

@@ -253,31 +253,31 @@ def test_no_noise(here: pathlib.Path) -> None:
     ("words", "status", "said"),
     [
         (["a.csv", "wide.csv"], 1, "wide.csv"),
-        (["a.csv", "named.csv"], 1, "expected the columns x, y, got x, height"),
+        (["a.csv", "named.csv"], 1, "expected the columns x, y; found x, height"),
         (["a.csv", "a.csv"], 1, "hold the same members"),
-        (["a.csv", "one.csv"], 1, "expected a population, got one row"),
+        (["a.csv", "one.csv"], 1, "expected a population; found one row"),
         (["a.csv"], 2, "two populations or more"),
         (["a.csv", "b.csv", "--cost", "mine.py:broken"], 1, "at x = ("),
         (["a.csv", "b.csv", "--cost", "mine.py:wrong"], 1, "one number for each state"),
-        (["a.csv", "b.csv", "--cost", "mine.py:nothing"], 2, "no function 'nothing'"),
-        (["a.csv", "b.csv", "--cost", "walls"], 2, "no cost is called 'walls'"),
+        (["a.csv", "b.csv", "--cost", "mine.py:nothing"], 2, "found 'nothing'"),
+        (["a.csv", "b.csv", "--cost", "walls"], 2, "cost: expected"),
         (["a.csv", "b.csv", "--cost", "b.csv"], 2, "surface=b.csv"),
         (["a.csv", "b.csv", "--cost", "room.png 50 * congestion"], 2, "--cost room.png '50 * congestion'"),
-        (["a.csv", "b.csv", "--cost", "gone.png"], 1, "expected a picture gone.png"),
+        (["a.csv", "b.csv", "--cost", "gone.png"], 1, "gone.png: expected a picture"),
         (["a.csv", "b.csv", "--cost", "room.png", "--frame", "0", "1"], 2, "LEFT RIGHT BOTTOM TOP"),
         (["a.csv", "b.csv", "--cost", "room.png", "--frame", "8", "30", "0", "20"], 1, "a.csv: member 1 at ("),
         (["a.csv", "b.csv", "--noise", "1000"], 2, "so large that no end can be met"),
         (["a.csv", "b.csv", "--noise", "1e-9"], 2, "so small"),
-        (["a.csv", "b.csv", "--noise", "-1"], 2, "0 or more"),
+        (["a.csv", "b.csv", "--noise", "-1"], 2, "--noise: expected at least 0"),
         (["a.csv", "b.csv", "--times", "0", "1", "2"], 2, "one time for each population"),
-        (["a.csv", "b.csv", "--times", "1", "0"], 2, "must increase"),
-        (["a.csv", "b.csv", "--rounds", "0"], 2, "--rounds must be at least 1"),
+        (["a.csv", "b.csv", "--times", "1", "0"], 2, "increasing"),
+        (["a.csv", "b.csv", "--rounds", "0"], 2, "--rounds: expected at least 1"),
         (["a.csv", "b.csv", "--minutes", "-1"], 2, "above 0"),
         (["a.csv", "b.csv", "--cost", "mine.py:wall", "--noise", "0"], 2, "needs noise"),
         (["a.csv", "b.csv", "--resample", "1"], 2, "weighs trajectories by the cost, and there is none"),
         (["a.csv", "b.csv", "--growth", "0"], 2, "above 0"),
-        (["a.csv", "b.csv", "--max-memory", "1e-9"], 2, "--max-memory must hold"),
-        (["a.csv", "b.csv", "--rounds", "1", "--minutes", "1"], 2, "exclude each other"),
+        (["a.csv", "b.csv", "--max-memory", "1e-9"], 2, "--max-memory: must hold"),
+        (["a.csv", "b.csv", "--rounds", "1", "--minutes", "1"], 2, "found both"),
         (["a.csv", "b.csv", "--cost", "surface=a.csv"], 2, "3 coordinates"),
         (["a.csv", "b.csv", "--train.stepz", "3"], 2, "--train.stepz"),
     ],
@@ -298,8 +298,8 @@ def test_wrong_use(here: pathlib.Path, words: list[str], status: int, said: str,
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["--out", "run", "--noise", "3"], 2, "leave out --noise"),
-        (["--out", "run", "--seed", "3"], 2, "leave out --seed"),
+        (["--out", "run", "--noise", "3"], 2, "Leave out --noise"),
+        (["--out", "run", "--seed", "3"], 2, "Leave out --seed"),
         (["--out", "run", "--cost", "congestion"], 2, "only where a cost is code of yours"),
         (["--out", "nothing"], 1, "nothing"),
     ],
@@ -330,7 +330,7 @@ def test_no_way_back_after_one_round(here: pathlib.Path, capsys: pytest.CaptureF
     assert main(["bridge", "a.csv", "b.csv", "--rounds", "1", "--out", "once", *SHORT]) == 0
     assert main(["sample", "once", "--backward", "--out", "b.npz"]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "no way back, with one round alone; go on with: feller bridge --resume --out once --rounds 3" in said
+    assert "no way back, with one round alone. Go on with: feller bridge --resume --out once --rounds 3" in said
     assert main(["sample", "once", "-n", "5", "--out", "b.npz"]) == 2
     assert "takes every member of its first population once" in " ".join(capsys.readouterr().err.split())
     assert main(["sample", "once", "--backward", "-n", "5", "--out", "b.npz"]) == 2

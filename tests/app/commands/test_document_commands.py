@@ -74,49 +74,49 @@ CAPTION = "<image:cat.png> <infill>"
 @pytest.mark.parametrize(
     ("status", "words", "said"),
     [
-        (2, ["--mask", "black.png"], "--mask says which part of the picture of a --prompt"),
-        (2, ["--prompt", "a cat", "--mask", "black.png"], "one <image:FILE>, got 0"),
-        (2, ["--prompt", "<image:cat.png> <image:cat.png>", "--mask", "black.png"], "one <image:FILE>, got 2"),
+        (2, ["--mask", "black.png"], "--mask: says which part of the picture of a --prompt"),
+        (2, ["--prompt", "a cat", "--mask", "black.png"], "one <image:FILE>; found 0"),
+        (2, ["--prompt", "<image:cat.png> <image:cat.png>", "--mask", "black.png"], "one <image:FILE>; found 2"),
         (2, ["--prompt", "a cat <image:cat.png>", "--mask", "black.png"], "no white part, so there is nothing to draw"),
         (1, ["--prompt", "a cat <image:cat.png>", "--mask", "none.png"], "there is no picture none.png"),
         (1, ["--prompt", "<image:none.png> <infill>"], "there is no picture none.png"),
         (2, ["--prompt", " "], "the prompt is empty"),
         (2, ["--prompt", "<image:> <infill>"], "<image:> names no file"),
-        (2, ["--prompt", "a", "--memory", " "], "--memory names no documents"),
-        (2, ["--edit", "cat.png"], "--edit takes a picture and words in quotes"),
-        (2, ["--ask", "cat.png", "what", "colour"], "got cat.png what colour"),
-        (2, ["--edit", "--prompt", "a cat"], "--edit needs a value"),
-        (2, ["--prompt", "a cat", "--ask"], "--ask needs a value"),
+        (2, ["--prompt", "a", "--memory", " "], "--memory: names no documents"),
+        (2, ["--edit", "cat.png"], "--edit: expected a picture and words in quotes"),
+        (2, ["--ask", "cat.png", "what", "colour"], "found cat.png what colour"),
+        (2, ["--edit", "--prompt", "a cat"], "--edit: expected a value"),
+        (2, ["--prompt", "a cat", "--ask"], "--ask: expected a value"),
         (2, ["--edit", "cat.png", " "], "the words are empty"),
         (1, ["--ask", "none.png", "what"], "there is no picture none.png"),
-        (2, ["--prompt", "a", "--edit", "cat.png", "b"], "--prompt and --edit exclude each other"),
-        (2, ["--prompt", "a", "--ask", "cat.png", "b"], "--prompt and --ask exclude each other"),
-        (2, ["--edit", "cat.png", "a", "--ask", "cat.png", "b"], "--edit and --ask exclude each other"),
+        (2, ["--prompt", "a", "--edit", "cat.png", "b"], "found both"),
+        (2, ["--prompt", "a", "--ask", "cat.png", "b"], "found both"),
+        (2, ["--edit", "cat.png", "a", "--ask", "cat.png", "b"], "found both"),
         (2, ["--prompt", CAPTION, "--guidance", "3"], "guidance and contrast are of pictures drawn from a text"),
         (2, ["--prompt", CAPTION, "--contrast", "8"], "guidance and contrast are of pictures drawn from a text"),
         (2, ["--guidance", "3"], "guidance and contrast are of pictures drawn from a text"),
-        (2, ["--prompt", "a", "--guidance", "nan"], "expected finite weights of guidance, up to 1e+30, got nan"),
-        (2, ["--prompt", "a", "--picture-guidance", "2"], "--picture-guidance is of --edit"),
-        (2, ["--prompt", "a", "--best-of", "0"], "best-of must be at least 1, got 0"),
-        (2, ["--prompt", "a", "--plausible", "0.2"], "--plausible is of --guidance"),
-        (2, ["--prompt", "a", "--guidance", "3", "--plausible", "2"], "plausible is a share, expected 0 to 1, got 2"),
-        (2, ["--prompt", "a", "--contrast", "x"], "K or K:ALPHA, such as 8:0.1, got 'x'"),
-        (2, ["--prompt", "a", "--contrast", "8:y"], "K or K:ALPHA, such as 8:0.1, got '8:y'"),
-        (2, ["--prompt", "a", "--contrast", "0"], "k of 1 or more, got 0"),
-        (2, ["--prompt", "a", "--documents", "2"], "name one, or leave it out"),
-        (2, ["--prompt", "a", "--memory", "empty", "--documents", "-1"], "at least 0, got -1"),
+        (2, ["--prompt", "a", "--guidance", "nan"], "expected finite weights of guidance, up to 1e+30; found nan"),
+        (2, ["--prompt", "a", "--picture-guidance", "2"], "--picture-guidance: is of --edit"),
+        (2, ["--prompt", "a", "--best-of", "0"], "best-of: expected at least 1; found 0"),
+        (2, ["--prompt", "a", "--plausible", "0.2"], "--plausible: is of --guidance"),
+        (2, ["--prompt", "a", "--guidance", "3", "--plausible", "2"], "plausible: expected"),
+        (2, ["--prompt", "a", "--contrast", "x"], "K or K:ALPHA, such as 8:0.1; found 'x'"),
+        (2, ["--prompt", "a", "--contrast", "8:y"], "K or K:ALPHA, such as 8:0.1; found '8:y'"),
+        (2, ["--prompt", "a", "--contrast", "0"], "found 0"),
+        (2, ["--prompt", "a", "--documents", "2"], "Name one, or leave it out"),
+        (2, ["--prompt", "a", "--memory", "empty", "--documents", "-1"], "at least 0; found -1"),
         (2, ["--memory", "empty"], "looked up for what is asked, and nothing is"),
         (1, ["--prompt", "a", "--memory", "empty"], "the folder is empty"),
         (1, ["--prompt", "a", "--memory", "none"], "found none"),
-        (1, ["--prompt", "a", "--memory", "none.npz"], "there is no memory none.npz; build it"),
-        (1, ["--prompt", "a", "--memory", "cat.png"], "expected documents, got pictures"),
-        (2, ["-n", "0"], "-n must be at least 1, got 0"),
-        (2, ["--prompt", "a", "--out", "x.wav"], "choose .jsonl, .json, .npz, or a folder"),
-        (2, ["--prompt", "a", "--temperature", "-1"], "temperature must be at least 0"),
-        (2, ["--prompt", "a", "--solver", "euler"], "--solver says nothing to a model of documents"),
-        (2, ["--prompt", "a", "--calls", "3"], "--calls says nothing to a model of documents"),
-        (2, ["--given", "label=3"], "--given says nothing to a model of documents"),
-        (2, ["--known", "a cat"], "--known says nothing to a model of documents"),
+        (1, ["--prompt", "a", "--memory", "none.npz"], "there is no memory none.npz. Build it"),
+        (1, ["--prompt", "a", "--memory", "cat.png"], "expected documents; found pictures"),
+        (2, ["-n", "0"], "-n: expected at least 1; found 0"),
+        (2, ["--prompt", "a", "--out", "x.wav"], "Choose .jsonl, .json, .npz, or a folder"),
+        (2, ["--prompt", "a", "--temperature", "-1"], ": expected at least 0"),
+        (2, ["--prompt", "a", "--solver", "euler"], "--solver: says nothing to a model of documents"),
+        (2, ["--prompt", "a", "--calls", "3"], "--calls: says nothing to a model of documents"),
+        (2, ["--given", "label=3"], "--given: says nothing to a model of documents"),
+        (2, ["--known", "a cat"], "--known: says nothing to a model of documents"),
         (2, ["--prompt", 6 * "<image:cat.png>"], "symbols, and the model sees"),
     ],
 )
@@ -130,7 +130,7 @@ def test_flags_of_documents_are_theirs_alone(moons: pathlib.Path, refused: Refus
         *(("--memory", "empty"), ("--documents", "2"), ("--picture-guidance", "2")),
         *(("--plausible", "0.2"), ("--contrast", "8"), ("--best-of", "2")),
     ):
-        assert refused(2, "sample", moons, flag, *values).startswith(f"feller: {flag} is of documents")
+        assert refused(2, "sample", moons, flag, *values).startswith(f"feller: {flag}: is of documents")
     assert "these data are rows of numbers" in refused(2, "fit", "example:moons", "--tokenizer", "palette")
     assert "are of documents" in refused(2, "data", "memory", "empty", "--run", moons)
 
@@ -154,8 +154,8 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
     assert "numbers that flow straight" in refused(2, "steer", documents, *observe)
     assert "no audit tells single ones apart" in refused(2, "audit", documents)
     refused(1, "bridge", documents, documents, "--out", "joined")
-    assert "name them with --data" in refused(2, "evaluate", documents, "--samples", "cat.png")
-    assert "expected documents, got pictures" in refused(1, "evaluate", documents, "--data", "example:digits")
+    assert "Name them with --data" in refused(2, "evaluate", documents, "--samples", "cat.png")
+    assert "expected documents; found pictures" in refused(1, "evaluate", documents, "--data", "example:digits")
     assert not pathlib.Path("tuned").exists()
 
 
@@ -168,13 +168,17 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
             "private training takes tables, best with a schema (--schema), and pictures, and these data are documents",
         ),
         (2, ["--tokenizer", "palette", "--epsilon", "8"], "and these data are documents"),
-        (2, ["--tokenizer", "none"], "--tokenizer takes palette, tiles, learned or the run of a tokeniser, got 'none'"),
-        (2, ["--longest", "7"], "sides that can be halved, got 7 x 7"),
+        (
+            2,
+            ["--tokenizer", "none"],
+            "--tokenizer: expected one of learned, palette, tiles, or the run of a tokeniser; found 'none'",
+        ),
+        (2, ["--longest", "7"], "sides that can be halved; found 7 x 7"),
         (1, ["--longest", "12", "--tokenizer", "palette"], "expected pictures of 256 colours at most"),
-        (2, ["--vocabulary", "letters"], "there is no vocabulary 'letters'"),
+        (2, ["--vocabulary", "letters"], "found 'letters'"),
         (2, ["--recipe", "images"], "needs pictures"),
-        (2, ["--target", "label"], "called 'label'"),
-        (2, ["--recipe", "distil"], "name its run with --start-from"),
+        (2, ["--target", "label"], "found 'label'"),
+        (2, ["--recipe", "distil"], "Name its run with --start-from"),
     ],
 )
 def test_wrong_fits(scenes: pathlib.Path, refused: Refused, status: int, words: list[str], said: str) -> None:
@@ -193,7 +197,7 @@ def test_what_a_fit_may_begin_with(documents: pathlib.Path, scenes: pathlib.Path
     assert "keep the vocabulary" in refused(2, *on, "--vocabulary", "characters")
     for recipe in ("reflow", "distil"):
         assert "symbols do not flow" in refused(2, *on, "--recipe", recipe)
-    assert "expected documents, got pictures" in refused(1, "fit", "example:digits", "--start-from", documents)
+    assert "expected documents; found pictures" in refused(1, "fit", "example:digits", "--start-from", documents)
     assert "needs documents" in refused(2, "fit", "example:digits", "--recipe", "interleaved", "--steps", "1")
     assert "not palette" in refused(2, "fit", "--resume", "--out", documents, "--tokenizer", "palette")
 
@@ -298,17 +302,17 @@ def test_memories_are_of_one_model(
     ask = ("sample", documents, "--prompt", "a red", "--memory")
     makers = [np.load(file)["makers"] for file in ("ours.npz", "theirs.npz")]
     told = refused(1, *ask, "theirs.npz")
-    assert "theirs.npz belongs to another run: the tokeniser of pictures that it was built with is not that" in told
+    assert "theirs.npz: belongs to another run: the tokeniser of pictures that it was built with is not that" in told
     ours = dict(np.load("ours.npz"))
     changes = {
         "vocabulary": {"makers": np.array([makers[0][0], makers[1][1], makers[0][2]])},
         "the network that finds documents": {"makers": np.array([makers[0][0], makers[0][1], makers[1][2]])},
         "the number of symbols": {"symbols": ours["symbols"] + 1},
-        "at least one document, got none": {name: ours[name][:0] for name in ("rows", "vectors", "both")},
+        "at least one document; found none": {name: ours[name][:0] for name in ("rows", "vectors", "both")},
         "as many rows as vectors": {"rows": ours["rows"][:1]},
-        "rows of symbols, got other numbers": {"rows": ours["rows"] + 10_000},
+        "rows of symbols; found other numbers": {"rows": ours["rows"] + 10_000},
         "finite vectors": {"vectors": ours["vectors"] * np.nan},
-        "vectors of 512 numbers, got 7": {"vectors": ours["vectors"][:, :7]},
+        "vectors of 512 numbers; found 7": {"vectors": ours["vectors"][:, :7]},
         "found no rows of its form": {"rows": ours["rows"].astype(str)},
         "holds Python objects": {"rows": np.array([{}])},
     }
@@ -339,7 +343,7 @@ def test_parts_of_a_run_stay_together(documents: pathlib.Path, refused: Refused)
         file = pathlib.Path("run") / f"{part}.safetensors"
         weights, _ = load_tensors(file)
         file.unlink()
-        assert f"expected a file run/{part}.safetensors, found none" in refused(1, "sample", "run", "--prompt", "a")
+        assert f"run/{part}.safetensors: expected a file; found none" in refused(1, "sample", "run", "--prompt", "a")
         assert main(["fit", "--resume", "--out", "run", "--steps", "9"]) == 1
         assert not file.exists()
         save_tensors(file, {name: weight[None] for name, weight in weights.items()})
@@ -347,9 +351,9 @@ def test_parts_of_a_run_stay_together(documents: pathlib.Path, refused: Refused)
         save_tensors(file, {name: weight.flip(0) for name, weight in weights.items()})  # of another run of its shape
         other = file.read_bytes()
         for words in (("sample", "run", "--prompt", "a"), ("evaluate", "run"), ("fit", "--resume", "--out", "run")):
-            assert f"run/{part}.safetensors does not belong to run/model.json" in refused(1, *words)
+            assert f"run/{part}.safetensors: does not belong to run/model.json" in refused(1, *words)
         new = ("fit", documents.parent / "scenes" / "pairs", "--start-from", "run", "--steps", "1", "--out", "new")
-        assert f"run/{part}.safetensors does not belong" in refused(1, *new)
+        assert f"run/{part}.safetensors: does not belong" in refused(1, *new)
         assert file.read_bytes() == other
         file.write_bytes(pickle.dumps(Boom()))
         assert "is damaged or cut off" in refused(1, "sample", "run", "--prompt", "a")
@@ -368,7 +372,7 @@ def test_strangers_runs_execute_nothing(documents: pathlib.Path, refused: Refuse
             at = at[name]
         at[path[-1]] = evil
         pathlib.Path("run/model.json").write_text(json.dumps(changed))
-        assert "is called 'os.system'" in refused(1, "sample", "run", "--prompt", "a")
+        assert "found 'os.system'" in refused(1, "sample", "run", "--prompt", "a")
     record["modality"]["codes"]["settings"]["width"] = 2**40
     pathlib.Path("run/model.json").write_text(json.dumps(record))
     refused(1, "sample", "run", "--prompt", "a")

@@ -105,13 +105,13 @@ def test_the_model_is_the_one_that_was_asked_for(place: pathlib.Path) -> None:
             "and these data are rows of numbers, whose model holds statistics",
         ),
         (("example:adult", "--target", "race", "--epsilon", "1"), "race is 5 classes"),
-        (("example:adult", "--target", "age", "--epsilon", "1"), "is called 'age'"),
+        (("example:adult", "--target", "age", "--epsilon", "1"), "found 'age'"),
         (("example:adult", "--target", "income", "--epsilon", "1", "--steps", "5"), "takes no steps"),
         (
             ("example:adult", "--target", "income", "--noise", "1", "--stop-at-epsilon", "1"),
-            "no steps to add --noise to",
+            "no steps to add it to",
         ),
-        (("example:adult", "--target", "income", "--epsilon", "0"), "--epsilon must be above 0"),
+        (("example:adult", "--target", "income", "--epsilon", "0"), "--epsilon: expected above 0"),
     ],
 )
 def test_what_is_refused(words: tuple, said: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

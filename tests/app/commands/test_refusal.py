@@ -13,23 +13,23 @@ from feller.models.recipes.recipe import DocumentParts, Recipe, SpeechParts
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("fit example:digits --epsilon four", "--epsilon takes a number, got 'four' (see feller fit --help)"),
-        ("sample --calls 1.5", "--calls takes a whole number, got '1.5' (see feller sample --help)"),
-        ("fit --seed", "--seed needs a value (see feller fit --help)"),
-        ("sample -n", "-n needs a value (see feller sample --help)"),
-        ("sample --cals 3", "no flag is called --cals: did you mean --calls? (see feller sample --help)"),
-        ("evaluate a b", "no place is left for b (see feller evaluate --help)"),
+        ("fit example:digits --epsilon four", "--epsilon: expected a number; found 'four'. See feller fit --help"),
+        ("sample --calls 1.5", "--calls: expected a whole number; found '1.5'. See feller sample --help"),
+        ("fit --seed", "--seed: expected a value; found none. See feller fit --help"),
+        ("sample -n", "-n: expected a value; found none. See feller sample --help"),
+        ("sample --cals 3", "found --cals. Did you mean --calls? See feller sample --help"),
+        ("evaluate a b", "expected no more words; found b. See feller evaluate --help"),
         (
             "evaluate a counts.csv",
-            "no place is left for counts.csv; a name with a space needs quotes (see feller evaluate --help)",
+            "found counts.csv. A name with a space needs quotes. See feller evaluate --help",
         ),
         (
             "fit example:moons --train.lrr 3 --steps 2",
-            "no flag is called --train.lrr: did you mean --train.lr? (see feller fit DATA --help)",
+            "found --train.lrr. Did you mean --train.lr? See feller fit DATA --help",
         ),
-        ("fit example:moons --train.lr x", "--train.lr takes a number, got 'x' (see feller fit DATA --help)"),
-        ("fit example:moons --sampling.solver nix", "no solver is called 'nix'"),
-        ("fit example:moons --objective.cond-dropout -1 --train.lr 0", "cond_dropout: expected a probability"),
+        ("fit example:moons --train.lr x", "--train.lr: expected a number; found 'x'. See feller fit DATA --help"),
+        ("fit example:moons --sampling.solver nix", "found 'nix'"),
+        ("fit example:moons --objective.cond-dropout -1 --train.lr 0", "cond_dropout: expected"),
     ],
 )
 def test_one_line(
@@ -48,19 +48,22 @@ def check_refused(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 WRONG_VALUES = [
-    ("fit example:moons --steps 0", "--steps must be at least 1, got 0"),
-    ("fit example:moons --minutes inf", "--minutes must be above 0 and finite, got inf"),
-    ("fit example:moons --minutes nan", "--minutes must be above 0 and finite, got nan"),
-    ("fit example:moons --longest -3", "--longest must be at least 1, got -3"),
-    ("fit example:moons --size=", "--size needs a value, got an empty one"),
-    ("fit example:moons --out=", "--out needs a value, got an empty one"),
-    ("fit example:moons --start-from=", "--start-from needs a value, got an empty one"),
-    ("fit example:moons --epsilon 1 --audit fisher=0", "--audit takes fisher=ROWS, such as fisher=64, got fisher=0"),
-    ("tune --reward r --rank 0", "--rank must be at least 1, got 0"),
-    ("bridge example:moons example:moons --pairs 1", "--pairs must be at least 2, got 1"),
-    ("bridge example:moons example:moons --growth 0", "--growth must be above 0 and finite, got 0"),
-    ("bridge example:moons example:moons --max-memory inf", "--max-memory must be above 0 and finite, got inf"),
-    ("audit calculator --noise 1e300 --rate 0.1 --steps 10", "--noise 1e+300 hides all that there is; plan with"),
+    ("fit example:moons --steps 0", "--steps: expected at least 1; found 0"),
+    ("fit example:moons --minutes inf", "--minutes: expected above 0 and finite; found inf"),
+    ("fit example:moons --minutes nan", "--minutes: expected above 0 and finite; found nan"),
+    ("fit example:moons --longest -3", "--longest: expected at least 1; found -3"),
+    ("fit example:moons --size=", "--size: expected a value; found an empty one"),
+    ("fit example:moons --out=", "--out: expected a value; found an empty one"),
+    ("fit example:moons --start-from=", "--start-from: expected a value; found an empty one"),
+    (
+        "fit example:moons --epsilon 1 --audit fisher=0",
+        "--audit: expected fisher=ROWS, such as fisher=64; found fisher=0",
+    ),
+    ("tune --reward r --rank 0", "--rank: expected at least 1; found 0"),
+    ("bridge example:moons example:moons --pairs 1", "--pairs: expected at least 2; found 1"),
+    ("bridge example:moons example:moons --growth 0", "--growth: expected above 0 and finite; found 0"),
+    ("bridge example:moons example:moons --max-memory inf", "--max-memory: expected above 0 and finite; found inf"),
+    ("audit calculator --noise 1e300 --rate 0.1 --steps 10", "--noise: 1e+300 hides all that there is. Plan with"),
 ]
 
 

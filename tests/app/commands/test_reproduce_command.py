@@ -94,7 +94,7 @@ def test_claims_are_tested(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("toy-flwos",), "did you mean 'toy-flows'"),
+        (("toy-flwos",), "Did you mean 'toy-flows'"),
         (("nix", "--only=x"), "'nix'"),
         (("--quick",), "toy-flows, toy-jumps"),
         (("all", "--only", "x"), "--only"),

@@ -235,11 +235,11 @@ def test_spans_reach_to_the_end_of_a_recording_and_may_be_short(sample) -> None:
 def test_words_that_are_missing_are_spelled(sample, refused) -> None:
     said = refused(1, "sample", "run", "--text", "Hello zyqqxv wuggle")
     assert said.endswith(
-        "2 words are missing in the dictionary: zyqqxv, wuggle; write them otherwise, or have them spelled with --spell"
+        "2 words are missing in the dictionary: zyqqxv, wuggle. Write them otherwise, or have them spelled with --spell"
     )
     sample("--text", "Hello zyqqxv wuggle", "--spell", "--out", "s.wav")
     said = refused(1, "sample", "run", "--text", "Hi", "--voice", "bare.wav", "has zyqqxv been")
-    assert "bare.wav: missing in the dictionary: zyqqxv; write these words otherwise, or have them looked for" in said
+    assert "bare.wav: missing in the dictionary: zyqqxv. Write these words otherwise, or have them looked for" in said
     assert "--spell" not in refused(1, "sample", "run", "--text", "你好", "--spell")
     assert len(refused(1, "sample", "run", "--text", "x" * 500)) < 200
 
@@ -250,7 +250,7 @@ def test_what_is_said_stands_beside_or_is_heard(sample, refused, monkeypatch: py
     _, lines = sample("--text", "Hello", "--voice", "bare.wav", "--out", "v.wav")
     assert f"heard in bare.wav: {NEVER_SAYS}" in lines
     monkeypatch.setattr(heard, lambda path: "")
-    assert 'nothing is heard in bare.wav; say what is said: --voice bare.wav "..."' in refused(
+    assert 'nothing is heard in bare.wav. Say what is said: --voice bare.wav "..."' in refused(
         1, "sample", "run", "--text", "Hello", "--voice", "bare.wav"
     )
 
@@ -286,30 +286,30 @@ VOICE = ("--text", "Hello", "--voice")
         (1, (*VOICE, "noise.wav", NEVER_SAYS), "noise.wav: its text does not fit"),
         (1, (*VOICE, "bare.wav", "the price of oranges rose a lot"), "bare.wav: its text does not fit"),
         (1, (*VOICE, "broken.wav", "a"), "broken.wav: expected a sound (.wav, .flac, .ogg, .opus, .mp3), it"),
-        (1, (*VOICE, "folder.wav", "a"), "expected a sound at folder.wav, found a folder; name a file"),
-        (1, (*VOICE, "none.wav", "a"), "expected a sound at none.wav, found none"),
-        (1, (*VOICE, "bare.wav", ""), "bare.wav: expected words, got ''"),
-        (1, (*VOICE, "bare.wav", "$5"), "bare.wav: it is not known how '$5' is said; write it in words"),
+        (1, (*VOICE, "folder.wav", "a"), "folder.wav: expected a sound; found a folder. Name a file"),
+        (1, (*VOICE, "none.wav", "a"), "none.wav: expected a sound; found none"),
+        (1, (*VOICE, "bare.wav", ""), "bare.wav: expected words; found ''"),
+        (1, (*VOICE, "bare.wav", "$5"), "bare.wav: it is not known how '$5' is said. Write it in words"),
         (
             2,
             (*VOICE, "bare.wav", "a", "b"),
-            "--voice takes a sound and, in quotes, what is said in it, got bare.wav a b",
+            "--voice: expected a sound and, in quotes, what is said in it; found bare.wav a b",
         ),
         (1, ("--content", "long.wav", f"{NEVER_SAYS} {NEVER_SAYS}"), "long.wav: expected at most the 3 s"),
         # texts
         (2, (), "what is to be said?"),
-        (2, ("--text", ""), "expected words behind --text, got none"),
-        (2, ("--text", " \n "), "expected words behind --text, got none"),
-        (1, ("--text", "... !"), "expected words, got '... !'"),
-        (1, ("--text", "hello 😀"), "it is not known how '😀' is said; write it in words"),
-        (1, ("--text", "3/4"), "it is not known how '3/4' is said; write it in words"),
-        (2, ("--text", "hello", "--language", "de"), "--language is of models of other phones"),
+        (2, ("--text", ""), "expected words behind --text; found none"),
+        (2, ("--text", " \n "), "expected words behind --text; found none"),
+        (1, ("--text", "... !"), "expected words; found '... !'"),
+        (1, ("--text", "hello 😀"), "it is not known how '😀' is said. Write it in words"),
+        (1, ("--text", "3/4"), "it is not known how '3/4' is said. Write it in words"),
+        (2, ("--text", "hello", "--language", "de"), "--language: is of models of other phones"),
         # spans
         *(
             (
                 2,
                 ("--denoise", NEVER, NEVER_SAYS, "--span", span),
-                "--span takes FROM:TO in seconds, such as 1.2:2.0, got",
+                "--span: expected FROM:TO in seconds, such as 1.2:2.0; found",
             )
             for span in ("0.5", "0.5:", ":", "", "a:b", "-1:0.5", "1e0:2e0", "0.1:0.2:0.3", "nan:inf", "0:" + "9" * 400)
         ),
@@ -324,51 +324,52 @@ VOICE = ("--text", "Hello", "--voice")
         ),
         (2, ("--denoise", NEVER, NEVER_SAYS, "--span", "5:6"), "expected a span inside the 1.78 s of LJ001-0008.flac"),
         # flags together
-        (2, ("--denoise", NEVER), "--denoise needs --span"),
-        (2, ("--span", "0.1:0.2", "--text", "a"), "--span needs --denoise"),
-        (2, ("--style", NEVER, "--text", "a"), "--style needs --content"),
-        (2, ("--voice", NEVER), "--voice needs --text"),
-        (2, ("--edit", NEVER), "--edit needs --text"),
-        (2, ("--durations", "a.csv"), "--durations needs --text"),
-        (2, ("--content", NEVER, "--text", "a"), "--content says again what was said; leave --text out, or use --edit"),
-        (2, ("--voice", NEVER, "--edit", NEVER, "--text", "a"), "--edit and --voice exclude each other; choose one"),
-        (2, ("--denoise", NEVER, "--span", "0:1", "--content", NEVER), "--denoise and --content exclude each other"),
-        (2, ("--content", NEVER, "--speed", "2"), "--speed is of a --text without --durations"),
-        (2, ("--text", "a", "--durations", "a.csv", "--speed", "2"), "--speed is of a --text without --durations"),
-        # numbers
-        (2, ("--text", "a", "-n", "0"), "-n must be at least 1, got 0"),
-        (2, ("--text", "a", "-n", "x"), "takes a whole number, got 'x'"),
-        *(
-            (2, ("--text", "a", "--speed", v), "expected a --speed from 0.2 to 5")
-            for v in ("0", "-1", "nan", "inf", "9")
+        (2, ("--denoise", NEVER), "--denoise: needs --span"),
+        (2, ("--span", "0.1:0.2", "--text", "a"), "--span: needs --denoise"),
+        (2, ("--style", NEVER, "--text", "a"), "--style: needs --content"),
+        (2, ("--voice", NEVER), "--voice: needs --text"),
+        (2, ("--edit", NEVER), "--edit: needs --text"),
+        (2, ("--durations", "a.csv"), "--durations: needs --text"),
+        (
+            2,
+            ("--content", NEVER, "--text", "a"),
+            "--content: says again what was said. Leave --text out, or use --edit",
         ),
+        (2, ("--voice", NEVER, "--edit", NEVER, "--text", "a"), "--edit: expected"),
+        (2, ("--denoise", NEVER, "--span", "0:1", "--content", NEVER), "--denoise: expected"),
+        (2, ("--content", NEVER, "--speed", "2"), "--speed: is of a --text without --durations"),
+        (2, ("--text", "a", "--durations", "a.csv", "--speed", "2"), "--speed: is of a --text without --durations"),
+        # numbers
+        (2, ("--text", "a", "-n", "0"), "-n: expected at least 1; found 0"),
+        (2, ("--text", "a", "-n", "x"), "expected a whole number; found 'x'"),
+        *((2, ("--text", "a", "--speed", v), "--speed: expected") for v in ("0", "-1", "nan", "inf", "9")),
         *(
             (2, ("--text", "a", "--guidance", v), "expected guidance between -100 and 100")
             for v in ("1e9", "nan", "inf")
         ),
-        (2, ("--text", "a", "--calls", "0"), "--calls must be at least 1, got 0"),
-        (2, ("--text", "a", "--calls", "1"), "midpoint needs at least 2 calls, got 1"),
-        (2, ("--text", "a", "--solver", "magic"), "no solver is called 'magic'"),
+        (2, ("--text", "a", "--calls", "0"), "--calls: expected at least 1; found 0"),
+        (2, ("--text", "a", "--calls", "1"), "expected at least 2"),
+        (2, ("--text", "a", "--solver", "magic"), "solver: expected"),
         # places
         (
             2,
             ("--text", "a", "--out", "a.mp3"),
-            "cannot write this kind of data as .mp3; choose .npz, .wav, or a folder",
+            "cannot write this kind of data as .mp3. Choose .npz, .wav, or a folder",
         ),
         (2, ("--text", "a", "--out", "a.csv"), "cannot write this kind of data as .csv"),
-        (2, ("--text", "a", "--out", "a.wav", "-n", "2"), "a.wav holds one sound, and -n is 2; name a folder, or .npz"),
-        (1, ("--text", "a", "--out", "many"), "many is not empty and was not written by feller"),
+        (2, ("--text", "a", "--out", "a.wav", "-n", "2"), "a.wav holds one sound, and -n is 2. Name a folder, or .npz"),
+        (1, ("--text", "a", "--out", "many"), "many: is not empty and was not written by feller"),
         (1, ("--text", "a", "--out", "broken.wav/a.wav"), "cannot write broken.wav/a.wav"),
-        (1, ("--text", "a", "--out", "folder.wav"), "folder.wav is a folder, and a file is written there"),
+        (1, ("--text", "a", "--out", "folder.wav"), "folder.wav: is a folder, and a file is written there"),
         # vocoders
         (2, ("--text", "a", "--vocoder", "magic"), "expected griffin-lim, griffin-lim:ITERATIONS"),
-        (2, ("--text", "a", "--vocoder", "griffin-lim:x"), "from 1 to 10,000, got griffin-lim:x"),
-        (2, ("--text", "a", "--vocoder", "run"), "run is no vocoder; fit one with"),
-        (1, ("--text", "a", "--vocoder", "many"), "many is no run and holds no weights"),
+        (2, ("--text", "a", "--vocoder", "griffin-lim:x"), "from 1 to 10,000; found griffin-lim:x"),
+        (2, ("--text", "a", "--vocoder", "run"), "run: is no vocoder. Fit one with"),
+        (1, ("--text", "a", "--vocoder", "many"), "many: is no run and holds no weights"),
         (1, ("--text", "a", "--vocoder", "bare.wav"), "bare.wav: expected weights in a file .safetensors"),
         # flags of others
         *(
-            (2, ("--text", "a", *flag), f"{flag[0]} says nothing to a model of speech; leave it out")
+            (2, ("--text", "a", *flag), f"{flag[0]}: says nothing to a model of speech. Leave it out")
             for flag in (
                 *(("--temperature", "2"), ("--top-k", "3"), ("--top-p", "0.5"), ("--given", "a=b"), ("--known", "x")),
                 *(("--superpose", "jump=1"), ("--complete", "x.csv"), ("--prompt", "x"), ("--mask", "x")),
@@ -385,12 +386,12 @@ def test_what_is_wrong_is_told(refused, status: int, words: tuple[str, ...], sai
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([*HELLO, ("SIL", 1)], "expected durations of the 6 phones of the text, silences among them, got 7"),
-        ([("SIL", 5), ("Y_B", 6), *HELLO[2:]], "expected HH_B as phone 2 of the text, got Y_B"),
+        ([*HELLO, ("SIL", 1)], "expected durations of the 6 phones of the text, silences among them; found 7"),
+        ([("SIL", 5), ("Y_B", 6), *HELLO[2:]], "expected HH_B as phone 2 of the text; found Y_B"),
         ([("SIL", 5), ("HH_B", 0), *HELLO[2:]], "line 3: expected how many frames of 10 ms HH_B lasts, from 1 to"),
-        ([("SIL", 5), ("HH_B", -2), *HELLO[2:]], "got '-2'"),
-        ([("SIL", 5), ("HH_B", 1.5), *HELLO[2:]], "got '1.5'"),
-        ([("SIL", 5), ("HH_B", 900), *HELLO[2:]], "--durations last 9.4 s, and the model says 3.0 s at once"),
+        ([("SIL", 5), ("HH_B", -2), *HELLO[2:]], "found '-2'"),
+        ([("SIL", 5), ("HH_B", 1.5), *HELLO[2:]], "found '1.5'"),
+        ([("SIL", 5), ("HH_B", 900), *HELLO[2:]], "--durations: last 9.4 s, and the model says 3.0 s at once"),
     ],
 )
 def test_wrong_tables_are_told(refused, rows: list, said: str) -> None:
@@ -398,9 +399,9 @@ def test_wrong_tables_are_told(refused, rows: list, said: str) -> None:
 
 
 def test_tables_that_are_not_there_are_told(refused) -> None:
-    for place, found in (("nowhere.csv", "none"), ("many", "a folder; name a file")):
+    for place, found in (("nowhere.csv", "none"), ("many", "a folder. Name a file")):
         said = refused(1, "sample", "run", "--text", "hello", "--durations", place)
-        assert f"expected a table of durations at {place}, found {found}" in said
+        assert f"{place}: expected a table of durations; found {found}" in said
 
 
 def test_vocoders_of_all_kinds(sample, refused, capsys: pytest.CaptureFixture[str]) -> None:
@@ -437,7 +438,7 @@ def test_flags_of_speech_mean_nothing_to_other_runs(refused, capsys: pytest.Capt
         ("--vocoder", "griffin-lim"),
     ):
         said = refused(2, "sample", "moons", *flag)
-        assert said == f"feller: {flag[0]} is of speech, and this model's data are others; leave it out"
+        assert said == f"feller: {flag[0]}: is of speech, and this model's data are others. Leave it out"
 
 
 def test_a_run_can_be_moved_and_must_be_whole(sample, refused) -> None:
@@ -446,12 +447,12 @@ def test_a_run_can_be_moved_and_must_be_whole(sample, refused) -> None:
     lost = pathlib.Path("moved/deep/run/durations.safetensors")
     whole = lost.read_bytes()
     lost.write_bytes(whole[:-100])
-    assert "durations.safetensors is damaged or cut off" in refused(1, "sample", "moved/deep/run", "--text", "a")
+    assert "durations.safetensors: is damaged or cut off" in refused(1, "sample", "moved/deep/run", "--text", "a")
     lost.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert "does not belong to" in refused(1, "sample", "moved/deep/run", "--text", "a")
     lost.unlink()
     said = refused(1, "sample", "moved/deep/run", "--text", "a")
-    assert said.endswith("durations.safetensors, found none; copy the whole run")
+    assert said.endswith("durations.safetensors: expected a file; found none. Copy the whole run")
 
 
 def test_a_fit_is_resumed_with_the_durations_that_it_learned_with(
@@ -466,12 +467,12 @@ def test_a_fit_is_resumed_with_the_durations_that_it_learned_with(
     sample("--text", "Hello", "--out", "r.wav", run="resumed")
     pathlib.Path("resumed/rhythm.safetensors").unlink()
     said = refused(1, "fit", "--resume", "--out", "resumed", "--steps", "5")
-    assert "rhythm.safetensors is missing, and the model learned with it; bring it back, or start a new run" in said
+    assert "rhythm.safetensors is missing, and the model learned with it. Bring it back, or start a new run" in said
 
 
 def test_other_commands_say_what_a_model_of_speech_is_for(speaking: pathlib.Path, refused) -> None:
     pathlib.Path("reward.py").write_text("def loud(values):\n    return values['mel'].mean((1, 2))\n")
-    only = 'a model of speech draws sounds of texts and nothing else; say one with: feller sample RUN --text "..."'
+    only = 'a model of speech draws sounds of texts and nothing else. Say one with: feller sample RUN --text "..."'
     reward = ("--reward", "reward.py:loud")
     assert only in refused(2, "steer", "run", *reward, "-n", "1")
     assert only in refused(2, "tune", "run", *reward, "--steps", "1", "--out", "tuned")

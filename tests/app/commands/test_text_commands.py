@@ -107,17 +107,17 @@ def test_velocities_are_not_followed(kind: str, capsys, request: pytest.FixtureR
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--known", "to be €"], "got '€' (U+20AC), character 7"),
-        (["--known", "to B"], "write 'b' instead"),
-        (["--known", "e" * 25], "has 25 characters, gaps included, and the model's texts have 24; shorten it"),
+        (["--known", "to be €"], "found '€' (U+20AC), character 7"),
+        (["--known", "to B"], "Write 'b' instead"),
+        (["--known", "e" * 25], "has 25 characters, gaps included, and the model's texts have 24. Shorten it"),
         (["--known", "_" * 30], "has 30 characters"),
-        (["--temperature", "-1"], "temperature must be at least 0 and finite, got -1"),
-        (["--top-k", "0"], "--top-k must be at least 1, got 0"),
-        (["--top-p", "1.5"], "top_p must be above 0 and at most 1, got 1.5"),
-        (["--order", "confident"], "did you mean 'confidence'"),
+        (["--temperature", "-1"], ": expected at least 0 and finite; found -1"),
+        (["--top-k", "0"], "--top-k: expected at least 1; found 0"),
+        (["--top-p", "1.5"], ": expected above 0 and at most 1; found 1.5"),
+        (["--order", "confident"], "Did you mean 'confidence'"),
         (["--guidance", "2"], "guidance needs conditions"),
-        (["--given", "label=sea"], "nothing that can be given is called 'label'"),
-        (["--out", "x.wav"], "choose .txt, .jsonl, .csv, .npz"),
+        (["--given", "label=sea"], "--given: expected"),
+        (["--out", "x.wav"], "Choose .txt, .jsonl, .csv, .npz"),
     ],
 )
 def test_wrong_samples(masked, capsys, words: list[str], message: str) -> None:
@@ -137,15 +137,15 @@ def test_wrong_samples(masked, capsys, words: list[str], message: str) -> None:
         (
             "bad.txt",
             b"abc\xff\xfedef",
-            "bad.txt: expected text in UTF-8, got byte 0xff at position 3; save it as UTF-8",
+            "bad.txt: expected text in UTF-8; found byte 0xff at position 3. Save it as UTF-8",
         ),
         ("short.txt", b"short", "5 characters, too few for two examples of 128"),
         ("packed.txt.gz", b"\x1f\x8b\x08not really", "damaged or cut off"),
         ("blank.jsonl", b'{"text": ""}\n{"text": " "}\n', "holds no text"),
-        ("broken.jsonl", b'{"text": "a"}\n{text: 1}\n', "line 2: expected a JSON object with text, got '{text: 1}'"),
+        ("broken.jsonl", b'{"text": "a"}\n{text: 1}\n', "line 2: expected a JSON object with text; found '{text: 1}'"),
         ("two.jsonl", b'{"a": "x", "b": "y"}\n', "line 1: expected the field 'text'"),
         ("mixed.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', "line 2 has no label"),
-        ("cells.csv", b"text,label\nto be,or,not\n", "row 2 has 3 cells, expected 2"),
+        ("cells.csv", b"text,label\nto be,or,not\n", "row 2 has 3 cells; expected 2"),
     ],
 )
 def test_wrong_files(capsys, name: str, content: bytes, message: str) -> None:
@@ -161,10 +161,10 @@ def test_wrong_files(capsys, name: str, content: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--longest", "1"], "2 to 4096 symbols, got 1"),
-        (["--longest", "100000"], "2 to 4096 symbols, got 100000"),
-        (["--vocabulary", "letters"], "there is no vocabulary 'letters'"),
-        (["--vocabulary", "subwords:10"], "expected 257 to 131,072 subwords, got 10"),
+        (["--longest", "1"], "2 to 4096 symbols; found 1"),
+        (["--longest", "100000"], "2 to 4096 symbols; found 100000"),
+        (["--vocabulary", "letters"], "found 'letters'"),
+        (["--vocabulary", "subwords:10"], "expected 257 to 131,072 subwords; found 10"),
         (["--recipe", "images"], "needs pictures"),
         (["--recipe", "points"], "needs numbers"),
         (["--recipe", "levels-mask"], "needs pictures"),
@@ -231,11 +231,11 @@ def nothing(data, size): return law(data, size, 17 * (0.0,))
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("negative", "a distance must be at least 0 and finite, got row 2, column 5: -1"),
-        ("diagonal", "the distance to itself must be 0, got row 3, column 3: 0.5; set the diagonal to 0"),
+        ("negative", "a distance to be at least 0 and finite; found row 2, column 5: -1"),
+        ("diagonal", "the distance to itself to be 0; found row 3, column 3: 0.5. Set the diagonal to 0"),
         ("missing", "BackAndForth needs a source with mass on every symbol"),
-        ("short", "17 weights, one per symbol, got 2"),
-        ("below", "weights of a source must be at least 0 and finite, got -1 for 0"),
+        ("short", "17 weights, one per symbol; found 2"),
+        ("below", "weights of a source to be at least 0 and finite; found -1 for 0"),
         ("nothing", "a source with mass on some symbol"),
     ],
 )

@@ -61,7 +61,7 @@ def test_folders_are_left_out_of_what_is_said_and_the_rest_stays() -> None:
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("expected words behind --text, got none", 'expected words behind "Text", got none'),
+        ("expected words behind --text; found none", 'expected words behind "Text"; found none'),
         ("-n must be at least 1", '"How many" must be at least 1'),
         ("leave --steps out, or --text.", 'leave --steps out, or "Text".'),
         ("--text-like, --text.width, un--text and a-n stay", "--text-like, --text.width, un--text and a-n stay"),
@@ -77,6 +77,12 @@ def test_flags_are_called_as_the_page_calls_them(said: str, told: str) -> None:
     assert with_labels(said, CONTROLS) == told
 
 
+def test_errors_name_labels_and_give_no_advice_on_fitting() -> None:
+    assert failing(UsageError("at least 1", 0, argument="n")) == '"How many": expected at least 1; found 0'
+    assert failing(InputError("no", remedy="Fit with --objective.shuffled 1")) == "no"
+    assert failing(InputError("no", remedy="Leave --seed out")) == 'no. Leave "Seed" out'
+
+
 def test_what_gradio_lets_through_is_checked() -> None:
     one = tab(lambda: Result())
     check_answers(one, {"text": "x" * MAX_LETTERS, "n": 3})
@@ -89,7 +95,7 @@ def test_a_run_that_was_removed_is_said_to_be_gone(tmp_path: pathlib.Path) -> No
     own, other = (LoadedRun(Run(tmp_path / name), name, None) for name in ("own", "other"))
 
     def fails() -> Result:
-        raise InputError(f"expected a file {tmp_path}/other/model.json, found none")
+        raise InputError(f"{tmp_path}/other/model.json: expected a file; found none")
 
     for there, name in ((), "own"), (("own",), "other"):
         for each in there:

@@ -79,11 +79,11 @@ def test_what_is_missing_is_said_in_one_line(page: Any) -> None:
         ("Say", {"text": " "}, "expected words"),
         ("Say", {"text": "Hello", "voice": CLIP}, 'into "What is said in that recording"'),
         ("Edit", {"text": "Hello"}, "upload a recording"),
-        ("Denoise", {"denoise": CLIP, "said": SAYS, "begin": 1.0, "end": 0.5}, "must end after"),
+        ("Denoise", {"denoise": CLIP, "said": SAYS, "begin": 1.0, "end": 0.5}, "to end after"),
         (
             "Denoise",
             {"denoise": CLIP, "said": SAYS, "begin": 1.0, "end": 99.0},
-            r"is \d\.\d\d seconds long, got a span",
+            r"is \d\.\d\d seconds long; found a span",
         ),
         ("Denoise", {"denoise": CLIP, "begin": 1.0, "end": 99.0}, 'into "What is said in it"'),
     ):

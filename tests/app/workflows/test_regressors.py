@@ -138,10 +138,10 @@ def test_rewards_of_classes(
     assert numbers["reward_before"] < -1  # that of four samples of which one in three is high
     assert numbers["reward"] > 0.5 * numbers["reward_before"]
     wrong = {
-        run: "which class of",
-        f"{run}=x": "which class of",
+        run: "--reward: expected",
+        f"{run}=x": "--reward: expected",
         model: "cannot be a reward",
-        f"{rows}/run": "which number",
+        f"{rows}/run": "--reward: expected",
     }
     for wish, told in wrong.items():
         assert main([*steer, "--reward", wish]) == 2
@@ -155,10 +155,10 @@ def test_molecules(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -
     assert main([*words, "--target", "height", "--out", run, "--json"]) == 0
     assert last(capsys)["mae_constant"] > 0
     wrong = [
-        (["--target", "high"], "did you mean 'height'"),
+        (["--target", "high"], "Did you mean 'height'"),
         (["--recipe", "regressor"], "--target NAME"),
-        (["--recipe", "molecules", "--target", "height"], "tells no height; use --recipe regressor"),
-        (["--target", "height", "--start-from", run], "leave out --start-from"),
+        (["--recipe", "molecules", "--target", "height"], "tells no height. Use regressor"),
+        (["--target", "height", "--start-from", run], "--start-from: a regressor"),
     ]
     for more, told in wrong:
         assert main([*words, *more, "--out", str(tmp_path / "x")]) == 2

@@ -20,6 +20,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.output_shards import MANIFEST, MOST, SampleShards
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
+from tests.errors import refuses
 from tests.models.export.untrained import as_run, untrained
 
 FOLDERS = "{shard}"
@@ -82,7 +83,7 @@ def test_links_lead_to_nobodys_files(
     unfinish(tmp_path / "many")
     shutil.rmtree(tmp_path / "many" / name, ignore_errors=True)
     (tmp_path / "many" / name).symlink_to(victim)
-    with pytest.raises(InputError, match=rf"{name} is a link"):
+    with pytest.raises(InputError, match=rf"{name}: is a link"):
         make(tmp_path / "many", n=12 if overwrite else 9, overwrite=overwrite)
 
 
@@ -125,7 +126,7 @@ def test_odd_things_are_told_in_a_line_and_stay(
     place.mkdir(parents=True) if is_folder else place.write_text("mine")
     before = content(tmp_path / "many")
     for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"(remove it|move it elsewhere), or name another folder"):
+        with pytest.raises(InputError, match=r"(Remove it|Move it elsewhere), or name another folder"):
             make(tmp_path / "many", n=12 if overwrite else 9, overwrite=overwrite)
     assert content(tmp_path / "many") == before
 
@@ -151,7 +152,7 @@ def test_a_damaged_manifest_is_replaced_where_nothing_else_is_lost(
     unfinish(tmp_path / "more")
     shutil.copytree(tmp_path / "more" / ".shards", tmp_path / "many" / ".shards")  # notes of who knows what
     (tmp_path / "many" / MANIFEST).write_text("{")
-    with pytest.raises(InputError, match=r"manifest\.json is no valid JSON.*--overwrite"):
+    with pytest.raises(InputError, match=r"manifest\.json: is no valid JSON.*--overwrite"):
         make(tmp_path / "many")
     (tmp_path / "many" / "thesis.npz").write_text("mine")
     before = content(tmp_path / "many")
@@ -172,7 +173,7 @@ def test_folders_of_a_person_stay(tmp_path: pathlib.Path, make: Callable[..., Sa
     (tmp_path / "many" / "samples-00001.npz").mkdir()
     (tmp_path / "many" / "samples-00001.npz" / "mine").write_text("thesis")
     for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"samples-00001\.npz is a folder where a shard is a file; move it"):
+        with pytest.raises(InputError, match=r"samples-00001\.npz: is a folder where a shard is a file\. Move it"):
             make(tmp_path / "many", n=12 if overwrite else 9, overwrite=overwrite)
     assert (tmp_path / "many" / "samples-00001.npz" / "mine").read_text() == "thesis"
 
@@ -184,7 +185,7 @@ def test_files_of_a_person_stay_where_shards_are_folders(
     whole = content(tmp_path / "many")
     shutil.rmtree(tmp_path / "many" / "00001")
     (tmp_path / "many" / "00001").write_text("mine")
-    with pytest.raises(InputError, match="00001 is a file where a shard is a folder; move it"):
+    with pytest.raises(InputError, match=r"00001: is a file where a shard is a folder\. Move it"):
         make(tmp_path / "many" / FOLDERS)
     (tmp_path / "many" / "00001").unlink()
     (tmp_path / "many" / "00001").mkdir()  # torn: drawn again
@@ -226,9 +227,9 @@ def test_settings_of_a_manifest_do_not_hide_its_numbers(
 
 
 def test_numbers_and_names_are_bounded(tmp_path: pathlib.Path, make: Callable[..., SampleShards]) -> None:
-    with pytest.raises(UsageError, match="at most"):
+    with refuses(UsageError, argument="n"):
         make(tmp_path / "many", n=10**30)
-    with pytest.raises(UsageError, match="too long"):
+    with refuses(UsageError, argument="out"):
         make(tmp_path / "many" / f"{'a' * 245}.npz")
     assert not (tmp_path / "many").exists()
 

@@ -175,7 +175,7 @@ def test_only_one_writes_at_once(moons: Run, tmp_path: pathlib.Path) -> None:
 
 
 def test_wrong_wishes_leave_no_claim_behind(moons: Run, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UsageError, match="nothing that can be given"):
+    with pytest.raises(UsageError, match="given: expected"):
         made(moons, 10, 5, tmp_path / "many", given={"label": "7"})
     assert made(moons, 10, 5, tmp_path / "many").finished
 
@@ -241,17 +241,17 @@ def test_flags_reach_the_shards(moons: Run, tmp_path: pathlib.Path, capsys: pyte
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("-n", "1.5"), "takes a whole number, got '1.5'"),
-        (("-n", "1e400"), "takes a whole number, got '1e400'"),
-        (("-n", "ten"), "takes a whole number, got 'ten'"),
+        (("-n", "1.5"), "expected a whole number; found '1.5'"),
+        (("-n", "1e400"), "expected a whole number; found '1e400'"),
+        (("-n", "ten"), "expected a whole number; found 'ten'"),
         (("-n", "10", "--shard", "0"), "at least 1"),
         (("-n", "0"), "at least 1"),
-        (("-n", "99999999999999999999"), "-n must be at least 1 and at most 9,007,199,254,740,992, got 9"),
-        (("-n", "99999999999999999999", "--shard", "10"), "at most 9,007,199,254,740,992, got 9"),
+        (("-n", "99999999999999999999"), "-n: expected at least 1 and at most 9,007,199,254,740,992; found 9"),
+        (("-n", "99999999999999999999", "--shard", "10"), "at most 9,007,199,254,740,992; found 9"),
         (("-n", "10", "--out", "{shard}.npz"), "say with --shard"),
         (("-n", "10", "--overwrite"), "or say with --shard"),
-        (("--shard", "10", "--out", "many/{shrad}.csv"), "is written {shard}, got {shrad}.csv"),
-        (("--shard", "10", "--complete", "people.csv"), "leave out --shard"),
+        (("--shard", "10", "--out", "many/{shrad}.csv"), "found {shrad}.csv"),
+        (("--shard", "10", "--complete", "people.csv"), "Leave out --shard"),
     ],
 )
 def test_wrong_words_are_refused(

@@ -104,7 +104,7 @@ def test_shards_that_are_gone_new_or_changed_are_named():
     told = "when this run was fitted: 0.parquet, 3.parquet are gone, 7.parquet is new, 1.parquet is changed"
     with pytest.raises(InputError) as refused:
         feller.fit(out="run", resume=True, steps=4)
-    assert str(refused.value) == f"rows is not what it was {told}; bring it back"
+    assert str(refused.value) == f"rows is not what it was {told}. Bring it back"
 
 
 def test_the_same_model_as_of_a_folder_in_the_same_order():
@@ -124,9 +124,9 @@ def test_the_same_model_as_of_a_folder_in_the_same_order():
 
 def test_what_needs_all_rows_at_once_is_refused():
     pictures(pathlib.Path("shards"))
-    with pytest.raises(UsageError, match="join them to one file"):
+    with pytest.raises(UsageError, match="Join them to one file"):
         feller.fit("shards/train-{000..003}.tar", epsilon=4.0, **FIT)
-    with pytest.raises(UsageError, match="--target needs all examples"):
+    with pytest.raises(UsageError, match="needs all examples"):
         feller.fit("shards", target=("label",), **FIT)
     with pytest.raises(UsageError, match="a bridge needs all examples"):
         read_populations(("shards", "shards"))

@@ -244,7 +244,7 @@ def test_it_does_not_depend_on_the_batch(name: str) -> None:
 def test_what_is_unknown_is_for_the_source_alone(way: Restoration) -> None:
     learned = gaussian(torch.eye(16, dtype=F64), (1, 4, 4))
     about = Observation(UnknownBlur(), torch.zeros(1, 1, 4, 4, dtype=F64))
-    with pytest.raises(UsageError, match=r"UnknownBlur has an unknown part, which .* choose `source`"):
+    with pytest.raises(UsageError, match=r"UnknownBlur has an unknown part, which .* Choose `source`"):
         way.restore(learned, about, normal(1, 1, 4, 4), Draws(0))
 
 

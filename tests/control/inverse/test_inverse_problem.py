@@ -193,5 +193,5 @@ def test_pigdm_wants_a_linear_operator() -> None:
     own = Observation(Own(lambda x: x.square()), torch.zeros(2, 4, dtype=F64))
     for about, shape in ((pictures, (2, 1, 4, 4)), (own, (2, 4))):
         process = guided(lambda x, t: Characteristics(-x), Affine(), about, PiGDM(), torch.arange(2))
-        with pytest.raises(UsageError, match=r"needs a linear operator, and \w+ is none; choose `dps`"):
+        with pytest.raises(UsageError, match=r"needs a linear operator, and \w+ is none\. Choose `dps`"):
             process(torch.ones(shape, dtype=F64), torch.full((2,), 0.5, dtype=F64))

@@ -20,6 +20,7 @@ from feller.control.inverse.operators import (
 )
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
+from tests.errors import refuses
 from tests.oracle import F64, close
 
 HOLE = torch.zeros(1, 6, 4, dtype=torch.bool)
@@ -144,7 +145,7 @@ def test_own_operators_are_tested() -> None:
         OwnLinear(lambda x: x @ matrix.T, lambda y: 2 * y @ matrix, (5,))
     with pytest.raises(InputError, match="is not linear"):
         OwnLinear(lambda x: x.square() @ matrix.T, lambda y: y @ matrix, (5,))
-    with pytest.raises(InputError, match=r"measurements \[4, ...\], got \[\]"):
+    with refuses(InputError, found="[]"):
         Own(lambda x: x.sum())(torch.ones(4, 2))
 
 
@@ -154,5 +155,5 @@ def test_refusals() -> None:
     with pytest.raises(UsageError, match="no colours"):
         Grey()(torch.zeros(1, 1, 5, 4))
     for make in (lambda: Pool(0), lambda: Blur(0.0), lambda: RandomSums(0)):
-        with pytest.raises(UsageError, match="expected"):
+        with refuses(UsageError, found="0"):
             make()

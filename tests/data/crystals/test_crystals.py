@@ -22,6 +22,7 @@ from feller.data.loading.raw import FoundCrystals, FoundRows
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset, Modality
+from tests.errors import refuses
 
 SIZES = (2, 5, 5, 3)
 
@@ -142,12 +143,12 @@ def test_crystals_of_others_are_padded_and_checked(data: Dataset) -> None:
     assert values["element"].tolist() == [[0, 3, 1, 0, 0]]
     assert given["atoms"].tolist() == [3]
     assert given["valid"]["place"].sum() == 4
-    with pytest.raises(InputError, match=r"row 1: this model knows no K, only O, Na, Cl, Ti"):
+    with refuses(InputError, row=1):
         data.modality.accept(dataclasses.replace(other, atoms=np.array([[8, 19, 11, 8]])))
     large = FoundCrystals(np.zeros((1, 6, 3)), atoms=np.full((1, 6), 8), lattice=other.lattice)
     with pytest.raises(InputError, match="row 1: expected up to 5 atoms, got 6"):
         data.modality.accept(large)
-    with pytest.raises(InputError, match="expected crystals, got points"):
+    with pytest.raises(InputError, match="expected crystals; found points"):
         data.modality.accept(FoundRows(np.ones((2, 3))))
 
 
@@ -232,7 +233,7 @@ def test_cell_can_be_given(data: Dataset) -> None:
 @pytest.mark.parametrize(
     ("leaf", "text", "match"),
     [
-        ("element", "NaK", "hold no K: .*there are: Cl, Na, O, Ti"),
+        ("element", "NaK", "element: expected"),
         ("element", "Xx", "no element 'Xx'"),
         ("element", "", "cannot read element="),
         ("element", "NaTiO4", "has 6 atoms, and cells of the training data have 2, 3, 5"),
@@ -247,13 +248,13 @@ def test_cell_can_be_given(data: Dataset) -> None:
         ("lattice", "0.01,4,4,90,90,90", "would become 0.1,4,4,90,90,90: .* edges of 0.1 to 1,000 Å"),
         ("lattice", "4,4,5000,90,90,90", "would become 4,4,1000,90,90,90"),
         ("lattice", "4,4,4,119.9,119.9,119.9", "would become 4,4,4,119.667,119.667,119.667: .* 1 degree to spare"),
-        ("lattice", "4_0,4,4,90,90,90", "got '4_0,4,4"),
+        ("lattice", "4_0,4,4,90,90,90", "found '4_0,4,4"),
         ("lattice", "4,4,4", "expected lattice=a,b,c,alpha,beta,gamma"),
         ("lattice", "4,4,4,120,120,120", "that close"),
         ("lattice", "4,4,4,90,90,nan", "that close"),
         ("lattice", "4,4,-4,90,90,90", "that close"),
-        ("lattice", "cubic", "got 'cubic'"),
-        ("place", "0,0,0", "no part of these data can be given, got place="),
+        ("lattice", "cubic", "found 'cubic'"),
+        ("place", "0,0,0", "no part of these data can be given; found place="),
     ],
 )
 def test_what_cannot_be_given_is_said(data: Dataset, leaf: str, text: str, match: str) -> None:

@@ -112,17 +112,19 @@ def test_isotopes_are_told(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("broken", "match"),
     [
-        ("", "got nothing"),
-        ("nan", "got 'nan'"),
-        (cif(2)[:60], "got 'data_x0"),
+        ("", "found nothing"),
+        ("nan", "found 'nan'"),
+        (cif(2)[:60], "found 'data_x0"),
         (cif(2).replace("_cell_angle_beta   80", "_cell_angle_beta   800"), "cell with a volume"),
-        (cif(2) + cif(3), "holds 2 crystals, expected one"),
+        (cif(2) + cif(3), "holds 2 crystals; expected one"),
     ],
 )
 def test_damaged_rows_are_named_and_counted(tmp_path: pathlib.Path, broken: str, match: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(table(row(2), ["0", "x", broken, "1"], row(3)))
-    with pytest.raises(InputError, match=rf"a\.csv: row 3 \(the header is row 1; ends in line \d+\).*{match}") as error:
+    with pytest.raises(
+        InputError, match=rf"a\.csv[:,] row 3 \(the header is row 1; ends in line \d+\).*{match}"
+    ) as error:
         read(str(path))
     assert "\n" not in str(error.value)
     assert "in all" not in str(error.value)
@@ -130,10 +132,10 @@ def test_damaged_rows_are_named_and_counted(tmp_path: pathlib.Path, broken: str,
 
 def test_count_of_damaged_rows(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.csv").write_text(table(row(2), *[["0", "x", "y", "1"]] * 3))
-    with pytest.raises(InputError, match=r"row 3 .*; 3 are damaged in all; mend or drop it"):
+    with pytest.raises(InputError, match=r"row 3 .*; 3 are damaged in all\. Mend or drop it"):
         read(str(tmp_path / "a.csv"))
     (tmp_path / "a.csv").write_text(table(row(2), ["0", "x", "y", "1"], ["0", "x", " ", "1"]))
-    with pytest.raises(InputError, match=r"got 'y'.*; 2 are damaged in all, 1 of them empty; mend or drop it"):
+    with pytest.raises(InputError, match=r"found 'y'.*; 2 are damaged in all, 1 of them empty\. Mend or drop it"):
         read(str(tmp_path / "a.csv"))
 
 
@@ -146,7 +148,7 @@ def test_damaged_table_is_named(tmp_path: pathlib.Path, text: str) -> None:
 
 def test_file_without_crystals_is_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.cif").write_text("hello")
-    with pytest.raises(InputError, match=r"a\.cif: crystal 1: .* got 'hello'"):
+    with pytest.raises(InputError, match=r"a\.cif[:,] crystal 1: .* found 'hello'"):
         read(str(tmp_path / "a.cif"))
     (tmp_path / "b.cif.gz").write_bytes(gzip.compress(cif(2).encode())[:-9])
     with pytest.raises(InputError, match="cannot be unpacked"):
@@ -174,9 +176,9 @@ def test_arrays_are_read_and_checked() -> None:
         ({"element": np.array([[8, 122], [11, 0]])}, "atomic numbers from 1 to 118"),
         ({"element": np.array([[8, 0], [11, 0]])}, "atomic numbers from 1 to 118"),
         ({"place": np.zeros((2, 2))}, "expected whole numbers element"),
-        ({"place": np.full((2, 2, 3), np.nan)}, "row 1: expected finite coordinates, got others; 2 such in all"),
+        ({"place": np.full((2, 2, 3), np.nan)}, "row 1: expected finite coordinates; found others; 2 such in all"),
         ({"place": np.array([[[0, 0, 0], [0, 0, 0.5]], [[0, 0, np.inf], [0, 0, 0]]])}, "row 2: expected finite"),
-        ({"lattice": np.zeros((2, 6))}, "row 1: expected a cell with a volume, got others; 2 such in all"),
+        ({"lattice": np.zeros((2, 6))}, "row 1: expected a cell with a volume; found others; 2 such in all"),
         ({"lattice": np.stack([CELL, CELL * [300, 1, 1, 1, 1, 1]])}, "row 2: expected edges of 0.1 to 1,000 Å"),
         ({"lattice": np.zeros((1, 6))}, "expected whole numbers element"),
         ({"valid": np.array([[False, True], [True, False]])}, "row 1: expected valid atoms at the beginning"),
@@ -204,7 +206,9 @@ def test_atoms_on_top_of_each_other_are_damage(tmp_path: pathlib.Path, name: str
         whole.modality.write(whole.values, whole.given, tmp_path / name)
         assert len(read_back(tmp_path / name, whole.modality)[0]["element"]) == 2
         if damaged:
-            said = rf"{name}: {places[name]}: atoms 2 \(Cl\) and 3 \(O\) of the cell are 0\.29 Å apart, expected 0\.3"
+            said = (
+                rf"{name}[:,] {places[name]}: atoms 2 \(Cl\) and 3 \(O\) of the cell are 0\.29 Å apart; expected 0\.3"
+            )
             with pytest.raises(InputError, match=said):
                 read(str(tmp_path / name))
         else:
@@ -232,7 +236,7 @@ def test_distances_are_those_of_pymatgen() -> None:
 
 def test_column_of_another_name_is_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.csv").write_text(table(row(2), names=("", "id", "Structure", "energy")))
-    with pytest.raises(InputError, match=r"a\.csv: the column 'Structure' holds CIF; call it cif"):
+    with pytest.raises(InputError, match=r"a\.csv: the column 'Structure' holds CIF\. Call it cif"):
         read(str(tmp_path / "a.csv"))
     (tmp_path / "b.csv").write_text(table([cif(2)], [cif(3)], names=("text",)))
     assert isinstance(read(str(tmp_path / "b.csv")).modality, Text)
@@ -257,7 +261,7 @@ def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> No
     model = read(str(tmp_path / "a.csv")).modality
     known = ", ".join(model.elements)
     with pytest.raises(
-        InputError, match=rf"b\.cif: crystal 2: this model knows no \w+, only {known}; leave it out"
+        InputError, match=rf"b\.cif[:,] crystal 2: this model knows no \w+, only {known}\. Leave it out"
     ) as error:
         read(str(tmp_path / "b.cif"), like=model)
     assert str(error.value).count("b.cif") == 1

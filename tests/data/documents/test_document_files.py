@@ -14,6 +14,7 @@ from feller.data.images.modality import Images
 from feller.data.loading.raw import Cut, Said, Shown
 from feller.data.loading.read import read
 from tests.data.documents.written import lines, pairs, square
+from tests.errors import refuses
 
 
 def test_a_folder_of_pictures_and_captions(tmp_path: pathlib.Path) -> None:
@@ -39,7 +40,7 @@ def test_folders_of_pairs_inside_are_named(tmp_path: pathlib.Path) -> None:
     square(tmp_path / "few", "1.png", 0)
     (tmp_path / "few" / "1.txt").write_text("a square")
     square(tmp_path, "overview.png", 0)
-    with pytest.raises(InputError, match=r"name one, such as .*many, or take the texts out if"):
+    with pytest.raises(InputError, match=r"Name one, such as .*many, or take the texts out if"):
         read(str(tmp_path))
 
 
@@ -116,8 +117,8 @@ def test_packed_json_lines(tmp_path: pathlib.Path) -> None:
         ({"document": "a text"}, "expected a list"),
         ({"document": [3]}, "expected a text, or an object"),
         ({"document": [{"answer": ""}]}, "expected a text, or an object"),
-        ({"image": "000.png"}, "has no 'text'; write its caption"),
-        ({"document": ["a"], "text": "b", "image": "000.png"}, "alone, or 'image' and 'text', got both"),
+        ({"image": "000.png"}, r"has no 'text'\. Write its caption"),
+        ({"document": ["a"], "text": "b", "image": "000.png"}, "alone, or 'image' and 'text'; found both"),
         ({"document": ["a \ud800"]}, "half of a character"),
         ({"document": ["a"], "task": 3}, "expected a word under 'task'"),
         ({"document": ["a"], "task": "edit"}, "names no task"),
@@ -149,7 +150,7 @@ def test_links_lead_nowhere_else(tmp_path: pathlib.Path) -> None:
     for name in ("png", "txt"):
         (folder / f"link.{name}").unlink()
         (folder / f"link.{name}").symlink_to(f"../secret.{name}")
-        with pytest.raises(InputError, match=rf"'link\.{name}' is a link that leads outside .*; put the file there"):
+        with pytest.raises(InputError, match=rf"'link\.{name}' is a link that leads outside .*\. Put the file there"):
             read(str(folder))
         (folder / f"link.{name}").unlink()
         (folder / f"link.{name}").symlink_to(f"001.{name}")
@@ -157,7 +158,7 @@ def test_links_lead_nowhere_else(tmp_path: pathlib.Path) -> None:
     (folder / "link.png").unlink()
     (folder / "link.png").symlink_to(secret)
     for name in ("link.png", "deep/secret.png"):
-        with pytest.raises(InputError, match=r"line 1: the picture .* lies outside .*; move it there"):
+        with pytest.raises(InputError, match=r"line 1: the picture .* lies outside .*\. Move it there"):
             read(str(lines(folder, [{"image": name, "text": "a link"}])))
 
 
@@ -271,13 +272,11 @@ def test_a_folder_with_a_file_of_documents(tmp_path: pathlib.Path) -> None:
     assert inside.notes == named.notes
     assert all(torch.equal(inside.values[leaf], named.values[leaf]) for leaf in named.values)
     lines(tmp_path, [{"image": "pictures/0.png", "text": "a square"}], "other.jsonl")
-    with pytest.raises(
-        InputError, match=r"expected one file of documents, got 2; name one, such as .*documents\.jsonl"
-    ):
+    with refuses(InputError, found="2"):
         read(str(tmp_path))
 
 
 def test_texts_in_a_folder_are_no_proteins(tmp_path: pathlib.Path) -> None:
     lines(tmp_path, [{"text": "a"}], "texts.jsonl")
-    with pytest.raises(InputError, match=r"name one file, such as .*texts\.jsonl"):
+    with pytest.raises(InputError, match=r"Name one file, such as .*texts\.jsonl"):
         read(str(tmp_path))

@@ -13,6 +13,7 @@ from feller.data.files.delimited import dialect_of, read_sheet, text_of
 from feller.data.loading.raw import Dialect, FoundTable
 from feller.data.loading.read import read
 from feller.data.tables.modality import Table
+from tests.errors import refuses
 
 ROWS = [["town; and land", "pay"], ["Zürich", "66410,1"], ["Łódź", "5,0"], ["Łódź", "7,25"], ["", "8,5"]]
 
@@ -52,7 +53,7 @@ def test_a_run_that_says_nothing_of_it_writes_commas(tmp_path: pathlib.Path) -> 
     plain = to_data(kind)
     del plain["dialect"]
     assert from_data(Table, plain).dialect == Dialect(",", marked=False)
-    with pytest.raises(InputError, match="expected a comma, a semicolon or a tab"):
+    with refuses(InputError, found="'ab'"):
         Dialect("ab")
 
 

@@ -50,7 +50,7 @@ def test_bare_pickles_are_refused(tmp_path: pathlib.Path) -> None:
 def test_nobody_is_told_to_open_what_is_no_array(tmp_path: pathlib.Path, ending: str) -> None:
     path = tmp_path / f"notes.{ending}"
     path.write_text("no numbers")
-    with pytest.raises(InputError, match=r"damaged, or holds Python objects\); write numbers") as refused:
+    with pytest.raises(InputError, match=r"damaged, or holds Python objects\)\. Write numbers") as refused:
         read(str(path))
     assert "pickle" not in str(refused.value)
 
@@ -113,11 +113,11 @@ def test_large_pictures_are_resized_within_their_levels(tmp_path: pathlib.Path) 
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"a": np.ones((2, 2)), "b": np.ones((2, 2))}, "an array called samples, got a, b"),
-        ({"labels": np.ones(2)}, "an array called samples, got labels"),
+        ({"a": np.ones((2, 2)), "b": np.ones((2, 2))}, "an array called samples; found a, b"),
+        ({"labels": np.ones(2)}, "an array called samples; found labels"),
         ({"x": np.ones(5)}, r"points \[n, d\] or pictures"),
-        ({"x": np.ones((0, 2))}, r"got \[0, 2\]"),
-        ({"x": np.ones((2, 0))}, r"got \[2, 0\]"),
+        ({"x": np.ones((0, 2))}, r"found \[0, 2\]"),
+        ({"x": np.ones((2, 0))}, r"found \[2, 0\]"),
         ({"x": np.ones((2, 2), dtype=complex)}, "of complex128"),
         ({"x": np.array([["a", "b"]])}, "of <U1"),
         ({"x": np.array([[1.0, 2.0], [3.0, np.nan]])}, "row 2, column 2 holds nan"),
@@ -131,7 +131,7 @@ def test_large_pictures_are_resized_within_their_levels(tmp_path: pathlib.Path) 
         ({"x": np.full((2, 4, 4), 256)}, "whole numbers from 0 to 255"),
         ({"x": np.full((2, 4, 4), -1)}, "whole numbers from 0 to 255"),
         ({"x": np.full((2, 4, 4), np.nan)}, "whole numbers from 0 to 255"),
-        ({"x": np.ones((2, 3, 8, 8))}, "move the channels to the end"),
+        ({"x": np.ones((2, 3, 8, 8))}, "Move the channels to the end"),
         ({"x": np.ones((32, 32, 3))}, "one picture in colour"),
         ({"x": np.full((1, 4, 4), 9), "levels": 8}, "levels to be a number from 9 to 255"),
     ],

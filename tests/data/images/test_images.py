@@ -132,7 +132,7 @@ def test_writing_again_replaces_our_samples_and_nothing_else(tmp_path: pathlib.P
 def test_endings(tmp_path: pathlib.Path) -> None:
     modality, values = Images(2, 2, 1), torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
     for ending in ("csv", "png", "pt"):
-        with pytest.raises(UsageError, match=rf"as \.{ending}; choose \.npz, \.npy, or a folder"):
+        with pytest.raises(UsageError, match=rf"as \.{ending}\. Choose \.npz, \.npy, or a folder"):
             modality.write(values, {}, tmp_path / f"a.{ending}")
     modality.write(values, {}, tmp_path / "run-0.5")
     assert (tmp_path / "run-0.5" / "00000.png").is_file()
@@ -157,10 +157,10 @@ def test_overview_magnifies_without_blur() -> None:
 def test_other_shapes_and_kinds_are_refused(tmp_path: pathlib.Path) -> None:
     modality = Images(4, 4, 1)
     np.save(tmp_path / "a.npy", np.zeros((2, 5, 4), dtype=np.uint8))
-    with pytest.raises(InputError, match=r"a\.npy: expected pictures of 4 x 4 x 1, got 5 x 4 x 1"):
+    with pytest.raises(InputError, match=r"a\.npy: expected pictures of 4 x 4 x 1"):
         read_back(tmp_path / "a.npy", modality)
     np.save(tmp_path / "b.npy", np.zeros((2, 5)))
-    with pytest.raises(InputError, match=r"b\.npy: expected pictures, got points"):
+    with pytest.raises(InputError, match=r"b\.npy: expected pictures; found points"):
         read_back(tmp_path / "b.npy", modality)
 
 

@@ -20,10 +20,11 @@ from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.proteins.files import pdb_text
 from tests.data.proteins.test_chains import atoms as chain_atoms
+from tests.errors import refuses
 
 
 def test_missing_and_unknown(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match=r"expected a file or a folder at .*nowhere, found none"):
+    with refuses(InputError, found="none"):
         read(str(tmp_path / "nowhere"))
     (tmp_path / "a.docx").write_text("x")
     with pytest.raises(InputError, match=r"cannot tell what it is by its ending; expected \.csv"):
@@ -34,9 +35,9 @@ def test_missing_and_unknown(tmp_path: pathlib.Path) -> None:
 
 
 def test_examples_are_named() -> None:
-    with pytest.raises(UsageError, match="no example 'digit': did you mean 'digits'"):
+    with refuses(UsageError, argument="example", found="'digit'"):
         read(f"{EXAMPLE}digit")
-    with pytest.raises(UsageError, match="no part 'tset': did you mean 'test'"):
+    with refuses(UsageError, argument="part", found="'tset'"):
         read(f"{EXAMPLE}digits/tset")
     assert len(read(f"{EXAMPLE}digits/train")) == len(read(f"{EXAMPLE}digits"))
 
@@ -45,7 +46,7 @@ def test_size_applies_to_pictures_only() -> None:
     assert read(f"{EXAMPLE}digits/test", longest=4).modality == Images(4, 4, 1, 16, tuple("0123456789"))
     with pytest.raises(UsageError, match="holds points, which have no size"):
         read(f"{EXAMPLE}moons", longest=4)
-    with pytest.raises(UsageError, match="longest must be 1 or more, got 0"):
+    with refuses(UsageError, argument="longest", found="0"):
         read(f"{EXAMPLE}digits", longest=0)
 
 
@@ -146,7 +147,7 @@ def test_other_structures_than_those_of_a_model_are_told(tmp_path: pathlib.Path,
         return
     (folders["xyz"] / "0.xyz").write_text("3\n\nC 0 0 0\nO 0 0 1\nO 0 1 0\n" * 2)
     for source in (f"{folders[other]}/", f"{folders[other]}/0.{other}"):
-        with pytest.raises(InputError, match=f"^{source}: expected {names[one]}, got {names[other]}$"):
+        with pytest.raises(InputError, match=f"^{source}: expected {names[one]}; found {names[other]}$"):
             read(source, like=modality)
 
 
@@ -155,14 +156,14 @@ def test_arrays_of_another_kind_than_a_model_are_told(tmp_path: pathlib.Path) ->
     (tmp_path / "a.xyz").write_text("3\n\nC 0 0 0\nO 0 0 1\nO 0 1 0\n")
     data = read(str(tmp_path / "a.xyz"))
     data.modality.write(data.values, data.given, tmp_path / "a.npz")
-    with pytest.raises(InputError, match=r"a\.npz: expected crystals, got molecules"):
+    with pytest.raises(InputError, match=r"a\.npz: expected crystals; found molecules"):
         read(str(tmp_path / "a.npz"), like=read(str(folders["cif"])).modality)
 
 
 def test_folder_of_several_kinds_is_refused(tmp_path: pathlib.Path) -> None:
     folder = structures(tmp_path)["xyz"]
     (folder / "a.cif").write_text(cif_text(CUBE, "x"))
-    with pytest.raises(InputError, match="expected files of one kind, got 2 of molecules and 1 of crystals; give"):
+    with pytest.raises(InputError, match="expected files of one kind"):
         read(str(folder))
 
 
@@ -190,7 +191,7 @@ def test_folder_of_tables_says_to_name_one(tmp_path: pathlib.Path) -> None:
     for name in ("b.csv", "a.csv"):
         (tmp_path / name).write_text("x,y\n1,2\n")
     with pytest.raises(
-        InputError, match=rf"expected pictures, texts or structures; name one file, such as {tmp_path}/a\.csv"
+        InputError, match=rf"expected pictures, texts or structures\. Name one file, such as {tmp_path}/a\.csv"
     ):
         read(str(tmp_path))
 
@@ -204,7 +205,7 @@ def test_shards_of_samples_say_which_form_is_read(tmp_path: pathlib.Path) -> Non
 
 
 def test_wrong_name_of_an_example_is_told() -> None:
-    with pytest.raises(InputError, match=r"there is no file exmple:moon; examples are called example:NAME: .*'moons'"):
+    with refuses(InputError, argument="example", found="'moon'"):
         read("exmple:moon")
 
 
@@ -212,9 +213,9 @@ def test_names_are_not_told_twice(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     for source, told in (
-        ("nowhere/", "expected a file or a folder at nowhere, found none"),
+        ("nowhere/", "nowhere: expected a file or a folder; found none"),
         ("empty/", "empty: the folder is empty"),
-        ("./nowhere", "expected a file or a folder at nowhere, found none"),
+        ("./nowhere", "nowhere: expected a file or a folder; found none"),
     ):
         with pytest.raises(InputError, match=f"^{told}$"):
             read(source)

@@ -18,6 +18,7 @@ from feller.data.modality import Dataset, Target
 from feller.data.tables.column import Categorical
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
+from tests.errors import refuses
 from tests.oracle import close
 
 WATER = "O 0 0 0.119\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
@@ -139,7 +140,7 @@ def test_the_target_goes_with_its_examples(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("names", "error", "told"),
     [
-        (("nu",), UsageError, "nothing that is told of these data is called 'nu': there are: gap, mu"),
+        (("nu",), UsageError, "target: expected"),
         (("mu", "mu"), UsageError, "expected different numbers"),
         (("gap",), InputError, "all examples have the same gap"),
     ],
@@ -154,7 +155,7 @@ def test_what_is_not_there_is_told(
 
 def test_data_that_tell_nothing(tmp_path: pathlib.Path) -> None:
     plain: Dataset = read(str(molecules(tmp_path, "water", "water")))
-    with pytest.raises(UsageError, match="they tell nothing beside their values"):
+    with refuses(UsageError, argument="target", found="'mu'"):
         aimed(plain, ("mu",))
     whole = aimed(read(str(molecules(tmp_path, "mu=1", "mu=2"))), ("mu",))
     other = molecules(tmp_path, "water")
@@ -199,8 +200,8 @@ def test_a_column_of_words_is_a_class_of_a_table(tmp_path: pathlib.Path) -> None
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (("label=3,x",), "label has no class 'x'"),
-        (("label=3",), "two different classes of label or more, got 3"),
+        (("label=3,x",), "label: expected"),
+        (("label=3",), "two different classes of label or more; found 3"),
         (("label=3,3",), "two different classes of label or more"),
         (("label", "label"), "different numbers, or one that has classes alone"),
     ],

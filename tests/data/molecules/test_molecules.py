@@ -21,6 +21,7 @@ from feller.data.molecules.figure import TITLE, _turned, balls
 from feller.data.molecules.modality import Molecules, molecules
 from feller.data.molecules.molecule import Molecule
 from feller.spaces.tokens import MaskSource
+from tests.errors import refuses
 
 LENGTHS = (3, 5, 5, 9)
 
@@ -94,7 +95,7 @@ def test_the_number_of_atoms_is_a_condition_that_says_what_is_real(data: Dataset
     given = modality.complete({"atoms": torch.tensor([modality.condition("atoms", "5"), 3])})
     for leaf in ("element", "place"):
         assert given["valid"][leaf].sum(1).tolist() == [5, 9]  # not given: as many as can be
-    with pytest.raises(UsageError, match="atoms cannot be '4'"):
+    with refuses(UsageError, argument="atoms", found="'4'"):
         modality.condition("atoms", "4")
 
 
@@ -107,11 +108,11 @@ def test_data_of_others_are_padded_and_centred(data: Dataset) -> None:
     assert given["valid"]["element"].sum().item() == 2
     with pytest.raises(InputError, match="row 1: expected up to 9 atoms, got 10"):
         data.modality.accept(FoundMolecules(np.ones((1, 10, 3)), atoms=np.ones((1, 10), dtype=np.int64)))
-    with pytest.raises(InputError, match="row 1: this model knows no N, only H, C, O, Cl"):
+    with refuses(InputError, row=1):
         data.modality.accept(FoundMolecules(np.ones((1, 2, 3)), atoms=np.array([[7, 1]])))
-    with pytest.raises(InputError, match="expected molecules, got points"):
+    with pytest.raises(InputError, match="expected molecules; found points"):
         data.modality.accept(FoundRows(np.ones((2, 3))))
-    with pytest.raises(InputError, match="expected molecules, got crystals"):
+    with pytest.raises(InputError, match="expected molecules; found crystals"):
         data.modality.accept(FoundCrystals(np.ones((1, 2, 3)), atoms=np.array([[6, 1]]), lattice=np.ones((1, 6))))
 
 
@@ -194,12 +195,12 @@ def test_elements_can_be_given(data: Dataset, text: str, numbers: list[int]) -> 
 @pytest.mark.parametrize(
     ("leaf", "text", "match"),
     [
-        ("element", "C2H2", "atoms cannot be '4'"),
-        ("element", "C,N,H", "hold no N"),
-        ("element", "NH2", "hold no N"),
+        ("element", "C2H2", "atoms: expected"),
+        ("element", "C,N,H", "element: expected"),
+        ("element", "NH2", "element: expected"),
         ("element", "Xy3", "no element 'Xy'"),
         ("element", "c,o,h", "no element 'c'"),
-        ("element", "C(OH)2N", "hold no N"),
+        ("element", "C(OH)2N", "element: expected"),
         ("element", "", "there is no atom"),
         ("element", "H0O3", "an element no times"),
         ("element", "H999999999999", "over 10,000 atoms"),

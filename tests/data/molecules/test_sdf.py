@@ -73,7 +73,7 @@ def test_charges_and_drawings_are_known(tmp_path: pathlib.Path) -> None:
     ],
 )
 def test_damaged_record_is_named(tmp_path: pathlib.Path, damaged: str) -> None:
-    with pytest.raises(InputError, match=r"a\.sdf: line 10: ") as error:
+    with pytest.raises(InputError, match=r"a\.sdf, line 10: ") as error:
         read(tmp_path, WATER + "$$$$\n" + damaged)
     assert "\n" not in str(error.value)
 

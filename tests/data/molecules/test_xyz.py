@@ -76,14 +76,14 @@ def test_files_of_qm9_have_lines_of_their_own(tmp_path: pathlib.Path) -> None:
         (WATER + "1\n\nC 0 -inf 0\n", r"line 8: expected a symbol and three numbers"),
         (WATER + "1\n\nC 0 4_0 0\n", r"line 8: expected a symbol and three numbers"),
         (WATER + 5000 * "9" + "\n\nC 0 0 0\n", r"line 6: expected the number of atoms.*'9{60}'"),
-        (WATER + f"1\n\n{5000 * '1'} 0 0 0\n", r"line 8: no element is called '1{39};"),
+        (WATER + f"1\n\n{5000 * '1'} 0 0 0\n", r"line 8: no element is called '1{39}"),
         (WATER.replace("water", f"Properties=species:S:{5000 * '1'}:pos:R:3"), r"line 2: expected Properties="),
         (WATER.replace("water", "Properties=species:S:x"), r"line 2: expected Properties="),
         (WATER.replace("water", "Properties=pos:R:3:id:I:1"), r"line 2: expected Properties="),
     ],
 )
 def test_damage_is_named_with_its_line(tmp_path: pathlib.Path, text: str, match: str) -> None:
-    with pytest.raises(InputError, match=r"a\.xyz: " + match) as error:
+    with pytest.raises(InputError, match=r"a\.xyz, " + match) as error:
         read(tmp_path, text)
     assert "\n" not in str(error.value)
 

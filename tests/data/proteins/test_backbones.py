@@ -14,6 +14,7 @@ from feller.data.proteins.backbones import Backbones, backbones
 from feller.data.proteins.chains import find_backbones, interpret_backbones
 from feller.data.proteins.frames import PLACES
 from tests.data.proteins.test_frames import chain, torsions
+from tests.errors import refuses
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_lengths_are_a_condition_that_says_what_is_valid(data: Dataset) -> None:
     assert data.given["valid"].sum(1).tolist() == [12, 15, 15, 20, 31]
     given = {"length": torch.tensor([modality.condition("length", "20"), 4])}
     assert modality.complete(given)["valid"].sum(1).tolist() == [20, 31]  # not given: as long as can be
-    with pytest.raises(UsageError, match="length cannot be '21'"):
+    with refuses(UsageError, argument="length", found="'21'"):
         modality.condition("length", "21")
 
 
@@ -84,7 +85,7 @@ def test_chains_of_others_are_padded(data: Dataset) -> None:
     assert given["valid"].sum(1).tolist() == [14, 12]
     with pytest.raises(InputError, match="up to 31 residues, got 40"):
         data.modality.accept(FoundChains(np.ones((1, 40, 4, 3)), lengths=np.array([40])))
-    with pytest.raises(InputError, match="got points with 3 columns"):
+    with pytest.raises(InputError, match="found points with 3 columns"):
         data.modality.accept(FoundRows(np.ones((2, 3))))
 
 

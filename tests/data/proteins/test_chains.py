@@ -87,7 +87,7 @@ DAMAGED = ["[1]", "{}", "{", '{"coords": 3}', '{"coords": {"N": []}}', '{"coords
 @pytest.mark.parametrize("text", [*DAMAGED, UNEVEN, coords([[0, 0, "x"]]), coords([[0]]), coords([[[0], [0], [0]]])])
 def test_damaged_line_is_named(tmp_path: pathlib.Path, text: str) -> None:
     (tmp_path / "a.jsonl").write_text(line(atoms(12)) + text + "\n")
-    with pytest.raises(InputError, match=r"a\.jsonl: line 2: expected an object with coords") as error:
+    with pytest.raises(InputError, match=r"a\.jsonl[:,] line 2: expected an object with coords") as error:
         find_backbones(tmp_path / "a.jsonl")
     assert "\n" not in str(error.value)
 
@@ -95,7 +95,7 @@ def test_damaged_line_is_named(tmp_path: pathlib.Path, text: str) -> None:
 @pytest.mark.parametrize("text", [coords([[0, 0, 10**400]]), 10_000 * "[" + '"coords"'])
 def test_damage_that_is_too_large_is_named(tmp_path: pathlib.Path, text: str) -> None:
     (tmp_path / "a.jsonl").write_text(line(atoms(12)) + text + "\n")
-    with pytest.raises(InputError, match=r"a\.jsonl: line 2: expected an object with coords"):
+    with pytest.raises(InputError, match=r"a\.jsonl[:,] line 2: expected an object with coords"):
         find_backbones(tmp_path / "a.jsonl")
 
 
@@ -147,7 +147,7 @@ def test_arrays_are_read_and_checked() -> None:
         ({"samples": samples[:, :, :3], "valid": valid}, "expected numbers"),
         ({"samples": samples.astype(str), "valid": valid}, "expected numbers"),
         ({"samples": samples, "valid": valid * 1.0}, "truths"),
-        ({"samples": samples * np.nan, "valid": valid}, "row 1: expected finite coordinates, got others; 2 such"),
+        ({"samples": samples * np.nan, "valid": valid}, "row 1: expected finite coordinates; found others; 2 such"),
         ({"samples": samples * [[[[1]]], [[[np.nan]]]], "valid": valid}, "row 2: expected finite coordinates"),
     ):
         with pytest.raises(InputError, match=match):
@@ -189,16 +189,16 @@ def test_residues_that_are_not_known_are_told(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("seq", "told"),
     [
-        ("ACDEFGHIKLM", "as many letters in seq as there are residues in coords, got 11 and 12"),
-        (["A"] * 12, "expected seq to be one letter for each residue"),
-        ("ACDEFGHIKLMß", "expected seq to be one letter for each residue"),
-        ("ACDEFGHIKL12", "expected seq to be one letter for each residue"),
-        (12, "expected seq to be one letter for each residue"),
+        ("ACDEFGHIKLM", "as many letters in seq as there are residues in coords; found 11 and 12"),
+        (["A"] * 12, "expected one letter for each residue"),
+        ("ACDEFGHIKLMß", "expected one letter for each residue"),
+        ("ACDEFGHIKL12", "expected one letter for each residue"),
+        (12, "expected one letter for each residue"),
     ],
 )
 def test_wrong_sequence_names_its_line(tmp_path: pathlib.Path, seq: object, told: str) -> None:
     (tmp_path / "a.jsonl").write_text(line(atoms(12)) + line(atoms(12), seq=seq))
-    with pytest.raises(InputError, match=rf"a\.jsonl: line 2: .*{told}") as error:
+    with pytest.raises(InputError, match=rf"a\.jsonl[:,] line 2.*{told}") as error:
         find_backbones(tmp_path / "a.jsonl")
     assert "\n" not in str(error.value)
 

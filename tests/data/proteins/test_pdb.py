@@ -89,7 +89,7 @@ def test_packed_files_are_read(tmp_path: pathlib.Path) -> None:
 def test_damaged_coordinates_name_their_line(tmp_path: pathlib.Path, place: str) -> None:
     line = atom("CA", 1, 1)
     damaged = f"{line[:38]}{place}{line[46:]}"
-    with pytest.raises(InputError, match=r"1abc\.pdb: line 4: expected three numbers in columns 31 to 54") as error:
+    with pytest.raises(InputError, match=r"1abc\.pdb[:,] line 4: expected three numbers in columns 31 to 54") as error:
         read(tmp_path, HEADER + atom("N", 1, 0) + damaged)
     assert "\n" not in str(error.value)
 

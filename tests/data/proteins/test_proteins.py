@@ -170,7 +170,7 @@ def test_a_sequence_can_be_given(data: Dataset) -> None:
     assert value.shape == (1, data.modality.structure.longest)
     assert value[0, :40].tolist() == numbers_of(letters).tolist()
     assert data.modality.conditions["length"][follows["length"]] == "40"
-    for text, told in (("ACDX" * 10, "got X"), ("", "got none"), ("ACD", "length cannot be '3'")):
+    for text, told in (("ACDX" * 10, "found X"), ("", "found none"), ("ACD", "length: expected")):
         with pytest.raises(UsageError, match=told):
             data.modality.give("residue", text)
 
@@ -217,7 +217,7 @@ def test_what_cannot_be_given_is_told(data: Dataset, tmp_path: pathlib.Path) -> 
 
 def test_record_keeps_the_modality(data: Dataset) -> None:
     assert from_data(Modality, to_data(data.modality)) == data.modality
-    with pytest.raises(InputError, match="got points with 3 columns"):
+    with pytest.raises(InputError, match="found points with 3 columns"):
         data.modality.accept(FoundRows(np.ones((2, 3))))
 
 

@@ -21,6 +21,7 @@ from feller.data.points.columns import arrange
 from feller.data.shards import parquet_columns, row_groups
 from feller.data.shards.row_groups import make_groups
 from feller.spaces import Sphere
+from tests.errors import refuses
 
 
 @pytest.fixture(autouse=True)
@@ -118,32 +119,32 @@ def test_texts_that_are_all_missing_are_told():
 
 
 TYPES = {
-    "binary": (pa.array([b"\xff\xfe"] * 20), "decode its bytes to strings"),
-    "struct": (pa.array([{"a": 1, "b": "x"}] * 20), "a column for each of its parts"),
-    "list": (pa.array([[1.0, 2.0]] * 20), "a column for each of its parts"),
-    "duration": (pa.array([3] * 20, pa.duration("s")), "numbers of one unit"),
-    "uuid": (pa.array([b"x" * 16] * 20, pa.uuid()), "write it as strings"),
+    "binary": pa.array([b"\xff\xfe"] * 20),
+    "struct": pa.array([{"a": 1, "b": "x"}] * 20),
+    "list": pa.array([[1.0, 2.0]] * 20),
+    "duration": pa.array([3] * 20, pa.duration("s")),
+    "uuid": pa.array([b"x" * 16] * 20, pa.uuid()),
 }
 
 
 @pytest.mark.parametrize("name", TYPES)
 def test_types_that_are_no_cells_are_told_with_their_column(name):
-    values, said = TYPES[name]
+    values = TYPES[name]
     pathlib.Path("parts").mkdir()
     pq.write_table(pa.table({"what": values, "word": ["a", "b"] * 10}), "parts/a.parquet")
-    with pytest.raises(InputError, match=rf"a\.parquet: column 'what' has the type .*{said}, or drop the column"):
+    with refuses(InputError, column="what"):
         read("parts")
     pq.write_table(pa.table({"text": values, "x": np.arange(20)}), "parts/a.parquet")
-    with pytest.raises(InputError, match=rf"a\.parquet: column 'text' has the type .*, expected texts; .*{said}"):
+    with refuses(InputError, column="text"):
         read("parts")
     pq.write_table(pa.table({"label": values, "x": np.arange(20.0)}), "parts/a.parquet")
-    with pytest.raises(InputError, match=r"a\.parquet: column 'label' has the type"):
+    with refuses(InputError, column="label"):
         read("parts")
 
 
 def test_a_column_beside_the_texts_may_be_of_any_type():
     pathlib.Path("parts").mkdir()
-    pq.write_table(pa.table({"text": ["a", "bc"] * 10, "what": TYPES["struct"][0]}), "parts/a.parquet")
+    pq.write_table(pa.table({"text": ["a", "bc"] * 10, "what": TYPES["struct"]}), "parts/a.parquet")
     assert read("parts").total == 20
 
 
@@ -302,13 +303,13 @@ def test_a_row_without_a_class_is_told():
 
 def test_what_shards_cannot_do_is_refused():
     write(points(), "parts")
-    with pytest.raises(UsageError, match="project"):
+    with refuses(UsageError, argument="project"):
         read("parts", space="sphere", project=True)
     with pytest.raises(InputError, match="column called text"):
         read("parts", vocabulary="bytes")
     pathlib.Path("empty").mkdir()
     points().iloc[:0].to_parquet("empty/a.parquet", index=False)
-    with pytest.raises(InputError, match="expected rows"):
+    with refuses(InputError, found="none"):
         read("empty")
 
 

@@ -21,6 +21,7 @@ from feller.data.modality import Dataset
 from feller.data.shards import tar_index
 from feller.data.shards.tar_index import make_index
 from tests.data.shards.written import pictures, pixels, png, tar
+from tests.errors import refuses
 
 ONE = ("1.png", png(pixels(1)[0]))
 
@@ -65,11 +66,9 @@ def test_stars_stand_for_shards_in_the_order_of_their_names():
     for source in ("shards/train-*.tar", "shards/train-00?.tar", "sh*/train-[0-9]*.tar"):
         assert np.array_equal(read(source).numpy(), made)
     assert np.array_equal(read("shards/train-*[13].tar").numpy(), made.reshape(4, 10, 8, 8)[[1, 3]].reshape(20, 8, 8))
-    with pytest.raises(
-        InputError, match=r"shards that fit shards/test-\*.tar, found none; names are such as 'train-\{000"
-    ):
+    with refuses(InputError, found="none"):
         read("shards/test-*.tar")
-    with pytest.raises(InputError, match=r"expected shards that end with .tar, or with .parquet, got .tar, .txt"):
+    with pytest.raises(InputError, match=r"expected shards that end with .tar, or with .parquet; found .tar, .txt"):
         read("shards/*")
 
 
@@ -172,8 +171,8 @@ def test_what_is_no_example_is_ignored_and_said():
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ([], r"a\.tar: expected pictures .* got none"),
-        ([("1.pyd", b"1")], r"got none .*never loaded"),
+        ([], r"a\.tar: expected pictures .* found none"),
+        ([("1.pyd", b"1")], r"found none .*never loaded"),
         ([ONE, ("2.txt", b"a")], r"a\.tar: expected pictures alone, '2' holds texts"),
         ([ONE, ("1.txt", b"a")], "captions are documents"),
         ([ONE, ("2.wav", b"a")], r"'2\.wav' is a sound"),
@@ -362,7 +361,7 @@ def test_names_that_stand_for_nothing_are_told(source, kind, said):
 def test_kinds_are_not_mixed_and_packed_shards_are_refused():
     pictures(pathlib.Path("shards"))
     tar(pathlib.Path("shards/train-009.tar"), [("1.txt", b"a")])
-    with pytest.raises(InputError, match=r"train-009\.tar: expected pictures, as in .*train-000\.tar, got texts"):
+    with pytest.raises(InputError, match=r"train-009\.tar: expected pictures, as in .*train-000\.tar; found texts"):
         read("shards")
     pathlib.Path("shards/x.parquet").write_bytes(b"1")
     with pytest.raises(InputError, match="one kind"):

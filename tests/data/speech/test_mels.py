@@ -11,6 +11,7 @@ from feller.core.errors import InputError
 from feller.core.serialization import from_data, to_data
 from feller.data.speech.mel import Mel, Statistics
 from tests.data.speech.clip import TEXTS, clip
+from tests.errors import refuses
 
 RATES = (16_000, 8_000)
 
@@ -99,7 +100,7 @@ def test_log_mels_have_a_gradient() -> None:
 
 def test_too_short_a_sound_is_refused() -> None:
     assert Mel().log_mel(torch.ones(241)).shape == (1, 80)
-    with pytest.raises(InputError, match="at least 241 samples, got 240"):
+    with refuses(InputError, found="240"):
         Mel().log_mel(torch.ones(240))
 
 
@@ -118,7 +119,7 @@ def test_wrong_settings_are_refused(fields: dict[str, int], words: str) -> None:
 
 
 def test_no_usual_settings_at_other_rates() -> None:
-    with pytest.raises(InputError, match="got 44,100"):
+    with pytest.raises(InputError, match="found 44,100"):
         Mel.usual(44_100)
 
 

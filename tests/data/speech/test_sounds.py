@@ -16,6 +16,7 @@ from feller.data.speech.audio_io import Read, crossfaded, laid_over, read_sound,
 from feller.data.speech.griffin_lim import GriffinLim, Vocoder
 from feller.data.speech.mel import Mel
 from tests.data.speech.clip import CLIPS, TEXTS, clip
+from tests.errors import refuses
 
 
 def tone(rate: int, seconds: float = 0.5, frequency: float = 440.0) -> np.ndarray:
@@ -91,7 +92,7 @@ def test_what_is_no_sound_is_named(tmp_path: pathlib.Path) -> None:
 def test_a_file_that_is_too_large_is_not_opened(tmp_path: pathlib.Path) -> None:
     with (tmp_path / "huge.wav").open("wb") as file:
         file.truncate(2**29)
-    with pytest.raises(InputError, match=r"huge\.wav: expected a sound of at most 256 MiB, got 512"):
+    with refuses(InputError, found="512"):
         read_sound(tmp_path / "huge.wav")
 
 
@@ -102,7 +103,7 @@ def test_a_small_file_that_claims_many_samples_is_not_decoded(tmp_path: pathlib.
     whole[21] |= 15
     whole[22:26] = b"\xff" * 4
     (tmp_path / "much.flac").write_bytes(whole)
-    with pytest.raises(InputError, match=r"much\.flac: expected a sound of at most 134,217,728 samples, got 68,719"):
+    with pytest.raises(InputError, match=r"much\.flac: expected a sound of at most 134,217,728 samples; found 68,719"):
         read_sound(tmp_path / "much.flac")
 
 

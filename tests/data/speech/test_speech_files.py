@@ -64,10 +64,10 @@ def test_a_table_of_speakers(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("speaker,sex\nkim,F\n", r"expected columns file \(or id\) and speaker, got speaker, sex"),
+        ("speaker,sex\nkim,F\n", r"expected columns file \(or id\) and speaker; found speaker, sex"),
         ("file,speaker\nsense-0880.flac,kim\n", "2 of 3 sounds have no speaker, first LJ001-0002.flac"),
         ("file,speaker\nsense-0880.flac\n", "expected 2 cells in a row"),
-        ("", r"expected columns file \(or id\) and speaker, got none"),
+        ("", r"expected columns file \(or id\) and speaker; found none"),
     ],
 )
 def test_odd_tables_of_speakers(tmp_path: pathlib.Path, table: str, words: str) -> None:
@@ -212,7 +212,7 @@ def test_sounds_that_are_left_out_for_one_reason_stand_together(tmp_path: pathli
         noise(tmp_path / f"{name}.wav", 3.0)
         (tmp_path / f"{name}.txt").write_text("a")
     told = next(note for note in find_speech(tmp_path, 2).notes if "left out" in note)
-    assert "left out: one.wav, sense-0880.flac, two.wav (it lasts 3.0 s, and 2 s is the most; cut it" in told
+    assert "left out: one.wav, sense-0880.flac, two.wav (it lasts 3.0 s, and 2 s is the most. Cut it" in told
 
 
 def test_a_lexicon_beside_the_sounds(tmp_path: pathlib.Path) -> None:
@@ -299,7 +299,7 @@ def test_a_lexicon_has_the_phones_of_alignments_that_are_ready(tmp_path: pathlib
     (folder / "lexicon.txt").write_text("schei \u0283 a\u026a\n")
     assert find_speech(folder).alignments[0].phones == ("SIL", "\u0283_B", "a\u026a_E", "SIL")
     (folder / "lexicon.txt").write_text("schei S a\u026a\n")
-    with pytest.raises(InputError, match=r"lexicon\.txt: line 1: 'S' is no phone"):
+    with pytest.raises(InputError, match=r"lexicon\.txt[:,] line 1: 'S' is no phone"):
         find_speech(folder)
 
 
@@ -324,7 +324,7 @@ def test_one_sound_with_its_text(tmp_path: pathlib.Path) -> None:
     assert isinstance(found, FoundSpeech)
     assert found.texts == (TEXTS["sense-0880.flac"],)
     (tmp_path / "sense-0880.txt").unlink()
-    with pytest.raises(InputError, match=r"sense-0880\.flac: the sound has no text; write .* into sense-0880\.txt"):
+    with pytest.raises(InputError, match=r"sense-0880\.flac: the sound has no text\. Write .* into sense-0880\.txt"):
         finding.find(tmp_path / "sense-0880.flac", Asked())
 
 
@@ -345,7 +345,7 @@ def test_pictures_with_a_sound_beside_stay_pictures(tmp_path: pathlib.Path) -> N
 
 
 def test_other_kinds_are_told_at_once(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match="expected pictures, got speech"):
+    with pytest.raises(InputError, match="expected pictures; found speech"):
         finding.find(pairs(tmp_path), Asked(kind=FoundPictures))
 
 

@@ -157,16 +157,16 @@ def test_it_is_laid_out_on_frames(tmp_path: pathlib.Path) -> None:
     ("old", "new", "words"),
     [
         ("ooTextFile", "other", "begins with ooTextFile"),
-        ('"PHONES"', '"sounds"', "expected a tier called phones, got 'words', 'remarks', 'sounds'"),
+        ('"PHONES"', '"sounds"', "expected a tier called phones; found 'words', 'remarks', 'sounds'"),
         ('text = "AY1"', 'text = "spn"', "spn at 0.304 s is a word that its aligner did not know"),
         ('text = "AY1"', 'text = ""', "'I' at 0.304 s has no phones"),
         ('text = "sil"', 'text = "M"', "the phone M at 0.45 s lies in no word"),
         ("intervals: size = 7", "intervals: size = 9", "ends too early"),
-        ("intervals: size = 4", 'intervals: size = "4"', "expected a number, got the text '4'"),
-        ("intervals: size = 4", "intervals: size = 3", "expected a text in quotes, got 0.45"),
-        ("intervals: size = 4", "intervals: size = 1e999", "expected a number that is finite, got 1e999"),
-        ("xmax = 0.304", "xmax = 1e999", "expected a number that is finite, got 1e999"),
-        ('class = "TextTier"', "class = 5", "expected a text in quotes, got 5"),
+        ("intervals: size = 4", 'intervals: size = "4"', "expected a number; found the text '4'"),
+        ("intervals: size = 4", "intervals: size = 3", r"expected a text in quotes; found 0.45"),
+        ("intervals: size = 4", "intervals: size = 1e999", "expected a number that is finite; found 1e999"),
+        ("xmax = 0.304", "xmax = 1e999", "expected a number that is finite; found 1e999"),
+        ('class = "TextTier"', "class = 5", "expected a text in quotes; found 5"),
     ],
 )
 def test_malformed_grids_are_told_in_one_line(tmp_path: pathlib.Path, old: str, new: str, words: str) -> None:

@@ -15,6 +15,7 @@ from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 from tests.data.tables.test_table_schema import WHOLE
+from tests.errors import refuses
 
 AGE, SMOKES = Numerical("age", 0.0, 99.0, edges=(15.0, 30.0), missing="N"), Boolean("smokes", "yes", "no")
 SCHOOL = Numerical("school", 1.0, 3.0)
@@ -58,15 +59,15 @@ def test_every_kind_there_and_back(data: st.DataObject) -> None:
 
 def test_what_is_outside_is_refused_by_row_and_column() -> None:
     for row, said in [
-        ("130,no,1", "row 3, column 'age' holds '130', expected a number from 0 to 99, or N; mend it, widen"),
-        ("x,no,1", "row 3, column 'age' holds 'x'"),
-        ("20,maybe,1", "row 3, column 'smokes' holds 'maybe', there are: no, yes"),
-        ("20,,1", "row 3, column 'smokes' holds '', .* what \"missing\" means"),
-        ("7,yes,1", r"row 3 breaks a rule of the schema \(where age is < 15, smokes is no\), it has age = '7'"),
+        ("130,no,1", "row 3, column 'age': .* found '130'"),
+        ("x,no,1", "row 3, column 'age': .* found 'x'"),
+        ("20,maybe,1", "row 3, column 'smokes': .* found 'maybe'"),
+        ("20,,1", "row 3, column 'smokes': .* found ''. .* what \"missing\" means"),
+        ("7,yes,1", r"row 3: .*\(where age is < 15, smokes is no\); found age = '7'"),
     ]:
         with pytest.raises(InputError, match=said):
             encode(table(f"20,no,1 {row}"), SCHEMA)
-    with pytest.raises(InputError, match="row 2, column 'title' holds 'low', expected 'high' for school = '2'"):
+    with refuses(InputError, column="title", row=2, found="'low'"):
         encode(table("20,no,2,low", "age,smokes,school,title"), SCHEMA)
     assert encode(table("20,no,2.0,high", "age,smokes,school,title"), SCHEMA).codes.tolist() == [[1, 0, 1]]
 
@@ -76,16 +77,16 @@ def test_what_is_outside_is_clipped_and_counted() -> None:
     assert coded.codes.tolist() == [[2, 0, 2], [0, 0, 0], [3, 0, 0], [1, 0, 0]]
     assert coded.outside.tolist() == [3, 0, 2]
     assert encode(table("7,yes,1"), CLIPS).codes.tolist() == [[0, 0, 0]]
-    with pytest.raises(InputError, match=r"column 'smokes' holds 'maybe'.*nothing is near it"):
+    with refuses(InputError, column="smokes", row=2, found="'maybe'"):
         encode(table("7,maybe,1"), CLIPS)
     job = Schema((Categorical("job", ("a",), other="OTHER"),), "clip")
     assert encode(table("b a", "job"), job).codes.tolist() == [[1], [0]]
 
 
 def test_other_columns() -> None:
-    with pytest.raises(InputError, match="no column 'agee' in the schema: did you mean 'age'"):
+    with refuses(InputError, argument="column", found="'agee'"):
         encode(table("1,no,1", "agee,smokes,school"), SCHEMA)
-    with pytest.raises(InputError, match="no column 'school' in the table"):
+    with refuses(InputError, argument="column of the schema", found="'school'"):
         encode(table("1,no", "age,smokes"), SCHEMA)
 
 
@@ -99,11 +100,11 @@ def test_partial_tables() -> None:
     assert (codes.tolist(), kept.tolist()) == ([[1, 0, 0]], [[True, False, True]])
     for row, columns, said in [
         ("7,yes", "age,smokes", "row 2: the given age and smokes break a rule"),
-        ("130,yes", "age,smokes", "row 2, column 'age' holds '130'"),
-        ("20,high", "age,title", "follows from several school: 2, 3; give that one"),
-        ("1,high", "school,title", "holds 'high', which does not follow from school = '1'"),
-        ("1,tall", "school,title", "holds 'tall', which never is"),
-        ("1,1", "age,strange", "no column 'strange' in the schema"),
+        ("130,yes", "age,smokes", "row 2, column 'age': .* found '130'"),
+        ("20,high", "age,title", "from several of which it follows: 2, 3; found none"),
+        ("1,high", "school,title", "expected what follows from school = '1'; found 'high'"),
+        ("1,tall", "school,title", "cell: expected"),
+        ("1,1", "age,strange", "column: expected"),
     ]:
         with pytest.raises(InputError, match=said):
             partly_known(table(row, columns), SCHEMA)

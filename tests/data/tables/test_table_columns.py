@@ -22,6 +22,7 @@ from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 from feller.spaces import Digits, Single
+from tests.errors import refuses
 
 AGE = Numerical("age", 17.0, 90.0, edges=(20.0, 65.0), missing="?", also_missing=("NA",))
 GAIN = Numerical("gain", 0.0, 99999.0, edges=(1000.0, 10000.0), heavy=(0.0, 5000.0))
@@ -133,7 +134,7 @@ def test_rules_take_words_and_comparisons() -> None:
             AGE.matching(text)
     day = Datetime("d", "2020-01-01", "2020-12-31", edges=("2020-07-01",))
     assert day.matching("< 2020-07-01").tolist() == [True, False]
-    with pytest.raises(InputError, match="edge there"):
+    with refuses(InputError, column="d"):
         day.matching("< 2020-06-01")
     income = Numerical("i", 0.0, 30.0, digits=True)
     assert income.matching("> 12").nonzero()[0].tolist() == [*range(13, 31)]
@@ -141,9 +142,9 @@ def test_rules_take_words_and_comparisons() -> None:
 
 def test_what_people_give() -> None:
     assert AGE.asked("34") == 1
-    with pytest.raises(UsageError, match="age cannot be '200': expected a number from 17 to 90, or \\?"):
+    with refuses(UsageError, argument="age", found="'200'"):
         AGE.asked("200")
-    with pytest.raises(UsageError, match="there are: a, b c, OTHER"):
+    with refuses(UsageError, argument="j", found="'d'"):
         Boolean("x").asked("a") if False else Categorical("j", ("a", "b c", "OTHER")).asked("d")
 
 
@@ -159,7 +160,7 @@ def test_what_people_give() -> None:
         (lambda: Numerical("x", 0.5, 9.0), "low 0.5 has more than 0 decimals"),
         (lambda: Numerical("x", 0.0, float("inf")), "too large or no number"),
         (lambda: Numerical("x", 0.0, float("nan")), "expected low below high"),
-        (lambda: Categorical("x", ()), "expected values, got none"),
+        (lambda: Categorical("x", ()), "expected values; found none"),
         (lambda: Categorical("x", ("a", "a")), "'a' stands twice"),
         (lambda: Categorical("x", ("a ",)), "blanks around"),
         (lambda: Categorical("x", ("a",), missing="a"), "'a' stands twice"),

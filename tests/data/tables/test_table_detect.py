@@ -16,6 +16,7 @@ from feller.data.tables.numerical import Numerical, numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_lint import lint
 from feller.data.tables.unmodelled_columns import FreeText, Identifier
+from tests.errors import refuses
 
 N = 400
 
@@ -81,7 +82,7 @@ def test_all_numbers_fit_within_what_was_guessed(numbers: list[int], decimals: i
 
 
 def test_a_column_that_is_all_missing() -> None:
-    with pytest.raises(InputError, match="column 'x' is all missing \\('NA', ''\\); drop it"):
+    with refuses(InputError, column="x"):
         column("NA", "")
     with pytest.raises(InputError, match="no column is left"):
         detect(FoundTable(np.array([[str(i)] for i in range(30)], dtype=object), columns=("i",)))
@@ -128,5 +129,5 @@ def test_a_lint_is_silent_where_all_is_well() -> None:
 
 
 def test_a_number_of_hundreds_of_digits_is_refused() -> None:
-    with pytest.raises(InputError, match="fewer than 19 digits"):
+    with refuses(InputError, column="x"):
         numerical("x", np.array([10, 20, -(2**62), 75]), np.ones(4, dtype=np.int64), NumberForm(decimals=1))

@@ -20,6 +20,7 @@ from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema, parse_schema, read_schema, schema_text, write_schema
 from feller.data.tables.schema_lint import rare
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
+from tests.errors import refuses
 
 WHOLE = Schema(
     (
@@ -93,38 +94,38 @@ def changed(**columns: object) -> str:
         ("[" * 100_000, "JSON"),
         ('{"columns": {}}', "expected an object with"),
         ('{"columns": {"a": {"kind": "boolean"}, "a": {"kind": "boolean"}}}', "'a' stands twice"),
-        ('{"columns": {"a": {"kind": "boolean"}}, "rule": []}', "no part 'rule': did you mean 'rules'"),
+        ('{"columns": {"a": {"kind": "boolean"}}, "rule": []}', "found 'rule'"),
         (
             '{"columns": {"a": {"kind": "boolean"}}, "outside": "ignore"}',
-            "outside: expected refuse or clip, got 'ignore'",
+            "found 'ignore'",
         ),
         (
             '{"columns": {"a": {"kind": "boolean", "true": "y", "false": "n"}}, "unit": "person"}',
             'expected the unit "row", or the identifier',
         ),
-        ('{"columns": {"a": {"kind": "boolean"}}, "unit": 1}', "unit: expected the name"),
-        ('{"columns": {"a": {"kind": "boolean"}}, "rules": {}}', "rules: expected a list"),
+        ('{"columns": {"a": {"kind": "boolean"}}, "unit": 1}', "unit: expected"),
+        ('{"columns": {"a": {"kind": "boolean"}}, "rules": {}}', "rules: expected"),
         ('{"columns": {"a": {"kind": "boolean"}}, "rules": [1]}', "rule 1: expected"),
         (
             '{"columns": {"a": {"kind": "boolean"}}, "rules": [{"if": {"a": ["True"]}, "then": {"b": ["x"]}}]}',
-            "column 'b'",
+            "column of a rule: expected",
         ),
-        (changed(job=3), "line 8: column 'job': expected"),
-        (changed(job={"kind": "word"}), "line 8: column 'job': there is no kind 'word'"),
-        (changed(job={"kind": "categorical"}), "line 8: column 'job': .*values"),
+        (changed(job=3), "line 8, column 'job': expected"),
+        (changed(job={"kind": "word"}), "kind: expected"),
+        (changed(job={"kind": "categorical"}), "line 8, column 'job': .*values"),
         (
             changed(job={"kind": "categorical", "value": ["a"]}),
-            "categorical columns have no 'value': did you mean 'values'",
+            "key of categorical columns: expected",
         ),
-        (changed(job={"kind": "categorical", "values": "ab"}), "line 8: column 'job': values: expected a list"),
-        (changed(job={"kind": "categorical", "values": [1.5]}), "column 'job'.*expected str, got 1.5"),
+        (changed(job={"kind": "categorical", "values": "ab"}), "values: expected"),
+        (changed(job={"kind": "categorical", "values": [1.5]}), r"column 'job'.*expected str; found 1.5"),
         (
             changed(age={"kind": "numerical", "low": "0", "high": 9}),
-            "line 3: column 'age': low: expected float, got '0'",
+            "found '0'",
         ),
         (changed(age={"kind": "numerical", "low": 0, "high": 9, "edges": [5, 3]}), "column 'age'.*ascending"),
         (changed(age={"kind": "numerical", "low": 0, "high": 9, "form": {"decimal": 1}}), "column 'age'.*decimal"),
-        (changed(e={"kind": "derived", "source": "job", "mapping": {"1": "a"}}), "'e': expected a source"),
+        (changed(e={"kind": "derived", "source": "job", "mapping": {"1": "a"}}), "source: expected"),
         (changed(e={"kind": "derived", "source": "age", "mapping": {"1": "a"}}), "says nothing for age = '0'"),
         ('{"columns": {"a": {"kind": "text"}}}', "no column is left"),
         ('{"columns": {" a": {"kind": "boolean"}}}', "without blanks"),
@@ -152,9 +153,9 @@ def test_no_file(tmp_path: pathlib.Path) -> None:
 def test_units_and_twins() -> None:
     with pytest.raises(InputError, match="two columns are called 'a'"):
         Schema((Boolean("a"), Boolean("a")))
-    with pytest.raises(InputError, match="or the identifier that tells people apart, got 'household'"):
+    with refuses(InputError, found="'household'"):
         Schema((Boolean("a"), Categorical("household", ("1", "2"))), unit="household")
-    with pytest.raises(InputError, match="too many numbers"):
+    with refuses(InputError, column="n"):
         Schema((Numerical("n", 0.0, 1e6), Derived("m", "n", {"1": "a"})))
 
 
@@ -162,9 +163,9 @@ def test_the_target_is_a_column_that_is_learned() -> None:
     columns = WHOLE.columns
     assert WHOLE.modelled[WHOLE.aim].name == "smokes"
     assert Schema(columns).modelled[Schema(columns).aim].name == "seen"
-    with pytest.raises(InputError, match="no model sees a column 'note'"):
+    with refuses(InputError, argument="column", found="'note'"):
         Schema(columns, target="note")
-    with pytest.raises(InputError, match="target: expected the name of a column, got 3"):
+    with refuses(InputError, argument="target", found="3"):
         parse_schema('{"target": 3, "columns": {"a": {"kind": "boolean", "true": "y", "false": "n"}}}')
 
 

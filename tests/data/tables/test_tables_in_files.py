@@ -24,6 +24,7 @@ from feller.data.tables.schema import Schema, write_schema
 from feller.data.tables.schema_lint import lint
 from feller.data.text.modality import Text
 from tests.data.tables.test_table_schema import WHOLE
+from tests.errors import refuses
 
 PEOPLE = 'age,job,seen\n31,nurse,2020-01-05\n?,baker,2021-03-01\n54,nurse,2020-12-24\n29,"b;d, e",2019-07-07\n'
 
@@ -43,7 +44,7 @@ def test_a_table_with_words_is_read(tmp_path: pathlib.Path) -> None:
     assert isinstance(read(written(tmp_path, "c.csv", "x;label\n1;a\n2;b\n")).modality, Points)
     assert isinstance(read(written(tmp_path, "d.csv", "x,y\n1,2\n3,4\n")).modality, Points)
     assert isinstance(read(written(tmp_path, "e.csv", "text,n\nlong words,1\nmore of them,2\n")).modality, Text)
-    with pytest.raises(InputError, match="number in column 'y', row 3"):
+    with refuses(InputError, found="'four'"):
         read(written(tmp_path, "f.csv", "x,y\n1,2\n3,four\n5,6\n"))
 
 
@@ -60,7 +61,7 @@ def test_a_schema_makes_any_table_one(tmp_path: pathlib.Path) -> None:
         assert torch.equal(read(path, like=data.modality).values, data.values)
     with pytest.raises(UsageError, match="a schema describes all of a table"):
         read(path, schema=schema, longest=3)
-    with pytest.raises(UsageError, match="leave --schema out"):
+    with refuses(UsageError, argument="schema"):
         read("example:digits", schema=schema)
     with pytest.raises(InputError, match=r"s\.json"):
         read(path, schema=str(tmp_path / "t" / "s.json"))
@@ -71,8 +72,8 @@ def test_a_schema_makes_any_table_one(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("age,job\n1,a\n2\n", "row 3 has 1 cell, expected 2"),
-        ("age,job\n1,a\n2,b,c\n", "row 3 has 3 cells, expected 2"),
+        ("age,job\n1,a\n2\n", "row 3 has 1 cell; expected 2"),
+        ("age,job\n1,a\n2,b,c\n", "row 3 has 3 cells; expected 2"),
         ("job,job\na,a\n", "two columns are called 'job'"),
         ("job,\na,a\n", "column 2 has no name"),
         ("age,job\n", "there are none"),
@@ -81,7 +82,7 @@ def test_a_schema_makes_any_table_one(tmp_path: pathlib.Path) -> None:
         ('age,job\n1,"a\n', "no table of text"),
         (b"age,job\n1,\xff\n", "byte 0xff"),
         ("1,2\n3,4\n", "names of the columns in the first row"),
-        ("age,job\n1,a\n2,zz\n", "no column 'job' in the schema|column 'job'"),
+        ("age,job\n1,a\n2,zz\n", "column: expected"),
     ],
 )
 def test_damaged_tables(content: str | bytes, said: str, tmp_path: pathlib.Path) -> None:
@@ -114,7 +115,7 @@ def test_records_and_states() -> None:
         modality.decode(torch.tensor([[1, 7, 0], [11, 0, 0]]))
     with pytest.raises(InputError, match="1 of 1 rows hold codes"):
         modality.decode(torch.tensor([[1, 6, 0]]))
-    with pytest.raises(InputError, match="expected shares of"):
+    with refuses(InputError, found="[1]"):
         Table(digits, ((1.0,),))
 
 
@@ -126,10 +127,10 @@ def test_what_a_person_gives() -> None:
     assert adult.give("education", "Masters")[0].tolist() == [13]
     assert "education" in adult.leaves
     for leaf, text, said in [
-        ("education", "Mastres", "did you mean 'Masters'"),
-        ("agee", "3", "did you mean 'age'"),
+        ("education", "Mastres", "Did you mean 'Masters'"),
+        ("agee", "3", "Did you mean 'age'"),
         ("age", "12", "expected a number from 17 to 90"),
-        ("sex", "x", "there are: Female, Male"),
+        ("sex", "x", "sex: expected"),
     ]:
         with pytest.raises(UsageError, match=said):
             adult.give(leaf, text)
@@ -165,7 +166,7 @@ def test_data_frames_keep_their_types() -> None:
 
 
 def test_frames_without_rows_or_names() -> None:
-    with pytest.raises(InputError, match="expected rows and columns, got 0 x 1"):
+    with pytest.raises(InputError, match="expected rows and columns; found 0 x 1"):
         from_frame(pd.DataFrame({"a": []}))
     with pytest.raises(InputError, match="two columns are called 'a'"):
         from_frame(pd.DataFrame([[1, 2]], columns=["a", "a"]))
@@ -203,7 +204,7 @@ def test_a_quote_that_is_never_closed_and_a_schema_of_another_table(tmp_path: pa
     columns = tuple(Categorical(name, ("a", "b")) for name in ("age", "sex", "job"))
     with pytest.raises(InputError, match="the schema is of another table: 1 of its 3 columns are there"):
         check_columns(find_cells(place), Schema(columns))
-    with pytest.raises(InputError, match="there is no column 'name' in the schema"):
+    with refuses(InputError, argument="column", found="'name'"):
         check_columns(find_cells(place), Schema(columns[2:]))
 
 

@@ -25,6 +25,7 @@ from feller.data.text.modality import Text
 from feller.data.text.subwords import learn_subwords
 from feller.data.text.vocabulary import Bytes, Characters
 from feller.spaces import Tokens
+from tests.errors import refuses
 
 FAST = settings(deadline=None, max_examples=25, derandomize=True)
 LETTERS = Characters("\n\r\\nuabc,\"' \ufeffé世")
@@ -124,7 +125,7 @@ def texts_of(path: pathlib.Path) -> list[str]:
 
 
 def test_others_are_refused_forms(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UsageError, match=r"cannot write this kind of data as \.parquet; choose \.txt, \.jsonl, \.csv"):
+    with pytest.raises(UsageError, match=r"cannot write this kind of data as \.parquet\. Choose \.txt, \.jsonl, \.csv"):
         KINDS["stream"].write(torch.zeros(1, 5, dtype=torch.long), {}, tmp_path / "a.parquet")
 
 
@@ -140,9 +141,9 @@ def test_space_and_checks() -> None:
         InputError, match="1 of 2 texts hold numbers outside 0 to 14, such as 15: a simulation that stops"
     ):
         modality.decode(torch.tensor([[0, 1, 2, 3, 4], [0, 15, 15, 0, 0]]))
-    with pytest.raises(InputError, match=r"expected whole numbers \[n, 5\] in int64, got \[2, 4\]"):
+    with pytest.raises(InputError, match=r"expected whole numbers \[n, 5\] in int64; found \[2, 4\]"):
         modality.decode(values[:, :4])
-    with pytest.raises(InputError, match="1 symbol or more, got 0"):
+    with refuses(InputError, argument="length", found="0"):
         Text(Bytes(), 0, documents=False)
 
 
@@ -187,7 +188,7 @@ def test_gaps_beyond_the_model_and_strangers() -> None:
         modality.known("abc _____")
     with pytest.raises(UsageError, match=r"cannot be read: expected the 4 characters .* 'é' \(U\+00E9\), character 6"):
         modality.known("ab __é")
-    with pytest.raises(UsageError, match=r"got 'A' \(U\+0041\), character 1; write 'a' instead"):
+    with pytest.raises(UsageError, match=r"found 'A' \(U\+0041\), character 1\. Write 'a' instead"):
         modality.known("A")
 
 

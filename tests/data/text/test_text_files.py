@@ -20,6 +20,7 @@ from feller.data.text.files import is_list
 from feller.data.text.modality import Text
 from feller.data.text.subwords import Subwords
 from feller.data.text.vocabulary import Bytes, Characters
+from tests.errors import refuses
 
 NAMES = ["emma", "olivia", "ava", "zoë", "o'neil", "li"] * 5
 PROSE = (
@@ -128,7 +129,7 @@ def test_tables_of_numbers_stay_tables(tmp_path: pathlib.Path, content: str) -> 
 
 
 def test_a_damaged_table_is_not_taken_for_text(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match="expected a number in column 'y', row 4, the header counted, got 'z'"):
+    with refuses(InputError, found="'z'"):
         read(written(tmp_path, "a.txt", "x,y\n1,2\n3,4\n5,z\n"))
 
 
@@ -144,11 +145,11 @@ def test_vocabularies_are_asked_for(tmp_path: pathlib.Path) -> None:
     assert read(written(tmp_path, "c.txt", many * 3)).modality.vocabulary == Bytes()
     assert read(written(tmp_path, "c.txt", many * 3), vocabulary="characters").modality.symbols == 300
     for wrong in ("byte", "subwords:x", "bytes:300", "", "subwords:"):
-        with pytest.raises(UsageError, match=f"there is no vocabulary {wrong!r}"):
+        with refuses(UsageError, argument="vocabulary"):
             read(prose, vocabulary=wrong)
     with pytest.raises(UsageError, match="holds no text, and only text has a vocabulary"):
         read("example:moons", vocabulary="bytes")
-    with pytest.raises(UsageError, match="holds no rows of numbers"):
+    with refuses(UsageError, argument="space"):
         read(prose, space="torus")
 
 
@@ -174,7 +175,7 @@ def test_sizes(tmp_path: pathlib.Path) -> None:
     assert long.values.shape == (2, 4096)
     assert "cut 1 of 2 texts, which are longer than 4096 characters" in long.notes
     for wrong in (1, 5000):
-        with pytest.raises(UsageError, match=f"expected texts of 2 to 4096 symbols, got {wrong}"):
+        with pytest.raises(UsageError, match=f"expected texts of 2 to 4096 symbols; found {wrong}"):
             read(prose, longest=wrong)
 
 
@@ -192,43 +193,49 @@ def test_a_model_says_how_files_are_read(tmp_path: pathlib.Path) -> None:
         "left out 1 empty texts, the first in line 2",
         "cut 1 of 2 texts, which are longer than 7 characters",
     )
-    with pytest.raises(InputError, match=r"d\.txt: text 2: expected the 11 characters .* 'x' \(U\+0078\), character 1"):
+    with pytest.raises(
+        InputError, match=r"d\.txt[:,] text 2: expected the 11 characters .* 'x' \(U\+0078\), character 1"
+    ):
         read(written(tmp_path, "d.txt", "ava\nx\n"), like=documents)
-    with pytest.raises(InputError, match=r"expected texts of 20 characters, got one of 2 \(text 1\)"):
+    with pytest.raises(InputError, match=r"expected texts of 20 characters; found one of 2 \(text 1\)"):
         read(written(tmp_path, "e.jsonl", '"in"\n"a"\n'), like=stream)
     for name in ("moons", "digits"):
-        with pytest.raises(InputError, match="expected texts, got "):
+        with pytest.raises(InputError, match="expected texts; found "):
             read(f"example:{name}", like=stream)
-        with pytest.raises(InputError, match="got texts"):
+        with pytest.raises(InputError, match="found texts"):
             read(prose, like=read(f"example:{name}").modality)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.txt", b"ab\xffc", "expected text in UTF-8, got byte 0xff at position 2; save it as UTF-8"),
-        ("a.txt", b"\xef\xbb\xbfab\xc3", "got byte 0xc3 at position 5"),
-        ("a.jsonl", b'"a\xe9"\n', "got byte 0xe9 at position 2"),
-        ("a.csv", b"text\na\n\xe9\n", "got byte 0xe9 at position 7"),
+        ("a.txt", b"ab\xffc", "expected text in UTF-8"),
+        ("a.txt", b"\xef\xbb\xbfab\xc3", "found byte 0xc3 at position 5"),
+        ("a.jsonl", b'"a\xe9"\n', "found byte 0xe9 at position 2"),
+        ("a.csv", b"text\na\n\xe9\n", "found byte 0xe9 at position 7"),
         ("a.txt", b"", "the file is empty"),
         ("a.txt", b"\n \n\t\n", "the file holds no text"),
         ("a.jsonl", b"\n\n", "the file holds no text"),
         ("a.txt", b"a" * 1000, "one symbol over and over, so there is nothing to learn"),
         ("a.csv", b"text\naa\naaa\n", "one symbol over and over"),
         ("a.jsonl", b'""\n" "\n', "the file holds no text"),
-        ("a.txt", b"to be or not", "the text has 12 characters, too few for two examples of 128; give more text, or a"),
-        ("a.jsonl", b'"ab"\n""\n', "expected two texts or more, got one"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": 1, "n": 2}\n', "line 2: expected a string in the field 'text', got 1"),
-        ("a.jsonl", b'{"a": "x", "b": "y"}\n', "line 1: expected the field 'text', .* got a, b"),
-        ("a.jsonl", b'{"text": "a", "label": [1]}\n', r"a label that is a word or a whole number, got '\[1\]'"),
+        (
+            "a.txt",
+            b"to be or not",
+            r"the text has 12 characters, too few for two examples of 128\. Give more text, or a",
+        ),
+        ("a.jsonl", b'"ab"\n""\n', "expected two texts or more; found one"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": 1, "n": 2}\n', "line 2: expected a string in the field 'text'; found 1"),
+        ("a.jsonl", b'{"a": "x", "b": "y"}\n', r"line 1: expected the field 'text', .* found a, b"),
+        ("a.jsonl", b'{"text": "a", "label": [1]}\n', r"a label that is a word or a whole number; found '\[1\]'"),
         ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', "line 2 has no label, and 1 others have one"),
         ("a.jsonl", b'{"text": "a"\n', "line 1: expected a JSON object with text"),
         ("a.jsonl", b"[" * 100000, "line 1: expected a JSON object with text"),
-        ("a.jsonl", b'{"text": null, "id": "a1"}\n', "line 1: expected a string in the field 'text', got None"),
-        ("a.jsonl", b"3\n", "line 1: expected a JSON object with text, got '3'"),
-        ("a.jsonl", b'"a\\ud800"\n', "line 1: expected text, got '.ud800'"),
-        ("a.csv", b"text,label\na,x\nb\n", "row 3 has 1 cell, expected 2"),
-        ("a.csv", b"text\na, b\n", "row 2 has 2 cells, expected 1 as in the first; put texts with commas in quotes"),
+        ("a.jsonl", b'{"text": null, "id": "a1"}\n', "line 1: expected a string in the field 'text'; found None"),
+        ("a.jsonl", b"3\n", "line 1: expected a JSON object with text; found '3'"),
+        ("a.jsonl", b'"a\\ud800"\n', r"line 1: expected text; found '.ud800'"),
+        ("a.csv", b"text,label\na,x\nb\n", "row 3 has 1 cell; expected 2"),
+        ("a.csv", b"text\na, b\n", r"row 2 has 2 cells; expected 1 as in the first\. Put texts with commas in quotes"),
         ("a.csv", b'text\n"a\n', "is no table of text"),
         ("a.csv", b"text,label\na,x\nb,\n", "line 3 has no label"),
     ],

@@ -10,6 +10,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_data, to_data
 from feller.data.text.subwords import Subwords, learn_subwords
 from feller.data.text.vocabulary import Bytes, Characters, Vocabulary
+from tests.errors import refuses
 
 FAST = settings(deadline=None, max_examples=50, derandomize=True)
 ANY = st.text(st.characters(codec="utf-8"), max_size=40)
@@ -46,25 +47,25 @@ def test_numbers_are_those_of_the_order_of_characters() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("cabéd", r"'é' \(U\+00E9\), character 4; write 'e' instead, or leave it out"),
-        ("caB", r"'B' \(U\+0042\), character 3; write 'b' instead"),
-        ("É", r"'É' \(U\+00C9\), character 1; write 'e' instead"),
-        ("ab “c", r"'“' \(U\+201C\), character 4; write '\"' instead"),
-        ("a—b", r"'—' \(U\+2014\), character 2; write '-' instead"),
-        ("a\tb", r"'\\t' \(U\+0009\), character 2; write ' ' instead"),
-        ("世", r"'世' \(U\+4E16\), character 1; leave it out; there are 'abcde"),
-        ("ß", r"'ß' \(U\+00DF\), character 1; leave it out"),
+        ("cabéd", r"'é' \(U\+00E9\), character 4\. Write 'e' instead, or leave it out"),
+        ("caB", r"'B' \(U\+0042\), character 3\. Write 'b' instead"),
+        ("É", r"'É' \(U\+00C9\), character 1\. Write 'e' instead"),
+        ("ab “c", r"'“' \(U\+201C\), character 4\. Write '\"' instead"),
+        ("a—b", r"'—' \(U\+2014\), character 2\. Write '-' instead"),
+        ("a\tb", r"'\\t' \(U\+0009\), character 2\. Write ' ' instead"),
+        ("世", r"'世' \(U\+4E16\), character 1\. Leave it out; there are 'abcde"),
+        ("ß", r"'ß' \(U\+00DF\), character 1\. Leave it out"),
     ],
 )
 def test_strangers_are_named_with_their_place_and_what_is_near(text: str, said: str) -> None:
-    with pytest.raises(InputError, match=f"expected the 8 characters that the model knows, got {said}") as caught:
+    with pytest.raises(InputError, match=f"expected the 8 characters that the model knows; found {said}") as caught:
         Characters('abcde "-').encode(text)
     assert "\n" not in str(caught.value)
 
 
 def test_half_a_character_is_refused() -> None:
     for vocabulary in (Bytes(), SUBWORDS):
-        with pytest.raises(InputError, match=r"got '\\ud800' \(U\+D800\), half of a character, as character 3"):
+        with pytest.raises(InputError, match=r"found '\\ud800' \(U\+D800\), half of a character, as character 3"):
             vocabulary.encode("ab\ud800")
 
 
@@ -79,7 +80,7 @@ def test_subwords_are_learnt_from_the_data() -> None:
 
 @pytest.mark.parametrize("count", [0, 256, 2**17 + 1])
 def test_numbers_of_subwords_out_of_range(count: int) -> None:
-    with pytest.raises(UsageError, match=f"expected 257 to 131,072 subwords, got {count}"):
+    with pytest.raises(UsageError, match=f"expected 257 to 131,072 subwords; found {count}"):
         learn_subwords(PROSE, count)
 
 
@@ -91,9 +92,9 @@ def test_records_keep_them(vocabulary: Vocabulary) -> None:
 
 
 def test_damaged_vocabularies() -> None:
-    with pytest.raises(InputError, match="expected different characters, one or more, got 'aba'"):
+    with refuses(InputError, found="'aba'"):
         Characters("aba")
-    with pytest.raises(InputError, match="one or more, got ''"):
+    with refuses(InputError, found="''"):
         Characters("")
     with pytest.raises(InputError, match="the vocabulary of subwords is damaged"):
         Subwords("{}").encode("a")

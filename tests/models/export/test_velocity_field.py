@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 import feller
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
+from tests.errors import refuses
 from tests.models.export.untrained import as_run, untrained
 
 
@@ -66,9 +67,9 @@ def test_classes_are_given_by_name_or_number_and_may_be_left_out(pictures):
     torch.testing.assert_close(
         feller.velocity(model, guidance=2.0)(x, 0.4, label="7"), 2 * seven - nothing, rtol=1e-4, atol=1e-5
     )
-    with pytest.raises(UsageError, match="this model knows: label"):
+    with pytest.raises(UsageError, match="given: expected one of label"):
         field(x, 0.4, colour="red")
-    with pytest.raises(UsageError, match="there are: 0 to 9"):
+    with refuses(UsageError, argument="label", found="'seven'"):
         field(x, 0.4, label="seven")
 
 
@@ -81,37 +82,35 @@ def test_times_and_states_that_the_model_does_not_know_are_told_in_words() -> No
     field = feller.velocity(feller.Model(lambda x, t: x @ torch.ones(2, 2), data=(2,)))
     x = torch.zeros(3, 2)
     for t in (1.5, -0.1, float("nan"), torch.tensor([0.0, 2.0, 1.0])):
-        with pytest.raises(UsageError, match=r"times must lie in \[0, 1\], from source to data"):
+        with refuses(UsageError, argument="t"):
             field(x, t)
-    with pytest.raises(UsageError, match=r"one for each of 3 states, got times \[2\]"):
+    with pytest.raises(UsageError, match=r"one for each of 3 states; found times \[2\]"):
         field(x, torch.zeros(2))
-    with pytest.raises(UsageError, match=r"expected states \[n, 2\], got \[n, 5\] of this model"):
+    with pytest.raises(UsageError, match=r"expected states \[n, 2\]; found \[n, 5\] of this model"):
         field(torch.zeros(3, 5), 0.5)
-    with pytest.raises(UsageError, match=r"expected states \[n, 2\], got \{x: \[n, 2\]\} of this model"):
+    with pytest.raises(UsageError, match=r"expected states \[n, 2\]; found \{x: \[n, 2\]\} of this model"):
         field({"x": x}, 0.5)
 
 
 def test_classes_that_do_not_exist_are_told_in_words(pictures) -> None:
     field, x = feller.velocity(pictures[0]), torch.zeros(2, 1, 8, 8)
     for label in (1.5, 11, -1, [1, 11], torch.tensor([0.5, 1.0]), float("nan"), np.array([1.5, 2.0])):
-        with pytest.raises(
-            UsageError, match=r"label must be a class, a whole number from 0 to 9, or 10: not given, got"
-        ):
+        with refuses(UsageError, argument="label"):
             field(x, 0.5, label=label)
     for label in ([1, 2, 3], np.arange(3), torch.zeros(2, 1, dtype=torch.long), ["1", "2", "3"]):
-        with pytest.raises(UsageError, match=r"expected one label, or one for each of 2 states, got \[(3|2, 1)\]"):
+        with pytest.raises(UsageError, match=r"expected one label, or one for each of 2 states; found \[(3|2, 1)\]"):
             field(x, 0.5, label=label)
     for label in (object(), [None, 1], {1}, [[1], [2, 3]], b"7", True, 10**30):
         with pytest.raises(
             UsageError, match="label is given by the name of a class, its number, or a list of 2 of them"
         ):
             field(x, 0.5, label=label)
-    with pytest.raises(UsageError, match="label cannot be 'seven'"):
+    with refuses(UsageError, argument="label", found="'seven'"):
         field(x, 0.5, label=["1", "seven"])
 
 
 def test_states_of_another_shape_are_refused_though_the_network_would_answer(pictures) -> None:
     field, x = feller.velocity(pictures[0]), torch.zeros(2, 1, 8, 8)
     for state, shape in ((x[:, :, :4], "4, 8"), (x[..., :4].numpy(), "8, 4"), (x[0][None, :, :4, :4], "4, 4")):
-        with pytest.raises(UsageError, match=rf"expected states \[n, 1, 8, 8\], got \[n, 1, {shape}\] of this model"):
+        with pytest.raises(UsageError, match=rf"expected states \[n, 1, 8, 8\]; found \[n, 1, {shape}\] of this model"):
             field(state, 0.5)

@@ -165,9 +165,9 @@ class Dropping(nn.Module):
         (lambda x, t: x - x[:1], "about an example when others are beside it"),
         (lambda x, t: x - x[-1:], "about an example when others are beside it"),
         (lambda x, t: x + torch.arange(len(x))[:, None], "about an example when others are beside it"),
-        (lambda x, t: x.long(), r"answers with whole numbers \(torch\.int64\), expected real numbers"),
-        (lambda x, t: x > 0, r"answers with yes and no \(torch\.bool\), expected real numbers"),
-        (lambda x, t: 1j * x, r"answers with complex numbers \(torch\.complex64\), expected real numbers"),
+        (lambda x, t: x.long(), r"answers with whole numbers \(torch\.int64\); expected real numbers"),
+        (lambda x, t: x > 0, r"answers with yes and no \(torch\.bool\); expected real numbers"),
+        (lambda x, t: 1j * x, r"answers with complex numbers \(torch\.complex64\); expected real numbers"),
     ],
 )
 def test_what_is_no_function_of_each_state_is_refused(network, said):

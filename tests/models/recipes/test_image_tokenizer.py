@@ -50,9 +50,9 @@ def test_cells_make_about_eight_codes_a_side(height: int, width: int, factor: in
 
 
 def test_what_cannot_be_divided_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"sides that can be halved, got 31 x 31; bring .* --longest 32"):
+    with pytest.raises(UsageError, match="sides that can be halved"):
         image_tokenizer(sized(31, 31), "tiny")
-    with pytest.raises(UsageError, match="sides that can be halved, got 9 x 8"):
+    with pytest.raises(UsageError, match="sides that can be halved; found 9 x 8"):
         image_tokenizer(sized(8, 9), "tiny")
     with pytest.raises(UsageError, match="image-tokenizer-vq` needs pictures"):
         image_tokenizer_vq(read("example:moons"), "tiny")

@@ -77,11 +77,11 @@ def test_pictures_and_labels() -> None:
 def test_the_parts_that_can_be_given_are_told() -> None:
     data = read("example:digits").subset(torch.arange(50))
     _, model = fitted("image-label", data, 2, 16)
-    with pytest.raises(UsageError, match=r"nothing that can be given is called 'colour'.*label"):
+    with pytest.raises(UsageError, match=r"given: expected .*found 'colour'"):
         model.resolve_given(1, {"colour": "red"}, Draws(0))
     plain = read("example:moons").subset(torch.arange(50))
     _, model = fitted("auto", plain, 2, 16)
-    with pytest.raises(UsageError, match="nothing that can be given is called"):
+    with pytest.raises(UsageError, match="given: expected"):
         model.resolve_given(1, {"element": "C"}, Draws(0))
 
 

@@ -6,6 +6,7 @@ import torch
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.networks.audio.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, views, windows
+from tests.errors import refuses
 
 
 def test_windows_cover_a_sound_from_its_first_frame_to_its_last() -> None:
@@ -73,5 +74,5 @@ def test_weights_follow_the_draws() -> None:
 def test_odd_log_mels_are_refused(mel: torch.Tensor) -> None:
     with pytest.raises(UsageError, match=r"expected finite log mels \[frames, 4\]"):
         check_mels([torch.zeros(30, 4), mel], 4)
-    with pytest.raises(UsageError, match="1 or more"):
+    with refuses(UsageError, argument="size", found="0"):
         DetectorNetwork(4, 0, Draws(0))

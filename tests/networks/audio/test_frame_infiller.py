@@ -372,8 +372,8 @@ def test_what_cannot_be_is_told() -> None:
     for shape, conditions, said in (
         ((7,), {"phone": K}, "frames of shape"),
         ({"a": (7, 3)}, {"phone": K}, "frames of shape"),
-        ((7, 3), {}, "got none"),
-        ((7, 3), {"phone": K, "label": 2}, "got label, phone"),
+        ((7, 3), {}, "found none"),
+        ((7, 3), {"phone": K, "label": 2}, "found label, phone"),
     ):
         with pytest.raises(UsageError, match=said):
             Infiller().build(shape, conditions, Draws(0))

@@ -94,9 +94,9 @@ def test_other_weights_are_refused() -> None:
     right = HiFiGANNetwork(TINY, 4).state_dict()
     generator(TINY, 4, right)
     wrong = [
-        ({**right, "conv_post.bias": torch.zeros(2)}, r"1 differ, conv_post.bias: expected \(1,\), got \(2,\)"),
-        ({name: value for name, value in right.items() if name != "conv_post.bias"}, "conv_post.bias: .*got none"),
-        ({**right, "more": torch.zeros(1)}, r"more: expected none, got \(1,\)"),
+        ({**right, "conv_post.bias": torch.zeros(2)}, r"1 differ, conv_post.bias: expected \(1,\); found \(2,\)"),
+        ({name: value for name, value in right.items() if name != "conv_post.bias"}, "conv_post.bias: .*found none"),
+        ({**right, "more": torch.zeros(1)}, r"more: expected none; found \(1,\)"),
         ({**right, "ups.0.weight_g": torch.zeros(8, 1, 1)}, "ups.0.weight: expected a length for each row"),
     ]
     for weights, told in wrong:

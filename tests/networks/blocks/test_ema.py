@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError
 from feller.networks import EMA
+from tests.errors import refuses
 
 
 class Toy(nn.Module):
@@ -135,7 +136,7 @@ def test_wrong_states() -> None:
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
 def test_wrong_decay(decay: float) -> None:
-    with pytest.raises(UsageError, match="decay"):
+    with refuses(UsageError, argument="decay"):
         EMA(Toy(), decay)
 
 

@@ -73,11 +73,11 @@ def test_a_record_holds_settings_and_a_name_tells_weights() -> None:
 
 def test_what_does_not_fit_is_told() -> None:
     codes = Learned(SETTINGS, SHAPE)
-    with pytest.raises(InputError, match="expected pictures of 3 channels, 8 x 4, got 1 channels, 8 x 4"):
+    with pytest.raises(InputError, match="expected pictures of 3 channels, 8 x 4; found 1 channels, 8 x 4"):
         codes.encode(pictures(2)[:, :1])
-    with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19, got 8 and 1 of them are not"):
+    with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19; found 8 and 1 of them are not"):
         codes.decode(torch.tensor([[0, 1, 2, 3, 4, 5, 6, 20]]))
-    with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19, got 7 for each"):
+    with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19; found 7 for each"):
         codes.decode(torch.zeros(2, 7, dtype=torch.long))
     with pytest.raises(InputError, match="not those of a tokeniser of pictures"):
         learned(SETTINGS, SHAPE, Tokenizer(2, 24, 1).build(SHAPE, {}, Draws(0)).state_dict())

@@ -188,7 +188,7 @@ def test_record_name_and_weights(tmp_path: pathlib.Path) -> None:
 
 
 def test_wrong_sizes_are_refused() -> None:
-    with pytest.raises(UsageError, match="grid of 4 codes, got 3 x 2"):
+    with pytest.raises(UsageError, match="grid of 4 codes; found 3 x 2"):
         BiEncoder(S, (3, 2))
     with pytest.raises(UsageError, match="at least 1"):
         BiEncoder(S, (2, 2), width=0)

@@ -172,8 +172,8 @@ def test_early_stops_give_the_state_there() -> None:
     [
         (lambda: Resample(-1.0), "rate of a corrector"),
         (lambda: Odds(math.inf), "eta of a corrector"),
-        (lambda: Mixture(corrector=Odds()), "pass `source`"),
-        (lambda: Mixture(velocity=Tempered(0.0)), "pass `source`"),
+        (lambda: Mixture(corrector=Odds()), "Pass `source`"),
+        (lambda: Mixture(velocity=Tempered(0.0)), "Pass `source`"),
         (lambda: Mixture(source=MaskSource(), corrector=BackAndForth()), "mass on every symbol"),
         (lambda: Mixture(source=LawSource((0.0, 1.0)), velocity=Tempered()), "Tempered needs a source with mass"),
         (lambda: Geometric(lambda x_1, t: t, corrector=Odds()), "Odds needs a mixture path"),

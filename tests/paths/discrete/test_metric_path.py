@@ -29,6 +29,7 @@ from feller.paths import (
 )
 from feller.spaces import MaskSource, Tokens
 from feller.training.objective import FlowMatching
+from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
 FIVE = Metric(Levels(5), Power(2.0, 3.0))
@@ -116,7 +117,7 @@ def test_constant_speed_ends_where_it_is_told() -> None:
     ends = tuple(float(x in (0, 16)) for x in range(17))
     middle = f64(0.5)
     assert ConstantSpeed(weights=ends).on(cost)(middle)[0] != ConstantSpeed().on(cost)(middle)[0]
-    with pytest.raises(ValueError, match="17 weights"):
+    with refuses(ValueError, found="1"):
         ConstantSpeed(weights=(1.0,)).on(cost)
 
 
@@ -153,8 +154,8 @@ def test_a_table_may_be_lopsided() -> None:
     ("entries", "message"),
     [
         (((0.0, 1.0), (-2.0, 0.0)), "row 1, column 0: -2"),
-        (((0.0, 1.0), (1.0, 0.5)), "itself must be 0, got row 1, column 1: 0.5"),
-        (((0.0, 1.0), (1.0,)), "2 rows of 2 distances, got 1 in row 1"),
+        (((0.0, 1.0), (1.0, 0.5)), "itself to be 0; found row 1, column 1: 0.5"),
+        (((0.0, 1.0), (1.0,)), "2 rows of 2 distances; found 1 in row 1"),
         (((0.0, math.nan), (1.0, 0.0)), "row 0, column 1: nan"),
         (((0.0,),), "at least 2 symbols"),
     ],
@@ -233,7 +234,7 @@ def test_a_metric_path_starts_from_the_uniform_law() -> None:
 
 
 def test_distances_that_are_all_zero_have_no_speed() -> None:
-    with pytest.raises(UsageError, match="positive and finite, got 0"):
+    with pytest.raises(UsageError, match="positive and finite; found 0"):
         Metric(Embedded(((1.0,), (1.0,)))).beta(torch.tensor([0.5]))
 
 

@@ -64,9 +64,9 @@ def test_what_is_cut_never_comes(logits: list[float], k: int, p: float, temperat
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Choice(-1.0), "temperature must be at least 0"),
-        (lambda: Choice(top_k=0), "top_k must be at least 1"),
-        (lambda: Choice(top_p=0.0), "top_p must be above 0"),
+        (lambda: Choice(-1.0), "temperature: expected at least 0"),
+        (lambda: Choice(top_k=0), "top_k: expected at least 1"),
+        (lambda: Choice(top_p=0.0), "top_p: expected above 0"),
         (lambda: Choice(top_p=1.5), "at most 1"),
     ],
 )

@@ -15,6 +15,7 @@ from feller.paths.schedules import PerToken
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, simulate
 from feller.spaces import MaskSource, UniformSource
+from tests.errors import refuses
 from tests.oracle import F64, f64
 
 SURE = torch.linspace(0, 6, 8)
@@ -117,7 +118,7 @@ def test_only_masked_tokens_have_an_order(make) -> None:
 
 
 def test_noise_is_a_size() -> None:
-    with pytest.raises(UsageError, match="at least 0"):
+    with refuses(UsageError, argument="noise", found="-1"):
         Confidence(-1.0)
     assert Confidence(0.0).score(torch.zeros(1, 2), torch.tensor([0]), torch.zeros(1, dtype=F64)).isfinite().all()
 

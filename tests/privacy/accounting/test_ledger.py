@@ -10,6 +10,7 @@ from feller.privacy.accounting.accountant import epsilon
 from feller.privacy.accounting.dp_events import Concentrated, Gaussian, Pure, Subsampled
 from feller.privacy.accounting.ledger import Ledger, default_delta
 from feller.privacy.marginals.one_way_error import check_budget, one_way_error, one_way_sigma
+from tests.errors import refuses
 
 N = 32_561
 COUNTS = (12,) * 12 + (13,) * 2  # 170 values in 14 columns
@@ -56,7 +57,7 @@ def test_all_expenses_are_on_one_page() -> None:
 def test_delta_by_default() -> None:
     assert default_delta(N) == 1e-5
     assert default_delta(10**6) == pytest.approx(10**-6.6)
-    with pytest.raises(UsageError, match=r"1 / 32,561.*1e-05 is usual"):
+    with refuses(UsageError, argument="delta"):
         Ledger((), 1 / N, N)
     with pytest.raises(UsageError):
         Ledger((), 1e-5, 0)

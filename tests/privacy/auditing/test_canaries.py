@@ -21,6 +21,7 @@ from feller.privacy.dp_sgd.per_example_gradients import laid_out
 from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.leakage.rero import rero
 from feller.privacy.noise.grid_noise import Repeatable
+from tests.errors import refuses
 from tests.oracle import F64
 from tests.privacy.layers_here import normal, shaken
 
@@ -178,7 +179,7 @@ def test_what_cannot_be_heard() -> None:
     ear = game(planted, rows(1, 1), 0.5, 0)
     with pytest.raises(UsageError, match="nothing to hear"):
         Overheard(inner=Private(sigma=0.0), ear=ear)
-    with pytest.raises(UsageError, match="sampling rate"):
+    with refuses(UsageError, argument="rate", found="1.5"):
         game(planted, rows(1, 1), 1.5, 0)
     quiet = copy.copy(network())
     Overheard(inner=Private(sigma=1.0, noise=Repeatable(0)), ear=ear)(loss, quiet, [rows(2, 1)], 2.0)

@@ -15,6 +15,7 @@ from feller.privacy.leakage.fisher_information import (
     subsampled_trace,
     worst_direction,
 )
+from tests.errors import refuses
 from tests.oracle import F64, f64
 
 TABLE = [  # q, rho, across, along
@@ -127,9 +128,9 @@ def test_leakage_adds_up_over_steps() -> None:
     assert both.bound().tolist() == pytest.approx([1 / 3, math.inf, 0.5])
     assert both.bound_with_prior(0.5).tolist() == pytest.approx([1 / 7, 0.25, 1 / 6])
     assert error_bound(f64(0.25, 0.0)).tolist() == [4.0, math.inf]
-    with pytest.raises(UsageError, match="coordinates"):
+    with refuses(UsageError, argument="coordinates", found="0"):
         Leakage.none(3, 0)
-    with pytest.raises(UsageError, match="3 rows"):
+    with refuses(UsageError, found="1"):
         none.plus(f64(1.0))
     with pytest.raises(UsageError, match="finite"):
         none.plus(f64(1.0, math.nan, 0.0))

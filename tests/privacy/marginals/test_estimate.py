@@ -13,6 +13,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.privacy.marginals import Measurement, estimate
 from feller.privacy.marginals.estimate import merge
+from tests.errors import refuses
 from tests.privacy.marginals.tables import COUNTS, LOOP, joint_of, model_of, sum_to
 
 TRUTH = model_of(COUNTS, LOOP)
@@ -114,7 +115,7 @@ def test_repeated_measurements_are_averaged_by_what_they_know() -> None:
 
 
 def test_an_empty_table_is_refused() -> None:
-    with pytest.raises(UsageError, match="total above 0"):
+    with refuses(UsageError, argument="total", found="0"):
         estimate((2,), [], 0.0)
 
 

@@ -13,6 +13,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.privacy.marginals import Curator, Measurement, Release, aim, eliminate, independent, mst
 from feller.privacy.marginals.aim import mean_deviation
+from tests.errors import refuses
 from tests.privacy.marginals.tables import COUNTS, Numbers, model_of, sum_to, table_of
 
 TRUTH = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)])
@@ -169,9 +170,9 @@ def test_large_pairs_are_left_out() -> None:
 
 
 def test_wrong_use() -> None:
-    with pytest.raises(UsageError, match="degree of 1 or more, got 0"):
+    with refuses(UsageError, found="0"):
         aim(CODES, COUNTS, 1.0, Numbers(), degree=0)
-    with pytest.raises(UsageError, match=r"columns of 0 to 4 in the workload, got \[9\]"):
+    with refuses(UsageError, found="[9]"):
         aim(CODES, COUNTS, 1.0, Numbers(), workload=[(0, 9)])
 
 
@@ -218,5 +219,5 @@ def test_mean_deviation_is_that_of_poisson() -> None:
 
 
 def test_a_finite_budget_cannot_buy_exact_counts() -> None:
-    with pytest.raises(UsageError, match="at most rho 1, got inf"):
+    with refuses(UsageError, found="inf"):
         Curator(CODES, COUNTS, 1.0, Numbers()).measure((0,), 0.0, "all")

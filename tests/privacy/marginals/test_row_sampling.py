@@ -11,6 +11,7 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.privacy.marginals import MarginalModel, apart, eliminate, evenly, row_sampling
+from tests.errors import refuses
 from tests.privacy.marginals.tables import COUNTS, LOOP, joint_of, model_of, sum_to
 
 RARE = 1e-6
@@ -130,7 +131,7 @@ def test_evidence_that_cannot_be() -> None:
     kept = torch.tensor([[True, False, False], [True, True, False], [False, True, False]])
     with pytest.raises(InputError, match="row 1 that the model holds for impossible"):
         barred.complete(torch.tensor([[0, 1, 0]]).repeat(3, 1), kept, Draws(0))
-    with pytest.raises(UsageError, match="a code of 0 to 1 in column 1, got 2"):
+    with refuses(UsageError, found="2"):
         barred.draw(1, Draws(0), {1: 2})
     with pytest.raises(UsageError, match="expected different columns"):
         barred.draw(1, Draws(0), {3: 0})
@@ -190,7 +191,7 @@ def test_hidden_codes_are_not_looked_at(model: MarginalModel) -> None:
     kept = Draws(1).at("kept").coins(0.4, rows.shape)
     other = torch.where(kept, rows, -7)
     assert torch.equal(model.complete(other, kept, Draws(2)), model.complete(rows, kept, Draws(2)))
-    with pytest.raises(InputError, match="in column 0, got -7"):
+    with pytest.raises(InputError, match="in column 0; found -7"):
         model.complete(torch.full_like(rows, -7), torch.ones_like(kept), Draws(2))
 
 

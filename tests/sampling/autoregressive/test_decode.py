@@ -194,10 +194,10 @@ def test_no_texts_and_no_tokens() -> None:
 def test_bad_input_is_named() -> None:
     network = trained()
     short = torch.zeros(2, 3, dtype=torch.long)
-    with pytest.raises(UsageError, match=r"shape \(2, 4\), got \(2, 3\)"):
+    with pytest.raises(UsageError, match=r"shape \(2, 4\); found \(2, 3\)"):
         decode(network, 2, 4, {}, Draws(0), known=(short, short == 0))
     short[1, 2] = K
-    with pytest.raises(UsageError, match="got 3 at place 2 of text 1"):
+    with pytest.raises(UsageError, match="found 3 at place 2 of text 1"):
         decode(network, 2, 3, {}, Draws(0), known=(short, short >= 0))
     assert decode(network, 2, 3, {}, Draws(0), known=(short, short < K))[1, 2] < K
     with pytest.raises(UsageError, match="guidance needs a condition"):

@@ -86,7 +86,7 @@ def test_free_rows_are_all_that_are_well_formed(prompt: str) -> None:
             assert ways_taken(prompt, Free(most), 99) == expected
             assert ways_taken(prompt, Free(99), most) == expected
         else:
-            with pytest.raises(UsageError, match=rf"expected room for at least .* got {most}; shorten"):
+            with pytest.raises(UsageError, match=rf"expected room for at least .* found {most}\. Shorten"):
                 ways_taken(prompt, Free(most), 99)
 
 
@@ -186,13 +186,13 @@ def test_rows_go_on_beside_each_other() -> None:
     ("prompt", "plan", "message"),
     [
         ("Ea", Picture(), "expected a prompt that ends behind its <eos>, or behind a <break>, or in a picture"),
-        ("EaMBI", Picture(), "prompt 0 ends in a fill, and has 1 holes"),
-        ("EaB00", TextPlan(3), "prompt 0 ends in a picture without <break>"),
+        ("EaMBI", Picture(), "prompt 0 that ends in a fill, and has 1 holes"),
+        ("EaB00", TextPlan(3), "prompt 0 that ends in a picture without <break>"),
         ("EaB", Fill(3), "and has holes, for Fill"),
-        ("E", Fill(3), "prompt 0 ends behind its <eos>"),
-        ("EMa", Fill(3), "prompt 0 ends in a text without <break>, and has 1 holes"),
-        ("EMMMMB", Fill(3, (Kind.CODE,)), "expected at most 3 holes in a hidden picture, one for each code, got 4"),
-        ("E", Free(2), "expected room for at least 3 symbols behind prompt 0, got 2"),
+        ("E", Fill(3), "prompt 0 that ends behind its <eos>"),
+        ("EMa", Fill(3), "prompt 0 that ends in a text without <break>, and has 1 holes"),
+        ("EMMMMB", Fill(3, (Kind.CODE,)), "expected at most 3 holes in a hidden picture, one for each code; found 4"),
+        ("E", Free(2), "expected room for at least 3 symbols behind prompt 0; found 2"),
     ],
 )
 def test_prompts_that_a_plan_cannot_go_on_from(prompt: str, plan: Plan, message: str) -> None:

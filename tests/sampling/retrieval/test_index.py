@@ -12,6 +12,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.sampling.retrieval.index import Exact, Faiss, Index
+from tests.errors import refuses
 from tests.oracle import close
 
 with_faiss = pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="needs faiss")
@@ -65,7 +66,7 @@ def test_without_faiss_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 def test_records_and_limits() -> None:
     for index in (Exact(7), Faiss(3, 2)):
         assert from_data(Index, to_data(index)) == index
-    with pytest.raises(UsageError, match="at least 1"):
+    with refuses(UsageError, argument="block", found="0"):
         Exact(0)
-    with pytest.raises(UsageError, match="lists"):
+    with refuses(UsageError, argument="lists", found="-1"):
         Faiss(-1)

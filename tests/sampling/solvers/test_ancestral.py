@@ -9,6 +9,7 @@ from feller.paths.processes import Characteristics
 from feller.paths.schedules import VE, VP, Cosine, Linear, LinearVP, Polynomial, Schedule
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Ancestral, Euler, endpoint
+from tests.errors import refuses
 from tests.oracle import F64, Normal, chain, close, column, f64, number
 
 SCHEDULES = [Linear(), Polynomial(2.0), Cosine(), LinearVP(), VP(), VE(0.1, 5.0)]
@@ -86,9 +87,9 @@ def test_the_last_step_returns_the_data_prediction() -> None:
 
 def test_refusals() -> None:
     noisy = Characteristics(torch.ones(2, 1), torch.ones(2, 1))
-    with pytest.raises(ValueError, match="more than a velocity"):
+    with refuses(ValueError, argument="solver"):
         Ancestral().moments(lambda x, t: noisy, torch.ones(2, 1), 0.1, 0.2)
-    with pytest.raises(ValueError, match="more than a velocity"):
+    with refuses(ValueError, argument="solver"):
         Ancestral().moments(lambda x, t: Characteristics(), torch.ones(2, 1), 0.1, 0.2)
-    with pytest.raises(ValueError, match="forwards"):
+    with refuses(ValueError, argument="times"):
         Ancestral().moments(Normal().flow, column(1.0), 0.2, 0.1)

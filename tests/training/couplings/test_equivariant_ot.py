@@ -2,7 +2,6 @@
 
 import itertools
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from feller.spaces import SO3
 from feller.spaces.rotations import hat
 from feller.training.couplings import Aligned
 from feller.training.couplings.equivariant_ot import dealt, turn
+from tests.errors import refuses
 
 F64 = torch.float64
 VALID = torch.arange(5) < torch.tensor([[5], [3], [1], [0]])
@@ -94,5 +94,5 @@ def test_an_example_alone_is_aligned_as_in_company() -> None:
 
 
 def test_rounds_are_checked() -> None:
-    with pytest.raises(UsageError, match="one round"):
+    with refuses(UsageError, argument="rounds", found="0"):
         Aligned(rounds=0)

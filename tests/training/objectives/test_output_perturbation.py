@@ -130,5 +130,5 @@ def test_separable_rows_have_best_weights_at_the_smallest_decay() -> None:
 
 @pytest.mark.parametrize("decay", [0.0, -1.0, 1e-14, math.inf, math.nan])
 def test_a_decay_hides_rows(decay: float) -> None:
-    with pytest.raises(UsageError, match="decay must be finite and 1e-09 or more"):
+    with pytest.raises(UsageError, match="decay to be finite and 1e-09 or more"):
         objective(decay)

@@ -16,6 +16,7 @@ from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
 from feller.training.objectives.regression import Regression
 from feller.training.optimizer import Training
+from tests.errors import refuses
 from tests.oracle import F64, close
 
 TWO = Target(("a", "b"), (1.0, 10.0), (2.0, 5.0))
@@ -67,7 +68,7 @@ def test_the_conditional_mean_is_learned() -> None:
 
 
 def test_what_cannot_be_is_told() -> None:
-    with pytest.raises(UsageError, match="expected noise of 0 or more"):
+    with refuses(UsageError, argument="noise", found="-1"):
         Regression(TWO, Euclidean((1,)), noise=-1.0)
     for wrong in (((), (), ()), (("a",), (0.0,), (0.0,)), (("a", "b"), (0.0,), (1.0,))):
         with pytest.raises(InputError, match="expected a mean and a positive deviation"):

@@ -40,7 +40,7 @@ def difference(ours: Float64[Tensor, " n"], other: Float64[Tensor, " n"]) -> Dif
         InputError: If they are not the same number, or fewer than two.
     """
     if len(ours) != len(other) or len(ours) < 2:
-        raise InputError(f"expected two numbers for each of two documents or more, got {len(ours)} and {len(other)}")
+        raise InputError("two numbers for each of two documents or more", f"{len(ours)} and {len(other)}")
     apart = other - ours
     return Difference(apart.mean().item(), apart.std().item() / math.sqrt(len(apart)))
 
@@ -71,7 +71,7 @@ def rises(values: Sequence[float]) -> float:
         InputError: If there are fewer than two.
     """
     if len(values) < 2:
-        raise InputError(f"expected two numbers or more, got {len(values)}; ask for more")
+        raise InputError("two numbers or more", len(values), "Ask for more")
     order = sorted(values)
     ranks = [statistics.fmean(i for i, one in enumerate(order) if one == value) for value in values]
     if len({*ranks}) == 1:

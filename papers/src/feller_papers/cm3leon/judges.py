@@ -105,7 +105,7 @@ class SceneJudge:
         """
         found = fd_cnn(self.features(pictures), self.features(real))
         if found is None:
-            raise InputError(f"expected two sets of different pictures, got {len(pictures)} and {len(real)}")
+            raise InputError("two sets of different pictures", f"{len(pictures)} and {len(real)}")
         return found
 
     @torch.no_grad()
@@ -157,5 +157,5 @@ def unique_share(pictures: UInt8[Tensor, "n 3 h w"]) -> float:
         InputError: If there are none.
     """
     if not len(pictures):
-        raise InputError("expected pictures whose diversity can be told, got none")
+        raise InputError("pictures whose diversity can be told", "none")
     return len(pictures.flatten(1).unique(dim=0)) / len(pictures)

@@ -24,7 +24,7 @@ def spot(pictures: UInt8[Tensor, "n 3 side side"], creatures: Sequence[Creature]
     """
     side = pictures.shape[3]
     if not creatures or side % LEAST:
-        raise UsageError(f"expected creatures and pictures of 16, 32, ... pixels, got {len(creatures)} and {side}")
+        raise UsageError("creatures and pictures of 16, 32, ... pixels", f"{len(creatures)} and {side}")
     dots = F.avg_pool2d(pictures.float(), side // ACROSS)
     nearest = _Nearest.none(len(pictures), pictures.device)
     for ground, colour in COLOURS.items():

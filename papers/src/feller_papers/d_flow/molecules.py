@@ -310,7 +310,7 @@ def properties(setting: Setting) -> Iterator[Claim]:
         return
     train = aimed(read(str(files[0])), tuple(TARGETS))
     if not isinstance(train.modality, Molecules) or train.target is None:
-        raise InputError(f"{files[0]}: expected molecules with {', '.join(TARGETS)}")
+        raise InputError(expected=f"molecules with {', '.join(TARGETS)}", place=files[0])
     like = read_aimed(str(files[1]), train.modality, train.target).subset(torch.arange(setting.pictures))
     seed = setting.seeds[0]
     model = fit_recipe(molecules(train, "small"), train, FLOW * setting.base, seed)

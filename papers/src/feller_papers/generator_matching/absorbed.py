@@ -26,7 +26,7 @@ class Absorbed:
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
-            raise UsageError(f"an interval needs low < high, got {self.low:g} and {self.high:g}")
+            raise UsageError("an interval needs low < high", found=f"{self.low:g} and {self.high:g}")
 
     def variance(
         self, x: Float[Tensor, "..."], z: Float[Tensor, "..."], kappa: Tensor | float, d_kappa: Tensor | float

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.core.rng import Draws
 from feller.networks.architecture import weights_from
 
@@ -25,8 +25,8 @@ class Autoencoder:
     """Of a code."""
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.numbers < 2:
-            raise UsageError(f"expected a width of 1 or more and codes of 2 numbers or more, got {self}")
+        check_number("width", self.width, least=1)
+        check_number("numbers", self.numbers, least=2)
 
     def build(self, shape: tuple[int, ...], draws: Draws) -> "Coder":
         """Make a network with new weights."""

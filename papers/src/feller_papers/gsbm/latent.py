@@ -34,7 +34,7 @@ class NearLatentPath(Cost):
 
     def __post_init__(self) -> None:
         if self.frames < 2:
-            raise UsageError(f"expected 2 frames of a latent path or more, got {self.frames}")
+            raise UsageError("2 frames of a latent path or more", self.frames)
 
     def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> NoReturn:
         """Refuse: without a pair there is no way.
@@ -72,7 +72,7 @@ class NearFrames(Cost):
         pairs, last = len(self.frames), self.frames.shape[1] - 1
         *before, n = x.shape[:-1]
         if n % pairs:
-            raise UsageError(f"expected states of {pairs} pairs, as many of each, got {n}")
+            raise UsageError(f"states of {pairs} pairs, as many of each", n)
         draws = n // pairs
         place = t.expand(*before, n)[..., ::draws] * last
         low = place.long().clamp(0, last - 1)

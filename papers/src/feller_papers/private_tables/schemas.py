@@ -136,7 +136,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected the public description of the table beside it, got {error}") from error
+        raise InputError("the public description of the table beside it", error, file=path) from error
 
 
 def adult_codes(folder: pathlib.Path) -> Schema:

@@ -82,7 +82,7 @@ def invent(n: int, draws: Draws) -> list[Creature]:
         UsageError: If there are not so many names.
     """
     if n > len(names()):
-        raise UsageError(f"there are names for {len(names()):,} creatures, got {n:,}; ask for fewer")
+        raise UsageError(f"there are names for {len(names()):,} creatures", found=f"{n:,}", remedy="Ask for fewer")
     order = torch.randperm(len(names()), generator=draws.at("names").shared()).tolist()
     looks = np.zeros((n, DOTS * DOTS), dtype=np.int8)
     found: list[Creature] = []
@@ -143,6 +143,6 @@ def views(creature: Creature, n: int, draws: Draws) -> list[View]:
     """
     grounds = creature.grounds
     if n > len(grounds):
-        raise UsageError(f"a creature has {len(grounds)} grounds, got {n} views; ask for fewer")
+        raise UsageError(f"a creature has {len(grounds)} grounds", found=f"{n} views", remedy="Ask for fewer")
     order = torch.randperm(len(grounds), generator=draws.at("grounds").shared()).tolist()
     return [View(creature, grounds[i]) for i in order[:n]]

@@ -122,7 +122,7 @@ def check_side(side: int) -> None:
         UsageError: If it is no multiple of 16.
     """
     if side < LEAST or side % LEAST:
-        raise UsageError(f"expected pictures with a side of 16, 32, 48, ... pixels, got {side}; {SIDE} is usual")
+        raise UsageError("pictures with a side of 16, 32, 48, ... pixels", side, f"{SIDE} is usual")
 
 
 def draw_scenes(n: int, draws: Draws, of: Variety = ALL) -> list[Scene]:
@@ -272,7 +272,7 @@ def letter_mask(word: str, side: int) -> Bool[np.ndarray, "side side"]:
     """Return which pixels of a picture are of its letters."""
     check_side(side)
     if not 1 <= len(word) <= MOST or not set(word) <= set(FONT):
-        raise UsageError(f"expected one to three letters of A to Z, got {word!r}")
+        raise UsageError("one to three letters of A to Z", repr(word))
     dots = np.zeros((HIGH, len(word) * (WIDE + 1) - 1), dtype=bool)
     for i, letter in enumerate(word):
         first = i * (WIDE + 1)

@@ -192,7 +192,7 @@ def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
         UsageError: If n is below 20, or the side no multiple of 16.
     """
     if n < LEAST:
-        raise UsageError(f"expected {LEAST} pairs or more, got {n}; 8000 are usual")
+        raise UsageError(f"{LEAST} pairs or more", n, "8000 are usual")
     check_side(side)
     heads = -(-n * CREATURES // (EVERY * SEEN))
     tails = max(1, heads // TAIL)

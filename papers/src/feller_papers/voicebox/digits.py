@@ -89,7 +89,7 @@ def read_digits(folder: pathlib.Path, takes: int | None = None) -> Digits:
     train = [name for name, (_, _, take) in named.items() if take >= HELD_OUT]
     test = [name for name, (_, _, take) in named.items() if take < HELD_OUT]
     if not train or not test:
-        raise InputError(f"{folder}: expected takes below and from {HELD_OUT}, got {len(test)} and {len(train)} clips")
+        raise InputError(f"takes below and from {HELD_OUT}", f"{len(test)} and {len(train)} clips", file=folder)
     scale = Statistics.of([read[name][1] for name in train])
 
     def clip(name: str) -> Clip:
@@ -108,5 +108,5 @@ def _parts(name: str) -> tuple[int, str, int]:
     digit, _, rest = pathlib.PurePath(name).stem.partition("_")
     speaker, _, take = rest.rpartition("_")
     if not (digit.isdecimal() and take.isdecimal() and int(digit) < len(NAMES)):
-        raise InputError(f"expected a file called digit_speaker_take.wav, got {name}")
+        raise InputError("a file called digit_speaker_take.wav", name)
     return int(digit), speaker, int(take)

@@ -123,7 +123,9 @@ def digits(setting: Setting) -> Digits:
         InputError: If they are not there.
     """
     if setting.folder is None:
-        raise InputError("expected spoken digits in speech/fsdd of the larger data; name their folder with --data")
+        raise InputError(
+            expected="spoken digits in speech/fsdd of the larger data", remedy="Name their folder with --data"
+        )
     return read_digits(setting.folder, setting.takes)
 
 

@@ -14,8 +14,7 @@ from tyro import _errors as events  # private as yet, so that pyproject.toml bou
 
 from feller.app.commands.flag_types import field_names
 from feller.app.options import check_values, command_of, flag_names, flags_of, group, is_place, known_of
-from feller.core.errors import UsageError
-from feller.core.serialization import closest, nearest
+from feller.core.errors import UsageError, closest
 
 T = TypeVar("T")
 KINDS = {"FLOAT": "a number", "INT": "a whole number"}
@@ -38,28 +37,29 @@ def _refuse(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence
     Raises:
         UsageError: Always.
     """
-    see = f" (see {event.prog} --help)"
+    see = f"See {event.prog} --help"
     if isinstance(event, events.UnrecognizedArgs):
         word = event.tokens[0].partition("=")[0]
         if word.startswith("-"):
             near = closest(word, [*flags])
-            raise UsageError(f"no flag is called {word}{f': did you mean {near}?' if near else ''}{see}")
-        quotes = "; a name with a space needs quotes" if pathlib.PurePath(word).suffix else ""
-        raise UsageError(f"no place is left for {word}{quotes}{see}")
+            raise UsageError("a flag that there is", word, f"{f'Did you mean {near}? ' if near else ''}{see}")
+        quotes = "A name with a space needs quotes. " if pathlib.PurePath(word).suffix else ""
+        raise UsageError("no more words", word, f"{quotes}{see}")
     if isinstance(event, events.MissingArgs):
-        raise UsageError(f"expected {', '.join(_called(one.arg)[0] for one in event.missing_arguments)}{see}")
+        raise UsageError(", ".join(_called(one.arg)[0] for one in event.missing_arguments), "none", see)
     argument = getattr(event, "argument", None)
     if argument is None:
-        raise UsageError(getattr(event, "message", None) or f"these words do not go together{see}")
+        raise UsageError(getattr(event, "message", None) or "these words do not go together", remedy=see)
     names = _called(argument)
+    about = names[0].lstrip("-").replace("-", "_")
     if isinstance(event, events.InvalidChoice):
-        raise UsageError(f"{names[0]} is one of {', '.join(event.choices)}, got {event.value!r}{see}")
+        raise UsageError(f"one of {', '.join(event.choices)}", repr(event.value), see, argument=about)
     if not isinstance(event, events.InstantiationFailure):
-        raise UsageError(f"{names[0]} needs a value{see}")
+        raise UsageError("a value", "none", see, argument=about)
     kind = next((text for word, text in KINDS.items() if word in str(argument.lowered.metavar)), None)
     if kind is not None and (given := _behind(names, words)):
-        raise UsageError(f"{names[0]} takes {kind}, got {' '.join(given)!r}{see}")
-    raise UsageError(event.message if event.message.startswith("-") else f"{names[0]}: {event.message}{see}")
+        raise UsageError(kind, repr(" ".join(given)), see, argument=about)
+    raise UsageError(event.message.removeprefix(f"{names[0]}: "), remedy=see, argument=about)
 
 
 def _called(argument: Any) -> Sequence[str]:
@@ -108,9 +108,14 @@ def _check_many(command: Any, words: list[str]) -> None:
     for flags in [flag_names(command, name) for name, one in flags_of(command).items() if _takes_many(one)]:
         if sum(word.partition("=")[0] in flags for word in words) > 1:
             whole = shlex.join([flags[0], *_behind(flags, words)])
-            raise UsageError(f"{flags[0]} stands twice; give it once, with all that it takes behind it: {whole}")
+            raise UsageError(
+                "once, with all that it takes behind it",
+                "twice",
+                whole,
+                argument=flags[0].lstrip("-").replace("-", "_"),
+            )
         if any(word in flags and behind.startswith("--") for word, behind in pairwise([*words, "--"])):
-            raise UsageError(f"{flags[0]} needs a value")
+            raise UsageError("a value", "none", argument=flags[0].lstrip("-").replace("-", "_"))
 
 
 def _takes_many(field: Field[Any]) -> bool:
@@ -257,7 +262,7 @@ def _use(device: str) -> None:
     """Let this process see one device only."""
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
-        raise UsageError(f"--device is cpu, cuda, or cuda:NUMBER, got {device!r}")
+        raise UsageError("cpu, cuda, or cuda:NUMBER", repr(device), argument="device")
     if kind == "cpu":
         os.environ |= {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
         return
@@ -266,7 +271,7 @@ def _use(device: str) -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: there is no such device here; leave it out, or say cpu")
+        raise UsageError("there is no such device here", remedy="Leave it out, or say cpu", place=f"--device {device}")
 
 
 def check_names(words: list[str], command: Any, *places: str) -> None:
@@ -287,5 +292,6 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
         if word.startswith("--") and name not in (*deeper, "help"):
             kind = command_of(command)
             meant = PLAIN_NAMES.get(word.partition("=")[0])
-            near = f"did you mean {meant!r}?" if meant else nearest(word, flags)
-            raise UsageError(f"{kind} has no flag {word}: {near}; and the recipe's fields, see --help")
+            near = meant or closest(word, flags)
+            remedy = f"{f'Did you mean {near}? ' if near else ''}See feller {kind} --help"
+            raise UsageError("a flag, or a field of the recipe", word, remedy)

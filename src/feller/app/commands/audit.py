@@ -34,7 +34,7 @@ def _calculate(config: AuditConfig) -> dict[str, Any]:
 
     for name in ("data", "shadows", "canaries", "report"):
         if getattr(config, name) is not None:
-            raise UsageError(f"--{name} is about a run; the calculator takes --{', --'.join(PLAN)}")
+            raise UsageError(f"is about a run; the calculator takes --{', --'.join(PLAN)}", argument=name)
     asked = config.plan
     found = bounds((plan(asked.noise, asked.rate, asked.steps),), 1e-5 if asked.delta is None else asked.delta)
     tell = speaker()

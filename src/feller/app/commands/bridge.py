@@ -14,16 +14,19 @@ DEEP = "--cost"
 def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
     """Make a bridge; `words` set fields of the settings."""
     if config.rounds is not None and config.minutes is not None:
-        raise UsageError("--rounds and --minutes exclude each other; choose one")
+        raise UsageError("--rounds or --minutes", "both", "Choose one", argument="rounds")
     resume = config.output.resume
     if resume and (config.data or (config.costs and not any(".py:" in text for text in config.costs))):
         raise UsageError(
-            "a resumed bridge knows its populations and costs: name its run alone, with --out; only where a cost is"
-            " code of yours (--cost file.py:FUNCTION) all are named again, for no run makes code run"
+            "a resumed bridge knows its populations and costs",
+            remedy="Name its run alone, with --out; only where a cost is code of yours (--cost file.py:FUNCTION)"
+            " all are named again, for no run makes code run",
         )
     wrong = [name for name in changed(config) if name in _BEGUN]
     if resume and wrong:
-        raise UsageError(f"a resumed bridge keeps what it began with: leave out --{wrong[0].replace('_', '-')}")
+        raise UsageError(
+            "a resumed bridge keeps what it began with", remedy=f"Leave out --{wrong[0].replace('_', '-')}"
+        )
     from feller.app.workflows.bridges.is_bridge import check_several
 
     if not resume and "--help" not in words:

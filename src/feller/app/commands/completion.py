@@ -35,7 +35,7 @@ class Completion:
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
         if self.shell not in SHELLS:
-            raise UsageError(f"expected one of {', '.join(SHELLS)}, got {self.shell or 'nothing'}")
+            raise UsageError.unknown("shell", self.shell or "", SHELLS)
         text = script(self.shell)
         if not self.json:
             print(text, end="")

@@ -102,8 +102,8 @@ class Data:
             flag = {"file": "a second place", "of": "--run", "n": "-n"}.get(name, f"--{name}")
             if takes is READS:
                 whose = [f"`feller data {word}`" for word, flags in TAKES.items() if name in flags]
-                raise UsageError(f"{flag} belongs to {' and '.join(whose)}; leave it out")
-            raise UsageError(f"feller data {self.name} has no use for {flag}; leave it out")
+                raise UsageError(f"{flag} belongs to {' and '.join(whose)}", remedy="Leave it out")
+            raise UsageError(f"feller data {self.name} has no use for {flag}", remedy="Leave it out")
 
     def _look(self, tell: Any) -> dict[str, Any]:
         """Say what is in some data."""
@@ -183,7 +183,7 @@ class Data:
             UsageError: If there is none.
         """
         if self.file is None:
-            raise UsageError(f"expected what it is about: feller data {self.name} {rest}")
+            raise UsageError(expected=f"what it is about: feller data {self.name} {rest}")
         return self.file
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 import feller
-from feller.core.errors import UsageError
+from feller.core.errors import InputError, UsageError, check_number
 from feller.core.run_folder import open_run
 from feller.core.user_code import check_code, name_of, place_of
 from feller.data.path_checks import check_data
@@ -34,7 +34,7 @@ def pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
     for word in words:
         key, is_there, value = word.partition("=")
         if not is_there:
-            raise UsageError(f"--given takes KEY=VALUE, got {word!r}")
+            raise UsageError("KEY=VALUE", repr(word), argument="given")
         if (before := pairs.get(key)) is None:
             pairs[key] = value
         else:
@@ -46,8 +46,8 @@ class Look(abc.ABC):
     """Marks what is looked at as soon as it is read."""
 
     @abc.abstractmethod
-    def look(self, flag: str, value: Any) -> None:
-        """Refuse a value of a flag that is wrong; None is what was left out."""
+    def look(self, field: str, value: Any) -> None:
+        """Refuse a value of a field that is wrong; None is what was left out."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,22 @@ class Checked(Look):
 
     check: Callable[[Any], object]
 
-    def look(self, flag: str, value: Any) -> None:
+    def look(self, field: str, value: Any) -> None:
         """Call the function."""
-        self.check(value)
+        try:
+            self.check(value)
+        except (InputError, UsageError) as error:
+            raise error.at(argument=field) from error
 
 
 @dataclass(frozen=True)
 class Filled(Look):
     """Takes no empty text, which would count as nothing or as this folder."""
 
-    def look(self, flag: str, value: Any) -> None:
+    def look(self, field: str, value: Any) -> None:
         """Refuse it."""
         if isinstance(value, str) and not value:
-            raise UsageError(f"{flag} needs a value, got an empty one; leave it out, or say what it is")
+            raise UsageError("a value", "an empty one", "Leave it out, or say what it is", argument=field)
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,10 @@ class Kind(Look):
     kind: type
     words: str
 
-    def look(self, flag: str, value: Any) -> None:
+    def look(self, field: str, value: Any) -> None:
         """Refuse others."""
         if value is not None and (not isinstance(value, self.kind) or isinstance(value, bool)):
-            raise UsageError(f"{flag} must be {self.words}, got {value!r}")
+            raise UsageError(self.words, repr(value), argument=field)
 
 
 @dataclass(frozen=True)
@@ -93,19 +96,10 @@ class Limits(Look):
     above: bool = False
     """The least itself is out."""
 
-    def look(self, flag: str, value: Any) -> None:
+    def look(self, field: str, value: Any) -> None:
         """Refuse others, those that are no number among them."""
-        if value is None:
-            return
-        if (self.least < value if self.above else self.least <= value) and value <= self.most and value < math.inf:
-            return
-        if self.most < math.inf:
-            limits = f"from {self.least:g} to {self.most:,g}"
-        elif self.above:
-            limits = f"above {self.least:g} and finite"
-        else:
-            limits = f"at least {self.least:g}" + ("" if isinstance(value, int) else " and finite")
-        raise UsageError(f"{flag} must be {limits}, got {value if isinstance(value, int) else f'{value:g}'}")
+        least, above = (-math.inf, self.least) if self.above else (self.least, -math.inf)
+        check_number(field, value, least=least, above=above, most=self.most, below=math.inf)
 
 
 @dataclass(frozen=True)

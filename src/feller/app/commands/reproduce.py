@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 from feller.app.commands.flag_types import Offers, Positional, Text
 from feller.core.errors import UsageError
-from feller.core.serialization import nearest
 
 GROUP = "feller.papers"
 """Entry points of distributions with reproductions: each names a mapping from the names of papers to `Paper`s."""
@@ -123,14 +122,14 @@ class Reproduce:
                 print("\n".join(f"{name:<{width}}  {about}" for name, about in listing.items()))
             return {"papers": listing}
         if not self.paper:
-            raise UsageError(f"expected the name of a paper: {', '.join(papers)}; or all, one after the other")
+            raise UsageError(expected=f"the name of a paper: {', '.join(papers)}; or all, one after the other")
         if self.paper != "all" and self.paper not in papers:
-            raise UsageError(f"no paper is called {self.paper!r}: {nearest(self.paper, [*papers, 'all'])}")
+            raise UsageError.unknown("paper", self.paper, [*papers, "all"])
         data = None if self.data is None else pathlib.Path(self.data)
         if data is not None and not data.is_dir():
-            raise UsageError(f"--data names a folder, and {data} is none")
+            raise UsageError(f"names a folder, and {data} is none", argument="data")
         if self.only and self.paper == "all":
-            raise UsageError("--only needs the name of one paper before it")
+            raise UsageError("needs the name of one paper before it", argument="only")
         tell = speaker()
         claims: list[Claim] = []
         for name, paper in papers.items():

@@ -70,7 +70,7 @@ class Serve:
         memory = [pathlib.Path(self.memory)] if self.memory else []
         for place in (*self._code(), *memory):
             if not place.exists():
-                raise InputError(f"expected a file or folder {place}, found none")
+                raise InputError("a file or folder", "none", file=place)
 
     def _code(self) -> list[pathlib.Path]:
         """Return the files that rewards name; what reads their words takes long to load."""

@@ -28,7 +28,7 @@ def reader(model: Model) -> Reader:
     if all(hasattr(network, name) for name in ("symbols", "context", "begin", "next")):
         return network
     kind = type(network).__name__
-    raise UsageError(f"expected a network that reads documents, got {kind}; fit one with --recipe interleaved")
+    raise UsageError("a network that reads documents", kind, "Fit one with --recipe interleaved")
 
 
 REGISTRATIONS = {Documents: Registration(recipe="interleaved", draws_as="documents")}

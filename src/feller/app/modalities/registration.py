@@ -15,7 +15,6 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Draws
-from feller.core.serialization import nearest
 from feller.core.user_code import called, line_of, load_function, place_of
 from feller.data.loading.user_modality import calling, check_class
 from feller.data.modality import Dataset, Modality
@@ -139,7 +138,7 @@ def kind_as(model: "Model", wanted: type[Wanted], what: str) -> Wanted:
     kind = model.description.modality
     if (found := kind.view(wanted)) is not None:
         return found
-    raise UsageError(f"{what}, and this model's data are {kind.called}; leave them out")
+    raise UsageError(f"{what}, and this model's data are {kind.called}", remedy="Leave them out")
 
 
 REGISTERED: dict[type[Modality], Registration] = {}
@@ -242,22 +241,24 @@ def find_recipe(name: str, data: Dataset, size: str, older: "Model | None" = Non
     from feller.models.recipes.stages import onwards
 
     if size not in SIZES:
-        raise UsageError(f"no size is called {size!r}: {nearest(size, list(SIZES))}")
+        raise UsageError.unknown("size", size, SIZES)
     usual = "regressor" if data.target is not None else _name_of(registration_of(data.modality).recipe)
     name = usual if name == "auto" and usual else name
     if name.endswith(".py"):
-        raise UsageError(f"which function of {name}? say {name}:FUNCTION; {functions_in(name)}")
+        raise UsageError(f"{name}:FUNCTION; {functions_in(name)}", name, argument="recipe")
     if ":" in name:
         return name, _own_recipe(name, data, size)
     if not usual and name in ("auto", *SECOND_STAGES):
-        raise UsageError(f"no recipe of ours suits {data.modality.called}; name your own: --recipe file.py:function")
+        raise UsageError(
+            f"no recipe of ours suits {data.modality.called}", remedy="Name your own: --recipe file.py:function"
+        )
     if name in SECOND_STAGES:
         if older is None:
-            raise UsageError(f"the recipe {name} learns from an older model: name its run with --start-from")
+            raise UsageError(f"the recipe {name} learns from an older model", remedy="Name its run with --start-from")
         first = _own_recipe(usual, data, size) if ":" in usual else RECIPES[usual](data, size)
         return name, SECOND_STAGES[name](first, older)
     if name not in RECIPES:
-        raise UsageError(f"no recipe is called {name!r}: {nearest(name, [*RECIPES, *SECOND_STAGES, 'auto'])}")
+        raise UsageError.unknown("recipe", name, [*RECIPES, *SECOND_STAGES, "auto"])
     recipe = RECIPES[name](data, size)
     return name, recipe if older is None else onwards(recipe, older)
 
@@ -269,7 +270,6 @@ def _own_recipe(name: str, data: Dataset, size: str) -> "Recipe":
     recipe = function(data, size)
     if not isinstance(recipe, Recipe):
         line = line_of(function)
-        raise InputError(
-            f"{name}{f' ({line})' if line else ''} must return a Recipe, it returned {type(recipe).__name__}"
-        )
+        place = f"{name}{f' ({line})' if line else ''}"
+        raise InputError("a function that returns a Recipe", type(recipe).__name__, argument="recipe", place=place)
     return recipe

@@ -34,9 +34,7 @@ def path_of(model: Model) -> Affine:
     """
     if model.family.in_time and model.description.path.affine_schedule is not None:
         return cast(Affine, model.description.path)
-    raise UsageError(
-        f"expected a model that draws frames, got one that {model.family.describe()}; fit one with --recipe speech"
-    )
+    raise UsageError("a model that draws frames", f"one that {model.family.describe()}", "Fit one with --recipe speech")
 
 
 REGISTRATIONS = {

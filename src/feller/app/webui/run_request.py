@@ -13,16 +13,14 @@ from typing import Any
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.tab import Answers, Result, Tab
-from feller.core.errors import FULL, InputError, UsageError
+from feller.core.errors import FLAG, FULL, InputError, UsageError
 from feller.core.user_code import blamed
 
 MAX_LETTERS = 2000
 """Of a text that is typed in."""
 MAX_CELLS = 50
 """Rows of a table that is typed in."""
-COMMAND = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
-"""Whole commands, which stay as they are, and flags beside them."""
-FIT_ADVICE = re.compile(r";[^;]*\bfit (?:with )?--[^;]*")
+FIT_ADVICE = re.compile(r"(?:^Fit|;[^;]*\bfit) (?:with )?--[^;]*")
 """Advice to whoever fits, which no visitor can follow."""
 FOLDER = re.compile(r"(?<![\w./:<])(?:/[^\s/'\"<>]+)+/(?=[^\s/])")
 """Of an absolute place, before its last part."""
@@ -32,7 +30,7 @@ TAG = re.compile(r"(<style\b.*?</style>|<[^>]*>)", re.DOTALL)
 
 def with_labels(text: str, controls: Mapping[str, Any]) -> str:
     """Return a message in which each flag is the label of its control, without advice for fitting."""
-    return COMMAND.sub(
+    return FLAG.sub(
         lambda match: f'"{controls[match[2]].label}"' if match[2] in controls else match[0], FIT_ADVICE.sub("", text)
     )
 
@@ -145,9 +143,11 @@ def run_tab(tab: Tab, sent: Answers, reporter: RequestReporter, runs: Sequence[L
     except Stopped as stopped:
         raise RequestError("stopped, as you asked") from stopped
     except (InputError, UsageError) as error:
-        gone = [one.name for one in runs if not one.is_there and str(one.run.path) in str(error)]
-        text = f"the run {gone[0]} is no longer there" if gone else with_labels(_line(str(error)), tab.controls)
-        raise RequestError(text) from error
+        if gone := [one.name for one in runs if not one.is_there]:
+            raise RequestError(f"the run {gone[0]} is no longer there") from error
+        error.remedy = None if error.remedy is None else FIT_ADVICE.sub("", error.remedy) or None
+        labels = {name: f'"{control.label}"' for name, control in tab.controls.items()}
+        raise RequestError(_line(error.worded(labels.get))) from error
     except OSError as error:
         why = "the disk is full" if error.errno in FULL else error.strerror or "a file cannot be read or written"
         raise RequestError(f"{why}; whoever runs this page must make room or mend it") from error
@@ -169,13 +169,19 @@ def check_answers(tab: Tab, sent: Answers) -> None:
     for name, value in sent.items():
         control = tab.controls[name]
         if value is None and hasattr(control, "minimum"):
-            raise UsageError(f"{control.label} is empty; type a number from {control.minimum} to {control.maximum}")
+            raise UsageError(
+                f"{control.label} is empty", remedy=f"Type a number from {control.minimum} to {control.maximum}"
+            )
         rows = value if isinstance(value, list) else [[value]]
         if len(rows) > MAX_CELLS:
-            raise UsageError(f"{control.label} may have {MAX_CELLS} rows here, got {len(rows)}; fill fewer at once")
+            raise UsageError(
+                f"{control.label} may have {MAX_CELLS} rows here", found=len(rows), remedy="Fill fewer at once"
+            )
         longest = max((len(cell) for row in rows for cell in row if isinstance(cell, str)), default=0)
         if longest > MAX_LETTERS:
-            raise UsageError(f"{control.label} may have {MAX_LETTERS:,} characters here, got {longest:,}; shorten it")
+            raise UsageError(
+                f"{control.label} may have {MAX_LETTERS:,} characters here", found=f"{longest:,}", remedy="Shorten it"
+            )
 
 
 def _line(text: str) -> str:

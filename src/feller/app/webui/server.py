@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from PIL import EpsImagePlugin, Image
 
 from feller.app.reporter import SILENT, Tell
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, check_number
 from feller.core.interrupts import interrupts
 from feller.core.run_folder import Run
 
@@ -49,8 +49,7 @@ class Access:
     """Who comes in must know it; None lets everybody on this machine in."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise UsageError(f"--port is from 0, any that is free, to 65535, got {self.port}")
+        check_number("port", self.port, least=0, most=65535)
         if self.token is None and not is_loopback(self.host):
             raise UsageError(
                 f"others could reach the page at {self.host}, so it needs a token, such as --token"
@@ -58,8 +57,9 @@ class Access:
             )
         if self.token is not None and (len(self.token) < MIN_TOKEN or not self.token.isascii()):
             raise UsageError(
-                f"expected a token of {MIN_TOKEN} plain characters or more that nobody can guess, got"
-                f" {len(self.token)}; such as --token {secrets.token_urlsafe(18)}"
+                f"a token of {MIN_TOKEN} plain characters or more that nobody can guess",
+                len(self.token),
+                f"Such as --token {secrets.token_urlsafe(18)}",
             )
 
     @property
@@ -302,7 +302,9 @@ def _launched(
             head=script(),
         )
     except OSError as error:
-        raise InputError(f"{access.host}:{access.port} cannot be used; choose another --port, or 0 for any") from error
+        raise InputError(
+            f"{access.host}:{access.port} cannot be used", remedy="Choose another --port, or 0 for any"
+        ) from error
     threading.Thread(target=warm_up, args=(page,), daemon=True).start()
     try:
         yield
@@ -335,7 +337,8 @@ def _free_port(access: Access) -> int:
             probe.bind((host, access.port))
         except OSError as error:
             raise InputError(
-                f"{host}:{access.port} cannot be used ({error.strerror or error}); choose another --port, or 0 for any"
+                f"{host}:{access.port} cannot be used ({error.strerror or error})",
+                remedy="Choose another --port, or 0 for any",
             ) from error
         return probe.getsockname()[1]
 

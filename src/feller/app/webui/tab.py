@@ -167,11 +167,13 @@ def given(answers: Answers, modality: Modality) -> dict[str, str]:
     for line in filter(None, map(str.strip, answers.get("given", "").splitlines())):
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals:
-            raise UsageError(f"write what is given as NAME=VALUE, one a line, got {line[:40]!r}")
+            raise UsageError("write what is given as NAME=VALUE, one a line", found=repr(line[:40]))
         if name in modality.filed:
-            raise UsageError(f"{name} is given by a file, which this page does not take; use `feller sample --given`")
+            raise UsageError(
+                f"{name} is given by a file, which this page does not take", remedy="Use `feller sample --given`"
+            )
         if name in values:
-            raise UsageError(f"{name} is given twice; leave one out")
+            raise UsageError(f"{name} is given twice", remedy="Leave one out")
         values[name] = value
     return values
 

@@ -190,10 +190,12 @@ def check_picture(file: str | None) -> pathlib.Path | None:
         with Image.open(path, formats=FORMATS) as there:
             there.load()
     except Image.DecompressionBombError as error:
-        raise UsageError(f"{path.name}: this picture has more pixels than this page takes; shrink it") from error
+        raise UsageError(
+            "this picture has more pixels than this page takes", remedy="Shrink it", file=path.name
+        ) from error
     except Exception as error:  # Pillow raises a dozen kinds on damaged files
         raise UsageError(
-            f"{path.name}: this is no picture that can be read; choose another file (png, jpg, webp ...)"
+            "this is no picture that can be read", remedy="Choose another file (png, jpg, webp ...)", file=path.name
         ) from error
     return path
 

@@ -192,13 +192,15 @@ def _opened(run: Run, *, backward: bool) -> _Opened:
     model = load_model(run)
     about = model.description
     if bridged is None or model.family.name != "bridge" or not isinstance(model.network, TwoDrifts):
-        raise UsageError(f"{run.path} is no bridge, and its samples begin with noise: leave out --from and --backward")
+        raise UsageError(
+            "is no bridge, and its samples begin with noise", remedy="Leave out --from and --backward", file=run.path
+        )
     modality = about.modality.view(Points) or about.modality.view(Images)
     if modality is None:
         raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {about.modality.called}")
     if backward and not read_counters(run).get("back"):
         more = going_on(run, bridged, "--rounds", 3)
-        raise UsageError(f"{run.path} has learned no way back, with one round alone; go on with: {more}")
+        raise UsageError("has learned no way back, with one round alone", remedy=f"Go on with: {more}", file=run.path)
     return _Opened(bridged=bridged, model=model, modality=modality, settings=bridging_of(run))
 
 

@@ -186,14 +186,16 @@ def _continue(
     """
     bridged = bridged_of(run)
     if bridged is None:
-        raise UsageError(f"{run.path} is no bridge; go on with: feller fit --resume --out {run.path}")
+        raise UsageError("is no bridge", remedy=f"Go on with: feller fit --resume --out {run.path}", file=run.path)
     for name in names_of((*config.costs, *bridged.costs)):
         if name.startswith(MEMORY):
             load_function(name)  # which another process was given, perhaps
     if bridged.costs_again and not config.costs:
         raise UsageError(f"the cost of this bridge is code of yours, which no run makes run: {going_on(run, bridged)}")
     if (config.costs and config.costs != bridged.costs) or files_of(bridged.costs) != bridged.code:
-        raise InputError("the cost is not what it was when this bridge began; bring it back, or make a new one")
+        raise InputError(
+            "the cost is not what it was when this bridge began", remedy="Bring it back, or make a new one"
+        )
     return bridged, read_again(bridged), change(bridging_of(run))
 
 

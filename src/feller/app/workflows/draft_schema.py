@@ -41,7 +41,7 @@ def describe(source: str, out: str) -> dict[str, Any]:
             warnings = rare(schema, found)
     if path.exists():
         raise InputError(
-            f"{path} is there already, and may have been edited; name another file with --out, or remove it"
+            "is there already, and may have been edited", remedy="Name another file with --out, or remove it", file=path
         )
     write_schema(schema, path, draft=not source.startswith(EXAMPLE))
     names = {cls: kind for kind, cls in KINDS.items()}
@@ -58,5 +58,5 @@ def describe(source: str, out: str) -> dict[str, Any]:
 def _example(source: str) -> tuple[Table, int]:
     data = read(source)
     if (table := data.modality.view(Table)) is None:
-        raise UsageError(f"{source} is no table with a schema; example:adult is one")
+        raise UsageError("is no table with a schema; example:adult is one", file=source)
     return table, len(data)

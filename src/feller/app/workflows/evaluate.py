@@ -98,7 +98,7 @@ def _compare_populations(
 ) -> dict[str, Any]:
     """Compare a bridge with its own populations."""
     if data is not None or samples is not None or effort.n is not None:
-        raise UsageError("a bridge is compared with its own populations; leave out --data, --samples and -n")
+        raise UsageError("a bridge is compared with its own populations", remedy="Leave out --data, --samples and -n")
     return measure_again(run, tell)
 
 

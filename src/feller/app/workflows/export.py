@@ -9,7 +9,7 @@ from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.hugging_face import HUGGING_FACE, settled, write_folder
 from feller.core.errors import UsageError, cannot_write
 from feller.core.run_folder import Run
-from feller.core.serialization import nearest, write_json
+from feller.core.serialization import write_json
 from feller.core.user_code import fingerprint
 from feller.data.path_checks import check_free
 from feller.models.export.exported_network import Answer, Guided, about
@@ -39,14 +39,18 @@ def export(run: Run, config: ExportConfig, *, tell: Tell = SILENT) -> tuple[path
     to, out, guidance = check(config), config.out, config.guidance
     if to == HUGGING_FACE:
         if guidance != "1":
-            raise UsageError("a folder holds the model, and guidance is chosen when it samples; leave --guidance out")
+            raise UsageError(
+                "a folder holds the model, and guidance is chosen when it samples",
+                remedy="Leave it out",
+                argument="guidance",
+            )
         place = pathlib.Path(out) if out else run.path / HUGGING_FACE
         with _held(run, place):
             return write_folder(run, place, tell)
     ending, write = WRITERS[to]
     place = pathlib.Path(out) if out else run.path / f"export{ending}"
     if place.suffix.lower() != ending:
-        raise UsageError(f"{to} writes a file that ends with {ending}, got {place}")
+        raise UsageError(f"a file that ends with {ending}", place, argument="out")
     model, of = settled(run, lambda: load_model(run))
     answer = Answer(model, Guided(_guidance(guidance)))
     tell.task(f"writing {place.name}")
@@ -75,7 +79,7 @@ def check(config: ExportConfig) -> str:
     """
     to, out = config.form, config.out
     if to not in FORMS:
-        raise UsageError(f"nothing is exported to {to!r}: {nearest(to, list(FORMS))}")
+        raise UsageError.unknown("to", to, FORMS)
     check_free(out, overwrite=config.overwrite)
     if out is not None and to != HUGGING_FACE:
         check_free(str(said_of(pathlib.Path(out))), overwrite=config.overwrite)
@@ -93,4 +97,4 @@ def _guidance(text: str) -> float | None:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"--guidance takes a number, or {INPUT}, got {text!r}") from error
+        raise UsageError(f"a number, or {INPUT}", repr(text), argument="guidance") from error

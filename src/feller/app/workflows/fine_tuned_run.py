@@ -49,7 +49,7 @@ def rule_of(recipe: Recipe) -> Tuning:
     """
     if "reward" not in recipe.objective.requires:
         kind = type(recipe.objective).__name__
-        raise InputError(f"expected a way of tuning ({', '.join(METHODS)}), got {kind}; copy the whole run")
+        raise InputError(f"a way of tuning ({', '.join(METHODS)})", kind, "Copy the whole run")
     return cast(Tuning, recipe.objective)
 
 
@@ -77,9 +77,13 @@ def check_again(tuned: Tuned, rewards: tuple[str, ...]) -> None:
         InputError: If that code is not what it was.
     """
     if rewards and rewards != tuned.rewards:
-        raise UsageError(f"this run is tuned to {' and '.join(tuned.rewards)}; leave out --resume to start a new one")
+        raise UsageError(
+            f"this run is tuned to {' and '.join(tuned.rewards)}", remedy="Leave out --resume to start a new one"
+        )
     if rewards and own_code(rewards) != tuned.code:
-        raise InputError("the file of the reward is not what it was when this run began; bring it back, or tune anew")
+        raise InputError(
+            "the file of the reward is not what it was when this run began", remedy="Bring it back, or tune anew"
+        )
 
 
 def needs_again(tuned: Tuned) -> bool:

@@ -70,7 +70,7 @@ def fit(
     """
     training, output = config.training, config.output
     if training.steps is not None and training.minutes is not None:
-        raise UsageError("steps and minutes exclude each other; choose one")
+        raise UsageError("--steps or --minutes", "both", "Choose one", argument="steps")
     report = kind_of(config.report)
     Effort.of_report(report, 0.0)  # refuses one of no known kind
     here, resume, overwrite = engine(), output.resume, output.overwrite
@@ -78,7 +78,7 @@ def fit(
     access = data_access(privacy_of(config), here, resume=resume)
     watched_rows(config)  # what is no number is told before the data are read
     if is_given(data) and resume and not is_kept_in_memory(output.out):
-        raise UsageError("a resumed run knows its data; leave them out")
+        raise UsageError("a resumed run knows its data", remedy="Leave them out")
     run = _run_of(data, output.out, here, resume=resume, overwrite=overwrite)
     in_memory: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     given = data if is_given(data) else None
@@ -103,8 +103,8 @@ def fit(
         else:
             if not data:
                 raise UsageError(
-                    "expected data: a file, a folder, or example:NAME, which the command `feller data` lists, or, in"
-                    " Python, a DataFrame, an array or texts"
+                    expected="data: a file, a folder, or example:NAME, which the command `feller data` lists, or,"
+                    " in Python, a DataFrame, an array or texts"
                 )
             provenance = Provenance(recipe=request.name, size=config.size or "", fields=fields)
             with tell.waiting(f"reading {data}"):
@@ -181,7 +181,9 @@ def _reported(run: Run, plan: FitPlan, report: str | None, tell: Tell) -> dict[s
         if not plan.asked.provenance.code or said is None:
             raise
         again = evaluating(run, plan.asked, {})
-        raise InputError(f"{said}; the training is saved in {run.path}: mend it, and go on with: {again}") from error
+        raise InputError(
+            f"{said}; the training is saved in {run.path}", remedy=f"Mend it, and go on with: {again}"
+        ) from error
 
 
 def _kept(data: Any, run: Run, here: Engine) -> tuple[str, Kept]:

@@ -144,7 +144,7 @@ def settled(run: Run, take: Callable[[], T]) -> tuple[T, dict[str, Any]]:
         if now == before:
             return taken, now
         before = now
-    raise InputError(f"the weights of {run.path} are replaced while they are read; wait until its fit is done")
+    raise InputError(f"the weights of {run.path} are replaced while they are read", remedy="Wait until its fit is done")
 
 
 def _which(run: Run) -> dict[str, Any]:
@@ -220,12 +220,12 @@ def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Pa
     about, asked = load_description(run), record_of(run)
     if asked.provenance.code:
         raise UsageError(
-            f"the model of {run.path} is made of code of yours, which the folder would lack; use torch-export"
+            f"the model of {run.path} is made of code of yours, which the folder would lack", remedy="Use torch-export"
         )
     if folder.is_symlink():
-        raise InputError(f"{folder} is a link, which may lead anywhere; name with --out the folder itself")
+        raise InputError("is a link, which may lead anywhere", remedy="Name with --out the folder itself", file=folder)
     if content(folder) and not _is_ours(folder):
-        raise InputError(f"{folder} is not empty and was not written by feller; name a new folder")
+        raise InputError("is not empty and was not written by feller", remedy="Name a new folder", file=folder)
     config = {
         "library_name": LIBRARY,
         "model_type": LIBRARY,
@@ -269,10 +269,10 @@ def _own(file: pathlib.Path) -> pathlib.Path:
     """
     if file.is_symlink():
         raise InputError(
-            f"{file} is a link, which may lead anywhere; copy the run with what its links lead to (cp -rL)"
+            "is a link, which may lead anywhere", remedy="Copy the run with what its links lead to (cp -rL)", file=file
         )
     if os.path.lexists(file) and not file.is_file():
-        raise InputError(f"expected a file {file}, found a folder, a pipe or a device; copy the whole run again")
+        raise InputError("a file", "a folder, a pipe or a device", "Copy the whole run again", file=file)
     return file
 
 

@@ -17,7 +17,7 @@ from feller.app.workflows.run_config import Brought, FitRecord, Provenance, prin
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, new_run
 from feller.core.safetensors_io import load_tensors
-from feller.core.serialization import nearest, to_data
+from feller.core.serialization import to_data
 from feller.core.user_code import fingerprint, load_function
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
@@ -63,16 +63,15 @@ def bring(command: Import, *, tell: Tell = SILENT) -> Run:
     place, data, modality, times = command.place, command.data, command.modality, command.times
     for name, known in ((command.predicts, PREDICTIONS), (command.schedule, SCHEDULES)):
         if name not in known:
-            raise UsageError(f"expected one of {', '.join(known)}, got {name!r}: {nearest(name, list(known))}")
+            raise UsageError.unknown("path", name, known)
     if len(times) != 2 or not all(map(math.isfinite, times)):
-        raise UsageError(
-            f"expected two times, at the source and at the data, got {' '.join(map(str, times)) or 'none'}"
-        )
+        raise UsageError("two, at the source and at the data", " ".join(map(str, times)) or "none", argument="times")
     names = _classes(command.classes)
     found = None if data is None else read(data)
     if modality is None and found is None:
         raise UsageError(
-            "expected --modality, such as points:2 or images:28x28, or --data that the network learned from"
+            expected="one, such as points:2 or images:28x28, or --data that the network learned from",
+            argument="modality",
         )
     kind = found.modality if modality is None and found is not None else modality_of(modality or "", names)
     if found is not None:
@@ -124,18 +123,18 @@ def _fitting(kind: Modality, found: Modality) -> Modality:
         UsageError: If the data are of another.
     """
     if type(kind) is not type(found):
-        raise UsageError(f"--modality says {kind.called}, and the data of --data are {found.called}")
+        raise UsageError(f"says {kind.called}, and the data of --data are {found.called}", argument="modality")
     if (points := kind.view(Points)) and (there := found.view(Points)):
         unnamed = points.columns == tuple(f"x{i + 1}" for i in range(len(points.columns)))
         if points.columns != there.columns and not (unnamed and len(there.columns) == len(points.columns)):
-            raise UsageError(f"the data of --data have the columns {', '.join(there.columns)}; name them so")
+            raise UsageError(f"the data of --data have the columns {', '.join(there.columns)}", remedy="Name them so")
         kind = replace(points, columns=there.columns)
     if (images := kind.view(Images)) and (others := found.view(Images)):
         ours, theirs = ((one.height, one.width, one.channels, one.levels) for one in (images, others))
         if ours != theirs:
             raise UsageError("the data of --data are images:{}x{}x{}/{}; say so".format(*theirs))
     if {*kind.conditions} - {*found.conditions}:
-        raise UsageError("the data of --data have no classes; leave --classes out")
+        raise UsageError("the data of --data have none", remedy="Leave it out", argument="classes")
     return kind
 
 
@@ -158,7 +157,7 @@ def modality_of(text: str, classes: tuple[str, ...] = ()) -> Modality:
             return plain_modality((int(rest),), classes)
     if kind == "points" and all(names) and len({*names}) == len(names) and not rest.isdecimal():
         return Points(tuple(names), (0.0,) * len(names), (1.0,) * len(names), classes)
-    raise UsageError(f"expected points:2, points:x,y, images:28x28 or images:32x32x3, got {text!r}")
+    raise UsageError("points:2, points:x,y, images:28x28 or images:32x32x3", repr(text), argument="modality")
 
 
 def _check_size(text: str, sides: tuple[str, ...]) -> None:
@@ -168,7 +167,9 @@ def _check_size(text: str, sides: tuple[str, ...]) -> None:
         UsageError: Then.
     """
     if max(map(len, sides)) > DIGITS or math.prod(map(int, sides)) > LARGEST:
-        raise UsageError(f"expected examples of at most {LARGEST:,} numbers, got {text:.60}; make them smaller")
+        raise UsageError(
+            f"examples of at most {LARGEST:,} numbers", f"{text:.60}", "Make them smaller", argument="modality"
+        )
 
 
 def _classes(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -179,7 +180,7 @@ def _classes(words: tuple[str, ...]) -> tuple[str, ...]:
     """
     if len(words) == 1 and words[0].isdecimal():
         if len(words[0]) > len(str(MOST_CLASSES)) or int(words[0]) > MOST_CLASSES:
-            raise UsageError(f"expected at most {MOST_CLASSES:,} classes, got {words[0]:.20}; name fewer")
+            raise UsageError(f"at most {MOST_CLASSES:,}", f"{words[0]:.20}", "Name fewer", argument="classes")
         return tuple(map(str, range(int(words[0]))))
     return words
 
@@ -198,21 +199,23 @@ def _load(network: nn.Module, file: pathlib.Path) -> None:
     """
     if file.suffix != ".safetensors":
         raise InputError(
-            f"{file}: weights are read from .safetensors alone, which hold no code; write them with"
-            " safetensors.torch.save_file(network.state_dict(), ...)"
+            "weights are read from .safetensors alone, which hold no code",
+            remedy="Write them with safetensors.torch.save_file(network.state_dict(), ...)",
+            file=file,
         )
     if not isinstance(network, ForeignNetwork) or not isinstance(network.inner, nn.Module):
-        raise UsageError(f"{file} holds weights, and the function returned no torch.nn.Module that could take them")
+        raise UsageError("holds weights, and the function returned no torch.nn.Module that could take them", file=file)
     tensors, _ = load_tensors(file)
     own = network.inner.state_dict()
     wrong = sorted(own.keys() ^ tensors.keys()) or [name for name in own if own[name].shape != tensors[name].shape]
     if wrong:
-        raise InputError(f"{file} holds weights of another network: {len(wrong)} differ, the first is {wrong[0]}")
+        raise InputError(f"holds weights of another network: {len(wrong)} differ, the first is {wrong[0]}", file=file)
     cast = next((name for name in own if form(own[name]) != form(tensors[name])), None)
     if cast is not None:
         raise InputError(
-            f"{file} holds {form(tensors[cast])} for {cast}, where the network has {form(own[cast])}; write the file"
-            " with its own types"
+            f"holds {form(tensors[cast])} for {cast}, where the network has {form(own[cast])}",
+            remedy="Write the file with its own types",
+            file=file,
         )
     with torch.no_grad():
         network.inner.load_state_dict(tensors)

@@ -284,10 +284,12 @@ def _check_code(run: Run, code: str | None) -> None:
         file = asked.code_file
         if code is not None:
             raise UsageError(
-                f"{code} does not define what the model of {run.path} is made of, which was fitted with {file}; name"
-                " that file with --code"
+                f"{code} does not define what the model of {run.path} is made of, which was fitted with {file}",
+                remedy="Name that file with --code",
             ) from error
-        raise UsageError(f"the model of {run.path} is made of code of yours: name it with --code {file}") from error
+        raise UsageError(
+            f"the model of {run.path} is made of code of yours", remedy=f"Name it with --code {file}"
+        ) from error
 
 
 def training_of(run: Run) -> Training:
@@ -327,12 +329,14 @@ def read_as(asked: FitRecord, modality: Modality | None, given: DataSource | Non
         InputError: If the run does not know its data, or they were in memory and are not given.
     """
     if not asked.data:
-        raise InputError("this run does not know what its model learned from; name it with --data when it is imported")
+        raise InputError(
+            "this run does not know what its model learned from", remedy="Name it with --data when it is imported"
+        )
     source = asked.data if given is None else given
     if isinstance(source, str) and source.startswith(MEMORY):
         raise InputError(
-            f"this run learned from a {source.removeprefix(MEMORY)} in memory, and keeps no copy; give the rows again,"
-            " data=..., or write them to a file and name it with --data"
+            f"this run learned from a {source.removeprefix(MEMORY)} in memory, and keeps no copy",
+            remedy="Give the rows again, data=..., or write them to a file and name it with --data",
         )
     own = modality is not None and (modality.rereads or modality.loads)
     like = modality if asked.start_from or own else None
@@ -366,7 +370,9 @@ def read_again(asked: FitRecord, modality: Modality | None, given: DataSource | 
             if is_older(asked.provenance.fingerprint, data)
             else ""
         )
-        raise InputError(f"{asked.data} is not what it was when this run was fitted{key}{moved}{shards}; bring it back")
+        raise InputError(
+            f"{asked.data} is not what it was when this run was fitted{key}{moved}{shards}", remedy="Bring it back"
+        )
     return data
 
 

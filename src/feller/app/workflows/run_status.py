@@ -51,14 +51,14 @@ def reported_of(run: Run) -> Reported:
     file = run.path / "report.json"
     if not file.is_file() or file.is_symlink():
         return Reported()
-    anew = f"write it anew with: feller evaluate {run.path}"
+    anew = f"Write it anew with: feller evaluate {run.path}"
     try:
         content = read_json(file)
     except InputError as error:
-        raise InputError(f"{error}; {anew}") from error
+        raise InputError(str(error), remedy=anew, file=file) from error
     found = Reported(**{name: content[name] for name in KINDS if name in content}) if _is_report(content) else None
     if found is None:
-        raise InputError(f"{file} was damaged; {anew}")
+        raise InputError("was damaged", remedy=anew, file=file)
     return found
 
 

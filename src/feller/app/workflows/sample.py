@@ -9,7 +9,7 @@ import pandas as pd
 
 from feller.app.config import DocumentOptions, PushOptions, SampleConfig, SpeechOptions
 from feller.app.modalities.registration import registration_of
-from feller.app.options import changed, flag_names, flags_of
+from feller.app.options import changed, flags_of
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.bridges.is_bridge import is_bridge
 from feller.app.workflows.sampler import complete_rows, ready
@@ -60,7 +60,7 @@ class Drawn:
             UsageError: If they are in shards.
         """
         if self.data is None:
-            raise UsageError(f"the samples are in shards, {self.place}; read them with feller.shards")
+            raise UsageError(f"the samples are in shards, {self.place}", remedy="Read them with feller.shards")
         return self.data
 
     @property
@@ -102,26 +102,28 @@ def sample(
     draws_as = "the ends of a bridge" if modality is None else registration_of(modality).draws_as
     _check_alone("the ends of a bridge" if config.bridge.begin is not None else draws_as)
     if draws_as == "speech":
-        _take(config, SAID, "says nothing to a model of speech; leave it out")
+        _take(config, SAID, "says nothing to a model of speech")
         return _speak(run, config, tell)
     if config.bridge != PushOptions() and not bridged:
-        flag = "--backward" if config.bridge.begin is None else "--from"
-        raise UsageError(f"{flag} is for bridges, and {run.path} is none; leave it out")
+        flag = "backward" if config.bridge.begin is None else "begin"
+        raise UsageError(f"is for bridges, and {run.path} is none", remedy="Leave it out", argument=flag)
     if bridged:
         if config.n is not None:
             which = "last" if config.bridge.backward else "first"
             raise UsageError(
-                f"-n: a bridge takes every member of its {which} population once, or of what --from FILE holds,"
-                " which decides how many; leave it out"
+                f"a bridge takes every member of its {which} population once, or of what --from FILE holds, which"
+                " decides how many",
+                remedy="Leave it out",
+                argument="n",
             )
         _take(config, PUSHED, "is of samples that begin with noise; a bridge has none")
         return _push(run, config, tell)
     if draws_as == "documents":
-        _take(config, WRITTEN, "says nothing to a model of documents; leave it out")
+        _take(config, WRITTEN, "says nothing to a model of documents")
         return _write(run, config, tell)
     _check_holes(config, modality)
-    _take(config, _others(OF_DOCUMENTS), "is of documents, and this model's data are others; leave it out")
-    _take(config, _others(OF_SPEECH), "is of speech, and this model's data are others; leave it out")
+    _take(config, _others(OF_DOCUMENTS), "is of documents, and this model's data are others")
+    _take(config, _others(OF_SPEECH), "is of speech, and this model's data are others")
     return _draw(run, config, weights, seen, tell, keep=keep)
 
 
@@ -134,7 +136,8 @@ def _check_holes(config: SampleConfig, modality: Modality | None) -> None:
     flag = "--known" if config.gaps.known is not None else "--mask" if config.document.mask is not None else ""
     if flag and modality is not None and modality.view(Images) is not None:
         raise UsageError(
-            f"{flag} does not fill in pictures; say `feller steer RUN --observe PICTURE --operator inpaint --mask MASK`"
+            f"{flag} does not fill in pictures",
+            remedy="Say `feller steer RUN --observe PICTURE --operator inpaint --mask MASK`",
         )
 
 
@@ -146,7 +149,7 @@ def _take(config: SampleConfig, names: tuple[str, ...], why: str) -> None:
     """
     wrong = [name for name in changed(config) if name not in names and name != "verbose"]
     if wrong:
-        raise UsageError(f"{flag_names(SampleConfig, wrong[0])[0]} {why}")
+        raise UsageError(why, remedy="Leave it out", argument=wrong[0])
 
 
 def _check_alone(what: str) -> None:
@@ -156,7 +159,7 @@ def _check_alone(what: str) -> None:
         UsageError: If there are several.
     """
     if what != "samples" and engine().ranks > 1:
-        raise UsageError(f"{what} are drawn by one process; start this without torchrun")
+        raise UsageError(f"{what} are drawn by one process", remedy="Start this without torchrun")
 
 
 def _others(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -187,13 +190,14 @@ def _draw(
         return _draw_shards(run, config, config.output.shard, seen, tell)
     if config.output.overwrite and config.output.out is None:
         raise UsageError(
-            "--overwrite is of a file at --out or of shards: name it, or say with --shard how many samples a file holds"
+            "is of a file at --out or of shards: name it, or say with --shard how many samples a file holds",
+            argument="overwrite",
         )
     if "{shard}" in (config.output.out or ""):
         raise UsageError("say with --shard how many samples a file holds, or leave {shard} out of the name")
     if config.gaps.complete is not None and (config.n is not None or config.gaps.known is not None):
         flag = "-n" if config.n is not None else "--known"
-        raise UsageError(f"--complete fills the rows of its table, each once; leave {flag} out")
+        raise UsageError("fills the rows of its table, each once", remedy=f"Leave {flag} out", argument="complete")
     n = N if config.n is None else config.n
     check_numbers(n=n)
     drawing = ready(run, config, weights=weights, seen=seen, tell=tell)
@@ -231,7 +235,9 @@ def _draw(
 def _draw_shards(run: Run, config: SampleConfig, size: int, seen: OnStep, tell: Tell) -> Drawn:
     """Write many samples, shard by shard."""
     if config.gaps.complete is not None:
-        raise UsageError("--complete writes the rows of its table, all in one file; leave out --shard")
+        raise UsageError(
+            "writes the rows of its table, all in one file", remedy="Leave out --shard", argument="complete"
+        )
     n = N if config.n is None else config.n
     check_numbers(n=n, shard=size)
     drawing = ready(run, config, seen=seen, tell=tell)
@@ -247,11 +253,15 @@ def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:
         UsageError: Then.
     """
     if modality.view(Mixed):
-        raise UsageError("this model draws all columns together, and fills no gaps; fit one with --recipe table")
+        raise UsageError(
+            "this model draws all columns together, and fills no gaps", remedy="Fit one with --recipe table"
+        )
     if not modality.view(Table):
-        raise UsageError("--complete fills the gaps of a table, and this model's data are no table; leave it out")
+        raise UsageError(
+            "fills the gaps of a table, and this model's data are no table", remedy="Leave it out", argument="complete"
+        )
     if given:
-        raise UsageError("--complete takes what is given from its table; leave --given out")
+        raise UsageError("takes what is given from its table", remedy="Leave --given out", argument="complete")
 
 
 def _push(run: Run, config: SampleConfig, tell: Tell) -> Drawn:

@@ -12,11 +12,11 @@ from feller.app.config import SampleConfig, SamplerOptions
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.run_status import unfinished
 from feller.core.distributed import ALONE, Ranks
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, nearest
 from feller.core.pytree import State
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
-from feller.core.serialization import nearest, to_data
+from feller.core.serialization import to_data
 from feller.data.files import sample_folder
 from feller.data.loading.find import table_cells
 from feller.data.loading.in_memory import DataSource
@@ -96,7 +96,7 @@ def outside(schema: Schema, cells: Mapping[str, Sequence[str]]) -> Iterator[str]
             hint = (
                 nearest(strange[0], list(column.own_names))
                 if isinstance(column, Categorical)
-                else column.told_of(strange[0])
+                else f"expected {column.told_of(strange[0])}"
             )
             said = f"{column.name} {strange[0][:40]!r}{more}: not in the schema"
             yield f"{said}, so the rest of the row goes with {counts}; {hint}"
@@ -205,18 +205,20 @@ def ready(
     model.network.to(engine().device)
     if config.sampler.compile:
         if not model.family.in_time:
-            raise UsageError("this model's network draws part after part, and not in calls to compile; leave it out")
+            raise UsageError(
+                "this model's network draws part after part, and not in calls to compile", remedy="Leave it out"
+            )
         compile_network(model.network)
     default = model.description.sampling
     if calls is not None and (config.sampler.solver or default.solver) == "dopri5":
-        raise UsageError("dopri5 chooses its own number of calls; leave out --calls")
+        raise UsageError("dopri5 chooses its own number", remedy="Leave it out", argument="calls")
     sampling = replace(
         default,
         solver=config.sampler.solver or default.solver,
         calls=default.calls if calls is None else calls,
         choice=choice_of(config.sampler) or default.choice,
-        order=_made(config.sampler.order, ORDERS, "no order is") or default.order,
-        rates=_made(config.sampler.rates, RATES, "no rates are") or default.rates,
+        order=_made("order", config.sampler.order, ORDERS) or default.order,
+        rates=_made("rates", config.sampler.rates, RATES) or default.rates,
         jump=default.jump if jump is None else jump,
     )
     about = model.description
@@ -250,12 +252,12 @@ def choice_of(options: SamplerOptions) -> Choice | None:
     return Choice(1.0 if options.temperature is None else options.temperature, options.top_k, options.top_p)
 
 
-def _made(name: str | None, classes: Mapping[str, type], none_called: str) -> Any:
+def _made(flag: str, name: str | None, classes: Mapping[str, type]) -> Any:
     """Return an object of the class with a name; None without a name."""
     if name is None:
         return None
     if name not in classes:
-        raise UsageError(f"{none_called} called {name!r}: {nearest(name, list(classes))}")
+        raise UsageError.unknown(flag, name, classes)
     return classes[name]()
 
 
@@ -265,11 +267,11 @@ def _share(text: str | None) -> float | None:
         return None
     name, _, share = text.partition("=")
     if name != "jump":
-        raise UsageError(f"--superpose takes jump=SHARE, got {text!r}")
+        raise UsageError("jump=SHARE", repr(text), argument="superpose")
     try:
         return float(share)
     except ValueError:
-        raise UsageError(f"--superpose takes jump=SHARE with a share from 0 to 1, got {text!r}") from None
+        raise UsageError("jump=SHARE with a share from 0 to 1", repr(text), argument="superpose") from None
 
 
 def _check_says(model: Model, *, known: str | None, calls: int | None, jump: float | None) -> None:
@@ -280,10 +282,12 @@ def _check_says(model: Model, *, known: str | None, calls: int | None, jump: flo
     """
     about = model.description
     if known is not None and about.modality.view(Text) is None:
-        raise UsageError(f"--known fills in text, and this model's data are {about.modality.called}; leave it out")
+        raise UsageError(
+            f"fills in text, and this model's data are {about.modality.called}", remedy="Leave it out", argument="known"
+        )
     if not model.family.in_time and (calls is not None or jump is not None):
-        flag = "--calls" if jump is None else "--superpose"
-        raise UsageError(f"{flag} is of a process in time, and this model draws part after part; leave it out")
+        flag = "calls" if jump is None else "superpose"
+        raise UsageError("is of a process in time, and this model draws no such", remedy="Leave it out", argument=flag)
 
 
 def _known(model: Model, text: str, n: int) -> Known:

@@ -83,7 +83,7 @@ def _take(wanted: SampleShards, overwrite: bool, tell: Tell) -> None:
     folder, manifest = wanted.folder, wanted.folder / MANIFEST
     _check_work(folder)
     if os.path.lexists(manifest) and (manifest.is_symlink() or not manifest.is_file()):
-        raise InputError(f"{manifest} is a link, or no file; remove it, or name another folder")
+        raise InputError("is a link, or no file", remedy="Remove it, or name another folder", file=manifest)
     _in_place(wanted)
     for path in folder.glob(f".{MANIFEST}.????????"):  # what a killed process did not finish
         if path.is_file():
@@ -93,8 +93,9 @@ def _take(wanted: SampleShards, overwrite: bool, tell: Tell) -> None:
     if old.asked != wanted.asked:
         if there and not overwrite:
             raise UsageError(
-                f"{folder} holds shards that were asked for otherwise ({_difference(old.asked, wanted.asked)}): name"
-                " another folder, or replace them with --overwrite"
+                f"holds shards that were asked for otherwise ({_difference(old.asked, wanted.asked)}): name another"
+                " folder, or replace them with --overwrite",
+                file=folder,
             )
         _replace(old, wanted)
         there = 0
@@ -119,7 +120,7 @@ def _found(wanted: SampleShards, overwrite: bool) -> SampleShards:
     except InputError as error:
         if not overwrite:
             raise InputError(
-                f"{error}; copy it again, name another folder, or draw all anew with --overwrite"
+                error, remedy="Copy it again, name another folder, or draw all anew with --overwrite"
             ) from error
         # Nobody knows how many there were.
         own = [path for path in wanted.folder.iterdir() if path.name not in (MANIFEST, WORK, "lock")]
@@ -137,7 +138,9 @@ def _replace(old: SampleShards, wanted: SampleShards) -> None:
     here = _in_place(old)
     foreign = [path for path in _in_place(wanted) if not old.is_alike(path.name)]
     if foreign:
-        raise InputError(f"{foreign[0]} stands where a shard goes, and is none of those to replace; move it elsewhere")
+        raise InputError(
+            f"{foreign[0]} stands where a shard goes, and is none of those to replace", remedy="Move it elsewhere"
+        )
     replace(old, written=()).write()
     remove(old.folder / WORK)
     for path in here:
@@ -155,7 +158,7 @@ def _in_place(asked: SampleShards) -> list[pathlib.Path]:
     for path in found:
         if not _is_kind(path, asked):
             kinds = ("a file", "a folder") if asked.are_folders else ("a folder", "a file")
-            raise InputError(f"{path} is {kinds[0]} where a shard is {kinds[1]}; move it elsewhere")
+            raise InputError(f"is {kinds[0]} where a shard is {kinds[1]}", remedy="Move it elsewhere", file=path)
     return found
 
 
@@ -168,7 +171,9 @@ def _check_empty(folder: pathlib.Path) -> None:
     """Refuse a folder of others, before anything is written to it."""
     others = [path for path in folder.iterdir() if path.name != "lock" and not path.name.startswith(f".{MANIFEST}.")]
     if others:
-        raise InputError(f"{folder} is not empty and holds no shards, such as {others[0].name}; name a new folder")
+        raise InputError(
+            f"is not empty and holds no shards, such as {others[0].name}", remedy="Name a new folder", file=folder
+        )
 
 
 def _check_work(folder: pathlib.Path) -> None:
@@ -176,11 +181,13 @@ def _check_work(folder: pathlib.Path) -> None:
     work = [folder / name for name in (WORK, WRITING, BEFORE)]
     for place in work:
         if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
-            raise InputError(f"{place} is a link, or no folder; remove it, or name another folder")
+            raise InputError("is a link, or no folder", remedy="Remove it, or name another folder", file=place)
     inside = (path for place in (folder / WORK, folder / BEFORE) if place.is_dir() for path in place.iterdir())
     for path in inside:
         if path not in work and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
-            raise InputError(f"{path} is none of a sampling's files; move it elsewhere, or name another folder")
+            raise InputError(
+                "is none of a sampling's files", remedy="Move it elsewhere, or name another folder", file=path
+            )
 
 
 def _notes(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -73,7 +73,7 @@ def sample_shards(
         notes = (noted(wanted, number, WORK) for number in range(len(wanted)))
         done = replace(wanted, written=tuple(shard for shard in notes if shard is not None))
         if not done.finished:
-            raise InputError(f"{folder / WORK} was changed by others meanwhile; run the same command again")
+            raise InputError(f"{folder / WORK} was changed by others meanwhile", remedy="Run the same command again")
         done.write()
         shutil.rmtree(folder / WORK)
         tell.done()
@@ -90,19 +90,21 @@ def _place(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path,
     path = run.path / "shards" if out is None else pathlib.Path(out)
     if NUMBER in str(path):
         if path.name.count(NUMBER) != 1 or NUMBER in str(path.parent):
-            raise UsageError(f"{NUMBER} stands once, in the last part of --out, got {out}")
+            raise UsageError(f"{NUMBER} once, in the last part", out, argument="out")
         folder, name = path.parent, path.name
     elif "{" in path.name or "}" in path.name:
-        raise UsageError(f"the number of a shard is written {NUMBER}, got {path.name}")
+        raise UsageError(f"{NUMBER} for the number of a shard", path.name, argument="out")
     elif path.suffix[1:2].isalpha() and not path.is_dir():
         folder, name = path.parent, f"{path.stem}-{NUMBER}{path.suffix}"
     else:
         folder, name = path, NAME
     modality.check_form(folder / name)
     if not is_name(name):
-        raise UsageError(f"the last part of --out is too long for the name of a file, got {name}")
+        raise UsageError("a shorter name of a file", name, argument="out")
     if out is None and folder.is_symlink():
-        raise InputError(f"{folder} is a link, which may lead anywhere; name with --out where the shards go")
+        raise InputError(
+            "is a link, which may lead anywhere", remedy="Name with --out where the shards go", file=folder
+        )
     return folder, name
 
 

@@ -47,14 +47,18 @@ def check(config: SteerConfig) -> None:
     how, steps = config.measurement, config.steps
     observed = how.observe is not None
     if config.reward and observed:
-        raise UsageError("--reward and --observe exclude each other; choose one")
+        raise UsageError("--reward or --observe", "both", "Choose one", argument="rewards")
     if not config.reward and not observed:
-        raise UsageError("expected what to steer to: --reward WISH, or --observe FILE with --operator NAME")
+        raise UsageError(expected="what to steer to: --reward WISH, or --observe FILE with --operator NAME")
     others = flags_of(config.search if observed else how)
     if wrong := [f"--{name}" for name in changed(config) if name in others]:
-        raise UsageError(f"{', '.join(wrong)} goes with {'--reward' if observed else '--observe'}; leave it out")
+        raise UsageError(
+            f"{', '.join(wrong)} goes with {'--reward' if observed else '--observe'}", remedy="Leave it out"
+        )
     if observed and how.operator is None:
-        raise UsageError("--observe needs --operator: how the measurements came about")
+        raise UsageError("needs --operator: how the measurements came about", argument="observe")
     if steps is not None and observed and how.method != "source":
-        raise UsageError("--steps are of a search, and guidance has none: leave it out, or say --method source")
+        raise UsageError(
+            "are of a search, and guidance has none", remedy="Leave it out, or say --method source", argument="steps"
+        )
     check_free(config.out, overwrite=config.overwrite)

@@ -124,7 +124,7 @@ def tune(
     if resume:
         tuned, recipe, base, wanted = _continue(target, rewards, budgeted)
     elif target.path.resolve() == run.path.resolve():
-        raise UsageError(f"{run.path} is the run that is tuned; choose another --out")
+        raise UsageError("is the run that is tuned", remedy="Choose another --out", file=run.path)
     else:
         refuse_bridge(run, "tuned")
         base = load_model(run)
@@ -142,7 +142,7 @@ def tune(
         recipe = budgeted(tuning(name, base, config.strength, config.conditions.guidance))
     tuned = replace(tuned, fields=(*tuned.fields, *fields))
     if recipe.train.steps is None and recipe.train.minutes is None:
-        raise UsageError("expected a budget: --steps or --minutes")
+        raise UsageError(expected="a budget: --steps or --minutes")
     source = target if resume else run
     with tell.waiting("reading the data"):
         gone = _gone(source, base)
@@ -180,7 +180,7 @@ def _continue(
     """Return what a tuned run was asked for, with its recipe, the model that it began with, and its wish."""
     tuned = tuned_of(run)
     if tuned is None:
-        raise UsageError(f"{run.path} was not tuned; resume it with: feller fit --resume --out {run.path}")
+        raise UsageError("was not tuned", remedy=f"Resume it with: feller fit --resume --out {run.path}", file=run.path)
     check_again(tuned, rewards)
     base = base_model(run)
     modality = base.description.modality

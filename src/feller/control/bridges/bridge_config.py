@@ -43,8 +43,8 @@ class Bridging:
         least = {"rounds": (self.rounds, 1), "pairs": (self.pairs, 2), "calls": (self.calls, 1)}
         for name, (value, most) in least.items():
             if value is not None and value < most:
-                raise UsageError(f"{name} of a bridge must be {most} or more, got {value}")
+                raise UsageError(f"{most} or more", value, argument=name)
         if self.train.sharded or self.train.compile:
-            raise UsageError("the drifts of a bridge are neither sharded nor compiled; leave these out")
+            raise UsageError("the drifts of a bridge are neither sharded nor compiled", remedy="Leave these out")
         if not self.train.steps:
             raise UsageError("a bridge needs the number of training steps of each round (--train.steps)")

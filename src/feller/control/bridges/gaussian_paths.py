@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 
 LEVEL = math.log(math.e - 1)
 """Where softplus is 1, so that knots of zero are the Brownian bridge."""
@@ -49,12 +49,12 @@ class GaussianPaths:
     """Deviation of a free walk after time 1; 0 for paths without noise."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.noise < math.inf:
-            raise UsageError(f"expected a noise of 0 or more, got {self.noise:g}; it is in the data's own units")
+        check_number("noise", self.noise, least=0, below=math.inf, remedy="It is in the data's own units")
         if min(self.means.shape[1], self.scales.shape[1]) < 2:
             raise UsageError(
-                f"expected 2 knots or more, got {self.means.shape[1]} of the mean and {self.scales.shape[1]} of the"
-                " scale; the first and last are the ends"
+                "2 knots or more",
+                f"{self.means.shape[1]} of the mean and {self.scales.shape[1]} of the scale",
+                "The first and last are the ends",
             )
 
     @classmethod

@@ -103,7 +103,7 @@ class PathIntegral:
             UsageError: If the paths have no noise, so that nothing can be weighed.
         """
         if not paths.noise:
-            raise UsageError("expected noise above 0: without noise each pair has one trajectory and nothing to weigh")
+            raise UsageError(expected="noise above 0: without noise each pair has one trajectory and nothing to weigh")
         n, _, d = paths.means.shape
         cost = cost.for_pairs(paths.means[:, 0], paths.means[:, -1])
         times = torch.linspace(0, 1, self.steps + 1, dtype=paths.means.dtype, device=paths.means.device)

@@ -67,12 +67,12 @@ class PinnedControl:
 
     def __post_init__(self) -> None:
         if self.draws < 2 or self.draws % 2:
-            raise UsageError(f"expected an even number of draws, got {self.draws}: each has its mirror image")
+            raise UsageError("an even number of draws", f"{self.draws}: each has its mirror image")
         pairs = 1 if self.pairs is None else self.pairs
         if min(self.mean_knots, self.scale_knots) < 2 or min(self.steps, self.times, pairs) < 1:
             raise UsageError(
-                "expected 2 knots or more and 1 step, time and pair or more, got"
-                f" {(self.mean_knots, self.scale_knots, self.steps, self.times, self.pairs)}"
+                "2 knots or more and 1 step, time and pair or more",
+                (self.mean_knots, self.scale_knots, self.steps, self.times, self.pairs),
             )
 
     def solve(
@@ -105,7 +105,7 @@ class PinnedControl:
         """
         if not paths.noise and not cost.differentiable:
             raise UsageError(
-                "expected noise above 0 for a cost without gradient: without noise nothing tells what is beside a path"
+                expected="noise above 0 for a cost without gradient: without noise nothing tells what is beside a path"
             )
         size = _even(len(paths.means), self.pairs)
         begins = range(0, len(paths.means), size)

@@ -71,11 +71,11 @@ class BridgeProblem:
             InputError: If a file cannot be read, or a number is missing or infinite.
         """
         if isinstance(populations, str | os.PathLike):
-            raise UsageError(f"expected two populations or more, in a list, got {populations!r} alone")
+            raise UsageError("two populations or more, in a list", f"{populations!r} alone")
         if len(populations) < 2 or (times is not None and len(times) != len(populations)):
             raise UsageError(
-                f"expected two populations or more, and as many times, got {len(populations)} and"
-                f" {'none' if times is None else len(times)}"
+                "two populations or more, and as many times",
+                f"{len(populations)} and {'none' if times is None else len(times)}",
             )
         known, like = [], None
         for number, population in enumerate(populations, 1):
@@ -85,7 +85,7 @@ class BridgeProblem:
         for number, crowd in enumerate(known, 1):
             if list(crowd.members.shape[1:]) != first:
                 raise UsageError(
-                    f"expected populations of one kind: a member of the first is {first}, of number {number}"
+                    expected=f"populations of one kind: a member of the first is {first}, of number {number}"
                     f" {list(crowd.members.shape[1:])}"
                 )
         when = [*range(len(known))] if times is None else times
@@ -108,15 +108,16 @@ def _members(population: DataSource, number: int, like: Modality | None) -> tupl
         members = torch.as_tensor(population, dtype=torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"population {number} must be an array or tensor [n, *d] of numbers, a DataFrame, or a file of them, got a"
-            f" {type(population).__name__}"
+            f"population {number} to be an array or tensor [n, *d] of numbers, a DataFrame, or a file of them",
+            f"a {type(population).__name__}",
         ) from error
     if members.ndim < 2 or not len(members):
-        raise UsageError(f"population {number} must be [n, *d], with members, got {list(members.shape)}")
+        raise UsageError(f"population {number} to be [n, *d], with members", list(members.shape))
     bad = (~members.flatten(1).isfinite()).any(1).nonzero()[:, 0].tolist()
     if bad:
         raise InputError(
-            f"population {number}: {len(bad)} of {len(members)} members hold what is no finite number, the first of"
-            f" them members[{bad[0]}]; drop or fill them"
+            f"{len(bad)} of {len(members)} members hold what is no finite number, the first of them members[{bad[0]}]",
+            remedy="Drop or fill them",
+            place=f"population {number}",
         )
     return members, like

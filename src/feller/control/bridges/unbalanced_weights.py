@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.control.bridges.population import Crowd
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.training.couplings.sinkhorn_ot import relative, sinkhorn
 
 EPSILON = 0.05
@@ -29,8 +29,7 @@ def growth(x_0: Float[Tensor, " n *d"], x_1: Float[Tensor, " m *d"], tau: float)
     Raises:
         UsageError: If tau is not above 0.
     """
-    if not tau > 0:
-        raise UsageError(f"growth must cost something, above 0 median squared distances, got {tau:g}; 1 is usual")
+    check_number("tau", tau, above=0, remedy="1 is usual")
     a, b = x_0.flatten(1).double(), x_1.flatten(1).double()
     middle = a.mean(0)
     squares = (a - middle).square().sum(1)[:, None] + (b - middle).square().sum(1) - 2 * (a - middle) @ (b - middle).T

@@ -13,7 +13,7 @@ from torch import Tensor
 from feller.control.fine_tuning.fine_tuning import Controlled, TuningObjective, velocity, where_counted
 from feller.control.fine_tuning.memoryless_chain import Chain, Step, adjoint_steps, roll_out, squared
 from feller.control.rewards.reward import reward_gradient
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Given, State, leaves, length, tree_like, tree_map
 from feller.core.rng import Draws
 from feller.paths import Network
@@ -169,14 +169,14 @@ class AdjointMatching(Controlled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ceiling is not None and not self.ceiling > 0:
-            raise UsageError(f"expected a ceiling above 0, got {self.ceiling:g}")
+        check_number("ceiling", self.ceiling, above=0)
         if getattr(self.solver, "schedule", Linear()) != Linear():
-            raise UsageError("roll-outs follow straight paths, whatever the model's: leave the schedule linear")
+            raise UsageError(
+                "roll-outs follow straight paths, whatever the model's", remedy="Leave the schedule linear"
+            )
         if not self.solver.linear(1 - 1 / self.steps, 1.0).variance > 0:
             raise UsageError(f"{type(self.solver).__name__} has no noise in its last step, which cannot be tuned then")
-        if not 0 < self.share <= 1:
-            raise UsageError(f"expected a share of the steps above 0, at most 1, got {self.share:g}")
+        check_number("share", self.share, above=0, most=1)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with reference and reward; its cost is half the squared control along a roll-out."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feller.control.fine_tuning.fine_tuning import Tuning, TuningObjective, check_flow
 from feller.control.rewards.reward import reward_gradient
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Given, State, leaves, length, pad_right, tree_map
 from feller.core.rng import Draws
 from feller.paths import Network
@@ -43,7 +43,7 @@ class DirectGradient(Tuning):
         super().__post_init__()
         check_flow(self.path)
         if not 1 <= self.last <= self.steps:
-            raise UsageError(f"expected a gradient through 1 to {self.steps} steps, got {self.last}")
+            raise UsageError(f"a gradient through 1 to {self.steps} steps", self.last)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
@@ -85,8 +85,7 @@ class OneStep(Tuning):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_flow(self.path)
-        if self.steps < 1:
-            raise UsageError(f"expected samples of at least 1 step, got {self.steps}")
+        check_number("steps", self.steps, least=1)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its reward; it forgets the base, and its examples tell no cost."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Given, State, pad_right, spread, tree_map
 from feller.core.rng import Draws
 from feller.networks.inner_networks import null_values
@@ -45,11 +45,10 @@ class Tuning(ObjectiveConfig):
     """Of the reward."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.strength < math.inf:
-            advice = "; change the sign of the reward" if self.strength < 0 else ""
-            raise UsageError(f"expected a finite strength of 0 or more, got {self.strength:g}{advice}")
+        advice = "Change the sign of the reward" if self.strength < 0 else None
+        check_number("strength", self.strength, least=0, below=math.inf, remedy=advice)
         if not math.isfinite(self.guidance):
-            raise UsageError(f"expected a finite guidance, got {self.guidance:g}")
+            raise UsageError("a finite guidance", f"{self.guidance:g}")
 
     def process(self, network: Network, given: Given, null: Mapping[str, int | float] | None = None) -> Process:
         """Return the flow of a network, where it is affine on straight paths, on which steps are most exact.
@@ -77,8 +76,7 @@ class Controlled(Tuning):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_memoryless(self.path)
-        if self.steps < 2:
-            raise UsageError(f"expected roll-outs of at least 2 steps, got {self.steps}")
+        check_number("steps", self.steps, least=2)
 
 
 class TuningObjective(Objective):

@@ -58,7 +58,7 @@ class PolicyGradientObjective(TuningObjective):
             MemorylessEuler(),
         )
         if length(x_0) < 2:
-            raise UsageError("the policy gradient compares roll-outs: give each process a batch of 2 or more")
+            raise UsageError("the policy gradient compares roll-outs", remedy="Give each process a batch of 2 or more")
         with torch.no_grad():
             seen: list[State] = []
             watched = _watched(self.flow(network, given), seen)

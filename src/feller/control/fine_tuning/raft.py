@@ -9,7 +9,7 @@ from torch import Tensor
 
 from feller.control.fine_tuning.fine_tuning import Tuning, TuningObjective
 from feller.control.rewards.reward import rewarded
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import tree_map
 from feller.core.rng import Draws
 from feller.paths import Network, Path
@@ -41,10 +41,8 @@ class Filtered(Tuning):
     def __post_init__(self) -> None:
         super().__post_init__()
         criterion_of(self.path)
-        if not 0 < self.share <= 1:
-            raise UsageError(f"expected a share of the samples above 0, at most 1, got {self.share:g}")
-        if self.steps < 1:
-            raise UsageError(f"expected samples of at least 1 step, got {self.steps}")
+        check_number("share", self.share, above=0, most=1)
+        check_number("steps", self.steps, least=1)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
@@ -98,4 +96,4 @@ def criterion_of(path: Path) -> Loss:
         return CrossEntropy()
     if not path.jumps:
         return Squared()
-    raise UsageError(f"training on one's own samples needs flows or tokens; got a path of kind {type(path).__name__}")
+    raise UsageError(f"training on one's own samples needs flows or tokens; found a path of kind {type(path).__name__}")

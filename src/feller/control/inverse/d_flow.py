@@ -160,7 +160,7 @@ def find_sources(
         now.going.logical_and_(losses > enough)
         tell(max(1 - now.going.double().mean().item(), step / minimiser.steps))
     if before is None or now is None:
-        raise InputError("expected one source or more, got none")
+        raise InputError("one source or more", "none")
     with torch.no_grad():
         source = search.sources(now.x, rows)
         end = flow(source, rows)
@@ -223,7 +223,7 @@ class _Search:
             x_0 = self.sources(w, rows)
             losses = self.wish(self.flow(x_0, rows), rows)
             if losses.shape != (len(rows),):
-                raise InputError(f"the loss must be one number for each of {len(rows)} ends, got {list(losses.shape)}")
+                raise InputError(f"the loss to be one number for each of {len(rows)} ends", list(losses.shape))
             losses = losses.to(w.dtype)  # wishes may see values in float64
             self.differentiable = losses.requires_grad
             total = losses + self.cost(x_0, rows)
@@ -242,7 +242,8 @@ class _Search:
         if wrong.any():
             raise InputError(
                 f"the loss of {int(wrong.sum())} of {len(losses)} starts is no number, the first is number"
-                f" {int(wrong.nonzero()[0, 0]) + 1}; bound it, or start elsewhere"
+                f" {int(wrong.nonzero()[0, 0]) + 1}",
+                remedy="Bound it, or start elsewhere",
             )
         steep = ~torch.isfinite(gradient).all(1)
         if steep.any():
@@ -252,8 +253,8 @@ class _Search:
             )
         if self.gradients and not self.differentiable:
             raise InputError(
-                "the loss has no gradient at the start: something in it rounds, counts or leaves torch; write it in"
-                " differentiable operations, or search with Evolution, which needs none"
+                "the loss has no gradient at the start: something in it rounds, counts or leaves torch",
+                remedy="Write it in differentiable operations, or search with Evolution, which needs none",
             )
 
 

@@ -13,7 +13,7 @@ from feller.control.inverse.pigdm import DPS, Guided, PiGDM
 from feller.control.inverse.red_diff import RedDiff
 from feller.control.optimize.lbfgs import LBFGS
 from feller.control.optimize.minimize import Minimiser
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.core.pytree import State
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint, Solver, endpoint
@@ -43,8 +43,8 @@ class Source(Restoration):
     forgets the start where nothing is measured."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 <= self.blend <= 1:
-            raise UsageError(f"expected 1 step or more and a share of the observation in [0, 1], got {self}")
+        check_number("steps", self.steps, least=1)
+        check_number("blend", self.blend, least=0, most=1)
 
     def explain(self, problem: Problem) -> Restored:
         """Return the states that the found sources lead to."""

@@ -90,7 +90,7 @@ def linear(operator: Operator) -> LinearOperator:
     """Return an operator, known to be linear; UsageError if it is not."""
     if not isinstance(operator, LinearOperator):
         kind = type(operator).__name__
-        raise UsageError(f"this needs a linear operator, and {kind} is none; choose `dps` or `source`")
+        raise UsageError(f"this needs a linear operator, and {kind} is none", remedy="Choose `dps` or `source`")
     return operator
 
 
@@ -172,7 +172,7 @@ def refuse_unknown(operator: Operator, method: str) -> None:
     """Refuse an operator with an unknown part; UsageError if it has one."""
     if operator.unknown is not None:
         kind = type(operator).__name__
-        raise UsageError(f"{kind} has an unknown part, which {method} cannot look for; choose `source`")
+        raise UsageError(f"{kind} has an unknown part, which {method} cannot look for", remedy="Choose `source`")
 
 
 def wiener(

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, check_number
 from feller.core.rng import Draws
 from feller.spaces import Euclidean
 
@@ -129,14 +129,15 @@ class Pool(LinearOperator):
     factor: int = 2
 
     def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise UsageError(f"expected a factor of 1 or more, got {self.factor}")
+        check_number("factor", self.factor, least=1)
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
         """Return [b, c, h / factor, w / factor]."""
         if values.shape[-1] % self.factor or values.shape[-2] % self.factor:
             height, width = values.shape[-2:]
-            raise UsageError(f"pictures of {height} x {width} pixels have no squares of {self.factor}; give a divisor")
+            raise UsageError(
+                f"pictures of {height} x {width} pixels have no squares of {self.factor}", remedy="Give a divisor"
+            )
         return F.avg_pool2d(values, self.factor)
 
 
@@ -185,7 +186,7 @@ class UnknownBlur(Operator):
 
 def _check_width(width: float) -> None:
     if not 0 < width <= WIDEST:
-        raise UsageError(f"expected a width of the blur above 0, at most {WIDEST:g} pixels, got {width:g}")
+        raise UsageError(f"a width of the blur above 0, at most {WIDEST:g} pixels", f"{width:g}")
 
 
 def blurred(values: Float[Tensor, "b c h w"], widths: Float[Tensor, " b"], radius: int | None = None) -> Tensor:
@@ -228,7 +229,7 @@ class RandomSums(LinearOperator):
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= MOST_SUMS:
-            raise UsageError(f"expected 1 to {MOST_SUMS:,} measurements, got {self.number:,}")
+            raise UsageError(f"1 to {MOST_SUMS:,} measurements", f"{self.number:,}")
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
         """Return [b, number]."""
@@ -272,7 +273,7 @@ class Own(Operator):
         found = self.function(values)
         if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(values):
             got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise InputError(f"an operator must return measurements [{len(values)}, ...], got {got}")
+            raise InputError(f"an operator to return measurements [{len(values)}, ...]", got)
         return found
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.control.inverse.inverse_problem import Observation, Problem, Restoration, Restored, linear, refuse_unknown
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.paths.affine import Affine
 from feller.paths.predictions import Data, Velocity, convert
 from feller.paths.processes import Characteristics, Process
@@ -149,8 +149,8 @@ class Guided(Restoration):
     """Time to begin at, from states that know the measurements already; see `begin`."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 <= self.start < 1:
-            raise UsageError(f"expected 1 step or more and a start in [0, 1), got {self}")
+        check_number("steps", self.steps, least=1)
+        check_number("start", self.start, least=0, below=1)
 
     def explain(self, problem: Problem) -> Restored:
         """Return the ends of the guided flow; nothing but the start is random."""

@@ -28,7 +28,7 @@ class RedDiff(Restoration):
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.lr <= 0 or self.weight < 0:
-            raise UsageError(f"expected 1 step or more, a positive rate and a weight of 0 or more, got {self}")
+            raise UsageError("1 step or more, a positive rate and a weight of 0 or more", self)
 
     def explain(self, problem: Problem) -> Restored:
         """Return the fitted states; they begin at `Observation.inverted`, and `x_0` tells their shape alone."""

@@ -38,7 +38,7 @@ class Evolution(Minimiser):
 
     def __post_init__(self) -> None:
         if min(self.steps, self.population) < 1 or not LEAST <= self.share <= MOST:
-            raise UsageError(f"expected 1 step, 1 proposal or more and a share in [{LEAST:g}, {MOST:g}], got {self}")
+            raise UsageError(f"1 step, 1 proposal or more and a share in [{LEAST:g}, {MOST:g}]", self)
 
     def run(self, function: Function, x: Float[Tensor, "b d"]) -> Iterator[Iterate]:
         """Yield the best points so far."""

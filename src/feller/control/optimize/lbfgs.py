@@ -29,7 +29,7 @@ class LBFGS(Minimiser):
 
     def __post_init__(self) -> None:
         if min(self.steps, self.history, self.searched) < 1 or self.tolerance < 0:
-            raise UsageError(f"expected 1 step, 1 pair of memory and 1 evaluation or more, got {self}")
+            raise UsageError("1 step, 1 pair of memory and 1 evaluation or more", self)
 
     def run(self, function: Function, x: Float[Tensor, "b d"]) -> Iterator[Iterate]:
         """Yield the points after each step."""

@@ -86,7 +86,7 @@ class Adam(Minimiser):
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.steps < 1 or not all(0 <= beta < 1 for beta in self.betas):
-            raise UsageError(f"expected a positive rate, 1 step or more and betas in [0, 1), got {self}")
+            raise UsageError("a positive rate, 1 step or more and betas in [0, 1)", self)
 
     def run(self, function: Function, x: Float[Tensor, "b d"]) -> Iterator[Iterate]:
         """Yield the best points so far."""

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, tree_map
-from feller.core.serialization import nearest
 from feller.data.molecules.modality import Molecules
 from feller.data.molecules.molecule import rdkit, sanitised, with_bonds
 
@@ -60,7 +59,7 @@ def _scorer() -> Any:
     file = pathlib.Path(RDConfig.RDContribDir) / "SA_Score" / "sascorer.py"
     found = importlib.util.spec_from_file_location("sascorer", file) if file.is_file() else None
     if found is None or found.loader is None:
-        raise UsageError(f"rdkit=sa needs rdkit's own {file}, which is not there; install rdkit with pip")
+        raise UsageError(f"rdkit=sa needs rdkit's own {file}, which is not there", remedy="Install rdkit with pip")
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module
@@ -92,7 +91,7 @@ class Chemistry:
 
     def __post_init__(self) -> None:
         if self.name not in MEASURED:
-            raise UsageError(f"rdkit measures no {self.name!r}: {nearest(self.name, list(MEASURED))}")
+            raise UsageError.unknown("reward", self.name, MEASURED)
         with rdkit(f"rdkit={self.name}"):
             pass
 

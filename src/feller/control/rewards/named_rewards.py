@@ -16,7 +16,6 @@ from torch import Tensor
 from feller.control.rewards.reward import checked, shaped
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Given, State, leaves, length, tree_map
-from feller.core.serialization import nearest
 from feller.core.user_code import blamed, called, is_code, load_function
 from feller.data.images.modality import Images
 from feller.data.images.resize import picture
@@ -162,21 +161,21 @@ def wish_of(texts: Sequence[str], named: Mapping[str, Named], other: Other = cod
     """
     if not texts:
         known = ", ".join(["file.py:function", "the run of a regressor", *named])
-        raise UsageError(f"expected a reward, say --reward with one of: {known}")
+        raise UsageError(expected=f"a reward, say --reward with one of: {known}")
     return Total(tuple(_term(text, named, other) for text in texts))
 
 
 def _term(text: str, named: Mapping[str, Named], other: Other) -> Term:
     found = _TERM.fullmatch(text)
     if found is None:
-        raise UsageError(f"cannot read the reward {text!r}; write [NUMBER *] NAME [<= NUMBER]")
+        raise UsageError(f"cannot read the reward {text!r}", remedy="Write [NUMBER *] NAME [<= NUMBER]")
     factor, name, side, bound = found["factor"], found["name"], found["side"], found["bound"]
     try:
         limit = None if bound is None else float(bound)
     except ValueError:
-        raise UsageError(f"the reward {text!r} is bounded by {bound!r}, expected a number") from None
+        raise UsageError(f"the reward {text!r} is bounded by {bound!r}", expected="a number") from None
     if limit is not None and not math.isfinite(limit):
-        raise UsageError(f"the reward {text!r} is bounded by {bound!r}, expected a finite number")
+        raise UsageError(f"the reward {text!r} is bounded by {bound!r}", expected="a finite number")
     times = 1.0 if factor is None else float(factor)
     if limit is not None and times < 0:
         raise UsageError(f"the reward {text!r} wants what is beyond its bound: turn the sign around, or the bound")
@@ -194,10 +193,9 @@ def _atom(name: str, named: Mapping[str, Named], other: Other) -> Wish:
             raise UsageError(f"cannot read the bound in {name!r}: write NAME >= NUMBER, <= NUMBER or == NUMBER")
         if word in OF_PICTURES:
             raise UsageError(
-                f"the reward {word!r} is of pictures, and these data are none; write one: file.py:function"
+                f"the reward {word!r} is of pictures, and these data are none", remedy="Write one: file.py:function"
             )
-        there = f"{nearest(word, list(named))}, or " if named else "there are "
-        raise UsageError(f"no reward is called {word!r}: {there}file.py:function, or the run of a regressor")
+        raise UsageError.unknown("reward", word, named, more=", or file.py:FUNCTION, or the run of a regressor")
     return found
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import Given, State, tree_map
-from feller.core.serialization import nearest
 from feller.data.crystals.lattice import vectors
 from feller.data.crystals.modality import Crystals
 
@@ -96,5 +95,5 @@ class _PerAtom(torch.autograd.Function):
 def crystal_wish(modality: Crystals, words: str) -> Energy:
     """Return what a person asks of CHGNet by name; UsageError if it is no energy, or if it is not installed."""
     if words != ASKED:
-        raise UsageError(f"chgnet tells no {words!r}: {nearest(words, [ASKED])}")
+        raise UsageError.unknown("reward", words, [ASKED])
     return Energy(modality, chgnet())

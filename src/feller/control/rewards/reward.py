@@ -27,7 +27,7 @@ def shaped(values: object, n: int, which: str = "the reward") -> Shaped[Tensor, 
     if not isinstance(values, Tensor) or values.shape != (n,):
         got = f"a tensor {list(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
         got = "None" if values is None else got
-        raise InputError(f"{which} must return a tensor with one number for each of {n} samples, [{n}]; got {got}")
+        raise InputError(f"{which} must return a tensor with one number for each of {n} samples, [{n}]; found {got}")
     return values
 
 
@@ -43,7 +43,8 @@ def checked(values: object, n: int) -> Float[Tensor, " b"]:
         first = int(wrong.nonzero()[0, 0])
         raise InputError(
             f"the reward is {values[first].item()} for {int(wrong.sum())} of {n} samples, the first is number"
-            f" {first + 1}; bound it, or return a small number there"
+            f" {first + 1}",
+            remedy="Bound it, or return a small number there",
         )
     return values
 
@@ -59,8 +60,8 @@ def reward_gradient(reward: Reward, x: State, given: Given) -> tuple[Float[Tenso
         values = rewarded(reward, x, given)
         if not values.requires_grad:
             raise InputError(
-                "the reward has no gradient: something in it rounds, counts or leaves torch; write it in differentiable"
-                " operations, or choose a method that needs no gradient"
+                "the reward has no gradient: something in it rounds, counts or leaves torch",
+                remedy="Write it in differentiable operations, or choose a method that needs no gradient",
             )
         slopes = torch.autograd.grad(values.sum(), list(leaves(x)), allow_unused=True)
     found = tree_map(lambda leaf, slope: _or_zero(slope, leaf), x, tree_like(x, slopes))

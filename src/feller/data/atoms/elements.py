@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import nearest
 from feller.data.loading.raw import FoundCrystals, FoundMolecules
 
 _ROWS = """
@@ -52,7 +51,7 @@ def numbers_among(elements: tuple[str, ...], found: FoundCrystals | FoundMolecul
     numbers = places[found.atoms]
     for i, j in np.argwhere(numbers < 0).tolist()[:1]:
         symbol, known = SYMBOLS[found.atoms[i, j]], ", ".join(elements)
-        raise InputError(f"{found.called(i)}: this model knows no {symbol}, only {known}; leave it out")
+        raise InputError(f"this model knows no {symbol}, only {known}", remedy="Leave it out", **found.place(i))
     return numbers
 
 
@@ -103,8 +102,10 @@ def check_apart(
     i, j = map(int, np.unravel_index(apart.argmin(), apart.shape))
     first, second = (f"{k + 1} ({SYMBOLS[atoms[k]]})" for k in (i, j))
     raise InputError(
-        f"{where}: atoms {first} and {second}{within} are {apart.min():.3g} Å apart, expected {NEAREST:g} or more;"
-        f" mend or drop that {what}"
+        f"atoms {first} and {second}{within} are {apart.min():.3g} Å apart",
+        expected=f"{NEAREST:g} or more",
+        remedy=f"Mend or drop that {what}",
+        place=where,
     )
 
 
@@ -177,5 +178,5 @@ def places_among(symbols: list[str], elements: tuple[str, ...]) -> np.ndarray:
     """Return the place of each symbol among the elements of a model; UsageError if the model does not know one."""
     unknown = next((symbol for symbol in symbols if symbol not in elements), None)
     if unknown is not None:
-        raise UsageError(f"the training data hold no {unknown}: {nearest(unknown, list(elements))}")
+        raise UsageError.unknown("element", unknown, elements)
     return np.array([elements.index(symbol) for symbol in symbols])

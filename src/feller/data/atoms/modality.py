@@ -29,9 +29,9 @@ class Atoms(Modality):
     def check_atoms(self) -> None:
         """Refuse sizes and elements that no example has; InputError says which."""
         if not self.sizes or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.sizes):
-            raise InputError(f"expected sizes from 1 to {self.longest}, got {', '.join(self.sizes) or 'none'}")
+            raise InputError(f"sizes from 1 to {self.longest}", ", ".join(self.sizes) or "none")
         if not self.elements or not {*self.elements} <= NUMBERS.keys() or len({*self.elements}) < len(self.elements):
-            raise InputError(f"expected symbols of different elements, got {', '.join(self.elements) or 'none'}")
+            raise InputError("symbols of different elements", ", ".join(self.elements) or "none")
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:

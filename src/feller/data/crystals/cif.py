@@ -65,10 +65,10 @@ def read_blocks(text: str) -> list[Any]:
         document = gemmi.cif.read_string(text, check_level=0)  # several blocks may have one name
     except (ValueError, RuntimeError) as error:
         place = " ".join(str(error).removeprefix("string:").split())
-        raise InputError(f"expected CIF, which begins with data_, got {_beginning(text)} ({place[:100]})") from error
+        raise InputError("CIF, which begins with data_", f"{_beginning(text)} ({place[:100]})") from error
     found = [block for block in document if block.find_values(f"{SITE}fract_x") or block.find_value("_cell_length_a")]
     if not found:
-        raise InputError(f"expected a block of CIF with a cell and atoms, got {_beginning(text)}")
+        raise InputError("a block of CIF with a cell and atoms", _beginning(text))
     return found
 
 
@@ -88,10 +88,10 @@ def read_crystal(block: Any) -> tuple[Crystal, bool]:
     """
     lattice = np.array([_number(block.find_value(f"_cell_{name}"), f"_cell_{name}") for name in CELL])
     if not closes(torch.from_numpy(lattice)[None])[0]:
-        raise InputError(f"expected a cell with a volume, got {', '.join(f'{value:g}' for value in lattice)}")
+        raise InputError("a cell with a volume", ", ".join(f"{value:g}" for value in lattice))
     if not all(SHORTEST <= length <= LONGEST for length in lattice[:3].tolist()):
         got = ", ".join(f"{length:g}" for length in lattice[:3])
-        raise InputError(f"expected edges of {SHORTEST:g} to {LONGEST:,g} Å, got {got}")
+        raise InputError(f"edges of {SHORTEST:g} to {LONGEST:,g} Å", got)
     symbols, places = _sites(block)
     numbers = np.array([NUMBERS[ISOTOPES.get(symbol, symbol)] for symbol in symbols])
     rotations, shifts = _operations(block, lattice)
@@ -118,7 +118,7 @@ def _number(value: str | None, name: str) -> float:
     """Read a number, whose last digits may be followed by their uncertainty in brackets."""
     number = float("nan") if value is None else _gemmi().cif.as_number(_plain(value))
     if not np.isfinite(number):
-        raise InputError(f"expected a number {name}, got {'none' if value is None else f'{value[:40]!r}'}")
+        raise InputError(f"a number {name}", "none" if value is None else f"{value[:40]!r}")
     return number
 
 
@@ -128,11 +128,11 @@ def _sites(block: Any) -> tuple[list[str], np.ndarray]:
     named = next((i for i in (3, 4) if len(table) and table.has_column(i)), None)
     if named is None:
         wanted = ", ".join(SITE + name for name in (*PLACES, "type_symbol"))
-        raise InputError(f"expected atoms in one loop with {wanted}, got {'no symbols' if len(table) else 'none'}")
+        raise InputError(f"atoms in one loop with {wanted}", "no symbols" if len(table) else "none")
     rows = [[row.str(named), *(row[i] for i in range(3)), row[5] if row.has(5) else "1"] for row in table]
     places = np.array([[_number(row[1 + i], SITE + name) for i, name in enumerate(PLACES)] for row in rows])
     if np.abs(places).max() > FARTHEST:
-        raise InputError(f"expected fractional coordinates up to {FARTHEST:,g}, got {np.abs(places).max():g}")
+        raise InputError(f"fractional coordinates up to {FARTHEST:,g}", f"{np.abs(places).max():g}")
     if any(row[4] not in (".", "?") and abs(_number(row[4], f"{SITE}occupancy") - 1) > FULL for row in rows):
         raise PartialError
     return [_element(row[0], longest=99 if named == 3 else 2) for row in rows], places
@@ -164,7 +164,7 @@ def _operations(block: Any, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray
             operations = [gemmi.Op("x,y,z")]
     except (RuntimeError, ValueError, AttributeError) as error:
         got = listed or hall or name or number
-        raise InputError(f"expected operations of symmetry, got {got!r:.60}, which says none") from error
+        raise InputError("operations of symmetry", f"{got!r:.60}, which says none") from error
     whole = gemmi.Op.DEN
     return (
         np.array([each.rot for each in operations], dtype=np.float64) / whole,

@@ -52,8 +52,9 @@ def interpret_crystals(arrays: dict[str, np.ndarray], where: str) -> FoundCrysta
     if not all(kinds + shapes) or 0 in atoms.shape:
         got = ", ".join(f"{array.dtype} {list(array.shape)}" for array in (atoms, places, lattice, valid))
         raise InputError(
-            f"{where}: expected whole numbers element [n, l], numbers place [n, l, 3] and lattice [n, 6], and truths"
-            f" valid [n, l], got {got}"
+            "whole numbers element [n, l], numbers place [n, l, 3] and lattice [n, 6], and truths valid [n, l]",
+            got,
+            place=where,
         )
     places, lattice = places.astype(np.float64), lattice.astype(np.float64)
     lengths = check_marks(valid, where, "atoms")
@@ -89,7 +90,7 @@ class _Kept:
         try:
             blocks = read_blocks(source.text)
             if source.alone and len(blocks) > 1:
-                raise InputError(f"holds {len(blocks)} crystals, expected one; give each a row")
+                raise InputError(f"holds {len(blocks)} crystals", expected="one", remedy="Give each a row")
         except InputError as error:
             self.damaged.append(f"{source.names(1, 1)}: {error}")
             self.empty += not source.text.strip()
@@ -128,10 +129,10 @@ def find_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> FoundC
     if kept.damaged:
         empty = f", {kept.empty} of them empty" if kept.empty else ""
         more = f"; {len(kept.damaged)} are damaged in all{empty}" if len(kept.damaged) > 1 else ""
-        raise InputError(f"{path}: {kept.damaged[0]}{more}; mend or drop it")
+        raise InputError(f"{kept.damaged[0]}{more}", remedy="Mend or drop it", file=path)
     notes = kept.tally.notes()
     if not kept.crystals:
-        raise InputError(f"{path}: no crystal is left ({'; '.join(notes) or 'there is none at all'})")
+        raise InputError(f"no crystal is left ({'; '.join(notes) or 'there is none at all'})", file=path)
     labels, classes = _labels([crystal.label for crystal in kept.crystals], str(path))
     atoms, places, lattice = padded(kept.crystals)
     names = tuple(f"{path}: {name}" for name in kept.names)
@@ -157,5 +158,7 @@ def _labels(labels: list[str | None], where: str) -> tuple[np.ndarray | None, tu
         return None, ()
     if len(given) < len(labels):
         without = len(labels) - len(given)
-        raise InputError(f"{where}: {without} crystals have no label, and {len(given)} have one; add or drop them")
+        raise InputError(
+            f"{without} crystals have no label, and {len(given)} have one", remedy="Add or drop them", place=where
+        )
     return classify(given, f"{where} (label)")

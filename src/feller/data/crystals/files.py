@@ -86,10 +86,10 @@ def _in_table(path: pathlib.Path) -> Iterator[CifText]:
     (_, first), *rows = rows_in(path)
     names = _names(first)
     if not rows:
-        raise InputError(f"{path}: expected rows of crystals below the header, there are no rows")
+        raise InputError(expected="rows of crystals below the header, there are no rows", file=path)
     if COLUMN not in names:
         other = first[_cif_among(rows[0][1]) or 0].strip()
-        raise InputError(f"{path}: the column {other!r} holds CIF; call it {COLUMN}")
+        raise InputError(f"the column {other!r} holds CIF", remedy=f"Call it {COLUMN}", file=path)
     column = names.index(COLUMN)
     label = next((i for i, name in enumerate(names) if name in LABEL_NAMES), None)
     told = _numbers_among([cells for _, cells in rows], {column, label}, len(names))
@@ -97,7 +97,10 @@ def _in_table(path: pathlib.Path) -> Iterator[CifText]:
         where = f"row {i} (the header is row 1; ends in line {line})"
         if len(cells) != len(names):
             raise InputError(
-                f"{path}: {where} has {cells_of(len(cells))}, expected {len(names)} as in the first; mend it"
+                f"{where} has {cells_of(len(cells))}",
+                expected=f"{len(names)} as in the first",
+                remedy="Mend it",
+                file=path,
             )
         numbers = {first[j].strip(): number(cells[j].strip()) for j in told if first[j].strip()}
         given = {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}

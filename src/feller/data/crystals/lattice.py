@@ -85,5 +85,5 @@ def lattice_of(text: str) -> Float64[Tensor, "1 6"]:
     lattice = torch.tensor([[math.nan if part is None else part for part in parts]], dtype=torch.float64)
     if lattice.shape != (1, 6) or not closes(lattice)[0]:
         how = "lengths in Å and angles in degrees that close, such as 4,4,4,90,90,90"
-        raise UsageError(f"expected lattice=a,b,c,alpha,beta,gamma, {how}, got {text!r:.60}")
+        raise UsageError(f"lattice=a,b,c,alpha,beta,gamma, {how}", f"{text!r:.60}")
     return lattice

@@ -58,7 +58,7 @@ class Crystals(Atoms):
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.scale) == 6 or not all(0 < s < math.inf for s in self.scale):
-            raise InputError(f"expected 6 means and positive scales, got {self.mean} and {self.scale}")
+            raise InputError("6 means and positive scales", f"{self.mean} and {self.scale}")
         self.check_atoms()
 
     @property
@@ -141,7 +141,8 @@ class Crystals(Atoms):
                 near = ",".join(f"{part:.6g}" for part in self._cell(value)[0].tolist())
                 raise UsageError(
                     f"lattice={text} would become {near}: a model holds edges of {SHORTEST:g} to {LONGEST:,g} Å, and"
-                    f" angles that close with {MARGIN:g} degree to spare; give such a cell"
+                    f" angles that close with {MARGIN:g} degree to spare",
+                    remedy="Give such a cell",
                 )
             return value, {}
         symbols = symbols_of(text)
@@ -162,7 +163,9 @@ class Crystals(Atoms):
         marks = (given if "valid" in given else self.complete(given))["valid"]["element"].cpu().numpy()
         element, place, lattice = (values[name].cpu().numpy() for name in ("element", "place", "lattice"))
         if ((element < 0) | (element >= len(self.elements)))[marks].any():
-            raise InputError("some atoms have no element yet: their symbols are masked; let the sampling end at time 1")
+            raise InputError(
+                "some atoms have no element yet: their symbols are masked", remedy="Let the sampling end at time 1"
+            )
         numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
         names = label_names(given, self.classes) or [None] * len(marks)
         return [

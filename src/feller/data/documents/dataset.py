@@ -39,12 +39,10 @@ def interpret_documents(
     """
     samples, pictures = arrays["samples"], arrays["pictures"]
     if samples.ndim != 1 or not len(samples):
-        raise InputError(f"{path}: expected samples [n], a document each, got {list(samples.shape)}")
+        raise InputError("samples [n], a document each", list(samples.shape), file=path)
     n, shape = len(samples), pictures.shape
     if pictures.dtype != np.uint8 or len(shape) != 5 or shape[0] != n or shape[4] not in (1, 3) or 0 in shape[2:]:
-        raise InputError(
-            f"{path}: expected pictures uint8 [{n}, most, h, w, 1 or 3], got {list(shape)} of {pictures.dtype}"
-        )
+        raise InputError(f"pictures uint8 [{n}, most, h, w, 1 or 3]", f"{list(shape)} of {pictures.dtype}", file=path)
     documents: list[tuple[Item, ...]] = []
     shown: list[np.ndarray] = []
     for i, line in enumerate(samples.tolist()):
@@ -56,10 +54,10 @@ def interpret_documents(
             shown.append(own[name])
             return len(shown) - 1
 
-        with about(f"{path}: document {i + 1}"):
+        with about(path, place=f"document {i + 1}"):
             documents.append(tuple(items_of({DOCUMENT: _parts(line)}, numbered)))
     if not shown:
-        raise InputError(f"{path}: {NO_PICTURE}")
+        raise InputError(NO_PICTURE, file=path)
     values, notes = fit_arrays(np.stack(shown), size, limit and min(limit, LONGEST))
     return FoundDocuments(as_objects(documents), notes=notes, pictures=values)
 
@@ -68,7 +66,7 @@ def _parts(line: str) -> object:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"expected a list in JSON, of texts and pictures, got {line[:40]!r}") from error
+        raise InputError("a list in JSON, of texts and pictures", repr(line[:40])) from error
 
 
 USUAL = "subwords:1024"
@@ -89,11 +87,15 @@ def documents(found: FoundDocuments, vocabulary: str | None = None, like: Docume
     """
     if like is not None:
         if vocabulary is not None:
-            raise UsageError("documents keep the vocabulary of the model that is trained on; leave --vocabulary out")
+            raise UsageError(
+                "documents keep the vocabulary of the model that is trained on",
+                remedy="Leave it out",
+                argument="vocabulary",
+            )
         like = replace(like, tasks=tuple(dict.fromkeys((*like.tasks, *found.tasks))))
         return Dataset(*like.accept(found), like, found.notes)
     if len(found.values) < 2:
-        raise InputError("expected two documents or more to learn from, got one; add others")
+        raise InputError("two documents or more to learn from", "one", "Add others")
     texts = [item.text for items in found.values for item in items if isinstance(item, Said)]
     if not any(text.strip() for text in texts):
         raise InputError("no document has words, so there is nothing to ask for; as pictures alone they can be learned")

@@ -60,7 +60,9 @@ def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> Fou
     for what, found in (("picture", pictures), ("caption", captions)):
         for file in found.values():
             if file.is_symlink() and leads_out(file, folder):
-                raise InputError(f"the {what} {file.name!r} is a link that leads outside {folder}; put the file there")
+                raise InputError(
+                    f"the {what} {file.name!r} is a link that leads outside {folder}", remedy="Put the file there"
+                )
     for some, others, what, lack in (
         (pictures, captions, "pictures have no caption", f"write {CAPTION} beside it"),
         (captions, pictures, "captions have no picture", "add it"),
@@ -68,14 +70,14 @@ def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> Fou
         alone = sorted(some.keys() - others.keys())
         if alone:
             first = some[alone[0]].relative_to(folder)
-            raise InputError(f"{folder}: {len(alone)} of {len(some)} {what}, first {first}; {lack}, or remove it")
+            raise InputError(f"{len(alone)} of {len(some)} {what}, first {first}; {lack}, or remove it", file=folder)
     names = sorted(pictures)
     documents, lines = [], []
     for i, name in enumerate(names):
         with about(captions[name]):
             text = check_whole(read_unicode(captions[name]).strip())
             if not text:
-                raise InputError("the caption is empty; write one, or remove it with its picture")
+                raise InputError("the caption is empty", remedy="Write one, or remove it with its picture")
         documents.append((Said(text), Shown(i)))
         lines.append(pictures[name].relative_to(folder).as_posix())
     values, notes = read_pictures([pictures[name] for name in names], size, limit and min(limit, LONGEST))
@@ -105,13 +107,15 @@ def find_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
             tasks.append(_task(entry))
         lines.append(number)
     if not documents:
-        raise InputError(f"{path}: the file holds no document")
+        raise InputError("the file holds no document", file=path)
     if not files:
-        raise InputError(f"{path}: {NO_PICTURE}")
+        raise InputError(NO_PICTURE, file=path)
     named = sum(task != "" for task in tasks)
     if 0 < named < len(tasks):
         bare = lines[tasks.index("")]
-        raise InputError(f"{path}: line {bare} names no {TASK}, and {named} others do; add it, or drop all of them")
+        raise InputError(
+            f"line {bare} names no {TASK}, and {named} others do", remedy="Add it, or drop all of them", file=path
+        )
     values, notes = read_pictures([*files], size, limit and min(limit, LONGEST))
     return FoundDocuments(
         as_objects(documents), notes=notes, lines=np.array(lines), pictures=values, tasks=tuple(tasks) if named else ()
@@ -141,7 +145,9 @@ def _by_name(files: list[pathlib.Path], folder: pathlib.Path) -> dict[str, pathl
     for file in files:
         other = named.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
         if other is not file:
-            raise InputError(f"{folder}: {other.name} and {file.name} have one name; rename or remove one of them")
+            raise InputError(
+                f"{other.name} and {file.name} have one name", remedy="Rename or remove one of them", file=folder
+            )
     return named
 
 
@@ -149,11 +155,13 @@ def _check_entry(entry: Any) -> None:
     """Refuse the object of a line that is no document."""
     if not isinstance(entry, dict) or not (DOCUMENT in entry or IMAGE in entry):
         got = json.dumps(entry)[:40]
-        raise InputError(f"expected an object with {DOCUMENT!r}, or with {IMAGE!r} and {TEXT!r}, got {got!r}")
+        raise InputError(f"an object with {DOCUMENT!r}, or with {IMAGE!r} and {TEXT!r}", repr(got))
     if DOCUMENT in entry and (IMAGE in entry or TEXT in entry):
-        raise InputError(f"expected {DOCUMENT!r} alone, or {IMAGE!r} and {TEXT!r}, got both; put all into the list")
+        raise InputError(f"{DOCUMENT!r} alone, or {IMAGE!r} and {TEXT!r}", "both", "Put all into the list")
     if DOCUMENT not in entry and not (isinstance(entry.get(TEXT), str) and entry[TEXT].strip()):
-        raise InputError(f"the picture {entry[IMAGE]!r} has no {TEXT!r}; write its caption, or remove the line")
+        raise InputError(
+            f"the picture {entry[IMAGE]!r} has no {TEXT!r}", remedy="Write its caption, or remove the line"
+        )
 
 
 def items_of(entry: dict[str, Any], numbered: Callable[[str], int]) -> Iterator[Item]:
@@ -164,7 +172,7 @@ def items_of(entry: dict[str, Any], numbered: Callable[[str], int]) -> Iterator[
     """
     parts = entry.get(DOCUMENT, [entry.get(TEXT), {IMAGE: entry.get(IMAGE)}])
     if not isinstance(parts, list) or not parts:
-        raise InputError(f"expected a list under {DOCUMENT!r}, of texts and pictures, got {str(parts)[:40]!r}")
+        raise InputError(f"a list under {DOCUMENT!r}, of texts and pictures", repr(str(parts)[:40]))
     for part in parts:
         if isinstance(part, str):
             yield Said(check_whole(part))
@@ -175,9 +183,7 @@ def items_of(entry: dict[str, Any], numbered: Callable[[str], int]) -> Iterator[
         elif part == {BREAK: True}:
             yield Cut()
         else:
-            raise InputError(
-                f"expected a text, or an object with {IMAGE!r}, {ANSWER!r} or {BREAK!r}, got {json.dumps(part)[:40]}"
-            )
+            raise InputError(f"a text, or an object with {IMAGE!r}, {ANSWER!r} or {BREAK!r}", json.dumps(part)[:40])
 
 
 def _picture(name: str, folder: pathlib.Path) -> pathlib.Path:
@@ -188,18 +194,18 @@ def _picture(name: str, folder: pathlib.Path) -> pathlib.Path:
     except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
         raise InputError(f"no file can be called {name[:40]!r}; expected the name of a picture") from error
     if outside:
-        raise InputError(f"the picture {name!r} lies outside {folder}; move it there")
+        raise InputError(f"the picture {name!r} lies outside {folder}", remedy="Move it there")
     if not is_there:
-        raise InputError(f"there is no picture {file}; bring it, or remove the line")
+        raise InputError(f"there is no picture {file}", remedy="Bring it, or remove the line")
     if file.suffix.lower() not in ENDINGS:
-        raise InputError(f"{file} is no picture by its ending; expected {', '.join(ENDINGS)}")
+        raise InputError(f"is no picture by its ending; expected {', '.join(ENDINGS)}", file=file)
     return file
 
 
 def _task(entry: dict[str, Any]) -> str:
     task = entry.get(TASK, "")
     if not isinstance(task, str):
-        raise InputError(f"expected a word under {TASK!r}, got {str(task)[:40]!r}")
+        raise InputError(f"a word under {TASK!r}", repr(str(task)[:40]))
     return task
 
 

@@ -43,11 +43,8 @@ class PictureCodes(abc.ABC):
 def check_pictures(pictures: UInt8[Tensor, "m c h w"], shape: tuple[int, int, int]) -> None:
     """Refuse pictures of another shape than a tokeniser is for; InputError then; says both."""
     if tuple(pictures.shape[1:]) != shape:
-        raise InputError(
-            "expected pictures of {} channels, {} x {}, got {} channels, {} x {}; bring them to that size".format(
-                *shape, *pictures.shape[1:]
-            )
-        )
+        ours, theirs = ("{} channels, {} x {}".format(*one) for one in (shape, pictures.shape[1:]))
+        raise InputError(f"pictures of {ours}", theirs, "Bring them to that size")
 
 
 def check_codes(codes: Int64[Tensor, "m codes"], of: PictureCodes) -> None:
@@ -61,6 +58,7 @@ def check_codes(codes: Int64[Tensor, "m codes"], of: PictureCodes) -> None:
     if codes.shape[1] != rows * columns or wrong.any():
         odd = f"and {int(wrong.sum())} of them are not" if wrong.any() else "for each"
         raise InputError(
-            f"expected {rows * columns} codes of a picture, from 0 to {of.count - 1}, got {codes.shape[1]} {odd}; take"
-            " them as the tokeniser wrote them"
+            f"{rows * columns} codes of a picture, from 0 to {of.count - 1}",
+            f"{codes.shape[1]} {odd}",
+            "Take them as the tokeniser wrote them",
         )

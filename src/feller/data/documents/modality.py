@@ -58,7 +58,7 @@ def balanced(tasks: Int64[Tensor, " n"], draws: Draws, *, most: float = 3.0, lea
         UsageError: If the factors do not lie around 1.
     """
     if not 0 < least <= 1 <= most:
-        raise UsageError(f"expected factors around 1, at least 1 and at most 1, got {most:g} and {least:g}")
+        raise UsageError("factors around 1, at least 1 and at most 1", f"{most:g} and {least:g}")
     names, counts = tasks.unique(return_counts=True)
     keys = draws.at("balance").uniform((len(tasks),), torch.float64, tasks.device)
     found = []
@@ -107,15 +107,15 @@ class Documents(Modality):
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3) or min(self.height, self.width) < 1:
-            raise InputError(
-                f"expected pictures with 1 or 3 channels, got {self.height} x {self.width} x {self.channels}"
-            )
+            raise InputError("pictures with 1 or 3 channels", f"{self.height} x {self.width} x {self.channels}")
 
     @property
     def tokenizer(self) -> PictureCodes:
         """How pictures become symbols; UsageError if nobody said."""
         if self.codes is None:
-            raise UsageError("these documents have no tokeniser for their pictures yet; use --recipe interleaved")
+            raise UsageError(
+                "these documents have no tokeniser for their pictures yet", remedy="Use --recipe interleaved"
+            )
         return self.codes
 
     @property
@@ -183,7 +183,8 @@ class Documents(Modality):
         if tokens.shape[1] >= self.context:  # an <eos> closes it
             longest = int((tokens != self.symbols.pad).sum(1).max()) + 1
             raise InputError(
-                f"the longest document has {longest} symbols, and the model sees {self.context} at once; shorten it"
+                f"the longest document has {longest} symbols, and the model sees {self.context} at once",
+                remedy="Shorten it",
             )
         return tokens
 
@@ -229,7 +230,7 @@ class Documents(Modality):
         pictures = self.bring(found.pictures)
         documents = []
         for i, items in enumerate(found.values):
-            with about(found.called(i)):
+            with about(**found.place(i)):
                 documents.append(laid(items, self.vocabulary))
         shown = [item.number for items in found.values for item in items if isinstance(item, Shown)]
         values = self._values(as_array(documents), pictures[torch.tensor(shown, dtype=torch.long)])
@@ -250,7 +251,7 @@ class Documents(Modality):
 
     def condition(self, key: str, text: str) -> int:
         """Refuse: what is given of a document is said in a prompt."""
-        raise UsageError(f"documents have no conditions, got {key}={text}; say it with --prompt")
+        raise UsageError("documents have no conditions", found=f"{key}={text}", remedy="Say it with --prompt")
 
     def arrays(self, values: Values, given: Given) -> dict[str, np.ndarray]:
         """Return `samples`, the documents as JSON [n], their `tokens` [n, l], and `pictures` [n, most, h, w, c]."""

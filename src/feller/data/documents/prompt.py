@@ -13,8 +13,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import UInt8
 
-from feller.core.errors import InputError, UsageError
-from feller.core.serialization import closest
+from feller.core.errors import InputError, UsageError, closest
 from feller.data.documents.token_layout import Hole, Infill
 from feller.data.images.load_images import read_pictures
 from feller.data.loading.raw import Cut, Item, Said, Shown
@@ -84,7 +83,7 @@ def parse(text: str) -> Prompt:
             items.append(Cut())
         else:
             if not sign[3].strip():
-                raise UsageError("<image:> names no file; write <image:cat.png>")
+                raise UsageError("<image:> names no file", remedy="Write <image:cat.png>")
             items.append(Shown(len(pictures)))
             pictures.append(picture_of(sign[3]))
     plain += text[place:]
@@ -101,7 +100,7 @@ def _is_said(sign: re.Match[str]) -> bool:
     if sign[2] in (None, "image"):
         return False
     if closest(sign[2], ["image"], cutoff=0.7):
-        raise UsageError(f"did you mean <image:{sign[3]}>, got {sign[0]}; a backslash before < makes it words")
+        raise UsageError(f"did you mean <image:{sign[3]}>", found=sign[0], remedy="A backslash before < makes it words")
     return True
 
 
@@ -110,7 +109,9 @@ def _checked(items: Sequence[Item | Hole | Infill]) -> tuple[Item | Hole | Infil
     kept = [item for item in items if not isinstance(item, Infill)]
     asked = len(items) - len(kept)
     if not kept:
-        raise UsageError("the prompt is empty; write what is to be drawn, or <image:FILE> <infill> for a caption")
+        raise UsageError(
+            "the prompt is empty", remedy="Write what is to be drawn, or <image:FILE> <infill> for a caption"
+        )
     if asked > 1 or (asked and not isinstance(items[-1], Infill)):
         raise UsageError("<infill> stands once, and last: what is to be filled in are the <mask>s before it")
     holes = sum(isinstance(item, Hole) for item in kept)

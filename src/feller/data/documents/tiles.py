@@ -35,10 +35,10 @@ class Tiles(PictureCodes):
     def __post_init__(self) -> None:
         channels, height, width = self.shape
         if self.factor < 1 or min(self.shape) < 1 or height % self.factor or width % self.factor:
-            raise InputError(f"expected sides that tiles of {self.factor} divide, got {width} x {height}")
+            raise InputError(f"sides that tiles of {self.factor} divide", f"{width} x {height}")
         digits = 2 * channels * self.factor**2
         if not self.tiles or len({*self.tiles}) < len(self.tiles) or {len(tile) for tile in self.tiles} != {digits}:
-            raise InputError(f"expected different tiles of {digits} digits, one or more, got {len(self.tiles)}")
+            raise InputError(f"different tiles of {digits} digits, one or more", len(self.tiles))
 
     @property
     def count(self) -> int:
@@ -62,7 +62,7 @@ class Tiles(PictureCodes):
         try:
             levels = np.frombuffer(bytes.fromhex("".join(self.tiles)), np.uint8)
         except ValueError as error:
-            raise InputError(f"expected tiles in hexadecimal digits, got {self.tiles[0]!r:.60}") from error
+            raise InputError("tiles in hexadecimal digits", f"{self.tiles[0]!r:.60}") from error
         return torch.from_numpy(levels.reshape(self.count, -1).copy())
 
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
@@ -90,7 +90,7 @@ def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, most: int) -> Tile
     """
     _, channels, height, width = pictures.shape
     if not len(pictures) or height % factor or width % factor:
-        raise InputError(f"expected pictures that tiles of {factor} x {factor} divide, got {list(pictures.shape)}")
+        raise InputError(f"pictures that tiles of {factor} x {factor} divide", list(pictures.shape))
     different, which = _different(_cut(pictures, factor))
     order = which.bincount().argsort(descending=True, stable=True)[:most]
     found = different[order].cpu().numpy()
@@ -148,9 +148,9 @@ class Palette(PictureCodes):
         channels = {len(colour) for colour in self.colours}
         levels = {level for colour in self.colours for level in colour}
         if len(channels) != 1 or not levels or not all(0 <= level <= 255 for level in levels):
-            raise InputError(f"expected colours of as many levels from 0 to 255 each, got {self.colours!r:.60}")
+            raise InputError("colours of as many levels from 0 to 255 each", f"{self.colours!r:.60}")
         if len({*self.colours}) < len(self.colours) or min(self.height, self.width) < 1:
-            raise InputError(f"expected different colours and sides of 1 or more, got {self!r:.120}")
+            raise InputError("different colours and sides of 1 or more", f"{self!r:.120}")
 
     @cached_property
     def _tiles(self) -> Tiles:
@@ -186,5 +186,5 @@ def palette_of(pictures: UInt8[Tensor, "m c h w"], most: int) -> Palette:
     found = tiles_of(pictures, 1, most + 1)
     if found.count > most:
         remedy = "draw them in fewer, or fit a tokeniser: --recipe image-tokenizer"
-        raise InputError(f"expected pictures of {most:,} colours at most, got {found.count:,} or more; {remedy}")
+        raise InputError(f"pictures of {most:,} colours at most", f"{found.count:,} or more", remedy)
     return Palette(tuple(tuple(bytes.fromhex(tile)) for tile in found.tiles), *found.grid)

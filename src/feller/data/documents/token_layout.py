@@ -50,7 +50,7 @@ def laid(items: Sequence[Item | Hole | Infill], vocabulary: Vocabulary) -> list[
         row += [INFILL] if isinstance(item, Infill) else []
     row += [CUT] if row and row[-1] not in (CUT, INFILL) else []
     if not row:
-        raise InputError("the document is empty; give it a text or a picture")
+        raise InputError("the document is empty", remedy="Give it a text or a picture")
     return row
 
 
@@ -119,7 +119,7 @@ def _row(line: list[int], symbols: Symbols, number: int) -> tuple[list[int], lis
     row: list[int] = []
     shown: list[list[int]] = []
     if not line or line[0] != symbols.eos:
-        raise InputError(f"document {number}: expected <eos> first, got {line[:1]}")
+        raise InputError("<eos> first", line[:1], place=f"document {number}")
     marks = {symbols.cut: CUT, symbols.answer: ANSWER, symbols.answered: ANSWERED}
     i = 1
     while i < len(line) and line[i] not in (symbols.eos, symbols.pad):
@@ -130,14 +130,14 @@ def _row(line: list[int], symbols: Symbols, number: int) -> tuple[list[int], lis
             part = line[i : i + symbols.picture]
             whole = len(part) == symbols.picture and all(symbols.text <= code < symbols.eos for code in part)
             if not whole or (row and row[-1] != CUT):
-                raise InputError(f"document {number}: expected {symbols.picture} codes of a picture, got fewer or more")
+                raise InputError(f"{symbols.picture} codes of a picture", "fewer or more", place=f"document {number}")
             row.append(PICTURE)
             shown.append([code - symbols.text for code in part])
             i += symbols.picture - 1
         elif token in marks:
             row.append(marks[token])
         else:
-            raise InputError(f"document {number}: expected no holes and no other symbols, got {token} at place {i}")
+            raise InputError("no holes and no other symbols", f"{token} at place {i}", place=f"document {number}")
         i += 1
     if i == len(line) and row[-1:] != [CUT]:  # it was cut off
         row.append(CUT)

@@ -27,7 +27,7 @@ class Symbols:
 
     def __post_init__(self) -> None:
         if min(self.text, self.codes, self.picture) < 1:
-            raise UsageError(f"expected numbers of 1 or more, got {self}")
+            raise UsageError("numbers of 1 or more", self)
 
     @property
     def eos(self) -> int:

@@ -185,7 +185,7 @@ def surface() -> Float64[np.ndarray, "n 3"]:
     try:
         place = str(get_sample_data("jacksboro_fault_dem.npz", asfileobj=False))
     except FileNotFoundError as error:
-        raise InputError("this matplotlib came without its sample data; install it from PyPI") from error
+        raise InputError("this matplotlib came without its sample data", remedy="Install it from PyPI") from error
     heights = load(pathlib.Path(place))["elevation"][::EVERY, ::EVERY].astype(np.float64)
     rows, columns = heights.shape
     north, east = np.meshgrid(np.linspace(5, -5, rows), np.linspace(-5, 5, columns), indexing="ij")

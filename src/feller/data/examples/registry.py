@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from feller.core.errors import UsageError
-from feller.core.serialization import nearest
 
 EXAMPLE = "example:"
 PARTS = ("train", "test")
@@ -121,8 +120,8 @@ def part_of(source: str) -> tuple[Shipped, str]:
     """Return the example, and which part of it, that `example:NAME/PART` names; UsageError if there is none."""
     name, _, part = source.removeprefix(EXAMPLE).partition("/")
     if name not in SHIPPED:
-        raise UsageError(f"there is no example {name!r}: {nearest(name, list(SHIPPED))}")
+        raise UsageError.unknown("example", name, SHIPPED)
     parts = SHIPPED[name].parts
     if (part or parts[0]) not in parts:
-        raise UsageError(f"{EXAMPLE}{name} has no part {part!r}: {nearest(part, list(parts))}")
+        raise UsageError.unknown("part", part, parts, file=f"{EXAMPLE}{name}")
     return SHIPPED[name], part or parts[0]

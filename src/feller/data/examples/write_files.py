@@ -31,7 +31,7 @@ def copy_example(name: str, out: pathlib.Path) -> int:
         having = ", ".join(other for other, example in EXAMPLES.items() if example.folder)
         raise UsageError(f"example:{name} is made of no folder; these are: {having}")
     if _is_taken(out):
-        raise UsageError(f"{out} is there already; name a new folder")
+        raise UsageError("is there already", remedy="Name a new folder", file=out)
     shutil.copytree(folder, out, dirs_exist_ok=True)
     return sum(path.is_file() for path in out.rglob("*"))
 
@@ -45,9 +45,9 @@ def write_scenes(out: pathlib.Path, n: int = PAIRS) -> dict[str, Any]:
     UsageError if there are not so many, or too few; InputError if something is there already, or the disk refuses.
     """
     if not LEAST <= n <= PAIRS:
-        raise UsageError(f"expected {LEAST} to {PAIRS} pairs, got {n}")
+        raise UsageError(f"{LEAST} to {PAIRS} pairs", n)
     if _is_taken(out):
-        raise InputError(f"{out} is there already, and not empty; name a new folder")
+        raise InputError("is there already, and not empty", remedy="Name a new folder", file=out)
     arrays = load(pathlib.Path(__file__).with_name("scenes.npz"))
     pictures = arrays["palette"][arrays["pixels"]]
     folders: dict[str, list[dict[str, Any]]] = {}

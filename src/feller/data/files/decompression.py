@@ -32,8 +32,9 @@ def check_unpacked(path: pathlib.Path, size: int, most: int | None = None) -> No
     """Refuse a file out of which more comes than honest ones hold, or another bound than theirs allows: InputError."""
     if size > (room(path) if most is None else most):
         raise InputError(
-            f"{path}: {_size(path.stat().st_size)} would unpack to {_size(size)} or more, as in no honest file; unpack"
-            " it by hand if you trust it"
+            f"{_size(path.stat().st_size)} would unpack to {_size(size)} or more, as in no honest file",
+            remedy="Unpack it by hand if you trust it",
+            file=path,
         )
 
 
@@ -41,7 +42,7 @@ def check_letters(path: pathlib.Path) -> None:
     """Raise an InputError on a file of letters that no memory should have to hold."""
     size = path.stat().st_size
     if size > LARGEST:
-        raise InputError(f"{path}: expected a file of letters of at most {_size(LARGEST)}, got {_size(size)}; split it")
+        raise InputError(f"a file of letters of at most {_size(LARGEST)}", _size(size), "Split it", file=path)
 
 
 def _size(count: int) -> str:

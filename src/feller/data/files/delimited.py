@@ -62,7 +62,7 @@ def read_sheet(path: pathlib.Path) -> Sheet | None:
     try:
         return _parsed(raw.removeprefix(BYTE_ORDER_MARK), raw.startswith(BYTE_ORDER_MARK), path)
     except csv.Error as error:
-        raise InputError(f"{path}: is no table of text ({error})") from error
+        raise InputError(f"is no table of text ({error})", file=path) from error
 
 
 def _parsed(raw: bytes, marked: bool, path: pathlib.Path) -> Sheet | None:
@@ -218,7 +218,7 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
     except InputError:
         raise
     except Exception as error:  # pyarrow raises many kinds on damaged files
-        raise InputError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())})") from error
+        raise InputError(f"cannot be read as parquet ({' '.join(str(error).split())})", file=path) from error
 
 
 def spread(column: Any) -> int:
@@ -242,7 +242,9 @@ def write_parquet(make: Callable[[], Any], path: pathlib.Path) -> None:
     try:
         make().to_parquet(packed, index=False)
     except UnicodeEncodeError as error:
-        raise InputError(f"{path}: {error.object!r} is no text that parquet can hold; write .csv instead") from error
+        raise InputError(
+            f"{error.object!r} is no text that parquet can hold", remedy="Write .csv instead", file=path
+        ) from error
     replace_file(path, packed.getvalue())
 
 
@@ -250,18 +252,23 @@ def check_header(first: Sequence[str], where: str) -> None:
     """Raise an InputError on names of columns of which one is empty, or two are the same."""
     if "" in first:
         column = list(first).index("") + 1
-        raise InputError(f"{where}: column {column} has no name; give it one, or write without row numbers")
+        raise InputError(
+            f"column {column} has no name", remedy="Give it one, or write without row numbers", place=where
+        )
     counts = Counter(first)
     twice = next((name for name in first if counts[name] > 1), None)
     if twice is not None:
-        raise InputError(f"{where}: two columns are called {twice!r}; rename one")
+        raise InputError(f"two columns are called {twice!r}", remedy="Rename one", place=where)
 
 
 def check_width(cells: Sequence[str], width: int, line: int, where: str) -> None:
     """Raise an InputError on a row that is longer or shorter than the first."""
     if len(cells) != width:
         raise InputError(
-            f"{where}: row {line} has {cells_of(len(cells))}, expected {width} as in the first; mend or drop it"
+            f"row {line} has {cells_of(len(cells))}",
+            expected=f"{width} as in the first",
+            remedy="Mend or drop it",
+            place=where,
         )
 
 

@@ -51,7 +51,7 @@ def _plain(path: pathlib.Path) -> Generator[None]:
         told = " ".join(str(error).split()) or type(error).__name__
         reason = "it is damaged, or holds Python objects" if "pickle" in told else told  # no advice to open those
         raise InputError(
-            f"{path}: cannot be read as plain arrays ({reason}); write numbers with numpy.save or savez"
+            f"cannot be read as plain arrays ({reason})", remedy="Write numbers with numpy.save or savez", file=path
         ) from error
 
 

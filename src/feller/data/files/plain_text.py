@@ -37,7 +37,7 @@ def files_in(folder: pathlib.Path, endings: tuple[str, ...]) -> list[pathlib.Pat
     """Return the files of a folder with one of the endings, by their names; InputError if there is none."""
     files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(endings))
     if not files:
-        raise InputError(f"{folder}: expected files {', '.join(endings)}, found none")
+        raise InputError(f"files {', '.join(endings)}", "none", file=folder)
     return files
 
 
@@ -53,7 +53,7 @@ def unicode_of(content: bytes, path: pathlib.Path) -> str:
     except UnicodeDecodeError as error:
         place = error.start + len(content) - len(error.object)
         raise InputError(
-            f"{path}: expected text in UTF-8, got byte {content[place]:#04x} at position {place:,}; save it as UTF-8"
+            "text in UTF-8", f"byte {content[place]:#04x} at position {place:,}", "Save it as UTF-8", file=path
         ) from error
 
 
@@ -64,7 +64,7 @@ def json_lines(path: pathlib.Path, expected: str) -> Iterator[tuple[int, Any]]:
             try:
                 entry = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise InputError(f"{path}: line {number}: expected {expected}, got {line[:40]!r}") from error
+                raise InputError(expected, repr(line[:40]), file=path, place=f"line {number}") from error
             yield number, entry
 
 
@@ -82,7 +82,7 @@ def unpacked(path: pathlib.Path) -> bytes:
         with open_letters(path) as file:
             return file.read()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be unpacked ({error}); it was damaged or cut off") from error
+        raise InputError(f"cannot be unpacked ({error}); it was damaged or cut off", file=path) from error
 
 
 def head_of(path: pathlib.Path) -> bytes:
@@ -104,7 +104,7 @@ def rows_in(path: pathlib.Path) -> list[tuple[int, list[str]]]:
     try:
         return [*rows_of(read_unicode(path))]
     except csv.Error as error:
-        raise InputError(f"{path}: is no table of text ({error})") from error
+        raise InputError(f"is no table of text ({error})", file=path) from error
 
 
 def separator_in(line: str) -> str:

@@ -129,14 +129,16 @@ def check(folder: pathlib.Path) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if (folder / RUN).is_file():
-        raise InputError(f"{folder} is a run, which samples would spoil; name a new folder, or leave --out away")
+        raise InputError(
+            "is a run, which samples would spoil", remedy="Name a new folder, or leave --out away", file=folder
+        )
     if not is_ours(folder / NAME):
-        raise InputError(f"{folder} is not empty and was not written by feller; name a new folder")
+        raise InputError("is not empty and was not written by feller", remedy="Name a new folder", file=folder)
     if folder.is_symlink():
-        raise InputError(f"{folder} is a link to a folder that is not empty; name a new folder")
+        raise InputError("is a link to a folder that is not empty", remedy="Name a new folder", file=folder)
     for path in folder.iterdir():
         if path.is_symlink() and path.is_dir():
-            raise InputError(f"{path} is a link to a folder; remove it, or name a new folder")
+            raise InputError("is a link to a folder", remedy="Remove it, or name a new folder", file=path)
 
 
 def prepare(folder: pathlib.Path) -> None:

@@ -31,7 +31,7 @@ def parse(path: pathlib.Path) -> np.ndarray:
         shape = np.frombuffer(content, ">u4", content[3], 4).tolist()
         return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
     except (OSError, EOFError, MemoryError, ValueError, IndexError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); it was damaged or cut off") from error
+        raise InputError(f"cannot be read ({error}); it was damaged or cut off", file=path) from error
 
 
 def beside(path: pathlib.Path) -> pathlib.Path | None:
@@ -51,14 +51,14 @@ def find_idx(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPi
     """
     values = parse(path)
     if values.ndim not in (3, 4) or 0 in values.shape or (values.ndim == 4 and values.shape[3] not in (1, 3)):
-        raise InputError(f"{path}: expected pictures [n, h, w] or [n, h, w, c], got {list(values.shape)}")
+        raise InputError("pictures [n, h, w] or [n, h, w, c]", list(values.shape), file=path)
     values, notes = fit_arrays(values.reshape(*values.shape[:3], -1), size, limit)
     labels_path = beside(path)
     if labels_path is None:
         return FoundPictures(values, notes=(*notes, f"no file of labels lies beside {path.name}"))
     labels = parse(labels_path)
     if labels.shape != (len(values),):
-        raise InputError(f"{labels_path}: expected {len(values)} labels, one per picture, got {list(labels.shape)}")
+        raise InputError(f"{len(values)} labels, one per picture", list(labels.shape), place=labels_path)
     labels, classes = classify([str(label) for label in labels.tolist()], str(labels_path))
     return FoundPictures(values, labels, classes, notes=notes)
 
@@ -74,5 +74,5 @@ def choose(folder: pathlib.Path) -> tuple[pathlib.Path, tuple[str, ...]] | None:
     names = ", ".join(path.name for path in files)
     best = [path for path in files if path.name.lower().startswith("train")] if len(files) > 1 else files
     if len(best) != 1:
-        raise InputError(f"{folder}: expected one file of pictures or one called train, got {names}; name the file")
+        raise InputError("one file of pictures or one called train", names, "Name the file", file=folder)
     return best[0], ((f"{best[0].name} was taken, of {names}",) if len(files) > 1 else ())

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Given, State
-from feller.core.serialization import nearest
 from feller.data.files import sample_folder
 from feller.data.images.modality import Images
 from feller.data.loading.raw import Found
@@ -29,7 +28,7 @@ class Labelled(Modality):
 
     def __post_init__(self) -> None:
         if len(self.pictures.classes) < 2:
-            raise InputError("expected pictures of two classes or more, whose labels could be drawn")
+            raise InputError(expected="pictures of two classes or more, whose labels could be drawn")
 
     @property
     def forms(self) -> dict[str, Write]:
@@ -50,7 +49,7 @@ class Labelled(Modality):
         if leaf != "label":
             return super().give(leaf, text)
         if text not in self.pictures.classes:
-            raise UsageError(f"label cannot be {text!r}: {nearest(text, list(self.pictures.classes))}")
+            raise UsageError.unknown("label", text, self.pictures.classes)
         return torch.tensor([self.pictures.classes.index(text)]), {}
 
     @property
@@ -62,7 +61,7 @@ class Labelled(Modality):
         """Return a picture, [1, c, h, w]."""
         values, _ = self.pictures.accept(replace(found, labels=None))
         if len(values) != 1:
-            raise InputError(f"{leaf} names a file with one picture, got one with {len(values)}")
+            raise InputError(f"{leaf} names a file with one picture", found=f"one with {len(values)}")
         return self.pictures.encode(values), {}
 
     def space(self) -> Space:
@@ -101,7 +100,7 @@ class Labelled(Modality):
     def _joined(self, values: Tensor, given: Given) -> State:
         label = given.get("label")
         if label is None or bool((label >= len(self.pictures.classes)).any()):
-            raise InputError("expected a label of each picture; leave out the pictures without one")
+            raise InputError(expected="a label of each picture", remedy="Leave out the pictures without one")
         return {"image": values, "label": label}
 
     def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:

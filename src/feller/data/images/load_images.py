@@ -172,7 +172,7 @@ def read_pictures(files: Sequence[Source], size: int | None, limit: int | None) 
 
 def _refused(files: Sequence[Source], bad: dict[Source, str]) -> InputError:
     named = first_of([f"{path} ({bad[path]})" for path in files if path in bad])
-    return InputError(f"{len(bad)} of {len(files)} pictures cannot be read: {named}; replace or remove them")
+    return InputError(f"{len(bad)} of {len(files)} pictures cannot be read: {named}", remedy="Replace or remove them")
 
 
 def find_picture(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
@@ -228,6 +228,7 @@ def check_one_kind(folder: pathlib.Path) -> None:
     if len(seen) > 1:
         kinds = ", ".join(f"{kind} ({file.name})" for kind, file in list(seen.items())[:3])
         raise InputError(
-            f"{folder}: a private fit takes pictures of one size and mode, since otherwise some decide how others are"
-            f" read; there are {kinds}: convert them first"
+            "a private fit takes pictures of one size and mode, since otherwise some decide how others are read;"
+            f" there are {kinds}: convert them first",
+            file=folder,
         )

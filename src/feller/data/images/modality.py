@@ -43,8 +43,8 @@ class Images(Modality):
     def __post_init__(self) -> None:
         if self.channels not in (1, 3) or not 1 <= self.levels <= 255 or self.height < 1 or self.width < 1:
             raise InputError(
-                f"expected pictures with 1 or 3 channels and 1 to 255 levels, got {self.height} x {self.width} x"
-                f" {self.channels} with {self.levels}"
+                "pictures with 1 or 3 channels and 1 to 255 levels",
+                f"{self.height} x {self.width} x {self.channels} with {self.levels}",
             )
 
     @property
@@ -104,10 +104,8 @@ class Images(Modality):
             values = values.repeat(3, axis=3)
         if values.shape[1:] != expected:
             got = found.values.shape[1:]
-            raise InputError(
-                "expected pictures of {} x {} x {}, got {} x {} x {} once their longer side is {}; cut them to the same"
-                " shape".format(*expected, *got, max(got[:2]))
-            )
+            scaled = f"{' x '.join(map(str, got))} once their longer side is {max(got[:2])}"
+            raise InputError(f"pictures of {' x '.join(map(str, expected))}", scaled, "Cut them to the same shape")
         levels = found.levels or (self.levels if values.max() <= self.levels else 255)
         return torch.from_numpy(_rescale(values, levels, self.levels).transpose(0, 3, 1, 2).copy()), relabel(
             found, self.classes

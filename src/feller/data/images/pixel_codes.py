@@ -92,7 +92,7 @@ class AsTokens(Code):
         odd = (state < 0) | (state > levels)
         if odd.any():
             raise InputError(
-                f"{int(odd.sum())} symbols are no levels from 0 to {levels}; let the simulation reach t = 1"
+                f"{int(odd.sum())} symbols are no levels from 0 to {levels}", remedy="Let the simulation reach t = 1"
             )
         return state.to(torch.uint8)
 

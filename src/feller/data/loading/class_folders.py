@@ -44,7 +44,9 @@ def classed(folder: pathlib.Path, endings: tuple[str, ...], what: str) -> Classe
         files, deeper = _sort(inner, folder, endings, what, skipped)
         skipped["folders inside sub-folders"] += len(deeper)
         if files and inner.name.encode(errors="replace").decode() != inner.name:
-            raise InputError(f"{folder}: the sub-folder {inner.name!a} has a name that is no UTF-8; rename it")
+            raise InputError(
+                f"the sub-folder {inner.name!a} has a name that is no UTF-8", remedy="Rename it", file=folder
+            )
         if files:
             classes[inner.name] = files
         elif not deeper:
@@ -52,12 +54,13 @@ def classed(folder: pathlib.Path, endings: tuple[str, ...], what: str) -> Classe
     notes = tuple(f"skipped {each} ({count})" for each, count in skipped.items() if count)
     if loose and classes:
         raise InputError(
-            f"{folder}: {len(loose)} {what} ({loose[0].name}, ...) lie beside the folders of {len(classes)} classes;"
-            " move them into one of these folders, or away"
+            f"{len(loose)} {what} ({loose[0].name}, ...) lie beside the folders of {len(classes)} classes",
+            remedy="Move them into one of these folders, or away",
+            file=folder,
         )
     if not loose and not classes:
         said = f" ({'; '.join(notes)})" if notes else ""
-        raise InputError(f"{folder}: expected {what} ({', '.join(endings)}) in it or its sub-folders, got none{said}")
+        raise InputError(f"{what} ({', '.join(endings)}) in it or its sub-folders", f"none{said}", file=folder)
     return Classed(loose, classes, notes)
 
 

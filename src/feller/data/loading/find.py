@@ -137,7 +137,7 @@ def find(path: pathlib.Path, asked: Asked) -> Found:
             return speech.find_sounds(path) if asked.as_they_are else speech.find_audible(path)
         return _find_in_folder(path, asked) if path.is_dir() else _find_in_file(path, asked)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InputError(f"cannot be read ({error.strerror or error})", file=path) from error
 
 
 def table_cells(path: pathlib.Path) -> FoundTable:
@@ -157,7 +157,7 @@ def find_texts(path: pathlib.Path, asked: Asked = Asked(limit=None)) -> Found:  
     try:
         return reader(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InputError(f"cannot be read ({error.strerror or error})", file=path) from error
 
 
 def _holds_documents(path: pathlib.Path) -> bool:
@@ -173,7 +173,7 @@ def _ending(path: pathlib.Path) -> str:
 def _find_in_file(path: pathlib.Path, asked: Asked) -> Found:
     check_there(path)
     if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
+        raise InputError("the file is empty", file=path)
     if idx.ANY.fullmatch(path.name):
         return idx.find_idx(path, asked.size, asked.limit)
     ending = _ending(path)
@@ -185,20 +185,22 @@ def _find_in_file(path: pathlib.Path, asked: Asked) -> Found:
             return kind.read(path, asked)
     if ending == ".json" and documents.holds_symbols(path):
         raise InputError(
-            f"{path}: these numbers mean something to the model that drew them alone; write documents to .jsonl, .npz"
-            " or a folder, which are read"
+            "these numbers mean something to the model that drew them alone",
+            remedy="Write documents to .jsonl, .npz or a folder, which are read",
+            file=path,
         )
     known = dict.fromkeys(ending for kind in FORMATS for ending in kind.endings)
     raise InputError(
-        f"{path}: cannot tell what it is by its ending; expected {', '.join(known)}, idx3-ubyte, or a folder of"
-        " pictures, sounds or structures"
+        f"cannot tell what it is by its ending; expected {', '.join(known)}, idx3-ubyte, or a folder of pictures,"
+        " sounds or structures",
+        file=path,
     )
 
 
 def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
     """Read a folder of ours, of sounds, documents, structures or texts, or else of pictures."""
     if not any(folder.iterdir()):
-        raise InputError(f"{folder}: the folder is empty")
+        raise InputError("the folder is empty", file=folder)
     chosen = idx.choose(folder)
     if chosen is not None:
         found = idx.find_idx(chosen[0], asked.size, asked.limit)
@@ -219,9 +221,7 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
     inside = sorted(folder.iterdir())
     written = [path for path in inside if path.is_file() and _holds_documents(path)]
     if asked.kind in (Found, FoundDocuments) and len(written) > 1:
-        raise InputError(
-            f"{folder}: expected one file of documents, got {len(written)}; name one, such as {written[0]}"
-        )
+        raise InputError("one file of documents", len(written), f"Name one, such as {written[0]}", file=folder)
     if asked.kind in (Found, FoundDocuments) and written:
         return _documents(written[0], asked)
     texts = {path for path in inside if ".jsonl" in path.suffixes and path.is_file() and holds_texts(path)}
@@ -231,7 +231,7 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
     sets = [kind for kind in FORMATS if kind.folders and held[kind]]
     if len(sets) > 1:
         counts = " and ".join(f"{len(held[kind])} of {kind.kind.name}" for kind in sets)
-        raise InputError(f"{folder}: expected files of one kind, got {counts}; give a folder with one kind alone")
+        raise InputError("files of one kind", counts, "Give a folder with one kind alone", file=folder)
     for kind in sets:
         asked.check(kind.kind)
         found = kind.read(folder, asked)
@@ -244,11 +244,14 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
         filled = min((path for path in tables if path.stat().st_size), default=min(tables))
         if (folder / MANIFEST).is_file() and _ending(filled) != ".parquet":
             raise InputError(
-                f"{folder}: holds shards of samples as {_ending(filled)}, which are not read together; draw points and"
-                " rows with `feller sample --shard` and an --out such as NAME.parquet, or name one file, such as"
-                f" {filled}"
+                f"holds shards of samples as {_ending(filled)}, which are not read together",
+                remedy="Draw points and rows with `feller sample --shard` and an --out such as NAME.parquet, or"
+                f" name one file, such as {filled}",
+                file=folder,
             )
-        raise InputError(f"{folder}: expected pictures, texts or structures; name one file, such as {filled}")
+        raise InputError(
+            expected="pictures, texts or structures", remedy=f"Name one file, such as {filled}", file=folder
+        )
     if asked.kind in (Found, FoundDocuments):
         _refuse_captions(folder, inside)
     return find_pictures(folder, asked.size, asked.limit)
@@ -269,8 +272,9 @@ def _refuse_captions(folder: pathlib.Path, inside: list[pathlib.Path]) -> None:
     if captioned:
         largest = max(captioned, key=lambda path: len(list(path.iterdir())))
         raise InputError(
-            f"{folder}: pictures with captions lie in folders inside; name one, such as {largest}, or take the texts"
-            " out if the folders are classes"
+            "pictures with captions lie in folders inside",
+            remedy=f"Name one, such as {largest}, or take the texts out if the folders are classes",
+            file=folder,
         )
 
 

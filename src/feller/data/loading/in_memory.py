@@ -15,7 +15,7 @@ import pandas as pd
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import nearest, replace_file
+from feller.core.serialization import replace_file
 from feller.data.crystals.files import BEGINS
 from feller.data.crystals.files import COLUMN as CIF
 from feller.data.files.delimited import Sheet, text_of
@@ -106,7 +106,7 @@ class Kept:
             with contextlib.suppress(OSError):  # others may have put something there
                 self.file.parent.rmdir()
         if isinstance(error, InputError | UsageError):
-            raise error.replaced(str(self.file), self.said) from error
+            raise error.renamed(str(self.file), self.said) from error
 
 
 @contextlib.contextmanager
@@ -128,12 +128,12 @@ def keep(data: Given, folder: pathlib.Path) -> pathlib.Path:
         data = data.to_frame(data.name or "text")
     if isinstance(data, pd.DataFrame):
         if data.empty or not all(isinstance(name, str) for name in data.columns):
-            raise UsageError("expected a DataFrame with rows, whose columns have names")
+            raise UsageError(expected="a DataFrame with rows, whose columns have names")
         file, sheet = _place(folder, "csv"), sheet_of(data, blanks=True)
         try:
             replace_file(file, text_of(sheet.first, sheet.cells, sheet.dialect))
         except OSError as error:
-            raise InputError(f"cannot write {file} ({error.strerror or error}); free the disk") from error
+            raise InputError(f"cannot write {file} ({error.strerror or error})", remedy="Free the disk") from error
         return file
     arrays = arrays_of(data)
     words = arrays.get("samples")
@@ -181,14 +181,12 @@ def _check_names(names: list[str]) -> None:
     """Raise a UsageError on a dict whose examples, or what is beside them, would not be found."""
     if not any(name in LEADING for name in names):
         wrong = names[0] if names else ""
-        raise UsageError(
-            f"expected a dict with the examples under one of these names, got {wrong!r}: {nearest(wrong, [*LEADING])}"
-        )
+        raise UsageError.unknown("data", wrong, LEADING, more=", the examples")
     plain = any(name in SAMPLES for name in names)
     known = [*SAMPLES, *LABELS, *OTHERS, *BESIDE]
     for name in names:
         if plain and name not in known:
-            raise UsageError(f"nothing beside the examples is called {name!r}: {nearest(name, known)}")
+            raise UsageError.unknown("data", name, known, more=" beside the examples")
 
 
 def _array(name: Any, leaf: Any) -> np.ndarray:
@@ -201,4 +199,4 @@ def _array(name: Any, leaf: Any) -> np.ndarray:
     try:
         return found.astype(float)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"expected numbers or words in {name}, got Python objects") from error
+        raise UsageError(f"numbers or words in {name}", "Python objects") from error

@@ -77,7 +77,7 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
     name = next((name for name in SAMPLES if name in arrays), rest[0] if len(rest) == 1 else None)
     if name is None:
         held = ", ".join(arrays) or "nothing"
-        raise InputError(f"{path}: expected an array called samples, got {held}; rename the one that is meant")
+        raise InputError("an array called samples", held, "Rename the one that is meant", file=path)
     samples, where = arrays[name], f"{path} ({name})"
     if samples.dtype.kind == "U" and samples.ndim == 1 and len(samples):
         labels, classes = _labels(arrays, len(samples), path)
@@ -88,7 +88,7 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
         asked.check(FoundTable)
         columns = _words(arrays, "columns", path)
         if len(columns) != samples.shape[1]:
-            raise InputError(f"{path}: expected {samples.shape[1]} names in columns, got {len(columns)}")
+            raise InputError(f"{samples.shape[1]} names in columns", len(columns), file=path)
         return FoundTable(samples.astype(object), columns=columns)
     if (
         samples.dtype.kind not in "biuf"
@@ -96,8 +96,9 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
         or 0 in samples.shape
     ):
         raise InputError(
-            f"{where}: expected numbers, points [n, d] or pictures [n, h, w] or [n, h, w, c], got"
-            f" {list(samples.shape)} of {samples.dtype}"
+            "numbers, points [n, d] or pictures [n, h, w] or [n, h, w, c]",
+            f"{list(samples.shape)} of {samples.dtype}",
+            place=where,
         )
     labels, classes = _labels(arrays, len(samples), path)
     if asked.kind is FoundArrays:
@@ -105,13 +106,15 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
     if samples.ndim == 2:
         columns = _words(arrays, "columns", path)
         if columns and len(columns) != samples.shape[1]:
-            raise InputError(f"{path}: expected {samples.shape[1]} names in columns, got {len(columns)}")
+            raise InputError(f"{samples.shape[1]} names in columns", len(columns), file=path)
         columns = () if all_numbers(columns) else columns
         with np.errstate(all="ignore"):
             values = check_finite(samples.astype(np.float64), where, columns)
             return FoundRows(values, labels, classes, columns=columns)
     if samples.ndim == 3 and samples.shape[2] in (3, 4) and samples.shape[1] > 8 and not asked.as_they_are:
-        raise InputError(f"{where}: {list(samples.shape)} looks like one picture in colour; give it as [1, h, w, c]")
+        raise InputError(
+            f"{list(samples.shape)} looks like one picture in colour", remedy="Give it as [1, h, w, c]", place=where
+        )
     values, notes = _pictures(samples, where)
     levels = _levels(arrays, values, path)
     values, resized = fit_arrays(values, asked.size, asked.limit)
@@ -123,7 +126,8 @@ def _finite(values: np.ndarray, where: str) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
     if len(bad):
         raise InputError(
-            f"{where}: {len(bad)} of {len(values)} arrays hold what is no finite number, the first is number {bad[0]}"
+            f"{len(bad)} of {len(values)} arrays hold what is no finite number, the first is number {bad[0]}",
+            place=where,
         )
     return values
 
@@ -134,7 +138,7 @@ def _tokens(arrays: dict[str, np.ndarray], n: int, path: str) -> np.ndarray | No
     if tokens is None:
         return None
     if tokens.dtype.kind not in "iu" or tokens.ndim != 2 or len(tokens) != n:
-        raise InputError(f"{path}: expected tokens [{n}, l] of whole numbers, got {list(tokens.shape)} {tokens.dtype}")
+        raise InputError(f"tokens [{n}, l] of whole numbers", f"{list(tokens.shape)} {tokens.dtype}", file=path)
     return tokens.astype(np.int64)
 
 
@@ -144,7 +148,7 @@ def _words(arrays: dict[str, np.ndarray], name: str, path: str) -> tuple[str, ..
         return ()
     words = tuple(str(word) for word in arrays[name].reshape(-1))
     if arrays[name].dtype.kind not in "Uiu" or len(set(words)) < len(words):
-        raise InputError(f"{path}: expected different words in {name}, got {', '.join(words[:5])}")
+        raise InputError(f"different words in {name}", ", ".join(words[:5]), file=path)
     return words
 
 
@@ -154,19 +158,20 @@ def _labels(arrays: dict[str, np.ndarray], n: int, path: str) -> tuple[np.ndarra
         return None, ()
     labels, classes = arrays[name], _words(arrays, "classes", path)
     if labels.shape != (n,):
-        raise InputError(f"{path}: expected {n} {name}, one per example, got an array {list(labels.shape)}")
+        raise InputError(f"{n} {name}, one per example", f"an array {list(labels.shape)}", file=path)
     if labels.dtype.kind == "U":
         return classify(labels.tolist(), f"{path} ({name})")
     with np.errstate(all="ignore"):
         whole = labels.astype(np.int64) if labels.dtype.kind in "biuf" else labels
     if labels.dtype.kind not in "biuf" or (whole != labels).any():
-        raise InputError(f"{path}: expected {name} to be words or whole numbers, got {labels.dtype}")
+        raise InputError("words or whole numbers", labels.dtype, file=path, argument=name)
     if not classes:
         return classify([str(label) for label in whole.tolist()], f"{path} ({name})")
     if whole.min() < 0 or whole.max() >= len(classes):
         raise InputError(
-            f"{path}: expected {name} from 0 to {len(classes) - 1}, one for each of classes, got {whole.min()} to"
-            f" {whole.max()}"
+            f"{name} from 0 to {len(classes) - 1}, one for each of classes",
+            f"{whole.min()} to {whole.max()}",
+            file=path,
         )
     return whole, classes
 
@@ -175,15 +180,17 @@ def _pictures(samples: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, .
     """Turn an array of pictures into uint8 [n, h, w, c], c = 1 or 3."""
     samples = samples[..., None] if samples.ndim == 3 else samples
     if samples.shape[3] not in (1, 3, 4):
-        hint = "move the channels to the end" if samples.shape[1] in (1, 3, 4) else "give gray or RGB"
-        raise InputError(f"{where}: expected 1, 3 or 4 channels on the last axis, got {list(samples.shape)}; {hint}")
+        hint = "Move the channels to the end" if samples.shape[1] in (1, 3, 4) else "Give gray or RGB"
+        raise InputError("1, 3 or 4 channels on the last axis", list(samples.shape), hint, place=where)
     if samples.dtype != np.uint8:
         with np.errstate(all="ignore"):
             whole = samples.astype(np.uint8)
         if not (whole == samples).all():
             raise InputError(
-                f"{where}: expected whole numbers from 0 to 255, got {samples.dtype} from {samples.min():g} to"
-                f" {samples.max():g}; scale and round them first"
+                "whole numbers from 0 to 255",
+                f"{samples.dtype} from {samples.min():g} to {samples.max():g}",
+                "Scale and round them first",
+                place=where,
             )
         samples = whole
     if samples.shape[3] < 4:
@@ -199,5 +206,5 @@ def _levels(arrays: dict[str, np.ndarray], values: np.ndarray, path: str) -> int
         return None
     said = arrays["levels"]
     if said.size != 1 or said.dtype.kind not in "iu" or not max(1, values.max()) <= said.item() <= 255:
-        raise InputError(f"{path}: expected levels to be a number from {max(1, values.max())} to 255")
+        raise InputError(expected=f"levels to be a number from {max(1, values.max())} to 255", file=path)
     return said.item()

@@ -47,6 +47,10 @@ class Found:
         """Return what a person calls an example."""
         return self.names[i] if self.names else f"row {self.row(i)}"
 
+    def place(self, i: int) -> dict[str, Any]:
+        """Return the fields of an error that say where an example stands."""
+        return {"place": self.names[i]} if self.names else {"row": self.row(i)}
+
     @property
     def told(self) -> str:
         """What was found, for people."""
@@ -81,7 +85,7 @@ class Dialect:
 
     def __post_init__(self) -> None:
         if len(self.separator) != 1 or self.separator not in SEPARATORS:
-            raise InputError(f"expected a comma, a semicolon or a tab between cells, got {self.separator!r}")
+            raise InputError("a comma, a semicolon or a tab between cells", repr(self.separator))
 
 
 TEXT = pyarrow.large_string()
@@ -350,7 +354,7 @@ def expect(found: Found, kind: type[Kind]) -> Kind:
     """Return what a file holds if it is of a kind; InputError if it is of another."""
     if isinstance(found, kind):
         return found
-    raise InputError(f"expected {kind.name}, got {found.told}")
+    raise InputError(kind.name, found.told)
 
 
 def check_rows(right: np.ndarray, where: str, expected: str) -> None:
@@ -362,14 +366,14 @@ def check_rows(right: np.ndarray, where: str, expected: str) -> None:
     wrong = np.flatnonzero(~right.reshape(len(right), -1).all(1))
     if len(wrong):
         count = f"; {len(wrong)} such in all" if len(wrong) > 1 else ""
-        raise InputError(f"{where}: row {wrong[0] + 1}: expected {expected}, got others{count}; drop or mend it")
+        raise InputError(expected, f"others{count}", "Drop or mend it", file=where, row=int(wrong[0]) + 1)
 
 
 def check_longest(found: Found, lengths: np.ndarray, longest: int, parts: str) -> None:
     """Refuse examples of more parts than a state has room for; InputError names the longest."""
     if lengths.max() > longest:
         i = int(lengths.argmax())
-        raise InputError(f"{found.called(i)}: expected up to {longest} {parts}, got {lengths[i]}; leave it out")
+        raise InputError(f"up to {longest} {parts}", lengths[i], "Leave it out", place=found.called(i))
 
 
 def check_marks(valid: np.ndarray, where: str, what: str) -> np.ndarray:
@@ -385,11 +389,9 @@ def check_marks(valid: np.ndarray, where: str, what: str) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def about(source: str | pathlib.Path) -> Generator[None, None, None]:
-    """Put the name of the data before an error that does not name them."""
+def about(file: str | pathlib.Path | None = None, **fields: Any) -> Generator[None, None, None]:
+    """Say of an error where it stands: in a file, or what fields of it name."""
     try:
         yield
     except InputError as error:
-        if str(pathlib.Path(source)) in str(error):
-            raise
-        raise InputError(f"{source}: {error}") from error
+        raise error.at(file=file, **fields) from error

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.data.crystals.modality import crystals
 from feller.data.documents.dataset import documents
 from feller.data.documents.modality import Documents
@@ -103,7 +103,7 @@ def read(
     own = new_modality(check_class(modality)) if modality else like if like is not None and like.loads else None
     if own is not None:
         if any(one not in (None, False) for one in (longest, kind, space, project, vocabulary, schema)):
-            raise UsageError(f"{own.called} are read by their own loader: leave out how others are read")
+            raise UsageError(f"{own.called} are read by their own loader", remedy="Leave out how others are read")
         with for_now(source) if is_given(source) else contextlib.nullcontext(str(source)) as file:
             return read_by(own, file, fit=modality is not None)
     if is_given(source):
@@ -121,13 +121,13 @@ def read(
                 data = _read(replace(wanted, source=str(file)))
         if every_row and len(data) != rows_of(source):
             raise UsageError(
-                f"expected one example for each of {rows_of(source)} rows, got {len(data)}"
-                f"{': ' if data.notes else ''}{'; '.join(data.notes)}. Pass `feller.read(data, like=model.description"
-                ".modality)` to get results for the examples that are read"
+                f"one example for each of {rows_of(source)} rows",
+                f"{len(data)}{': ' if data.notes else ''}{'; '.join(data.notes)}. Pass `feller.read(data,"
+                " like=model.description.modality)` to get results for the examples that are read",
             )
         return data
     if not isinstance(source, str | os.PathLike):
-        raise UsageError(f"expected a file, a folder, example:NAME or data in memory, got {type(source).__name__}")
+        raise UsageError("a file, a folder, example:NAME or data in memory", type(source).__name__, argument="data")
     return _read(_Wanted(str(source), longest, like, kind, space, project, vocabulary, schema, every_row))
 
 
@@ -147,17 +147,16 @@ class _Wanted:
 
     def check(self) -> None:
         """Raise a UsageError on what does not go together, before a file is opened."""
-        if self.longest is not None and self.longest < 1:
-            raise UsageError(f"longest must be 1 or more, got {self.longest}")
+        check_number("longest", self.longest, least=1)
         if self.project and self.space is None:
-            raise UsageError("moving points onto a space needs its name; give --space with --project")
+            raise UsageError("the space onto which --project moves points", "none", argument="space")
         if self.space is not None:
             check_space(self.space)
         if self.schema is not None and any(
             asked is not None for asked in (self.longest, self.like, self.space, self.vocabulary)
         ):
             raise UsageError(
-                "a schema describes all of a table; leave out longest, space, vocabulary and a model to follow"
+                "a schema describes all of a table", remedy="Leave out longest, space, vocabulary and a model to follow"
             )
 
     def settled(self) -> "_Wanted":
@@ -231,7 +230,11 @@ def _example_as(example: Example, part: str, wanted: _Wanted) -> Dataset:
 def _in_shards(wanted: _Wanted) -> Dataset:
     """Read the index and a sample of shards."""
     if wanted.project:
-        raise UsageError("--project moves points of a file that is read as a whole; project them before, or give one")
+        raise UsageError(
+            "moves points of a file that is read as a whole",
+            remedy="Project them before, or give one",
+            argument="project",
+        )
     asked = wanted.asked if wanted.vocabulary is None else replace(wanted.asked, kind=FoundTexts)
     return sharded(wanted.source, asked, lambda found: _made(found, wanted))
 
@@ -248,12 +251,14 @@ def _made(found: Found, wanted: _Wanted) -> Dataset:
     """Give what was found a meaning: that of the model to follow, or its own."""
     source, like, make = wanted.source, wanted.like, _MAKERS[type(found)]
     if wanted.schema is not None and not isinstance(found, FoundTable):
-        raise UsageError(f"a schema describes a table, and {source} holds {found.told}; leave --schema out")
+        raise UsageError(
+            f"a schema describes a table, and {source} holds {found.told}", remedy="Leave it out", argument="schema"
+        )
     worded = _WORDED.get(type(found))
     if worded and wanted.space is None and (like is None or like.view(worded) is not None):
         return make(found, wanted)
     if wanted.vocabulary is not None:
-        raise UsageError(f"{source} holds no text, and only text has a vocabulary; leave it out")
+        raise UsageError("holds no text, and only text has a vocabulary", remedy="Leave it out", file=source)
     if like is None:
         return make(found, wanted)
     rows = _with_commas(found, wanted) if isinstance(found, FoundTable) else None
@@ -280,8 +285,8 @@ def _table(found: FoundTable, wanted: _Wanted) -> Dataset:
     places = places_among(found.columns)
     if wanted.longest is not None or wanted.space is not None:
         raise UsageError(
-            f"{wanted.source} holds a table with words, which has neither size nor space; leave them out"
-            f"{f', or keep {places[0]} and {places[1]} alone' if wanted.space and places else ''}"
+            f"{wanted.source} holds a table with words, which has neither size nor space",
+            remedy=f"Leave them out{f', or keep {places[0]} and {places[1]} alone' if wanted.space and places else ''}",
         )
     data = tables(found, wanted.described)
     return replace(data, notes=(*data.notes, _beside(places))) if places else data
@@ -299,7 +304,7 @@ def _rows(found: FoundRows, wanted: _Wanted) -> Dataset:
     """Give rows of numbers the space that is asked for, or that of their names."""
     space = wanted.space
     if wanted.longest is not None:
-        raise UsageError(f"{wanted.source} holds points, which have no size; leave longest out")
+        raise UsageError(f"{wanted.source} holds points, which have no size", remedy="Leave longest out")
     if space is None:
         return _by_names(found)
     if space == "sphere" and found.values.shape[1] == 2:
@@ -345,7 +350,11 @@ def _as_it_is(make: Callable[..., Dataset]) -> Callable[..., Dataset]:
 
 def _refuse_space(wanted: _Wanted) -> None:
     if wanted.space is not None:
-        raise UsageError(f"{wanted.source} holds no rows of numbers, so it lies in no other space; leave --space out")
+        raise UsageError(
+            f"{wanted.source} holds no rows of numbers, so it lies in no other space",
+            remedy="Leave it out",
+            argument="space",
+        )
 
 
 _MAKERS: dict[type[Found], Callable[..., Dataset]] = {

@@ -26,7 +26,7 @@ class Asked:
     def check(self, kind: type[Found]) -> None:
         """Refuse what is of another kind than what must be there; InputError if it is."""
         if not (issubclass(kind, self.kind) or issubclass(self.kind, kind)):
-            raise InputError(f"expected {self.kind.name}, got {kind.name}")
+            raise InputError(self.kind.name, kind.name)
 
     @property
     def as_they_are(self) -> bool:

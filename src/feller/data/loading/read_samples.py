@@ -56,7 +56,7 @@ def give(modality: Modality, leaf: str, text: str) -> tuple[Tensor | dict[str, T
         return modality.give(leaf, text)
     path = pathlib.Path(text)
     if not path.is_file():
-        raise UsageError(f"{leaf} names a file with {modality.filed[leaf]}, and there is none at {text}")
+        raise UsageError(f"a file with {modality.filed[leaf]}", "none", argument=leaf, file=path)
     with about(path):
         return modality.take(leaf, find(path, Asked(limit=None, kind=modality.holds)))
 

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError
-from feller.core.serialization import nearest
+from feller.core.errors import InputError, UsageError, nearest
 from feller.data.loading.read import read
 from feller.data.modality import Dataset, Modality, Target, unused_numbers
 from feller.data.points.points import Points
@@ -80,21 +79,20 @@ def aimed(data: Dataset, names: tuple[str, ...]) -> Dataset:
     }
     for name in chosen:
         if name not in told:
-            there = nearest(name, list(told)) if told else "they tell nothing beside their values"
-            raise UsageError(f"nothing that is told of these data is called {name!r}: {there}")
+            raise UsageError.unknown("target", name, told)
     classes = {name: _classes(data.modality, name) for name in chosen}
     if len(chosen) < len(names) or (any(classes.values()) and len(names) > 1):
-        raise UsageError(f"expected different numbers, or one that has classes alone, got {', '.join(names)}")
+        raise UsageError("different numbers, or one that has classes alone", ", ".join(names), argument="target")
     if any(classes.values()):
         target = _target_of_classes(names[0].partition("=")[0], *classes.values(), *chosen.values())
     elif any(chosen.values()):
-        raise UsageError(f"{names[0]}: only of classes some can be chosen, and these are numbers")
+        raise UsageError("only of classes some can be chosen, and these are numbers", place=names[0])
     else:
         target = None
     wanted = _numbers(told, tuple(chosen), target)
     there = torch.stack(list(wanted.values())).isfinite().all(0)
     if not there.any():
-        raise InputError(f"no example has {', '.join(names)}; name what some have")
+        raise InputError(f"no example has {', '.join(names)}", remedy="Name what some have")
     lost = len(data) - int(there.sum())
     notes = (f"examples left out, since they lack {', '.join(names)}: {lost:,}",) if lost else ()
     target = target or _target_of_numbers({name: numbers[there] for name, numbers in wanted.items()})
@@ -121,7 +119,9 @@ def read_aimed(source: str, modality: Modality, target: Target, size: int | None
     told = _told(data)
     gone = [name for name in target.names if name not in told]
     if gone:
-        raise InputError(f"{source} does not tell {', '.join(gone)} of its examples, which is what they are judged by")
+        raise InputError(
+            f"does not tell {', '.join(gone)} of its examples, which is what they are judged by", file=source
+        )
     wanted = _numbers(told, target.names, target)
     there = torch.stack(list(wanted.values())).isfinite().all(0)
     found = replace(data, properties={**data.properties, **wanted}, target=target)
@@ -158,9 +158,9 @@ def _classes(kind: Any, name: str) -> tuple[str, ...]:
 def _target_of_classes(name: str, classes: tuple[str, ...], chosen: tuple[str, ...]) -> Target:
     for one in chosen:
         if one not in classes:
-            raise UsageError(f"{name} has no class {one!r}: {nearest(one, list(classes))}")
+            raise UsageError.unknown(name, one, classes)
     if chosen and len({*chosen}) < max(2, len(chosen)):
-        raise UsageError(f"expected two different classes of {name} or more, got {', '.join(chosen)}")
+        raise UsageError(f"two different classes of {name} or more", ", ".join(chosen), argument="target")
     return Target((name,), classes=chosen or classes, among=classes if chosen else ())
 
 
@@ -169,7 +169,7 @@ def _target_of_numbers(wanted: dict[str, Tensor]) -> Target:
     scales = numbers.std(1, correction=0)
     same = [name for name, scale in zip(names, scales.tolist(), strict=True) if not scale > 0]
     if same:
-        raise InputError(f"all examples have the same {same[0]}, so there is nothing to learn; leave it out")
+        raise InputError(f"all examples have the same {same[0]}, so there is nothing to learn", remedy="Leave it out")
     return Target(names, tuple(numbers.mean(1).tolist()), tuple(scales.tolist()))
 
 

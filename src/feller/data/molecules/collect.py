@@ -66,8 +66,10 @@ def _check_together(molecule: Molecule, where: str) -> None:
     if away.max() > FARTHEST:
         i = int(away.argmax())
         raise InputError(
-            f"{where}: atom {i + 1} ({SYMBOLS[molecule.atoms[i]]}) is {away[i]:.3g} Å from the mean of the molecule,"
-            f" expected {FARTHEST:,g} or less; mend or drop that molecule"
+            f"atom {i + 1} ({SYMBOLS[molecule.atoms[i]]}) is {away[i]:.3g} Å from the mean of the molecule",
+            expected=f"{FARTHEST:,g} or less",
+            remedy="Mend or drop that molecule",
+            place=where,
         )
 
 
@@ -91,9 +93,10 @@ def interpret_molecules(arrays: dict[str, np.ndarray], where: str, longest: int 
     right = whole and place.shape == (*element.shape, 3) and valid.shape == element.shape
     if not right or place.dtype.kind not in "iuf" or valid.dtype.kind != "b" or 0 in element.shape:
         raise InputError(
-            f"{where}: expected whole numbers element [n, l], numbers place [n, l, 3] and truths valid [n, l], got"
-            f" {element.dtype} {list(element.shape)}, {place.dtype} {list(place.shape)} and {valid.dtype}"
-            f" {list(valid.shape)}"
+            "whole numbers element [n, l], numbers place [n, l, 3] and truths valid [n, l]",
+            f"{element.dtype} {list(element.shape)}, {place.dtype} {list(place.shape)} and {valid.dtype}"
+            f" {list(valid.shape)}",
+            place=where,
         )
     lengths = check_marks(valid, where, "atoms")
     known = (element >= 1) & (element < len(SYMBOLS))
@@ -118,7 +121,7 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
         notes = (*collected.tally.notes(), *_unused([molecule for molecule, _ in kept]))
     if not kept:
         sizes = "" if longest is None else f" of 2 to {longest} atoms"
-        raise InputError(f"{where}: no molecule{sizes} is left ({'; '.join(notes) or 'there is none at all'})")
+        raise InputError(f"no molecule{sizes} is left ({'; '.join(notes) or 'there is none at all'})", place=where)
     most = max(len(molecule.atoms) for molecule, _ in kept)
     atoms, values = np.zeros((len(kept), most), dtype=np.int64), np.zeros((len(kept), most, 3))
     for i, (molecule, _) in enumerate(kept):
@@ -153,4 +156,4 @@ def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:
         empty = False
         yield molecule, f"{path.parent / molecule.name}"
     if empty:
-        raise InputError(f"{path}: expected molecules, the file holds none; drop it")
+        raise InputError(expected="molecules, the file holds none", remedy="Drop it", file=path)

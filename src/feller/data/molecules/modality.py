@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, check_number
 from feller.core.pytree import Given, State
 from feller.core.serialization import replace_file
 from feller.data.atoms.elements import NUMBERS, SYMBOLS, places_among, symbols_of
@@ -48,8 +48,7 @@ class Molecules(Atoms):
     """Deviation of the coordinates, in Å."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale < math.inf:
-            raise InputError(f"expected a positive scale of molecules, got {self.scale:g}")
+        check_number("scale", self.scale, above=0, below=math.inf, kind=InputError)
         self.check_atoms()
 
     @property

@@ -55,7 +55,7 @@ def rdkit(what: str) -> Iterator[Any]:
     try:
         from rdkit import Chem, rdBase
     except ImportError as error:
-        raise UsageError(f"{what} needs rdkit; install it with pip install 'feller[molecules]'") from error
+        raise UsageError(f"{what} needs rdkit", remedy="Install it with pip install 'feller[molecules]'") from error
     with rdBase.BlockLogs():
         yield Chem
 

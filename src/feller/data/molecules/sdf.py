@@ -32,8 +32,11 @@ def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
             places = np.array(made.GetConformer().GetPositions()) if atoms else np.empty((0, 3))
             if not atoms or min(atoms) < 1 or not np.isfinite(places).all():
                 raise InputError(
-                    f"{path}: line {line}: expected a record with atoms of known elements at finite places, got one"
-                    " that is damaged or has others; mend or drop it"
+                    "a record with atoms of known elements at finite places",
+                    "one that is damaged or has others",
+                    "Mend or drop it",
+                    file=path,
+                    place=f"line {line}",
                 )
             drawn = not places[:, 2].any() and block.split("\n")[1][DIMENSION] != "3D"
             charge = sum(atom.GetFormalCharge() for atom in made.GetAtoms())

@@ -57,13 +57,15 @@ def _block(lines: list[str], at: int, path: pathlib.Path) -> Iterator[Molecule]:
     """Yield the molecule that begins in a line, and return where the next one does."""
     count = _whole(lines[at].strip())
     if not count:
-        _refuse(path, at, "the number of atoms of a molecule", lines[at], "does the one before it name too few?")
+        _refuse(path, at, "the number of atoms of a molecule", lines[at], "Does the one before it name too few?")
     first = at + 2
     last = first + count
     if last > len(lines):
         raise InputError(
-            f"{path}: line {at + 1}: a molecule of {count} atoms begins here, but the file ends after"
-            f" {max(0, len(lines) - first)} of them; fetch the file again, or drop the molecule"
+            f"a molecule of {count} atoms begins here, but the file ends after {max(0, len(lines) - first)} of them",
+            remedy="Fetch the file again, or drop the molecule",
+            file=path,
+            place=f"line {at + 1}",
         )
     comment = lines[at + 1]
     columns, others = _columns(comment, path, at + 1)
@@ -94,7 +96,7 @@ def _charge(comment: str, path: pathlib.Path, at: int) -> int:
         if name.lower() in CHARGES:
             value = number(word.strip('"'))
             if value is None or value != round(value):
-                _refuse(path, at, f"{name}=NUMBER, a whole charge", f"{name}={word}", "mend or drop that molecule")
+                _refuse(path, at, f"{name}=NUMBER, a whole charge", f"{name}={word}", "Mend or drop that molecule")
             return round(value)
     return 0
 
@@ -112,7 +114,7 @@ def _columns(comment: str, path: pathlib.Path, at: int) -> tuple[tuple[int, int]
     parts = told[1].strip('"').split(":")
     names, widths = parts[::3], [_whole(part) or 0 for part in parts[2::3]]
     if len(parts) % 3 or not all(widths) or not {"species", "pos"} <= set(names):
-        _refuse(path, at, "Properties=NAME:KIND:WIDTH:... with species and pos", told[0], "mend it or take it away")
+        _refuse(path, at, "Properties=NAME:KIND:WIDTH:... with species and pos", told[0], "Mend it or take it away")
     place = {name: sum(widths[:i]) for i, name in enumerate(names)}
     return (place["species"], place["pos"]), tuple(name for name in names if name not in ("species", "pos"))
 
@@ -123,7 +125,7 @@ def _atom(line: str, columns: tuple[int, int], path: pathlib.Path, at: int) -> t
     read = (number(cell.replace("*^", "e")) for cell in cells[columns[1] : columns[1] + 3])
     places = [place for place in read if place is not None and math.isfinite(place)]
     if len(places) < 3 or len(cells) <= columns[0]:
-        _refuse(path, at, "a symbol and three numbers", line, "mend or drop it")
+        _refuse(path, at, "a symbol and three numbers", line, "Mend or drop it")
     return _number(cells[columns[0]], path, at), places
 
 
@@ -133,12 +135,17 @@ def _number(symbol: str, path: pathlib.Path, at: int) -> int:
     count = _whole(name)
     name = SYMBOLS[count] if count and count < len(SYMBOLS) else ISOTOPES.get(name, name)
     if name not in NUMBERS:
-        raise InputError(f"{path}: line {at + 1}: no element is called {symbol!r:.40}; mend or drop that molecule")
+        raise InputError(
+            f"no element is called {symbol!r:.40}",
+            remedy="Mend or drop that molecule",
+            file=path,
+            place=f"line {at + 1}",
+        )
     return NUMBERS[name]
 
 
 def _refuse(path: pathlib.Path, at: int, expected: str, line: str, hint: str) -> NoReturn:
-    raise InputError(f"{path}: line {at + 1}: expected {expected}, got {line[:60]!r}; {hint}")
+    raise InputError(expected, repr(line[:60]), hint, file=path, place=f"line {at + 1}")
 
 
 def xyz_text(molecules: Iterable[Molecule]) -> str:

@@ -34,7 +34,7 @@ class Arrays(Modality):
 
     def __post_init__(self) -> None:
         if not self.shape or min(self.shape) < 1 or not 0 < self.scale < float("inf"):
-            raise InputError(f"expected a shape and a positive scale, got {self.shape} and {self.scale:g}")
+            raise InputError("a shape and a positive scale", f"{self.shape} and {self.scale:g}")
 
     @property
     def forms(self) -> dict[str, Write]:
@@ -63,7 +63,7 @@ class Arrays(Modality):
         """Take arrays of our shape, and number their labels by our classes."""
         values = expect(found, FoundArrays).values
         if values.shape[1:] != self.shape:
-            raise InputError(f"expected arrays {['n', *self.shape]}, got {list(values.shape)}")
+            raise InputError(f"arrays {['n', *self.shape]}", list(values.shape))
         return torch.from_numpy(values).float(), relabel(found, self.classes)
 
     def arrays(self, values: Float[Tensor, " n *d"], given: Given) -> dict[str, np.ndarray]:

@@ -36,8 +36,9 @@ def check_finite(
         line = row + 1 if lines is None else lines[row]
         holds = "is empty" if row * values.shape[1] + column in empty else f"holds {values[row, column]}"
         raise InputError(
-            f"{where}: row {line}, column {(places[column] if places else column) + 1}{name} {holds}, expected a finite"
-            f" number; {len(bad)} such in all: drop or fill those rows"
+            f"row {line}, column {(places[column] if places else column) + 1}{name} {holds}",
+            expected=f"a finite number; {len(bad)} such in all: drop or fill those rows",
+            place=where,
         )
     return values
 
@@ -46,7 +47,7 @@ def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of columns of numbers, if none would be read as a label; InputError if one would."""
     for name in columns:
         if name.lower() in LABEL_NAMES:
-            raise InputError(f"a column of numbers cannot be called {name!r}, which names classes; rename it")
+            raise InputError(f"a column of numbers cannot be called {name!r}, which names classes", remedy="Rename it")
     return columns
 
 
@@ -61,15 +62,13 @@ def arrange(found: Found, columns: tuple[str, ...]) -> np.ndarray:
             if told is not None:
                 comma = told.count(",") == 1 and number(told.replace(",", ".")) is not None
                 helps = f"; numbers are written with a point, {told.replace(',', '.')}" if comma else ""
-                raise InputError(
-                    f"expected numbers in columns {', '.join(columns)}, got {told[:40]!r} in column {name!r}{helps}"
-                )
+                raise InputError(f"numbers in columns {', '.join(columns)}", f"{told[:40]!r} in column {name!r}{helps}")
     if not isinstance(found, FoundRows):
-        raise InputError(f"expected points with columns {', '.join(columns)}, got {found.told}")
+        raise InputError(f"points with columns {', '.join(columns)}", found.told)
     values, names = found.values, found.columns or columns
     if len(names) != values.shape[1] or set(names) != set(columns):
         got = ", ".join(found.columns) or f"{values.shape[1]} without names"
-        raise InputError(f"expected the columns {', '.join(columns)}, got {got}")
+        raise InputError(f"the columns {', '.join(columns)}", got)
     place = {name: i for i, name in enumerate(names)}
     return np.ascontiguousarray(values[:, [place[name] for name in columns]], dtype=np.float64)
 

@@ -93,7 +93,7 @@ class Earth(Rows):
 
     def __post_init__(self) -> None:
         if len(self.columns) != 2 or self.latitude not in (0, 1):
-            raise InputError(f"expected two columns, latitude 0 or 1, got {self.columns} with latitude {self.latitude}")
+            raise InputError("two columns, latitude 0 or 1", f"{self.columns} with latitude {self.latitude}")
 
     def space(self) -> Sphere:
         """Return the sphere."""
@@ -142,17 +142,23 @@ class Earth(Rows):
         if len(outside):
             i = int(outside[0])
             swapped = (abs(longitude) <= 90).all()
-            hint = "are the two columns swapped?" if swapped else "correct or drop such rows"
+            hint = "Are the two columns swapped?" if swapped else "Correct or drop such rows"
             raise InputError(
-                f"row {found.row(i)}: expected a latitude from -90 to 90 in {self.columns[self.latitude]!r}, got"
-                f" {latitude[i]:g} ({len(outside)} such in all); {hint}"
+                "a latitude from -90 to 90",
+                f"{latitude[i]:g} ({len(outside)} such in all)",
+                hint,
+                row=found.row(i),
+                column=self.columns[self.latitude],
             )
         outside = np.flatnonzero((longitude < -180) | (longitude > 360))
         if len(outside):
             i = int(outside[0])
             raise InputError(
-                f"row {found.row(i)}: expected a longitude from -180 to 360 in {self.columns[1 - self.latitude]!r}, got"
-                f" {longitude[i]:g} ({len(outside)} such in all); correct or drop such rows"
+                "a longitude from -180 to 360",
+                f"{longitude[i]:g} ({len(outside)} such in all)",
+                "Correct or drop such rows",
+                row=found.row(i),
+                column=self.columns[1 - self.latitude],
             )
         self._check_unit(latitude, longitude)
 
@@ -162,9 +168,10 @@ class Earth(Rows):
         wide = len(latitude) >= LEAST and min(np.ptp(latitude), np.ptp(longitude)) > SPREAD
         if small and wide and unit(self.columns[self.latitude]) != "deg":
             raise InputError(
-                f"expected latitude and longitude in degrees, got {len(latitude)} rows within"
-                f" {abs(latitude).max():.3g} and {abs(longitude).max():.3g}, which look like radians: multiply them by"
-                f" 180/pi, or, if they are degrees, call the columns latitude_deg and longitude_deg"
+                "latitude and longitude in degrees",
+                f"{len(latitude)} rows within {abs(latitude).max():.3g} and {abs(longitude).max():.3g}, which look"
+                " like radians: multiply them by 180/pi, or, if they are degrees, call the columns latitude_deg and"
+                " longitude_deg",
             )
 
 
@@ -175,7 +182,7 @@ def earth(found: FoundRows) -> Dataset:
         InputError: If there are not two columns, or if they hold no latitudes and longitudes.
     """
     if found.values.shape[1] != 2:
-        raise InputError(f"expected two columns, latitude and longitude, got {list(found.values.shape)}")
+        raise InputError("two columns, latitude and longitude", list(found.values.shape))
     columns = check_names(found.columns) or ("latitude", "longitude")
     latitude = latitude_among(columns)
     west = 0.0 if found.values[:, 1 - latitude].max() > 180 else -180.0

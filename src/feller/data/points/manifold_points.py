@@ -280,7 +280,7 @@ def _check(found: Found, points: Tensor, rules: Sequence[Rule], *, project: bool
             if not rule.mends:
                 hint = f"{rule.hint}; --project cannot mend it" if project else rule.hint
             told = rule.text.format(rule.measure(points[first : first + 1]).item())
-            raise InputError(f"row {found.row(first)} {told} ({int(broken.sum())} such in all); {hint}")
+            raise InputError(f"{told} ({int(broken.sum())} such in all); {hint}", row=found.row(first))
         moved |= broken
     return moved
 

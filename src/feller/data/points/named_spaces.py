@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import nearest
 from feller.data.loading.raw import FoundRows, about
 from feller.data.points.columns import places_among
 from feller.data.points.manifold_points import Entries, Place, Placed, Quaternions, Triangle
@@ -36,9 +35,7 @@ def place_of(space: str, found: FoundRows) -> Place:
 def check_space(space: str) -> None:
     """Refuse a name that is no space, before anything is read; UsageError if there is no such space."""
     if space not in NAMES and not space.lower().endswith(MESHES):
-        raise UsageError(
-            f"no space is called {space!r}: {nearest(space, list(NAMES))}; or a mesh: a file that ends in .obj or .off"
-        )
+        raise UsageError.unknown("space", space, NAMES, more=", or a mesh: a file that ends in .obj or .off")
 
 
 def _numbered(letter: str, n: int) -> tuple[str, ...]:
@@ -48,24 +45,26 @@ def _numbered(letter: str, n: int) -> tuple[str, ...]:
 def _on_sphere(found: FoundRows) -> Place:
     d = found.values.shape[1]
     if d < 3:
-        raise InputError(f"expected latitude and longitude, or 3 columns or more of unit vectors, got {d}")
+        raise InputError("latitude and longitude, or 3 columns or more of unit vectors", d)
     if len(places_among(found.columns)) == 2:
         others = [name for name in found.columns if name not in places_among(found.columns)]
-        raise InputError(f"a place on the sphere is a latitude and a longitude alone; drop {', '.join(others)}")
+        raise InputError(
+            "a place on the sphere is a latitude and a longitude alone", remedy=f"Drop {', '.join(others)}"
+        )
     return Sphere(d - 1), Entries((d,)), ("x", "y", "z") if d == 3 else _numbered("x", d)
 
 
 def _in_ball(found: FoundRows) -> Place:
     d = found.values.shape[1]
     if d < 2:
-        raise InputError(f"expected 2 columns or more of points in the unit ball, got {d}")
+        raise InputError("2 columns or more of points in the unit ball", d)
     return Poincare(d), Entries((d,)), _numbered("x", d)
 
 
 def _proportions(found: FoundRows) -> Place:
     d = found.values.shape[1]
     if d < 2:
-        raise InputError(f"expected 2 columns or more of proportions, got {d}")
+        raise InputError("2 columns or more of proportions", d)
     return Simplex(d - 1), Entries((d,)), _numbered("p", d)
 
 
@@ -75,11 +74,12 @@ def _rotations(found: FoundRows) -> Place:
     if d == 9:
         return SO3(), Entries((3, 3)), tuple(f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3))
     if d != 4:
-        raise InputError(f"expected 9 columns, a matrix row by row, or 4, a quaternion w, x, y, z, got {d}")
+        raise InputError("9 columns, a matrix row by row, or 4, a quaternion w, x, y, z", d)
     known = next((parts for parts in QUATERNION if set(parts) == set(names)), None)
     if known is None and names:
         raise InputError(
-            f"cannot tell which part of a quaternion is which in {', '.join(found.columns)}; call them qw, qx, qy, qz"
+            f"cannot tell which part of a quaternion is which in {', '.join(found.columns)}",
+            remedy="Call them qw, qx, qy, qz",
         )
     w, x, y, z = range(4) if known is None else (names.index(part) for part in known)
     return SO3(), Quaternions((w, x, y, z)), QUATERNION[0]
@@ -97,20 +97,20 @@ def _covariances(found: FoundRows) -> Place:
         return SPD(whole), Entries((whole, whole)), _numbered("s", d)
     if is_half:
         return SPD(half), Triangle(half), tuple(f"s{i + 1}{j + 1}" for i in range(half) for j in range(i + 1))
-    raise InputError(f"expected n * n columns, a matrix row by row, or its n (n + 1) / 2 lower entries, got {d}")
+    raise InputError("n * n columns, a matrix row by row, or its n (n + 1) / 2 lower entries", d)
 
 
 def _on_mesh(path: pathlib.Path, found: FoundRows) -> Place:
     """Move and scale a surface so that its corners are about the centre, at a distance of one on average."""
     d = found.values.shape[1]
     if d != 3:
-        raise InputError(f"expected 3 columns, x, y and z of points of the surface, got {d}")
+        raise InputError("3 columns, x, y and z of points of the surface", d)
     vertices, faces = read_mesh(path)
     corners = np.array(vertices)
     centre = (corners.min(0) + corners.max(0)) / 2
     scale = float(np.sqrt(np.square(corners - centre).sum(1).mean()))
     if not 0 < scale < np.inf:
-        raise InputError(f"{path}: expected a surface with a size, all its vertices are in one place")
+        raise InputError(expected="a surface with a size, all its vertices are in one place", file=path)
     moved = tuple((x, y, z) for x, y, z in ((corners - centre) / scale).tolist())
     x, y, z = centre.tolist()
     with about(path):

@@ -34,7 +34,7 @@ class Points(Rows):
 
     def __post_init__(self) -> None:
         if not len(self.columns) == len(self.mean) == len(self.scale) or not all(0 < s < np.inf for s in self.scale):
-            raise InputError(f"expected a mean and a positive scale for each of the columns {', '.join(self.columns)}")
+            raise InputError(expected=f"a mean and a positive scale for each of the columns {', '.join(self.columns)}")
 
     @property
     def meaning(self) -> object:
@@ -100,7 +100,7 @@ def points(found: FoundRows) -> Dataset:
         mean = low + unit.mean(0) * span
     bad = ~(np.isfinite(scale) & (scale > 0) & np.isfinite(mean))
     if bad.any():
-        raise InputError(f"column {columns[int(bad.argmax())]!r} spans too little or too much; change its unit")
+        raise InputError("spans too little or too much", remedy="Change its unit", column=columns[int(bad.argmax())])
     modality = Points(columns, tuple(mean.tolist()), tuple(scale.tolist()), found.classes)
     notes = tuple(f"column {name!r} is constant" for name, same in zip(columns, constant, strict=True) if same)
     return Dataset(*modality.accept(found), modality, (*found.notes, *notes))

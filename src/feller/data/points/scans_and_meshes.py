@@ -44,11 +44,11 @@ def find_scan(path: pathlib.Path) -> FoundRows:
         raise
     except BaseException as error:  # laspy and numpy raise a dozen kinds on damaged files, and the unpacker panics
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: cannot be read as a laser scan ({reason}); it was damaged or cut off") from error
+        raise InputError(f"cannot be read as a laser scan ({reason}); it was damaged or cut off", file=path) from error
     if len(values) < promised:
-        raise InputError(f"{path}: holds {len(values):,} of {promised:,} points; it was cut off")
+        raise InputError(f"holds {len(values):,} of {promised:,} points; it was cut off", file=path)
     if not len(values):
-        raise InputError(f"{path}: expected points, the scan holds none")
+        raise InputError(expected="points, the scan holds none", file=path)
     check_finite(values, str(path), COLUMNS)
     ground = np.flatnonzero(classes == GROUND)
     if not len(ground):
@@ -112,18 +112,18 @@ def read_mesh(path: pathlib.Path) -> tuple[Vertices, Faces]:
     """
     formats = {".obj": _obj, ".off": _off}
     if path.suffix.lower() not in formats:
-        raise InputError(f"{path}: expected a mesh as .obj or .off; convert it to one of these")
+        raise InputError(expected="a mesh as .obj or .off", remedy="Convert it to one of these", file=path)
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+        raise InputError(f"cannot be read ({error})", file=path) from error
     lines = ((number, line.partition("#")[0].split()) for number, line in enumerate(text.splitlines(), 1))
     vertices, faces = formats[path.suffix.lower()](path, [(number, words) for number, words in lines if words])
     if not vertices or not faces:
-        raise InputError(f"{path}: expected a surface, got {len(vertices)} vertices and {len(faces)} triangles")
+        raise InputError("a surface", f"{len(vertices)} vertices and {len(faces)} triangles", file=path)
     for face in faces:
         if not all(0 <= i < len(vertices) for i in face):
-            raise InputError(f"{path}: a triangle names the vertices {face} of {len(vertices)}, counted from 0")
+            raise InputError(f"a triangle names the vertices {face} of {len(vertices)}, counted from 0", file=path)
     return tuple(vertices), tuple(faces)
 
 
@@ -136,7 +136,9 @@ def _reading(path: pathlib.Path, number: int, words: list[str]) -> Iterator[None
     try:
         yield
     except (ValueError, IndexError) as error:
-        raise InputError(f"{path}, line {number}: cannot be read, got {' '.join(words)[:60]!r} ({error})") from error
+        raise InputError(
+            "cannot be read", found=f"{' '.join(words)[:60]!r} ({error})", file=path, place=f"line {number}"
+        ) from error
 
 
 def _point(words: list[str]) -> tuple[float, float, float]:
@@ -166,12 +168,12 @@ def _obj(path: pathlib.Path, lines: Lines) -> tuple[list[Any], list[Any]]:
 def _off(path: pathlib.Path, lines: Lines) -> tuple[list[Any], list[Any]]:
     """Read OFF, the numbers of vertices and faces, then a line for each; colours may follow a face's corners."""
     if not lines or lines[0][1][0] != "OFF":
-        raise InputError(f"{path}: expected OFF on its first line")
+        raise InputError(expected="OFF on its first line", file=path)
     (number, words), *rest = [(lines[0][0], lines[0][1][1:]), *lines[1:]] if lines[0][1][1:] else lines[1:] or [(1, [])]
     with _reading(path, number, words):
         count, faces = int(words[0]), int(words[1])
     if len(rest) < count + faces:
-        raise InputError(f"{path}: expected {count} vertices and {faces} faces, got {len(rest)} lines; it was cut off")
+        raise InputError(f"{count} vertices and {faces} faces", f"{len(rest)} lines", "It was cut off", file=path)
     points, triangles = [], []
     for i, (number, words) in enumerate(rest[: count + faces]):
         with _reading(path, number, words):

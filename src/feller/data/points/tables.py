@@ -34,7 +34,9 @@ def complete(found: FoundRows, where: str, others: list[str]) -> tuple[FoundRows
     sparse = missing.mean(0) > MOST
     kept = np.flatnonzero(~missing[:, ~sparse].any(1))
     if sparse.all() or not len(kept):
-        raise InputError(f"{where}: every row misses one of {', '.join(found.columns)}; fill them, or drop a column")
+        raise InputError(
+            f"every row misses one of {', '.join(found.columns)}", remedy="Fill them, or drop a column", place=where
+        )
     notes = list(found.notes)
     if others:
         notes.append(f"left out the columns {', '.join(others)}, which are not among the angles")
@@ -69,9 +71,9 @@ def _has_header(sheet: Sheet, where: str) -> bool:
 def _label_column(names: list[str], where: str) -> int | None:
     found = [i for i, name in enumerate(names) if name.lower() in LABEL_NAMES]
     if len(found) > 1:
-        raise InputError(f"{where}: expected one column called label or class, got {len(found)}; drop or rename one")
+        raise InputError("one column called label or class", len(found), "Drop or rename one", place=where)
     if found and len(names) == 1:
-        raise InputError(f"{where}: expected columns of numbers, there is only {names[0]!r}")
+        raise InputError(expected=f"columns of numbers, there is only {names[0]!r}", place=where)
     return found[0] if found else None
 
 
@@ -81,7 +83,7 @@ def rows_found(sheet: Sheet | None, where: str, choose: Choose = torsions_among)
     InputError if a cell is no finite number, or nothing is there.
     """
     if sheet is None:
-        raise InputError(f"{where}: expected rows of numbers, the file is empty")
+        raise InputError(expected="rows of numbers, the file is empty", place=where)
     first = sheet.first
     has_header = _has_header(sheet, where)
     if not has_header:
@@ -90,7 +92,7 @@ def rows_found(sheet: Sheet | None, where: str, choose: Choose = torsions_among)
     else:
         cells, lines = sheet.cells, sheet.lines
     if not len(lines):
-        raise InputError(f"{where}: expected rows of numbers below the header, there are none")
+        raise InputError(expected="rows of numbers below the header, there are none", place=where)
     label = _label_column(first, where) if has_header else None
     chosen = choose(first) if has_header else ()
     places = [i for i in range(len(first)) if i != label and (not chosen or first[i] in chosen)]
@@ -102,9 +104,11 @@ def rows_found(sheet: Sheet | None, where: str, choose: Choose = torsions_among)
         row = int(words.min())
         i = places[int(words.argmin())]
         raise InputError(
-            f"{where}: expected a number in column {repr(first[i]) if has_header else i + 1}, row {lines[row]}"
-            f"{', the header counted' if has_header else ''}, got {cells.column(i)[row].as_py()[:40]!r}; mend it, or"
-            f" drop the column; one of classes is to be called {LABEL_NAMES[0]}, and one of texts text"
+            f"a number in column {repr(first[i]) if has_header else i + 1}, row"
+            f" {lines[row]}{', the header counted' if has_header else ''}",
+            repr(cells.column(i)[row].as_py()[:40]),
+            f"Mend it, or drop the column; one of classes is to be called {LABEL_NAMES[0]}, and one of texts text",
+            place=where,
         )
     labels = [] if label is None else cells.column(label).to_pylist()
     found = FoundRows(
@@ -118,7 +122,9 @@ def rows_found(sheet: Sheet | None, where: str, choose: Choose = torsions_among)
         found, kept = complete(found, where, others)
         if not choose(found.columns):
             lost = ", ".join(name for name in columns if name not in found.columns)
-            raise InputError(f"{where}: too many rows miss {lost}; fill these cells, or drop the column or these rows")
+            raise InputError(
+                f"too many rows miss {lost}", remedy="Fill these cells, or drop the column or these rows", place=where
+            )
         labels = [labels[i] for i in kept] if labels else labels
         places = [first.index(name) for name in found.columns]
     empty = [row * len(places) + j for row, j in np.argwhere(np.isnan(found.values))[:1].tolist()]
@@ -126,7 +132,9 @@ def rows_found(sheet: Sheet | None, where: str, choose: Choose = torsions_among)
         empty = []
     check_finite(found.values, where, found.columns, found.lines, places, empty)
     if "" in labels:
-        raise InputError(f"{where}: row {found.row(labels.index(''))} has no {first[label or 0]}; fill it, or drop it")
+        raise InputError(
+            f"row {found.row(labels.index(''))} has no {first[label or 0]}", remedy="Fill it, or drop it", place=where
+        )
     positions, classes = (None, ()) if label is None else classify(labels, f"{where} ({first[label]})")
     return replace(found, labels=positions, classes=classes)
 

@@ -74,7 +74,7 @@ class Torsions(Rows):
 
     def __post_init__(self) -> None:
         if not len(self.columns) == len(self.turns) == len(self.highs) or not all(turn in NAMES for turn in self.turns):
-            raise InputError(f"expected a turn of 360 or 2 pi and an end for each of {', '.join(self.columns)}")
+            raise InputError(expected=f"a turn of 360 or 2 pi and an end for each of {', '.join(self.columns)}")
 
     def space(self) -> Torus:
         """Return the torus of as many angles as there are columns."""
@@ -119,8 +119,10 @@ def check_unit(found: Found, values: np.ndarray, columns: tuple[str, ...], turns
         large = np.flatnonzero(abs(values[:, column]) > turn + SLACK)
         if turn < 360 and len(large):
             raise InputError(
-                f"row {found.row(int(large[0]))}: expected radians in {name!r}, from -2 pi to 2 pi, got"
-                f" {values[large[0], column]:g} (degrees?); multiply them by pi/180, or let the name end in _deg"
+                f"radians in {name!r}, from -2 pi to 2 pi",
+                f"{values[large[0], column]:g} (degrees?)",
+                "Multiply them by pi/180, or let the name end in _deg",
+                row=found.row(int(large[0])),
             )
 
 

@@ -51,9 +51,9 @@ class Backbones(Modality):
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.scale) == PLACES or not all(0 < s < math.inf for s in self.scale):
-            raise InputError(f"expected {PLACES} means and positive scales, got {self.mean} and {self.scale}")
+            raise InputError(f"{PLACES} means and positive scales", f"{self.mean} and {self.scale}")
         if not self.lengths or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.lengths):
-            raise InputError(f"expected lengths from 1 to {self.longest}, got {', '.join(self.lengths) or 'none'}")
+            raise InputError(f"lengths from 1 to {self.longest}", ", ".join(self.lengths) or "none")
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -154,7 +154,7 @@ def usual_backbones(found: FoundChains) -> Backbones:
     valid = torch.arange(values.shape[1]) < lengths[:, None]
     _, places, linked = take_apart(values, valid)
     if not linked.any():
-        raise InputError("expected chains of two residues or more, got single ones")
+        raise InputError("chains of two residues or more", "single ones")
     own, following = places[:, :, :OWN][valid], places[:, :, OWN:][linked]
     mean = torch.cat([own.mean(0), following.mean(0)])
     scale = torch.cat([own.std(0, correction=0), following.std(0, correction=0)]).clamp(min=THIN)

@@ -96,7 +96,7 @@ def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> FoundCh
     notes = pieces.notes()
     if not pieces.kept:
         limits = f"{SHORTEST} residues or more" if longest is None else f"{SHORTEST} to {longest} residues"
-        raise InputError(f"{path}: no chain of {limits} is left ({'; '.join(notes) or 'there is none at all'})")
+        raise InputError(f"no chain of {limits} is left ({'; '.join(notes) or 'there is none at all'})", file=path)
     lengths = np.array([len(piece.atoms) for piece in pieces.kept])
     values = np.zeros((len(lengths), lengths.max(), len(ATOMS), 3))
     residues = np.full(values.shape[:2], -1)
@@ -122,8 +122,9 @@ def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> FoundChain
     right = samples.shape[2:] == (len(ATOMS), 3) and valid.shape == samples.shape[:2]
     if not right or samples.dtype.kind not in "iuf" or valid.dtype.kind != "b" or 0 in samples.shape:
         raise InputError(
-            f"{where}: expected numbers samples [n, l, 4, 3] and truths valid [n, l], got {samples.dtype}"
-            f" {list(samples.shape)} and {valid.dtype} {list(valid.shape)}"
+            "numbers samples [n, l, 4, 3] and truths valid [n, l]",
+            f"{samples.dtype} {list(samples.shape)} and {valid.dtype} {list(valid.shape)}",
+            place=where,
         )
     samples = samples.astype(np.float64)
     lengths = check_marks(valid, where, "residues")
@@ -136,12 +137,13 @@ def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> FoundChain
 def _residues(residue: np.ndarray, valid: np.ndarray, where: str) -> np.ndarray:
     """Return the numbers of residues, -1 behind the end of a chain."""
     if residue.shape != valid.shape or residue.dtype.kind not in "iu":
-        raise InputError(f"{where}: expected whole numbers residue {list(valid.shape)}, got {list(residue.shape)}")
+        raise InputError(f"whole numbers residue {list(valid.shape)}", list(residue.shape), place=where)
     residue = np.where(valid, residue.astype(np.int64), -1)
     if residue.min() < -1 or residue.max() >= len(LETTERS):
         raise InputError(
-            f"{where}: expected residue to be positions in {LETTERS}, or -1 where one is not known, got"
-            f" {residue.min()} to {residue.max()}"
+            f"residue to be positions in {LETTERS}, or -1 where one is not known",
+            f"{residue.min()} to {residue.max()}",
+            place=where,
         )
     return residue
 
@@ -155,6 +157,6 @@ def _chains(path: pathlib.Path) -> Iterator[Chain]:
     else:
         lines = [(i, line) for i, line in enumerate(read_letters(path).splitlines(), 1) if line.strip()]
         if not lines:
-            raise InputError(f"{path}: expected chains, the file holds none; drop it")
+            raise InputError(expected="chains, the file holds none", remedy="Drop it", file=path)
         for i, line in lines:
             yield parse(line, i, f"{path}: line {i}")

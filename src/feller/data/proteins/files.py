@@ -60,8 +60,10 @@ def read_structure(path: pathlib.Path) -> list[Chain]:
         else:
             _check_places(text, path)
             structure = gemmi.read_pdb_string(text)
+    except InputError:
+        raise
     except (RuntimeError, ValueError, IndexError) as error:
-        raise InputError(f"{path}: cannot be read as a structure ({' '.join(str(error).split())[:200]})") from error
+        raise InputError(f"cannot be read as a structure ({' '.join(str(error).split())[:200]})", file=path) from error
     own = MARK in text[:HEAD]
     stem = path.name.split(".")[0]
     found = [
@@ -71,7 +73,7 @@ def read_structure(path: pathlib.Path) -> list[Chain]:
         if (chain := _chain(part, f"{stem}:{f'{model.num}:' if own else ''}{part.name}")) is not None
     ]
     if not found:
-        raise InputError(f"{path}: expected atoms of a backbone ({', '.join(ATOMS)}), found none")
+        raise InputError(f"atoms of a backbone ({', '.join(ATOMS)})", "none", file=path)
     return found
 
 
@@ -101,8 +103,11 @@ def _check_places(text: str, path: pathlib.Path) -> None:
             read = [number(line[start : start + 8].strip()) for start in (30, 38, 46)]
             if not all(place is not None and math.isfinite(place) for place in read):
                 raise InputError(
-                    f"{path}: line {at}: expected three numbers in columns 31 to 54, got {line[30:54]!r}; mend or drop"
-                    " it"
+                    "three numbers in columns 31 to 54",
+                    repr(line[30:54]),
+                    "Mend or drop it",
+                    file=path,
+                    place=f"line {at}",
                 )
 
 
@@ -144,7 +149,7 @@ def parse(line: str, number: int, where: str) -> Chain:
         atoms = np.array(columns, dtype=np.float64).reshape(len(ATOMS), -1, 3)
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         hint = f"expected an object with coords of {', '.join(ATOMS)}, each a list of [x, y, z] or null"
-        raise InputError(f"{where}: {hint}, got {line[:40]!r} ({type(error).__name__})") from error
+        raise InputError(hint, found=f"{line[:40]!r} ({type(error).__name__})", place=where) from error
     atoms[np.isinf(atoms)] = np.nan
     name = str(found.get("name", f"line {number}"))
     return Chain(name, atoms.swapaxes(0, 1), _sequence(found.get("seq"), atoms.shape[1], where))
@@ -155,13 +160,13 @@ def _sequence(seq: object, length: int, where: str) -> np.ndarray:
     if seq is None:
         return np.full(length, -1)
     if not (isinstance(seq, str) and seq.isascii() and all(letter.isalpha() or letter in "-?*." for letter in seq)):
-        raise InputError(
-            f"{where}: expected seq to be one letter for each residue, such as ACDE, got {str(seq)[:40]!r}"
-        )
+        raise InputError("one letter for each residue, such as ACDE", repr(str(seq)[:40]), argument="seq", place=where)
     if len(seq) != length:
         raise InputError(
-            f"{where}: expected as many letters in seq as there are residues in coords, got {len(seq)} and {length};"
-            " write X for a residue that is not known"
+            "as many letters in seq as there are residues in coords",
+            f"{len(seq)} and {length}",
+            "Write X for a residue that is not known",
+            place=where,
         )
     return numbers_of(seq)
 

@@ -73,7 +73,7 @@ class Proteins(Modality):
         odd = sorted(set(sequence) - set(LETTERS))
         if odd or not sequence:
             raise UsageError(
-                f"residue expects one letter for each residue, of {LETTERS}, got {', '.join(odd) or 'none'}"
+                f"residue expects one letter for each residue, of {LETTERS}", found=", ".join(odd) or "none"
             )
         follows = {"length": self.condition("length", str(len(sequence)))}
         value = torch.zeros(1, self.structure.longest, dtype=torch.long)
@@ -93,8 +93,9 @@ class Proteins(Modality):
             held = f"{n} chains, samples, or parts of them" if n > 1 else "a part of one"
             lost = f" ({'; '.join(found.lost)})" if found.lost else ""
             raise InputError(
-                f"{leaf} names a file with one chain that is whole, got {held}{lost}; write the one that is meant to a"
-                " file of its own"
+                f"{leaf} names a file with one chain that is whole",
+                found=f"{held}{lost}",
+                remedy="Write the one that is meant to a file of its own",
             )
         values, given = self.structure.accept(found)
         return self.structure.encode(values), {"length": self.condition("length", str(int(given["valid"].sum())))}
@@ -131,7 +132,7 @@ class Proteins(Modality):
     def adopt(self, data: Dataset) -> Dataset:
         """Return chains with their sequences as they are."""
         if not isinstance(data.values, dict):
-            raise InputError("expected chains with their sequences, got structures alone; use the recipe `backbones`")
+            raise InputError("chains with their sequences", "structures alone", "Use the recipe `backbones`")
         return super().adopt(data)
 
     def chains(self, values: State, given: Given) -> tuple[list[np.ndarray], list[str]]:
@@ -144,7 +145,7 @@ class Proteins(Modality):
         valid, known = (given["valid"][name].cpu().numpy() for name in ("position", "residue"))
         residue = values["residue"].cpu().numpy()
         if (residue >= len(LETTERS))[known].any():
-            raise InputError("some residues have no kind yet: they are masked; let the sampling end at time 1")
+            raise InputError("some residues have no kind yet: they are masked", remedy="Let the sampling end at time 1")
         told = np.where(known, residue, -1)
         sequences = [letters_of(row[mask]) for row, mask in zip(told, valid, strict=True)]
         return self.structure.chains(values["atoms"], {"valid": given["valid"]["position"]}), sequences
@@ -191,7 +192,7 @@ def proteins(found: FoundChains) -> Dataset:
         InputError: If no residue of any chain is known.
     """
     if found.residues is None:
-        raise InputError("expected chains with their sequences, got structures alone")
+        raise InputError("chains with their sequences", "structures alone")
     usual = usual_backbones(found)
     lengths = tuple(str(length) for length in range(int(found.lengths.min()), int(found.lengths.max()) + 1))
     modality = Proteins(replace(usual, lengths=lengths))

@@ -63,7 +63,9 @@ class Shards:
         """Read them."""
         values, given = self.modality.accept(self.source.found(numbers.numpy()))
         if length(values) != len(numbers):
-            raise UsageError("these shards hold rows that belong together, so that all must be read: give one file")
+            raise UsageError(
+                "these shards hold rows that belong together, so that all must be read", remedy="Give one file"
+            )
         return values, given
 
 
@@ -98,7 +100,9 @@ def sharded(source: str, asked: Asked, make: Callable[[Found], Dataset]) -> Data
     modality = made.modality
     values, given = modality.accept(found)
     if length(values) != len(numbers):
-        raise UsageError(f"{source} holds rows that belong together, so that all must be read; give one file")
+        raise UsageError(
+            "holds rows that belong together, so that all must be read", remedy="Give one file", file=source
+        )
     classes = modality.conditions.get("label", ())
     labels = shards.about.labels
     known = {} if labels is None else relabel(replace(found, labels=labels.astype(np.int64)), classes)

@@ -105,8 +105,9 @@ class Points(_Rows):
         if len(bad):
             row, column = bad[0]
             raise InputError(
-                f"{self.groups.name(int(numbers[row]))}, column {self.columns[column]!r} holds {values[row, column]},"
-                " expected a finite number; drop or fill such rows"
+                f"{self.groups.name(int(numbers[row]))}, column {self.columns[column]!r} holds {values[row, column]}",
+                expected="a finite number",
+                remedy="Drop or fill such rows",
             )
         found = FoundRows(values, columns=tuple(name.strip() for name in self.columns))
         return self.about.labelled(found, numbers)
@@ -163,7 +164,7 @@ def rows_of(groups: Groups, choose: Choose) -> Source:
     where = groups.shards[0].path
     if words or not chosen:
         got = f"{words[0]!r} holds others" if words else "there is none"
-        raise InputError(f"{where}: expected columns of numbers, {got}; leave out what asks for numbers")
+        raise InputError(expected=f"columns of numbers, {got}", remedy="Leave out what asks for numbers", place=where)
     return Points(_about(groups, label, _left(rest, chosen)), groups, chosen)
 
 
@@ -179,12 +180,12 @@ def texts_of(groups: Groups) -> Source:
     shard = groups.shards[0]
     if not named:
         held = ", ".join(groups.columns)
-        raise InputError(f"{shard.path}: expected a column called {TEXT_NAME} that holds texts, got {held}")
+        raise InputError(f"a column called {TEXT_NAME} that holds texts", held, file=shard.path)
     check_text(shard, named[0], groups.kind(named[0]))
     found = _surveyed(groups, named[0])
     about = _about(groups, label, _left(rest, named))
     if not len(found.kept):
-        raise InputError(f"{shard.path}: expected texts in the column {named[0]!r}, all of them are empty")
+        raise InputError(expected=f"texts in the column {named[0]!r}, all of them are empty", file=shard.path)
     if found.empty:
         told = f"left out {found.empty:,} empty texts, the first is {groups.name(found.first_empty)}"
         about = about.some(found.kept, told)
@@ -219,9 +220,7 @@ def _left(rest: Sequence[str], read: Sequence[str]) -> tuple[str, ...]:
 def _label(groups: Groups) -> str | None:
     named = [name for name in groups.columns if name.strip().lower() in LABEL_NAMES]
     if len(named) > 1:
-        raise InputError(
-            f"{groups.shards[0].path}: expected one column called label or class, got {len(named)}; drop one"
-        )
+        raise InputError("one column called label or class", len(named), "Drop one", file=groups.shards[0].path)
     return named[0] if named else None
 
 
@@ -235,7 +234,7 @@ def _about(groups: Groups, label: str | None, notes: tuple[str, ...]) -> About:
     for column in groups.each(label):
         for value in column.to_pylist():
             if value is None or value == "":
-                raise InputError(f"{groups.name(len(labels))} has no {label}; fill it, or drop the row")
+                raise InputError(f"{groups.name(len(labels))} has no {label}", remedy="Fill it, or drop the row")
             word = str(value).strip()
             labels.append(words.setdefault(word, word))
     positions, classes = classify(labels, f"{groups.shards[0].path.parent} ({label})")

@@ -45,8 +45,10 @@ def check_cells(shard: Shard, name: str, kind: Any) -> None:
     if is_text(known) or is_ordered(known) or types.is_boolean(known) or types.is_time(known):
         return
     raise InputError(
-        f"{shard.path}: column {name!r} has the type {_short(kind)}, expected numbers, words, dates, times, or yes and"
-        f" no; {_advice(known)}, or drop the column"
+        f"has the type {_short(kind)}",
+        expected=f"numbers, words, dates, times, or yes and no; {_advice(known)}, or drop the column",
+        file=shard.path,
+        column=name,
     )
 
 
@@ -54,7 +56,7 @@ def check_text(shard: Shard, name: str, kind: Any) -> None:
     """Raise an InputError on a column that holds no texts."""
     if not is_text(kind):
         raise InputError(
-            f"{shard.path}: column {name!r} has the type {_short(kind)}, expected texts; {_advice(plain(kind))}"
+            f"has the type {_short(kind)}", expected=f"texts; {_advice(plain(kind))}", file=shard.path, column=name
         )
 
 

@@ -82,7 +82,7 @@ class Groups:
         with opened(shard) as file:
             table = read_safely(shard, lambda: _valid(file, int(self.place[number]), columns))
         if len(table) != self.starts[number + 1] - self.starts[number]:
-            raise InputError(f"{shard.path}: row group {self.place[number]} has {len(table):,} rows, it said others")
+            raise InputError(f"row group {self.place[number]} has {len(table):,} rows, it said others", file=shard.path)
         check_unpacked(shard.path, table.nbytes + read_safely(shard, lambda: sum(map(spread, table.columns))))
         return table
 
@@ -139,7 +139,9 @@ def read_safely(shard: Shard, read: Any) -> Any:
     try:
         return read()
     except Exception as error:
-        raise InputError(f"{shard.path}: cannot be read as parquet ({' '.join(str(error).split())[:200]})") from error
+        raise InputError(
+            f"cannot be read as parquet ({' '.join(str(error).split())[:200]})", file=shard.path
+        ) from error
 
 
 @functools.lru_cache(maxsize=2)
@@ -164,7 +166,7 @@ def make_groups(shards: tuple[Shard, ...]) -> Groups:
                     rows.append(group.num_rows)
         prints.add(shard, f"{shard.path.name!a} {shard.size}\n".encode() + _footer(shard))
     if schema is None or not rows:
-        raise InputError(f"{shards[0].path}: expected rows in it, or in the {len(shards)} shards, got none")
+        raise InputError(f"rows in it, or in the {len(shards)} shards", "none", file=shards[0].path)
     check_header([name.strip() for name in schema.names], str(shards[0].path))
     places = np.array(found, dtype=np.int64)
     return Groups(
@@ -185,9 +187,7 @@ def _check_columns(shard: Shard, own: Any, first: Any) -> None:
             ", ".join(f"{name} ({kind})" for name, kind in zip(one.names, one.types, strict=True))
             for one in (first, own)
         ]
-        raise InputError(
-            f"{shard.path}: expected the columns of the first shard, {named[0]}, got {named[1]}; write all alike"
-        )
+        raise InputError(f"the columns of the first shard, {named[0]}", named[1], "Write all alike", file=shard.path)
 
 
 def _footer(shard: Shard) -> bytes:

@@ -65,37 +65,39 @@ def find_shards(source: str) -> Named:
     """
     path = pathlib.Path(source)
     if "://" in source or source.startswith("pipe:"):
-        raise InputError(
-            f"{source}: expected files of this machine, got an address; copy them, or mount what holds them"
-        )
+        raise InputError("files of this machine", "an address", "Copy them, or mount what holds them", file=source)
     if path.is_dir():
         return _in_folder(path)
     paths = [path] if path.exists() else _fitting(source) if glob.has_magic(source) else _expanded(source)
     endings = {one.suffix for one in paths}
     packed = next((one for one in paths if one.name.endswith(PACKED)), None)
     if packed is not None:
-        raise InputError(f"{packed}: is packed, so that no example in it can be reached alone; unpack it to a .tar")
+        raise InputError(
+            "is packed, so that no example in it can be reached alone", remedy="Unpack it to a .tar", place=packed
+        )
     if len(endings) > 1 or not endings <= {*ENDINGS}:
         got = ", ".join(ending or "names without an ending" for ending in sorted(endings))
-        raise InputError(f"{source}: expected shards that end with .tar, or with .parquet, got {got}")
+        raise InputError("shards that end with .tar, or with .parquet", got, file=source)
     missing = [one for one in paths if not one.is_file()]
     if missing:
         few = "none of them is there" if len(missing) == len(paths) else f"{len(missing):,} are missing"
-        raise InputError(f"{source} stands for {len(paths):,} shards, and {few}, first {missing[0]}; mend the name")
+        raise InputError(
+            f"stands for {len(paths):,} shards, and {few}, first {missing[0]}", remedy="Mend the name", file=source
+        )
     return Named(tuple(map(_seen, paths)), endings.pop())
 
 
 def _expanded(source: str) -> list[pathlib.Path]:
     """Write out what braces stand for, as webdataset does."""
     if "{" not in source:
-        raise InputError(f"expected a shard at {source}, found none")
+        raise InputError(f"a shard at {source}", "none")
     if any(abs(int(first) - int(last)) >= MOST for first, last in RANGE.findall(source)):  # it would be written out
         raise _too_many(source)
     braces = need("braceexpand", "reading shards", "stream")
     try:
         names = list(itertools.islice(braces.braceexpand(source), MOST + 1))
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"{source}: {error}; write ranges as {{000..099}}, in quotes") from error
+        raise UsageError(error, remedy="Write ranges as {000..099}, in quotes", file=source) from error
     if len(names) > MOST:
         raise _too_many(source)
     return [pathlib.Path(name) for name in names]
@@ -105,14 +107,14 @@ def _fitting(source: str) -> list[pathlib.Path]:
     """Return the files that a pattern with stars fits, in the order of their names."""
     names = sorted(itertools.islice(glob.iglob(source), MOST + 1))
     if not names:
-        raise InputError(f"expected shards that fit {source}, found none; names are such as {FORMS}")
+        raise InputError(f"shards that fit {source}", "none", f"Names are such as {FORMS}")
     if len(names) > MOST:
         raise _too_many(source)
     return [pathlib.Path(name) for name in names]
 
 
 def _too_many(source: str) -> UsageError:
-    return UsageError(f"{source} stands for more than {MOST:,} shards; give a folder, or fewer")
+    return UsageError(f"stands for more than {MOST:,} shards", remedy="Give a folder, or fewer", file=source)
 
 
 def _in_folder(folder: pathlib.Path) -> Named:
@@ -120,9 +122,9 @@ def _in_folder(folder: pathlib.Path) -> Named:
     out = [path for path in inside if path.is_symlink() and leads_out(path, folder)]
     files = [path for path in inside if path.suffix in ENDINGS and path.is_file() and path not in out]
     if len({path.suffix for path in files}) > 1:
-        raise InputError(f"{folder}: expected shards of one kind, got .tar and .parquet; give a folder with one alone")
+        raise InputError("shards of one kind", ".tar and .parquet", "Give a folder with one alone", file=folder)
     if not files:
-        raise InputError(f"{folder}: expected shards in it, got none but links that lead out of it")
+        raise InputError("shards in it", "none but links that lead out of it", file=folder)
     rest = len(inside) - len(files) - len(out)
     notes = [f"skipped {len(out)} links that lead out of the folder"] if out else []
     notes += [f"skipped {rest} that are no shards"] if rest else []
@@ -132,14 +134,16 @@ def _in_folder(folder: pathlib.Path) -> Named:
 def _seen(path: pathlib.Path) -> Shard:
     about = path.stat()
     if about.st_size == 0:
-        raise InputError(f"{path}: the file is empty")
+        raise InputError("the file is empty", file=path)
     return Shard(path, about.st_size, about.st_mtime_ns)
 
 
 def check_same(shard: Shard, size: int, changed: int) -> None:
     """Raise an InputError on a shard that is another by now."""
     if (size, changed) != (shard.size, shard.changed):
-        raise InputError(f"{shard.path}: was written to while it was read; start again with what it holds now")
+        raise InputError(
+            "was written to while it was read", remedy="Start again with what it holds now", file=shard.path
+        )
 
 
 MAX_HASHES = 10_000

@@ -76,17 +76,21 @@ def look(shard: Shard) -> Looked:
                     _add(shard, example, found)
                 if name in seen:
                     raise InputError(
-                        f"{shard.path}: {name!a}: expected the members of an example one behind the other, others lie"
-                        " between; write it again with tar --sort=name"
+                        expected="the members of an example one behind the other, others lie between",
+                        remedy="Write it again with tar --sort=name",
+                        file=shard.path,
+                        place=f"{name!a}",
                     )
                 seen.add(name)
                 example = _Example(name)
             if ending in example.parts:
-                raise InputError(f"{shard.path}: two members are called {member.name!a}; drop one")
+                raise InputError(f"two members are called {member.name!a}", remedy="Drop one", file=shard.path)
             content = b""
             if ending in LABELS:
                 if member.size > LARGEST_LABEL:
-                    raise InputError(f"{shard.path}: {member.name!a} has {member.size:,} bytes, too many for a class")
+                    raise InputError(
+                        f"{member.name!a} has {member.size:,} bytes, too many for a class", file=shard.path
+                    )
                 content = os.pread(file.fileno(), member.size, member.offset_data)
                 digest.update(content)
             example.parts[ending] = (member.offset_data, member.size, content)
@@ -125,14 +129,18 @@ def _members(shard: Shard, file: io.BufferedReader) -> Iterator[tarfile.TarInfo]
     except (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{shard.path}: is packed, no tar, or damaged behind {last} ({reason}); unpack it, or copy it again"
+            f"is packed, no tar, or damaged behind {last} ({reason})",
+            remedy="Unpack it, or copy it again",
+            file=shard.path,
         ) from error
 
 
 def _is_part(shard: Shard, member: tarfile.TarInfo, ignored: Counter[str]) -> bool:
     """Tell whether a member is a part of an example, and count others."""
     if member.name.startswith("/") or ".." in member.name.split("/") or "\0" in member.name:
-        raise InputError(f"{shard.path}: {member.name!a} leads out of the tar; write it with names below its folder")
+        raise InputError(
+            f"{member.name!a} leads out of the tar", remedy="Write it with names below its folder", file=shard.path
+        )
     if member.isdir() or (member.isreg() and member.name.startswith("__")):  # of the shard itself, by the format
         return False
     if not member.isreg():
@@ -144,7 +152,9 @@ def _is_part(shard: Shard, member: tarfile.TarInfo, ignored: Counter[str]) -> bo
     last = f".{ending.rpartition('.')[2]}"
     if last in SOUNDS:
         raise InputError(
-            f"{shard.path}: {member.name!a} is a sound, which is not read from shards; give a folder of recordings"
+            f"{member.name!a} is a sound, which is not read from shards",
+            remedy="Give a folder of recordings",
+            file=shard.path,
         )
     if last in PICKLES:
         ignored[f"{last}, which could run code and is never loaded"] += 1
@@ -166,11 +176,13 @@ def _add(shard: Shard, example: _Example, found: Looked) -> None:
     found.kind = found.kind or kind
     if kind is not found.kind:
         raise InputError(
-            f"{shard.path}: expected {found.kind.name} alone, {example.key!a} holds {kind.name}; give one kind"
+            expected=f"{found.kind.name} alone, {example.key!a} holds {kind.name}",
+            remedy="Give one kind",
+            file=shard.path,
         )
     offset, size, _ = example.parts[payloads[0]]
     if not 0 < size <= LARGEST:
-        raise InputError(f"{what} has {size:,} bytes, expected 1 to {LARGEST:,}; drop it")
+        raise InputError(f"{what} has {size:,} bytes", expected=f"1 to {LARGEST:,}", remedy="Drop it")
     found.offsets.append(offset)
     found.sizes.append(size)
     found.labels.append(_label(what, {ending: content for ending, (_, _, content) in example.parts.items()}))
@@ -184,13 +196,13 @@ def _label(what: str, parts: dict[str, bytes]) -> str | None:
             return parts[".cls"].decode().strip() or None
         said = json.loads(parts.get(".json", b"null"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{what}: its class cannot be read ({error}); mend it") from error
+        raise InputError(f"its class cannot be read ({error})", remedy="Mend it", place=what) from error
     if isinstance(said, dict):
         said = next((value for name, value in said.items() if name.lower() in LABEL_NAMES), None)
     elif not isinstance(said, int | str):
         said = None
     if said is not None and (isinstance(said, bool) or not isinstance(said, int | str)):
-        raise InputError(f"{what}: expected a class that is a word or a whole number, got {said!r:.40}")
+        raise InputError("a class that is a word or a whole number", f"{said!r:.40}", place=what)
     return None if said is None else str(said)
 
 

@@ -62,9 +62,9 @@ class Index:
                         size, offset = int(self.size[numbers[place]]), int(self.offset[numbers[place]])
                         content[place] = os.pread(file.fileno(), size, offset)
                         if len(content[place]) < size:
-                            raise InputError(f"{shard.path}: ends at byte {offset + len(content[place]):,}")
+                            raise InputError(f"ends at byte {offset + len(content[place]):,}", file=shard.path)
             except OSError as error:
-                raise InputError(f"{shard.path}: cannot be read ({error.strerror or error})") from error
+                raise InputError(f"cannot be read ({error.strerror or error})", file=shard.path) from error
         return content
 
     def name(self, number: int) -> str:
@@ -93,9 +93,7 @@ def make_index(shards: tuple[Shard, ...]) -> Index:
             continue
         kind, first = kind or found.kind, first or shard
         if kind is not found.kind:
-            raise InputError(
-                f"{shard.path}: expected {kind.name}, as in {first.path}, got {found.kind.name}; give one kind"
-            )
+            raise InputError(f"{kind.name}, as in {first.path}", found.kind.name, "Give one kind", file=shard.path)
         parts.append((np.array(found.offsets, dtype=np.int64), np.array(found.sizes, dtype=np.int32)))
         labels += [None if label is None else words.setdefault(label, label) for label in found.labels]
         lacking += sum(label is None for label in found.labels)
@@ -104,7 +102,7 @@ def make_index(shards: tuple[Shard, ...]) -> Index:
     notes = tuple(f"ignored in the shards: {what} ({count:,})" for what, count in ignored.items())
     if kind is None:
         said = f" ({'; '.join(notes)})" if notes else ""
-        raise InputError(f"{shards[0].path}: expected pictures (.png, .jpg) or texts (.txt) in it, got none{said}")
+        raise InputError("pictures (.png, .jpg) or texts (.txt) in it", f"none{said}", file=shards[0].path)
     empty = sum(count == 0 for count in counts)
     notes += (f"{empty} of {len(counts)} shards hold no example",) if empty else ()
     known = [label for label in labels if label is not None]
@@ -125,8 +123,9 @@ def make_index(shards: tuple[Shard, ...]) -> Index:
 
 def _some_without(shard: Shard, last: str, lacking: int, n: int) -> InputError:
     return InputError(
-        f"{shard.path}: {lacking:,} of {n:,} examples up to {last!a} have no class (.cls, or label in .json), others"
-        " have one; add it, or drop all of them"
+        f"{lacking:,} of {n:,} examples up to {last!a} have no class (.cls, or label in .json), others have one",
+        remedy="Add it, or drop all of them",
+        file=shard.path,
     )
 
 
@@ -201,7 +200,7 @@ def texts_of(index: Index) -> Source:
         return Texts(about, index, found)
     where = index.name(found.first_empty)
     if not len(found.kept):
-        raise InputError(f"{where}: expected texts, all of them are empty")
+        raise InputError(expected="texts, all of them are empty", place=where)
     told = f"left out {found.empty:,} empty texts, the first is {where}"
     return Texts(about.some(found.kept, told), index, found)
 
@@ -225,4 +224,4 @@ def _text(index: Index, number: int, content: bytes) -> str:
     try:
         return re.sub("\r\n?", "\n", content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise InputError(f"{index.name(number)}: expected text in UTF-8 ({error.reason})") from error
+        raise InputError(expected=f"text in UTF-8 ({error.reason})", place=index.name(number)) from error

@@ -34,33 +34,33 @@ def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
         with about(f"{path}: line {number}"):
             named = isinstance(entry, dict) and isinstance(entry.get(FILE), str) and entry[FILE]
             if not named or (WORDS in entry) == (PHONES in entry):
-                raise InputError(f"expected {FORMS}, got {json.dumps(entry)[:40]!r}")
+                raise InputError(FORMS, repr(json.dumps(entry)[:40]))
             name = entry[FILE]
             if name in found:
-                raise InputError(f"{name} has a line already; remove one")
+                raise InputError(f"{name} has a line already", remedy="Remove one")
             words = _words(entry[WORDS]) if WORDS in entry else _runs(_phones(entry[PHONES]))
             if all(word.silent for word in words):
                 raise InputError(f"nothing is said in {name}")
             found[name] = tuple(words)
     if not found:
-        raise InputError(f"{path}: expected alignments, one a line, got none")
+        raise InputError("alignments, one a line", "none", file=path)
     return found
 
 
 def _words(entries: Any) -> list[Word]:
     if not isinstance(entries, list) or not entries:
-        raise InputError(f"expected a list of words, got {str(entries)[:40]!r}")
+        raise InputError("a list of words", repr(str(entries)[:40]))
     words = []
     for entry in entries:
         right = isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], str)
         if not right or not _whole(entry[1:3]):
-            raise InputError(f"expected [word, start, length, phones], got {json.dumps(entry)[:60]}")
+            raise InputError("[word, start, length, phones]", json.dumps(entry)[:60])
         text, start, length, inside = entry
         phones = _phones(inside)
         if text.lower() in SILENCES:
             phones = [Spoken(SIL, start, length)]
         elif any(spoken.phone == SIL for spoken in phones):
-            raise InputError(f"the word {text!r} holds silence; write that as a word {PAUSE!r}")
+            raise InputError(f"the word {text!r} holds silence", remedy=f"Write that as a word {PAUSE!r}")
         word = Word("" if text.lower() in SILENCES else text, tuple(phones))
         if (word.start, word.end) != (start, start + length):
             raise InputError(f"the word {text!r} lasts from {start} to {start + length}, and its phones do not")
@@ -70,15 +70,17 @@ def _words(entries: Any) -> list[Word]:
 
 def _phones(entries: Any) -> list[Spoken]:
     if not isinstance(entries, list) or not entries:
-        raise InputError(f"expected a list of phones, got {str(entries)[:40]!r}")
+        raise InputError("a list of phones", repr(str(entries)[:40]))
     phones = []
     for entry in entries:
         right = isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)
         if not right or not _whole(entry[1:]):
-            raise InputError(f"expected [phone, start, length] in frames, got {json.dumps(entry)[:60]}")
+            raise InputError("[phone, start, length] in frames", json.dumps(entry)[:60])
         name, start, length = entry
         if name.lower() in UNKNOWN:
-            raise InputError(f"{name} at frame {start} is a word that its aligner did not know; write its phones")
+            raise InputError(
+                f"{name} at frame {start} is a word that its aligner did not know", remedy="Write its phones"
+            )
         phones.append(Spoken(SIL if name.lower() in SILENCES else plain(name), start, length))
     return phones
 

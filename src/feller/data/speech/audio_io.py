@@ -50,28 +50,26 @@ def read_sound(path: pathlib.Path) -> Read:
     soundfile = need("soundfile", f"reading {path.name}")
     size = path.stat().st_size
     if size > LARGEST:
-        raise InputError(
-            f"{path}: expected a sound of at most {LARGEST >> 20} MiB, got {size >> 20}; cut it into sentences"
-        )
+        raise InputError(f"a sound of at most {LARGEST >> 20} MiB", size >> 20, "Cut it into sentences", file=path)
     try:
         with soundfile.SoundFile(str(path)) as file:
             held, rate = file.frames * file.channels, file.samplerate
             samples = file.read(dtype="float32", always_2d=True) if held <= MOST else None
     except (RuntimeError, ValueError, TypeError) as error:  # soundfile's own errors are RuntimeErrors
         told = " ".join(str(error).split()).rpartition(": ")[2] or type(error).__name__
-        raise InputError(f"{path}: expected a sound ({', '.join(ENDINGS)}), it cannot be read ({told})") from error
+        raise InputError(expected=f"a sound ({', '.join(ENDINGS)}), it cannot be read ({told})", file=path) from error
     if samples is None:  # a small file can hold, or claim, more than fits into memory
-        raise InputError(f"{path}: expected a sound of at most {MOST:,} samples, got {held:,}; cut it into sentences")
+        raise InputError(f"a sound of at most {MOST:,} samples", f"{held:,}", "Cut it into sentences", file=path)
     if not len(samples):
-        raise InputError(f"{path}: the sound is empty; remove it, or record it again")
+        raise InputError("the sound is empty", remedy="Remove it, or record it again", file=path)
     if not RATES[0] <= rate <= RATES[1]:
-        raise InputError(f"{path}: expected {RATES[0]:,} to {RATES[1]:,} samples of a second, got {rate:,}")
+        raise InputError(f"{RATES[0]:,} to {RATES[1]:,} samples of a second", f"{rate:,}", file=path)
     if not np.isfinite(samples).all():
-        raise InputError(f"{path}: some samples are not finite; write the sound again")
+        raise InputError("some samples are not finite", remedy="Write the sound again", file=path)
     clips = _clips(samples)
     mixed = samples.mean(1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
     if not mixed.any():
-        raise SilenceError(f"{path}: the sound is nothing but silence; remove it, or record it again")
+        raise SilenceError("the sound is nothing but silence", remedy="Remove it, or record it again", file=path)
     return Read(Sound(np.ascontiguousarray(mixed), int(rate)), samples.shape[1], clips)
 
 

@@ -72,13 +72,15 @@ def chained(data: Dataset, n: int, fill: float, draws: Draws, links: tuple[int, 
 def _by_speaker(data: Dataset) -> dict[int, Int64[Tensor, " _"]]:
     """Return the clips of each speaker who has two or more."""
     if "phone" not in data.values or not (data.values["speaker"] >= 0).all():
-        raise InputError("expected clips with phones and speakers to make chains of; name who speaks in speakers.csv")
+        raise InputError(
+            expected="clips with phones and speakers to make chains of", remedy="Name who speaks in speakers.csv"
+        )
     own: dict[int, list[int]] = defaultdict(list)
     for i, speaker in enumerate(data.values["speaker"].tolist()):
         own[speaker].append(i)
     enough = {speaker: torch.tensor(clips) for speaker, clips in own.items() if len(clips) > 1}
     if not enough:
-        raise InputError(f"expected speakers with two clips or more to make chains of, got {len(own):,} with one each")
+        raise InputError("speakers with two clips or more to make chains of", f"{len(own):,} with one each")
     return enough
 
 

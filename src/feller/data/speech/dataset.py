@@ -26,13 +26,11 @@ def interpret_speech(arrays: dict[str, np.ndarray], path: str) -> FoundSpeech:
     """
     mel, valid, settings = arrays["mel"], arrays["valid"], arrays.get("settings", np.zeros(0))
     if mel.ndim != 3 or 0 in mel.shape or mel.dtype.kind != "f":
-        raise InputError(f"{path}: expected mel [n, l, bands] of real numbers, got {list(mel.shape)} of {mel.dtype}")
+        raise InputError("mel [n, l, bands] of real numbers", f"{list(mel.shape)} of {mel.dtype}", file=path)
     if valid.shape != mel.shape[:2] or valid.dtype != bool:
-        raise InputError(
-            f"{path}: expected valid {list(mel.shape[:2])} of bool, got {list(valid.shape)} of {valid.dtype}"
-        )
+        raise InputError(f"valid {list(mel.shape[:2])} of bool", f"{list(valid.shape)} of {valid.dtype}", file=path)
     if settings.shape != (SETTINGS,) or settings.dtype.kind not in "iu":
-        raise InputError(f"{path}: expected {SETTINGS} whole numbers in settings, got {list(settings.shape)}")
+        raise InputError(f"{SETTINGS} whole numbers in settings", list(settings.shape), file=path)
     lengths = check_marks(valid, path, "frames")
     check_rows(np.isfinite(mel) | ~valid[:, :, None], path, "finite log mels")
     values = as_objects([row[:length].astype(np.float32) for row, length in zip(mel, lengths, strict=True)])
@@ -46,8 +44,9 @@ def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> S
     right = phone.ndim == 2 and len(phone) == len(lengths) and phone.shape == duration.shape
     if not right or phone.dtype.kind not in "iu" or duration.dtype.kind not in "iu" or names.dtype.kind != "U":
         raise InputError(
-            f"{path}: expected phone and duration [{len(lengths)}, m] of whole numbers, and words in phones, got"
-            f" {list(phone.shape)}, {list(duration.shape)} and {names.dtype}"
+            f"phone and duration [{len(lengths)}, m] of whole numbers, and words in phones",
+            f"{list(phone.shape)}, {list(duration.shape)} and {names.dtype}",
+            file=path,
         )
     real = phone >= 0
     check_marks(real, path, "phones")
@@ -68,7 +67,7 @@ def speech(found: FoundSpeech) -> Dataset:
         InputError: If no texts were found.
     """
     if not found.alignments:
-        raise InputError("nothing is known of what these sounds say; write a text beside each of them")
+        raise InputError("nothing is known of what these sounds say", remedy="Write a text beside each of them")
     mel = Mel(*found.settings) if found.settings else Mel.usual(found.values[0].rate)
     mels = log_mels(found, mel)
     frames, chains = max(map(len, mels)), suit(found)

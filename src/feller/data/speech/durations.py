@@ -36,28 +36,31 @@ def read_durations(path: pathlib.Path, phones: tuple[str, ...]) -> tuple[int, ..
     rows = [(line, [cell.strip() for cell in cells]) for line, cells in rows_in(path)]
     head = ",".join(rows[0][1]) if rows else "none"
     if head.lower() != HEAD:
-        raise InputError(f"{path}: expected a table with the head {HEAD}, got {head[:40]}")
+        raise InputError(f"a table with the head {HEAD}", head[:40], file=path)
     found = []
     for line, cells in rows[1:]:
         where = f"{path}: line {line}"
         if len(cells) != 2:
-            raise InputError(f"{where}: expected a phone and its frames, got {','.join(cells)[:40]!r}")
+            raise InputError("a phone and its frames", repr(",".join(cells)[:40]), place=where)
         frames = int(cells[1]) if cells[1].isdecimal() and len(cells[1]) <= len(str(MOST)) else -1
         least = int(cells[0] != SIL)
         if frames < least:
             raise InputError(
-                f"{where}: expected how many frames of 10 ms {cells[0][:20]} lasts, from {least} to {MOST:,}, got"
-                f" {cells[1][:20]!r}"
+                f"how many frames of 10 ms {cells[0][:20]} lasts, from {least} to {MOST:,}",
+                repr(cells[1][:20]),
+                place=where,
             )
         found.append((cells[0], frames))
     if len(found) != len(phones):
         raise InputError(
-            f"{path}: expected durations of the {len(phones)} phones of the text, silences among them, got"
-            f" {len(found)}; is it the table of another text?"
+            f"durations of the {len(phones)} phones of the text, silences among them",
+            len(found),
+            "Is it the table of another text?",
+            file=path,
         )
     for i, ((name, _), phone) in enumerate(zip(found, phones, strict=True)):
         if name != phone:
-            raise InputError(f"{path}: expected {phone} as phone {i + 1} of the text, got {name[:20]}")
+            raise InputError(f"{phone} as phone {i + 1} of the text", name[:20], file=path)
     return tuple(frames for _, frames in found)
 
 

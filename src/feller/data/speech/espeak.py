@@ -104,14 +104,14 @@ def phones_of(text: str, language: str, known: Collection[str] = KNOWN) -> tuple
     """
     words = written_words(text)
     if not words:
-        raise InputError(f"expected words, got {text[:40]!r}")
+        raise InputError("words", repr(text[:40]))
     if not LANGUAGE.fullmatch(language):
-        raise UsageError(f"expected a language such as en-us or de, got {language[:40]!r}")
+        raise UsageError("a language such as en-us or de", repr(language[:40]))
     command = _command(language)
     phones = tuple(phones_in(_transcribed(command, word), known) for word in words)
     silent = [word for word, said in zip(words, phones, strict=True) if not said]
     if silent:
-        raise InputError(f"eSpeak says nothing for {silent[0][:40]!r} in {language}; write it in other words")
+        raise InputError(f"eSpeak says nothing for {silent[0][:40]!r} in {language}", remedy="Write it in other words")
     return phones
 
 
@@ -159,7 +159,7 @@ def _transcribed(command: tuple[str, ...], word: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise UsageError(f"{command[0]} did not answer within {PATIENCE} s; is it the right program?") from error
     except OSError as error:
-        raise UsageError(f"{command[0]} cannot be run ({error.strerror}); install espeak-ng again") from error
+        raise UsageError(f"{command[0]} cannot be run ({error.strerror})", remedy="Install espeak-ng again") from error
     if done.returncode:
         said = " ".join(done.stderr.decode(errors="replace").split())[:120] or f"status {done.returncode}"
         raise UsageError(f"eSpeak has no phones of {word[:40]!r} ({said}); `espeak-ng --voices` lists its languages")

@@ -65,7 +65,7 @@ def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
     found = list(reading.found())
     if not found:
         first = "; ".join(reading.told_of_lost()[:NAMED])
-        raise InputError(f"{path}: none of {len(utterances):,} sounds can be used: {first}")
+        raise InputError(f"none of {len(utterances):,} sounds can be used: {first}", file=path)
     spoken, sounds, words = zip(*found, strict=True)
     speakers = tuple(sorted({utterance.speaker for utterance in spoken} - {""}))
     return FoundSpeech(
@@ -106,9 +106,11 @@ def read_recording(
     if reading.missing:
         named = ", ".join(word[:NAMED_LETTERS] for word in [*reading.missing][:LISTED])
         remedy = "" if spelled else ", or have them looked for letter by letter with --spell"
-        raise InputError(f"{path}: missing in the dictionary: {named}; write these words otherwise{remedy}")
+        raise InputError(
+            f"missing in the dictionary: {named}", remedy=f"Write these words otherwise{remedy}", file=path
+        )
     if not found:
-        raise InputError(f"{path}: {reading.lost[0][1]}")
+        raise InputError(reading.lost[0][1], file=path)
     _, sound, words = found[0]
     doubts = [f"{path.name}: its text hardly fits it (a score below {LEAST:g}); is it {text!r}?"]
     return sound, words, (*reading.remarks, *(doubts if reading.doubtful else ()))
@@ -123,14 +125,16 @@ def find_sounds(path: pathlib.Path) -> FoundSounds:
     """
     found = find_audible(path)
     if found.lost:
-        raise InputError(f"{found.lost[0]}: the sound is nothing but silence; remove it, or record it again")
+        raise InputError(
+            "the sound is nothing but silence", remedy="Remove it, or record it again", place=found.lost[0]
+        )
     return found
 
 
 def find_audible(path: pathlib.Path) -> FoundSounds:
     """Read the sounds of a folder as `find_sounds`, and leave out silent ones; arguments and errors as there."""
     if not path.is_dir() and not is_sound(path):
-        raise InputError(f"expected a folder of sounds, or one ({', '.join(ENDINGS)}), got {path}")
+        raise InputError(f"a folder of sounds, or one ({', '.join(ENDINGS)})", path)
     files = sounds_in(path) if path.is_dir() else [path]
     names = tuple(file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files)
     each = _read(files)
@@ -240,10 +244,13 @@ class _Reading:
     def _check(self, sound: Sound) -> None:
         if sound.seconds < SHORTEST:
             raise InputError(
-                f"it is too short for one phone: {sound.seconds:.3f} s, and {SHORTEST:g} s is the least; take another"
+                f"it is too short for one phone: {sound.seconds:.3f} s, and {SHORTEST:g} s is the least",
+                remedy="Take another",
             )
         if self.most is not None and sound.seconds > self.most:
-            raise InputError(f"it lasts {sound.seconds:.1f} s, and {self.most} s is the most; cut it at pauses")
+            raise InputError(
+                f"it lasts {sound.seconds:.1f} s, and {self.most} s is the most", remedy="Cut it at pauses"
+            )
 
     def _check_given(self, utterance: Utterance) -> None:
         if utterance.name in self.malformed:

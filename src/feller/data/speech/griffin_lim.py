@@ -41,13 +41,13 @@ class GriffinLim(Vocoder):
 
     def __post_init__(self) -> None:
         if not 1 <= self.iterations <= MOST:
-            raise InputError(f"expected 1 to {MOST:,} iterations of Griffin-Lim, got {self.iterations}")
+            raise InputError(f"1 to {MOST:,} iterations of Griffin-Lim", self.iterations)
 
     def samples(self, mel: Float[Tensor, "frames bands"], settings: Mel) -> Float32[Tensor, " n"]:
         """Return `frames * hop` samples; InputError if log mels are not finite, or of other settings."""
         librosa = need("librosa", "making sounds")
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.bands or not torch.isfinite(mel).all():
-            raise InputError(f"expected finite log mels of {settings.bands} bands, got {list(mel.shape)}")
+            raise InputError(f"finite log mels of {settings.bands} bands", list(mel.shape))
         bands = mel.detach().cpu().double().clamp(max=LOUDEST).exp().numpy()
         amplitude = _amplitudes(bands, settings.filters.double().numpy())
         # librosa centres frame i on sample i * hop, and ours lies half a hop later: both ends are made longer, and half

@@ -40,12 +40,12 @@ def words_of(text: str) -> tuple[str, ...]:
         plain = plain.replace(sign, said)
     fraction = re.search(r"\d+/\d+", plain)
     if fraction:
-        raise InputError(f"it is not known how {fraction[0]!r} is said; write it in words")
+        raise InputError(f"it is not known how {fraction[0]!r} is said", remedy="Write it in words")
     words: list[str] = []
     for token in re.split(r"[\s\-‐‑‒–—―/]+", plain):
         words += _words(token)
     if not words:
-        raise InputError(f"expected words, got {text[:40]!r}")
+        raise InputError("words", repr(text[:40]))
     return tuple(words)
 
 
@@ -59,7 +59,7 @@ def _words(token: str) -> list[str]:
     glued = re.search(r"\d[^\W\d_]|[^\W\d_]\d", token)
     odd = [number for number in re.findall(r"\d[\d.,]*\d|\d", token) if not NUMBER.fullmatch(number)]
     if left or glued or odd:
-        raise InputError(f"it is not known how {token[:40]!r} is said; write it in words")
+        raise InputError(f"it is not known how {token[:40]!r} is said", remedy="Write it in words")
     return [word for part in found for word in (spoken_number(part) if part[0].isdigit() else [part])]
 
 
@@ -67,10 +67,10 @@ def spoken_number(digits: str) -> list[str]:
     """Return the words of a number such as 1,234 or 3.05; InputError if it is none, or too large."""
     match = NUMBER.fullmatch(digits)
     if match is None or not digits.isascii():
-        raise InputError(f"expected a number, got {digits[:40]!r}; write it in words")
+        raise InputError("a number", repr(digits[:40]), "Write it in words")
     whole = match[1].replace(",", "")
     if len(whole) > 12:
-        raise InputError(f"expected a number of at most 12 digits, got {digits[:40]!r}; write it in words")
+        raise InputError("a number of at most 12 digits", repr(digits[:40]), "Write it in words")
     if len(whole) > 1 and whole[0] == "0":
         return [ONES[int(digit)] for digit in whole + (match[2] or "")] if match[2] is None else _point(match)
     return _point(match) if match[2] else _cardinal(int(whole))
@@ -179,9 +179,9 @@ def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Words
             continue
         said = [plain(phone) for phone in said]
         odd = [phone for phone in said if phone not in phones]
-        with about(f"{path}: line {number}"):
+        with about(path, place=f"line {number}"):
             if not said:
-                raise InputError(f"expected a word and its phones, got {line[:40]!r}")
+                raise InputError("a word and its phones", repr(line[:40]))
             if odd:
                 raise InputError(f"{odd[0]!r} is no phone; expected those of {' '.join(phones)}")
         lines.append([unicodedata.normalize("NFC", word).lower(), *said])

@@ -53,22 +53,20 @@ class Mel:
 
     def __post_init__(self) -> None:
         if self.hop * FRAMES != self.rate:
-            raise InputError(f"expected {FRAMES} frames of a second, got hop {self.hop} at {self.rate} Hz")
+            raise InputError(f"{FRAMES} frames of a second", f"hop {self.hop} at {self.rate} Hz")
         if not self.hop <= self.window <= self.fft or (self.window - self.hop) % 2 or self.bands < 1:
-            raise InputError(
-                f"expected hop <= window <= fft, an even difference of the first two, and bands, got {self}"
-            )
+            raise InputError("hop <= window <= fft, an even difference of the first two, and bands", self)
         if max(self.fft, self.bands) > LARGEST:
-            raise InputError(f"expected at most {LARGEST:,} points and bands, got {self.fft:,} and {self.bands:,}")
+            raise InputError(f"at most {LARGEST:,} points and bands", f"{self.fft:,} and {self.bands:,}")
         if not 0 < self.top <= self.rate / 2:
-            raise InputError(f"expected a top of at most half the rate, {self.rate / 2:g} Hz, got {self.top}")
+            raise InputError(f"a top of at most half the rate, {self.rate / 2:g} Hz", self.top)
 
     @classmethod
     def usual(cls, rate: int) -> "Mel":
         """Return the usual settings at 16,000 Hz, or those at 8,000 Hz; InputError if there are none for this rate."""
         usual = {16_000: cls(), 8_000: cls(8_000, 512, 320, 80, 40, 4_000)}
         if rate not in usual:
-            raise InputError(f"expected 8,000 or 16,000 Hz, got {rate:,}; give all settings")
+            raise InputError("8,000 or 16,000 Hz", f"{rate:,}", "Give all settings")
         return usual[rate]
 
     @property
@@ -93,7 +91,7 @@ class Mel:
         """
         n = samples.shape[-1]
         if n < self.shortest:
-            raise InputError(f"expected a sound of at least {self.shortest} samples, got {n}; it is too short")
+            raise InputError(f"a sound of at least {self.shortest} samples", n, "It is too short")
         beside = (self.window - self.hop) // 2
         padded = torch.nn.functional.pad(samples.reshape(-1, n), (beside, beside), mode="reflect")
         hann = torch.hann_window(self.window, dtype=samples.dtype, device=samples.device)
@@ -116,7 +114,7 @@ class Statistics:
 
     def __post_init__(self) -> None:
         if not (abs(self.mean) < BEYOND and 0 < self.std < BEYOND):
-            raise InputError(f"expected a mean and a positive deviation of log mels, got {self.mean:g}, {self.std:g}")
+            raise InputError("a mean and a positive deviation of log mels", f"{self.mean:g}, {self.std:g}")
 
     @classmethod
     def of(cls, mels: Sequence[Float[Tensor, "_ bands"]]) -> "Statistics":
@@ -134,10 +132,10 @@ def log_mels(found: FoundSpeech, mel: Mel) -> list[Float[Tensor, "_ bands"]]:
     """
     if found.settings:
         if found.settings != mel.settings:
-            raise InputError(f"expected log mels with the settings {mel.settings}, got {found.settings}")
+            raise InputError(f"log mels with the settings {mel.settings}", found.settings)
         return [torch.from_numpy(value) for value in found.values]
     mels = []
     for i, sound in enumerate(found.values):
-        with about(found.called(i)):
+        with about(**found.place(i)):
             mels.append(mel.log_mel(torch.from_numpy(resampled(sound, mel.rate).samples)))
     return mels

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, check_number
 from feller.core.pytree import Given, State
 from feller.core.rng import Draws
 from feller.data.files import sample_folder
@@ -93,8 +93,7 @@ class Speech(Modality):
     """What makes sounds of log mels."""
 
     def __post_init__(self) -> None:
-        if self.longest < 1:
-            raise InputError(f"expected sounds of at least 1 frame, got {self.longest}")
+        check_number("longest", self.longest, least=1, kind=InputError)
 
     @property
     def read_size(self) -> int:
@@ -136,7 +135,8 @@ class Speech(Modality):
         """Refuse to draw what nobody said; UsageError if no phones are given."""
         if "phone" not in given:
             raise UsageError(
-                'a model of speech draws sounds of texts and nothing else; say one with: feller sample RUN --text "..."'
+                "a model of speech draws sounds of texts and nothing else",
+                remedy='Say one with: feller sample RUN --text "..."',
             )
         return given
 
@@ -166,8 +166,10 @@ class Speech(Modality):
         too_long = int(lengths.argmax())
         if len(mels[too_long]) > self.longest:
             raise InputError(
-                f"{found.called(too_long)}: expected sounds of at most {self.longest / FRAMES:g} s, got"
-                f" {len(mels[too_long]) / FRAMES:g} s; cut it at a pause, or leave it out"
+                f"sounds of at most {self.longest / FRAMES:g} s",
+                f"{len(mels[too_long]) / FRAMES:g} s",
+                "Cut it at a pause, or leave it out",
+                **found.place(too_long),
             )
         mel = torch.full((len(mels), self.longest, self.mel.bands), self.statistics.mean)
         for row, each in zip(mel, mels, strict=True):
@@ -189,7 +191,7 @@ class Speech(Modality):
         phone = torch.full((len(found.alignments), most), -1)
         duration = torch.zeros_like(phone)
         for i, layout in enumerate(found.alignments):
-            with about(found.called(i)):
+            with about(**found.place(i)):
                 phone[i, : len(layout.phones)] = self.inventory.numbers(layout.phones)
             duration[i, : len(layout.phones)] = torch.tensor(layout.durations)
         return phone, duration
@@ -249,7 +251,7 @@ class Speech(Modality):
         """
         if out.suffix.lower() == ".wav":
             if len(sounds) != 1:
-                raise UsageError(f"{out.name} holds one sound, got {len(sounds)}; name a folder, or .npz")
+                raise UsageError(f"{out.name} holds one sound", found=len(sounds), remedy="Name a folder, or .npz")
             write_sound(sounds[0], out)
             sample_folder.write_picture(self.show(values, given), out.with_suffix(".png"))
             return

@@ -78,7 +78,7 @@ class Inventory:
 
     def __post_init__(self) -> None:
         if not self.names or self.names[0] != SIL or len(set(self.names)) < len(self.names) or not all(self.names):
-            raise InputError(f"expected different phones, {SIL} first, got {', '.join(self.names[:5]) or 'none'}")
+            raise InputError(f"different phones, {SIL} first", ", ".join(self.names[:5]) or "none")
 
     @classmethod
     def of(cls, phones: Iterable[str]) -> "Inventory":
@@ -109,8 +109,8 @@ class Inventory:
         unknown = sorted({*phones} - place.keys())
         if unknown:
             raise InputError(
-                f"{len(unknown)} phones are not among the {len(self)} that are known, first {unknown[0]}; use one"
-                " set of phones throughout"
+                f"{len(unknown)} phones are not among the {len(self)} that are known, first {unknown[0]}",
+                remedy="Use one set of phones throughout",
             )
         return torch.tensor([place[phone] for phone in phones], dtype=torch.long)
 

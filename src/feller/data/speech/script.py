@@ -158,9 +158,7 @@ def cleaned_script(clip: Clip, first: int, last: int) -> Script:
     """
     n = len(clip.mel)
     if not 0 <= first < last <= n:
-        raise UsageError(
-            f"expected a span inside the {n / 100:.2f} s of {clip.name}, got {first / 100:.2f}:{last / 100:.2f}"
-        )
+        raise UsageError(f"a span inside the {n / 100:.2f} s of {clip.name}", f"{first / 100:.2f}:{last / 100:.2f}")
     parts, now = [], 0
     for part in _whole(clip):
         end = now + (part.length or 0)
@@ -183,7 +181,9 @@ def edited_script(clip: Clip, text: str, words: Sequence[Sequence[str]]) -> Scri
     """
     old, new = [word.text.lower() for word in clip.said], [*words_of(text)]
     if not all(old):
-        raise InputError(f"{clip.name}: it is not known which words its phones are; give an alignment with words")
+        raise InputError(
+            "it is not known which words its phones are", remedy="Give an alignment with words", place=clip.name
+        )
     match = _matches(old, new)
     silences, said, parts = _silences(clip), clip.said, []
     before = 0  # the silence that comes next; each is used once

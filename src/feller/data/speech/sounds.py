@@ -11,7 +11,7 @@ from jaxtyping import Float, Int16, Int64
 from PIL import Image
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, check_number
 from feller.core.pytree import Given, State
 from feller.data.files import sample_folder
 from feller.data.fingerprints import print_of
@@ -46,8 +46,7 @@ class Sounds(Modality):
     """Frames of a piece."""
 
     def __post_init__(self) -> None:
-        if self.longest < 1:
-            raise InputError(f"expected pieces of at least 1 frame, got {self.longest}")
+        check_number("longest", self.longest, least=1, kind=InputError)
 
     @property
     def read_size(self) -> int:
@@ -94,7 +93,7 @@ class Sounds(Modality):
             i for i, samples in enumerate(sounds) if len(samples) // self.mel.hop * self.mel.hop >= self.mel.shortest
         ]
         if not kept:
-            raise InputError(f"expected sounds of at least {self.mel.shortest / self.mel.rate:.3f} s, got shorter ones")
+            raise InputError(f"sounds of at least {self.mel.shortest / self.mel.rate:.3f} s", "shorter ones")
         parts = [(i, begin, end) for i in kept for begin, end in pairwise(cuts[i])]
         values = torch.zeros(len(parts), self.samples, dtype=torch.int16)
         for row, (i, begin, end) in zip(values, parts, strict=True):
@@ -141,7 +140,7 @@ class Sounds(Modality):
 
     def _write_one(self, values: State, given: Given, out: pathlib.Path) -> None:
         if len(values) != 1:
-            raise UsageError(f"{out.name} holds one sound, got {len(values)}; name a folder")
+            raise UsageError(f"{out.name} holds one sound", found=len(values), remedy="Name a folder")
         write_sound(self.sounds(values, given)[0], out)
 
     def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:

@@ -54,7 +54,7 @@ def _text(path: pathlib.Path) -> str:
         try:
             return path.read_text(encoding="utf-16")
         except UnicodeError as error:
-            raise InputError("expected text in UTF-16, as it begins; save it as UTF-8") from error
+            raise InputError(expected="text in UTF-16, as it begins", remedy="Save it as UTF-8") from error
     return read_unicode(path)
 
 
@@ -63,7 +63,7 @@ def _tiers(text: str) -> dict[str, list[Interval]]:
     tokens = iter([match[2] if match[1] is None else (match[1],) for match in TOKEN.finditer(text)])
     try:
         if (next(tokens), next(tokens)) != (("ooTextFile",), ("TextGrid",)):
-            raise InputError("expected a TextGrid, which begins with ooTextFile and TextGrid")
+            raise InputError(expected="a TextGrid, which begins with ooTextFile and TextGrid")
         _number(tokens), _number(tokens)
         tiers: dict[str, list[Interval]] = {}
         for _ in range(int(_number(tokens))):
@@ -86,17 +86,17 @@ def _interval(tokens: Iterator[str | tuple[str]], kind: str) -> Interval:
 def _number(tokens: Iterator[str | tuple[str]]) -> float:
     token = next(tokens)
     if isinstance(token, tuple):
-        raise InputError(f"expected a number, got the text {token[0][:40]!r}")
+        raise InputError("a number", f"the text {token[0][:40]!r}")
     number = float(token)
     if not math.isfinite(number):
-        raise InputError(f"expected a number that is finite, got {token[:40]}")
+        raise InputError("a number that is finite", token[:40])
     return number
 
 
 def _label(tokens: Iterator[str | tuple[str]]) -> str:
     token = next(tokens)
     if not isinstance(token, tuple):
-        raise InputError(f"expected a text in quotes, got {token[:40]}")
+        raise InputError("a text in quotes", token[:40])
     return token[0]
 
 
@@ -110,7 +110,7 @@ def _tier(tiers: dict[str, list[Interval]], names: tuple[str, ...]) -> list[Inte
         ]
         if len(ends) == 1:  # an aligner puts the name of a speaker before
             return tiers[ends[0]]
-        raise InputError(f"expected a tier called {names[0]}, got {', '.join(map(repr, tiers)) or 'none'}")
+        raise InputError(f"a tier called {names[0]}", ", ".join(map(repr, tiers)) or "none")
     return found[0]
 
 
@@ -120,7 +120,7 @@ def _joined(words: list[Interval], phones: list[Interval]) -> Iterator[Word]:
     for phone in phones:
         if phone.text.lower() in UNKNOWN:
             raise InputError(
-                f"{phone.text} at {phone.start:g} s is a word that its aligner did not know; write its phones"
+                f"{phone.text} at {phone.start:g} s is a word that its aligner did not know", remedy="Write its phones"
             )
     taken = 0
     for word in words:

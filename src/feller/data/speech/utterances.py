@@ -59,7 +59,7 @@ def sounds_in(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the sounds of a folder; InputError if there are none, or one is a link that leads out of the folder."""
     sounds = [path for path in inside(folder) if is_sound(path)]
     if not sounds:
-        raise InputError(f"{folder}: expected sounds ({', '.join(ENDINGS)}), got none")
+        raise InputError(f"sounds ({', '.join(ENDINGS)})", "none", file=folder)
     for path in sounds:
         check_link(path, folder)
     return sounds
@@ -77,7 +77,9 @@ def utterances_in(folder: pathlib.Path) -> list[Utterance]:
     for path in sounds:
         other = named.setdefault(path.with_suffix(""), path)
         if other is not path:
-            raise InputError(f"{folder}: {other.name} and {path.name} have one name; rename or remove one of them")
+            raise InputError(
+                f"{other.name} and {path.name} have one name", remedy="Rename or remove one of them", file=folder
+            )
     texts = _table(folder, sounds) if (folder / TABLE).is_file() else _beside(folder, sounds)
     speakers = _speakers(folder, sounds)
     return [
@@ -90,23 +92,23 @@ def text_of(path: pathlib.Path) -> str:
     """Return the text beside a sound; InputError if there is none, or it is empty."""
     file = path.with_suffix(TEXT)
     if not file.is_file():
-        raise InputError(f"{path}: the sound has no text; write what is said into {file.name} beside it")
+        raise InputError("the sound has no text", remedy=f"Write what is said into {file.name} beside it", file=path)
     with about(file):
         text = read_unicode(file).strip()
         if not text:
-            raise InputError("the text is empty; write what is said, or remove it with its sound")
+            raise InputError("the text is empty", remedy="Write what is said, or remove it with its sound")
     return text
 
 
 def check_link(path: pathlib.Path, folder: pathlib.Path) -> None:
     """Refuse a link that leads out of a folder; InputError if it is one."""
     if leads_out(path, folder):
-        raise InputError(f"{path.name!r} is a link that leads outside {folder}; put the file there")
+        raise InputError(f"{path.name!r} is a link that leads outside {folder}", remedy="Put the file there")
 
 
 def _refuse(folder: pathlib.Path, alone: list[str], count: int, what: str, remedy: str) -> None:
     if alone:
-        raise InputError(f"{folder}: {len(alone):,} of {count:,} {what}, first {alone[0]}; {remedy}")
+        raise InputError(f"{len(alone):,} of {count:,} {what}, first {alone[0]}; {remedy}", file=folder)
 
 
 def _beside(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
@@ -140,12 +142,14 @@ def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
         name, *said = (cell.strip() for cell in line.split("|"))
         where = f"{path}: line {number}"
         if not name or not 1 <= len(said) <= 2:
-            raise InputError(f"{where}: expected id|text or id|text|text in words, got {line[:40]!r}")
+            raise InputError("id|text or id|text|text in words", repr(line[:40]), place=where)
         if not said[-1] and not said[0]:
-            raise InputError(f"{where}: the text of {name} is empty; write what is said, or remove the line")
+            raise InputError(
+                f"the text of {name} is empty", remedy="Write what is said, or remove the line", place=where
+            )
         name = name[: -len(pathlib.Path(name).suffix)] if name.lower().endswith(ENDINGS) else name
         if name in texts:
-            raise InputError(f"{where}: {name} has a line already; remove one")
+            raise InputError(f"{name} has a line already", remedy="Remove one", place=where)
         texts[name] = said[-1] or said[0]
     names = [_id(path, folder) for path in sounds]
     _refuse(
@@ -190,11 +194,11 @@ def _told(table: pathlib.Path) -> dict[str, str]:
     head = [cell.strip().lower() for cell in rows[0]] if rows else []
     key = next((name for name in ("file", "id") if name in head), None)
     if key is None or "speaker" not in head:
-        raise InputError(f"{table}: expected columns file (or id) and speaker, got {', '.join(head) or 'none'}")
+        raise InputError("columns file (or id) and speaker", ", ".join(head) or "none", file=table)
     places = head.index(key), head.index("speaker")
     short = next((cells for cells in rows[1:] if len(cells) <= max(places)), None)
     if short is not None:
-        raise InputError(f"{table}: expected {len(head)} cells in a row, got {','.join(short)[:40]!r}")
+        raise InputError(f"{len(head)} cells in a row", repr(",".join(short)[:40]), file=table)
     return {cells[places[0]].strip(): cells[places[1]].strip() for cells in rows[1:]}
 
 

@@ -29,11 +29,11 @@ class Bins:
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in pairwise(self.starts)) and all(a < b for a, b in pairwise(self.heavy))
         if not self.starts or not rising or self.last < self.starts[-1]:
-            raise InputError("expected edges and heavy values in ascending order, inside the bounds")
+            raise InputError(expected="edges and heavy values in ascending order, inside the bounds")
         if max(abs(self.starts[0]), abs(self.last)) >= LARGEST:
-            raise InputError("expected bounds with fewer than 19 digits; use fewer decimals")
+            raise InputError(expected="bounds with fewer than 19 digits", remedy="Use fewer decimals")
         if self.heavy and not self.starts[0] <= self.heavy[0] <= self.heavy[-1] <= self.last:
-            raise InputError("expected heavy values inside the bounds")
+            raise InputError(expected="heavy values inside the bounds")
 
     @cached_property
     def _ends(self) -> tuple[int, ...]:
@@ -87,8 +87,9 @@ class Bins:
         code = int(found.argmax())
         if code < self.count and self.reach(code)[0] < self.reach(code)[1]:
             raise InputError(
-                f"column {name!r}: {text!r} shares a bin with others, so the rule cannot be kept; make it a heavy"
-                " value, or give it edges"
+                f"{text!r} shares a bin with others, so the rule cannot be kept",
+                remedy="Make it a heavy value, or give it edges",
+                column=name,
             )
         return found
 
@@ -137,11 +138,11 @@ def check_binned(column: Any) -> None:
     InputError then; names the column.
     """
     if column.bins is not None and (column.edges or column.bins < 1):
-        raise InputError(f"column {column.name!r}: expected edges, or a number of bins of 1 or more, not both")
+        raise InputError(expected="edges, or a number of bins of 1 or more, not both", column=column.name)
     try:
         _ = column.levels
     except InputError as error:
-        raise error if column.name in str(error) else InputError(f"column {column.name!r}: {error}") from None
+        raise error.at(column=column.name) from None
 
 
 def equal_starts(first: int, last: int, bins: int) -> tuple[int, ...]:

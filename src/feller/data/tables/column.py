@@ -12,7 +12,6 @@ import pyarrow.compute
 from jaxtyping import Bool, Float64, Int64
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import nearest
 from feller.data.loading.raw import text_array
 from feller.spaces import Field, Single
 
@@ -116,7 +115,7 @@ class Modelled(Column):
             return np.arange(self.count) == self.own_count
         (code,) = self.own_codes(text_array([text])).tolist()
         if code < 0:
-            raise InputError(f"{self.name!r} is never {text!r}: {nearest(text, list(self.names[:50]))}")
+            raise InputError.unknown("value", text, self.names[:50]).at(column=self.name)
         return np.arange(self.count) == code
 
     def asked(self, text: str, *, clip: bool = False) -> int:
@@ -140,7 +139,7 @@ class Modelled(Column):
     def told(self) -> str:
         """What it can be, for people."""
         names = list(self.names)
-        return f"there are: {', '.join(names[:20])}" + (", ..." if len(names) > 20 else "")
+        return f"one of {', '.join(names[:20])}" + (", ..." if len(names) > 20 else "")
 
     @property
     def coarse_names(self) -> tuple[str, ...]:
@@ -160,9 +159,11 @@ def check_words(name: str, words: Sequence[str], what: str) -> None:
     """Raise an InputError on words that are no cells, or two that are the same."""
     for i, word in enumerate(words):
         if word != word.strip() or "\x00" in word:
-            raise InputError(f"column {name!r}: {what} {word!r} has blanks around it, which no cell has; remove them")
+            raise InputError(
+                f"{what} {word!r} has blanks around it, which no cell has", remedy="Remove them", column=name
+            )
         if word in words[:i]:
-            raise InputError(f"column {name!r}: {what} {word!r} stands twice; keep one")
+            raise InputError(f"{what} {word!r} stands twice", remedy="Keep one", column=name)
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class Categorical(Modelled):
     def __post_init__(self) -> None:
         check_words(self.name, (*self._words, *self.words_for_missing), "the value")
         if not self._words:
-            raise InputError(f"column {self.name!r}: expected values, got none; list them")
+            raise InputError("values", "none", "List them", column=self.name)
 
     @cached_property
     def _words(self) -> tuple[str, ...]:

@@ -56,13 +56,11 @@ def pairs_of(rules: Sequence[Constraint], columns: Sequence[Modelled]) -> tuple[
     for rule in rules:
         for name in (rule.when, rule.then):
             if name not in place:
-                raise InputError(
-                    f"a rule names the column {name!r}, which no model sees; there are: {', '.join(place)}"
-                )
+                raise InputError.unknown("column of a rule", name, place)
             if columns[place[name]].count > LARGEST:
-                raise InputError(f"a rule names {name!r}, which has more than {LARGEST:,} codes; give it bins")
+                raise InputError(f"a rule names {name!r}, which has more than {LARGEST:,} codes", remedy="Give it bins")
         if rule.when == rule.then or not rule.among or not rule.only:
-            raise InputError(f"a rule joins two columns by words of each, got: {rule.told}")
+            raise InputError("a rule that joins two columns by words of each", rule.told)
         a, b = place[rule.when], place[rule.then]
         when = np.any([columns[a].matching(text) for text in rule.among], axis=0)
         only = np.any([columns[b].matching(text) for text in rule.only], axis=0)
@@ -73,7 +71,7 @@ def pairs_of(rules: Sequence[Constraint], columns: Sequence[Modelled]) -> tuple[
     _check_forest(pairs, columns)
     if not possible(pairs, [column.count for column in columns])[0].any():
         told = "; ".join(rule.told for rule in rules)
-        raise InputError(f"no row can keep all rules ({told}); take one back")
+        raise InputError(f"no row can keep all rules ({told})", remedy="Take one back")
     return pairs
 
 
@@ -89,7 +87,9 @@ def _check_forest(pairs: Sequence[Pair], columns: Sequence[Modelled]) -> None:
         a, b = top(pair.first), top(pair.second)
         if a == b:
             names = f"{columns[pair.first].name!r} and {columns[pair.second].name!r}"
-            raise InputError(f"the rules join {names} twice, by way of other columns; take one rule of that ring back")
+            raise InputError(
+                f"the rules join {names} twice, by way of other columns", remedy="Take one rule of that ring back"
+            )
         root[b] = a
 
 
@@ -172,12 +172,13 @@ class Comparison:
             ends = holds(first, wanted), holds(last, wanted)
             if ends[0] != ends[1]:
                 raise InputError(
-                    f"column {name!r}: a bin has numbers on both sides of {self.text!r}, so the rule cannot be kept;"
-                    " give it an edge there, or a heavy value"
+                    f"a bin has numbers on both sides of {self.text!r}, so the rule cannot be kept",
+                    remedy="Give it an edge there, or a heavy value",
+                    column=name,
                 )
             found[code] = ends[0]
         if not found.any():
-            raise InputError(f"column {name!r} is never {self.text!r}; mend the rule or the bounds")
+            raise InputError(f"is never {self.text!r}", remedy="Mend the rule or the bounds", column=name)
         return found
 
 

@@ -50,7 +50,7 @@ def to_frame(table: FoundTable, schema: Schema) -> pd.DataFrame:
             series[name] = _series(column, cells.combine_chunks())
         except (ValueError, TypeError, OverflowError, pyarrow.ArrowException) as error:
             raise InputError(
-                f"column {name!r} cannot be written as {column.dtype} ({error}); change its dtype"
+                f"cannot be written as {column.dtype} ({error})", remedy="Change its dtype", column=name
             ) from error
     return pd.DataFrame(series)
 
@@ -147,16 +147,14 @@ def find_cells(path: pathlib.Path) -> FoundTable:
 def table_of(sheet: Sheet | None, where: str) -> FoundTable:
     """Take the first row of a sheet for names; InputError if columns have no names or the same, or nothing is there."""
     if sheet is None:
-        raise InputError(f"{where}: expected a table, the file is empty")
+        raise InputError(expected="a table, the file is empty", place=where)
     names = sheet.first
     if not sheet.dtypes and all_numbers(names) and any(names):
-        raise InputError(
-            f"{where}: expected names of the columns in the first row, got {', '.join(names[:3])}; add them"
-        )
+        raise InputError("names of the columns in the first row", ", ".join(names[:3]), "Add them", place=where)
     check_header(names, where)
     if not len(sheet.lines) or not names:
-        rows = f"rows and columns, got {len(sheet.lines)} x {len(names)}"
-        raise InputError(f"{where}: expected {rows if sheet.dtypes else 'rows below the header, there are none'}")
+        rows = f"rows and columns; found {len(sheet.lines)} x {len(names)}"
+        raise InputError(expected=f"{rows if sheet.dtypes else 'rows below the header, there are none'}", place=where)
     table = sheet.cells.rename_columns(names)
     return FoundTable(table, columns=tuple(names), lines=sheet.lines, dialect=sheet.dialect, dtypes=sheet.dtypes)
 

@@ -54,8 +54,9 @@ class Datetime(Modelled):
         odd = re.sub(_KNOWN, "", self.format)
         if "%" in odd or not re.search("%-?[Yy]", self.format):
             raise InputError(
-                f"column {self.name!r}: expected a format with %Y or %y, of %Y %y %m %d %H %I %M %S %f %p %b %B %a %A,"
-                f" got {self.format!r}"
+                "a format with %Y or %y, of %Y %y %m %d %H %I %M %S %f %p %b %B %a %A",
+                repr(self.format),
+                column=self.name,
             )
         check_binned(self)
 
@@ -74,13 +75,13 @@ class Datetime(Modelled):
         first, last = self._said(self.first, "first"), self._said(self.last, "last")
         edges = tuple(self._said(edge, "the edge") for edge in self.edges)
         if first > last:
-            raise InputError(f"expected the first time before the last, got {self.first} and {self.last}")
+            raise InputError("the first time before the last", f"{self.first} and {self.last}")
         return Bins((first, *edges) if edges else equal_starts(first, last, self.bins or BINS), last)
 
     def _said(self, text: str, what: str) -> int:
         _, units = self._read(text_array([text]))
         if not len(units):
-            raise InputError(f"column {self.name!r}: {what} {text!r} is no time in the format {self.format!r}")
+            raise InputError(f"{what} {text!r} is no time in the format {self.format!r}", column=self.name)
         return int(units[0])
 
     def _read(self, words: pyarrow.Array) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
@@ -125,11 +126,11 @@ class Datetime(Modelled):
     def told(self) -> str:
         """The bounds."""
         missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
-        return f"expected a time from {self.first} to {self.last}{missing}"
+        return f"a time from {self.first} to {self.last}{missing}"
 
     def told_of(self, cell: str) -> str:
         """Say what it can be; of a day that no calendar has, that."""
-        return f"there is no such day; {self.told}" if is_no_day(cell, self.format) else self.told
+        return f"a day that there is: {self.told}" if is_no_day(cell, self.format) else self.told
 
     def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the bins of times within the bounds; -1 of others."""

@@ -73,7 +73,7 @@ def _guess(name: str, found: Words, dtype: str | None) -> Column:
     gaps = dict(zip(found.words.filter(pyarrow.array(gone)).to_pylist(), counts[gone].tolist(), strict=True))
     counts = counts[~gone]
     if not len(there):
-        raise InputError(f"column {name!r} is all missing ({', '.join(map(repr, gaps))}); drop it, or fill it")
+        raise InputError(f"is all missing ({', '.join(map(repr, gaps))})", remedy="Drop it, or fill it", column=name)
     twice = _two(there)
     if twice is not None:
         return Boolean(name, *twice, *_missing(gaps), dtype)

@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.serialization import nearest
 from feller.data.loading.raw import FoundTable, by_column, text_array
 from feller.data.tables.column import Categorical, Modelled
 from feller.data.tables.constraints import broken, mended
@@ -69,17 +68,19 @@ def check_columns(found: FoundTable, schema: Schema, *, partial: bool = False) -
     there = len(found.columns) - len(strange)
     if strange and 2 * there <= len(found.columns) and 2 * there < len(schema.names) and not partial:
         raise InputError(
-            f"the schema is of another table: {there} of its {len(schema.names)} columns are there; describe this one"
-            " (feller data schema)"
+            f"the schema is of another table: {there} of its {len(schema.names)} columns are there",
+            remedy="Describe this one (feller data schema)",
         )
     if strange:
-        raise InputError(f"there is no column {strange[0]!r} in the schema: {nearest(strange[0], list(schema.names))}")
+        raise InputError.unknown("column", strange[0], schema.names, more=" of the schema")
     hidden = [name for name in found.columns if name in schema.untold]
     if hidden and partial:
-        raise InputError(f"noise could not tell what {hidden[0]!r} holds, so no row has it; leave that column out")
+        raise InputError(
+            f"noise could not tell what {hidden[0]!r} holds, so no row has it", remedy="Leave that column out"
+        )
     lacking = [column.name for column in schema.modelled if column.name not in found.columns]
     if lacking and not partial:
-        raise InputError(f"there is no column {lacking[0]!r} in the table: {nearest(lacking[0], list(found.columns))}")
+        raise InputError.unknown("column of the schema", lacking[0], found.columns, more=" of the table")
 
 
 def _codes_of(
@@ -102,12 +103,12 @@ def _codes_of(
 def _refuse(column: Modelled, found: FoundTable, row: int, *, clip: bool) -> None:
     cell = found.cell(column.name, row)
     if clip:
-        hint = 'nothing is near it: give the column another word for it in the schema, "other" or "missing"'
+        hint = 'Nothing is near it: give the column another word for it in the schema, "other" or "missing"'
     elif not cell or (column.missing is None and cell in BLANKS):
-        hint = 'fill it, or say in the schema what "missing" means'
+        hint = 'Fill it, or say in the schema what "missing" means'
     else:
-        hint = 'mend it, widen the schema, or let it say "outside": "clip"'
-    raise InputError(f"{found.called(row)}, column {column.name!r} holds {cell[:40]!r}, {column.told_of(cell)}; {hint}")
+        hint = 'Mend it, widen the schema, or let it say "outside": "clip"'
+    raise InputError(column.told_of(cell), repr(cell[:40]), hint, **found.place(row), column=column.name)
 
 
 def _check_rules(codes: np.ndarray, found: FoundTable, schema: Schema) -> None:
@@ -118,8 +119,10 @@ def _check_rules(codes: np.ndarray, found: FoundTable, schema: Schema) -> None:
             held = ", ".join(f"{name} = {found.cell(name, int(wrong[0]))!r}" for name in (a, b))
             told = "; ".join(rule.told for rule in schema.rules if {rule.when, rule.then} == {a, b})
             raise InputError(
-                f"{found.called(int(wrong[0]))} breaks a rule of the schema ({told}), it has {held}; mend the row or"
-                ' the rule, or let the schema say "outside": "clip"'
+                f"a row that keeps the rule of the schema ({told})",
+                held,
+                'Mend the row or the rule, or let the schema say "outside": "clip"',
+                **found.place(int(wrong[0])),
             )
 
 
@@ -136,9 +139,11 @@ def _check_derived(found: FoundTable, schema: Schema) -> None:
         if wrong.any():
             row = int(wrong.argmax())
             raise InputError(
-                f"{found.called(row)}, column {column.name!r} holds {words[ours.places[row]][:40]!r}, expected"
-                f" {expected[theirs.places[row]]!r} for {column.source} = {found.cell(column.source, row)!r}; mend it"
-                " or the mapping"
+                f"{expected[theirs.places[row]]!r} for {column.source} = {found.cell(column.source, row)!r}",
+                repr(words[ours.places[row]][:40]),
+                "Mend it or the mapping",
+                **found.place(row),
+                column=column.name,
             )
 
 
@@ -202,7 +207,7 @@ def partly_known(found: FoundTable, schema: Schema) -> tuple[Int64[Tensor, "n k"
         if len(wrong):
             names = [schema.modelled[i].name for i in (pair.first, pair.second)]
             raise InputError(
-                f"{found.called(int(wrong[0]))}: the given {' and '.join(names)} break a rule of the schema"
+                f"the given {' and '.join(names)} break a rule of the schema", **found.place(int(wrong[0]))
             )
     return torch.from_numpy(codes), torch.from_numpy(kept)
 
@@ -229,16 +234,18 @@ def _sources_given(found: FoundTable, schema: Schema, column: Modelled) -> list[
                 if cell in BLANKS and not derived.sources(cell):
                     continue
                 sources = derived.sources(cell)
-                where = f"{found.called(i)}, column {derived.name!r}"
                 if not sources:
                     known = list(dict.fromkeys(derived.mapping.values()))
-                    raise InputError(f"{where} holds {cell[:40]!r}, which never is: {nearest(cell, known)}")
+                    wrong = InputError.unknown("cell", cell[:40], known)
+                    raise wrong.at(**found.place(i), column=derived.name)
                 if cells[i] is None and len(sources) == 1:
                     cells[i] = sources[0]
                 elif cells[i] is None:
-                    raise InputError(f"{where} follows from several {column.name}: {', '.join(sources)}; give that one")
+                    several = f"{column.name}, from several of which it follows: {', '.join(sources)}"
+                    raise InputError(several, "none", "Give that one", **found.place(i), column=derived.name)
                 elif cells[i] not in sources:
-                    raise InputError(f"{where} holds {cell!r}, which does not follow from {column.name} = {cells[i]!r}")
+                    follows = f"what follows from {column.name} = {cells[i]!r}"
+                    raise InputError(follows, repr(cell), **found.place(i), column=derived.name)
     return None if all(cell is None for cell in cells) else cells
 
 

@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from feller.core.errors import UsageError
-from feller.core.serialization import nearest
+from feller.core.errors import UsageError, nearest
 from feller.data.tables.bins import Bins
 from feller.data.tables.column import Column, Modelled
 from feller.data.tables.constraints import broken
@@ -144,7 +143,7 @@ def asked_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
     if isinstance(column, Derived):
         sources = _sources(column, text)
         if len(sources) > 1:
-            raise UsageError(f"{leaf}={text} follows from {column.source} {' or '.join(sources)}; give one of these")
+            raise UsageError(f"{column.source} {' or '.join(sources)}, from which it follows", text, argument=leaf)
         leaf, text = column.source, sources[0]
     place = schema.place(leaf)
     return place, schema.modelled[place].asked(text, clip=schema.outside == "clip")
@@ -158,7 +157,9 @@ def givable(schema: Schema) -> tuple[str, ...]:
 def _column(schema: Schema, leaf: str) -> Column:
     column = next((one for one in schema.columns if one.name == leaf), None)
     if column is not None and type(column) in NEVER:
-        raise UsageError(f"{leaf} was never learned, since {NEVER[type(column)]}, so it cannot be given; leave it out")
+        raise UsageError(
+            f"{leaf} was never learned, since {NEVER[type(column)]}, so it cannot be given", remedy="Leave it out"
+        )
     if column is None or leaf not in givable(schema):
         raise UsageError(f"no column {leaf!r} can be given: {nearest(leaf, list(givable(schema)))}")
     return column
@@ -188,7 +189,7 @@ def given_cells(given: GivenWords, schema: Schema) -> GivenCells:
         if isinstance(value, str) and not _is_range(column, value):
             place, code = asked_code(schema, leaf, value)
             if kept[place] and codes[place] != code:
-                raise UsageError(f"{leaf}={value} contradicts what else is given; leave one of them out")
+                raise UsageError(f"{leaf}={value} contradicts what else is given", remedy="Leave one of them out")
             codes[place], kept[place] = code, True
             if isinstance(column, Numerical | Datetime):
                 exact[leaf] = value
@@ -209,15 +210,17 @@ def given_cells(given: GivenWords, schema: Schema) -> GivenCells:
             leaf = column.source
         place = schema.place(leaf)
         if place in choices:
-            raise UsageError(f"{columns[place].name} is given twice; leave one of them out")
+            raise UsageError(f"{columns[place].name} is given twice", remedy="Leave one of them out")
         choices[place] = _choice(columns[place], texts)
     both = [columns[j].name for j in choices if kept[j]]
     if both:
-        raise UsageError(f"{both[0]} is given twice; leave one of them out")
+        raise UsageError(f"{both[0]} is given twice", remedy="Leave one of them out")
     for pair in schema.pairs:
         if kept[pair.first] and kept[pair.second] and broken(codes[None].numpy(), pair).any():
             names = [columns[j].name for j in (pair.first, pair.second)]
-            raise UsageError(f"the given {' and '.join(names)} break a rule of the schema; leave one of them out")
+            raise UsageError(
+                f"the given {' and '.join(names)} break a rule of the schema", remedy="Leave one of them out"
+            )
     return GivenCells(codes, kept, choices, exact)
 
 
@@ -240,7 +243,7 @@ def _choice(column: Modelled, texts: Sequence[str]) -> ColumnChoice:
     else:
         spans = [(codes[text], codes[text]) for text in there]
     if not texts or (len(there) == len(texts) and not spans):
-        raise UsageError(f"{column.name}: expected cells that rows may have, got none; leave it out")
+        raise UsageError("cells that rows may have", "none", "Leave it out", place=column.name)
     return ColumnChoice(column, tuple(_apart(spans)), len(there) + len(ranges) < len(texts))
 
 

@@ -110,8 +110,9 @@ class Mixed(Modality):
     def __post_init__(self) -> None:
         if not self.rulers:
             raise InputError(
-                f"expected a table with a column of numbers, or times, of {LEAST} levels or more, no heavy values and"
-                " no missing cells, or one that is written digit by digit; take the recipe `table`"
+                expected=f"a table with a column of numbers, or times, of {LEAST} levels or more, no heavy values"
+                " and no missing cells, or one that is written digit by digit",
+                remedy="Take the recipe `table`",
             )
 
     @cached_property
@@ -147,8 +148,9 @@ class Mixed(Modality):
     def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         """Refuse: all columns are drawn together."""
         raise UsageError(
-            f"this model draws all columns together, so that {leaf}={text} cannot be given; fit one with"
-            " --recipe table, whose columns can"
+            "cannot be given, as this model draws all columns together",
+            remedy="Fit one with --recipe table, whose columns can",
+            argument=leaf,
         )
 
     def space(self) -> Space:

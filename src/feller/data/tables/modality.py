@@ -48,12 +48,11 @@ def first_of_each(found: FoundTable, unit: str) -> FoundTable:
     if unit == ROW:
         return found
     if unit not in found.columns:
-        raise InputError(f"there is no column {unit!r} in the table, which tells whose each row is; add it")
+        raise InputError("a column that tells whose each row is", "none of that name", "Add it", column=unit)
     people = found.words(unit)
     nobody = people.which(BLANKS)[people.places]
     if nobody.any():
-        where = found.called(int(nobody.argmax()))
-        raise InputError(f"{where}, column {unit!r} does not say whose row it is; fill it")
+        raise InputError("whose row it is", "nothing", "Fill it", **found.place(int(nobody.argmax())), column=unit)
     return found.subset(np.sort(np.unique(people.places, return_index=True)[1]))
 
 
@@ -87,12 +86,12 @@ class Table(Modality):
     def __post_init__(self) -> None:
         right = [len(column.coarse_names) for column in self.schema.modelled]
         if self.shares and [len(each) for each in self.shares] != right:
-            raise InputError(f"expected shares of {right} levels, got {[len(each) for each in self.shares]}")
+            raise InputError(f"shares of {right} levels", [len(each) for each in self.shares])
         if bool(self.told) != (self.rows > 0):
-            raise InputError(f"expected counts of some rows, or neither, got {len(self.told)} of {self.rows:,} rows")
+            raise InputError("counts of some rows, or neither", f"{len(self.told)} of {self.rows:,} rows")
         for table in self.told:
             if max(table.columns) >= len(right) or table.levels != tuple(right[j] for j in table.columns):
-                raise InputError(f"expected counts of {right} levels, got {table.levels} of columns {table.columns}")
+                raise InputError(f"counts of {right} levels", f"{table.levels} of columns {table.columns}")
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -156,7 +155,7 @@ class Table(Modality):
 
     def _check(self, values: Tensor, counts: tuple[int, ...], what: str) -> Tensor:
         if values.dtype != torch.int64 or values.shape[1:] != (len(counts),):
-            raise InputError(f"expected {what} [n, {len(counts)}] in int64, got {list(values.shape)} in {values.dtype}")
+            raise InputError(f"{what} [n, {len(counts)}] in int64", f"{list(values.shape)} in {values.dtype}")
         strange = (values < 0) | (values >= torch.tensor(counts, device=values.device))
         if strange.any():
             raise InputError(

@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.compute
 from jaxtyping import Bool, Int64
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, check_number
 from feller.data.loading.raw import TEXT, text_array
 from feller.data.tables.dates import in_format, read_times, write_time, write_times
 
@@ -48,27 +48,24 @@ class NumberForm:
 
     def __post_init__(self) -> None:
         if not 0 <= self.decimals <= MOST_DECIMALS:
-            raise InputError(f"expected 0 to {MOST_DECIMALS} decimals, got {self.decimals}")
+            raise InputError(f"0 to {MOST_DECIMALS} decimals", self.decimals)
         if self.fewest is not None and not 0 <= self.fewest <= self.decimals:
-            raise InputError(
-                f"expected at least 0 and at most {self.decimals} as the fewest decimals, got {self.fewest}"
-            )
+            raise InputError(f"at least 0 and at most {self.decimals} as the fewest decimals", self.fewest)
         if (
             self.point not in (".", ",")
             or self.thousands not in ("", ",", ".", "'", " ")
             or self.point == self.thousands
         ):
             raise InputError(
-                f"expected a point of . or , and another sign between thousands (, . ' or a blank), got {self.point!r}"
-                f" and {self.thousands!r}"
+                "a point of . or , and another sign between thousands (, . ' or a blank)",
+                f"{self.point!r} and {self.thousands!r}",
             )
-        if not 0 <= self.width <= 18:
-            raise InputError(f"expected a width of 0 to 18 digits, got {self.width}")
+        check_number("width", self.width, least=0, most=18, kind=InputError)
         if re.search(r"[\d.,+-]", self.before + self.after) or (self.before + self.after).strip("\r\n\0") != (
             self.before + self.after
         ):
             raise InputError(
-                f"what stands around a number holds no digits or signs, got {self.before!r}, {self.after!r}"
+                "what stands around a number holds no digits or signs", found=f"{self.before!r}, {self.after!r}"
             )
 
     def read(self, cell: str) -> Decimal | None:
@@ -145,12 +142,13 @@ class NumberForm:
     def exact(self, number: float, name: str, what: str) -> int:
         """Return how many of our units a number of a schema is; InputError if it is no whole multiple of our unit."""
         if not abs(number) < 10**18:
-            raise InputError(f"column {name!r}: {what} {number:g} is too large or no number")
+            raise InputError(f"{what} {number:g} is too large or no number", column=name)
         wanted = Decimal(repr(number)).scaleb(self.decimals)
         if wanted != wanted.to_integral_value():
             raise InputError(
-                f"column {name!r}: {what} {number!r} has more than {self.decimals} decimals, which its numbers have;"
-                ' round it, or raise "decimals" in its "form"'
+                f"{what} {number!r} has more than {self.decimals} decimals, which its numbers have",
+                remedy='Round it, or raise "decimals" in its "form"',
+                column=name,
             )
         return int(wanted)
 
@@ -351,7 +349,8 @@ def first_and_last(low: datetime.datetime, high: datetime.datetime, form: str) -
     for bound in bounds:
         if not reads(bound, form):
             raise InputError(
-                f"dates such as {write_time(low, form)!r} have too few digits of the year; write them with four"
+                f"dates such as {write_time(low, form)!r} have too few digits of the year",
+                remedy="Write them with four",
             )
     return bounds
 

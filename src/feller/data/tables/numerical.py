@@ -48,7 +48,7 @@ class Numerical(Modelled):
     def __post_init__(self) -> None:
         check_words(self.name, self.words_for_missing, "the word")
         if not self.low <= self.high:
-            raise InputError(f"column {self.name!r}: expected low below high, got {self.low:g} and {self.high:g}")
+            raise InputError("low below high", f"{self.low:g} and {self.high:g}", column=self.name)
         check_binned(self)
 
     @cached_property
@@ -115,7 +115,7 @@ class Numerical(Modelled):
     def told(self) -> str:
         """The bounds."""
         missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
-        return f"expected a number from {self.low:g} to {self.high:g}{missing}"
+        return f"a number from {self.low:g} to {self.high:g}{missing}"
 
     def units(self, text: str) -> Decimal | None:
         """Return a number in units of the last decimal; None where a text is none."""
@@ -148,7 +148,7 @@ class Numerical(Modelled):
             return found if self.digits else self.levels.check_alone(found, self.name, text)
         number = self.form.read(asked.bound)
         if number is None:
-            raise InputError(f"column {self.name!r}: expected a number in {asked.text!r}")
+            raise InputError(expected=f"a number in {asked.text!r}", column=self.name)
         return asked.over(self._reaches, number.scaleb(self.form.decimals), self.name, self.count)
 
     @property

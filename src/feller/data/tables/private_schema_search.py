@@ -80,7 +80,7 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
         Drowned: If noise leaves no column that a model could learn, or hides all but one; as early as that is known.
     """
     if not (0 < sigma < math.inf and 0 < delta < 1):
-        raise UsageError(f"expected noise above 0 and a delta between 0 and 1, got {sigma:g} and {delta:g}")
+        raise UsageError("noise above 0 and a delta between 0 and 1", f"{sigma:g} and {delta:g}")
     noisy = Noisy(sigma, noise)
     cells = {name: found.words(name) for name in found.columns}
     looked = {name: looks(cells[name], noisy) for name in cells}

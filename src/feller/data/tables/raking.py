@@ -88,9 +88,9 @@ class Crosstab:
     def __post_init__(self) -> None:
         fits = 0 < len({*self.columns}) == len(self.columns) == len(self.levels) and min(self.columns) >= 0
         if not fits or math.prod(self.levels) != len(self.counts):
-            raise InputError(f"expected a count for each of {self.levels} levels of columns, got {len(self.counts)}")
+            raise InputError(f"a count for each of {self.levels} levels of columns", len(self.counts))
         if not (self.sigma > 0 and math.isfinite(self.sigma) and all(map(math.isfinite, self.counts))):
-            raise InputError("expected finite counts, with noise above 0; the model is damaged")
+            raise InputError(expected="finite counts, with noise above 0; the model is damaged")
 
     def cells(self, codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
         """Return the number of the cell that each row is in; InputError if a row has a code that the table has not."""
@@ -99,8 +99,9 @@ class Crosstab:
             code = codes[:, column]
             if len(code) and not 0 <= int(code.min()) <= int(code.max()) < levels:
                 raise InputError(
-                    f"expected codes of 0 to {levels - 1} in column {column}, got {int(code.min())} to"
-                    f" {int(code.max())}; take rows of the table that was counted"
+                    f"codes of 0 to {levels - 1} in column {column}",
+                    f"{int(code.min())} to {int(code.max())}",
+                    "Take rows of the table that was counted",
                 )
             at = at * levels + code
         return at

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from feller.core.errors import InputError
-from feller.core.serialization import from_data, nearest, replace_file, to_data
+from feller.core.serialization import from_data, replace_file, to_data
 from feller.data.loading.raw import about
 from feller.data.tables.column import Boolean, Categorical, Column, Modelled
 from feller.data.tables.constraints import Constraint, Pair, pairs_of
@@ -41,16 +41,19 @@ class Schema:
         names = [column.name for column in self.columns]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise InputError(f"two columns are called {twice!r}; rename one")
+            raise InputError(f"two columns are called {twice!r}", remedy="Rename one")
         if any(not name or name != name.strip() for name in names):
-            raise InputError("every column has a name, without blanks around it; give it one")
+            raise InputError("every column has a name, without blanks around it", remedy="Give it one")
         if self.unit != ROW and not any(isinstance(c, Identifier) and c.name == self.unit for c in self.columns):
             raise InputError(
-                f'expected the unit "{ROW}", or the identifier that tells people apart, got {self.unit!r}; describe'
-                " that column as an identifier"
+                f'the unit "{ROW}", or the identifier that tells people apart',
+                repr(self.unit),
+                "Describe that column as an identifier",
             )
         if not self.modelled:
-            raise InputError("no column is left that a model could learn; describe one as categorical or numerical")
+            raise InputError(
+                "no column is left that a model could learn", remedy="Describe one as categorical or numerical"
+            )
         for column in self.columns:
             if isinstance(column, Derived):
                 self._check_derived(column)
@@ -95,20 +98,19 @@ class Schema:
         """Return the place of a column among those modelled; InputError if there is none of that name."""
         known = [column.name for column in self.modelled]
         if name not in known:
-            raise InputError(f"no model sees a column {name!r}: {nearest(name, known)}")
+            raise InputError.unknown("column", name, known)
         return known.index(name)
 
     def _check_derived(self, column: Derived) -> None:
         source = next((other for other in self.modelled if other.name == column.source), None)
         if not isinstance(source, Categorical | Boolean | Numerical):
-            raise InputError(
-                f"column {column.name!r}: expected a source that is categorical, boolean or numerical, got"
-                f" {column.source!r}: {nearest(column.source, [other.name for other in self.modelled])}"
+            raise InputError.unknown("source", column.source, [other.name for other in self.modelled]).at(
+                column=column.name
             )
         lacking = next((cell for cell in _possible_cells(source) if cell not in column.mapping), None)
         if lacking is not None:
             raise InputError(
-                f"column {column.name!r}: the mapping says nothing for {source.name} = {lacking!r}; add it"
+                f"the mapping says nothing for {source.name} = {lacking!r}", remedy="Add it", column=column.name
             )
 
 
@@ -117,7 +119,7 @@ def _possible_cells(column: Categorical | Boolean | Numerical) -> Iterator[str]:
     if isinstance(column, Numerical):
         first, last = column.levels.starts[0], column.levels.last
         if last - first >= MOST_SOURCES:
-            raise InputError(f"column {column.name!r} has too many numbers for another to follow from each of them")
+            raise InputError("has too many numbers for another to follow from each of them", column=column.name)
         yield from map(column.form.write, range(first, last + 1))
     else:
         yield from column.own_names
@@ -151,7 +153,7 @@ def read_schema(path: pathlib.Path) -> Schema:
         except OSError as error:
             raise InputError(f"cannot be read ({error.strerror or error}); `feller data schema` writes one") from error
         except UnicodeDecodeError as error:
-            raise InputError(f"expected a schema in UTF-8, got byte {error.object[error.start]:#04x}") from error
+            raise InputError("a schema in UTF-8", f"byte {error.object[error.start]:#04x}") from error
         return parse_schema(text)
 
 
@@ -170,13 +172,13 @@ def parse_schema(text: str) -> Schema:
     plain = _plain(text)
     columns = tuple(_column(name, said, text) for name, said in plain["columns"].items())
     if plain.get("outside", "refuse") not in ("refuse", "clip"):
-        raise InputError(f"outside: expected refuse or clip, got {plain['outside']!r}")
+        raise InputError("refuse or clip", repr(plain["outside"]), argument="outside")
     for part in ("target", "unit"):
         if not isinstance(plain.get(part, ""), str):
-            raise InputError(f"{part}: expected the name of a column, got {plain[part]!r}")
+            raise InputError("the name of a column", repr(plain[part]), argument=part)
     rules = plain.get("rules", [])
     if not isinstance(rules, list):
-        raise InputError('rules: expected a list of {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}')
+        raise InputError(argument="rules", expected='a list of {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}')
     return Schema(
         columns,
         plain.get("outside", "refuse"),
@@ -191,23 +193,27 @@ def _plain(text: str) -> dict[str, Any]:
     try:
         plain = json.loads(text, object_pairs_hook=_without_twins)
     except json.JSONDecodeError as error:
-        raise InputError(f"line {error.lineno} is no JSON ({error.msg}, column {error.colno}); mend it") from error
+        raise InputError(
+            f"line {error.lineno} is no JSON ({error.msg}, column {error.colno})", remedy="Mend it"
+        ) from error
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
-        raise InputError("expected a schema, got numbers of endless digits, or JSON inside JSON without end") from error
+        raise InputError("a schema", "numbers of endless digits, or JSON inside JSON without end") from error
     if not isinstance(plain, dict) or not isinstance(plain.get("columns"), dict) or not plain["columns"]:
-        raise InputError('expected an object with "columns": {NAME: {"kind": ...}, ...}')
+        raise InputError(expected='an object with "columns": {NAME: {"kind": ...}, ...}')
     for part in plain:
         if part not in _PARTS:
-            raise InputError(f"a schema has no part {part!r}: {nearest(part, list(_PARTS))}")
+            raise InputError.unknown("part of a schema", part, _PARTS)
     version = plain.get("version", 1)
     if type(version) is not int or version < 1:
-        raise InputError(f"version: expected a whole number such as {VERSION}, got {version!r:.40}")
+        raise InputError(f"a whole number such as {VERSION}", f"{version!r:.40}", argument="version")
     if version > VERSION:
-        raise InputError(f"version {version} of schemas is newer than this feller, which reads {VERSION}; update it")
+        raise InputError(
+            f"version {version} of schemas is newer than this feller, which reads {VERSION}", remedy="Update it"
+        )
     if not isinstance(plain.get("draft", False), bool):
-        raise InputError(f"draft: expected true or false, got {plain['draft']!r:.40}")
+        raise InputError("true or false", f"{plain['draft']!r:.40}", argument="draft")
     return plain
 
 
@@ -215,30 +221,28 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise InputError(f"{twice!r} stands twice in one object; rename or remove one")
+        raise InputError(f"{twice!r} stands twice in one object", remedy="Rename or remove one")
     return dict(pairs)
 
 
 def _column(name: str, said: Any, text: str) -> Column:
     """Build a column; its errors name it and its line."""
     line = re.search(rf"^\s*{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text, re.MULTILINE)
-    where = f"line {text.count(chr(10), 0, line.end()) + 1}: " if line else ""
+    where = f"line {text.count(chr(10), 0, line.end()) + 1}" if line else None
     try:
         if not isinstance(said, dict):
-            raise InputError(f'column {name!r}: expected {{"kind": ...}}, got {said!r:.40}')
+            raise InputError('{"kind": ...}', f"{said!r:.40}")
         kind = said.get("kind")
         if kind not in KINDS:
-            raise InputError(f"column {name!r}: there is no kind {kind!r}: {nearest(str(kind), list(KINDS))}")
+            raise InputError.unknown("kind", kind, KINDS)
         known = [each.name for each in fields(KINDS[kind]) if each.name != "name"]  # pyrefly: ignore
         strange = next((field for field in said if field not in ("kind", *known)), None)
         if strange is not None:
-            raise InputError(f"column {name!r}: {kind} columns have no {strange!r}: {nearest(strange, known)}")
+            raise InputError.unknown(f"key of {kind} columns", strange, known)
         rest = {field: _words(value, field) for field, value in said.items() if field != "kind"}
         column = from_data(Column, {"is": KINDS[kind].__name__, "name": name, **rest})
     except InputError as error:
-        plain = str(error)
-        told = plain if f"column {name!r}" in plain else f"column {name!r}: {plain}"
-        raise InputError(f"{where}{told}") from error
+        raise error.at(place=where, column=name) from error
     return column
 
 
@@ -249,7 +253,7 @@ def _words(value: Any, field: str) -> Any:
         InputError: If one word stands where a list is meant.
     """
     if field in _LISTS and not isinstance(value, list):
-        raise InputError(f"{field}: expected a list, got {value!r:.40}")
+        raise InputError("a list", f"{value!r:.40}", argument=field)
     if field in ("values", "also_missing") and isinstance(value, list):
         return [str(each) if type(each) is int else each for each in value]
     if field in ("missing", "other", "true", "false", "instead") and type(value) is int:
@@ -261,14 +265,14 @@ def _words(value: Any, field: str) -> Any:
 
 def _rule(said: Any, number: int) -> Constraint:
     """Build a rule from {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}."""
-    with about(f"rule {number}"):
+    with about(place=f"rule {number}"):
         parts = [said.get(part) if isinstance(said, dict) else None for part in ("if", "then")]
         if not isinstance(said, dict) or len(said) != 2 or not all(isinstance(p, dict) and len(p) == 1 for p in parts):
-            raise InputError(f'expected {{"if": {{COLUMN: [...]}}, "then": {{COLUMN: [...]}}}}, got {said!r:.60}')
+            raise InputError('{"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}', f"{said!r:.60}")
         (when, among), (then, only) = (next(iter(part.items())) for part in parts if part)
         lists = [_words(each if isinstance(each, list) else [each], "values") for each in (among, only)]
         if not all(isinstance(word, str) for words in lists for word in words):
-            raise InputError(f'expected words or comparisons such as "< 15", got {said!r:.60}')
+            raise InputError('words or comparisons such as "< 15"', f"{said!r:.60}")
         return Constraint(when, tuple(lists[0]), then, tuple(lists[1]))
 
 
@@ -286,7 +290,7 @@ def write_schema(schema: Schema, path: pathlib.Path, *, draft: bool = False) -> 
     try:
         replace_file(path, schema_text(schema, draft=draft))
     except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror or error}); name another place") from error
+        raise InputError(f"cannot write {path} ({error.strerror or error})", remedy="Name another place") from error
 
 
 def schema_text(schema: Schema, *, draft: bool = False) -> str:

@@ -22,11 +22,9 @@ class Identifier(Column):
 
     def __post_init__(self) -> None:
         if len(_NUMBER.findall(self.format)) != 1:
-            raise InputError(
-                f"column {self.name!r}: expected a format with one number, as C-{{######}}, got {self.format!r}"
-            )
+            raise InputError("a format with one number, as C-{######}", repr(self.format), column=self.name)
         if self.first < 0:
-            raise InputError(f"column {self.name!r}: expected a first number of 0 or more, got {self.first}")
+            raise InputError("a first number of 0 or more", self.first, column=self.name)
 
     def cells(self, n: int) -> list[str]:
         """Write the first n, or those from the number of the first row of a part on."""
@@ -75,7 +73,7 @@ class Derived(Column):
     def __post_init__(self) -> None:
         check_words(self.name, tuple(self.mapping), "the cell")
         if not self.mapping:
-            raise InputError(f"column {self.name!r}: expected a mapping from the cells of {self.source!r}, got none")
+            raise InputError(f"a mapping from the cells of {self.source!r}", "none", column=self.name)
 
     def sources(self, cell: str) -> list[str]:
         """Return the cells of the other column from which a cell of ours follows."""

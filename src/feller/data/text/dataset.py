@@ -10,7 +10,6 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import nearest
 from feller.data.labels import relabel
 from feller.data.loading.raw import FoundTexts
 from feller.data.modality import Dataset
@@ -81,7 +80,7 @@ def texts(
         UsageError: If there is no such vocabulary, or if the length is out of range.
     """
     if size is not None and not 2 <= size <= LONGEST:
-        raise UsageError(f"expected texts of 2 to {LONGEST} symbols, got {size}; give another length")
+        raise UsageError(f"texts of 2 to {LONGEST} symbols", size, "Give another length")
     keep_empty = keep_empty and like is not None and like.documents
     if not keep_empty and not any(text.strip() for text in found.values):
         raise InputError("the file holds no text")
@@ -89,7 +88,7 @@ def texts(
     if found.documents and not keep_empty:
         found = _without_empty(found)
     if like is None and len(set().union(*found.values)) < 2:
-        raise InputError("the text is one symbol over and over, so there is nothing to learn; give another")
+        raise InputError("the text is one symbol over and over, so there is nothing to learn", remedy="Give another")
     symbols = like.vocabulary if like else make_vocabulary(list(found.values), vocabulary)
     return (_documents if found.documents else _windows)(found, symbols, size, like)
 
@@ -133,7 +132,7 @@ def make_vocabulary(values: list[str], name: str | None) -> Vocabulary:
         return Characters("".join(sorted(different))) if len(different) <= CHARACTERS else Bytes()
     kind, _, count = name.partition(":")
     if kind not in NAMES or (count and kind != "subwords") or not re.fullmatch(r"\w+(:\d+)?", name):
-        raise UsageError(f"there is no vocabulary {name!r}: {nearest(kind, [*NAMES, 'subwords:N'])}")
+        raise UsageError.unknown("vocabulary", kind, [*NAMES, "subwords:N"])
     if kind == "characters":
         return Characters("".join(sorted(set().union(*values))))
     if kind == "bytes":
@@ -150,8 +149,8 @@ def _windows(found: FoundTexts, vocabulary: Vocabulary, size: int | None, like: 
     values, groups = cut(symbols, modality.length)
     if len(values) < (1 if like else 2):
         raise InputError(
-            f"the text has {len(symbols)} {vocabulary.unit}, too few for two examples of {modality.length}; give more"
-            " text, or a smaller length with --longest"
+            f"the text has {len(symbols)} {vocabulary.unit}, too few for two examples of {modality.length}",
+            remedy="Give more text, or a smaller length with --longest",
         )
     gaps = 1 - values.numel() / len(symbols)
     lie = "overlap" if gaps <= 0 else f"leave out {gaps:.0%} of it"
@@ -171,7 +170,7 @@ def _documents(found: FoundTexts, vocabulary: Vocabulary, size: int | None, like
     modality = like or Text(vocabulary, limit, documents=True, classes=found.classes)
     rows, longer = modality.rows(list(found.values), called_in(found))
     if len(rows) < 2 and like is None:
-        raise InputError("expected two texts or more, got one; give more")
+        raise InputError("two texts or more", "one", "Give more")
     lengths = sorted(map(len, rows))
     notes = found.notes
     if longer:

@@ -113,24 +113,24 @@ def find_json_lines(path: pathlib.Path) -> FoundTexts:
         lines.append(line_number)
         tokens.append(entry.get("tokens"))
     if not texts:
-        raise InputError(f"{path}: the file holds no text")
+        raise InputError("the file holds no text", file=path)
     return _documents(texts, labels, lines, str(path), tokens=_equal_rows(tokens))
 
 
 def _fields(entry: Any, where: str) -> tuple[str, str | None]:
     """Return the text of an object, and its label where it has one."""
     if not isinstance(entry, dict):
-        raise InputError(f"{where}: expected a JSON object with text, got {str(entry)[:40]!r}")
+        raise InputError("a JSON object with text", repr(str(entry)[:40]), place=where)
     if not isinstance(entry.get(TEXT_NAME, ""), str):
-        raise InputError(f"{where}: expected a string in the field {TEXT_NAME!r}, got {entry[TEXT_NAME]!r:.40}")
+        raise InputError(f"a string in the field {TEXT_NAME!r}", f"{entry[TEXT_NAME]!r:.40}", place=where)
     words = [key for key, value in entry.items() if isinstance(value, str) and key.lower() not in LABEL_NAMES]
     key = TEXT_NAME if TEXT_NAME in words else words[0] if len(words) == 1 else None
     if key is None:
         got = ", ".join(entry) or "none"
-        raise InputError(f"{where}: expected the field {TEXT_NAME!r}, or a single one that holds a string, got {got}")
+        raise InputError(f"the field {TEXT_NAME!r}, or a single one that holds a string", got, place=where)
     label = next((value for name, value in entry.items() if name.lower() in LABEL_NAMES), None)
     if not isinstance(label, str | int | None):
-        raise InputError(f"{where}: expected a label that is a word or a whole number, got {str(label)[:40]!r}")
+        raise InputError("a label that is a word or a whole number", repr(str(label)[:40]), place=where)
     with about(where):
         return check_whole(entry[key]), None if label is None else str(label)
 
@@ -148,15 +148,17 @@ def find_column(path: pathlib.Path) -> FoundTexts:
     for line, cells in rows:
         if len(cells) != len(names):
             raise InputError(
-                f"{path}: row {line} has {cells_of(len(cells))}, expected {len(names)} as in the first; put texts with"
-                " commas in quotes"
+                f"row {line} has {cells_of(len(cells))}",
+                expected=f"{len(names)} as in the first",
+                remedy="Put texts with commas in quotes",
+                file=path,
             )
     body = rows[1:]
     if column is None:
         held = ", ".join(names)
-        raise InputError(f"{path}: expected a column called {TEXT_NAME}, or one beside the label, got {held}")
+        raise InputError(f"a column called {TEXT_NAME}, or one beside the label", held, file=path)
     if not body:
-        raise InputError(f"{path}: expected rows of texts after the first, there are none")
+        raise InputError(expected="rows of texts after the first, there are none", file=path)
     labels = [None if label is None else cells[label].strip() or None for _, cells in body]
     left = [name for i, name in enumerate(names) if i not in (column, label)]
     notes = [f"the texts are the column {names[column]!r}"]
@@ -178,8 +180,9 @@ def _documents(
     missing = [line for line, label in zip(lines, labels, strict=True) if label is None]
     if missing and len(missing) < len(labels):
         raise InputError(
-            f"{where}: line {missing[0]} has no label, and {len(labels) - len(missing)} others have one; add it, or"
-            " drop all of them"
+            f"line {missing[0]} has no label, and {len(labels) - len(missing)} others have one",
+            remedy="Add it, or drop all of them",
+            place=where,
         )
     given = [label for label in labels if label is not None]
     positions, classes = classify(given, f"{where} (label)") if given else (None, ())
@@ -222,7 +225,7 @@ def find_texts_in(folder: pathlib.Path) -> FoundTexts:
     kept = [i for i, text in enumerate(read) if text.strip()]
     empty = [name for name, text in zip(names, read, strict=True) if not text.strip()]
     if not kept:
-        raise InputError(f"{folder}: the files hold no text")
+        raise InputError("the files hold no text", file=folder)
     alone = len(kept) == 1
     notes = [*held.notes, *([] if alone else [f"each of the {len(kept):,} files is an example"])]
     if empty:

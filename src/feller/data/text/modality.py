@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64
 from PIL import Image
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, check_number
 from feller.core.pytree import Given
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
@@ -47,8 +47,8 @@ def with_gaps(
     known = [kept for symbols, kept in parts for _ in symbols]
     if len(ids) > length:
         raise UsageError(
-            f"the known text has {len(ids)} {vocabulary.unit}, gaps included, and the model's texts have {length};"
-            " shorten it"
+            f"the known text has {len(ids)} {vocabulary.unit}, gaps included, and the model's texts have {length}",
+            remedy="Shorten it",
         )
     rest = length - len(ids)
     return torch.tensor([*ids, *[0] * rest]), torch.tensor([*known, *[False] * rest])
@@ -75,8 +75,7 @@ class Text(Modality):
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise InputError(f"expected texts of 1 symbol or more, got {self.length}")
+        check_number("length", self.length, least=1, kind=InputError)
 
     @property
     def symbols(self) -> int:
@@ -126,14 +125,13 @@ class Text(Modality):
 
     def _check(self, values: Tensor) -> Tensor:
         if values.dtype != torch.int64 or values.shape[1:] != (self.length,):
-            raise InputError(
-                f"expected whole numbers [n, {self.length}] in int64, got {list(values.shape)} in {values.dtype}"
-            )
+            raise InputError(f"whole numbers [n, {self.length}] in int64", f"{list(values.shape)} in {values.dtype}")
         strange = (values < 0) | (values >= self.symbols)
         if strange.any():
             raise InputError(
-                f"{int(strange.any(1).sum())} of {len(values)} texts hold numbers outside 0 to {self.symbols - 1}, such"
-                f" as {values[strange][0]}: a simulation that stops early leaves masks; let it run to t = 1"
+                f"{int(strange.any(1).sum())} of {len(values)} texts hold numbers outside 0 to {self.symbols - 1},"
+                f" such as {values[strange][0]}: a simulation that stops early leaves masks",
+                remedy="Let it run to t = 1",
             )
         return values
 
@@ -161,7 +159,7 @@ class Text(Modality):
         """Return the symbols of texts, cut at our length, and how many were cut; `called` names one for people."""
         found, longer = [], 0
         for i, text in enumerate(texts):
-            with about(called(i)):
+            with about(place=called(i)):
                 symbols = self.vocabulary.encode(text)
             longer += len(symbols) > self.length
             found.append(symbols[: self.length])
@@ -185,8 +183,9 @@ class Text(Modality):
         short = next((i for i, row in enumerate(rows) if len(row) < self.length), None)
         if short is not None and not self.documents:
             raise InputError(
-                f"expected texts of {self.length} {self.vocabulary.unit}, got one of {len(rows[short])}"
-                f" ({called(short)}); .npz and folders keep the symbols that were drawn"
+                f"texts of {self.length} {self.vocabulary.unit}",
+                f"one of {len(rows[short])} ({called(short)})",
+                ".npz and folders keep the symbols that were drawn",
             )
         return self.pad(rows), relabel(found, self.classes)
 

@@ -65,7 +65,7 @@ def learn_subwords(texts: Sequence[str], count: int = USUAL) -> Subwords:
         UsageError: If the number of symbols is out of range.
     """
     if not LEAST <= count <= MOST:
-        raise UsageError(f"expected {LEAST} to {MOST:,} subwords, got {count}; 256 of them are the bytes")
+        raise UsageError(f"{LEAST} to {MOST:,} subwords", count, "256 of them are the bytes")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -47,7 +47,7 @@ class Characters(Vocabulary):
 
     def __post_init__(self) -> None:
         if not self.symbols or len(set(self.symbols)) < len(self.symbols):
-            raise InputError(f"expected different characters, one or more, got {self.symbols!r:.80}")
+            raise InputError("different characters, one or more", f"{self.symbols!r:.80}")
 
     @property
     def count(self) -> int:
@@ -70,8 +70,9 @@ class Characters(Vocabulary):
         except KeyError:
             i, stranger = next((i, symbol) for i, symbol in enumerate(text) if symbol not in self._number)
             raise InputError(
-                f"expected the {self.count} characters that the model knows, got {named(stranger)}, character"
-                f" {i + 1}; {self._advice(stranger)}"
+                f"the {self.count} characters that the model knows",
+                f"{named(stranger)}, character {i + 1}",
+                self._advice(stranger),
             ) from None
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -84,8 +85,8 @@ class Characters(Vocabulary):
         candidates = [f(letter) for letter in (stranger, bare) for f in (str, str.lower, str.upper)]
         for near in (*candidates, PLAIN.get(stranger, "")):
             if near in self._number:  # upper case may be two letters, which are not in it
-                return f"write {near!r} instead, or leave it out"
-        return f"leave it out; there are {self.symbols!r}"
+                return f"Write {near!r} instead, or leave it out"
+        return f"Leave it out; there are {self.symbols!r}"
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,6 @@ def check_whole(text: str) -> str:
     except UnicodeEncodeError as error:
         i = error.start
         raise InputError(
-            f"expected text, got {named(text[i])}, half of a character, as character {i + 1}; leave it out"
+            "text", f"{named(text[i])}, half of a character, as character {i + 1}", "Leave it out"
         ) from error
     return text

@@ -49,7 +49,7 @@ def told(members: Float[Tensor, " n"], others: Float[Tensor, " m"], delta: float
         UsageError: If there are fewer than four of either.
     """
     if min(len(members), len(others)) < 4:
-        raise UsageError(f"expected 4 members and 4 others or more, got {len(members)} and {len(others)}")
+        raise UsageError("4 members and 4 others or more", f"{len(members)} and {len(others)}")
     a, b = (scores.double().cpu().numpy() for scores in (members, others))
     threshold = np.quantile(b, 1 - FALSE)
     return Told(area(a, b), (a > threshold).mean().item(), proven(a, b, delta))

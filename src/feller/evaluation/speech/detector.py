@@ -104,7 +104,7 @@ class Detector:
     def apart(self, real: Sequence[Float[Tensor, "_ bands"]], made: Sequence[Float[Tensor, "_ bands"]]) -> Apart:
         """Tell real and made sounds apart that it was not trained on."""
         if not real or not made:
-            raise UsageError(f"expected sounds of both kinds, got {len(real)} real and {len(made)} made")
+            raise UsageError("sounds of both kinds", f"{len(real)} real and {len(made)} made")
         spared, caught = self.chance(real) <= 0.5, self.chance(made) > 0.5
         return Apart(int(spared.sum()), len(real), int(caught.sum()), len(made))
 
@@ -151,7 +151,7 @@ def fit_detector(
         UsageError: If one kind is missing, or log mels are not of one form.
     """
     if not real or not made:
-        raise UsageError(f"expected sounds of both kinds to train on, got {len(real)} real and {len(made)} made")
+        raise UsageError("sounds of both kinds to train on", f"{len(real)} real and {len(made)} made")
     bands, device = real[0].shape[-1], device or engine()
     check_mels([*real, *made], bands)
     network = DetectorNetwork(bands, size, draws.named("network"))
@@ -211,7 +211,9 @@ def load_detector(path: pathlib.Path) -> Detector:
         put(tensors, network)
         data = str(about["data"])
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path} holds no detector ({error}); delete it, and another is trained") from error
+        raise InputError(
+            f"holds no detector ({error})", remedy="Delete it, and another is trained", file=path
+        ) from error
     return Detector(network.eval().requires_grad_(False), about["size"], data)
 
 
@@ -235,7 +237,7 @@ class Sounds:
     def __post_init__(self) -> None:
         counts = {len(self.original), len(self.resynthesised), *map(len, self.generated.values())}
         if len(counts) > 1:
-            raise UsageError(f"expected as many sounds of each kind, got {sorted(counts)}")
+            raise UsageError("as many sounds of each kind", sorted(counts))
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def opinion(sound: Sound) -> Opinion:
     dnsmos = need("speechmos.dnsmos", "rating sounds", "judges")
     samples = resampled(sound, RATE).samples
     if len(samples) < SHORTEST * RATE or not np.isfinite(samples).all():
-        raise InputError(f"expected a sound of {SHORTEST:g} s or more, finite, got {sound.seconds:.2f} s")
+        raise InputError(f"a sound of {SHORTEST:g} s or more, finite", f"{sound.seconds:.2f} s")
     filled = samples if len(samples) >= WINDOW else np.resize(samples, WINDOW)
     found = dnsmos.run(np.clip(filled, -1, 1), sr=RATE)
     return Opinion(float(found["ovrl_mos"]), float(found["sig_mos"]), float(found["bak_mos"]))

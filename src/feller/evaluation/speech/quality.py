@@ -63,7 +63,7 @@ def frechet_features(
     features, real = (rows[rows.isfinite().all(1)] for rows in (features, real))
     smaller = min(len(features), len(real))
     if smaller < LEAST:
-        raise InputError(f"expected {LEAST} or more sounds in each set, got {len(features)} and {len(real)}")
+        raise InputError(f"{LEAST} or more sounds in each set", f"{len(features)} and {len(real)}")
     kept = min(COMPONENTS, smaller // FOR_EACH) if components is None else components
     axes = Components.of(real, kept)
     seen, beside = axes.along(features), axes.along(real)
@@ -112,7 +112,7 @@ class Utterances:
     def __post_init__(self) -> None:
         for name, known in (("texts", self.texts), ("prompts", self.prompts)):
             if known is not None and len(known) != len(self.sounds):
-                raise InputError(f"expected one of the {name} for each of {len(self.sounds)} sounds, got {len(known)}")
+                raise InputError(f"one of the {name} for each of {len(self.sounds)} sounds", len(known))
 
     def some(self, most: int, draws: Draws) -> "Utterances":
         """Return at most so many of them, chosen at random, in an order of chance."""
@@ -164,7 +164,7 @@ def speech_quality(made: Utterances, real: Utterances, draws: Draws, judges: Jud
     """
     judges = judges or Judges()
     if not len(made.sounds) or not len(real.sounds):
-        raise InputError(f"expected sounds and real ones, got {len(made.sounds)} and {len(real.sounds)}")
+        raise InputError("sounds and real ones", f"{len(made.sounds)} and {len(real.sounds)}")
     numbers, notes = Numbers(), list[str]()
     for name, measure in MEASURES.items():
         try:

@@ -69,7 +69,9 @@ class Voices:
             raise NotInstalledError("telling voices apart needs resemblyzer: pip install 'feller[judges]'")
         file = pathlib.Path(spec.submodule_search_locations[0], "pretrained.pt")
         if not file.is_file():
-            raise InputError(f"{file}: expected the weights of resemblyzer, there are none; install it again")
+            raise InputError(
+                expected="the weights of resemblyzer, there are none", remedy="Install it again", file=file
+            )
         weights = torch.load(file, map_location="cpu", weights_only=True)["model_state"]
         encoder = Encoder()
         encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})

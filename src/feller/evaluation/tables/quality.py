@@ -95,9 +95,11 @@ def table_quality(
         _check(words, table, counts, is_ordered, named)
     for words, table in (("training table", train), ("held-out table", held_out)):
         if not marginal_distance.inside(table, counts).all():
-            raise UsageError(f"the {words} has codes beyond those of its columns; encode it by the same schema")
+            raise UsageError(
+                f"the {words} has codes beyond those of its columns", remedy="Encode it by the same schema"
+            )
     if not len(synthetic) or not len(train):
-        raise InputError(f"expected synthetic rows and rows to compare, got {len(synthetic)} and {len(train)}")
+        raise InputError("synthetic rows and rows to compare", f"{len(synthetic)} and {len(train)}")
     about = None if target is None else usefulness.task(counts, is_ordered, target, levels)
     numbers: Numbers = {"valid": marginal_distance.valid_share(synthetic, counts, rules)}
     fits = marginal_distance.inside(synthetic, counts)
@@ -115,8 +117,8 @@ def table_quality(
 def _check(words: str, table: Tensor, counts: Sequence[int], ordered: Sequence[bool], names: Sequence[str]) -> None:
     if not len(counts) == len(ordered) == len(names) == table.shape[1]:
         raise UsageError(
-            f"expected one count, order and name for each of the {table.shape[1]} columns of the {words}, got"
-            f" {len(counts)}, {len(ordered)} and {len(names)}"
+            f"one count, order and name for each of the {table.shape[1]} columns of the {words}",
+            f"{len(counts)}, {len(ordered)} and {len(names)}",
         )
 
 
@@ -198,7 +200,7 @@ def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: 
         InputError: If the data are no table.
     """
     if (kind := train.modality.view(Table)) is None:
-        raise InputError(f"expected a table, got {train.modality.called}")
+        raise InputError("a table", train.modality.called)
     columns = kind.schema.modelled
     made, learned, unseen = (kind.coarse(data.values) for data in (samples, train, held_out))
     numbers = table_quality(

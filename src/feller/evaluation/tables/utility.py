@@ -112,9 +112,9 @@ def task(counts: Sequence[int], ordered: Sequence[bool], target: int, levels: Se
         UsageError: If there is no such column, or if there are fewer or more levels than codes.
     """
     if not 0 <= target < len(counts):
-        raise UsageError(f"expected a target from 0 to {len(counts) - 1}, got {target}; name a column of the table")
+        raise UsageError(f"a target from 0 to {len(counts) - 1}", target, "Name a column of the table")
     if levels is not None and len(levels) != counts[target]:
-        raise UsageError(f"expected {counts[target]} levels, one for each code, got {len(levels)}")
+        raise UsageError(f"{counts[target]} levels, one for each code", len(levels))
     is_number = ordered[target] and counts[target] > 2
     stand_for = tuple(map(float, range(counts[target]) if levels is None else levels)) if is_number else None
     return Task(Features(tuple(counts), tuple(ordered), target), counts[target], stand_for)

@@ -117,7 +117,9 @@ def _check(model: Model) -> None:
     if model.family.why_no_export:
         raise UsageError(model.family.why_no_export)
     if model.description.modality.labels:
-        raise UsageError("this network reads a sound, its mask and its phones of any length; draw with `feller sample`")
+        raise UsageError(
+            "this network reads a sound, its mask and its phones of any length", remedy="Draw with `feller sample`"
+        )
 
 
 def _example(model: Model) -> tuple[State, Given]:

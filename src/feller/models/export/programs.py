@@ -49,9 +49,11 @@ def to_onnx(answer: Answer, place: pathlib.Path) -> None:
                 verbose=False,
             )
         except Exception as error:  # the exporter raises many kinds, each with pages of advice to its own makers
-            raise UsageError(f"this network cannot be written as ONNX ({_short(error)}); use torch-export") from error
+            raise UsageError(
+                f"this network cannot be written as ONNX ({_short(error)})", remedy="Use torch-export"
+            ) from error
     if made is None:
-        raise UsageError("this network cannot be written as ONNX; use torch-export")
+        raise UsageError("this network cannot be written as ONNX", remedy="Use torch-export")
     graph = made.model_proto.graph
     for one in (*graph.input, *graph.output):  # whoever looks at the file is to see which axis is which
         one.type.tensor_type.shape.dim[0].dim_param = BATCH
@@ -84,7 +86,9 @@ def _traced(answer: Answer) -> torch.export.ExportedProgram:
             )
         except Exception as error:
             kind = type(answer.network).__name__
-            raise UsageError(f"{kind} cannot be traced ({_short(error)}); use `feller.velocity` or `sample`") from error
+            raise UsageError(
+                f"{kind} cannot be traced ({_short(error)})", remedy="Use `feller.velocity` or `sample`"
+            ) from error
         _check(program, answer, tensors)
     return program
 
@@ -99,7 +103,9 @@ def _check(program: torch.export.ExportedProgram, answer: Answer, tensors: tuple
     for ours, theirs in zip(answer(*more), program.module()(*more), strict=True):
         if not torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5, equal_nan=True):
             off = (ours - theirs).abs().max().item()
-            raise InputError(f"the exported network answers otherwise, by up to {off:.3g}: use `feller.velocity`")
+            raise InputError(
+                f"the exported network answers otherwise, by up to {off:.3g}", remedy="Use `feller.velocity`"
+            )
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def _recorded(model: Model, make: Make | Architecture | None) -> tuple[Descripti
     if not isinstance(network, ForeignNetwork | ForeignDecoder):
         if make is not None:
             raise UsageError(
-                f"the model knows what makes its network, {type(about.architecture).__name__}; leave make out"
+                f"the model knows what makes its network, {type(about.architecture).__name__}", remedy="Leave make out"
             )
         return about, network.state_dict()
     inner = plain_network(network.inner)
@@ -96,7 +96,9 @@ def _recorded(model: Model, make: Make | Architecture | None) -> tuple[Descripti
     if make is None:
         kind = type(inner)
         if not isinstance(inner, nn.Module):
-            raise UsageError("a run remembers what makes a network: give make, a function of a file that returns it")
+            raise UsageError(
+                "a run remembers what makes a network", remedy="Give make, a function of a file that returns it"
+            )
         if kind.__module__.partition(".")[0] == "feller":
             raise UsageError(f"give make, what has built the {kind.__name__}, such as feller.MLP(width=64, depth=2)")
         make = kind
@@ -117,7 +119,9 @@ def _rebuilt(model: Model, about: Description, weights: dict[str, Tensor]) -> nn
         network = about.build(Draws(0)).eval()
         put({name: weight.detach().cpu() for name, weight in weights.items()}, network)
     except TypeError as error:
-        raise UsageError(f"{what} wants arguments ({error}); give make, a function of a file without any") from error
+        raise UsageError(
+            f"{what} wants arguments ({error})", remedy="Give make, a function of a file without any"
+        ) from error
     except RuntimeError as error:
         raise UsageError(f"{what} makes one of other weights ({str(error).splitlines()[-1].strip()})") from error
     asked = trial(Model.of(about, network))

@@ -51,13 +51,15 @@ def try_out(model: Model) -> None:
     alone = _answer(model, middle)
     if _differ(answer, again, lambda leaf: AGAIN):
         raise UsageError(
-            "the network answers otherwise when it is asked the same a second time: it draws noise or keeps what it was"
-            " asked before, and samples must depend on the seed alone; put it into eval mode, and take both out"
+            "the network answers otherwise when it is asked the same a second time: it draws noise or keeps what it"
+            " was asked before, and samples must depend on the seed alone",
+            remedy="Put it into eval mode, and take both out",
         )
     if _differ(tree_map(lambda leaf: leaf[1:2], answer), alone, lambda leaf: max(ALONE, 8 * _eps(leaf))):
         raise UsageError(
             "the network answers otherwise about an example when others are beside it: samples must not change with"
-            " their neighbours; write it row by row, without means or sums over the first axis"
+            " their neighbours",
+            remedy="Write it row by row, without means or sums over the first axis",
         )
 
 
@@ -103,13 +105,15 @@ def _answer(model: Model, asked: tuple[State, State, State]) -> State:
     for leaf in leaves(answer):
         if not leaf.is_floating_point():
             raise UsageError(
-                f"the network answers with {form(leaf)} ({leaf.dtype}), expected real numbers such as torch.float32;"
-                " let it answer in the type of the state"
+                f"the network answers with {form(leaf)} ({leaf.dtype})",
+                expected="real numbers such as torch.float32",
+                remedy="Let it answer in the type of the state",
             )
         if not bool(leaf.isfinite().all()):
             raise UsageError(
-                f"the network answers with {leaf[~leaf.isfinite()][0].item()} about a state of normal noise, expected"
-                " finite numbers; look at its weights"
+                f"the network answers with {leaf[~leaf.isfinite()][0].item()} about a state of normal noise",
+                expected="finite numbers",
+                remedy="Look at its weights",
             )
     return answer
 
@@ -235,7 +239,7 @@ def plain_modality(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (),
     """
     if not isinstance(shape, tuple | list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         example = f"({shape},)" if isinstance(shape, int) else "(2,) or (1, 28, 28)"
-        raise UsageError(f"expected a shape such as {example}, got {shape!r}")
+        raise UsageError(f"a shape such as {example}", repr(shape))
     if len(shape) == 1:
         return points([f"x{i + 1}" for i in range(shape[0])], classes)
     if len(shape) == 3 and shape[0] in (1, 3):
@@ -304,7 +308,8 @@ def _first_token(network: object) -> int:
     start = getattr(getattr(network, "config", None), "bos_token_id", None)
     if not isinstance(start, int):
         raise UsageError(
-            "expected a language model whose `config.bos_token_id` is the token before the first, or one with `begin`"
-            f" and `next`, as `feller.sampling.autoregressive.decode` wants them; got {type(network).__name__}"
+            expected="a language model whose `config.bos_token_id` is the token before the first, or one with"
+            " `begin` and `next`, as `feller.sampling.autoregressive.decode` wants them; got"
+            f" {type(network).__name__}"
         )
     return start

@@ -60,9 +60,11 @@ class VelocityField:
         n = length(state)
         asked = torch.as_tensor(t, dtype=weight.dtype, device=weight.device)
         if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != n):
-            raise UsageError(f"expected one time, or one for each of {n} states, got times {list(asked.shape)}")
+            raise UsageError(f"one time, or one for each of {n} states", f"times {list(asked.shape)}")
         if not bool(((asked >= 0) & (asked <= 1)).all()):
-            raise UsageError(f"times must lie in [0, 1], from source to data, got {asked.min():g} to {asked.max():g}")
+            raise UsageError(
+                "times in [0, 1], from source to data", f"{asked.min():g} to {asked.max():g}", argument="t"
+            )
         times = asked.expand(n)
         conditions = tree_map(lambda leaf: leaf.to(weight.device), self._conditions(n, given))
         process = self.model.description.path.process(self.network, conditions)
@@ -80,7 +82,7 @@ class VelocityField:
         found = tree_map(lambda leaf: ["n", *leaf.shape[1:]] if leaf.ndim else [], state)
         if found != self._shape:
             usual, got = (str(one).replace("'", "") for one in (self._shape, found))
-            raise UsageError(f"expected states {usual}, got {got} of this model")
+            raise UsageError(f"states {usual}", f"{got} of this model")
 
     @functools.cached_property
     def _shape(self) -> State:
@@ -106,13 +108,12 @@ class VelocityField:
         for name, shares in about.frequencies.items():
             value = given.pop(name, None)
             if value is None and not about.cond_dropout:
-                raise UsageError(f"this model was not trained to do without {name}; give it")
+                raise UsageError(f"this model was not trained to do without {name}", remedy="Give it")
             found[name] = self._classes(name, len(shares) if value is None else value, n)
         for name in [name for name in given if isinstance(given[name], Tensor | dict)]:
             found[name] = given.pop(name)  # such as `valid`, which the model's modality would else derive
         if given:
-            known = ", ".join(about.frequencies) or "none"
-            raise UsageError(f"nothing that can be given is called {sorted(given)[0]!r}; this model knows: {known}")
+            raise UsageError.unknown("given", sorted(given)[0], about.frequencies)
         return {**about.modality.complete(found), **found}
 
     def _classes(self, name: str, value: Any, n: int) -> Tensor:
@@ -126,14 +127,14 @@ class VelocityField:
             if isinstance(error, UsageError):
                 raise
             raise UsageError(
-                f"{name} is given by the name of a class, its number, or a list of {n} of them, got {value!r}"
+                f"{name} is given by the name of a class, its number, or a list of {n} of them", found=repr(value)
             ) from error
         if numbers.ndim > 1 or (numbers.ndim == 1 and len(numbers) not in (1, n)):
-            raise UsageError(f"expected one {name}, or one for each of {n} states, got {list(numbers.shape)}")
+            raise UsageError(f"one {name}, or one for each of {n} states", list(numbers.shape))
         wrong = numbers[~((numbers >= 0) & (numbers <= none) & (numbers == whole))]
         if len(wrong):
             raise UsageError(
-                f"{name} must be a class, a whole number from 0 to {none - 1}, or {none}: not given, got {wrong[0]:g}"
+                f"a class, a whole number from 0 to {none - 1}, or {none}: not given", f"{wrong[0]:g}", argument=name
             )
         return numbers.long().expand(n)
 

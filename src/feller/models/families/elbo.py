@@ -72,7 +72,7 @@ class TimeReversal(Bound):
     def rows(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Sum the rates over the posterior in closed form, without an array of all pairs of symbols."""
         if not isinstance(path, Mixture):
-            raise UsageError(f"time reversal is known for mixtures, got {type(path).__name__}; use OwnRates()")
+            raise UsageError("time reversal is known for mixtures", found=type(path).__name__, remedy="Use OwnRates()")
         count = logits.shape[-1]
         truth = path.reversal_rates(x_1, x_t, t, count)
         posterior = path.inform(logits, x_t, t).softmax(-1)

@@ -165,7 +165,7 @@ class ModelFamily(abc.ABC):
         Raises:
             UsageError: If there is none.
         """
-        raise UsageError(f"this model has no path in time: it {self.describe()}; use one that flows or jumps")
+        raise UsageError(f"this model has no path in time: it {self.describe()}", remedy="Use one that flows or jumps")
 
     def check_flow(self) -> None:
         """Refuse a process that is more than a velocity.

@@ -80,8 +80,8 @@ class PathProcess(ModelFamily):
             if not part.is_flow:
                 kind = "jumps" if part.jumps else "has noise"
                 raise UsageError(
-                    f"no velocity tells what this model does, whose process {kind} ({type(part).__name__}); use"
-                    " `sample`"
+                    f"no velocity tells what this model does, whose process {kind} ({type(part).__name__})",
+                    remedy="Use `sample`",
                 )
 
     def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
@@ -101,8 +101,9 @@ class PathProcess(ModelFamily):
             wrong = known.kept & ((known.values < 0) | (known.values >= count))
             if wrong.any():
                 raise UsageError(
-                    f"{int(known.values[wrong][0])} is known and no symbol of the data, which are from 0 to "
-                    f"{count - 1}; mark it as not kept to have it drawn"
+                    f"{int(known.values[wrong][0])} is known and no symbol of the data, which are from 0 to"
+                    f" {count - 1}",
+                    remedy="Mark it as not kept to have it drawn",
                 )
             if request.end is not None:
                 guided = _without_early_end(guided, known.kept, request.end)

@@ -37,8 +37,8 @@ class _PartByPart(ModelFamily):
         timed = sampling.order or sampling.rates
         if timed is not None or sampling.solver != "euler" or request.solver is not None:
             raise UsageError(
-                f"this model writes {self.parts}, so that its order is fixed and there is nothing to solve; leave out"
-                " order, rates and solver"
+                f"this model writes {self.parts}, so that its order is fixed and there is nothing to solve",
+                remedy="Leave out order, rates and solver",
             )
 
     def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
@@ -149,7 +149,9 @@ class GraphicalModel(_PartByPart):
         """Refuse a choice among symbols, too."""
         super().check_request(request)
         if request.sampling.choice != Choice():
-            raise UsageError("this model knows no choice among single symbols; leave temperature, top-k and top-p out")
+            raise UsageError(
+                "this model knows no choice among single symbols", remedy="Leave temperature, top-k and top-p out"
+            )
 
     def _ends(self, network: MarginalNetwork, request: SampleRequest, draws: Draws) -> State:
         """Draw whole rows, those of which some columns are known too."""

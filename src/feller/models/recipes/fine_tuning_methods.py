@@ -10,7 +10,6 @@ from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.control.fine_tuning.policy_gradient import PolicyGradient
 from feller.control.fine_tuning.raft import Filtered
 from feller.core.errors import UsageError
-from feller.core.serialization import nearest
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.training.optimizer import Training
@@ -43,7 +42,7 @@ def tuning(method: str, model: Model, strength: float, guidance: float) -> Recip
         UsageError: If no method is called so, or the model's data have no such process.
     """
     if method not in METHODS:
-        raise UsageError(f"no method is called {method!r}: {nearest(method, list(METHODS))}")
+        raise UsageError.unknown("method", method, METHODS)
     about = model.description
     model.check_guidance(guidance)
     objective = METHODS[method](

@@ -77,7 +77,7 @@ def labelled(data: Dataset, size: str) -> Recipe:
     labelled = data.modality.view(Labelled)
     pictures = data.modality.view(Images) if labelled is None else labelled.pictures
     if pictures is None or not pictures.classes:
-        raise UsageError("the recipe `image-label` needs pictures with labels; use --recipe auto")
+        raise UsageError("the recipe `image-label` needs pictures with labels", remedy="Use --recipe auto")
     modality, classes = Labelled(pictures), len(pictures.classes)
     number = pictures.channels * pictures.height * pictures.width
     architecture: Architecture
@@ -218,7 +218,9 @@ def _factor(height: int, width: int) -> int:
         factor *= 2
     if any(side % factor for side in sides):
         raise UsageError(
-            f"the recipe needs pictures with sides that can be halved, got {width} x {height}; bring"
-            f" the longer one to another size, such as --longest {2 * SIDE * max(1, round(max(sides) / (2 * SIDE)))}"
+            "the recipe needs pictures with sides that can be halved",
+            found=f"{width} x {height}",
+            remedy="Bring the longer one to another size, such as --longest"
+            f" {2 * SIDE * max(1, round(max(sides) / (2 * SIDE)))}",
         )
     return factor

@@ -20,7 +20,7 @@ def points(data: Dataset, size: str) -> Recipe:
     """Straight paths and a residual perceptron that sees each coordinate in several frequencies."""
     if isinstance(data.modality.space(), Tokens | Rows):
         raise UsageError(
-            f"the recipe `points` needs numbers, and these data are {data.modality.called}; use --recipe auto"
+            f"the recipe `points` needs numbers, and these data are {data.modality.called}", remedy="Use --recipe auto"
         )
     width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
     return Recipe(
@@ -48,7 +48,7 @@ def manifold(data: Dataset, size: str) -> Recipe:
     """
     space = data.modality.space()
     if not isinstance(space, Manifold):
-        raise UsageError("the recipe `manifold` needs points of a space with a geometry; use --recipe auto")
+        raise UsageError("the recipe `manifold` needs points of a space with a geometry", remedy="Use --recipe auto")
     width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
     path = Premetric(space) if isinstance(space, Mesh) else Geodesic(space)
     period = 2 * math.pi if isinstance(space, Torus) else None

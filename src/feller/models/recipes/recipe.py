@@ -52,7 +52,9 @@ def need(modality: Modality, kind: type[Kind], recipe: str, what: str) -> Kind:
     """
     if isinstance(modality, kind):
         return modality
-    raise UsageError(f"the recipe `{recipe}` needs {what}, and these data are {modality.called}; use --recipe auto")
+    raise UsageError(
+        f"the recipe `{recipe}` needs {what}, and these data are {modality.called}", remedy="Use --recipe auto"
+    )
 
 
 def check_states(space: Space, modality: Modality) -> None:
@@ -64,8 +66,8 @@ def check_states(space: Space, modality: Modality) -> None:
     ours, theirs = shapes(space), shapes(modality.space())
     if ours != theirs:
         raise UsageError(
-            f"the recipe's space has states of {ours}, and these data, {modality.called}, make states of {theirs};"
-            " give the recipe the modality's own space, or the `modality` that its space is for"
+            f"the recipe's space has states of {ours}, and these data, {modality.called}, make states of {theirs}",
+            remedy="Give the recipe the modality's own space, or the `modality` that its space is for",
         )
 
 

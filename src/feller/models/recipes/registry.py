@@ -65,6 +65,6 @@ def functions_in(file: str) -> str:
     try:
         tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from error
+        raise InputError(f"cannot be read: {error}", file=file) from error
     names = [part.name for part in tree.body if isinstance(part, ast.FunctionDef) and not part.name.startswith("_")]
     return f"there are: {', '.join(names)}" if names else "it defines none"

@@ -48,7 +48,7 @@ def regressor(data: Dataset, size: str) -> Recipe:
         architecture, training = _of_rows(rows, data.target, size)
         noise = BLUR if data.target.classes and isinstance(modality.space(), Euclidean) else 0.0
     else:
-        raise UsageError(f"the recipe `regressor` needs molecules, crystals, pictures or rows, got {modality.called}")
+        raise UsageError("the recipe `regressor` needs molecules, crystals, pictures or rows", found=modality.called)
     return Recipe(
         architecture=architecture,
         objective=Regression(data.target, modality.space(), noise=noise),

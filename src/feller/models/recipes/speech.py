@@ -60,7 +60,7 @@ def speech(data: Dataset, size: str) -> Recipe:
     """
     kind, effort = need(data.modality, Speech, "speech", "a folder of sounds with their texts"), SIZES[size]
     if "phone" not in data.values:
-        raise UsageError("the recipe `speech` needs to know what is said; write a text beside each sound")
+        raise UsageError("the recipe `speech` needs to know what is said", remedy="Write a text beside each sound")
     kind = replace(kind, at_once=effort.at_once)
     if kind.durations is None:
         phones, seen = len(kind.inventory), data.values["duration"][data.values["phone"] >= 0]

@@ -65,6 +65,8 @@ def _check_flows(older: Model) -> None:
     """
     if older.description.modality.labels:
         called = older.description.modality.called
-        raise UsageError(f"reflow and distil learn from whole samples, and a model of {called} fills in; use another")
+        raise UsageError(
+            f"reflow and distil learn from whole samples, and a model of {called} fills in", remedy="Use another"
+        )
     if isinstance(older.description.space, Tokens):
-        raise UsageError("reflow and distil make flows straighter, and symbols do not flow; use --recipe auto")
+        raise UsageError("reflow and distil make flows straighter, and symbols do not flow", remedy="Use --recipe auto")

@@ -142,7 +142,7 @@ def logistic_private(data: Dataset, size: str) -> Recipe:
     elif images is not None:
         features = Pixels(images.shape, BRIGHT * math.prod(images.shape) ** 0.5)
     else:
-        raise UsageError(f"the recipe `logistic-private` needs pictures or a table with a schema, got {kind.called}")
+        raise UsageError("the recipe `logistic-private` needs pictures or a table with a schema", found=kind.called)
     space = (seen or kind).space()
     return Recipe(
         architecture=Linear(features),

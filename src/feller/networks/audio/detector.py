@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.rng import Draws
 from feller.networks.architecture import weights_from
 
@@ -36,8 +36,8 @@ class DetectorNetwork(nn.Module):
 
     def __init__(self, bands: int, size: int, draws: Draws) -> None:
         super().__init__()
-        if bands < 1 or size < 1:
-            raise UsageError(f"expected bands and a size of 1 or more, got {bands} and {size}")
+        check_number("bands", bands, least=1)
+        check_number("size", size, least=1)
         widths = [size * width for width in WIDTHS]
         with weights_from(draws):
             steps = [2] * (len(widths) - 1) + [1]
@@ -90,4 +90,4 @@ def check_mels(mels: Sequence[Float[Tensor, "_ bands"]], bands: int) -> None:
     """
     for mel in mels:
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != bands or not torch.isfinite(mel).all():
-            raise UsageError(f"expected finite log mels [frames, {bands}], got {list(mel.shape)}")
+            raise UsageError(f"finite log mels [frames, {bands}]", list(mel.shape))

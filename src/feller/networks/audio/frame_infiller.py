@@ -167,11 +167,11 @@ class Infiller(Architecture):
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads, self.kin) < 1:
-            raise UsageError(f"expected width, depth, heads and kin of 1 or more, got {self}")
+            raise UsageError("width, depth, heads and kin of 1 or more", self)
         if self.local < 0 or (self.local and not self.clock.ticks):
-            raise UsageError(f"expected local of 0 or more channels, and 0 where no state is seen, got {self.local}")
+            raise UsageError("local of 0 or more channels, and 0 where no state is seen", self.local)
         if self.width % (2 * self.heads):
-            raise UsageError(f"expected a width that twice the {self.heads} heads divides, got {self.width}")
+            raise UsageError(f"a width that twice the {self.heads} heads divides", self.width)
 
     @classmethod
     def sized(
@@ -190,10 +190,10 @@ class Infiller(Architecture):
             UsageError: If the states are no rows of frames, or there are other conditions.
         """
         if not isinstance(shape, tuple) or len(shape) != 2:
-            raise UsageError(f"Infiller expects frames of shape (n, bands), got {shape}; use UNet for images")
+            raise UsageError("Infiller expects frames of shape (n, bands)", found=shape, remedy="Use UNet for images")
         if conditions.keys() != {"phone"}:
             got = ", ".join(sorted(conditions)) or "none"
-            raise UsageError(f"Infiller expects one condition, phone, the number of labels of frames; got {got}")
+            raise UsageError(f"Infiller expects one condition, phone, the number of labels of frames; found {got}")
         with weights_from(draws):
             return InfillerNetwork(self, shape[1], conditions["phone"])
 

@@ -49,22 +49,18 @@ class HiFiGAN:
         )
         many = max(map(len, (self.upsample_rates, self.resblock_kernel_sizes, *dilations)))
         if many > MOST or max(self.upsample_initial_channel, *sizes) > LARGEST:
-            raise InputError(f"expected lists of at most {MOST} numbers up to {LARGEST:,}, got more or larger ones")
+            raise InputError(f"lists of at most {MOST} numbers up to {LARGEST:,}", "more or larger ones")
         rates, kernels, reaches = self.upsample_rates, self.upsample_kernel_sizes, self.resblock_kernel_sizes
         if not rates or len(rates) != len(kernels) or min(rates) < 1:
-            raise InputError(f"expected a kernel for each rate of 1 or more, got rates {rates} and kernels {kernels}")
+            raise InputError("a kernel for each rate of 1 or more", f"rates {rates} and kernels {kernels}")
         if any(kernel < rate or (kernel - rate) % 2 for rate, kernel in zip(rates, kernels, strict=True)):
-            raise InputError(
-                f"expected kernels that are longer than their rates by an even number, got {rates}, {kernels}"
-            )
+            raise InputError("kernels that are longer than their rates by an even number", f"{rates}, {kernels}")
         if not reaches or any(kernel < 1 or kernel % 2 == 0 for kernel in reaches):
-            raise InputError(f"expected residual blocks with odd kernels, got {reaches}")
+            raise InputError("residual blocks with odd kernels", reaches)
         if len(dilations) != len(reaches) or any(not row or min(row) < 1 for row in dilations):
-            raise InputError(
-                f"expected dilations of 1 or more for each of {len(reaches)} residual blocks, got {dilations}"
-            )
+            raise InputError(f"dilations of 1 or more for each of {len(reaches)} residual blocks", dilations)
         if self.upsample_initial_channel < 2 ** len(rates) or self.upsample_initial_channel % 2 ** len(rates):
-            raise InputError(f"expected features that {2 ** len(rates)} divides, got {self.upsample_initial_channel}")
+            raise InputError(f"features that {2 ** len(rates)} divides", self.upsample_initial_channel)
 
     @property
     def hop(self) -> int:
@@ -133,7 +129,7 @@ def folded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if g is None and v is None:
                 continue  # its other half came first
             if g is None or v is None or g.shape != (v.shape[0], *(1,) * (v.ndim - 1)):
-                raise InputError(f"{stem}weight: expected a length for each row of its directions, got others")
+                raise InputError(f"{stem}weight: expected a length for each row of its directions", found="others")
             found[f"{stem}weight"] = g * v / v.flatten(1).norm(dim=1).reshape(g.shape)
     return found
 
@@ -153,8 +149,9 @@ def generator(settings: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -> H
         name = wrong[0]
         expected, got = ours.get(name, "none"), tuple(whole[name].shape) if name in whole else "none"
         raise InputError(
-            f"these weights are not those of the generator that config.json describes with {bands} bands: {len(wrong)}"
-            f" differ, {name}: expected {expected}, got {got}"
+            f"these weights are not those of the generator that config.json describes with {bands} bands:"
+            f" {len(wrong)} differ, {name}: expected {expected}",
+            found=got,
         )
     plain = {name: whole[name].float() for name in ours}
     network.load_state_dict(plain, assign=True)

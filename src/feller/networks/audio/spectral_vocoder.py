@@ -40,9 +40,11 @@ class Neural(Vocoder):
             InputError: If log mels are not finite, or of other settings.
         """
         if settings != self.mel:
-            raise InputError(f"this vocoder makes sounds of log mels of {self.mel}, got {settings}; take another")
+            raise InputError(
+                f"this vocoder makes sounds of log mels of {self.mel}", found=settings, remedy="Take another"
+            )
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.bands or not torch.isfinite(mel).all():
-            raise InputError(f"expected finite log mels of {settings.bands} bands, got {list(mel.shape)}")
+            raise InputError(f"finite log mels of {settings.bands} bands", list(mel.shape))
         weight = next(self.network.parameters())
         seen = mel.clamp(max=LOUDEST).to(weight.device, weight.dtype)
         return self.network.eval().sound(seen[None])[0].float().cpu()
@@ -79,7 +81,7 @@ class SpectralVocoder(Architecture):
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth) < 1:
-            raise UsageError(f"expected width and depth of 1 or more, got {self.width} and {self.depth}")
+            raise UsageError("width and depth of 1 or more", f"{self.width} and {self.depth}")
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "SpectralVocoderNetwork":
         """Make a network with new weights, for samples of sounds (n,); conditions tell it nothing.
@@ -89,7 +91,7 @@ class SpectralVocoder(Architecture):
         """
         if not isinstance(shape, tuple) or len(shape) != 1 or shape[0] % self.mel.hop:
             raise UsageError(
-                f"SpectralVocoder expects samples of shape (n,), n a multiple of {self.mel.hop}, got {shape}"
+                f"SpectralVocoder expects samples of shape (n,), n a multiple of {self.mel.hop}", found=shape
             )
         with weights_from(draws):
             return SpectralVocoderNetwork(self)

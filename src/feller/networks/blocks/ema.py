@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, check_number
 from feller.networks.inner_networks import plain_network
 
 UPDATES = "average.updates"
@@ -21,8 +21,7 @@ class EMA:
     """
 
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
-        if not 0 <= decay < 1:
-            raise UsageError(f"expected a decay of the average in [0, 1), got {decay:g}; 0.999 is usual")
+        check_number("decay", decay, least=0, below=1, remedy="0.999 is usual")
         network = plain_network(network)
         self.decay = decay
         self.updates = 0
@@ -89,8 +88,9 @@ class EMA:
         ]
         if wrong:
             raise InputError(
-                f"expected the average of this network, {len(own)} tensors, got another: {len(wrong)} differ, "
-                f"the first is {wrong[0]}; build the network from the record that was saved beside it"
+                f"the average of this network, {len(own)} tensors",
+                f"another: {len(wrong)} differ, the first is {wrong[0]}",
+                "Build the network from the record that was saved beside it",
             )
         for name, value in {**self.weights, **self.buffers}.items():
             value.copy_(state[name])

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import State, pad_right
 from feller.networks.blocks.conditioning import fourier
 from feller.spaces.rotations import hat
@@ -60,8 +60,7 @@ class Symbols(Leaf):
     """The state may hold one more symbol, the mask."""
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise UsageError(f"expected one symbol or more, got {self.count}")
+        check_number("count", self.count, least=1)
 
     def features(self, shape: tuple[int, ...]) -> int:
         """Return one for each symbol."""
@@ -147,7 +146,7 @@ class Rotations(Leaf):
     def features(self, shape: tuple[int, ...]) -> int:
         """Return those of nine numbers."""
         if shape != (3, 3):
-            raise UsageError(f"expected rotations, [n, 3, 3], got rows of shape {shape}")
+            raise UsageError("rotations, [n, 3, 3]", f"rows of shape {shape}")
         return 9 * (2 + 2 * self.octaves)
 
     def answers(self, shape: tuple[int, ...]) -> int:

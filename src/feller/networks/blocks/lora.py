@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.core.pytree import Given, State
 from feller.core.rng import Draws
 from feller.networks.architecture import weights_from
@@ -34,8 +34,7 @@ class LowRank(nn.Module):
             UsageError: If the rank is below 1.
         """
         super().__init__()
-        if rank < 1:
-            raise UsageError(f"expected a rank of 1 or more, got {rank}; 4 to 16 are usual")
+        check_number("rank", rank, least=1, remedy="4 to 16 are usual")
         self.network = network.requires_grad_(False)
         names = {id(weight): name for name, weight in network.named_parameters()}
         self.same = {name: names[id(weight)] for name, weight in network.named_parameters(remove_duplicate=False)}

@@ -23,7 +23,7 @@ class FSQ(Quantiser):
 
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 3 or self.count > 2**31:
-            raise UsageError(f"expected levels of 3 or more, and 2^31 codes at most, got {self.levels}")
+            raise UsageError("levels of 3 or more, and 2^31 codes at most", self.levels)
 
     @property
     def count(self) -> int:

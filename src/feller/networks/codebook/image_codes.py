@@ -105,7 +105,7 @@ def learned(settings: Tokenizer, shape: tuple[int, int, int], weights: Mapping[s
         codes.network.load_state_dict(dict(weights))
     except RuntimeError as error:
         raise InputError(
-            f"these weights are not those of a tokeniser of pictures of {list(shape)} with {settings}; name the run"
-            " that it was fitted in"
+            f"these weights are not those of a tokeniser of pictures of {list(shape)} with {settings}",
+            remedy="Name the run that it was fitted in",
         ) from error
     return codes

@@ -39,9 +39,9 @@ class Tokenizer(Architecture):
 
     def __post_init__(self) -> None:
         if self.factor < 2 or self.factor & (self.factor - 1):
-            raise UsageError(f"expected a factor that is a power of 2, such as 4, got {self.factor}")
+            raise UsageError("a factor that is a power of 2, such as 4", self.factor)
         if self.width < NARROWEST or self.blocks < 0:
-            raise UsageError(f"expected a width of {NARROWEST} or more, and blocks of 0 or more, got {self}")
+            raise UsageError(f"a width of {NARROWEST} or more, and blocks of 0 or more", self)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "TokenizerNetwork":
         """Make a network with new weights, for images (channels, height, width); conditions tell it nothing.
@@ -49,12 +49,12 @@ class Tokenizer(Architecture):
         A new network reads every code as zero.
         """
         if not isinstance(shape, tuple) or len(shape) != 3:
-            raise UsageError(f"Tokenizer expects images of shape (channels, height, width), got {shape}")
+            raise UsageError("Tokenizer expects images of shape (channels, height, width)", found=shape)
         channels, height, width = shape
         if height % self.factor or width % self.factor:
             raise UsageError(
-                f"pictures of {width} x {height} do not divide into cells of {self.factor} x {self.factor}; take"
-                " another --architecture.factor, or bring them to another size with --longest"
+                f"pictures of {width} x {height} do not divide into cells of {self.factor} x {self.factor}",
+                remedy="Take another --architecture.factor, or bring them to another size with --longest",
             )
         with weights_from(draws):
             return TokenizerNetwork(self, (channels, height, width))

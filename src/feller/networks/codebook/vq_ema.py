@@ -40,9 +40,9 @@ class VectorQuantizerEMA(Quantiser):
 
     def __post_init__(self) -> None:
         if min(self.codes, self.size) < 1:
-            raise UsageError(f"expected one code and one number of a vector or more, got {self}")
+            raise UsageError("one code and one number of a vector or more", self)
         if not (0 <= self.decay < 1 and 0 <= self.least < 1 and self.commitment >= 0):
-            raise UsageError(f"expected decay and least from 0 to below 1, and a commitment of 0 or more, got {self}")
+            raise UsageError("decay and least from 0 to below 1, and a commitment of 0 or more", self)
 
     @property
     def count(self) -> int:

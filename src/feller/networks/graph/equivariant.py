@@ -51,9 +51,9 @@ class Equivariant(Architecture):
 
     def __post_init__(self) -> None:
         if min(self.width, self.pair, self.depth) < 1:
-            raise UsageError(f"expected width, pair and depth of 1 or more, got {self}")
+            raise UsageError("width, pair and depth of 1 or more", self)
         if self.places in self.leaves:
-            raise UsageError(f"the places have no other kind: leave {self.places} out of the leaves")
+            raise UsageError("the places have no other kind", remedy=f"Leave {self.places} out of the leaves")
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "EquivariantNetwork":
         """Make a network with new weights, for places (n, 3) and leaves with as many rows."""
@@ -64,7 +64,7 @@ class Equivariant(Architecture):
             or shapes[self.places][1:] != (3,)
             or len({part[:1] for part in shapes.values()}) > 1
         ):
-            raise UsageError(f"Equivariant expects {self.places} of shape (n, 3) and rows of {wanted}, got {shape}")
+            raise UsageError(f"Equivariant expects {self.places} of shape (n, 3) and rows of {wanted}", found=shape)
         with weights_from(draws):
             return EquivariantNetwork(self, shapes, conditions)
 

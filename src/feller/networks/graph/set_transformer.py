@@ -48,14 +48,14 @@ class Sites(Architecture):
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads) < 1 or self.reach < 0:
-            raise UsageError(f"expected width, depth and heads of 1 or more and no negative reach, got {self}")
+            raise UsageError("width, depth and heads of 1 or more and no negative reach", self)
         if self.width % self.heads:
-            raise UsageError(f"expected a width that {self.heads} heads divide, got {self.width}")
+            raise UsageError(f"a width that {self.heads} heads divide", self.width)
         named = {*self.whole, *([self.apart] if self.apart else [])}
         if not named <= self.leaves.keys() or len(self.whole) >= len(self.leaves) or self.apart in self.whole:
             raise UsageError(
-                f"expected `whole` and `apart` to name some of the leaves {', '.join(self.leaves)}, and one left that "
-                f"has sites; got whole={self.whole} and apart={self.apart}"
+                expected=f"`whole` and `apart` to name some of the leaves {', '.join(self.leaves)}, and one left"
+                f" that has sites; found whole={self.whole} and apart={self.apart}"
             )
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "SitesTransformer":
@@ -63,7 +63,7 @@ class Sites(Architecture):
         shapes = shape if isinstance(shape, dict) else {}
         sites = {shapes[name][:1] for name in shapes.keys() - {*self.whole}}
         if shapes.keys() != self.leaves.keys() or len(sites) != 1 or () in sites:
-            raise UsageError(f"Sites expects leaves {', '.join(self.leaves)} with one number of sites, got {shape}")
+            raise UsageError(f"Sites expects leaves {', '.join(self.leaves)} with one number of sites", found=shape)
         with weights_from(draws):
             return SitesTransformer(self, shapes, conditions)
 

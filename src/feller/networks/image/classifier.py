@@ -54,7 +54,9 @@ class Convolutional(Architecture):
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "ConvolutionalNetwork":
         """Make a network with new weights, for images (channels, height, width)."""
         if not isinstance(shape, tuple) or len(shape) != 3 or conditions:
-            raise UsageError(f"Convolutional expects images (channels, height, width) alone, got {shape}, {conditions}")
+            raise UsageError(
+                "Convolutional expects images (channels, height, width) alone", found=f"{shape}, {conditions}"
+            )
         channels, height, width = shape
         return ConvolutionalNetwork(Classifier((channels, height, width), self.answers, draws))
 

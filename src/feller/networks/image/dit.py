@@ -36,14 +36,16 @@ class Transformer(Architecture):
 
     def __post_init__(self) -> None:
         if min(self.patch, self.width, self.depth, self.heads) < 1:
-            raise UsageError(f"expected numbers of 1 or more, got {self}")
+            raise UsageError("numbers of 1 or more", self)
         if self.width % 4 or self.width % self.heads:
-            raise UsageError(f"expected a width that 4 and {self.heads} heads divide, got {self.width}")
+            raise UsageError(f"a width that 4 and {self.heads} heads divide", self.width)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "DiffusionTransformer":
         """Make a network with new weights, for images (channels, height, width)."""
         if len(shape) != 3:
-            raise UsageError(f"Transformer expects images of shape (channels, height, width), got {shape}; use MLP")
+            raise UsageError(
+                "Transformer expects images of shape (channels, height, width)", found=shape, remedy="Use MLP"
+            )
         with weights_from(draws):
             return DiffusionTransformer(self, shape[0], conditions)
 

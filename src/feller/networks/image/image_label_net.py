@@ -32,13 +32,13 @@ class Captioned(Architecture):
 
     def __post_init__(self) -> None:
         if min(self.symbols, self.channels) < 1 or self.image == self.label:
-            raise UsageError(f"expected symbols and channels of 1 or more, and two leaves, got {self}")
+            raise UsageError("symbols and channels of 1 or more, and two leaves", self)
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "CaptionedNetwork":
         """Make a network with new weights, for a picture (channels, height, width) and a label ()."""
         shapes = shape if isinstance(shape, dict) else {}
         if shapes.keys() != {self.image, self.label} or len(shapes[self.image]) != 3 or shapes[self.label] != ():
-            raise UsageError(f"Captioned expects {self.image} (c, h, w) and {self.label} (), got {shape}")
+            raise UsageError(f"Captioned expects {self.image} (c, h, w) and {self.label} ()", found=shape)
         if self.label in conditions:
             raise UsageError(f"{self.label} is a leaf of the state, so no condition can be called so")
         pictures = self.pictures.build(

@@ -35,14 +35,15 @@ class UNet(Architecture):
 
     def __post_init__(self) -> None:
         if not self.multipliers or not self.attention:
-            raise UsageError(f"expected one entry or more in multipliers and attention, got {self}")
+            raise UsageError("one entry or more in multipliers and attention", self)
         if min(self.channels, self.blocks, self.heads, *self.multipliers) < 1:
-            raise UsageError(f"expected numbers of 1 or more, got {self}")
+            raise UsageError("numbers of 1 or more", self)
         for level, multiplier in enumerate(self.multipliers):
             if self.attends(level) and self.channels * multiplier % self.heads:
                 raise UsageError(
-                    f"expected heads that divide the channels of level {level}, got {self.heads} heads for "
-                    f"{self.channels * multiplier} channels; change heads, channels or multipliers"
+                    f"heads that divide the channels of level {level}",
+                    f"{self.heads} heads for {self.channels * multiplier} channels",
+                    "Change heads, channels or multipliers",
                 )
 
     def attends(self, level: int) -> bool:
@@ -52,7 +53,7 @@ class UNet(Architecture):
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "ConvolutionalUNet":
         """Make a network with new weights, for images (channels, height, width)."""
         if len(shape) != 3:
-            raise UsageError(f"UNet expects images of shape (channels, height, width), got {shape}; use MLP")
+            raise UsageError("UNet expects images of shape (channels, height, width)", found=shape, remedy="Use MLP")
         with weights_from(draws):
             return ConvolutionalUNet(self, shape[0], conditions)
 

@@ -40,15 +40,15 @@ class BiEncoder(Architecture):
 
     def __post_init__(self) -> None:
         if self.grid[0] * self.grid[1] != self.symbols.picture:
-            raise UsageError(f"expected a grid of {self.symbols.picture} codes, got {self.grid[0]} x {self.grid[1]}")
+            raise UsageError(f"a grid of {self.symbols.picture} codes", f"{self.grid[0]} x {self.grid[1]}")
         if min(self.width, self.size) < 1:
-            raise UsageError(f"expected a width and a size of at least 1, got {self.width} and {self.size}")
+            raise UsageError("a width and a size of at least 1", f"{self.width} and {self.size}")
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "BiEncoderNetwork":
         """Make a network with new weights, for rows of symbols of any length."""
         if not isinstance(shape, tuple) or len(shape) != 1 or conditions:
             raise UsageError(
-                f"BiEncoder expects rows of symbols alone, got {shape} and {conditions or 'no conditions'}"
+                "BiEncoder expects rows of symbols alone", found=f"{shape} and {conditions or 'no conditions'}"
             )
         with weights_from(draws):
             return BiEncoderNetwork(self)

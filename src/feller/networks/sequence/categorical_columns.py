@@ -25,7 +25,7 @@ class Words(Leaf):
 
     def __post_init__(self) -> None:
         if not self.counts or min(self.counts) < 1:
-            raise UsageError(f"expected columns of one word or more each, got {self.counts}")
+            raise UsageError("columns of one word or more each", self.counts)
 
     @property
     def _most(self) -> int:
@@ -43,7 +43,7 @@ class Words(Leaf):
 
     def _check(self, shape: tuple[int, ...]) -> None:
         if shape != (len(self.counts),):
-            raise UsageError(f"expected rows of {len(self.counts)} words, got rows of shape {shape}")
+            raise UsageError(f"rows of {len(self.counts)} words", f"rows of shape {shape}")
 
     @cached_property
     def _seen(self) -> Int[Tensor, " features"]:

@@ -55,9 +55,9 @@ class PlainDecoder(Architecture):
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads, self.context) < 1:
-            raise UsageError(f"expected numbers of 1 or more, got {self}")
+            raise UsageError("numbers of 1 or more", self)
         if self.width % self.heads:
-            raise UsageError(f"expected a width that the {self.heads} heads divide, got {self.width}")
+            raise UsageError(f"a width that the {self.heads} heads divide", self.width)
 
     @classmethod
     def sized(cls, symbols: Symbols, dial: int, context: int = 512) -> "PlainDecoder":
@@ -76,7 +76,9 @@ class PlainDecoder(Architecture):
         """
         check_text(self, shape)
         if conditions:
-            raise UsageError(f"PlainDecoder sees no conditions, got {', '.join(conditions)}; write them into the rows")
+            raise UsageError(
+                "PlainDecoder sees no conditions", found=", ".join(conditions), remedy="Write them into the rows"
+            )
         with weights_from(draws):
             return PlainTransformer(self)
 
@@ -207,7 +209,7 @@ class PlainTransformer(nn.Module):
 
     def _check(self, n: int) -> None:
         if n > self.context:
-            raise UsageError(f"expected rows of at most {self.context} symbols, the context, got {n}; shorten them")
+            raise UsageError(f"rows of at most {self.context} symbols, the context", n, "Shorten them")
 
     def _answer(self, h: Float[Tensor, "b n width"]) -> Float[Tensor, "b n count"]:
         """Return logits in float32 at least; padding is never the answer."""

@@ -40,14 +40,13 @@ class RowTransformer(Architecture):
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads) < 1 or self.width % self.heads:
             raise UsageError(
-                f"expected numbers of 1 or more and a width that the heads divide, got {self.width}, {self.depth},"
-                f" {self.heads}"
+                "numbers of 1 or more and a width that the heads divide", f"{self.width}, {self.depth}, {self.heads}"
             )
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "RowNetwork":
         """Make a network with new weights, for rows (places,)."""
         if shape != (len(self.rows.counts),) or conditions:
-            raise UsageError(f"expected rows of {len(self.rows.counts)} tokens and no conditions, got {shape}")
+            raise UsageError(f"rows of {len(self.rows.counts)} tokens and no conditions", shape)
         with weights_from(draws):
             return RowNetwork(self)
 

@@ -60,9 +60,9 @@ def check_sizes(settings: Architecture, symbols: int, width: int, depth: int, he
         UsageError: If a number is below 1, or the heads have no even number of features.
     """
     if min(symbols, width, depth, heads) < 1:
-        raise UsageError(f"expected numbers of 1 or more, got {settings}")
+        raise UsageError("numbers of 1 or more", settings)
     if width % (2 * heads):
-        raise UsageError(f"expected a width that twice the {heads} heads divides, got {width}")
+        raise UsageError(f"a width that twice the {heads} heads divides", width)
 
 
 def check_text(settings: Architecture, shape: object) -> None:
@@ -73,7 +73,9 @@ def check_text(settings: Architecture, shape: object) -> None:
     """
     if not isinstance(shape, tuple) or len(shape) != 1:
         name = type(settings).__name__
-        raise UsageError(f"{name} expects texts of shape (n,), got {shape}; use Embedded for other arrays of tokens")
+        raise UsageError(
+            f"{name} expects texts of shape (n,)", found=shape, remedy="Use Embedded for other arrays of tokens"
+        )
 
 
 class DiffusionTextTransformer(nn.Module):

@@ -31,12 +31,12 @@ class Embedded(Architecture):
 
     def __post_init__(self) -> None:
         if min(self.symbols, self.features) < 1:
-            raise UsageError(f"expected symbols and features of 1 or more, got {self.symbols} and {self.features}")
+            raise UsageError("symbols and features of 1 or more", f"{self.symbols} and {self.features}")
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "EmbeddedNetwork":
         """Make a network with new weights."""
         if not isinstance(shape, tuple):
-            raise UsageError(f"Embedded expects one array of tokens, got {shape}")
+            raise UsageError("Embedded expects one array of tokens", found=shape)
         picture = len(shape) == 3
         inside = (self.features * shape[0], *shape[1:]) if picture else (self.features, *shape)
         inner = self.inner.build(inside, conditions, draws.named("inner"))
@@ -84,12 +84,12 @@ class TokenMLP(Architecture):
 
     def __post_init__(self) -> None:
         if min(self.symbols, self.features, self.width, self.depth) < 1:
-            raise UsageError(f"expected numbers of 1 or more, got {self}")
+            raise UsageError("numbers of 1 or more", self)
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "ResidualTokenMLP":
         """Make a network with new weights."""
         if not isinstance(shape, tuple):
-            raise UsageError(f"TokenMLP expects one array of tokens, got {shape}")
+            raise UsageError("TokenMLP expects one array of tokens", found=shape)
         with weights_from(draws):
             return ResidualTokenMLP(self, shape, conditions)
 

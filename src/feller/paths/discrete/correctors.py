@@ -36,7 +36,7 @@ class Corrector(abc.ABC):
 
 def _check(name: str, value: float) -> None:
     if not 0 <= value < float("inf"):
-        raise UsageError(f"{name} must be at least 0 and finite, got {value:g}")
+        raise UsageError("at least 0 and finite", f"{value:g}", argument=name)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Odds(Corrector):
         """Return eta (logit kappa_s - logit kappa_t)."""
         scales = getattr(path, "scales", None)
         if scales is None:
-            raise UsageError(f"Odds needs a mixture path, got {type(path).__name__}; use Resample")
+            raise UsageError("Odds needs a mixture path", found=type(path).__name__, remedy="Use Resample")
         now, later = scales(t, x_1), scales(torch.full_like(t, s), x_1)
         rise = torch.as_tensor(later.alpha * now.sigma).log() - torch.as_tensor(later.sigma * now.alpha).log()
         return self.eta * rise if self.eta else torch.zeros_like(rise)

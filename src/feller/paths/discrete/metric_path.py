@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import pad_right
 from feller.paths.discrete.correctors import Odds
 from feller.paths.discrete.rates import AT_ONCE, KineticOptimal
@@ -51,7 +51,7 @@ class Power(Beta):
 
     def __post_init__(self) -> None:
         if not (0 < self.a < float("inf") and 0 < self.c < float("inf")):
-            raise UsageError(f"a and c must be positive and finite, got {self.a:g} and {self.c:g}")
+            raise UsageError("a and c must be positive and finite", found=f"{self.a:g} and {self.c:g}")
 
     def on(self, cost: Cost) -> Sharpness:
         """Return the formula, which is the same for all distances."""
@@ -80,17 +80,14 @@ class ConstantSpeed(Beta):
     """How often each symbol is the data; None for equally often."""
 
     def __post_init__(self) -> None:
-        if self.largest is not None and not 0 < self.largest < float("inf"):
-            raise UsageError(f"the largest beta must be positive and finite, got {self.largest:g}")
+        check_number("largest", self.largest, above=0, below=float("inf"))
 
     def on(self, cost: Cost) -> Sharpness:
         """Tabulate the arc length over log beta, and invert it by a cubic through nodes with their true slopes."""
         anchors, weights = self._data(cost)
         farthest = float(cost.farthest(anchors).max())
         if not 0 < farthest < float("inf"):
-            raise UsageError(
-                f"the largest distance must be positive and finite, got {farthest:g}: no speed is constant"
-            )
+            raise UsageError("the largest distance to be positive and finite", f"{farthest:g}: no speed is constant")
         unit = 1 / farthest  # beta counts from here on a logarithmic scale
         largest = 8 / cost.nearest() if self.largest is None else self.largest
         place = torch.linspace(0, math.log1p(largest / unit), _NODES, dtype=torch.float64)
@@ -118,7 +115,7 @@ class ConstantSpeed(Beta):
     def _data(self, cost: Cost) -> tuple[Tensor, Tensor]:
         """Return data to average over, and their weights; of a large alphabet some, evenly spread."""
         if self.weights is not None and len(self.weights) != cost.count:
-            raise UsageError(f"expected {cost.count} weights, one per symbol, got {len(self.weights)}")
+            raise UsageError(f"{cost.count} weights, one per symbol", len(self.weights))
         some = min(cost.count, _ANCHORS, max(16, AT_ONCE // cost.count))
         anchors = torch.linspace(0, cost.count - 1, some, dtype=torch.float64).round().long()
         weights = torch.ones(some, dtype=torch.float64)
@@ -146,7 +143,7 @@ class Metric(TokenPath):
 
     def __post_init__(self) -> None:
         if isinstance(self.corrector, Odds):
-            raise UsageError("Odds needs a mixture path, this one is metric; use Resample")
+            raise UsageError("Odds needs a mixture path, this one is metric", remedy="Use Resample")
 
     @property
     def source(self) -> UniformSource:

@@ -147,21 +147,22 @@ class Mixture(TokenPath):
         plain = self._direct and self.corrector is None and isinstance(self.answer, Posterior)
         if self.source is None and not plain:
             raise UsageError(
-                "an answer, velocity, stepping or corrector of its own makes a mixture path ask for the law of its "
-                "source; pass `source`, such as UniformSource()"
+                "an answer, velocity, stepping or corrector of its own makes a mixture path ask for the law of its"
+                " source",
+                remedy="Pass `source`, such as UniformSource()",
             )
         if not self._direct and self.source is not None and not self.source.everywhere:
             who = self.corrector if isinstance(self.corrector, BackAndForth) else self.velocity
             who = who if isinstance(self.stepping, Increment | Ahead) else self.stepping
             raise UsageError(
-                f"{type(who).__name__} needs a source with mass on every symbol, and this one has some without; use "
-                "the default velocity and stepping, and Odds or Resample"
+                f"{type(who).__name__} needs a source with mass on every symbol, and this one has some without",
+                remedy="Use the default velocity and stepping, and Odds or Resample",
             )
         if self._reversed and (
             isinstance(self.corrector, BackAndForth) or not isinstance(self.stepping, Increment | Ahead)
         ):
             raise UsageError(
-                "Reversal() takes exact steps: leave out `stepping`, and use Resample, Odds or no corrector"
+                "Reversal() takes exact steps", remedy="Leave out `stepping`, and use Resample, Odds or no corrector"
             )
         if self.order is not None and not (isinstance(self.source, MaskSource) and self.certain):
             raise UsageError(
@@ -197,7 +198,7 @@ class Mixture(TokenPath):
             UsageError: If the path does not know them.
         """
         if self.source is None:
-            raise UsageError("this mixture path does not know the law of its source; pass `source` to it")
+            raise UsageError("this mixture path does not know the law of its source", remedy="Pass `source` to it")
         return _probabilities(self.source, count)
 
     def log_probabilities(
@@ -215,7 +216,7 @@ class Mixture(TokenPath):
     def _parts(self, x_1: Tensor, t: Tensor, count: int | None) -> tuple[Tensor, ...]:
         """Return p [S], where x_1 is [m, S], and the scales [m, 1]."""
         if count is None:
-            raise UsageError("a mixture path does not know its alphabet; pass `count`")
+            raise UsageError("a mixture path does not know its alphabet", remedy="Pass `count`")
         p = self.law(count).to(t)
         scales = (torch.as_tensor(scale).to(t).expand(t.shape)[:, None] for scale in self.scales(t, x_1))
         return (p, x_1[:, None] == torch.arange(len(p), device=x_1.device), *scales)

@@ -140,20 +140,24 @@ class LeastEnergy(Rates):
         size = len(self.multiples)
         if any(len(row) != size for row in self.multiples):
             raise UsageError(
-                f"expected {size} rows of {size} multiples, got rows of {sorted({len(row) for row in self.multiples})}"
+                f"{size} rows of {size} multiples", f"rows of {sorted({len(row) for row in self.multiples})}"
             )
         for y in range(size):
             for x in range(y):
                 there, back = self.multiples[y][x], self.multiples[x][y]
                 if not there > 0 or not back > 0:
                     raise UsageError(
-                        f"multiples must be positive, got {min(there, back):g} between {y} and {x}; a jump that must "
-                        "not happen costs much, not less than nothing"
+                        "positive",
+                        f"{min(there, back):g} between {y} and {x}",
+                        "A jump that must not happen costs much, not less than nothing",
+                        argument="multiples",
                     )
                 if abs(there - back) > 1e-9 * there:
                     raise UsageError(
-                        f"multiples must be symmetric, got [{y}][{x}] = {there:g} and [{x}][{y}] = {back:g}; a one-way "
-                        "cost has no potential"
+                        "symmetric",
+                        f"[{y}][{x}] = {there:g} and [{x}][{y}] = {back:g}",
+                        "A one-way cost has no potential",
+                        argument="multiples",
                     )
 
     @functools.cached_property
@@ -164,9 +168,7 @@ class LeastEnergy(Rates):
     def potential(self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"]) -> Float[Tensor, "m S"]:
         """Return f with the flow [f(y) - f(x)]_+ p(y) p(x) / multiples[y][x], mean zero."""
         if log_p.shape[1] != len(self.multiples):
-            raise UsageError(
-                f"expected a law of {len(self.multiples)} symbols, as many as multiples, got {log_p.shape[1]}"
-            )
+            raise UsageError(f"a law of {len(self.multiples)} symbols, as many as multiples", log_p.shape[1])
         p, change = _centred(log_p.double(), change.double())
         size = max(1, AT_ONCE // self._ease.numel())
         return torch.cat([self._solve(*part) for part in zip(p.split(size), change.split(size), strict=True)])
@@ -207,4 +209,4 @@ class Reversal(Rates):
         Raises:
             UsageError: Always; `Mixture` computes them from its source and schedule.
         """
-        raise UsageError("Reversal() needs a Mixture path, without BackAndForth; use KineticOptimal()")
+        raise UsageError("Reversal() needs a Mixture path, without BackAndForth", remedy="Use KineticOptimal()")

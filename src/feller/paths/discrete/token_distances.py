@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.paths.discrete.rates import AT_ONCE
 
 _WHOLE = 1024
@@ -41,8 +41,7 @@ class Cost(abc.ABC):
 
 
 def _check_exponent(exponent: float) -> None:
-    if not 0 < exponent < float("inf"):
-        raise UsageError(f"the exponent of a distance must be positive and finite, got {exponent:g}")
+    check_number("exponent", exponent, above=0, below=float("inf"))
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ class Levels(Cost):
 
     def __post_init__(self) -> None:
         _check_exponent(self.exponent)
-        if self.levels < 2:
-            raise UsageError(f"expected at least 2 levels, got {self.levels}; a single one leaves nothing to generate")
+        check_number("levels", self.levels, least=2, remedy="A single one leaves nothing to generate")
 
     @property
     def count(self) -> int:
@@ -86,12 +84,10 @@ class Embedded(Cost):
         _check_exponent(self.exponent)
         lengths = sorted({len(vector) for vector in self.vectors})
         if len(self.vectors) < 2 or len(lengths) != 1 or not lengths[0]:
-            raise UsageError(
-                f"expected at least 2 vectors of one length, got {len(self.vectors)} of lengths {lengths or 'none'}"
-            )
+            raise UsageError("at least 2 vectors of one length", f"{len(self.vectors)} of lengths {lengths or 'none'}")
         if not self._places.isfinite().all():
             raise UsageError(
-                f"vector {int((~self._places.isfinite()).any(1).nonzero()[0])} is not finite; leave it out"
+                f"vector {int((~self._places.isfinite()).any(1).nonzero()[0])} is not finite", remedy="Leave it out"
             )
 
     @property
@@ -135,19 +131,20 @@ class Table(Cost):
         size = len(self.entries)
         for a, row in enumerate(self.entries):
             if len(row) != size:
-                raise UsageError(f"expected {size} rows of {size} distances, got {len(row)} in row {a}")
+                raise UsageError(f"{size} rows of {size} distances", f"{len(row)} in row {a}")
             for x, value in enumerate(row):
                 if not 0 <= value < float("inf"):
                     raise UsageError(
-                        f"a distance must be at least 0 and finite, got row {a}, column {x}: {value:g}; nothing is "
-                        "nearer to data than they are themselves"
+                        "a distance to be at least 0 and finite",
+                        f"row {a}, column {x}: {value:g}",
+                        "Nothing is nearer to data than they are themselves",
                     )
                 if a == x and value:
                     raise UsageError(
-                        f"the distance to itself must be 0, got row {a}, column {x}: {value:g}; set the diagonal to 0"
+                        "the distance to itself to be 0", f"row {a}, column {x}: {value:g}", "Set the diagonal to 0"
                     )
         if size < 2:
-            raise UsageError(f"expected the distances of at least 2 symbols, got {size}")
+            raise UsageError("the distances of at least 2 symbols", size)
 
     @property
     def count(self) -> int:

@@ -218,7 +218,7 @@ class Geometric(TokenPath):
 
     def __post_init__(self) -> None:
         if isinstance(self.corrector, Odds):
-            raise UsageError("Odds needs a mixture path, this one is geometric; use Resample")
+            raise UsageError("Odds needs a mixture path, this one is geometric", remedy="Use Resample")
 
     def log_probabilities(
         self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None

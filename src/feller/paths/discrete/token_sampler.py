@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.core.rng import categorical, check_finite
 
 
@@ -25,12 +25,9 @@ class Choice:
     """Draw among the likeliest symbols that hold this share of the probability together."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise UsageError(f"the temperature must be at least 0 and finite, got {self.temperature:g}")
-        if self.top_k is not None and self.top_k < 1:
-            raise UsageError(f"top_k must be at least 1, got {self.top_k}; leave it out to draw among all symbols")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UsageError(f"top_p must be above 0 and at most 1, got {self.top_p:g}")
+        check_number("temperature", self.temperature, least=0, below=float("inf"))
+        check_number("top_k", self.top_k, least=1, remedy="Leave it out to draw among all symbols")
+        check_number("top_p", self.top_p, above=0, most=1)
 
     def __call__(self, logits: Float[Tensor, "m K"], u: Float64[Tensor, " m"]) -> Int[Tensor, " m"]:
         """Draw one symbol per row, where the uniform number u meets the distribution function, in float64."""

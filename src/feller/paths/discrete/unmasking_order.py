@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.core.rng import Draw
 from feller.paths.discrete.rates import AT_ONCE
 from feller.paths.discrete.token_sampler import Choice
@@ -38,8 +38,7 @@ class Confidence(Order):
     """Size of the noise; 0 takes the likeliest for sure, infinity takes any."""
 
     def __post_init__(self) -> None:
-        if not self.noise >= 0:
-            raise UsageError(f"the noise of an order must be at least 0, got {self.noise:g}")
+        check_number("noise", self.noise, least=0)
 
     def score(
         self, logits: Float[Tensor, "m K"], x_1: Int[Tensor, " m"], u: Float64[Tensor, " m"]

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw, categorical
 from feller.paths.discrete.token_distribution import marks
@@ -42,8 +42,7 @@ class Binned(Path):
     """Of the jumps, the rest is the flow; None for jumps alone and answers without a velocity."""
 
     def __post_init__(self) -> None:
-        if self.share is not None and not 0 <= self.share <= 1:
-            raise UsageError(f"the share of the jumps must lie in [0, 1], got {self.share:g}")
+        check_number("share", self.share, least=0, most=1)
         if self.law.event or isinstance(self.bins, Circle) != isinstance(self.law, VonMisesLaw):
             raise UsageError("bins are Interval or Lattice for a Gaussian law, Circle for a von Mises law")
 
@@ -89,7 +88,7 @@ class Binned(Path):
         count = len(self.bins.centres)
         wanted = count + 1 + (self.share is not None)
         if prediction.shape[-1] != wanted:
-            raise UsageError(f"expected answers of {wanted} numbers, {count} of them for bins, got {prediction.shape}")
+            raise UsageError(f"answers of {wanted} numbers, {count} of them for bins", prediction.shape)
         rate = _log_softplus(prediction[..., count : count + 1])
         rates = torch.where(self._own(x_t), _NEVER, rate + prediction[..., :count].log_softmax(-1))
         return torch.cat([rates, prediction[..., count + 1 :]], -1)

@@ -60,7 +60,7 @@ class Law(abc.ABC):
         Raises:
             UsageError: If it is not known for this law.
         """
-        raise UsageError(f"Explicit is known for numbers on straight paths, not for {self}; use Overlap()")
+        raise UsageError(f"Explicit is known for numbers on straight paths, not for {self}", remedy="Use Overlap()")
 
     @abc.abstractmethod
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
@@ -127,8 +127,8 @@ class Growth:
     def __post_init__(self) -> None:
         if not (self.least >= 0 and self.scale > 0 and self.factor > 1):
             raise UsageError(
-                f"a concentration must not be negative and must grow, expected least >= 0, scale > 0, factor > 1, "
-                f"got {self}"
+                "a concentration must not be negative and must grow, expected least >= 0, scale > 0, factor > 1",
+                found=self,
             )
 
     def __call__(self, t: Tensor) -> Float64[Tensor, "..."]:

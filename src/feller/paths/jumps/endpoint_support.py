@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.paths.jumps.conditional_path import Law
 from feller.spaces import Euclidean, Manifold
 from feller.spaces.torus import TURN, wrap
@@ -56,7 +56,7 @@ class Grid(Ends):
         """Add log p_t(x_t | z), less that of the likeliest candidate."""
         centres = self.centres.to(device=x_t.device, dtype=x_t.dtype)
         if answer.shape[-1] != len(centres):
-            raise UsageError(f"expected logits of {len(centres)} ends, got {answer.shape[-1]}; match network and ends")
+            raise UsageError(f"logits of {len(centres)} ends", answer.shape[-1], "Match network and ends")
         likelihood = law.log_density(x_t[..., None], centres, t[..., None])
         return answer + (likelihood - likelihood.amax(-1, keepdim=True)).clamp(min=-1e30).to(answer.dtype)
 
@@ -71,7 +71,7 @@ class Grid(Ends):
 
 def _check_grid(ends: "Interval | Circle") -> None:
     if ends.count < 2 or not 0 <= ends.spread <= 1:
-        raise UsageError(f"expected at least 2 candidates and a spread in [0, 1], got {ends}")
+        raise UsageError("at least 2 candidates and a spread in [0, 1]", ends)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Interval(Grid):
     def __post_init__(self) -> None:
         _check_grid(self)
         if not self.low < self.high:
-            raise UsageError(f"an interval needs low < high, got {self.low:g} and {self.high:g}")
+            raise UsageError("an interval needs low < high", found=f"{self.low:g} and {self.high:g}")
 
     @property
     def width(self) -> float:
@@ -117,8 +117,8 @@ class Lattice(Grid):
     count: int = 17
 
     def __post_init__(self) -> None:
-        if self.count < 2 or not self.low < self.high:
-            raise UsageError(f"expected at least 2 levels with low < high, got {self}")
+        check_number("count", self.count, least=2)
+        check_number("low", self.low, below=self.high)
 
     @property
     def centres(self) -> Float64[Tensor, " K"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.rng import Draw, categorical
 from feller.paths.discrete.token_distribution import marks, times_at
 from feller.paths.jumps.conditional_path import Law
@@ -41,19 +41,19 @@ class Jump(Path):
     last: Finish = field(default_factory=DrawEnd)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise UsageError(f"the share of the jumps must lie in [0, 1], got {self.share:g}")
-        if not 0 <= self.corrector < float("inf"):
-            raise UsageError(f"the strength of a corrector must be at least 0 and finite, got {self.corrector:g}")
+        check_number("share", self.share, least=0, most=1)
+        check_number("corrector", self.corrector, least=0, below=float("inf"))
         fits = self.law.event == 0 and isinstance(self.ends, Circle) == isinstance(self.law, VonMisesLaw)
         if isinstance(self.ends, Grid) and not fits:
             raise UsageError(
-                f"{type(self.law).__name__} does not end on {type(self.ends).__name__}: give Circle to a von Mises "
-                "law, Interval or Lattice to a Gaussian one, Point to rotations"
+                f"{type(self.law).__name__} does not end on {type(self.ends).__name__}",
+                remedy="Give Circle to a von Mises law, Interval or Lattice to a Gaussian one, Point to rotations",
             )
         straight = isinstance(self.law, GaussianLaw) and isinstance(self.law.schedule, Linear)
         if isinstance(self._way, Explicit) and not straight:
-            raise UsageError(f"Explicit is known for numbers on straight paths, not for {self.law}; use Overlap()")
+            raise UsageError(
+                f"Explicit is known for numbers on straight paths, not for {self.law}", remedy="Use Overlap()"
+            )
 
     @property
     def jumps(self) -> bool:

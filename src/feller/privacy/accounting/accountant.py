@@ -46,7 +46,7 @@ def epsilon(expenses: Sequence[Expense], delta: float, *, method: str = "pld", g
     """
     check_target(1.0, delta)
     if method not in ("pld", "rdp"):
-        raise UsageError(f"expected the method pld or rdp, got {method!r}")
+        raise UsageError("the method pld or rdp", repr(method))
     if not expenses:
         return 0.0
     by_renyi = epsilon_by_renyi(tuple(expenses), delta)
@@ -62,7 +62,9 @@ def delta(expenses: Sequence[Expense], epsilon: float) -> float:
     if not expenses:
         return 0.0
     if any(isinstance(expense, Concentrated) for expense in expenses):
-        raise UsageError("delta at an epsilon is told of normal noise and pure privacy only; ask for epsilon instead")
+        raise UsageError(
+            "delta at an epsilon is told of normal noise and pure privacy only", remedy="Ask for epsilon instead"
+        )
     grid = fitting_grid(tuple(expenses), FINEST)
     return 1.0 if grid is None else loss_distribution(merged(expenses), grid).get_delta_for_epsilon(epsilon)
 

@@ -49,7 +49,7 @@ def calibrate(epsilon: float, delta: float, rate: float, steps: int, others: Seq
         low, high = high, high + 0.7
         if high > math.log(WIDEST):
             raise UsageError(
-                f"no noise brings {steps:,} steps down to epsilon {epsilon:g}; take fewer, or a larger one"
+                f"no noise brings {steps:,} steps down to epsilon {epsilon:g}", remedy="Take fewer, or a larger one"
             )
     coarse = over(min(10 * FINEST, max(FINEST, epsilon / 1000)))
     value = coarse(low)
@@ -133,5 +133,6 @@ def steps_within(epsilon: float, delta: float, sigma: float, rate: float, others
 def _leave_room(epsilon: float, delta: float, others: Sequence[Expense]) -> None:
     if others and (spent := epsilon_spent(tuple(others), delta)) >= epsilon:
         raise UsageError(
-            f"the other expenses alone spend epsilon {spent:.4g} of {epsilon:g}; allow more, or spend less on them"
+            f"the other expenses alone spend epsilon {spent:.4g} of {epsilon:g}",
+            remedy="Allow more, or spend less on them",
         )

@@ -40,7 +40,7 @@ class Gaussian(Expense):
         _positive(self.what, "sigma", self.sigma)
         _counted(self.what, "times", self.times)
         if self.whole < 0:
-            raise UsageError(f"counts of {self.what} that a row moves must be 0 or more, got {self.whole}")
+            raise UsageError(f"counts of {self.what} that a row moves must be 0 or more", found=self.whole)
 
     def words(self) -> str:
         """Say how it was done."""
@@ -70,8 +70,9 @@ class Subsampled(Expense):
         _counted(self.what, "steps", self.steps)
         if not 0 < self.rate <= 1:
             raise UsageError(
-                f"the sampling rate of {self.what} must be above 0 and at most 1, got {self.rate:g}; "
-                "take batches of at most as many rows as there are"
+                f"the sampling rate of {self.what} to be above 0 and at most 1",
+                f"{self.rate:g}",
+                "Take batches of at most as many rows as there are",
             )
 
     def words(self) -> str:
@@ -117,9 +118,9 @@ class Concentrated(Expense):
 
 def _positive(what: str, name: str, value: float) -> None:
     if not (value > 0 and math.isfinite(value)):
-        raise UsageError(f"the {name} of {what} must be finite and above 0, got {value:g}")
+        raise UsageError(f"the {name} of {what} to be finite and above 0", f"{value:g}")
 
 
 def _counted(what: str, name: str, value: int) -> None:
     if value < 1:
-        raise UsageError(f"{name} of {what} must be 1 or more, got {value}")
+        raise UsageError(f"{name} of {what} to be 1 or more", value)

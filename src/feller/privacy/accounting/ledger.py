@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.accountant import epsilon as epsilon_spent
 from feller.privacy.accounting.dp_events import Expense, Gaussian, Subsampled
 
@@ -14,7 +14,7 @@ SAFE_DELTA = 1e-5
 def default_delta(n: int) -> float:
     """Return the delta of a table of n rows where none is asked for: min(1e-5, 1 / n^1.1)."""
     if n < 2:
-        raise UsageError(f"a private run needs 2 rows or more, got {n}")
+        raise UsageError("a private run needs 2 rows or more", found=n)
     return min(SAFE_DELTA, n**-1.1)
 
 
@@ -32,15 +32,16 @@ class Ledger:
     """Keyed hash of the table, by which its owner tells it from others; empty in older ledgers."""
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise UsageError(f"expected a table of 1 row or more, got {self.n}")
+        check_number("n", self.n, least=1)
         if not 0 < self.delta < 1 / self.n:
             raise UsageError(
-                f"delta must lie between 0 and 1 / {self.n:,}, the share of one row, got {self.delta:g}; "
-                f"{default_delta(max(self.n, 2)):.2g} is usual"
+                f"a value between 0 and 1 / {self.n:,}, the share of one row",
+                f"{self.delta:g}",
+                f"{default_delta(max(self.n, 2)):.2g} is usual",
+                argument="delta",
             )
         if not 0 <= self.reserved < self.delta:
-            raise UsageError(f"expected less reserved than delta, {self.delta:g}, got {self.reserved:g}")
+            raise UsageError(f"less reserved than delta, {self.delta:g}", f"{self.reserved:g}")
 
     def epsilon(self, method: Literal["pld", "rdp"] = "pld") -> float:
         """Return what was spent: by privacy loss distributions, or by Rényi divergences alone."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.accountant import rho
 from feller.privacy.accounting.dp_events import Expense, Subsampled
 
@@ -19,8 +19,7 @@ def renyi(expenses: Sequence[Expense], order: float) -> float:
     Raises:
         UsageError: If the order is not above 1.
     """
-    if order <= 1:
-        raise UsageError(f"expected an order above 1, got {order:g}")
+    check_number("order", order, above=1)
     return sum(
         expense.steps * one_step(expense.sigma, expense.rate, order)
         if isinstance(expense, Subsampled) and expense.rate < 1
@@ -60,7 +59,9 @@ def one_step(sigma: float, rate: float, order: float) -> float:
             return total / (order - 1)
         first += size
         if first > 2**20:
-            raise UsageError(f"the series of order {order:g} does not end at sigma {sigma:g}; take another order")
+            raise UsageError(
+                f"the series of order {order:g} does not end at sigma {sigma:g}", remedy="Take another order"
+            )
 
 
 def _binomials(order: float, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

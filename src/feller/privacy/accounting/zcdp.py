@@ -6,7 +6,7 @@ from typing import Any
 
 import scipy
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 
 
 def root(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
@@ -75,8 +75,7 @@ def check_target(epsilon: float, delta: float) -> None:
         UsageError: If epsilon is not above 0, or delta not between 0 and 1.
     """
     if not (epsilon > 0 and math.isfinite(epsilon)):
-        raise UsageError(f"epsilon must be finite and above 0, got {epsilon:g}; 1 is strong, 10 is weak")
+        raise UsageError("finite and above 0", f"{epsilon:g}", "1 is strong, 10 is weak", argument="epsilon")
     if epsilon > MOST:
-        raise UsageError(f"epsilon must be at most {MOST:g}, got {epsilon:g}, which protects nobody; 10 is weak")
-    if not 0 < delta < 1:
-        raise UsageError(f"delta must lie between 0 and 1, got {delta:g}; it should be below 1 / the number of rows")
+        raise UsageError(f"at most {MOST:g}", f"{epsilon:g}, which protects nobody", "10 is weak", argument="epsilon")
+    check_number("delta", delta, above=0, below=1, remedy="It should be below 1 / the number of rows")

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor, nn
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.gradient import Gradient, LossFunction
 from feller.core.pytree import length, tree_map
 from feller.privacy.dp_sgd.clip_norm import Fixed
@@ -92,8 +92,7 @@ class Ear:
             rate: Chance of a row to be in the sample of a step.
             noise: Flips the coins of samples.
         """
-        if not 0 < rate <= 1:
-            raise UsageError(f"a sampling rate is above 0 and at most 1, got {rate:g}")
+        check_number("rate", rate, above=0, most=1)
         self.planted, self.examples, self.rate, self.noise = planted, examples, rate, noise
         self.coins = torch.zeros(len(planted.present), dtype=torch.float64)
         """Log likelihood ratio of each row by a coin: high where it seems to be there."""

@@ -28,7 +28,7 @@ def guess(scores: Float[Tensor, " m"], present: Bool[Tensor, " m"], guesses: int
         UsageError: If so many guesses cannot be made.
     """
     if guesses % 2 or not 0 < guesses <= len(scores):
-        raise UsageError(f"expected an even number of guesses, at most {len(scores)}, got {guesses}")
+        raise UsageError(f"an even number of guesses, at most {len(scores)}", guesses)
     order = scores.argsort()
     half = guesses // 2
     return int(present[order[-half:]].sum() + (~present[order[:half]]).sum())
@@ -48,7 +48,7 @@ def lower_bound(right: int, guesses: int, confidence: float = 0.95, *, delta: fl
         UsageError: If a number is out of its range.
     """
     if not 0 <= right <= guesses or guesses < 1 or not 0 < confidence < 1:
-        raise UsageError(f"expected 0 to {guesses} right guesses and a confidence in (0, 1), got {right}, {confidence}")
+        raise UsageError(f"0 to {guesses} right guesses and a confidence in (0, 1)", f"{right}, {confidence}")
     if delta and planted < guesses:
         raise UsageError(f"delta counts once for each planted row: expected {guesses} planted rows or more")
 

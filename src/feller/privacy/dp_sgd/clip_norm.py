@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.privacy.noise.grid_noise import Noise
 
 
@@ -38,8 +38,7 @@ class Fixed(Clip):
     norm: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.norm > 0:
-            raise UsageError(f"a clip norm must be above 0, got {self.norm:g}; 1 is usual")
+        check_number("norm", self.norm, above=0, remedy="1 is usual")
 
     def sigma(self, sigma: float) -> float:
         """Return the same."""
@@ -68,8 +67,8 @@ class Adaptive(Clip):
         """
         if not (norm > 0 and 0 < quantile < 1 and rate > 0 and count_sigma > 0):
             raise UsageError(
-                f"expected norm, rate and count_sigma above 0 and a quantile between 0 and 1, got {norm:g}, {rate:g}, "
-                f"{count_sigma:g} and {quantile:g}"
+                "norm, rate and count_sigma above 0 and a quantile between 0 and 1",
+                f"{norm:g}, {rate:g}, {count_sigma:g} and {quantile:g}",
             )
         self._norm, self.quantile, self.rate, self.count_sigma = norm, quantile, rate, count_sigma
 
@@ -87,7 +86,8 @@ class Adaptive(Clip):
         left = sigma**-2 - (2 * self.count_sigma) ** -2 if sigma else math.inf
         if left <= 0:
             raise UsageError(
-                f"the noise of the count, {self.count_sigma:g} examples, must be above half of {sigma:g}; raise it"
+                f"the noise of the count, {self.count_sigma:g} examples, must be above half of {sigma:g}",
+                remedy="Raise it",
             )
         return left**-0.5
 

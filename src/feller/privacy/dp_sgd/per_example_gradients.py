@@ -109,16 +109,19 @@ def refuse_mixers(network: nn.Module) -> None:
         kind = type(layer).__name__
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise UsageError(
-                f"{name or 'the network'} is a {kind}, in which the rows of a batch look at each other, so one row's "
-                "gradient has no bound; use GroupNorm or LayerNorm"
+                f"{name or 'the network'} is a {kind}, in which the rows of a batch look at each other, so one row's"
+                " gradient has no bound",
+                remedy="Use GroupNorm or LayerNorm",
             )
         if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.training and layer.track_running_stats:
             raise UsageError(
-                f"{name or 'the network'} is a {kind} that keeps running statistics of rows, where no noise hides them;"
-                " set track_running_stats to False, or use GroupNorm"
+                f"{name or 'the network'} is a {kind} that keeps running statistics of rows, where no noise hides them",
+                remedy="Set track_running_stats to False, or use GroupNorm",
             )
         if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training and layer.p:
-            raise UsageError(f"{name or 'the network'} is a {kind}, which draws inside the loss; set its chance to 0")
+            raise UsageError(
+                f"{name or 'the network'} is a {kind}, which draws inside the loss", remedy="Set its chance to 0"
+            )
 
 
 @contextmanager

@@ -7,15 +7,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import length, tree_map
 from feller.privacy.noise.grid_noise import Noise
 
 
 def poisson(n: int, rate: float, noise: Noise) -> Int[Tensor, " m"]:
     """Return which of n rows are in a sample: each with one chance, whatever the others do; often none if few."""
-    if not 0 < rate <= 1:
-        raise UsageError(f"a sampling rate is above 0 and at most 1, got {rate:g}; take no more rows than there are")
+    check_number("rate", rate, above=0, most=1, remedy="Take no more rows than there are")
     return torch.arange(n) if rate == 1 else noise.coins(rate, (n,)).nonzero()[:, 0]
 
 
@@ -41,7 +40,7 @@ def poisson_batches(
     """
     n = length(examples)
     if not 1 <= size <= n:
-        raise UsageError(f"expected a batch of 1 to {n:,} rows, as many as there are, got {size:,}")
+        raise UsageError(f"a batch of 1 to {n:,} rows, as many as there are", f"{size:,}")
 
     def batch(step: int, rows: slice) -> dict[str, Any]:
         first, last, _ = rows.indices(size)

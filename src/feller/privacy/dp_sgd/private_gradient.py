@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.gradient import Gradient, LossFunction
 from feller.core.pytree import length, tree_map
 from feller.privacy.accounting.dp_events import Subsampled
@@ -45,10 +45,11 @@ class Private(Gradient):
     """Networks that were checked -> why one pass does not serve, or nothing."""
 
     def __post_init__(self) -> None:
-        if not self.sigma >= 0:
-            raise UsageError(f"sigma must be 0 or more, got {self.sigma:g}; `calibrate` finds the one for an epsilon")
+        check_number("sigma", self.sigma, least=0, remedy="`calibrate` finds the one for an epsilon")
         if self.rank and not isinstance(self.clip, Fixed):
-            raise UsageError("a clip norm that adapts needs all lengths in one process; use Fixed with several")
+            raise UsageError(
+                "a clip norm that adapts needs all lengths in one process", remedy="Use Fixed with several"
+            )
         self.clip.sigma(self.sigma)
 
     def expense(self, rate: float, steps: int, what: str = "training") -> Subsampled:

@@ -194,6 +194,7 @@ def _refusal(network: nn.Module, name: str) -> UsageError:
     path, _, key = name.rpartition(".")
     kind = type(network.get_submodule(path)).__name__
     return UsageError(
-        f"{path or 'the network'} is a {kind} that writes values of rows into its {key}, where no noise hides them; use"
-        " a layer without running statistics, such as GroupNorm or LayerNorm, or call eval() on it to fix them"
+        f"{path or 'the network'} is a {kind} that writes values of rows into its {key}, where no noise hides them",
+        remedy="Use a layer without running statistics, such as GroupNorm or LayerNorm, or call eval() on it to"
+        " fix them",
     )

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 
 
 class Family(abc.ABC):
@@ -71,8 +71,7 @@ class Squares(Family):
     """Size of a label, at most; public."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.largest < math.inf:
-            raise UsageError(f"the largest label must be finite and above 0, got {self.largest:g}")
+        check_number("largest", self.largest, above=0, below=math.inf)
 
     def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         """Return the score."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.dp_events import Gaussian
 from feller.privacy.erm.ridge import Minimum, Ridge
 from feller.privacy.leakage.fisher_information import Leakage
@@ -97,7 +97,6 @@ def release(minimum: Minimum, scale: float, noise: Noise, what: str = "weights")
     Raises:
         UsageError: If the scale is not above 0.
     """
-    if not 0 < scale < math.inf:
-        raise UsageError(f"the scale of the noise must be finite and above 0, got {scale:g}")
+    check_number("scale", scale, above=0, below=math.inf)
     sensitivity = minimum.ridge.sensitivity(minimum.n) / 2
     return Released(noise.added(minimum.theta, scale), Gaussian(what, scale / sensitivity))

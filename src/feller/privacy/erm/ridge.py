@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, check_number
 from feller.privacy.erm.glm import Family
 
 STEPS = 200
@@ -29,10 +29,8 @@ class Ridge:
     """Of a row, at most, with its constant: known without the rows, or cut to by `within_length`."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.decay < math.inf:
-            raise UsageError(f"the decay must be finite and above 0, got {self.decay:g}; it is what hides rows")
-        if not 0 < self.length < math.inf:
-            raise UsageError(f"the length of a row must be finite and above 0, got {self.length:g}")
+        check_number("decay", self.decay, above=0, below=math.inf, remedy="It is what hides rows")
+        check_number("length", self.length, above=0, below=math.inf)
 
     def sensitivity(self, n: int) -> float:
         """Return how far weights move if one of n rows is replaced: 2 L / (n decay), L the steepest loss.
@@ -117,7 +115,7 @@ def minimum_of(ridge: Ridge, x: Float[Tensor, "n d"], y: Float[Tensor, " m"], *,
                 share /= 2
         theta = theta - share * step
     else:
-        raise InputError(f"no minimum was found in {STEPS} steps; scale the columns alike, or raise the decay")
+        raise InputError(f"no minimum was found in {STEPS} steps", remedy="Scale the columns alike, or raise the decay")
     return Minimum(ridge, theta, x, y, n, torch.cholesky_inverse(curvature(theta)))
 
 
@@ -133,12 +131,12 @@ def with_constant(x: Float[Tensor, "n d"]) -> Float[Tensor, "n more"]:
 
 def _check(ridge: Ridge, x: Tensor, y: Tensor) -> None:
     if len(x) != len(y):
-        raise UsageError(f"expected one label for each of {len(x):,} rows, got {len(y):,}")
+        raise UsageError(f"one label for each of {len(x):,} rows", f"{len(y):,}")
     if not (x.norm(dim=1) <= ridge.length * (1 + ROUNDING)).all():
         raise UsageError(
-            f"a row is longer than {ridge.length:g}, which is said to be public; cut rows to it by `within_length`, or"
-            " name a length that holds for every row there could be"
+            f"a row is longer than {ridge.length:g}, which is said to be public",
+            remedy="Cut rows to it by `within_length`, or name a length that holds for every row there could be",
         )
     low, high = ridge.family.labels
     if not ((y >= low) & (y <= high)).all():
-        raise UsageError(f"expected labels from {low:g} to {high:g}, got one outside")
+        raise UsageError(f"labels from {low:g} to {high:g}", "one outside")

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.privacy.leakage.reconstruction_bounds import van_trees
 
 REACH = 12.0
@@ -125,8 +125,7 @@ class Leakage:
     """That were looked at."""
 
     def __post_init__(self) -> None:
-        if self.coordinates < 1:
-            raise UsageError(f"expected rows of 1 or more coordinates, got {self.coordinates}")
+        check_number("coordinates", self.coordinates, least=1)
 
     @staticmethod
     def none(rows: int, coordinates: int) -> "Leakage":
@@ -144,7 +143,7 @@ class Leakage:
             UsageError: If it is about other rows, or not finite.
         """
         if traces.shape != self.traces.shape:
-            raise UsageError(f"expected what a step tells about {len(self.traces)} rows, got {len(traces)}")
+            raise UsageError(f"what a step tells about {len(self.traces)} rows", len(traces))
         if not traces.isfinite().all():
             raise UsageError("the information of a step is not finite; the network may have a kink, or no slope")
         return replace(self, traces=self.traces + times * traces.to(self.traces), steps=self.steps + 1)

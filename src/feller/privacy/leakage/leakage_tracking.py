@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.gradient import Gradient, LossFunction
 from feller.core.rng import Draw, Draws
 from feller.privacy.dp_sgd.private_gradient import Private
@@ -80,10 +80,9 @@ class Watch:
             every: So many steps are looked at once.
             which: Coordinates that it is about; all by default.
         """
-        if not 0 < rate <= 1:
-            raise UsageError(f"a sampling rate is above 0 and at most 1, got {rate:g}")
+        check_number("rate", rate, above=0, most=1)
         if every < 1:
-            raise UsageError(f"expected to look every 1 or more steps, got every {every}")
+            raise UsageError("to look every 1 or more steps", f"every {every}")
         self.z, self.build, self.rate, self.draws = z, build, rate, draws
         self.how, self.every, self.which = how, every, which
         self.leakage = Leakage.none(len(z), z[0].numel() if which is None else int(which.sum()))

@@ -139,8 +139,8 @@ def directions(
     units, slopes = _units(z, which), RowSlopes(loss, network)
     if len(units) * slopes.size > MOST:
         raise UsageError(
-            f"slopes of {slopes.size:,} weights by {len(units):,} coordinates do not fit; choose fewer coordinates, or"
-            " probe"
+            f"slopes of {slopes.size:,} weights by {len(units):,} coordinates do not fit",
+            remedy="Choose fewer coordinates, or probe",
         )
     ways = [Way.of(build, z, unit.expand_as(z)) for unit in units]
     parts = [slopes.all_products(ways, i) for i in range(len(z))]

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Pure, Subsampled
 
 REACH = 12.0
@@ -126,8 +126,7 @@ def mse_bound(
     Raises:
         UsageError: If the divergence is below 0.
     """
-    if not eps2 >= 0:
-        raise UsageError(f"expected a divergence of order 2 of 0 or more, got {eps2:g}")
+    check_number("eps2", eps2, least=0)
     moves = torch.as_tensor(diameters, dtype=torch.float64) * torch.as_tensor(slopes, dtype=torch.float64)
     reach = moves.square().mean().item() / 4
     if eps2 == 0:
@@ -152,8 +151,7 @@ def van_trees(eta2: Tensor | float, spread: float) -> Tensor | float:
     Raises:
         UsageError: If the spread is not above 0.
     """
-    if not spread > 0:
-        raise UsageError(f"the spread of a prior must be above 0, got {spread:g}; what is known needs no guess")
+    check_number("spread", spread, above=0, remedy="What is known needs no guess")
     return 1 / (eta2 + spread**-2)
 
 

@@ -16,7 +16,7 @@ import scipy
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.accountant import FINEST, fitting_grid, loss_distribution, merged, rho
 from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Subsampled
 from feller.privacy.accounting.renyi import renyi
@@ -47,7 +47,7 @@ def guess_right(shares: Float[Tensor, " k"], expenses: Sequence[Expense]) -> Gue
         UsageError: If the shares do not add up to 1.
     """
     if not (shares.min() >= 0 and abs(shares.double().sum().item() - 1) < 1e-4):
-        raise UsageError(f"expected shares of 0 or more that add up to 1, got a sum of {shares.sum().item():g}")
+        raise UsageError("shares of 0 or more that add up to 1", f"a sum of {shares.sum().item():g}")
     before = min(1.0, shares.max().item())
     return GuessRight(before, rero(before, expenses))
 
@@ -128,5 +128,4 @@ def _least(kappa: float, masses: Any) -> float:
 
 
 def _check_prior(kappa: float) -> None:
-    if not 0 < kappa <= 1:
-        raise UsageError(f"a prior chance must be above 0 and at most 1, got {kappa:g}; of m alike values it is 1 / m")
+    check_number("kappa", kappa, above=0, most=1, remedy="Of m alike values it is 1 / m")

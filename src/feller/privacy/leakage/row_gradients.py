@@ -42,7 +42,7 @@ class Way:
             return [leaf for leaf in leaves(example) if leaf.is_floating_point()], example
 
         if not z.is_floating_point():
-            raise UsageError(f"expected rows of float numbers to follow, got {z.dtype}")
+            raise UsageError("rows of float numbers to follow", z.dtype)
         told: Any = jvp(numbers, (z,), (vectors.to(z.dtype),), has_aux=True)
         found, changes, example = told
         return Way(example, found, changes)

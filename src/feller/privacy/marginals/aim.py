@@ -145,12 +145,12 @@ def _workload(
     """Return the tables that shall be right, without columns of one level."""
     if workload is None:
         if degree < 1:
-            raise UsageError(f"expected a degree of 1 or more, got {degree}")
+            raise UsageError("a degree of 1 or more", degree)
         tables = list(itertools.combinations(columns, min(degree, len(columns))))
     else:
         unknown = {j for table in workload for j in table} - {*range(len(counts))}
         if unknown:
-            raise UsageError(f"expected columns of 0 to {len(counts) - 1} in the workload, got {sorted(unknown)}")
+            raise UsageError(f"columns of 0 to {len(counts) - 1} in the workload", sorted(unknown))
         tables = [tuple(sorted({*table} & {*columns})) for table in workload]
     return [table for table in tables if table and math.prod(counts[j] for j in table) <= cells]
 

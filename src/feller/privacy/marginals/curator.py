@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, check_number
 from feller.privacy.marginals.elimination import Clique
 from feller.privacy.marginals.estimate import Measurement, merge
 from feller.privacy.marginals.marginal_model import MarginalModel, check_codes
@@ -44,9 +44,8 @@ class Curator:
     def __init__(self, codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise) -> None:
         check_codes(codes, counts)
         if not len(codes):
-            raise InputError("expected a table of at least one row, got none")
-        if not rho > 0:
-            raise UsageError(f"expected a budget rho above 0, got {rho:g}")
+            raise InputError("a table of at least one row", "none")
+        check_number("rho", rho, above=0)
         self._codes, self._noise, self._seen = codes, noise, dict[Clique, Tensor]()
         self.counts = tuple(counts)
         self.total = float(len(codes))
@@ -110,7 +109,7 @@ class Curator:
 
     def _charge(self, what: str, rho: float) -> None:
         if self.spent + rho > self.rho:
-            raise UsageError(f"expected to spend at most rho {self.rho:g}, got {self.spent + rho:g}; ask for less")
+            raise UsageError(f"to spend at most rho {self.rho:g}", f"{self.spent + rho:g}", "Ask for less")
         self._spent[what] = self._spent.get(what, 0.0) + rho
 
     def _count(self, columns: Clique) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.privacy.marginals.belief_propagation import Passes
 from feller.privacy.marginals.elimination import Clique, eliminate
 from feller.privacy.marginals.marginal_model import Admitted, MarginalModel
@@ -74,8 +74,7 @@ def estimate(
     Raises:
         UsageError: If the total is not above 0.
     """
-    if not total > 0:
-        raise UsageError(f"expected a total above 0 rows, got {total:g}; an empty table has nothing to be fitted")
+    check_number("total", total, above=0, remedy="An empty table has nothing to be fitted")
     tables = merge(measurements)
     if not tables:
         return MarginalModel(counts, (), (), float(total), rules)

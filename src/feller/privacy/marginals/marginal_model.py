@@ -39,13 +39,13 @@ class MarginalModel:
 
     def __post_init__(self) -> None:
         if min(self.counts, default=0) < 1:
-            raise UsageError(f"expected columns of 1 level or more, got levels {self.counts}; drop empty columns")
+            raise UsageError("columns of 1 level or more", f"levels {self.counts}", "Drop empty columns")
         for scope in self.scopes:
             self._check(scope)
         expected = [tuple(self.counts[column] for column in scope) for scope in self.scopes]
         shapes = [tuple(table.shape) for table in (*self.potentials, *(allowed for _, allowed in self.rules))]
         if shapes != expected:
-            raise InputError(f"expected potentials of shapes {expected}, got {shapes}; take both from one model")
+            raise InputError(f"potentials of shapes {expected}", shapes, "Take both from one model")
 
     @property
     def scopes(self) -> tuple[Clique, ...]:
@@ -64,7 +64,7 @@ class MarginalModel:
 
     def _check(self, columns: Sequence[int]) -> None:
         if not columns or len({*columns}) < len(columns) or not {*columns} <= {*range(len(self.counts))}:
-            raise UsageError(f"expected different columns of 0 to {len(self.counts) - 1}, got {tuple(columns)}")
+            raise UsageError(f"different columns of 0 to {len(self.counts) - 1}", tuple(columns))
 
     @functools.cached_property
     def _up(self) -> tuple[Passes, list[Tensor], Tensor]:
@@ -143,7 +143,7 @@ class MarginalModel:
         for column, code in (evidence or {}).items():
             self._check([column])
             if not 0 <= code < self.counts[column]:
-                raise UsageError(f"expected a code of 0 to {self.counts[column] - 1} in column {column}, got {code}")
+                raise UsageError(f"a code of 0 to {self.counts[column] - 1} in column {column}", code)
             codes[:, column], kept[:, column] = code, True
         return self.tables.fill(codes, kept, draws, spread)
 
@@ -174,13 +174,14 @@ def check_codes(codes: Int[Tensor, "n k"], counts: Sequence[int]) -> None:
         InputError: If there are more or fewer columns, or a code does not exist.
     """
     if codes.shape[1] != len(counts):
-        raise InputError(f"expected rows of {len(counts)} columns, got {codes.shape[1]}; use the schema of the model")
+        raise InputError(f"rows of {len(counts)} columns", codes.shape[1], "Use the schema of the model")
     wrong = ((codes < 0) | (codes >= torch.tensor(counts))).nonzero()
     if len(wrong):
         row, column = wrong[0].tolist()
         raise InputError(
-            f"expected codes of 0 to {counts[column] - 1} in column {column}, got {int(codes[row, column])} in row "
-            f"{row}; code the table by the schema of the model"
+            f"codes of 0 to {counts[column] - 1} in column {column}",
+            f"{int(codes[row, column])} in row {row}",
+            "Code the table by the schema of the model",
         )
 
 

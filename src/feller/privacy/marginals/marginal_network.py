@@ -26,12 +26,14 @@ class Marginals(Architecture):
 
     def __post_init__(self) -> None:
         if any(places != 1 for places in self.rows.places):
-            raise UsageError("numbers that are written digit by digit have too many values to count; give them bins")
+            raise UsageError(
+                "numbers that are written digit by digit have too many values to count", remedy="Give them bins"
+            )
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "MarginalNetwork":
         """Make the network of a uniform law, for rows (columns,)."""
         if shape != (len(self.rows.fields),) or conditions:
-            raise UsageError(f"expected rows of {len(self.rows.fields)} columns and no conditions, got {shape}")
+            raise UsageError(f"rows of {len(self.rows.fields)} columns and no conditions", shape)
         return MarginalNetwork(self)
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.ledger import strength
 from feller.privacy.accounting.zcdp import rho_of
 
@@ -25,10 +25,8 @@ def one_way_sigma(epsilon: float, delta: float, columns: int, share: float = SHA
 
     A row is in one cell of each column, so the counts together have the sensitivity sqrt(columns).
     """
-    if columns < 1:
-        raise UsageError(f"expected 1 column or more, got {columns}")
-    if not 0 < share <= 1:
-        raise UsageError(f"a share of the budget is above 0 and at most 1, got {share:g}")
+    check_number("columns", columns, least=1)
+    check_number("share", share, above=0, most=1)
     return math.sqrt(columns / (2 * share * rho_of(epsilon, delta)))
 
 
@@ -50,9 +48,11 @@ def check_budget(epsilon: float, delta: float, counts: tuple[int, ...], n: int, 
         UsageError: If delta is not below 1 / n, or the noise would drown the counts; says which epsilon is enough.
     """
     if n < 2:
-        raise UsageError(f"a private run needs 2 rows or more, got {n}")
+        raise UsageError("a private run needs 2 rows or more", found=n)
     if delta >= 1 / n:
-        raise UsageError(f"delta must be below 1 / {n:,}, the share of one row, got {delta:g}; take 1 / n^1.1 or less")
+        raise UsageError(
+            f"below 1 / {n:,}, the share of one row", f"{delta:g}", "Take 1 / n^1.1 or less", argument="delta"
+        )
     error = _expected(epsilon, delta, counts, n, share)
     if error > REFUSE:
         enough = _smallest(delta, counts, n, share)

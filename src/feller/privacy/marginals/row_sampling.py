@@ -152,8 +152,9 @@ def _without(clique: Clique, potential: Tensor, pattern: Sequence[bool], never: 
 def _check_possible(rows: Int[Tensor, " r"], impossible: Bool[Tensor, " r"]) -> None:
     if impossible.any():
         raise InputError(
-            f"expected values that can occur together, got row {int(rows[impossible][0])} that the model holds for "
-            "impossible; keep fewer of its columns"
+            "values that can occur together",
+            f"row {int(rows[impossible][0])} that the model holds for impossible",
+            "Keep fewer of its columns",
         )
 
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 
 Words = Callable[[int], np.ndarray]
 """A number -> so many random words of 64 bits, in uint64."""
@@ -21,8 +21,7 @@ NEAR = 2.0**-44
 
 def below(words: Words, high: int, n: int) -> np.ndarray:
     """Draw n numbers from 0 to high - 1, by throwing away those that are too large."""
-    if not 1 <= high < 2**63:
-        raise UsageError(f"expected a number of outcomes from 1 to 2^63 - 1, got {high}")
+    check_number("high", high, least=1, below=2**63)
     mask = np.uint64((1 << (high - 1).bit_length()) - 1)
 
     def some(m: int) -> np.ndarray:
@@ -34,8 +33,7 @@ def below(words: Words, high: int, n: int) -> np.ndarray:
 
 def laplace(words: Words, scale: int, n: int) -> np.ndarray:
     """Draw n numbers with chances that go as e^(-|k| / scale): algorithm 2."""
-    if scale < 1:
-        raise UsageError(f"expected a scale of 1 or more, got {scale}")
+    check_number("scale", scale, least=1)
 
     def some(m: int) -> np.ndarray:
         rest = below(words, scale, m)
@@ -50,8 +48,7 @@ def laplace(words: Words, scale: int, n: int) -> np.ndarray:
 
 def normal(words: Words, sigma: float, n: int) -> np.ndarray:
     """Draw n numbers with chances that go as e^(-k^2 / (2 sigma^2)): algorithm 3."""
-    if not 0 < sigma < 2**40:
-        raise UsageError(f"expected a sigma above 0 and below 2^40, got {sigma:g}")
+    check_number("sigma", sigma, above=0, below=2**40)
     scale = math.floor(sigma) + 1
     variance = Fraction(sigma) ** 2
 

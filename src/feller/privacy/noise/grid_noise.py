@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.privacy.noise import discrete_samplers
 
 KEY = 32
@@ -37,7 +37,7 @@ class Keystream:
         """Return the next bytes."""
         self.taken += count
         if self.taken > MOST:
-            raise UsageError(f"one key gives {MOST:,} random bytes, and no more; start another stream")
+            raise UsageError(f"one key gives {MOST:,} random bytes, and no more", remedy="Start another stream")
         return self._cipher.update(bytes(count))
 
 
@@ -106,8 +106,7 @@ class Noise(abc.ABC):
         nothing: Mironov 2012, "On significance of the least significant bits for differential privacy". Rounding moves
         the sum of n numbers by at most sqrt(n) / 2 of the grid.
         """
-        if scale < 0:
-            raise UsageError(f"expected noise of a scale of 0 or more, got {scale:g}")
+        check_number("scale", scale, least=0)
         if scale == 0:
             return values.double()
         grid = 2.0 ** (math.floor(math.log2(scale)) - FINE)
@@ -169,7 +168,7 @@ class Agreed(Noise):
 
     def __init__(self, key: bytes, *name: object) -> None:
         if len(key) != KEY:
-            raise UsageError(f"expected a key of {KEY} bytes, got {len(key)}; take it from the system")
+            raise UsageError(f"a key of {KEY} bytes", len(key), "Take it from the system")
         address = "/".join(map(str, name)).encode()
         self._stream = Keystream(blake2b(address, digest_size=KEY, key=key, person=b"feller agreed").digest())
 

@@ -129,15 +129,17 @@ def _known(
     tokens, kept = known
     if tokens.shape != (n, length) or kept.shape != (n, length):
         raise UsageError(
-            f"expected known tokens of shape {(n, length)}, got {tuple(tokens.shape)} and {tuple(kept.shape)}; "
-            "mark those that are to be drawn as not kept"
+            f"known tokens of shape {(n, length)}",
+            f"{tuple(tokens.shape)} and {tuple(kept.shape)}",
+            "Mark those that are to be drawn as not kept",
         )
     wrong = kept & ((tokens < 0) | (tokens >= network.start))
     if wrong.any():
         row, place = wrong.nonzero()[0].tolist()
         raise UsageError(
-            f"expected known tokens from 0 to {network.start - 1}, got {int(tokens[row, place])} at place {place} of "
-            f"text {row}; mark it as not kept to have it drawn"
+            f"known tokens from 0 to {network.start - 1}",
+            f"{int(tokens[row, place])} at place {place} of text {row}",
+            "Mark it as not kept to have it drawn",
         )
     return torch.where(kept, tokens, 0), kept
 
@@ -145,5 +147,5 @@ def _known(
 def _both(given: Given, nulls: dict[str, int | float]) -> Given:
     """Put the conditions above their null values."""
     if not nulls or not given.keys() & nulls.keys():
-        raise UsageError("guidance needs a condition, and this network has none; leave guidance at 1")
+        raise UsageError("guidance needs a condition, and this network has none", remedy="Leave guidance at 1")
     return concatenate(given, {k: torch.full_like(v, nulls[k]) if k in nulls else v for k, v in given.items()})

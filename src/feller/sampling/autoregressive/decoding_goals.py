@@ -3,7 +3,7 @@
 import abc
 from dataclasses import dataclass
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.sampling.autoregressive.document_grammar import Kind, Place
 
 ENDLESS = 2**40
@@ -120,9 +120,9 @@ class Fill(Plan):
     def __post_init__(self) -> None:
         _check_most(self.most)
         if min(self.codes, default=0) < 0:
-            raise UsageError(f"expected 0 codes or more for each hole, got {min(self.codes)}")
+            raise UsageError("0 codes or more for each hole", min(self.codes))
         if not self.whole or not {*self.whole} <= {*EITHER}:
-            raise UsageError(f"expected TEXT, CODE or both for what may be hidden as a whole, got {self.whole}")
+            raise UsageError("TEXT, CODE or both for what may be hidden as a whole", self.whole)
 
     @property
     def after(self) -> tuple[Place, ...]:
@@ -187,5 +187,4 @@ class Free(Plan):
 
 
 def _check_most(most: int) -> None:
-    if most < 1:
-        raise UsageError(f"expected 1 symbol or more, at most, got {most}")
+    check_number("most", most, least=1)

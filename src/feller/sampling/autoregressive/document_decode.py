@@ -93,8 +93,9 @@ def generate(
     if min(room, default=0) < 0:
         row = room.index(min(room))
         raise UsageError(
-            f"expected prompts of at most {network.context} symbols, the context, got {network.context - room[row]} for"
-            f" row {row}; leave documents out in front, or shorten it"
+            f"prompts of at most {network.context} symbols, the context",
+            f"{network.context - room[row]} for row {row}",
+            "Leave documents out in front, or shorten it",
         )
     automaton, n = Automaton(symbols, plan), len(room)
     state = automaton.begin(standings, room)
@@ -125,10 +126,10 @@ def best(
     found = []
     for prompt, some in enumerate(candidates):
         if not 1 <= keep <= len(some):
-            raise UsageError(f"expected {keep} candidates or more, and 1 to keep, got {len(some)} for prompt {prompt}")
+            raise UsageError(f"{keep} candidates or more, and 1 to keep", f"{len(some)} for prompt {prompt}")
         scores = score(prompt, some)
         if scores.shape != (len(some),) or scores.isnan().any():
-            raise UsageError(f"expected one score for each of {len(some)} candidates of prompt {prompt}, got {scores}")
+            raise UsageError(f"one score for each of {len(some)} candidates of prompt {prompt}", scores)
         order = scores.argsort(descending=True, stable=True)[:keep]
         found.append([some[i] for i in order.tolist()])
     return found
@@ -233,11 +234,11 @@ def _check_streams(prompts: Sequence[Sequence[Tensor]], ways: Sequence[Way]) -> 
     wanted = max((way.guide.streams for way in ways), default=0)
     if len(prompts) != wanted or not ways:
         raise UsageError(
-            f"expected at least one way, and prompts for as many streams as the guides read, {wanted}, "
-            f"got {len(ways)} ways and {len(prompts)} streams"
+            f"at least one way, and prompts for as many streams as the guides read, {wanted}",
+            f"{len(ways)} ways and {len(prompts)} streams",
         )
     if len({len(stream) for stream in prompts}) > 1:
-        raise UsageError(f"expected as many prompts in each stream, got {[len(stream) for stream in prompts]}")
+        raise UsageError("as many prompts in each stream", [len(stream) for stream in prompts])
 
 
 SCORING_BATCH = 32

@@ -111,8 +111,10 @@ def check_document(row: Int64[Tensor, " n"], symbols: Symbols) -> None:
     if not standing.complete:
         open_holes = len(standing.holes) - standing.opened
         raise InputError(
-            f"expected a complete document, got one that ends {WHERE[standing.place]}, lacks {standing.left} codes and"
-            f" has {open_holes} holes that nothing fills; draw what is missing"
+            "a complete document",
+            f"one that ends {WHERE[standing.place]}, lacks {standing.left} codes and has {open_holes} holes that"
+            " nothing fills",
+            "Draw what is missing",
         )
 
 
@@ -127,12 +129,10 @@ def stand(row: Int64[Tensor, " n"], symbols: Symbols) -> Standing:
         values.pop()
     if not values or values[0] != symbols.eos:
         got = _name(values[0], symbols) if values else "an empty one"
-        raise InputError(f"expected a row that begins with <eos>, symbol {symbols.eos}, got {got}; put it in front")
+        raise InputError(f"a row that begins with <eos>, symbol {symbols.eos}", got, "Put it in front")
     wrong = next((i for i, value in enumerate(values) if not 0 <= value < symbols.count), None)
     if wrong is not None:
-        raise InputError(
-            f"expected symbols from 0 to {symbols.count - 1}, got {_name(values[wrong], symbols)} at place {wrong}"
-        )
+        raise InputError(f"symbols from 0 to {symbols.count - 1}", f"{_name(values[wrong], symbols)} at place {wrong}")
     starts = [i for i, value in enumerate(values) if value == symbols.eos]
     reader = _Reader(values, symbols)
     for start, end in pairwise(starts):
@@ -151,7 +151,7 @@ class _Reader:
     def fault(self, place: int, expected: str) -> InputError:
         """Say what is wrong."""
         got = _name(self.values[place], self.symbols) if place < len(self.values) else "the end"
-        return InputError(f"expected {expected}, got {got} at place {place}")
+        return InputError(expected, f"{got} at place {place}")
 
     def document(self, start: int, end: int, number: int) -> Standing:
         """Read what stands between two `<eos>`, or behind the last."""

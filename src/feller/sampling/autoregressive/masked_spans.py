@@ -45,9 +45,9 @@ class Masking:
     def __post_init__(self) -> None:
         for name, chance in (("spans", self.spans), ("texts", self.texts), ("beside", self.beside)):
             if not 0 <= chance <= 1:
-                raise UsageError(f"{name} is a chance, expected 0 to 1, got {chance:g}")
+                raise UsageError(f"{name} is a chance, expected 0 to 1", found=f"{chance:g}")
         if not (0 <= self.mean <= 64 and self.most >= 1):
-            raise UsageError(f"expected a mean from 0 to 64 and at least 1 span, got {self.mean:g} and {self.most}")
+            raise UsageError("a mean from 0 to 64 and at least 1 span", f"{self.mean:g} and {self.most}")
 
     @property
     def numbers(self) -> int:
@@ -94,13 +94,13 @@ def read_document(row: Int64[np.ndarray, " l"], symbols: Symbols) -> Document:
     if not len(begin) and not len(end):
         return Document(row, ())
     if len(begin) != len(end) or (begin > end).any() or (begin[1:] < end[:-1]).any():
-        raise InputError(f"expected an end behind the beginning of each answer, got {len(begin)} and {len(end)}")
+        raise InputError("an end behind the beginning of each answer", f"{len(begin)} and {len(end)}")
     tokens = row[(row != symbols.answer) & (row != symbols.answered)]
     turn = 2 * np.arange(len(begin))  # marks that stand before each answer, and are gone
     spans = [(a, b) for a, b in zip((begin - turn).tolist(), (end - turn - 1).tolist(), strict=True) if a < b]
     for a, b in spans:
         if (tokens[a:b] >= symbols.text).any():
-            raise InputError("expected text between the marks of an answer, got a picture or a <break>; end it before")
+            raise InputError("text between the marks of an answer", "a picture or a <break>", "End it before")
     return Document(tokens, tuple(spans))
 
 
@@ -174,7 +174,7 @@ def mask(tokens: Int64[np.ndarray, " n"], spans: Sequence[Span], symbols: Symbol
     hole, begins = np.array([symbols.mask]), np.array([symbols.infill])
     for a, b in sorted(spans):
         if not place <= a < b <= len(tokens) or (tokens[a:b] >= symbols.eos).any():
-            raise UsageError(f"expected spans inside segments that do not meet, got {a} to {b} in {sorted(spans)}")
+            raise UsageError("spans inside segments that do not meet", f"{a} to {b} in {sorted(spans)}")
         pieces += [tokens[place:a], hole]
         fills += [begins, tokens[a:b]]
         place = b
@@ -193,6 +193,6 @@ def unmask(tokens: Int64[np.ndarray, " n"], symbols: Symbols) -> Int64[np.ndarra
     whole, *fills = np.split(tokens, np.flatnonzero(tokens == symbols.infill))
     first, *rest = np.split(whole, np.flatnonzero(whole == symbols.mask))
     if len(rest) != len(fills):
-        raise InputError(f"expected a fill for each of {len(rest)} holes, got {len(fills)}; draw the document anew")
+        raise InputError(f"a fill for each of {len(rest)} holes", len(fills), "Draw the document anew")
     parts = [part[1:] for pair in zip(fills, rest, strict=True) for part in pair]
     return np.concatenate([first, *parts])

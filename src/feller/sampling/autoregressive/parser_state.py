@@ -80,8 +80,9 @@ class Automaton:
         if len(short):
             row = int(short[0])
             raise UsageError(
-                f"expected room for at least {int(needed[row])} symbols behind prompt {row}, got {int(allowed[row])}; "
-                "shorten the prompt, or allow more"
+                f"room for at least {int(needed[row])} symbols behind prompt {row}",
+                int(allowed[row]),
+                "Shorten the prompt, or allow more",
             )
         return state
 
@@ -159,19 +160,21 @@ class Automaton:
             if standing.place not in self.plan.after or (fills and not standing.holes):
                 wanted = ", or ".join(WHERE[place] for place in self.plan.after)
                 raise UsageError(
-                    f"expected a prompt that ends {wanted}{', and has holes,' if fills else ''} for {self.plan}; "
-                    f"prompt {row} ends {WHERE[standing.place]}, and has {len(standing.holes)} holes"
+                    f"a prompt that ends {wanted}{', and has holes,' if fills else ''} for {self.plan}",
+                    f"prompt {row} that ends {WHERE[standing.place]}, and has {len(standing.holes)} holes",
                 )
             if self.plan.sizes and not _sized(self.plan.sizes, standing, self.symbols.picture):
                 raise UsageError(
-                    f"expected sizes of {len(standing.holes)} holes, which add up to what each picture lacks, got "
-                    f"{self.plan.sizes} for prompt {row}; count what each hole hides, 0 for those of text"
+                    f"sizes of {len(standing.holes)} holes, which add up to what each picture lacks",
+                    f"{self.plan.sizes} for prompt {row}",
+                    "Count what each hole hides, 0 for those of text",
                 )
             most = max((hole.behind + 1 for hole in standing.holes if hole.kind is None), default=0)
             if self.plan.hidden == (Kind.CODE,) and most > self.symbols.picture:
                 raise UsageError(
-                    f"expected at most {self.symbols.picture} holes in a hidden picture, one for each code, got {most} "
-                    f"in prompt {row}; join those that touch"
+                    f"at most {self.symbols.picture} holes in a hidden picture, one for each code",
+                    f"{most} in prompt {row}",
+                    "Join those that touch",
                 )
 
     def _numbers(self, standing: Standing) -> tuple[int, int, int, int]:

@@ -179,11 +179,13 @@ def _check_known(rows: Rows, x: Int64[Tensor, "n places"], kept: Bool[Tensor, "n
     if strange.any():
         row, place = strange.nonzero()[0].tolist()
         raise UsageError(
-            f"row {row}: expected a token from 0 to {rows.counts[place] - 1} at place {place}, got"
-            f" {int(x[row, place])}; mark it as not kept to have it drawn"
+            f"a token from 0 to {rows.counts[place] - 1} at place {place}",
+            int(x[row, place]),
+            "Mark it as not kept to have it drawn",
+            row=row,
         )
     if any((part.any(1) != part.all(1)).any() for part in kept.split(rows.places, 1)):
-        raise UsageError("a column is known as a whole or not at all; mark all of its places, or none")
+        raise UsageError("a column is known as a whole or not at all", remedy="Mark all of its places, or none")
 
 
 def _check_fits(
@@ -194,6 +196,7 @@ def _check_fits(
     if wrong.any():
         row = int(wrong.nonzero()[0])
         raise UsageError(
-            f"row {row}: no valid row has all that is given; see the rules of the schema about column"
-            f" {columns[int(place[row])]}"
+            "no valid row has all that is given",
+            remedy=f"See the rules of the schema about column {columns[int(place[row])]}",
+            row=row,
         )

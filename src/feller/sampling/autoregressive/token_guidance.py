@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.sampling.guidance import blend
 
 LARGEST = 1e30
@@ -116,8 +116,7 @@ class Contrast(Guide):
     alpha: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise UsageError(f"expected k of 1 or more, got {self.k}")
+        check_number("k", self.k, least=1)
         _check_share(self.alpha)
 
     @property
@@ -146,11 +145,10 @@ def _among(which: Bool[Tensor, "b V"], scores: Float[Tensor, "b V"]) -> Float[Te
 
 
 def _check_share(alpha: float) -> None:
-    if not 0 <= alpha <= 1:
-        raise UsageError(f"alpha is a share of the largest probability, expected 0 to 1, got {alpha:g}")
+    check_number("alpha", alpha, least=0, most=1)
 
 
 def _check_finite(*weights: float) -> None:
     if not all(abs(weight) <= LARGEST for weight in weights):
         told = ", ".join(f"{w:g}" for w in weights)
-        raise UsageError(f"expected finite weights of guidance, up to {LARGEST:g}, got {told}")
+        raise UsageError(f"finite weights of guidance, up to {LARGEST:g}", told)

@@ -56,7 +56,7 @@ def remember(rows: Int64[Tensor, "n l"], finder: DocumentVectors, symbols: Symbo
         InputError: If there are none.
     """
     if not len(rows):
-        raise InputError("expected a memory of at least one document, got none; add documents, or do without a memory")
+        raise InputError("a memory of at least one document", "none", "Add documents, or do without a memory")
     seen = finder(rows)
     return Memory(symbols, rows, seen.whole(), seen.has_text & seen.has_picture)
 
@@ -89,8 +89,10 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
     ]
     if wrong or not len(found["symbols"]) == len(found["makers"]) == 3 or found["symbols"].min() < 1:
         raise InputError(
-            f"{path}: expected a memory of documents, found no {', '.join(wrong) or 'names or numbers'} of its form;"
-            " build it anew"
+            "a memory of documents",
+            f"no {', '.join(wrong) or 'names or numbers'} of its form",
+            "Build it anew",
+            file=path,
         )
     own = Makers(*map(str, found["makers"]))
     for what, file, ours, theirs in (
@@ -101,8 +103,9 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
     ):
         if ours != theirs:
             raise InputError(
-                f"{path} belongs to another run: the {what} that it was built with is not that of this run ({file});"
-                f" build it anew: feller data memory DOCUMENTS --run RUN --out {path}"
+                f"belongs to another run: the {what} that it was built with is not that of this run ({file})",
+                remedy=f"Build it anew: feller data memory DOCUMENTS --run RUN --out {path}",
+                file=path,
             )
     # NumPy's copy first: torch knows neither other orders of bytes nor long doubles.
     rows, vectors, both = (
@@ -111,14 +114,16 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
     )
     if not len(rows) == len(vectors) == len(both):
         raise InputError(
-            f"{path}: expected as many rows as vectors and marks, got {len(rows)}, {len(vectors)} and {len(both)}; "
-            "build it anew"
+            "as many rows as vectors and marks",
+            f"{len(rows)}, {len(vectors)} and {len(both)}",
+            "Build it anew",
+            file=path,
         )
     if not len(rows):
-        raise InputError(f"{path}: expected a memory of at least one document, got none; build it anew")
+        raise InputError("a memory of at least one document", "none", "Build it anew", file=path)
     _check(rows, symbols, path)
     if not vectors.isfinite().all():
-        raise InputError(f"{path}: expected finite vectors, got others; build it anew")
+        raise InputError("finite vectors", "others", "Build it anew", file=path)
     return Memory(symbols, rows, vectors, both)
 
 
@@ -129,20 +134,22 @@ def _check(rows: Int64[Tensor, "n l"], symbols: Symbols, path: pathlib.Path) -> 
         InputError: If one is none.
     """
     if (rows < 0).any() or (rows >= symbols.all).any() or not rows.shape[1]:
-        raise InputError(f"{path}: expected rows of symbols, got other numbers; build it anew")
+        raise InputError("rows of symbols", "other numbers", "Build it anew", file=path)
     try:
         whole = to_tokens(*from_tokens(rows, symbols), symbols)
         for row in whole.numpy():
             read_document(row, symbols)
     except InputError as error:
-        raise InputError(f"{path}: {error}; build it anew") from error
+        raise InputError(error, remedy="Build it anew", file=path) from error
     width = max(whole.shape[1], rows.shape[1])
     ours, theirs = (F.pad(some, (0, width - some.shape[1]), value=symbols.pad) for some in (whole, rows))
     last = theirs.gather(1, (theirs != symbols.pad).sum(1, keepdim=True) - 1)[:, 0]
     wrong = (ours != theirs).any(1) | (last != symbols.cut)
     if wrong.any():
         number = int(wrong.nonzero()[0]) + 1
-        raise InputError(f"{path}: document {number}: expected a <break> at the end, then padding; build it anew")
+        raise InputError(
+            expected="a <break> at the end, then padding", remedy="Build it anew", file=path, place=f"document {number}"
+        )
 
 
 def prints(rows: Int64[Tensor, "n l"], symbols: Symbols) -> Int64[Tensor, " n"]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 
 Lookup = Callable[[Float[Tensor, "b d"], int], tuple[Float[Tensor, "b k"], Int64[Tensor, "b k"]]]
 """(queries, k) -> inner products, falling, and the numbers of their vectors; k is at most the number of vectors."""
@@ -31,8 +31,7 @@ class Exact(Index):
     """Vectors whose products are held at a time."""
 
     def __post_init__(self) -> None:
-        if self.block < 1:
-            raise UsageError(f"expected a block of at least 1 vector, got {self.block}")
+        check_number("block", self.block, least=1)
 
     def over(self, vectors: Float[Tensor, "n d"]) -> Lookup:
         """Multiply matrices."""
@@ -61,8 +60,8 @@ class Faiss(Index):
     """Lists that are looked through for a query; a small number may find fewer than were asked for."""
 
     def __post_init__(self) -> None:
-        if self.lists < 0 or self.probes < 1:
-            raise UsageError(f"expected lists of 0 or more and probes of 1 or more, got {self.lists}, {self.probes}")
+        check_number("lists", self.lists, least=0)
+        check_number("probes", self.probes, least=1)
 
     def over(self, vectors: Float[Tensor, "n d"]) -> Lookup:
         """Build the index, on the processor.
@@ -91,5 +90,5 @@ def _faiss() -> Any:
     try:
         import faiss  # pyrefly: ignore
     except ImportError as error:
-        raise UsageError("this index needs faiss; install it with pip install 'feller[retrieval]'") from error
+        raise UsageError("this index needs faiss", remedy="Install it with pip install 'feller[retrieval]'") from error
     return faiss

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.rng import Draws
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.documents.vocabulary import Symbols
@@ -78,10 +78,9 @@ class ByLikeness(Retrieval):
     """Documents that are fetched by picture."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"dropout is a chance, expected 0 to below 1, got {self.dropout:g}")
+        check_number("dropout", self.dropout, least=0, below=1)
         if min(self.by_text, self.by_picture) < 0 or not self.by_text + self.by_picture:
-            raise UsageError(f"expected documents by text or picture, got {self.by_text} and {self.by_picture}")
+            raise UsageError("documents by text or picture", f"{self.by_text} and {self.by_picture}")
 
     def __call__(self, library: Library, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], draws: Draws) -> Found:
         """Fetch by each part that the query has, then draw among these."""

@@ -29,7 +29,7 @@ class Euler(GaussianSolver):
         """
         now = process(x, clock(x, t))
         if any(leaf.jumps is not None for leaf in leaves(now)):
-            raise UsageError("a process that jumps has no Gaussian step; use `step`")
+            raise UsageError("a process that jumps has no Gaussian step", remedy="Use `step`")
         return self._moments(now, x, t, s)
 
     def _moments(self, now: State, x: State, t: float, s: float) -> tuple[State, State]:
@@ -55,4 +55,4 @@ class Euler(GaussianSolver):
 def _refuse_curved(space: Space, now: Characteristics) -> None:
     """Refuse noise on a leaf whose space is curved."""
     if now.diffusion is not None and not space.flat:
-        raise UsageError(f"noise needs a flat space, got {type(space).__name__}; leave the noise out")
+        raise UsageError("noise needs a flat space", found=type(space).__name__, remedy="Leave the noise out")

@@ -52,7 +52,7 @@ def space_of(solver: Solver) -> Space:
     """
     space = getattr(solver, "space", None)
     if space is None:
-        raise UsageError(f"expected a solver that moves in a space; {type(solver).__name__} has none")
+        raise UsageError(expected=f"a solver that moves in a space; {type(solver).__name__} has none")
     return space
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Given, State, tree_map
 from feller.core.rng import Draw
 from feller.training.couplings.coupling import Coupling, in_blocks
@@ -64,8 +64,7 @@ class LabelAware(Coupling):
     cost: Cost = field(default_factory=SquaredDistance)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.penalty < float("inf"):
-            raise UsageError(f"penalty must be at least 0 and finite, got {self.penalty:g}; see WithinClasses")
+        check_number("penalty", self.penalty, least=0, below=float("inf"), remedy="See WithinClasses")
 
     def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
         """Permute the source draws within each block."""

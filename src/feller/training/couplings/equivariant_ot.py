@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.core.pytree import Given, State, branch, pad_right
 from feller.core.rng import Draw
 from feller.training.couplings.coupling import Coupling
@@ -28,8 +28,7 @@ class Aligned(Coupling):
     """Of dealing and turning."""
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise UsageError(f"expected one round or more, got {self.rounds}")
+        check_number("rounds", self.rounds, least=1)
 
     def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
         """Rearrange the points of each example; padding stays as it came."""

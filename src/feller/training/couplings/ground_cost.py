@@ -52,7 +52,7 @@ class GeodesicCost(Cost):
 
     def __post_init__(self) -> None:
         if not isinstance(self.space, Manifold | Product):
-            raise UsageError(f"a geodesic cost needs a space with a geometry, got {self.space}")
+            raise UsageError("a geodesic cost needs a space with a geometry", found=self.space)
 
     def __call__(self, x_0: State, x_1: State, given: Given) -> Float[Tensor, "n m"]:
         """Measure every pair.
@@ -61,7 +61,9 @@ class GeodesicCost(Cost):
             UsageError: If the data are padded: a distance cannot leave entries out.
         """
         if "valid" in given:
-            raise UsageError("a geodesic cost takes whole examples, got padded ones; use SquaredDistance()")
+            raise UsageError(
+                "a geodesic cost takes whole examples", found="padded ones", remedy="Use SquaredDistance()"
+            )
         n, m = length(x_0), length(x_1)
         rows = tree_map(lambda leaf: leaf.double().repeat_interleave(m, 0), x_0)
         columns = tree_map(lambda leaf: leaf.double().repeat(n, *(1,) * (leaf.ndim - 1)), x_1)

@@ -141,7 +141,7 @@ def check_positive(**numbers: float) -> None:
     """
     for name, number in numbers.items():
         if not number > 0:
-            raise UsageError(f"{name} must be above 0, got {number:g}")
+            raise UsageError("above 0", f"{number:g}", argument=name)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class PerLeaf(Loss):
     def __post_init__(self) -> None:
         wrong = [name for name, weight in self.weights.items() if name not in self.parts or not weight > 0]
         if wrong:
-            raise UsageError(f"expected positive weights of the leaves {', '.join(self.parts)}, got {wrong[0]}")
+            raise UsageError(f"positive weights of the leaves {', '.join(self.parts)}", wrong[0])
 
     def entries(self, prediction: State, target: State, x_t: State, t: State) -> State:
         """Return the entries of each leaf, not weighted."""

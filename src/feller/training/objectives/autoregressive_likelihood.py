@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.core.rng import Draws
 from feller.spaces import Space
 from feller.spaces.table_tokens import Rows
@@ -69,12 +69,9 @@ class RowLikelihood(PlainObjective):
     """There are no conditions to drop: what is known of a row are columns of its own."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.shuffled <= 1 or self.serialisations < 1:
-            raise UsageError(
-                f"expected a share from 0 to 1 and 1 serialisation or more, got {self.shuffled}, {self.serialisations}"
-            )
-        if not 0 <= self.counted < 1:
-            raise UsageError(f"expected a share of the budget from 0 to below 1 for counts, got {self.counted:g}")
+        check_number("shuffled", self.shuffled, least=0, most=1)
+        check_number("serialisations", self.serialisations, least=1)
+        check_number("counted", self.counted, least=0, below=1)
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw the orders."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.core.distributed import of_all_ranks
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, check_number
 from feller.core.pytree import tree_map
 from feller.core.rng import Draw, Draws
 from feller.data.documents.vocabulary import Symbols
@@ -52,12 +52,10 @@ class CausalMasking(BatchCoupledObjective):
     """Documents in front, at most: none to so many, each as likely."""
 
     def __post_init__(self) -> None:
-        if self.context < 2 or self.documents < 0:
-            raise UsageError(
-                f"expected a context of 2 or more and documents of 0 or more, got {self.context} and {self.documents}"
-            )
+        check_number("context", self.context, least=2)
+        check_number("documents", self.documents, least=0)
         if self.width < self.context:
-            raise UsageError(f"expected rows as wide as the context, {self.context}, or wider, got {self.width}")
+            raise UsageError(f"rows as wide as the context, {self.context}, or wider", self.width)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with a memory of the data, where these can be found by vectors.
@@ -80,8 +78,8 @@ class CausalMasking(BatchCoupledObjective):
         longest = int(places.max()) + 1 if len(rows) else 0
         if longest > self.context:
             raise InputError(
-                f"a document takes up to {longest} places with its holes and its end, the context has {self.context};"
-                " take a longer context, or shorter texts"
+                f"a document takes up to {longest} places with its holes and its end, the context has {self.context}",
+                remedy="Take a longer context, or shorter texts",
             )
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
@@ -93,8 +91,9 @@ class CausalMasking(BatchCoupledObjective):
         reads = getattr(network, "symbols", self.symbols), getattr(network, "context", self.context)
         if reads[0] != self.symbols or reads[1] < self.context:
             raise UsageError(
-                f"the objective is of samples of up to {self.context} of {self.symbols}, the network reads up to "
-                f"{reads[1]} of {reads[0]}; give --objective and --architecture the same"
+                f"the objective is of samples of up to {self.context} of {self.symbols}, the network reads up to"
+                f" {reads[1]} of {reads[0]}",
+                remedy="Give --objective and --architecture the same",
             )
         rows = batch["x_1"]
         return self.packed(rows, rows.new_empty(len(rows), 0, rows.shape[1]), rng)

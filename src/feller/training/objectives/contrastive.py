@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, check_number
 from feller.core.rng import Draw, Draws
 from feller.data.documents.vocabulary import Symbols
 from feller.networks.sequence.bi_encoder import pictures_of, with_gaps
@@ -37,8 +37,8 @@ class Contrastive(BatchCoupledObjective):
     """Chance that a code is not seen, as it is of queries."""
 
     def __post_init__(self) -> None:
-        if self.group < 2 or not 0 <= self.dropout < 1:
-            raise UsageError(f"expected groups of 2 or more, dropout below 1, got {self.group} and {self.dropout:g}")
+        check_number("group", self.group, least=2)
+        check_number("dropout", self.dropout, least=0, below=1)
 
     @property
     def shardable(self) -> bool:
@@ -56,7 +56,7 @@ class Contrastive(BatchCoupledObjective):
         rows = context.data.modality.encode(context.data.values)
         _, owner = pictures_of(rows, self.symbols)
         if not self.symbols.is_text(rows[owner]).any():
-            raise InputError(f"expected documents with a text and a picture, got none among {len(rows):,}; add some")
+            raise InputError("documents with a text and a picture", f"none among {len(rows):,}", "Add some")
         return self
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.core.pytree import State, leaves, length, spread, tree_map
 from feller.core.rng import Draws
 from feller.networks.condition_dropout import drop_conditions
@@ -46,8 +46,8 @@ class Distillation(ObjectiveConfig):
     requires: ClassVar[tuple[str, ...]] = ("teacher",)
 
     def __post_init__(self) -> None:
-        if self.calls < 1 or self.finer < 1:
-            raise UsageError(f"expected calls and finer of at least 1, got {self.calls} and {self.finer}")
+        check_number("calls", self.calls, least=1)
+        check_number("finer", self.finer, least=1)
 
     def sampling(self, usual: Sampling) -> Sampling:
         """Return the steps that the student was taught."""

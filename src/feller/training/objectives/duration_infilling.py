@@ -42,7 +42,7 @@ class DurationInfilling(PlainObjective):
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
-            raise UsageError(f"expected a mean and a positive deviation of log durations, got {self.mean}, {self.std}")
+            raise UsageError("a mean and a positive deviation of log durations", f"{self.mean}, {self.std}")
 
     @classmethod
     def at_once(cls, space: Euclidean, masks: Segments = MASKS) -> "DurationInfilling":

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import blank, tree_map
 from feller.core.rng import Draw, Draws
 from feller.paths import Affine
@@ -122,10 +122,8 @@ class Infilling(ConditionalObjective):
     """Frames that are learned at once; longer rows are cut at random."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.cond_dropout <= 1 or self.longest < 1:
-            raise UsageError(
-                f"expected a chance and a length of 1 or more, got {self.cond_dropout:g} and {self.longest}"
-            )
+        check_number("cond_dropout", self.cond_dropout, least=0, most=1)
+        check_number("longest", self.longest, least=1)
 
     @property
     def family(self) -> str:  # pyrefly: ignore[bad-override] - it depends on a field
@@ -148,7 +146,7 @@ class Infilling(ConditionalObjective):
         given, x_1 = batch["given"], batch["x_1"]
         if "phone" not in given:
             got = ", ".join(sorted(given)) or "none"
-            raise UsageError(f"expected a condition phone, the label of each frame, got {got}; align texts with sounds")
+            raise UsageError("a condition phone, the label of each frame", got, "Align texts with sounds")
         phone = given["phone"]
         valid = given.get("valid", torch.ones_like(phone, dtype=torch.bool))
         rows = {"x_1": x_1, "told": batch.get("told", x_1), "phone": phone, "start": given.get("start", changes(phone))}

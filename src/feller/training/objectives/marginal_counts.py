@@ -12,7 +12,6 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.core.serialization import nearest
 from feller.data.modality import Dataset
 from feller.privacy.accounting.accountant import rho as rho_of_expense
 from feller.privacy.accounting.dp_events import Concentrated
@@ -51,9 +50,9 @@ class Counting(AtOnce):
 
     def __post_init__(self) -> None:
         if self.method not in SHARES:
-            raise UsageError(f"no way of counting is called {self.method!r}: {nearest(self.method, list(SHARES))}")
+            raise UsageError.unknown("method", self.method, SHARES)
         if self.degree < 1 or not self.room > 0:
-            raise UsageError(f"expected a degree of 1 or more and room above 0 MiB, got {self.degree}, {self.room:g}")
+            raise UsageError("a degree of 1 or more and room above 0 MiB", f"{self.degree}, {self.room:g}")
 
     def afford(self, epsilon: float, ledger: Ledger) -> float:
         """Return all that is left."""

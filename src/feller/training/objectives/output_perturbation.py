@@ -66,7 +66,7 @@ class Perturbation(AtOnce):
             )
         if self.decay is not None and not SMALLEST <= self.decay < math.inf:
             raise UsageError(
-                f"the decay must be finite and {SMALLEST:g} or more, got {self.decay:g}; it is what hides rows"
+                f"the decay to be finite and {SMALLEST:g} or more", f"{self.decay:g}", "It is what hides rows"
             )
 
     @property

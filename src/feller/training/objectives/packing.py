@@ -48,8 +48,8 @@ def join(front: Sequence[Masked], query: Masked, symbols: Symbols, context: int)
     room = context - 1 - len(query.tokens)
     if room < 0:
         raise InputError(
-            f"a document takes {len(query.tokens) + 1} places with its holes and its end, the context has {context};"
-            " take a longer context, or shorter texts"
+            f"a document takes {len(query.tokens) + 1} places with its holes and its end, the context has {context}",
+            remedy="Take a longer context, or shorter texts",
         )
     first = len(front)
     while first and len(front[first - 1].tokens) <= room:
@@ -71,7 +71,7 @@ def pack(samples: Sequence[Masked], symbols: Symbols, widest: int) -> Packed:
     """
     lengths = [len(sample.tokens) for sample in samples]
     if max(lengths, default=0) > widest:
-        raise InputError(f"a sample takes {max(lengths)} places, a row has {widest}; take wider rows")
+        raise InputError(f"a sample takes {max(lengths)} places, a row has {widest}", remedy="Take wider rows")
     rows, width = lay(lengths, widest)
     tokens = np.full((len(rows), width), symbols.pad, dtype=np.int64)
     sample, position = np.full_like(tokens, PADDING), np.zeros_like(tokens)
@@ -112,7 +112,7 @@ def narrowest(lengths: Sequence[int], count: int, widest: int) -> tuple[list[lis
     """
     low, width, rows = max([*lengths, -(-sum(lengths) // count)]), widest, best_fit(lengths, widest)
     if len(rows) > count:
-        raise UsageError(f"best fit needs {len(rows)} rows of {widest} places, got {count}; give it as many")
+        raise UsageError(f"best fit needs {len(rows)} rows of {widest} places", found=count, remedy="Give it as many")
     while low < width:
         middle = (low + width) // 2
         found = best_fit(lengths, middle)

@@ -73,11 +73,10 @@ class Vocoding(PlainObjective):
     def __post_init__(self) -> None:
         if not self.windows or min(self.windows) < OVERLAP or self.apart < 0:
             raise UsageError(
-                f"expected windows of at least {OVERLAP} samples and a weight of 0 or more, got {self.windows} and"
-                f" {self.apart:g}"
+                f"windows of at least {OVERLAP} samples and a weight of 0 or more", f"{self.windows} and {self.apart:g}"
             )
         if self.piece < max(self.windows):
-            raise UsageError(f"expected a piece of at least one window, {max(self.windows)}, got {self.piece}")
+            raise UsageError(f"a piece of at least one window, {max(self.windows)}", self.piece)
 
     @property
     def cond_dropout(self) -> float:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.core.pytree import State, leaves, length, tree_map
 from feller.core.rng import Draw, Draws
 from feller.data.modality import Target
@@ -30,8 +30,7 @@ class Regression(PlainObjective):
     data, and so must the network's answers be right there."""
 
     def __post_init__(self) -> None:
-        if self.noise < 0:
-            raise UsageError(f"expected noise of 0 or more, got {self.noise:g}")
+        check_number("noise", self.noise, least=0)
 
     @property
     def cond_dropout(self) -> float:

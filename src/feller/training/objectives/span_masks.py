@@ -27,7 +27,7 @@ class Segments:
 
     def __post_init__(self) -> None:
         if not 0 <= self.whole <= 1 or not 0 <= self.least <= self.most <= 1:
-            raise UsageError(f"expected a chance, and shares with 0 <= least <= most <= 1, got {self}")
+            raise UsageError("a chance, and shares with 0 <= least <= most <= 1", self)
 
     @property
     def share(self) -> float:

@@ -68,7 +68,7 @@ def test_the_mark_is_of_the_file_and_not_of_what_it_says(tmp_path: pathlib.Path)
 @pytest.mark.parametrize(
     ("part", "said"),
     [
-        ({"draft": 1}, "draft: expected true or false, got 1"),
+        ({"draft": 1}, "found 1"),
         ({"version": 3}, "newer than this feller"),
         ({"version": "x"}, "version: expected"),
     ],

@@ -133,7 +133,7 @@ def test_a_run_whose_steps_a_kill_lost_comes_to_its_end(
         assert steps_in(folder) == 8
         if step == 0:
             told = refused(capsys, "--resume", "--out", "r")
-            assert "none was saved before it was killed; begin anew with --overwrite" in told
+            assert "none was saved before it was killed. Begin anew with --overwrite" in told
     assert held(folder / "state.json")["step"] == 1
     weights = (folder / "weights.safetensors").read_bytes()
     status, _, err = run(capsys, "fit", "--resume", "--out", "r")

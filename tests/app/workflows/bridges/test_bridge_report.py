@@ -63,5 +63,5 @@ def test_who_divides_and_who_dies() -> None:
 def test_bridges_are_refused_with_what_they_can_do(tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path)
     run.write_record(run.recipe, {KEY: {}})
-    with pytest.raises(UsageError, match="is a bridge, which cannot be tuned; push data through it with"):
+    with pytest.raises(UsageError, match=r"is a bridge, which cannot be tuned\. Push data through it with"):
         refuse_bridge(run, "tuned")

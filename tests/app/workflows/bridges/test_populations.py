@@ -8,6 +8,7 @@ import torch
 
 from feller.app.workflows.bridges.populations import read_populations
 from feller.core.errors import InputError, UsageError
+from tests.errors import refuses
 
 
 def table(path: pathlib.Path, head: str, values: np.ndarray) -> str:
@@ -61,22 +62,22 @@ def test_what_cannot_be_bridged(two: tuple[str, str], tmp_path: pathlib.Path) ->
     with pytest.raises(InputError, match=r"d\.csv.*east, north, up"):
         read_populations([a, more])
     one = table(tmp_path / "e.csv", "east,north", np.ones((1, 2)))
-    with pytest.raises(InputError, match=r"e\.csv.*one row; two are the least"):
+    with pytest.raises(InputError, match=r"e\.csv.*one row\. Two are the least"):
         read_populations([a, one])
     same = np.loadtxt(a, delimiter=",", skiprows=1)[::-1]
     twin = table(tmp_path / "f.csv", "east,north", same)
     with pytest.raises(InputError, match=r"a\.csv and .*f\.csv hold the same members"):
         read_populations([a, twin])
     (tmp_path / "g.csv").write_text("east;north\n1,5;2,5\n3,5;4,5\n")
-    with pytest.raises(InputError, match=r"g\.csv.*got '1,5' in column 'east'; numbers are written with a point, 1\.5"):
+    with pytest.raises(InputError, match=r"numbers are written with a point, 1\.5"):
         read_populations([a, str(tmp_path / "g.csv")])
     with pytest.raises(UsageError, match=r"are numbers written with a point, as 1\.5"):
         read_populations([str(tmp_path / "g.csv"), a])
-    with pytest.raises(UsageError, match="two populations or more, got 1"):
+    with pytest.raises(UsageError, match="two populations or more; found 1"):
         read_populations([a])
     with pytest.raises(UsageError, match="rows of numbers or pictures, and example:molecules"):
         read_populations(["example:molecules", a])
-    with pytest.raises(InputError, match="none"):
+    with refuses(InputError, found="none"):
         read_populations([a, str(tmp_path / "nothing.csv")])
 
 
@@ -89,5 +90,5 @@ def test_pictures(tmp_path: pathlib.Path) -> None:
 def test_columns_of_words_are_named(tmp_path: pathlib.Path) -> None:
     rows = "\n".join(f"AAC-{k},{k / 7},{k % 3}" for k in range(30))
     (tmp_path / "cells.csv").write_text(f"cell,x,y\n{rows}\n")
-    with pytest.raises(UsageError, match="a table: cell is no column of numbers; leave out words and dates"):
+    with pytest.raises(UsageError, match=r"a table: cell is no column of numbers; leave out words and dates"):
         read_populations([str(tmp_path / "cells.csv"), "example:moons"])

@@ -14,6 +14,7 @@ from feller.spaces.table_tokens import Rows, Single
 from feller.training.engine import engine
 from feller.training.objectives.autoregressive_likelihood import RowLikelihood
 from feller.training.optimizer import Training
+from tests.errors import refuses
 
 COUNTS = (3, 2, 4)
 SPACE = Rows(tuple(Single(count) for count in COUNTS))
@@ -57,5 +58,5 @@ def test_the_law_is_learned_and_two_rehearsals_are_alike(monkeypatch: pytest.Mon
 
 
 def test_no_rows_are_refused() -> None:
-    with pytest.raises(UsageError, match="rows to begin with"):
+    with refuses(UsageError, found="none"):
         rehearse(network(), RowLikelihood(SPACE, 0.0), every_row()[:0], TRAINING, Draws(0), engine())

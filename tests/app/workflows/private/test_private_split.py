@@ -19,6 +19,7 @@ from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
+from tests.errors import refuses
 
 KIND = Table(Schema(tuple(Categorical(name, tuple(map(str, range(1000)))) for name in "ab")))
 
@@ -90,7 +91,7 @@ def test_all_that_a_row_holds_counts(home: pathlib.Path) -> None:
 def test_few_rows_and_no_share() -> None:
     assert not kept_back(rows(*range(9)), 0.9, "1").any()
     assert not kept_back(rows(*range(50)), 0.0, "1").any()
-    with pytest.raises(UsageError, match="from 0 to below 1"):
+    with refuses(UsageError, argument="share", found="1"):
         kept_back(rows(*range(50)), 1.0, "1")
 
 

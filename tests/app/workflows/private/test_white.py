@@ -39,7 +39,7 @@ def test_one_pixel_does_not_move_white(tmp_path: pathlib.Path, kind: str, white:
 @pytest.mark.parametrize("kind", ["uint16", "int64", "float32"])
 def test_types_that_do_not_say_white_are_refused_unless_the_file_does(tmp_path: pathlib.Path, kind: str) -> None:
     values = np.ones((12, 4, 4), dtype=kind)
-    with pytest.raises(InputError, match=f"{kind} does not say it; add an array `levels`"):
+    with pytest.raises(InputError, match=f"{kind} does not say it. Add an array `levels`"):
         check_white(written(tmp_path / "a.npz", values), None)
     assert levels(written(tmp_path / "b.npz", values, levels=np.array(100))) == 100
 

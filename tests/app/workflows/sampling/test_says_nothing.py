@@ -26,11 +26,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"known": "abc"}, "--known fills in text, and this model's data are a table"),
+        ({"known": "abc"}, "known: fills in text, and this model's data are a table"),
         ({"guidance": 3.0}, "guidance needs conditions"),
-        ({"calls": 5}, "--calls is of a process in time"),
-        ({"superpose": "jump=0.5"}, "--superpose is of a process in time"),
-        ({"solver": "rk4"}, "leave out order"),
+        ({"calls": 5}, "calls: is of a process in time"),
+        ({"superpose": "jump=0.5"}, "superpose: is of a process in time"),
+        ({"solver": "rk4"}, "Leave out order"),
     ],
 )
 def test_a_table(table: Run, tmp_path: pathlib.Path, asked: dict[str, Any], told: str) -> None:
@@ -42,7 +42,7 @@ def test_a_table(table: Run, tmp_path: pathlib.Path, asked: dict[str, Any], told
 @pytest.mark.parametrize("words", [("-n", "3"), ("--known", "a")])
 def test_gaps_are_of_their_own_rows(table: Run, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(table.path), "--complete", "partial.csv", *words]) == 2
-    assert f"leave {words[0]} out" in capsys.readouterr().err
+    assert f"Leave {words[0]} out" in capsys.readouterr().err
 
 
 def test_points_know_no_words(tmp_path: pathlib.Path) -> None:
@@ -58,4 +58,4 @@ def test_holes_of_pictures_are_filled_by_another_command(
     run = as_run(tmp_path / "run", *untrained("example:digits", "images"), "example:digits")
     assert main(["sample", str(run.path), *words]) == 2
     said = capsys.readouterr().err
-    assert f"{words[0]} does not fill in pictures; say `feller steer RUN --observe PICTURE" in said
+    assert f"{words[0]} does not fill in pictures. Say `feller steer RUN --observe PICTURE" in said

@@ -69,7 +69,7 @@ def test_other_sounds_have_a_page_of_their_own(
     assert last(capsys)["compared_with"] == str(tmp_path / "a.wav")
     assert (trained / "report-a-wav.html").is_file()
     assert main(["evaluate", str(trained), "--data", "example:digits"]) == 1
-    assert "expected sounds, got pictures" in capsys.readouterr().err
+    assert "expected sounds; found pictures" in capsys.readouterr().err
 
 
 def test_it_draws_nothing(trained: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +116,7 @@ def test_only_a_vocoder_begins_with_one(
 ) -> None:
     out = ["--steps", "1", "--out", str(tmp_path / "run")]
     assert main(["fit", "example:digits", "--size", "tiny", "--start-from", str(trained), *out]) == 1
-    assert "expected sounds, got pictures" in capsys.readouterr().err
+    assert "expected sounds; found pictures" in capsys.readouterr().err
     for recipe in ("distil", "auto"):
         assert main(["fit", str(voices), "--recipe", recipe, "--start-from", str(trained), *out]) == 2
         assert "no recipe of ours suits sounds" in capsys.readouterr().err
@@ -130,7 +130,7 @@ def test_what_it_cannot_be_is_refused(
     out = ["--steps", "1", "--out", str(tmp_path / "run")]
     wrong = [
         (["fit", "example:digits", "--recipe", "vocoder"], 2, "`vocoder` needs a folder of sounds"),
-        (["fit", str(tmp_path), "--recipe", "vocoder"], 1, "expected sounds (.wav, .flac, .ogg, .opus, .mp3), got"),
+        (["fit", str(tmp_path), "--recipe", "vocoder"], 1, "expected sounds (.wav, .flac, .ogg, .opus, .mp3); found"),
         (["fit", str(voices), *TINY, "--architecture.mel.hop", "160"], 2, "expected 100 frames of a second"),
         (["fit", str(voices), *TINY, "--objective.piece", "8"], 2, "expected a piece of at least one window"),
         (["fit", str(voices), *TINY, "--epsilon", "8"], 2, "private training"),
@@ -147,12 +147,12 @@ def test_a_run_is_a_vocoder(trained: pathlib.Path) -> None:
     made = vocoder_of(str(trained), mel).samples(wanted, mel)
     assert made.shape == (720,)
     assert torch.equal(made, vocoder_of(str(trained), mel).samples(wanted, mel))
-    with pytest.raises(InputError, match=r"log mels of Mel\(rate=8000.*these are of Mel\(rate=16000.*fit another"):
+    with pytest.raises(InputError, match=r"log mels of Mel\(rate=8000.*these are of Mel\(rate=16000.*Fit another"):
         vocoder_of(str(trained), Mel())
 
 
 def test_a_run_of_something_else_is_none(tmp_path: pathlib.Path) -> None:
     run = str(tmp_path / "moons")
     assert main(["fit", "example:moons", "--size", "tiny", "--steps", "1", "--out", run]) == 0
-    with pytest.raises(UsageError, match="is no vocoder; fit one with"):
+    with pytest.raises(UsageError, match=r"is no vocoder\. Fit one with"):
         vocoder_of(run, Mel())

@@ -14,6 +14,7 @@ from feller.core.safetensors_io import save_tensors
 from feller.data.speech.griffin_lim import GriffinLim
 from feller.data.speech.mel import Mel
 from feller.networks.audio.hifigan import HiFiGAN, HiFiGANNetwork
+from tests.errors import refuses
 
 MEL = Mel.usual(8_000)
 CONFIG: dict[str, Any] = {
@@ -47,7 +48,7 @@ def test_griffin_lim_has_a_name() -> None:
     assert vocoder_of("griffin-lim", MEL) == GriffinLim()
     assert vocoder_of("griffin-lim:7", MEL) == GriffinLim(7)
     for wrong in ("griffin-lim:", "griffin-lim:0", "griffin-lim:x", "griffin-lim:-3", "griffin-lim:99999"):
-        with pytest.raises(UsageError, match=r"griffin-lim:ITERATIONS, from 1 to 10,000, got griffin-lim:"):
+        with pytest.raises(UsageError, match="griffin-lim:ITERATIONS, from 1 to 10,000; found griffin-lim:"):
             vocoder_of(wrong, MEL)
 
 
@@ -65,15 +66,15 @@ def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> N
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"upsample_rates": [5, 4, 2]}, r"product is 80, the samples of a frame, got \(5, 4, 2\)"),
-        ({"num_mels": 80}, "for other log mels: expected num_mels 40, got 80"),
-        ({"sampling_rate": 16000, "fmax": 8000}, "sampling_rate 8000, got 16000, fmax 4000, got 8000"),
-        ({"fmin": 20}, "expected fmin 0, got 20"),
-        ({"resblock": "2"}, "residual blocks of version 1, got 2"),
+        ({"upsample_rates": [5, 4, 2]}, r"product is 80, the samples of a frame; found \(5, 4, 2\)"),
+        ({"num_mels": 80}, "for other log mels: expected num_mels 40; found 80"),
+        ({"sampling_rate": 16000, "fmax": 8000}, "sampling_rate 8000; found 16000, fmax 4000; found 8000"),
+        ({"fmin": 20}, "expected fmin 0; found 20"),
+        ({"resblock": "2"}, "residual blocks of version 1; found 2"),
         ({"upsample_initial_channel": 16}, "these weights are not those of the generator"),
         ({"upsample_initial_channel": 10**12}, "lists of at most 16 numbers up to 8,192"),
         ({"resblock_dilation_sizes": [[1] * 99]}, "lists of at most 16 numbers up to 8,192"),
-        ({"upsample_initial_channel": "8"}, "expected int, got '8'"),
+        ({"upsample_initial_channel": "8"}, "expected int; found '8'"),
         ({"upsample_rates": 5}, "config.json"),
         ({"resblock_kernel_sizes": [4]}, "odd kernels"),
     ],
@@ -100,7 +101,7 @@ def test_settings_that_are_missing_are_named(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match=r"no valid JSON"):
         vocoder_of(str(tmp_path / "hifigan"), MEL)
     (tmp_path / "hifigan" / "config.json").unlink()
-    with pytest.raises(InputError, match=r"config.json, found none"):
+    with refuses(InputError, found="none"):
         vocoder_of(str(tmp_path / "hifigan"), MEL)
 
 
@@ -121,7 +122,7 @@ def test_pickles_are_refused_unread(tmp_path: pathlib.Path, name: str) -> None:
     (place / "config.json").write_text(json.dumps(CONFIG))
     torch.save(Trap(tmp_path / "executed"), place / name)
     for asked in (place, place / name):
-        with pytest.raises(InputError, match=r"is a pickle, which can run code of its writer; convert it") as caught:
+        with pytest.raises(InputError, match=r"is a pickle, which can run code of its writer\. Convert it") as caught:
             vocoder_of(str(asked), MEL)
         assert "save_file" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -138,7 +139,7 @@ def test_what_is_none_is_told(tmp_path: pathlib.Path) -> None:
         vocoder_of(str(tmp_path / "a.txt"), MEL)
     place = folder(tmp_path / "two")
     folder(place, name="other.safetensors")
-    with pytest.raises(UsageError, match=r"holds 2 files .safetensors; name one"):
+    with pytest.raises(UsageError, match=r"holds 2 files .safetensors\. Name one"):
         vocoder_of(str(place), MEL)
     (place / "other.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(InputError, match=r"damaged"):

@@ -12,6 +12,7 @@ from feller.control.bridges.costs.gaussian_mixture import log_density, scott
 from feller.control.bridges.costs.near_data import NearData
 from feller.core.errors import InputError
 from feller.core.rng import Draws
+from tests.errors import refuses
 from tests.oracle import F64, close
 
 T = torch.zeros(1, dtype=F64)
@@ -78,9 +79,9 @@ def test_fifty_dimensions() -> None:
 
 
 def test_too_little_data() -> None:
-    with pytest.raises(InputError, match="5 points or more that differ, got 4"):
+    with refuses(InputError, found="4"):
         NearData.of(torch.randn(4, 2), Draws(0))
-    with pytest.raises(InputError, match="that differ"):
+    with refuses(InputError, found="40"):
         NearData.of(torch.ones(40, 2), Draws(0))
     twice = torch.arange(5.0).repeat(8)[:, None]
     assert torch.isfinite(NearData.of(twice, Draws(0))(twice, torch.zeros(1))).all()

@@ -8,6 +8,7 @@ from torch import Tensor
 from feller.control.bridges.costs import Cost, Function, Population, Scaled, Sum, Zero, check
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
+from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
 X = Draws(0).at("x").normal((3, 5, 2), F64)
@@ -99,9 +100,7 @@ def test_wrong_functions_are_refused() -> None:
     def bad(x: Tensor, t: Tensor) -> Tensor:
         return x[:, :1]
 
-    with pytest.raises(
-        InputError, match=r"the cost bad \(.*\) must return one number for each state: \[15\].*got \[15, 1\]"
-    ):
+    with refuses(InputError, found="[15, 1]"):
         check(Function(bad), X, T)
     with pytest.raises(UsageError, match="takes 1 arguments"):
         Function(lambda x: x)

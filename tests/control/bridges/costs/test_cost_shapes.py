@@ -23,6 +23,7 @@ from feller.control.bridges.costs.obstacles import (
 from feller.control.bridges.costs.walls import Picture, read_grey
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
+from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
 X = 3 * Draws(0).at("x").normal((500, 2), F64)
@@ -111,15 +112,15 @@ def test_a_sum_over_ellipses_is_the_formula() -> None:
 
 
 def test_wrong_numbers_are_refused() -> None:
-    with pytest.raises(UsageError, match="radius of a disc to be above 0, got -1"):
+    with refuses(UsageError, argument="the radius of a disc", found="-1"):
         Disc((0.0, 0.0), -1.0)
     with pytest.raises(UsageError, match="in 3 dimensions cannot hold states of 2"):
         Disc((0.0, 0.0, 0.0), 1.0).level(X)
-    with pytest.raises(UsageError, match="extent of a box"):
+    with refuses(UsageError, argument="the extent of a box", found="0"):
         Box((0.0, 0.0), (1.0, 0.0))
     with pytest.raises(UsageError, match="as many numbers"):
         Ellipse((0.0, 0.0), (1.0,))
-    with pytest.raises(UsageError, match="width of an edge"):
+    with refuses(UsageError, argument="the width of an edge", found="0"):
         Smooth(Disc((0.0,), 1.0), 1.0, 0.0)
 
 

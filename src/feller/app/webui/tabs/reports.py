@@ -69,10 +69,12 @@ def reports_tab(run: LoadedRun, page: PageContext) -> Tab:
         if name is None and answers["report"] == NONE:
             name = next(iter(reports(run)), None)  # it was made since
         if name is None:
-            raise InputError(f"there is no such report; make one with: feller evaluate {shlex.quote(run.folder)}")
+            raise InputError(
+                "there is no such report", remedy=f"Make one with: feller evaluate {shlex.quote(run.folder)}"
+            )
         path = run.run.path / f"{name}.html"
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path.name} is too large to be shown here; open it in the run")
+            raise InputError("is too large to be shown here", remedy="Open it in the run", file=path.name)
         text = path.read_text(encoding="utf-8", errors="replace")
         guarantee = [line for line in promise_of(run).splitlines() if html.escape(line, quote=False) not in text]
         return Result(said="\n".join(guarantee), page=page_without_folders(text))

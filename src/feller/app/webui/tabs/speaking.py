@@ -113,7 +113,7 @@ def _recording(file: str | None, said: str, what: str = OLD, said_in: str = OLD_
         said_in: Label of the latter.
     """
     if file is None:
-        raise UsageError(f"{what}: upload a recording first")
+        raise UsageError("upload a recording first", place=what)
     if not said.strip():
         raise UsageError(f'type the words of the recording into "{said_in}"')
     return file, said.strip()
@@ -212,9 +212,11 @@ def span(answers: Answers, length: float) -> tuple[float, float]:
         return begin, min(end, length)
     begin, end = answers["begin"], answers["end"]
     if begin >= end:
-        raise UsageError(f"the span must end after it begins, got {begin:g} to {end:g} seconds")
+        raise UsageError("the span to end after it begins", f"{begin:g} to {end:g} seconds")
     if end > length + ROUNDED:
-        raise UsageError(f"the recording is {length:.2f} seconds long, got a span from {begin:g} to {end:g} seconds")
+        raise UsageError(
+            f"the recording is {length:.2f} seconds long", found=f"a span from {begin:g} to {end:g} seconds"
+        )
     return begin, min(end, length)
 
 

@@ -88,7 +88,9 @@ def _check_kind(run: Run, model: Model) -> None:
     if model.family.name in NOT_AUDITED:
         raise UsageError(f"{run.path} {NOT_AUDITED[model.family.name]}")
     if tuned_of(run) is not None:
-        raise UsageError(f"{run.path} was tuned and learned from no rows itself; audit the run that it began with")
+        raise UsageError(
+            "was tuned and learned from no rows itself", remedy="Audit the run that it began with", file=run.path
+        )
 
 
 def _ledger(run: Run, asked: FitRecord) -> Ledger | None:
@@ -100,15 +102,17 @@ def _ledger(run: Run, asked: FitRecord) -> Ledger | None:
     ledger, planned = own_ledger(run, asked.provenance.fingerprint), asked.provenance.private
     if (ledger is None) != (planned is None):
         missing = "is missing" if ledger is None else "is of another run: this one was trained without privacy"
-        raise InputError(f"{run.ledger} {missing}; bring the right one back")
+        raise InputError(f"{run.ledger} {missing}", remedy="Bring the right one back")
     if ledger is None or planned is None:
         return None
     taken = read_counters(run)["step"]
     counted = sum(getattr(one, "steps", 0) for one in ledger.expenses)
     if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted:
         raise InputError(
-            f"{run.ledger} is of another run: it counts {counted:,} steps on {ledger.n:,} rows, and this run took"
-            f" {taken:,} on {planned.n:,}; bring the right one back"
+            f"is of another run: it counts {counted:,} steps on {ledger.n:,} rows, and this run took {taken:,} on"
+            f" {planned.n:,}",
+            remedy="Bring the right one back",
+            file=run.ledger,
         )
     return ledger
 
@@ -127,7 +131,8 @@ def _rows(asked: FitRecord, model: Model, data: DataSource | None) -> Dataset:
     rows = read_as(asked.with_data(named), modality, given)
     if not same_data(asked, rows, asked.data if given is not None else named):
         raise InputError(
-            f"{named} is not what this run learned from: its fingerprint is another; name the rows that were fitted"
+            f"{named} is not what this run learned from: its fingerprint is another",
+            remedy="Name the rows that were fitted",
         )
     return rows.seen_as(modality)
 

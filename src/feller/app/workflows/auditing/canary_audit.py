@@ -56,8 +56,8 @@ def strangers(train: Dataset, held_out: Dataset, n: int, draws: Draws) -> Datase
         return Dataset(made, given, kind, properties=told, target=train.target)
     if n > len(held_out):
         raise UsageError(
-            f"held-out examples are planted of {kind.called}, and there are {len(held_out):,} of them: take --canaries"
-            f" {len(held_out):,} or fewer"
+            f"held-out examples are planted of {kind.called}, and there are {len(held_out):,} of them",
+            remedy=f"Take --canaries {len(held_out):,} or fewer",
         )
     return held_out.subset(torch.randperm(len(held_out), generator=draws.at("held out").shared())[:n])
 
@@ -130,14 +130,14 @@ def check_planted(again: Again, count: int) -> None:
         UsageError: Then.
     """
     if count < FEWEST:
-        raise UsageError(f"--canaries takes a number of planted rows, {FEWEST} or more, got {count}; 200 is usual")
+        raise UsageError(f"a number of planted rows, {FEWEST} or more", count, "200 is usual", argument="canaries")
     if not isinstance(again.planned, Guarantee):
         return
     p = parameters(again.description.build(Draws(0)))
     if (most := MEMORY // p) < count:
         raise UsageError(
-            f"gradients of {count:,} planted rows by {p:,} weights need too much memory; take --canaries"
-            f" {most:,} or fewer{'' if most >= FEWEST else ', which is too few: leave it out'}"
+            f"gradients of {count:,} planted rows by {p:,} weights need too much memory",
+            remedy=f"Take --canaries {most:,} or fewer{'' if most >= FEWEST else ', which is too few: leave it out'}",
         )
 
 

@@ -77,9 +77,9 @@ def watched_rows(run: Run, train: Dataset, order2: float) -> ToldRows | None:
         return None
     values = numbers_of(train.modality.encode(train.values))
     if values is None:
-        raise InputError(f"{run.exposure} is about rows with numbers, and this run's have none; remove it")
+        raise InputError("is about rows with numbers, and this run's have none", remedy="Remove it", file=run.exposure)
     if found.rows.max() >= len(train) or found.leakage.coordinates != values[0].numel():
-        raise InputError(f"{run.exposure} is about other rows than this run learned from; remove it")
+        raise InputError("is about other rows than this run learned from", remedy="Remove it", file=run.exposure)
     eta2 = found.scaled_to(read_counters(run)["step"])
     line = mse_bound(order2, 2.0) if train.modality.view(Images) else None
     return _told(eta2, values.flatten(1), line, found.rows, exposed_picture(train, found.rows, 1 / eta2))

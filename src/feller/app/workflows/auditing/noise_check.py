@@ -53,11 +53,12 @@ def check_held(run: Run, network: nn.Module, best: Tensor, scale: float) -> Nois
     """
     theta = dict(network.named_parameters()).get("theta")
     if theta is None or theta.shape != best.shape:
-        raise InputError(f"the weights of {run.path} are not those of its recipe; bring the right ones back")
+        raise InputError(f"the weights of {run.path} are not those of its recipe", remedy="Bring the right ones back")
     found = noise_held(theta.detach().to(best), best, scale)
     if not found.size <= found.most:
         raise InputError(
-            f"the weights of {run.path} are not those that its rows and its noise lead to; bring the right ones back"
+            f"the weights of {run.path} are not those that its rows and its noise lead to",
+            remedy="Bring the right ones back",
         )
     return found
 
@@ -71,6 +72,6 @@ def check_charged(run: Run, ledger: Ledger, planned: Allowance) -> None:
     spent = sum(one.rho for one in ledger.expenses if isinstance(one, Gaussian) and one.what == "weights")
     if abs(spent - planned.rho) > NEAR * planned.rho:
         raise InputError(
-            f"{run.ledger} counts other noise than was planned for this run (rho {spent:.4g}, not {planned.rho:.4g});"
-            " bring the right one back"
+            f"{run.ledger} counts other noise than was planned for this run (rho {spent:.4g}, not {planned.rho:.4g})",
+            remedy="Bring the right one back",
         )

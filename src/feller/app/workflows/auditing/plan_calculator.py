@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.accountant import epsilon
 from feller.privacy.accounting.dp_events import Expense, Subsampled
 from feller.privacy.leakage.reconstruction_bounds import eps2_added, eps2_replaced, mse_bound
@@ -30,17 +30,15 @@ def plan(noise: float | None, rate: float | None, steps: int | None) -> Subsampl
             "the calculator takes --noise, --rate and --steps, such as --noise 1.1 --rate 0.01 --steps 1000"
         )
     if noise > MOST:
-        raise UsageError(f"--noise {noise:g} hides all that there is; plan with {MOST:,g} or less")
+        raise UsageError(f"{noise:g} hides all that there is", remedy=f"Plan with {MOST:,g} or less", argument="noise")
     if not noise > 0:
         raise UsageError(
-            f"--noise must be above 0, got {noise:g}: without noise everything is told, and nothing bounds it"
+            "above 0", f"{noise:g}: without noise everything is told, and nothing bounds it", argument="noise"
         )
     if noise < LEAST:
-        raise UsageError(f"--noise {noise:g} is as good as none; plan with {LEAST:g} or more")
-    if not 0 < rate <= 1:
-        raise UsageError(f"--rate is the chance of a row to be in a step, above 0 and at most 1, got {rate:g}")
-    if steps < 1:
-        raise UsageError(f"--steps must be at least 1, got {steps}")
+        raise UsageError(f"{noise:g} is as good as none", remedy=f"Plan with {LEAST:g} or more", argument="noise")
+    check_number("rate", rate, above=0, most=1)
+    check_number("steps", steps, least=1)
     return Subsampled("training", noise, rate, steps)
 
 

@@ -115,7 +115,9 @@ class Again:
         batch, ledger = self.planned.batch, self.ledger
         if batch > n:
             raise UsageError(
-                f"a shadow model learns from {n:,} rows, fewer than this run's batch of {batch:,}; leave --shadows out"
+                f"a shadow model learns from {n:,} rows, fewer than this run's batch of {batch:,}",
+                remedy="Leave it out",
+                argument="shadows",
             )
         others = [one for one in ledger.expenses if not isinstance(one, Subsampled)]
         sigma = calibrate(ledger.epsilon(), ledger.open, batch / n, self.steps, others)
@@ -145,11 +147,12 @@ def again_of(run: Run, asked: FitRecord, model: Model, ledger: Ledger | None) ->
     """
     if asked.start_from:
         raise UsageError(
-            f"{run.path} began with the weights of {asked.start_from}, which may know its rows already: leave --shadows"
-            " and --canaries out"
+            f"began with the weights of {asked.start_from}, which may know its rows already: leave --shadows and"
+            " --canaries out",
+            file=run.path,
         )
     if engine().ranks > 1:
-        raise UsageError("several processes would each train other models again; audit with one")
+        raise UsageError("several processes would each train other models again", remedy="Audit with one")
     counters = read_counters(run)
     kind = model.description.modality.view(Table)
     law = law_of(kind) if kind is not None and isinstance(asked.provenance.private, Guarantee) else None

@@ -12,7 +12,7 @@ from feller.app.workflows.auditing.attacks import MOST, Attacked
 from feller.app.workflows.auditing.audit_target import Opened
 from feller.app.workflows.auditing.canary_audit import CANDIDATES, check_planted, planted, slower
 from feller.app.workflows.auditing.retrain import Again, again_of, joined
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.core.rng import Draws
 from feller.data.modality import Dataset
 from feller.evaluation.attacks.attack_scores import told
@@ -112,8 +112,7 @@ class Retraining:
         if shadows is None and canaries is None:
             return Retraining(None, None, None)
         again = again_of(it.run, it.asked, it.model, it.ledger)
-        if shadows is not None and shadows < 2:
-            raise UsageError(f"--shadows trains 2 models or more, got {shadows}; 8 or 16 are usual")
+        check_number("shadows", shadows, least=2, remedy="8 or 16 are usual")
         if canaries is not None:
             check_planted(again, canaries)
         return Retraining(again, shadows, canaries)

@@ -35,9 +35,9 @@ def times_of(times: Sequence[float], number: int) -> tuple[float, ...]:
     if not times:
         return tuple(k / (number - 1) for k in range(number))
     if len(times) != number:
-        raise UsageError(f"--times needs one time for each population, {number}, got {len(times)}")
+        raise UsageError(f"one time for each population, {number}", len(times), argument="times")
     if not all(math.isfinite(t) for t in times) or any(b <= a for a, b in itertools.pairwise(times)):
-        raise UsageError(f"--times must increase, got {' '.join(f'{t:g}' for t in times)}")
+        raise UsageError("increasing times", " ".join(f"{t:g}" for t in times), argument="times")
     return tuple(times)
 
 
@@ -50,9 +50,9 @@ def frame_of(frame: Sequence[float], costs: Sequence[str]) -> tuple[float, ...]:
     if not frame:
         return ()
     if not costs:
-        raise UsageError("--frame says where a picture of walls lies; name it with --cost")
+        raise UsageError("says where a picture of walls lies", remedy="Name it with --cost", argument="frame")
     if len(frame) != 4 or not (frame[0] < frame[1] and frame[2] < frame[3]):
-        raise UsageError(f"--frame needs LEFT RIGHT BOTTOM TOP, got {' '.join(f'{one:g}' for one in frame)}")
+        raise UsageError("LEFT RIGHT BOTTOM TOP", " ".join(f"{one:g}" for one in frame), argument="frame")
     return tuple(frame)
 
 
@@ -68,9 +68,11 @@ def fitted(settings: Bridging, config: BridgeConfig, problem: BridgeProblem, cro
         settings = replace(settings, rounds=settings.rounds + 1)
     draws, room = config.work.resample, config.work.max_memory
     if draws and not config.costs:
-        raise UsageError("--resample weighs trajectories by the cost, and there is none: name one with --cost")
+        raise UsageError(
+            "weighs trajectories by the cost, and there is none", remedy="Name one with --cost", argument="resample"
+        )
     if not problem.noise and (draws or not problem.cost.differentiable):
-        raise UsageError("weighing trajectories needs noise, without which each pair has one: give --noise")
+        raise UsageError("weighing trajectories needs noise, without which each pair has one", remedy="Give --noise")
     if draws is None and settings.resampling is None and not problem.cost.differentiable:
         draws = WEIGHED
     if draws:
@@ -82,8 +84,10 @@ def fitted(settings: Bridging, config: BridgeConfig, problem: BridgeProblem, cro
             needs = 4 * settings.pairs * weighed.trajectories * (weighed.steps + 1) * crowd.states[0][0].numel()
             if needs > room * 2**30:
                 raise UsageError(
-                    f"--resample {weighed.trajectories} of {settings.pairs} pairs takes {needs / 2**30:.2g} gigabytes,"
-                    " more than --max-memory; take fewer, of either"
+                    f"{weighed.trajectories} of {settings.pairs} pairs takes {needs / 2**30:.2g} gigabytes, more"
+                    " than --max-memory",
+                    remedy="Take fewer, of either",
+                    argument="resample",
                 )
     return settings
 
@@ -98,7 +102,9 @@ def _within(control: PinnedControl, room: float, crowd: Populations) -> PinnedCo
     pairs = int(room // one)
     if pairs < 8:
         raise UsageError(
-            f"--max-memory must hold a few pairs of {one / 2**20:.3g} MiB each; give {16 * one / 2**30:.2g} or more"
+            f"must hold a few pairs of {one / 2**20:.3g} MiB each",
+            remedy=f"Give {16 * one / 2**30:.2g} or more",
+            argument="max_memory",
         )
     return replace(control, pairs=pairs)
 

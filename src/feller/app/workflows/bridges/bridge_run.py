@@ -148,7 +148,9 @@ def read_again(bridged: Bridged) -> Populations:
     found = read_populations(bridged.populations, bridged.longest)
     for name, before, now in zip(bridged.populations, bridged.prints, found.prints, strict=True):
         if before != now and not older_example(name, before):
-            raise InputError(f"{name} is not what it was when this bridge was made; bring it back, or make a new one")
+            raise InputError(
+                f"{name} is not what it was when this bridge was made", remedy="Bring it back, or make a new one"
+            )
     return found
 
 
@@ -167,7 +169,9 @@ def fresh(description: Description, how: Bridging, seed: int, here: Engine) -> P
     """Begin with a new network."""
     network = description.build(Draws(seed)).to(here.device)
     if not isinstance(network, TwoDrifts):
-        raise InputError(f"a bridge has two drifts, and this run has a {type(network).__name__}; make a new one")
+        raise InputError(
+            f"a bridge has two drifts, and this run has a {type(network).__name__}", remedy="Make a new one"
+        )
     return start(network, how)
 
 
@@ -221,7 +225,9 @@ def load_progress(run: Run, progress: Progress, number: int) -> str:
     except InputError:
         raise
     except (KeyError, ValueError, RuntimeError) as error:
-        raise InputError(f"{run.state} does not fit this bridge; copy the whole run, or make a new one") from error
+        raise InputError(
+            f"{run.state} does not fit this bridge", remedy="Copy the whole run, or make a new one"
+        ) from error
     _load_kept(run, progress, note)
     return moved(note, device_of(progress.ahead))
 
@@ -239,7 +245,7 @@ def _load_kept(run: Run, progress: Progress, note: dict[str, str]) -> None:
         own = {name: averages.get(f"{way}.{name}") for name in shapes}
         best = {name: value for name, value in own.items() if value is not None and value.shape == shapes[name]}
         if len(best) < len(shapes) or not number.isdecimal():
-            raise InputError(f"{run.average} does not fit this bridge; copy the whole run, or make a new one")
+            raise InputError(f"{run.average} does not fit this bridge", remedy="Copy the whole run, or make a new one")
         progress.best[way], progress.kept[way] = best, int(number)
 
 

@@ -32,7 +32,7 @@ def split(text: str) -> tuple[float | None, str]:
     """
     match = _TERM.fullmatch(text)
     if match is None:
-        raise UsageError(f"expected a cost such as room.png, walls.py:FUNCTION or 2 * congestion, got {text!r}")
+        raise UsageError("a cost such as room.png, walls.py:FUNCTION or 2 * congestion", repr(text))
     _check_alone(text)
     return None if match["factor"] is None else float(match["factor"]), match["name"]
 
@@ -112,7 +112,7 @@ def check_kind(name: str) -> None:
         UsageError: If there is such a file, or an example; says how it may be meant.
     """
     if name.endswith(".py"):
-        raise UsageError(f"{name} is code: name its function, too, as {name}:FUNCTION")
+        raise UsageError(f"{name} is code", remedy=f"Name its function, too, as {name}:FUNCTION")
     if name.startswith(EXAMPLE) or pathlib.Path(name).is_file():
         raise UsageError(
             f"{name} is no picture of walls; paths keep to a surface of points x, y, z by surface={name}, and on it to"

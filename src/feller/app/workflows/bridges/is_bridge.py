@@ -26,8 +26,9 @@ def refuse_bridge(run: Run, what: str) -> None:
     """
     if is_bridge(run):
         raise UsageError(
-            f"{run.path} is a bridge, which cannot be {what}; push data through it with: feller sample {run.path}"
-            " --from FILE"
+            f"is a bridge, which cannot be {what}",
+            remedy=f"Push data through it with: feller sample {run.path} --from FILE",
+            file=run.path,
         )
 
 
@@ -38,4 +39,4 @@ def check_several(names: Sequence[str]) -> None:
         UsageError: Then.
     """
     if len(names) < 2:
-        raise UsageError(f"a bridge joins two populations or more, got {len(names)}: name A and B")
+        raise UsageError("a bridge joins two populations or more", found=f"{len(names)}: name A and B")

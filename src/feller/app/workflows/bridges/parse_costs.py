@@ -35,7 +35,6 @@ from feller.control.bridges.costs.walls import Frame, Picture, read_grey
 from feller.control.bridges.population import Crowd
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
-from feller.core.serialization import nearest
 from feller.core.user_code import is_code, load_function
 from feller.data.images.modality import Images
 from feller.data.loading.raw import about
@@ -158,7 +157,9 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
         images = kind.view(Images)
         shape = None if images is None else images.shape
         if shape is not None and Function(function).crowd:
-            raise UsageError(f"{name} looks at the crowd, which costs of pictures do not see; let it take (x, t)")
+            raise UsageError(
+                f"{name} looks at the crowd, which costs of pictures do not see", remedy="Let it take (x, t)"
+            )
         return _scaled(factor, OfValues(Function(function, shape), _values(kind))), []
     if name == "congestion":
         return _scaled(factor, Congestion()), []
@@ -184,9 +185,11 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
             told.append(f"walls cost {chosen:.3g} for each {width:.3g} of depth (NUMBER * {name} for another cost)")
         return OfValues(Smooth(walls, chosen, width), _values(kind)), told
     check_kind(name)
-    raise UsageError(
-        f"no cost is called {name!r}: expected file.py:FUNCTION, a picture of walls ({', '.join(PICTURES)}), or"
-        f" {nearest(name.partition('=')[0], list(NAMES))}"
+    raise UsageError.unknown(
+        "cost",
+        name.partition("=")[0],
+        NAMES,
+        more=f", or file.py:FUNCTION, or a picture of walls ({', '.join(PICTURES)})",
     )
 
 
@@ -282,7 +285,8 @@ def _refuse_stuck(name: str, states: Tensor, inside: Tensor, crowd: Populations)
     if len(stuck):
         place = crowd.modality.decode(states[stuck[:1]]).flatten()[:4].tolist()
         raise InputError(
-            f"{name}: member {int(stuck[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in place)}) is inside an"
-            f" obstacle, where no path may begin or end, as are {len(stuck)} of {len(states):,}: move them, or move the"
-            " obstacle (--frame, for a picture)"
+            f"member {int(stuck[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in place)}) is inside an obstacle,"
+            f" where no path may begin or end, as are {len(stuck)} of {len(states):,}: move them, or move the"
+            " obstacle (--frame, for a picture)",
+            place=name,
         )

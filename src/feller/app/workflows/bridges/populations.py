@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feller.app.workflows.bridges.is_bridge import check_several
 from feller.app.workflows.run_config import fingerprint
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, check_number
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
@@ -77,16 +77,18 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
     sets = [first, *(_read(name, longest, first) for name in names[1:])]
     for name, data in zip(names, sets, strict=True):
         if len(data) < 2:
-            raise InputError(f"{name}: expected a population, got one {_member(data)}; two are the least")
+            raise InputError("a population", f"one {_member(data)}", "Two are the least", place=name)
     for (one, a), (other, b) in zip(
         zip(names, sets, strict=True), zip(names[1:], sets[1:], strict=False), strict=False
     ):
         if a.values.shape == b.values.shape and torch.equal(_sorted(a.values), _sorted(b.values)):
-            raise InputError(f"{one} and {other} hold the same members, so there is nothing to bridge; name another")
+            raise InputError(
+                f"{one} and {other} hold the same members, so there is nothing to bridge", remedy="Name another"
+            )
     modality = _unscaled(kind, sets)
     for name, data in zip(names, sets, strict=True):
         if not modality.encode(data.values).square().sum().isfinite():
-            raise InputError(f"{name}: its numbers are too large for single precision; change their unit")
+            raise InputError("its numbers are too large for single precision", remedy="Change their unit", place=name)
     labels = [name for name, data in zip(names, sets, strict=True) if data.given]
     notes = [note for data in sets for note in data.notes if "constant" not in note]
     if kind.view(Images) is not None:
@@ -166,18 +168,21 @@ def check_noise(noise: float, crowd: Populations, calls: int) -> None:
     Raises:
         UsageError: If it is negative, drowned by rounding, or so large that the last step alone blurs a population.
     """
-    if not 0 <= noise < math.inf:
-        raise UsageError(f"--noise must be 0 or more, got {noise:g}")
+    check_number("noise", noise, least=0, below=math.inf)
     most = _most(crowd, calls)
     if noise > most:
         raise UsageError(
-            f"--noise {noise:g} is so large that no end can be met: the last of {calls} steps would blur a population"
-            f" whose deviation is {_least(crowd):.3g}; take {_below(most)} or less, or more steps (--calls)"
+            f"{noise:g} is so large that no end can be met: the last of {calls} steps would blur a population whose"
+            f" deviation is {_least(crowd):.3g}",
+            remedy=f"Take {_below(most)} or less, or more steps (--calls)",
+            argument="noise",
         )
     if 0 < noise < 1e-4 * crowd.spread:
         raise UsageError(
-            f"--noise {noise:g} is so small beside a deviation of {crowd.spread:.3g} within the populations that"
-            " rounding drowns it; take 0, which is without noise, or more"
+            f"{noise:g} is so small beside a deviation of {crowd.spread:.3g} within the populations that rounding"
+            " drowns it",
+            remedy="Take 0, which is without noise, or more",
+            argument="noise",
         )
 
 

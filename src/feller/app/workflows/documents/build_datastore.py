@@ -43,18 +43,18 @@ def library(kind: Documents, source: str) -> Library:
         UsageError: If the model looks nothing up, or nothing is named.
     """
     if not source.strip():
-        raise UsageError("--memory names no documents; give a folder or a file, or leave it out")
+        raise UsageError("names no documents", remedy="Give a folder or a file, or leave it out", argument="memory")
     finder, path = _finder(kind), pathlib.Path(source)
     if path.suffix.lower() != BUILT or (path.is_file() and names_in(path) >= DRAWN):
         return Library(built(kind, source), finder)
     if not path.is_file():
         raise InputError(
-            f"there is no memory {source}; build it: feller data memory DOCUMENTS --run RUN --out {source}"
+            f"there is no memory {source}", remedy=f"Build it: feller data memory DOCUMENTS --run RUN --out {source}"
         )
     memory = load_memory(path, kind.symbols, makers(kind))
     ours, theirs = finder(memory.rows[:1]).text.shape[1], memory.vectors.shape[1]
     if ours != theirs:
-        raise InputError(f"{source}: expected vectors of {ours} numbers, got {theirs}; build it anew")
+        raise InputError(f"vectors of {ours} numbers", theirs, "Build it anew", file=source)
     return Library(memory, finder)
 
 
@@ -77,7 +77,7 @@ def keep(run: Run, source: str, out: str) -> int:
         UsageError: If the run is of other data, or looks nothing up, or the name has another ending.
     """
     if pathlib.Path(out).suffix.lower() != BUILT:
-        raise UsageError(f"expected a file *{BUILT} for the memory, got {out}")
+        raise UsageError(f"a file *{BUILT} for the memory", out)
     kind = require_documents(load_model(run))
     memory = built(kind, source)
     path = pathlib.Path(out)
@@ -92,5 +92,9 @@ def keep(run: Run, source: str, out: str) -> int:
 def _finder(kind: Documents) -> DocumentVectors:
     """Return what finds documents."""
     if kind.vectors is None:
-        raise UsageError("this model was fitted without what finds documents, so it has no memory; leave --memory out")
+        raise UsageError(
+            "this model was fitted without what finds documents, so it has no memory",
+            remedy="Leave it out",
+            argument="memory",
+        )
     return kind.vectors

@@ -105,7 +105,7 @@ def by_mask(text: str, mask: str) -> Wanted:
     """
     prompt = parse(text)
     if len(prompt.pictures) != 1:
-        raise UsageError(f"--mask needs a --prompt with one <image:FILE>, got {len(prompt.pictures)}")
+        raise UsageError("a --prompt with one <image:FILE>", len(prompt.pictures), argument="mask")
     return Wanted(prompt, Fill(MOST_WORDS), picture_of(mask))
 
 

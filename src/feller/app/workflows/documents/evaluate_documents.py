@@ -150,7 +150,7 @@ def measure(
         UsageError: If samples are named.
     """
     if samples is not None:
-        raise UsageError("a model of documents is judged by what it says of others; name them with --data")
+        raise UsageError("a model of documents is judged by what it says of others", remedy="Name them with --data")
     kind, draws = require_documents(model), Draws(0).named("evaluate")
     it = examined(run, model, data=data, samples=None, read_other=lambda source, asked: read(source, like=kind))
     train = parts(it.asked, it.whole.seen_as(kind))[0]

@@ -17,7 +17,7 @@ from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.documents.build_datastore import library
 from feller.app.workflows.documents.document_request import Wanted, anything, by_edit, by_mask, by_prompt, by_question
 from feller.app.workflows.sampler import choice_of
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.documents.modality import Documents, Values
@@ -62,12 +62,9 @@ class Manner:
     """From the memory, in front."""
 
     def __post_init__(self) -> None:
-        if self.best_of < 1:
-            raise UsageError(f"best-of must be at least 1, got {self.best_of}; 1 keeps what is drawn")
-        if not 0 <= self.plausible <= 1:
-            raise UsageError(f"plausible is a share, expected 0 to 1, got {self.plausible:g}")
-        if self.documents < 0:
-            raise UsageError(f"documents in front must be at least 0, got {self.documents}")
+        check_number("best_of", self.best_of, least=1, remedy="1 keeps what is drawn")
+        check_number("plausible", self.plausible, least=0, most=1)
+        check_number("documents", self.documents, least=0)
 
     def guides(self, *, of_picture: bool) -> tuple[Guide, ...]:
         """Return the ways in which documents are drawn by turns.
@@ -78,7 +75,7 @@ class Manner:
         guided = self.guidance != 1.0 or self.picture_guidance is not None
         plausible = self.plausible if max(self.guidance, self.picture_guidance or 1.0) > 1 else 0.0
         if not of_picture and (guided or self.contrast is not None):
-            raise UsageError("guidance and contrast are of pictures drawn from a text; leave them out")
+            raise UsageError("guidance and contrast are of pictures drawn from a text", remedy="Leave them out")
         found: list[Guide] = []
         if self.picture_guidance is not None:
             found.append(TwoWay(float(self.picture_guidance), float(self.guidance), plausible))
@@ -136,7 +133,9 @@ def write(
     kind = require_documents(model)
     guides = manner.guides(of_picture=wanted.draws_picture)
     if manner.best_of > 1 and kind.vectors is None:
-        raise UsageError("this model was fitted without what compares texts and pictures; leave --best-of out")
+        raise UsageError(
+            "this model was fitted without what compares texts and pictures", remedy="Leave it out", argument="best_of"
+        )
     found = None if memory is None else library(kind, memory)
     streams = _streams(wanted, kind, guides)
     room = reader(model).context - len(streams[0]) - kind.symbols.picture - 2  # behind it a picture must fit
@@ -216,7 +215,7 @@ def _check_room(streams: list[Int64[Tensor, " _"]], context: int) -> None:
     """
     longest = max(map(len, streams))
     if longest >= context:
-        raise UsageError(f"the prompt has {longest} symbols, and the model sees {context} at once; shorten it")
+        raise UsageError(f"the prompt has {longest} symbols, and the model sees {context} at once", remedy="Shorten it")
 
 
 def _streams(wanted: Wanted, kind: Documents, guides: tuple[Guide, ...]) -> list[Int64[Tensor, " _"]]:
@@ -276,10 +275,12 @@ def documents(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[W
     """
     asked, n, manner = config.document, config.n, manner_of(config)
     if n is not None and n < 1:
-        raise UsageError(f"-n must be at least 1, got {n}")
+        raise UsageError("at least 1", n, argument="n")
     wanted = _wanted(asked)
     if wanted is None and asked.memory is not None:
-        raise UsageError("a --memory is looked up for what is asked, and nothing is; give a --prompt, or leave it out")
+        raise UsageError(
+            "a --memory is looked up for what is asked, and nothing is", remedy="Give a --prompt, or leave it out"
+        )
     model = load_model(run)
     model.network.to(engine().device)
     kind, place = require_documents(model), run.place(config.output.out)
@@ -304,15 +305,16 @@ def _wanted(options: DocumentOptions) -> Wanted | None:
     prompt, mask, edit, ask = options.prompt, options.mask, options.edit, options.ask
     asked = [flag for flag, value in (("--prompt", prompt), ("--edit", edit), ("--ask", ask)) if value]
     if len(asked) > 1:
-        raise UsageError(f"{asked[0]} and {asked[1]} exclude each other; choose one")
-    for flag, pair in (("--edit", edit), ("--ask", ask)):
+        raise UsageError(f"{asked[0]} or {asked[1]}", "both", "Choose one", argument=asked[0].lstrip("-"))
+    for flag, pair in (("edit", edit), ("ask", ask)):
         if pair and len(pair) != 2:
-            raise UsageError(
-                f'{flag} takes a picture and words in quotes, such as cat.png "is it blue?", got {shlex.join(pair)}'
-            )
+            words = 'a picture and words in quotes, such as cat.png "is it blue?"'
+            raise UsageError(words, shlex.join(pair), argument=flag)
     if mask is not None:
         if prompt is None:
-            raise UsageError("--mask says which part of the picture of a --prompt is drawn anew; give one")
+            raise UsageError(
+                "says which part of the picture of a --prompt is drawn anew", remedy="Give one", argument="mask"
+            )
         return by_mask(prompt, mask)
     if edit:
         return by_edit(edit[0], edit[1])
@@ -330,11 +332,11 @@ def manner_of(config: SampleConfig) -> Manner:
     options, sampler = config.document, config.sampler
     guidance = 1.0 if config.guidance is None else config.guidance
     if options.documents is not None and options.memory is None:
-        raise UsageError("--documents stand in front from a --memory; name one, or leave it out")
+        raise UsageError("stand in front from a --memory", remedy="Name one, or leave it out", argument="documents")
     if options.picture_guidance is not None and not options.edit:
-        raise UsageError("--picture-guidance is of --edit; leave it out")
+        raise UsageError("is of --edit", remedy="Leave it out", argument="picture_guidance")
     if options.plausible is not None and max(guidance, options.picture_guidance or 1.0) <= 1:
-        raise UsageError("--plausible is of --guidance above 1; name its weight, or leave it out")
+        raise UsageError("is of --guidance above 1", remedy="Name its weight, or leave it out", argument="plausible")
     return Manner(
         guidance=guidance,
         picture_guidance=options.picture_guidance,
@@ -354,4 +356,4 @@ def _contrast(text: str | None) -> tuple[int, float] | None:
     try:
         return int(k), float(alpha or ALPHA)
     except ValueError:
-        raise UsageError(f"--contrast takes K or K:ALPHA, such as 8:0.1, got {text!r}") from None
+        raise UsageError("K or K:ALPHA, such as 8:0.1", repr(text), argument="contrast") from None

@@ -14,7 +14,6 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run, open_run
 from feller.core.safetensors_io import save_tensors
-from feller.core.serialization import nearest
 from feller.data.batches import batches, shuffled
 from feller.data.documents.image_codes import PictureCodes
 from feller.data.documents.modality import Documents, all_pictures
@@ -61,7 +60,8 @@ class Making:
         lost = [name for name in names if not self.run.part(name).is_file()]
         if lost and self.run.state.is_file():
             raise InputError(
-                f"{self.run.part(lost[0])} is missing, and the model learned with it; bring it back, or start a new run"
+                f"{self.run.part(lost[0])} is missing, and the model learned with it",
+                remedy="Bring it back, or start a new run",
             )
 
     def made(self, name: str, module: torch.nn.Module, about: Description, learned: Callable[[], None]) -> Description:
@@ -236,13 +236,16 @@ def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
     """
     kind = data.modality.view(Documents)
     if kind is None:
-        raise UsageError(f"--tokenizer is of documents, and these data are {data.modality.called}; leave it out")
+        raise UsageError(
+            f"is of documents, and these data are {data.modality.called}", remedy="Leave it out", argument="tokenizer"
+        )
     if kind.codes is not None:
-        raise UsageError("documents keep the tokeniser of the model that is trained on; leave --tokenizer out")
+        raise UsageError(
+            "documents keep the tokeniser of the model that is trained on", remedy="Leave it out", argument="tokenizer"
+        )
     made = NAMED.get(tokenizer)
     if made is None and not pathlib.Path(tokenizer).exists():
-        near = nearest(tokenizer, list(NAMED))
-        raise UsageError(f"--tokenizer takes {', '.join(NAMED)} or the run of a tokeniser, got {tokenizer!r}: {near}")
+        raise UsageError.unknown("tokenizer", tokenizer, NAMED, more=", or the run of a tokeniser")
     codes = _of_run(tokenizer, kind) if made is None else made(data, kind, size)
     return data.seen_as(kind.tokenised(codes, data.values["rows"]))
 
@@ -291,10 +294,12 @@ def _of_run(path: str, kind: Documents) -> PictureCodes:
     model = load_model(open_run(path))
     settings, pictures = model.description.architecture, model.description.modality.view(Images)
     if not isinstance(settings, Tokenizer) or pictures is None:
-        raise UsageError(f"{path} is no tokeniser; fit one with: feller fit PICTURES --recipe image-tokenizer")
+        raise UsageError(
+            "is no tokeniser", remedy="Fit one with: feller fit PICTURES --recipe image-tokenizer", file=path
+        )
     if pictures.shape != kind.shape:
         ours, theirs = ("{2}x{1} with {0} channels".format(*shape) for shape in (kind.shape, pictures.shape))
         raise UsageError(
-            f"{path} writes pictures of {theirs}, these documents have {ours}; bring them to it by --longest"
+            f"{path} writes pictures of {theirs}, these documents have {ours}", remedy="Bring them to it by --longest"
         )
     return learned(settings, pictures.shape, model.network.state_dict())

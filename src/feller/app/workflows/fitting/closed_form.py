@@ -32,7 +32,7 @@ def check_found(run: Run) -> None:
         raise UsageError(
             f"the rows of {run.path} were looked at, and once is enough; `feller evaluate {run.path}` measures it again"
         )
-    raise UsageError(f"{run.path} was stopped before it told anything; begin anew with --overwrite")
+    raise UsageError("was stopped before it told anything", remedy="Begin anew with --overwrite", file=run.path)
 
 
 @dataclass(frozen=True, eq=False)

@@ -90,7 +90,7 @@ class DataAccess(abc.ABC):
         """Refuse what cannot be trained so, once the network is there."""
         if asked.watched:
             raise UsageError(
-                "--audit watches a private training; it goes with --epsilon, and with recipes that take steps"
+                "watches a private training; it goes with --epsilon, and with recipes that take steps", argument="audit"
             )
 
     @property
@@ -184,7 +184,7 @@ def make_batches(recipe: Recipe, data: Dataset | None, older: Model | None, draw
         lengths = data.given["valid"].sum(1) if recipe.objective.length_bucketing else None
         return batches(data, recipe.train.batch, draws, lengths)
     if older is None:
-        raise UsageError("this recipe draws pairs from an older model: name its run with --start-from")
+        raise UsageError("the run of an older model, from which this recipe draws pairs", "none", argument="start_from")
     tell.task("drawing pairs")
     pairs = older.pairs(recipe.pairs, draws.named("pairs"), tell.progress)
     tell.done()
@@ -198,9 +198,11 @@ def reading(asked: FitRecord, like: Modality | None) -> dict:
         UsageError: If columns are described that an older model has described.
     """
     if asked.config.reading.schema is not None and like is not None:
-        raise UsageError(f"the columns are those of {asked.start_from}: leave --schema out")
+        raise UsageError(f"the columns are those of {asked.start_from}", remedy="Leave it out", argument="schema")
     if asked.modality is not None and like is not None and not like.loads:
-        raise UsageError(f"the data are {like.called}, as those of {asked.start_from}: leave --modality out")
+        raise UsageError(
+            f"the data are {like.called}, as those of {asked.start_from}", remedy="Leave it out", argument="modality"
+        )
     return {
         "longest": asked.config.reading.longest,
         "like": like,
@@ -222,7 +224,9 @@ def check_varied(dataset: Dataset) -> None:
     if one or dataset.given or dataset.target is not None:
         return
     if all(bool((leaf == leaf[:1]).all()) for leaf in leaves(dataset.values)):
-        raise InputError(f"all {len(dataset):,} rows are the same, so there is nothing to learn; give rows that differ")
+        raise InputError(
+            "rows that differ", f"{len(dataset):,} that are the same, so there is nothing to learn", argument="data"
+        )
 
 
 def _few(dataset: Dataset) -> list[str]:

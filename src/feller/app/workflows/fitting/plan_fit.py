@@ -134,7 +134,7 @@ def _code_hash(recipe: str, modality: str | None) -> str:
     """Return the hash of the user's file with recipe and modality; empty where both are ours."""
     files = {place.rpartition(":")[0] for place in (recipe, modality or "") if ":" in place}
     if len(files) > 1:
-        raise UsageError(f"a run remembers one file of yours, got {' and '.join(sorted(files))}; put both into one")
+        raise UsageError("one file of yours", " and ".join(sorted(files)), "Put both into one", argument="code")
     return "".join(file_hash(pathlib.Path(file)) for file in files)
 
 
@@ -152,12 +152,18 @@ def check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Mode
     """
     tells = recipe.objective.family == "regressor"
     if target and not tells:
-        raise UsageError(f"the recipe {name} tells no {target[0]}; use --recipe regressor, or logistic-private")
+        raise UsageError(f"{name} tells no {target[0]}", remedy="Use regressor, or logistic-private", argument="recipe")
     if older is not None and (tells or older.family.tells is not None):
-        raise UsageError("a regressor starts from fresh weights, and nothing starts from one; leave out --start-from")
+        raise UsageError(
+            "a regressor starts from fresh weights, and nothing starts from one",
+            remedy="Leave it out",
+            argument="start_from",
+        )
     writes = recipe.objective.family == "autoencoder"
     if older is not None and writes != (older.family.name == "autoencoder"):
-        raise UsageError("a tokeniser starts from a tokeniser, and nothing else does; leave out --start-from")
+        raise UsageError(
+            "a tokeniser starts from a tokeniser, and nothing else does", remedy="Leave it out", argument="start_from"
+        )
 
 
 def check_at_once(recipe: Recipe, older: Model | None, watched: int = 0) -> None:
@@ -174,13 +180,17 @@ def check_at_once(recipe: Recipe, older: Model | None, watched: int = 0) -> None
     at_once = recipe.objective.one_shot
     if at_once and recipe.train != Training():
         raise UsageError(
-            "this recipe looks at its rows once and takes no steps; leave --steps, --minutes and --train.* out"
+            "this recipe looks at its rows once and takes no steps", remedy="Leave --steps, --minutes and --train.* out"
         )
     if at_once and watched:
         raise UsageError(
-            "this recipe takes no steps to keep account of; leave --audit out: `feller audit` tells what rows gave away"
+            "this recipe takes no steps to keep account of",
+            remedy="Leave it out: `feller audit` tells what rows gave away",
+            argument="audit",
         )
     if older is not None and (at_once or older.family.name == "graphical"):
         raise UsageError(
-            "what is found at once starts from no model, and no training starts from it; leave --start-from out"
+            "what is found at once starts from no model, and no training starts from it",
+            remedy="Leave it out",
+            argument="start_from",
         )

@@ -47,9 +47,9 @@ def plan_resumed(
     """
     asked = record_of(run)
     if tuned_of(run) is not None:
-        raise UsageError(f"{run.path} was tuned; go on with: feller tune --resume --out {run.path}")
+        raise UsageError("was tuned", remedy=f"Go on with: feller tune --resume --out {run.path}", file=run.path)
     if is_bridge(run):
-        raise UsageError(f"{run.path} is a bridge; go on with: feller bridge --resume --out {run.path}")
+        raise UsageError("is a bridge", remedy=f"Go on with: feller bridge --resume --out {run.path}", file=run.path)
     now, recipe = recorded(config), config.recipe_name
     known = asked.provenance
     then_all = {**values_of(asked.config), "recipe": known.recipe, "size": known.size, "seed": asked.seed}
@@ -58,7 +58,9 @@ def plan_resumed(
         if name in now and value != before:
             then = "as it came" if before in (None, "", ()) else before
             raise UsageError(
-                f"{run.path} was fitted with {name} {then}, not {value}; leave out --resume to start a new run"
+                f"was fitted with {name} {then}, not {value}",
+                remedy="Leave out --resume to start a new run",
+                file=run.path,
             )
     if asked.provenance.code:
         _load_code(asked, now.get("modality") or recipe)  # what the run is made of may be there
@@ -73,7 +75,9 @@ def plan_resumed(
         check_found(run)
     after = request.changed(before)
     if replace(after, train=before.train, sampling=before.sampling) != before:
-        raise UsageError("a resumed run keeps its recipe, but for --train.* and --sampling.*; start a new run for more")
+        raise UsageError(
+            "a resumed run keeps its recipe, but for --train.* and --sampling.*", remedy="Start a new run for more"
+        )
     dataset = dataset.seen_as(after.modality or dataset.modality)
     dataset = taken_again(dataset, asked.config.reading.tokenizer, run) if asked.config.reading.tokenizer else dataset
     access = resumed_access(asked, here)
@@ -86,14 +90,16 @@ def _older(asked: FitRecord) -> Model | None:
         return None
     start = open_run(asked.start_from)
     if file_hash(start.average) != asked.provenance.start_hash:
-        raise InputError(f"{start.path} is not what it was when this run began; bring it back, or start a new run")
+        raise InputError(
+            "is not what it was when this run began", remedy="Bring it back, or start a new run", file=start.path
+        )
     return load_model(start)
 
 
 def _load_code(asked: FitRecord, recipe: str | None) -> None:
     """Load the user's own recipe, which must be what it was."""
     if recipe is None:
-        raise UsageError(f"this run is made of code of yours: resume it with {' '.join(asked.own_words)}")
+        raise UsageError("this run is made of code of yours", remedy=f"Resume it with {' '.join(asked.own_words)}")
     if file_hash(pathlib.Path(recipe.rpartition(":")[0])) != asked.provenance.code:
-        raise InputError(f"{recipe} is not what it was when this run began; bring it back, or start a new run")
+        raise InputError(f"{recipe} is not what it was when this run began", remedy="Bring it back, or start a new run")
     load_function(recipe)

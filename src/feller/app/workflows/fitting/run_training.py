@@ -115,8 +115,8 @@ def restore(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, tell: 
             tell.say(elsewhere)
     elif exhausted:
         raise InputError(
-            f"all steps of {run.path} are paid for, and none was saved before it was killed; begin anew with"
-            " --overwrite, which spends anew and says what this one spent"
+            f"all steps of {run.path} are paid for, and none was saved before it was killed",
+            remedy="Begin anew with --overwrite, which spends anew and says what this one spent",
         )
 
 

@@ -53,7 +53,7 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     """
     asked, recipe, older, access = plan.asked, plan.recipe, plan.older, plan.access
     if recipe.train.steps is None and recipe.train.minutes is None:
-        raise UsageError("expected a budget: --steps or --minutes")
+        raise UsageError(expected="a budget: --steps or --minutes")
     data, held_out = plan.split
     data = data.modality.for_learning(data, Draws(asked.seed).named("evened"))
     if older is not None:
@@ -130,11 +130,9 @@ def _check_loss(found: Any, n: int, network: nn.Module, asked: FitRecord) -> Non
         UsageError: If there is not one loss for each example.
     """
     if not isinstance(found, Tensor):
-        raise UsageError(
-            f"the loss of {n} examples must be a tensor of one number for each, got {type(found).__name__}"
-        )
+        raise UsageError(f"the loss of {n} examples to be a tensor of one number for each", type(found).__name__)
     if found.shape != (n,):
-        raise UsageError(f"the loss of {n} examples must be one number for each, [{n}], got {list(found.shape)}")
+        raise UsageError(f"the loss of {n} examples to be one number for each, [{n}]", list(found.shape))
     if not found.requires_grad:
         raise InputError(
             f"the loss of {asked.provenance.recipe} has no gradient in the weights: something detaches, rounds or"

@@ -99,10 +99,10 @@ def _check_like(piece: Path | Coupling, method: str, found: Any, wanted: State, 
     """Refuse a state of another shape, or numbers of another precision."""
     where, shape = f"{called(piece, method)} must return {what}", _shape(wanted)
     if _shape(found) != shape:
-        raise InputError(f"{where} {shape}, got {_shape(found)}")
+        raise InputError(f"{where} {shape}", found=_shape(found))
     for a, b in zip(leaves(found), leaves(wanted), strict=True):
         if a.dtype != b.dtype and a.is_floating_point() and b.is_floating_point():
-            raise InputError(f"{where} {shape} of {b.dtype}, got {a.dtype}")
+            raise InputError(f"{where} {shape} of {b.dtype}", found=a.dtype)
 
 
 def _times(law: TimeLaw, n: int, draw: Draw, device: torch.device) -> Tensor:
@@ -127,10 +127,10 @@ def _check_times(law: TimeLaw, method: str, t: Any, n: int) -> None:
     """Refuse other times than n, or one outside [0, 1]."""
     where = f"{called(law, method if method in vars(type(law)) else 'quantile')} must return"
     if not isinstance(t, Tensor) or t.shape != (n,):
-        raise InputError(f"{where} one time for each of {n} examples, [{n}], got {_shape(t)}")
+        raise InputError(f"{where} one time for each of {n} examples, [{n}]", found=_shape(t))
     if not bool(((t >= 0) & (t <= 1)).all()):
         wrong = t[~((t >= 0) & (t <= 1))][0].item()
-        raise InputError(f"{where} times in [0, 1], got {wrong:g}")
+        raise InputError(f"{where} times in [0, 1]", found=f"{wrong:g}")
 
 
 def _check_target(path: Path, target: Any, answer: State, x_t: State, x_1: State) -> None:
@@ -138,14 +138,14 @@ def _check_target(path: Path, target: Any, answer: State, x_t: State, x_1: State
     where = f"{called(path, 'target')} must return what the network should answer,"
     if not isinstance(x_1, Tensor) or not isinstance(answer, Tensor):
         if not isinstance(target, dict):
-            raise InputError(f"{where} a dict like the state, {_shape(x_t)}, got {_shape(target)}")
+            raise InputError(f"{where} a dict like the state, {_shape(x_t)}", found=_shape(target))
         return
     if not isinstance(target, Tensor) or target.shape[:1] != x_1.shape[:1]:
-        raise InputError(f"{where} a tensor with one entry for each of {len(x_1)} examples, got {_shape(target)}")
+        raise InputError(f"{where} a tensor with one entry for each of {len(x_1)} examples", found=_shape(target))
     if target.shape in (answer.shape, x_1.shape) or target.ndim != answer.ndim:
         return
     if all(1 in (a, b) or a == b for a, b in zip(target.shape, answer.shape, strict=True)):
-        raise InputError(f"{where} {_shape(answer)} here, got {_shape(target)}")
+        raise InputError(f"{where} {_shape(answer)} here", found=_shape(target))
 
 
 def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
@@ -155,11 +155,11 @@ def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
     n = length(states[2])
     where = f"{called(loss, 'entries')} must return the loss of each entry, a tensor [{n}, ...]"
     if not isinstance(entries, Tensor) or entries.shape[:1] != (n,):
-        raise InputError(f"{where}, got {_shape(entries)}")
+        raise InputError(where, found=_shape(entries))
     if not entries.requires_grad and any(leaf.requires_grad for leaf in leaves(answer)):
         raise InputError(
-            f"{where} with a gradient in the prediction, got one without: something in it detaches, rounds or leaves"
-            " torch"
+            f"{where} with a gradient in the prediction",
+            found="one without: something in it detaches, rounds or leaves torch",
         )
 
 
@@ -179,14 +179,14 @@ def _check_jumps(jumps: Jumps, x: Tensor, draw: Draw, where: str) -> None:
         hazard: Any = jumps.hazard(s)
         if not isinstance(hazard, Tensor) or hazard.shape != x.shape[: hazard.ndim] or not hazard.ndim:
             raise InputError(
-                f"{where}: hazard must return an expected number of jumps for each part, {_shape(x)}, got"
-                f" {_shape(hazard)}"
+                f"hazard to return an expected number of jumps for each part, {_shape(x)}", _shape(hazard), place=where
             )
         if not bool((hazard >= 0).all()):
             wrong = hazard[~(hazard >= 0)][0].item()
             raise InputError(
-                f"{where}: hazard must return the expected number of jumps from t to s, 0 or more, got {wrong:g} from"
-                f" 0.5 to {s:g}"
+                "hazard to return the expected number of jumps from t to s, 0 or more",
+                f"{wrong:g} from 0.5 to {s:g}",
+                place=where,
             )
         which = (hazard > 0).contiguous()
         which.view(-1)[:1] = False  # all that jump would fit a whole state, too

@@ -75,7 +75,8 @@ class PrivacyBudget(Callback):
         if taken > self.steps:
             raise InputError(
                 f"{self._run.ledger} counts {self.steps:,} steps, and these weights took {taken:,}: it is older than"
-                " they are, or of another run; bring the right one back, or start a new run"
+                " they are, or of another run",
+                remedy="Bring the right one back, or start a new run",
             )
         self.write()
 
@@ -115,8 +116,9 @@ def own_ledger(run: Run, table: str) -> Ledger | None:
     ledger = ledger_of(run)
     if ledger is not None and ledger.table and ledger.table != table:
         raise InputError(
-            f"{run.ledger} is of another run: it is about a table with the hash {ledger.table}, and this run's has"
-            f" {table}; bring the right one back"
+            f"is of another run: it is about a table with the hash {ledger.table}, and this run's has {table}",
+            remedy="Bring the right one back",
+            file=run.ledger,
         )
     return ledger
 
@@ -243,14 +245,17 @@ def check_public(start: Run, data: str, dataset: Dataset) -> None:
     for seen in seen_by(start):
         if not seen.fingerprint:
             raise UsageError(
-                f"{start.path} has learned from {seen.data}, of which nobody knows any more whether it held the rows"
-                " that are to be protected; start from a model whose beginnings are there, or leave --start-from out"
+                f"has learned from {seen.data}, of which nobody knows any more whether it held the rows that are to"
+                " be protected",
+                remedy="Start from a model whose beginnings are there, or leave --start-from out",
+                file=start.path,
             )
         if same_place(seen.data, data) or same_print(seen.fingerprint, dataset, keyed=seen.keyed):
             raise UsageError(
-                f"{start.path} was fitted to {seen.data}, or began with a model that was: the rows that are to be"
-                " protected, and what it knows of them would not be counted; start from a model of public data, or"
-                " leave --start-from out"
+                f"was fitted to {seen.data}, or began with a model that was: the rows that are to be protected, and"
+                " what it knows of them would not be counted",
+                remedy="Start from a model of public data, or leave --start-from out",
+                file=start.path,
             )
 
 

@@ -42,11 +42,15 @@ def check_watched(count: int, rows: Dataset, network: nn.Module, planned: object
         UsageError: Then; says why.
     """
     if not isinstance(planned, Guarantee):
-        raise UsageError("--audit watches a private training; it goes with --epsilon, and with recipes that take steps")
+        raise UsageError(
+            "watches a private training; it goes with --epsilon, and with recipes that take steps", argument="audit"
+        )
     check_rows(count, rows)
     if sharp := kinks(network):
         raise UsageError(
-            f"{sharp[0]} jumps in its slope, so that no information bounds what is told; leave --audit out"
+            f"{sharp[0]} jumps in its slope, so that no information bounds what is told",
+            remedy="Leave it out",
+            argument="audit",
         )
 
 
@@ -57,11 +61,12 @@ def check_rows(count: int, rows: Dataset) -> None:
         UsageError: Then; says why.
     """
     if not 0 < count <= len(rows):
-        raise UsageError(f"--audit fisher takes a number of rows from 1 to {len(rows):,}, got {count}")
+        raise UsageError(f"fisher takes a number of rows from 1 to {len(rows):,}", found=count, argument="audit")
     if numbers_of(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:
         raise UsageError(
-            f"rows of {rows.modality.called} are symbols to this recipe, about which Fisher information says nothing;"
-            " leave --audit out: `feller audit` bounds how well each column is guessed"
+            f"rows of {rows.modality.called} are symbols to this recipe, about which Fisher information says nothing",
+            remedy="Leave it out: `feller audit` bounds how well each column is guessed",
+            argument="audit",
         )
 
 
@@ -119,7 +124,7 @@ def exposed(run: Run) -> Exposed | None:
         _check(rows, traces, steps)
         return Exposed(rows, Leakage(traces, int(note["coordinates"]), steps))
     except (KeyError, ValueError, UsageError) as error:
-        raise InputError(f"{run.exposure} is damaged: {error}; remove it") from error
+        raise InputError(f"is damaged: {error}", remedy="Remove it", file=run.exposure) from error
 
 
 def _check(rows: Tensor, traces: Tensor, steps: int) -> None:

@@ -62,16 +62,22 @@ def check_plan(wish: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
     check_private(recipe)
     train, n = recipe.train, ledger.n
     if train.batch > n:
-        raise UsageError(f"a batch of {train.batch:,} is more than the {n:,} rows; take --train.batch {max(1, n // 4)}")
+        raise UsageError(
+            f"at most the {n:,} rows",
+            f"{train.batch:,}",
+            f"Take --train.batch {max(1, n // 4)}",
+            argument="train.batch",
+        )
     if train.steps is None and (wish.noise is None or train.minutes is not None):
-        raise UsageError("private training counts the steps that its noise is planned for: give --steps, not --minutes")
+        raise UsageError("--steps, for which the noise is planned", "--minutes", argument="minutes")
     if wish.noise is None:
         return 0
     may = steps_within(wish.most, ledger.open, wish.noise, train.batch / n, ledger.expenses)
     if not may:
         raise UsageError(
-            f"with --noise {wish.noise:g} a single step spends more than epsilon {wish.most:g}; take more noise, or"
-            " smaller batches (--train.batch)"
+            f"with {wish.noise:g} a single step spends more than epsilon {wish.most:g}",
+            remedy="Take more noise, or smaller batches (--train.batch)",
+            argument="noise",
         )
     return may
 
@@ -113,7 +119,7 @@ def check_private(recipe: Recipe) -> None:
     }
     wrong = next((what for what, found in refused.items() if found), None)
     if wrong is not None:
-        raise UsageError(f"private training refuses {wrong}; take another recipe")
+        raise UsageError(f"private training refuses {wrong}", remedy="Take another recipe")
 
 
 def check_goes_on(planned: Guarantee, recipe: Recipe) -> None:
@@ -127,12 +133,14 @@ def check_goes_on(planned: Guarantee, recipe: Recipe) -> None:
     if train.batch != planned.batch:
         raise UsageError(
             f"this run's privacy was planned for batches of {planned.batch:,}, not {train.batch:,}: its ledger would"
-            " lie; leave --train.batch out, or start a new run"
+            " lie",
+            remedy="Leave --train.batch out, or start a new run",
         )
     if train.steps is None or train.steps > planned.steps:
         raise UsageError(
             f"this run's privacy was planned for {planned.steps:,} steps; more would spend more than epsilon"
-            f" {planned.epsilon:g}: start a new run"
+            f" {planned.epsilon:g}",
+            remedy="Start a new run",
         )
 
 
@@ -155,11 +163,11 @@ def allow(wish: PrivacyConfig, objective: AtOnce, rows: Dataset, charged: Charge
         raise UsageError(NOT_PUBLIC.format(kind.called))
     if kind.conditions:
         raise UsageError(
-            f"this recipe would count the rows of each {next(iter(kind.conditions))} without noise; ask for it by"
-            " --target, or take another recipe"
+            f"this recipe would count the rows of each {next(iter(kind.conditions))} without noise",
+            remedy="Ask for it by --target, or take another recipe",
         )
     if wish.noise is not None:
-        raise UsageError("this recipe takes no steps to add --noise to; give --epsilon instead")
+        raise UsageError("this recipe takes no steps to add it to", remedy="Give --epsilon instead", argument="noise")
     n = len(rows)
     ledger = Ledger(charged.expenses, wish.chance(n), n, charged.delta)
     rho = objective.afford(wish.most, ledger)

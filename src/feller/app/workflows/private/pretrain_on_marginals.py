@@ -95,7 +95,7 @@ def rehearse(
         InputError: If the loss stops being finite.
     """
     if not len(tokens):
-        raise UsageError(f"expected rows to begin with, got none; draw {ROWS:,} from the law of the counts")
+        raise UsageError("rows to begin with", "none", f"Draw {ROWS:,} from the law of the counts")
     plan = replace(
         training, steps=STEPS, minutes=None, batch=BATCH, micro_batch=None, decay=DECAY, average=AVERAGE, replay=1
     )

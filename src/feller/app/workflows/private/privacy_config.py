@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from feller.app.config import ADAPTIVE, FitConfig
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.accounting.ledger import default_delta
 from feller.privacy.noise.grid_noise import Noise, source
@@ -33,15 +33,19 @@ class PrivacyConfig:
 
     def __post_init__(self) -> None:
         if (self.epsilon is None) == (self.noise is None):
-            raise UsageError("private training takes --epsilon, or --noise with --stop-at-epsilon; give one of both")
+            given = "neither" if self.noise is None else "both"
+            raise UsageError(
+                "--epsilon, or --noise with --stop-at-epsilon", given, "Give one of both", argument="epsilon"
+            )
         if self.epsilon is not None and self.stop_at is not None:
-            raise UsageError("--stop-at-epsilon goes with --noise; --epsilon alone is spent by the planned steps")
+            raise UsageError(
+                "goes with --noise; --epsilon alone is spent by the planned steps", argument="stop_at_epsilon"
+            )
         if self.noise is not None and self.stop_at is None:
-            raise UsageError("--noise needs --stop-at-epsilon, which says when to stop")
-        positive = {"--epsilon": self.epsilon, "--noise": self.noise, "--stop-at-epsilon": self.stop_at}
-        for name, value in {**positive, "--clip": self.clip}.items():
-            if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"{name} must be above 0 and finite, got {value:g}")
+            raise UsageError("needs --stop-at-epsilon, which says when to stop", argument="noise")
+        positive = {"epsilon": self.epsilon, "noise": self.noise, "stop_at_epsilon": self.stop_at, "clip": self.clip}
+        for name, value in positive.items():
+            check_number(name, value, above=0, below=math.inf)
 
     @property
     def most(self) -> float:
@@ -102,8 +106,7 @@ class Allowance:
     """Seed from which anybody can tell the noise; None where nobody can."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.rho < math.inf:
-            raise UsageError(f"what counts may cost must be finite and above 0, got {self.rho:g}")
+        check_number("rho", self.rho, above=0, below=math.inf)
 
 
 def privacy_of(config: FitConfig) -> PrivacyConfig | None:
@@ -139,7 +142,7 @@ def watched_rows(config: FitConfig) -> int:
         return 0
     kind, _, count = audit[0].partition("=")
     if len(audit) > 1 or kind != "fisher" or not count.isdecimal() or int(count) < 1:
-        raise UsageError(f"--audit takes fisher=ROWS, such as fisher=64, got {' '.join(audit)}")
+        raise UsageError("fisher=ROWS, such as fisher=64", " ".join(audit), argument="audit")
     return int(count)
 
 
@@ -150,4 +153,4 @@ def _number(what: str, value: float | str | None, word: str) -> float | None:
     try:
         return float(value)
     except ValueError as error:
-        raise UsageError(f"{what}, or {word}, got {value!r}") from error
+        raise UsageError(f"{what}, or {word}", found=repr(value)) from error

@@ -95,7 +95,7 @@ class PrivateData(DataAccess):
     def config(self) -> PrivacyConfig:
         """What is asked of privacy."""
         if self._config is None:
-            raise UsageError("a resumed run keeps its privacy; leave --epsilon, --delta and --noise out")
+            raise UsageError("a resumed run keeps its privacy", remedy="Leave --epsilon, --delta and --noise out")
         return self._config
 
     @property
@@ -140,21 +140,22 @@ class PrivateData(DataAccess):
         frame = given if isinstance(given, pd.DataFrame) else None
         if given is None and is_sharded(asked.data):
             raise UsageError(
-                "a private fit draws each row of all by a coin of its own, which shards that are read in turn do not"
-                " allow; join them to one file that memory holds"
+                "a private fit draws each row of all by a coin of its own, which shards that are read in turn do"
+                " not allow",
+                remedy="Join them to one file that memory holds",
             )
         described = asked.config.reading.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
         if not described and (frame is not None or (given is None and path.suffix.lower() in TABLES)):
             if asked.provenance.recipe == FLOWS:
                 raise UsageError(
-                    f"the recipe {FLOWS} needs to know its numbers: describe the columns, and give --schema"
+                    f"the recipe {FLOWS} needs to know its numbers", remedy="Describe the columns, and give --schema"
                 )
             if any(how.values()):
                 flags = ("longest", "space", "project", "vocabulary")
                 said = [f"--{flag}" for flag in flags if values_of(asked.config)[flag]] or [
                     f"--recipe {asked.provenance.recipe}"
                 ]
-                raise UsageError(f"{', '.join(said)}: not of a private table; leave it out, or --epsilon")
+                raise UsageError("not of a private table", remedy="Leave it out, or --epsilon", place=", ".join(said))
             if frame is None and holds_crystals(
                 path
             ):  # by its header, or the first row: a schema says that it is a table all the same
@@ -168,8 +169,8 @@ class PrivateData(DataAccess):
         dataset = with_white(read(source, schema=asked.config.reading.schema, **how), source, like)
         if not described and dataset.modality.view(Table) is not None:
             raise UsageError(
-                f"the columns of {asked.data} were described by its cells, which is not private; give --schema, or a"
-                f" table in a file of its own ({', '.join(TABLES)})"
+                f"the columns of {asked.data} were described by its cells, which is not private",
+                remedy=f"Give --schema, or a table in a file of its own ({', '.join(TABLES)})",
             )
         return dataset
 
@@ -203,7 +204,7 @@ class PrivateData(DataAccess):
         """
         if dataset.target is not None and not dataset.target.classes:
             raise UsageError(
-                "a private fit tells no numbers, which are scaled by the rows; ask for a class by --target"
+                "a private fit tells no numbers, which are scaled by the rows", remedy="Ask for a class by --target"
             )
         return dataset
 
@@ -295,7 +296,9 @@ class PrivateData(DataAccess):
         check_goes_on(self.guarantee, plan.recipe)
         if self._ledger is None:
             raise InputError(
-                f"{run.ledger} is missing, so nobody knows what this run has spent; bring it back, or start a new run"
+                "is missing, so nobody knows what this run has spent",
+                remedy="Bring it back, or start a new run",
+                file=run.ledger,
             )
         kind = plan.dataset.modality.view(Table)
         if not run.state.is_file() and plan.older is None and kind is not None:
@@ -381,7 +384,7 @@ def data_access(config: PrivacyConfig | None, here: Engine, *, resume: bool = Fa
     if config is None:
         return OpenData()
     if resume:
-        raise UsageError("a resumed run keeps its privacy; leave --epsilon, --delta and --noise out")
+        raise UsageError("a resumed run keeps its privacy", remedy="Leave --epsilon, --delta and --noise out")
     _check_divides(adaptive=config.adaptive, here=here)  # before anything is spent
     return PrivateData(config, here)
 
@@ -408,7 +411,11 @@ def resumed_access(asked: FitRecord, here: Engine) -> DataAccess:
 def _check_divides(*, adaptive: bool, here: Engine) -> None:
     """Refuse a clip that needs what several processes do not tell each other."""
     if adaptive and here.ranks > 1:
-        raise UsageError("--clip adaptive needs the lengths of all gradients in one process; name a length, such as 1")
+        raise UsageError(
+            "adaptive needs the lengths of all gradients in one process",
+            remedy="Name a length, such as 1",
+            argument="clip",
+        )
 
 
 def _salt(config: PrivacyConfig) -> str:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, check_number
 from feller.core.pytree import leaves, length
 from feller.data.batches import FEWEST
 from feller.data.modality import Dataset
@@ -66,10 +66,11 @@ def _key() -> bytes:
         key = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"a private run needs a key in {path} ({error.strerror or error}); set XDG_DATA_HOME to a folder of yours"
+            f"a private run needs a key in {path} ({error.strerror or error})",
+            remedy="Set XDG_DATA_HOME to a folder of yours",
         ) from error
     if len(key) != LENGTH:
-        raise InputError(f"{path} is damaged: expected a key of {LENGTH} bytes, got {len(key)}; remove it")
+        raise InputError(f"is damaged: expected a key of {LENGTH} bytes", found=len(key), remedy="Remove it", file=path)
     return key
 
 
@@ -103,8 +104,7 @@ def kept_back(data: Dataset, share: float, salt: str) -> Bool[Tensor, " n"]:
     Raises:
         UsageError: If the share is not in [0, 1).
     """
-    if not 0 <= share < 1:
-        raise UsageError(f"expected a share from 0 to below 1 to set aside, got {share:g}")
+    check_number("share", share, least=0, below=1)
     n = len(data)
     if n < FEWEST or share == 0:
         return torch.zeros(n, dtype=torch.bool)

@@ -185,8 +185,9 @@ def check_white(data: DataSource, like: Modality | None) -> int | None:
     images = None if like is None else like.view(Images)
     if white is None or (images is not None and images.levels != white):
         raise InputError(
-            f"{path}: white must not be guessed from the pixels in a private fit, and {kind} does not say it; add an"
-            " array `levels` with its value, or give uint8 from 0 to 255"
+            f"white must not be guessed from the pixels in a private fit, and {kind} does not say it",
+            remedy="Add an array `levels` with its value, or give uint8 from 0 to 255",
+            file=path,
         )
     return white
 

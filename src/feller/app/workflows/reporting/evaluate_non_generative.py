@@ -180,7 +180,9 @@ def copy(
     network, modality = writer(model), model.description.modality.view(Images)
     if modality is None:
         found = model.description.modality.called
-        raise InputError(f"{run.model} names a tokeniser of {found}, expected one of pictures; fit it anew")
+        raise InputError(
+            f"names a tokeniser of {found}", expected="one of pictures", remedy="Fit it anew", file=run.model
+        )
     it = examined(
         run,
         model,
@@ -292,7 +294,10 @@ def resynthesise(
     modality, network = model.description.modality.view(Sounds), model.network
     if modality is None or not isinstance(network, SoundNetwork):
         raise InputError(
-            f"{run.model} names a vocoder of {model.description.modality.called}, expected one of sounds; fit it anew"
+            f"names a vocoder of {model.description.modality.called}",
+            expected="one of sounds",
+            remedy="Fit it anew",
+            file=run.model,
         )
     it = examined(
         run,
@@ -350,7 +355,7 @@ def _write_sounds(run: Run, real: Sequence[Sound], ours: Copied, theirs: Copied)
     """
     folder = run.path / FOLDER
     if folder.is_symlink():
-        raise InputError(f"{folder} is a link; remove it")
+        raise InputError("is a link", remedy="Remove it", file=folder)
     try:
         folder.mkdir(exist_ok=True)
         for i in range(min(SHOWN, len(real))):

@@ -90,13 +90,15 @@ def suspect(run: Run, model: Model, samples: str, tell: Tell) -> dict[str, Any]:
         UsageError: If the run has no detector yet.
     """
     if not run.detector.is_file():
-        raise UsageError(f"{run.path} has no detector yet; train it with: feller evaluate {run.path}")
+        raise UsageError("has no detector yet", remedy=f"Train it with: feller evaluate {run.path}", file=run.path)
     detector, mel = load_detector(run.detector), require_speech(model).mel
     found = find_sounds(pathlib.Path(samples))
     mels = log_mels(FoundSpeech(found.values, names=found.names), mel)
     short = [name for name, each in zip(found.names, mels, strict=True) if len(each) < WINDOW]
     if short:
-        raise InputError(f"{short[0]}: expected sounds of at least {WINDOW / FRAMES:g} s; leave shorter ones out")
+        raise InputError(
+            expected=f"sounds of at least {WINDOW / FRAMES:g} s", remedy="Leave shorter ones out", place=short[0]
+        )
     chances = dict(zip(found.names, detector.chance(mels).tolist(), strict=True))
     for name, chance in [*chances.items()][:LISTED]:
         tell.say(f"{name}: made by this model with a chance of {chance:.0%}, as far as its detector can tell")
@@ -132,7 +134,7 @@ def measure(
     """
     if samples is not None:
         if data is not None:
-            raise UsageError("--samples asks the detector, and --data judges the model; choose one")
+            raise UsageError("asks the detector, and --data judges the model", remedy="Choose one", argument="samples")
         return suspect(run, model, samples, tell)
     kind, draws = require_speech(model), Draws(0).named("evaluate")
     it = examined(run, model, data=data, samples=None, read_other=lambda source, asked: read(source, like=kind))

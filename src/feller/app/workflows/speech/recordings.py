@@ -43,12 +43,15 @@ def recorded(kind: Speech, named: tuple[str, ...], flag: str, listen: Listen, te
         UsageError: If more is named than these, or a package is missing.
     """
     if not 1 <= len(named) <= 2:
-        raise UsageError(f"{flag} takes a sound and, in quotes, what is said in it, got {' '.join(named)}")
+        words = "a sound and, in quotes, what is said in it"
+        raise UsageError(words, " ".join(named), argument=flag.lstrip("-").replace("-", "_"))
     path = pathlib.Path(named[0])
     if not path.is_file():
-        raise InputError(f"expected a sound at {path}, found {'a folder; name a file' if path.is_dir() else 'none'}")
+        raise InputError("a sound", "a folder" if path.is_dir() else "none", "Name a file", file=path)
     if not kind.inventory.english and not path.with_suffix(GRID).is_file():
-        raise InputError(f"{path}: the aligner knows English alone; put an alignment beside it, {path.stem}{GRID}")
+        raise InputError(
+            "the aligner knows English alone", remedy=f"Put an alignment beside it, {path.stem}{GRID}", file=path
+        )
     text = named[1] if len(named) == 2 else _text(path, flag, listen, tell)
     sound, words, notes = read_recording(path, text, kind.mel.rate, kind.own, spelled=spelled)
     for note in notes:
@@ -71,7 +74,7 @@ def _text(path: pathlib.Path, flag: str, listen: Listen, tell: Tell) -> str:
             f" ({error})"
         ) from error
     if not text:
-        raise InputError(f'nothing is heard in {path.name}; say what is said: {flag} {path.name} "..."')
+        raise InputError(f"nothing is heard in {path.name}", remedy=f'Say what is said: {flag} {path.name} "..."')
     tell.say(f"heard in {path.name}: {text}")
     return text
 
@@ -89,8 +92,9 @@ def shortened(clip: Clip, frames: int, tell: Tell) -> Clip:
         words = words[:-1]
     if not words:
         raise InputError(
-            f"{clip.name}: the model listens to {frames / FRAMES:g} s at most, and its first word ends later; name a"
-            " recording that begins sooner"
+            f"the model listens to {frames / FRAMES:g} s at most, and its first word ends later",
+            remedy="Name a recording that begins sooner",
+            place=clip.name,
         )
     end = words[-1].end
     tell.say(f"of {clip.name} the first {end / FRAMES:.1f} s are listened to: the model hears no more at once")

@@ -27,7 +27,7 @@ from feller.app.workflows.speech.synthesize import (
     together,
 )
 from feller.app.workflows.speech.vocoders import vocoder_of
-from feller.core.errors import InputError, UsageError, cannot_write
+from feller.core.errors import InputError, UsageError, cannot_write, check_number
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.files import sample_folder
@@ -86,12 +86,16 @@ def utter(
     speed = 1.0 if asked.speed is None else asked.speed
     _check(n, speed, guidance)
     if speed != 1 and (asked.text is None or asked.durations is not None):
-        raise UsageError("--speed is of a --text without --durations: what is said again lasts as it did; leave it out")
+        raise UsageError(
+            "is of a --text without --durations: what is said again lasts as it did",
+            remedy="Leave it out",
+            argument="speed",
+        )
     model = load_model(run)
     kind, place = require_speech(model), run.place(config.output.out)
     kind.check_place(place)
     if n > 1 and place.suffix.lower() == ".wav":
-        raise UsageError(f"{place.name} holds one sound, and -n is {n:,}; name a folder, or .npz")
+        raise UsageError(f"{place.name} holds one sound, and -n is {n:,}", remedy="Name a folder, or .npz")
     kind = kind if asked.vocoder is None else replace(kind, vocoder=vocoder_of(asked.vocoder, kind.mel))
     usual = model.description.sampling
     sampling = replace(usual, calls=sampler.calls or usual.calls, solver=sampler.solver or usual.solver)
@@ -123,9 +127,8 @@ def _check(n: int, speed: float, guidance: float) -> None:
         UsageError: Then.
     """
     if n < 1:
-        raise UsageError(f"-n must be at least 1, got {n}")
-    if not 0.2 <= speed <= 5:
-        raise UsageError(f"expected a --speed from 0.2 to 5, got {speed:g}")
+        raise UsageError("at least 1", n, argument="n")
+    check_number("speed", speed, least=0.2, most=5)
     check_strength(guidance)
 
 
@@ -160,12 +163,14 @@ def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *,
             return [scripts]
         if whole:
             raise InputError(
-                f"--durations last {longest / FRAMES:.1f} s, and the model says {room / FRAMES:.1f} s at once; cut the"
-                " text, or let the model say how long it lasts"
+                f"last {longest / FRAMES:.1f} s, and the model says {room / FRAMES:.1f} s at once",
+                remedy="Cut the text, or let the model say how long it lasts",
+                argument="durations",
             )
         if not text:
             raise InputError(
-                f"this lasts {longest / FRAMES:.1f} s or more, and {most / FRAMES:.1f} s is the most; leave words out"
+                f"this lasts {longest / FRAMES:.1f} s or more, and {most / FRAMES:.1f} s is the most",
+                remedy="Leave words out",
             )
         first, second = halves(text)
         return [*fitting(first, f"{where}0"), *fitting(second, f"{where}1")]

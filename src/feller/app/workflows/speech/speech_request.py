@@ -69,7 +69,9 @@ def wanted(config: SampleConfig, kind: Speech, listen: Listen, tell: Tell) -> Wa
     asked, edit = config.speech, config.document.edit
     _check(values_of(asked) | {"edit": edit})
     if asked.language is not None and kind.inventory.english:
-        raise UsageError("--language is of models of other phones, and this one says English; leave it out")
+        raise UsageError(
+            "is of models of other phones, and this one says English", remedy="Leave it out", argument="language"
+        )
 
     def clip(flag: str) -> Clip:
         pair = edit if flag == "edit" else getattr(asked, flag)
@@ -105,8 +107,10 @@ def _within(kind: Speech, clip: Clip) -> Clip:
     """Refuse a recording that is longer than any that the model has learned from."""
     if len(clip.mel) > kind.longest:
         raise InputError(
-            f"{clip.name}: expected at most the {kind.longest / FRAMES:g} s of what the model has learned from, got"
-            f" {len(clip.mel) / FRAMES:.2f} s; cut it at a pause"
+            f"at most the {kind.longest / FRAMES:g} s of what the model has learned from",
+            f"{len(clip.mel) / FRAMES:.2f} s",
+            "Cut it at a pause",
+            place=clip.name,
         )
     return clip
 
@@ -123,10 +127,10 @@ def _check(asked: Mapping[str, Any]) -> None:
     """
     tasks = [name for name in TASKS if asked[name]]
     if len(tasks) > 1:
-        raise UsageError(f"--{tasks[0]} and --{tasks[1]} exclude each other; choose one")
+        raise UsageError(f"--{tasks[0]} or --{tasks[1]}", "both", "Choose one", argument=tasks[0])
     for name, other, remedy in NEEDS:
         if asked[name] and asked[other] in (None, ()):
-            raise UsageError(f"--{name} needs --{other}: {remedy}")
+            raise UsageError(f"needs --{other}: {remedy}", argument=name)
     if asked["text"] is None and not tasks:
         raise UsageError(
             'what is to be said? --text "..." (with --voice FILE in the voice of a recording), or --edit, --denoise or'
@@ -137,9 +141,9 @@ def _check(asked: Mapping[str, Any]) -> None:
     if asked["text"] is None:
         return
     if asked["denoise"] or asked["content"]:
-        raise UsageError(f"--{tasks[0]} says again what was said; leave --text out, or use --edit")
+        raise UsageError("says again what was said", remedy="Leave --text out, or use --edit", argument=tasks[0])
     if not asked["text"].strip():
-        raise UsageError("expected words behind --text, got none")
+        raise UsageError("words behind --text", "none")
 
 
 def _frames(span: str) -> tuple[int, int]:
@@ -150,10 +154,10 @@ def _frames(span: str) -> tuple[int, int]:
     """
     times = SPAN.fullmatch(span.strip())
     if times is None:
-        raise UsageError(f"--span takes FROM:TO in seconds, such as 1.2:2.0, got {span[:40]!r}")
+        raise UsageError("FROM:TO in seconds, such as 1.2:2.0", repr(span[:40]), argument="span")
     first, last = (round(float(time) * FRAMES, 6) for time in times.groups())
     if first >= last:
-        raise UsageError(f"--span takes FROM:TO in seconds, where TO comes after FROM, got {span[:40]!r}")
+        raise UsageError("FROM:TO in seconds, where TO comes after FROM", repr(span[:40]), argument="span")
     return math.floor(first), math.ceil(last)
 
 
@@ -176,13 +180,12 @@ def _lasting(script: Script, table: str | None) -> Script:
         return script
     path = pathlib.Path(table)
     if not path.is_file():
-        what = "a folder; name a file" if path.is_dir() else "none"
-        raise InputError(f"expected a table of durations at {path}, found {what}")
+        raise InputError("a table of durations", "a folder" if path.is_dir() else "none", "Name a file", file=path)
     before, parts = script.parts[: script.shown], script.parts[script.shown :]
     found = read_durations(path, tuple(part.phone for part in parts))
     for part, frames in zip(parts, found, strict=True):
         if part.length not in (None, frames):
             raise InputError(
-                f"{path}: {part.phone} is kept from the recording, where it lasts {part.length}, not {frames}"
+                f"{part.phone} is kept from the recording, where it lasts {part.length}, not {frames}", file=path
             )
     return script.lasting((*(part.length or 0 for part in before), *found))

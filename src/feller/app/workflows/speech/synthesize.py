@@ -70,7 +70,7 @@ def timed(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws)
         return [*scripts]
     lasting = kind.rhythm if manner.varied else kind.durations
     if lasting is None:
-        raise UsageError("this model has not learned how long phones last; give --durations")
+        raise UsageError("this model has not learned how long phones last", remedy="Give --durations")
     found: list[Script] = []
     for start in range(0, len(scripts), TOGETHER):
         some = replace(draws, first=draws.first + start)
@@ -134,7 +134,7 @@ def behind(spoken: Spoken, script: Script, most: int) -> Script:
 def _together(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws) -> list[Spoken]:
     kind, device = require_speech(model), next(model.network.parameters()).device
     if not all(sum(script.lengths) for script in scripts):
-        raise UsageError("nothing lasts longer than no time; give other durations")
+        raise UsageError("nothing lasts longer than no time", remedy="Give other durations")
     laid = [_laid(kind, script) for script in scripts]
     mel, kept, phone = (_rows([each[i] for each in laid]) for i in range(3))
     valid = _rows([torch.ones(len(each[0]), dtype=torch.bool) for each in laid])
@@ -200,7 +200,9 @@ def pronounced(
         named = ", ".join(word[:LETTERS] for word in missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
         what = "word is" if len(missing) == 1 else "words are"
         remedy = "" if spelled else ", or have them spelled with --spell"
-        raise InputError(f"{len(missing):,} {what} missing in the dictionary: {named}; write them otherwise{remedy}")
+        raise InputError(
+            f"{len(missing):,} {what} missing in the dictionary: {named}", remedy=f"Write them otherwise{remedy}"
+        )
     return phones
 
 
@@ -214,7 +216,9 @@ def _foreign(kind: Speech, text: str, language: str | None) -> tuple[Pronunciati
         found.append(own[0] if own else phones_of(word, language or "", kind.inventory.phones)[0])
     odd = sorted({phone for word in found for phone in word} - {*kind.inventory.phones})
     if odd:
-        raise InputError(f"the model has never heard {', '.join(odd[:LISTED])}; write other words, or their phones")
+        raise InputError(
+            f"the model has never heard {', '.join(odd[:LISTED])}", remedy="Write other words, or their phones"
+        )
     return tuple(found)
 
 
@@ -240,7 +244,7 @@ def halves(text: str) -> tuple[str, str]:
     """
     words = text.split()
     if len(words) < 2:
-        raise InputError(f"{text[:40]!r} is too long to be said at once; write it in shorter words")
+        raise InputError(f"{text[:40]!r} is too long to be said at once", remedy="Write it in shorter words")
     middle = len(words) / 2
     places = sorted(range(1, len(words)), key=lambda i: abs(i - middle) - (words[i - 1][-1] in ",-") * len(words) / 4)
     return " ".join(words[: places[0]]), " ".join(words[places[0] :])

@@ -39,8 +39,8 @@ def vocoder_of(place: str, settings: Mel) -> Vocoder:
     path = pathlib.Path(place)
     if not path.exists():
         raise UsageError(
-            f"expected {GRIFFIN_LIM}, {GRIFFIN_LIM}:ITERATIONS, the run of a vocoder, or a folder with {CONFIG} and"
-            f" {WEIGHTS}, found no {place}"
+            f"{GRIFFIN_LIM}, {GRIFFIN_LIM}:ITERATIONS, the run of a vocoder, or a folder with {CONFIG} and {WEIGHTS}",
+            f"no {place}",
         )
     if (path / "model.json").is_file():
         return _of_run(path, settings)
@@ -51,7 +51,7 @@ def _phases(count: str | None) -> GriffinLim:
     if count is None:
         return GriffinLim()
     if not count.isdecimal() or not 1 <= int(count) <= MOST:
-        raise UsageError(f"expected {GRIFFIN_LIM}:ITERATIONS, from 1 to {MOST:,}, got {GRIFFIN_LIM}:{count}")
+        raise UsageError(f"{GRIFFIN_LIM}:ITERATIONS, from 1 to {MOST:,}", f"{GRIFFIN_LIM}:{count}")
     return GriffinLim(int(count))
 
 
@@ -60,9 +60,11 @@ def _of_run(path: pathlib.Path, settings: Mel) -> Neural:
     model = load_model(Run(path))
     kind, network = model.description.architecture, model.network
     if not isinstance(kind, SpectralVocoder) or not isinstance(network, SpectralVocoderNetwork):
-        raise UsageError(f"{path} is no vocoder; fit one with: feller fit SOUNDS --recipe vocoder")
+        raise UsageError("is no vocoder", remedy="Fit one with: feller fit SOUNDS --recipe vocoder", file=path)
     if kind.mel != settings:
-        raise InputError(f"{path} makes sounds of log mels of {kind.mel}, and these are of {settings}; fit another")
+        raise InputError(
+            f"{path} makes sounds of log mels of {kind.mel}, and these are of {settings}", remedy="Fit another"
+        )
     return Neural(network.eval().requires_grad_(False), settings)
 
 
@@ -76,9 +78,7 @@ def _of_weights(path: pathlib.Path, settings: Mel) -> Neural:
         described = read_json(config)
         kind = _described(described)
         if kind.hop != settings.hop:
-            raise InputError(
-                f"expected rates whose product is {settings.hop}, the samples of a frame, got {kind.upsample_rates}"
-            )
+            raise InputError(f"rates whose product is {settings.hop}, the samples of a frame", kind.upsample_rates)
         _check_mel(described, settings)
     weights, _ = load_tensors(file)
     with about(file):
@@ -92,11 +92,11 @@ def _weights_in(folder: pathlib.Path) -> pathlib.Path:
     if len(found) == 1:
         return found[0]
     if found:
-        raise UsageError(f"{folder} holds {len(found)} files {WEIGHTS}; name one, such as {found[0]}")
+        raise UsageError(f"holds {len(found)} files {WEIGHTS}", remedy=f"Name one, such as {found[0]}", file=folder)
     for path in inside:
         if path.suffix.lower() in PICKLES:
             _refuse(path)
-    raise InputError(f"{folder} is no run and holds no weights; expected {CONFIG} and one file {WEIGHTS}")
+    raise InputError(f"is no run and holds no weights; expected {CONFIG} and one file {WEIGHTS}", file=folder)
 
 
 def _refuse(file: pathlib.Path) -> None:
@@ -106,11 +106,12 @@ def _refuse(file: pathlib.Path) -> None:
         InputError: Always.
     """
     if file.suffix.lower() not in PICKLES:
-        raise InputError(f"{file}: expected weights in a file {WEIGHTS} beside {CONFIG}")
+        raise InputError(expected=f"weights in a file {WEIGHTS} beside {CONFIG}", file=file)
     raise InputError(
-        f"{file} is a pickle, which can run code of its writer; convert it where you trust it:"
-        f" safetensors.torch.save_file(torch.load('{file.name}', weights_only=True)['generator'],"
-        f" '{file.stem}{WEIGHTS}')"
+        "is a pickle, which can run code of its writer",
+        remedy=f"Convert it where you trust it: safetensors.torch.save_file(torch.load('{file.name}',"
+        f" weights_only=True)['generator'], '{file.stem}{WEIGHTS}')",
+        file=file,
     )
 
 
@@ -119,9 +120,9 @@ def _described(config: Any) -> HiFiGAN:
     names = [field.name for field in fields(HiFiGAN)]
     missing = [name for name in names if not isinstance(config, dict) or name not in config]
     if missing:
-        raise InputError(f"expected the settings of a HiFi-GAN generator, {', '.join(names)}; missing: {missing[0]}")
+        raise InputError(expected=f"the settings of a HiFi-GAN generator, {', '.join(names)}; missing: {missing[0]}")
     if str(config.get("resblock", "1")) != "1":
-        raise InputError(f"expected residual blocks of version 1, got {config['resblock']}; no others are known")
+        raise InputError("residual blocks of version 1", config["resblock"], "No others are known")
     return from_data(HiFiGAN, {name: config[name] for name in names})
 
 
@@ -141,5 +142,5 @@ def _check_mel(config: dict[str, Any], settings: Mel) -> None:
         theirs["fmax"] = settings.rate // 2
     wrong = [name for name, value in theirs.items() if value != ours[name]]
     if wrong:
-        told = ", ".join(f"{name} {ours[name]}, got {theirs[name]}" for name in wrong)
-        raise InputError(f"these weights are for other log mels: expected {told}; take weights for the same")
+        told = ", ".join(f"{name} {ours[name]}; found {theirs[name]}" for name in wrong)
+        raise InputError(f"these weights are for other log mels: expected {told}", remedy="Take weights for the same")

@@ -18,11 +18,10 @@ from feller.control.inverse.inverse_problem import Learned, Observation, Restora
 from feller.control.inverse.operators import Inpaint, Operator
 from feller.control.inverse.pigdm import DPS, Guided, PiGDM
 from feller.control.optimize.lbfgs import LBFGS
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Given, tree_map
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
-from feller.core.serialization import nearest
 from feller.data.modality import Dataset, Modality
 from feller.data.path_checks import check_there
 from feller.models.families.model_family import batch_size, pieces
@@ -120,24 +119,23 @@ def _check_scales(how: Operator, modality: Modality, noise: float) -> None:
     if scales.max() <= (1 + 1e-6) * scales.min() or (isinstance(how, Inpaint) and noise == 0):
         return
     raise UsageError(
-        "the columns of these data have different units, so that one operator, or one noise, weighs them unlike: take"
-        " inpaint without --noise, or write a reward: feller steer RUN --reward"
+        "the columns of these data have different units, so that one operator, or one noise, weighs them unlike",
+        remedy="Take inpaint without --noise, or write a reward: feller steer RUN --reward",
     )
 
 
 def _way(method: str, scale: float | None, steps: int | None) -> Restoration:
     """Return the way with a name, guided as much as asked."""
     if method not in METHODS:
-        raise UsageError(f"no method is called {method!r}: {nearest(method, list(METHODS))}")
+        raise UsageError.unknown("method", method, METHODS)
     way = METHODS[method]()
     if steps is not None and isinstance(way, Source):
         way = replace(way, minimiser=LBFGS(steps=steps))
     if scale is None:
         return way
     if not isinstance(way, Guided) or not isinstance(way.guidance, PiGDM | DPS):
-        raise UsageError(f"only guidance has a scale (pigdm, dps, ot-ode), {method} has none; leave it out")
-    if not 0 < scale < torch.inf:
-        raise UsageError(f"expected a positive scale, got {scale:g}")
+        raise UsageError(f"only guidance has a scale (pigdm, dps, ot-ode), {method} has none", remedy="Leave it out")
+    check_number("scale", scale, above=0, below=torch.inf)
     return replace(way, guidance=replace(way.guidance, scale=scale))
 
 

@@ -23,7 +23,6 @@ from feller.control.inverse.operators import (
     check_adjoint,
 )
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import nearest
 from feller.core.user_code import load_function
 from feller.data.files.numpy_files import load
 from feller.data.images.load_images import ENDINGS, read_pictures
@@ -52,15 +51,20 @@ def operator_of(words: str, hole: Bool[Tensor, " *d"] | None, shape: tuple[int, 
     else:
         name, _, number = words.partition("=")
         if name not in NAMED:
-            raise UsageError(f"no operator is called {name!r}: {nearest(name, list(NAMED))}, or file.py:function")
+            raise UsageError.unknown("operator", name, NAMED, more=", or file.py:FUNCTION")
         if name == "inpaint" and hole is None:
             raise UsageError("inpaint needs --mask: what is to be filled")
         if name != "inpaint" and hole is not None:
-            raise UsageError(f"--mask goes with inpaint, and no other operator takes one, got {words!r}; leave it out")
+            raise UsageError(
+                "goes with inpaint, and no other operator takes one",
+                found=repr(words),
+                remedy="Leave it out",
+                argument="mask",
+            )
         try:
             found = Inpaint(hole) if hole is not None else NAMED[name](number)
         except UsageError as error:
-            raise UsageError(f"--operator {words}: {error}") from error
+            raise UsageError(error, place=f"--operator {words}") from error
     _try(found, words, shape)
     return found
 
@@ -72,9 +76,9 @@ def _number(kind: Callable[[float], Operator], usual: float) -> Callable[[str], 
         try:
             number = float(text) if text else usual
         except ValueError:
-            raise UsageError(f"an operator takes a number behind its name, got {text!r}") from None
+            raise UsageError("an operator takes a number behind its name", found=repr(text)) from None
         if not math.isfinite(number):
-            raise UsageError(f"an operator takes a finite number behind its name, got {text!r}")
+            raise UsageError("an operator takes a finite number behind its name", found=repr(text))
         return kind(number)
 
     return make
@@ -82,7 +86,7 @@ def _number(kind: Callable[[float], Operator], usual: float) -> Callable[[str], 
 
 def _whole(number: float) -> int:
     if number != int(number):
-        raise UsageError(f"this operator takes a whole number, got {number:g}")
+        raise UsageError("this operator takes a whole number", found=f"{number:g}")
     return int(number)
 
 
@@ -105,7 +109,7 @@ def _own(words: str, shape: tuple[int, ...]) -> Operator:
     if len(functions) == 1:
         return Own(functions[0])
     if len(functions) != 2:
-        raise UsageError(f"expected file.py:function, or file.py:forward,adjoint, got {words!r}")
+        raise UsageError("file.py:function, or file.py:forward,adjoint", repr(words))
     found = OwnLinear(functions[0], functions[1])
     check_adjoint(found, shape)
     return found
@@ -135,9 +139,11 @@ def read_mask(path: pathlib.Path, shape: tuple[int, ...]) -> Bool[Tensor, " *d"]
         mask = torch.from_numpy(np.ascontiguousarray(array)).reshape(size)
         if mask.all() or not mask.any():
             share = "all" if mask.all() else "nothing"
-            raise InputError(f"{path} marks {share} to be filled; white or 1 is to be filled")
+            raise InputError(f"marks {share} to be filled; white or 1 is to be filled", file=path)
         return mask.expand(shape)
-    raise InputError(f"{path} is a mask of {_size(array.shape)}, and the data have {_size(size)}; give it their size")
+    raise InputError(
+        f"is a mask of {_size(array.shape)}, and the data have {_size(size)}", remedy="Give it their size", file=path
+    )
 
 
 def read_measured(
@@ -166,11 +172,11 @@ def read_measured(
     found = _shaped(array, expected)
     if found is None:
         raise InputError(
-            f"{path} holds measurements of {_size(array.shape)}, and of one example the operator makes"
-            f" {_size(expected)}"
+            f"holds measurements of {_size(array.shape)}, and of one example the operator makes {_size(expected)}",
+            file=path,
         )
     if not np.isfinite(found).all():
-        raise InputError(f"{path} holds measurements that are not finite")
+        raise InputError("holds measurements that are not finite", file=path)
     return torch.from_numpy(np.ascontiguousarray(found)).float()
 
 
@@ -203,12 +209,12 @@ def _array(path: pathlib.Path) -> tuple[np.ndarray, int | None]:
     """Return the numbers in a file, and the number that is white there, if it says."""
     if path.suffix.lower() not in (".npy", ".npz"):
         known = ", ".join((".npy", ".npz", *ENDINGS))
-        raise UsageError(f"cannot read measurements or masks from {path}; give {known}")
+        raise UsageError(f"cannot read measurements or masks from {path}", remedy=f"Give {known}")
     arrays = load(path)
     white = int(arrays["levels"]) if "levels" in arrays else None
     name = "samples" if "samples" in arrays else next(iter(arrays), None)
     if name is None or arrays[name].dtype.kind not in "biuf":
-        raise InputError(f"{path} holds no array of numbers")
+        raise InputError("holds no array of numbers", file=path)
     return arrays[name], white
 
 

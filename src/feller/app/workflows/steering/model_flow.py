@@ -45,8 +45,8 @@ def check_flow(model: Model, sampling: Sampling, fixed: dict[str, State]) -> Non
     free = [name for name in jumping if name not in fixed]
     if free:
         raise UsageError(
-            f"a search follows gradients, and symbols have none: give {', '.join(free)} with --given, so that they"
-            " stand still"
+            "a search follows gradients, and symbols have none",
+            remedy=f"Give {', '.join(free)} with --given, so that they stand still",
         )
     if not jumping and any(one.jumps for one in parts(path)):
         raise UsageError(symbols)
@@ -102,9 +102,9 @@ def searched(
         UsageError: If conditions are to move, and the model has none or is guided.
     """
     if over not in OVER:
-        raise UsageError(f"--over: a search moves {', '.join(OVER)}, got {over!r}")
+        raise UsageError(f"a search moves {', '.join(OVER)}", argument="over", found=repr(over))
     if over != "source" and guidance != 1:
-        raise UsageError("a search over conditions takes the plain conditional model; leave out the guidance")
+        raise UsageError("a search over conditions takes the plain conditional model", remedy="Leave out the guidance")
     space = model.description.space
     _, solver, times = sampling.choose(model.description.path, space)
     vectors = {} if over == "source" else embeddings(model.network, given)

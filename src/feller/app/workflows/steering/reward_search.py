@@ -147,7 +147,7 @@ def prior_of(text: str) -> Prior:
     except ValueError:
         number = -1.0
     if name != "radius" or not 0 <= number < math.inf:
-        raise UsageError(f"--prior is shell, radius=NUMBER or none, got {text!r}")
+        raise UsageError("shell, radius=NUMBER or none", repr(text), argument="prior")
     return Radius(number)
 
 

@@ -14,7 +14,6 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Given, State, tree_map
 from feller.core.rng import Draws
 from feller.core.run_folder import Run, open_run
-from feller.core.serialization import nearest
 from feller.core.user_code import MEMORY, load_function
 from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
@@ -45,7 +44,9 @@ def recorded_wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
     def refuse(words: str) -> Wish:
         if words.startswith(MEMORY):
             return own(load_function(words))  # which this process was given
-        raise UsageError(f"this run's reward is code of yours, or another run: give it again with --reward {words!r}")
+        raise UsageError(
+            "this run's reward is code of yours, or another run", remedy=f"Give it again with --reward {words!r}"
+        )
 
     return wish_of(texts, _named(run, modality), refuse)
 
@@ -83,7 +84,7 @@ def _tried(text: str, reward: OfStates, x: State, given: Given) -> Tensor:
     try:
         return rewarded(reward, x, given)
     except InputError as error:
-        raise InputError(f"{text}: {error}") from error
+        raise error.at(place=text) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +110,14 @@ def _told(modality: Modality, words: str) -> Wish | None:
     try:
         oracle = Oracle(load_model(open_run(folder)), modality)
     except UsageError as error:
-        raise UsageError(f"{folder} cannot be a reward: {error}") from error
+        raise UsageError(f"cannot be a reward: {error}", file=folder) from error
     target = oracle.target
     if target.classes:
         return _of_classes(folder, oracle, rest if between == "=" else "")
     if between == "=" or (not rest and len(target.names) > 1):
-        raise UsageError(f"which number of {folder}? write {folder}:NAME; {nearest(rest, list(target.names))}")
+        raise UsageError.unknown("reward", rest, target.names, more=f", as {folder}:NAME")
     if rest and rest not in target.names:
-        raise UsageError(f"{folder} tells no {rest!r}: {nearest(rest, list(target.names))}")
+        raise UsageError.unknown("reward", rest, target.names, file=folder)
     return Told(oracle, target.names.index(rest) if rest else 0)
 
 
@@ -125,7 +126,7 @@ def _of_classes(folder: str, oracle: Oracle, words: str) -> Class:
     classes, wanted = oracle.target.classes, words.split(",")
     wrong = [name for name in wanted if name not in classes]
     if wrong:
-        raise UsageError(f"which class of {folder}? write {folder}=CLASS; {nearest(wrong[0], list(classes))}")
+        raise UsageError.unknown("reward", wrong[0], classes, more=f", as {folder}=CLASS")
     return Class(oracle, tuple(classes.index(name) for name in wanted))
 
 
@@ -136,9 +137,11 @@ def _class(run: Run, modality: Images, words: str) -> Class:
         raise UsageError("write which class is wished for, such as class=7, or class=1,3,7")
     for name in names:
         if name not in modality.classes:
-            raise UsageError(f"class cannot be {name!r}: {nearest(name, list(modality.classes))}")
+            raise UsageError.unknown("class", name, modality.classes)
     if not run.judge.is_file():
-        raise UsageError(f"{run.path} has no judge to tell classes; make one with: feller evaluate {run.path}")
+        raise UsageError(
+            "has no judge to tell classes", remedy=f"Make one with: feller evaluate {run.path}", file=run.path
+        )
     judge = load_judge(run.judge)
     if judge.target != "label":
         raise UsageError(f"the judge of {run.path} tells no classes, since the data had none")

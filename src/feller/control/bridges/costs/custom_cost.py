@@ -62,8 +62,9 @@ class Function(Cost):
         found = self._asked(asked, arguments)
         if found.shape != wanted:
             raise InputError(
-                f"the cost {self._name} must return one number for each state: {list(wanted)} of states"
-                f" {list(asked.shape)}, got {list(found.shape)}"
+                f"the cost {self._name} to return one number for each state: {list(wanted)} of states"
+                f" {list(asked.shape)}",
+                list(found.shape),
             )
         return found.reshape(x.shape[:-1]).to(x.dtype)
 
@@ -82,10 +83,10 @@ class Function(Cost):
         found = self._numbers(said, x)
         if x._version != version:
             raise InputError(
-                f"the cost {self._name} writes into the states that it is given; let it return new numbers"
+                f"the cost {self._name} writes into the states that it is given", remedy="Let it return new numbers"
             )
         if found.is_complex():
-            raise InputError(f"the cost {self._name} must return real numbers, got {found.dtype}")
+            raise InputError(f"the cost {self._name} to return real numbers", found.dtype)
         return found
 
     def _numbers(self, said: Any, x: Tensor) -> Tensor:
@@ -96,9 +97,7 @@ class Function(Cost):
             if "requires grad" in str(error):
                 raise
             got = "None" if said is None else f"a {type(said).__name__}"
-            raise InputError(
-                f"the cost {self._name} must return a tensor with one number for each state, got {got}"
-            ) from error
+            raise InputError(f"the cost {self._name} to return a tensor with one number for each state", got) from error
 
     def examined(self, x: Tensor, t: Tensor, population: Population | None = None) -> Cost:
         """Find out whether it has a gradient, and check that all is finite."""

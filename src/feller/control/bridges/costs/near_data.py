@@ -49,7 +49,7 @@ class NearData(Cost):
             InputError: If there are fewer than 5 points, or all are the same.
         """
         if len(points) < 5 or not (points != points[0]).any():
-            raise InputError(f"the density of data needs 5 points or more that differ, got {len(points)}")
+            raise InputError("the density of data needs 5 points or more that differ", found=len(points))
         order = torch.randperm(len(points), generator=draws.at("centres").shared()).to(points.device)
         kept, judges = points[order[:centres]].double(), points[order[-JUDGED:]].double()
         squares = torch.cdist(judges, kept, compute_mode="donot_use_mm_for_euclid_dist").square()

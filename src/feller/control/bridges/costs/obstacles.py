@@ -218,7 +218,7 @@ def _seen(x: Float[Tensor, "*b d"], centre: tuple[float, ...]) -> Float[Tensor, 
     """Return states as seen from a centre; UsageError if they have another number of entries."""
     if x.shape[-1] != len(centre):
         raise UsageError(
-            f"a shape in {len(centre)} dimensions cannot hold states of {x.shape[-1]}; write all its numbers"
+            f"a shape in {len(centre)} dimensions cannot hold states of {x.shape[-1]}", remedy="Write all its numbers"
         )
     return x - x.new_tensor(centre)
 
@@ -230,9 +230,9 @@ def _length(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
 def _check_positive(what: str, *values: float) -> None:
     for value in values:
         if not value > 0:
-            raise UsageError(f"expected {what} to be above 0, got {value:g}")
+            raise UsageError("above 0", f"{value:g}", argument=what)
 
 
 def _check_alike(one: tuple[float, ...], other: tuple[float, ...]) -> None:
     if len(one) != len(other):
-        raise UsageError(f"expected as many numbers in {one} as in {other}")
+        raise UsageError(expected=f"as many numbers in {one} as in {other}")

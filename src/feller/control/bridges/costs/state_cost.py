@@ -214,7 +214,7 @@ def check_finite(cost: Cost, x: Float[Tensor, "*b d"], t: Tensor, population: Po
 def needed(population: Population | None, name: str) -> Population:
     """Return the crowd, for a cost that cannot do without; UsageError if there is none."""
     if population is None:
-        raise UsageError(f"the cost {name} looks at the crowd: give it a Population")
+        raise UsageError(f"the cost {name} looks at the crowd", remedy="Give it a Population")
     return population
 
 
@@ -228,8 +228,8 @@ def check_here(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tensor, w
     raise InputError(
         f"{what.format(value=f'{values[place].item():.4g}')} at x = ({shown}), t ="
         f" {t.expand(good.shape)[place].item():.4g}, state number {place[-1] + 1}, and at {int((~good).sum())} of"
-        f" {good.numel()} states: costs and their gradients must be finite everywhere; return a large number instead,"
-        " and add a small one under roots"
+        f" {good.numel()} states: costs and their gradients must be finite everywhere",
+        remedy="Return a large number instead, and add a small one under roots",
     )
 
 

@@ -9,7 +9,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from feller.control.bridges.costs.state_cost import Cost, Population
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, check_number
 
 _RIDGE = 1e-9
 """Of the neighbours' spread: planes through points that lie on a line become level across it."""
@@ -36,14 +36,11 @@ class Surface:
 
     def __post_init__(self) -> None:
         if self.cloud.ndim != 2 or self.cloud.shape[1] != 3:
-            raise InputError(f"a surface needs points [n, 3], got {list(self.cloud.shape)}")
+            raise InputError("a surface needs points [n, 3]", found=list(self.cloud.shape))
         if not np.isfinite(self.cloud).all():
-            raise InputError("the points of a surface must be finite numbers; drop rows with missing values")
-        if self.neighbours < 3 or self.sharpness < 0:
-            raise UsageError(
-                f"a plane needs 3 neighbours or more and a sharpness of 0 or more, got {self.neighbours} and"
-                f" {self.sharpness:g}"
-            )
+            raise InputError("the points of a surface must be finite numbers", remedy="Drop rows with missing values")
+        check_number("neighbours", self.neighbours, least=3)
+        check_number("sharpness", self.sharpness, least=0)
         if len(self.cloud) < self.neighbours:
             raise InputError(
                 f"planes through {self.neighbours} points need as many, and the surface has {len(self.cloud)}"
@@ -103,7 +100,7 @@ class NearSurface(Cost):
     def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
         """Return it; UsageError if states are no places in space."""
         if x.shape[-1] != 3:
-            raise UsageError(f"a surface is in space: expected states (x, y, z), got {x.shape[-1]} entries")
+            raise UsageError("a surface is in space: expected states (x, y, z)", found=f"{x.shape[-1]} entries")
         above, normal = self.surface.above(x)
         length = normal.square().sum(-1)
         off = above.square() / length

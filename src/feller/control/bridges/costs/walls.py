@@ -32,9 +32,9 @@ def read_grey(file: pathlib.Path) -> Float[np.ndarray, "h w"]:
         with Image.open(file, formats=FORMATS) as found:
             colours = found.convert("RGBA")
     except FileNotFoundError as error:
-        raise InputError(f"expected a picture {file}, found none") from error
+        raise InputError("a picture", "none", file=file) from error
     except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{file} is no picture that can be read: {error}") from error
+        raise InputError(f"is no picture that can be read: {error}", file=file) from error
     white = Image.new("RGBA", colours.size, "white")
     return np.asarray(Image.alpha_composite(white, colours).convert("L"), dtype=np.float64) / 255
 
@@ -62,13 +62,15 @@ class Picture(Shape):
         h, w = grey.shape
         left, right, low, high = frame = frame or (0.0, float(w), 0.0, float(h))
         if not (right > left and high > low):
-            raise UsageError(f"expected a frame x_low < x_high, y_low < y_high, got {frame}")
+            raise UsageError("a frame x_low < x_high, y_low < y_high", frame)
         wall = grey[::-1] < DARK
         if not wall.any():
-            raise InputError("the picture has no walls: nothing in it is darker than middle grey; draw them in black")
+            raise InputError(
+                "the picture has no walls: nothing in it is darker than middle grey", remedy="Draw them in black"
+            )
         if wall.all():
             raise InputError(
-                "the picture is all wall: nothing in it is lighter than middle grey; leave free space white"
+                "the picture is all wall: nothing in it is lighter than middle grey", remedy="Leave free space white"
             )
         half = ((high - low) / (2 * h), (right - left) / (2 * w))
         wall = np.pad(wall, 1, constant_values=True)
@@ -81,7 +83,7 @@ class Picture(Shape):
             UsageError: If states have other than two entries.
         """
         if x.shape[-1] != 2:
-            raise UsageError(f"walls in a picture are in the plane: expected states of 2 entries, got {x.shape[-1]}")
+            raise UsageError("walls in a picture are in the plane: expected states of 2 entries", found=x.shape[-1])
         return _Interpolated.apply(x, self.distances.to(x), self.frame)
 
 

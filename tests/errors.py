@@ -1,0 +1,15 @@
+"""What tests ask of errors: their class and fields, not their words."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+
+@contextlib.contextmanager
+def refuses(kind: type[Exception], **fields: object) -> Iterator[pytest.ExceptionInfo[Exception]]:
+    """Expect an error of one line, with fields as given."""
+    with pytest.raises(kind) as caught:
+        yield caught
+    assert {name: getattr(caught.value, name, None) for name in fields} == fields
+    assert len(str(caught.value).splitlines()) == 1
