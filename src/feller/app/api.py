@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+import pandas as pd
+
 from feller.app.config import (
     AuditConfig,
     BridgeConfig,
@@ -30,7 +32,7 @@ from feller.app.workflows.tune import tune as tune_run
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run, as_run, new_run
 from feller.core.user_code import load_file
-from feller.data.loading.in_memory import DataSource, Kept, is_given, keep, said_of
+from feller.data.loading.in_memory import DataSource, Kept, check_frame, is_given, keep, said_of, with_index
 from feller.models.model import Model, Samples
 
 RunSource = FittedRun | Run | Model | str | os.PathLike[str]
@@ -82,6 +84,11 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
         Interrupted: After Ctrl-C, with all saved.
     """
     with shown(config.printing.verbose) as tell:
+        if isinstance(data, pd.DataFrame):
+            data, notes = with_index(data)
+            check_frame(data)
+            for note in notes:
+                tell.note(note)
         run, numbers = fit_data(config, data, tell=tell)
     recipe = config.recipe_name or ""
     return FittedRun(run.path, numbers, recipe.rpartition(":")[0] or None)

@@ -3,7 +3,10 @@
 import difflib
 import errno
 import math
+import pathlib
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -82,6 +85,10 @@ class _LineError(ValueError):
         """Return the same error, with another name of a file."""
         texts = {name: value for name, value in vars(self).items() if isinstance(value, str)}
         return self._with(**{name: value.replace(old, new) for name, value in texts.items()})
+
+    def advising(self: Line, remedy: str) -> Line:
+        """Return the same error, with what to do."""
+        return self._with(remedy=remedy)
 
     def _with(self: Line, **fields: object) -> Line:
         """Return the same error with other fields."""
@@ -224,3 +231,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_too_large(error: BaseException) -> bool:
     """Tell whether something was to be made that no memory holds, or whose size no number tells."""
     return is_out_of_memory(error) or isinstance(error, OverflowError) or "overflow" in str(error).lower()
+
+
+PACKAGE = str(pathlib.Path(__file__).parent.parent)
+"""Folder of our own code, in whose name nobody is warned."""
+
+
+def warn(text: str) -> None:
+    """Warn in the name of the caller's own line, the innermost that is not ours."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, UserWarning, stacklevel=level)

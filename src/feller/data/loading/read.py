@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import pandas as pd
+
 from feller.core.errors import UsageError, check_number
 from feller.data.crystals.modality import crystals
 from feller.data.documents.dataset import documents
@@ -17,7 +19,17 @@ from feller.data.images.modality import images
 from feller.data.labels import LABEL_NAMES
 from feller.data.loading.decimal_commas import rows_with_commas
 from feller.data.loading.find import find, find_in_sheet, find_texts
-from feller.data.loading.in_memory import DataSource, for_now, is_given, plain_arrays, rows_of, said_of, sheet_in
+from feller.data.loading.in_memory import (
+    DataSource,
+    check_frame,
+    for_now,
+    is_given,
+    plain_arrays,
+    rows_of,
+    said_of,
+    sheet_in,
+    with_index,
+)
 from feller.data.loading.interpret import interpret
 from feller.data.loading.raw import (
     Found,
@@ -53,7 +65,8 @@ from feller.data.shards.dataset import sharded
 from feller.data.shards.shard_names import is_sharded
 from feller.data.speech.dataset import speech
 from feller.data.speech.sounds import sounds
-from feller.data.tables.modality import tables
+from feller.data.tables.mixed import Mixed
+from feller.data.tables.modality import Table, tables
 from feller.data.tables.schema import Schema, read_schema
 from feller.data.text.dataset import texts
 from feller.data.text.modality import Text
@@ -106,6 +119,9 @@ def read(
             raise UsageError(f"{own.called} are read by their own loader", remedy="Leave out how others are read")
         with for_now(source) if is_given(source) else contextlib.nullcontext(str(source)) as file:
             return read_by(own, file, fit=modality is not None)
+    if isinstance(source, pd.DataFrame):
+        source, _ = with_index(source, _columns(like))
+        check_frame(source)
     if is_given(source):
         wanted = _Wanted(said_of(source), longest, like, kind, space, project, vocabulary, schema, every_row)
         sheet = None if vocabulary is not None or (like is not None and like.worded) else sheet_in(source)
@@ -129,6 +145,13 @@ def read(
     if not isinstance(source, str | os.PathLike):
         raise UsageError("a file, a folder, example:NAME or data in memory", type(source).__name__, argument="data")
     return _read(_Wanted(str(source), longest, like, kind, space, project, vocabulary, schema, every_row))
+
+
+def _columns(like: Modality | None) -> tuple[str, ...] | None:
+    """Return the columns of a table to follow; None where there is none."""
+    mixed = None if like is None else like.view(Mixed)
+    table = like.view(Table) if like is not None and mixed is None else mixed and mixed.table
+    return table.schema.names if table else None
 
 
 @dataclass(frozen=True)

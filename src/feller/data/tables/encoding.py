@@ -1,7 +1,7 @@
 """Cells of a table to codes, and back."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, closest
 from feller.data.loading.raw import FoundTable, by_column, text_array
 from feller.data.tables.column import Categorical, Modelled
 from feller.data.tables.constraints import broken, mended
@@ -247,6 +247,57 @@ def _sources_given(found: FoundTable, schema: Schema, column: Modelled) -> list[
                     follows = f"what follows from {column.name} = {cells[i]!r}"
                     raise InputError(follows, repr(cell), **found.place(i), column=derived.name)
     return None if all(cell is None for cell in cells) else cells
+
+
+def outside(schema: Schema, found: FoundTable) -> Iterator[str]:
+    """Say which cells no row that is learned has, how many there are, and for what they count, column by column."""
+    for column in schema.modelled:
+        if column.name not in found.columns:
+            continue
+        words, counts = (own := found.words(column.name)).words, own.counts
+        codes, counted = column.codes(words), "the nearest that is allowed"
+        strange = codes < 0
+        if isinstance(column, Categorical) and column.other is not None:
+            known = text_array([*column.own_names, *column.words_for_missing, ""])
+            strange, counted = ~np.asarray(_ARROW.is_in(words, known)), repr(column.other)
+        cells = [
+            (cell, int(count))
+            for cell, count in zip(words.filter(pyarrow.array(strange)).to_pylist(), counts[strange], strict=True)
+            if not is_blank(column, cell)
+        ]
+        if not cells:
+            continue
+        cell, often = cells[0][0], sum(count for _, count in cells)
+        if counted[0] == "t" and column.nearest_codes(text_array([cell]))[0] < 0:
+            counted = "a missing one"
+        close = closest(cell, [*column.own_names]) if isinstance(column, Categorical) else ""
+        hint = f"did you mean {close!r}?" if close else f"expected {column.told_of(cell)}"
+        beside = f" and {often - 1:,} more cells" if often > 2 else " and 1 more cell" if often == 2 else ""
+        yield f"{column.name} {cell[:40]!r}{beside}: not among what was learned, and counted as {counted}; {hint}"
+
+
+def check_types(schema: Schema, found: FoundTable) -> None:
+    """Refuse words where numbers, times or one of two words stand.
+
+    Raises:
+        InputError: If a cell cannot be read; names its row and column.
+    """
+    for column in schema.modelled:
+        if column.name not in found.columns or isinstance(column, Categorical):
+            continue
+        own = found.words(column.name)
+        unread = (column.codes(own.words) < 0) & (column.nearest_codes(own.words) < 0)
+        bad = [place for place in np.flatnonzero(unread) if not is_blank(column, own.words[int(place)].as_py())]
+        if bad:
+            row = int(np.isin(own.places, bad).argmax())
+            cell = found.cell(column.name, row)
+            raise InputError(
+                column.told_of(cell),
+                repr(cell[:40]),
+                "Mend it, or leave it empty",
+                **found.place(row),
+                column=column.name,
+            )
 
 
 def completed(

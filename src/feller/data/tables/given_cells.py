@@ -7,13 +7,15 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from feller.core.errors import UsageError, nearest
+from feller.data.loading.raw import FoundTable, text_array
 from feller.data.tables.bins import Bins
-from feller.data.tables.column import Column, Modelled
+from feller.data.tables.column import Categorical, Column, Modelled
 from feller.data.tables.constraints import broken
 from feller.data.tables.dates import Datetime
 from feller.data.tables.numerical import Numerical
@@ -285,3 +287,27 @@ def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         held = first, last
     if held is not None:
         yield held
+
+
+def table_with(name: str, cell: str) -> FoundTable:
+    """Return a table of one cell."""
+    return FoundTable(pyarrow.table({name: text_array([cell])}), columns=(name,))
+
+
+def check_words(schema: Schema, given: GivenWords) -> None:
+    """Refuse words that no row has, of columns of which nobody said that other words may come.
+
+    Raises:
+        UsageError: If one is none of its column; names the nearest.
+    """
+    for column in schema.modelled:
+        value = given.get(column.name)
+        if value is None or not isinstance(column, Categorical) or column.other is None:
+            continue
+        known = [*column.own_names, *column.words_for_missing]
+        for word in [value] if isinstance(value, str) else value:
+            if word and word not in known:
+                error = UsageError.unknown(column.name, word, column.own_names)
+                if error.remedy is None:
+                    error = error.advising(f"Give {column.other!r} for all words that few rows have")
+                raise error

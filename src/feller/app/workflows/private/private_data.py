@@ -46,7 +46,7 @@ from feller.data.examples.registry import EXAMPLE
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.loading.find import table_cells
-from feller.data.loading.in_memory import DataSource
+from feller.data.loading.in_memory import DataSource, said_of
 from feller.data.loading.raw import FoundTable, about
 from feller.data.loading.read import read
 from feller.data.loading.targets import with_target
@@ -127,7 +127,7 @@ class PrivateData(DataAccess):
         dataset = self._read(asked, like, request, given)
         if asked.config.reading.schema is not None:
             for line in beware(asked.with_provenance(draft=_is_draft(asked)), dataset):
-                tell.say(line)
+                tell.note(line)
         seen = as_table(dataset).modality
         if all(seen.view(kind) is None for kind in (Table, Images, Labelled)):
             raise UsageError(NOT_PUBLIC.format(dataset.modality.called))
@@ -160,7 +160,7 @@ class PrivateData(DataAccess):
                 path
             ):  # by its header, or the first row: a schema says that it is a table all the same
                 raise UsageError(NOT_PUBLIC.format(Crystals.called))
-            found = table_cells(path) if frame is None else from_frame(frame, asked.data)
+            found = table_cells(path) if frame is None else from_frame(frame, said_of(frame))
             self._check_unpaid(asked, found, request)
             schema, self._charged = find_columns(self.config, found, asked.data, self._search.paid)
             with about(asked.data):
