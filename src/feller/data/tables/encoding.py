@@ -44,11 +44,11 @@ def encode(found: FoundTable, schema: Schema) -> Coded:
     codes = np.zeros((n, len(modelled)), dtype=np.int64)
 
     def clipped(j: int) -> int:
-        codes[:, j], outside = _codes_of(modelled[j], found, clip=schema.outside == "clip")
+        codes[:, j], outside = _codes_of(modelled[j], found, clip=schema.clips, impute=schema.outside == "impute")
         return outside
 
     outside = by_column(clipped, range(len(modelled)), n)
-    if schema.outside == "clip":
+    if schema.clips:
         codes = mended(codes, schema.pairs, schema.counts)
     else:
         _check_rules(codes, found, schema)
@@ -80,11 +80,21 @@ def check_columns(found: FoundTable, schema: Schema, *, partial: bool = False) -
         )
     lacking = [column.name for column in schema.modelled if column.name not in found.columns]
     if lacking and not partial:
-        raise InputError.unknown("column of the schema", lacking[0], found.columns, more=" of the table")
+        raise InputError(
+            column=lacking[0],
+            expected="a column of that name, which the model learned",
+            found=f"none among {', '.join(found.columns)}",
+            remedy="Add it",
+        )
 
 
 def _codes_of(
-    column: Modelled, found: FoundTable, *, clip: bool, among: Bool[np.ndarray, " n"] | None = None
+    column: Modelled,
+    found: FoundTable,
+    *,
+    clip: bool,
+    impute: bool = False,
+    among: Bool[np.ndarray, " n"] | None = None,
 ) -> tuple[np.ndarray, int]:
     """Return the codes of a column, and how many cells were clipped; only those `among` some rows mean something."""
     column_words = found.words(column.name)
@@ -93,6 +103,7 @@ def _codes_of(
     wrong = codes < 0
     if clip:
         codes[wrong] = column.clipped(words.filter(pyarrow.array(wrong)))
+        codes[codes < 0] = column.usual_code if impute else -1
     bad = codes[back] < 0
     bad = bad if among is None else bad & among
     if bad.any():
@@ -199,7 +210,7 @@ def partly_known(found: FoundTable, schema: Schema) -> tuple[Int64[Tensor, "n k"
             kept[:, j] = [cell is not None for cell in asked]
             cells = pyarrow.table({column.name: text_array([cell or "" for cell in asked])})
             given = FoundTable(cells, columns=(column.name,), lines=found.lines)
-            own, _ = _codes_of(column, given, clip=schema.outside == "clip", among=kept[:, j])
+            own, _ = _codes_of(column, given, clip=schema.clips, among=kept[:, j])
             codes[:, j] = np.where(kept[:, j], own, 0)
     for pair in schema.pairs:
         both = np.flatnonzero(kept[:, pair.first] & kept[:, pair.second])
@@ -265,6 +276,10 @@ def outside(schema: Schema, found: FoundTable) -> Iterator[str]:
             for cell, count in zip(words.filter(pyarrow.array(strange)).to_pylist(), counts[strange], strict=True)
             if not is_blank(column, cell)
         ]
+        empty = own.count([""]) if column.missing is None else 0
+        if empty:
+            counted_as = column.names[column.usual_code]
+            yield f"{column.name}: {empty:,} empty cells, which no row that was learned has, counted as {counted_as!r}"
         if not cells:
             continue
         cell, often = cells[0][0], sum(count for _, count in cells)

@@ -148,7 +148,7 @@ def asked_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
             raise UsageError(f"{column.source} {' or '.join(sources)}, from which it follows", text, argument=leaf)
         leaf, text = column.source, sources[0]
     place = schema.place(leaf)
-    return place, schema.modelled[place].asked(text, clip=schema.outside == "clip")
+    return place, schema.modelled[place].asked(text, clip=schema.clips)
 
 
 def givable(schema: Schema) -> tuple[str, ...]:

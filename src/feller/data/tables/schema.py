@@ -28,8 +28,9 @@ class Schema:
     """All columns of a table in their order."""
 
     columns: tuple[Column, ...]
-    outside: Literal["refuse", "clip"] = "refuse"
-    """What is done with a cell that its column may not hold, and a row that breaks a rule."""
+    outside: Literal["refuse", "clip", "impute"] = "refuse"
+    """What is done with a cell that its column may not hold, and a row that breaks a rule; `impute` clips, and takes a
+    usual cell for one that is near nothing."""
     unit: str = ROW
     """What privacy is given to: `row`, each of which is one person's, and all of theirs; or the column that tells
     people apart, of each of whom the first row is learned."""
@@ -58,6 +59,11 @@ class Schema:
             if isinstance(column, Derived):
                 self._check_derived(column)
         _ = self.pairs, self.aim
+
+    @property
+    def clips(self) -> bool:
+        """Whether cells that their columns may not hold are taken for others."""
+        return self.outside != "refuse"
 
     @cached_property
     def modelled(self) -> tuple[Modelled, ...]:
@@ -171,8 +177,8 @@ def parse_schema(text: str) -> Schema:
     """Turn JSON into a schema; InputError if it is none; names the line, or the column and its field."""
     plain = _plain(text)
     columns = tuple(_column(name, said, text) for name, said in plain["columns"].items())
-    if plain.get("outside", "refuse") not in ("refuse", "clip"):
-        raise InputError("refuse or clip", repr(plain["outside"]), argument="outside")
+    if plain.get("outside", "refuse") not in ("refuse", "clip", "impute"):
+        raise InputError("refuse, clip or impute", repr(plain["outside"]), argument="outside")
     for part in ("target", "unit"):
         if not isinstance(plain.get(part, ""), str):
             raise InputError("the name of a column", repr(plain[part]), argument=part)
