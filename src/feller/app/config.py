@@ -31,6 +31,7 @@ from feller.app.commands.flag_types import (
     Real,
     ReportKind,
     Rewards,
+    RowsInMemory,
     RunOrWord,
     RunPlace,
     RunStart,
@@ -381,6 +382,9 @@ class EvaluateConfig:
     """The run folder."""
     data: OtherData = None
     """Real data to compare with; by default those that the fit kept back."""
+    train: RowsInMemory = None
+    """Rows that the run learned from, beside data that it did not, where it keeps no copy: then copies and membership
+    are measured, too."""
     samples: Text = None
     """Judge these samples, a file or a folder as `feller sample` writes them, instead of drawing new ones; the report
     is then called after them, report-NAME.html in the run, as it is with --data."""

@@ -218,6 +218,8 @@ OtherData = Annotated[
     Checked(lambda value: check_data(value) if isinstance(value, str) else None),
 ]
 """What data are read from."""
+RowsInMemory = Annotated[DataSource | None, tyro.conf.Suppress, tyro.conf.Fixed]
+"""Rows that only Python has."""
 Verbose = Annotated[bool | None, tyro.conf.Suppress]
 """Whether progress shows; by default where people look: the command line always shows it."""
 Callbacks = Annotated[Sequence[Callback], tyro.conf.Suppress, tyro.conf.Fixed]

@@ -45,8 +45,8 @@ from feller.training.engine import engine
 DRAWING, MEASURING = 0.35, 0.25
 """Shares of the time of an evaluation for drawing samples and for likelihoods."""
 STRANGERS = (
-    "the run keeps no copy of its rows: half of those that were given stands for them, so that no number here tells of"
-    " copies of the rows that it learned from"
+    "the run keeps no copy of the rows that it learned from, so that copies of them and membership are not measured:"
+    " give them, too, evaluate(run, data=held_out, train=rows), or ask audit(run, data=rows)"
 )
 IN_MEMORY = "memory"
 """What data are called that were given in memory."""
@@ -90,7 +90,8 @@ def evaluate(
         with for_now(given) if given is not None and in_file else contextlib.nullcontext(IN_MEMORY) as place:
             named = str(place) if given is not None else None if data is None else str(data)
             rows = None if in_file else given
-            return _evaluated(run, model, config, named, rows, wanted, bundle, effort, tell)
+            train = _training_rows(run, config)
+            return _evaluated(run, model, config, named, rows, train, wanted, bundle, effort, tell)
 
 
 def _compare_populations(
@@ -100,6 +101,32 @@ def _compare_populations(
     if data is not None or samples is not None or effort.n is not None:
         raise UsageError("a bridge is compared with its own populations", remedy="Leave out --data, --samples and -n")
     return measure_again(run, tell)
+
+
+def _training_rows(run: Run, config: EvaluateConfig) -> Given | None:
+    """Return the rows that a run learned from, where they are given beside others.
+
+    Raises:
+        UsageError: If there are no others, or the run has its own.
+    """
+    train = config.train
+    if train is None:
+        return None
+    if not is_given(train) or not record_of(run).data.startswith(MEMORY):
+        raise UsageError(
+            argument="train",
+            expected="rows in memory, of a run that keeps no copy of them",
+            found=f"a run that learned from {record_of(run).data}" if is_given(train) else type(train).__name__,
+            remedy="Leave it out: the run reads its rows again",
+        )
+    if config.data is None:
+        raise UsageError(
+            argument="train",
+            expected="other rows beside them, data=...",
+            found="none",
+            remedy="Give the rows of the fit as data: a part of them was held out",
+        )
+    return train
 
 
 PROTOCOLS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -118,6 +145,7 @@ def _evaluated(
     config: EvaluateConfig,
     data: str | None,
     given: Given | None,
+    train: Given | None,
     wanted: Wish | None,
     bundle: DataBundle | None,
     effort: Effort,
@@ -136,9 +164,12 @@ def _evaluated(
         asked, data = asked.with_data(data), None
     with tell.waiting("reading the data"):
         gone = given is not None and asked.data.startswith(MEMORY)
-        own = bundle or _own_rows(asked, modality, given if gone else None)
-        loaded = own or _halves(asked, modality, given)
-    if gone and own is not None:
+        if train is not None:
+            own = read_bundle(asked, modality, train)
+        else:
+            own = bundle or _own_rows(asked, modality, given if gone else None)
+        loaded = own or _strangers(asked, modality, given, kind.measure_unseen is None)
+    if gone and own is not None and train is None:
         data = None  # they are the rows of the run
     whole = loaded.raw
     stands = standing(run, asked, modality, whole)  # first, as what is damaged is told at once
@@ -146,6 +177,8 @@ def _evaluated(
     training_data, held_out = loaded.train.seen_as(modality).sampled(), loaded.test.seen_as(modality)
     if data is not None and own is not None:
         held_out = read(data if given is None else given, longest=asked.config.reading.longest, like=modality)
+    for line in () if data is None else modality.strange(held_out if own is not None else whole):
+        tell.note(line)
     draws, tuned = Draws(config.seed).named("evaluate"), tuned_of(run)
     limits: list[str] = []
     strangers = (STRANGERS,) if own is None else ()
@@ -169,17 +202,21 @@ def _evaluated(
         held_out=as_table(held_out),
         samples=samples,
         data=data,
+        has_train=own is not None,
         before=changed.before if changed else None,
     )
     tell.task("judging the samples")
     alone = engine().alone()
-    found = quality(generated, training_data, held_out, draws, alone, kind.measure, judge, effort)
+    measure = kind.measure if own is not None else kind.measure_unseen or kind.measure
+    has_train = own is not None
+    found = quality(generated, training_data, held_out, draws, alone, measure, judge, effort, has_train=has_train)
     if found.judge is not None and found.judge.steps < (TRAINING.steps or 0):
         limits.append(f"{found.judge.steps} of {TRAINING.steps} steps of the judge")
     measured = found.numbers if changed is None else _beside_base(found, changed)
     cells = registration_of(judged.generated.modality).cells
     written, grids = ({}, ()) if cells is None else cells(judged, asked.data, whole.cells)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
+    numbers |= {} if has_train else {"rows_given": len(held_out)}
     notes = (*strangers, *(changed.notes if changed else ()), *found.notes)
     if data is not None and numbers["compared_with"] == HELD_OUT:
         numbers["compared_with"] = data
@@ -194,8 +231,9 @@ def _evaluated(
     tell.done()
     notes += (f"to save time: {', '.join(limits)}; all of them with: {evaluating(run, asked, {})}",) if limits else ()
     numbers["n"] = len(generated)
-    for line in (judged.sentence, *notes):
-        tell.say(line)
+    tell.say(judged.sentence)
+    for line in notes:
+        (tell.note if line in strangers else tell.say)(line)
     example = example_of(asked)
     if example and example.inside:
         numbers["inside"] = example.inside(generated.values).double().mean().item()
@@ -211,7 +249,7 @@ def _evaluated(
             sketch = first_sketch(run, asked, whole, step, seconds)
         else:
             sketch = tuning_sketch(run, tuned, step, numbers)
-        seen = (*notes, *for_owner(asked, whole))
+        seen = (*notes, *(for_owner(asked, whole) if own is not None else ()))
         page = sample_report(stands, model.description, judged, numbers, seen, sketch, grids)
         write_report(run.path, page, judged.name)
         tell.done()
@@ -232,9 +270,14 @@ def _own_rows(asked: FitRecord, modality: Modality, given: Given | None) -> Data
         return None
 
 
-def _halves(asked: FitRecord, modality: Modality, given: Given | None) -> DataBundle:
-    """Return other rows of which half stands for what a run learned from, of which it keeps no copy."""
+def _strangers(asked: FitRecord, modality: Modality, given: Given | None, halves: bool) -> DataBundle:
+    """Return other rows than those that a run learned from, of which it keeps no copy: all as held out, or a half.
+
+    Where data are only measured beside training data, the other half stands for these.
+    """
     others = read(cast(Given, given), longest=asked.config.reading.longest, like=modality)
+    if not halves:
+        return DataBundle(others, others, others, "")
     return DataBundle(*split(others, 0.5, Draws(asked.seed)), others, "")
 
 

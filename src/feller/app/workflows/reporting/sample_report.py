@@ -67,7 +67,11 @@ def sample_report(
         pictures=_pictures(judged) if kind_of.figures is None else kind_of.figures(judged, numbers),
         grids=grids,
         next_steps=[
-            *((*onward(run, asked, about, judged.train), *auditing(run, asked)) if own else ()),
+            *(
+                (*(onward(run, asked, about, judged.train) if judged.has_train else ()), *auditing(run, asked))
+                if own
+                else ()
+            ),
             (measured, "measure again"),
             *(stands.again(tuned, sketch) if own else ()),
         ],
