@@ -1,6 +1,7 @@
 """One config for each command: words, keyword arguments and the config itself say the same."""
 
 import inspect
+import json
 import pathlib
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from feller.app.cli import COMMANDS, command_named
 from feller.app.commands.arguments import parse
 from feller.app.options import config_of, configured, flags_of, group, python_options
 from feller.core.errors import UsageError
+from tests.errors import refuses
 
 FORMS = {
     "fit": (
@@ -139,3 +141,44 @@ def test_configs_load_no_torch() -> None:
     code = "import sys, feller.app.config; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("batch_size", "Set the field of the recipe: fields={'train.batch': ...}"),
+        ("learning_rate", "Set the field of the recipe: fields={'train.lr': ...}"),
+        ("train.batch", "Set the field of the recipe: fields={'train.batch': ...}"),
+        ("objective", 'Name its fields: fields={"objective.NAME": ...}'),
+        ("epochs", "Did you mean 'steps'?"),
+        ("max_grad_norm", "Did you mean 'clip'?"),
+        ("noise_multiplier", "Did you mean 'noise'?"),
+        ("epsilom", "Did you mean 'epsilon'?"),
+    ],
+)
+def test_names_of_other_libraries_point_to_ours(name: str, remedy: str) -> None:
+    with refuses(UsageError, argument=name, found=repr(name), remedy=remedy):
+        feller.fit("example:moons", **{name: 3})
+
+
+def test_options_stand_by_their_names() -> None:
+    with refuses(UsageError, argument="fit", found="2"):
+        feller.fit("example:moons", "target")
+
+
+def test_fields_of_the_recipe_are_set_as_by_the_command(tmp_path: pathlib.Path) -> None:
+    fields = {"train.batch": 32, "objective.cond_dropout": 0.5, "train.betas": (0.8, 0.9), "train.compile": False}
+    run = feller.fit("example:moons", fields=fields, steps=1, size="tiny", report=False, out=str(tmp_path / "run"))
+    record = json.loads((run.path / "recipe.json").read_text())
+    assert (record["recipe"]["train"]["batch"], record["recipe"]["train"]["betas"]) == (32, [0.8, 0.9])
+    assert record["recipe"]["objective"]["cond_dropout"] == 0.5
+    assert record["provenance"]["fields"][:2] == ["--train.batch", "32"]
+    for wrong in ("train.batchs", "batch_size"):
+        ("train.batchs", "Did you mean 'train.batch'?"),
+        ("batch_size", "Did you mean 'train.batch'?"),
+    ):
+        with refuses(UsageError, argument="fields", found=repr(wrong), remedy=remedy):
+            feller.fit("example:moons", fields={wrong: 3}, out=str(tmp_path / "none"))
+    with refuses(UsageError, argument="fields['train.batch']", expected="a whole number", found="'a'"):
+        feller.fit("example:moons", fields={"train.batch": "a"}, out=str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pandas as pd
 
+from feller.app.commands.arguments import set_fields, words_of_fields
 from feller.app.config import (
     AuditConfig,
     BridgeConfig,
@@ -19,7 +20,7 @@ from feller.app.config import (
     TuneConfig,
 )
 from feller.app.options import config_of, configured
-from feller.app.results import FittedRun, Report, SteeredSamples
+from feller.app.results import FittedRun, HasRun, Report, SteeredSamples
 from feller.app.terminal import shown
 from feller.app.workflows.audit import audit as audit_run
 from feller.app.workflows.bridge import bridge as bridge_populations
@@ -35,8 +36,8 @@ from feller.core.user_code import load_file
 from feller.data.loading.in_memory import DataSource, Kept, check_frame, is_given, keep, said_of, with_index
 from feller.models.model import Model, Samples
 
-RunSource = FittedRun | Run | Model | str | os.PathLike[str]
-"""A run, its folder, or a model, which is written as a run first."""
+RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
+"""A run, its folder, a `Synthesizer`, or a model, which is written as a run first."""
 
 
 def _run_of(source: RunSource | None, code: str | None = None) -> Run:
@@ -46,12 +47,18 @@ def _run_of(source: RunSource | None, code: str | None = None) -> Run:
         UsageError: If it is none, or a model that cannot be written as one.
         InputError: If there is none in the folder.
     """
+    source = source.fitted_run() if isinstance(source, HasRun) else source
     if code is not None or (isinstance(source, FittedRun) and source.code is not None):
         load_file(pathlib.Path(code or cast(FittedRun, source).code or ""))
     if isinstance(source, Model):
         return source.save(str(new_run(None, "model", resume=False, overwrite=False).path))
     if source is None:
-        raise UsageError(expected="a run, its folder, or a model", argument="folder")
+        raise UsageError(
+            argument="run",
+            expected="a run, its folder, a model, or a Synthesizer",
+            found="none",
+            remedy="Give it first",
+        )
     return as_run(source)
 
 
@@ -89,7 +96,14 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
             check_frame(data)
             for note in notes:
                 tell.note(note)
-        run, numbers = fit_data(config, data, tell=tell)
+        fields = config.fields or {}
+        if not fields:
+            run, numbers = fit_data(config, data, tell=tell)
+        else:
+            words = tuple(words_of_fields(fields))
+            run, numbers = fit_data(
+                config, data, change=lambda recipe: set_fields(recipe, fields), fields=words, tell=tell
+            )
     recipe = config.recipe_name or ""
     return FittedRun(run.path, numbers, recipe.rpartition(":")[0] or None)
 
@@ -138,7 +152,7 @@ def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
 
 def _report(run: Run, numbers: dict[str, Any]) -> Report:
     """Return the report whose page has been written."""
-    name = pathlib.Path(numbers.get("report", "report.html")).stem
+    name = pathlib.Path(numbers.get("report", "")).stem
     return Report(run.path, {name: one for name, one in numbers.items() if name != "report"}, name)
 
 

@@ -18,10 +18,13 @@ from feller.app.commands.flag_types import (
     Pair,
     Positive,
     Real,
+    RecipeFields,
     ReportKind,
     Rewards,
+    RowsInMemory,
     RunStart,
     Said,
+    SchemaSource,
     Targets,
     Text,
     Verbose,
@@ -55,12 +58,12 @@ from feller.app.config import (
     TuneConfig,
     WorkOptions,
 )
-from feller.app.results import FittedRun, Report, SteeredSamples
+from feller.app.results import FittedRun, HasRun, Report, SteeredSamples
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import DataSource
 from feller.models.model import Model, Samples
 
-RunSource = FittedRun | Run | Model | str | os.PathLike[str]
+RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
 
 def load(source: RunSource, *, code: str | None = None) -> FittedRun: ...
 def fit(
@@ -71,6 +74,7 @@ def fit(
     target: Targets = (),
     seed: Whole = None,
     report: ReportKind = None,
+    fields: RecipeFields = None,
     minutes: Positive = None,
     steps: Counted = None,
     start_from: RunStart = None,
@@ -84,7 +88,7 @@ def fit(
     vocabulary: Text = None,
     tokenizer: Text = None,
     modality: Code = None,
-    schema: Text = None,
+    schema: SchemaSource = None,
     epsilon: Real = None,
     delta: Mixed = None,
     noise: Real = None,
@@ -159,7 +163,8 @@ def evaluate(
     run: RunSource | None = None,
     *,
     data: OtherData = None,
-    samples: Text = None,
+    train: RowsInMemory = None,
+    samples: OtherTable = None,
     n: Counted = None,
     seed: int = 0,
     code: CodeText = None,

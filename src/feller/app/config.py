@@ -29,6 +29,7 @@ from feller.app.commands.flag_types import (
     Places,
     Positive,
     Real,
+    RecipeFields,
     ReportKind,
     Rewards,
     RowsInMemory,
@@ -36,6 +37,7 @@ from feller.app.commands.flag_types import (
     RunPlace,
     RunStart,
     Said,
+    SchemaSource,
     Targets,
     Text,
     Verbose,
@@ -46,6 +48,7 @@ from feller.app.commands.flag_types import (
     named,
     numbers,
     place,
+    plain_path,
     rewards,
     settle,
     short,
@@ -279,12 +282,12 @@ class ReadingOptions:
     small squares recur in them, or learned: one is trained first. By default tiles if all is made of few, else that."""
     modality: Code = None
     """A kind of data of your own, as file.py:Class, which reads DATA; see docs/extend.md."""
-    schema: Text = None
+    schema: SchemaSource = None
     """File that says what is public about a table: its columns, and which cells they may have; `feller data schema`
     writes one."""
 
     def __post_init__(self) -> None:
-        settle(self, modality=class_of)
+        settle(self, modality=class_of, schema=plain_path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,6 +357,8 @@ class FitConfig:
     """Of all randomness; 0 by default."""
     report: Annotated[ReportKind, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
     """full, quick or none; by default it takes a fifth of the training's time, and at most two minutes."""
+    fields: RecipeFields = None
+    """Fields of the recipe by the names that the command has for them: {"train.batch": 64} is `--train.batch 64`."""
     training: Annotated[TrainingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=TrainingOptions)
     """How long to train, and from where."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
@@ -385,7 +390,7 @@ class EvaluateConfig:
     train: RowsInMemory = None
     """Rows that the run learned from, beside data that it did not, where it keeps no copy: then copies and membership
     are measured, too."""
-    samples: Text = None
+    samples: OtherTable = None
     """Judge these samples, a file or a folder as `feller sample` writes them, instead of drawing new ones; the report
     is then called after them, report-NAME.html in the run, as it is with --data."""
     n: Annotated[Counted, short("-n")] = None
@@ -623,9 +628,9 @@ class AuditConfig:
     """Train so many models again, each on half of all rows, to tell who was learned from; it takes as long each."""
     canaries: Whole = None
     """Train once more with so many planted rows, which an attacker looks for."""
-    report: Annotated[ReportKind, Offers(("full", "quick"))] = None
+    report: Annotated[ReportKind, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
     """full or quick: how long the attacks take that train nothing; by default a fifth of the training's time, and at
-    most two minutes."""
+    most two minutes. none writes no page."""
     seed: int = 0
     """Of all randomness."""
     plan: Annotated[PlanOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PlanOptions)

@@ -2,12 +2,14 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from numbers import Integral
+from numbers import Real as RealNumber
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from feller.app.commands.flag_types import Look
+from feller.app.commands.flag_types import Kind, Look
 from feller.core.errors import InputError, UsageError, closest, nearest
 
 Config = TypeVar("Config")
@@ -18,6 +20,19 @@ ALIKE = 0.7
 """How alike two names must be for one to be meant by the other."""
 PLAIN = (bool, int, float, str, tuple)
 """What is compared by its value; of data in memory there is no usual one."""
+MEANT = {
+    **dict.fromkeys(("batch", "batch_size", "expected_batch_size"), "train.batch"),
+    **dict.fromkeys(("lr", "learning_rate"), "train.lr"),
+    **{"weight_decay": "train.weight_decay", "optimizer": "train.optimizer", "precision": "train.precision"},
+    **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_steps", "iterations"), "steps"),
+    **{"max_grad_norm": "clip", "l2_norm_clip": "clip", "noise_multiplier": "noise", "sigma": "noise"},
+    **{"target_epsilon": "epsilon", "target_delta": "delta", "random_state": "seed", "random_seed": "seed"},
+    **{"n_samples": "n", "num_samples": "n", "num_rows": "n", "conditions": "given", "output_dir": "out"},
+    **{"label": "target", "target_column": "target", "y": "target", "silent": "verbose", "metadata": "schema"},
+}
+"""What people of other libraries write -> the option, or the field of the recipe, that is meant."""
+PARTS_OF_RECIPES = ("architecture", "objective", "train", "sampling", "modality", "parts")
+"""Parts of a recipe, which have fields."""
 SHELL = ("json",)
 """Options that say something to the command line alone."""
 
@@ -131,9 +146,28 @@ def config_of(kind: type[Config], config: Config | None = None, /, **options: An
     """
     if config is not None and not isinstance(config, kind):
         raise UsageError(f"{command_of(kind)} takes a {kind.__name__}, or its options", found=type(config).__name__)
+    _check_types(kind, options)
     config = _nested(kind, kind() if config is None else config, options)
     check_values(config, places=False)
     return config
+
+
+PLAIN_TYPES = {
+    int: (Integral, "a whole number"),
+    float: (RealNumber, "a number"),
+    bool: (bool, "True or False"),
+    str: (str, "a word"),
+}
+"""Types of options that may not be left out, and what they take."""
+
+
+def _check_types(kind: type, values: Mapping[str, Any]) -> None:
+    """Refuse values of other types than options take, before anything is made of them; UsageError then."""
+    for name, hint in _types(kind).items():
+        if name in values and name in flags_of(kind):
+            plain = [Kind(*PLAIN_TYPES[hint])] if hint in PLAIN_TYPES else []
+            for mark in (*plain, *marks(kind, name, Kind)):
+                mark.look(name, values[name])
 
 
 def _nested(kind: type[Config], config: Config, options: dict[str, Any]) -> Config:
@@ -147,7 +181,7 @@ def _nested(kind: type[Config], config: Config, options: dict[str, Any]) -> Conf
             raise UsageError(f"of {groups[name].__name__}", f"{value!r:.40}", argument=name)
     for name, value in options.items():
         if name not in homes:
-            raise _unknown(kind, name)
+            raise unknown_option(kind, name)
         outer = homes[name]
         found[outer] = replace(found.get(outer, getattr(config, outer)), **{name: value})
     return replace(config, **found)  # pyrefly: ignore - a dataclass
@@ -198,12 +232,28 @@ def python_options(kind: type) -> dict[str, Field[Any]]:
     return options | {one.name: one for one in fields(kind) if group(one) is not None}  # pyrefly: ignore
 
 
-def _unknown(kind: type, name: str) -> UsageError:
-    """Return what to raise where there is no such option."""
-    known = [*python_options(kind)]
-    close = closest(name, known, ALIKE)
-    advice = f"did you mean {close!r}?" if close else f"expected one of {', '.join(sorted(known))}"
-    return UsageError(f"{command_of(kind)} takes no argument {name!r}: {advice}")
+def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "") -> UsageError:
+    """Return what to raise where there is no such option.
+
+    Args:
+        kind: Of the config.
+        name: The wrong name.
+        known: The right ones; by default all that a function takes by name.
+        of: What takes them; by default the function.
+    """
+    known = [*known] or [*python_options(kind)]
+    meant = MEANT.get(name, "")
+    deep = meant if "." in meant else name if "." in name else ""
+    if deep and "fields" in known:
+        remedy = f"Set the field of the recipe: fields={{{deep!r}: ...}}"
+    elif name in PARTS_OF_RECIPES and "fields" in known:
+        remedy = f'Name its fields: fields={{"{name}.NAME": ...}}'
+    elif close := meant if meant in known else closest(name, known, ALIKE):
+        remedy = f"Did you mean {close!r}?"
+    else:
+        remedy = None
+    expected = f"an argument of {of or command_of(kind)}" + ("" if remedy else f": one of {', '.join(sorted(known))}")
+    return UsageError(expected, repr(name), remedy, argument=name)
 
 
 def configured(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
@@ -214,14 +264,23 @@ def configured(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Re
 
     def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
         *own, last = inspect.signature(function).parameters.values()
+        many = any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in own)
         options = {name: one for name, one in python_options(kind).items() if name not in {one.name for one in own}}
 
         @functools.wraps(function)
         def called(*args: Any, config: Any = None, **given: Any) -> Result:
+            if not many and len(args) > len(own):
+                name = getattr(function, "__name__", "")
+                raise UsageError(
+                    f"{len(own)} without a name, and options by their names",
+                    f"{len(args)}",
+                    f"Write {name}(..., target='income')" if name == "fit" else f"Write {name}(..., name=value)",
+                    argument=name,
+                )
             first = {one.name: given.pop(one.name) for one in own if one.name in given}
             for name in given:
                 if name not in options:
-                    raise _unknown(kind, name)
+                    raise unknown_option(kind, name)
             return function(*args, **first, config=config_of(kind, config, **given))
 
         hints, types = get_type_hints(function), _types(kind)

@@ -8,6 +8,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,7 +17,8 @@ from PIL import Image
 from feller.app.config import SampleConfig
 from feller.app.options import config_of, configured
 from feller.app.terminal import shown
-from feller.app.workflows.run_config import record_of
+from feller.app.workflows.private.budget import ledger_of
+from feller.app.workflows.run_config import is_described, record_of
 from feller.app.workflows.run_status import reported_of
 from feller.core.run_folder import Run, framed
 from feller.core.serialization import read_json
@@ -28,6 +30,7 @@ from feller.evaluation.metrics import main_metrics, metric, reference
 from feller.evaluation.number_format import is_number
 from feller.evaluation.report.loss_curve import losses
 from feller.models.model import Model, Samples, load_model
+from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
 
 FRAMES = f"{MEMORY}DataFrame"
@@ -61,7 +64,7 @@ class Report:
     metrics: dict[str, float | int | str | None]
     """Numbers by their names, as in `--json`; some are words, or None where nothing could be measured."""
     name: str = "report"
-    """Of its files, without their endings."""
+    """Of its files, without their endings; empty where none were asked for."""
 
     @property
     def path(self) -> pathlib.Path | None:
@@ -71,7 +74,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """What the page says first; empty where there is none."""
+        """What the page says first; empty where there is no page."""
         file = self.folder / f"{self.name}.json"
         return str(read_json(file, "Evaluate again").get("verdict", "")) if file.is_file() else ""
 
@@ -126,7 +129,8 @@ class Report:
 
     def __repr__(self) -> str:
         """Say what it is of, and its verdict."""
-        return f"<Report of {self.folder}: {self.verdict or f'{len(self.metrics)} numbers'}>"
+        said = self.verdict or f"no page, {len(self.metrics)} metrics; feller.evaluate(run) writes one"
+        return f"<Report of {self.folder}: {said}>"
 
     def _repr_html_(self) -> str:
         """Show the page in a notebook: it runs nothing there and loads nothing."""
@@ -143,6 +147,8 @@ class FittedRun(os.PathLike[str]):
     """What was measured as the run was made; by default what its report says."""
     code: str | None = field(default=None, repr=False)
     """File of your own that defines what the model is made of."""
+    held: object = field(default=None, repr=False, compare=False)
+    """What keeps the folder, where it is gone with the run."""
 
     def __fspath__(self) -> str:
         """Return the folder."""
@@ -157,6 +163,17 @@ class FittedRun(os.PathLike[str]):
     def model(self) -> Model:
         """The model, with its average weights."""
         return load_model(self.folder, code=self.code)
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """What privacy was spent on what; None of a run without privacy."""
+        return ledger_of(self.folder)
+
+    @property
+    def epsilon(self) -> float | None:
+        """What was spent, at the delta of the ledger; None of a run without privacy."""
+        ledger = self.ledger
+        return None if ledger is None else ledger.epsilon()
 
     @property
     def report(self) -> Report:
@@ -194,6 +211,8 @@ class FittedRun(os.PathLike[str]):
             InputError: If the data are not what they must be.
             UsageError: If the model knows no exact one; see `Model.log_prob`.
         """
+        if not isinstance(data, Dataset):
+            data = self.model.examples(data, lenient=not is_described(record_of(self.folder)))
         return self.model.log_prob(data, guidance=guidance).cpu().numpy()
 
     def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray:
@@ -227,6 +246,15 @@ class FittedRun(os.PathLike[str]):
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""
         return self.report._repr_html_()
+
+
+@runtime_checkable
+class HasRun(Protocol):
+    """What has been fitted to a run, such as a `Synthesizer`."""
+
+    def fitted_run(self) -> FittedRun:
+        """Return the run."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class _LineError(ValueError):
 
     def _with(self: Line, **fields: object) -> Line:
         """Return the same error with other fields."""
-        other = ValueError.__new__(type(self))
+        other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__ | fields)
         other.args = (other.worded(),)
         return other

@@ -351,6 +351,11 @@ class Modality(abc.ABC):
         cells = found if isinstance(found, FoundTable) else None
         return Dataset(*self.accept(found), self, found.notes, properties=told(found), print=known, cells=cells)
 
+    @property
+    def lenient(self) -> "Modality":
+        """The same, which takes what was never learned for something near that it knows; `strange` says so."""
+        return self
+
     def strange(self, data: "Dataset") -> Sequence[str]:
         """Say which examples, as they were read, are unlike what was learned, and what they count as.
 

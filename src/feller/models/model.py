@@ -432,16 +432,21 @@ class Model:
             share(1.0)
         return LogProb(*torch.cat(ranks.gather(torch.cat(parts))).unbind(1))
 
-    def examples(self, data: DataSource) -> Dataset:
+    def examples(self, data: DataSource, *, lenient: bool = False) -> Dataset:
         """Read examples as this model sees them, one for each row; warns of cells that no row that it learned has.
+
+        Args:
+            data: The examples.
+            lenient: Take such cells for some that are near, also where the schema of the model refuses them.
 
         Raises:
             InputError: If a cell of a table is of another type than its column.
         """
-        found = read(data, like=self.description.modality, every_row=True)
+        own = self.description.modality
+        found = read(data, like=own.lenient if lenient else own, every_row=True)
         for line in found.modality.strange(found):
             warn(line)
-        return found
+        return replace(found, modality=own)
 
     def can_do_with(self, data: Dataset) -> bool:
         """Tell whether examples have all conditions that the model was not trained to do without."""

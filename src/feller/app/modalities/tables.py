@@ -96,7 +96,8 @@ def cell_metrics(judged: Judged, data: str, cells: FoundTable | None = None) -> 
     learned = cells or (_cells(data) if judged.has_train else None)
     real = _cells(judged.data) if judged.data and judged.has_train else learned
     lost = cells_lost(judged.generated.values, real, kind.schema) if kind.schema.clips else {}
-    made = _cells(judged.samples) if judged.samples else kind.cells(judged.generated.values)
+    in_file = judged.samples and pathlib.Path(judged.samples).is_file()
+    made = _cells(judged.samples) if in_file else kind.cells(judged.generated.values)
     if learned is None or made is None:
         return lost, ()
     columns = numbers_beside(made, learned, kind.schema)

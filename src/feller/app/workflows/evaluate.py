@@ -1,6 +1,7 @@
 """From samples to numbers, and to a page to look at."""
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from feller.app.workflows.private.table_schema import for_owner
 from feller.app.workflows.reporting.comparison import Judged, number_shown
 from feller.app.workflows.reporting.evaluate_non_generative import copy, examine, resynthesise
 from feller.app.workflows.reporting.sample_report import sample_report
-from feller.app.workflows.run_config import FitRecord, brought_of, example_of, read_bundle, record_of
+from feller.app.workflows.run_config import FitRecord, brought_of, example_of, is_described, read_bundle, record_of
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
 from feller.app.workflows.steering.reward_specs import recorded_wish
 from feller.control.rewards.named_rewards import Wish
@@ -25,9 +26,9 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.batches import DataBundle, split
-from feller.data.loading.in_memory import MEMORY, Given, for_now, is_given
+from feller.data.loading.in_memory import MEMORY, DataSource, Given, for_now, is_given
 from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back
+from feller.data.loading.read_samples import read_back, samples_in_memory
 from feller.data.modality import Dataset, Modality
 from feller.data.tables.mixed import as_table
 from feller.evaluation.effort import Effort
@@ -50,6 +51,8 @@ STRANGERS = (
 )
 IN_MEMORY = "memory"
 """What data are called that were given in memory."""
+IN_HAND = "samples-in-memory"
+"""What samples are called that were given in memory."""
 PIECES = 64
 """Into which the examples of likelihoods are divided, to take some of them."""
 
@@ -152,7 +155,17 @@ def _evaluated(
     tell: Tell,
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
-    samples = config.samples
+    held = None if config.samples is None or isinstance(config.samples, str | os.PathLike) else config.samples
+    samples = None if config.samples is None else IN_HAND if held is not None else os.fspath(config.samples)
+    if held is not None and (
+        model.family.name in PROTOCOLS or registration_of(model.description.modality).evaluate is not None
+    ):
+        raise UsageError(
+            argument="samples",
+            expected="a file or a folder",
+            found=type(held).__name__,
+            remedy="Save them: .save(path)",
+        )
     if model.family.name in PROTOCOLS:
         return PROTOCOLS[model.family.name](run, model, data=data, samples=samples, effort=effort, tell=tell)
     modality = model.description.modality
@@ -176,14 +189,16 @@ def _evaluated(
     judge = _judge(run, effort)
     training_data, held_out = loaded.train.seen_as(modality).sampled(), loaded.test.seen_as(modality)
     if data is not None and own is not None:
-        held_out = read(data if given is None else given, longest=asked.config.reading.longest, like=modality)
-    for line in () if data is None else modality.strange(held_out if own is not None else whole):
+        held_out = _others(asked, modality, data if given is None else given)
+    for line in () if data is None else modality.lenient.strange(held_out if own is not None else whole):
         tell.note(line)
     draws, tuned = Draws(config.seed).named("evaluate"), tuned_of(run)
     limits: list[str] = []
     strangers = (STRANGERS,) if own is None else ()
     if samples is not None:
-        values, given = read_back(pathlib.Path(samples), modality)
+        values, given = (
+            read_back(pathlib.Path(samples), modality) if held is None else samples_in_memory(held, modality)
+        )
         generated = Dataset(values, given, modality)
     else:
         tell.task("sampling")
@@ -270,12 +285,18 @@ def _own_rows(asked: FitRecord, modality: Modality, given: Given | None) -> Data
         return None
 
 
+def _others(asked: FitRecord, modality: Modality, source: DataSource) -> Dataset:
+    """Read other data than those of the fit; where nobody described their columns, none of their cells is refused."""
+    like = modality if is_described(asked) else modality.lenient
+    return replace(read(source, longest=asked.config.reading.longest, like=like), modality=modality)
+
+
 def _strangers(asked: FitRecord, modality: Modality, given: Given | None, halves: bool) -> DataBundle:
     """Return other rows than those that a run learned from, of which it keeps no copy: all as held out, or a half.
 
     Where data are only measured beside training data, the other half stands for these.
     """
-    others = read(cast(Given, given), longest=asked.config.reading.longest, like=modality)
+    others = _others(asked, modality, cast(Given, given))
     if not halves:
         return DataBundle(others, others, others, "")
     return DataBundle(*split(others, 0.5, Draws(asked.seed)), others, "")

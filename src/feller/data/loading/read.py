@@ -3,7 +3,7 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -67,7 +67,7 @@ from feller.data.speech.dataset import speech
 from feller.data.speech.sounds import sounds
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table, tables
-from feller.data.tables.schema import Schema, read_schema
+from feller.data.tables.schema import Schema, schema_of
 from feller.data.text.dataset import texts
 from feller.data.text.modality import Text
 
@@ -81,7 +81,7 @@ def read(
     space: str | None = None,
     project: bool = False,
     vocabulary: str | None = None,
-    schema: Schema | str | None = None,
+    schema: Schema | str | os.PathLike[str] | Mapping[str, object] | None = None,
     every_row: bool = False,
     modality: type[Modality] | None = None,
 ) -> Dataset:
@@ -102,7 +102,7 @@ def read(
         project: Move points beside the space to the nearest on it.
         vocabulary: Symbols of texts: characters, bytes, subwords or subwords:N; without it characters, or bytes if
             there are more than 256 different ones.
-        schema: Description of a table's columns, or the file that holds it; without it, tables with columns of words
+        schema: Description of a table's columns, as a dict or in a file, too; without it, tables with columns of words
             are described by their cells, and other tables are rows of numbers.
         every_row: Keep empty texts, which are otherwise left out, and raise an error if data in memory do not become
             one example for each row.
@@ -165,7 +165,7 @@ class _Wanted:
     space: str | None
     project: bool
     vocabulary: str | None
-    schema: Schema | str | None
+    schema: Schema | str | os.PathLike[str] | Mapping[str, object] | None
     every_row: bool
 
     def check(self) -> None:
@@ -190,7 +190,7 @@ class _Wanted:
     @property
     def described(self) -> Schema | None:
         """The schema, read from its file."""
-        return read_schema(pathlib.Path(self.schema)) if isinstance(self.schema, str) else self.schema
+        return None if self.schema is None else schema_of(self.schema)
 
     @property
     def fits(self) -> int | None:

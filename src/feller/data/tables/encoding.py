@@ -284,7 +284,8 @@ def outside(schema: Schema, found: FoundTable) -> Iterator[str]:
             continue
         cell, often = cells[0][0], sum(count for _, count in cells)
         if counted[0] == "t" and column.nearest_codes(text_array([cell]))[0] < 0:
-            counted = "a missing one"
+            imputed = schema.outside == "impute" and column.missing is None
+            counted = repr(column.names[column.usual_code]) if imputed else "a missing one"
         close = closest(cell, [*column.own_names]) if isinstance(column, Categorical) else ""
         hint = f"did you mean {close!r}?" if close else f"expected {column.told_of(cell)}"
         beside = f" and {often - 1:,} more cells" if often > 2 else " and 1 more cell" if often == 2 else ""

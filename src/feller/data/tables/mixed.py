@@ -193,6 +193,11 @@ class Mixed(Modality):
         """Take the cells of a table by its schema."""
         return self.table.accept(found)
 
+    @property
+    def lenient(self) -> "Mixed":
+        """The same of a lenient table."""
+        return replace(self, table=self.table.lenient)
+
     def strange(self, data: Dataset) -> Sequence[str]:
         """Say what the table says."""
         return self.table.strange(data)

@@ -293,6 +293,11 @@ class Table(Modality):
         """Take the cells of a table by the schema."""
         return encode(first_of_each(expect(found, FoundTable), self.schema.unit), self.schema).codes, {}
 
+    @property
+    def lenient(self) -> "Table":
+        """The same with a schema that refuses no cell."""
+        return replace(self, schema=replace(self.schema, outside="impute"))
+
     def strange(self, data: Dataset) -> Sequence[str]:
         """Say which cells no row that was learned has; InputError if one is of another type than its column."""
         if data.cells is None:

@@ -96,10 +96,13 @@ def test_estimators_follow_scikit_learn(here: pathlib.Path) -> None:
     assert twin.get_params() == synth.get_params()
     with pytest.raises(NotFittedError):
         check_is_fitted(twin)
-    with pytest.raises(feller.UsageError):
-        twin.sample(3)
-    with refuses(feller.UsageError, argument="argument", found="'epsilom'"):
-        twin.set_params(epsilom=3)
+    for call in (twin.sample, lambda: feller.audit(twin), lambda: twin.score(people(3, 0))):
+        with pytest.raises(NotFittedError) as caught:
+            call()
+        assert isinstance(caught.value, feller.UsageError)
+    for call in (lambda: twin.set_params(epsilom=3), lambda: feller.Synthesizer(epsilom=3)):
+        with refuses(feller.UsageError, argument="epsilom", remedy="Did you mean 'epsilon'?"):
+            call()
     rows = people(400, 0)
     twin.set_params(seed=1).fit(rows[["age", "school"]], rows["income"])
     check_is_fitted(twin)
@@ -107,6 +110,35 @@ def test_estimators_follow_scikit_learn(here: pathlib.Path) -> None:
     assert list(drawn.columns) == ["age", "school", "income"]
     assert set(drawn["income"]) == {"low"}
     assert twin.n_features_in_ == 2
+    assert len(twin.sample()) == 64
+    assert twin.run_.epsilon == pytest.approx(twin.run_.ledger.epsilon())
+    assert 0 < twin.run_.epsilon <= 4
+    whole = rows[["age", "school", "income"]]
+    assert twin.score(whole[["age", "school"]], whole["income"]) == pytest.approx(twin.log_prob(whole).mean())
+    assert len(feller.sample(twin, n=3)) == 3
+    audited = feller.audit(twin, data=whole, report=False)
+    assert audited.metrics["epsilon"] <= 4
+    assert audited.path is None
+    with refuses(InputError, remedy="Give the rows that were fitted, all of them and in the same order"):
+        feller.audit(twin, data=whole[::-1])
+    before = twin.run_
+    twin.set_params(out="again", overwrite=True).fit(whole).fit(whole)
+    assert len(before.sample(3)) == 3
+    assert twin.run_.path == pathlib.Path("again")
+
+
+def test_a_search_scores_by_the_log_probability(here: pathlib.Path) -> None:
+    from sklearn.model_selection import GridSearchCV
+
+    synth = feller.Synthesizer(recipe="table-marginals")
+    search = GridSearchCV(synth, {"seed": [0, 1]}, cv=2, error_score="raise").fit(people(300, 0))
+    assert search.best_score_ < 0
+
+
+def test_a_classifier_of_private_rows_in_memory_is_refused_before_anything_is_spent(here: pathlib.Path) -> None:
+    with refuses(feller.UsageError, argument="recipe"):
+        feller.fit(people(400, 0), recipe="logistic-private", target="income", epsilon=1.0, out="run")
+    assert not pathlib.Path("run").exists()
 
 
 OF_THE_FIT = ("copies", "dcr_share", "membership_auc", "nll_baseline")

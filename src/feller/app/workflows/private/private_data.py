@@ -58,6 +58,7 @@ from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table, left_out, tables
 from feller.data.tables.schema import Schema, is_draft
 from feller.data.tables.schema_lint import lint
+from feller.evaluation.effort import kind_of_report
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import Description
 from feller.privacy.accounting.dp_events import Expense
@@ -70,6 +71,10 @@ from feller.training.objectives.one_shot import AtOnce
 
 FLOWS = "table-flow"
 """Recipe that has no use for columns whose numbers were found with noise: any of their cells may be missing."""
+
+
+TELLING = ("logistic-private", "regressor")
+"""Recipes whose models tell a target, and draw nothing."""
 
 
 class PrivateData(DataAccess):
@@ -143,6 +148,13 @@ class PrivateData(DataAccess):
                 "a private fit draws each row of all by a coin of its own, which shards that are read in turn do"
                 " not allow",
                 remedy="Join them to one file that memory holds",
+            )
+        if frame is not None and request.name in TELLING and kind_of_report(asked.config.report) != "none":
+            raise UsageError(
+                argument="recipe",
+                expected=f"rows in a file, which the report of {request.name} reads again",
+                found="a DataFrame, of which a private run keeps no copy",
+                remedy="Leave the report out, report=False, or write the rows to a file and fit that",
             )
         described = asked.config.reading.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
         if not described and (frame is not None or (given is None and path.suffix.lower() in TABLES)):
