@@ -105,8 +105,8 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     # fmt: on
 
 _HOMES = {
-    "app.api": ("audit", "bridge", "evaluate", "export", "fit", "load", "sample", "steer", "tune"),
-    "app.config": (
+    "app.api": (
+        *("audit", "bridge", "evaluate", "export", "fit", "load", "sample", "steer", "tune"),
         *("AuditConfig", "BridgeConfig", "EvaluateConfig", "ExportConfig", "FitConfig", "PrivacyOptions"),
         *("ReadingOptions", "RunFolderOptions", "SampleConfig", "SampleFileOptions", "SamplerOptions"),
         *("SteerConfig", "TrainingOptions", "TuneConfig"),

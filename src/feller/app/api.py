@@ -15,8 +15,14 @@ from feller.app.config import (
     EvaluateConfig,
     ExportConfig,
     FitConfig,
+    PrivacyOptions,  # noqa: F401 - public, with the others
+    ReadingOptions,  # noqa: F401
+    RunFolderOptions,  # noqa: F401
     SampleConfig,
+    SampleFileOptions,  # noqa: F401
+    SamplerOptions,  # noqa: F401
     SteerConfig,
+    TrainingOptions,  # noqa: F401
     TuneConfig,
 )
 from feller.app.options import config_of, configured

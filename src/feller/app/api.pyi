@@ -97,11 +97,11 @@ def fit(
     audit: Words = (),
     unsafe_seed: Whole = None,
     verbose: Verbose = None,
-    training: TrainingOptions = ...,
-    output: RunFolderOptions = ...,
-    reading: ReadingOptions = ...,
-    privacy: PrivacyOptions = ...,
-    printing: PrintingOptions = ...,
+    training: TrainingOptions | None = None,
+    output: RunFolderOptions | None = None,
+    reading: ReadingOptions | None = None,
+    privacy: PrivacyOptions | None = None,
+    printing: PrintingOptions | None = None,
     config: FitConfig | None = None,
 ) -> FittedRun: ...
 def sample(
@@ -150,13 +150,13 @@ def sample(
     backward: bool = False,
     code: CodeText = None,
     verbose: Verbose = None,
-    output: SampleFileOptions = ...,
-    sampler: SamplerOptions = ...,
-    gaps: GapOptions = ...,
-    document: DocumentOptions = ...,
-    speech: SpeechOptions = ...,
-    bridge: PushOptions = ...,
-    opening: OpeningOptions = ...,
+    output: SampleFileOptions | None = None,
+    sampler: SamplerOptions | None = None,
+    gaps: GapOptions | None = None,
+    document: DocumentOptions | None = None,
+    speech: SpeechOptions | None = None,
+    bridge: PushOptions | None = None,
+    opening: OpeningOptions | None = None,
     config: SampleConfig | None = None,
 ) -> Samples: ...
 def evaluate(
@@ -169,7 +169,7 @@ def evaluate(
     seed: int = 0,
     code: CodeText = None,
     verbose: Verbose = None,
-    opening: OpeningOptions = ...,
+    opening: OpeningOptions | None = None,
     config: EvaluateConfig | None = None,
 ) -> Report: ...
 def audit(
@@ -187,8 +187,8 @@ def audit(
     delta: Real = None,
     code: CodeText = None,
     verbose: Verbose = None,
-    plan: PlanOptions = ...,
-    opening: OpeningOptions = ...,
+    plan: PlanOptions | None = None,
+    opening: OpeningOptions | None = None,
     config: AuditConfig | None = None,
 ) -> Report: ...
 def steer(
@@ -214,9 +214,9 @@ def steer(
     over: str = "source",
     code: CodeText = None,
     verbose: Verbose = None,
-    measurement: MeasurementOptions = ...,
-    search: SearchOptions = ...,
-    opening: OpeningOptions = ...,
+    measurement: MeasurementOptions | None = None,
+    search: SearchOptions | None = None,
+    opening: OpeningOptions | None = None,
     config: SteerConfig | None = None,
 ) -> SteeredSamples: ...
 def tune(
@@ -237,9 +237,9 @@ def tune(
     overwrite: bool = False,
     code: CodeText = None,
     verbose: Verbose = None,
-    conditions: ConditionOptions = ...,
-    output: RunFolderOptions = ...,
-    opening: OpeningOptions = ...,
+    conditions: ConditionOptions | None = None,
+    output: RunFolderOptions | None = None,
+    opening: OpeningOptions | None = None,
     config: TuneConfig | None = None,
 ) -> FittedRun: ...
 def bridge(
@@ -260,9 +260,9 @@ def bridge(
     longest: Counted = None,
     max_memory: Positive = None,
     verbose: Verbose = None,
-    output: RunFolderOptions = ...,
-    work: WorkOptions = ...,
-    printing: PrintingOptions = ...,
+    output: RunFolderOptions | None = None,
+    work: WorkOptions | None = None,
+    printing: PrintingOptions | None = None,
     config: BridgeConfig | None = None,
 ) -> FittedRun: ...
 def export(
@@ -274,6 +274,6 @@ def export(
     guidance: str = "1",
     code: CodeText = None,
     verbose: Verbose = None,
-    opening: OpeningOptions = ...,
+    opening: OpeningOptions | None = None,
     config: ExportConfig | None = None,
 ) -> pathlib.Path: ...

@@ -5,7 +5,7 @@ Nothing here imports torch, so that `feller COMMAND --help` answers at once.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -75,17 +75,38 @@ def in_words(given: Mapping[str, object] | None) -> dict[str, str]:
     return {str(name): str(value) for name, value in (given or {}).items()}
 
 
+class OptionsType(type):
+    """Makes configs of options by their names, those of their groups too, and hides what help need not show."""
+
+    if not TYPE_CHECKING:  # type checkers know the options of each class
+
+        def __call__(cls, *args: Any, **options: Any) -> Any:
+            """Return a config; errors as of `config_of`."""
+            from feller.app.options import check_types, config_of
+
+            own = cls.__dataclass_fields__
+            if args or not all(name in own for name in options):
+                return config_of(cls, *args, **options)
+            check_types(cls, options)
+            return super().__call__(**options)
+
+    def __dir__(cls) -> list[str]:
+        """List the names of options and of what people call."""
+        return [name for name in super().__dir__() if not name.startswith("__") or name == "__init__"]
+
+
 @dataclass(frozen=True, kw_only=True)
-class PrintingOptions:
+class PrintingOptions(metaclass=OptionsType):
     """Of what is printed."""
 
     json: bool = False
     """Print one JSON object, last on standard output."""
     verbose: Verbose = None
+    """Whether progress shows; by default on a terminal and in a notebook."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpeningOptions:
+class OpeningOptions(metaclass=OptionsType):
     """Of how a run is opened, and of what is printed."""
 
     code: CodeText = None
@@ -93,10 +114,11 @@ class OpeningOptions:
     json: bool = False
     """Print one JSON object, last on standard output."""
     verbose: Verbose = None
+    """Whether progress shows; by default on a terminal and in a notebook."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFolderOptions:
+class RunFolderOptions(metaclass=OptionsType):
     """Of the run folder that is written."""
 
     out: Text = None
@@ -108,7 +130,7 @@ class RunFolderOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleFileOptions:
+class SampleFileOptions(metaclass=OptionsType):
     """Of the files that samples go to."""
 
     out: Text = None
@@ -123,7 +145,7 @@ class SampleFileOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GapOptions:
+class GapOptions(metaclass=OptionsType):
     """Of what is filled in, in place of new samples."""
 
     known: Said = None
@@ -135,7 +157,7 @@ class GapOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplerOptions:
+class SamplerOptions(metaclass=OptionsType):
     """Of how samples are drawn."""
 
     calls: Counted = None
@@ -161,7 +183,7 @@ class SamplerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DocumentOptions:
+class DocumentOptions(metaclass=OptionsType):
     """What documents alone take."""
 
     prompt: Said = None
@@ -191,7 +213,7 @@ class DocumentOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechOptions:
+class SpeechOptions(metaclass=OptionsType):
     """What speech alone takes."""
 
     text: Said = None
@@ -221,7 +243,7 @@ class SpeechOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PushOptions:
+class PushOptions(metaclass=OptionsType):
     """What the run of a bridge alone takes."""
 
     begin: Annotated[Text, named("--from")] = None
@@ -232,7 +254,7 @@ class PushOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig:
+class SampleConfig(metaclass=OptionsType):
     """Draw samples from RUN, the newest by default."""
 
     folder: RunPlace = None
@@ -264,7 +286,7 @@ class SampleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadingOptions:
+class ReadingOptions(metaclass=OptionsType):
     """How data are read."""
 
     longest: Counted = None
@@ -291,7 +313,7 @@ class ReadingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrivacyOptions:
+class PrivacyOptions(metaclass=OptionsType):
     """Of private training."""
 
     epsilon: Real = None
@@ -312,7 +334,7 @@ class PrivacyOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
+class TrainingOptions(metaclass=OptionsType):
     """Of the training, beside the recipe."""
 
     minutes: Positive = None
@@ -329,7 +351,7 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig:
+class FitConfig(metaclass=OptionsType):
     """Fit a model to DATA and write a run folder.
 
     Fields of the recipe follow by their own names, such as --train.lr 1e-4; `feller fit DATA --recipe NAME --help`
@@ -358,7 +380,7 @@ class FitConfig:
     report: Annotated[ReportKind, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
     """full, quick or none; by default it takes a fifth of the training's time, and at most two minutes."""
     fields: RecipeFields = None
-    """Fields of the recipe by the names that the command has for them: {"train.batch": 64} is `--train.batch 64`."""
+    """Fields of the recipe by their names, such as {"train.batch": 64}."""
     training: Annotated[TrainingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=TrainingOptions)
     """How long to train, and from where."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
@@ -380,7 +402,7 @@ class FitConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(metaclass=OptionsType):
     """Compare samples of RUN, the newest by default, with real data, and write its report."""
 
     folder: RunPlace = None
@@ -402,7 +424,7 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasurementOptions:
+class MeasurementOptions(metaclass=OptionsType):
     """Of an observation."""
 
     observe: Text = None
@@ -421,7 +443,7 @@ class MeasurementOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions:
+class SearchOptions(metaclass=OptionsType):
     """Of the search for a reward."""
 
     calls: Counted = None
@@ -436,7 +458,7 @@ class SearchOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SteerConfig:
+class SteerConfig(metaclass=OptionsType):
     """Draw samples from RUN, the newest by default, that are as wished, or explain an observation, without training.
 
     Either --reward, or --observe and --operator.
@@ -480,7 +502,7 @@ class SteerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConditionOptions:
+class ConditionOptions(metaclass=OptionsType):
     """Of the samples that tuning looks at."""
 
     given: Conditions = None
@@ -490,7 +512,7 @@ class ConditionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneConfig:
+class TuneConfig(metaclass=OptionsType):
     """Change the model of RUN so that it does what is wished for, always, and stays as diverse as that allows.
 
     Fields of the recipe follow by their own names, such as --train.lr 1e-4 or --objective.steps 60; `feller tune RUN
@@ -535,7 +557,7 @@ class TuneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkOptions:
+class WorkOptions(metaclass=OptionsType):
     """Of the work and memory that a bridge takes."""
 
     pairs: Annotated[Whole, Limits(2.0)] = None
@@ -550,7 +572,7 @@ class WorkOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BridgeConfig:
+class BridgeConfig(metaclass=OptionsType):
     """Join populations A, B, ... by paths that cost least: control, and what you say being somewhere costs.
 
     Fields of the settings follow by their own names, such as --train.steps 3000, or --calls 420 for more steps of
@@ -598,7 +620,7 @@ class BridgeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions:
+class PlanOptions(metaclass=OptionsType):
     """Of a plan for private training."""
 
     noise: Real = None
@@ -612,7 +634,7 @@ class PlanOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditConfig:
+class AuditConfig(metaclass=OptionsType):
     """Say what could be learned about single rows from RUN, the newest by default, and what bounds it.
 
     Without a run, for a plan: `feller audit calculator --noise 1.1 --rate 0.01 --steps 10000 --delta 1e-6`.
@@ -640,7 +662,7 @@ class AuditConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig:
+class ExportConfig(metaclass=OptionsType):
     """Write the network of RUN, the newest by default, for other programs; or the whole model as a folder."""
 
     folder: RunPlace = None

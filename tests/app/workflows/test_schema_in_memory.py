@@ -96,3 +96,9 @@ def test_samples_in_memory_are_judged(run: FittedRun) -> None:
     assert feller.evaluate(run, samples=drawn[:100], data=people(100, 1)).metrics["tv2"] == pytest.approx(
         judged.metrics["tv2"], abs=0.3
     )
+
+
+def test_configs_refuse_values_of_a_wrong_type() -> None:
+    for options in ({"seed": "a"}, {"seed": "a", "epsilon": 2.0}):
+        with refuses(feller.UsageError, argument="seed", found="'a'"):
+            feller.FitConfig(**options)

@@ -1,5 +1,6 @@
 """Command-line words to frozen configs; what is wrong with them is told in one line."""
 
+import inspect
 import os
 import pathlib
 import shlex
@@ -13,7 +14,7 @@ import tyro
 from tyro import _errors as events  # private as yet, so that pyproject.toml bounds the version
 
 from feller.app.commands.flag_types import field_names
-from feller.app.options import check_values, command_of, flag_names, flags_of, group, is_place, known_of
+from feller.app.options import OPTIONS, check_values, command_of, flag_names, flags_of, group, is_place, known_of
 from feller.core.errors import UsageError, closest
 
 T = TypeVar("T")
@@ -74,6 +75,9 @@ def _parsed(kind: Any, name: str, words: Sequence[str], flags: Sequence[str], **
         UsageError: If they are wrong.
     """
     with events.on_parse_error(lambda event: _refuse(event, words, flags)):
+        about = inspect.getdoc(kind)
+        if about is not None and OPTIONS in about:  # which Python's help shows
+            more["description"] = about.partition(OPTIONS)[0].rstrip()
         return tyro.cli(kind, prog=f"feller {name}", args=words, **more)
 
 
