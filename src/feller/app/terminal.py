@@ -28,13 +28,16 @@ class Terminal(Tell):
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+        self._notebook = self.console.is_jupyter
+        if self._notebook and find_spec("ipywidgets") is None:  # lines in one block, not a block for each
+            self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False, force_jupyter=False)
         self._bar: Progress | None = None
         self._task, self._spoke, self._part = "", 0.0, 0
 
     @property
     def watched(self) -> bool:
         """Whether people look: on a terminal or in a notebook."""
-        return self.console.is_terminal or self.console.is_jupyter
+        return self.console.is_terminal or self._notebook
 
     @property
     def has_bar(self) -> bool:

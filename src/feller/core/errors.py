@@ -16,6 +16,8 @@ AMISS = (errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
 """Of an `OSError`: something is wrong with a place that was named, and not with us."""
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 """Words, in small letters, of PyTorch's messages where there is none."""
+BEYOND = 1e15
+"""Ends of an interval that nobody needs to hear of."""
 LONGEST = 1_200
 """Letters of a line: what files of strangers are quoted with may be endless."""
 FLAG = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
@@ -174,7 +176,9 @@ def check_number(
     ):
         return
     ends = {"at least": least, "above": above, "at most": most, "below": math.inf if below is None else below}
-    words = [f"{word} {_number(end)}" for word, end in ends.items() if math.isfinite(end)]
+    words = [
+        f"{word} {_number(end)}" for word, end in ends.items() if abs(end) < (math.inf if value > BEYOND else BEYOND)
+    ]
     words += ["finite"] if below == math.inf and not isinstance(value, int) else []
     raise kind(argument=argument, expected=" and ".join(words), found=_number(value), remedy=remedy)
 

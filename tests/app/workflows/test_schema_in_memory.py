@@ -9,6 +9,7 @@ import pytest
 
 import feller
 from feller.app.results import FittedRun
+from feller.evaluation.metrics import metric
 from tests.errors import refuses
 
 COUNTS = {"recipe": "table-marginals", "report": False}
@@ -102,3 +103,20 @@ def test_configs_refuse_values_of_a_wrong_type() -> None:
     for options in ({"seed": "a"}, {"seed": "a", "epsilon": 2.0}):
         with refuses(feller.UsageError, argument="seed", found="'a'"):
             feller.FitConfig(**options)
+
+
+def test_bars_have_an_axis_and_their_numbers(run: FittedRun) -> None:
+    report = feller.evaluate(run, n=100)
+    (bars, *_) = report.figures()
+    shares, *others = bars.axes
+    written = {text.get_text().split(",")[0] for axes in bars.axes for text in axes.texts}
+    assert metric("valid").text(report.metrics["valid"]) in written
+    assert metric("tv2").text(report.metrics["tv2"]) in written
+    assert all(len(axes.get_xticks()) > 1 for axes in bars.axes)
+    widths = {
+        name.get_text(): bar.get_width()
+        for name, bar in zip(shares.get_yticklabels(), shares.patches[::2], strict=True)
+    }
+    assert widths["TV distance, columns"] == pytest.approx(report.metrics["tv1"])
+    assert len(bars.legends) == 1  # below the bars, not on them
+    assert all(len(axes.get_yticks()) == 1 for axes in others)

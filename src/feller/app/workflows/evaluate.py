@@ -15,7 +15,7 @@ from feller.app.workflows.documents.evaluate_documents import measure
 from feller.app.workflows.fine_tuned_run import Tuned, base_model, recipe_of, rule_of, tuned_of
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.table_schema import for_owner
-from feller.app.workflows.reporting.comparison import Judged, number_shown
+from feller.app.workflows.reporting.comparison import IN_HAND, IN_MEMORY, Judged, number_shown
 from feller.app.workflows.reporting.evaluate_non_generative import copy, examine, resynthesise
 from feller.app.workflows.reporting.sample_report import sample_report
 from feller.app.workflows.run_config import FitRecord, brought_of, example_of, is_described, read_bundle, record_of
@@ -49,10 +49,6 @@ STRANGERS = (
     "the run keeps no copy of the rows that it learned from, so that copies of them and membership are not measured:"
     " give them, too, evaluate(run, data=held_out, train=rows), or ask audit(run, data=rows)"
 )
-IN_MEMORY = "memory"
-"""What data are called that were given in memory."""
-IN_HAND = "samples-in-memory"
-"""What samples are called that were given in memory."""
 PIECES = 64
 """Into which the examples of likelihoods are divided, to take some of them."""
 

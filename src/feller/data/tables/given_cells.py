@@ -266,11 +266,19 @@ def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int
             found=f"{first}{BETWEEN}{last}",
         )
     begin, end = max(low, math.ceil(begins)), min(high, math.floor(ends))
+    if begins > ends:
+        raise UsageError(
+            argument=column.name,
+            expected="a range with its lower end first",
+            found=f"{first}{BETWEEN}{last}",
+            remedy=f"Write {last}{BETWEEN}{first}, in Python ({last}, {first})",
+        )
     if begin > end:
         raise UsageError(
             argument=column.name,
-            expected=f"a range that holds cells, the lower end first; {column.told}",
+            expected=f"a range that holds cells; {column.told}",
             found=f"{first}{BETWEEN}{last}",
+            remedy="Give a range that overlaps with these",
         )
     return begin, end
 

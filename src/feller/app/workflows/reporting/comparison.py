@@ -10,6 +10,9 @@ from feller.data.modality import Dataset
 from feller.evaluation.comparison import enough, real_data
 from feller.evaluation.effort import Effort
 
+IN_MEMORY, IN_HAND = "memory", "samples-in-memory"
+"""What data, and samples, are called that were given in memory."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judged:
