@@ -46,7 +46,8 @@ def options(kind: str) -> dict[str, tuple[str, str]]:
     texts = dict(known[kind])
     for called, _ in known[kind].values():
         texts |= known.get(called, {})
-    return {name: texts[name] for name in python_options(getattr(config, kind))}
+    groups = {name: (f"{called} | None", "None") for name, (called, _) in texts.items() if called in known}
+    return {name: groups.get(name, texts[name]) for name in python_options(getattr(config, kind))}
 
 
 def signature(function: ast.FunctionDef) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.app.synthesizer import Synthesizer as Synthesizer
     from feller.app.modalities.registration import register_modality as register_modality
     from feller.app.workflows.cite import cite as cite
+    from feller.app.workflows.draft_schema import infer_schema as infer_schema
     from feller.control.bridges.bridge_config import Bridging as Bridging
     from feller.control.bridges.problem import BridgeProblem as BridgeProblem
     from feller.control.bridges.solution import FoundBridge as FoundBridge, solve_bridge as solve_bridge
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.core.rng import Draws
     from feller.core.run_folder import open_run as open_run
     from feller.data.loading.read import read as read
+    from feller.data.tables.schema import Schema as Schema
     from feller.data.modality import Dataset as Dataset, Modality as Modality, RawData as RawData
     from feller.evaluation import conformance as testing  # noqa: F401 - a module
     from feller.models.export.velocity import VelocityField as VelocityField, velocity as velocity
@@ -103,8 +105,8 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     # fmt: on
 
 _HOMES = {
-    "app.api": ("audit", "bridge", "evaluate", "export", "fit", "load", "sample", "steer", "tune"),
-    "app.config": (
+    "app.api": (
+        *("audit", "bridge", "evaluate", "export", "fit", "load", "sample", "steer", "tune"),
         *("AuditConfig", "BridgeConfig", "EvaluateConfig", "ExportConfig", "FitConfig", "PrivacyOptions"),
         *("ReadingOptions", "RunFolderOptions", "SampleConfig", "SampleFileOptions", "SamplerOptions"),
         *("SteerConfig", "TrainingOptions", "TuneConfig"),
@@ -112,6 +114,7 @@ _HOMES = {
     "app.results": ("FittedRun", "Report", "SteeredSamples"),
     "app.synthesizer": ("Synthesizer",),
     "app.workflows.cite": ("cite",),
+    "app.workflows.draft_schema": ("infer_schema",),
     "app.modalities.registration": ("register_modality",),
     "control.bridges.bridge_config": ("Bridging",),
     "control.bridges.problem": ("BridgeProblem",),
@@ -121,6 +124,7 @@ _HOMES = {
     "core.rng": ("Rng",),
     "core.run_folder": ("open_run",),
     "data.loading.read": ("read",),
+    "data.tables.schema": ("Schema",),
     "data.modality": ("Dataset", "Modality", "RawData"),
     "models.export.velocity": ("VelocityField", "velocity"),
     "models.export.user_network": ("images", "points"),

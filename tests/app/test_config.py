@@ -1,6 +1,7 @@
 """One config for each command: words, keyword arguments and the config itself say the same."""
 
 import inspect
+import json
 import pathlib
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import feller
 from feller.app import config as configs
 from feller.app.cli import COMMANDS, command_named
 from feller.app.commands.arguments import parse
-from feller.app.options import config_of, configured, flags_of, group, python_options
+from feller.app.options import config_of, configured, flags_of, group, python_options, python_words
 from feller.core.errors import UsageError
+from tests.errors import refuses
 
 FORMS = {
     "fit": (
@@ -139,3 +141,80 @@ def test_configs_load_no_torch() -> None:
     code = "import sys, feller.app.config; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("batch_size", "Set the field of the recipe: fields={'train.batch': ...}"),
+        ("learning_rate", "Set the field of the recipe: fields={'train.lr': ...}"),
+        ("train.batch", "Set the field of the recipe: fields={'train.batch': ...}"),
+        ("objective", 'Name its fields: fields={"objective.NAME": ...}'),
+        ("epochs", "Did you mean 'steps'?"),
+        ("max_grad_norm", "Did you mean 'clip'?"),
+        ("noise_multiplier", "Did you mean 'noise'?"),
+        ("epsilom", "Did you mean 'epsilon'?"),
+    ],
+)
+def test_names_of_other_libraries_point_to_ours(name: str, remedy: str) -> None:
+    with refuses(UsageError, argument=name, found=repr(name), remedy=remedy):
+        feller.fit("example:moons", **{name: 3})
+
+
+def test_options_stand_by_their_names() -> None:
+    with refuses(UsageError, argument="fit", found="2"):
+        feller.fit("example:moons", "target")
+
+
+def test_fields_of_the_recipe_are_set_as_by_the_command(tmp_path: pathlib.Path) -> None:
+    fields = {"train.batch": 32, "objective.cond_dropout": 0.5, "train.betas": (0.8, 0.9), "train.compile": False}
+    run = feller.fit("example:moons", fields=fields, steps=1, size="tiny", report=False, out=str(tmp_path / "run"))
+    record = json.loads((run.path / "recipe.json").read_text())
+    assert (record["recipe"]["train"]["batch"], record["recipe"]["train"]["betas"]) == (32, [0.8, 0.9])
+    assert record["recipe"]["objective"]["cond_dropout"] == 0.5
+    assert record["provenance"]["fields"][:2] == ["--train.batch", "32"]
+    for wrong in ("train.batchs", "batch_size"):
+        with refuses(UsageError, argument="fields", found=repr(wrong), remedy="Did you mean 'train.batch'?"):
+            feller.fit("example:moons", fields={wrong: 3}, out=str(tmp_path / "none"))
+    with refuses(UsageError, argument="fields['train.batch']", expected="a whole number", found="'a'"):
+        feller.fit("example:moons", fields={"train.batch": "a"}, out=str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+HELP = """
+import inspect, json, pydoc, feller
+from feller.app.options import python_options
+shown = [pydoc.plain(pydoc.render_doc(one)) for one in (feller.fit, feller.FitConfig)]
+usual = [one.default is ... for one in inspect.signature(feller.fit).parameters.values()]
+print(json.dumps([shown, [*python_options(feller.FitConfig)], any(usual)]))
+"""
+
+
+def test_help_shows_each_option_with_type_default_and_a_line() -> None:
+    """In a process of its own: here the types of all arguments are checked before."""
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    shown, options, has_unknown = json.loads(done.stdout)
+    assert not has_unknown
+    for text in shown:
+        assert not [word for word in ("_ArgConfig", "Ellipsis", "lambda", "tyro", " at 0x", "= ...") if word in text]
+        lines = [line.strip(" |") for line in text.splitlines()]
+        for name in options:
+            (line,) = (line for line in lines if line.startswith(f"{name}: "))
+            assert len(line.partition(". ")[2]) > 5, name
+
+
+def test_a_config_takes_options_of_its_groups() -> None:
+    config = feller.FitConfig(epsilon=2.0, steps=3, privacy=None)
+    assert (config.privacy.epsilon, config.training.steps) == (2.0, 3)
+    assert config == config_of(feller.FitConfig, epsilon=2.0, steps=3)
+    with refuses(UsageError, argument="epsilom", remedy="Did you mean 'epsilon'?"):
+        feller.FitConfig(epsilom=2.0)
+
+
+def test_errors_in_python_speak_of_options(tmp_path: pathlib.Path) -> None:
+    with refuses(UsageError, argument="steps") as caught:
+        feller.fit("example:moons", steps=3, minutes=1.0, out=str(tmp_path / "run"))
+    assert "--" not in str(caught.value)
+    assert python_words("Leave --stop-at-epsilon, -n or --objective.shuffled 1 out: `feller audit --data x`") == (
+        'Leave stop_at_epsilon, n or fields={"objective.shuffled": 1} out: `feller audit --data x`'
+    )

@@ -6,18 +6,27 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+import pandas as pd
+
+from feller.app.commands.arguments import set_fields, words_of_fields
 from feller.app.config import (
     AuditConfig,
     BridgeConfig,
     EvaluateConfig,
     ExportConfig,
     FitConfig,
+    PrivacyOptions,  # noqa: F401 - public, with the others
+    ReadingOptions,  # noqa: F401
+    RunFolderOptions,  # noqa: F401
     SampleConfig,
+    SampleFileOptions,  # noqa: F401
+    SamplerOptions,  # noqa: F401
     SteerConfig,
+    TrainingOptions,  # noqa: F401
     TuneConfig,
 )
 from feller.app.options import config_of, configured
-from feller.app.results import FittedRun, Report, SteeredSamples
+from feller.app.results import FittedRun, HasRun, Report, SteeredSamples
 from feller.app.terminal import shown
 from feller.app.workflows.audit import audit as audit_run
 from feller.app.workflows.bridge import bridge as bridge_populations
@@ -30,11 +39,11 @@ from feller.app.workflows.tune import tune as tune_run
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run, as_run, new_run
 from feller.core.user_code import load_file
-from feller.data.loading.in_memory import DataSource, Kept, is_given, keep, said_of
+from feller.data.loading.in_memory import DataSource, Kept, check_frame, is_given, keep, said_of, with_index
 from feller.models.model import Model, Samples
 
-RunSource = FittedRun | Run | Model | str | os.PathLike[str]
-"""A run, its folder, or a model, which is written as a run first."""
+RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
+"""A run, its folder, a `Synthesizer`, or a model, which is written as a run first."""
 
 
 def _run_of(source: RunSource | None, code: str | None = None) -> Run:
@@ -44,12 +53,18 @@ def _run_of(source: RunSource | None, code: str | None = None) -> Run:
         UsageError: If it is none, or a model that cannot be written as one.
         InputError: If there is none in the folder.
     """
+    source = source.fitted_run() if isinstance(source, HasRun) else source
     if code is not None or (isinstance(source, FittedRun) and source.code is not None):
         load_file(pathlib.Path(code or cast(FittedRun, source).code or ""))
     if isinstance(source, Model):
         return source.save(str(new_run(None, "model", resume=False, overwrite=False).path))
     if source is None:
-        raise UsageError(expected="a run, its folder, or a model", argument="folder")
+        raise UsageError(
+            argument="run",
+            expected="a run, its folder, a model, or a Synthesizer",
+            found="none",
+            remedy="Give it first",
+        )
     return as_run(source)
 
 
@@ -82,7 +97,19 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
         Interrupted: After Ctrl-C, with all saved.
     """
     with shown(config.printing.verbose) as tell:
-        run, numbers = fit_data(config, data, tell=tell)
+        if isinstance(data, pd.DataFrame):
+            data, notes = with_index(data)
+            check_frame(data)
+            for note in notes:
+                tell.note(note)
+        fields = config.fields or {}
+        if not fields:
+            run, numbers = fit_data(config, data, tell=tell)
+        else:
+            words = tuple(words_of_fields(fields))
+            run, numbers = fit_data(
+                config, data, change=lambda recipe: set_fields(recipe, fields), fields=words, tell=tell
+            )
     recipe = config.recipe_name or ""
     return FittedRun(run.path, numbers, recipe.rpartition(":")[0] or None)
 
@@ -131,7 +158,7 @@ def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
 
 def _report(run: Run, numbers: dict[str, Any]) -> Report:
     """Return the report whose page has been written."""
-    name = pathlib.Path(numbers.get("report", "report.html")).stem
+    name = pathlib.Path(numbers.get("report", "")).stem
     return Report(run.path, {name: one for name, one in numbers.items() if name != "report"}, name)
 
 

@@ -18,10 +18,13 @@ from feller.app.commands.flag_types import (
     Pair,
     Positive,
     Real,
+    RecipeFields,
     ReportKind,
     Rewards,
+    RowsInMemory,
     RunStart,
     Said,
+    SchemaSource,
     Targets,
     Text,
     Verbose,
@@ -55,12 +58,12 @@ from feller.app.config import (
     TuneConfig,
     WorkOptions,
 )
-from feller.app.results import FittedRun, Report, SteeredSamples
+from feller.app.results import FittedRun, HasRun, Report, SteeredSamples
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import DataSource
 from feller.models.model import Model, Samples
 
-RunSource = FittedRun | Run | Model | str | os.PathLike[str]
+RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
 
 def load(source: RunSource, *, code: str | None = None) -> FittedRun: ...
 def fit(
@@ -71,6 +74,7 @@ def fit(
     target: Targets = (),
     seed: Whole = None,
     report: ReportKind = None,
+    fields: RecipeFields = None,
     minutes: Positive = None,
     steps: Counted = None,
     start_from: RunStart = None,
@@ -84,7 +88,7 @@ def fit(
     vocabulary: Text = None,
     tokenizer: Text = None,
     modality: Code = None,
-    schema: Text = None,
+    schema: SchemaSource = None,
     epsilon: Real = None,
     delta: Mixed = None,
     noise: Real = None,
@@ -93,11 +97,11 @@ def fit(
     audit: Words = (),
     unsafe_seed: Whole = None,
     verbose: Verbose = None,
-    training: TrainingOptions = ...,
-    output: RunFolderOptions = ...,
-    reading: ReadingOptions = ...,
-    privacy: PrivacyOptions = ...,
-    printing: PrintingOptions = ...,
+    training: TrainingOptions | None = None,
+    output: RunFolderOptions | None = None,
+    reading: ReadingOptions | None = None,
+    privacy: PrivacyOptions | None = None,
+    printing: PrintingOptions | None = None,
     config: FitConfig | None = None,
 ) -> FittedRun: ...
 def sample(
@@ -146,25 +150,26 @@ def sample(
     backward: bool = False,
     code: CodeText = None,
     verbose: Verbose = None,
-    output: SampleFileOptions = ...,
-    sampler: SamplerOptions = ...,
-    gaps: GapOptions = ...,
-    document: DocumentOptions = ...,
-    speech: SpeechOptions = ...,
-    bridge: PushOptions = ...,
-    opening: OpeningOptions = ...,
+    output: SampleFileOptions | None = None,
+    sampler: SamplerOptions | None = None,
+    gaps: GapOptions | None = None,
+    document: DocumentOptions | None = None,
+    speech: SpeechOptions | None = None,
+    bridge: PushOptions | None = None,
+    opening: OpeningOptions | None = None,
     config: SampleConfig | None = None,
 ) -> Samples: ...
 def evaluate(
     run: RunSource | None = None,
     *,
     data: OtherData = None,
-    samples: Text = None,
+    train: RowsInMemory = None,
+    samples: OtherTable = None,
     n: Counted = None,
     seed: int = 0,
     code: CodeText = None,
     verbose: Verbose = None,
-    opening: OpeningOptions = ...,
+    opening: OpeningOptions | None = None,
     config: EvaluateConfig | None = None,
 ) -> Report: ...
 def audit(
@@ -182,8 +187,8 @@ def audit(
     delta: Real = None,
     code: CodeText = None,
     verbose: Verbose = None,
-    plan: PlanOptions = ...,
-    opening: OpeningOptions = ...,
+    plan: PlanOptions | None = None,
+    opening: OpeningOptions | None = None,
     config: AuditConfig | None = None,
 ) -> Report: ...
 def steer(
@@ -209,9 +214,9 @@ def steer(
     over: str = "source",
     code: CodeText = None,
     verbose: Verbose = None,
-    measurement: MeasurementOptions = ...,
-    search: SearchOptions = ...,
-    opening: OpeningOptions = ...,
+    measurement: MeasurementOptions | None = None,
+    search: SearchOptions | None = None,
+    opening: OpeningOptions | None = None,
     config: SteerConfig | None = None,
 ) -> SteeredSamples: ...
 def tune(
@@ -232,9 +237,9 @@ def tune(
     overwrite: bool = False,
     code: CodeText = None,
     verbose: Verbose = None,
-    conditions: ConditionOptions = ...,
-    output: RunFolderOptions = ...,
-    opening: OpeningOptions = ...,
+    conditions: ConditionOptions | None = None,
+    output: RunFolderOptions | None = None,
+    opening: OpeningOptions | None = None,
     config: TuneConfig | None = None,
 ) -> FittedRun: ...
 def bridge(
@@ -255,9 +260,9 @@ def bridge(
     longest: Counted = None,
     max_memory: Positive = None,
     verbose: Verbose = None,
-    output: RunFolderOptions = ...,
-    work: WorkOptions = ...,
-    printing: PrintingOptions = ...,
+    output: RunFolderOptions | None = None,
+    work: WorkOptions | None = None,
+    printing: PrintingOptions | None = None,
     config: BridgeConfig | None = None,
 ) -> FittedRun: ...
 def export(
@@ -269,6 +274,6 @@ def export(
     guidance: str = "1",
     code: CodeText = None,
     verbose: Verbose = None,
-    opening: OpeningOptions = ...,
+    opening: OpeningOptions | None = None,
     config: ExportConfig | None = None,
 ) -> pathlib.Path: ...

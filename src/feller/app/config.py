@@ -5,7 +5,7 @@ Nothing here imports torch, so that `feller COMMAND --help` answers at once.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -29,12 +29,15 @@ from feller.app.commands.flag_types import (
     Places,
     Positive,
     Real,
+    RecipeFields,
     ReportKind,
     Rewards,
+    RowsInMemory,
     RunOrWord,
     RunPlace,
     RunStart,
     Said,
+    SchemaSource,
     Targets,
     Text,
     Verbose,
@@ -45,6 +48,7 @@ from feller.app.commands.flag_types import (
     named,
     numbers,
     place,
+    plain_path,
     rewards,
     settle,
     short,
@@ -71,17 +75,38 @@ def in_words(given: Mapping[str, object] | None) -> dict[str, str]:
     return {str(name): str(value) for name, value in (given or {}).items()}
 
 
+class OptionsType(type):
+    """Makes configs of options by their names, those of their groups too, and hides what help need not show."""
+
+    if not TYPE_CHECKING:  # type checkers know the options of each class
+
+        def __call__(cls, *args: Any, **options: Any) -> Any:
+            """Return a config; errors as of `config_of`."""
+            from feller.app.options import check_types, config_of
+
+            own = cls.__dataclass_fields__
+            if args or not all(name in own for name in options):
+                return config_of(cls, *args, **options)
+            check_types(cls, options)
+            return super().__call__(**options)
+
+    def __dir__(cls) -> list[str]:
+        """List the names of options and of what people call."""
+        return [name for name in super().__dir__() if not name.startswith("__") or name == "__init__"]
+
+
 @dataclass(frozen=True, kw_only=True)
-class PrintingOptions:
+class PrintingOptions(metaclass=OptionsType):
     """Of what is printed."""
 
     json: bool = False
     """Print one JSON object, last on standard output."""
     verbose: Verbose = None
+    """Whether progress shows; by default on a terminal and in a notebook."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpeningOptions:
+class OpeningOptions(metaclass=OptionsType):
     """Of how a run is opened, and of what is printed."""
 
     code: CodeText = None
@@ -89,10 +114,11 @@ class OpeningOptions:
     json: bool = False
     """Print one JSON object, last on standard output."""
     verbose: Verbose = None
+    """Whether progress shows; by default on a terminal and in a notebook."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFolderOptions:
+class RunFolderOptions(metaclass=OptionsType):
     """Of the run folder that is written."""
 
     out: Text = None
@@ -104,7 +130,7 @@ class RunFolderOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleFileOptions:
+class SampleFileOptions(metaclass=OptionsType):
     """Of the files that samples go to."""
 
     out: Text = None
@@ -119,7 +145,7 @@ class SampleFileOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GapOptions:
+class GapOptions(metaclass=OptionsType):
     """Of what is filled in, in place of new samples."""
 
     known: Said = None
@@ -131,7 +157,7 @@ class GapOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplerOptions:
+class SamplerOptions(metaclass=OptionsType):
     """Of how samples are drawn."""
 
     calls: Counted = None
@@ -157,7 +183,7 @@ class SamplerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DocumentOptions:
+class DocumentOptions(metaclass=OptionsType):
     """What documents alone take."""
 
     prompt: Said = None
@@ -187,7 +213,7 @@ class DocumentOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechOptions:
+class SpeechOptions(metaclass=OptionsType):
     """What speech alone takes."""
 
     text: Said = None
@@ -217,7 +243,7 @@ class SpeechOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PushOptions:
+class PushOptions(metaclass=OptionsType):
     """What the run of a bridge alone takes."""
 
     begin: Annotated[Text, named("--from")] = None
@@ -228,7 +254,7 @@ class PushOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig:
+class SampleConfig(metaclass=OptionsType):
     """Draw samples from RUN, the newest by default."""
 
     folder: RunPlace = None
@@ -260,7 +286,7 @@ class SampleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadingOptions:
+class ReadingOptions(metaclass=OptionsType):
     """How data are read."""
 
     longest: Counted = None
@@ -278,16 +304,16 @@ class ReadingOptions:
     small squares recur in them, or learned: one is trained first. By default tiles if all is made of few, else that."""
     modality: Code = None
     """A kind of data of your own, as file.py:Class, which reads DATA; see docs/extend.md."""
-    schema: Text = None
+    schema: SchemaSource = None
     """File that says what is public about a table: its columns, and which cells they may have; `feller data schema`
     writes one."""
 
     def __post_init__(self) -> None:
-        settle(self, modality=class_of)
+        settle(self, modality=class_of, schema=plain_path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrivacyOptions:
+class PrivacyOptions(metaclass=OptionsType):
     """Of private training."""
 
     epsilon: Real = None
@@ -308,7 +334,7 @@ class PrivacyOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
+class TrainingOptions(metaclass=OptionsType):
     """Of the training, beside the recipe."""
 
     minutes: Positive = None
@@ -325,7 +351,7 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig:
+class FitConfig(metaclass=OptionsType):
     """Fit a model to DATA and write a run folder.
 
     Fields of the recipe follow by their own names, such as --train.lr 1e-4; `feller fit DATA --recipe NAME --help`
@@ -353,6 +379,8 @@ class FitConfig:
     """Of all randomness; 0 by default."""
     report: Annotated[ReportKind, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
     """full, quick or none; by default it takes a fifth of the training's time, and at most two minutes."""
+    fields: RecipeFields = None
+    """Fields of the recipe by their names, such as {"train.batch": 64}."""
     training: Annotated[TrainingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=TrainingOptions)
     """How long to train, and from where."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
@@ -374,14 +402,17 @@ class FitConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(metaclass=OptionsType):
     """Compare samples of RUN, the newest by default, with real data, and write its report."""
 
     folder: RunPlace = None
     """The run folder."""
     data: OtherData = None
     """Real data to compare with; by default those that the fit kept back."""
-    samples: Text = None
+    train: RowsInMemory = None
+    """Rows that the run learned from, beside data that it did not, where it keeps no copy: then copies and membership
+    are measured, too."""
+    samples: OtherTable = None
     """Judge these samples, a file or a folder as `feller sample` writes them, instead of drawing new ones; the report
     is then called after them, report-NAME.html in the run, as it is with --data."""
     n: Annotated[Counted, short("-n")] = None
@@ -393,7 +424,7 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasurementOptions:
+class MeasurementOptions(metaclass=OptionsType):
     """Of an observation."""
 
     observe: Text = None
@@ -412,7 +443,7 @@ class MeasurementOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions:
+class SearchOptions(metaclass=OptionsType):
     """Of the search for a reward."""
 
     calls: Counted = None
@@ -427,7 +458,7 @@ class SearchOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SteerConfig:
+class SteerConfig(metaclass=OptionsType):
     """Draw samples from RUN, the newest by default, that are as wished, or explain an observation, without training.
 
     Either --reward, or --observe and --operator.
@@ -471,7 +502,7 @@ class SteerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConditionOptions:
+class ConditionOptions(metaclass=OptionsType):
     """Of the samples that tuning looks at."""
 
     given: Conditions = None
@@ -481,7 +512,7 @@ class ConditionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneConfig:
+class TuneConfig(metaclass=OptionsType):
     """Change the model of RUN so that it does what is wished for, always, and stays as diverse as that allows.
 
     Fields of the recipe follow by their own names, such as --train.lr 1e-4 or --objective.steps 60; `feller tune RUN
@@ -526,7 +557,7 @@ class TuneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkOptions:
+class WorkOptions(metaclass=OptionsType):
     """Of the work and memory that a bridge takes."""
 
     pairs: Annotated[Whole, Limits(2.0)] = None
@@ -541,7 +572,7 @@ class WorkOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BridgeConfig:
+class BridgeConfig(metaclass=OptionsType):
     """Join populations A, B, ... by paths that cost least: control, and what you say being somewhere costs.
 
     Fields of the settings follow by their own names, such as --train.steps 3000, or --calls 420 for more steps of
@@ -589,7 +620,7 @@ class BridgeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions:
+class PlanOptions(metaclass=OptionsType):
     """Of a plan for private training."""
 
     noise: Real = None
@@ -603,7 +634,7 @@ class PlanOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditConfig:
+class AuditConfig(metaclass=OptionsType):
     """Say what could be learned about single rows from RUN, the newest by default, and what bounds it.
 
     Without a run, for a plan: `feller audit calculator --noise 1.1 --rate 0.01 --steps 10000 --delta 1e-6`.
@@ -619,9 +650,9 @@ class AuditConfig:
     """Train so many models again, each on half of all rows, to tell who was learned from; it takes as long each."""
     canaries: Whole = None
     """Train once more with so many planted rows, which an attacker looks for."""
-    report: Annotated[ReportKind, Offers(("full", "quick"))] = None
+    report: Annotated[ReportKind, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
     """full or quick: how long the attacks take that train nothing; by default a fifth of the training's time, and at
-    most two minutes."""
+    most two minutes. none writes no page."""
     seed: int = 0
     """Of all randomness."""
     plan: Annotated[PlanOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PlanOptions)
@@ -631,7 +662,7 @@ class AuditConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig:
+class ExportConfig(metaclass=OptionsType):
     """Write the network of RUN, the newest by default, for other programs; or the whole model as a folder."""
 
     folder: RunPlace = None

@@ -1,13 +1,19 @@
 """Options of configs by their names, those of groups in the place of these, and functions that take them."""
 
+import ast
 import functools
 import inspect
-from collections.abc import Callable, Container, Mapping
+import itertools
+import pathlib
+import re
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from numbers import Integral
+from numbers import Real as RealNumber
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from feller.app.commands.flag_types import Look
+from feller.app.commands.flag_types import Kind, Look
 from feller.core.errors import InputError, UsageError, closest, nearest
 
 Config = TypeVar("Config")
@@ -18,6 +24,19 @@ ALIKE = 0.7
 """How alike two names must be for one to be meant by the other."""
 PLAIN = (bool, int, float, str, tuple)
 """What is compared by its value; of data in memory there is no usual one."""
+MEANT = {
+    **dict.fromkeys(("batch", "batch_size", "expected_batch_size"), "train.batch"),
+    **dict.fromkeys(("lr", "learning_rate"), "train.lr"),
+    **{"weight_decay": "train.weight_decay", "optimizer": "train.optimizer", "precision": "train.precision"},
+    **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_steps", "iterations"), "steps"),
+    **{"max_grad_norm": "clip", "l2_norm_clip": "clip", "noise_multiplier": "noise", "sigma": "noise"},
+    **{"target_epsilon": "epsilon", "target_delta": "delta", "random_state": "seed", "random_seed": "seed"},
+    **{"n_samples": "n", "num_samples": "n", "num_rows": "n", "conditions": "given", "output_dir": "out"},
+    **{"label": "target", "target_column": "target", "y": "target", "silent": "verbose", "metadata": "schema"},
+}
+"""What people of other libraries write -> the option, or the field of the recipe, that is meant."""
+PARTS_OF_RECIPES = ("architecture", "objective", "train", "sampling", "modality", "parts")
+"""Parts of a recipe, which have fields."""
 SHELL = ("json",)
 """Options that say something to the command line alone."""
 
@@ -130,9 +149,34 @@ def config_of(kind: type[Config], config: Config | None = None, /, **options: An
     """
     if config is not None and not isinstance(config, kind):
         raise UsageError(f"{command_of(kind)} takes a {kind.__name__}, or its options", found=type(config).__name__)
+    options = {name: one for name, one in options.items() if one is not None or name not in _groups(kind)}
+    check_types(kind, options)
     config = _nested(kind, kind() if config is None else config, options)
     check_values(config, places=False)
     return config
+
+
+PLAIN_TYPES = {
+    int: (Integral, "a whole number"),
+    float: (RealNumber, "a number"),
+    bool: (bool, "True or False"),
+    str: (str, "a word"),
+}
+"""Types of options that may not be left out, and what they take."""
+
+
+def check_types(kind: type, values: Mapping[str, Any]) -> None:
+    """Refuse values of other types than options take, before anything is made of them; UsageError then."""
+    for name, hint in _types(kind).items():
+        if name in values and name in flags_of(kind):
+            plain = [Kind(*PLAIN_TYPES[hint])] if hint in PLAIN_TYPES else []
+            for mark in (*plain, *marks(kind, name, Kind)):
+                mark.look(name, values[name])
+
+
+def _groups(kind: type) -> set[str]:
+    """Return the names of the groups of a config."""
+    return {one.name for one in fields(kind) if group(one) is not None}  # pyrefly: ignore - a dataclass
 
 
 def _nested(kind: type[Config], config: Config, options: dict[str, Any]) -> Config:
@@ -146,7 +190,7 @@ def _nested(kind: type[Config], config: Config, options: dict[str, Any]) -> Conf
             raise UsageError(f"of {groups[name].__name__}", f"{value!r:.40}", argument=name)
     for name, value in options.items():
         if name not in homes:
-            raise _unknown(kind, name)
+            raise unknown_option(kind, name)
         outer = homes[name]
         found[outer] = replace(found.get(outer, getattr(config, outer)), **{name: value})
     return replace(config, **found)  # pyrefly: ignore - a dataclass
@@ -197,12 +241,28 @@ def python_options(kind: type) -> dict[str, Field[Any]]:
     return options | {one.name: one for one in fields(kind) if group(one) is not None}  # pyrefly: ignore
 
 
-def _unknown(kind: type, name: str) -> UsageError:
-    """Return what to raise where there is no such option."""
-    known = [*python_options(kind)]
-    close = closest(name, known, ALIKE)
-    expected = f"an argument of {command_of(kind)}" + ("" if close else f": one of {', '.join(sorted(known))}")
-    return UsageError(expected, name, f"Did you mean {close!r}?" if close else None, argument=name)
+def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "") -> UsageError:
+    """Return what to raise where there is no such option.
+
+    Args:
+        kind: Of the config.
+        name: The wrong name.
+        known: The right ones; by default all that a function takes by name.
+        of: What takes them; by default the function.
+    """
+    known = [*known] or [*python_options(kind)]
+    meant = MEANT.get(name, "")
+    deep = meant if "." in meant else name if "." in name else ""
+    if deep and "fields" in known:
+        remedy = f"Set the field of the recipe: fields={{{deep!r}: ...}}"
+    elif name in PARTS_OF_RECIPES and "fields" in known:
+        remedy = f'Name its fields: fields={{"{name}.NAME": ...}}'
+    elif close := meant if meant in known else closest(name, known, ALIKE):
+        remedy = f"Did you mean {close!r}?"
+    else:
+        remedy = None
+    expected = f"an argument of {of or command_of(kind)}" + ("" if remedy else f": one of {', '.join(sorted(known))}")
+    return UsageError(expected, repr(name), remedy, argument=name)
 
 
 def configured(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
@@ -210,21 +270,37 @@ def configured(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Re
 
     Type checkers know these from the stubs beside the modules, which `scripts/write_stubs.py` writes.
     """
+    for one in (kind, *filter(None, map(group, fields(kind)))):  # pyrefly: ignore - a dataclass
+        show_options(one)
 
     def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
         *own, last = inspect.signature(function).parameters.values()
+        many = any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in own)
         options = {name: one for name, one in python_options(kind).items() if name not in {one.name for one in own}}
 
         @functools.wraps(function)
         def called(*args: Any, config: Any = None, **given: Any) -> Result:
+            if not many and len(args) > len(own):
+                name = getattr(function, "__name__", "")
+                raise UsageError(
+                    f"{len(own)} without a name, and options by their names",
+                    f"{len(args)}",
+                    f"Write {name}(..., target='income')" if name == "fit" else f"Write {name}(..., name=value)",
+                    argument=name,
+                )
             first = {one.name: given.pop(one.name) for one in own if one.name in given}
             for name in given:
                 if name not in options:
-                    raise _unknown(kind, name)
-            return function(*args, **first, config=config_of(kind, config, **given))
+                    raise unknown_option(kind, name)
+            try:
+                return function(*args, **first, config=config_of(kind, config, **given))
+            except (InputError, UsageError) as error:
+                error.args = (python_words(str(error)),)
+                raise
 
         hints, types = get_type_hints(function), _types(kind)
         called.__annotations__ = {**hints, **{name: types[name] for name in options}}
+        called.__doc__ = f"{inspect.getdoc(function)}\n\n{_listing(kind, options)}"
         parameters = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_usual(one), annotation=types[name])
             for name, one in options.items()
@@ -237,14 +313,98 @@ def configured(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Re
     return decorate
 
 
+@functools.cache
 def _types(kind: type) -> dict[str, Any]:
-    """Return the types of options and of groups, as Python has them."""
+    """Return the types of options and of groups, which may be left out, as Python has them."""
     types = get_type_hints(kind)
-    for inner in map(group, fields(kind)):  # pyrefly: ignore - a dataclass
-        types |= {} if inner is None else get_type_hints(inner)
+    for one in fields(kind):  # pyrefly: ignore - a dataclass
+        inner = group(one)
+        types |= {} if inner is None else {**get_type_hints(inner), one.name: types[one.name] | None}
     return types
 
 
 def _usual(field: Field[Any]) -> Any:
-    """Return what signatures show where nothing is named."""
-    return ... if field.default is MISSING else field.default
+    """Return what signatures show where nothing is named: None of a group."""
+    return None if field.default is MISSING else field.default
+
+
+OPTIONS = "Options, by name:"
+"""Stands above the options in the help of Python, and behind what the help of the command line says."""
+
+
+def show_options(kind: type) -> None:
+    """Let `help` and `inspect.signature` show the options of a config: type, default and one line on each."""
+    if OPTIONS in (kind.__doc__ or ""):
+        return
+    own = {one.name: one for one in fields(kind)}  # pyrefly: ignore - a dataclass
+    shown = {**flags_of(kind), **{name: one for name, one in own.items() if group(one) is not None}}
+    shown = {name: one for name, one in shown.items() if name not in SHELL}
+    types = _types(kind)
+    kind.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # pyrefly: ignore
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_usual(one), annotation=types[name])
+            for name, one in shown.items()
+        ]
+    )
+    kind.__init__.__annotations__ = {name: types[name] for name in own}
+    listing = _listing(kind, shown)
+    kind.__doc__ = f"{inspect.getdoc(kind)}\n\n{listing}"
+
+
+def _listing(kind: type, shown: Mapping[str, Field[Any]]) -> str:
+    """Return a line for each option: its name, type, default, and what it does."""
+    told, types, lines = _told_of(kind), _types(kind), [OPTIONS]
+    for name, one in shown.items():
+        inner = group(one)
+        of = f"{inner.__name__} | None" if inner else _written(types[name])
+        lines.append(f"    {name}: {of} = {_usual(one)!r}. {told.get(name, '')}".rstrip())
+    return "\n".join(lines)
+
+
+def _written(hint: Any) -> str:
+    """Write a type as signatures do, without the modules that it is from."""
+    text = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+    return re.sub(r"(?:\w+\.)+(\w+)", r"\1", text.replace("object | ", "").replace("NoneType", "None"))
+
+
+@functools.cache
+def _docs() -> dict[str, dict[str, str]]:
+    """Return what is said of each field of each class of configs, in words of Python."""
+    source = pathlib.Path(__file__).with_name("config.py").read_text(encoding="utf-8")
+    found: dict[str, dict[str, str]] = {}
+    for part in ast.parse(source).body:
+        if isinstance(part, ast.ClassDef):
+            told = found.setdefault(part.name, {})
+            for one, after in itertools.pairwise(part.body):
+                if (
+                    isinstance(one, ast.AnnAssign)
+                    and isinstance(after, ast.Expr)
+                    and isinstance(after.value, ast.Constant)
+                ):
+                    told[ast.unparse(one.target)] = python_words(" ".join(str(after.value.value).split()))
+    return found
+
+
+def _told_of(kind: type) -> dict[str, str]:
+    """Return what is said of the options of a config, and of its groups."""
+    told = dict(_docs().get(kind.__name__, {}))
+    for inner in filter(None, map(group, fields(kind))):  # pyrefly: ignore - a dataclass
+        told = {**_docs().get(inner.__name__, {}), **told}
+    return told
+
+
+DEEP_FLAG = re.compile(r"--([a-z]+(?:\.[a-z_*-]+)+)(?: (?=[\d.])([\d.e-]+))?")
+"""Fields of a recipe in words of the command line, with a number behind them."""
+PLAIN_FLAG = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
+"""Whole commands, which stay as they are, and flags outside them."""
+
+
+def python_words(text: str) -> str:
+    """Say in words of Python what was said in flags: `--top-k` is top_k, `--train.lr` the field "train.lr"."""
+
+    def deep(match: re.Match[str]) -> str:
+        name = match[1].replace("-", "_")
+        return f'fields={{"{name}": {match[2]}}}' if match[2] else f'the field "{name}"'
+
+    text = DEEP_FLAG.sub(deep, text)
+    return PLAIN_FLAG.sub(lambda match: match[1] or (match[2] or "").replace("-", "_"), text)

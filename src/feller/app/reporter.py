@@ -3,6 +3,8 @@
 import contextlib
 import os
 
+from feller.core.errors import warn
+
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 
@@ -16,6 +18,10 @@ class Tell:
     def say(self, text: str) -> None:
         """Hear one line."""
 
+    def note(self, text: str) -> None:
+        """Hear what was made of data, in one line."""
+        self.say(text)
+
     def progress(self, share: float, text: str = "") -> None:
         """Hear that a share of the present task is done, and how it stands."""
 
@@ -28,6 +34,14 @@ class Tell:
     def waiting(self, what: str) -> contextlib.AbstractContextManager[object]:
         """Hear that something goes on inside the block of which nobody knows how long it takes."""
         return contextlib.nullcontext()
+
+
+class Warner(Tell):
+    """Shows no progress, and warns of what was made of data, as Python does: for scripts."""
+
+    def note(self, text: str) -> None:
+        """Warn the caller."""
+        warn(text)
 
 
 SILENT = Tell()

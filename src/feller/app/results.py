@@ -6,17 +6,22 @@ import html.parser
 import io
 import os
 import pathlib
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
 from feller.app.config import SampleConfig
 from feller.app.options import config_of, configured
 from feller.app.terminal import shown
-from feller.app.workflows.run_config import record_of
+from feller.app.workflows.private.budget import ledger_of
+from feller.app.workflows.run_config import is_described, record_of
 from feller.app.workflows.run_status import reported_of
 from feller.core.run_folder import Run, framed
 from feller.core.serialization import read_json
@@ -28,6 +33,7 @@ from feller.evaluation.metrics import main_metrics, metric, reference
 from feller.evaluation.number_format import is_number
 from feller.evaluation.report.loss_curve import losses
 from feller.models.model import Model, Samples, load_model
+from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
 
 FRAMES = f"{MEMORY}DataFrame"
@@ -61,7 +67,7 @@ class Report:
     metrics: dict[str, float | int | str | None]
     """Numbers by their names, as in `--json`; some are words, or None where nothing could be measured."""
     name: str = "report"
-    """Of its files, without their endings."""
+    """Of its files, without their endings; empty where none were asked for."""
 
     @property
     def path(self) -> pathlib.Path | None:
@@ -71,7 +77,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """What the page says first; empty where there is none."""
+        """What the page says first; empty where there is no page."""
         file = self.folder / f"{self.name}.json"
         return str(read_json(file, "Evaluate again").get("verdict", "")) if file.is_file() else ""
 
@@ -91,25 +97,53 @@ class Report:
         return figures
 
     def _bars(self) -> Figure | None:
-        """Draw the main metrics beside their references, each as a share of the larger one."""
-        pairs = {}
+        """Draw the main metrics beside their references: shares on one axis, every other one on its own."""
+        pairs: dict[str, tuple[float, float]] = {}
         for name in main_metrics(self.metrics):
             beside, value = reference(name, self.metrics), self.metrics[name]
-            if beside is not None and is_number(value) and is_number(beside[1]) and max(value, beside[1]) > 0:
-                pairs[metric(name, self.metrics).label] = (float(value), float(beside[1]))
-        if not pairs:
-            return None
+            if beside is not None and is_number(value) and is_number(beside[1]):
+                pairs[name] = (float(value), float(beside[1]))
         names = [*pairs][:BARS]
-        figure = Figure(figsize=(6.0, 0.8 + 0.4 * len(names)), layout="constrained")
-        axes = figure.add_subplot()
-        for offset, place, label in ((-0.2, 0, "samples"), (0.2, 1, "reference")):
-            shares = [pairs[name][place] / max(pairs[name]) for name in names]
-            axes.barh([k + offset for k in range(len(names))], shares, 0.4, label=label)
-        axes.set_yticks(range(len(names)), names, fontsize=8)
-        axes.set_xticks([])
-        axes.invert_yaxis()
-        axes.legend(fontsize=8)
+        shares = [name for name in names if metric(name, self.metrics).share]
+        panels = [*([shares] if shares else []), *([name] for name in names if name not in shares)]
+        if not panels:
+            return None
+        rows = [len(panel) + 0.9 for panel in panels]
+        figure = Figure(figsize=(7.0, 0.7 + 0.42 * sum(rows)), layout="constrained")
+        for panel, axes in zip(
+            panels, figure.subplots(len(panels), height_ratios=rows, squeeze=False)[:, 0], strict=True
+        ):
+            self._panel(axes, panel, pairs, is_share=panel is shares)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
         return figure
+
+    def _panel(self, axes: Axes, names: list[str], pairs: dict[str, tuple[float, float]], *, is_share: bool) -> None:
+        """Draw some metrics on one axis from zero, each bar with its number."""
+        most = max(1e-12, *(max(0.0, *pairs[name]) for name in names))
+        for k, name in enumerate(names):
+            one, beside = metric(name, self.metrics), reference(name, self.metrics)
+            for offset, value, colour, label in ((-0.2, pairs[name][0], "C0", ""), (0.2, pairs[name][1], "C1", "of")):
+                axes.barh(
+                    k + offset, value, 0.38, color=colour, label=None if k else "reference" if label else "measured"
+                )
+                text = f"{one.text(value)}, {beside[0]}" if label and beside else one.text(value)
+                axes.annotate(
+                    text, (max(value, 0.0), k + offset), (3, 0), textcoords="offset points", fontsize=7, va="center"
+                )
+        labels = [
+            f"{one.label}{f', {one.unit}' if one.unit else ''}" for one in (metric(n, self.metrics) for n in names)
+        ]
+        axes.set_yticks(range(len(names)), [textwrap.fill(label, 38) for label in labels], fontsize=8)
+        axes.set_xlim(
+            min(0.0, *(min(pairs[name]) for name in names)), 1.55 * (1.0 if is_share and most > 0.4 else most)
+        )
+        axes.tick_params(axis="x", labelsize=7)
+        if is_share and most > 0.4:
+            axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+        if is_share:
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.invert_yaxis()
 
     def _loss(self) -> Figure | None:
         """Draw the loss over training."""
@@ -126,7 +160,8 @@ class Report:
 
     def __repr__(self) -> str:
         """Say what it is of, and its verdict."""
-        return f"<Report of {self.folder}: {self.verdict or f'{len(self.metrics)} numbers'}>"
+        said = self.verdict or f"no page, {len(self.metrics)} metrics; feller.evaluate(run) writes one"
+        return f"<Report of {self.folder}: {said}>"
 
     def _repr_html_(self) -> str:
         """Show the page in a notebook: it runs nothing there and loads nothing."""
@@ -143,6 +178,8 @@ class FittedRun(os.PathLike[str]):
     """What was measured as the run was made; by default what its report says."""
     code: str | None = field(default=None, repr=False)
     """File of your own that defines what the model is made of."""
+    held: object = field(default=None, repr=False, compare=False)
+    """What keeps the folder, where it is gone with the run."""
 
     def __fspath__(self) -> str:
         """Return the folder."""
@@ -157,6 +194,17 @@ class FittedRun(os.PathLike[str]):
     def model(self) -> Model:
         """The model, with its average weights."""
         return load_model(self.folder, code=self.code)
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """What privacy was spent on what; None of a run without privacy."""
+        return ledger_of(self.folder)
+
+    @property
+    def epsilon(self) -> float | None:
+        """What was spent, at the delta of the ledger; None of a run without privacy."""
+        ledger = self.ledger
+        return None if ledger is None else ledger.epsilon()
 
     @property
     def report(self) -> Report:
@@ -194,6 +242,8 @@ class FittedRun(os.PathLike[str]):
             InputError: If the data are not what they must be.
             UsageError: If the model knows no exact one; see `Model.log_prob`.
         """
+        if not isinstance(data, Dataset):
+            data = self.model.examples(data, lenient=not is_described(record_of(self.folder)))
         return self.model.log_prob(data, guidance=guidance).cpu().numpy()
 
     def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray:
@@ -227,6 +277,15 @@ class FittedRun(os.PathLike[str]):
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""
         return self.report._repr_html_()
+
+
+@runtime_checkable
+class HasRun(Protocol):
+    """What has been fitted to a run, such as a `Synthesizer`."""
+
+    def fitted_run(self) -> FittedRun:
+        """Return the run."""
+        ...
 
 
 @dataclass(frozen=True)

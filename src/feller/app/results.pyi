@@ -5,6 +5,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -36,6 +37,7 @@ from feller.core.run_folder import Run
 from feller.data.loading.in_memory import DataSource
 from feller.data.modality import Dataset
 from feller.models.model import Model, Samples
+from feller.privacy.accounting.ledger import Ledger
 
 @dataclass(frozen=True, repr=False)
 class Report:
@@ -55,12 +57,17 @@ class FittedRun(os.PathLike[str]):
     path: pathlib.Path
     numbers: Mapping[str, float | int | str | None] = field(default_factory=dict, repr=False, compare=False)
     code: str | None = field(default=None, repr=False)
+    held: object = field(default=None, repr=False, compare=False)
 
     def __fspath__(self) -> str: ...
     @property
     def folder(self) -> Run: ...
     @functools.cached_property
     def model(self) -> Model: ...
+    @property
+    def ledger(self) -> Ledger | None: ...
+    @property
+    def epsilon(self) -> float | None: ...
     @property
     def report(self) -> Report: ...
     def sample(
@@ -109,19 +116,23 @@ class FittedRun(os.PathLike[str]):
         backward: bool = False,
         code: CodeText = None,
         verbose: Verbose = None,
-        output: SampleFileOptions = ...,
-        sampler: SamplerOptions = ...,
-        gaps: GapOptions = ...,
-        document: DocumentOptions = ...,
-        speech: SpeechOptions = ...,
-        bridge: PushOptions = ...,
-        opening: OpeningOptions = ...,
+        output: SampleFileOptions | None = None,
+        sampler: SamplerOptions | None = None,
+        gaps: GapOptions | None = None,
+        document: DocumentOptions | None = None,
+        speech: SpeechOptions | None = None,
+        bridge: PushOptions | None = None,
+        opening: OpeningOptions | None = None,
         config: SampleConfig | None = None,
     ) -> Samples: ...
     def log_prob(self, data: Dataset | DataSource, *, guidance: float = 1.0) -> np.ndarray: ...
     def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray: ...
     def as_samples(self, data: Dataset) -> Samples: ...
     def of_frame(self, data: Dataset) -> bool: ...
+
+@runtime_checkable
+class HasRun(Protocol):
+    def fitted_run(self) -> FittedRun: ...
 
 @dataclass(frozen=True)
 class SteeredSamples:

@@ -1,39 +1,60 @@
 """Synthetic tables by the habits of scikit-learn."""
 
 import inspect
+import os
 import pathlib
 import tempfile
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from sklearn.exceptions import NotFittedError
 
 from feller.app.api import fit as fit_run
 from feller.app.config import FitConfig
-from feller.app.options import config_of
+from feller.app.options import config_of, unknown_option
 from feller.app.results import FittedRun
 from feller.core.errors import UsageError
+from feller.data.tables.schema import Schema
+
+
+class NotFitted(UsageError, NotFittedError):
+    """An estimator has seen no table yet; scikit-learn knows it as a `NotFittedError`."""
 
 
 class Synthesizer:
     """Draws tables like one that it has seen: an estimator with `fit`, `sample`, `get_params` and `set_params`.
 
+    `feller.evaluate`, `audit` and `sample` take it as they take a run. Every `fit` with epsilon spends that much anew:
+    a search over k candidates in f folds spends k f + 1 times as much of the same rows.
+
     Args:
         epsilon: Protect each row; None for no privacy.
         target: Column that a report tells from the others; by default the last one.
         delta: Chance that epsilon does not cover; by default min(1e-5, 1 / rows^1.1).
-        schema: File that says what is public about the table; by default it is guessed, or found privately.
+        schema: Says what is public about the table: a file, a dict as `feller.infer_schema` returns, or a `Schema`; by
+            default it is guessed, or found privately.
         recipe: A recipe's name; by default chosen by the table.
         size: tiny, small (the default) or base.
         steps: How many steps to train; by default as the recipe says.
         minutes: How long to train, instead.
+        fields: Fields of the recipe by their names, such as {"train.batch": 64}.
         seed: Of all randomness but that of privacy.
         unsafe_seed: Of the noise of privacy, for tests alone: whoever knows it can take the noise away.
-        out: Folder of the run, for `feller evaluate` and others; by default one that is gone with the estimator.
+        out: Folder of the run, for `feller evaluate` and others; by default one that is gone with `run_`.
+        overwrite: Replace the run in `out`, so that it can be fitted again.
         report: full, quick or none; by default none.
         verbose: Whether progress shows; by default where people look.
 
     After `fit`, `run_` is the run, `columns_` are the names of the columns, `n_features_in_` is their number.
     """
+
+    def __new__(cls, *args: object, **params: object) -> "Synthesizer":
+        """Refuse names of arguments that there are not, with the nearest."""
+        for name in params:
+            if name not in cls._names():
+                raise unknown_option(FitConfig, name, cls._names(), cls.__name__)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -41,14 +62,16 @@ class Synthesizer:
         epsilon: float | None = None,
         target: str | None = None,
         delta: float | None = None,
-        schema: str | None = None,
+        schema: str | os.PathLike[str] | Mapping[str, object] | Schema | None = None,
         recipe: str | None = None,
         size: str | None = None,
         steps: int | None = None,
         minutes: float | None = None,
+        fields: Mapping[str, object] | None = None,
         seed: int | None = None,
         unsafe_seed: int | None = None,
         out: str | None = None,
+        overwrite: bool = False,
         report: str | bool = False,
         verbose: bool | None = None,
     ) -> None:
@@ -60,9 +83,11 @@ class Synthesizer:
         self.size = size
         self.steps = steps
         self.minutes = minutes
+        self.fields = fields
         self.seed = seed
         self.unsafe_seed = unsafe_seed
         self.out = out
+        self.overwrite = overwrite
         self.report = report
         self.verbose = verbose
 
@@ -82,7 +107,7 @@ class Synthesizer:
         """
         for name, value in params.items():
             if name not in self._names():
-                raise UsageError.unknown("argument", name, self._names())
+                raise unknown_option(FitConfig, name, self._names(), type(self).__name__)
             setattr(self, name, value)
         return self
 
@@ -113,10 +138,11 @@ class Synthesizer:
             raise UsageError("a DataFrame, whose columns have names", type(X).__name__, argument="X")
         table = X if y is None else pd.concat([X, self._beside(y, X)], axis=1)
         params = self.get_params()
-        self._folder = None if self.out else tempfile.TemporaryDirectory(prefix="feller-")
-        params["out"] = self.out or str(pathlib.Path(self._folder.name if self._folder else "") / "run")
+        folder = None if self.out else tempfile.TemporaryDirectory(prefix="feller-")
+        params["out"] = self.out or str(pathlib.Path(folder.name if folder else "") / "run")
         given = {name: value for name, value in params.items() if value is not None}
         self.run_: FittedRun = fit_run(table, config=config_of(FitConfig, **given))
+        object.__setattr__(self.run_, "held", folder)  # which goes with the run, not with the estimator
         self.columns_ = list(map(str, table.columns))
         self.feature_names_in_ = np.array(list(map(str, X.columns)), dtype=object)
         self.n_features_in_ = X.shape[1]
@@ -130,19 +156,48 @@ class Synthesizer:
             return named.set_axis(X.index)
         return pd.Series(np.asarray(y), X.index, name="target")
 
-    def sample(self, n: int = 1000, *, given: dict[str, object] | None = None, seed: int = 0) -> pd.DataFrame:
+    def fitted_run(self) -> FittedRun:
+        """Return the run.
+
+        Raises:
+            NotFittedError: If nothing was learned yet; a `UsageError`, too.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise NotFitted(
+                argument="Synthesizer", expected="one that has seen a table", found="none", remedy="Call fit(df) first"
+            )
+        return self.run_
+
+    def log_prob(self, X: pd.DataFrame, y: object = None) -> np.ndarray:
+        """Return the log probability of rows, [n], in nats; columns of `y` are part of them.
+
+        Raises:
+            NotFittedError: If nothing was learned yet.
+            InputError: If they are not like those of the fit.
+        """
+        return self.fitted_run().log_prob(X if y is None else pd.concat([X, self._beside(y, X)], axis=1))
+
+    def score(self, X: pd.DataFrame, y: object = None) -> float:
+        """Return the mean log probability of rows, in nats, by which a search chooses: more is better."""
+        return float(self.log_prob(X, y).mean())
+
+    def sample(self, n: int | None = None, *, given: dict[str, object] | None = None, seed: int = 0) -> pd.DataFrame:
         """Draw rows, with the columns and types of the table.
 
         Args:
-            n: Number of rows.
+            n: Number of rows; by default 64, as of a run.
             given: Cells that all of them have, by the names of their columns: one, a tuple of the ends of a range, or a
                 list of those that may be.
             seed: Of all randomness: another one for other rows.
 
         Raises:
-            UsageError: If nothing was learned yet, or a cell cannot be.
+            NotFittedError: If nothing was learned yet.
+            UsageError: If a cell cannot be.
         """
-        if not self.__sklearn_is_fitted__():
-            raise UsageError("this Synthesizer has seen no table yet: call fit(df) first")
-        drawn = self.run_.sample(n, given=given, seed=seed, verbose=self.verbose)
+        drawn = self.fitted_run().sample(n, given=given, seed=seed, verbose=self.verbose)
         return drawn if isinstance(drawn, pd.DataFrame) else drawn.frame()
+
+
+Synthesizer.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # pyrefly: ignore
+    [one for one in inspect.signature(Synthesizer.__init__).parameters.values() if one.name != "self"]
+)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 import feller
-from feller.app.reporter import SILENT, Tell, speaks
+from feller.app.reporter import SILENT, Tell, Warner, speaks
 
 PARTS = 10
 """Parts of a task after each of which there is a line of progress where there is no terminal."""
@@ -28,13 +28,16 @@ class Terminal(Tell):
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+        self._notebook = self.console.is_jupyter
+        if self._notebook and find_spec("ipywidgets") is None:  # lines in one block, not a block for each
+            self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False, force_jupyter=False)
         self._bar: Progress | None = None
         self._task, self._spoke, self._part = "", 0.0, 0
 
     @property
     def watched(self) -> bool:
         """Whether people look: on a terminal or in a notebook."""
-        return self.console.is_terminal or self.console.is_jupyter
+        return self.console.is_terminal or self._notebook
 
     @property
     def has_bar(self) -> bool:
@@ -102,11 +105,11 @@ def speaker() -> Tell:
 
 @contextlib.contextmanager
 def shown(verbose: bool | None) -> Iterator[Tell]:
-    """Give who shows progress of a function; by default where people look."""
-    tell = SILENT if verbose is False else speaker()
-    if verbose is None and not (isinstance(tell, Terminal) and tell.watched):
-        tell = SILENT
-    with heard(tell) if tell is not SILENT else contextlib.nullcontext():
+    """Give who shows progress of a function; by default where people look. Elsewhere notes on data are warnings."""
+    tell = speaker()
+    if isinstance(tell, Terminal) and (verbose is False or (verbose is None and not tell.watched)):
+        tell = Warner()
+    with heard(tell) if isinstance(tell, Terminal) else contextlib.nullcontext():
         try:
             yield tell
         finally:

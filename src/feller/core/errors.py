@@ -3,7 +3,10 @@
 import difflib
 import errno
 import math
+import pathlib
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -13,6 +16,8 @@ AMISS = (errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
 """Of an `OSError`: something is wrong with a place that was named, and not with us."""
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 """Words, in small letters, of PyTorch's messages where there is none."""
+BEYOND = 1e15
+"""Ends of an interval that nobody needs to hear of."""
 LONGEST = 1_200
 """Letters of a line: what files of strangers are quoted with may be endless."""
 FLAG = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
@@ -83,9 +88,13 @@ class _LineError(ValueError):
         texts = {name: value for name, value in vars(self).items() if isinstance(value, str)}
         return self._with(**{name: value.replace(old, new) for name, value in texts.items()})
 
+    def advising(self: Line, remedy: str) -> Line:
+        """Return the same error, with what to do."""
+        return self._with(remedy=remedy)
+
     def _with(self: Line, **fields: object) -> Line:
         """Return the same error with other fields."""
-        other = ValueError.__new__(type(self))
+        other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__ | fields)
         other.args = (other.worded(),)
         return other
@@ -167,7 +176,9 @@ def check_number(
     ):
         return
     ends = {"at least": least, "above": above, "at most": most, "below": math.inf if below is None else below}
-    words = [f"{word} {_number(end)}" for word, end in ends.items() if math.isfinite(end)]
+    words = [
+        f"{word} {_number(end)}" for word, end in ends.items() if abs(end) < (math.inf if value > BEYOND else BEYOND)
+    ]
     words += ["finite"] if below == math.inf and not isinstance(value, int) else []
     raise kind(argument=argument, expected=" and ".join(words), found=_number(value), remedy=remedy)
 
@@ -224,3 +235,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_too_large(error: BaseException) -> bool:
     """Tell whether something was to be made that no memory holds, or whose size no number tells."""
     return is_out_of_memory(error) or isinstance(error, OverflowError) or "overflow" in str(error).lower()
+
+
+PACKAGE = str(pathlib.Path(__file__).parent.parent)
+"""Folder of our own code, in whose name nobody is warned."""
+
+
+def warn(text: str) -> None:
+    """Warn in the name of the caller's own line, the innermost that is not ours."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, UserWarning, stacklevel=level)

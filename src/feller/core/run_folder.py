@@ -29,7 +29,7 @@ OURS = (
 """Files of a run; nothing else in its folder is ever removed."""
 
 
-BESIDE = ("lock", "spent", "data.csv", "data.npz", "data.jsonl", "populations")
+BESIDE = ("lock", "spent", "data.csv", "data.npz", "data.jsonl", "populations", "schema.json")
 """What may lie in a folder that holds no run: nobody has to replace it."""
 WHOLE = "If a run is not whole, copy all of it, or fit anew"
 """What to do where a file of a run is missing, for people."""

@@ -351,6 +351,19 @@ class Modality(abc.ABC):
         cells = found if isinstance(found, FoundTable) else None
         return Dataset(*self.accept(found), self, found.notes, properties=told(found), print=known, cells=cells)
 
+    @property
+    def lenient(self) -> "Modality":
+        """The same, which takes what was never learned for something near that it knows; `strange` says so."""
+        return self
+
+    def strange(self, data: "Dataset") -> Sequence[str]:
+        """Say which examples, as they were read, are unlike what was learned, and what they count as.
+
+        Raises:
+            InputError: If one cannot be one at all.
+        """
+        return ()
+
     def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
         """Return what an .npz holds: `samples`, or the leaves, and the names of the classes of each condition."""
         parts = values if isinstance(values, dict) else {"samples": values}

@@ -70,3 +70,8 @@ class Effort:
         while took * most / parts / few > share * self.seconds and most // (2 * parts) >= few:
             parts *= 2
         return most // parts
+
+
+def kind_of_report(report: str | bool | None) -> str | None:
+    """Return the kind of a report: None is none, and True what is usual."""
+    return {False: "none", True: None}[report] if isinstance(report, bool) else report

@@ -26,6 +26,10 @@ WEAK = 0.8
 """Accuracy below which a judge says little."""
 
 
+OF_TRAINING = ("nearest_ratio", "copies", "copied", "passages", "dcr_share", "membership_auc", "nll_baseline")
+"""How the names of numbers begin that tell of the training data."""
+
+
 @dataclass(frozen=True, eq=False)
 class Quality:
     """How good samples are."""
@@ -47,6 +51,8 @@ def quality(
     measure: Measure | None = None,
     judge: Judge | None = None,
     effort: Effort = Effort(),  # noqa: B008 - frozen
+    *,
+    has_train: bool = True,
 ) -> Quality:
     """Compare samples with held-out and training data, in the way of their kind.
 
@@ -59,6 +65,8 @@ def quality(
         measure: Compares data of their kind; None where a judge does, as of pictures.
         judge: Who looks at pictures; trained here if there is none yet.
         effort: Of training a judge.
+        has_train: Whether the training data are there; else those that are held out stand for them, of which nothing
+            is said.
 
     Raises:
         InputError: If there are no samples or no training data, or if the three are not of one kind.
@@ -79,8 +87,13 @@ def quality(
         numbers = images.image_quality(samples, train, held_out, judge, draws)
     else:
         judge, numbers = None, measure(samples, train, held_out, draws)
-    numbers["compared_with"] = HELD_OUT if enough(held_out) else TRAINED
-    notes = (*_unseen(numbers, held_out), *_notes(samples, train, held_out, judge))
+    numbers["compared_with"] = HELD_OUT if enough(held_out) or not has_train else TRAINED
+    if has_train:
+        return Quality(numbers, (*_unseen(numbers, held_out), *_notes(samples, train, held_out, judge)), judge)
+    kept = {name: one for name, one in numbers.items() if not name.startswith(OF_TRAINING) and "_test" not in name}
+    numbers = {name: None if name.endswith("_floor") and not enough(held_out) else one for name, one in kept.items()}
+    few = f"only {len(held_out):,} real examples were given, fewer than {modality.least}: too few for a verdict"
+    notes = () if enough(held_out) else (few,)
     return Quality(numbers, notes, judge)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from feller.core.distributed import ALONE, Ranks, own
-from feller.core.errors import InputError, UsageError, is_too_large
+from feller.core.errors import InputError, UsageError, is_too_large, warn
 from feller.core.pytree import Given, State, concatenate, tree_map
 from feller.core.rng import Draws
 from feller.core.run_folder import Run, as_run
@@ -420,7 +420,7 @@ class Model:
     ) -> LogProb:
         """Ask the family about some examples at a time, and gather what all processes find."""
         about = self.description
-        data = data if isinstance(data, Dataset) else read(data, like=about.modality, every_row=True)
+        data = data if isinstance(data, Dataset) else self.examples(data)
         parts = [torch.empty(0, 2, dtype=torch.float64, device=next(self.network.parameters()).device)]
         for rows, share, device in self._batches(len(data), None, ranks, tell):
             some = data.subset(torch.arange(rows.start, rows.stop))
@@ -431,6 +431,22 @@ class Model:
             parts.append(torch.stack(self.family.log_prob(network, request, here), 1).double())
             share(1.0)
         return LogProb(*torch.cat(ranks.gather(torch.cat(parts))).unbind(1))
+
+    def examples(self, data: DataSource, *, lenient: bool = False) -> Dataset:
+        """Read examples as this model sees them, one for each row; warns of cells that no row that it learned has.
+
+        Args:
+            data: The examples.
+            lenient: Take such cells for some that are near, also where the schema of the model refuses them.
+
+        Raises:
+            InputError: If a cell of a table is of another type than its column.
+        """
+        own = self.description.modality
+        found = read(data, like=own.lenient if lenient else own, every_row=True)
+        for line in found.modality.strange(found):
+            warn(line)
+        return replace(found, modality=own)
 
     def can_do_with(self, data: Dataset) -> bool:
         """Tell whether examples have all conditions that the model was not trained to do without."""

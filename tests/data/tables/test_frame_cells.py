@@ -7,12 +7,17 @@ import pandas as pd
 import pytest
 import torch
 
+from feller.core.errors import InputError
+from feller.data.loading.raw import FoundTable
+from feller.data.tables.column import Categorical
 from feller.data.tables.dataframes import find_cells, from_frame, to_frame
 from feller.data.tables.dates import Datetime
 from feller.data.tables.detect_schema import detect
 from feller.data.tables.modality import tables
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.private_schema_search import find_domain
+from feller.data.tables.schema import Schema, schema_text
+from tests.errors import refuses
 
 DAYS = ["2020-01-01", "2021-05-05", "2023-11-30"]
 BY_DAY = Datetime("t", "2019-01-01", "2024-12-31")
@@ -141,3 +146,62 @@ def test_a_time_of_day_in_one_row_moves_one_count_of_dates() -> None:
     for each in (days, [*days[:-1], "2015-01-01 01:02:03"]):
         found.append(told(pd.DataFrame({"t": pd.to_datetime(each, format="ISO8601")})))
     assert found[0] == found[1]
+
+
+def again(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a frame as samples of them would be."""
+    schema = detect(from_frame(frame))
+    data = tables(from_frame(frame), schema)
+    return to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
+
+
+def test_categories_and_objects_come_back_as_they_were() -> None:
+    n = 90
+    grades = pd.CategoricalDtype(["lo", "mid", "hi", "unused"], ordered=True)
+    frame = pd.DataFrame(
+        {
+            "grade": pd.Series(["hi", "lo", "mid"] * 30, dtype=grades),
+            "number": pd.Series([3, 1, 2] * 30, dtype="category"),
+            "word": pd.Series(["x", "y", None] * 30, dtype="category"),
+            "truth": pd.Series([True, None, False] * 30, dtype=object),
+            "count": pd.Series([2, 5, None] * 30, dtype=object),
+            "mixed": pd.Series([True, "yes", 2] * 30, dtype=object),
+            "i": np.arange(n) % 7,
+        }
+    )
+    pd.testing.assert_frame_equal(again(frame), frame, check_exact=True)
+    assert [type(one) for one in again(frame)["mixed"][:3]] == [bool, str, int]
+    assert [type(one) for one in again(frame)["truth"][:3]] == [bool, type(None), bool]
+    assert [type(one) for one in again(frame)["count"][:2]] == [int, int]
+
+
+def test_other_words_are_the_last_category_where_any_is_drawn() -> None:
+    column = Categorical("c", ("a", "b"), "OTHER", dtype="category")
+    drawn = [
+        to_frame(FoundTable(np.array([[word] for word in words]), columns=("c",)), Schema((column,)))["c"]
+        for words in ("ab", ["b", "OTHER"])
+    ]
+    assert [list(one.cat.categories) for one in drawn] == [["a", "b"], ["a", "b", "OTHER"]]
+
+
+def test_lists_in_cells_are_refused() -> None:
+    with refuses(InputError, row=2, column="c", found="a list"):
+        from_frame(pd.DataFrame({"c": pd.Series(["a", [1, 2]], dtype=object)}))
+
+
+def test_gaps_that_noise_cannot_tell_from_none_are_not_made() -> None:
+    n = 400
+    full = pd.DataFrame({"i": np.arange(n) % 90, "b": np.arange(n) % 2 == 0, "s": ["x", "y"] * (n // 2)})
+    some = full.astype({"i": float, "b": object})
+    some[np.arange(n) % 4 == 0] = None
+    assert all(column.missing is None for column in told(full).modelled)  # pyrefly: ignore
+    assert all(column.missing == "" for column in told(some).modelled)  # pyrefly: ignore
+    one = pd.concat([full, pd.DataFrame({name: [None] for name in full.columns})], ignore_index=True)
+    data = tables(from_frame(one), told(one))  # pyrefly: ignore
+    assert data.modality.frame(data.values, {}).dtypes.astype(str).to_dict() == {"i": "int64", "b": "bool", "s": "str"}
+
+
+def test_categories_of_a_private_frame_are_those_that_were_found() -> None:
+    kind = pd.CategoricalDtype(["x", "y", "secret"], ordered=True)
+    schema = told(pd.DataFrame({"c": pd.Series(["x", "y"] * 200, dtype=kind), "d": ["a", "b"] * 200}))
+    assert "secret" not in schema_text(schema)  # pyrefly: ignore

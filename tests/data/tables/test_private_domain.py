@@ -73,7 +73,7 @@ def test_kinds_and_domains() -> None:
     assert gain.heavy == (0.0,)
     assert gain.form == NumberForm(2)
     assert gain.high >= 15_000
-    assert flag == Boolean("flag", "Yes", "No", "", flag.also_missing)  # pyrefly: ignore
+    assert flag == Boolean("flag", "Yes", "No")
     assert isinstance(colour, Categorical)
     assert colour.values == ("blue", "green", "red")
     assert isinstance(born, Datetime)
@@ -83,7 +83,7 @@ def test_kinds_and_domains() -> None:
     assert isinstance(gap, Categorical)
     assert gap.values == ("x",)
     assert gap.code("?") == gap.count - 1
-    assert schema.outside == "clip"
+    assert schema.outside == "impute"
     assert charges == (
         Charge("kinds of the columns", 5 / math.sqrt(7)),
         Charge("bounds of 2 columns of numbers", 5 / math.sqrt(2)),

@@ -1,9 +1,10 @@
 """Command-line words to frozen configs; what is wrong with them is told in one line."""
 
+import inspect
 import os
 import pathlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any, NoReturn, TypeVar, get_origin
@@ -13,7 +14,7 @@ import tyro
 from tyro import _errors as events  # private as yet, so that pyproject.toml bounds the version
 
 from feller.app.commands.flag_types import field_names
-from feller.app.options import check_values, command_of, flag_names, flags_of, group, is_place, known_of
+from feller.app.options import OPTIONS, check_values, command_of, flag_names, flags_of, group, is_place, known_of
 from feller.core.errors import UsageError, closest
 
 T = TypeVar("T")
@@ -74,6 +75,9 @@ def _parsed(kind: Any, name: str, words: Sequence[str], flags: Sequence[str], **
         UsageError: If they are wrong.
     """
     with events.on_parse_error(lambda event: _refuse(event, words, flags)):
+        about = inspect.getdoc(kind)
+        if about is not None and OPTIONS in about:  # which Python's help shows
+            more["description"] = about.partition(OPTIONS)[0].rstrip()
         return tyro.cli(kind, prog=f"feller {name}", args=words, **more)
 
 
@@ -164,6 +168,44 @@ def change_fields(value: T, words: list[str], command: str) -> T:
     """
     words = _truths(value, words)
     return _parsed(type(value), command, words, [*_paths(value)], default=value, config=_DEEP)
+
+
+def set_fields(value: T, given: Mapping[str, object]) -> T:
+    """Set deeper fields of a frozen value by their names: `{"train.lr": 1e-4}`.
+
+    Raises:
+        UsageError: If there is no such field, or a value is none of its.
+    """
+    for name, one in given.items():
+        known = [path.removeprefix("--").replace("-", "_") for path in _paths(value)]
+        if name.replace("-", "_") not in known:
+            plain = PLAIN_NAMES.get(f"--{name.replace('_', '-')}", "").removeprefix("--").replace("-", "_")
+            close = plain if plain in known else closest(name.replace("-", "_"), known)
+            raise UsageError(
+                argument="fields",
+                expected="fields of the recipe by their names",
+                found=repr(name),
+                remedy=f"Did you mean {close!r}?" if close else f"There are {', '.join(known)}",
+            )
+        try:
+            value = change_fields(value, words_of_fields({name: one}), "fit")
+        except UsageError as error:
+            raise UsageError(
+                argument=f"fields[{name!r}]",
+                expected=error.expected or error.fault,
+                found=repr(one),
+                remedy=None if error.remedy is None or "--help" in error.remedy else error.remedy,
+            ) from error
+    return value
+
+
+def words_of_fields(given: Mapping[str, object]) -> list[str]:
+    """Return the words of the command line that set fields."""
+    words: list[str] = []
+    for name, value in given.items():
+        several = value if isinstance(value, list | tuple) else (value,)
+        words += [f"--{name.replace('_', '-')}", *map(str, several)]
+    return words
 
 
 def _paths(value: Any, outer: str = "--") -> Iterator[str]:

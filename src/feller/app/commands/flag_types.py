@@ -23,9 +23,10 @@ from feller.data.path_checks import check_data
 
 if TYPE_CHECKING:
     from feller.data.loading.in_memory import DataSource
+    from feller.data.tables.schema import Schema
     from feller.training.trainer import Callback
-else:  # which would load torch; the command line takes neither
-    DataSource = Callback = object
+else:  # which would load torch; the command line takes none of them
+    DataSource = Schema = Callback = object
 
 
 def pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
@@ -74,17 +75,28 @@ class Filled(Look):
             raise UsageError("a value", "an empty one", "Leave it out, or say what it is", argument=field)
 
 
+def _is_number(value: Any) -> bool:
+    """Tell whether words are a number in quotes."""
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True)
 class Kind(Look):
     """Takes values of a type alone; the command line reads no others."""
 
-    kind: type
+    kind: type | tuple[type, ...]
     words: str
+    remedy: str | None = None
 
     def look(self, field: str, value: Any) -> None:
         """Refuse others."""
-        if value is not None and (not isinstance(value, self.kind) or isinstance(value, bool)):
-            raise UsageError(self.words, repr(value), argument=field)
+        if value is None or (isinstance(value, self.kind) and (not isinstance(value, bool) or self.kind is bool)):
+            return
+        remedy = self.remedy or (f"Write {value} without quotes" if _is_number(value) else "Leave it out for the usual")
+        raise UsageError(self.words, f"{value!r:.60}", remedy, argument=field)
 
 
 @dataclass(frozen=True)
@@ -172,6 +184,14 @@ def _each(check: Callable[[str], object]) -> Checked:
     return Checked(lambda values: [check(value) for value in values])
 
 
+def check_schema(value: Any) -> None:
+    """Refuse what is no schema, of one in memory."""
+    if value is not None and not isinstance(value, str | os.PathLike):
+        from feller.data.tables.schema import schema_of
+
+        schema_of(value)
+
+
 def _shown(metavar: str) -> Any:
     """Show what a flag takes, and no default."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
@@ -206,7 +226,12 @@ Mixed = Annotated[float | str | None, _ONE, _shown("TEXT"), Filled()]
 """A number, or a word."""
 ReportKind = Annotated[str | bool | None, _ONE, _shown("TEXT"), Filled()]
 Targets = Annotated[str | tuple[str, ...], _spec(tuple, "NAME ...", "*"), _shown("NAME ...")]
-Conditions = Annotated[Mapping[str, object] | None, _PAIRS, _shown("KEY=VALUE ...")]
+Conditions = Annotated[
+    Mapping[str, object] | None,
+    _PAIRS,
+    _shown("KEY=VALUE ..."),
+    Kind(Mapping, "a dict of values by their names", 'Write {"column": value}'),
+]
 """`KEY=VALUE ...`; in Python a dict."""
 OtherTable = Annotated[DataSource | None, _ONE, _shown("TEXT"), Filled()]
 """A table, a file or a data frame."""
@@ -218,7 +243,20 @@ OtherData = Annotated[
     Checked(lambda value: check_data(value) if isinstance(value, str) else None),
 ]
 """What data are read from."""
-Verbose = Annotated[bool | None, tyro.conf.Suppress]
+SchemaSource = Annotated[
+    str | os.PathLike[str] | Mapping[str, object] | Schema | None, _ONE, _shown("TEXT"), Filled(), Checked(check_schema)
+]
+"""A file; in Python also a dict as its JSON holds it, or a `Schema`."""
+RecipeFields = Annotated[
+    Mapping[str, object] | None,
+    Kind(Mapping, "a dict of values by the names of fields", 'Write {"train.batch": 64}'),
+    tyro.conf.Suppress,
+    tyro.conf.Fixed,
+]
+"""What only Python has: the command line has flags for them."""
+RowsInMemory = Annotated[DataSource | None, tyro.conf.Suppress, tyro.conf.Fixed]
+"""Rows that only Python has."""
+Verbose = Annotated[bool | None, Kind(bool, "True, False or None"), tyro.conf.Suppress]
 """Whether progress shows; by default where people look: the command line always shows it."""
 Callbacks = Annotated[Sequence[Callback], tyro.conf.Suppress, tyro.conf.Fixed]
 BasePlace = Positional[Annotated[str | None, _shown("[RUN]"), _if_given(open_run)]]
@@ -280,6 +318,11 @@ def rewards(value: Any) -> tuple[str, ...]:
     """Return words for rewards or costs, of which one may stand alone, or be a function."""
     several = (value,) if isinstance(value, str) or callable(value) else value
     return tuple(name_of(one) if callable(one) else one for one in several)
+
+
+def plain_path(value: Any) -> Any:
+    """Return the words of a path, and other values as they are."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def place(value: Any) -> Any:

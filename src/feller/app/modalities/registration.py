@@ -95,6 +95,8 @@ class Registration:
     """Of a fit that names none: a name, or a function; empty where none suits."""
     measure: "Measure | None" = None
     """Compares samples with real data; None where a judge that learns from the data does, as of pictures."""
+    measure_unseen: "Measure | None" = None
+    """The same where nothing is known of the training data; None where they are needed."""
     evaluate: Callable[..., dict[str, Any]] | None = None
     """Evaluates a run in place of all that is done with samples of single examples."""
     draws_as: str = "samples"

@@ -28,7 +28,7 @@ from feller.evaluation.report.table_figures import (
 )
 from feller.evaluation.tables.cells import cells_lost, numbers_beside, written_share
 from feller.evaluation.tables.marginal_distance import pair_errors
-from feller.evaluation.tables.quality import Numbers, samples_quality
+from feller.evaluation.tables.quality import Numbers, samples_quality, unseen_samples_quality
 
 ROWS_A_SECOND = 400
 """Rows for each second of an evaluation, about as many as models draw in time."""
@@ -57,7 +57,7 @@ def tables_beside(judged: Judged, numbers: dict[str, Any]) -> list[tuple[str, Im
     ]
     pictures = columns_beside(made.numpy(), true.numpy(), columns)
     parts = [f", part {k}" if len(pictures) > 1 else "" for k in range(1, len(pictures) + 1)]
-    beside = f"beside the {len(true):,} training rows"
+    beside = f"beside the {len(true):,} " + ("training rows" if judged.has_train else f"rows in {judged.data}")
     shown = [
         (f"Columns{part}, {beside}{_floor('tv1', numbers)}", one) for part, one in zip(parts, pictures, strict=True)
     ]
@@ -93,15 +93,17 @@ def cell_metrics(judged: Judged, data: str, cells: FoundTable | None = None) -> 
     kind = judged.generated.modality
     if not isinstance(kind, Table):  # rows of a table that is learned as numbers and words are judged as a table
         return {}, ()
-    learned = cells or _cells(data)
-    real = _cells(judged.data) if judged.data else learned
-    lost = cells_lost(judged.generated.values, real, kind.schema) if kind.schema.outside == "clip" else {}
-    made = _cells(judged.samples) if judged.samples else kind.cells(judged.generated.values)
+    learned = cells or (_cells(data) if judged.has_train else None)
+    real = _cells(judged.data) if judged.data and judged.has_train else learned
+    lost = cells_lost(judged.generated.values, real, kind.schema) if kind.schema.clips else {}
+    in_file = judged.samples and pathlib.Path(judged.samples).is_file()
+    made = _cells(judged.samples) if in_file else kind.cells(judged.generated.values)
     if learned is None or made is None:
         return lost, ()
     columns = numbers_beside(made, learned, kind.schema)
     off = ", ".join(column.name for column in columns if column.is_far_off)
-    numbers = {"copies_written": written_share(made, learned, kind.schema), **lost}
+    copies = {"copies_written": written_share(made, learned, kind.schema)} if judged.has_train else {}
+    numbers = {**copies, **lost}
     return numbers | ({"numbers_off": off} if off else {}), (numbers_grid(columns),) if columns else ()
 
 
@@ -112,10 +114,18 @@ def _cells(place: str) -> FoundTable | None:
 
 
 REGISTRATIONS = {
-    Mixed: Registration(recipe="table-flow", measure=samples_quality, display=SHOWN, most=most_rows, steps="mixed"),
+    Mixed: Registration(
+        recipe="table-flow",
+        measure=samples_quality,
+        measure_unseen=unseen_samples_quality,
+        display=SHOWN,
+        most=most_rows,
+        steps="mixed",
+    ),
     Table: Registration(
         recipe="table",
         measure=samples_quality,
+        measure_unseen=unseen_samples_quality,
         display=SHOWN,
         most=most_rows,
         figures=tables_beside,

@@ -17,13 +17,12 @@ from feller.app.workflows.auditing.noise_check import check_charged, check_held
 from feller.app.workflows.auditing.plan_calculator import reconstruction
 from feller.app.workflows.auditing.retraining_attacks import Retraining
 from feller.app.workflows.fine_tuned_run import recipe_of
-from feller.app.workflows.fit import kind_of
 from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.private.privacy_config import Allowance
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
-from feller.evaluation.effort import Effort
+from feller.evaluation.effort import Effort, kind_of_report
 from feller.evaluation.report.page import write_report
 from feller.training.checkpoint import read_counters
 from feller.training.objectives.output_perturbation import Perturbation
@@ -51,15 +50,13 @@ def audit(run: Run, config: AuditConfig, *, tell: Tell = SILENT) -> dict[str, An
     given = [name for name, value in values_of(config.plan).items() if value is not None]
     if given:
         raise UsageError(f"--{given[0]} belongs to `feller audit calculator`; a run has a ledger of its own")
-    report = kind_of(config.report)
-    if report == "none":
-        raise UsageError(argument="report", expected="full or quick", found="none")
+    report = kind_of_report(config.report)
     effort = Effort.of_report(report, read_counters(run)["seconds"] if run.counters.is_file() else 0.0)
     with run.writing():
-        return _audited(run, config, effort, tell)
+        return _audited(run, config, effort, tell, has_page=report != "none")
 
 
-def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell) -> dict[str, Any]:
+def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell, *, has_page: bool) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
     it = opened(run, config.data)
     retraining = Retraining.of(it, config.shadows, config.canaries)
@@ -88,6 +85,8 @@ def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell) -> dict[
         tell.say(note)
     page = audit_report(it, numbers, found, rows, config.show, inverted)
     tell.say(page.judgement.text(numbers))
+    if not has_page:
+        return numbers
     write_report(run.path, page, f"report-{NAME}")
     return {**numbers, "report": f"{run.path / f'report-{NAME}.html'}"}
 

@@ -1,13 +1,18 @@
 """From a table to a schema that its owner edits."""
 
+import os
 import pathlib
 from typing import Any
+
+import pandas as pd
 
 from feller.core.errors import InputError, UsageError
 from feller.data.examples.registry import EXAMPLE
 from feller.data.loading.find import table_cells
+from feller.data.loading.in_memory import DataSource, check_frame, said_of, with_index
 from feller.data.loading.raw import about
 from feller.data.loading.read import read
+from feller.data.tables.dataframes import from_frame
 from feller.data.tables.detect_schema import detect
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import KINDS, write_schema
@@ -53,6 +58,38 @@ def describe(source: str, out: str) -> dict[str, Any]:
         "warnings": [*warnings, *lint(schema, n)],
         "note": KNOWN if source.startswith(EXAMPLE) else GUESSED,
     }
+
+
+def infer_schema(data: DataSource) -> dict[str, object]:
+    """Guess what the columns of a table are, as a dict to go through and to give to `fit(schema=...)`.
+
+    What it says follows from the rows, so it is not private before somebody has gone through it: keep what is known
+    without them, such as bounds, and take out its entry `draft`, which says so. `json.dump` writes it as `feller data
+    schema` does.
+
+    Args:
+        data: A DataFrame, a file, or an example, whose public schema it is.
+
+    Raises:
+        InputError: If it is no table.
+        UsageError: If it is neither, or its columns have no names.
+    """
+    if isinstance(data, pd.DataFrame):
+        data, _ = with_index(data)
+        check_frame(data)
+        with about(said_of(data)):
+            return {**detect(from_frame(data)).to_dict(), "draft": True}
+    if not isinstance(data, str | os.PathLike):
+        raise UsageError(
+            argument="data",
+            expected="a DataFrame, or a file with a table",
+            found=type(data).__name__,
+            remedy="Make a DataFrame of it: pd.DataFrame(data)",
+        )
+    if str(data).startswith(EXAMPLE):
+        return _example(str(data))[0].schema.to_dict()
+    with about(str(data)):
+        return {**detect(table_cells(pathlib.Path(data))).to_dict(), "draft": True}
 
 
 def _example(source: str) -> tuple[Table, int]:

@@ -1,6 +1,7 @@
 """From samples to numbers, and to a page to look at."""
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +15,10 @@ from feller.app.workflows.documents.evaluate_documents import measure
 from feller.app.workflows.fine_tuned_run import Tuned, base_model, recipe_of, rule_of, tuned_of
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.table_schema import for_owner
-from feller.app.workflows.reporting.comparison import Judged, number_shown
+from feller.app.workflows.reporting.comparison import IN_HAND, IN_MEMORY, Judged, number_shown
 from feller.app.workflows.reporting.evaluate_non_generative import copy, examine, resynthesise
 from feller.app.workflows.reporting.sample_report import sample_report
-from feller.app.workflows.run_config import FitRecord, brought_of, example_of, read_bundle, record_of
+from feller.app.workflows.run_config import FitRecord, brought_of, example_of, is_described, read_bundle, record_of
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
 from feller.app.workflows.steering.reward_specs import recorded_wish
 from feller.control.rewards.named_rewards import Wish
@@ -25,9 +26,9 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.batches import DataBundle, split
-from feller.data.loading.in_memory import MEMORY, Given, for_now, is_given
+from feller.data.loading.in_memory import MEMORY, DataSource, Given, for_now, is_given
 from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back
+from feller.data.loading.read_samples import read_back, samples_in_memory
 from feller.data.modality import Dataset, Modality
 from feller.data.tables.mixed import as_table
 from feller.evaluation.effort import Effort
@@ -45,11 +46,9 @@ from feller.training.engine import engine
 DRAWING, MEASURING = 0.35, 0.25
 """Shares of the time of an evaluation for drawing samples and for likelihoods."""
 STRANGERS = (
-    "the run keeps no copy of its rows: half of those that were given stands for them, so that no number here tells of"
-    " copies of the rows that it learned from"
+    "the run keeps no copy of the rows that it learned from, so that copies of them and membership are not measured:"
+    " give them, too, evaluate(run, data=held_out, train=rows), or ask audit(run, data=rows)"
 )
-IN_MEMORY = "memory"
-"""What data are called that were given in memory."""
 PIECES = 64
 """Into which the examples of likelihoods are divided, to take some of them."""
 
@@ -90,7 +89,8 @@ def evaluate(
         with for_now(given) if given is not None and in_file else contextlib.nullcontext(IN_MEMORY) as place:
             named = str(place) if given is not None else None if data is None else str(data)
             rows = None if in_file else given
-            return _evaluated(run, model, config, named, rows, wanted, bundle, effort, tell)
+            train = _training_rows(run, config)
+            return _evaluated(run, model, config, named, rows, train, wanted, bundle, effort, tell)
 
 
 def _compare_populations(
@@ -100,6 +100,32 @@ def _compare_populations(
     if data is not None or samples is not None or effort.n is not None:
         raise UsageError("a bridge is compared with its own populations", remedy="Leave out --data, --samples and -n")
     return measure_again(run, tell)
+
+
+def _training_rows(run: Run, config: EvaluateConfig) -> Given | None:
+    """Return the rows that a run learned from, where they are given beside others.
+
+    Raises:
+        UsageError: If there are no others, or the run has its own.
+    """
+    train = config.train
+    if train is None:
+        return None
+    if not is_given(train) or not record_of(run).data.startswith(MEMORY):
+        raise UsageError(
+            argument="train",
+            expected="rows in memory, of a run that keeps no copy of them",
+            found=f"a run that learned from {record_of(run).data}" if is_given(train) else type(train).__name__,
+            remedy="Leave it out: the run reads its rows again",
+        )
+    if config.data is None:
+        raise UsageError(
+            argument="train",
+            expected="other rows beside them, data=...",
+            found="none",
+            remedy="Give the rows of the fit as data: a part of them was held out",
+        )
+    return train
 
 
 PROTOCOLS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -118,13 +144,24 @@ def _evaluated(
     config: EvaluateConfig,
     data: str | None,
     given: Given | None,
+    train: Given | None,
     wanted: Wish | None,
     bundle: DataBundle | None,
     effort: Effort,
     tell: Tell,
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
-    samples = config.samples
+    held = None if config.samples is None or isinstance(config.samples, str | os.PathLike) else config.samples
+    samples = None if config.samples is None else IN_HAND if held is not None else os.fspath(config.samples)
+    if held is not None and (
+        model.family.name in PROTOCOLS or registration_of(model.description.modality).evaluate is not None
+    ):
+        raise UsageError(
+            argument="samples",
+            expected="a file or a folder",
+            found=type(held).__name__,
+            remedy="Save them: .save(path)",
+        )
     if model.family.name in PROTOCOLS:
         return PROTOCOLS[model.family.name](run, model, data=data, samples=samples, effort=effort, tell=tell)
     modality = model.description.modality
@@ -136,21 +173,28 @@ def _evaluated(
         asked, data = asked.with_data(data), None
     with tell.waiting("reading the data"):
         gone = given is not None and asked.data.startswith(MEMORY)
-        own = bundle or _own_rows(asked, modality, given if gone else None)
-        loaded = own or _halves(asked, modality, given)
-    if gone and own is not None:
+        if train is not None:
+            own = read_bundle(asked, modality, train)
+        else:
+            own = bundle or _own_rows(asked, modality, given if gone else None)
+        loaded = own or _strangers(asked, modality, given, kind.measure_unseen is None)
+    if gone and own is not None and train is None:
         data = None  # they are the rows of the run
     whole = loaded.raw
     stands = standing(run, asked, modality, whole)  # first, as what is damaged is told at once
     judge = _judge(run, effort)
     training_data, held_out = loaded.train.seen_as(modality).sampled(), loaded.test.seen_as(modality)
     if data is not None and own is not None:
-        held_out = read(data if given is None else given, longest=asked.config.reading.longest, like=modality)
+        held_out = _others(asked, modality, data if given is None else given)
+    for line in () if data is None else modality.lenient.strange(held_out if own is not None else whole):
+        tell.note(line)
     draws, tuned = Draws(config.seed).named("evaluate"), tuned_of(run)
     limits: list[str] = []
     strangers = (STRANGERS,) if own is None else ()
     if samples is not None:
-        values, given = read_back(pathlib.Path(samples), modality)
+        values, given = (
+            read_back(pathlib.Path(samples), modality) if held is None else samples_in_memory(held, modality)
+        )
         generated = Dataset(values, given, modality)
     else:
         tell.task("sampling")
@@ -169,17 +213,21 @@ def _evaluated(
         held_out=as_table(held_out),
         samples=samples,
         data=data,
+        has_train=own is not None,
         before=changed.before if changed else None,
     )
     tell.task("judging the samples")
     alone = engine().alone()
-    found = quality(generated, training_data, held_out, draws, alone, kind.measure, judge, effort)
+    measure = kind.measure if own is not None else kind.measure_unseen or kind.measure
+    has_train = own is not None
+    found = quality(generated, training_data, held_out, draws, alone, measure, judge, effort, has_train=has_train)
     if found.judge is not None and found.judge.steps < (TRAINING.steps or 0):
         limits.append(f"{found.judge.steps} of {TRAINING.steps} steps of the judge")
     measured = found.numbers if changed is None else _beside_base(found, changed)
     cells = registration_of(judged.generated.modality).cells
     written, grids = ({}, ()) if cells is None else cells(judged, asked.data, whole.cells)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
+    numbers |= {} if has_train else {"rows_given": len(held_out)}
     notes = (*strangers, *(changed.notes if changed else ()), *found.notes)
     if data is not None and numbers["compared_with"] == HELD_OUT:
         numbers["compared_with"] = data
@@ -194,8 +242,9 @@ def _evaluated(
     tell.done()
     notes += (f"to save time: {', '.join(limits)}; all of them with: {evaluating(run, asked, {})}",) if limits else ()
     numbers["n"] = len(generated)
-    for line in (judged.sentence, *notes):
-        tell.say(line)
+    tell.say(judged.sentence)
+    for line in notes:
+        (tell.note if line in strangers else tell.say)(line)
     example = example_of(asked)
     if example and example.inside:
         numbers["inside"] = example.inside(generated.values).double().mean().item()
@@ -211,7 +260,7 @@ def _evaluated(
             sketch = first_sketch(run, asked, whole, step, seconds)
         else:
             sketch = tuning_sketch(run, tuned, step, numbers)
-        seen = (*notes, *for_owner(asked, whole))
+        seen = (*notes, *(for_owner(asked, whole) if own is not None else ()))
         page = sample_report(stands, model.description, judged, numbers, seen, sketch, grids)
         write_report(run.path, page, judged.name)
         tell.done()
@@ -232,9 +281,20 @@ def _own_rows(asked: FitRecord, modality: Modality, given: Given | None) -> Data
         return None
 
 
-def _halves(asked: FitRecord, modality: Modality, given: Given | None) -> DataBundle:
-    """Return other rows of which half stands for what a run learned from, of which it keeps no copy."""
-    others = read(cast(Given, given), longest=asked.config.reading.longest, like=modality)
+def _others(asked: FitRecord, modality: Modality, source: DataSource) -> Dataset:
+    """Read other data than those of the fit; where nobody described their columns, none of their cells is refused."""
+    like = modality if is_described(asked) else modality.lenient
+    return replace(read(source, longest=asked.config.reading.longest, like=like), modality=modality)
+
+
+def _strangers(asked: FitRecord, modality: Modality, given: Given | None, halves: bool) -> DataBundle:
+    """Return other rows than those that a run learned from, of which it keeps no copy: all as held out, or a half.
+
+    Where data are only measured beside training data, the other half stands for these.
+    """
+    others = _others(asked, modality, cast(Given, given))
+    if not halves:
+        return DataBundle(others, others, others, "")
     return DataBundle(*split(others, 0.5, Draws(asked.seed)), others, "")
 
 

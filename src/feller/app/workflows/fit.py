@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from feller.app.config import FitConfig
+from feller.app.options import config_of
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.evaluate import evaluate
 from feller.app.workflows.fitting.auxiliary_networks import make_parts
@@ -25,16 +26,21 @@ from feller.app.workflows.run_config import FitRecord, Provenance, elsewhere, ol
 from feller.app.workflows.run_status import run_numbers
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, begun_run, new_run
+from feller.core.serialization import replace_file
 from feller.core.user_code import blamed
 from feller.data.batches import DataBundle
 from feller.data.loading.in_memory import MEMORY, DataSource, Kept, in_memory_name, is_given, keep, said_of
-from feller.evaluation.effort import Effort
+from feller.data.tables.schema import text_of_schema
+from feller.evaluation.effort import Effort, kind_of_report
 from feller.models.recipes.recipe import Recipe
 from feller.networks.architecture import PLENTY
 from feller.training.checkpoint import read_counters
 from feller.training.engine import Engine, engine
 from feller.training.objectives.one_shot import AtOnce
 from feller.training.trainer import Callback
+
+SCHEMA = "schema.json"
+"""File of the run with a schema that was in memory."""
 
 
 def unchanged(recipe: Recipe) -> Recipe:
@@ -71,7 +77,7 @@ def fit(
     training, output = config.training, config.output
     if training.steps is not None and training.minutes is not None:
         raise UsageError("--steps or --minutes", "both", "Choose one", argument="steps")
-    report = kind_of(config.report)
+    report = kind_of_report(config.report)
     Effort.of_report(report, 0.0)  # refuses one of no known kind
     here, resume, overwrite = engine(), output.resume, output.overwrite
     data = config.data if data is None else data
@@ -88,6 +94,10 @@ def fit(
         else:
             data = None if resume else in_memory_name(given)
     config = replace(config, data=None if data is None else str(data))
+    schema = config.reading.schema
+    schema_file: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if schema is not None and not isinstance(schema, str):
+        config, schema_file = _with_schema(config, text_of_schema(schema), run, here)
     request = RecipeRequest(
         name=config.recipe_name or "auto",
         size=config.size or "small",
@@ -95,7 +105,7 @@ def fit(
         minutes=training.minutes,
         change=change,
     )
-    with access.spending(run, here), in_memory:
+    with access.spending(run, here), in_memory, schema_file:
         if resume:
             with tell.waiting("reading the data"):
                 plan = plan_resumed(run, config, request, here, given)
@@ -161,11 +171,6 @@ def _train(
     run_training(run, job, inputs, here, tell)
 
 
-def kind_of(report: str | bool | None) -> str | None:
-    """Return the kind of a report: None is none, and True what is usual."""
-    return {False: "none", True: None}[report] if isinstance(report, bool) else report
-
-
 def _reported(run: Run, plan: FitPlan, report: str | None, tell: Tell) -> dict[str, Any]:
     """Judge what was learned; what fails in the user's own code, or is stopped, leaves the training and says so."""
     if report == "none":
@@ -191,6 +196,16 @@ def _kept(data: Any, run: Run, here: Engine) -> tuple[str, Kept]:
     made = here.is_first and not run.path.exists()
     place = here.share(str(keep(data, run.path)) if here.is_first else "")
     return place, Kept(pathlib.Path(place), said_of(data), made)
+
+
+def _with_schema(config: FitConfig, text: str, run: Run, here: Engine) -> tuple[FitConfig, Kept]:
+    """Let the first process write a schema that is in memory where the run will be, for later commands."""
+    made, file = here.is_first and not run.path.exists(), run.path / SCHEMA
+    if here.is_first:
+        run.path.mkdir(parents=True, exist_ok=True)
+        replace_file(file, text)
+    here.wait()
+    return config_of(FitConfig, config, schema=str(file)), Kept(file, "your schema", made)
 
 
 def _run_of(data: Any, out: str | None, here: Engine, *, resume: bool, overwrite: bool) -> Run:

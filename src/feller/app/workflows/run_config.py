@@ -302,6 +302,11 @@ def example_of(asked: FitRecord) -> Example | None:
     return EXAMPLES.get(asked.data.removeprefix("example:")) if asked.data.startswith("example:") else None
 
 
+def is_described(asked: FitRecord) -> bool:
+    """Tell whether somebody described the columns of a run's table, rather than its own rows."""
+    return bool(asked.config.reading.schema or asked.start_from or example_of(asked) or not asked.data)
+
+
 def parts(asked: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:
     """Return the training data and those kept back: an example's own test part, or a share.
 

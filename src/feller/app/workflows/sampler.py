@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -10,24 +10,23 @@ import pandas as pd
 
 from feller.app.config import SampleConfig, SamplerOptions
 from feller.app.reporter import SILENT, Tell
+from feller.app.workflows.run_config import is_described, record_of
 from feller.app.workflows.run_status import unfinished
 from feller.core.distributed import ALONE, Ranks
-from feller.core.errors import UsageError, nearest
+from feller.core.errors import UsageError
 from feller.core.pytree import State
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
 from feller.data.files import sample_folder
 from feller.data.loading.find import table_cells
-from feller.data.loading.in_memory import DataSource
-from feller.data.loading.raw import FoundTable, about, text_array
+from feller.data.loading.in_memory import DataSource, check_frame, with_index
+from feller.data.loading.raw import FoundTable, about
 from feller.data.modality import Dataset
-from feller.data.tables.column import Categorical
 from feller.data.tables.dataframes import from_frame
-from feller.data.tables.encoding import is_blank
-from feller.data.tables.given_cells import BETWEEN, Words, words_of
+from feller.data.tables.encoding import outside
+from feller.data.tables.given_cells import BETWEEN, Words, check_words, table_with, words_of
 from feller.data.tables.modality import Table
-from feller.data.tables.schema import Schema
 from feller.data.text.modality import Text
 from feller.models.families.model_family import Known
 from feller.models.model import Model, load_model, unseen, untold
@@ -58,11 +57,14 @@ def complete_rows(
     """
     modality = cast(Table, model.description.modality)
     named = isinstance(complete, str | os.PathLike)
+    if isinstance(complete, pd.DataFrame):
+        complete, _ = with_index(complete, modality.schema.names)
+        check_frame(complete)
     partial = table_cells(pathlib.Path(complete)) if named else from_frame(cast(pd.DataFrame, complete))
     with about(str(complete) if named else "the data frame"):
         codes, kept = modality.known(partial)
-    for warning in outside(modality.schema, {name: partial.column(name) for name in partial.columns}):
-        tell.say(warning)
+    for warning in outside(modality.schema, partial):
+        tell.note(warning)
     ways = 0 if model.family.infills_exactly else WAYS
     if ways:
         tell.say(
@@ -76,30 +78,6 @@ def complete_rows(
     )
     tell.done()
     return drawn, modality.completed(partial, drawn.values)
-
-
-def outside(schema: Schema, cells: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Say which given cells no row that is learned has, and for what they count, column by column."""
-    for column in schema.modelled:
-        there = [cell for cell in cells.get(column.name, ()) if not is_blank(column, cell)]
-        if isinstance(column, Categorical) and column.other is not None:
-            known, counts = {*column.own_names, *column.words_for_missing}, f"{column.other!r}"
-            strange = [cell for cell in there if cell and cell not in known]
-        else:
-            counts = "the nearest that is allowed"
-            coded = zip(there, column.codes(text_array(there)).tolist(), strict=True)
-            strange = [cell for cell, code in coded if code < 0]
-            if strange and column.nearest_codes(text_array(strange[:1]))[0] < 0:
-                counts = "a missing one"
-        if strange:
-            more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
-            hint = (
-                nearest(strange[0], list(column.own_names))
-                if isinstance(column, Categorical)
-                else f"expected {column.told_of(strange[0])}"
-            )
-            said = f"{column.name} {strange[0][:40]!r}{more}: not in the schema"
-            yield f"{said}, so the rest of the row goes with {counts}; {hint}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -230,9 +208,12 @@ def ready(
     if (table := about.modality.view(Table)) is not None:
         cells = table.given_cells(given)  # what is refused counts for nothing
         several = {choice.column.name for choice in cells.choices.values()}
-        single = {name: [one] for name, one in given.items() if isinstance(one, str) and name not in several}
-        for warning in outside(table.schema, single):
-            tell.say(warning)
+        if not is_described(record_of(run)):
+            check_words(table.schema, given)
+        for name, one in given.items():
+            if isinstance(one, str) and name not in several:
+                for warning in outside(table.schema, table_with(name, one)):
+                    tell.note(warning)
     return Drawing(
         model=model,
         given=given,

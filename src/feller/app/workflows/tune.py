@@ -26,7 +26,6 @@ from feller.app.workflows.fine_tuned_run import (
     rule_of,
     tuned_of,
 )
-from feller.app.workflows.fit import kind_of
 from feller.app.workflows.fitting.plan_fit import with_budget
 from feller.app.workflows.fitting.run_training import (
     TrainingInputs,
@@ -53,7 +52,7 @@ from feller.core.serialization import replace_file, to_data
 from feller.data.batches import Batch
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset
-from feller.evaluation.effort import Effort
+from feller.evaluation.effort import Effort, kind_of_report
 from feller.evaluation.fine_tuning import FEW, classes, tilt, too_strong
 from feller.models.model import Model, load_model
 from feller.models.recipes.fine_tuning_methods import USUAL, WITHOUT_GRADIENT, tuning
@@ -106,7 +105,7 @@ def tune(
         Interrupted: After Ctrl-C, with all saved.
     """
     report, rewards, resume, overwrite = (
-        kind_of(config.report),
+        kind_of_report(config.report),
         config.rewards,
         config.output.resume,
         config.output.overwrite,

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeGuard
@@ -43,6 +43,70 @@ BESIDE = ("tokens", "valid", "pictures", "codes", "modelled")
 MEMORY = "memory:"
 """What begins the name of data that were in memory, and of which a run keeps no copy."""
 FILES = {kind: f"data.{kind}" for kind in ("csv", "npz", "jsonl")}
+
+
+def check_frame(frame: pd.DataFrame) -> None:
+    """Refuse a data frame without rows, or with columns whose names are no words.
+
+    Raises:
+        UsageError: Then; names the first such column, and says how to rename all.
+    """
+    if frame.empty:
+        rows, columns = frame.shape
+        raise UsageError(
+            argument="data",
+            expected="a DataFrame with rows and columns",
+            found=f"{rows:,} rows and {columns:,} columns",
+            remedy="Look at how it was read or filtered: df.shape",
+        )
+    wrong = next((name for name in frame.columns if not isinstance(name, str)), None)
+    if wrong is not None:
+        several = isinstance(frame.columns, pd.MultiIndex)
+        flat = "df.columns = ['_'.join(map(str, name)) for name in df.columns]" if several else "df.columns.map(str)"
+        raise UsageError(
+            argument="data",
+            column=str(wrong),
+            expected="a DataFrame whose columns have words for names",
+            found="a MultiIndex" if several else f"{type(wrong).__name__} {wrong!r}",
+            remedy=f"Rename them: {flat if several else f'df.columns = {flat}'}",
+        )
+
+
+def with_index(frame: pd.DataFrame, names: Collection[str] | None = None) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return a data frame whose named index levels are columns, as `reset_index` makes them, and what became of them.
+
+    Args:
+        frame: As it was given.
+        names: Of the levels that count; by default all that have one. Others are left out without a word.
+
+    Raises:
+        UsageError: If a level is called like a column.
+    """
+    index = frame.index
+    named = [name for name in index.names if isinstance(name, str) and (names is None or name in names)]
+    twice = next((name for name in named if names is None and name in frame.columns), None)
+    if twice is not None:
+        raise UsageError(
+            argument="data",
+            column=twice,
+            expected="index levels and columns of different names",
+            found=f"both called {twice!r}",
+            remedy=f"Drop or rename the level: df.reset_index({twice!r}, drop=True)",
+        )
+    named = [name for name in named if name not in frame.columns]
+    lost = [name for name in index.names if name not in named]
+    notes: tuple[str, ...] = ()
+    if named:
+        several = len(named) > 1
+        what = (
+            f"the index level{'s' if several else ''} {', '.join(named)} became {'columns' if several else 'a column'}"
+        )
+        notes = (f"{what}, as by df.reset_index(); drop {'them' if several else 'it'} before if not meant",)
+        unnamed = [level for level in range(index.nlevels) if index.names[level] in lost]
+        frame = (frame.droplevel(unnamed) if unnamed else frame).reset_index()
+    if names is None and lost and not (index.nlevels == 1 and pd.api.types.is_integer_dtype(index.dtype)):
+        notes += ("the index has no name and is left out; name it, df.rename_axis(...), to keep it as a column",)
+    return (frame if named else frame.reset_index(drop=True)), notes
 
 
 def is_given(data: object) -> TypeGuard[Given]:
@@ -127,8 +191,7 @@ def keep(data: Given, folder: pathlib.Path) -> pathlib.Path:
     if isinstance(data, pd.Series):
         data = data.to_frame(data.name or "text")
     if isinstance(data, pd.DataFrame):
-        if data.empty or not all(isinstance(name, str) for name in data.columns):
-            raise UsageError(expected="a DataFrame with rows, whose columns have names")
+        check_frame(data)
         file, sheet = _place(folder, "csv"), sheet_of(data, blanks=True)
         try:
             replace_file(file, text_of(sheet.first, sheet.cells, sheet.dialect))
@@ -199,4 +262,9 @@ def _array(name: Any, leaf: Any) -> np.ndarray:
     try:
         return found.astype(float)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"numbers or words in {name}", "Python objects") from error
+        raise UsageError(
+            argument="data" if name == "samples" else str(name),
+            expected="numbers alone, or words alone",
+            found=f"Python objects, such as {type(next(iter(found.flat))).__name__}",
+            remedy="Pass a DataFrame, whose columns may be of different types: pd.DataFrame(data)",
+        ) from error

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+
+import pandas as pd
 
 from feller.core.errors import UsageError, check_number
 from feller.data.crystals.modality import crystals
@@ -17,7 +19,17 @@ from feller.data.images.modality import images
 from feller.data.labels import LABEL_NAMES
 from feller.data.loading.decimal_commas import rows_with_commas
 from feller.data.loading.find import find, find_in_sheet, find_texts
-from feller.data.loading.in_memory import DataSource, for_now, is_given, plain_arrays, rows_of, said_of, sheet_in
+from feller.data.loading.in_memory import (
+    DataSource,
+    check_frame,
+    for_now,
+    is_given,
+    plain_arrays,
+    rows_of,
+    said_of,
+    sheet_in,
+    with_index,
+)
 from feller.data.loading.interpret import interpret
 from feller.data.loading.raw import (
     Found,
@@ -53,8 +65,9 @@ from feller.data.shards.dataset import sharded
 from feller.data.shards.shard_names import is_sharded
 from feller.data.speech.dataset import speech
 from feller.data.speech.sounds import sounds
-from feller.data.tables.modality import tables
-from feller.data.tables.schema import Schema, read_schema
+from feller.data.tables.mixed import Mixed
+from feller.data.tables.modality import Table, tables
+from feller.data.tables.schema import Schema, schema_of
 from feller.data.text.dataset import texts
 from feller.data.text.modality import Text
 
@@ -68,7 +81,7 @@ def read(
     space: str | None = None,
     project: bool = False,
     vocabulary: str | None = None,
-    schema: Schema | str | None = None,
+    schema: Schema | str | os.PathLike[str] | Mapping[str, object] | None = None,
     every_row: bool = False,
     modality: type[Modality] | None = None,
 ) -> Dataset:
@@ -89,7 +102,7 @@ def read(
         project: Move points beside the space to the nearest on it.
         vocabulary: Symbols of texts: characters, bytes, subwords or subwords:N; without it characters, or bytes if
             there are more than 256 different ones.
-        schema: Description of a table's columns, or the file that holds it; without it, tables with columns of words
+        schema: Description of a table's columns, as a dict or in a file, too; without it, tables with columns of words
             are described by their cells, and other tables are rows of numbers.
         every_row: Keep empty texts, which are otherwise left out, and raise an error if data in memory do not become
             one example for each row.
@@ -106,6 +119,9 @@ def read(
             raise UsageError(f"{own.called} are read by their own loader", remedy="Leave out how others are read")
         with for_now(source) if is_given(source) else contextlib.nullcontext(str(source)) as file:
             return read_by(own, file, fit=modality is not None)
+    if isinstance(source, pd.DataFrame):
+        source, _ = with_index(source, _columns(like))
+        check_frame(source)
     if is_given(source):
         wanted = _Wanted(said_of(source), longest, like, kind, space, project, vocabulary, schema, every_row)
         sheet = None if vocabulary is not None or (like is not None and like.worded) else sheet_in(source)
@@ -131,6 +147,13 @@ def read(
     return _read(_Wanted(str(source), longest, like, kind, space, project, vocabulary, schema, every_row))
 
 
+def _columns(like: Modality | None) -> tuple[str, ...] | None:
+    """Return the columns of a table to follow; None where there is none."""
+    mixed = None if like is None else like.view(Mixed)
+    table = like.view(Table) if like is not None and mixed is None else mixed and mixed.table
+    return table.schema.names if table else None
+
+
 @dataclass(frozen=True)
 class _Wanted:
     """What is read, and as what: the arguments of `read`."""
@@ -142,7 +165,7 @@ class _Wanted:
     space: str | None
     project: bool
     vocabulary: str | None
-    schema: Schema | str | None
+    schema: Schema | str | os.PathLike[str] | Mapping[str, object] | None
     every_row: bool
 
     def check(self) -> None:
@@ -167,7 +190,7 @@ class _Wanted:
     @property
     def described(self) -> Schema | None:
         """The schema, read from its file."""
-        return read_schema(pathlib.Path(self.schema)) if isinstance(self.schema, str) else self.schema
+        return None if self.schema is None else schema_of(self.schema)
 
     @property
     def fits(self) -> int | None:

@@ -14,12 +14,24 @@ from feller.data.crystals.modality import Crystals
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.loading.find import find, find_texts
+from feller.data.loading.in_memory import DataSource
 from feller.data.loading.raw import FoundTexts, about
+from feller.data.loading.read import read
 from feller.data.loading.read_options import Asked
 from feller.data.loading.user_modality import read_by
-from feller.data.modality import Modality
+from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import Molecules
 from feller.data.points.points import Points
+
+
+def samples_in_memory(samples: DataSource, modality: Modality) -> tuple[State, Given]:
+    """Return values and conditions of samples as `feller.sample` returns them, or other data in memory.
+
+    Raises:
+        InputError: If they are of another kind than the modality.
+    """
+    data = samples if isinstance(samples, Dataset) else read(samples, like=modality)
+    return data.values, data.given
 
 
 def read_back(path: pathlib.Path, modality: Modality) -> tuple[State, Given]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError, nearest
+from feller.core.errors import InputError, UsageError
 from feller.data.loading.read import read
 from feller.data.modality import Dataset, Modality, Target, unused_numbers
 from feller.data.points.points import Points
@@ -56,9 +56,7 @@ def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
         note = f"no model sees {names[0]}, so that the report tells {modelled[table.schema.aim]} from the others"
         return replace(data, notes=(*data.notes, note))
     if names[0] not in modelled:
-        raise UsageError(
-            argument="target", expected=f"a column that is learned: {nearest(names[0], modelled)}", found=names[0]
-        )
+        raise UsageError.unknown("target", names[0], modelled)
     return data.seen_as(replace(table, schema=replace(table.schema, target=names[0])))
 
 

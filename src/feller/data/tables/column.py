@@ -62,6 +62,11 @@ class Modelled(Column):
         """Codes but that of missing cells."""
 
     @property
+    def usual_code(self) -> int:
+        """Code in the middle, which follows from no row: what is taken for a cell that is near nothing."""
+        return self.own_count // 2
+
+    @property
     def count(self) -> int:
         """Number of codes."""
         return self.own_count + (self.missing is not None)
@@ -196,6 +201,11 @@ class Categorical(Modelled):
     def own_names(self) -> tuple[str, ...]:
         """The words."""
         return self._words
+
+    @property
+    def usual_code(self) -> int:
+        """That of all other words, where there is one."""
+        return 0 if self.other is None else self._words.index(self.other)
 
     def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the places of many words, or that of all others."""

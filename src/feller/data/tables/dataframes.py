@@ -1,6 +1,8 @@
 """Tables of cells from and to files and data frames."""
 
+import json
 import pathlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -58,7 +60,12 @@ def to_frame(table: FoundTable, schema: Schema) -> pd.DataFrame:
 def _series(column: Column, cells: pyarrow.Array) -> Any:
     words = column.words_for_missing if isinstance(column, Modelled) else ()
     gone = np.asarray(_ARROW.is_in(cells, text_array(["", *words])))
-    kind = column.dtype or _usual(column)
+    kind, _, said = (column.dtype or _usual(column)).partition(" {")
+    listed = json.loads("{" + said) if said else {}
+    if kind == "category":
+        return _category(column, cells, gone, listed)
+    if kind == "object" and listed:
+        return _objects(cells, gone, listed)
     if isinstance(column, Numerical) and kind.lower().startswith(("int", "uint", "float")):
         return _numbers(column, cells, gone, kind)
     if isinstance(column, Boolean) and kind.startswith("bool"):
@@ -72,12 +79,9 @@ def _series(column: Column, cells: pyarrow.Array) -> Any:
             return parsed.astype(kind)  # pyrefly: ignore
         return parsed.dt.tz_localize("UTC").dt.tz_convert(zone).astype(kind)  # pyrefly: ignore
     plain = _ARROW.if_else(pyarrow.array(gone), pyarrow.scalar(None, TEXT), cells)
-    if kind == "category":
-        known = list(column.own_names) if isinstance(column, Categorical) else None
-        return pd.Categorical(plain.to_pandas(), categories=known)
     if kind.lower().startswith(("int", "uint", "float")):  # numbers that are words to us
         return pd.to_numeric(pd.Series(plain.to_pandas(), dtype=object)).astype(kind)  # pyrefly: ignore
-    return pd.Series(plain.to_numpy(zero_copy_only=False), dtype=column.dtype)  # pyrefly: ignore
+    return pd.Series(plain.to_numpy(zero_copy_only=False), dtype=column.dtype and kind)  # pyrefly: ignore
 
 
 def _numbers(column: Numerical, cells: pyarrow.Array, gone: np.ndarray, kind: str) -> Any:
@@ -133,7 +137,75 @@ def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sh
     cells = pyarrow.Table.from_arrays(columns, names=[str(j) for j in range(len(columns))])
     names = [str(name).strip() for name in frame.columns]
     lines = np.arange(len(frame)) + begin
-    return Sheet(names, cells, lines, dtypes=tuple(str(kind) for kind in frame.dtypes))
+    return Sheet(names, cells, lines, dtypes=tuple(_type_of(frame.iloc[:, j]) for j in range(frame.shape[1])))
+
+
+MOST_LISTED = 1_000
+"""Categories, or cells of other types than words, that the type of a column lists."""
+PLAIN = (bool, int, float, str)
+"""Types of cells that are kept."""
+
+
+def _type_of(column: pd.Series) -> str:
+    """Return the type of a column as pandas writes it; behind it what that leaves out, as JSON.
+
+    Of categories, where they are not the words of the column by the alphabet, all of them and whether they have an
+    order; of objects that are no words, which cells are of which type. It follows from the cells, so that no private
+    fit may look at more than the type itself.
+    """
+    kind = str(column.dtype)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        own, ordered = column.cat.categories.tolist(), bool(column.cat.ordered)
+        words = [own[code] for code in np.unique(column.cat.codes) if code >= 0]
+        plain = not ordered and own == words and all(isinstance(one, str) for one in own) and own == sorted(own)
+        if plain or len(own) > MOST_LISTED or not all(type(one) in PLAIN for one in own):
+            return kind
+        return f"{kind} {json.dumps({'categories': own, 'ordered': ordered})}"
+    if kind == "object":
+        there = column[column.notna()].tolist()
+        types = {type(one) for one in there}
+        if len(types) == 1 and types < {bool, int, float}:
+            return f"{kind} {json.dumps({'all': types.pop().__name__})}"
+        cells = {(type(one), one) for one in there if type(one) in PLAIN and type(one) is not str}
+        if cells and len(cells) <= MOST_LISTED:
+            of = {
+                name: sorted(_written(one) for t, one in cells if t.__name__ == name)
+                for name in ("bool", "int", "float")
+            }
+            return f"{kind} {json.dumps({name: own for name, own in of.items() if own})}"
+    return kind
+
+
+def _category(column: Column, cells: pyarrow.Array, gone: np.ndarray, listed: dict[str, Any]) -> Any:
+    """Return a categorical column: categories as listed, or words as the schema has them; others stand at the end."""
+    if not listed and isinstance(column, Numerical):
+        return pd.Categorical(_numbers(column, cells, gone, "float64" if column.form.decimals else "int64"))
+    plain = _ARROW.if_else(pyarrow.array(gone), pyarrow.scalar(None, TEXT), cells)
+    if listed:
+        own = listed["categories"]
+    else:
+        own = (
+            list(column.own_names)
+            if isinstance(column, Categorical | Boolean)
+            else sorted(cells.filter(pyarrow.array(~gone)).unique().to_pylist())
+        )
+        if isinstance(column, Categorical) and column.other is not None:
+            own.remove(column.other)
+    words = [_written(one) for one in own]
+    more = [word for word in _ARROW.unique(plain.drop_null()).to_pylist() if word not in words]
+    codes = np.asarray(_ARROW.index_in(plain, text_array([*words, *more])).fill_null(-1))
+    return pd.Categorical.from_codes(codes, categories=[*own, *more], ordered=listed.get("ordered", False))
+
+
+def _objects(cells: pyarrow.Array, gone: np.ndarray, listed: dict[str, Any]) -> pd.Series:
+    """Return objects, all of one type, or those that are listed by their types; others are words."""
+    types: dict[str, Callable[[str], Any]] = {"bool": lambda word: word == "True", "int": int, "float": float}
+    if one := listed.get("all"):
+        known = {word: types[one](word) for word in _ARROW.unique(cells.filter(pyarrow.array(~gone))).to_pylist()}
+    else:
+        known = {word: types[name](word) for name, words in listed.items() for word in words}
+    found = [None if lacks else known.get(word, word) for word, lacks in zip(cells.to_pylist(), gone, strict=True)]
+    return pd.Series(found, dtype=object)
 
 
 def find_cells(path: pathlib.Path) -> FoundTable:
@@ -199,7 +271,17 @@ def text_cells(column: Any, *, blanks: bool = False) -> pyarrow.Array:
         written = pyarrow.array(column, from_pandas=True).cast(TEXT)
         written = written.combine_chunks() if isinstance(written, pyarrow.ChunkedArray) else written
     else:
-        written = text_array([_written(value) for value in column.astype(object)])
+        values = column.astype(object).tolist()
+        for row, value in enumerate(values, 1):
+            if isinstance(value, list | tuple | dict | set | np.ndarray):
+                raise InputError(
+                    "a number, a word, a date or True or False in each cell",
+                    f"a {type(value).__name__}",
+                    "Make several columns of it, or a word",
+                    row=row,
+                    column=str(column.name),
+                )
+        written = text_array([_written(value) for value in values])
     written = written if blanks else _ARROW.utf8_trim_whitespace(written)
     return _ARROW.if_else(gone, "", written.fill_null("")).cast(TEXT)
 

@@ -74,6 +74,8 @@ def _guess(name: str, found: Words, dtype: str | None) -> Column:
     counts = counts[~gone]
     if not len(there):
         raise InputError(f"is all missing ({', '.join(map(repr, gaps))})", remedy="Drop it, or fill it", column=name)
+    if dtype is not None and dtype.startswith("category"):
+        return _words(name, there, counts, *_missing(gaps), dtype)
     twice = _two(there)
     if twice is not None:
         return Boolean(name, *twice, *_missing(gaps), dtype)
@@ -195,6 +197,8 @@ LED = 0.01
 """Share of the numbers of a column that begin with a zero they do not need, from which they are codes, not numbers."""
 DATE = re.compile(r"(\d{1,4}[-/. ]|[A-Z][a-z]{2}).*\d")
 """What a date begins with."""
+GAPS = 2.5
+"""Deviations of the noise above which a column is taken to have missing cells."""
 Looks = dict[str | int, float]
 """Noisy count of each of the classes that passes what noise alone would hardly reach."""
 
@@ -202,7 +206,10 @@ Looks = dict[str | int, float]
 def looks(found: Words, noisy: Noisy) -> Looks:
     """Count what cells look like, each by itself, and keep what stands out of the noise."""
     counts = noisy.counts(looks_of(found), CLASSES, found.counts.tolist())
-    return {key: counts[key] for key in noisy.filled(counts)}
+    kept = {key: counts[key] for key in noisy.filled(counts)}
+    if counts["missing"] > GAPS * noisy.sigma:
+        kept["missing"] = counts["missing"]
+    return kept
 
 
 def looks_of(found: Words) -> list[str]:

@@ -1,7 +1,7 @@
 """Cells of a table to codes, and back."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, closest
 from feller.data.loading.raw import FoundTable, by_column, text_array
 from feller.data.tables.column import Categorical, Modelled
 from feller.data.tables.constraints import broken, mended
@@ -44,11 +44,11 @@ def encode(found: FoundTable, schema: Schema) -> Coded:
     codes = np.zeros((n, len(modelled)), dtype=np.int64)
 
     def clipped(j: int) -> int:
-        codes[:, j], outside = _codes_of(modelled[j], found, clip=schema.outside == "clip")
+        codes[:, j], outside = _codes_of(modelled[j], found, clip=schema.clips, impute=schema.outside == "impute")
         return outside
 
     outside = by_column(clipped, range(len(modelled)), n)
-    if schema.outside == "clip":
+    if schema.clips:
         codes = mended(codes, schema.pairs, schema.counts)
     else:
         _check_rules(codes, found, schema)
@@ -80,11 +80,21 @@ def check_columns(found: FoundTable, schema: Schema, *, partial: bool = False) -
         )
     lacking = [column.name for column in schema.modelled if column.name not in found.columns]
     if lacking and not partial:
-        raise InputError.unknown("column of the schema", lacking[0], found.columns, more=" of the table")
+        raise InputError(
+            column=lacking[0],
+            expected="a column of that name, which the model learned",
+            found=f"none among {', '.join(found.columns)}",
+            remedy="Add it",
+        )
 
 
 def _codes_of(
-    column: Modelled, found: FoundTable, *, clip: bool, among: Bool[np.ndarray, " n"] | None = None
+    column: Modelled,
+    found: FoundTable,
+    *,
+    clip: bool,
+    impute: bool = False,
+    among: Bool[np.ndarray, " n"] | None = None,
 ) -> tuple[np.ndarray, int]:
     """Return the codes of a column, and how many cells were clipped; only those `among` some rows mean something."""
     column_words = found.words(column.name)
@@ -93,6 +103,7 @@ def _codes_of(
     wrong = codes < 0
     if clip:
         codes[wrong] = column.clipped(words.filter(pyarrow.array(wrong)))
+        codes[codes < 0] = column.usual_code if impute else -1
     bad = codes[back] < 0
     bad = bad if among is None else bad & among
     if bad.any():
@@ -199,7 +210,7 @@ def partly_known(found: FoundTable, schema: Schema) -> tuple[Int64[Tensor, "n k"
             kept[:, j] = [cell is not None for cell in asked]
             cells = pyarrow.table({column.name: text_array([cell or "" for cell in asked])})
             given = FoundTable(cells, columns=(column.name,), lines=found.lines)
-            own, _ = _codes_of(column, given, clip=schema.outside == "clip", among=kept[:, j])
+            own, _ = _codes_of(column, given, clip=schema.clips, among=kept[:, j])
             codes[:, j] = np.where(kept[:, j], own, 0)
     for pair in schema.pairs:
         both = np.flatnonzero(kept[:, pair.first] & kept[:, pair.second])
@@ -247,6 +258,62 @@ def _sources_given(found: FoundTable, schema: Schema, column: Modelled) -> list[
                     follows = f"what follows from {column.name} = {cells[i]!r}"
                     raise InputError(follows, repr(cell), **found.place(i), column=derived.name)
     return None if all(cell is None for cell in cells) else cells
+
+
+def outside(schema: Schema, found: FoundTable) -> Iterator[str]:
+    """Say which cells no row that is learned has, how many there are, and for what they count, column by column."""
+    for column in schema.modelled:
+        if column.name not in found.columns:
+            continue
+        words, counts = (own := found.words(column.name)).words, own.counts
+        codes, counted = column.codes(words), "the nearest that is allowed"
+        strange = codes < 0
+        if isinstance(column, Categorical) and column.other is not None:
+            known = text_array([*column.own_names, *column.words_for_missing, ""])
+            strange, counted = ~np.asarray(_ARROW.is_in(words, known)), repr(column.other)
+        cells = [
+            (cell, int(count))
+            for cell, count in zip(words.filter(pyarrow.array(strange)).to_pylist(), counts[strange], strict=True)
+            if not is_blank(column, cell)
+        ]
+        empty = own.count([""]) if column.missing is None else 0
+        if empty:
+            counted_as = column.names[column.usual_code]
+            yield f"{column.name}: {empty:,} empty cells, which no row that was learned has, counted as {counted_as!r}"
+        if not cells:
+            continue
+        cell, often = cells[0][0], sum(count for _, count in cells)
+        if counted[0] == "t" and column.nearest_codes(text_array([cell]))[0] < 0:
+            imputed = schema.outside == "impute" and column.missing is None
+            counted = repr(column.names[column.usual_code]) if imputed else "a missing one"
+        close = closest(cell, [*column.own_names]) if isinstance(column, Categorical) else ""
+        hint = f"did you mean {close!r}?" if close else f"expected {column.told_of(cell)}"
+        beside = f" and {often - 1:,} more cells" if often > 2 else " and 1 more cell" if often == 2 else ""
+        yield f"{column.name} {cell[:40]!r}{beside}: not among what was learned, and counted as {counted}; {hint}"
+
+
+def check_types(schema: Schema, found: FoundTable) -> None:
+    """Refuse words where numbers, times or one of two words stand.
+
+    Raises:
+        InputError: If a cell cannot be read; names its row and column.
+    """
+    for column in schema.modelled:
+        if column.name not in found.columns or isinstance(column, Categorical):
+            continue
+        own = found.words(column.name)
+        unread = (column.codes(own.words) < 0) & (column.nearest_codes(own.words) < 0)
+        bad = [place for place in np.flatnonzero(unread) if not is_blank(column, own.words[int(place)].as_py())]
+        if bad:
+            row = int(np.isin(own.places, bad).argmax())
+            cell = found.cell(column.name, row)
+            raise InputError(
+                column.told_of(cell),
+                repr(cell[:40]),
+                "Mend it, or leave it empty",
+                **found.place(row),
+                column=column.name,
+            )
 
 
 def completed(

@@ -7,13 +7,15 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from feller.core.errors import UsageError
+from feller.data.loading.raw import FoundTable, text_array
 from feller.data.tables.bins import Bins
-from feller.data.tables.column import Column, Modelled
+from feller.data.tables.column import Categorical, Column, Modelled
 from feller.data.tables.constraints import broken
 from feller.data.tables.dates import Datetime
 from feller.data.tables.numerical import Numerical
@@ -146,7 +148,7 @@ def asked_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
             raise UsageError(f"{column.source} {' or '.join(sources)}, from which it follows", text, argument=leaf)
         leaf, text = column.source, sources[0]
     place = schema.place(leaf)
-    return place, schema.modelled[place].asked(text, clip=schema.outside == "clip")
+    return place, schema.modelled[place].asked(text, clip=schema.clips)
 
 
 def givable(schema: Schema) -> tuple[str, ...]:
@@ -268,11 +270,19 @@ def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int
             found=f"{first}{BETWEEN}{last}",
         )
     begin, end = max(low, math.ceil(begins)), min(high, math.floor(ends))
+    if begins > ends:
+        raise UsageError(
+            argument=column.name,
+            expected="a range with its lower end first",
+            found=f"{first}{BETWEEN}{last}",
+            remedy=f"Write {last}{BETWEEN}{first}, in Python ({last}, {first})",
+        )
     if begin > end:
         raise UsageError(
             argument=column.name,
-            expected=f"a range that holds cells, the lower end first; {column.told}",
+            expected=f"a range that holds cells; {column.told}",
             found=f"{first}{BETWEEN}{last}",
+            remedy="Give a range that overlaps with these",
         )
     return begin, end
 
@@ -289,3 +299,27 @@ def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         held = first, last
     if held is not None:
         yield held
+
+
+def table_with(name: str, cell: str) -> FoundTable:
+    """Return a table of one cell."""
+    return FoundTable(pyarrow.table({name: text_array([cell])}), columns=(name,))
+
+
+def check_words(schema: Schema, given: GivenWords) -> None:
+    """Refuse words that no row has, of columns of which nobody said that other words may come.
+
+    Raises:
+        UsageError: If one is none of its column; names the nearest.
+    """
+    for column in schema.modelled:
+        value = given.get(column.name)
+        if value is None or not isinstance(column, Categorical) or column.other is None:
+            continue
+        known = [*column.own_names, *column.words_for_missing]
+        for word in [value] if isinstance(value, str) else value:
+            if word and word not in known:
+                error = UsageError.unknown(column.name, word, column.own_names)
+                if error.remedy is None:
+                    error = error.advising(f"Give {column.other!r} for all words that few rows have")
+                raise error

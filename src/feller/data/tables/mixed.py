@@ -1,5 +1,6 @@
 """Mixed tables: numbers as a flow, categories as masked tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -191,6 +192,15 @@ class Mixed(Modality):
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Take the cells of a table by its schema."""
         return self.table.accept(found)
+
+    @property
+    def lenient(self) -> "Mixed":
+        """The same of a lenient table."""
+        return replace(self, table=self.table.lenient)
+
+    def strange(self, data: Dataset) -> Sequence[str]:
+        """Say what the table says."""
+        return self.table.strange(data)
 
     def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
         """Return what the table has."""

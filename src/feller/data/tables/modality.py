@@ -26,7 +26,7 @@ from feller.data.modality import Dataset, Modality, Write
 from feller.data.tables.column import Modelled
 from feller.data.tables.dataframes import to_frame, write_cells
 from feller.data.tables.detect_schema import detect
-from feller.data.tables.encoding import BLANKS, completed, decode, encode, partly_known
+from feller.data.tables.encoding import BLANKS, check_types, completed, decode, encode, outside, partly_known
 from feller.data.tables.given_cells import GivenCells, GivenWords, asked_code, givable, given_cells
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.raking import Crosstab, exchanged, raked, weights_within
@@ -292,6 +292,18 @@ class Table(Modality):
     def accept(self, found: Found) -> tuple[Tensor, Given]:
         """Take the cells of a table by the schema."""
         return encode(first_of_each(expect(found, FoundTable), self.schema.unit), self.schema).codes, {}
+
+    @property
+    def lenient(self) -> "Table":
+        """The same with a schema that refuses no cell."""
+        return replace(self, schema=replace(self.schema, outside="impute"))
+
+    def strange(self, data: Dataset) -> Sequence[str]:
+        """Say which cells no row that was learned has; InputError if one is of another type than its column."""
+        if data.cells is None:
+            return ()
+        check_types(self.schema, data.cells)
+        return [*outside(self.schema, data.cells)]
 
     def arrays(self, values: Int64[Tensor, "n k"], given: Given) -> dict[str, np.ndarray]:
         """Return `samples`, cells as words of NumPy [n, columns], their names, and the `codes` of those modelled."""

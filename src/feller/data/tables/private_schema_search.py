@@ -9,6 +9,7 @@ import datetime
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from feller.data.tables.clipped_cells import Beyond, Kept, beyond, kept
 from feller.data.tables.column import Boolean, Categorical, Column, Modelled
 from feller.data.tables.dates import Datetime, read_times, write_time
 from feller.data.tables.detect_schema import MISSING, OTHER, TWO, Looks, looks, majority, whole_of
+from feller.data.tables.numerical import Numerical
 from feller.data.tables.private_bounds import find_numbers
 from feller.data.tables.private_support import Charge, Coins, Noisy, islands
 from feller.data.tables.schema import Schema
@@ -112,11 +114,14 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
         charges.append(_charge(f"years of {_columns(dates)} of dates", sigma, len(dates)))
     if words:
         charges.append(_charge(f"values of {_columns(words)} of words", sigma, len(words))._replace(delta=delta))
+    for name, column in columns.items():  # gaps that noise cannot tell from none are not made
+        if "missing" not in looked[name] and isinstance(column, Boolean | Categorical | Datetime | Numerical):
+            columns[name] = replace(column, missing=None, also_missing=())
     whole = tuple(columns.get(name, Untold(name)) for name in cells)
     untold = [column.name for column in whole if isinstance(column, Untold)]
     _check_told(untold, sum(isinstance(column, Modelled) for column in whole), charges)
     try:
-        return Domain(Schema(whole, "clip"), tuple(charges), tuple(merged), tuple(filter(None, outside)))
+        return Domain(Schema(whole, "impute"), tuple(charges), tuple(merged), tuple(filter(None, outside)))
     except InputError as error:
         raise Drowned(f"of what noise let through, {error}", untold, tuple(charges)) from error
 
@@ -135,7 +140,7 @@ def _sturdy(dtype: str) -> str | None:
     """Return what of a type no cell changes: of times not how fine they are; None of most, which follow from kinds."""
     if dtype.startswith("datetime64"):
         return re.sub(r"\[\w+", "[us", dtype)
-    return dtype if dtype == "category" else None
+    return "category" if dtype.startswith("category") else None
 
 
 def _columns(names: Sequence[str]) -> str:

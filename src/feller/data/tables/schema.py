@@ -1,14 +1,17 @@
 """Schema of a table: columns and allowed cells, as JSON."""
 
 import json
+import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
-from feller.core.errors import InputError
+import numpy as np
+
+from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_data, replace_file, to_data
 from feller.data.loading.raw import about
 from feller.data.tables.column import Boolean, Categorical, Column, Modelled
@@ -28,8 +31,9 @@ class Schema:
     """All columns of a table in their order."""
 
     columns: tuple[Column, ...]
-    outside: Literal["refuse", "clip"] = "refuse"
-    """What is done with a cell that its column may not hold, and a row that breaks a rule."""
+    outside: Literal["refuse", "clip", "impute"] = "refuse"
+    """What is done with a cell that its column may not hold, and a row that breaks a rule; `impute` clips, and takes a
+    usual cell for one that is near nothing."""
     unit: str = ROW
     """What privacy is given to: `row`, each of which is one person's, and all of theirs; or the column that tells
     people apart, of each of whom the first row is learned."""
@@ -58,6 +62,20 @@ class Schema:
             if isinstance(column, Derived):
                 self._check_derived(column)
         _ = self.pairs, self.aim
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it as its JSON holds it."""
+        return json.loads(schema_text(self))
+
+    @staticmethod
+    def from_dict(content: "Mapping[str, object]") -> "Schema":
+        """Return the schema that a dict holds; InputError if it is none."""
+        return schema_of(content)
+
+    @property
+    def clips(self) -> bool:
+        """Whether cells that their columns may not hold are taken for others."""
+        return self.outside != "refuse"
 
     @cached_property
     def modelled(self) -> tuple[Modelled, ...]:
@@ -145,6 +163,46 @@ _LISTS = ("values", "edges", "heavy", "also_missing")
 _ROOM = 116
 
 
+def schema_of(source: object) -> Schema:
+    """Return a schema: itself, that of a file, or that of a dict as its JSON holds it.
+
+    Raises:
+        InputError: If the file or the dict is none; names the column and its field.
+        UsageError: If it is anything else.
+    """
+    if isinstance(source, Schema):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return read_schema(pathlib.Path(source))
+    return parse_schema(text_of_schema(source))
+
+
+def text_of_schema(source: object) -> str:
+    """Return a schema in memory as JSON; UsageError if it is none."""
+    if isinstance(source, Schema):
+        return schema_text(source)
+    if isinstance(source, Mapping):
+        try:
+            return json.dumps(dict(source), ensure_ascii=False, default=_plain_number)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                argument="schema", expected="a dict of words, numbers and lists, as JSON holds them", found=str(error)
+            ) from error
+    raise UsageError(
+        argument="schema",
+        expected="a file, a dict, or a feller.Schema",
+        found=type(source).__name__,
+        remedy="feller.infer_schema(df) returns a dict to go through",
+    )
+
+
+def _plain_number(value: Any) -> Any:
+    """Return a number of NumPy as one of Python."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__}")
+
+
 def read_schema(path: pathlib.Path) -> Schema:
     """Read a schema; InputError if the file is none; names the line, or the column and its field."""
     with about(path):
@@ -171,8 +229,8 @@ def parse_schema(text: str) -> Schema:
     """Turn JSON into a schema; InputError if it is none; names the line, or the column and its field."""
     plain = _plain(text)
     columns = tuple(_column(name, said, text) for name, said in plain["columns"].items())
-    if plain.get("outside", "refuse") not in ("refuse", "clip"):
-        raise InputError("refuse or clip", repr(plain["outside"]), argument="outside")
+    if plain.get("outside", "refuse") not in ("refuse", "clip", "impute"):
+        raise InputError("refuse, clip or impute", repr(plain["outside"]), argument="outside")
     for part in ("target", "unit"):
         if not isinstance(plain.get(part, ""), str):
             raise InputError("the name of a column", repr(plain[part]), argument=part)

@@ -22,7 +22,7 @@ LOST = 0.1
 """Share of empty or clipped cells, beyond that of real tables, from which a table is judged by them."""
 SHARES = ("ramachandran_favoured", "crystal_plausible", "crystal_valid", "atom_stability", "bonds_sane")
 DISTANCES = ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance")
-TABLES = ("tv2", "tv1")
+TABLES = ("tv2_half", "tv1_half", "tv2", "tv1")
 """Shares, distances, and distances of tables: the first that was measured decides."""
 PROTOCOLS = (
     ("accuracy_constant", ("accuracy", "auc")),
@@ -89,6 +89,7 @@ def _deciding(numbers: Numbers) -> tuple[str, ...]:
     if not first:
         first = [name for name in ("nll", "bits_per_token") if is_number(numbers.get(name))][:1]
     others = {"accuracy": ("fd_cnn",), "crystal_plausible": ("like_real",), "tv2": ("tv2_independent", "tv2_test")}
+    others |= {f"{name}_half": (f"{name}_half_independent", f"{name}_test") for name in ("tv2", "tv1")}
     more = others.get("".join(first), ())
     ratio = numbers.get("distance_ratio")
     stray = ("distance_ratio",) if is_number(ratio) and not 1 / FAR <= ratio <= FAR else ()
@@ -200,6 +201,9 @@ def _cautions(numbers: Numbers) -> Iterator[str]:
     if grades and not any(is_number(numbers.get(name)) for name in ("accuracy", *SHARES)):
         factor = number(float(numbers["chance_factor"] or 1))
         yield f"few examples: chance alone (a factor of {factor}) allows {grades[0]} to {grades[1]}"
+    floor, unrelated = (numbers.get(f"tv2_half{end}") for end in ("_floor", "_independent"))
+    if is_number(floor) and is_number(unrelated) and unrelated <= NEAR * floor:
+        yield "few rows, or columns that hardly go together: unrelated columns are nearly as close to real rows"
     if hidden := numbers.get("left_out"):
         yield f"left out, as noise hides their content: {hidden}"
     if off := numbers.get("numbers_off"):

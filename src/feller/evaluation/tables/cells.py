@@ -38,7 +38,7 @@ def cells_lost(
     What is clipped needs the cells of the real table.
     """
     hidden: dict[str, float | int | str | None] = {"left_out": ", ".join(schema.untold)} if schema.untold else {}
-    if real is None or not len(real.values) or not len(synthetic) or schema.outside != "clip":
+    if real is None or not len(real.values) or not len(synthetic) or not schema.clips:
         return hidden
     columns = schema.modelled
     ends = np.array([column.own_count for column in columns])

@@ -1,7 +1,7 @@
 """Quality of a synthetic table: marginals, utility and copies."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int64
@@ -65,6 +65,7 @@ def table_quality(
     names: Sequence[str] | None = None,
     rules: marginal_distance.Rules | None = None,
     draws: Draws = Draws(0),  # noqa: B008
+    has_train: bool = True,
 ) -> Numbers:
     """Compare a synthetic table with the one it was learned from and with held-out rows.
 
@@ -81,6 +82,8 @@ def table_quality(
         names: Of the columns, to say which are worst.
         rules: What must hold between columns.
         draws: Source of all randomness.
+        has_train: Whether it was learned from the training table; else that is other real rows: models learn from half
+            of these and are tested on the rest, and copies are not looked for.
 
     Returns:
         Numbers by their names in `METRICS`; None where something cannot be told.
@@ -110,8 +113,17 @@ def table_quality(
     numbers |= _marginals(tables, named, draws.named("marginals"))
     numbers |= _shape(tables, draws.named("shape"))
     if about is not None:
-        numbers |= {"told_column": named[about.features.target], **_utility(tables, about, draws.named("utility"))}
-    return numbers | _privacy(tables, draws.named("privacy"))
+        tested = tables if has_train else _halved(tables, draws.named("tested"))
+        numbers |= {"told_column": named[about.features.target], **_utility(tested, about, draws.named("utility"))}
+    return numbers | _privacy(tables, draws.named("privacy")) if has_train else numbers
+
+
+def _halved(tables: Tables, draws: Draws) -> Tables:
+    """Return the same with one half of the real rows to learn from and the other to test on, where there are enough."""
+    if len(tables.train) < 2 * LEAST:
+        return tables
+    rows = tables.train[torch.randperm(len(tables.train), generator=draws.at("rows").shared())]
+    return replace(tables, train=rows[: len(rows) // 2], held_out=rows[len(rows) // 2 :])
 
 
 def _check(words: str, table: Tensor, counts: Sequence[int], ordered: Sequence[bool], names: Sequence[str]) -> None:
@@ -136,9 +148,36 @@ def _marginals(tables: Tables, names: Sequence[str], draws: Draws) -> Numbers:
             numbers |= {f"tv{size}{of}": one.mean().item() for of, one in zip(there, apart, strict=True)}
             numbers[f"tv{size}_max"] = apart[0].max().item()
             numbers[f"tv{size}_worst"] = BETWEEN.join(names[j] for j in sets[apart[0].argmax()])
+    numbers |= _by_halves(tables, draws.named("halves"))
     score = draws.named("score")
     numbers["k_marginal"] = k_marginal_score(tables.synthetic, train, score)
     numbers["k_marginal_floor"] = k_marginal_score(again, train, score)
+    return numbers
+
+
+def _by_halves(tables: Tables, draws: Draws) -> Numbers:
+    """Measure columns and pairs beside one half of the real rows and then the other, by as many synthetic rows.
+
+    The half that is not compared with is the reference: as many real rows, drawn apart, so that a perfect table comes
+    out even, however few rows there are.
+    """
+    real, made = (
+        table[torch.randperm(len(table), generator=draws.at(name).shared())]
+        for name, table in (("real", tables.train), ("synthetic", tables.synthetic))
+    )
+    one, other = real[: len(real) // 2], real[len(real) // 2 :]
+    few = min(len(one), len(made))
+    numbers: Numbers = {}
+    for size in SIZES[:2]:
+        sets = column_sets(real.shape[1], size, draws)
+        if len(real) < LEAST or not sets:
+            continue
+        apart = [
+            variations([made[:few], beside, known[:few], unrelated(known, draws)[:few]], [(0, 1), (2, 1), (3, 1)], sets)
+            for known, beside in ((one, other), (other, one))
+        ]
+        for end, *both in zip(("", "_floor", "_independent"), *apart, strict=True):
+            numbers[f"tv{size}_half{end}"] = sum(part.mean().item() for part in both) / len(both)
     return numbers
 
 
@@ -199,6 +238,20 @@ def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: 
     Raises:
         InputError: If the data are no table.
     """
+    return _quality_of(samples, train, held_out, draws, has_train=True)
+
+
+def unseen_samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> Numbers:
+    """Compare rows with real ones that they were not learned from, where nothing is known of those that they were.
+
+    Raises:
+        InputError: If the data are no table.
+    """
+    return _quality_of(samples, held_out, held_out.subset(torch.arange(0)), draws, has_train=False)
+
+
+def _quality_of(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws, *, has_train: bool) -> Numbers:
+    """Compare rows; arguments as of `table_quality`."""
     if (kind := train.modality.view(Table)) is None:
         raise InputError("a table", train.modality.called)
     columns = kind.schema.modelled
@@ -213,6 +266,7 @@ def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: 
         names=[column.name for column in columns],
         rules=rules_of(kind),
         draws=draws,
+        has_train=has_train,
     )
     if not len(held_out):
         return {**numbers, "nll_baseline": None}

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import feller
 from feller.core.errors import InputError
@@ -60,9 +61,6 @@ def test_the_run_keeps_no_row_and_takes_them_again(here: pathlib.Path) -> None:
     assert report.metrics["n"] == 100
     assert len(report.figures()) >= 3
     assert "<iframe sandbox" in report._repr_html_()
-    others = feller.evaluate(run, data=people(200, 1), n=100)
-    assert others.path is not None
-    assert others.path.name != "report.html"
     assert feller.audit(run, data=rows).metrics["epsilon"] <= 4
     with pytest.raises(InputError, match="fingerprint"):
         feller.audit(run, data=people(400, 1))
@@ -98,10 +96,13 @@ def test_estimators_follow_scikit_learn(here: pathlib.Path) -> None:
     assert twin.get_params() == synth.get_params()
     with pytest.raises(NotFittedError):
         check_is_fitted(twin)
-    with pytest.raises(feller.UsageError):
-        twin.sample(3)
-    with refuses(feller.UsageError, argument="argument", found="'epsilom'"):
-        twin.set_params(epsilom=3)
+    for call in (twin.sample, lambda: feller.audit(twin), lambda: twin.score(people(3, 0))):
+        with pytest.raises(NotFittedError) as caught:
+            call()
+        assert isinstance(caught.value, feller.UsageError)
+    for call in (lambda: twin.set_params(epsilom=3), lambda: feller.Synthesizer(epsilom=3)):
+        with refuses(feller.UsageError, argument="epsilom", remedy="Did you mean 'epsilon'?"):
+            call()
     rows = people(400, 0)
     twin.set_params(seed=1).fit(rows[["age", "school"]], rows["income"])
     check_is_fitted(twin)
@@ -109,3 +110,85 @@ def test_estimators_follow_scikit_learn(here: pathlib.Path) -> None:
     assert list(drawn.columns) == ["age", "school", "income"]
     assert set(drawn["income"]) == {"low"}
     assert twin.n_features_in_ == 2
+    assert len(twin.sample()) == 64
+    assert twin.run_.epsilon == pytest.approx(twin.run_.ledger.epsilon())
+    assert 0 < twin.run_.epsilon <= 4
+    whole = rows[["age", "school", "income"]]
+    assert twin.score(whole[["age", "school"]], whole["income"]) == pytest.approx(twin.log_prob(whole).mean())
+    assert len(feller.sample(twin, n=3)) == 3
+    audited = feller.audit(twin, data=whole, report=False)
+    assert audited.metrics["epsilon"] <= 4
+    assert audited.path is None
+    with refuses(InputError, remedy="Give the rows that were fitted, all of them and in the same order"):
+        feller.audit(twin, data=whole[::-1])
+    before = twin.run_
+    twin.set_params(out="again", overwrite=True).fit(whole).fit(whole)
+    assert len(before.sample(3)) == 3
+    assert twin.run_.path == pathlib.Path("again")
+
+
+def test_a_search_scores_by_the_log_probability(here: pathlib.Path) -> None:
+    from sklearn.model_selection import GridSearchCV
+
+    synth = feller.Synthesizer(recipe="table-marginals")
+    search = GridSearchCV(synth, {"seed": [0, 1]}, cv=2, error_score="raise").fit(people(300, 0))
+    assert search.best_score_ < 0
+
+
+def test_a_classifier_of_private_rows_in_memory_is_refused_before_anything_is_spent(here: pathlib.Path) -> None:
+    with refuses(feller.UsageError, argument="recipe"):
+        feller.fit(people(400, 0), recipe="logistic-private", target="income", epsilon=1.0, out="run")
+    assert not pathlib.Path("run").exists()
+
+
+OF_THE_FIT = ("copies", "dcr_share", "membership_auc", "nll_baseline")
+
+
+def test_other_rows_are_compared_with_and_nothing_is_said_of_those_of_the_fit(here: pathlib.Path) -> None:
+    rows, test = people(400, 0), people(120, 1)
+    run = feller.fit(rows, out="run", epsilon=4.0, recipe="table-marginals", unsafe_seed=0)
+    own = run.report.metrics
+    with pytest.warns(UserWarning, match="train=rows"):
+        others = feller.evaluate(run, data=test)
+    found = others.metrics
+    assert others.path == pathlib.Path("run/report-memory.html")
+    assert found["rows_given"] == 120
+    assert found["compared_with"] == "memory"
+    assert not [name for name in found if name.startswith(OF_THE_FIT) or "_test" in name]
+    decide = {f"tv2_half{end}" for end in ("", "_floor", "_independent")}
+    assert decide <= own.keys() & found.keys()
+    assert "training row" not in others.path.read_text()
+    assert found["r2_boosted_real"] is not None
+    few = feller.evaluate(run, data=test[:20])
+    assert few.metrics["tv2_floor"] is None
+    assert few.verdict.startswith("TV distance")  # and no class
+    both = feller.evaluate(run, data=test, train=rows).metrics
+    assert OF_THE_FIT[0] in both
+    assert both["tv2_half"] == pytest.approx(own["tv2_half"], abs=0.1)
+    assert "rows_given" not in both
+    with refuses(InputError, argument=None, remedy="Bring it back"):
+        feller.evaluate(run, data=test, train=test)
+    with refuses(feller.UsageError, argument="train", found="none"):
+        feller.evaluate(run, train=rows)
+    with refuses(InputError, column="age", row=1, found="'x'"):
+        feller.evaluate(run, data=test.assign(age="x"))
+    with refuses(InputError, column="age", remedy="Add it"):
+        feller.evaluate(run, data=test.drop(columns="age"))
+
+
+def test_a_perfect_table_is_good_beside_few_rows() -> None:
+    from feller.evaluation.report.verdict import GOOD, POOR, verdict
+    from feller.evaluation.tables.quality import table_quality
+
+    rng = np.random.default_rng(0)
+
+    def rows(n: int, *, unrelated: bool = False) -> torch.Tensor:
+        x = rng.integers(0, 4, n)
+        y = rng.integers(0, 4, n) if unrelated else (x + (rng.random(n) < 0.1)) % 4
+        return torch.from_numpy(np.stack([x, y], 1))
+
+    for n, learned in ((300, True), (120, False)):
+        numbers = table_quality(rows(300), rows(n), rows(0), (4, 4), has_train=learned)
+        assert verdict(numbers).grade == GOOD
+        numbers = table_quality(rows(300, unrelated=True), rows(n), rows(0), (4, 4), has_train=learned)
+        assert verdict(numbers).grade == POOR

@@ -132,7 +132,7 @@ def _rows(asked: FitRecord, model: Model, data: DataSource | None) -> Dataset:
     if not same_data(asked, rows, asked.data if given is not None else named):
         raise InputError(
             f"{named} is not what this run learned from: its fingerprint is another",
-            remedy="Name the rows that were fitted",
+            remedy="Give the rows that were fitted, all of them and in the same order",
         )
     return rows.seen_as(modality)
 

@@ -12,6 +12,7 @@ from feller.core.run_folder import Run
 from feller.core.safetensors_io import save_tensors
 from feller.core.serialization import to_data, write_json
 from feller.data.modality import Dataset
+from feller.data.tables.modality import GUESSED
 from feller.models.spec import Description, save_description
 from feller.privacy.accounting.dp_events import Concentrated
 from feller.training.objectives.one_shot import AtOnce
@@ -73,7 +74,7 @@ def look(run: Run, found: Look, tell: Tell) -> None:
     if math.isfinite(rho):
         access.charge(run, (Concentrated("one look at the rows", rho),))
     for note in asked.provenance.notes:
-        tell.say(note)
+        (tell.say if note == GUESSED else tell.note)(note)
     tell.say(f"{found.summary}{access.promise}; writing to {run.path}")
     tell.task("looking at the rows")
     start = time.monotonic()

@@ -3,14 +3,13 @@
 import abc
 import contextlib
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import nn
 
 from feller.app.modalities.registration import load_modality
-from feller.app.reporter import SILENT, Tell
+from feller.app.reporter import Tell
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read
 from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
 from feller.app.workflows.run_config import FitRecord, print_of
@@ -154,9 +153,6 @@ class OpenData(DataAccess):
         """Refuse rows that are all the same; the modality knows exact shares."""
         dataset = dataset.modality.with_statistics(dataset)
         check_varied(dataset)
-        if tell is SILENT:  # people hear it as a note of the run, and who calls from Python hears no notes
-            for line in _few(dataset):
-                warnings.warn(line, stacklevel=4)
         return dataset
 
     def identify(self, asked: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:

@@ -15,6 +15,7 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.serialization import replace_file, to_data
 from feller.data.modality import Dataset
+from feller.data.tables.modality import GUESSED
 from feller.models.model import Model
 from feller.models.spec import Description, save_description
 from feller.training import callbacks
@@ -126,7 +127,7 @@ def record(run: Run, job: TrainingJob, here: Engine, tell: Tell) -> None:
         save_description(run, job.description)
         run.write_record(run.recipe, job.record)
     for note in job.notes:
-        tell.say(note)
+        (tell.say if note == GUESSED else tell.note)(note)
     tell.say(f"{job.summary}, {budget(job.config)}; writing to {run.path}")
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from feller.app.workflows.run_config import FitRecord, example_of
+from feller.app.workflows.run_config import FitRecord, is_described
 from feller.data.loading.targets import tells_target
 from feller.data.modality import Modality
 from feller.data.tables.modality import Table
@@ -77,6 +77,6 @@ def _public(asked: FitRecord, kind: Modality) -> str:
     rows = f"the number of rows with {asked.target[0]}" if told else "the number of rows"
     if kind.view(Table) is None:
         return f"{rows}, the size and the levels of the pictures, and the names of their classes"
-    if asked.config.reading.schema or asked.start_from or example_of(asked):
+    if is_described(asked):
         return f"{rows} and the description of the columns"
     return f"{rows}, and the names and the order of the columns"

@@ -46,7 +46,7 @@ from feller.data.examples.registry import EXAMPLE
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.loading.find import table_cells
-from feller.data.loading.in_memory import DataSource
+from feller.data.loading.in_memory import DataSource, said_of
 from feller.data.loading.raw import FoundTable, about
 from feller.data.loading.read import read
 from feller.data.loading.targets import with_target
@@ -58,6 +58,7 @@ from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table, left_out, tables
 from feller.data.tables.schema import Schema, is_draft
 from feller.data.tables.schema_lint import lint
+from feller.evaluation.effort import kind_of_report
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import Description
 from feller.privacy.accounting.dp_events import Expense
@@ -70,6 +71,10 @@ from feller.training.objectives.one_shot import AtOnce
 
 FLOWS = "table-flow"
 """Recipe that has no use for columns whose numbers were found with noise: any of their cells may be missing."""
+
+
+TELLING = ("logistic-private", "regressor")
+"""Recipes whose models tell a target, and draw nothing."""
 
 
 class PrivateData(DataAccess):
@@ -127,7 +132,7 @@ class PrivateData(DataAccess):
         dataset = self._read(asked, like, request, given)
         if asked.config.reading.schema is not None:
             for line in beware(asked.with_provenance(draft=_is_draft(asked)), dataset):
-                tell.say(line)
+                tell.note(line)
         seen = as_table(dataset).modality
         if all(seen.view(kind) is None for kind in (Table, Images, Labelled)):
             raise UsageError(NOT_PUBLIC.format(dataset.modality.called))
@@ -143,6 +148,13 @@ class PrivateData(DataAccess):
                 "a private fit draws each row of all by a coin of its own, which shards that are read in turn do"
                 " not allow",
                 remedy="Join them to one file that memory holds",
+            )
+        if frame is not None and request.name in TELLING and kind_of_report(asked.config.report) != "none":
+            raise UsageError(
+                argument="recipe",
+                expected=f"rows in a file, which the report of {request.name} reads again",
+                found="a DataFrame, of which a private run keeps no copy",
+                remedy="Leave the report out, report=False, or write the rows to a file and fit that",
             )
         described = asked.config.reading.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
         if not described and (frame is not None or (given is None and path.suffix.lower() in TABLES)):
@@ -160,7 +172,7 @@ class PrivateData(DataAccess):
                 path
             ):  # by its header, or the first row: a schema says that it is a table all the same
                 raise UsageError(NOT_PUBLIC.format(Crystals.called))
-            found = table_cells(path) if frame is None else from_frame(frame, asked.data)
+            found = table_cells(path) if frame is None else from_frame(frame, said_of(frame))
             self._check_unpaid(asked, found, request)
             schema, self._charged = find_columns(self.config, found, asked.data, self._search.paid)
             with about(asked.data):

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.run_config import FitRecord
 from feller.core.errors import InputError
+from feller.data.loading.in_memory import MEMORY
 from feller.data.loading.raw import FoundTable
 from feller.data.modality import Dataset
 from feller.data.tables.clipped_cells import Beyond, Kept
@@ -167,6 +168,11 @@ def refusal(untold: Sequence[str], columns: int, n: int, sigma: float, data: str
 
 def advice(data: str) -> str:
     """Say what to do about it."""
+    if data.startswith(MEMORY):
+        return (
+            "Describe the columns (schema = feller.infer_schema(df), look through it, and fit with schema=schema), or"
+            " take more rows or a larger epsilon"
+        )
     return (
         f"Describe the columns (feller data schema {shlex.quote(data)} --out schema.json, look through it, and fit with"
         " --schema schema.json), or take more rows or a larger --epsilon"

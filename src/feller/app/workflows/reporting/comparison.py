@@ -10,6 +10,9 @@ from feller.data.modality import Dataset
 from feller.evaluation.comparison import enough, real_data
 from feller.evaluation.effort import Effort
 
+IN_MEMORY, IN_HAND = "memory", "samples-in-memory"
+"""What data, and samples, are called that were given in memory."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judged:
@@ -23,6 +26,8 @@ class Judged:
     """Where the samples were read; None if the run drew them."""
     data: str | None
     """What the user named to compare with; None for what was kept back."""
+    has_train: bool = True
+    """Whether `train` is what the run learned from; else it is what is held out, and nothing is said of it."""
     before: Dataset | None = None
     """Samples of the base of a tuned run, from the same source points."""
 
@@ -36,7 +41,8 @@ class Judged:
         """Say what was judged, and beside what."""
         drawn = f"{len(self.generated):,} samples " + (f"in {self.samples}" if self.samples else "drawn for this page")
         real, whose = len(real_data(self.train, self.held_out)), "held out" if self.data is None else f"in {self.data}"
-        if enough(self.held_out):
+        if enough(self.held_out) or not self.has_train:
+            real = len(self.held_out)
             return f"Judged: {drawn}, beside {real:,} real examples {whose}."
         why = f"since only {len(self.held_out):,} are {whose}" if len(self.held_out) else f"since none are {whose}"
         return f"Judged: {drawn}, beside {real:,} training examples, {why}."

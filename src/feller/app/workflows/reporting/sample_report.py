@@ -8,7 +8,7 @@ from torch import Tensor
 from feller.app.modalities.registration import registration_of
 from feller.app.workflows.fine_tuned_run import recipe_of, rule_of, tuned_of
 from feller.app.workflows.next_steps import auditing, evaluating, fitting, onward, tuning
-from feller.app.workflows.reporting.comparison import Judged, from_all_over
+from feller.app.workflows.reporting.comparison import IN_HAND, IN_MEMORY, Judged, from_all_over
 from feller.app.workflows.run_config import bringing, brought_of
 from feller.app.workflows.run_status import Standing
 from feller.evaluation.report.page import Grid, RunReport
@@ -43,6 +43,10 @@ def sample_report(
     title = f"{asked.data}, {kind}" if own else f"Samples in {judged.samples}"
     named = {"--samples": judged.samples, "--data": judged.data}
     measured = evaluating(run, asked, named)
+    in_memory = {"--samples": IN_HAND, "--data": IN_MEMORY}
+    if any(named[flag] == name for flag, name in in_memory.items()):  # which no command can name
+        words = (f"{flag[2:]}=..." for flag, name in named.items() if name is not None)
+        measured = f"feller.evaluate({str(run.path)!r}, {', '.join(words)})"
     if said is not None:
         whole = measured if said.saved else bringing(run, asked, said)
     elif tuned is not None:
@@ -67,7 +71,11 @@ def sample_report(
         pictures=_pictures(judged) if kind_of.figures is None else kind_of.figures(judged, numbers),
         grids=grids,
         next_steps=[
-            *((*onward(run, asked, about, judged.train), *auditing(run, asked)) if own else ()),
+            *(
+                (*(onward(run, asked, about, judged.train) if judged.has_train else ()), *auditing(run, asked))
+                if own
+                else ()
+            ),
             (measured, "measure again"),
             *(stands.again(tuned, sketch) if own else ()),
         ],
