@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from feller.core.errors import InputError, UsageError, closest, is_out_of_memory
 from feller.core.pytree import Given, State, are_known, branch, leaves, pad_right
 from feller.core.rng import Draws
+from feller.networks.blocks.conditioning import RESERVED
 from feller.networks.inner_networks import inner_networks
 from feller.spaces import Euclidean, Manifold, Space, Tokens
 from feller.spaces.product import part
@@ -85,6 +86,20 @@ def warn_repeated(objective: Any, rng: Draws, x_1: State) -> None:
 
 
 _WARNED = Draws(-1)
+
+
+def warn_coupling(objective: Any, given: Given) -> None:
+    """Warn once if conditions come to a coupling that ignores them: the source then depends on them."""
+    if names := sorted(given.keys() - RESERVED):
+        kind = type(objective.coupling).__name__
+        whole = kind == "AcrossRanks"
+        instead = "AcrossRanks(feller.WithinClasses())" if whole else f"WithinClasses(feller.{kind}())"
+        warnings.warn(
+            f"{kind} pairs across classes, so that the source comes to depend on {', '.join(names)}, which no sampler"
+            f" can repeat; say coupling=feller.{instead}",
+            stacklevel=3,
+        )
+        vars(objective)["_ignores"] = False
 
 
 def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None, name: str = "x_1") -> None:

@@ -20,8 +20,15 @@ from feller.paths.path import check_times
 from feller.paths.time_distributions import LeafTimes, Stratified, TimeLaw
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space, Tokens
-from feller.training.batch_checks import check_data, check_logits, diagnose, read_batch, warn_repeated
-from feller.training.couplings import Coupling, Independent
+from feller.training.batch_checks import (
+    check_data,
+    check_logits,
+    diagnose,
+    read_batch,
+    warn_coupling,
+    warn_repeated,
+)
+from feller.training.couplings import Coupling, Independent, ignores_conditions
 from feller.training.losses import CrossEntropy, Loss, Squared
 
 Batch = dict[str, Any]
@@ -266,6 +273,8 @@ class FlowMatching(ConditionalObjective):
     """How the leaves of a product share their time: by default it is one for all, and none is ever given."""
     _checks_times: ClassVar[bool]
     """Whether the law of times is the user's: those of ours give no others."""
+    _ignores: ClassVar[bool]
+    """Whether the coupling ignores conditions, of which nothing was said yet."""
     fill: float = 0.0
     """Chance that parts of an example are known from the start, a random share of them: so that a network whose states
     do not show it, other than masks, learns to fill in."""
@@ -279,6 +288,7 @@ class FlowMatching(ConditionalObjective):
                 )
         check_cond_dropout(self.cond_dropout)
         vars(self)["_checks_times"] = is_own(self.law)
+        vars(self)["_ignores"] = ignores_conditions(self.coupling)
         check_number("fill", self.fill, least=0, most=1)
         if getattr(self.path, "noise", None) is not None and not isinstance(self.coupling, Independent):
             raise UsageError(
@@ -335,6 +345,8 @@ class FlowMatching(ConditionalObjective):
         else:
             x_0 = self.space.reference(n, rng.at("source"), device)
             check_data(x_1, x_0, self.space, given.get("valid"))
+            if self._ignores and given:
+                warn_coupling(self, given)
             x_0 = self.coupling(like(x_0, x_1), x_1, given, rng.at("coupling"))
         t = self.law(n, rng.at("time"), device)
         if self._checks_times:
