@@ -85,6 +85,8 @@ class Model:
 
     description: Description
     network: nn.Module
+    objective: ObjectiveConfig | None
+    """What it was trained with, where that is known."""
 
     def __init__(
         self,
@@ -129,13 +131,17 @@ class Model:
         made = model_of(network, objective, data=data, times=times, classes=classes, null=null, sampling=sampling)
         object.__setattr__(self, "description", made.description)
         object.__setattr__(self, "network", made.network)
+        object.__setattr__(self, "objective", made.objective)
 
     @classmethod
-    def of(cls, description: Description, network: nn.Module) -> "Model":
-        """Return the model of a network that a description has built."""
+    def of(
+        cls, description: Description, network: nn.Module, objective: ObjectiveConfig | None = None
+    ) -> "Model":
+        """Return the model of a network that a description has built, and what that was trained with."""
         model = cls.__new__(cls)
         object.__setattr__(model, "description", description)
         object.__setattr__(model, "network", network)
+        object.__setattr__(model, "objective", objective)
         return model
 
     @property
@@ -278,7 +284,8 @@ class Model:
         out: str,
         *,
         make: Callable[..., nn.Module] | Architecture | None = None,
-        data: str = "",
+        data: str | os.PathLike[str] = "",
+        test: str | os.PathLike[str] = "",
         overwrite: bool = False,
     ) -> Run:
         """Write the model as a run, which every command opens; code of yours is named by its file with --code.
@@ -290,15 +297,18 @@ class Model:
             out: The run folder.
             make: What makes the network: a class or function of a file of yours that has no arguments, or an
                 architecture of feller; by default the network's class.
-            data: What it learned from, a file, a folder or `example:NAME`, for `evaluate`.
+            data: What it learned from, all of it: a file, a folder or `example:NAME`, for `evaluate`.
+            test: File or folder of like rows that it did not learn from; samples are judged beside them. Without it
+                nothing counts as held out, but the test part that an example has.
             overwrite: Replace the run in `out`.
 
         Raises:
-            UsageError: If nothing is known that makes the network, or it makes another one; or `out` is there.
+            UsageError: If nothing is known that makes the network, or it makes another one; or `out` is there; or
+                `data` or `test` are no place of data.
         """
         from feller.models.export.saved import save_model
 
-        return save_model(self, out, make=make, data=data, overwrite=overwrite)
+        return save_model(self, out, make=make, data=data, test=test, overwrite=overwrite)
 
     def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = untold) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""

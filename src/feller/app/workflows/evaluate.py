@@ -48,6 +48,10 @@ STRANGERS = (
     "the run keeps no copy of its rows: half of those that were given stands for them, so that no number here tells of"
     " copies of the rows that it learned from"
 )
+UNKNOWN = (
+    "nobody knows what the model learned from: half of the data that were given stands for it, so that no number here"
+    " tells of copies, and the model may have learned from the other half, too"
+)
 IN_MEMORY = "memory"
 """What data are called that were given in memory."""
 PIECES = 64
@@ -132,12 +136,11 @@ def _evaluated(
     if kind.evaluate is not None:
         return kind.evaluate(run, model, data=data, samples=samples, effort=effort, tell=tell)
     asked = record_of(run)
-    if data is not None and not asked.data:  # nobody knows what it learned from: the data serve for both
-        asked, data = asked.with_data(data), None
+    unknown = data is not None and not asked.data
     with tell.waiting("reading the data"):
         gone = given is not None and asked.data.startswith(MEMORY)
-        own = bundle or _own_rows(asked, modality, given if gone else None)
-        loaded = own or _halves(asked, modality, given)
+        own = None if unknown else bundle or _own_rows(asked, modality, given if gone else None)
+        loaded = own or _halves(asked, modality, cast(Given, data if given is None else given))
     if gone and own is not None:
         data = None  # they are the rows of the run
     whole = loaded.raw
@@ -148,7 +151,7 @@ def _evaluated(
         held_out = read(data if given is None else given, longest=asked.config.reading.longest, like=modality)
     draws, tuned = Draws(config.seed).named("evaluate"), tuned_of(run)
     limits: list[str] = []
-    strangers = (STRANGERS,) if own is None else ()
+    strangers = ((UNKNOWN if unknown else STRANGERS),) if own is None else ()
     if samples is not None:
         values, given = read_back(pathlib.Path(samples), modality)
         generated = Dataset(values, given, modality)
@@ -232,9 +235,9 @@ def _own_rows(asked: FitRecord, modality: Modality, given: Given | None) -> Data
         return None
 
 
-def _halves(asked: FitRecord, modality: Modality, given: Given | None) -> DataBundle:
+def _halves(asked: FitRecord, modality: Modality, given: Given) -> DataBundle:
     """Return other rows of which half stands for what a run learned from, of which it keeps no copy."""
-    others = read(cast(Given, given), longest=asked.config.reading.longest, like=modality)
+    others = read(given, longest=asked.config.reading.longest, like=modality)
     return DataBundle(*split(others, 0.5, Draws(asked.seed)), others, "")
 
 

@@ -186,7 +186,7 @@ def model_of(
         about = replace(about, frequencies=frequencies(data))
     model = adapted(about)
     try_out(model)
-    return model
+    return Model.of(model.description, model.network, trained)
 
 
 def adapted(about: Description) -> Model:

@@ -40,7 +40,8 @@ def sample_report(
         else f"tuned to {' and '.join(tuned.rewards)}"
     )
     kind = kind if said is None else f"beside samples of the network of {asked.provenance.recipe}"
-    title = f"{asked.data}, {kind}" if own else f"Samples in {judged.samples}"
+    drawn = f"{asked.data}, {kind}" if asked.data else kind.removeprefix("beside ").capitalize()
+    title = drawn if own else f"Samples in {judged.samples}"
     named = {"--samples": judged.samples, "--data": judged.data}
     measured = evaluating(run, asked, named)
     if said is not None:
