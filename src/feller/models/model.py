@@ -39,6 +39,7 @@ from feller.models.families.model_family import (
 )
 from feller.models.spec import Description, draw_conditions, load_description, load_part, resolve_given
 from feller.networks.architecture import Architecture, within
+from feller.networks.inner_networks import evaluation_mode
 from feller.paths import Network, Path
 from feller.sampling import Divergence, Solver
 from feller.sampling.guidance import cfg
@@ -337,11 +338,12 @@ class Model:
         self, request: SampleRequest, draws: Draws, batch: int | None = None, ranks: Ranks = ALONE
     ) -> Iterator[tuple[State, State]]:
         """Yield source and end of our samples, batch by batch; which batch a sample is in does not matter."""
-        network = self.network.eval()
         self.family.check_request(request)
         for rows, share, device in self._batches(request.n, batch, ranks, request.tell):
             here = replace(draws, first=draws.first + rows.start)
-            yield self.family.sample(network, request.part(rows, device, share), here)
+            with evaluation_mode(self.network):
+                ends = self.family.sample(self.network, request.part(rows, device, share), here)
+            yield ends
 
     def _batches(
         self, n: int, size: int | None, ranks: Ranks, tell: Callable[[float], None]
@@ -414,7 +416,7 @@ class Model:
         def state(values: State, here: Draws) -> State:
             return about.modality.fill(values, here.at("fill"))
 
-        network = cfg(self.network.eval(), guidance, absent=self.absent())
+        network = cfg(self.network, guidance, absent=self.absent())
         how = {"sampling": sampling, "divergence": divergence}
         return self._log_prob(network, data, state, how, rng, ranks, tell).value - scale
 
@@ -438,7 +440,8 @@ class Model:
             asked = {"x_1": state(some.values, here), "given": self._with_nulls(some)}
             asked = tree_map(lambda leaf, device=device: leaf.to(device), asked)
             request = LogProbRequest(**asked, space=about.space, end=about.modality.end, **how)
-            parts.append(torch.stack(self.family.log_prob(network, request, here), 1).double())
+            with evaluation_mode(self.network):
+                parts.append(torch.stack(self.family.log_prob(network, request, here), 1).double())
             share(1.0)
         return LogProb(*torch.cat(ranks.gather(torch.cat(parts))).unbind(1))
 
@@ -524,7 +527,7 @@ class Model:
             return self.description.modality.encode(values)
 
         how = {"bound": bound, "times": times}
-        found = self._log_prob(self.network.eval(), data, state, how, draws, ranks, tell)
+        found = self._log_prob(self.network, data, state, how, draws, ranks, tell)
         return BoundEstimate(-found.value, found.std_err) if return_std_err else -found.value
 
     def absent(self) -> tuple[str, ...]:
@@ -599,4 +602,4 @@ def load_model(
         ) from error
     for name, module in description.modality.modules.items():
         load_part(run, name, module, description.parts.get(name))
-    return Model.of(description, network)
+    return Model.of(description, network.eval())

@@ -175,6 +175,24 @@ def test_what_is_no_function_of_each_state_is_refused(network, said):
         feller.Model(network, data=(2,))
 
 
+def test_the_mode_of_a_network_stays_what_it_was():
+    """One part of it is frozen in eval mode, and stays so; samples are drawn in eval mode."""
+    network = Dropping()
+    network.layers[1].eval()
+    modes = [module.training for module in network.modules()]
+    model = feller.Model(network, data=(2,))
+    drawn = model.sample(3)
+    assert torch.equal(drawn.values, model.sample(3).values)
+    feller.velocity(model)(torch.zeros(2, 2), 0.5)
+    model.log_prob(drawn)
+    assert [module.training for module in network.modules()] == modes
+    with pytest.raises(UsageError):
+        feller.Model(Summing(), data=(2,))
+    evaluated = Dropping().eval()
+    feller.Model(evaluated, data=(2,)).sample(2)
+    assert not any(module.training for module in evaluated.modules())
+
+
 def test_a_label_that_is_written_into_is_named():
     with pytest.raises(UsageError, match="writes into label that it is given"):
         feller.Model(lambda x, t, label: x * label.add_(1)[:, None], data=(2,), classes=("a", "b"))

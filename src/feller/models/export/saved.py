@@ -23,7 +23,7 @@ from feller.models.model import Model
 from feller.models.spec import Description, save_description
 from feller.networks.architecture import Architecture
 from feller.networks.external import Foreign, ForeignDecoder, ForeignNetwork
-from feller.networks.inner_networks import plain_network
+from feller.networks.inner_networks import evaluation_mode, plain_network
 from feller.training.batch_checks import describe
 from feller.training.checkpoint import save_checkpoint
 from feller.training.loop import make_train_state
@@ -158,9 +158,9 @@ def _rebuilt(model: Model, about: Description, weights: dict[str, Tensor]) -> nn
         raise UsageError(f"{what} makes one of other weights ({str(error).splitlines()[-1].strip()})") from error
     asked = trial(Model.of(about, network))
     theirs = next(model.network.parameters()).device
-    with torch.no_grad():
+    with torch.no_grad(), evaluation_mode(model.network):
         ours = network(*asked)
-        truth = model.network.eval()(*(tree_map(lambda leaf: leaf.to(theirs), part) for part in asked))
+        truth = model.network(*(tree_map(lambda leaf: leaf.to(theirs), part) for part in asked))
     for one, two in zip(leaves(ours), leaves(truth), strict=True):
         if bool((one - two.cpu()).abs().max() > CLOSE * two.abs().max().cpu().clamp(min=1e-3)):
             raise UsageError(f"{what} makes one that answers otherwise, though its weights are the same")

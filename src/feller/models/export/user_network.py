@@ -22,7 +22,7 @@ from feller.models.model import Model
 from feller.models.recipes.recipe import check_states
 from feller.models.spec import Description, frequencies
 from feller.networks.external import Foreign, ForeignNetwork, convention_of
-from feller.networks.inner_networks import null_values
+from feller.networks.inner_networks import evaluation_mode, null_values
 from feller.paths import Path, Velocity
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space, Tokens
@@ -53,7 +53,7 @@ def try_out(model: Model) -> None:
         raise UsageError(
             "the network answers otherwise when it is asked the same a second time: it draws noise or keeps what it"
             " was asked before, and samples must depend on the seed alone",
-            remedy="Put it into eval mode, and take both out",
+            remedy="Take both out; it is asked in eval mode",
         )
     if _differ(tree_map(lambda leaf: leaf[1:2], answer), alone, lambda leaf: max(ALONE, 8 * _eps(leaf))):
         raise UsageError(
@@ -82,7 +82,7 @@ def _answer(model: Model, asked: tuple[State, State, State]) -> State:
     shapes = tree_map(lambda leaf: list(leaf.shape), x)
     before = [leaf.clone() for leaf in _named(asked).values()]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluation_mode(model.network):
             answer = model.network(*asked)
     except Exception as error:
         n = length(x)
@@ -191,13 +191,14 @@ def model_of(
 
 def adapted(about: Description) -> Model:
     """Return a model whose network is called as it wants to be."""
-    model = Model.of(about, about.build(Draws(0)).eval())
+    model = Model.of(about, about.build(Draws(0)))
     network, settings = model.network, about.architecture
     if not isinstance(network, ForeignNetwork) or not isinstance(settings, Foreign):
         return model
     asked = trial(model)
     labels = {name: network._theirs(name, asked[2][name]) for name in network.conditions}
-    settings = replace(settings, convention=convention_of(network.inner, asked, labels))
+    with evaluation_mode(network):
+        settings = replace(settings, convention=convention_of(network.inner, asked, labels))
     network.settings = settings
     return Model.of(replace(about, architecture=settings), network)
 
