@@ -99,6 +99,7 @@ class _LineError(ValueError):
         *,
         more: str = "",
         file: object | None = None,
+        in_order: bool = False,
     ) -> Line:
         """Return the error of a name that is none of those there are; it suggests the nearest.
 
@@ -108,12 +109,13 @@ class _LineError(ValueError):
             names: The right ones.
             more: What may be given beside names, as it goes on behind them.
             file: File in which it stands.
+            in_order: List names as they come, which says their numbers; by default by the alphabet.
         """
         known = list(names)
         near = "" if all(map(str.isdecimal, known)) else closest(str(name), known)
         remedy = f"Did you mean {near!r}?" if near else None
         alone = more.removeprefix(", or ") or "nothing of the kind: there are none"
-        expected = f"one of {_listed(known)}{more}" if known else alone
+        expected = f"one of {', '.join(known) if in_order else _listed(known)}{more}" if known else alone
         return cls(argument=argument, expected=expected, found=repr(name), remedy=remedy, file=file)
 
     def worded(self, name: Callable[[str], str | None] = lambda argument: None, head: str = "{}") -> str:

@@ -4,6 +4,7 @@ import functools
 import math
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from feller.data.text.vocabulary import Characters
 from feller.models.families.symbol_models import AutoregressiveModel
 from feller.paths import Affine, Data, Source
 from feller.spaces import MaskSource
+from tests.errors import refuses
 
 MEAN, DEVIATION = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 2.0])
 
@@ -342,5 +344,55 @@ def test_classes_by_number():
     assert model.sample(2, given={"label": 1}).given["label"].tolist() == [1, 1]
     digits = feller.Model(lambda x, t, label: -x, data=(2,), classes=("1", "2"))
     assert digits.sample(2, given={"label": 1}).given["label"].tolist() == [0, 0]
-    with pytest.raises(UsageError):
-        model.sample(2, given={"label": 2})
+    for names, wrong in ((("cat", "dog"), 2), (("1", "2"), 0)):
+        other = feller.Model(lambda x, t, label: -x, data=(2,), classes=names)
+        with refuses(UsageError, argument="label", found=repr(str(wrong))):
+            other.sample(2, given={"label": wrong})
+    with refuses(UsageError, expected="one of red, green, blue, or a number from 0 to 2"):
+        feller.Model(lambda x, t, label: -x, data=(2,), classes=("red", "green", "blue")).sample(1, given={"label": "r"})
+
+
+LISTS = ([1, 0, 1], ["dog", "cat", "dog"], ("dog", 0, 1), np.array([1, 0, 1]), torch.tensor([1, 0, 1]))
+
+
+@pytest.mark.parametrize("label", LISTS)
+def test_a_class_for_each_sample(label):
+    model = feller.Model(lambda x, t, label: -x, data=(2,), classes=("cat", "dog"))
+    assert model.sample(3, given={"label": label}).given["label"].tolist() == [1, 0, 1]
+    assert model.sample(2, given={"label": np.int64(1)}).given["label"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        [0.0, 1.0, 1.0],
+        [1, 1],
+        torch.tensor([[0], [1], [1]]),
+        torch.tensor([0.0, 1.0, 1.0]),
+        torch.tensor([0, 1, 3]),
+        1.5,
+        None,
+    ],
+)
+def test_what_is_no_class_for_each_sample(label):
+    model = feller.Model(lambda x, t, label: -x, data=(2,), classes=("cat", "dog"))
+    with refuses(UsageError, argument="label"):
+        model.sample(3, given={"label": label})
+
+
+def test_numbers_of_files_are_positions_where_names_are_none(tmp_path):
+    """A file of numbers, one of the names in another order, and one of an unknown class."""
+    images = np.zeros((3, 4, 4), dtype=np.uint8)
+    kind = feller.images(4, 4, channels=1, classes=("red", "green", "blue"))
+    model = feller.Model(lambda x, t, label: -x, data=kind)
+
+    def labels(names, like=kind):
+        np.savez(tmp_path / "some.npz", images=images, labels=np.array(names))
+        return feller.read(str(tmp_path / "some.npz"), like=like)
+
+    for names, numbers in (([2, 0, 1], [2, 0, 1]), (["blue", "red", "green"], [2, 0, 1])):
+        assert labels(names).given["label"].tolist() == numbers
+        assert labels(names, None).seen_as(kind).given["label"].tolist() == numbers
+    with refuses(InputError, argument="class", found="'3'"):
+        labels([0, 1, 3])
+    assert model.log_prob({"samples": images, "labels": np.array([0, 1, 2])}, divergence=feller.Hutchinson()).shape == (3,)

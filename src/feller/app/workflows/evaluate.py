@@ -172,6 +172,7 @@ def _evaluated(
         held_out=as_table(held_out),
         samples=samples,
         data=data,
+        stands_in=own is None,
         before=changed.before if changed else None,
     )
     tell.task("judging the samples")
@@ -184,7 +185,7 @@ def _evaluated(
     written, grids = ({}, ()) if cells is None else cells(judged, asked.data, whole.cells)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
     notes = (*strangers, *(changed.notes if changed else ()), *found.notes)
-    if data is not None and numbers["compared_with"] == HELD_OUT:
+    if data is not None and (own is None or numbers["compared_with"] == HELD_OUT):
         numbers["compared_with"] = data
     if samples is None:
         tell.task("measuring the model")

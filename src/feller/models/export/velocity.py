@@ -169,4 +169,5 @@ def _numbered(modality: Modality, name: str, value: Any) -> Any:
         value = array if array.dtype.kind in "iuf" else array.tolist()
     if isinstance(value, list | tuple):
         return [_numbered(modality, name, one) for one in value]
-    return modality.condition(name, value) if isinstance(value, str) else value
+    named = isinstance(value, str) or (type(value) is int and str(value) in modality.conditions.get(name, ()))
+    return modality.condition(name, str(value)) if named else value

@@ -23,6 +23,8 @@ class Judged:
     """Where the samples were read; None if the run drew them."""
     data: str | None
     """What the user named to compare with; None for what was kept back."""
+    stands_in: bool = False
+    """Whether `train` is a part of `data` that stands for what the model learned from, which is not there."""
     before: Dataset | None = None
     """Samples of the base of a tuned run, from the same source points."""
 
@@ -38,6 +40,8 @@ class Judged:
         real, whose = len(real_data(self.train, self.held_out)), "held out" if self.data is None else f"in {self.data}"
         if enough(self.held_out):
             return f"Judged: {drawn}, beside {real:,} real examples {whose}."
+        if self.stands_in:
+            return f"Judged: {drawn}, beside {real:,} examples in {self.data}."
         why = f"since only {len(self.held_out):,} are {whose}" if len(self.held_out) else f"since none are {whose}"
         return f"Judged: {drawn}, beside {real:,} training examples, {why}."
 

@@ -39,9 +39,8 @@ def sample_report(
         if tuned is None
         else f"tuned to {' and '.join(tuned.rewards)}"
     )
-    kind = kind if said is None else f"beside samples of the network of {asked.provenance.recipe}"
-    drawn = f"{asked.data}, {kind}" if asked.data else kind.removeprefix("beside ").capitalize()
-    title = drawn if own else f"Samples in {judged.samples}"
+    kind = kind if said is None else f"{'beside ' if asked.data else ''}samples of the network of {asked.provenance.recipe}"
+    title = ", ".join(filter(None, (asked.data, kind))) if own else f"Samples in {judged.samples}"
     named = {"--samples": judged.samples, "--data": judged.data}
     measured = evaluating(run, asked, named)
     if said is not None:
@@ -84,7 +83,7 @@ def _pictures(judged: Judged) -> list[tuple[str, Image.Image]]:
     theirs = "Real data that training did not see" if judged.data is None else f"Real data in {judged.data}"
     captions = (
         "Samples" if judged.samples is None else f"Samples in {judged.samples}",
-        theirs if unseen else "Real data, from the training set",
+        theirs if unseen or judged.stands_in else "Real data, from the training set",
     )
     some, beside = from_all_over(judged.generated, number), registration_of(judged.generated.modality).beside
     shown = list(zip(captions, beside(some, from_all_over(real, number), None), strict=True))
