@@ -14,12 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.rng import Draw, Draws
-from feller.paths import Affine, Geodesic, Mixture
+from feller.networks.blocks.ema import EMA
+from feller.paths import Affine, Data, Geodesic, Mixture, Product
 from feller.paths.affine import Vanishing
+from feller.paths.processes import Characteristics, superpose
+from feller.paths.schedules import Linear
 from feller.paths.time_distributions import TimeLaw
 from feller.sampling import Euler, Midpoint, endpoint
 from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean, MaskSource, Sphere, Tokens, UniformSource
+from feller.spaces import Product as ProductSpace
 from feller.training.couplings import MinibatchOT
 from feller.training.losses import CrossEntropy, Squared
 from feller.training.objective import FlowMatching, TrainingContext
@@ -92,6 +96,10 @@ def nan(x: Tensor, value: float) -> Tensor:
 
 def on_sphere(x: Tensor, t: Tensor, given: Any) -> Tensor:
     return torch.ones_like(x)
+
+
+def still(x: Tensor, t: Tensor) -> Characteristics:
+    return Characteristics(torch.zeros_like(x))
 
 
 SPHERE = Sphere().reference(8, RNG.at("x"))
@@ -171,6 +179,31 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
         "teacher",
     ),
     "guidance without a null value": (lambda: cfg(Net(), 2.0), "nulls"),
+    "a schedule's class": (lambda: Affine(Linear), "schedule"),  # type: ignore[arg-type]
+    "a schedule's name": (lambda: Affine("cosine"), "schedule"),  # type: ignore[arg-type]
+    "a prediction's name": (lambda: Affine(prediction="epsilon"), "prediction"),  # type: ignore[arg-type]
+    "a prediction's class": (lambda: Affine(prediction=Data), "prediction"),  # type: ignore[arg-type]
+    "a path's name": (lambda: FlowMatching("affine", Euclidean((2,))), "path"),  # type: ignore[arg-type]
+    "a shape for a space": (lambda: FlowMatching(Affine(), (3, 8, 8)), "space"),  # type: ignore[arg-type]
+    "space and path": (lambda: FlowMatching(Euclidean((2,)), Affine()), "path"),  # type: ignore[arg-type]
+    "straight lines on a sphere": (lambda: FlowMatching(Affine(), Sphere()), "path"),
+    "a geodesic of a sphere in space": (lambda: FlowMatching(Geodesic(Sphere()), Euclidean((3,))), "path"),
+    "straight lines of tokens": (lambda: FlowMatching(Affine(), Tokens(K, (L,))), "path"),
+    "symbols in the plane": (lambda: FlowMatching(Mixture(), Euclidean((2,))), "path"),
+    "symbols' loss of real numbers": (lambda: FlowMatching(Affine(), Euclidean((2,)), CrossEntropy()), "criterion"),
+    "leaves of others": (
+        lambda: FlowMatching(Product({"a": Affine()}), ProductSpace({"b": Euclidean((2,))})),
+        "path",
+    ),
+    "a null value without a name": (lambda: replace(FLOW, null=3), "null"),
+    "a class for a space of a solver": (lambda: Midpoint(Sphere), "space"),  # type: ignore[arg-type]
+    "a class for a geodesic's space": (lambda: Geodesic(Sphere), "space"),  # type: ignore[arg-type]
+    "processes without weights": (lambda: superpose(still, still), "terms"),  # type: ignore[arg-type]
+    "a list of terms": (lambda: superpose([(0.5, still), (0.5, still)]), "terms"),  # type: ignore[arg-type]
+    "weights of 1.4 in all": (lambda: superpose((0.7, still), (0.7, still)), "terms"),
+    "labels that are no dict": (lambda: Affine().process(Net(), LABELLED["label"]), "given"),  # type: ignore[arg-type]
+    "a seed for a simulation": (lambda: endpoint(still, X, [0.0, 1.0], Euler(), 0), "rng"),  # type: ignore[arg-type]
+    "an average of parameters": (lambda: EMA(Net().parameters()), "network"),  # type: ignore[arg-type]
     # the network
     "logits of the mask": (lambda: texts(lambda x: torch.zeros(4, L, K + 1)), "network"),
     "logits with symbols first": (lambda: texts(lambda x: torch.zeros(4, K, L)), "network"),

@@ -174,6 +174,35 @@ def check_number(
     raise kind(argument=argument, expected=" and ".join(words), found=_number(value), remedy=remedy)
 
 
+def check_kind(argument: str, value: object, kind: type, example: str) -> None:
+    """Refuse what is no object of a kind, such as a class, a name or a shape in its place.
+
+    Args:
+        argument: Its name.
+        value: What was given.
+        kind: Its abstract class.
+        example: How one is written, such as `feller.Linear()`.
+
+    Raises:
+        UsageError: If it is another thing.
+    """
+    if isinstance(value, kind):
+        return
+    found, remedy = found_instead(value), f"Write {example}"
+    if isinstance(value, type) and issubclass(value, kind):
+        remedy = f"Write {value.__name__}()"
+    raise UsageError(argument=argument, expected=f"a {kind.__name__}", found=found, remedy=remedy)
+
+
+def found_instead(value: object) -> str:
+    """Say what was given in place of an object: a class by its name, short values as they are, all else by its class."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if value is None or isinstance(value, str | int | float | tuple):
+        return f"{value!r:.60}"
+    return f"a {type(value).__name__}"
+
+
 def _number(value: object) -> str:
     """Write a number."""
     return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

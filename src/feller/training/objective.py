@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from feller.core.errors import UsageError, check_number
+from feller.core.errors import UsageError, check_kind, check_number
 from feller.core.pytree import Given, State, branch, leaves, length, pad_right, spread, tree_map
 from feller.core.rng import Draws
 from feller.core.user_code import is_own
 from feller.data.modality import Dataset
-from feller.networks.condition_dropout import check_cond_dropout, drop_conditions
+from feller.networks.condition_dropout import check_cond_dropout, check_null, drop_conditions
 from feller.paths import Network, Path
 from feller.paths.path import check_times
 from feller.paths.time_distributions import LeafTimes, Stratified, TimeLaw
@@ -23,6 +23,8 @@ from feller.spaces import Space, Tokens
 from feller.training.batch_checks import (
     check_data,
     check_logits,
+    check_pair,
+    check_pieces,
     diagnose,
     read_batch,
     warn_coupling,
@@ -280,13 +282,11 @@ class FlowMatching(ConditionalObjective):
     do not show it, other than masks, learns to fill in."""
 
     def __post_init__(self) -> None:
-        for name in ("path", "space", "criterion", "law", "coupling"):
-            if isinstance(piece := getattr(self, name), type):
-                remedy = f"Write {piece.__name__}()"
-                raise UsageError(
-                    argument=name, expected="an object", found=f"the class {piece.__name__}", remedy=remedy
-                )
+        check_pieces(self.path, self.space, self.criterion)
+        check_kind("law", self.law, TimeLaw, "feller.LogitNormal()")
+        check_kind("coupling", self.coupling, Coupling, "feller.MinibatchOT()")
         check_cond_dropout(self.cond_dropout)
+        check_null(self.null)
         vars(self)["_checks_times"] = is_own(self.law)
         vars(self)["_ignores"] = ignores_conditions(self.coupling)
         check_number("fill", self.fill, least=0, most=1)
@@ -306,6 +306,7 @@ class FlowMatching(ConditionalObjective):
         if source is not None and tokens is not None and tokens.source != source:
             remedy = "Give path and space the same source"
             raise UsageError(argument="space", expected=f"{source}", found=f"{tokens.source}", remedy=remedy)
+        check_pair(self.path, self.space)
 
     @property
     def matching(self) -> "FlowMatching":
