@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.rng import Draw, Draws
+from feller.models.model import Model
 from feller.networks.blocks.ema import EMA
 from feller.paths import Affine, Data, Geodesic, Mixture, Product
 from feller.paths.affine import Vanishing
@@ -28,6 +29,7 @@ from feller.training.couplings import MinibatchOT
 from feller.training.losses import CrossEntropy, Squared
 from feller.training.objective import FlowMatching, TrainingContext
 from feller.training.objectives.distillation import Distillation
+from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 
 K, L = 5, 3
 FLOW = FlowMatching(Affine(), Euclidean((2,)), cond_dropout=0.0)
@@ -105,6 +107,18 @@ def still(x: Tensor, t: Tensor) -> Characteristics:
 SPHERE = Sphere().reference(8, RNG.at("x"))
 WHOLE = torch.zeros(4, L, dtype=torch.long)
 LABELLED = {"label": torch.zeros(16, dtype=torch.long)}
+
+ROWS = nn.Embedding(3, 2)
+OWN = {"x_1": X, "t": torch.zeros(16)}
+
+
+def by_label(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+    return x + torch.einsum("bd->bd", ROWS(given["label"]))
+
+
+def labelled(network: Any, label: Tensor = LABELLED["label"]) -> Tensor:
+    return FLOW.loss(network, draw(FLOW, X, label=label))
+
 
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     # the batch
@@ -213,6 +227,22 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a dict of logits": (lambda: texts(lambda x: {"logits": torch.zeros(4, L, K)}), "network"),
     "a network of (x, t)": (lambda: answered(Short()), "network"),
     "a function of (x, t)": (lambda: answered(lambda x, t: x), "network"),
+    "no answer": (lambda: answered(lambda x, t, given: None), "network"),
+    "a network of (x, t, label)": (lambda: labelled(lambda x, t, label: ROWS(label)), "network"),
+    "no label": (lambda: answered(by_label), "label"),
+    "a float label": (lambda: labelled(by_label, LABELLED["label"].float()), "label"),
+    "a column of labels": (lambda: labelled(by_label, LABELLED["label"][:, None]), "label"),
+    "one-hot labels": (lambda: labelled(by_label, nn.functional.one_hot(LABELLED["label"], 3)), "label"),
+    "a label without a row": (lambda: labelled(by_label, LABELLED["label"] + 3), "label"),
+    "labels of numpy": (lambda: draw(FLOW, X, label=LABELLED["label"].numpy()), "label"),
+    "a batch that was not drawn": (lambda: FLOW.loss(Net(), {"x_1": X}), "example"),
+    "the example first": (lambda: FLOW.loss(draw(FLOW, X), Net()), "example"),
+    "times in a batch up to 1000": (lambda: draw(FLOW, X, t=torch.arange(16.0)), "t"),
+    "times for what draws its own": (lambda: MaximumLikelihood(Affine(), Euclidean((2,))).draw(OWN, RNG), "t"),
+    "a seed for a model": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, rng=0), "rng"),  # type: ignore[arg-type]
+    "a solver's class": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, solver=Midpoint), "solver"),  # type: ignore[arg-type]
+    "a null value of a model": (lambda: Model(lambda x, t: x, data=(2,), null=3), "null"),  # type: ignore[arg-type]
+    "data in memory": (lambda: Model(lambda x, t: x, data=(2,)).save("x", data={"samples": X}), "data"),  # type: ignore[arg-type]
     "data of 64 bits for weights of 32": (lambda: answered(Net(), FLOW, X.double()), "x_1"),
     "weights on the meta device": (lambda: answered(Net().to("meta")), "x_1"),
 }

@@ -28,7 +28,7 @@ from feller.training.couplings import (
     MinibatchOT,
     WithinClasses,
 )
-from tests.training.mistakes import FLOW, LABELLED, MISTAKES, RNG, Net, X, answered, draw
+from tests.training.mistakes import FLOW, LABELLED, MISTAKES, PICTURES, RNG, Net, X, answered, draw
 
 
 class Labels(Cost):
@@ -125,6 +125,25 @@ def test_a_coupling_that_sees_conditions_is_not_warned_of(coupling: Coupling) ->
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         replace(FLOW, coupling=coupling).draw({"x_1": X, **LABELLED}, RNG.step(1))
+
+
+def test_times_of_a_batch_are_used() -> None:
+    t = torch.linspace(0, 1, 16)
+    example = FLOW.draw({"x_1": X + 1, "t": t}, RNG.step(7))
+    assert torch.equal(example["t"], t)
+    assert torch.equal(example["x_t"][-1], X[-1] + 1)
+    assert example["given"] == {}
+
+
+def test_pictures_in_levels_are_warned_of_once() -> None:
+    objective, levels = replace(PICTURES), torch.full((2, 1, 28, 28), 255.0)
+    with pytest.warns(UserWarning, match="255"):
+        objective.draw({"x_1": levels}, RNG.step(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        objective.draw({"x_1": levels}, RNG.step(1))
+        replace(PICTURES).draw({"x_1": levels / 127.5 - 1}, RNG.step(2))
+        replace(FLOW).draw({"x_1": X + 99}, RNG.step(3))  # points have units of their own
 
 
 def test_conditions_beside_the_data_are_those_under_given() -> None:

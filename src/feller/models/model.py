@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -13,9 +14,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from feller.core.distributed import ALONE, Ranks, own
-from feller.core.errors import InputError, UsageError, is_too_large
+from feller.core.errors import InputError, UsageError, check_kind, check_number, is_too_large
 from feller.core.pytree import Given, State, concatenate, tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Draws, check_rng
 from feller.core.run_folder import Run, as_run
 from feller.core.safetensors_io import load_tensors, put
 from feller.core.user_code import load_file
@@ -41,9 +42,9 @@ from feller.models.spec import Description, draw_conditions, load_description, l
 from feller.networks.architecture import Architecture, within
 from feller.networks.inner_networks import evaluation_mode
 from feller.paths import Network, Path
-from feller.sampling import Divergence, Solver
+from feller.sampling import Divergence, DormandPrince, Euler, Solver
 from feller.sampling.guidance import cfg
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import MOST_CALLS, VELOCITY_SOLVERS, Sampling
 from feller.training.objective import ObjectiveConfig
 
 GivenValues = Given | Mapping[str, object]
@@ -200,16 +201,32 @@ class Model:
             UsageError: If n is below 1, a condition or a solver is unknown, rows with what is given are too rare, or
                 guidance is asked of a model without conditions.
         """
-        if nfe is not None:
-            sampling = replace(sampling or self.description.sampling, calls=nfe)
+        check_rng(rng)
+        if solver is not None and not isinstance(solver, str):
+            check_kind("solver", solver, Solver, "feller.Midpoint(), or a name such as midpoint")
         if isinstance(solver, str):
             sampling, solver = replace(sampling or self.description.sampling, solver=solver), None
-        if solver is not None and not isinstance(solver, Solver):
-            raise UsageError(
-                "a solver is a name, such as midpoint, or an object, feller.Midpoint()", found=repr(solver)
-            )
+        if nfe is not None:
+            sampling = self._with_calls(sampling or self.description.sampling, solver, nfe)
         drawn = self.draw(n, given=given, guidance=guidance, sampling=sampling, solver=solver, draws=rng)
         return self.frame(drawn, given) if drawn.modality.draws_frames else drawn
+
+    def _with_calls(self, sampling: Sampling, solver: Solver | None, nfe: int) -> Sampling:
+        """Return how samples are drawn in so many calls; warn where a solver takes others.
+
+        Raises:
+            UsageError: If they are fewer than one step takes.
+        """
+        check_number("nfe", nfe, least=1, most=MOST_CALLS)
+        kind = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
+        name, calls = (sampling.solver if solver is None else type(solver).__name__), kind.calls
+        if isinstance(solver, DormandPrince) or (solver is None and sampling.solver == "dopri5"):
+            warnings.warn(f"{name} chooses its own steps, so that nfe={nfe} has no effect", stacklevel=3)
+        elif self.family.in_time and nfe < calls:
+            raise UsageError(argument="nfe", expected=f"at least {calls} for {name}", found=nfe)
+        elif self.family.in_time and nfe % calls:
+            warnings.warn(f"{name} takes {calls} calls a step: {nfe - nfe % calls} of nfe={nfe} are used", stacklevel=3)
+        return replace(sampling, calls=nfe)
 
     def frame(self, drawn: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
         """Return samples as a data frame, in which what was given of rows stands as it came."""
@@ -542,12 +559,23 @@ class Model:
         """
         about = self.description
         check_strength(w)
-        if w != 1.0 and not self.absent():
-            raise UsageError("guidance needs conditions, and this model has none", remedy="Leave it out")
-        if w != 1.0 and not about.cond_dropout:
+        if w == 1.0:
+            return
+        names = ", ".join(about.frequencies)
+        if not names:
             raise UsageError(
-                "guidance needs a model that was trained to do without conditions; this one had"
-                " --objective.cond-dropout 0"
+                argument="guidance",
+                expected="a model with conditions",
+                found="one without any",
+                remedy="Leave it out",
+            )
+        if not self.absent() or not about.cond_dropout:
+            null = ", ".join(f"{name!r}: {len(shares)}" for name, shares in about.frequencies.items())
+            raise UsageError(
+                argument="guidance",
+                expected=f"a model that was trained to do without {names}",
+                found="no number for \"not given\"" if not self.absent() else "one whose cond_dropout was 0",
+                remedy=f"Train it with cond_dropout=0.1 and null={{{null}}}, or leave it out",
             )
 
 

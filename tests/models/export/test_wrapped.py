@@ -3,6 +3,7 @@
 import functools
 import math
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -111,9 +112,11 @@ def test_a_module_keeps_its_weights_and_trains():
 
 
 def test_what_does_not_fit_is_refused_in_one_line():
-    with pytest.raises(UsageError, match=r"answers with \[3, 3\] about a state \[3, 2\]"):
+    with refuses(UsageError, argument="network", expected="an answer [3, 2]", found="[3, 3]"):
         feller.Model(lambda x, t: torch.cat([x, t[:, None]], 1), data=(2,))
-    with pytest.raises(UsageError, match="the network fails at a state"):
+    with refuses(UsageError, argument="network", found="NoneType"):
+        feller.Model(lambda x, t: None, data=(2,))
+    with refuses(UsageError, argument="network"):
         feller.Model(lambda x, t: x @ torch.zeros(5, 5), data=(2,))
     with pytest.raises(UsageError, match="must differ"):
         feller.Model(ours, data=(2,), times=(1.0, 1.0))
@@ -396,3 +399,74 @@ def test_numbers_of_files_are_positions_where_names_are_none(tmp_path):
     with refuses(InputError, argument="class", found="'3'"):
         labels([0, 1, 3])
     assert model.log_prob({"samples": images, "labels": np.array([0, 1, 2])}, divergence=feller.Hutchinson()).shape == (3,)
+
+
+def rows(number):
+    table = nn.Embedding(number, 2)
+    return lambda x, t, given: x + table(given["label"])
+
+
+@pytest.mark.parametrize(
+    ("network", "null", "argument"),
+    [
+        (rows(4), {"label": 1}, "null"),
+        (rows(4), {"label": 4}, "null"),
+        (rows(4), {"kind": 3}, "null"),
+        (rows(2), None, "classes"),
+        (rows(2), {"label": 3}, "classes"),
+    ],
+)
+def test_classes_and_null_values_are_tried(network, null, argument):
+    with refuses(UsageError, argument=argument):
+        feller.Model(network, data=(2,), classes=("a", "b", "c"), null=null)
+    assert feller.Model(rows(4), data=(2,), classes=("a", "b", "c"), null={"label": 3}).absent() == ("label",)
+
+
+def test_guidance_says_what_is_missing():
+    names, objective = ("a", "b", "c"), feller.FlowMatching(feller.Affine(), feller.Euclidean((2,)), cond_dropout=0.0)
+    plain = feller.Model(lambda x, t: -x, data=(2,))
+    without = feller.Model(rows(4), objective, classes=names)
+    never = feller.Model(rows(4), objective, classes=names, null={"label": 3})
+    for model, found in (
+        (plain, "one without any"),
+        (without, 'no number for "not given"'),
+        (never, "one whose cond_dropout was 0"),
+    ):
+        with refuses(UsageError, argument="guidance", found=found):
+            model.sample(2, guidance=2.0)
+
+
+def test_calls_that_a_solver_does_not_take_are_told():
+    model, calls = feller.Model(lambda x, t: -x, data=(2,)), []
+    counted = feller.Model(lambda x, t: calls.append(1) or -x, data=(2,))
+
+    def drawn(**how):
+        calls.clear()
+        counted.sample(2, **how)
+        return len(calls)
+
+    with pytest.warns(UserWarning, match="4 of nfe=5"):
+        assert drawn(solver=feller.Heun(), nfe=5) == 4
+    with pytest.warns(UserWarning, match="4 of nfe=6"):
+        assert drawn(solver="rk4", nfe=6) == 4
+    for solver in (feller.DormandPrince(), "dopri5"):
+        with pytest.warns(UserWarning, match="nfe=6"):
+            drawn(solver=solver, nfe=6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert drawn(solver=feller.Heun(), nfe=6) == drawn(nfe=6) == 6
+        assert drawn(solver=feller.Euler(), nfe=1) == 1
+    for solver, least in ((feller.RK4(), 4), ("rk4", 4), (feller.Heun(), 2), (None, 2)):
+        with refuses(UsageError, argument="nfe", found=str(least - 1)):
+            model.sample(2, solver=solver, nfe=least - 1)
+
+
+def test_the_solver_and_the_shape_fit_the_path():
+    masks = feller.Tokens(5, (3,), MaskSource())
+    tokens = feller.FlowMatching(feller.Mixture(source=MaskSource()), masks, feller.CrossEntropy())
+    drawn = feller.Model(lambda x, t: torch.zeros(*x.shape, 5), tokens).sample(50).numpy()
+    assert drawn.shape == (50, 3)
+    assert {*drawn.ravel()} == {0, 1, 2, 3, 4}
+    sphere = feller.FlowMatching(feller.Geodesic(feller.Sphere()), feller.Sphere())
+    drawn = feller.Model(lambda x, t: torch.ones_like(x), sphere).sample(4).numpy()
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1, atol=1e-5)
