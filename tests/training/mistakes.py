@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.rng import Draw, Draws
+from feller.evaluation.conformance import check_path
 from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
 from feller.networks.blocks.ema import EMA
+from feller.networks.mlp import MLP
 from feller.paths import Affine, Data, Geodesic, Mixture, Product
 from feller.paths.affine import Vanishing
 from feller.paths.processes import Characteristics, superpose
@@ -216,6 +219,8 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a list of terms": (lambda: superpose([(0.5, still), (0.5, still)]), "terms"),  # type: ignore[arg-type]
     "weights of 1.4 in all": (lambda: superpose((0.7, still), (0.7, still)), "terms"),
     "labels that are no dict": (lambda: Affine().process(Net(), LABELLED["label"]), "given"),  # type: ignore[arg-type]
+    "a network's class in a recipe": (lambda: Recipe(architecture=MLP, objective=FLOW), "architecture"),  # type: ignore[arg-type]
+    "a shape for a space of a check": (lambda: check_path(Affine(), (2,)), "space"),  # type: ignore[arg-type]
     "a seed for a simulation": (lambda: endpoint(still, X, [0.0, 1.0], Euler(), 0), "rng"),  # type: ignore[arg-type]
     "an average of parameters": (lambda: EMA(Net().parameters()), "network"),  # type: ignore[arg-type]
     # the network

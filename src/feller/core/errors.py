@@ -189,9 +189,10 @@ def check_kind(argument: str, value: object, kind: type, example: str) -> None:
     if isinstance(value, kind):
         return
     found, remedy = found_instead(value), f"Write {example}"
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
     if isinstance(value, type) and issubclass(value, kind):
         remedy = f"Write {value.__name__}()"
-    raise UsageError(argument=argument, expected=f"a {kind.__name__}", found=found, remedy=remedy)
+    raise UsageError(argument=argument, expected=f"{article} {kind.__name__}", found=found, remedy=remedy)
 
 
 def found_instead(value: object) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from feller.core.errors import UsageError
 from feller.core.pytree import leaves, tree_map
 from feller.core.rng import Draws
-from feller.core.run_folder import Run, new_run
+from feller.core.run_folder import Run, holds_more, new_run
 from feller.core.safetensors_io import put
 from feller.core.serialization import to_data
 from feller.core.user_code import fingerprint, place_of
@@ -51,6 +51,9 @@ def save_model(
     data, test = _place("data", data), _place("test", test)
     if test and not data:
         raise UsageError(argument="data", expected="what the model learned from, beside test", found="none")
+    if holds_more(pathlib.Path(out)) and not overwrite:
+        remedy = "Name another folder, or say overwrite=True"
+        raise UsageError(argument="out", expected="a folder without a run", found=f"{out}, which is there", remedy=remedy)
     about, weights = _recorded(model, make)
     foreign = about.architecture if isinstance(about.architecture, Foreign) else None
     place = "" if foreign is None else place_of(foreign.make, "make")
