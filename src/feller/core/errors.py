@@ -196,7 +196,7 @@ def check_kind(argument: str, value: object, kind: type, example: str) -> None:
 
 
 def found_instead(value: object) -> str:
-    """Say what was given in place of an object: a class by its name, short values as they are, all else by its class."""
+    """Say what was given in place of an object: a class or a kind of object by its name, short values as they are."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if value is None or isinstance(value, str | int | float | tuple):

@@ -71,7 +71,8 @@ def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Ten
 def relabel(found: Found, classes: tuple[str, ...]) -> Given:
     """Number the labels of a file by the classes of a modality; nothing where either has none.
 
-    A whole number is a name where names are whole numbers, else a position. InputError if the file has a class that the modality does not know.
+    A whole number is a name where names are whole numbers, else a position. InputError if the file has a class that the
+    modality does not know.
     """
     if found.labels is None or not classes:
         return {}

@@ -329,7 +329,9 @@ class Modality(abc.ABC):
         theirs, ours = data.modality.conditions.get("label", ()), self.conditions.get("label", ())
         if theirs == ours or not theirs or not ours or "label" not in data.given:
             return replace(data, modality=self)
-        return replace(data, given={**data.given, "label": renumbered(data.given["label"], theirs, ours)}, modality=self)
+        return replace(
+            data, given={**data.given, "label": renumbered(data.given["label"], theirs, ours)}, modality=self
+        )
 
     def choose(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of a table that are read, where others and missing cells are left out; none for all."""

@@ -412,7 +412,9 @@ def check_path(
             check_now(now, x_t)
             return now
 
-        return check.answer("characteristics(prediction, x_t, t)", characteristics, "Characteristics of the state's shape")
+        return check.answer(
+            "characteristics(prediction, x_t, t)", characteristics, "Characteristics of the state's shape"
+        )
 
     x_t = at(t)
     shapes = [[[*leaf.shape] for leaf in leaves(state)] for state in (x_t, x_1)]

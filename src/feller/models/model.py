@@ -136,9 +136,7 @@ class Model:
         object.__setattr__(self, "objective", made.objective)
 
     @classmethod
-    def of(
-        cls, description: Description, network: nn.Module, objective: ObjectiveConfig | None = None
-    ) -> "Model":
+    def of(cls, description: Description, network: nn.Module, objective: ObjectiveConfig | None = None) -> "Model":
         """Return the model of a network that a description has built, and what that was trained with."""
         model = cls.__new__(cls)
         object.__setattr__(model, "description", description)
@@ -574,7 +572,7 @@ class Model:
             raise UsageError(
                 argument="guidance",
                 expected=f"a model that was trained to do without {names}",
-                found="no number for \"not given\"" if not self.absent() else "one whose cond_dropout was 0",
+                found='no number for "not given"' if not self.absent() else "one whose cond_dropout was 0",
                 remedy=f"Train it with cond_dropout=0.1 and null={{{null}}}, or leave it out",
             )
 

@@ -109,7 +109,9 @@ class Path(abc.ABC):
         """
         if not isinstance(given, Mapping):
             remedy = 'Write {"label": labels}, or {} for none'
-            raise UsageError(argument="given", expected="a dict of conditions", found=found_instead(given), remedy=remedy)
+            raise UsageError(
+                argument="given", expected="a dict of conditions", found=found_instead(given), remedy=remedy
+            )
 
         def process(x_t: State, t: State) -> State:
             t = spread(t, x_t)

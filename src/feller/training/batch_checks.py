@@ -115,7 +115,9 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
         )
     if "t" in batch and not own_times:
         remedy = "Leave it out, or put a condition of that name under given"
-        raise UsageError(argument="t", expected="times that the objective draws", found="some of the batch", remedy=remedy)
+        raise UsageError(
+            argument="t", expected="times that the objective draws", found="some of the batch", remedy=remedy
+        )
     x_1 = batch["x_1"]
     for leaf in leaves(x_1):
         if not isinstance(leaf, Tensor) or not leaf.ndim:

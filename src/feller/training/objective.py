@@ -37,7 +37,8 @@ from feller.training.couplings import Coupling, Independent, ignores_conditions
 from feller.training.losses import CrossEntropy, Loss, Squared
 
 Batch = dict[str, Any]
-"""x_1: the data; x_0: the source, where the data are pairs; t: times of one's own; conditions under their names, or all under given."""
+"""x_1: the data; x_0: the source, where the data are pairs; t: times of one's own; conditions under their names, or all
+under given."""
 Example = dict[str, Any]
 """A tree of tensors with one entry per example."""
 

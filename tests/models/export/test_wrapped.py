@@ -352,7 +352,9 @@ def test_classes_by_number():
         with refuses(UsageError, argument="label", found=repr(str(wrong))):
             other.sample(2, given={"label": wrong})
     with refuses(UsageError, expected="one of red, green, blue, or a number from 0 to 2"):
-        feller.Model(lambda x, t, label: -x, data=(2,), classes=("red", "green", "blue")).sample(1, given={"label": "r"})
+        feller.Model(lambda x, t, label: -x, data=(2,), classes=("red", "green", "blue")).sample(
+            1, given={"label": "r"}
+        )
 
 
 LISTS = ([1, 0, 1], ["dog", "cat", "dog"], ("dog", 0, 1), np.array([1, 0, 1]), torch.tensor([1, 0, 1]))
@@ -398,7 +400,9 @@ def test_numbers_of_files_are_positions_where_names_are_none(tmp_path):
         assert labels(names, None).seen_as(kind).given["label"].tolist() == numbers
     with refuses(InputError, argument="class", found="'3'"):
         labels([0, 1, 3])
-    assert model.log_prob({"samples": images, "labels": np.array([0, 1, 2])}, divergence=feller.Hutchinson()).shape == (3,)
+    assert model.log_prob({"samples": images, "labels": np.array([0, 1, 2])}, divergence=feller.Hutchinson()).shape == (
+        3,
+    )
 
 
 def rows(number):

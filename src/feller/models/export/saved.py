@@ -53,7 +53,9 @@ def save_model(
         raise UsageError(argument="data", expected="what the model learned from, beside test", found="none")
     if holds_more(pathlib.Path(out)) and not overwrite:
         remedy = "Name another folder, or say overwrite=True"
-        raise UsageError(argument="out", expected="a folder without a run", found=f"{out}, which is there", remedy=remedy)
+        raise UsageError(
+            argument="out", expected="a folder without a run", found=f"{out}, which is there", remedy=remedy
+        )
     about, weights = _recorded(model, make)
     foreign = about.architecture if isinstance(about.architecture, Foreign) else None
     place = "" if foreign is None else place_of(foreign.make, "make")

@@ -77,7 +77,7 @@ class LabelAware(Coupling):
 
 
 def ignores_conditions(coupling: Coupling) -> bool:
-    """Tell whether a coupling of ours pairs without a look at conditions, so that the source comes to depend on them."""
+    """Tell whether a coupling of ours pairs without a look at conditions, on which the source then depends."""
     if isinstance(coupling, AcrossRanks):
         return ignores_conditions(coupling.coupling)
     transports = isinstance(coupling, MinibatchOT | Entropic | Unbalanced)

@@ -39,7 +39,11 @@ def sample_report(
         if tuned is None
         else f"tuned to {' and '.join(tuned.rewards)}"
     )
-    kind = kind if said is None else f"{'beside ' if asked.data else ''}samples of the network of {asked.provenance.recipe}"
+    kind = (
+        kind
+        if said is None
+        else f"{'beside ' if asked.data else ''}samples of the network of {asked.provenance.recipe}"
+    )
     title = ", ".join(filter(None, (asked.data, kind))) if own else f"Samples in {judged.samples}"
     named = {"--samples": judged.samples, "--data": judged.data}
     measured = evaluating(run, asked, named)
