@@ -189,8 +189,9 @@ def resolve_given(
         about: The model.
         n: Number of samples.
         given: Names of classes, numbers of classes [n], lists or arrays of either, or texts of leaves. Beside a name,
-            and where it is None, other conditions are drawn as often as in the data. A leaf may say more than itself: the elements of a crystal say
-            how many atoms it has. A name may stand for several leaves: the structure of a protein is two.
+            and where it is None, other conditions are drawn as often as in the data. A leaf may say more than itself:
+            the elements of a crystal say how many atoms it has. A name may stand for several leaves: the structure of a
+            protein is two.
         draws: Source of the conditions that are drawn.
 
     Raises:
