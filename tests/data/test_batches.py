@@ -181,5 +181,5 @@ def test_the_only_example_of_a_class_is_trained_on() -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
 def test_shares_out_of_range(share: float) -> None:
-    with pytest.raises(UsageError, match="expected a share"):
+    with refuses(UsageError, argument="share"):
         split(labelled([0] * 20), share, Draws(0))

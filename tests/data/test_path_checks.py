@@ -68,7 +68,7 @@ def test_export_leaves_what_is_said_beside_its_file_alone(
     empty_run(tmp_path)
     (tmp_path / "net.onnx.json").write_text("mine")
     assert main(["export", "r", "--to", "onnx", "--out", "net.onnx"]) == 2
-    assert "net.onnx.json exists" in capsys.readouterr().err
+    assert "net.onnx.json: is there already" in capsys.readouterr().err
 
 
 def test_files_go_on_where_the_part_before_ended() -> None:

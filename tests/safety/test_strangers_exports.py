@@ -37,7 +37,7 @@ def test_links_in_a_run_are_not_followed(run: Run, tmp_path: pathlib.Path, name:
     mine.write_bytes(file.read_bytes() if file.exists() else b"secret")
     file.unlink(missing_ok=True)
     file.symlink_to(mine)
-    with pytest.raises(InputError, match="is a link, which may lead anywhere; copy the run"):
+    with pytest.raises(InputError, match=r"is a link, which may lead anywhere\. Copy the run"):
         export(run, ExportConfig(to="huggingface"))
     assert contents(run.path / "huggingface") == {}
 
@@ -68,7 +68,7 @@ def test_links_in_an_earlier_export_are_replaced_and_not_written_through(run: Ru
 def test_a_link_in_the_place_of_the_folder_is_refused(run: Run, tmp_path: pathlib.Path) -> None:
     (tmp_path / "other").mkdir()
     (run.path / "huggingface").symlink_to(tmp_path / "other")
-    with pytest.raises(InputError, match="is a link, which may lead anywhere; name with --out"):
+    with pytest.raises(InputError, match=r"is a link, which may lead anywhere\. Name with --out"):
         export(run, ExportConfig(to="huggingface"))
     assert contents(tmp_path / "other") == {}
 

@@ -14,7 +14,7 @@ for name, *arguments in (
     try:
         getattr(spaces, name)(*arguments)
     except UsageError as error:
-        assert str(error) == f"{name} takes the shape of an example, such as (3,), got {arguments[-1]}"
+        assert error.argument == "shape" and error.found == str(arguments[-1]), vars(error)
     else:
         raise AssertionError(name)
 """

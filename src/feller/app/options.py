@@ -100,12 +100,11 @@ def command_of(kind: type) -> str:
     return kind.__name__.removesuffix("Config").lower()
 
 
-def check_values(config: Any, called: Callable[[str], str] = str, *, places: bool = True) -> None:
+def check_values(config: Any, *, places: bool = True) -> None:
     """Look at what the options of a config are.
 
     Args:
         config: With its values.
-        called: Name -> what it is called in errors.
         places: Whether to look at those that stand without a flag, too.
 
     Raises:
@@ -115,7 +114,7 @@ def check_values(config: Any, called: Callable[[str], str] = str, *, places: boo
     options = flags_of(config)
     for name, value in values_of(config).items():
         for mark in marks(config, name, Look) if places or not is_place(options[name]) else ():
-            mark.look(called(name), value)
+            mark.look(name, value)
 
 
 def config_of(kind: type[Config], config: Config | None = None, /, **options: Any) -> Config:
@@ -202,8 +201,8 @@ def _unknown(kind: type, name: str) -> UsageError:
     """Return what to raise where there is no such option."""
     known = [*python_options(kind)]
     close = closest(name, known, ALIKE)
-    advice = f"did you mean {close!r}?" if close else f"expected one of {', '.join(sorted(known))}"
-    return UsageError(f"{command_of(kind)} takes no argument {name!r}: {advice}")
+    expected = f"an argument of {command_of(kind)}" + ("" if close else f": one of {', '.join(sorted(known))}")
+    return UsageError(expected, name, f"Did you mean {close!r}?" if close else None, argument=name)
 
 
 def configured(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Result]]:

@@ -16,7 +16,8 @@ class Space(abc.ABC):
     def __post_init__(self) -> None:
         shape = getattr(self, "shape", ())
         if not isinstance(shape, tuple):
-            raise UsageError(f"{type(self).__name__} takes the shape of an example, such as (3,)", found=repr(shape))
+            expected = f"the shape of an example of {type(self).__name__}, such as (3,)"
+            raise UsageError(expected, repr(shape), argument="shape")
 
     @property
     def flat(self) -> bool:

@@ -78,8 +78,8 @@ def test_classes_and_own_functions(
         (["--reward", "ink", "--observe", "half.png"], 2, "found both"),
         (["--observe", "half.png"], 2, "--observe: needs --operator"),
         (["--reward", "ink", "--solver", "dopri5"], 2, "choose one of euler, midpoint"),
-        (["--reward", "ink", "-n", "0"], 2, "-n must be at least 1"),
-        (["--reward", "ink", "--steps", "0"], 2, "--steps must be at least 1"),
+        (["--reward", "ink", "-n", "0"], 2, "-n: expected at least 1"),
+        (["--reward", "ink", "--steps", "0"], 2, "--steps: expected at least 1"),
         (
             ["--observe", "half.png", "--operator", "grey", "--method", "pigdm", "--steps", "3"],
             2,

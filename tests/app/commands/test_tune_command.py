@@ -163,7 +163,7 @@ def test_methods_to_compare_with(moons: pathlib.Path, own: pathlib.Path, tmp_pat
         (["--reward", "ink", "--guidance", "nan"], 2, r"guidance"),
         (["--reward", "ink", "--given", "label=x"], 2, "label: expected"),
         (["--reward", "ink", "--steps", "1", "--minutes", "1"], 2, "found both"),
-        (["--reward", "ink", "--strenght", "1"], 2, r"Did you mean '--strength'"),
+        (["--reward", "ink", "--strenght", "1"], 2, r"Did you mean --strength"),
         ([], 2, r"expected a reward, say --reward with one of: file.py:function"),
     ],
 )

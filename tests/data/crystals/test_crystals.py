@@ -146,7 +146,7 @@ def test_crystals_of_others_are_padded_and_checked(data: Dataset) -> None:
     with refuses(InputError, row=1):
         data.modality.accept(dataclasses.replace(other, atoms=np.array([[8, 19, 11, 8]])))
     large = FoundCrystals(np.zeros((1, 6, 3)), atoms=np.full((1, 6), 8), lattice=other.lattice)
-    with pytest.raises(InputError, match="row 1: expected up to 5 atoms, got 6"):
+    with refuses(InputError, found="6"):
         data.modality.accept(large)
     with pytest.raises(InputError, match="expected crystals; found points"):
         data.modality.accept(FoundRows(np.ones((2, 3))))

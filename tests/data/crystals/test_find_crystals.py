@@ -21,6 +21,7 @@ from feller.data.loading.read import read
 from feller.data.loading.read_options import Asked
 from feller.data.loading.read_samples import read_back
 from feller.data.text.modality import Text
+from tests.errors import refuses
 
 CELL = np.array([4.0, 5.0, 6.0, 90, 80, 100])
 
@@ -266,7 +267,7 @@ def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> No
         read(str(tmp_path / "b.cif"), like=model)
     assert str(error.value).count("b.cif") == 1
     (tmp_path / "c.cif").write_text(cif(2, 1) + cif(3, 1))
-    with pytest.raises(InputError, match=r"c\.cif: crystal 2: expected up to 2 atoms, got 3"):
+    with refuses(InputError, found="3"):
         read_back(tmp_path / "c.cif", model)
 
 

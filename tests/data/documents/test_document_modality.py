@@ -232,8 +232,8 @@ def test_pictures(tmp_path: pathlib.Path) -> None:
         ("a word <infill>", "asks for the content of a <mask>"),
         ("<mask> <infill> more", "stands once, and last"),
         ("<mask> <infill> <infill>", "stands once, and last"),
-        ("a <imge:cat.png>", "did you mean <image:cat.png>, got <imge:cat.png>"),
-        ("a <Image:cat.png>", "did you mean <image:cat.png>, got <Image:cat.png>"),
+        ("a <imge:cat.png>", r"did you mean <image:cat.png>; found <imge:cat.png>"),
+        ("a <Image:cat.png>", r"did you mean <image:cat.png>; found <Image:cat.png>"),
     ],
 )
 def test_what_asks_for_no_one_thing_is_refused(text: str, words: str) -> None:

@@ -103,7 +103,7 @@ def test_the_colours_of_pictures_are_found() -> None:
     found = palette_of(FOUR.decode(codes), 3)
     assert found == Palette((WHITE, GREEN, RED), 2, 3)
     assert torch.equal(found.decode(found.encode(FOUR.decode(codes))), FOUR.decode(codes))
-    with pytest.raises(InputError, match="of 2 colours at most, got 3"):
+    with pytest.raises(InputError, match="of 2 colours at most; found 3"):
         palette_of(FOUR.decode(codes), 2)
 
 
@@ -128,7 +128,7 @@ def test_what_is_no_palette_is_refused(colours: tuple, told: str) -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(InputError, match="expected pictures of 3 channels, 2 x 3, got 3 channels, 3 x 2"):
+    with pytest.raises(InputError, match="expected pictures of 3 channels, 2 x 3; found 3 channels, 3 x 2"):
         FOUR.encode(torch.zeros(1, 3, 3, 2, dtype=torch.uint8))
-    with pytest.raises(InputError, match="expected 6 codes of a picture, from 0 to 3, got 6 and 6 of them are not"):
+    with pytest.raises(InputError, match="expected 6 codes of a picture, from 0 to 3; found 6 and 6 of them are not"):
         FOUR.decode(torch.full((1, 6), 4))

@@ -12,6 +12,7 @@ from PIL import Image
 from feller.core.errors import InputError
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
+from tests.errors import refuses
 
 
 def save(path: pathlib.Path, mode: str = "L", size: tuple[int, int] = (4, 4), colour: object = 100, **more) -> None:
@@ -285,7 +286,7 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path) -> None:
     path, labels = tmp_path / "a-images-idx3-ubyte", tmp_path / "a-labels-idx1-ubyte"
     idx(path, PICTURES)
     idx(labels, np.zeros(4))
-    with pytest.raises(InputError, match=r"expected 5 labels, one per picture, got \[4\]"):
+    with refuses(InputError, found="[4]"):
         read(str(path))
     labels.unlink()
     content = path.read_bytes()
@@ -300,7 +301,7 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path) -> None:
         with pytest.raises(InputError, match=said):
             read(str(path))
     idx(path, np.zeros((2, 0, 3)))
-    with pytest.raises(InputError, match=r"expected pictures .* got \[2, 0, 3\]"):
+    with refuses(InputError, found="[2, 0, 3]"):
         read(str(path))
 
 

@@ -245,13 +245,13 @@ def test_long_names_are_cut() -> None:
 def test_what_cannot_be_given_is_told(tmp_path: pathlib.Path) -> None:
     np.savez(tmp_path / "two.npz", samples=DIGITS.values[:2, 0].numpy(), levels=16)
     for leaf, text, told in (
-        ("label", "x", "label cannot be 'x'"),
-        ("image", "nowhere.png", "there is none at nowhere.png"),
+        ("label", "x", "label: expected"),
+        ("image", "nowhere.png", "image: expected"),
         ("colour", "red", "no part"),
     ):
         with pytest.raises(UsageError, match=told):
             give(MODALITY, leaf, text)
-    with pytest.raises(InputError, match=r"two\.npz: image names a file with one picture, got one with 2"):
+    with pytest.raises(InputError, match=r"two\.npz: image names a file with one picture; found one with 2"):
         give(MODALITY, "image", str(tmp_path / "two.npz"))
 
 

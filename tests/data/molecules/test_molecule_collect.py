@@ -203,7 +203,7 @@ def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> No
     (tmp_path / "a.xyz").write_text(WATER)
     (tmp_path / "b.xyz").write_text(WATER + METHANE)
     model = read(str(tmp_path / "a.xyz")).modality
-    with pytest.raises(InputError, match=r"b\.xyz: line 6: expected up to 3 atoms, got 5"):
+    with refuses(InputError, found="5"):
         read_back(tmp_path / "b.xyz", model)
     (tmp_path / "b.xyz").write_text(WATER + WATER.replace("O", "S"))
     with pytest.raises(

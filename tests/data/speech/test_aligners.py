@@ -16,6 +16,7 @@ from feller.data.speech.forced_alignment import LEAST, Aligner, MissingWordsErro
 from feller.data.speech.lexicon import Lexicon, cmu_entries, words_of
 from feller.data.speech.phones import SIL, Spoken, Word, laid_out
 from tests.data.speech.clip import SHARED, TEXTS, clip
+from tests.errors import refuses
 
 WRONG = {
     "sense-0880.flac": ("she will never come back to this town", "had they bought a house beside the river"),
@@ -219,13 +220,13 @@ def test_phones_alone_are_words_between_silences(tmp_path: pathlib.Path) -> None
 )
 def test_malformed_lines_are_named(tmp_path: pathlib.Path, entry: Any, told: str) -> None:
     path = write(tmp_path / "a.jsonl", WORDS, "", entry)
-    with pytest.raises(InputError, match=rf"a\.jsonl: line 3: .*{told}") as caught:
+    with pytest.raises(InputError, match=rf"a\.jsonl.*line 3: .*{told}") as caught:
         read_alignments(path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_without_alignments(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match="got none"):
+    with refuses(InputError, found="none"):
         read_alignments(write(tmp_path / "a.jsonl", ""))
 
 
@@ -256,24 +257,27 @@ def test_what_people_write_otherwise_is_read(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "expected a table with the head phone,frames, got none"),
-        ("SIL,0\nHH_B,3\nOW_E,4\nSIL,1\n", "expected a table with the head phone,frames, got SIL,0"),
-        ("phones,frames\nSIL,0\n", "expected a table with the head phone,frames, got phones,frames"),
-        ("phone,frames\n", "expected durations of the 4 phones of the text, silences among them, got 0"),
-        ("phone,frames\nSIL,0\nHH_B,3\nOW_E,4\n", "4 phones of the text, silences among them, got 3; is it the table"),
-        ("phone,frames\nSIL,0\nHH_B,3\nOW_E,4\nSIL,1\nSIL,1\n", "4 phones of the text, silences among them, got 5"),
-        ("phone,frames\nSIL,0\nL_B,3\nOW_E,4\nSIL,1\n", "expected HH_B as phone 2 of the text, got L_B"),
-        ("phone,frames\nSIL,0\nHH_B\n", "line 3: expected a phone and its frames, got 'HH_B'"),
-        ("phone,frames\nSIL,0,1\n", "line 2: expected a phone and its frames, got 'SIL,0,1'"),
-        ("phone,frames\nSIL,-1\n", "line 2: expected how many frames of 10 ms SIL lasts, from 0 to 99,999, got '-1'"),
+        ("", "expected a table with the head phone,frames; found none"),
+        ("SIL,0\nHH_B,3\nOW_E,4\nSIL,1\n", "expected a table with the head phone,frames; found SIL,0"),
+        ("phones,frames\nSIL,0\n", "expected a table with the head phone,frames; found phones,frames"),
+        ("phone,frames\n", "expected durations of the 4 phones of the text, silences among them; found 0"),
+        (
+            "phone,frames\nSIL,0\nHH_B,3\nOW_E,4\n",
+            "4 phones of the text, silences among them; found 3. Is it the table",
+        ),
+        ("phone,frames\nSIL,0\nHH_B,3\nOW_E,4\nSIL,1\nSIL,1\n", "4 phones of the text, silences among them; found 5"),
+        ("phone,frames\nSIL,0\nL_B,3\nOW_E,4\nSIL,1\n", "expected HH_B as phone 2 of the text; found L_B"),
+        ("phone,frames\nSIL,0\nHH_B\n", "line 3: expected a phone and its frames; found 'HH_B'"),
+        ("phone,frames\nSIL,0,1\n", "line 2: expected a phone and its frames; found 'SIL,0,1'"),
+        ("phone,frames\nSIL,-1\n", "line 2: expected how many frames of 10 ms SIL lasts, from 0 to 99,999; found '-1'"),
         ("phone,frames\nSIL,0\nHH_B,0\n", "line 3: expected how many frames of 10 ms HH_B lasts, from 1 to 99,999"),
-        ("phone,frames\nSIL,0\nHH_B,-3\n", "got '-3'"),
-        ("phone,frames\nSIL,0\nHH_B,2.5\n", "got '2.5'"),
-        ("phone,frames\nSIL,0\nHH_B,nan\n", "got 'nan'"),
-        ("phone,frames\nSIL,0\nHH_B,\n", "got ''"),
-        ("phone,frames\nSIL,0\nHH_B,100000\n", "from 1 to 99,999, got '100000'"),
-        ("phone,frames\nSIL,0\nHH_B,+3\n", "got '+3'"),
-        ("phone,frames\nSIL,²\n", "got '²'"),
+        ("phone,frames\nSIL,0\nHH_B,-3\n", "found '-3'"),
+        ("phone,frames\nSIL,0\nHH_B,2.5\n", "found '2.5'"),
+        ("phone,frames\nSIL,0\nHH_B,nan\n", "found 'nan'"),
+        ("phone,frames\nSIL,0\nHH_B,\n", "found ''"),
+        ("phone,frames\nSIL,0\nHH_B,100000\n", "from 1 to 99,999; found '100000'"),
+        ("phone,frames\nSIL,0\nHH_B,+3\n", "found '+3'"),
+        ("phone,frames\nSIL,²\n", "found '²'"),
     ],
 )
 def test_wrong_tables_are_told(tmp_path: pathlib.Path, text: str, said: str) -> None:

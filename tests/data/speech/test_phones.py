@@ -213,7 +213,7 @@ def test_a_user_goes_first(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(("line", "words"), [("word", "a word and its phones"), ("word W XX", "'XX' is no phone")])
 def test_malformed_lines_are_named(tmp_path: pathlib.Path, line: str, words: str) -> None:
     (tmp_path / "own.txt").write_text(f"good G UH D\n{line}\n")
-    with pytest.raises(InputError, match=rf"own\.txt: line 2: .*{words}"):
+    with pytest.raises(InputError, match=rf"own\.txt.*line 2: .*{words}"):
         read_lexicon(tmp_path / "own.txt")
 
 
@@ -261,7 +261,7 @@ def test_words(text: str, words: str) -> None:
     "text", ["", " \n", "?!", "costs $5", "the 21st", "x + y", "1/2 cup", "12.05.1999", "1,5", "a@b"]
 )
 def test_what_cannot_be_said_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"expected words|write it in words"):
+    with pytest.raises(InputError, match=r"words|write it in words"):
         words_of(text)
 
 

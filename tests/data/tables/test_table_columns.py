@@ -271,7 +271,7 @@ def test_files(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("who,drug\n7,a\n,b\n", "row 3, column 'who' does not say whose"), ("drug\na\nb\n", "no column 'who'")],
+    [("who,drug\n7,a\n,b\n", "row 3, column 'who': expected whose"), ("drug\na\nb\n", "column 'who': expected")],
 )
 def test_rows_of_nobody(text: str, said: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "t.csv").write_text(text)

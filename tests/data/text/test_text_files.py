@@ -342,8 +342,8 @@ def test_a_character_that_is_not_known_is_told_with_its_file(tmp_path: pathlib.P
 
 def test_folders_of_numbers_and_of_nothing_are_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(InputError, match=r"name one file, such as .*a\.txt"):
+    with pytest.raises(InputError, match=r"Name one file, such as .*a\.txt"):
         read(str(tmp_path))
     (tmp_path / "b.txt").write_text("1,2\n3,4\n")
-    with pytest.raises(InputError, match=r"name one file, such as .*b\.txt"):
+    with pytest.raises(InputError, match=r"Name one file, such as .*b\.txt"):
         read(str(tmp_path))

@@ -254,7 +254,7 @@ def test_records(objective: Objective) -> None:
 
 def test_what_cannot_be_is_told() -> None:
     for wrong in ({"cond_dropout": 1.5}, {"longest": 0}):
-        with pytest.raises(UsageError, match="expected a chance and a length"):
+        with pytest.raises(UsageError, match=r"(cond_dropout|longest): expected"):
             Infilling(**wrong)
     with pytest.raises(UsageError, match="expected a condition phone, the label of each frame; found label"):
         RULE.draw({"x_1": torch.zeros(2, 3, 1), "given": {"label": torch.zeros(2)}}, Draws(0), Zero())

@@ -95,7 +95,7 @@ def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) 
         found = replace(
             found, **{one.name: one.default for one in fields(found) if getattr(found, one.name) == NOTHING}
         )
-    check_values(found, lambda option: (flag_names(command, option) or [option])[0])
+    check_values(found)
     return found, rest
 
 

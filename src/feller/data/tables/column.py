@@ -128,7 +128,7 @@ class Modelled(Column):
         (code,), (near,) = self.codes(cell).tolist(), self.nearest_codes(cell).tolist()
         code = near if code < 0 and clip else code
         if code < 0:
-            raise UsageError(f"{self.name} cannot be {text!r}: {self.told_of(text)}")
+            raise UsageError(self.told_of(text), repr(text), argument=self.name)
         return code
 
     def told_of(self, cell: str) -> str:

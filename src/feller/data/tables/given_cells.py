@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from feller.core.errors import UsageError, nearest
+from feller.core.errors import UsageError
 from feller.data.tables.bins import Bins
 from feller.data.tables.column import Column, Modelled
 from feller.data.tables.constraints import broken
@@ -158,10 +158,12 @@ def _column(schema: Schema, leaf: str) -> Column:
     column = next((one for one in schema.columns if one.name == leaf), None)
     if column is not None and type(column) in NEVER:
         raise UsageError(
-            f"{leaf} was never learned, since {NEVER[type(column)]}, so it cannot be given", remedy="Leave it out"
+            f"was never learned, since {NEVER[type(column)]}, so it cannot be given",
+            remedy="Leave it out",
+            argument=leaf,
         )
     if column is None or leaf not in givable(schema):
-        raise UsageError(f"no column {leaf!r} can be given: {nearest(leaf, list(givable(schema)))}")
+        raise UsageError.unknown("given", leaf, givable(schema))
     return column
 
 
@@ -170,7 +172,7 @@ def _sources(column: Derived, text: str) -> list[str]:
     sources = column.sources(text)
     if not sources:
         known = list(dict.fromkeys(column.mapping.values()))
-        raise UsageError(f"{column.name} cannot be {text!r}: {nearest(text, known)}")
+        raise UsageError.unknown(column.name, text, known)
     return sources
 
 
@@ -189,7 +191,9 @@ def given_cells(given: GivenWords, schema: Schema) -> GivenCells:
         if isinstance(value, str) and not _is_range(column, value):
             place, code = asked_code(schema, leaf, value)
             if kept[place] and codes[place] != code:
-                raise UsageError(f"{leaf}={value} contradicts what else is given", remedy="Leave one of them out")
+                raise UsageError(
+                    f"{value} contradicts what else is given", argument=leaf, remedy="Leave one of them out"
+                )
             codes[place], kept[place] = code, True
             if isinstance(column, Numerical | Datetime):
                 exact[leaf] = value
@@ -210,11 +214,11 @@ def given_cells(given: GivenWords, schema: Schema) -> GivenCells:
             leaf = column.source
         place = schema.place(leaf)
         if place in choices:
-            raise UsageError(f"{columns[place].name} is given twice", remedy="Leave one of them out")
+            raise UsageError("is given twice", argument=columns[place].name, remedy="Leave one of them out")
         choices[place] = _choice(columns[place], texts)
     both = [columns[j].name for j in choices if kept[j]]
     if both:
-        raise UsageError(f"{both[0]} is given twice", remedy="Leave one of them out")
+        raise UsageError("is given twice", argument=both[0], remedy="Leave one of them out")
     for pair in schema.pairs:
         if kept[pair.first] and kept[pair.second] and broken(codes[None].numpy(), pair).any():
             names = [columns[j].name for j in (pair.first, pair.second)]

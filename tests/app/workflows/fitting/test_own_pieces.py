@@ -165,7 +165,7 @@ def test_a_step_does_not_take_the_first_of_too_many_places() -> None:
     x = torch.zeros(50, 2)
     for places in (x, x.flatten()[:3]):
         jumps = Jumps(lambda s: torch.full_like(x, 0.7), lambda s, which, draw, places=places: places)
-        with pytest.raises(InputError, match=r"land must return|parts that jump, \[\d+\], got"):
+        with pytest.raises(InputError, match=r"land must return|parts that jump, \[\d+\]; found"):
             jumps.move(x, 0.5, feller.Rng(0).at("jumps"))
 
 
@@ -204,8 +204,8 @@ def test_own_pieces_of_a_product_are_looked_at() -> None:
     right = FlowMatching(Product({"a": Affine(), "b": Straight()}), space, PerLeaf({"a": Squared(), "b": Power()}))
     check_pieces(right, network, {"x_1": x_1}, feller.Rng(0))
     narrow = Product({"a": Affine(), "b": Straight(sampled=lambda a, b, t: b[:, :3])})
-    with pytest.raises(InputError, match=r"Straight\.sample .*\[3, 4\], got \[3, 3\]"):
+    with refuses(InputError, found="[3, 3]"):
         check_pieces(replace(right, path=narrow), network, {"x_1": x_1}, feller.Rng(0))
     still = PerLeaf({"a": Squared(), "b": Power(lambda d: d.detach())})
-    with pytest.raises(InputError, match=r"Power\.entries .* got one without"):
+    with pytest.raises(InputError, match=r"Power\.entries .* found one without"):
         check_pieces(replace(right, criterion=still), network, {"x_1": x_1}, feller.Rng(0))

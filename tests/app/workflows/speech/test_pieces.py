@@ -102,7 +102,7 @@ def test_an_edited_recording_does_not_grow_without_end(even: Model) -> None:
 
 
 def test_missing_words_of_all_sentences_are_listed(even: Model) -> None:
-    with pytest.raises(InputError, match=r"2 words are missing in the dictionary: zyqqxv, wuggle; .*--spell"):
+    with pytest.raises(InputError, match="2 words are missing in the dictionary: zyqqxv, wuggle"):
         wanted(
             config_of(SampleConfig, text="Hello zyqqxv. Hello! A wuggle?"),
             sample_speech.require_speech(even),

@@ -190,7 +190,7 @@ def test_files(tmp_path) -> None:
     Image.fromarray(colours).save(tmp_path / "room.png")
     grey = read_grey(tmp_path / "room.png")
     assert (grey < 0.5).tolist() == [[True, False, False, False], 4 * [False], [False, False, False, True]]
-    with pytest.raises(InputError, match=r"expected a picture .*none\.png, found none"):
+    with refuses(InputError, found="none"):
         read_grey(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(InputError, match="is no picture that can be read"):
@@ -205,5 +205,5 @@ def test_what_cannot_be_walls() -> None:
     grey = np.eye(4)
     with pytest.raises(UsageError, match="expected a frame"):
         Picture.of(grey, (1.0, 0.0, 0.0, 1.0))
-    with pytest.raises(UsageError, match="states of 2 entries, got 3"):
+    with refuses(UsageError, found="3"):
         Picture.of(grey).level(torch.zeros(5, 3))
