@@ -13,7 +13,7 @@ import feller.models.families.answering_models
 import feller.models.families.path_process
 import feller.models.families.symbol_models
 import feller.models.infilling  # noqa: F401 - records name classes of all of these
-from feller.core.errors import InputError, UsageError, closest, is_too_large
+from feller.core.errors import InputError, UsageError, closest, found_instead, is_too_large
 from feller.core.pytree import Given, State, tree_map
 from feller.core.rng import Draws, categorical
 from feller.core.run_folder import Run
@@ -274,4 +274,5 @@ def _check_named(about: Description, given: Any) -> None:
     if given is not None and not isinstance(given, Mapping):
         name, classes = next(iter(about.modality.conditions.items()), ("label", ("7",)))
         example = f'{{"{name}": "{classes[0]}"}}'
-        raise UsageError(f"what is given is a dict from names to values, such as {example}", found=repr(given))
+        expected = f"a dict from names to values, such as {example}"
+        raise UsageError(argument="given", expected=expected, found=found_instead(given))

@@ -108,6 +108,7 @@ def test_every_command_opens_what_was_saved(own, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["energy"] >= 0
     assert main(["export", "runs/mine", *code, "--to", "torch-export"]) == 0
     assert main(["cite", "runs/mine", *code]) == 0
+    assert main(["fit", "--resume", "--recipe", "own_networks.py:Net", "--out", "runs/mine", "--steps", "2"]) == 2
 
 
 def test_what_is_known_of_the_training_is_recorded_and_nothing_else(own):
