@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import importlib
 import json
 import pathlib
 import re
@@ -14,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+import feller
 from feller.app.cli import main
 from feller.core.run_folder import open_run
 from feller.data.loading.read import read
@@ -29,6 +31,37 @@ NAME = re.compile(r"# (\w+\.py)\n")
 BRIDGE = "Bridging(rounds=1, pairs=32, train=feller.Training(steps=3, batch=32))"
 DOCUMENTS = ("--prompt", "--edit", "--ask")
 SHORT = ["--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
+
+
+SPAN = re.compile(r"`([^`\n]+)`")
+ATTRIBUTE = re.compile(r"(?<![\w./-])(feller|model|run|objective)\.([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
+OBJECTS = {"model": feller.Model, "run": feller.FittedRun, "objective": feller.FlowMatching}
+FILES = ("json", "safetensors")
+MOVED = "## Modules that moved"
+"""After it a page names modules of former versions."""
+
+
+def is_there(root: str, path: str) -> bool:
+    """Tell whether something has a name that a page gives it."""
+    if root != "feller":
+        name, kind = path.partition(".")[0], OBJECTS[root]
+        return hasattr(kind, name) or name in kind.__annotations__
+    found: object = feller
+    for n, name in enumerate(path.split("."), 1):
+        if not hasattr(found, name):
+            try:
+                importlib.import_module(".".join(["feller", *path.split(".")[:n]]))
+            except ImportError:
+                return False
+        found = getattr(found, name)
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_names_in_the_text_are_there(page: pathlib.Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text().partition(MOVED)[0], flags=re.MULTILINE | re.DOTALL)
+    named = [found for span in SPAN.findall(text) for found in ATTRIBUTE.findall(span)]
+    assert [one for one in named if one[1] not in FILES and not is_there(*one)] == []
 
 
 def blocks(page: pathlib.Path) -> list[tuple[str, str]]:

@@ -166,7 +166,7 @@ def looped(steps: int = 3) -> tuple[feller.EMA, feller.FlowMatching]:
     objective = feller.FlowMatching(
         path=feller.Affine(feller.Linear()),
         space=feller.Euclidean((3, 8, 8)),
-        coupling=feller.MinibatchOT(),
+        coupling=feller.WithinClasses(feller.MinibatchOT()),
         cond_dropout=0.1,
         null={"label": 2},
     )

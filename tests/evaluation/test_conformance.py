@@ -136,6 +136,10 @@ class Interpolant(feller.Path):
         t = pad_right(t, x_1)
         if self.wrong == "batch":
             x_0 = x_0 - 0.01 * x_0.mean(0)
+        if self.wrong == "not padded":
+            return (1 - t.flatten()) * x_0 + t.flatten() * x_1
+        if self.wrong == "one column":
+            return x_0[:, :1]
         if self.wrong == "chance":
             x_0 = torch.randn_like(x_0)
         if self.wrong == "float64":
@@ -149,6 +153,8 @@ class Interpolant(feller.Path):
     def characteristics(self, prediction, x_t, t):
         if self.wrong == "in place":
             x_t.add_(1e-3)
+        if self.wrong == "a tensor":
+            return prediction
         velocity = 1.1 * prediction if self.wrong == "velocity" else prediction
         diffusion = torch.ones_like(x_t) if self.wrong == "noise" else None
         return feller.Characteristics(velocity=velocity, diffusion=diffusion)
@@ -170,12 +176,26 @@ def test_a_right_path_passes() -> None:
         ("chance", "addressed"),
         ("float64", "float32"),
         ("in place", "inputs"),
+        ("not padded", "sample"),
+        ("one column", "shape of the data"),
+        ("a tensor", "characteristics"),
     ],
 )
 def test_wrong_paths(wrong: str, prop: str) -> None:
     with pytest.raises(ConformanceError) as error:
         check_path(Interpolant(wrong), feller.Euclidean((3,)))
     assert prop in error.value.property
+
+
+class Drawless(Interpolant):
+    def sample(self, x_0, x_1, t):
+        return x_1
+
+
+def test_a_path_that_takes_no_draw() -> None:
+    with pytest.raises(ConformanceError) as error:
+        check_path(Drawless(), feller.Euclidean((3,)))
+    assert error.value.property.startswith("sample")
 
 
 @dataclass(frozen=True)

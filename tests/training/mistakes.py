@@ -14,16 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.rng import Draw, Draws
-from feller.paths import Affine, Geodesic, Mixture
+from feller.evaluation.conformance import check_path
+from feller.models.model import Model
+from feller.models.recipes.recipe import Recipe
+from feller.networks.blocks.ema import EMA
+from feller.networks.mlp import MLP
+from feller.paths import Affine, Data, Geodesic, Mixture, Product
 from feller.paths.affine import Vanishing
+from feller.paths.processes import Characteristics, superpose
+from feller.paths.schedules import Linear
 from feller.paths.time_distributions import TimeLaw
 from feller.sampling import Euler, Midpoint, endpoint
 from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean, MaskSource, Sphere, Tokens, UniformSource
+from feller.spaces import Product as ProductSpace
 from feller.training.couplings import MinibatchOT
 from feller.training.losses import CrossEntropy, Squared
 from feller.training.objective import FlowMatching, TrainingContext
 from feller.training.objectives.distillation import Distillation
+from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 
 K, L = 5, 3
 FLOW = FlowMatching(Affine(), Euclidean((2,)), cond_dropout=0.0)
@@ -94,9 +103,25 @@ def on_sphere(x: Tensor, t: Tensor, given: Any) -> Tensor:
     return torch.ones_like(x)
 
 
+def still(x: Tensor, t: Tensor) -> Characteristics:
+    return Characteristics(torch.zeros_like(x))
+
+
 SPHERE = Sphere().reference(8, RNG.at("x"))
 WHOLE = torch.zeros(4, L, dtype=torch.long)
 LABELLED = {"label": torch.zeros(16, dtype=torch.long)}
+
+ROWS = nn.Embedding(3, 2)
+OWN = {"x_1": X, "t": torch.zeros(16)}
+
+
+def by_label(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+    return x + torch.einsum("bd->bd", ROWS(given["label"]))
+
+
+def labelled(network: Any, label: Tensor = LABELLED["label"]) -> Tensor:
+    return FLOW.loss(network, draw(FLOW, X, label=label))
+
 
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     # the batch
@@ -171,6 +196,33 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
         "teacher",
     ),
     "guidance without a null value": (lambda: cfg(Net(), 2.0), "nulls"),
+    "a schedule's class": (lambda: Affine(Linear), "schedule"),  # type: ignore[arg-type]
+    "a schedule's name": (lambda: Affine("cosine"), "schedule"),  # type: ignore[arg-type]
+    "a prediction's name": (lambda: Affine(prediction="epsilon"), "prediction"),  # type: ignore[arg-type]
+    "a prediction's class": (lambda: Affine(prediction=Data), "prediction"),  # type: ignore[arg-type]
+    "a path's name": (lambda: FlowMatching("affine", Euclidean((2,))), "path"),  # type: ignore[arg-type]
+    "a shape for a space": (lambda: FlowMatching(Affine(), (3, 8, 8)), "space"),  # type: ignore[arg-type]
+    "space and path": (lambda: FlowMatching(Euclidean((2,)), Affine()), "path"),  # type: ignore[arg-type]
+    "straight lines on a sphere": (lambda: FlowMatching(Affine(), Sphere()), "path"),
+    "a geodesic of a sphere in space": (lambda: FlowMatching(Geodesic(Sphere()), Euclidean((3,))), "path"),
+    "straight lines of tokens": (lambda: FlowMatching(Affine(), Tokens(K, (L,))), "path"),
+    "symbols in the plane": (lambda: FlowMatching(Mixture(), Euclidean((2,))), "path"),
+    "symbols' loss of real numbers": (lambda: FlowMatching(Affine(), Euclidean((2,)), CrossEntropy()), "criterion"),
+    "leaves of others": (
+        lambda: FlowMatching(Product({"a": Affine()}), ProductSpace({"b": Euclidean((2,))})),
+        "path",
+    ),
+    "a null value without a name": (lambda: replace(FLOW, null=3), "null"),
+    "a class for a space of a solver": (lambda: Midpoint(Sphere), "space"),  # type: ignore[arg-type]
+    "a class for a geodesic's space": (lambda: Geodesic(Sphere), "space"),  # type: ignore[arg-type]
+    "processes without weights": (lambda: superpose(still, still), "terms"),  # type: ignore[arg-type]
+    "a list of terms": (lambda: superpose([(0.5, still), (0.5, still)]), "terms"),  # type: ignore[arg-type]
+    "weights of 1.4 in all": (lambda: superpose((0.7, still), (0.7, still)), "terms"),
+    "labels that are no dict": (lambda: Affine().process(Net(), LABELLED["label"]), "given"),  # type: ignore[arg-type]
+    "a network's class in a recipe": (lambda: Recipe(architecture=MLP, objective=FLOW), "architecture"),  # type: ignore[arg-type]
+    "a shape for a space of a check": (lambda: check_path(Affine(), (2,)), "space"),  # type: ignore[arg-type]
+    "a seed for a simulation": (lambda: endpoint(still, X, [0.0, 1.0], Euler(), 0), "rng"),  # type: ignore[arg-type]
+    "an average of parameters": (lambda: EMA(Net().parameters()), "network"),  # type: ignore[arg-type]
     # the network
     "logits of the mask": (lambda: texts(lambda x: torch.zeros(4, L, K + 1)), "network"),
     "logits with symbols first": (lambda: texts(lambda x: torch.zeros(4, K, L)), "network"),
@@ -180,6 +232,22 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a dict of logits": (lambda: texts(lambda x: {"logits": torch.zeros(4, L, K)}), "network"),
     "a network of (x, t)": (lambda: answered(Short()), "network"),
     "a function of (x, t)": (lambda: answered(lambda x, t: x), "network"),
+    "no answer": (lambda: answered(lambda x, t, given: None), "network"),
+    "a network of (x, t, label)": (lambda: labelled(lambda x, t, label: ROWS(label)), "network"),
+    "no label": (lambda: answered(by_label), "label"),
+    "a float label": (lambda: labelled(by_label, LABELLED["label"].float()), "label"),
+    "a column of labels": (lambda: labelled(by_label, LABELLED["label"][:, None]), "label"),
+    "one-hot labels": (lambda: labelled(by_label, nn.functional.one_hot(LABELLED["label"], 3)), "label"),
+    "a label without a row": (lambda: labelled(by_label, LABELLED["label"] + 3), "label"),
+    "labels of numpy": (lambda: draw(FLOW, X, label=LABELLED["label"].numpy()), "label"),
+    "a batch that was not drawn": (lambda: FLOW.loss(Net(), {"x_1": X}), "example"),
+    "the example first": (lambda: FLOW.loss(draw(FLOW, X), Net()), "example"),
+    "times in a batch up to 1000": (lambda: draw(FLOW, X, t=torch.arange(16.0)), "t"),
+    "times for what draws its own": (lambda: MaximumLikelihood(Affine(), Euclidean((2,))).draw(OWN, RNG), "t"),
+    "a seed for a model": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, rng=0), "rng"),  # type: ignore[arg-type]
+    "a solver's class": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, solver=Midpoint), "solver"),  # type: ignore[arg-type]
+    "a null value of a model": (lambda: Model(lambda x, t: x, data=(2,), null=3), "null"),  # type: ignore[arg-type]
+    "data in memory": (lambda: Model(lambda x, t: x, data=(2,)).save("x", data={"samples": X}), "data"),  # type: ignore[arg-type]
     "data of 64 bits for weights of 32": (lambda: answered(Net(), FLOW, X.double()), "x_1"),
     "weights on the meta device": (lambda: answered(Net().to("meta")), "x_1"),
 }

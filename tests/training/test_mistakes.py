@@ -18,7 +18,24 @@ from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint
 from feller.sampling.likelihood import log_prob
-from tests.training.mistakes import FLOW, LABELLED, MISTAKES, RNG, Net, X, answered, draw
+from feller.training.couplings import (
+    AcrossRanks,
+    Cost,
+    Coupling,
+    Entropic,
+    Independent,
+    LabelAware,
+    MinibatchOT,
+    WithinClasses,
+)
+from tests.training.mistakes import FLOW, LABELLED, MISTAKES, PICTURES, RNG, Net, X, answered, draw
+
+
+class Labels(Cost):
+    """A cost of the user's, which sees conditions."""
+
+    def __call__(self, x_0: Tensor, x_1: Tensor, given: dict[str, Tensor]) -> Tensor:
+        return torch.zeros(len(x_0), len(x_1), dtype=torch.float64) + given["label"]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +103,47 @@ def test_the_same_numbers_in_two_steps_are_warned_of_once() -> None:
         for step in range(4):
             other.draw({"x_1": X}, RNG.step(step))
         assert objective == other
+
+
+@pytest.mark.parametrize("coupling", [MinibatchOT(), Entropic(), AcrossRanks()])
+def test_a_coupling_that_ignores_conditions_is_warned_of_once(coupling: Coupling) -> None:
+    objective = replace(FLOW, coupling=coupling)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        objective.draw({"x_1": X, "valid": torch.ones(16, 2, dtype=torch.bool)}, RNG.step(0))
+    with pytest.warns(UserWarning, match="label"):
+        objective.draw({"x_1": X, **LABELLED}, RNG.step(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        objective.draw({"x_1": X, **LABELLED}, RNG.step(2))
+
+
+@pytest.mark.parametrize(
+    "coupling", [Independent(), WithinClasses(), LabelAware(), AcrossRanks(WithinClasses()), MinibatchOT(cost=Labels())]
+)
+def test_a_coupling_that_sees_conditions_is_not_warned_of(coupling: Coupling) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        replace(FLOW, coupling=coupling).draw({"x_1": X, **LABELLED}, RNG.step(1))
+
+
+def test_times_of_a_batch_are_used() -> None:
+    t = torch.linspace(0, 1, 16)
+    example = FLOW.draw({"x_1": X + 1, "t": t}, RNG.step(7))
+    assert torch.equal(example["t"], t)
+    assert torch.equal(example["x_t"][-1], X[-1] + 1)
+    assert example["given"] == {}
+
+
+def test_pictures_in_levels_are_warned_of_once() -> None:
+    objective, levels = replace(PICTURES), torch.full((2, 1, 28, 28), 255.0)
+    with pytest.warns(UserWarning, match="255"):
+        objective.draw({"x_1": levels}, RNG.step(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        objective.draw({"x_1": levels}, RNG.step(1))
+        replace(PICTURES).draw({"x_1": levels / 127.5 - 1}, RNG.step(2))
+        replace(FLOW).draw({"x_1": X + 99}, RNG.step(3))  # points have units of their own
 
 
 def test_conditions_beside_the_data_are_those_under_given() -> None:

@@ -4,6 +4,7 @@ import errno
 import importlib
 import json
 import os
+import re
 import select
 import sys
 import time
@@ -40,6 +41,8 @@ MODULES = {"import": "import_"}
 
 UNREAD = 141
 """What shells call the end of a program whose output nobody reads any more."""
+FIELD = re.compile(r"[a-z]\w*(\.[a-z]\w*)+")
+"""Path of a field of a recipe, which is a flag; a method of the user's has its file and line behind it."""
 GRACE = 10.0
 """Seconds after which a process other than the first says why it fails: a busy machine takes some to end the first."""
 LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
@@ -156,7 +159,7 @@ def _worded(error: InputError | UsageError, words: list[str] | None) -> str:
     flags = {field: flag_names(kind, field) for field in flags_of(kind)}
     names = {flag.lstrip("-").replace("-", "_"): flag for several in flags.values() for flag in several}
     names |= {"device": "--device"} | {field: next(iter(several), "") for field, several in flags.items()}
-    return error.worded(lambda one: names.get(one, f"--{one}" if "." in one else None))
+    return error.worded(lambda one: names.get(one, f"--{one}" if FIELD.fullmatch(one) else None))
 
 
 def _fail(message: str, status: int, before: str = "") -> int:

@@ -108,6 +108,7 @@ class _LineError(ValueError):
         *,
         more: str = "",
         file: object | None = None,
+        in_order: bool = False,
     ) -> Line:
         """Return the error of a name that is none of those there are; it suggests the nearest.
 
@@ -117,12 +118,13 @@ class _LineError(ValueError):
             names: The right ones.
             more: What may be given beside names, as it goes on behind them.
             file: File in which it stands.
+            in_order: List names as they come, which says their numbers; by default by the alphabet.
         """
         known = list(names)
         near = "" if all(map(str.isdecimal, known)) else closest(str(name), known)
         remedy = f"Did you mean {near!r}?" if near else None
         alone = more.removeprefix(", or ") or "nothing of the kind: there are none"
-        expected = f"one of {_listed(known)}{more}" if known else alone
+        expected = f"one of {', '.join(known) if in_order else _listed(known)}{more}" if known else alone
         return cls(argument=argument, expected=expected, found=repr(name), remedy=remedy, file=file)
 
     def worded(self, name: Callable[[str], str | None] = lambda argument: None, head: str = "{}") -> str:
@@ -181,6 +183,36 @@ def check_number(
     ]
     words += ["finite"] if below == math.inf and not isinstance(value, int) else []
     raise kind(argument=argument, expected=" and ".join(words), found=_number(value), remedy=remedy)
+
+
+def check_kind(argument: str, value: object, kind: type, example: str) -> None:
+    """Refuse what is no object of a kind, such as a class, a name or a shape in its place.
+
+    Args:
+        argument: Its name.
+        value: What was given.
+        kind: Its abstract class.
+        example: How one is written, such as `feller.Linear()`.
+
+    Raises:
+        UsageError: If it is another thing.
+    """
+    if isinstance(value, kind):
+        return
+    found, remedy = found_instead(value), f"Write {example}"
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    if isinstance(value, type) and issubclass(value, kind):
+        remedy = f"Write {value.__name__}()"
+    raise UsageError(argument=argument, expected=f"{article} {kind.__name__}", found=found, remedy=remedy)
+
+
+def found_instead(value: object) -> str:
+    """Say what was given in place of an object: a class or a kind of object by its name, short values as they are."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if value is None or isinstance(value, str | int | float | tuple):
+        return f"{value!r:.60}"
+    return f"a {type(value).__name__}"
 
 
 def _number(value: object) -> str:

@@ -9,7 +9,7 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError, found_instead
 
 BLOCK, SCALARS = 256, 1024
 """Examples that share a generator; what an example draws depends on its number, not on the batch it is in. More of them
@@ -151,6 +151,17 @@ class Draws:
     def named(self, *name: object) -> "Draws":
         """Return an independent source, for a part or a step that draws for several purposes."""
         return Draws(address(self.seed, *name), self.first, self.total)
+
+
+def check_rng(rng: object) -> None:
+    """Refuse a seed, or a generator of torch, where addressed random numbers are wanted.
+
+    Raises:
+        UsageError: Then.
+    """
+    if not isinstance(rng, Draws):
+        remedy = "Write rng=feller.Rng(seed), and rng.step(i) in step i of a loop"
+        raise UsageError(argument="rng", expected="a feller.Rng", found=found_instead(rng), remedy=remedy)
 
 
 INFINITE = "samples became infinite: the model is damaged or was trained too little"

@@ -109,7 +109,12 @@ def _converter() -> cattrs.Converter:
     def unstructure(value: Any) -> dict[str, Any]:
         if not is_dataclass(value):
             name = type(value).__name__
-            raise InputError(f"decorate {name} with @dataclass(frozen=True): its fields are what a run keeps of it")
+            raise InputError(
+                argument=name,
+                expected="a dataclass, whose fields a run keeps",
+                found="a plain class",
+                remedy="Decorate it with @dataclass(frozen=True)",
+            )
         plain = cattrs.gen.make_dict_unstructure_fn(type(value), converter)(value)
         return {"is": type(value).__name__, **plain}
 

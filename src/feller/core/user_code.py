@@ -198,17 +198,19 @@ def is_code(words: str) -> bool:
     return ".py:" in words or words.startswith(MEMORY)
 
 
-def blamed(error: BaseException) -> str | None:
-    """Say in one line where code of the user's own failed; None where it had no part in it.
+def blamed(error: BaseException, of: type | None = None) -> str | None:
+    """Say in one line where code of the user's own failed, which a class may be of; None where it had no part in it.
 
     Of the calls that led to the error those of other libraries do not count. If the last is of the user's code, the
     error is there. If that code has called feller last, its line is named, too, for the call may be wrong.
     """
     ours = own = None
+    file = None if of is None or of.__module__ == "__main__" or not is_own(of) else inspect.getsourcefile(of)
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = frame.f_globals.get("__name__", "")
         here = f"{_shown(pathlib.Path(frame.f_code.co_filename))} line {line}, in {frame.f_code.co_name}"
-        if name.startswith(PREFIX) or pathlib.Path(frame.f_code.co_filename) in _IMPORTED:
+        known = name.startswith(PREFIX) or pathlib.Path(frame.f_code.co_filename) in _IMPORTED
+        if known or frame.f_code.co_filename == file:
             own, ours = here, None
         elif own and name.partition(".")[0] == "feller":
             ours = f"{name} line {line}"
@@ -254,12 +256,13 @@ def _shown(path: pathlib.Path) -> str:
     return str(path.relative_to(pathlib.Path.cwd())) if path.is_relative_to(pathlib.Path.cwd()) else str(path)
 
 
-def load_function(place: str, takes: tuple[str, ...] | None = None) -> Callable[..., Any]:
+def load_function(place: str, takes: tuple[str, ...] | None = None, *, what: str = "function") -> Callable[..., Any]:
     """Return the function that `file.py:function` names.
 
     Args:
         place: Where it is.
         takes: Names of the arguments that it will be given; not looked at without.
+        what: A function, or a class.
 
     Raises:
         UsageError: If there is no such function.
@@ -267,7 +270,7 @@ def load_function(place: str, takes: tuple[str, ...] | None = None) -> Callable[
     """
     file, _, name = place.rpartition(":")
     if not file or not name:
-        raise UsageError("file.py:function", repr(place))
+        raise UsageError(f"file.py:{'Class' if what == 'class' else what}", repr(place))
     if place.startswith(MEMORY):
         return _in_memory(place)
     module = load_file(pathlib.Path(file))
@@ -276,8 +279,9 @@ def load_function(place: str, takes: tuple[str, ...] | None = None) -> Callable[
         here = {
             key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
         }
-        names = [key for key, value in here.items() if inspect.isfunction(value) and not key.startswith("_")]
-        raise UsageError.unknown("function", name, names, file=file)
+        is_one = inspect.isclass if what == "class" else inspect.isfunction
+        names = [key for key, value in here.items() if is_one(value) and not key.startswith("_")]
+        raise UsageError.unknown(what, name, names, file=file)
     if takes is not None:
         _check_takes(found, takes, place)
     return found

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Given
 from feller.data.loading.raw import Found
 
+Line = TypeVar("Line", InputError, UsageError)
 LABEL_NAMES = ("label", "class")
 """Names of the column that becomes the condition."""
 TEXT_NAME = "text"
@@ -38,19 +40,43 @@ def classify(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str, ...]
     return np.array([position[label] for label in labels]), tuple(names)
 
 
+def class_number(value: str | int, classes: Sequence[str]) -> int | None:
+    """Return the position of a class that is named, or counted where no name is a whole number; None of no class."""
+    text = str(value)
+    if text in classes:
+        return classes.index(text)
+    counts = text.isdecimal() and len(text) < 10 and not any(name.removeprefix("-").isdecimal() for name in classes)
+    return int(text) if counts and int(text) < len(classes) else None
+
+
+def unknown_class(kind: type[Line], argument: str, name: object, classes: Sequence[str]) -> Line:
+    """Return the error of what is no class, which lists names in the order of their numbers."""
+    numbers = all(one.removeprefix("-").isdecimal() for one in classes)
+    more = "" if numbers or not classes else f", or a number from 0 to {len(classes) - 1}"
+    return kind.unknown(argument, name, classes, more=more, in_order=not numbers)
+
+
+def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Tensor:
+    """Number labels by other classes; what is beyond theirs, "not given", is beyond ours.
+
+    InputError if an example has a class that the others do not know.
+    """
+    numbers = [class_number(name, ours) for name in theirs]
+    if strange := [i for i in label.unique().tolist() if i < len(theirs) and numbers[i] is None]:
+        raise unknown_class(InputError, "class", theirs[strange[0]], ours)
+    lookup = [-1 if number is None else number for number in numbers]
+    return torch.tensor([*lookup, len(ours)], device=label.device)[label.clamp(max=len(theirs))]
+
+
 def relabel(found: Found, classes: tuple[str, ...]) -> Given:
     """Number the labels of a file by the classes of a modality; nothing where either has none.
 
-    InputError if the file has a class that the modality does not know.
+    A whole number is a name where names are whole numbers, else a position. InputError if the file has a class that the
+    modality does not know.
     """
     if found.labels is None or not classes:
         return {}
-    unknown = [found.classes[i] for i in np.unique(found.labels) if found.classes[i] not in classes]
-    if unknown:
-        raise InputError.unknown("class", unknown[0], classes)
-    position = {name: i for i, name in enumerate(classes)}
-    lookup = np.array([position.get(name, -1) for name in found.classes], dtype=np.int64)
-    return {"label": torch.from_numpy(lookup[found.labels])}
+    return {"label": renumbered(torch.from_numpy(np.asarray(found.labels, dtype=np.int64)), found.classes, classes)}
 
 
 def labels_to_write(given: Given, classes: tuple[str, ...]) -> Tensor | None:

@@ -26,7 +26,7 @@ from feller.data.files import sample_folder
 from feller.data.files.delimited import write_parquet
 from feller.data.files.numpy_files import write_array, write_arrays
 from feller.data.fingerprints import hashed, print_of
-from feller.data.labels import first_of
+from feller.data.labels import class_number, first_of, renumbered, unknown_class
 from feller.data.loading.raw import Found, FoundTable
 from feller.data.stream import Stream
 from feller.spaces import Space
@@ -321,8 +321,17 @@ class Modality(abc.ABC):
         return self.decode(state)
 
     def adopt(self, data: "Dataset") -> "Dataset":
-        """Return data of another modality of the same kind as this one sees them; the same values."""
-        return replace(data, modality=self)
+        """Return data of another modality of the same kind as this one sees them; the same values.
+
+        Raises:
+            InputError: If they have a class that this one does not know.
+        """
+        theirs, ours = data.modality.conditions.get("label", ()), self.conditions.get("label", ())
+        if theirs == ours or not theirs or not ours or "label" not in data.given:
+            return replace(data, modality=self)
+        return replace(
+            data, given={**data.given, "label": renumbered(data.given["label"], theirs, ours)}, modality=self
+        )
 
     def choose(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of a table that are read, where others and missing cells are left out; none for all."""
@@ -432,7 +441,7 @@ class Modality(abc.ABC):
             raise cannot_write(out, error) from error
 
     def condition(self, key: str, text: str) -> int:
-        """Return the number of a class that a person names.
+        """Return the number of a class that a person names, or counts where no name is a whole number.
 
         Raises:
             UsageError: If there is no such condition or class; says which are near.
@@ -442,9 +451,10 @@ class Modality(abc.ABC):
         if key not in self.conditions:
             raise UsageError.unknown("given", key, self.conditions)
         classes = self.conditions[key]
-        if text not in classes:
-            raise UsageError.unknown(key, text, classes)
-        return classes.index(text)
+        number = class_number(text, classes)
+        if number is None:
+            raise unknown_class(UsageError, key, text, classes)
+        return number
 
 
 def is_modality(value: object) -> TypeGuard[Modality]:

@@ -14,18 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from feller.core.errors import InputError, UsageError, check_kind, found_instead
 from feller.core.pytree import State, leaves, length, pad_right, tree_map
 from feller.core.rng import Draw, Draws
 from feller.core.serialization import from_data, to_data
+from feller.core.user_code import blamed, called
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.loading.user_modality import calling
-from feller.data.modality import Modality
+from feller.data.modality import Dataset, Modality
+from feller.models.recipes.recipe import SIZES, Recipe, check_states
+from feller.models.recipes.registry import RECIPES
 from feller.paths import Data, Path, convert
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Schedule
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Solver, endpoint, simulate
+from feller.sampling.simulate import check_now
 from feller.sampling.solvers.euler import Euler
 from feller.spaces import Euclidean, Manifold, Product, Simplex, Space
 from feller.training.objective import Objective
@@ -70,6 +75,15 @@ class _Checker:
         """Refuse what does not hold everywhere."""
         if not bool(torch.as_tensor(holds).all()):
             raise ConformanceError(self.subject, prop, found, allowed)
+
+    def answer(self, call: str, function: Callable[[], Any], allowed: str) -> Any:
+        """Return what a method of the object returns; refuse one that fails."""
+        try:
+            return function()
+        except Exception as error:  # whatever an object of somebody's raises
+            said = str(error).splitlines()[0] if str(error) else ""
+            found = blamed(error, type(self.subject)) or f"{type(error).__name__}: {said}"
+            raise ConformanceError(self.subject, f"{call} answers", found, allowed) from error
 
     def equal(self, prop: str, ours: State, theirs: State) -> None:
         """Refuse leaves that differ in a bit."""
@@ -372,20 +386,40 @@ def check_path(
         accuracy: Of the sample, where it is simulated.
 
     Raises:
-        ConformanceError: If a property does not hold.
+        ConformanceError: If a property does not hold, or a method fails.
+        UsageError: If path or space is none.
     """
+    check_kind("path", path, Path, "feller.Affine()")
+    check_kind("space", space, Space, f"feller.Euclidean({space if isinstance(space, tuple) else (2,)})")
     check, ends = _Checker(path), ends or _ends_of(space)
     x_0, x_1 = ends(6, Draws(0).at("ends"))
     t = torch.linspace(0.15, 0.85, 6, dtype=F64)
 
     def at(t: Tensor, seed: int = 1) -> State:
-        return path.sample(x_0, x_1, t, Draws(seed).at("path"))
+        def sample() -> State:
+            return path.sample(x_0, x_1, t, Draws(seed).at("path"))
+
+        return check.answer("sample(x_0, x_1, t, draw)", sample, "a state like x_1, for times [b] that are padded")
+
+    def target_of(x_t: State, x_0: State, x_1: State, t: Tensor) -> State:
+        return check.answer("target(x_t, x_0, x_1, t)", lambda: path.target(x_t, x_0, x_1, t), "what is regressed on")
 
     def certain_of(x_t: State, x_0: State, x_1: State, t: Tensor) -> State:
-        return path.characteristics(certain(path.target(x_t, x_0, x_1, t)), x_t, t)
+        target = target_of(x_t, x_0, x_1, t)
+
+        def characteristics() -> State:
+            now = path.characteristics(certain(target), x_t, t)
+            check_now(now, x_t)
+            return now
+
+        return check.answer(
+            "characteristics(prediction, x_t, t)", characteristics, "Characteristics of the state's shape"
+        )
 
     x_t = at(t)
-    target = path.target(x_t, x_0, x_1, t)
+    shapes = [[[*leaf.shape] for leaf in leaves(state)] for state in (x_t, x_1)]
+    check.true("a sample has the shape of the data", shapes[0] == shapes[1], *shapes)
+    target = target_of(x_t, x_0, x_1, t)
     check.equal("samples are addressed: the same draws give the same", at(t), x_t)
     check.kept([x_0, x_1, x_t, t], lambda: (at(t), certain_of(x_t, x_0, x_1, t)))
     now = certain_of(x_t, x_0, x_1, t)
@@ -674,12 +708,39 @@ def check_modality(kind: type[Modality], source: str) -> None:
         for ending in sorted({*modality.forms} & {".npz", *modality.suffixes}):
             with calling(modality, "frame"):
                 modality.write(few.values, few.given, pathlib.Path(folder, f"written{ending}"))
-            found, marks = read_back(pathlib.Path(folder, f"written{ending}"), modality)
+            try:
+                found, marks = read_back(pathlib.Path(folder, f"written{ending}"), modality)
+            except InputError as error:
+                if ending == ".npz":
+                    raise
+                raise InputError(
+                    argument=called(kind, "frame"),
+                    expected="rows that load reads again",
+                    found=error.found or str(error),
+                    remedy="Write the columns that load wants, and names that differ for each example",
+                ) from error
             check.close(f"samples in {ending} are read again", found, few.values, 1e-5 * size)
             check.equal(f"conditions in {ending} are read again", marks, few.given)
+    _check_recipe(data, kind.recipe)
     with calling(modality, "figure"):
         modality.show(few.values, few.given)
     for metric in kind.metrics:
         with calling(modality, "metrics"):
             found = abs(float(metric(values, values)))
         check.true(f"{metric.__name__} of data beside themselves is 0", found < 1e-6, f"{found:.3g}", 0)
+
+
+def _check_recipe(data: Dataset, recipe: Any) -> None:
+    """Refuse a recipe that returns something else, or is of other states; InputError or UsageError."""
+    kind = type(data.modality)
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise UsageError.unknown("recipe", recipe, RECIPES)
+        recipe = RECIPES[recipe]
+    with calling(data.modality, "recipe"):
+        made: Any = recipe(data, SIZES[0])
+    if not isinstance(made, Recipe):
+        expected = "a function of data and size that returns a feller.Recipe"
+        found, remedy = found_instead(made), "Return feller.Recipe(architecture=..., objective=...)"
+        raise InputError(argument=f"recipe of {called(kind)}", expected=expected, found=found, remedy=remedy)
+    check_states(made.objective.space, made.modality or data.modality)

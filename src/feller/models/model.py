@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -13,9 +14,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from feller.core.distributed import ALONE, Ranks, own
-from feller.core.errors import InputError, UsageError, is_too_large, warn
+from feller.core.errors import InputError, UsageError, check_kind, check_number, is_too_large, warn
 from feller.core.pytree import Given, State, concatenate, tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Draws, check_rng
 from feller.core.run_folder import Run, as_run
 from feller.core.safetensors_io import load_tensors, put
 from feller.core.user_code import load_file
@@ -39,10 +40,11 @@ from feller.models.families.model_family import (
 )
 from feller.models.spec import Description, draw_conditions, load_description, load_part, resolve_given
 from feller.networks.architecture import Architecture, within
+from feller.networks.inner_networks import evaluation_mode
 from feller.paths import Network, Path
-from feller.sampling import Divergence, Solver
+from feller.sampling import Divergence, DormandPrince, Euler, Solver
 from feller.sampling.guidance import cfg
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import MOST_CALLS, VELOCITY_SOLVERS, Sampling
 from feller.training.objective import ObjectiveConfig
 
 GivenValues = Given | Mapping[str, object]
@@ -85,6 +87,8 @@ class Model:
 
     description: Description
     network: nn.Module
+    objective: ObjectiveConfig | None
+    """What it was trained with, where that is known."""
 
     def __init__(
         self,
@@ -129,13 +133,15 @@ class Model:
         made = model_of(network, objective, data=data, times=times, classes=classes, null=null, sampling=sampling)
         object.__setattr__(self, "description", made.description)
         object.__setattr__(self, "network", made.network)
+        object.__setattr__(self, "objective", made.objective)
 
     @classmethod
-    def of(cls, description: Description, network: nn.Module) -> "Model":
-        """Return the model of a network that a description has built."""
+    def of(cls, description: Description, network: nn.Module, objective: ObjectiveConfig | None = None) -> "Model":
+        """Return the model of a network that a description has built, and what that was trained with."""
         model = cls.__new__(cls)
         object.__setattr__(model, "description", description)
         object.__setattr__(model, "network", network)
+        object.__setattr__(model, "objective", objective)
         return model
 
     @property
@@ -193,16 +199,32 @@ class Model:
             UsageError: If n is below 1, a condition or a solver is unknown, rows with what is given are too rare, or
                 guidance is asked of a model without conditions.
         """
-        if nfe is not None:
-            sampling = replace(sampling or self.description.sampling, calls=nfe)
+        check_rng(rng)
+        if solver is not None and not isinstance(solver, str):
+            check_kind("solver", solver, Solver, "feller.Midpoint(), or a name such as midpoint")
         if isinstance(solver, str):
             sampling, solver = replace(sampling or self.description.sampling, solver=solver), None
-        if solver is not None and not isinstance(solver, Solver):
-            raise UsageError(
-                "a solver is a name, such as midpoint, or an object, feller.Midpoint()", found=repr(solver)
-            )
+        if nfe is not None:
+            sampling = self._with_calls(sampling or self.description.sampling, solver, nfe)
         drawn = self.draw(n, given=given, guidance=guidance, sampling=sampling, solver=solver, draws=rng)
         return self.frame(drawn, given) if drawn.modality.draws_frames else drawn
+
+    def _with_calls(self, sampling: Sampling, solver: Solver | None, nfe: int) -> Sampling:
+        """Return how samples are drawn in so many calls; warn where a solver takes others.
+
+        Raises:
+            UsageError: If they are fewer than one step takes.
+        """
+        check_number("nfe", nfe, least=1, most=MOST_CALLS)
+        kind = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
+        name, calls = (sampling.solver if solver is None else type(solver).__name__), kind.calls
+        if isinstance(solver, DormandPrince) or (solver is None and sampling.solver == "dopri5"):
+            warnings.warn(f"{name} chooses its own steps, so that nfe={nfe} has no effect", stacklevel=3)
+        elif self.family.in_time and nfe < calls:
+            raise UsageError(argument="nfe", expected=f"at least {calls} for {name}", found=nfe)
+        elif self.family.in_time and nfe % calls:
+            warnings.warn(f"{name} takes {calls} calls a step: {nfe - nfe % calls} of nfe={nfe} are used", stacklevel=3)
+        return replace(sampling, calls=nfe)
 
     def frame(self, drawn: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
         """Return samples as a data frame, in which what was given of rows stands as it came."""
@@ -278,7 +300,8 @@ class Model:
         out: str,
         *,
         make: Callable[..., nn.Module] | Architecture | None = None,
-        data: str = "",
+        data: str | os.PathLike[str] = "",
+        test: str | os.PathLike[str] = "",
         overwrite: bool = False,
     ) -> Run:
         """Write the model as a run, which every command opens; code of yours is named by its file with --code.
@@ -290,15 +313,18 @@ class Model:
             out: The run folder.
             make: What makes the network: a class or function of a file of yours that has no arguments, or an
                 architecture of feller; by default the network's class.
-            data: What it learned from, a file, a folder or `example:NAME`, for `evaluate`.
+            data: What it learned from, all of it: a file, a folder or `example:NAME`, for `evaluate`.
+            test: File or folder of like rows that it did not learn from; samples are judged beside them. Without it
+                nothing counts as held out, but the test part that an example has.
             overwrite: Replace the run in `out`.
 
         Raises:
-            UsageError: If nothing is known that makes the network, or it makes another one; or `out` is there.
+            UsageError: If nothing is known that makes the network, or it makes another one; or `out` is there; or
+                `data` or `test` are no place of data.
         """
         from feller.models.export.saved import save_model
 
-        return save_model(self, out, make=make, data=data, overwrite=overwrite)
+        return save_model(self, out, make=make, data=data, test=test, overwrite=overwrite)
 
     def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = untold) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""
@@ -327,11 +353,12 @@ class Model:
         self, request: SampleRequest, draws: Draws, batch: int | None = None, ranks: Ranks = ALONE
     ) -> Iterator[tuple[State, State]]:
         """Yield source and end of our samples, batch by batch; which batch a sample is in does not matter."""
-        network = self.network.eval()
         self.family.check_request(request)
         for rows, share, device in self._batches(request.n, batch, ranks, request.tell):
             here = replace(draws, first=draws.first + rows.start)
-            yield self.family.sample(network, request.part(rows, device, share), here)
+            with evaluation_mode(self.network):
+                ends = self.family.sample(self.network, request.part(rows, device, share), here)
+            yield ends
 
     def _batches(
         self, n: int, size: int | None, ranks: Ranks, tell: Callable[[float], None]
@@ -404,7 +431,7 @@ class Model:
         def state(values: State, here: Draws) -> State:
             return about.modality.fill(values, here.at("fill"))
 
-        network = cfg(self.network.eval(), guidance, absent=self.absent())
+        network = cfg(self.network, guidance, absent=self.absent())
         how = {"sampling": sampling, "divergence": divergence}
         return self._log_prob(network, data, state, how, rng, ranks, tell).value - scale
 
@@ -428,7 +455,8 @@ class Model:
             asked = {"x_1": state(some.values, here), "given": self._with_nulls(some)}
             asked = tree_map(lambda leaf, device=device: leaf.to(device), asked)
             request = LogProbRequest(**asked, space=about.space, end=about.modality.end, **how)
-            parts.append(torch.stack(self.family.log_prob(network, request, here), 1).double())
+            with evaluation_mode(self.network):
+                parts.append(torch.stack(self.family.log_prob(network, request, here), 1).double())
             share(1.0)
         return LogProb(*torch.cat(ranks.gather(torch.cat(parts))).unbind(1))
 
@@ -530,7 +558,7 @@ class Model:
             return self.description.modality.encode(values)
 
         how = {"bound": bound, "times": times}
-        found = self._log_prob(self.network.eval(), data, state, how, draws, ranks, tell)
+        found = self._log_prob(self.network, data, state, how, draws, ranks, tell)
         return BoundEstimate(-found.value, found.std_err) if return_std_err else -found.value
 
     def absent(self) -> tuple[str, ...]:
@@ -545,12 +573,23 @@ class Model:
         """
         about = self.description
         check_strength(w)
-        if w != 1.0 and not self.absent():
-            raise UsageError("guidance needs conditions, and this model has none", remedy="Leave it out")
-        if w != 1.0 and not about.cond_dropout:
+        if w == 1.0:
+            return
+        names = ", ".join(about.frequencies)
+        if not names:
             raise UsageError(
-                "guidance needs a model that was trained to do without conditions; this one had"
-                " --objective.cond-dropout 0"
+                argument="guidance",
+                expected="a model with conditions",
+                found="one without any",
+                remedy="Leave it out",
+            )
+        if not self.absent() or not about.cond_dropout:
+            null = ", ".join(f"{name!r}: {len(shares)}" for name, shares in about.frequencies.items())
+            raise UsageError(
+                argument="guidance",
+                expected=f"a model that was trained to do without {names}",
+                found='no number for "not given"' if not self.absent() else "one whose cond_dropout was 0",
+                remedy=f"Train it with cond_dropout=0.1 and null={{{null}}}, or leave it out",
             )
 
 
@@ -605,4 +644,4 @@ def load_model(
         ) from error
     for name, module in description.modality.modules.items():
         load_part(run, name, module, description.parts.get(name))
-    return Model.of(description, network)
+    return Model.of(description, network.eval())

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ import feller.models.families.answering_models
 import feller.models.families.path_process
 import feller.models.families.symbol_models
 import feller.models.infilling  # noqa: F401 - records name classes of all of these
-from feller.core.errors import InputError, UsageError, closest, is_too_large
+from feller.core.errors import InputError, UsageError, closest, found_instead, is_too_large
 from feller.core.pytree import Given, State, tree_map
 from feller.core.rng import Draws, categorical
 from feller.core.run_folder import Run
@@ -187,29 +188,27 @@ def resolve_given(
     Args:
         about: The model.
         n: Number of samples.
-        given: Names of classes, numbers of classes [n], or texts of leaves. Beside a name, and where it is None, other
-            conditions are drawn as often as in the data. A leaf may say more than itself: the elements of a crystal say
-            how many atoms it has. A name may stand for several leaves: the structure of a protein is two.
+        given: Names of classes, numbers of classes [n], lists or arrays of either, or texts of leaves. Beside a name,
+            and where it is None, other conditions are drawn as often as in the data. A leaf may say more than itself:
+            the elements of a crystal say how many atoms it has. A name may stand for several leaves: the structure of a
+            protein is two.
         draws: Source of the conditions that are drawn.
 
     Raises:
         UsageError: If a condition, a leaf or its value is unknown, or two say different things.
     """
     _check_named(about, given)
-    named = {
-        name: _class_name(about, name, value) for name, value in (given or {}).items() if isinstance(value, str | int)
-    }
+    named = {name: str(value) for name, value in (given or {}).items() if isinstance(value, str | Integral)}
     others: dict[str, Any] = {name: value for name, value in (given or {}).items() if name not in named}
     known = [*about.frequencies]
     for name, value in others.items():
         if isinstance(value, dict):  # marks of leaves, such as which are valid
             continue
+        if name in known:
+            others[name] = value = _class_numbers(about, name, value, n)
         if not isinstance(value, Tensor):
-            example = f'{{"{known[0] if known else name}": "7"}}'
-            raise UsageError(
-                f"{name} is given by the name of a class, as in {example}, or a tensor [{n}] of numbers",
-                found=repr(value),
-            )
+            expected = f"the name or the number of a class, or a list, an array or a tensor of {n} numbers"
+            raise UsageError(argument=name, expected=expected, found=repr(value))
         if len(value) != n:
             raise UsageError(f"one entry for each of {n} samples", list(value.shape), argument=name)
         if name not in known and (close := closest(name, [one for one in known if one not in others])):
@@ -220,18 +219,28 @@ def resolve_given(
     return {**drawn, **others}, fixed
 
 
-def _class_name(about: Description, name: str, value: str | int) -> str:
-    """Return the name of a class, which may be given by its number where no class is called so.
+def _class_numbers(about: Description, name: str, value: Any, n: int) -> Tensor:
+    """Return the numbers of the classes of n samples, [n]: of a tensor as they are, else by name or number.
 
     Raises:
-        UsageError: If there is no class of this number.
+        UsageError: If they are others.
     """
     classes = about.modality.conditions.get(name, ())
-    if isinstance(value, str) or str(value) in classes or not classes:
-        return str(value)
-    if not 0 <= value < len(classes):
-        raise UsageError(f"{name} is a class, by its name or a number from 0 to {len(classes) - 1}", found=value)
-    return classes[value]
+    if not isinstance(value, Tensor):
+        listed = value.tolist() if hasattr(value, "tolist") else [*value] if isinstance(value, list | tuple) else value
+        if not isinstance(listed, list) or not all(isinstance(one, str | Integral) for one in listed):
+            example = f'{{"{name}": "{classes[0] if classes else 0}"}}'
+            expected = f"the name or the number of a class, as in {example}, or {n} of them"
+            raise UsageError(argument=name, expected=expected, found=repr(value))
+        value = torch.tensor([about.modality.condition(name, str(one)) for one in listed])
+    if value.is_floating_point() and value.ndim > 1 and len(value) == n:  # vectors in place of embeddings
+        return value
+    most = len(about.frequencies[name])  # which stands for "not given"
+    whole = not value.is_floating_point() and not value.is_complex() and value.dtype != torch.bool
+    if value.shape != (n,) or not whole or bool(((value < 0) | (value > most)).any()):
+        found = f"{value.dtype} {list(value.shape)}" if value.shape != (n,) or not whole else value.tolist()
+        raise UsageError(argument=name, expected=f"{n} whole numbers from 0 to {most - 1}, [{n}]", found=found)
+    return value.long()
 
 
 def _resolve_names(about: Description, n: int, wanted: dict[str, str], draws: Draws) -> tuple[Given, dict[str, State]]:
@@ -265,4 +274,5 @@ def _check_named(about: Description, given: Any) -> None:
     if given is not None and not isinstance(given, Mapping):
         name, classes = next(iter(about.modality.conditions.items()), ("label", ("7",)))
         example = f'{{"{name}": "{classes[0]}"}}'
-        raise UsageError(f"what is given is a dict from names to values, such as {example}", found=repr(given))
+        expected = f"a dict from names to values, such as {example}"
+        raise UsageError(argument="given", expected=expected, found=found_instead(given))

@@ -1,12 +1,13 @@
 """Dropout of conditions for classifier-free guidance."""
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError, check_number
+from feller.core.errors import UsageError, check_number, found_instead
 from feller.core.pytree import Given
 from feller.core.rng import Draws
 from feller.networks.blocks.conditioning import RESERVED
@@ -20,6 +21,19 @@ def check_cond_dropout(cond_dropout: float) -> None:
         UsageError: If it is not in [0, 1].
     """
     check_number("cond_dropout", cond_dropout, least=0, most=1)
+
+
+def check_null(null: Any) -> None:
+    """Refuse null values without names.
+
+    Raises:
+        UsageError: If they are no dict of numbers; None passes.
+    """
+    if null is not None and not (isinstance(null, Mapping) and all(isinstance(n, Real) for n in null.values())):
+        one = null if isinstance(null, int) else "..."
+        remedy = f"Write null={{'label': {one}}}, such as the number of classes"
+        found = repr(null) if isinstance(null, Mapping) else found_instead(null)
+        raise UsageError(argument="null", expected="a dict from conditions to numbers", found=found, remedy=remedy)
 
 
 def drop_conditions(

@@ -1,5 +1,6 @@
 """What wraps networks, looked through: averages, several processes, compilers, partials, methods, functions."""
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -47,6 +48,18 @@ def null_values(network: Callable[..., object] | None) -> dict[str, int | float]
         return dict(nulls)
     told = [one.nulls for one in inner_networks(network) if isinstance(getattr(one, "nulls", None), Mapping)]
     return dict(told[0]) if told and all(each == told[0] for each in told) else {}
+
+
+@contextlib.contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Put a network into eval mode for a while; each of its modules then has the mode that it had."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _walk(thing: Any, seen: dict[int, Any], far: int, *, modules: bool) -> Iterator[Any]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_kind
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
 from feller.paths.path import Path, check_times
@@ -86,6 +86,12 @@ class Affine(Path):
     """What the network answers."""
     noise: NoiseLevel | None = None
     """None for a flow; a noise level needs a standard normal source, independent of the data."""
+
+    def __post_init__(self) -> None:
+        check_kind("schedule", self.schedule, Schedule, "feller.Linear()")
+        check_kind("prediction", self.prediction, Prediction, "feller.Source() for epsilon, feller.Data() for x_1")
+        if self.noise is not None:
+            check_kind("noise", self.noise, NoiseLevel, "feller.Vanishing()")
 
     @property
     def affine_schedule(self) -> Schedule:

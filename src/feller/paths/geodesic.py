@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.core.errors import check_kind
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
 from feller.paths.path import Path, check_times
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Schedule, check_convex
-from feller.spaces import Euclidean, Manifold
+from feller.spaces import Euclidean, Manifold, Product
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class Geodesic(Path):
     schedule: Schedule = field(default_factory=Linear)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.space, Product):
+            check_kind("space", self.space, Manifold, "feller.Sphere()")
+        check_kind("schedule", self.schedule, Schedule, "feller.Linear()")
         check_convex(self.schedule, "a geodesic path")
 
     def sample(

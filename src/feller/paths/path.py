@@ -1,12 +1,12 @@
 """What every path offers."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, found_instead
 from feller.core.pytree import Given, State, are_known, spread
 from feller.core.rng import Draw
 from feller.paths.processes import Process
@@ -102,7 +102,16 @@ class Path(abc.ABC):
         return x_0
 
     def process(self, network: Network, given: Given) -> Process:
-        """Let a network drive the path."""
+        """Let a network drive the path.
+
+        Raises:
+            UsageError: If what is given is no dict.
+        """
+        if not isinstance(given, Mapping):
+            remedy = 'Write {"label": labels}, or {} for none'
+            raise UsageError(
+                argument="given", expected="a dict of conditions", found=found_instead(given), remedy=remedy
+            )
 
         def process(x_t: State, t: State) -> State:
             t = spread(t, x_t)

@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.core.errors import check_kind
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
 from feller.paths.path import Path, check_times
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Schedule, check_convex
-from feller.spaces import Euclidean, Manifold
+from feller.spaces import Euclidean, Manifold, Product
 
 _LEAST = 1e-3
 """Share of the source below which the rest of the way is taken in one step."""
@@ -34,6 +35,9 @@ class Premetric(Path):
     """Of the simulation from x_0; each covers an equal share of the logarithm of the distance."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.space, Product):
+            check_kind("space", self.space, Manifold, "feller.Sphere()")
+        check_kind("schedule", self.schedule, Schedule, "feller.Linear()")
         check_convex(self.schedule, "a premetric path")
 
     def sample(

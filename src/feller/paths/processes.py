@@ -7,14 +7,15 @@ import copy
 import functools
 import math
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError, found_instead
 from feller.core.pytree import State, pad_right, spread, tree_map
 from feller.core.rng import Draw
 from feller.core.user_code import called
@@ -233,8 +234,32 @@ def reverse(process: Process, score: Callable[[State, State], State]) -> Process
 
 
 def superpose(*terms: tuple[Weight, Process]) -> Process:
-    """Average processes that have the same marginals, as a process; weights should add to one."""
+    """Average processes that have the same marginals, as a process that has them, too: weights add to one.
 
+    Raises:
+        UsageError: If a term is no weight with a process, or the weights add to another number.
+    """
+    example = "Write superpose((0.7, flow), (0.3, jumps)); what keeps every law is added with feller.add(flow, noise)"
+    for term in terms:
+        if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1]) and _is_weight(term[0])):
+            expected, found = "pairs of a weight and a process", found_instead(term)
+            raise UsageError(argument="terms", expected=expected, found=found, remedy=example)
+    plain = [float(weight) for weight, _ in terms if not isinstance(weight, Tensor)]
+    if len(plain) == len(terms) and abs(sum(plain) - 1) > 1e-6:
+        raise UsageError(
+            argument="terms",
+            expected="weights that add to 1, with which the marginals stay",
+            found=f"{sum(plain):g}" if plain else "none",
+            remedy=example,
+        )
+    return _sum(terms)
+
+
+def _is_weight(weight: object) -> bool:
+    return isinstance(weight, Tensor | Real) and not isinstance(weight, bool)
+
+
+def _sum(terms: Sequence[tuple[Weight, Process]]) -> Process:
     def process(x: State, t: State) -> State:
         total = None
         for weight, term in terms:
@@ -247,4 +272,4 @@ def superpose(*terms: tuple[Weight, Process]) -> Process:
 
 def add(*processes: Process) -> Process:
     """Let all act at once, as those that keep every law do: see `feller.paths.divergence_free`."""
-    return superpose(*((1.0, process) for process in processes))
+    return _sum([(1.0, process) for process in processes])

@@ -14,6 +14,8 @@ from feller.spaces import Space
 
 VELOCITY_SOLVERS = {"euler": Euler, "midpoint": Midpoint, "heun": Heun, "rk4": RK4}
 SOLVERS = (*VELOCITY_SOLVERS, "dopri5", "euler-maruyama", "ancestral")
+MOST_CALLS = 100_000
+"""Of the network for a sample."""
 ORDERS = {"confidence": Confidence, "entropy": Entropy}
 """Which masked tokens come first."""
 RATES = {"kinetic-optimal": KineticOptimal, "reversal": Reversal}
@@ -51,7 +53,7 @@ class Sampling:
             )
         if self.solver not in SOLVERS:
             raise UsageError.unknown("solver", self.solver, SOLVERS)
-        check_number("calls", self.calls, least=1, most=100_000)
+        check_number("calls", self.calls, least=1, most=MOST_CALLS)
         check_number("jump", self.jump, least=0, most=1)
         check_number("rake", self.rake, least=0, most=100)
 

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from feller.core.errors import UsageError
 from feller.core.pytree import State, StateT
-from feller.core.rng import Draws
+from feller.core.rng import Draws, check_rng
 from feller.paths.processes import Characteristics, Process
 from feller.sampling.solvers.solver import Solver, check_solver
 
@@ -41,6 +41,7 @@ def simulate(
             if the velocity is tangent to a manifold that the solver does not know.
     """
     check_times(times)
+    check_rng(draws)
     if not isinstance(solver, Solver):
         name = getattr(solver, "__name__", type(solver).__name__)
         remedy = f"Write {name}()" if isinstance(solver, type) else None

@@ -1,4 +1,4 @@
-"""Checks of a batch before it is trained on: keys, shapes, types, ranges, finite numbers, points on their manifold."""
+"""Checks of an objective's pieces, and of a batch: keys, shapes, types, ranges, finite numbers, points on manifolds."""
 
 import inspect
 import math
@@ -10,34 +10,100 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from feller.core.errors import InputError, UsageError, closest, is_out_of_memory
+from feller.core.errors import InputError, UsageError, check_kind, closest, is_out_of_memory
 from feller.core.pytree import Given, State, are_known, branch, leaves, pad_right
-from feller.core.rng import Draws
+from feller.core.rng import Draws, check_rng
+from feller.networks.blocks.conditioning import RESERVED
 from feller.networks.inner_networks import inner_networks
+from feller.paths import Affine, Geodesic, Path, Premetric, Product
 from feller.spaces import Euclidean, Manifold, Space, Tokens
+from feller.spaces import Product as ProductSpace
 from feller.spaces.product import part
+from feller.training.losses import CrossEntropy, Loss
 
 FEW = 4
 """Examples of a batch whose points are compared with the nearest of their manifold, which costs more than the rest."""
+LARGE = 10.0
+"""Size of a number of a picture beyond which it is a level, and no number of about one."""
 OFF = 1e-2
 """Distance of a point from its manifold, in units of its size, beyond which it is refused."""
-NO_CONDITIONS = frozenset({"x_1", "x_0", "given", "target", "told"})
+FAILED = object()
+"""Stands for the answer of a network that gave none, since it failed."""
+NO_CONDITIONS = frozenset({"x_1", "x_0", "t", "given", "target", "told"})
 """Keys of a batch that name no condition."""
 
 
-def read_batch(batch: Any, rng: Any) -> tuple[State, Given]:
+def check_pieces(path: Any, space: Any, criterion: Any) -> None:
+    """Refuse what is no path, space or loss, such as a class, a shape, or one in the place of the other.
+
+    Raises:
+        UsageError: Then.
+    """
+    if isinstance(path, Space) and isinstance(space, Path):
+        found = f"{type(path).__name__}, then {type(space).__name__}"
+        raise UsageError(argument="path", expected="a path, then a space", found=found, remedy="Swap them")
+    check_kind("path", path, Path, "feller.Affine()")
+    shape = space if isinstance(space, tuple | list) else "(2,)"
+    check_kind("space", space, Space, f"feller.Euclidean({tuple(shape) if isinstance(shape, list) else shape})")
+    check_kind("criterion", criterion, Loss, "feller.Squared()")
+    if isinstance(criterion, CrossEntropy) and isinstance(path, Affine | Geodesic | Premetric):
+        raise UsageError(
+            argument="criterion",
+            expected=f"a loss of real numbers, as those of the path {type(path).__name__} are",
+            found="CrossEntropy, which is of symbols",
+            remedy="Write feller.Squared()",
+        )
+
+
+def check_pair(path: Path, space: Space, name: str = "path") -> None:
+    """Refuse a path of feller that does not lead through a space: states would leave it, or mean nothing.
+
+    Args:
+        path: One, or one for each leaf.
+        space: That of the states.
+        name: What the path is called, for people.
+
+    Raises:
+        UsageError: Then.
+    """
+    if isinstance(path, Product) and isinstance(space, ProductSpace):
+        if path.parts.keys() != space.parts.keys():
+            expected = f"a path for each leaf of the space: {', '.join(space.parts)}"
+            raise UsageError(argument=name, expected=expected, found=", ".join(path.parts))
+        for leaf, piece in path.parts.items():
+            check_pair(piece, space.parts[leaf], f"{name}[{leaf!r}]")
+        return
+    kind = type(space).__name__
+    curved = isinstance(space, Manifold) and not isinstance(space, Euclidean)
+    remedy = f"Write feller.Geodesic(feller.{kind}(...))" if curved else None
+    remedy = "Write feller.Mixture()" if isinstance(space, Tokens) else remedy
+    if isinstance(path, Affine) and (curved or isinstance(space, Tokens)):
+        found = "Affine, whose straight lines leave it" if curved else "Affine, a path of real numbers"
+        raise UsageError(argument=name, expected=f"a path through {kind}", found=found, remedy=remedy)
+    if isinstance(path, Geodesic | Premetric) and (
+        isinstance(space, Tokens) or (isinstance(space, Manifold) and type(space) is not type(path.space))
+    ):
+        found = f"{type(path).__name__} through {type(path.space).__name__}"
+        remedy = "Give path and space the same manifold" if isinstance(space, Manifold) else remedy
+        raise UsageError(argument=name, expected=f"a path through {kind}", found=found, remedy=remedy)
+    if path.is_discrete and isinstance(space, Manifold):
+        found = f"{type(path).__name__}, a path of symbols"
+        remedy = remedy or "Write feller.Affine(), or feller.Tokens(count, shape) for the space"
+        raise UsageError(argument=name, expected=f"a path through {kind}", found=found, remedy=remedy)
+
+
+def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State, Given]:
     """Return data and conditions of a batch, which may stand under `given` or beside the data.
 
     Args:
         batch: {"x_1": data, [b, ...]} and conditions, [b, ...] each.
         rng: What an objective was given to draw with.
+        own_times: Whether the objective takes times of the batch.
 
     Raises:
         UsageError: If either is something else, or conditions are not one for each example.
     """
-    if not isinstance(rng, Draws):
-        remedy = "Write rng = feller.Rng(seed), and draw(batch, rng.step(i)) in step i"
-        raise UsageError(argument="rng", expected="feller.Rng", found=describe(rng), remedy=remedy)
+    check_rng(rng)
     if not isinstance(batch, Mapping):
         remedy = 'Write {"x_1": x} for data x'
         raise UsageError(argument="batch", expected="a dict with x_1", found=describe(batch), remedy=remedy)
@@ -46,6 +112,11 @@ def read_batch(batch: Any, rng: Any) -> tuple[State, Given]:
         remedy = f"Rename {near!r} to 'x_1'" if near else "Name the data 'x_1'"
         raise UsageError(
             argument="batch", expected="a key x_1", found=", ".join(map(str, batch)) or "none", remedy=remedy
+        )
+    if "t" in batch and not own_times:
+        remedy = "Leave it out, or put a condition of that name under given"
+        raise UsageError(
+            argument="t", expected="times that the objective draws", found="some of the batch", remedy=remedy
         )
     x_1 = batch["x_1"]
     for leaf in leaves(x_1):
@@ -63,7 +134,8 @@ def read_batch(batch: Any, rng: Any) -> tuple[State, Given]:
         for leaf in leaves(value):
             if not isinstance(leaf, Tensor) or not leaf.ndim or len(leaf) != n:
                 expected = f"a tensor with one entry for each of {n} examples, [{n}, ...]"
-                raise UsageError(argument=name, expected=expected, found=describe(leaf))
+                remedy = None if isinstance(leaf, Tensor) else f"Write torch.as_tensor({name})"
+                raise UsageError(argument=name, expected=expected, found=describe(leaf), remedy=remedy)
     if not n and rng.total is None:  # a share of a batch of several processes, or a private one, may be empty
         raise InputError(argument="x_1", expected="1 example or more", found="an empty batch", remedy="Skip it")
     return x_1, given
@@ -85,6 +157,31 @@ def warn_repeated(objective: Any, rng: Draws, x_1: State) -> None:
 
 
 _WARNED = Draws(-1)
+
+
+def warn_levels(objective: Any, x_1: Any) -> None:
+    """Warn of pictures in whole levels, at the first draw: the source has a deviation of one."""
+    vars(objective)["_is_new"] = False
+    pictures = isinstance(objective.space, Euclidean) and len(objective.space.shape) == 3 and x_1.is_floating_point()
+    if pictures and are_known(x_1) and x_1.numel() and (most := float(x_1.detach().abs().max())) > LARGE:
+        warnings.warn(
+            f"pictures reach {most:g}, and noise has a deviation of 1; say x / 127.5 - 1 for levels up to 255",
+            stacklevel=3,
+        )
+
+
+def warn_coupling(objective: Any, given: Given) -> None:
+    """Warn once if conditions come to a coupling that ignores them: the source then depends on them."""
+    if names := sorted(given.keys() - RESERVED):
+        kind = type(objective.coupling).__name__
+        whole = kind == "AcrossRanks"
+        instead = "AcrossRanks(feller.WithinClasses())" if whole else f"WithinClasses(feller.{kind}())"
+        warnings.warn(
+            f"{kind} pairs across classes, so that the source comes to depend on {', '.join(names)}, which no sampler"
+            f" can repeat; say coupling=feller.{instead}",
+            stacklevel=3,
+        )
+        vars(objective)["_ignores"] = False
 
 
 def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None, name: str = "x_1") -> None:
@@ -146,12 +243,24 @@ def _wrong_logits(answer: State, x_t: State, space: Space) -> UsageError | None:
     if not isinstance(space, Tokens) or not isinstance(answer, Tensor) or answer.shape == (*x_t.shape, space.count):
         return None
     shape = ", ".join(map(str, (*x_t.shape[1:], space.count)))
+    remedy = f"Let it answer with {space.count} logits for each symbol, in the last axis"
+    if answer.shape == (*x_t.shape, space.count + 1):
+        remedy = f"Leave out that of the mask: logits[..., :{space.count}]"
+    elif answer.shape[1:2] == (space.count,):
+        remedy = "Put the symbols last: logits.movedim(1, -1)"
     return UsageError(
         argument="network",
         expected=f"logits [b, {shape}], the mask left out",
         found=str(list(answer.shape)),
-        remedy="Put the symbols last: logits.movedim(1, -1)" if answer.shape[1:2] == (space.count,) else None,
+        remedy=remedy,
     )
+
+
+def not_drawn(network: Any, example: Any) -> UsageError:
+    """Return what to raise where a loss is asked about something else than what was drawn."""
+    swapped = isinstance(network, Mapping) and "x_t" in network
+    remedy = "Write objective.loss(network, example)" if swapped else "Write objective.draw(batch, rng.step(i)) first"
+    return UsageError(argument="example", expected="what draw returned", found=describe(example), remedy=remedy)
 
 
 def diagnose(
@@ -161,7 +270,7 @@ def diagnose(
 
     Args:
         network: Was asked.
-        answer: What it answered; None if it failed.
+        answer: What it answered; `FAILED` if it did not.
         x_t: State.
         t: Times.
         given: Conditions.
@@ -170,7 +279,10 @@ def diagnose(
     """
     if is_out_of_memory(error):
         return None
-    if answer is not None:
+    if answer is None:
+        expected, remedy = describe(x_t), "Return the prediction at the end of forward"
+        return UsageError(argument="network", expected=expected, found="None", remedy=remedy)
+    if answer is not FAILED:
         if isinstance(x_t, Tensor) == isinstance(answer, Tensor):
             return _wrong_logits(answer, x_t, space)
         held = [name for name in ("sample", "logits") if name in answer] if isinstance(answer, Mapping) else []
@@ -180,10 +292,14 @@ def diagnose(
         expected, remedy = describe(x_t), f"Wrap it, so that it returns {key}"
         return UsageError(argument="network", expected=expected, found=describe(answer), remedy=remedy)
     module = next((one for one in inner_networks(network) if isinstance(one, nn.Module)), None)
+    if isinstance(error, KeyError):
+        return _missing_condition(error, given)
     if isinstance(error, TypeError) and not _takes(module.forward if module is network else network, x_t, t, given):
         remedy = "Write lambda x, t, given: network(x, t)"
         found = f"{getattr(network, '__name__', type(network).__name__)}{_signature(network)}"
         return UsageError(argument="network", expected="network(x_t, t, given)", found=found, remedy=remedy)
+    if given.keys() - RESERVED and (wrong := _wrong_condition(network, x_t, t, given, error)):
+        return wrong
     weight = None if module is None else next((w for w in module.parameters() if w.is_floating_point()), None)
     some = next((leaf for leaf in leaves(x_t) if leaf.is_floating_point()), None)
     first = next(leaves(x_t))
@@ -196,6 +312,57 @@ def diagnose(
         expected, name = f"{weight.dtype}, as the weights are", str(weight.dtype).removeprefix("torch.")
         return UsageError(argument="x_1", expected=expected, found=str(some.dtype), remedy=f"Write x.to(torch.{name})")
     return None
+
+
+def _missing_condition(error: KeyError, given: Given) -> UsageError | None:
+    """Return what was wrong where a network looks for a condition that the batch has not."""
+    name, there = str(error.args[0]) if error.args else "", ", ".join(sorted(given)) or "none"
+    if name in given:
+        return None
+    if not name.isidentifier():  # a network of ours has words of its own
+        return UsageError(name, argument="given")
+    remedy = f'Draw with {{"x_1": x, "{name}": ...}}'
+    return UsageError(argument=name, expected="a condition of this name in the batch", found=there, remedy=remedy)
+
+
+def _wrong_condition(network: Any, x_t: State, t: State, given: Given, error: Exception) -> UsageError | None:
+    """Return what was wrong with conditions, or how a network takes them: by a try with others, which works."""
+    names = [name for name in given if name not in RESERVED]
+    if _works(network, x_t, t, *(given[name] for name in names)):
+        parts = ", ".join(f'given["{name}"]' for name in names)
+        found = f"{getattr(network, '__name__', type(network).__name__)}{_signature(network)}"
+        expected, remedy = "network(x_t, t, given), with a dict", f"Write lambda x, t, given: network(x, t, {parts})"
+        return UsageError(argument="network", expected=expected, found=found, remedy=remedy)
+    for name in names:
+        value = given[name]
+        if not isinstance(value, Tensor):
+            continue
+        if str(error) == "index out of range in self" and not value.is_floating_point() and value.numel():
+            return UsageError(
+                argument=name,
+                expected="numbers that the network has a row for",
+                found=f"{int(value.min())} to {int(value.max())}",
+                remedy="Give its table a row for each class, and one for null",
+            )
+        ways = {f"{name}.long()": value.long(), f"{name}[:, 0].long()": None, f"{name}.argmax(1)": None}
+        if value.ndim == 2:
+            ways |= {f"{name}[:, 0].long()": value[:, 0].long(), f"{name}.argmax(1)": value.argmax(1)}
+            if value.shape[1] > 1:
+                ways.pop(f"{name}[:, 0].long()")
+        for remedy, other in ways.items():
+            if other is not None and _works(network, x_t, t, {**given, name: other}):
+                expected, found = f"whole numbers [{len(value)}]", f"{value.dtype} {list(value.shape)}"
+                return UsageError(argument=name, expected=expected, found=found, remedy=f"Write {remedy}")
+    return None
+
+
+def _works(network: Any, *args: Any) -> bool:
+    """Tell whether a network answers."""
+    try:
+        with torch.no_grad():
+            return network(*args) is not None
+    except Exception:  # whatever it raises where it is asked otherwise than it wants to be
+        return False
 
 
 def describe(value: Any) -> str:

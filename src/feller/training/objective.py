@@ -9,23 +9,36 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from feller.core.errors import UsageError, check_number
+from feller.core.errors import UsageError, check_kind, check_number
 from feller.core.pytree import Given, State, branch, leaves, length, pad_right, spread, tree_map
 from feller.core.rng import Draws
 from feller.core.user_code import is_own
 from feller.data.modality import Dataset
-from feller.networks.condition_dropout import check_cond_dropout, drop_conditions
+from feller.networks.condition_dropout import check_cond_dropout, check_null, drop_conditions
 from feller.paths import Network, Path
 from feller.paths.path import check_times
 from feller.paths.time_distributions import LeafTimes, Stratified, TimeLaw
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space, Tokens
-from feller.training.batch_checks import check_data, check_logits, diagnose, read_batch, warn_repeated
-from feller.training.couplings import Coupling, Independent
+from feller.training.batch_checks import (
+    FAILED,
+    check_data,
+    check_logits,
+    check_pair,
+    check_pieces,
+    diagnose,
+    not_drawn,
+    read_batch,
+    warn_coupling,
+    warn_levels,
+    warn_repeated,
+)
+from feller.training.couplings import Coupling, Independent, ignores_conditions
 from feller.training.losses import CrossEntropy, Loss, Squared
 
 Batch = dict[str, Any]
-"""x_1: the data; x_0: the source, where the data are pairs; conditions under their names, or all under given."""
+"""x_1: the data; x_0: the source, where the data are pairs; t: times of one's own; conditions under their names, or all
+under given."""
 Example = dict[str, Any]
 """A tree of tensors with one entry per example."""
 
@@ -266,19 +279,23 @@ class FlowMatching(ConditionalObjective):
     """How the leaves of a product share their time: by default it is one for all, and none is ever given."""
     _checks_times: ClassVar[bool]
     """Whether the law of times is the user's: those of ours give no others."""
+    _is_new: ClassVar[bool]
+    """Whether nothing was drawn yet."""
+    _ignores: ClassVar[bool]
+    """Whether the coupling ignores conditions, of which nothing was said yet."""
     fill: float = 0.0
     """Chance that parts of an example are known from the start, a random share of them: so that a network whose states
     do not show it, other than masks, learns to fill in."""
 
     def __post_init__(self) -> None:
-        for name in ("path", "space", "criterion", "law", "coupling"):
-            if isinstance(piece := getattr(self, name), type):
-                remedy = f"Write {piece.__name__}()"
-                raise UsageError(
-                    argument=name, expected="an object", found=f"the class {piece.__name__}", remedy=remedy
-                )
+        check_pieces(self.path, self.space, self.criterion)
+        check_kind("law", self.law, TimeLaw, "feller.LogitNormal()")
+        check_kind("coupling", self.coupling, Coupling, "feller.MinibatchOT()")
         check_cond_dropout(self.cond_dropout)
+        check_null(self.null)
         vars(self)["_checks_times"] = is_own(self.law)
+        vars(self)["_is_new"] = True
+        vars(self)["_ignores"] = ignores_conditions(self.coupling)
         check_number("fill", self.fill, least=0, most=1)
         if getattr(self.path, "noise", None) is not None and not isinstance(self.coupling, Independent):
             raise UsageError(
@@ -296,6 +313,7 @@ class FlowMatching(ConditionalObjective):
         if source is not None and tokens is not None and tokens.source != source:
             remedy = "Give path and space the same source"
             raise UsageError(argument="space", expected=f"{source}", found=f"{tokens.source}", remedy=remedy)
+        check_pair(self.path, self.space)
 
     @property
     def matching(self) -> "FlowMatching":
@@ -315,8 +333,8 @@ class FlowMatching(ConditionalObjective):
         """Draw ends, time and the state between.
 
         Args:
-            batch: `x_1`, the data, [b, ...]; `x_0`, the source, where the data are pairs; conditions, under their
-                names or all under `given`.
+            batch: `x_1`, the data, [b, ...]; `x_0`, the source, where the data are pairs; `t`, times of your own, [b],
+                in place of the law's; conditions, under their names or all under `given`.
             rng: Another one for each step, `rng.step(i)`: the same give the same source, times and noise.
             network: Says the null values of conditions that are dropped, where `null` does not.
 
@@ -325,9 +343,11 @@ class FlowMatching(ConditionalObjective):
                 conditions are dropped that have no null value.
             InputError: If there are no data, or they are not finite, out of range, or off their manifold.
         """
-        x_1, given = read_batch(batch, rng)
+        x_1, given = read_batch(batch, rng, own_times=True)
         warn_repeated(self, rng, x_1)
         first = next(leaves(x_1))
+        if self._is_new:
+            warn_levels(self, first)
         n, device = len(first), first.device
         if "x_0" in batch:
             check_data(x_1, batch["x_0"], self.space, given.get("valid"))
@@ -335,9 +355,14 @@ class FlowMatching(ConditionalObjective):
         else:
             x_0 = self.space.reference(n, rng.at("source"), device)
             check_data(x_1, x_0, self.space, given.get("valid"))
+            if self._ignores and given:
+                warn_coupling(self, given)
             x_0 = self.coupling(like(x_0, x_1), x_1, given, rng.at("coupling"))
-        t = self.law(n, rng.at("time"), device)
-        if self._checks_times:
+        t = batch.get("t")
+        own = t is not None
+        if not own:
+            t = self.law(n, rng.at("time"), device)
+        if own or self._checks_times:
             check_times(t, first)
         t = self.leaf_times(spread(t, x_1), self.law, rng)
         x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.at("path"))
@@ -353,15 +378,18 @@ class FlowMatching(ConditionalObjective):
         Raises:
             UsageError: If the network takes or answers with something else.
         """
-        x_t, t, given = example["x_t"], example["t"], example["given"]
-        prediction = None
+        try:
+            x_t, t, given = example["x_t"], example["t"], example["given"]
+        except (IndexError, KeyError, TypeError) as error:
+            raise not_drawn(network, example) from error
+        prediction = FAILED
         try:
             prediction = network(x_t, t, given)
             answer = self.path.read(prediction, x_t, t)
             if isinstance(self.criterion, CrossEntropy):
                 check_logits(answer, x_t, self.space)
             return self.criterion(answer, example["target"], x_t, t, counted(given, t))
-        except (AttributeError, RuntimeError, TypeError) as error:
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
             wrong = diagnose(network, prediction, x_t, t, given, self.space, error)
             if wrong is None:
                 raise

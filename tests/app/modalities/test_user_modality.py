@@ -1,5 +1,6 @@
 """A modality in a file of the user's: every command works, its file is asked for, and what is wrong with it is told."""
 
+import importlib
 import json
 import os
 import pathlib
@@ -175,6 +176,15 @@ BAD = {
     "encode raises": ("values / 10", "values / self.width", "encode"),
     "decode returns another shape": ("state * 10", "state[:, :2]", "decode"),
     "space returns another": ("feller.Euclidean((3,))", "feller.Euclidean((4,))", "encode"),
+    "load returns an array": ("torch.arange(24.0).reshape(8, 3)", "torch.zeros(8, 3).numpy()", "load"),
+    "space is a shape": ("feller.Euclidean((3,))", "(3,)", "space"),
+    "suffixes without a comma": ('(".csv",)', '".csv"', "Bad"),
+    "metrics without a comma": ("    figure = print\n", "    figure = print\n    metrics = print\n", "Bad"),
+    "frame returns a dict": (
+        "    def space",
+        "    def frame(self, values, given):\n        return {'x': values}\n    def space",
+        "frame",
+    ),
     "fit returns nothing": ("    def space", "    def fit(self, raw):\n        return None\n    def space", "fit"),
 }
 
@@ -192,6 +202,60 @@ def test_what_is_wrong_is_told_in_four_fields(name: str, tmp_path: pathlib.Path)
     assert where in str(told)
     assert all((told.argument, told.expected, told.found, told.remedy))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_words_of_the_command_line(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A method of the user's is no flag, and classes are asked for."""
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    (tmp_path / "bad.py").write_text(BASE.replace("state * 10", "state[:, :2]"))
+
+    def told(place: str, status: int) -> str:
+        fit = ["fit", str(tmp_path / "a.csv"), "--modality", str(tmp_path / place), "--steps", "1"]
+        assert main([*fit, "--out", str(tmp_path / "run")]) == status
+        return capsys.readouterr().err.splitlines()[-1]
+
+    assert "--Bad" not in told("bad.py:Bad", 1)
+    assert "one of Bad;" in told("bad.py:Nope", 2)
+    assert "file.py:Class" in told("bad.py", 2)
+
+
+RECIPES = {
+    "a recipe that returns nothing": ("    return None", InputError),
+    "a recipe that fails": ("    return data.nope", InputError),
+    "a recipe of another space": ("    return made(feller.Euclidean((4,)), feller.MLP())", UsageError),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_tried(name: str, tmp_path: pathlib.Path) -> None:
+    body, kind = RECIPES[name]
+    code = "def made(space, network):\n    return feller.Recipe(architecture=network, objective=feller.FlowMatching("
+    code += f"feller.Affine(), space))\n\ndef flow(data, size):\n{body}\n\n@feller"
+    file = tmp_path / "recipe.py"
+    file.write_text(BASE.replace("@feller", code, 1).replace('"points"', "flow"))
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    with pytest.raises(kind) as error:
+        feller.testing.check_modality(load_file(file).Bad, str(tmp_path / "a.csv"))
+    assert error.value.found or error.value.fault
+
+
+def test_rows_that_cannot_be_read_again_are_of_frame(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "twice.py"
+    file.write_text(SOURCE.replace("for i in range(n) for _", "for i in [0] * n for _"))
+    with pytest.raises(InputError) as error:
+        feller.testing.check_modality(load_file(file).Series, "series.csv")
+    assert str(error.value.argument).startswith("Series.frame (")
+
+
+def test_a_class_that_was_imported_is_blamed_by_its_line(
+    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imported_kind.py").write_text(BASE.replace("values / 10", "values / self.width"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    with pytest.raises(InputError) as error:
+        feller.testing.check_modality(importlib.import_module("imported_kind").Bad, str(tmp_path / "a.csv"))
+    assert "imported_kind.py line 14, in encode" in str(error.value.found)
 
 
 def test_one_file_is_remembered_and_private_fits_are_refused(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:

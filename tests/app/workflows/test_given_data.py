@@ -170,18 +170,15 @@ def test_classes_are_given_by_name_and_a_misspelt_one_is_told(here, monkeypatch)
     assert named.given["label"].tolist() == [1] * 5
     numbered = model.sample(5, given={"label": torch.ones(5, dtype=torch.long)})
     assert torch.equal(named.values, numbered.values)
-    for given, said in (
-        ({"lable": "b"}, "Did you mean 'label'"),
-        ({"lable": torch.ones(5, dtype=torch.long)}, "Did you mean 'label'"),
-        ({"label": "c"}, "c"),
-        ({"label": 2}, "a number from 0 to 1; found 2"),
-        (
-            {"label": 1.5},
-            r"by the name of a class, as in \{\"label\": \"7\"\}, or a tensor \[5\] of numbers; found 1.5",
-        ),
-        ({"label": torch.ones(3, dtype=torch.long)}, r"one entry for each of 5 samples; found \[3\]"),
+    for given, argument, found in (
+        ({"lable": "b"}, "given", "'lable'"),
+        ({"lable": torch.ones(5, dtype=torch.long)}, "given", None),
+        ({"label": "c"}, "label", "'c'"),
+        ({"label": 2}, "label", "'2'"),
+        ({"label": 1.5}, "label", "1.5"),
+        ({"label": torch.ones(3, dtype=torch.long)}, "label", "torch.int64 [3]"),
     ):
-        with pytest.raises(UsageError, match=said):
+        with refuses(UsageError, argument=argument, found=found):
             model.sample(5, given=given)
     assert repr(model).startswith("<Model of Points ")
     assert len(repr(feller.velocity("two"))) < 120

@@ -167,7 +167,7 @@ def test_a_velocity_that_points_to_the_noise_is_turned(here):
     [
         (("mine.py:net",), 2, "--modality"),
         (("mine.py:net", "--modality", "points:0"), 2, "points:2"),
-        (("mine.py:net", "--modality", "points:3"), 2, "fails at a state"),
+        (("mine.py:net", "--modality", "points:3"), 2, "found a failure"),
         (("mine.py:wrong", "--modality", "points:2"), 2, "it returned int"),
         (("mine.py:nett", "--modality", "points:2"), 2, "Did you mean 'net'"),
         (("mine.py:net", "--modality", "points:2", "--predicts", "flow"), 2, "path: expected one of"),

@@ -1,6 +1,7 @@
 """Models of own parts, saved as runs that every command opens."""
 
 import copy
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -15,6 +16,7 @@ import feller
 from feller.app.cli import main
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
+from tests.errors import refuses
 
 CODE = """
 import torch
@@ -106,6 +108,74 @@ def test_every_command_opens_what_was_saved(own, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["energy"] >= 0
     assert main(["export", "runs/mine", *code, "--to", "torch-export"]) == 0
     assert main(["cite", "runs/mine", *code]) == 0
+    assert main(["fit", "--resume", "--recipe", "own_networks.py:Net", "--out", "runs/mine", "--steps", "2"]) == 2
+
+
+def test_what_is_known_of_the_training_is_recorded_and_nothing_else(own):
+    model = trained(own)
+    record = json.loads(model.save("runs/mine").recipe.read_text())["recipe"]
+    assert set(record) == {"architecture", "objective", "sampling"}
+    assert record["objective"]["coupling"]["is"] == "WithinClasses"
+    assert record["objective"]["cond_dropout"] == 0.2
+    law = dataclasses.replace(model.objective, law=feller.LogitNormal(), null={"label": 2})
+    again = feller.Model(model.network.inner, law, data=model.description.modality)
+    record = json.loads(again.save("runs/again").recipe.read_text())["recipe"]
+    assert (record["objective"]["law"]["is"], record["objective"]["null"]) == ("LogitNormal", {"label": 2})
+    alone = feller.Model(own.wide(), data=(2,))
+    assert alone.objective is None
+    assert "objective" not in json.loads(alone.save("runs/alone", make=own.wide).recipe.read_text())["recipe"]
+
+
+def test_a_plain_class_is_refused_by_its_name(own):
+    class Early(feller.TimeLaw):
+        def quantile(self, u):
+            return u**1.5
+
+    model = trained(own)
+    plain = dataclasses.replace(model.objective, law=Early())
+    with refuses(InputError, argument="Early"):
+        feller.Model(model.network.inner, plain, data=model.description.modality, null={"label": 2}).save("runs/mine")
+    assert not pathlib.Path("runs/mine").exists()
+
+
+def test_rows_are_held_out_where_somebody_says_so(own, capsys):
+    model, code = trained(own), ("--code", "own_networks.py", "-n", "60", "--json")
+    for name, rows in (("train", slice(0, 300)), ("test", slice(300, 400))):
+        values = feller.read("example:moons").values[rows].tolist()
+        lines = [f"{x},{y},{'right' if x > 0 else 'left'}" for x, y in values]
+        pathlib.Path(f"{name}.csv").write_text("\n".join(["x,y,label", *lines]) + "\n")
+
+    def judged(run, *words):
+        assert main(["evaluate", run, *code, *words]) == 0
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert not {"steps", "seconds"} & told.keys()
+        assert "train" not in json.loads(pathlib.Path(told["report"]).with_suffix(".json").read_text())["settings"]
+        return told
+
+    model.save("runs/whole", data="train.csv")
+    told = judged("runs/whole")
+    assert (told["compared_with"], told["energy_floor"]) == ("training data", None)
+    model.save("runs/apart", data="train.csv", test="test.csv")
+    told = judged("runs/apart")
+    assert told["compared_with"] == "held-out data"
+    assert told["energy_floor"] > 0
+    model.save("runs/unknown")
+    assert main(["evaluate", "runs/unknown", *code]) == 1
+    assert judged("runs/unknown", "--data", "test.csv")["compared_with"] == "test.csv"
+
+
+@pytest.mark.parametrize(
+    ("places", "argument"),
+    [
+        ({"data": "nope.npz"}, "data"),
+        ({"data": "example:nope"}, "data"),
+        ({"data": "example:moons", "test": "nope.csv"}, "test"),
+        ({"test": "own_networks.py"}, "data"),
+    ],
+)
+def test_data_that_no_command_could_read_are_refused(own, places, argument):
+    with refuses(UsageError, argument=argument):
+        trained(own).save("runs/mine", **places)
 
 
 def test_nothing_of_it_runs_without_its_file(own):

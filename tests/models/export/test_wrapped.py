@@ -3,7 +3,9 @@
 import functools
 import math
 import types
+import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,6 +19,7 @@ from feller.data.text.vocabulary import Characters
 from feller.models.families.symbol_models import AutoregressiveModel
 from feller.paths import Affine, Data, Source
 from feller.spaces import MaskSource
+from tests.errors import refuses
 
 MEAN, DEVIATION = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 2.0])
 
@@ -109,9 +112,11 @@ def test_a_module_keeps_its_weights_and_trains():
 
 
 def test_what_does_not_fit_is_refused_in_one_line():
-    with pytest.raises(UsageError, match=r"answers with \[3, 3\] about a state \[3, 2\]"):
+    with refuses(UsageError, argument="network", expected="an answer [3, 2]", found="[3, 3]"):
         feller.Model(lambda x, t: torch.cat([x, t[:, None]], 1), data=(2,))
-    with pytest.raises(UsageError, match="the network fails at a state"):
+    with refuses(UsageError, argument="network", found="NoneType"):
+        feller.Model(lambda x, t: None, data=(2,))
+    with refuses(UsageError, argument="network"):
         feller.Model(lambda x, t: x @ torch.zeros(5, 5), data=(2,))
     with pytest.raises(UsageError, match="must differ"):
         feller.Model(ours, data=(2,), times=(1.0, 1.0))
@@ -173,6 +178,24 @@ class Dropping(nn.Module):
 def test_what_is_no_function_of_each_state_is_refused(network, said):
     with pytest.raises(UsageError, match=said):
         feller.Model(network, data=(2,))
+
+
+def test_the_mode_of_a_network_stays_what_it_was():
+    """One part of it is frozen in eval mode, and stays so; samples are drawn in eval mode."""
+    network = Dropping()
+    network.layers[1].eval()
+    modes = [module.training for module in network.modules()]
+    model = feller.Model(network, data=(2,))
+    drawn = model.sample(3)
+    assert torch.equal(drawn.values, model.sample(3).values)
+    feller.velocity(model)(torch.zeros(2, 2), 0.5)
+    model.log_prob(drawn)
+    assert [module.training for module in network.modules()] == modes
+    with pytest.raises(UsageError):
+        feller.Model(Summing(), data=(2,))
+    evaluated = Dropping().eval()
+    feller.Model(evaluated, data=(2,)).sample(2)
+    assert not any(module.training for module in evaluated.modules())
 
 
 def test_a_label_that_is_written_into_is_named():
@@ -324,5 +347,130 @@ def test_classes_by_number():
     assert model.sample(2, given={"label": 1}).given["label"].tolist() == [1, 1]
     digits = feller.Model(lambda x, t, label: -x, data=(2,), classes=("1", "2"))
     assert digits.sample(2, given={"label": 1}).given["label"].tolist() == [0, 0]
-    with pytest.raises(UsageError):
-        model.sample(2, given={"label": 2})
+    for names, wrong in ((("cat", "dog"), 2), (("1", "2"), 0)):
+        other = feller.Model(lambda x, t, label: -x, data=(2,), classes=names)
+        with refuses(UsageError, argument="label", found=repr(str(wrong))):
+            other.sample(2, given={"label": wrong})
+    with refuses(UsageError, expected="one of red, green, blue, or a number from 0 to 2"):
+        feller.Model(lambda x, t, label: -x, data=(2,), classes=("red", "green", "blue")).sample(
+            1, given={"label": "r"}
+        )
+
+
+LISTS = ([1, 0, 1], ["dog", "cat", "dog"], ("dog", 0, 1), np.array([1, 0, 1]), torch.tensor([1, 0, 1]))
+
+
+@pytest.mark.parametrize("label", LISTS)
+def test_a_class_for_each_sample(label):
+    model = feller.Model(lambda x, t, label: -x, data=(2,), classes=("cat", "dog"))
+    assert model.sample(3, given={"label": label}).given["label"].tolist() == [1, 0, 1]
+    assert model.sample(2, given={"label": np.int64(1)}).given["label"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        [0.0, 1.0, 1.0],
+        [1, 1],
+        torch.tensor([[0], [1], [1]]),
+        torch.tensor([0.0, 1.0, 1.0]),
+        torch.tensor([0, 1, 3]),
+        1.5,
+        None,
+    ],
+)
+def test_what_is_no_class_for_each_sample(label):
+    model = feller.Model(lambda x, t, label: -x, data=(2,), classes=("cat", "dog"))
+    with refuses(UsageError, argument="label"):
+        model.sample(3, given={"label": label})
+
+
+def test_numbers_of_files_are_positions_where_names_are_none(tmp_path):
+    """A file of numbers, one of the names in another order, and one of an unknown class."""
+    images = np.zeros((3, 4, 4), dtype=np.uint8)
+    kind = feller.images(4, 4, channels=1, classes=("red", "green", "blue"))
+    model = feller.Model(lambda x, t, label: -x, data=kind)
+
+    def labels(names, like=kind):
+        np.savez(tmp_path / "some.npz", images=images, labels=np.array(names))
+        return feller.read(str(tmp_path / "some.npz"), like=like)
+
+    for names, numbers in (([2, 0, 1], [2, 0, 1]), (["blue", "red", "green"], [2, 0, 1])):
+        assert labels(names).given["label"].tolist() == numbers
+        assert labels(names, None).seen_as(kind).given["label"].tolist() == numbers
+    with refuses(InputError, argument="class", found="'3'"):
+        labels([0, 1, 3])
+    assert model.log_prob({"samples": images, "labels": np.array([0, 1, 2])}, divergence=feller.Hutchinson()).shape == (
+        3,
+    )
+
+
+def rows(number):
+    table = nn.Embedding(number, 2)
+    return lambda x, t, given: x + table(given["label"])
+
+
+@pytest.mark.parametrize(
+    ("network", "null", "argument"),
+    [
+        (rows(4), {"label": 1}, "null"),
+        (rows(4), {"label": 4}, "null"),
+        (rows(4), {"kind": 3}, "null"),
+        (rows(2), None, "classes"),
+        (rows(2), {"label": 3}, "classes"),
+    ],
+)
+def test_classes_and_null_values_are_tried(network, null, argument):
+    with refuses(UsageError, argument=argument):
+        feller.Model(network, data=(2,), classes=("a", "b", "c"), null=null)
+    assert feller.Model(rows(4), data=(2,), classes=("a", "b", "c"), null={"label": 3}).absent() == ("label",)
+
+
+def test_guidance_says_what_is_missing():
+    names, objective = ("a", "b", "c"), feller.FlowMatching(feller.Affine(), feller.Euclidean((2,)), cond_dropout=0.0)
+    plain = feller.Model(lambda x, t: -x, data=(2,))
+    without = feller.Model(rows(4), objective, classes=names)
+    never = feller.Model(rows(4), objective, classes=names, null={"label": 3})
+    for model, found in (
+        (plain, "one without any"),
+        (without, 'no number for "not given"'),
+        (never, "one whose cond_dropout was 0"),
+    ):
+        with refuses(UsageError, argument="guidance", found=found):
+            model.sample(2, guidance=2.0)
+
+
+def test_calls_that_a_solver_does_not_take_are_told():
+    model, calls = feller.Model(lambda x, t: -x, data=(2,)), []
+    counted = feller.Model(lambda x, t: calls.append(1) or -x, data=(2,))
+
+    def drawn(**how):
+        calls.clear()
+        counted.sample(2, **how)
+        return len(calls)
+
+    with pytest.warns(UserWarning, match="4 of nfe=5"):
+        assert drawn(solver=feller.Heun(), nfe=5) == 4
+    with pytest.warns(UserWarning, match="4 of nfe=6"):
+        assert drawn(solver="rk4", nfe=6) == 4
+    for solver in (feller.DormandPrince(), "dopri5"):
+        with pytest.warns(UserWarning, match="nfe=6"):
+            drawn(solver=solver, nfe=6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert drawn(solver=feller.Heun(), nfe=6) == drawn(nfe=6) == 6
+        assert drawn(solver=feller.Euler(), nfe=1) == 1
+    for solver, least in ((feller.RK4(), 4), ("rk4", 4), (feller.Heun(), 2), (None, 2)):
+        with refuses(UsageError, argument="nfe", found=str(least - 1)):
+            model.sample(2, solver=solver, nfe=least - 1)
+
+
+def test_the_solver_and_the_shape_fit_the_path():
+    masks = feller.Tokens(5, (3,), MaskSource())
+    tokens = feller.FlowMatching(feller.Mixture(source=MaskSource()), masks, feller.CrossEntropy())
+    drawn = feller.Model(lambda x, t: torch.zeros(*x.shape, 5), tokens).sample(50).numpy()
+    assert drawn.shape == (50, 3)
+    assert {*drawn.ravel()} == {0, 1, 2, 3, 4}
+    sphere = feller.FlowMatching(feller.Geodesic(feller.Sphere()), feller.Sphere())
+    drawn = feller.Model(lambda x, t: torch.ones_like(x), sphere).sample(4).numpy()
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1, atol=1e-5)

@@ -190,6 +190,14 @@ def _name_of(recipe: "str | Callable[[Dataset, str], Recipe]") -> str:
     return next((name for name, function in RECIPES.items() if function is recipe), None) or place_of(recipe, "recipe")
 
 
+def _class(place: str) -> Callable[..., Any]:
+    """Return the class that `file.py:Class` names; errors as for `load_modality`."""
+    try:
+        return load_function(place, what="class")
+    except UsageError as error:
+        raise error.at(argument="modality") from error
+
+
 def load_modality(place: str) -> type[Modality]:
     """Return the modality that `file.py:Class` names.
 
@@ -197,7 +205,7 @@ def load_modality(place: str) -> type[Modality]:
         UsageError: If there is no such class.
         InputError: If the file does not run, or the class lacks something.
     """
-    kind: Any = check_class(load_function(place))
+    kind: Any = check_class(_class(place))
     if kind not in REGISTERED:
         register_modality(kind)
     return kind

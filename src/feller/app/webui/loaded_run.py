@@ -104,7 +104,10 @@ class LoadedRun:
             bridged: Any = bridged_of(self.run)
             return f"a bridge from {' to '.join(map(last_part, bridged.populations))}"
         asked, tuned = record_of(self.run), self.run.read_record(self.run.recipe).get("tuned") or {}
-        parts = [last_part(asked.data), f"fitted with the recipe {last_part(asked.provenance.recipe)}"]
+        parts = [
+            *([last_part(asked.data)] if asked.data else ()),
+            f"fitted with the recipe {last_part(asked.provenance.recipe)}",
+        ]
         if (planned := asked.provenance.private) is not None:
             parts.append(f"private, epsilon {planned.epsilon:g}")
         if tuned.get("rewards"):

@@ -16,7 +16,7 @@ from feller.app.workflows.auditing.linear_reconstruction import rebuilt_rows
 from feller.app.workflows.auditing.noise_check import check_charged, check_held
 from feller.app.workflows.auditing.plan_calculator import reconstruction
 from feller.app.workflows.auditing.retraining_attacks import Retraining
-from feller.app.workflows.fine_tuned_run import recipe_of
+from feller.app.workflows.fine_tuned_run import knows_objective, recipe_of
 from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.private.privacy_config import Allowance
 from feller.core.errors import UsageError
@@ -68,8 +68,9 @@ def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell, *, has_p
         tell.task("counting")
         numbers |= {**promised(ledger), **reconstruction(ledger.expenses)}
         tell.done()
-    objective = recipe_of(run).objective
-    if objective.one_shot and it.tells:
+    known = knows_objective(run.part_of(run.recipe, "recipe"))
+    objective = recipe_of(run).objective if known else None
+    if objective is not None and objective.one_shot and it.tells:
         rows = _rebuilt(it, cast(Perturbation, objective), numbers, draws.named("rebuilt"), tell)
     else:
         rows = None if ledger is None else watched_rows(run, it.train, numbers["epsilon_order2"])

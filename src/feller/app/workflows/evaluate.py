@@ -49,6 +49,10 @@ STRANGERS = (
     "the run keeps no copy of the rows that it learned from, so that copies of them and membership are not measured:"
     " give them, too, evaluate(run, data=held_out, train=rows), or ask audit(run, data=rows)"
 )
+UNKNOWN = (
+    "nobody knows what the model learned from: it may have learned from the data that were given, and no number here"
+    " tells of copies"
+)
 PIECES = 64
 """Into which the examples of likelihoods are divided, to take some of them."""
 
@@ -169,15 +173,15 @@ def _evaluated(
     if kind.evaluate is not None:
         return kind.evaluate(run, model, data=data, samples=samples, effort=effort, tell=tell)
     asked = record_of(run)
-    if data is not None and not asked.data:  # nobody knows what it learned from: the data serve for both
-        asked, data = asked.with_data(data), None
+    unknown = data is not None and not asked.data
     with tell.waiting("reading the data"):
         gone = given is not None and asked.data.startswith(MEMORY)
         if train is not None:
             own = read_bundle(asked, modality, train)
         else:
-            own = bundle or _own_rows(asked, modality, given if gone else None)
-        loaded = own or _strangers(asked, modality, given, kind.measure_unseen is None)
+            own = None if unknown else bundle or _own_rows(asked, modality, given if gone else None)
+        others = data if given is None else given
+        loaded = own or _strangers(asked, modality, others, kind.measure_unseen is None)
     if gone and own is not None and train is None:
         data = None  # they are the rows of the run
     whole = loaded.raw
@@ -190,7 +194,7 @@ def _evaluated(
         tell.note(line)
     draws, tuned = Draws(config.seed).named("evaluate"), tuned_of(run)
     limits: list[str] = []
-    strangers = (STRANGERS,) if own is None else ()
+    strangers = ((UNKNOWN if unknown else STRANGERS),) if own is None else ()
     if samples is not None:
         values, given = (
             read_back(pathlib.Path(samples), modality) if held is None else samples_in_memory(held, modality)
@@ -229,7 +233,7 @@ def _evaluated(
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
     numbers |= {} if has_train else {"rows_given": len(held_out)}
     notes = (*strangers, *(changed.notes if changed else ()), *found.notes)
-    if data is not None and numbers["compared_with"] == HELD_OUT:
+    if data is not None and (own is None or numbers["compared_with"] == HELD_OUT):
         numbers["compared_with"] = data
     if samples is None:
         tell.task("measuring the model")

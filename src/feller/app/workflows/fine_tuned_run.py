@@ -1,8 +1,8 @@
 """What a tuned run began with, and what it was tuned to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.control.rewards.named_rewards import named_file
@@ -54,8 +54,26 @@ def rule_of(recipe: Recipe) -> Tuning:
 
 
 def recipe_of(run: Run) -> Recipe:
-    """Read how a run was trained; records can name the methods, since they are imported here."""
-    return from_data(Recipe, run.part_of(run.recipe, "recipe"))
+    """Read how a run was trained; records can name the methods, since they are imported here.
+
+    Raises:
+        InputError: If nobody knows, as of a network that was imported.
+    """
+    record = run.part_of(run.recipe, "recipe")
+    if not knows_objective(record):
+        raise InputError(
+            argument="objective",
+            expected="a run that knows what its model was trained with",
+            found="one that was saved or imported without it",
+            remedy="Save it with feller.Model(network, objective).save(...)",
+            file=run.recipe,
+        )
+    return from_data(Recipe, record)
+
+
+def knows_objective(record: Mapping[str, Any]) -> bool:
+    """Tell whether a recorded recipe holds what was trained; that of a network that was brought may not."""
+    return "objective" in record or "train" in record
 
 
 def own_code(rewards: Sequence[str]) -> tuple[str, ...]:

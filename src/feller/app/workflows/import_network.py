@@ -12,7 +12,6 @@ from torch import nn
 from feller.app.commands.import_ import Import
 from feller.app.config import FitConfig
 from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.fitting.plan_fit import as_read
 from feller.app.workflows.run_config import Brought, FitRecord, Provenance, print_of
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, new_run
@@ -23,17 +22,15 @@ from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.modality import Modality
 from feller.data.points.points import Points
+from feller.models.export.saved import ONCE, recipe_record
 from feller.models.export.user_network import adapted, described, form, plain_modality, try_out
 from feller.models.families.path_process import PathProcess
-from feller.models.recipes.recipe import Recipe
 from feller.models.spec import save_description
 from feller.networks.external import ForeignNetwork
 from feller.paths import Affine, Data, Prediction, Score, Source, Velocity
 from feller.paths.schedules import VP, Cosine, Linear, LinearVP, Schedule
 from feller.training.checkpoint import save_checkpoint
 from feller.training.loop import make_train_state
-from feller.training.objective import FlowMatching
-from feller.training.optimizer import Training
 
 PREDICTIONS: dict[str, Prediction] = {
     **{"velocity": Velocity(), "data": Data(), "source": Source(), "score": Score()},
@@ -85,25 +82,20 @@ def bring(command: Import, *, tell: Tell = SILENT) -> Run:
     if command.weights is not None:
         _load(network, pathlib.Path(command.weights))
     try_out(model)
-    recipe = Recipe(
-        architecture=about.architecture,
-        objective=FlowMatching(path, about.space, cond_dropout=about.cond_dropout),
-        train=Training(steps=1),
-        sampling=about.sampling,
-    )
     file = pathlib.Path(place.rpartition(":")[0])
     provenance = Provenance(
         recipe=place,
         size="small",
+        held_out=0.0,
         code=fingerprint(file),
-        fingerprint="" if found is None else print_of(as_read(found, recipe), None),
+        fingerprint="" if found is None else print_of(found, None),
     )
     asked = FitRecord(config=FitConfig(data=data), provenance=provenance)
     said = Brought(**{one.name: getattr(command, one.name) for one in fields(Brought) if one.name != "saved"})
     run = new_run(command.out, file.stem, resume=False, overwrite=command.overwrite)
     with run.claim(resume=False, overwrite=command.overwrite):
-        record: dict[str, Any] = {**asked.parts, "recipe": to_data(recipe), "brought": to_data(said)}
-        save_checkpoint(run, make_train_state(network.requires_grad_(True), recipe.train))
+        record: dict[str, Any] = {**asked.parts, "recipe": recipe_record(about, None), "brought": to_data(said)}
+        save_checkpoint(run, make_train_state(network.requires_grad_(True), ONCE))
         run.write_record(run.recipe, record)
         save_description(run, about)  # last: with it the folder is a run
     count = sum(weight.numel() for weight in network.parameters())

@@ -33,6 +33,7 @@ from feller.data.loading.read import read
 from feller.data.loading.targets import read_aimed, with_target
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import changes
+from feller.models.export.saved import ONCE
 from feller.models.recipes.registry import READS
 from feller.models.spec import load_description
 from feller.training.optimizer import Training
@@ -75,6 +76,8 @@ class Provenance:
     """What that model and those before it learned from; empty in older records, which name `start_from` alone."""
     held_out: float = 0.1
     """Share of the data kept back."""
+    test: str = ""
+    """Where the rows are that were kept back, if a model was saved whose maker says so; then all data were learned."""
     fingerprint: str = ""
     """Hash of the data as read."""
     shards: dict[str, str] = field(default_factory=dict)
@@ -250,8 +253,13 @@ def older_example(data: str, before: str) -> bool:
 def record_of(run: Run) -> FitRecord:
     """Read what was asked of a run; data are named from here, where they are found by the folder of the run."""
     content = run.read_record(run.recipe)
-    provenance = from_data(Provenance, content.get("provenance", {}))
+    found = content.get("provenance", {})
+    if content.get("brought") is not None:  # older records say 0.1, and nobody kept rows back
+        found = {**found, "held_out": 0.0}
+    provenance = from_data(Provenance, found)
     asked = FitRecord(config=from_record(FitConfig, content.get("config", {})), provenance=provenance)
+    if asked.provenance.test:
+        asked = asked.with_provenance(test=whereabouts(asked.provenance.test, run))
     return asked.with_data(whereabouts(asked.data, run)) if asked.data else asked
 
 
@@ -294,6 +302,8 @@ def _check_code(run: Run, code: str | None) -> None:
 
 def training_of(run: Run) -> Training:
     """Read how long a run was to train, and how."""
+    if brought_of(run) is not None:  # of which nothing is known
+        return ONCE
     return from_data(Training, run.part_of(run.recipe, "recipe", "train"))
 
 
@@ -308,10 +318,12 @@ def is_described(asked: FitRecord) -> bool:
 
 
 def parts(asked: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:
-    """Return the training data and those kept back: an example's own test part, or a share.
+    """Return the training data and those kept back: a file that was named, an example's own test part, or a share.
 
     The seed picks it, and sets classes aside alike, but in a private run, where no row must decide about another.
     """
+    if asked.provenance.test:
+        return data, read(asked.provenance.test, longest=asked.config.reading.longest, like=data.modality)
     if example_of(asked) and data.target is not None:
         return data, read_aimed(f"{asked.data}/test", data.modality, data.target)
     if example_of(asked):
@@ -335,7 +347,10 @@ def read_as(asked: FitRecord, modality: Modality | None, given: DataSource | Non
     """
     if not asked.data:
         raise InputError(
-            "this run does not know what its model learned from", remedy="Name it with --data when it is imported"
+            argument="data",
+            expected="a run that knows what its model learned from",
+            found="one that was saved or imported without it",
+            remedy="Name rows like these: feller evaluate RUN --data FILE",
         )
     source = asked.data if given is None else given
     if isinstance(source, str) and source.startswith(MEMORY):

@@ -245,7 +245,7 @@ class Standing:
     def numbers(self) -> dict[str, Any]:
         """Return what was promised, in numbers, how many steps there were and how long they took."""
         promised = guarantee_text.promised(self.ledger) if self.ledger else {}
-        return {**promised, **guarantee_text.timing(self.counters, self.ledger)}
+        return {**promised, **_timing(self.run, self.counters, self.ledger)}
 
     @property
     def guarantee(self) -> str:
@@ -283,7 +283,12 @@ def run_numbers(run: Run) -> dict[str, Any]:
     """Return what is known of a run without an evaluation: steps, time, and what was spent in privacy."""
     ledger, counters = ledger_of(run), read_counters(run)
     promised = guarantee_text.promised(ledger) if ledger else {}
-    return {**promised, **guarantee_text.timing(counters, ledger)}
+    return {**promised, **_timing(run, counters, ledger)}
+
+
+def _timing(run: Run, counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
+    """Return how many steps there were and how long they took; nothing of a network that was trained elsewhere."""
+    return {} if brought_of(run) is not None else guarantee_text.timing(counters, ledger)
 
 
 def standing(run: Run, asked: FitRecord, kind: Modality, data: Dataset) -> Standing:

@@ -12,6 +12,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Given, State
 from feller.data.files import sample_folder
 from feller.data.images.modality import Images
+from feller.data.labels import class_number, unknown_class
 from feller.data.loading.raw import Found
 from feller.data.modality import Dataset, Modality, Write
 from feller.spaces import MaskSource, Product, Space, Tokens
@@ -48,9 +49,10 @@ class Labelled(Modality):
         """Return a label, [1], from the class."""
         if leaf != "label":
             return super().give(leaf, text)
-        if text not in self.pictures.classes:
-            raise UsageError.unknown("label", text, self.pictures.classes)
-        return torch.tensor([self.pictures.classes.index(text)]), {}
+        number = class_number(text, self.pictures.classes)
+        if number is None:
+            raise unknown_class(UsageError, "label", text, self.pictures.classes)
+        return torch.tensor([number]), {}
 
     @property
     def filed(self) -> dict[str, str]:

@@ -8,15 +8,18 @@ from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, found_instead
 from feller.core.pytree import Given, leaves, length, tree_map
 from feller.core.rng import Draws
 from feller.core.user_code import blamed, called
 from feller.data.files import numpy_files, sample_folder
+from feller.data.labels import class_number, unknown_class
 from feller.data.modality import ROWS, Dataset, Modality, RawData
+from feller.spaces import Space
 
 LOOKED = 8
 """Examples that are encoded and decoded to look at shapes."""
@@ -43,6 +46,21 @@ def check_class(kind: Any) -> type[Modality]:
         raise InputError(
             argument=called(kind), expected=needed, found=f"no {', no '.join(missing)}", remedy=f"Add {missing[0]}"
         )
+    if not (isinstance(kind.suffixes, tuple | list) and all(map(_is_suffix, kind.suffixes))):
+        raise InputError(
+            argument=called(kind),
+            expected="suffixes, a tuple of endings of files",
+            found=repr(kind.suffixes),
+            remedy='Write suffixes = (".csv",), with the comma',
+        )
+    if not (isinstance(kind.metrics, tuple | list) and all(map(callable, kind.metrics))):
+        name = getattr(kind.metrics, "__name__", "distance")
+        raise InputError(
+            argument=called(kind),
+            expected="metrics, a tuple of functions of samples and real values",
+            found=found_instead(kind.metrics),
+            remedy=f"Write metrics = ({name},), with the comma",
+        )
     frozen = is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen  # noqa: B009 - not known to types
     if not frozen:
         raise InputError(
@@ -52,6 +70,10 @@ def check_class(kind: Any) -> type[Modality]:
             remedy="Decorate it with @feller.register_modality",
         )
     return kind
+
+
+def _is_suffix(ending: object) -> bool:
+    return isinstance(ending, str) and ending.startswith(".")
 
 
 def new_modality(kind: type[Modality]) -> Modality:
@@ -107,7 +129,7 @@ def calling(modality: Modality, method: str) -> Generator[None]:
         raise InputError(
             argument=called(type(modality), method),
             expected=EXPECTED.get(method, "a result"),
-            found=blamed(error) or f"{type(error).__name__}: {error}",
+            found=blamed(error, type(modality)) or f"{type(error).__name__}: {error}",
             remedy="Mend it there, or raise an InputError that says what is wrong with the data",
         ) from error
 
@@ -120,6 +142,8 @@ EXPECTED = {
     "decode": "values",
     "frame": "a DataFrame",
     "figure": "a matplotlib figure or a PIL image",
+    "recipe": "a feller.Recipe",
+    "metrics": "one number for samples and real values",
 }
 """What methods return."""
 
@@ -131,7 +155,10 @@ def _loaded(modality: Modality, source: str) -> RawData:
         raise _other(modality, "load", "a feller.RawData", _said(raw))
     tensors = [leaf for leaf in leaves(raw.values) if isinstance(leaf, Tensor)]
     if len(tensors) != len([*leaves(raw.values)]) or any(not leaf.ndim for leaf in tensors):
-        raise _other(modality, "load", "values that are a tensor [n, ...], or a dict of them", _said(raw.values))
+        arrays = any(isinstance(leaf, np.ndarray) for leaf in leaves(raw.values))
+        remedy = "Write RawData(torch.as_tensor(values))" if arrays else None
+        expected = "values that are a tensor [n, ...], or a dict of them"
+        raise _other(modality, "load", expected, _said(raw.values), remedy)
     if len({len(leaf) for leaf in tensors}) != 1 or not len(tensors[0]):
         raise _other(modality, "load", "one example or more, as many in each tensor", _said(raw.values))
     for leaf in tensors:
@@ -155,10 +182,10 @@ def _from_arrays(modality: Modality, arrays: Mapping[str, np.ndarray], source: s
     for name, classes in modality.conditions.items():
         words = next((rest.pop(key) for key in (name, f"{name}s") if key in rest), None)
         if words is not None:
-            unknown = [word for word in words.tolist() if word not in classes]
-            if unknown:
-                raise InputError(argument=name, file=source, expected=", ".join(classes), found=repr(unknown[0]))
-            given[name] = torch.tensor([classes.index(word) for word in words.tolist()], dtype=torch.int64)
+            numbers = [class_number(word, classes) for word in words.tolist()]
+            if None in numbers:
+                raise unknown_class(InputError, name, words.tolist()[numbers.index(None)], classes).at(file=source)
+            given[name] = torch.tensor(numbers, dtype=torch.int64)
     values = {name: torch.from_numpy(leaf) for name, leaf in rest.items()}
     return RawData(values.get("samples", values) if len(values) == 1 else values, given)
 
@@ -181,7 +208,12 @@ def check_states(data: Dataset) -> None:
     """Refuse states or values of other shapes than they must have, by a few examples."""
     modality, few = data.modality, data.subset(torch.arange(min(LOOKED, len(data))))
     with calling(modality, "space"):
-        wanted = modality.space().reference(len(few), Draws(0).at("shape"))
+        space: Any = modality.space()
+    if not isinstance(space, Space):
+        example = f"feller.Euclidean({space})" if isinstance(space, tuple) else "feller.Euclidean((3,))"
+        raise _other(modality, "space", "a space of feller", found_instead(space), f"Return {example}")
+    with calling(modality, "space"):
+        wanted = space.reference(len(few), Draws(0).at("shape"))
     with calling(modality, "encode"):
         state = modality.encode(few.values)
     if _said(state) != _said(wanted):
@@ -192,11 +224,16 @@ def check_states(data: Dataset) -> None:
         values = modality.decode(state)
     if _shapes(values) != _shapes(few.values):
         raise _other(modality, "decode", f"values like those that load gives, {_said(few.values)}", _said(values))
+    if type(modality).frame is not Modality.frame:
+        with calling(modality, "frame"):
+            frame: Any = modality.frame(values, few.given)
+        if not isinstance(frame, pd.DataFrame):
+            raise _other(modality, "frame", "a pandas.DataFrame", _said(frame))
 
 
-def _other(modality: Modality, method: str, expected: str, found: str) -> InputError:
+def _other(modality: Modality, method: str, expected: str, found: str, remedy: str | None = None) -> InputError:
     where = called(type(modality), method)
-    return InputError(argument=where, expected=expected, found=found, remedy=f"Return {expected.partition(',')[0]}")
+    return InputError(argument=where, expected=expected, found=found, remedy=remedy or f"Return {expected}")
 
 
 def _said(found: Any) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Real
 from PIL import Image
 from torch import Tensor
 
@@ -60,7 +60,7 @@ class Points(Rows):
         values = values.double()
         return ((values - values.new_tensor(self.mean)) / values.new_tensor(self.scale)).float()
 
-    def decode(self, state: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
+    def decode(self, state: Real[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
         """Multiply by the scale and add the mean, in float64."""
         check_finite_state(state)
         state = state.double()

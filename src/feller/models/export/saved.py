@@ -1,5 +1,6 @@
 """A model of own parts as a run folder, which every command opens."""
 
+import os
 import pathlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,68 +12,104 @@ from torch import Tensor, nn
 from feller.core.errors import UsageError
 from feller.core.pytree import leaves, tree_map
 from feller.core.rng import Draws
-from feller.core.run_folder import Run, new_run
+from feller.core.run_folder import Run, holds_more, new_run
 from feller.core.safetensors_io import put
 from feller.core.serialization import to_data
 from feller.core.user_code import fingerprint, place_of
+from feller.data.examples.loaders import EXAMPLES
+from feller.data.examples.registry import EXAMPLE
 from feller.models.export.user_network import trial
 from feller.models.model import Model
-from feller.models.recipes.recipe import Recipe
 from feller.models.spec import Description, save_description
 from feller.networks.architecture import Architecture
 from feller.networks.external import Foreign, ForeignDecoder, ForeignNetwork
-from feller.networks.inner_networks import plain_network
+from feller.networks.inner_networks import evaluation_mode, plain_network
+from feller.training.batch_checks import describe
 from feller.training.checkpoint import save_checkpoint
 from feller.training.loop import make_train_state
-from feller.training.objective import FlowMatching, ObjectiveConfig
+from feller.training.objective import ObjectiveConfig
 from feller.training.objectives.autoregressive_likelihood import NextToken
 from feller.training.optimizer import Training
 
 CLOSE = 1e-4
 """Share of the largest number by which a network that was built anew may answer otherwise."""
+ONCE = Training(steps=1)
+"""Stands for the training of a model that was not fitted here, of which nothing is known."""
 Make = Callable[..., Any]
 
 
 def save_model(
-    model: Model, out: str, *, make: Make | Architecture | None = None, data: str = "", overwrite: bool = False
+    model: Model,
+    out: str,
+    *,
+    make: Make | Architecture | None = None,
+    data: str | os.PathLike[str] = "",
+    test: str | os.PathLike[str] = "",
+    overwrite: bool = False,
 ) -> Run:
     """Write a model as a run; arguments and errors as for `Model.save`."""
+    data, test = _place("data", data), _place("test", test)
+    if test and not data:
+        raise UsageError(argument="data", expected="what the model learned from, beside test", found="none")
+    if holds_more(pathlib.Path(out)) and not overwrite:
+        remedy = "Name another folder, or say overwrite=True"
+        raise UsageError(
+            argument="out", expected="a folder without a run", found=f"{out}, which is there", remedy=remedy
+        )
     about, weights = _recorded(model, make)
     foreign = about.architecture if isinstance(about.architecture, Foreign) else None
     place = "" if foreign is None else place_of(foreign.make, "make")
     described = to_data(about)  # what no record can hold is told before there is a folder
+    recipe = recipe_record(about, model.objective)
     network = _rebuilt(model, about, weights)
-    recipe = Recipe(
-        architecture=about.architecture,
-        objective=_objective(about),
-        train=Training(steps=1),
-        sampling=about.sampling,
-    )
     found = {
         "recipe": place or described["architecture"]["is"],
         "size": "small",
         "code": fingerprint(pathlib.Path(place.rpartition(":")[0])) if place else "",
+        "held_out": 0.0,
+        "test": test,
     }
     run = new_run(out, "", resume=False, overwrite=overwrite)
     with run.claim(resume=False, overwrite=overwrite):
-        save_checkpoint(run, make_train_state(network.requires_grad_(True), recipe.train))
+        save_checkpoint(run, make_train_state(network.requires_grad_(True), ONCE))
         asked = {"config": {"data": data} if data else {}, "provenance": found}
-        run.write_record(run.recipe, {**asked, "recipe": to_data(recipe), "brought": {"saved": True}})
+        run.write_record(run.recipe, {**asked, "recipe": recipe, "brought": {"saved": True}})
         save_description(run, about)  # last: with it the folder is a run
     return run
 
 
-def _objective(about: Description) -> ObjectiveConfig:
-    """Return what such a network is trained by, for a fit that goes on from it.
+def _place(argument: str, place: Any) -> str:
+    """Return where data are, as a run remembers it.
 
     Raises:
-        UsageError: If that is not known of the model's family.
+        UsageError: If they are in memory, or there is no such place.
     """
-    if about.family.in_time:
-        return FlowMatching(about.path, about.space, cond_dropout=about.cond_dropout)
-    if about.family.name == NextToken.family:
-        return NextToken(about.space, cond_dropout=about.cond_dropout, end=about.modality.end)
-    raise UsageError(f"a model that {about.family.describe()} is saved by the fit that makes it")
+    expected = "a file, a folder or example:NAME, which commands read again"
+    if not isinstance(place, str | os.PathLike):
+        remedy = "Write the rows to a file, and name that"
+        raise UsageError(argument=argument, expected=expected, found=describe(place), remedy=remedy)
+    place = os.fspath(place)
+    name = place.removeprefix(EXAMPLE).partition("/")[0]
+    if place and not (name in EXAMPLES if place.startswith(EXAMPLE) else pathlib.Path(place).exists()):
+        raise UsageError(argument=argument, expected=expected, found=repr(place))
+    return place
+
+
+def recipe_record(about: Description, objective: ObjectiveConfig | None) -> dict[str, Any]:
+    """Return what is known of how a model came about that was not fitted here; the rest is absent.
+
+    Args:
+        about: The model.
+        objective: What it was trained with; None where that is not known.
+
+    Raises:
+        UsageError: If such a model is none that can be saved.
+        InputError: If no record can hold the objective.
+    """
+    if not about.family.in_time and about.family.name != NextToken.family:
+        raise UsageError(f"a model that {about.family.describe()} is saved by the fit that makes it")
+    known = {} if objective is None else {"objective": to_data(objective)}
+    return {"architecture": to_data(about.architecture), **known, "sampling": to_data(about.sampling)}
 
 
 def _recorded(model: Model, make: Make | Architecture | None) -> tuple[Description, dict[str, Tensor]]:
@@ -126,9 +163,9 @@ def _rebuilt(model: Model, about: Description, weights: dict[str, Tensor]) -> nn
         raise UsageError(f"{what} makes one of other weights ({str(error).splitlines()[-1].strip()})") from error
     asked = trial(Model.of(about, network))
     theirs = next(model.network.parameters()).device
-    with torch.no_grad():
+    with torch.no_grad(), evaluation_mode(model.network):
         ours = network(*asked)
-        truth = model.network.eval()(*(tree_map(lambda leaf: leaf.to(theirs), part) for part in asked))
+        truth = model.network(*(tree_map(lambda leaf: leaf.to(theirs), part) for part in asked))
     for one, two in zip(leaves(ours), leaves(truth), strict=True):
         if bool((one - two.cpu()).abs().max() > CLOSE * two.abs().max().cpu().clamp(min=1e-3)):
             raise UsageError(f"{what} makes one that answers otherwise, though its weights are the same")

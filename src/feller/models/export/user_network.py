@@ -21,8 +21,9 @@ from feller.models.families.symbol_models import AutoregressiveModel
 from feller.models.model import Model
 from feller.models.recipes.recipe import check_states
 from feller.models.spec import Description, frequencies
+from feller.networks.condition_dropout import check_null
 from feller.networks.external import Foreign, ForeignNetwork, convention_of
-from feller.networks.inner_networks import null_values
+from feller.networks.inner_networks import evaluation_mode, null_values
 from feller.paths import Path, Velocity
 from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space, Tokens
@@ -53,7 +54,7 @@ def try_out(model: Model) -> None:
         raise UsageError(
             "the network answers otherwise when it is asked the same a second time: it draws noise or keeps what it"
             " was asked before, and samples must depend on the seed alone",
-            remedy="Put it into eval mode, and take both out",
+            remedy="Take both out; it is asked in eval mode",
         )
     if _differ(tree_map(lambda leaf: leaf[1:2], answer), alone, lambda leaf: max(ALONE, 8 * _eps(leaf))):
         raise UsageError(
@@ -82,14 +83,17 @@ def _answer(model: Model, asked: tuple[State, State, State]) -> State:
     shapes = tree_map(lambda leaf: list(leaf.shape), x)
     before = [leaf.clone() for leaf in _named(asked).values()]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluation_mode(model.network):
             answer = model.network(*asked)
     except Exception as error:
         n = length(x)
         conditions = "".join(f", {name} [{n}]" for name in given)
+        said = blamed(error) or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise UsageError(
-            f"the network fails at a state {shapes}, times [{n}]{conditions}: "
-            + (blamed(error) or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            argument="network",
+            expected=f"an answer to a state {shapes}, times [{n}]{conditions}",
+            found=f"a failure: {said}",
+            remedy="It is called as network(x, t), network(x, t, label), network(x, t, given) or network(x)",
         ) from error
     for (name, leaf), kept in zip(_named(asked).items(), before, strict=True):
         if not torch.equal(leaf, kept):
@@ -100,8 +104,8 @@ def _answer(model: Model, asked: tuple[State, State, State]) -> State:
     found = tree_map(lambda leaf: list(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__, answer)
     expected = space_map(_answer_shape, model.description.space, x)
     if found != expected:
-        same = "in the same shape" if expected == shapes else f"with {expected}, a logit of each symbol"
-        raise UsageError(f"the network answers with {found} about a state {shapes}; it must answer {same}")
+        logits = "Put the symbols last, without the mask" if expected != shapes else "Let it answer like the state"
+        raise UsageError(argument="network", expected=f"an answer {expected}", found=str(found), remedy=logits)
     for leaf in leaves(answer):
         if not leaf.is_floating_point():
             raise UsageError(
@@ -167,7 +171,7 @@ def model_of(
     """Return a model around a network of your own; arguments and errors as for `Model`."""
     family, trained = family_trained_by(objective)
     if data is None and trained is not None:
-        data = getattr(trained.space, "shape", None)
+        data = _shape_of(trained.space)
     modality = data.modality if isinstance(data, Dataset) else data
     kind = modality if is_modality(modality) else plain_modality(cast(Any, modality), tuple(classes))
     about = described(
@@ -185,19 +189,68 @@ def model_of(
     if isinstance(data, Dataset):
         about = replace(about, frequencies=frequencies(data))
     model = adapted(about)
+    check_conditions(model)
     try_out(model)
-    return model
+    return Model.of(model.description, model.network, trained)
+
+
+def _shape_of(space: Space) -> tuple[int, ...] | None:
+    """Return the shape of one example, points of a manifold in their coordinates; None of several leaves."""
+    example = space.reference(0, Draws(0).at("shape"))
+    return tuple(example.shape[1:]) if isinstance(example, Tensor) else None
+
+
+def check_conditions(model: Model) -> None:
+    """Ask a network about the last class of each condition, and about none given, before a sample does.
+
+    Raises:
+        UsageError: If it fails then, and not at the first classes.
+    """
+    about, (x, t, given) = model.description, trial(model)
+    first = {name: torch.zeros_like(given[name]) for name in about.frequencies}
+    if not first or _fails(model, x, t, {**given, **first}):
+        return  # `try_out` says why
+    for name, shares in about.frequencies.items():
+        last = torch.full_like(given[name], len(shares) - 1)
+        if _fails(model, x, t, {**given, **first, name: last}):
+            raise UsageError(
+                argument="classes",
+                expected=f"as many of {name} as the network knows",
+                found=f"{len(shares)}, and it fails at number {len(shares) - 1}",
+                remedy="Name those that it was trained with, or give its table a row for each",
+            )
+    absent = {name: torch.full_like(given[name], len(about.frequencies[name])) for name in model.absent()}
+    if absent and _fails(model, x, t, {**given, **first, **absent}):
+        own = getattr(about.architecture, "nulls", {})
+        raise UsageError(
+            argument="null",
+            expected="numbers that the network knows",
+            found=f"{own}, at which it fails",
+            remedy="Give its table a row for each class, and one for null",
+        )
+
+
+def _fails(model: Model, x: State, t: Tensor, given: Given) -> bool:
+    """Tell whether a network fails at states, times and conditions."""
+    try:
+        with torch.no_grad(), evaluation_mode(model.network):
+            model.network(*(tree_map(torch.clone, part) for part in (x, t, given)))
+    except Exception:  # whatever somebody's network raises
+        return True
+    return False
 
 
 def adapted(about: Description) -> Model:
     """Return a model whose network is called as it wants to be."""
-    model = Model.of(about, about.build(Draws(0)).eval())
+    model = Model.of(about, about.build(Draws(0)))
     network, settings = model.network, about.architecture
     if not isinstance(network, ForeignNetwork) or not isinstance(settings, Foreign):
         return model
-    asked = trial(model)
-    labels = {name: network._theirs(name, asked[2][name]) for name in network.conditions}
-    settings = replace(settings, convention=convention_of(network.inner, asked, labels))
+    x, t, given = trial(model)
+    asked = x, t, {**given, **{name: torch.zeros_like(given[name]) for name in network.conditions}}
+    labels = {name: asked[2][name] for name in network.conditions}
+    with evaluation_mode(network):
+        settings = replace(settings, convention=convention_of(network.inner, asked, labels))
     network.settings = settings
     return Model.of(replace(about, architecture=settings), network)
 
@@ -228,6 +281,7 @@ def points(columns: Sequence[str], classes: Sequence[str] = ()) -> Points:
 def _nulls_of(network: Callable[..., object], objective: object, modality: Modality) -> dict[str, int]:
     """Return the numbers that stand for "not given", as the objective or the network says, through what wraps it."""
     known = getattr(objective, "null", None) or null_values(network)
+    check_null(known)
     return {name: int(value) for name, value in known.items() if name in modality.conditions}
 
 
@@ -239,7 +293,7 @@ def plain_modality(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (),
     """
     if not isinstance(shape, tuple | list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         example = f"({shape},)" if isinstance(shape, int) else "(2,) or (1, 28, 28)"
-        raise UsageError(f"a shape such as {example}", repr(shape))
+        raise UsageError(argument="data", expected=f"a shape such as {example}, or a kind of data", found=repr(shape))
     if len(shape) == 1:
         return points([f"x{i + 1}" for i in range(shape[0])], classes)
     if len(shape) == 3 and shape[0] in (1, 3):
@@ -271,6 +325,7 @@ def described(
     Raises:
         UsageError: If there is a number for "not given" of what cannot be given.
     """
+    check_null(null)
     conditions, space, nulls = modality.conditions, modality.space(), dict(null or {})
     if unknown := [name for name in nulls if name not in conditions]:
         raise UsageError(
@@ -279,11 +334,20 @@ def described(
             found=", ".join(unknown),
             remedy="Name the classes, or leave it out",
         )
+    for name, number in nulls.items():
+        if 0 <= number < len(conditions[name]):
+            raise UsageError(
+                argument="null",
+                expected=f"a number of {name} that is no class, {len(conditions[name])} or more, or below 0",
+                found=str(number),
+                remedy=f"Write null={{{name!r}: {len(conditions[name])}}}, where the network was trained so",
+            )
     path = getattr(family, "path", None)
     backwards = times[0] > times[1] and getattr(path, "prediction", None) == Velocity()
     foreign = Foreign(make, times, -1.0 if backwards else 1.0, nulls)
-    if isinstance(space, Tokens):
+    if isinstance(space, Tokens) or (path is not None and path.is_discrete):
         sampling = sampling or Sampling("euler")
+    if isinstance(space, Tokens):
         source = getattr(path, "source", None)
         space = space if source is None else replace(space, source=source)
         if family.name == AutoregressiveModel.name and not hasattr(network, "begin"):

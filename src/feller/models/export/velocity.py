@@ -16,6 +16,7 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.modality import Modality
 from feller.models.model import Model, load_model
+from feller.networks.inner_networks import evaluation_mode
 from feller.paths import Network
 from feller.sampling.guidance import cfg
 
@@ -34,8 +35,7 @@ class VelocityField:
     def __post_init__(self) -> None:
         self.model.family.check_flow()
         self.model.check_guidance(self.guidance)
-        plain = self.model.network.eval()
-        object.__setattr__(self, "network", cfg(plain, self.guidance, absent=self.model.absent()))
+        object.__setattr__(self, "network", cfg(self.model.network, self.guidance, absent=self.model.absent()))
 
     def __repr__(self) -> str:
         """Say of which model it is."""
@@ -69,7 +69,7 @@ class VelocityField:
         conditions = tree_map(lambda leaf: leaf.to(weight.device), self._conditions(n, given))
         process = self.model.description.path.process(self.network, conditions)
         wants = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves(x))
-        with torch.enable_grad() if wants else torch.no_grad():
+        with torch.enable_grad() if wants else torch.no_grad(), evaluation_mode(self.model.network):
             found = tree_map(lambda now: now.velocity, process(state, times))
         return tree_map(_like, found, x)
 
@@ -169,4 +169,5 @@ def _numbered(modality: Modality, name: str, value: Any) -> Any:
         value = array if array.dtype.kind in "iuf" else array.tolist()
     if isinstance(value, list | tuple):
         return [_numbered(modality, name, one) for one in value]
-    return modality.condition(name, value) if isinstance(value, str) else value
+    named = isinstance(value, str) or (type(value) is int and str(value) in modality.conditions.get(name, ()))
+    return modality.condition(name, str(value)) if named else value

@@ -1,6 +1,6 @@
 """Networks that drive a process in time: along a path from noise to data, or along bridges between data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -31,10 +31,12 @@ from feller.sampling import DormandPrince, Exact, Hutchinson, log_prob, simulate
 from feller.sampling.divergence import MOST_EXACT
 from feller.sampling.guidance import cfg
 from feller.sampling.likelihood import start_density
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import VELOCITY_SOLVERS, Sampling
 from feller.spaces import Space
 from feller.training.objective import ObjectiveConfig
 
+PLAIN = (*VELOCITY_SOLVERS, "dopri5")
+"""Names of solvers that follow a path as it is, without noise of their own."""
 BACK = Sampling("dopri5")
 """How flows are followed back from the data."""
 
@@ -87,9 +89,13 @@ class PathProcess(ModelFamily):
     def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
         """Follow the process from the source; what is known or fixed stands still."""
         sampling, space, known = request.sampling, request.space, request.known
+        if request.solver is not None and sampling.solver in PLAIN:  # another moves in its place
+            sampling = replace(sampling, solver="euler")
         path, solver, times = sampling.choose(self.path, space)
         if request.solver is not None:
             solver, times = request.solver, linear_grid(max(sampling.calls // request.solver.calls, 1))
+            if isinstance(solver, DormandPrince):
+                times = [0.0, 1.0]
         guided: Network = cfg(network, request.guidance, absent=request.absent)
         x_0 = space.reference(request.n, draws.at("source"), next(network.parameters()).device)
         if known is None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_kind
 from feller.data.batches import check_share
 from feller.data.modality import Dataset, Modality
 from feller.models.families.model_family import family_of
@@ -90,6 +90,10 @@ class Recipe:
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
+        check_kind("architecture", self.architecture, Architecture, "feller.MLP(width=64, depth=2)")
+        check_kind("objective", self.objective, ObjectiveConfig, "feller.FlowMatching(feller.Affine(), space)")
+        check_kind("train", self.train, Training, "feller.Training(steps=1000)")
+        check_kind("sampling", self.sampling, Sampling, "feller.Sampling()")
         check_cond_dropout(self.objective.cond_dropout)
         check_share(self.held_out)
 

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from feller.core.errors import InputError, check_number
+from feller.core.errors import InputError, check_kind, check_number
 from feller.networks.inner_networks import plain_network
 
 UPDATES = "average.updates"
@@ -23,6 +23,7 @@ class EMA:
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
         check_number("decay", decay, least=0, below=1, remedy="0.999 is usual")
         network = plain_network(network)
+        check_kind("network", network, nn.Module, "feller.EMA(network), with the module and not its parameters")
         self.decay = decay
         self.updates = 0
         """Updates so far."""

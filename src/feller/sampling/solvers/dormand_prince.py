@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_kind
 from feller.core.pytree import Mask, State, leaves, marks_map, pad_right, tree_map
 from feller.core.rng import Draw
 from feller.paths.processes import Characteristics, Process
@@ -57,6 +57,9 @@ class DormandPrince(Solver):
     """Attempted steps in one simulation before it gives up."""
     valid: Mask | None = None
     """Which entries of the second axis count in the error, [b, n]; None for all."""
+
+    def __post_init__(self) -> None:
+        check_kind("space", self.space, Space, "feller.Sphere()")
 
     def begin(self) -> Solver:
         """Return a solver that remembers its step size and its last velocity."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_kind
 from feller.core.pytree import State, leaves, tree_map
 from feller.core.rng import Draw
 from feller.paths.processes import Characteristics, Process
@@ -20,6 +20,9 @@ class Euler(GaussianSolver):
 
     space: Space = field(default_factory=Euclidean)
     """Where the state lives; a product has one space per leaf."""
+
+    def __post_init__(self) -> None:
+        check_kind("space", self.space, Space, "feller.Sphere()")
 
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
         """Return x + h velocity and h diffusion.

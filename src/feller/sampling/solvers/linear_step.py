@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_kind
 from feller.core.pytree import State, tree_map
 from feller.paths.predictions import Data, Source, Velocity, coefficients
 from feller.paths.processes import Characteristics, Process
@@ -79,6 +79,9 @@ class Ancestral(LinearSolver):
     """Of the path whose velocity the process has."""
     eta: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_kind("schedule", self.schedule, Schedule, "feller.VP()")
+
     def linear(self, t: float, s: float) -> LinearStep:
         """Return the step."""
         now, later = (scales_at(self.schedule, time) for time in (t, s))
@@ -105,6 +108,9 @@ class MemorylessEuler(LinearSolver):
 
     schedule: Schedule = field(default_factory=Linear)
     """Of the path whose velocity the process has."""
+
+    def __post_init__(self) -> None:
+        check_kind("schedule", self.schedule, Schedule, "feller.VP()")
 
     def linear(self, t: float, s: float) -> LinearStep:
         """Return the step."""

@@ -8,6 +8,7 @@ import abc
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from feller.core.errors import check_kind
 from feller.core.pytree import State, leaves
 from feller.core.rng import Draw
 from feller.paths.processes import Process
@@ -30,6 +31,9 @@ class RungeKutta(Solver):
 
     space: Space = field(default_factory=Euclidean)
     """Where the state lives; a product has one space per leaf."""
+
+    def __post_init__(self) -> None:
+        check_kind("space", self.space, Space, "feller.Sphere()")
 
     @property
     @abc.abstractmethod

@@ -1,6 +1,6 @@
 """Which source draw goes with which datum."""
 
-from feller.training.couplings.class_conditional import LabelAware, WithinClasses
+from feller.training.couplings.class_conditional import LabelAware, WithinClasses, ignores_conditions
 from feller.training.couplings.coupling import Coupling, Independent
 from feller.training.couplings.equivariant_ot import Aligned
 from feller.training.couplings.ground_cost import Cost, GeodesicCost, SquaredDistance
@@ -22,5 +22,6 @@ __all__ = [
     "WithinClasses",
     "assign",
     "cheapest",
+    "ignores_conditions",
     "sinkhorn",
 ]

@@ -13,9 +13,9 @@ from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Given, State, tree_map
 from feller.core.rng import Draw
 from feller.training.couplings.coupling import Coupling, in_blocks
-from feller.training.couplings.ground_cost import Cost, SquaredDistance
+from feller.training.couplings.ground_cost import Cost, GeodesicCost, SquaredDistance
 from feller.training.couplings.minibatch_ot import AcrossRanks, MinibatchOT, cheapest
-from feller.training.couplings.sinkhorn_ot import relative
+from feller.training.couplings.sinkhorn_ot import Entropic, Unbalanced, relative
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,14 @@ class LabelAware(Coupling):
             return cheapest(cost + self.penalty * _differ(_condition(given, self.condition)))
 
         return in_blocks(x_0, x_1, given, self.block, partners)
+
+
+def ignores_conditions(coupling: Coupling) -> bool:
+    """Tell whether a coupling of ours pairs without a look at conditions, on which the source then depends."""
+    if isinstance(coupling, AcrossRanks):
+        return ignores_conditions(coupling.coupling)
+    transports = isinstance(coupling, MinibatchOT | Entropic | Unbalanced)
+    return transports and isinstance(coupling.cost, SquaredDistance | GeodesicCost)
 
 
 def _condition(given: Given, name: str) -> Tensor:

@@ -21,7 +21,8 @@ def check_alike(prediction: Tensor, target: Tensor) -> None:
     """
     if prediction.shape != target.shape:
         expected = f"an answer {list(target.shape)}, as the target of the path is"
-        raise UsageError(argument="network", expected=expected, found=str(list(prediction.shape)))
+        remedy = "Let the network answer in that shape"
+        raise UsageError(argument="network", expected=expected, found=str(list(prediction.shape)), remedy=remedy)
 
 
 class Loss(abc.ABC):

@@ -13,6 +13,7 @@ from feller.sampling.likelihood import carry_density, start_density
 from feller.sampling.solvers.runge_kutta import Midpoint
 from feller.sampling.solvers.solver import Solver, placed
 from feller.spaces import Space
+from feller.training.batch_checks import read_batch
 from feller.training.objective import Batch, ConditionalObjective, Example
 
 
@@ -40,7 +41,7 @@ class MaximumLikelihood(ConditionalObjective):
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw the probes, which stay the same along a solve."""
-        x_1, given = batch["x_1"], batch.get("given", {})
+        x_1, given = read_batch(batch, rng)
         return {
             "x_1": x_1,
             "probes": self.divergence.probes(x_1, rng.at("probe")),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from feller.app.workflows.fine_tuned_run import recipe_of, tuned_of
+from feller.app.workflows.fine_tuned_run import knows_objective, recipe_of, tuned_of
 from feller.app.workflows.private.budget import own_ledger
 from feller.app.workflows.run_config import FitRecord, parts, read_again, read_as, record_of, same_data
 from feller.core.errors import InputError, UsageError
@@ -138,7 +138,9 @@ def _rows(asked: FitRecord, model: Model, data: DataSource | None) -> Dataset:
 
 
 def _objective(run: Run) -> Objective | None:
-    """Return what the run was trained by; None where it needs an older model beside it."""
+    """Return what the run was trained by; None where it needs an older model beside it, or nobody knows."""
+    if not knows_objective(run.part_of(run.recipe, "recipe")):
+        return None
     recipe = recipe_of(run)
     if recipe.objective.requires or recipe.pairs:
         return None

@@ -11,7 +11,7 @@ from feller.app.workflows.fitting.auxiliary_networks import taken_again
 from feller.app.workflows.fitting.closed_form import check_found
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest
 from feller.app.workflows.private.private_data import resumed_access
-from feller.app.workflows.run_config import FitRecord, read_again, record_of
+from feller.app.workflows.run_config import FitRecord, brought_of, read_again, record_of
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_data
@@ -48,6 +48,15 @@ def plan_resumed(
     asked = record_of(run)
     if tuned_of(run) is not None:
         raise UsageError("was tuned", remedy=f"Go on with: feller tune --resume --out {run.path}", file=run.path)
+    if brought_of(run) is not None:
+        remedy = f"Go on with: feller fit DATA --start-from {run.path}"
+        raise UsageError(
+            argument="resume",
+            file=run.path,
+            expected="a run of a fit",
+            found="a network that was saved or imported",
+            remedy=remedy,
+        )
     if is_bridge(run):
         raise UsageError("is a bridge", remedy=f"Go on with: feller bridge --resume --out {run.path}", file=run.path)
     now, recipe = recorded(config), config.recipe_name

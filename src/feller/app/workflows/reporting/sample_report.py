@@ -39,8 +39,12 @@ def sample_report(
         if tuned is None
         else f"tuned to {' and '.join(tuned.rewards)}"
     )
-    kind = kind if said is None else f"beside samples of the network of {asked.provenance.recipe}"
-    title = f"{asked.data}, {kind}" if own else f"Samples in {judged.samples}"
+    kind = (
+        kind
+        if said is None
+        else f"{'beside ' if asked.data else ''}samples of the network of {asked.provenance.recipe}"
+    )
+    title = ", ".join(filter(None, (asked.data, kind))) if own else f"Samples in {judged.samples}"
     named = {"--samples": judged.samples, "--data": judged.data}
     measured = evaluating(run, asked, named)
     in_memory = {"--samples": IN_HAND, "--data": IN_MEMORY}
@@ -91,7 +95,7 @@ def _pictures(judged: Judged) -> list[tuple[str, Image.Image]]:
     theirs = "Real data that training did not see" if judged.data is None else f"Real data in {judged.data}"
     captions = (
         "Samples" if judged.samples is None else f"Samples in {judged.samples}",
-        theirs if unseen else "Real data, from the training set",
+        theirs if unseen or not judged.has_train else "Real data, from the training set",
     )
     some, beside = from_all_over(judged.generated, number), registration_of(judged.generated.modality).beside
     shown = list(zip(captions, beside(some, from_all_over(real, number), None), strict=True))

@@ -135,9 +135,7 @@ def _class(run: Run, modality: Images, words: str) -> Class:
     names = words.split(",")
     if not words:
         raise UsageError("write which class is wished for, such as class=7, or class=1,3,7")
-    for name in names:
-        if name not in modality.classes:
-            raise UsageError.unknown("class", name, modality.classes)
+    numbers = [modality.condition("label", name) for name in names]
     if not run.judge.is_file():
         raise UsageError(
             "has no judge to tell classes", remedy=f"Make one with: feller evaluate {run.path}", file=run.path
@@ -145,7 +143,7 @@ def _class(run: Run, modality: Images, words: str) -> Class:
     judge = load_judge(run.judge)
     if judge.target != "label":
         raise UsageError(f"the judge of {run.path} tells no classes, since the data had none")
-    return Class(_Logits(judge), tuple(modality.classes.index(name) for name in names))
+    return Class(_Logits(judge), tuple(numbers))
 
 
 class _Logits:
