@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from feller.app import terminal
-from feller.app.reporter import Warner, Tell
+from feller.app.reporter import Tell, Warner
 from feller.app.terminal import Terminal, heard, show, shown
 
 

@@ -94,7 +94,7 @@ class _LineError(ValueError):
 
     def _with(self: Line, **fields: object) -> Line:
         """Return the same error with other fields."""
-        other = type(self).__new__(type(self))
+        other: Line = type(self).__new__(type(self))  # pyrefly: ignore - of an error
         other.__dict__.update(self.__dict__ | fields)
         other.args = (other.worded(),)
         return other

@@ -8,7 +8,7 @@ from PIL import Image
 
 from feller.app.modalities.registration import Display, Registration
 from feller.app.workflows.private.table_schema import TABLES
-from feller.app.workflows.reporting.comparison import Judged
+from feller.app.workflows.reporting.comparison import IN_HAND, Judged
 from feller.data.loading.find import table_cells
 from feller.data.loading.raw import FoundTable
 from feller.data.modality import Dataset
@@ -96,8 +96,8 @@ def cell_metrics(judged: Judged, data: str, cells: FoundTable | None = None) -> 
     learned = cells or (_cells(data) if judged.has_train else None)
     real = _cells(judged.data) if judged.data and judged.has_train else learned
     lost = cells_lost(judged.generated.values, real, kind.schema) if kind.schema.clips else {}
-    in_file = judged.samples and pathlib.Path(judged.samples).is_file()
-    made = _cells(judged.samples) if in_file else kind.cells(judged.generated.values)
+    in_file = judged.samples is not None and judged.samples != IN_HAND
+    made = _cells(judged.samples or "") if in_file else kind.cells(judged.generated.values)
     if learned is None or made is None:
         return lost, ()
     columns = numbers_beside(made, learned, kind.schema)

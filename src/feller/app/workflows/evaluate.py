@@ -155,8 +155,9 @@ def _evaluated(
     tell: Tell,
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
-    held = None if config.samples is None or isinstance(config.samples, str | os.PathLike) else config.samples
-    samples = None if config.samples is None else IN_HAND if held is not None else os.fspath(config.samples)
+    named = isinstance(config.samples, str | os.PathLike)
+    held = None if named else config.samples
+    samples = str(config.samples) if named else None if held is None else IN_HAND
     if held is not None and (
         model.family.name in PROTOCOLS or registration_of(model.description.modality).evaluate is not None
     ):

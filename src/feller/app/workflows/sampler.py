@@ -60,7 +60,7 @@ def complete_rows(
     if isinstance(complete, pd.DataFrame):
         complete, _ = with_index(complete, modality.schema.names)
         check_frame(complete)
-    partial = table_cells(pathlib.Path(complete)) if named else from_frame(cast(pd.DataFrame, complete))
+    partial = table_cells(pathlib.Path(str(complete))) if named else from_frame(cast(pd.DataFrame, complete))
     with about(str(complete) if named else "the data frame"):
         codes, kept = modality.known(partial)
     for warning in outside(modality.schema, partial):

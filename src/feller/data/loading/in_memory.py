@@ -103,7 +103,7 @@ def with_index(frame: pd.DataFrame, names: Collection[str] | None = None) -> tup
         )
         notes = (f"{what}, as by df.reset_index(); drop {'them' if several else 'it'} before if not meant",)
         unnamed = [level for level in range(index.nlevels) if index.names[level] in lost]
-        frame = (frame.droplevel(unnamed) if unnamed else frame).reset_index()
+        frame = (frame.droplevel([*unnamed]) if unnamed else frame).reset_index()  # pyrefly: ignore
     if names is None and lost and not (index.nlevels == 1 and pd.api.types.is_integer_dtype(index.dtype)):
         notes += ("the index has no name and is left out; name it, df.rename_axis(...), to keep it as a column",)
     return (frame if named else frame.reset_index(drop=True)), notes

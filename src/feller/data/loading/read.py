@@ -149,9 +149,9 @@ def read(
 
 def _columns(like: Modality | None) -> tuple[str, ...] | None:
     """Return the columns of a table to follow; None where there is none."""
-    mixed = None if like is None else like.view(Mixed)
-    table = like.view(Table) if like is not None and mixed is None else mixed and mixed.table
-    return table.schema.names if table else None
+    mixed, table = (None, None) if like is None else (like.view(Mixed), like.view(Table))
+    table = table if mixed is None else mixed.table
+    return None if table is None else table.schema.names
 
 
 @dataclass(frozen=True)

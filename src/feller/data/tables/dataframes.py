@@ -194,7 +194,8 @@ def _category(column: Column, cells: pyarrow.Array, gone: np.ndarray, listed: di
     words = [_written(one) for one in own]
     more = [word for word in _ARROW.unique(plain.drop_null()).to_pylist() if word not in words]
     codes = np.asarray(_ARROW.index_in(plain, text_array([*words, *more])).fill_null(-1))
-    return pd.Categorical.from_codes(codes, categories=[*own, *more], ordered=listed.get("ordered", False))
+    categories = pd.CategoricalDtype([*own, *more], ordered=listed.get("ordered", False))
+    return pd.Categorical.from_codes(codes, dtype=categories)  # pyrefly: ignore
 
 
 def _objects(cells: pyarrow.Array, gone: np.ndarray, listed: dict[str, Any]) -> pd.Series:

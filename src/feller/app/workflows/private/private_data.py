@@ -404,7 +404,7 @@ def data_access(config: PrivacyConfig | None, here: Engine, *, resume: bool = Fa
 def _is_draft(asked: FitRecord) -> bool:
     """Tell whether a schema was named that is still marked as guessed from the rows."""
     schema = asked.config.reading.schema
-    return schema is not None and is_draft(pathlib.Path(schema))
+    return schema is not None and is_draft(pathlib.Path(str(schema)))
 
 
 def resumed_access(asked: FitRecord, here: Engine) -> DataAccess:
