@@ -11,9 +11,8 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError, found_instead
 
-BLOCK, SCALARS = 256, 1024
-"""Examples that share a generator; what an example draws depends on its number, not on the batch it is in. More of them
-share one where each draws a single number, which takes less time than to seed the generator."""
+BLOCK = 256
+"""Examples that share a generator; what an example draws depends on its number, not on the batch it is in."""
 
 
 def address(*parts: object) -> int:
@@ -68,9 +67,9 @@ class Draw:
         dtype: torch.dtype,
         device: torch.device | str,
         fill: Callable[[Tensor, torch.Generator], Tensor],
+        size: int = BLOCK,
     ) -> Tensor:
         n, place = shape[0], self._request()
-        size = BLOCK if len(shape) > 1 else SCALARS
         first, last = self.first // size, -(-(self.first + n) // size)
         # Examples go along the last axis while they are drawn: then neither a batch that ends inside a block nor
         # padding of the other axes moves a number.
@@ -92,10 +91,15 @@ class Draw:
         return self._fill(shape, dtype, device, lambda out, generator: out.normal_(generator=generator))
 
     def uniform(
-        self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        *,
+        block: int = BLOCK,
     ) -> Tensor:
-        """Draw from [0, 1)."""
-        return self._fill(shape, dtype, device, lambda out, generator: out.uniform_(generator=generator))
+        """Draw from [0, 1); a larger block takes less time where each example needs a single number."""
+        return self._fill(shape, dtype, device, lambda out, generator: out.uniform_(generator=generator), block)
 
     def integers(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Draw whole numbers from 0 to `high` - 1."""

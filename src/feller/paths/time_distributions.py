@@ -10,6 +10,9 @@ from feller.core.errors import UsageError
 from feller.core.pytree import State, leaves, length
 from feller.core.rng import Draw, Draws
 
+TIMES = 1024
+"""Examples that share a generator for their times: one number each, so that seeding would take longer than drawing."""
+
 
 class TimeLaw(abc.ABC):
     """A law on [0, 1], given by its quantile function."""
@@ -20,7 +23,7 @@ class TimeLaw(abc.ABC):
 
     def __call__(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
         """Draw n independent times, [n]."""
-        return self.quantile(draw.uniform((n,), device=device))
+        return self.quantile(draw.uniform((n,), device=device, block=TIMES))
 
     def grid(self, steps: int) -> list[float]:
         """Return steps + 1 increasing times from 0 to 1, dense where the law is; the ends are exact.
