@@ -129,7 +129,7 @@ def test_the_calls_are_shown_on_demand(capsys, monkeypatch) -> None:
         ({"RECIPE": "return 3"}, "a function that returns a Recipe; found int"),
         ({"TARGET": "'a'"}, "Straight.target (b.py line 16) must return what the network should answer"),
         ({"velocity=prediction": "velocity=prediction * t"}, ", in characteristics: RuntimeError: The size of"),
-        ({"DECORATION": ""}, "decorate Cubic with @dataclass(frozen=True): its fields are what a run keeps of it"),
+        ({"DECORATION": ""}, "Cubic: expected a dataclass"),
     ],
 )
 def test_what_fits_nothing_is_refused_in_words(capsys, changes: dict[str, str], said: str) -> None:

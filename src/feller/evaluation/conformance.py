@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feller.core.errors import InputError, UsageError, check_kind, found_instead
+from feller.core.errors import InputError, UsageError, found_instead
+from feller.core.errors import check_kind as _check_kind
 from feller.core.pytree import State, leaves, length, pad_right, tree_map
 from feller.core.rng import Draw, Draws
 from feller.core.serialization import from_data, to_data
@@ -23,14 +24,15 @@ from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.loading.user_modality import calling
 from feller.data.modality import Dataset, Modality
-from feller.models.recipes.recipe import SIZES, Recipe, check_states
+from feller.models.recipes.recipe import SIZES, Recipe
+from feller.models.recipes.recipe import check_states as _check_states
 from feller.models.recipes.registry import RECIPES
 from feller.paths import Data, Path, convert
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Schedule
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Solver, endpoint, simulate
-from feller.sampling.simulate import check_now
+from feller.sampling.simulate import check_now as _check_now
 from feller.sampling.solvers.euler import Euler
 from feller.spaces import Euclidean, Manifold, Product, Simplex, Space
 from feller.training.objective import Objective
@@ -389,8 +391,8 @@ def check_path(
         ConformanceError: If a property does not hold, or a method fails.
         UsageError: If path or space is none.
     """
-    check_kind("path", path, Path, "feller.Affine()")
-    check_kind("space", space, Space, f"feller.Euclidean({space if isinstance(space, tuple) else (2,)})")
+    _check_kind("path", path, Path, "feller.Affine()")
+    _check_kind("space", space, Space, f"feller.Euclidean({space if isinstance(space, tuple) else (2,)})")
     check, ends = _Checker(path), ends or _ends_of(space)
     x_0, x_1 = ends(6, Draws(0).at("ends"))
     t = torch.linspace(0.15, 0.85, 6, dtype=F64)
@@ -409,7 +411,7 @@ def check_path(
 
         def characteristics() -> State:
             now = path.characteristics(certain(target), x_t, t)
-            check_now(now, x_t)
+            _check_now(now, x_t)
             return now
 
         return check.answer(
@@ -743,4 +745,4 @@ def _check_recipe(data: Dataset, recipe: Any) -> None:
         expected = "a function of data and size that returns a feller.Recipe"
         found, remedy = found_instead(made), "Return feller.Recipe(architecture=..., objective=...)"
         raise InputError(argument=f"recipe of {called(kind)}", expected=expected, found=found, remedy=remedy)
-    check_states(made.objective.space, made.modality or data.modality)
+    _check_states(made.objective.space, made.modality or data.modality)

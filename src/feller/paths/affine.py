@@ -11,10 +11,11 @@ from torch import Tensor
 from feller.core.errors import UsageError, check_kind
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
-from feller.paths.path import Path, check_times
+from feller.paths.path import Path, check_times, leads_elsewhere
 from feller.paths.predictions import Prediction, Score, Velocity, coefficients, combine
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Number, Scales, Schedule, common_scales
+from feller.spaces import Euclidean, Manifold, Space, Tokens
 
 
 class NoiseLevel(abc.ABC):
@@ -92,6 +93,18 @@ class Affine(Path):
         check_kind("prediction", self.prediction, Prediction, "feller.Source() for epsilon, feller.Data() for x_1")
         if self.noise is not None:
             check_kind("noise", self.noise, NoiseLevel, "feller.Vanishing()")
+
+    @property
+    def answers_like_state(self) -> bool:
+        """Yes."""
+        return True
+
+    def check_space(self, space: Space, name: str = "path") -> None:
+        """Refuse symbols, and curved spaces, which straight lines leave."""
+        curved = isinstance(space, Manifold) and not isinstance(space, Euclidean)
+        if curved or isinstance(space, Tokens):
+            why = "whose straight lines leave it" if curved else "a path of real numbers"
+            raise leads_elsewhere(self, space, name, why)
 
     @property
     def affine_schedule(self) -> Schedule:

@@ -11,6 +11,7 @@ from feller.core.pytree import Given, State, are_known, spread
 from feller.core.rng import Draw
 from feller.paths.processes import Process
 from feller.paths.schedules import Schedule
+from feller.spaces import Euclidean, Manifold, Space, Tokens
 
 Network = Callable[[State, State, Given], State]
 """(x_t, t, given) -> prediction."""
@@ -44,6 +45,29 @@ def check_draw(draw: Draw | None) -> Draw:
     return draw
 
 
+def leads_elsewhere(path: "Path", space: Space, name: str, found: str) -> UsageError:
+    """Return what to raise where a path does not lead through a space, of which `found` says why."""
+    kind = type(space).__name__
+    if isinstance(space, Tokens):
+        remedy = "Write feller.Mixture()"
+    elif isinstance(space, Manifold) and not isinstance(space, Euclidean):
+        remedy = f"Write feller.Geodesic(space) with that {kind}"
+    else:
+        remedy = "Write feller.Affine()"
+    return UsageError(
+        argument=name,
+        expected=f"a path through {kind}",
+        found=f"{type(path).__name__}, {found}",
+        remedy=remedy,
+    )
+
+
+def check_same_manifold(path: "Path", manifold: Space, space: Space, name: str) -> None:
+    """Refuse a space that is not the manifold of a path."""
+    if isinstance(space, Tokens) or (isinstance(space, Manifold) and type(space) is not type(manifold)):
+        raise leads_elsewhere(path, space, name, f"which leads through {type(manifold).__name__}")
+
+
 class Path(abc.ABC):
     """Interpolates x_0 ~ source and x_1 ~ data. Implement three methods to add one."""
 
@@ -56,6 +80,26 @@ class Path(abc.ABC):
     def is_discrete(self) -> bool:
         """Whether states are tokens, and the network answers with logits."""
         return False
+
+    @property
+    def answers_like_state(self) -> bool:
+        """Whether the network answers with real numbers in the shape of the state, whatever is predicted."""
+        return False
+
+    def check_space(self, space: Space, name: str = "path") -> None:
+        """Refuse a space that the path does not lead through: states would leave it, or mean nothing.
+
+        A path of your own is taken at its word, but for symbols, which are no real numbers.
+
+        Args:
+            space: Of the states.
+            name: What the path is called, for people.
+
+        Raises:
+            UsageError: Then.
+        """
+        if self.is_discrete and isinstance(space, Manifold):
+            raise leads_elsewhere(self, space, name, "a path of symbols")
 
     @property
     def is_flow(self) -> bool:

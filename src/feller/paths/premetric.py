@@ -9,10 +9,10 @@ from torch import Tensor
 from feller.core.errors import check_kind
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
-from feller.paths.path import Path, check_times
+from feller.paths.path import Path, check_same_manifold, check_times
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Schedule, check_convex
-from feller.spaces import Euclidean, Manifold, Product
+from feller.spaces import Euclidean, Manifold, Product, Space
 
 _LEAST = 1e-3
 """Share of the source below which the rest of the way is taken in one step."""
@@ -39,6 +39,15 @@ class Premetric(Path):
             check_kind("space", self.space, Manifold, "feller.Sphere()")
         check_kind("schedule", self.schedule, Schedule, "feller.Linear()")
         check_convex(self.schedule, "a premetric path")
+
+    @property
+    def answers_like_state(self) -> bool:
+        """Yes."""
+        return True
+
+    def check_space(self, space: Space, name: str = "path") -> None:
+        """Refuse another space than its own."""
+        check_same_manifold(self, self.space, space, name)
 
     def sample(
         self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None

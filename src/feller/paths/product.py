@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from feller.core.errors import UsageError
 from feller.core.pytree import State, spread
 from feller.core.rng import Draw
 from feller.paths.path import Path
+from feller.spaces import Product as ProductSpace
+from feller.spaces import Space
 
 
 def parts(path: Path) -> Iterator[Path]:
@@ -32,6 +35,16 @@ class Product(Path):
     """
 
     parts: dict[str, Path]
+
+    def check_space(self, space: Space, name: str = "path") -> None:
+        """Refuse other leaves, and paths that do not lead through theirs."""
+        if not isinstance(space, ProductSpace):
+            return
+        if self.parts.keys() != space.parts.keys():
+            expected = f"a path for each leaf of the space: {', '.join(space.parts)}"
+            raise UsageError(argument=name, expected=expected, found=", ".join(self.parts))
+        for leaf, path in self.parts.items():
+            path.check_space(space.parts[leaf], f"{name}[{leaf!r}]")
 
     @property
     def leaf_names(self) -> tuple[str, ...]:

@@ -15,9 +15,8 @@ from feller.core.pytree import Given, State, are_known, branch, leaves, pad_righ
 from feller.core.rng import Draws, check_rng
 from feller.networks.blocks.conditioning import RESERVED
 from feller.networks.inner_networks import inner_networks
-from feller.paths import Affine, Geodesic, Path, Premetric, Product
+from feller.paths import Path
 from feller.spaces import Euclidean, Manifold, Space, Tokens
-from feller.spaces import Product as ProductSpace
 from feller.spaces.product import part
 from feller.training.losses import CrossEntropy, Loss
 
@@ -39,57 +38,20 @@ def check_pieces(path: Any, space: Any, criterion: Any) -> None:
     Raises:
         UsageError: Then.
     """
-    if isinstance(path, Space) and isinstance(space, Path):
+    if isinstance(path, Space) and not isinstance(space, Space):
         found = f"{type(path).__name__}, then {type(space).__name__}"
         raise UsageError(argument="path", expected="a path, then a space", found=found, remedy="Swap them")
     check_kind("path", path, Path, "feller.Affine()")
     shape = space if isinstance(space, tuple | list) else "(2,)"
     check_kind("space", space, Space, f"feller.Euclidean({tuple(shape) if isinstance(shape, list) else shape})")
     check_kind("criterion", criterion, Loss, "feller.Squared()")
-    if isinstance(criterion, CrossEntropy) and isinstance(path, Affine | Geodesic | Premetric):
+    if isinstance(criterion, CrossEntropy) and path.answers_like_state:
         raise UsageError(
             argument="criterion",
             expected=f"a loss of real numbers, as those of the path {type(path).__name__} are",
             found="CrossEntropy, which is of symbols",
             remedy="Write feller.Squared()",
         )
-
-
-def check_pair(path: Path, space: Space, name: str = "path") -> None:
-    """Refuse a path of feller that does not lead through a space: states would leave it, or mean nothing.
-
-    Args:
-        path: One, or one for each leaf.
-        space: That of the states.
-        name: What the path is called, for people.
-
-    Raises:
-        UsageError: Then.
-    """
-    if isinstance(path, Product) and isinstance(space, ProductSpace):
-        if path.parts.keys() != space.parts.keys():
-            expected = f"a path for each leaf of the space: {', '.join(space.parts)}"
-            raise UsageError(argument=name, expected=expected, found=", ".join(path.parts))
-        for leaf, piece in path.parts.items():
-            check_pair(piece, space.parts[leaf], f"{name}[{leaf!r}]")
-        return
-    kind = type(space).__name__
-    curved = isinstance(space, Manifold) and not isinstance(space, Euclidean)
-    remedy = f"Write feller.Geodesic(feller.{kind}(...))" if curved else None
-    remedy = "Write feller.Mixture()" if isinstance(space, Tokens) else remedy
-    if isinstance(path, Affine) and (curved or isinstance(space, Tokens)):
-        found = "Affine, whose straight lines leave it" if curved else "Affine, a path of real numbers"
-        raise UsageError(argument=name, expected=f"a path through {kind}", found=found, remedy=remedy)
-    if isinstance(path, Geodesic | Premetric) and (
-        isinstance(space, Tokens) or (isinstance(space, Manifold) and type(space) is not type(path.space))
-    ):
-        found = f"{type(path).__name__} through {type(path.space).__name__}"
-        remedy = "Give path and space the same manifold" if isinstance(space, Manifold) else remedy
-        raise UsageError(argument=name, expected=f"a path through {kind}", found=found, remedy=remedy)
-    if path.is_discrete and isinstance(space, Manifold):
-        found = f"{type(path).__name__}, a path of symbols"
-        remedy = remedy or "Write feller.Affine(), or feller.Tokens(count, shape) for the space"
-        raise UsageError(argument=name, expected=f"a path through {kind}", found=found, remedy=remedy)
 
 
 def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State, Given]:

@@ -24,7 +24,6 @@ from feller.training.batch_checks import (
     FAILED,
     check_data,
     check_logits,
-    check_pair,
     check_pieces,
     diagnose,
     not_drawn,
@@ -313,7 +312,7 @@ class FlowMatching(ConditionalObjective):
         if source is not None and tokens is not None and tokens.source != source:
             remedy = "Give path and space the same source"
             raise UsageError(argument="space", expected=f"{source}", found=f"{tokens.source}", remedy=remedy)
-        check_pair(self.path, self.space)
+        self.path.check_space(self.space)
 
     @property
     def matching(self) -> "FlowMatching":

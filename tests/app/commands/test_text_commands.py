@@ -115,7 +115,7 @@ def test_velocities_are_not_followed(kind: str, capsys, request: pytest.FixtureR
         (["--top-k", "0"], "--top-k: expected at least 1; found 0"),
         (["--top-p", "1.5"], ": expected above 0 and at most 1; found 1.5"),
         (["--order", "confident"], "Did you mean 'confidence'"),
-        (["--guidance", "2"], "guidance needs conditions"),
+        (["--guidance", "2"], "--guidance: expected a model with conditions"),
         (["--given", "label=sea"], "--given: expected"),
         (["--out", "x.wav"], "Choose .txt, .jsonl, .csv, .npz"),
     ],

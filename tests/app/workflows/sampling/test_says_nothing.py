@@ -27,7 +27,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
     ("asked", "told"),
     [
         ({"known": "abc"}, "known: fills in text, and this model's data are a table"),
-        ({"guidance": 3.0}, "guidance needs conditions"),
+        ({"guidance": 3.0}, "guidance: expected"),
         ({"calls": 5}, "calls: is of a process in time"),
         ({"superpose": "jump=0.5"}, "superpose: is of a process in time"),
         ({"solver": "rk4"}, "Leave out order"),

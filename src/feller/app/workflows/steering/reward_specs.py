@@ -17,6 +17,7 @@ from feller.core.run_folder import Run, open_run
 from feller.core.user_code import MEMORY, load_function
 from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
+from feller.data.labels import class_number, unknown_class
 from feller.data.modality import Modality
 from feller.data.molecules.modality import Molecules
 from feller.evaluation.judge import Judge, load_judge
@@ -135,7 +136,9 @@ def _class(run: Run, modality: Images, words: str) -> Class:
     names = words.split(",")
     if not words:
         raise UsageError("write which class is wished for, such as class=7, or class=1,3,7")
-    numbers = [modality.condition("label", name) for name in names]
+    numbers = [class_number(name, modality.classes) for name in names]
+    if None in numbers:
+        raise unknown_class(UsageError, "class", names[numbers.index(None)], modality.classes)
     if not run.judge.is_file():
         raise UsageError(
             "has no judge to tell classes", remedy=f"Make one with: feller evaluate {run.path}", file=run.path
@@ -143,7 +146,7 @@ def _class(run: Run, modality: Images, words: str) -> Class:
     judge = load_judge(run.judge)
     if judge.target != "label":
         raise UsageError(f"the judge of {run.path} tells no classes, since the data had none")
-    return Class(_Logits(judge), tuple(numbers))
+    return Class(_Logits(judge), tuple(number for number in numbers if number is not None))
 
 
 class _Logits:
