@@ -21,6 +21,7 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn
 
 from feller.core.errors import InputError
+from feller.core.migrations import Older
 
 T = TypeVar("T")
 _UMASK = os.umask(0)  # can only be read by setting it
@@ -118,9 +119,11 @@ def _converter() -> cattrs.Converter:
         kinds = {kind.__name__: kind for kind in named if is_dataclass(kind) and not inspect.isabstract(kind)}
         only = base.__name__ if base in kinds.values() else None  # a field may be of one kind
         name = data.get("is", only) if isinstance(data, dict) else None
+        name = data.name_among(name, kinds) if isinstance(data, Older) else name
         if name not in kinds:
             own = ", or one of your own, whose file --code names, or that Python imported"
             raise InputError.unknown(getattr(base, "__name__", str(base)), name, kinds, more=own)
+        data = data.fields_of(kinds[name]) if isinstance(data, Older) else data
         fields = {key: value for key, value in data.items() if key != "is"}
         return make_dict_structure_fn(kinds[name], converter, _cattrs_forbid_extra_keys=True)(fields, kinds[name])
 
@@ -133,7 +136,7 @@ def _converter() -> cattrs.Converter:
         def made(data: Any, _: Any) -> Any:
             if not isinstance(data, dict):
                 raise InputError(f"the fields of {cls.__name__}", f"{data!r:.40}")
-            return make(data, cls)
+            return make(data.fields_of(cls) if isinstance(data, Older) else data, cls)
 
         return made
 
