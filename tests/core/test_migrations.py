@@ -94,6 +94,24 @@ class Plan:
     rest: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class OneShare:
+    """Its only field was `law`."""
+
+    share: float
+
+
+@dataclass(frozen=True)
+class Shares:
+    shares: float
+    other: float = 0.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    of: OneShare | Shares | None = None
+
+
 class Layer(nn.Module):
     """Its `fc` was `first`."""
 
@@ -130,6 +148,7 @@ TABLE: dict[str, Any] = {
         "Steps": {"by": "step_size"},
         "ProductRoute": {"parts": "leaf_routes"},
         "Plan": {"path": "route"},
+        "OneShare": {"law": "share"},
     },
     "attributes": {
         "Layer": {"first": "fc", "seen": "count"},
@@ -154,7 +173,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Rename what is made up, as if that had happened after the last format."""
     found = {**migrations.renames(), SINCE: TABLE}
     monkeypatch.setattr(migrations, "renames", lambda: found)
-    for kind in (Route, Region, Steps, ProductRoute, Product, Plan, Layer, Wide, Net):
+    for kind in (Route, Region, Steps, ProductRoute, Product, Plan, OneShare, Layer, Wide, Net):
         monkeypatch.setattr(kind, "__module__", OURS)
     return TABLE
 
@@ -167,6 +186,16 @@ def test_a_class_is_the_one_of_the_expected_type(table: dict[str, Any]) -> None:
     record = {"path": {"is": "Product", "parts": [{"is": "Walk", "by": 2.0}], "by": 3.0}, "region": {"is": "Product"}}
     assert from_data(Plan, older(record)) == Plan(ProductRoute(3.0, (Steps(2.0),)), Product())
     assert from_data(Region, older({"is": "Product", "parts": 2})) == Product(2)
+
+
+def test_classes_that_are_told_by_their_fields(table: dict[str, Any]) -> None:
+    assert from_data(Budget, older({"of": {"law": 1.0}})) == Budget(OneShare(1.0))
+    assert from_data(Budget, older({"of": {"shares": 1.0}})) == Budget(Shares(1.0))
+    assert from_data(Budget, older({"of": None})) == Budget()
+    assert from_data(Budget, {"of": {"share": 1.0}}) == Budget(OneShare(1.0))
+    for record in ({"of": {"law": 1.0}}, older({"of": {"none": 1.0}})):
+        with pytest.raises(InputError):
+            from_data(Budget, record)
 
 
 def test_a_users_own_class_keeps_its_names(table: dict[str, Any]) -> None:

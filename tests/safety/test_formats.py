@@ -24,10 +24,18 @@ from tests.safety.specimen_runs import copied
 pytestmark = pytest.mark.portable
 
 OLD = [[0.3546427, 0.0311828], [1.0776806, 0.7514004], [0.1398128, 0.2741731]]
-DRAWN = {1: OLD, 2: OLD, 3: [[0.3693509, 0.0304661], [1.0893104, 0.7466584], [0.157701, 0.2725757]]}
+DRAWN = {
+    1: OLD,
+    2: OLD,
+    3: [
+        [-4.3585828, -7.9240648, -6.2703652, 13.499798, -0.82300599],
+        [17.467708, 18.623781, -7.4104293, -17.85115, 7.9328574],
+        [-10.827498, 1.0295111, -12.315532, -0.15274791, -6.7231898],
+    ],
+}
 """What the kept run of each format drew on the day it was made."""
 ASKED = {"data": "example:moons", "recipe": "points", "size": "small"}
-CONFIG = {1: ASKED, 2: ASKED, 3: {"data": "example:moons", "recipe": "points", "seed": 0, "steps": 4}}
+CONFIG = {1: ASKED, 2: ASKED, 3: {"data": "example:cells", "recipe": "points", "report": "none", "seed": 0, "steps": 4}}
 
 
 def drawn(run: Any) -> torch.Tensor:

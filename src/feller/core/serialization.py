@@ -13,11 +13,13 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import cattrs
+from cattrs.disambiguators import create_default_dis_func
 from cattrs.gen import make_dict_structure_fn
 
 from feller.core.errors import InputError
@@ -50,6 +52,12 @@ def _is_open(cls: Any) -> bool:
 def _are_open(cls: Any) -> bool:
     """Tell whether a type is a union of types that stand for their subclasses."""
     return get_origin(cls) in (Union, UnionType) and all(map(_is_open, get_args(cls)))
+
+
+def _are_records(cls: Any) -> bool:
+    """Tell whether a type is a union of dataclasses, or nothing, which are told apart by their fields."""
+    kinds = [one for one in get_args(cls) if one is not NoneType]
+    return get_origin(cls) in (Union, UnionType) and len(kinds) > 1 and all(map(is_dataclass, kinds))
 
 
 def _function_name(function: Callable[..., Any]) -> str:
@@ -140,6 +148,23 @@ def _converter() -> cattrs.Converter:
 
         return made
 
+    def one_of(cls: Any) -> Callable[[Any, Any], Any]:
+        kinds = [one for one in get_args(cls) if one is not NoneType]
+        tell = create_default_dis_func(converter, *kinds)
+
+        def fits(data: Older, kind: Any) -> bool:
+            return data.fields_of(kind).keys() <= {one.name for one in dataclass_fields(kind)}
+
+        def made(data: Any, _: Any) -> Any:
+            if data is None and NoneType in get_args(cls):
+                return None
+            older = isinstance(data, Older)
+            return converter.structure(
+                data, next((kind for kind in kinds if older and fits(data, kind)), None) or tell(data)
+            )
+
+        return made
+
     converter.register_structure_hook_factory(lambda cls: isinstance(cls, type) and is_dataclass(cls), fields_of)
     for cls in (bool, int, float, str):
         converter.register_structure_hook(cls, _plain)
@@ -149,6 +174,7 @@ def _converter() -> cattrs.Converter:
     converter.register_unstructure_hook_func(_is_open, lambda value: converter.unstructure(value))
     converter.register_structure_hook_func(is_kind, structure)
     converter.register_structure_hook_func(_is_open, structure)
+    converter.register_structure_hook_factory(_are_records, one_of)
     converter.register_structure_hook_func(_are_open, structure)
 
     def is_function(cls: Any) -> bool:

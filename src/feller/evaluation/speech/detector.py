@@ -17,8 +17,7 @@ from feller.core.rng import Draws
 from feller.core.safetensors_io import load_tensors, put, save_tensors
 from feller.data.speech.griffin_lim import Vocoder
 from feller.data.speech.mel import Mel
-from feller.networks.architecture import within
-from feller.networks.audio.detector import WINDOW, DetectorNetwork, check_mels, windows
+from feller.networks.audio.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, windows
 from feller.training.engine import Engine, engine
 from feller.training.loop import StepMetrics, check_finite, make_train_state, train
 from feller.training.objective import Batch, Example, Objective
@@ -205,7 +204,12 @@ def load_detector(path: pathlib.Path) -> Detector:
     tensors, note = load_tensors(path)
     try:
         about = json.loads(note["detector"])
-        network = within(path.stat().st_size, lambda: DetectorNetwork(about["bands"], about["size"], Draws(0)))
+        seen, features = tensors["mean"].shape[1], {one.shape[1] for one in tensors.values() if one.ndim == 2}
+        if seen != about["bands"] or about["size"] * WIDTHS[-1] not in features:  # before memory is asked for
+            raise ValueError(
+                f"weights of {seen} bands and {max(features, default=0)} features, which are not what it says"
+            )
+        network = DetectorNetwork(about["bands"], about["size"], Draws(0))
         put(tensors, network)
         data = str(about["data"])
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
