@@ -13,13 +13,15 @@ from torch import nn
 
 from feller.app.cli import main
 from feller.app.workflows.fine_tuned_run import recipe_of
+from feller.app.workflows.shard_folder import _sampled_as_now
 from feller.core import migrations
 from feller.core.errors import InputError
 from feller.core.migrations import UNSTAMPED, Older, brought_up, format_of, names_before, present, repr_before
+from feller.core.output_shards import SampleShards
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, put
-from feller.core.serialization import from_data
+from feller.core.serialization import from_data, to_data
 from feller.models.model import load_model
 from feller.networks import MLP, Architecture
 from feller.networks.blocks.ema import EMA
@@ -27,6 +29,7 @@ from feller.networks.blocks.lora import LowRank
 from feller.networks.codebook.image_codes import Learned
 from feller.networks.codebook.image_tokenizer import Tokenizer
 from feller.networks.mlp import ResidualMLP
+from feller.sampling.sampler_config import Sampling
 from feller.training.checkpoint import learner_tensors, read_counters, restore_learner
 from feller.training.loop import make_train_state
 from feller.training.optimizer import Training
@@ -298,6 +301,14 @@ def test_parts_are_found_by_their_names_of_now(table: dict[str, Any], tmp_path: 
     assert run.part_of(run.recipe, "recipe", "leaf_routes") == 1
     with pytest.raises(InputError):
         run.part_of(run.recipe, "recipe", "step_size")
+
+
+def test_shards_of_an_older_sampler_go_on(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(table["fields"], "Sampling", {"count": "calls"})
+    now = json.loads(json.dumps(to_data(Sampling("midpoint", 4))))
+    before = {"count" if name == "calls" else name: value for name, value in now.items()}
+    shards = SampleShards(pathlib.Path("a"), 2, 1, "{shard}.npz", {"seed": 1, "sampling": older(before)})
+    assert _sampled_as_now(shards).settings == {"seed": 1, "sampling": now}
 
 
 def test_hashes_are_of_the_names_before(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,10 +158,8 @@ def _converter() -> cattrs.Converter:
         def made(data: Any, _: Any) -> Any:
             if data is None and NoneType in get_args(cls):
                 return None
-            older = isinstance(data, Older)
-            return converter.structure(
-                data, next((kind for kind in kinds if older and fits(data, kind)), None) or tell(data)
-            )
+            fitting = [kind for kind in kinds if isinstance(data, Older) and fits(data, kind)]
+            return converter.structure(data, fitting[0] if fitting else tell(data))
 
         return made
 
