@@ -159,7 +159,8 @@ def _converter() -> cattrs.Converter:
             if data is None and NoneType in get_args(cls):
                 return None
             fitting = [kind for kind in kinds if isinstance(data, Older) and fits(data, kind)]
-            return converter.structure(data, fitting[0] if fitting else tell(data))
+            kind: Any = fitting[0] if fitting else tell(data)
+            return converter.structure(data, kind)
 
         return made
 
