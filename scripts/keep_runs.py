@@ -1,7 +1,7 @@
 """Keep a tiny run of every modality and of every command that writes one, for tests/safety/test_kept_runs.py.
 
-    python scripts/keep_runs.py             # make the runs that are not there
-    python scripts/keep_runs.py points own  # make these again
+    python scripts/keep_runs.py               # make the runs that are not there
+    python scripts/keep_runs.py points own-3  # make these again
 
 The runs lie in tests/safety/runs, beside the data (`data/`), the Python files (`code/`) and the key of private runs
 (`home/`) that they need. They are made from within that folder, so that records hold no paths of the machine. Of each
@@ -12,7 +12,8 @@ run `expected.json` holds the commands that open it again and what these gave on
 - `resume`: a command that trains one or two steps more, where the run can; `steps`: their number then.
 - `evaluate`: a command that prints numbers; `numbers`: their names, and `fixed` those whose values are to return.
 
-A run is made again only on purpose: the point of a kept run is that an older version wrote it.
+A run is made again only on purpose: the point of a kept run is that an older version wrote it. Those without a number
+are of format 1; those of `AGAIN` were kept again in later formats, under their names with the format.
 """
 
 import argparse
@@ -33,10 +34,16 @@ from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 from PIL import Image
 
 import feller
 from feller.app.cli import main
+from feller.app.config import FitConfig
+from feller.app.options import config_of
+from feller.app.workflows.fit import fit as fit_by
+from feller.core.rng import Draws
+from feller.networks import Transformer
 
 HOME = pathlib.Path(__file__).parents[1] / "tests" / "safety" / "runs"
 SEED = 7
@@ -59,6 +66,7 @@ HEADS = (*MLP, "--architecture.heads", "1")
 THIN_HEADS = (*THIN, "--architecture.heads", "1")
 CODES = ("--architecture.width", "8", "--architecture.blocks", "0")
 QUANTISER = ("--architecture.quantiser.codes", "8", "--architecture.quantiser.size", "4")
+SGD = ("--train.optimizer", "sgd")
 UNET = ("--architecture.channels", "4", "--architecture.blocks", "1")
 TRUNK = ("--architecture.trunk.width", "2", "--architecture.trunk.depth", "1")
 CALLS = ("--sampling.calls", "4")
@@ -100,6 +108,8 @@ class Kept:
     """What is done to the recipe where no flag does it; `make` names the data alone then."""
     tokenizer: str | None = None
     """Run of the tokeniser of such a run."""
+    save: Callable[[str], Any] | None = None
+    """What writes the run, where no command does."""
     evaluate: tuple[str, ...] | None = ("evaluate",)
     """Command that prints numbers of the run; None where there is none."""
     audited: bool = False
@@ -138,6 +148,16 @@ def speech(recipe: Any) -> Any:
         modality=replace(kind, durations=lasting, rhythm=rhythm),
         parts=replace(recipe.parts, durations=few, rhythm=few),
     )
+
+
+def latents(out: str) -> None:
+    """Write a model of arrays, with a diffusion transformer that has learned nothing but answers something."""
+    settings = Transformer(patch=2, width=8, depth=1, heads=2)
+    network = settings.build((2, 4, 4), {}, Draws(0))
+    with torch.no_grad():
+        for i, weight in enumerate(network.parameters()):
+            weight.add_(torch.linspace(-0.5, 0.5, weight.numel()).view_as(weight) * (-1) ** i)
+    feller.Model(network, feller.FlowMatching(feller.Affine(), feller.Euclidean((2, 4, 4)))).save(out, make=settings)
 
 
 def _short(recipe: Any) -> Any:
@@ -184,7 +204,7 @@ RUNS = {
         ending=".jsonl",
     ),
     "speech": Kept(("data/recordings",), change=speech, draw=SAID),
-    "vocoder": fit("data/recordings", "--recipe", "vocoder", *SHORT, *THIN, draw=None),
+    "vocoder": fit("data/recordings", "--recipe", "vocoder", *SHORT, *THIN, *SGD, draw=None),
     "shards": fit("data/shards", *SHORT, *UNET, *CALLS),
     # Kinds of training.
     "plane": fit("data/left.csv", *SHORT, *MLP, *CALLS),
@@ -197,6 +217,7 @@ RUNS = {
     ),
     "distil": fit("example:cells", "--recipe", "distil", "--start-from", "points", *SHORT, needs=("points",)),
     "own": fit("data/numbers.csv", "--recipe", f"{OWN}:kept", *SHORT, code=OWN, resume=("--recipe", f"{OWN}:kept")),
+    "arrays": Kept((), save=latents, resume=None, evaluate=None),
     # Privacy.
     "private-table": fit(*PRIVATE, *SCHEMA, *SPENT, *HEADS, ending=".csv", resume=()),
     "private-found": fit(*FOUND, *SPENT, *HEADS, ending=".csv", resume=()),
@@ -237,6 +258,41 @@ RUNS = {
     "imported": Kept(("import", "code/network.py:net", "--data", "data/left.csv"), code="code/network.py", resume=None),
     "exported": Kept(("export", "points", "--to", "huggingface"), needs=("points",), resume=None, evaluate=None),
 }
+
+
+AGAIN = {
+    3: (
+        *("points", "sphere", "arrays", "images", "image-label", "image-tokenizer-vq", "text", "text-autoregressive"),
+        *("table", "table-flow", "table-marginals", "crystals", "molecules", "proteins", "image-tokenizer"),
+        *("documents-tokenizer", "speech", "vocoder", "regressor", "distil", "own", "private-found", "private-flow"),
+        *("private-marginals", "private-logistic", "tuned-rank", "tuned-policy", "bridge-cost", "imported"),
+        "exported",
+    )
+}
+"""Formats after the first, and the runs that are kept in them, too."""
+NAMES = [*(name for name in RUNS if name != "arrays"), *(f"{name}-{n}" for n, kept in AGAIN.items() for name in kept)]
+
+
+def kept_as(name: str) -> Kept:
+    """Return a run by its name, which may end in a format; what it needs is of that format, where it is kept in it."""
+    stem, _, number = name.rpartition("-")
+    if not number.isdecimal():
+        return RUNS[name]
+    kept = RUNS[stem]
+    again = {one: f"{one}-{number}" for one in kept.needs if one in AGAIN[int(number)]}
+    code = OWN.replace(".py", f"_{number}.py")  # names of feller change, and what a run is made of may not
+
+    def named(words: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(again.get(word, word).replace(OWN, code) for word in words)
+
+    return replace(
+        kept,
+        needs=named(kept.needs),
+        make=named(kept.make),
+        resume=None if kept.resume is None else named(kept.resume),
+        code=kept.code.replace(OWN, code),
+        tokenizer=again.get(kept.tokenizer or "", kept.tokenizer),
+    )
 
 
 def materials() -> None:
@@ -333,10 +389,13 @@ def make(name: str, kept: Kept) -> None:
         SystemExit: If a command failed, or a file names a path of this machine.
     """
     with workplace(*kept.needs):
-        command = "fit" if kept.change is not None else kept.make[0]
+        command = kept.make[0] if kept.make and kept.change is None else "fit"
         with without_reports(command):
-            if kept.change is not None:
-                feller.fit(*kept.make, size="tiny", seed=3, out=name, tokenizer=kept.tokenizer, change=kept.change)
+            if kept.save is not None:
+                kept.save(name)
+            elif kept.change is not None:
+                config = config_of(FitConfig, size="tiny", seed=3, out=name, tokenizer=kept.tokenizer)
+                fit_by(config, *kept.make, change=kept.change)
             else:
                 seed = ("--seed", "3") if command in ("fit", "tune", "bridge") else ()
                 run(*kept.make, *seed, "--out", name)
@@ -455,12 +514,12 @@ def drawn(path: pathlib.Path) -> Any:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", help="names of runs; by default those that are not there yet")
-    wanted = parser.parse_args().runs or [name for name in RUNS if not (HOME / name / "expected.json").exists()]
+    wanted = parser.parse_args().runs or [name for name in NAMES if not (HOME / name / "expected.json").exists()]
     os.environ["XDG_DATA_HOME"] = "home"
     with contextlib.chdir(HOME):
         pathlib.Path("home").mkdir(exist_ok=True)
         materials()
     for name in wanted:
-        make(name, RUNS[name])
+        make(name, kept_as(name))
         size = sum(path.stat().st_size for path in (HOME / name).rglob("*") if path.is_file())
         print(f"{name}: {size:,} bytes", flush=True)

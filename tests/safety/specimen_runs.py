@@ -35,7 +35,8 @@ from tests.safety.specimens import SCHEMA
 
 KEPT = pathlib.Path(__file__).parent / "formats"
 """A run of points in each format but the present; made by `feller fit example:moons --recipe points
---architecture.width 4 --architecture.depth 1 --steps 4 --train.batch 16 --sampling.calls 4`, without its report."""
+--architecture.width 4 --architecture.depth 1 --steps 4 --train.batch 16 --sampling.calls 4`, without its report; from
+format 3 on of example:cells."""
 LEDGER = {
     "format": 1,
     "version": "0.1.0",

@@ -82,13 +82,13 @@ def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
     [
         ("model", ("modality", "columns"), ["\ud800", "y"], "surrogates not allowed"),
         ("model", ("modality", "classes"), ["a", "a"], "expected classes of label that differ"),
-        ("model", ("cond_dropout",), 5, "found 5"),
-        ("model", ("cond_dropout",), float("nan"), "found nan"),
+        ("model", ("drop",), 5, "found 5"),
+        ("model", ("drop",), float("nan"), "found nan"),
         ("model", ("version",), ["x"], "text as its `version`"),
         ("recipe", ("asked", "held_out"), -1, "share: expected at least 0 and below 1"),
         ("recipe", ("asked", "ancestors"), ["x"], r"ancestors\[0\]: expected the fields of Seen; found 'x'"),
         ("recipe", ("recipe", "held_out"), 1e9, "share: expected at least 0 and below 1"),
-        ("recipe", ("recipe", "objective", "cond_dropout"), 5, "cond_dropout: expected"),
+        ("recipe", ("recipe", "objective", "drop"), 5, "cond_dropout: expected"),
         ("recipe", ("recipe", "train", "batch"), 10**12, "at least 1 and at most 100,000,000"),
     ],
 )

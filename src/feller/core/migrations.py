@@ -1,9 +1,17 @@
 """Formats of run folders: older ones are brought to the present one when they are read, newer ones are refused.
 
-How long formats are read is promised in docs/safety.md.
+What was only renamed since a format stands in `renames.json`, by that format: `classes` (old name -> new ones, of which
+the one of the expected type is meant), `fields` (class of now -> old field -> new), `attributes` of modules that hold
+weights (alike) and `flags` (old word -> new, or class of now that has the field -> new). A record of an older format
+keeps its names until it is decoded, where types are known. How long formats are read is promised in docs/safety.md.
 """
 
-from collections.abc import Callable
+import functools
+import json
+import pathlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from feller import __version__
@@ -12,21 +20,180 @@ from feller.core.errors import InputError
 Record = dict[str, Any]
 Change = Callable[[str, Record], Record]
 """(name of a JSON file of a run, what it holds) -> what it would hold in the next format."""
+_LAST, _OFF = re.compile(r"(--|\.)([^.]*)$"), re.compile(r"(--|\.)no-([^.]*)$")
+"""The last part of a flag, and that of one that turns a field off."""
+UNSTAMPED = 3
+"""Format of files without a number of one, and of the names that hashes are of."""
 
-_FAMILIES = {
-    "Alike": "EmbeddingModel",
-    "AnyOrder": "TableModel",
-    "Autoregressive": "AutoregressiveModel",
-    "Codes": "AutoencoderModel",
-    "Estimates": "RegressionModel",
-    "Filled": "ExpectationModel",
-    "Graphical": "GraphicalModel",
-    "Interleaved": "DocumentModel",
-    "Resynthesis": "VocoderModel",
-}
-"""Families of models by the paths without time that stood for them."""
-_FIELDS = {"about": "target", "anyhow": "any_order"}
-"""Fields of families by what they were called."""
+
+@functools.cache
+def renames() -> dict[int, dict[str, Any]]:
+    """Return what was renamed after each format, the oldest first."""
+    held = json.loads(pathlib.Path(__file__).with_name("renames.json").read_text(encoding="utf-8"))
+    return {int(written): held[written] for written in sorted(held, key=int)}
+
+
+def _since(written: int, what: str) -> list[dict[str, Any]]:
+    """Return what was renamed after a format and after each later one."""
+    return [table[what] for each, table in renames().items() if each >= written]
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "feller"
+
+
+def _of_class(table: dict[str, Any], kind: type) -> dict[str, str]:
+    """Return what was renamed of a class and of its bases in feller."""
+    bases = [base.__name__ for base in reversed(kind.__mro__) if _is_ours(base)]
+    return {old: new for name in bases for old, new in table.get(name, {}).items()}
+
+
+class Older(dict[str, Any]):
+    """A record, or a part of one, with the names of an older format."""
+
+    written: int
+    """The format."""
+
+    @staticmethod
+    def of(value: Any, written: Any) -> Any:
+        """Mark all records that a value holds, where a format is an older one."""
+        if not isinstance(written, int) or written >= present():
+            return value
+        if isinstance(value, list):
+            return [Older.of(each, written) for each in value]
+        if not isinstance(value, dict):
+            return value
+        record = Older({key: Older.of(each, written) for key, each in value.items()})
+        record.written = written
+        return record
+
+    def name_among(self, name: Any, kinds: dict[str, type]) -> Any:
+        """Return what a class is called now that is one of some; the user's own are called as they were."""
+        if not isinstance(name, str) or (name in kinds and not _is_ours(kinds[name])):
+            return name
+        return next((each for each in _names_now([name], self.written) if each in kinds), name)
+
+    def fields_of(self, kind: type) -> Record:
+        """Return the fields by the names that a class has for them now.
+
+        Raises:
+            InputError: If two are one by now.
+        """
+        own = () if _is_ours(kind) else getattr(kind, "__annotations__", ())
+        found: Record = {}
+        for key, value in self.items():
+            for table in () if key in own else _since(self.written, "fields"):
+                key = _of_class(table, kind).get(key, key)
+            if key in found:
+                raise InputError(f"the field {key!r} of {kind.__name__} once", "it twice, under two names")
+            found[key] = value
+        return found
+
+    def key_of(self, field: str) -> str:
+        """Return the key of a field by its name of now, whatever class has it."""
+        before = {field}
+        for table in reversed(_since(self.written, "fields")):
+            before |= {old for names in table.values() for old, new in names.items() if new in before}
+        return next((key for key in self if key in before - {field}), field)
+
+
+def _names_now(names: list[str], written: int) -> list[str]:
+    """Return what classes may be called now that were called so, what was renamed first."""
+    for table in _since(written, "classes"):
+        names = [each for name in names for each in (*table.get(name, ()), name)]
+    return names
+
+
+def names_before(module: Any, names: Iterable[str], written: int = UNSTAMPED) -> dict[str, str]:
+    """Return what the weights of a network were called in a format, by their names of now."""
+    return {name: _name_before(module, name.split("."), written) for name in names}
+
+
+def _name_before(module: Any, words: list[str], written: int) -> str:
+    """Walk along a name; dicts of what belongs to the weights of a network have the names of these, with slashes."""
+    before, network = [], None
+    for word in words:
+        if network is not None:
+            word = _name_before(network, word.split("/"), written).replace(".", "/")
+        inner = getattr(module, "_modules", {}).get(word)
+        network = next((one for held, one in getattr(module, "named_by", ()) if held is inner), None)
+        for table in reversed(_since(written, "attributes")):
+            word = {new: old for old, new in _of_class(table, type(module)).items()}.get(word, word)
+        before.append(word)
+        module = inner
+    return ".".join(before)
+
+
+def formats_before() -> range:
+    """Return the older formats, the newest first."""
+    return range(present() - 1, FIRST - 1, -1)
+
+
+def repr_before(value: Any) -> str:
+    """Return the `repr` of a value as it was before names changed, for hashes of it."""
+    if type(value) in (tuple, list) and any(
+        is_dataclass(kind) or kind in (tuple, list) for kind in {*map(type, value)}
+    ):
+        inner = ", ".join(map(repr_before, value))
+        return f"[{inner}]" if type(value) is list else f"({inner},)" if len(value) == 1 else f"({inner})"
+    if not is_dataclass(value) or isinstance(value, type) or not _is_ours(type(value)):
+        return repr(value)
+    kind, told = type(value), {one.name: repr_before(getattr(value, one.name)) for one in fields(value) if one.repr}
+    name = kind.__qualname__
+    for table in reversed(_since(UNSTAMPED, "classes")):
+        name = next((old for old, now in table.items() if name in now), name)
+    for table in reversed(_since(UNSTAMPED, "fields")):
+        before = {new: old for old, new in _of_class(table, kind).items()}
+        told = {before.get(field, field): each for field, each in told.items()}
+    return f"{name}({', '.join(f'{field}={each}' for field, each in told.items())})"
+
+
+def with_flags(name: str, content: Record, written: int) -> Record:
+    """Rename options, and words that set fields, as after a format."""
+    flags = renames()[written]["flags"]
+    if name != "recipe.json" or not flags:
+        return content
+    recipe = content.get("recipe")
+
+    def renamed(value: Record) -> Record:
+        words = value.get("fields")
+        if not isinstance(words, list):
+            return value
+        return {**value, "fields": [_word_now(word, flags, recipe, written) for word in words]}
+
+    content = _changed(content, renamed)
+    if isinstance(config := content.get("config"), dict):
+        options = {key: _word_now(f"--{key.replace('_', '-')}", flags, None, written) for key in config}
+        config = {options[key].removeprefix("--").replace("-", "_"): value for key, value in config.items()}
+        content = {**content, "config": config}
+    return content
+
+
+def _word_now(word: Any, flags: dict[str, Any], recipe: Any, written: int) -> Any:
+    """Return a word as it is now, with what follows `=`; what turns a field off has `no-` before its last part."""
+    if not isinstance(word, str) or not word.startswith("--"):
+        return word
+    flag, equals, value = word.partition("=")
+    flag = flag.replace("_", "-")
+    plain = flag if flag in flags else _OFF.sub(r"\1\2", flag)
+    now = flags.get(plain)
+    if isinstance(now, dict):  # the field's name depends on the class that has it
+        *names, _ = plain.removeprefix("--").replace("-", "_").split(".")
+        for name in names:
+            recipe = recipe.get(name) if isinstance(recipe, dict) else None
+        kind = recipe.get("is") if isinstance(recipe, dict) else None
+        now = next((now[each] for each in _names_now([str(kind)], written) if each in now), None)
+    if now is None:
+        return word
+    now = now if plain == flag else _LAST.sub(r"\1no-\2", now)
+    return f"{now}{equals}{value}"
+
+
+_FAMILIES = (
+    *("Alike", "AnyOrder", "Autoregressive", "Codes", "Estimates", "Filled", "Graphical", "Interleaved"),
+    "Resynthesis",
+)
+"""Paths without time, each of which stood for a family of models."""
 
 
 def with_families(name: str, content: Record) -> Record:
@@ -36,8 +203,7 @@ def with_families(name: str, content: Record) -> Record:
         return content
     rest = {key: value for key, value in content.items() if key != "path"}
     if path.get("is") in _FAMILIES:
-        fields = {_FIELDS.get(key, key): value for key, value in path.items() if key != "is"}
-        return {**rest, "family": {"is": _FAMILIES[path["is"]], **fields}}
+        return {**rest, "family": path}
     return {**rest, "family": {"is": "BridgeProcess" if path.get("is") == "Brownian" else "PathProcess", "path": path}}
 
 
@@ -53,44 +219,12 @@ def _changed(value: Any, change: Callable[[Record], Record]) -> Any:
 def _without_families(value: Record) -> Record:
     """Take a path that stood for a family out of a record with an `is`."""
     path = value.get("path") if "is" in value else None
-    if not isinstance(path, dict) or not isinstance(path.get("is"), str) or path["is"] not in _FAMILIES:
+    if not isinstance(path, dict) or path.get("is") not in _FAMILIES:
         return value
     if path["is"] == "Filled":
         return {**value, "path": None}
     rest = {key: each for key, each in value.items() if key != "path"}
     return {**rest, "target": path.get("about")} if path["is"] == "Estimates" else rest
-
-
-def name_vector_quantizer(name: str, content: Record) -> Record:
-    """Record the codebook of a vector quantizer as `VectorQuantizerEMA`, where it was `EMA`."""
-
-    def renamed(value: Record) -> Record:
-        return {**value, "is": "VectorQuantizerEMA"} if value.get("is") == "EMA" else value
-
-    return _changed(content, renamed)
-
-
-_CLASSES = {"Matching": "FlowMatching", "MinibatchTransport": "MinibatchOT"}
-"""Objectives and couplings by what they were called."""
-
-
-def name_objectives(name: str, content: Record) -> Record:
-    """Record objectives, couplings and the dropout of conditions by their names of now, also in words that set it."""
-
-    def renamed(value: Record) -> Record:
-        value = {**value, "is": _CLASSES.get(value["is"], value["is"])} if isinstance(value.get("is"), str) else value
-        if isinstance(value.get("fields"), list):
-            words = ["--objective.cond-dropout" if word == "--objective.drop" else word for word in value["fields"]]
-            value = {**value, "fields": words}
-        is_chance = isinstance(value.get("drop"), int | float)
-        return {"cond_dropout" if is_chance and key == "drop" else key: each for key, each in value.items()}
-
-    return _changed(content, renamed)
-
-
-def to_format_2(name: str, content: Record) -> Record:
-    """Record families of models, and vector quantizers by their name of now."""
-    return name_vector_quantizer(name, with_families(name, content))
 
 
 _OPTIONS = (
@@ -101,8 +235,8 @@ _OPTIONS = (
 
 
 def to_format_3(name: str, content: Record) -> Record:
-    """Record objectives by their names of now, and the options of a fit apart from what was found out."""
-    content = name_objectives(name, content)
+    """Record the options of a fit apart from what was found out."""
+    content = with_flags(name, content, 2)
     asked = content.get("asked")
     if name != "recipe.json" or not isinstance(asked, dict):
         return content
@@ -120,9 +254,14 @@ def to_format_3(name: str, content: Record) -> Record:
     return {"config": config, "provenance": found, **rest}
 
 
+def to_format_4(name: str, content: Record) -> Record:
+    """Record flags and options by their names of now."""
+    return with_flags(name, content, 3)
+
+
 FIRST = 1
 """The oldest format that is read."""
-CHANGES: tuple[Change, ...] = (to_format_2, to_format_3)
+CHANGES: tuple[Change, ...] = (with_families, to_format_3, to_format_4)
 """From each format to the next, the oldest first. Who changes what a file holds adds one here, and keeps a run of the
 format before in tests/safety/formats."""
 
@@ -153,4 +292,9 @@ def brought_up(name: str, content: Record) -> Record:
     rest = {key: value for key, value in content.items() if key not in ("format", "version")}
     for change in CHANGES[written - FIRST :]:
         rest = change(name, rest)
-    return rest
+    return Older.of(rest, written)
+
+
+def format_of(content: Record) -> int:
+    """Return the format of a record that is to be written: parts that were read of an older one keep their names."""
+    return min((part.written for part in content.values() if isinstance(part, Older)), default=present())

@@ -14,7 +14,7 @@ from typing import Any
 
 from feller import __version__
 from feller.core.errors import InputError, UsageError, nearest
-from feller.core.migrations import brought_up, present
+from feller.core.migrations import Older, brought_up, format_of
 from feller.core.serialization import named, read_json, write_json
 
 PARTS = ("tokenizer", "vectors", "durations", "rhythm")
@@ -254,7 +254,7 @@ class Run:
 
     def write_record(self, path: pathlib.Path, content: dict[str, Any]) -> None:
         """Write one of the folder's JSON files, stamped with the versions."""
-        write_json(path, {"format": present(), "version": __version__, **content})
+        write_json(path, {"format": format_of(content), "version": __version__, **content})
 
     def read_record(self, path: pathlib.Path) -> dict[str, Any]:
         """Read one of the folder's JSON files.
@@ -278,6 +278,7 @@ class Run:
         """
         part: Any = self.read_record(path)
         for name in names:
+            name = part.key_of(name) if isinstance(part, Older) else name
             if not isinstance(part, dict) or name not in part:
                 lacks = f"lacks {'.'.join(names)!r}: it is damaged, or no run of a fit"
                 raise InputError(lacks, remedy=WHOLE, file=path)

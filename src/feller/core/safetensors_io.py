@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Iterable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -9,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from feller.core.errors import InputError
+from feller.core.migrations import formats_before, names_before
 from feller.core.serialization import replace_file
 
 
@@ -35,10 +37,29 @@ def put(tensors: dict[str, Tensor], module: nn.Module) -> None:
     Raises:
         RuntimeError: If names, shapes or kinds are others; whole numbers would become weights without a word.
     """
+    tensors = named_as_now(tensors, module, module.state_dict())
     for name, own in module.state_dict().items():
         if name in tensors and tensors[name].is_floating_point() != own.is_floating_point():
             raise RuntimeError(f"{name} holds {tensors[name].dtype}, expected {own.dtype}")
     module.load_state_dict(tensors)
+
+
+def named_as_now(tensors: dict[str, Tensor], module: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """Return tensors of a file by the names that a network has for them now, where all of them are of an older format.
+
+    Files have no format of their own: names tell it, as no attribute of a class was ever called as another was before.
+
+    Args:
+        tensors: By their names in the file.
+        module: The network.
+        names: Of those of its weights that are expected.
+    """
+    names = {*names}
+    for written in () if tensors.keys() == names else formats_before():
+        before = names_before(module, names, written)
+        if tensors.keys() == {*before.values()}:
+            return {name: tensors[before[name]] for name in names}
+    return tensors
 
 
 def load_tensors(

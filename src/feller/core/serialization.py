@@ -13,14 +13,17 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import cattrs
+from cattrs.disambiguators import create_default_dis_func
 from cattrs.gen import make_dict_structure_fn
 
 from feller.core.errors import InputError
+from feller.core.migrations import Older
 
 T = TypeVar("T")
 _UMASK = os.umask(0)  # can only be read by setting it
@@ -49,6 +52,12 @@ def _is_open(cls: Any) -> bool:
 def _are_open(cls: Any) -> bool:
     """Tell whether a type is a union of types that stand for their subclasses."""
     return get_origin(cls) in (Union, UnionType) and all(map(_is_open, get_args(cls)))
+
+
+def _are_records(cls: Any) -> bool:
+    """Tell whether a type is a union of dataclasses, or nothing, which are told apart by their fields."""
+    kinds = [one for one in get_args(cls) if one is not NoneType]
+    return get_origin(cls) in (Union, UnionType) and len(kinds) > 1 and all(map(is_dataclass, kinds))
 
 
 def _function_name(function: Callable[..., Any]) -> str:
@@ -123,9 +132,11 @@ def _converter() -> cattrs.Converter:
         kinds = {kind.__name__: kind for kind in named if is_dataclass(kind) and not inspect.isabstract(kind)}
         only = base.__name__ if base in kinds.values() else None  # a field may be of one kind
         name = data.get("is", only) if isinstance(data, dict) else None
+        name = data.name_among(name, kinds) if isinstance(data, Older) else name
         if name not in kinds:
             own = ", or one of your own, whose file --code names, or that Python imported"
             raise InputError.unknown(getattr(base, "__name__", str(base)), name, kinds, more=own)
+        data = data.fields_of(kinds[name]) if isinstance(data, Older) else data
         fields = {key: value for key, value in data.items() if key != "is"}
         return make_dict_structure_fn(kinds[name], converter, _cattrs_forbid_extra_keys=True)(fields, kinds[name])
 
@@ -138,7 +149,23 @@ def _converter() -> cattrs.Converter:
         def made(data: Any, _: Any) -> Any:
             if not isinstance(data, dict):
                 raise InputError(f"the fields of {cls.__name__}", f"{data!r:.40}")
-            return make(data, cls)
+            return make(data.fields_of(cls) if isinstance(data, Older) else data, cls)
+
+        return made
+
+    def one_of(cls: Any) -> Callable[[Any, Any], Any]:
+        kinds = [one for one in get_args(cls) if one is not NoneType]
+        tell = create_default_dis_func(converter, *kinds)
+
+        def fits(data: Older, kind: Any) -> bool:
+            return data.fields_of(kind).keys() <= {one.name for one in dataclass_fields(kind)}
+
+        def made(data: Any, _: Any) -> Any:
+            if data is None and NoneType in get_args(cls):
+                return None
+            fitting = [kind for kind in kinds if isinstance(data, Older) and fits(data, kind)]
+            kind: Any = fitting[0] if fitting else tell(data)
+            return converter.structure(data, kind)
 
         return made
 
@@ -151,6 +178,7 @@ def _converter() -> cattrs.Converter:
     converter.register_unstructure_hook_func(_is_open, lambda value: converter.unstructure(value))
     converter.register_structure_hook_func(is_kind, structure)
     converter.register_structure_hook_func(_is_open, structure)
+    converter.register_structure_hook_factory(_are_records, one_of)
     converter.register_structure_hook_func(_are_open, structure)
 
     def is_function(cls: Any) -> bool:

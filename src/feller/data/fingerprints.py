@@ -9,6 +9,7 @@ import hashlib
 import numpy as np
 from torch import Tensor
 
+from feller.core.migrations import repr_before
 from feller.core.pytree import Given, State, leaves
 from feller.data.loading.raw import Found, Sound
 
@@ -19,7 +20,7 @@ def hashed(*parts: object) -> str:
     for part in parts:
         content = part.samples if isinstance(part, Sound) else part.numpy() if isinstance(part, Tensor) else part
         is_numbers = isinstance(content, np.ndarray)
-        digest.update(np.ascontiguousarray(content).tobytes() if is_numbers else repr(content).encode())
+        digest.update(np.ascontiguousarray(content).tobytes() if is_numbers else repr_before(content).encode())
     return digest.hexdigest()
 
 

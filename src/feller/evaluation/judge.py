@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.core.errors import InputError
+from feller.core.migrations import UNSTAMPED, Older, present
 from feller.core.rng import Draws
 from feller.core.safetensors_io import load_tensors, put, save_tensors
 from feller.core.serialization import from_data, to_data
@@ -218,6 +219,7 @@ def share_right(judge: Judge, real: Dataset) -> float | None:
 def save_judge(path: pathlib.Path, judge: Judge) -> None:
     """Write a judge to one file."""
     about = {
+        "format": present(),
         "modality": to_data(judge.modality),
         "target": judge.target,
         "data": judge.data,
@@ -232,7 +234,7 @@ def load_judge(path: pathlib.Path) -> Judge:
     tensors, note = load_tensors(path, advice=ANEW)
     try:
         about = json.loads(note["judge"])
-        modality = from_data(Images, about["modality"])
+        modality = from_data(Images, Older.of(about["modality"], about.get("format", UNSTAMPED)))
         network = within(path.stat().st_size, lambda: _network(modality, about["target"], Draws(0)))
         put(tensors, network)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import UsageError
-from feller.core.migrations import with_families
+from feller.core.migrations import brought_up, with_families
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.data.modality import Target
@@ -171,18 +171,26 @@ def test_a_family_of_ones_own() -> None:
     assert x_1.tolist() == [[7.0]] * 3
 
 
+TARGET = {"names": ["a"], "means": [0.0], "scales": [1.0], "classes": [], "among": []}
+
+
 @pytest.mark.parametrize(
     ("path", "family"),
     [
         ({"is": "Affine"}, {"is": "PathProcess", "path": {"is": "Affine"}}),
         ({"is": "Brownian", "noise": 1.0}, {"is": "BridgeProcess", "path": {"is": "Brownian", "noise": 1.0}}),
         ({"is": "AnyOrder", "anyhow": False}, {"is": "TableModel", "any_order": False}),
-        ({"is": "Estimates", "about": {"names": ["a"]}}, {"is": "RegressionModel", "target": {"names": ["a"]}}),
+        ({"is": "Estimates", "about": TARGET}, {"is": "RegressionModel", "target": TARGET}),
         ({"is": "Codes"}, {"is": "AutoencoderModel"}),
     ],
 )
 def test_records_of_the_first_format(path: dict[str, Any], family: dict[str, Any]) -> None:
-    assert with_families("model.json", {"path": path, "drop": 0.0}) == {"family": family, "drop": 0.0}
+    found = brought_up("model.json", {"format": 1, "path": path, "drop": 0.0})
+    assert found.keys() == {"family", "drop"}
+    if "path" in family:
+        assert found["family"] == family
+    else:
+        assert json.loads(json.dumps(to_data(from_data(ModelFamily, found["family"])))) == family
 
 
 def test_objectives_of_the_first_format() -> None:

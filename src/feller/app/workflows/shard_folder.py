@@ -5,6 +5,7 @@ stranger, and hold what a person laid there: nothing is followed out of it, and 
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -17,8 +18,9 @@ from feller.app.reporter import Tell
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.output_shards import MANIFEST, NUMBER, SampleShards, Shard, shards
 from feller.core.run_folder import Run
-from feller.core.serialization import from_data, read_json
+from feller.core.serialization import from_data, read_json, to_data
 from feller.data.labels import first_of
+from feller.sampling.sampler_config import Sampling
 
 WORK = ".shards"
 """Folder in that of the shards for what is being written, and for notes of those that are done; gone at the end."""
@@ -116,7 +118,7 @@ def _take(wanted: SampleShards, overwrite: bool, tell: Tell) -> None:
 def _found(wanted: SampleShards, overwrite: bool) -> SampleShards:
     """Return the shards of the manifest; of one that is damaged none, once its shards are removed."""
     try:
-        return shards(wanted.folder)
+        return _sampled_as_now(shards(wanted.folder))
     except InputError as error:
         if not overwrite:
             raise InputError(
@@ -131,6 +133,14 @@ def _found(wanted: SampleShards, overwrite: bool) -> SampleShards:
         for path in own:
             remove(path)
         return wanted
+
+
+def _sampled_as_now(old: SampleShards) -> SampleShards:
+    """Return shards with the settings of their sampler by the names of now."""
+    with contextlib.suppress(InputError):  # of another version, whose settings are others
+        sampling = json.loads(json.dumps(to_data(from_data(Sampling, old.settings.get("sampling")))))
+        return replace(old, settings={**old.settings, "sampling": sampling})
+    return old
 
 
 def _replace(old: SampleShards, wanted: SampleShards) -> None:

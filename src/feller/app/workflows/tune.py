@@ -60,6 +60,7 @@ from feller.models.recipes.recipe import Recipe
 from feller.networks.architecture import parameters
 from feller.networks.blocks.lora import LowRank
 from feller.training.checkpoint import read_counters
+from feller.training.couplings import AcrossRanks, Independent
 from feller.training.engine import Engine, engine
 from feller.training.loop import Batches, StepMetrics, check_finite, make_train_state
 from feller.training.objective import TrainingContext
@@ -231,8 +232,7 @@ def _prepare(
     tell.task("measuring the base")
     first, notes = _before(source, base, tuned, rule, reward, Effort.beside(rounds, LEAST_SECONDS, MOST_SECONDS), tell)
     tell.done()
-    fitted = source.read_record(source.recipe)
-    notes = (*notes, *_coupled(fitted["recipe"]))
+    notes = (*notes, *_coupled(recipe_of(source)))
     own = f" --reward {shlex.join(tuned.rewards)}" if needs_again(tuned) else ""
     job = TrainingJob(
         record={
@@ -255,14 +255,13 @@ def _prepare(
     return job, TrainingInputs(batches=feed, rng=Draws(tuned.seed), monitor=monitor, checkpoint_at_each_log=True)
 
 
-def _coupled(recipe: dict[str, Any]) -> list[str]:
+def _coupled(recipe: Recipe) -> list[str]:
     """Say so if the model was fitted to sources that depend on the data: then no noise forgets them exactly."""
-    pairing = recipe.get("objective", {}).get("coupling") or {}
-    pairing = pairing.get("coupling", pairing) if pairing.get("is") == "AcrossRanks" else pairing
-    coupling = pairing.get("is", "Independent")
-    if coupling == "Independent" and not recipe.get("pairs"):
+    coupling = getattr(recipe.objective, "coupling", Independent())
+    coupling = coupling.coupling if isinstance(coupling, AcrossRanks) else coupling
+    if isinstance(coupling, Independent) and not recipe.pairs:
         return []
-    how = "pairs of an older model" if recipe.get("pairs") else coupling
+    how = "pairs of an older model" if recipe.pairs else type(coupling).__name__
     return [
         f"the model was fitted with {how}, not with independent sources: the law aimed at is reached nearly, at best"
     ]

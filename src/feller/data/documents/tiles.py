@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from feller.core.errors import InputError
+from feller.core.migrations import repr_before
 from feller.data.documents.image_codes import PictureCodes, check_codes, check_pictures
 
 RECUR = 4
@@ -54,7 +55,7 @@ class Tiles(PictureCodes):
     @property
     def name(self) -> str:
         """A hash of the tiles."""
-        return blake2b(repr(self).encode(), digest_size=6).hexdigest()
+        return blake2b(repr_before(self).encode(), digest_size=6).hexdigest()
 
     @cached_property
     def _table(self) -> UInt8[Tensor, "count levels"]:

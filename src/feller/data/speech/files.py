@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from feller.core.errors import InputError
+from feller.core.migrations import repr_before
 from feller.core.user_code import fingerprint
 from feller.data.labels import first_of
 from feller.data.loading.raw import FoundSounds, FoundSpeech, Sound, as_objects
@@ -223,7 +224,7 @@ class _Reading:
                 self._check(sound)
                 self._check_given(utterance)
                 words = self._aligned(utterance, sound, given.get(utterance.name), aligner)
-                self.hashes.append(f"{fingerprint(utterance.path)} {given.get(utterance.name)}")
+                self.hashes.append(f"{fingerprint(utterance.path)} {repr_before(given.get(utterance.name))}")
                 yield utterance, sound, words
             except InputError as error:
                 self.missing |= dict.fromkeys(error.words if isinstance(error, MissingWordsError) else ())

@@ -204,9 +204,11 @@ def load_detector(path: pathlib.Path) -> Detector:
     tensors, note = load_tensors(path)
     try:
         about = json.loads(note["detector"])
-        seen, features = tensors["mean"].shape[1], tensors["answer.weight"].shape[1]
-        if (seen, features) != (about["bands"], about["size"] * WIDTHS[-1]):  # before memory is asked for
-            raise ValueError(f"weights of {seen} bands and {features} features, which are not what it says")
+        seen, features = tensors["mean"].shape[1], {one.shape[1] for one in tensors.values() if one.ndim == 2}
+        if seen != about["bands"] or about["size"] * WIDTHS[-1] not in features:  # before memory is asked for
+            raise ValueError(
+                f"weights of {seen} bands and {max(features, default=0)} features, which are not what it says"
+            )
         network = DetectorNetwork(about["bands"], about["size"], Draws(0))
         put(tensors, network)
         data = str(about["data"])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, check_kind, check_number
+from feller.core.safetensors_io import named_as_now
 from feller.networks.inner_networks import plain_network
 
 UPDATES = "average.updates"
@@ -82,6 +83,9 @@ class EMA:
             InputError: If the state is that of another network.
         """
         own = self.state_dict()
+        updates = {name: state[name] for name in (UPDATES,) if name in state}
+        rest = {name: value for name, value in state.items() if name != UPDATES}
+        state = {**named_as_now(rest, self._source, own.keys() - {UPDATES}), **updates}
         wrong = sorted(own.keys() ^ state.keys()) or [
             name
             for name in own

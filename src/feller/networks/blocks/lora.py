@@ -50,6 +50,11 @@ class LowRank(nn.Module):
                     self.first[_key(name)] = first.to(weight.device)
                     self.second[_key(name)] = weight.new_zeros(rows, thin)
 
+    @property
+    def named_by(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
+        """Dicts of weights, and the network whose weights they are named by."""
+        return (self.first, self.network), (self.second, self.network)
+
     def forward(self, x_t: State, t: State, given: Given) -> State:
         """Answer as the network does with the changed matrices."""
         weights = {name: self._changed(weight, name) for name, weight in self.network.named_parameters()}

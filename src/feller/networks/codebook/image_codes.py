@@ -9,6 +9,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
 
 from feller.core.errors import InputError
+from feller.core.migrations import names_before
 from feller.core.rng import Draws
 from feller.data.documents.image_codes import PictureCodes, check_codes, check_pictures
 from feller.data.images.pixel_codes import AsNumbers
@@ -50,11 +51,12 @@ class Learned(PictureCodes):
 
     @property
     def name(self) -> str:
-        """A hash of the weights."""
-        digest = blake2b(digest_size=6)
-        for name, weight in sorted(self.network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(weight.cpu().contiguous().numpy().tobytes())
+        """A hash of the weights, under the names that they had when runs began to hold it."""
+        digest, weights = blake2b(digest_size=6), self.network.state_dict()
+        before = names_before(self.network, weights)
+        for name in sorted(weights, key=before.__getitem__):
+            digest.update(before[name].encode())
+            digest.update(weights[name].cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
+from feller.core.migrations import names_before
 from feller.core.pytree import Given
 from feller.core.rng import Draw, Draws
 from feller.data.documents.vectors import DocumentVectors, Vectors
@@ -129,10 +130,11 @@ class Finder(DocumentVectors):
 
     @property
     def name(self) -> str:
-        """What tells it from others: a short hash of its weights."""
-        whole = blake2b(digest_size=6)
-        for key, value in self.network.state_dict().items():
-            whole.update(key.encode())
+        """What tells it from others: a short hash of its weights, under the names that they had first."""
+        whole, weights = blake2b(digest_size=6), self.network.state_dict()
+        before = names_before(self.network, weights)
+        for key, value in weights.items():
+            whole.update(before[key].encode())
             whole.update(value.detach().cpu().contiguous().numpy().tobytes())
         return whole.hexdigest()
 

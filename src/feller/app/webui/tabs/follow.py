@@ -10,6 +10,7 @@ from typing import Any
 from feller.app.reporter import Tell, in_words
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab
+from feller.app.workflows.run_config import training_of
 from feller.core.errors import InputError
 from feller.core.serialization import read_json
 from feller.training.callbacks import read_metrics
@@ -60,16 +61,15 @@ def _preview(run: LoadedRun, room: pathlib.Path) -> tuple[Picture, ...]:
 
 def _status(run: LoadedRun, rows: list[dict[str, Any]]) -> tuple[str, bool]:
     """Say how far a fit is, and whether it has done all its steps and written its report since."""
-    counters, train = {}, {}
+    counters = {}
     with contextlib.suppress(InputError):
         counters = read_json(run.run.counters)
-    if not run.is_bridge:
-        train = run.run.read_record(run.run.recipe).get("recipe", {}).get("train", {})
+    train = None if run.is_bridge else training_of(run.run)
     last = {**counters, **(rows[-1] if rows else {})}
     saved, step = (int(max(found.get("step", 0) for found in group)) for group in ((counters,), (counters, last)))
     if not step:
         return f"{run.summary}: no step has been saved yet", False
-    steps, minutes = train.get("steps"), train.get("minutes")
+    steps, minutes = (None, None) if train is None else (train.steps, train.minutes)
     shares = [(saved, step, steps), (counters.get("seconds", 0.0), last.get("seconds", 0.0), 60 * (minutes or 0))]
     done, now = next(((first / whole, later / whole) for first, later, whole in shares if whole), (0.0, 0.0))
     report = run.run.path / "report.html"

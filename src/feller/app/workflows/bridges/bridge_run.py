@@ -18,7 +18,7 @@ from feller.control.bridges.rounds import Progress, start
 from feller.core.errors import InputError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
-from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.core.safetensors_io import load_tensors, named_as_now, save_tensors
 from feller.core.serialization import from_data, write_json
 from feller.data.modality import Modality
 from feller.models.families.path_process import BridgeProcess
@@ -193,7 +193,9 @@ def save_progress(run: Run, progress: Progress) -> None:
     note |= {f"{way}/{name}": str(value) for way, counted in ways.items() for name, value in counted.items()}
     note |= {f"{way}/kept": str(number) for way, number in progress.kept.items()}
     average = _both(progress, "averaged")
-    average |= {f"{way}.{name}": value for way, best in progress.best.items() for name, value in best.items()}
+    average |= {
+        f"{_prefix(progress, way)}.{name}": value for way, best in progress.best.items() for name, value in best.items()
+    }
     save_tensors(run.average, average)  # first: a round that is cut off here is done again, with the same weights
     save_tensors(run.state, tensors, {**note, PROCESSOR: processor(device_of(progress.ahead))})
     save_tensors(run.weights, _both(progress, "weights"))
@@ -239,10 +241,11 @@ def _load_kept(run: Run, progress: Progress, note: dict[str, str]) -> None:
         InputError: If they are missing or damaged.
     """
     numbers = {way: note[f"{way}/kept"] for way in _learners(progress) if f"{way}/kept" in note}
-    averages = load_tensors(run.average)[0] if numbers else {}
+    network = progress.network
+    averages = named_as_now(load_tensors(run.average)[0], network, network.state_dict()) if numbers else {}
     for way, number in numbers.items():
         shapes = {name: value.shape for name, value in _learners(progress)[way].averaged().items()}
-        own = {name: averages.get(f"{way}.{name}") for name in shapes}
+        own = {name: averages.get(f"{_prefix(progress, way)}.{name}") for name in shapes}
         best = {name: value for name, value in own.items() if value is not None and value.shape == shapes[name]}
         if len(best) < len(shapes) or not number.isdecimal():
             raise InputError(f"{run.average} does not fit this bridge", remedy="Copy the whole run, or make a new one")
@@ -253,10 +256,16 @@ def _learners(progress: Progress) -> dict[str, Any]:
     return {"ahead": progress.ahead, "back": progress.back}
 
 
+def _prefix(progress: Progress, way: str) -> str:
+    """Return what the network that holds both drifts calls that of a direction."""
+    drift = _learners(progress)[way].network
+    return next(name for name, one in progress.network.named_children() if one is drift)
+
+
 def _both(progress: Progress, which: str) -> dict[str, Tensor]:
     """Return weights of both drifts under the names of the network that holds them."""
     return {
-        f"{way}.{name}": value
+        f"{_prefix(progress, way)}.{name}": value
         for way, learner in _learners(progress).items()
         for name, value in getattr(learner, which)().items()
     }

@@ -1,0 +1,412 @@
+"""Renames: older records and weights open under new names of classes, fields, attributes and flags."""
+
+import abc
+import json
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from feller.app.cli import main
+from feller.app.workflows.fine_tuned_run import recipe_of
+from feller.app.workflows.shard_folder import _sampled_as_now
+from feller.core import migrations
+from feller.core.errors import InputError
+from feller.core.migrations import UNSTAMPED, Older, brought_up, format_of, names_before, present, repr_before
+from feller.core.output_shards import SampleShards
+from feller.core.rng import Draws
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors, put
+from feller.core.serialization import from_data, to_data
+from feller.models.model import load_model
+from feller.networks import MLP, Architecture
+from feller.networks.blocks.ema import EMA
+from feller.networks.blocks.lora import LowRank
+from feller.networks.codebook.image_codes import Learned
+from feller.networks.codebook.image_tokenizer import Tokenizer
+from feller.networks.mlp import ResidualMLP
+from feller.sampling.sampler_config import Sampling
+from feller.training.checkpoint import learner_tensors, read_counters, restore_learner
+from feller.training.loop import make_train_state
+from feller.training.optimizer import Training
+from tests.safety.specimen_runs import copied
+from tests.safety.test_formats import DRAWN
+
+OURS = "feller.made_up"
+"""Module that the made-up classes say they are of: others keep their names."""
+SINCE = present() - 1
+"""Format in which all had other names."""
+
+
+class Route(abc.ABC):
+    """Routes and regions may have had the same name."""
+
+    @abc.abstractmethod
+    def go(self) -> None: ...
+
+
+class Region(abc.ABC):
+    @abc.abstractmethod
+    def lie(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Steps(Route):
+    step_size: float = 1.0
+    """Was `by`."""
+
+    def go(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class ProductRoute(Steps):
+    """Was `Product`."""
+
+    leaf_routes: tuple[Route, ...] = ()
+    """Was `parts`."""
+
+
+@dataclass(frozen=True)
+class Product(Region):
+    """Was `Product`, too."""
+
+    parts: int = 0
+
+    def lie(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Mine(Route):
+    """Of a user: its field is called as one of a class of feller was."""
+
+    by: int = 0
+
+    def go(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Was without a name in records, and its `route` was `path`."""
+
+    route: Route
+    region: Region = Product()
+    rest: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OneShare:
+    """Its only field was `law`."""
+
+    share: float
+
+
+@dataclass(frozen=True)
+class Shares:
+    shares: float
+    other: float = 0.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    of: OneShare | Shares | None = None
+
+
+class Layer(nn.Module):
+    """Its `fc` was `first`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2, 2)
+        self.register_buffer("count", torch.zeros(()))
+
+
+class Wide(Layer):
+    """Its own `gain` was `share`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(2))
+
+
+class Net(nn.Module):
+    """Its `blocks` were `first`, and its `first` was `enter`: names that move along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(2, 2)
+        self.blocks = nn.ModuleList([Layer(), nn.ModuleList([Wide()])])
+        self.by_name = nn.ParameterDict({"fc": torch.ones(1)})
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor, given: dict) -> torch.Tensor:
+        return self.first(x_t)
+
+
+TABLE: dict[str, Any] = {
+    "classes": {"Product": ["ProductRoute"], "Walk": ["Steps"], "Mine": ["Steps"]},
+    "fields": {
+        "Steps": {"by": "step_size"},
+        "ProductRoute": {"parts": "leaf_routes"},
+        "Plan": {"path": "route"},
+        "OneShare": {"law": "share"},
+    },
+    "attributes": {
+        "Layer": {"first": "fc", "seen": "count"},
+        "Wide": {"share": "gain"},
+        "Net": {"first": "blocks", "enter": "first"},
+    },
+    "flags": {
+        "--train.batch": "--train.batch-size",
+        "--train.replay": "--train.reuse-batches",
+        "--path.by": {"Steps": "--route.step-size", "Other": "--route.other"},
+        "--longest": "--max-size",
+    },
+}
+OLD_KEYS = [
+    *("enter.weight", "enter.bias", "first.0.seen", "first.0.first.weight", "first.0.first.bias", "first.1.0.share"),
+    *("first.1.0.seen", "first.1.0.first.weight", "first.1.0.first.bias", "by_name.fc"),
+]
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Rename what is made up, as if that had happened after the last format."""
+    found = {**migrations.renames(), SINCE: TABLE}
+    monkeypatch.setattr(migrations, "renames", lambda: found)
+    for kind in (Route, Region, Steps, ProductRoute, Product, Plan, OneShare, Layer, Wide, Net):
+        monkeypatch.setattr(kind, "__module__", OURS)
+    return TABLE
+
+
+def older(content: Any) -> Any:
+    return Older.of(content, SINCE)
+
+
+def test_a_class_is_the_one_of_the_expected_type(table: dict[str, Any]) -> None:
+    record = {"path": {"is": "Product", "parts": [{"is": "Walk", "by": 2.0}], "by": 3.0}, "region": {"is": "Product"}}
+    assert from_data(Plan, older(record)) == Plan(ProductRoute(3.0, (Steps(2.0),)), Product())
+    assert from_data(Region, older({"is": "Product", "parts": 2})) == Product(2)
+
+
+def test_classes_that_are_told_by_their_fields(table: dict[str, Any]) -> None:
+    assert from_data(Budget, older({"of": {"law": 1.0}})) == Budget(OneShare(1.0))
+    assert from_data(Budget, older({"of": {"shares": 1.0}})) == Budget(Shares(1.0))
+    assert from_data(Budget, older({"of": None})) == Budget()
+    assert from_data(Budget, {"of": {"share": 1.0}}) == Budget(OneShare(1.0))
+    for record in ({"of": {"law": 1.0}}, older({"of": {"none": 1.0}})):
+        with pytest.raises(InputError):
+            from_data(Budget, record)
+
+
+def test_a_users_own_class_keeps_its_names(table: dict[str, Any]) -> None:
+    assert from_data(Route, older({"is": "Mine", "by": 2})) == Mine(2)
+
+
+def test_a_record_of_the_present_format_is_taken_as_it_is(table: dict[str, Any]) -> None:
+    assert from_data(Plan, {"route": {"is": "Steps"}}) == Plan(Steps())
+    for record in ({"path": {"is": "Steps"}}, {"route": {"is": "Walk"}}, {"route": {"is": "Steps", "by": 1.0}}):
+        with pytest.raises(InputError):
+            from_data(Plan, Older.of(record, present()))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"path": {"is": "Region"}},
+        {"path": {"is": ["Walk"]}},
+        {"path": {"is": "Walk", "by": 1.0, "step_size": 2.0}},
+        {"path": {"is": "Walk", "parts": []}},
+        {"path": {"is": "Walk"}, "route": {"is": "Walk"}},
+    ],
+)
+def test_a_strangers_record_names_nothing_else(record: dict[str, Any], table: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        from_data(Plan, older(record))
+
+
+def test_weights_have_the_names_of_their_modules(table: dict[str, Any]) -> None:
+    net = Net()
+    assert sorted(names_before(net, net.state_dict()).values()) == sorted(OLD_KEYS)
+    before = names_before(net, net.state_dict())
+    old = {before[name]: value + 1 for name, value in net.state_dict().items()}
+    wanted = {name: value + 1 for name, value in net.state_dict().items()}
+    put(old, net)
+    assert all(torch.equal(value, wanted[name]) for name, value in net.state_dict().items())
+    mixed = {**old, "first.weight": old["enter.weight"]}
+    del mixed["enter.weight"]
+    with pytest.raises(RuntimeError):
+        put(mixed, net)
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_state_goes_on_under_new_names(rank: int | None, table: dict[str, Any]) -> None:
+    def fresh(seed: int) -> Any:
+        torch.manual_seed(seed)
+        net = Net() if rank is None else LowRank(Net(), rank, Draws(seed))
+        state = make_train_state(net, Training(steps=2))
+        for weight in net.parameters():
+            weight.grad = torch.ones_like(weight) if weight.requires_grad else None
+        state.optimiser.step()
+        state.average.update()
+        return state
+
+    one, two = fresh(0), fresh(1)
+    before = names_before(one.network, one.network.state_dict())
+    old = {}
+    for name, value in learner_tensors(one).items():
+        part, _, rest = name.partition("/")
+        old[f"{part}/{before.get(rest, rest)}"] = value
+    held = "network/network.enter.weight" if rank else "network/enter.weight"
+    assert held in old
+    assert rank is None or "network/second.enter/weight" in old
+    assert old.keys() != learner_tensors(one).keys()
+    restore_learner(two, old)
+    wanted = learner_tensors(one)
+    assert wanted.keys() == learner_tensors(two).keys()
+    assert all(torch.equal(value, wanted[name]) for name, value in learner_tensors(two).items())
+
+
+def test_an_average_of_another_network_is_refused(table: dict[str, Any]) -> None:
+    state = EMA(Net()).state_dict()
+    with pytest.raises(InputError):
+        EMA(Net()).load_state_dict({**state, "enter.weight": state["first.weight"]})
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--train.batch", "16"], ["--train.batch-size", "16"]),
+        (["--train.batch=16", "--train.lr", "1"], ["--train.batch-size=16", "--train.lr", "1"]),
+        (["--train.no-replay", "--path.by", "2"], ["--train.no-reuse-batches", "--route.step-size", "2"]),
+        (["--path.no-by", "train.batch", "-n"], ["--route.no-step-size", "train.batch", "-n"]),
+    ],
+)
+def test_words_that_set_fields(words: list[str], wanted: list[str], table: dict[str, Any]) -> None:
+    config = {"data": "a", "longest": 8}
+    recipe = {"path": {"is": "Walk"}, "fields": [{"is": "Walk"}]}
+    record = {"config": config, "provenance": {"fields": words}, "recipe": recipe}
+    found = brought_up("recipe.json", {"format": SINCE, **record})
+    assert found == {"config": {"data": "a", "max_size": 8}, "provenance": {"fields": wanted}, "recipe": recipe}
+    assert brought_up("recipe.json", {"format": present(), **record}) == record
+    assert brought_up("recipe.json", {"format": format_of(found), **found}) == found
+
+
+def test_parts_are_found_by_their_names_of_now(table: dict[str, Any], tmp_path: pathlib.Path) -> None:
+    run = Run(tmp_path)
+    run.recipe.write_text(json.dumps({"format": SINCE, "recipe": {"path": {"is": "Walk"}, "parts": 1}}))
+    assert run.part_of(run.recipe, "recipe", "route") == {"is": "Walk"}
+    assert run.part_of(run.recipe, "recipe", "leaf_routes") == 1
+    with pytest.raises(InputError):
+        run.part_of(run.recipe, "recipe", "step_size")
+
+
+def test_shards_of_an_older_sampler_go_on(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(table["fields"], "Sampling", {"count": "calls"})
+    now = json.loads(json.dumps(to_data(Sampling("midpoint", 4))))
+    before = {"count" if name == "calls" else name: value for name, value in now.items()}
+    shards = SampleShards(pathlib.Path("a"), 2, 1, "{shard}.npz", {"seed": 1, "sampling": older(before)})
+    assert _sampled_as_now(shards).settings == {"seed": 1, "sampling": now}
+
+
+def test_hashes_are_of_the_names_before(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(ProductRoute(2.0, (Steps(),)), Product(), {"a": 1.0})
+    assert repr_before((plan,)) == (
+        "(Plan(path=Product(by=2.0, parts=(Walk(by=1.0),)), region=Product(parts=0), rest={'a': 1.0}),)"
+    )
+    assert repr_before([1, "a", (2.5,), Mine(1)]) == repr([1, "a", (2.5,), Mine(1)])
+    codes = Learned(Tokenizer(width=8, blocks=0), (1, 8, 8))
+    name = codes.name
+    kind = type(codes.network)
+    old = next(iter(codes.network._modules))
+    monkeypatch.setitem(table["attributes"], kind.__name__, {f"a_{old}": old})
+    assert codes.name != name  # which it would be of the other names
+    modules = {"renamed" if key == old else key: value for key, value in codes.network._modules.items()}
+    monkeypatch.setitem(table["attributes"], kind.__name__, {old: "renamed"})
+    monkeypatch.setattr(codes.network, "_modules", modules)
+    assert codes.name == name
+
+
+@dataclass(frozen=True)
+class Perceptron(Architecture):
+    """`MLP` under another name, with other names of its fields and of its network's attributes."""
+
+    features: int = 256
+    depth: int = 4
+    frequencies: int = 0
+    period: float | None = None
+    ends: int = 0
+
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> nn.Module:
+        settings = MLP(self.features, self.depth, self.frequencies, self.period, self.ends)
+        network = settings.build(shape, conditions, draws)
+        network._modules = {"embed" if key == "enter" else key: one for key, one in network._modules.items()}
+        network.__class__ = PerceptronNetwork
+        return network
+
+
+class PerceptronNetwork(ResidualMLP):
+    enter = property(lambda self: self.embed)
+
+
+@pytest.fixture
+def no_mlp() -> Iterator[None]:
+    """Call the class otherwise, so that no record names it."""
+    MLP.__name__ = "Gone"
+    yield
+    MLP.__name__ = "MLP"
+
+
+@pytest.mark.usefixtures("no_mlp")
+def test_a_kept_run_opens_and_goes_on_after_renames(
+    table: dict[str, Any], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (Perceptron, PerceptronNetwork):
+        monkeypatch.setattr(kind, "__module__", OURS)
+    monkeypatch.setitem(table["classes"], "MLP", ["Perceptron"])
+    monkeypatch.setitem(table["fields"], "Perceptron", {"width": "features"})
+    monkeypatch.setitem(table["attributes"], "PerceptronNetwork", {"enter": "embed"})
+    run = copied(tmp_path / "r", SINCE)
+    model = load_model(run)
+    assert isinstance(model.description.architecture, Perceptron)
+    drawn = model.draw(3, draws=Draws(7)).values
+    torch.testing.assert_close(drawn, torch.tensor(DRAWN[SINCE]).double(), rtol=1e-4, atol=1e-5)
+    assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6", "--report", "none"]) == 0
+    assert read_counters(run)["step"] == 6
+    for file in (run.weights, run.average, run.state):
+        names = {name.removeprefix("network/").removeprefix("average/") for name in load_tensors(file)[0]}
+        assert "embed.weight" in names
+        assert "enter.weight" not in names
+    assert json.loads(run.model.read_text())["format"] in (SINCE, present())
+    assert load_model(run).draw(1, draws=Draws(7)).values.isfinite().all()
+
+
+@pytest.mark.parametrize("written", range(migrations.FIRST, present()))
+def test_an_export_of_an_older_run_opens(written: int, tmp_path: pathlib.Path) -> None:
+    run, out = copied(tmp_path / "r", written), tmp_path / "e"
+    assert main(["export", str(run.path), "--to", "huggingface", "--out", str(out)]) == 0
+    assert json.loads((out / "recipe.json").read_text())["format"] == written
+    assert recipe_of(Run(out)) == recipe_of(run)
+    assert load_model(Run(out)).draw(2, draws=Draws(7)).values.isfinite().all()
+
+
+def test_tables_can_be_read_backwards() -> None:
+    """Old names of weights are told from new ones by the names alone, so that none may take the place of each other."""
+    tables = migrations.renames()
+    assert [*tables] == [*range(migrations.FIRST, present())]
+    assert max(tables) >= UNSTAMPED
+    for held in tables.values():
+        assert held.keys() == {"classes", "fields", "attributes", "flags"}
+        for names in (*held["fields"].values(), *held["attributes"].values()):
+            assert len({*names.values()}) == len(names)
+        for names in held["attributes"].values():
+            for name in names:
+                now, seen = names[name], {name}
+                while now in names and now not in seen:
+                    seen.add(now)
+                    now = names[now]
+                assert now not in seen, name
+        words = {word for now in held["flags"].values() for word in (now.values() if isinstance(now, dict) else [now])}
+        assert not words & held["flags"].keys()
