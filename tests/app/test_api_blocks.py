@@ -64,7 +64,7 @@ def test_a_private_table_has_a_target_that_its_report_predicts() -> None:
 def test_a_target_that_no_column_is_costs_nothing() -> None:
     with pytest.raises(UsageError) as wrong:
         feller.fit(people(), target="incom", epsilon=4.0, recipe="table-marginals", **PLAIN)
-    assert (wrong.value.argument, wrong.value.found) == ("target", "incom")
+    assert (wrong.value.argument, wrong.value.found) == ("target", "'incom'")
     with pytest.raises(UsageError) as several:
         feller.fit(people(), target=("job", "income"), recipe="table-marginals", **PLAIN)
     assert several.value.argument == "target"

@@ -114,9 +114,9 @@ class Linear(Schedule):
         return x_1 - x_0
 
     def point_with_slope(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x_0 + t v and v = x_1 - x_0; lerp would take the difference again, one entry at a time."""
+        """Return x_1 + (t - 1) v, exact at t = 1, and v = x_1 - x_0; lerp would take the difference once more."""
         slope = x_1 - x_0
-        return torch.addcmul(x_0, t.to(x_0.dtype), slope), slope
+        return torch.addcmul(x_1, t.to(x_0.dtype) - 1, slope), slope
 
     def time(self, snr: Tensor) -> Tensor:
         """Return r / (1 + r)."""

@@ -74,7 +74,7 @@ def test_words_become_texts(here):
 def test_what_cannot_be_kept_is_refused(here):
     for data, said in (
         (np.array([object(), object()]), "Python objects"),
-        (pd.DataFrame({0: [1.0]}), "whose columns have names"),
+        (pd.DataFrame({0: [1.0]}), "column '0'"),
     ):
         with pytest.raises(UsageError, match=said):
             keep(data, here / "kept")

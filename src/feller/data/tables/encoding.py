@@ -276,10 +276,6 @@ def outside(schema: Schema, found: FoundTable) -> Iterator[str]:
             for cell, count in zip(words.filter(pyarrow.array(strange)).to_pylist(), counts[strange], strict=True)
             if not is_blank(column, cell)
         ]
-        empty = own.count([""]) if column.missing is None else 0
-        if empty:
-            counted_as = column.names[column.usual_code]
-            yield f"{column.name}: {empty:,} empty cells, which no row that was learned has, counted as {counted_as!r}"
         if not cells:
             continue
         cell, often = cells[0][0], sum(count for _, count in cells)
@@ -290,6 +286,14 @@ def outside(schema: Schema, found: FoundTable) -> Iterator[str]:
         hint = f"did you mean {close!r}?" if close else f"expected {column.told_of(cell)}"
         beside = f" and {often - 1:,} more cells" if often > 2 else " and 1 more cell" if often == 2 else ""
         yield f"{column.name} {cell[:40]!r}{beside}: not among what was learned, and counted as {counted}; {hint}"
+
+
+def empty_cells(schema: Schema, found: FoundTable) -> Iterator[str]:
+    """Say which columns have empty cells where no row that is learned has one, and for what they count."""
+    for column in schema.modelled:
+        if column.missing is None and column.name in found.columns and (n := found.words(column.name).count([""])):
+            usual = column.names[column.usual_code]
+            yield f"{column.name}: {n:,} empty cells, which no row that was learned has, counted as {usual!r}"
 
 
 def check_types(schema: Schema, found: FoundTable) -> None:

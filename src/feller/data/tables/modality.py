@@ -26,7 +26,16 @@ from feller.data.modality import Dataset, Modality, Write
 from feller.data.tables.column import Modelled
 from feller.data.tables.dataframes import to_frame, write_cells
 from feller.data.tables.detect_schema import detect
-from feller.data.tables.encoding import BLANKS, check_types, completed, decode, encode, outside, partly_known
+from feller.data.tables.encoding import (
+    BLANKS,
+    check_types,
+    completed,
+    decode,
+    empty_cells,
+    encode,
+    outside,
+    partly_known,
+)
 from feller.data.tables.given_cells import GivenCells, GivenWords, asked_code, givable, given_cells
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.raking import Crosstab, exchanged, raked, weights_within
@@ -303,7 +312,7 @@ class Table(Modality):
         if data.cells is None:
             return ()
         check_types(self.schema, data.cells)
-        return [*outside(self.schema, data.cells)]
+        return [*outside(self.schema, data.cells), *empty_cells(self.schema, data.cells)]
 
     def arrays(self, values: Int64[Tensor, "n k"], given: Given) -> dict[str, np.ndarray]:
         """Return `samples`, cells as words of NumPy [n, columns], their names, and the `codes` of those modelled."""
