@@ -20,6 +20,7 @@ from feller.app.workflows.fine_tuned_run import (
     Tuned,
     base_model,
     check_again,
+    knows_objective,
     needs_again,
     own_code,
     recipe_of,
@@ -232,7 +233,7 @@ def _prepare(
     tell.task("measuring the base")
     first, notes = _before(source, base, tuned, rule, reward, Effort.beside(rounds, LEAST_SECONDS, MOST_SECONDS), tell)
     tell.done()
-    notes = (*notes, *_coupled(recipe_of(source)))
+    notes = (*notes, *_coupled(source))
     own = f" --reward {shlex.join(tuned.rewards)}" if needs_again(tuned) else ""
     job = TrainingJob(
         record={
@@ -255,8 +256,11 @@ def _prepare(
     return job, TrainingInputs(batches=feed, rng=Draws(tuned.seed), monitor=monitor, checkpoint_at_each_log=True)
 
 
-def _coupled(recipe: Recipe) -> list[str]:
-    """Say so if the model was fitted to sources that depend on the data: then no noise forgets them exactly."""
+def _coupled(source: Run) -> list[str]:
+    """Say so if the model was fitted to sources that depend on the data, or may have been: noise never forgets them."""
+    if not knows_objective(source.part_of(source.recipe, "recipe")):
+        return ["nobody knows how the model was trained: the law aimed at is reached if its sources were independent"]
+    recipe = recipe_of(source)
     coupling = getattr(recipe.objective, "coupling", Independent())
     coupling = coupling.coupling if isinstance(coupling, AcrossRanks) else coupling
     if isinstance(coupling, Independent) and not recipe.pairs:
