@@ -143,6 +143,20 @@ def test_code_that_a_run_names_is_not_loaded(tmp_path: pathlib.Path, monkeypatch
     assert not pathlib.Path("sprung").exists()
 
 
+@pytest.mark.parametrize("words", [("evaluate", "run"), ("audit", "run"), ("fit", "--resume", "--out", "run")])
+def test_a_modality_that_a_run_names_is_not_loaded(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = copied(tmp_path / "run", 3)
+    (tmp_path / "evil.py").write_text("open('pwned', 'w')\nclass X: ...\n")
+    record = json.loads(run.recipe.read_text())
+    record["config"]["modality"] = "evil.py:X"
+    run.recipe.write_text(json.dumps(record))
+    assert main([*words]) == 1
+    assert not (tmp_path / "pwned").exists()
+
+
 def test_links_that_lead_out_of_a_folder_of_pictures(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "p"
     folder.mkdir()

@@ -11,7 +11,6 @@ import numpy as np
 
 from feller.app.commands.flag_types import texts
 from feller.app.config import FitConfig, RunFolderOptions
-from feller.app.modalities.registration import load_modality
 from feller.app.options import flags_of, from_record, recorded
 from feller.app.reporter import Tell
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee, watched_rows
@@ -360,6 +359,9 @@ def read_as(asked: FitRecord, modality: Modality | None, given: DataSource | Non
         )
     own = modality is not None and (modality.rereads or modality.loads)
     like = modality if asked.start_from or own else None
+    if asked.modality and like is None:  # a record may not name code; the model's own is loaded where its caller says so
+        found = f"one that another file reads, {asked.modality}"
+        raise InputError(argument="modality", expected="a run whose model says how its data are read", found=found)
     data = read(
         source,
         longest=asked.config.reading.longest,
@@ -368,7 +370,6 @@ def read_as(asked: FitRecord, modality: Modality | None, given: DataSource | Non
         space=asked.config.reading.space,
         project=asked.config.reading.project,
         vocabulary=asked.config.reading.vocabulary,
-        modality=load_modality(asked.modality) if asked.modality and like is None else None,
     )
     if asked.provenance.salt:
         data = with_white(data, source, like)
