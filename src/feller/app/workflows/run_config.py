@@ -359,7 +359,7 @@ def read_as(asked: FitRecord, modality: Modality | None, given: DataSource | Non
         )
     own = modality is not None and (modality.rereads or modality.loads)
     like = modality if asked.start_from or own else None
-    if asked.modality and like is None:  # a record may not name code; the model's own is loaded where its caller says so
+    if asked.modality and like is None:  # a record names no code: the model's own is loaded where its caller says so
         found = f"one that another file reads, {asked.modality}"
         raise InputError(argument="modality", expected="a run whose model says how its data are read", found=found)
     data = read(
