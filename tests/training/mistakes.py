@@ -147,7 +147,15 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "int32 tokens": (lambda: draw(TEXTS, WHOLE.int()), "x_1"),
     "a token of the mask": (lambda: draw(TEXTS, WHOLE + K), "x_1"),
     "a negative token": (lambda: draw(TEXTS, WHOLE - 1), "x_1"),
-    "a source of another shape": (lambda: draw(FLOW, X, x_0=torch.zeros(16, 3)), "x_1"),
+    "a source of another shape": (lambda: draw(FLOW, X, x_0=torch.zeros(16, 3)), "x_0"),
+    "pairs of another shape": (lambda: draw(FLOW, torch.zeros(16, 3), x_0=torch.zeros(16, 3)), "x_0"),
+    "data of another shape than the source": (lambda: draw(FLOW, torch.zeros(16, 3), x_0=X), "x_1"),
+    "a source of integers": (lambda: draw(FLOW, X.long(), x_0=X.long()), "x_0"),
+    "a source of a list": (lambda: draw(FLOW, X, x_0=X.tolist()), "x_0"),
+    "a source without numbers": (lambda: draw(FLOW, X, x_0=nan(X, math.nan)), "x_0"),
+    "a condition called target": (lambda: draw(FLOW, X, target=X[:, 0]), "target"),
+    "conditions that are no dict": (lambda: draw(FLOW, X, given=X), "given"),
+    "a condition twice": (lambda: draw(FLOW, X, label=X[:, 0], given={"label": X[:, 0]}), "label"),
     "the batch a tensor": (lambda: FLOW.draw(X, RNG), "batch"),  # type: ignore[arg-type]
     "x1": (lambda: FLOW.draw({"x1": X}, RNG), "batch"),
     "the network first": (lambda: FLOW.draw(Net(), RNG), "batch"),  # type: ignore[arg-type]

@@ -88,9 +88,20 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
         if leaf.is_meta:
             remedy = "Load the data, x.to('cpu')"
             raise UsageError(argument="x_1", expected="data on a device", found="the meta device", remedy=remedy)
-    given = batch.get("given") or {}
+    given = batch.get("given")
+    if given is None:
+        given = {}
+        for name in ("target", "told") if not batch.keys() <= {"x_1", "x_0", "t"} else ():
+            if name in batch:  # of other objectives; here it would be no condition
+                remedy = f'Write {{"given": {{"{name}": ...}}}}'
+                raise UsageError(argument=name, expected="a condition", found="a key of its own", remedy=remedy)
+    elif not isinstance(given, dict):
+        raise UsageError(argument="given", expected="a dict of conditions", found=describe(given))
     if not batch.keys() <= NO_CONDITIONS:
-        given = {**given, **{name: value for name, value in batch.items() if name not in NO_CONDITIONS}}
+        beside = {name: value for name, value in batch.items() if name not in NO_CONDITIONS}
+        if twice := sorted(given.keys() & beside.keys()):
+            raise UsageError(argument=twice[0], expected="a condition once", found="it under given, and beside it")
+        given = {**given, **beside}
     n = len(next(leaves(x_1)))
     for name, value in given.items():
         for leaf in leaves(value):
@@ -189,6 +200,27 @@ def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None,
         if wrong is not None and bool(wrong.any()):
             row, expected = _rows(wrong)[0], f"symbols from 0 to {space.count - 1}"
             raise InputError(argument=name, row=row, expected=expected, found=str(int(x_1[wrong][0])))
+
+
+def check_source(x_0: State, reference: State, name: str = "x_0") -> None:
+    """Refuse a source of a batch that is no state of the space, of which `reference` holds as many.
+
+    Raises:
+        UsageError: If shape or type is wrong.
+        InputError: If numbers are not finite.
+    """
+    if isinstance(x_0, dict) and isinstance(reference, dict) and x_0.keys() == reference.keys():
+        for leaf in x_0:
+            check_source(x_0[leaf], reference[leaf], f"{name}[{leaf!r}]")
+        return
+    right = isinstance(x_0, Tensor) and isinstance(reference, Tensor) and x_0.shape == reference.shape
+    if not right or x_0.is_floating_point() != reference.is_floating_point():
+        raise UsageError(argument=name, expected=f"{describe(reference)}, as the space is", found=describe(x_0))
+    if x_0.is_floating_point() and are_known(x_0) and not math.isfinite(float(x_0.detach().sum())):
+        rows = _rows(~x_0.isfinite())
+        if rows:
+            found = f"others in {len(rows)} of {len(x_0)} examples"
+            raise InputError(argument=name, row=rows[0], expected="finite numbers", found=found)
 
 
 def check_logits(answer: State, x_t: State, space: Space) -> None:

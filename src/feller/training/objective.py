@@ -25,6 +25,7 @@ from feller.training.batch_checks import (
     check_data,
     check_logits,
     check_pieces,
+    check_source,
     diagnose,
     not_drawn,
     read_batch,
@@ -349,7 +350,9 @@ class FlowMatching(ConditionalObjective):
             warn_levels(self, first)
         n, device = len(first), first.device
         if "x_0" in batch:
-            check_data(x_1, batch["x_0"], self.space, given.get("valid"))
+            reference = self.space.reference(n, rng.at("source"), device)
+            check_source(batch["x_0"], reference)
+            check_data(x_1, reference, self.space, given.get("valid"))
             x_0 = like(batch["x_0"], x_1)
         else:
             x_0 = self.space.reference(n, rng.at("source"), device)
