@@ -103,13 +103,8 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
             for note in notes:
                 tell.note(note)
         fields = config.fields or {}
-        if not fields:
-            run, numbers = fit_data(config, data, tell=tell)
-        else:
-            words = tuple(words_of_fields(fields))
-            run, numbers = fit_data(
-                config, data, change=lambda recipe: set_fields(recipe, fields), fields=words, tell=tell
-            )
+        words = tuple(words_of_fields(fields))
+        run, numbers = fit_data(config, data, change=lambda recipe: set_fields(recipe, fields), fields=words, tell=tell)
     recipe = config.recipe_name or ""
     return FittedRun(run.path, numbers, recipe.rpartition(":")[0] or None)
 

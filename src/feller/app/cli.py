@@ -153,11 +153,11 @@ def _worded(error: InputError | UsageError, words: list[str] | None) -> str:
     name = next(iter(sys.argv[1:] if words is None else words), "")
     if error.argument is None or name not in COMMANDS:
         return str(error)
-    from feller.app.commands.arguments import flag_names, flags_of
+    from feller.app.options import flag_names, flags_of, option_of
 
     kind, *_ = command_named(name)
     flags = {field: flag_names(kind, field) for field in flags_of(kind)}
-    names = {flag.lstrip("-").replace("-", "_"): flag for several in flags.values() for flag in several}
+    names = {option_of(flag): flag for several in flags.values() for flag in several}
     names |= {"device": "--device"} | {field: next(iter(several), "") for field, several in flags.items()}
     return error.worded(lambda one: names.get(one, f"--{one}" if FIELD.fullmatch(one) else None))
 

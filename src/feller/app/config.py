@@ -102,7 +102,7 @@ class PrintingOptions(metaclass=OptionsType):
     json: bool = False
     """Print one JSON object, last on standard output."""
     verbose: Verbose = None
-    """Whether progress shows; by default on a terminal and in a notebook."""
+    """Progress display; by default on a terminal and in a notebook."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class OpeningOptions(metaclass=OptionsType):
     json: bool = False
     """Print one JSON object, last on standard output."""
     verbose: Verbose = None
-    """Whether progress shows; by default on a terminal and in a notebook."""
+    """Progress display; by default on a terminal and in a notebook."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from feller.app.commands.flag_types import Kind, Look
-from feller.core.errors import InputError, UsageError, closest, nearest
+from feller.core.errors import FLAG, InputError, UsageError, closest, nearest
 
 Config = TypeVar("Config")
 Result = TypeVar("Result")
@@ -34,7 +34,7 @@ MEANT = {
     **{"n_samples": "n", "num_samples": "n", "num_rows": "n", "conditions": "given", "output_dir": "out"},
     **{"label": "target", "target_column": "target", "y": "target", "silent": "verbose", "metadata": "schema"},
 }
-"""What people of other libraries write -> the option, or the field of the recipe, that is meant."""
+"""Names of arguments in other libraries -> the option, or the field of the recipe, of the same meaning."""
 PARTS_OF_RECIPES = ("architecture", "objective", "train", "sampling", "modality", "parts")
 """Parts of a recipe, which have fields."""
 SHELL = ("json",)
@@ -112,6 +112,11 @@ def words_of(config: Any) -> list[str]:
             value = tuple(f"{key}={one}" for key, one in value.items())
         words += [*flags[:1], *map(str, value if isinstance(value, tuple) else () if value is True else (value,))]
     return words
+
+
+def option_of(flag: str) -> str:
+    """Return the name of an option by its flag: top_k by --top-k."""
+    return flag.lstrip("-").replace("-", "_")
 
 
 def command_of(kind: type) -> str:
@@ -395,8 +400,6 @@ def _told_of(kind: type) -> dict[str, str]:
 
 DEEP_FLAG = re.compile(r"--([a-z]+(?:\.[a-z_*-]+)+)(?: (?=[\d.])([\d.e-]+))?")
 """Fields of a recipe in words of the command line, with a number behind them."""
-PLAIN_FLAG = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
-"""Whole commands, which stay as they are, and flags outside them."""
 
 
 def python_words(text: str) -> str:
@@ -407,4 +410,4 @@ def python_words(text: str) -> str:
         return f'fields={{"{name}": {match[2]}}}' if match[2] else f'the field "{name}"'
 
     text = DEEP_FLAG.sub(deep, text)
-    return PLAIN_FLAG.sub(lambda match: match[1] or (match[2] or "").replace("-", "_"), text)
+    return FLAG.sub(lambda match: match[1] or (match[2] or "").replace("-", "_"), text)

@@ -77,7 +77,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """What the page says first; empty where there is no page."""
+        """Verdict of the page, such as Good; empty without a page."""
         file = self.folder / f"{self.name}.json"
         return str(read_json(file, "Evaluate again").get("verdict", "")) if file.is_file() else ""
 
@@ -119,26 +119,24 @@ class Report:
 
     def _panel(self, axes: Axes, names: list[str], pairs: dict[str, tuple[float, float]], *, is_share: bool) -> None:
         """Draw some metrics on one axis from zero, each bar with its number."""
-        most = max(1e-12, *(max(0.0, *pairs[name]) for name in names))
+        values = [value for name in names for value in pairs[name]]
+        most = max(1e-12, *values)
+        to_one = is_share and most > 0.4
         for k, name in enumerate(names):
             one, beside = metric(name, self.metrics), reference(name, self.metrics)
-            for offset, value, colour, label in ((-0.2, pairs[name][0], "C0", ""), (0.2, pairs[name][1], "C1", "of")):
-                axes.barh(
-                    k + offset, value, 0.38, color=colour, label=None if k else "reference" if label else "measured"
-                )
-                text = f"{one.text(value)}, {beside[0]}" if label and beside else one.text(value)
-                axes.annotate(
-                    text, (max(value, 0.0), k + offset), (3, 0), textcoords="offset points", fontsize=7, va="center"
-                )
+            whose = f", {beside[0]}" if beside else ""
+            bars = (("measured", "C0", k - 0.2, ""), ("reference", "C1", k + 0.2, whose))
+            for (label, colour, place, more), value in zip(bars, pairs[name], strict=True):
+                axes.barh(place, value, 0.38, color=colour, label=None if k else label)
+                spot, text = (max(value, 0.0), place), f"{one.text(value)}{more}"
+                axes.annotate(text, spot, (3, 0), textcoords="offset points", fontsize=7, va="center")
         labels = [
             f"{one.label}{f', {one.unit}' if one.unit else ''}" for one in (metric(n, self.metrics) for n in names)
         ]
         axes.set_yticks(range(len(names)), [textwrap.fill(label, 38) for label in labels], fontsize=8)
-        axes.set_xlim(
-            min(0.0, *(min(pairs[name]) for name in names)), 1.55 * (1.0 if is_share and most > 0.4 else most)
-        )
+        axes.set_xlim(min(0.0, *values), 1.55 * (1.0 if to_one else most))
         axes.tick_params(axis="x", labelsize=7)
-        if is_share and most > 0.4:
+        if to_one:
             axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
         if is_share:
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
@@ -179,7 +177,7 @@ class FittedRun(os.PathLike[str]):
     code: str | None = field(default=None, repr=False)
     """File of your own that defines what the model is made of."""
     held: object = field(default=None, repr=False, compare=False)
-    """What keeps the folder, where it is gone with the run."""
+    """Owner of a temporary folder, which goes with the run; None of a folder that stays."""
 
     def __fspath__(self) -> str:
         """Return the folder."""
@@ -197,12 +195,12 @@ class FittedRun(os.PathLike[str]):
 
     @property
     def ledger(self) -> Ledger | None:
-        """What privacy was spent on what; None of a run without privacy."""
+        """Privacy ledger; None for a run without differential privacy."""
         return ledger_of(self.folder)
 
     @property
     def epsilon(self) -> float | None:
-        """What was spent, at the delta of the ledger; None of a run without privacy."""
+        """Epsilon that was spent, at the delta of the ledger; None for a run without differential privacy."""
         ledger = self.ledger
         return None if ledger is None else ledger.epsilon()
 
@@ -281,7 +279,7 @@ class FittedRun(os.PathLike[str]):
 
 @runtime_checkable
 class HasRun(Protocol):
-    """What has been fitted to a run, such as a `Synthesizer`."""
+    """Protocol of an object with a fitted run, such as a `Synthesizer`."""
 
     def fitted_run(self) -> FittedRun:
         """Return the run."""

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -219,11 +218,11 @@ class Model:
         kind = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
         name, calls = (sampling.solver if solver is None else type(solver).__name__), kind.calls
         if isinstance(solver, DormandPrince) or (solver is None and sampling.solver == "dopri5"):
-            warnings.warn(f"{name} chooses its own steps, so that nfe={nfe} has no effect", stacklevel=3)
+            warn(f"{name} chooses its own steps, so that nfe={nfe} has no effect")
         elif self.family.in_time and nfe < calls:
             raise UsageError(argument="nfe", expected=f"at least {calls} for {name}", found=nfe)
         elif self.family.in_time and nfe % calls:
-            warnings.warn(f"{name} takes {calls} calls a step: {nfe - nfe % calls} of nfe={nfe} are used", stacklevel=3)
+            warn(f"{name} takes {calls} calls a step: {nfe - nfe % calls} of nfe={nfe} are used")
         return replace(sampling, calls=nfe)
 
     def frame(self, drawn: Dataset, given: GivenValues | None = None) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,15 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from feller.core.errors import InputError, UsageError, check_kind, closest, is_out_of_memory
+from feller.core.errors import (
+    InputError,
+    UsageError,
+    check_kind,
+    closest,
+    found_instead,
+    is_out_of_memory,
+    warn,
+)
 from feller.core.pytree import Given, State, are_known, branch, leaves, pad_right
 from feller.core.rng import Draws, check_rng
 from feller.networks.blocks.conditioning import RESERVED
@@ -28,7 +35,9 @@ OFF = 1e-2
 """Distance of a point from its manifold, in units of its size, beyond which it is refused."""
 FAILED = object()
 """Stands for the answer of a network that gave none, since it failed."""
-NO_CONDITIONS = frozenset({"x_1", "x_0", "t", "given", "target", "told"})
+OTHERS = frozenset({"target", "told"})
+"""Keys of a batch that other objectives take."""
+NO_CONDITIONS = OTHERS | {"x_1", "x_0", "t", "given"}
 """Keys of a batch that name no condition."""
 
 
@@ -91,10 +100,9 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
     given = batch.get("given")
     if given is None:
         given = {}
-        for name in ("target", "told") if not batch.keys() <= {"x_1", "x_0", "t"} else ():
-            if name in batch:  # of other objectives; here it would be no condition
-                remedy = f'Write {{"given": {{"{name}": ...}}}}'
-                raise UsageError(argument=name, expected="a condition", found="a key of its own", remedy=remedy)
+        if lost := sorted(batch.keys() & OTHERS):  # here they would be no conditions
+            remedy = f'Write {{"given": {{"{lost[0]}": ...}}}}'
+            raise UsageError(argument=lost[0], expected="a condition", found="a key of its own", remedy=remedy)
     elif not isinstance(given, dict):
         raise UsageError(argument="given", expected="a dict of conditions", found=describe(given))
     if not batch.keys() <= NO_CONDITIONS:
@@ -120,10 +128,9 @@ def warn_repeated(objective: Any, rng: Draws, x_1: State) -> None:
     if last is _WARNED or not torch.is_grad_enabled() or not are_known(next(leaves(x_1))):
         return
     if last is not None and last.seed == rng.seed and last == rng:
-        warnings.warn(
+        warn(
             f"{type(objective).__name__}.draw was asked twice in a row with {rng}, which gives the same times and"
-            " noise; say rng.step(i) in step i",
-            stacklevel=3,
+            " noise; say rng.step(i) in step i"
         )
         rng = _WARNED
     vars(objective)["_last_rng"] = rng
@@ -137,10 +144,7 @@ def warn_levels(objective: Any, x_1: Any) -> None:
     vars(objective)["_is_new"] = False
     pictures = isinstance(objective.space, Euclidean) and len(objective.space.shape) == 3 and x_1.is_floating_point()
     if pictures and are_known(x_1) and x_1.numel() and (most := float(x_1.detach().abs().max())) > LARGE:
-        warnings.warn(
-            f"pictures reach {most:g}, and noise has a deviation of 1; say x / 127.5 - 1 for levels up to 255",
-            stacklevel=3,
-        )
+        warn(f"pictures reach {most:g}, and noise has a deviation of 1; say x / 127.5 - 1 for levels up to 255")
 
 
 def warn_coupling(objective: Any, given: Given) -> None:
@@ -149,10 +153,9 @@ def warn_coupling(objective: Any, given: Given) -> None:
         kind = type(objective.coupling).__name__
         whole = kind == "AcrossRanks"
         instead = "AcrossRanks(feller.WithinClasses())" if whole else f"WithinClasses(feller.{kind}())"
-        warnings.warn(
+        warn(
             f"{kind} pairs across classes, so that the source comes to depend on {', '.join(names)}, which no sampler"
-            f" can repeat; say coupling=feller.{instead}",
-            stacklevel=3,
+            f" can repeat; say coupling=feller.{instead}"
         )
         vars(objective)["_ignores"] = False
 
@@ -216,11 +219,8 @@ def check_source(x_0: State, reference: State, name: str = "x_0") -> None:
     right = isinstance(x_0, Tensor) and isinstance(reference, Tensor) and x_0.shape == reference.shape
     if not right or x_0.is_floating_point() != reference.is_floating_point():
         raise UsageError(argument=name, expected=f"{describe(reference)}, as the space is", found=describe(x_0))
-    if x_0.is_floating_point() and are_known(x_0) and not math.isfinite(float(x_0.detach().sum())):
-        rows = _rows(~x_0.isfinite())
-        if rows:
-            found = f"others in {len(rows)} of {len(x_0)} examples"
-            raise InputError(argument=name, row=rows[0], expected="finite numbers", found=found)
+    if x_0.is_floating_point() and are_known(x_0):
+        _check_finite(x_0, None, name)
 
 
 def check_logits(answer: State, x_t: State, space: Space) -> None:
@@ -360,14 +360,12 @@ def _works(network: Any, *args: Any) -> bool:
 
 
 def describe(value: Any) -> str:
-    """Say what something is in few words: a tensor by its shape, a dict by its keys, all else by its class."""
+    """Say what something is in few words: a tensor by its shape, a dict by its keys, all else as `found_instead`."""
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)}"
     if isinstance(value, Mapping):
         return f"a {type(value).__name__} of {', '.join(map(str, value)) or 'nothing'}"
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return f"{value!r}" if isinstance(value, int | float | str) else "None" if value is None else type(value).__name__
+    return found_instead(value)
 
 
 def _is_autocast(x: Tensor) -> bool:
@@ -405,19 +403,7 @@ def _reshaping(x_1: Tensor, x_0: Tensor) -> str:
 
 
 def _check_numbers(x: Tensor, space: Space, valid: State | None, name: str) -> None:
-    if not math.isfinite(
-        float(x.detach().sum() if x.requires_grad else x.sum())
-    ):  # a sum may overflow, and padding may hold anything
-        wrong = _real(~x.isfinite(), valid)
-        if bool(wrong.any()):
-            rows = _rows(wrong)
-            raise InputError(
-                argument=name,
-                row=rows[0],
-                expected="finite numbers",
-                found=f"others in {len(rows)} of {len(x)} examples",
-                remedy="Drop or fill them",
-            )
+    _check_finite(x, valid, name)
     if isinstance(space, Manifold) and not isinstance(space, Euclidean) and len(x) and valid is None:
         some = x[:FEW].detach()
         off = float((space.project(some) - some).abs().max())
@@ -427,6 +413,21 @@ def _check_numbers(x: Tensor, space: Space, valid: State | None, name: str) -> N
                 expected=f"points on the {type(space).__name__}",
                 found=f"some {off:.3g} away from it",
                 remedy="Bring them there: space.project(x)",
+            )
+
+
+def _check_finite(x: Tensor, valid: State | None, name: str) -> None:
+    total = float(x.detach().sum() if x.requires_grad else x.sum())
+    if not math.isfinite(total):  # a sum may overflow, and padding may hold anything
+        wrong = _real(~x.isfinite(), valid)
+        if bool(wrong.any()):
+            rows = _rows(wrong)
+            raise InputError(
+                argument=name,
+                row=rows[0],
+                expected="finite numbers",
+                found=f"others in {len(rows)} of {len(x)} examples",
+                remedy="Drop or fill them",
             )
 
 

@@ -349,14 +349,13 @@ class FlowMatching(ConditionalObjective):
         if self._is_new:
             warn_levels(self, first)
         n, device = len(first), first.device
-        if "x_0" in batch:
-            reference = self.space.reference(n, rng.at("source"), device)
-            check_source(batch["x_0"], reference)
-            check_data(x_1, reference, self.space, given.get("valid"))
+        x_0, paired = self.space.reference(n, rng.at("source"), device), "x_0" in batch
+        if paired:
+            check_source(batch["x_0"], x_0)
+        check_data(x_1, x_0, self.space, given.get("valid"))
+        if paired:
             x_0 = like(batch["x_0"], x_1)
         else:
-            x_0 = self.space.reference(n, rng.at("source"), device)
-            check_data(x_1, x_0, self.space, given.get("valid"))
             if self._ignores and given:
                 warn_coupling(self, given)
             x_0 = self.coupling(like(x_0, x_1), x_1, given, rng.at("coupling"))

@@ -14,7 +14,17 @@ import tyro
 from tyro import _errors as events  # private as yet, so that pyproject.toml bounds the version
 
 from feller.app.commands.flag_types import field_names
-from feller.app.options import OPTIONS, check_values, command_of, flag_names, flags_of, group, is_place, known_of
+from feller.app.options import (
+    OPTIONS,
+    check_values,
+    command_of,
+    flag_names,
+    flags_of,
+    group,
+    is_place,
+    known_of,
+    option_of,
+)
 from feller.core.errors import UsageError, closest
 
 T = TypeVar("T")
@@ -52,7 +62,7 @@ def _refuse(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence
     if argument is None:
         raise UsageError(getattr(event, "message", None) or "these words do not go together", remedy=see)
     names = _called(argument)
-    about = names[0].lstrip("-").replace("-", "_")
+    about = option_of(names[0])
     if isinstance(event, events.InvalidChoice):
         raise UsageError(f"one of {', '.join(event.choices)}", repr(event.value), see, argument=about)
     if not isinstance(event, events.InstantiationFailure):
@@ -116,10 +126,10 @@ def _check_many(command: Any, words: list[str]) -> None:
                 "once, with all that it takes behind it",
                 "twice",
                 whole,
-                argument=flags[0].lstrip("-").replace("-", "_"),
+                argument=option_of(flags[0]),
             )
         if any(word in flags and behind.startswith("--") for word, behind in pairwise([*words, "--"])):
-            raise UsageError("a value", "none", argument=flags[0].lstrip("-").replace("-", "_"))
+            raise UsageError("a value", "none", argument=option_of(flags[0]))
 
 
 def _takes_many(field: Field[Any]) -> bool:

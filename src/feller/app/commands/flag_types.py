@@ -253,7 +253,7 @@ RecipeFields = Annotated[
     tyro.conf.Suppress,
     tyro.conf.Fixed,
 ]
-"""What only Python has: the command line has flags for them."""
+"""Fields of the recipe by their names, in Python alone: the command line has flags for them."""
 RowsInMemory = Annotated[DataSource | None, tyro.conf.Suppress, tyro.conf.Fixed]
 """Rows that only Python has."""
 Verbose = Annotated[bool | None, Kind(bool, "True, False or None"), tyro.conf.Suppress]

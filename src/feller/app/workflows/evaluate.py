@@ -193,7 +193,7 @@ def _evaluated(
         held_out = _others(asked, modality, data if given is None else given)
     for line in () if data is None else modality.lenient.strange(held_out if own is not None else whole):
         tell.note(line)
-    draws, tuned = Draws(config.seed).named("evaluate"), tuned_of(run)
+    draws, tuned, has_train = Draws(config.seed).named("evaluate"), tuned_of(run), own is not None
     limits: list[str] = []
     strangers = ((UNKNOWN if unknown else STRANGERS),) if own is None else ()
     if samples is not None:
@@ -218,13 +218,12 @@ def _evaluated(
         held_out=as_table(held_out),
         samples=samples,
         data=data,
-        has_train=own is not None,
+        has_train=has_train,
         before=changed.before if changed else None,
     )
     tell.task("judging the samples")
     alone = engine().alone()
-    measure = kind.measure if own is not None else kind.measure_unseen or kind.measure
-    has_train = own is not None
+    measure = kind.measure if has_train else kind.measure_unseen or kind.measure
     found = quality(generated, training_data, held_out, draws, alone, measure, judge, effort, has_train=has_train)
     if found.judge is not None and found.judge.steps < (TRAINING.steps or 0):
         limits.append(f"{found.judge.steps} of {TRAINING.steps} steps of the judge")

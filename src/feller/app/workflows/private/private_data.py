@@ -49,7 +49,7 @@ from feller.data.loading.find import table_cells
 from feller.data.loading.in_memory import DataSource, said_of
 from feller.data.loading.raw import FoundTable, about
 from feller.data.loading.read import read
-from feller.data.loading.targets import with_target
+from feller.data.loading.targets import TELLING, with_target
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import is_sharded
 from feller.data.tables.column import Boolean
@@ -71,10 +71,6 @@ from feller.training.objectives.one_shot import AtOnce
 
 FLOWS = "table-flow"
 """Recipe that has no use for columns whose numbers were found with noise: any of their cells may be missing."""
-
-
-TELLING = ("logistic-private", "regressor")
-"""Recipes whose models tell a target, and draw nothing."""
 
 
 class PrivateData(DataAccess):

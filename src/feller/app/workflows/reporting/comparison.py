@@ -11,7 +11,7 @@ from feller.evaluation.comparison import enough, real_data
 from feller.evaluation.effort import Effort
 
 IN_MEMORY, IN_HAND = "memory", "samples-in-memory"
-"""What data, and samples, are called that were given in memory."""
+"""Names of data and of samples that were given in memory."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,7 +27,7 @@ class Judged:
     data: str | None
     """What the user named to compare with; None for what was kept back."""
     has_train: bool = True
-    """Whether `train` is what the run learned from; else it is what is held out, and nothing is said of it."""
+    """True if `train` holds the training data of the run; else it repeats the held-out data."""
     before: Dataset | None = None
     """Samples of the base of a tuned run, from the same source points."""
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.app.options import option_of
 from feller.app.reporter import Tell
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import Sound
@@ -44,7 +45,7 @@ def recorded(kind: Speech, named: tuple[str, ...], flag: str, listen: Listen, te
     """
     if not 1 <= len(named) <= 2:
         words = "a sound and, in quotes, what is said in it"
-        raise UsageError(words, " ".join(named), argument=flag.lstrip("-").replace("-", "_"))
+        raise UsageError(words, " ".join(named), argument=option_of(flag))
     path = pathlib.Path(named[0])
     if not path.is_file():
         raise InputError("a sound", "a folder" if path.is_dir() else "none", "Name a file", file=path)
