@@ -14,6 +14,7 @@ LAWS = {
     "normal64": lambda draw, shape: draw.normal(shape, F64),
     "uniform": lambda draw, shape: draw.uniform(shape),
     "uniform64": lambda draw, shape: draw.uniform(shape, F64),
+    "uniform in larger blocks": lambda draw, shape: draw.uniform(shape, block=1024),
     "integers": lambda draw, shape: draw.integers(1000, shape),
 }
 

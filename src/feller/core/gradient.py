@@ -37,8 +37,7 @@ class Mean(Gradient):
         """Go backwards through each micro-batch in turn."""
         total: Tensor | None = None
         for example in micro_batches:
-            values = loss(network, example)
-            values.backward(torch.full_like(values, 1 / expected_size))
-            value = values.detach().sum() / expected_size
-            total = value if total is None else total + value
+            value = loss(network, example).sum() / expected_size
+            value.backward()
+            total = value.detach() if total is None else total + value.detach()
         return torch.zeros(()) if total is None else total

@@ -68,20 +68,23 @@ class Draw:
         device: torch.device | str,
         fill: Callable[[Tensor, torch.Generator], Tensor],
         size: int = BLOCK,
+        in_order: bool = False,
     ) -> Tensor:
         n, place = shape[0], self._request()
         first, last = self.first // size, -(-(self.first + n) // size)
         # Examples go along the last axis while they are drawn: then neither a batch that ends inside a block nor
         # padding of the other axes moves a number.
         generator, several = _generator(device), last - first != 1
+        start = self.first - first * size
+        if in_order and not several and len(shape) == 1 and torch.device(device).type == "cpu":
+            size = start + n  # the rest of the block would be drawn for nobody
         begun = _hash("/".join(map(str, place)) + "/")  # of each block only the last word differs
         whole = torch.empty((*([last - first] if several else []), *shape[1:], size), dtype=dtype, device=device)
         for block, part in enumerate(whole.unbind() if several else (whole,), first):
             digest = begun.copy()
             digest.update(b"%d" % block)
             fill(part, generator.manual_seed(_number(digest)))
-        rows = whole.movedim(-1, 1).flatten(0, 1) if several else whole.movedim(-1, 0)
-        start = self.first - first * size
+        rows = whole.movedim(-1, 1).flatten(0, 1) if several else whole if len(shape) == 1 else whole.movedim(-1, 0)
         return rows.contiguous() if len(rows) == n else rows[start : start + n].clone(memory_format=CONTIGUOUS)
 
     def normal(
@@ -99,7 +102,7 @@ class Draw:
         block: int = BLOCK,
     ) -> Tensor:
         """Draw from [0, 1); a larger block takes less time where each example needs a single number."""
-        return self._fill(shape, dtype, device, lambda out, generator: out.uniform_(generator=generator), block)
+        return self._fill(shape, dtype, device, lambda out, generator: out.uniform_(generator=generator), block, True)
 
     def integers(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Draw whole numbers from 0 to `high` - 1."""
