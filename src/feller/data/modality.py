@@ -412,12 +412,7 @@ class Modality(abc.ABC):
         return ending
 
     def check_place(self, out: pathlib.Path) -> None:
-        """Refuse a place that examples cannot be written to, before they are made.
-
-        Raises:
-            UsageError: If this kind of data cannot be written so.
-            InputError: If it is a folder with files of others.
-        """
+        """Refuse a place that examples cannot be written to, before they are made."""
         if not self.check_form(out):
             sample_folder.check(out)
 
@@ -602,11 +597,7 @@ def told(found: Found) -> dict[str, Float64[Tensor, " n"]]:
 
 
 def check_finite_state(state: State) -> None:
-    """Refuse a state that is not finite, before rounding turns it into something that looks like data.
-
-    Raises:
-        InputError: If any example is not finite; counts them.
-    """
+    """Refuse a state that is not finite, before rounding turns it into something that looks like data."""
     for leaf in leaves(state):
         bad = ~torch.isfinite(leaf.reshape(len(leaf), -1)).all(1)
         if bad.any():

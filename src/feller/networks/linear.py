@@ -88,11 +88,7 @@ class Levels(Features):
         return float(len(self.counts) - 1) ** 0.5
 
     def see(self, x_t: Int64[Tensor, "b k"]) -> Float[Tensor, "b d"]:
-        """Look levels up.
-
-        Raises:
-            UsageError: If they are not of these columns.
-        """
+        """Look levels up."""
         if x_t.shape[1] != len(self.counts) or (x_t >= torch.tensor(self.counts, device=x_t.device)).any():
             raise UsageError(f"rows of {len(self.counts)} columns with {self.counts} levels", "others")
         seen = ((j, count) for j, count in enumerate(self.counts) if j != self.without)

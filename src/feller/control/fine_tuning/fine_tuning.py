@@ -125,11 +125,7 @@ def where_counted(given: Given, t: State, x: State, other: State) -> State:
 
 
 def check_memoryless(path: Path) -> None:
-    """Refuse a path whose process has no memoryless noise.
-
-    Raises:
-        UsageError: If a part of it is none of straight lines with a normal source, or has a noise of its own.
-    """
+    """Refuse a path whose process has no memoryless noise."""
     for part in parts(path):
         if part.affine_schedule is None or not part.is_flow:
             raise UsageError(
@@ -139,11 +135,7 @@ def check_memoryless(path: Path) -> None:
 
 
 def check_flow(path: Path) -> None:
-    """Refuse a path whose process is not a velocity alone.
-
-    Raises:
-        UsageError: If a part of it jumps or has a noise of its own.
-    """
+    """Refuse a path whose process is not a velocity alone."""
     for part in parts(path):
         if not part.is_flow:
             raise UsageError(

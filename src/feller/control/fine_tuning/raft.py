@@ -85,11 +85,7 @@ class FilteredObjective(TuningObjective):
 
 
 def criterion_of(path: Path) -> Loss:
-    """Return the loss whose minimiser drives a path: squared errors of numbers, cross-entropies of tokens.
-
-    Raises:
-        UsageError: If the path is of another kind.
-    """
+    """Return the loss whose minimiser drives a path: squared errors of numbers, cross-entropies of tokens."""
     if path.leaf_names:
         return PerLeaf({name: criterion_of(path.part(name)) for name in path.leaf_names})
     if path.is_discrete:

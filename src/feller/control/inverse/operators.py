@@ -305,9 +305,6 @@ def check_adjoint(operator: LinearOperator, shape: tuple[int, ...]) -> None:
     Args:
         operator: What is tested, in float64.
         shape: Of the values of one example.
-
-    Raises:
-        InputError: If it is not; says by how much.
     """
     draw = Draws(0).at("adjoint")
     x, other = (draw.normal((2, *shape), torch.float64) for _ in range(2))

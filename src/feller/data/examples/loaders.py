@@ -282,11 +282,7 @@ FOLDER = pathlib.Path(__file__).with_name("spoken_words")
 
 
 def spoken_words_found(part: str) -> FoundSpeech:
-    """Return the 162 sentences of `train` or the 12 of `test`, said by 11 of its 79 speakers.
-
-    Raises:
-        UsageError: If what reads sounds is not installed.
-    """
+    """Return the 162 sentences of `train` or the 12 of `test`, said by 11 of its 79 speakers."""
     return _part(find_speech(FOLDER), part)
 
 

@@ -186,11 +186,7 @@ def structures(data: Dataset) -> Dataset:
 
 
 def proteins(found: FoundChains) -> Dataset:
-    """Make a data set of proteins; every length from the shortest to the longest chain can be asked for.
-
-    Raises:
-        InputError: If no residue of any chain is known.
-    """
+    """Make a data set of proteins; every length from the shortest to the longest chain can be asked for."""
     if found.residues is None:
         raise InputError("chains with their sequences", "structures alone")
     usual = usual_backbones(found)

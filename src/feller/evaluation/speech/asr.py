@@ -212,7 +212,6 @@ class Whisper(Listener):
 
         Raises:
             InputError: If there are no weights where they should be.
-            UsageError: If a package is not installed.
         """
         return [self._text(resampled(sound, RATE).samples) for sound in sounds]
 

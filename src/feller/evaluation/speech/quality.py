@@ -89,7 +89,6 @@ def frechet_speech(
 
     Raises:
         InputError: As `frechet_features`.
-        UsageError: If a package is not installed.
     """
     see = features or Voices().vectors
     return frechet_features(see(sounds), see(real), components)

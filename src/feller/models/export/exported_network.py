@@ -109,11 +109,7 @@ def named_leaves(tree: State, what: str) -> list[str]:
 
 
 def _check(model: Model) -> None:
-    """Refuse what is no network of a state, a time and conditions.
-
-    Raises:
-        UsageError: Then; says why.
-    """
+    """Refuse what is no network of a state, a time and conditions."""
     if model.family.why_no_export:
         raise UsageError(model.family.why_no_export)
     if model.description.modality.labels:

@@ -98,9 +98,6 @@ def learned(settings: Tokenizer, shape: tuple[int, int, int], weights: Mapping[s
         settings: Of the network.
         shape: Channels, height and width of its pictures.
         weights: Its state.
-
-    Raises:
-        InputError: If the weights are those of another network.
     """
     codes = Learned(settings, shape)
     try:
