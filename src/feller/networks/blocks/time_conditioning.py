@@ -129,9 +129,9 @@ class PlainBlock(nn.Module):
         self.second = nn.Linear(4 * width, width)
 
     def forward(
-        self, h: Float[Tensor, "b n width"], vector: Float[Tensor, "b inner"], attend: Attend
-    ) -> Float[Tensor, "b n width"]:
+        self, h: Float[Tensor, "*b n width"], vector: Float[Tensor, "b inner"] | None, attend: Attend
+    ) -> Float[Tensor, "*b n width"]:
         """Add what the block has to say; `attend` decides who sees whom."""
-        parts = self.ask(self.before(h)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        h = h + self.answer(attend(*parts).transpose(1, 2).flatten(2))
+        parts = self.ask(self.before(h)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
+        h = h + self.answer(attend(*parts).transpose(-3, -2).flatten(-2))
         return h + self.second(F.gelu(self.first(self.between(h)), approximate="tanh"))
