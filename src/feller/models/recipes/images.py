@@ -105,9 +105,6 @@ def labelled(data: Dataset, size: str) -> Recipe:
     )
 
 
-"""Numbers of a picture up to which a perceptron sees them all at once."""
-
-
 def levels_mask(data: Dataset, size: str) -> Recipe:
     """Levels are hidden, and revealed a few at a time."""
     return _token_recipe(data, size, "levels-mask", MaskSource(), lambda count: Mixture(GreatCircle(), MaskSource()))
