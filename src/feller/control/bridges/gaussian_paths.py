@@ -59,22 +59,14 @@ class GaussianPaths:
 
     @classmethod
     def along(cls, knots: Float[Tensor, "n k d"], noise: float, scale_knots: int) -> "GaussianPaths":
-        """Return paths with the mean along given states, and the deviation of the Brownian bridge.
-
-        Raises:
-            UsageError: If the noise is negative or infinite, or there are fewer than 2 knots.
-        """
+        """Return paths with the mean along given states, and the deviation of the Brownian bridge."""
         return cls(knots, knots.new_zeros(len(knots), scale_knots), noise)
 
     @classmethod
     def straight(
         cls, x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"], noise: float, mean_knots: int, scale_knots: int
     ) -> "GaussianPaths":
-        """Return the Brownian bridges of pairs.
-
-        Raises:
-            UsageError: If the noise is negative or infinite, or there are fewer than 2 knots.
-        """
+        """Return the Brownian bridges of pairs."""
         way = torch.linspace(0, 1, mean_knots, dtype=x_0.dtype, device=x_0.device)[:, None]
         return cls.along(torch.lerp(x_0[:, None], x_1[:, None], way), noise, scale_knots)
 
