@@ -102,11 +102,7 @@ class Linear(Architecture):
     features: Features
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "LinearNetwork":
-        """Make a network whose weights are zero.
-
-        Raises:
-            UsageError: If there are conditions, which it would not see.
-        """
+        """Make a network whose weights are zero, which sees no conditions."""
         if conditions:
             raise UsageError("a linear network sees no conditions", found=", ".join(conditions))
         return LinearNetwork(self.features)

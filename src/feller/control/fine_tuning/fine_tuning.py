@@ -41,8 +41,6 @@ class Tuning(ObjectiveConfig):
     cond_dropout: float = 0.0
 
     requires: ClassVar[tuple[str, ...]] = ("reference", "reward")
-    needs_gradient: ClassVar[bool] = True
-    """Of the reward."""
 
     def __post_init__(self) -> None:
         advice = "Change the sign of the reward" if self.strength < 0 else None
@@ -91,11 +89,7 @@ class TuningObjective(Objective):
         self.null = null_values(context.reference) if context.null is None else dict(context.null)
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
-        """Sample from the network, and return what is learned from that; see `sample`.
-
-        Raises:
-            UsageError: If there is no network or no source to sample from.
-        """
+        """Sample from the network, and return what is learned from that; see `sample`."""
         if network is None:
             remedy = "Write draw(batch, rng, network)"
             raise UsageError(argument="network", expected="the network that is tuned", found="None", remedy=remedy)
