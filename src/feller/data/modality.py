@@ -128,6 +128,8 @@ class Modality(abc.ABC):
     """Whether states have a density, so that a likelihood of values follows."""
     has_schema: ClassVar[bool] = False
     """Whether data are read by a schema that the model keeps."""
+    filed: ClassVar[dict[str, str]] = {}
+    """Those of the leaves that a person gives by naming a file, and what must be in it."""
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -263,11 +265,6 @@ class Modality(abc.ABC):
             UsageError: If the text does not say it.
         """
         raise UsageError("no part of these data can be given", found=f"{leaf}={text}", remedy="Leave it out")
-
-    @property
-    def filed(self) -> dict[str, str]:
-        """Those of the leaves that a person gives by naming a file, and what must be in it."""
-        return {}
 
     def take(self, leaf: str, found: Found) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
         """Return a leaf as one state, [1, ...], or several by their names, from what a file holds; as `give`.

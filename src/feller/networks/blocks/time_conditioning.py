@@ -2,6 +2,7 @@
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,10 +18,8 @@ Times = tuple[Tensor, Tensor]
 class Clock(abc.ABC):
     """A way to tell the time. Implement two methods to add one."""
 
-    @property
-    def ticks(self) -> bool:
-        """Whether there is a time, and a state at it to look at."""
-        return True
+    ticks: ClassVar[bool] = True
+    """Whether there is a time, and a state at it to look at."""
 
     @abc.abstractmethod
     def enter(self, width: int) -> nn.Module:
@@ -64,10 +63,7 @@ class AdaNorm(Clock):
 class NoTime(Clock):
     """There is none: the network sees no state and answers at once."""
 
-    @property
-    def ticks(self) -> bool:
-        """False."""
-        return False
+    ticks = False
 
     def enter(self, width: int) -> nn.Module:
         """Make nothing."""
