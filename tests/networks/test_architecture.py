@@ -1,19 +1,18 @@
 """What every architecture must do."""
 
-import json
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vmap
+from torch.func import grad, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
 from feller.core.serialization import from_data, to_data
 from feller.networks import MLP, Architecture, Transformer, UNet, parameters
+from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, moved
 
 SMALL = {
     "mlp": (MLP(width=16, depth=2), (3,)),
@@ -30,13 +29,7 @@ def build(architecture: Architecture, shape: tuple[int, ...], seed: int = 0) -> 
 
 
 def trained(architecture: Architecture, shape: tuple[int, ...]) -> nn.Module:
-    """A float64 network none of whose weights is zero."""
-    network = build(architecture, shape).double()
-    draw = Draws(1).at("weights")
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += 0.2 * draw.normal(weight.shape, torch.float64)
-    return network
+    return moved(build(architecture, shape))
 
 
 def batch(shape: tuple[int, ...], n: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,19 +84,12 @@ def test_device_and_dtype_follow_the_inputs(architecture: Architecture, shape: t
 def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(
     architecture: Architecture, shape: tuple[int, ...]
 ) -> None:
-    """What starts at zero must not keep anything behind it from learning."""
     x_t, t, label = batch(shape, 8)
     label[:4] = torch.arange(4)
     network = build(architecture, shape).double()
-    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     assert not network(x_t, t, {"label": label}).any()
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    for _ in range(4):
-        optimiser.zero_grad()
-        (network(x_t, t, {"label": label}) - x_t * t.reshape(-1, *[1] * len(shape))).square().mean().backward()
-        optimiser.step()
-    still = [name for name, weight in network.named_parameters() if torch.equal(weight, before[name])]
-    assert still == []
+    wanted = x_t * t.reshape(-1, *[1] * len(shape))
+    check_learning(network, lambda: (network(x_t, t, {"label": label}) - wanted).square().mean())
     changed = network(x_t, 1 - t, {"label": label}), network(x_t, t, {"label": (label + 1) % 4})
     for other in changed:
         assert ((other - network(x_t, t, {"label": label})).abs().flatten(1).amax(1) > 1e-6).all()
@@ -128,21 +114,10 @@ def test_the_null_has_its_own_embedding(architecture: Architecture, shape: tuple
 
 @every
 def test_gradients_per_example(architecture: Architecture, shape: tuple[int, ...]) -> None:
-    network = trained(architecture, shape)
-    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    def loss(network: nn.Module, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        return (network(x_t, t, {"label": label}) - x_t.sin()).square().mean()
 
-    def loss(weights: dict[str, Tensor], x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        prediction = functional_call(network, weights, (x_t[None], t[None], {"label": label[None]}))
-        return (prediction[0] - x_t.sin()).square().mean()
-
-    x_t, t, label = batch(shape, 3)
-    together = vmap(grad(loss), in_dims=(None, 0, 0, 0))(weights, x_t, t, label)
-    for i in range(3):
-        network.zero_grad()
-        prediction = network(x_t[i : i + 1], t[i : i + 1], {"label": label[i : i + 1]})
-        (prediction[0] - x_t[i].sin()).square().mean().backward()
-        for name, weight in network.named_parameters():
-            torch.testing.assert_close(together[name][i], weight.grad, rtol=1e-9, atol=1e-12)
+    check_gradients(trained(architecture, shape), loss, *batch(shape, 3), rtol=1e-9, atol=1e-12)
 
 
 @every
@@ -196,15 +171,7 @@ def test_every_entry_is_seen(architecture: Architecture, shape: tuple[int, ...])
 
 @every
 def test_weights_come_from_the_seed(architecture: Architecture, shape: tuple[int, ...]) -> None:
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    first = build(architecture, shape, 0).state_dict()
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(6)
-    again, other = build(architecture, shape, 0).state_dict(), build(architecture, shape, 1).state_dict()
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    for name, weight in first.items():
-        assert torch.equal(weight, other[name]) == (len(weight.unique()) == 1), name  # zeros and ones stay
+    check_seed(lambda seed: build(architecture, shape, seed))
 
 
 @every
@@ -217,9 +184,7 @@ def test_the_order_of_conditions_does_not_matter(architecture: Architecture, sha
 
 @every
 def test_record(architecture: Architecture, shape: tuple[int, ...]) -> None:
-    data = json.loads(json.dumps(to_data(architecture)))
-    assert data["is"] == type(architecture).__name__
-    assert from_data(Architecture, data) == architecture
+    check_record(architecture)
 
 
 def test_a_record_of_wrong_settings() -> None:

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
-from feller.networks import MLP, Angles, Architecture, Convolutional, Equivariant, Estimator, Numbers, Sites, Symbols
+from feller.networks import MLP, Angles, Convolutional, Equivariant, Estimator, Numbers, Sites, Symbols
 from feller.networks.regressor import TYPICAL, pooled
 from feller.networks.sequence.causal_transformer import Decoder
 from feller.spaces import SO3
 from tests.errors import refuses
+from tests.networks.checks import check_record, drawn
 from tests.oracle import close
 
 F64 = torch.float64
@@ -36,11 +36,7 @@ MARKS = {"element": VALID, "place": VALID}
 
 def trained(name: str) -> nn.Module:
     architecture, shape = SHAPES[name]
-    network = architecture.build(shape, {}, Draws(0)).double()
-    generator = torch.Generator().manual_seed(0)
-    for weight in network.parameters():
-        nn.init.normal_(weight, std=0.3, generator=generator)
-    return network
+    return drawn(architecture.build(shape, {}, Draws(0)).double())
 
 
 def state() -> dict[str, Tensor]:
@@ -51,7 +47,7 @@ def state() -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", SHAPES)
 def test_records_weights_and_beginnings(name: str) -> None:
     architecture, shape = SHAPES[name]
-    assert from_data(Architecture, to_data(architecture)) == architecture
+    check_record(architecture)
     first, again, other = (architecture.build(shape, {}, Draws(seed)).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)

@@ -15,6 +15,7 @@ from feller.sampling.autoregressive.decode import log_likelihood
 from feller.spaces.table_tokens import Digits, Rows, Rule, Single
 from feller.training.objectives.autoregressive_likelihood import RowLikelihood
 from tests.errors import refuses
+from tests.networks.checks import moved
 from tests.oracle import F64
 
 ROWS = Rows(
@@ -28,11 +29,7 @@ ORDERS = [None, *(torch.tensor(order) for order in ([3, 1, 0, 2], [2, 0, 3, 1], 
 
 
 def network(rows: Rows = ROWS, *, noise: float = 0.3) -> torch.nn.Module:
-    made = RowTransformer(rows, width=16).build((len(rows.counts),), {}, Draws(0)).double()
-    with torch.no_grad():
-        for number, weight in enumerate(made.parameters()):
-            weight += noise * Draws(0).at("weights", number).normal(tuple(weight.shape), F64)
-    return made
+    return moved(RowTransformer(rows, width=16).build((len(rows.counts),), {}, Draws(0)), noise)
 
 
 def chances(made: torch.nn.Module, tokens: Tensor, order: Tensor | None) -> Tensor:

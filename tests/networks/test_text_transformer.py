@@ -9,18 +9,13 @@ from feller.core.rng import Draws
 from feller.networks import TextTransformer
 from feller.networks.image.dit import Block
 from feller.networks.sequence.text_dit import LocalBlock
+from tests.networks.checks import moved
 
 K = 5
 
 
 def trained(**settings: int) -> nn.Module:
-    """A float64 network none of whose weights is zero."""
-    network = TextTransformer(K, width=16, depth=2, heads=2, **settings).build((7,), {}, Draws(0)).double()
-    draw = Draws(1).at("weights")
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += 0.2 * draw.normal(weight.shape, torch.float64)
-    return network
+    return moved(TextTransformer(K, width=16, depth=2, heads=2, **settings).build((7,), {}, Draws(0)))
 
 
 def batch(n: int, length: int) -> tuple[Tensor, Tensor]:

@@ -2,15 +2,13 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import State
 from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
-from feller.networks.architecture import Architecture
 from feller.networks.blocks.leaf_codecs import Angles, Numbers, Symbols
 from feller.networks.mlp import Together, TogetherNetwork
+from tests.networks.checks import check_gradients, check_record, drawn, squares
 
 F64 = torch.float64
 SETTINGS = Together({"image": Numbers(), "label": Symbols(4), "turn": Angles(ends=6)}, width=16, depth=2)
@@ -28,11 +26,7 @@ def state() -> dict[str, Tensor]:
 
 
 def trained() -> TogetherNetwork:
-    network = SETTINGS.build(SHAPE, {"size": 3}, Draws(0)).double()
-    generator = torch.Generator().manual_seed(0)
-    for weight in network.parameters():
-        nn.init.normal_(weight, std=0.3, generator=generator)
-    return network
+    return drawn(SETTINGS.build(SHAPE, {"size": 3}, Draws(0)).double())
 
 
 GIVEN = {"size": torch.tensor([0, 1, 2])}
@@ -46,7 +40,7 @@ def test_a_new_network_answers_with_zero() -> None:
         "turn": (3, 2, 6),
     }
     assert all((leaf == 0).all() for leaf in answer.values())
-    assert from_data(Architecture, to_data(SETTINGS)) == SETTINGS
+    check_record(SETTINGS)
 
 
 def test_every_answer_sees_every_leaf_and_every_time() -> None:
@@ -82,16 +76,5 @@ def test_other_states_are_refused() -> None:
         Together({"a": Numbers()}, width=0)
 
 
-def test_gradients_of_single_examples_add_up() -> None:
-    network, x = trained(), state()
-    weights = dict(network.named_parameters())
-
-    def loss(weights: dict[str, Tensor], x: State, t: Tensor, size: Tensor) -> Tensor:
-        one = {name: leaf[None] for name, leaf in x.items()}
-        answer = torch.func.functional_call(network, weights, (one, t[None], {"size": size[None]}))
-        return sum(leaf.square().sum() for leaf in answer.values())
-
-    single = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0))(weights, x, T, GIVEN["size"])
-    sum(leaf.square().sum() for leaf in network(x, T, GIVEN).values()).backward()
-    for name, weight in weights.items():
-        torch.testing.assert_close(single[name].sum(0), weight.grad, msg=name)
+def test_gradients_per_example() -> None:
+    check_gradients(trained(), squares, state(), T, GIVEN)

@@ -1,17 +1,14 @@
 """What every architecture for tokens must do, and what those for arrays of a fixed shape do besides."""
 
-import json
-
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
 from feller.networks import MLP, Architecture, Decoder, Embedded, TextTransformer, TokenMLP, UNet, parameters
+from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, moved
 
 K = 5
 SMALL = {
@@ -30,13 +27,7 @@ def build(architecture: Architecture, shape: tuple[int, ...], seed: int = 0) -> 
 
 
 def trained(architecture: Architecture, shape: tuple[int, ...]) -> nn.Module:
-    """A float64 network none of whose weights is zero."""
-    network = build(architecture, shape).double()
-    draw = Draws(1).at("weights")
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += 0.2 * draw.normal(weight.shape, torch.float64)
-    return network
+    return moved(build(architecture, shape))
 
 
 def batch(architecture: Architecture, shape: tuple[int, ...], n: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,22 +60,14 @@ def test_the_device_follows_the_inputs(architecture: Architecture, shape: tuple[
 def test_a_new_network_answers_zero_and_learns_in_all_its_weights(
     architecture: Architecture, shape: tuple[int, ...]
 ) -> None:
-    """What starts at zero must not keep anything behind it from learning."""
     x_t, t, label = batch(architecture, shape, 16)
     label[:4] = torch.arange(4)
     known = x_t % 2 == 0
     given = {"label": label, "known": known} if isinstance(architecture, TextTransformer) else {"label": label}
     network = build(architecture, shape).double()
-    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     assert not network(x_t, t, given).any()
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
     target = (x_t.roll(1, -1) + label.reshape(-1, *[1] * len(shape)) if shape else x_t + label) % K
-    for _ in range(5):
-        optimiser.zero_grad()
-        F.cross_entropy(network(x_t, t, given).flatten(0, -2), target.flatten()).backward()
-        optimiser.step()
-    still = [name for name, weight in network.named_parameters() if torch.equal(weight, before[name])]
-    assert still == []
+    check_learning(network, lambda: F.cross_entropy(network(x_t, t, given).flatten(0, -2), target.flatten()), 5)
     now = network(x_t, t, given)
     others = [network(x_t, t, given | {"label": (label + 1) % 4})]
     others += [] if isinstance(architecture, Decoder) else [network(x_t, 1 - t, given)]
@@ -94,25 +77,14 @@ def test_a_new_network_answers_zero_and_learns_in_all_its_weights(
 
 @every
 def test_gradients_per_example(architecture: Architecture, shape: tuple[int, ...]) -> None:
-    network = trained(architecture, shape)
-    weights = {name: weight.detach() for name, weight in network.named_parameters()}
     x_t, t, label = batch(architecture, shape, 3)
     valid = torch.arange(shape[0] if shape else 1) < torch.tensor([[9], [2], [1]])
+
+    def loss(network: nn.Module, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        return F.cross_entropy(network(x_t, t, given).flatten(0, -2), x_t.flatten() % K)
+
     given = {"label": label, "valid": valid}
-
-    def loss(weights: dict[str, Tensor], x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
-        row = {name: value[None] for name, value in given.items()}
-        logits = functional_call(network, weights, (x_t[None], t[None], row))
-        return F.cross_entropy(logits.flatten(0, -2), x_t.flatten() % K)
-
-    together = vmap(grad(loss), in_dims=(None, 0, 0, 0))(weights, x_t, t, given)
-    for i in range(3):
-        network.zero_grad()
-        logits = network(x_t[i : i + 1], t[i : i + 1], {name: value[i : i + 1] for name, value in given.items()})
-        F.cross_entropy(logits.flatten(0, -2), x_t[i].flatten() % K).backward()
-        for name, weight in network.named_parameters():
-            expected = torch.zeros_like(weight) if weight.grad is None else weight.grad
-            torch.testing.assert_close(together[name][i], expected, rtol=1e-9, atol=1e-12)
+    check_gradients(trained(architecture, shape), loss, x_t, t, given, rtol=1e-9, atol=1e-12)
 
 
 @every
@@ -132,21 +104,12 @@ def test_rows_do_not_look_at_each_other(architecture: Architecture, shape: tuple
 
 @every
 def test_weights_come_from_the_seed(architecture: Architecture, shape: tuple[int, ...]) -> None:
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    first = build(architecture, shape, 0).state_dict()
-    assert torch.equal(torch.get_rng_state(), before)
-    again, other = build(architecture, shape, 0).state_dict(), build(architecture, shape, 1).state_dict()
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    for name, weight in first.items():
-        assert torch.equal(weight, other[name]) == (len(weight.unique()) == 1), name  # zeros and ones stay
+    check_seed(lambda seed: build(architecture, shape, seed))
 
 
 @every
 def test_record(architecture: Architecture, shape: tuple[int, ...]) -> None:
-    data = json.loads(json.dumps(to_data(architecture)))
-    assert data["is"] == type(architecture).__name__
-    assert from_data(Architecture, data) == architecture
+    check_record(architecture)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,8 @@ class Modality(abc.ABC):
     """Whether states have a density, so that a likelihood of values follows."""
     has_schema: ClassVar[bool] = False
     """Whether data are read by a schema that the model keeps."""
+    filed: ClassVar[dict[str, str]] = {}
+    """Those of the leaves that a person gives by naming a file, and what must be in it."""
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -263,11 +265,6 @@ class Modality(abc.ABC):
             UsageError: If the text does not say it.
         """
         raise UsageError("no part of these data can be given", found=f"{leaf}={text}", remedy="Leave it out")
-
-    @property
-    def filed(self) -> dict[str, str]:
-        """Those of the leaves that a person gives by naming a file, and what must be in it."""
-        return {}
 
     def take(self, leaf: str, found: Found) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
         """Return a leaf as one state, [1, ...], or several by their names, from what a file holds; as `give`.
@@ -412,12 +409,7 @@ class Modality(abc.ABC):
         return ending
 
     def check_place(self, out: pathlib.Path) -> None:
-        """Refuse a place that examples cannot be written to, before they are made.
-
-        Raises:
-            UsageError: If this kind of data cannot be written so.
-            InputError: If it is a folder with files of others.
-        """
+        """Refuse a place that examples cannot be written to, before they are made."""
         if not self.check_form(out):
             sample_folder.check(out)
 
@@ -602,11 +594,7 @@ def told(found: Found) -> dict[str, Float64[Tensor, " n"]]:
 
 
 def check_finite_state(state: State) -> None:
-    """Refuse a state that is not finite, before rounding turns it into something that looks like data.
-
-    Raises:
-        InputError: If any example is not finite; counts them.
-    """
+    """Refuse a state that is not finite, before rounding turns it into something that looks like data."""
     for leaf in leaves(state):
         bad = ~torch.isfinite(leaf.reshape(len(leaf), -1)).all(1)
         if bad.any():

@@ -163,9 +163,6 @@ class Along:
         Args:
             number: Of equally spaced times, both ends among them.
             backward: The simulation ended at the first time.
-
-        Raises:
-            ValueError: If these times are not among ours.
         """
         if (len(self.times) - 1) % (number - 1):
             raise ValueError(f"expected some times {number - 1} steps apart, got {len(self.times)} times")

@@ -114,8 +114,6 @@ def balanced(counts: tuple[tuple[int, int], ...]) -> bool:
         return False
 
 
-REAL = "The same share of real crystals."
-BETWEEN = "The same distance between as many training crystals and held-out ones."
 MOST = 1_000
 """Crystals of each set that are looked at."""
 OTHER = 0.4

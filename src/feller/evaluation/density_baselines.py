@@ -85,7 +85,6 @@ def _mixed(kernels: Float64[Tensor, "k m"]) -> Float64[Tensor, "k m"]:
 
 LEAST, MOST = 0.01, 2.0
 """Deviations of a component, in radians. Beyond 2, images other than the nearest three would count."""
-"""Numbers that are held at once, about: 32 MiB."""
 ENOUGH = 1e-4
 """Nats per example that a step must gain."""
 

@@ -68,7 +68,6 @@ def stable(molecule: Molecule) -> Bool[np.ndarray, " l"]:
     return orders(molecule).sum(1) == _VALENCY[molecule.atoms]
 
 
-REAL = "The same share of real molecules."
 MOST = 2_000
 """Samples, and real molecules beside them, whose bonds are looked at."""
 

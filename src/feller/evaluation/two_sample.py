@@ -128,9 +128,11 @@ def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "
     return best
 
 
-def _check(a: Tensor, b: Tensor) -> None:
+def _check(a: Tensor, b: Tensor, *, finite: bool = False) -> None:
     if not len(a) or not len(b):
         raise ValueError(f"expected one point or more in each set, got {len(a)} and {len(b)}")
+    if finite and not (a.isfinite().all() and b.isfinite().all()):
+        raise ValueError("expected finite points, got others; drop them first")
 
 
 def wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], order: int = 2) -> float:
@@ -143,10 +145,7 @@ def wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], order: int = 2
         ValueError: If a set is empty or holds what is not finite, or the order is below 1.
         UsageError: If the sets differ in size and POT is not installed.
     """
-    if not len(a) or not len(b):
-        raise ValueError(f"expected one point or more in each set, got {len(a)} and {len(b)}")
-    if not (a.isfinite().all() and b.isfinite().all()):
-        raise ValueError("expected finite points, got others; drop them first")
+    _check(a, b, finite=True)
     if order < 1:
         raise ValueError(f"expected an order of 1 or more, got {order}")
     cost = torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist").pow(order)
@@ -192,7 +191,9 @@ def sinkhorn_divergence(
     Raises:
         ValueError: If a set is empty, holds what is not finite, or the blur or the scaling is out of range.
     """
-    _check_sinkhorn(a, b, blur, scaling)
+    _check(a, b, finite=True)
+    if not blur > 0 or not 0 < scaling < 1:
+        raise ValueError(f"expected a blur above 0 and a scaling between 0 and 1, got {blur:g} and {scaling:g}")
     middle = a.double().mean(0)
     a, b = a.double() - middle, b.double() - middle
     f, g = _potentials(_cost(a, b), blur, scaling)
@@ -200,15 +201,6 @@ def sinkhorn_divergence(
     own_f, _ = _settled(_cost(a, a), zero(f), zero(f), blur**2)  # near a set itself no falling blur is needed
     own_g, _ = _settled(_cost(b, b), zero(g), zero(g), blur**2)
     return (f - own_f).mean().item() + (g - own_g).mean().item()
-
-
-def _check_sinkhorn(a: Tensor, b: Tensor, blur: float, scaling: float) -> None:
-    if not len(a) or not len(b):
-        raise ValueError(f"expected one point or more in each set, got {len(a)} and {len(b)}")
-    if not (a.isfinite().all() and b.isfinite().all()):
-        raise ValueError("expected finite points, got others; drop them first")
-    if not blur > 0 or not 0 < scaling < 1:
-        raise ValueError(f"expected a blur above 0 and a scaling between 0 and 1, got {blur:g} and {scaling:g}")
 
 
 def _cost(a: Float64[Tensor, "n d"], b: Float64[Tensor, "m d"]) -> Float64[Tensor, "n m"]:

@@ -56,7 +56,6 @@ def infill(
         guidance: 1 is the plain conditional; the paper writes guidance - 1.
 
     Raises:
-        UsageError: If the shapes do not fit.
         InputError: If frames become infinite.
     """
     if not frames.shape[:2] == kept.shape == phone.shape:

@@ -53,11 +53,7 @@ MOST_GUIDANCE = 100.0
 
 
 def check_strength(w: Any) -> None:
-    """Refuse a strength of guidance that is no number, or beyond all use.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse a strength of guidance that is no number, or beyond all use."""
     if not isinstance(w, Real):
         raise UsageError("guidance as one number, such as 2", repr(w))
     if not abs(float(w)) <= MOST_GUIDANCE:
@@ -209,11 +205,7 @@ class Model:
         return self.frame(drawn, given) if drawn.modality.draws_frames else drawn
 
     def _with_calls(self, sampling: Sampling, solver: Solver | None, nfe: int) -> Sampling:
-        """Return how samples are drawn in so many calls; warn where a solver takes others.
-
-        Raises:
-            UsageError: If they are fewer than one step takes.
-        """
+        """Return how samples are drawn in so many calls; warn where a solver takes others."""
         check_number("nfe", nfe, least=1, most=MOST_CALLS)
         kind = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
         name, calls = (sampling.solver if solver is None else type(solver).__name__), kind.calls
@@ -565,11 +557,7 @@ class Model:
         return tuple(name for name in self.description.frequencies if name in getattr(self.network, "nulls", {}))
 
     def check_guidance(self, w: float) -> None:
-        """Refuse guidance that the model does not know.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Refuse guidance that the model does not know."""
         about = self.description
         check_strength(w)
         if w == 1.0:

@@ -58,11 +58,7 @@ class Description:
 
     @property
     def path(self) -> Path:
-        """The path that the network drives.
-
-        Raises:
-            UsageError: If its family has none.
-        """
+        """The path that the network drives."""
         return self.family.require_path()
 
     def build(self, draws: Draws) -> nn.Module:
@@ -220,11 +216,7 @@ def resolve_given(
 
 
 def _class_numbers(about: Description, name: str, value: Any, n: int) -> Tensor:
-    """Return the numbers of the classes of n samples, [n]: of a tensor as they are, else by name or number.
-
-    Raises:
-        UsageError: If they are others.
-    """
+    """Return the numbers of the classes of n samples, [n]: of a tensor as they are, else by name or number."""
     classes = about.modality.conditions.get(name, ())
     if not isinstance(value, Tensor):
         listed = value.tolist() if hasattr(value, "tolist") else [*value] if isinstance(value, list | tuple) else value
@@ -266,11 +258,7 @@ def _resolve_names(about: Description, n: int, wanted: dict[str, str], draws: Dr
 
 
 def _check_named(about: Description, given: Any) -> None:
-    """Refuse what is given without a name.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse what is given without a name."""
     if given is not None and not isinstance(given, Mapping):
         name, classes = next(iter(about.modality.conditions.items()), ("label", ("7",)))
         example = f'{{"{name}": "{classes[0]}"}}'

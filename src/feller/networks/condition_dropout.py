@@ -15,20 +15,12 @@ from feller.networks.inner_networks import null_values
 
 
 def check_cond_dropout(cond_dropout: float) -> None:
-    """Refuse what is no probability.
-
-    Raises:
-        UsageError: If it is not in [0, 1].
-    """
+    """Refuse what is no probability."""
     check_number("cond_dropout", cond_dropout, least=0, most=1)
 
 
 def check_null(null: Any) -> None:
-    """Refuse null values without names.
-
-    Raises:
-        UsageError: If they are no dict of numbers; None passes.
-    """
+    """Refuse null values without names."""
     if null is not None and not (isinstance(null, Mapping) and all(isinstance(n, Real) for n in null.values())):
         one = null if isinstance(null, int) else "..."
         remedy = f"Write null={{'label': {one}}}, such as the number of classes"

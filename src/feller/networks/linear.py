@@ -88,11 +88,7 @@ class Levels(Features):
         return float(len(self.counts) - 1) ** 0.5
 
     def see(self, x_t: Int64[Tensor, "b k"]) -> Float[Tensor, "b d"]:
-        """Look levels up.
-
-        Raises:
-            UsageError: If they are not of these columns.
-        """
+        """Look levels up."""
         if x_t.shape[1] != len(self.counts) or (x_t >= torch.tensor(self.counts, device=x_t.device)).any():
             raise UsageError(f"rows of {len(self.counts)} columns with {self.counts} levels", "others")
         seen = ((j, count) for j, count in enumerate(self.counts) if j != self.without)
@@ -106,11 +102,7 @@ class Linear(Architecture):
     features: Features
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "LinearNetwork":
-        """Make a network whose weights are zero.
-
-        Raises:
-            UsageError: If there are conditions, which it would not see.
-        """
+        """Make a network whose weights are zero, which sees no conditions."""
         if conditions:
             raise UsageError("a linear network sees no conditions", found=", ".join(conditions))
         return LinearNetwork(self.features)

@@ -86,18 +86,21 @@ class ResidualMLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Two layers beside a residual connection, modulated after the norm."""
+    """Two layers beside a residual connection, modulated after the norm where `inner` numbers do so."""
 
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(self, width: int, inner: int = 0) -> None:
         super().__init__()
-        self.modulation = nn.Linear(inner, 2 * width)
+        self.modulation = nn.Linear(inner, 2 * width) if inner else None
         self.first = nn.Linear(width, width)
         self.second = zero(nn.Linear(width, width))
 
-    def forward(self, h: Float[Tensor, "b width"], vector: Float[Tensor, "b inner"]) -> Float[Tensor, "b width"]:
+    def forward(
+        self, h: Float[Tensor, "b width"], vector: Float[Tensor, "b inner"] | None = None
+    ) -> Float[Tensor, "b width"]:
         """Add what the block has to say."""
-        scale, shift = self.modulation(vector).chunk(2, 1)
-        y = modulate(F.layer_norm(h, h.shape[1:]), scale, shift)
+        y = F.layer_norm(h, h.shape[1:])
+        if self.modulation is not None:
+            y = modulate(y, *self.modulation(vector).chunk(2, 1))
         return h + self.second(F.silu(self.first(y)))
 
 

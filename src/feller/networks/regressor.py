@@ -1,8 +1,7 @@
 """Networks that tell numbers about an example, or a class of it: features of the whole, and a head that reads them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,22 +18,6 @@ TYPICAL = 16.0
 """Number of sites by which sums over them are divided."""
 
 
-class Trunk(Protocol):
-    """A network that looks at an example as a whole."""
-
-    seen: int
-    """Numbers that `features` returns for each."""
-    nulls: dict[str, Any]
-
-    def features(self, x_t: State, t: State, given: Given) -> Float[Tensor, "b seen"]:
-        """Return what an answer about each example is read from."""
-        ...
-
-    def heads(self) -> Iterator[nn.Module]:
-        """Yield the layers that nothing but its own answers needs."""
-        ...
-
-
 @dataclass(frozen=True)
 class Estimator(Architecture):
     """Another kind's network up to its last features, and a small one that answers from these, [b, answers].
@@ -43,7 +26,8 @@ class Estimator(Architecture):
     """
 
     trunk: Architecture
-    """Kind whose network has `features`; its own answers are not asked for."""
+    """Kind whose network has `features(x_t, t, given)`, [b, `seen`], and `heads()`, the layers that nothing but its own
+    answers needs: these are not asked for."""
     answers: int
     """Numbers, or logits of classes."""
 

@@ -7,7 +7,7 @@ import torch
 from numpy.polynomial.hermite_e import hermegauss
 from torch import Tensor
 
-from feller.control.bridges.gaussian_paths import GaussianPaths, Moments, drift, energy, kinetic, kinetic_rate
+from feller.control.bridges.gaussian_paths import GaussianPaths, Moments, drift, kinetic
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller_papers.gsbm.exact import Quadratic
@@ -37,6 +37,25 @@ def best(problem: Quadratic, knots: int = 401) -> GaussianPaths:
     return GaussianPaths(
         problem.mean(t)[None, :, None], torch.log(torch.expm1(h))[None] - math.log(math.e - 1), problem.noise
     )
+
+
+def energy(moments: Moments, t: Tensor, noise: float) -> Tensor:
+    """Return 1/2 E|u_t|^2, in state squared per time squared; its integral grows without bounds near both ends."""
+    own = moments.velocity.square().sum(-1) / 2
+    if not noise:
+        return own
+    dimensions = moments.mean.shape[-1]
+    return own + dimensions / 2 * (moments.rate - noise**2 / (2 * moments.std)).square()
+
+
+def kinetic_rate(moments: Moments, t: Tensor, noise: float, x_1: Tensor) -> Tensor:
+    """Return 1/2 E|u_t - (x_1 - X_t) / (1 - t)|^2 at times inside (0, 1): what leaving the Brownian bridge costs."""
+    left = (1 - t)[:, None]
+    own = (moments.velocity - (x_1[:, None] - moments.mean) / left).square().sum(-1) / 2
+    if not noise:
+        return own
+    away = moments.rate - noise**2 / (2 * moments.std) + moments.std / (1 - t)
+    return own + moments.mean.shape[-1] / 2 * away.square()
 
 
 def test_without_bends_the_path_is_the_brownian_bridge() -> None:

@@ -24,11 +24,12 @@ from feller.core.rng import Draws
 from feller.paths import Affine, Mixture, Product
 from feller.paths.affine import Constant
 from feller.paths.processes import Characteristics, Process
-from feller.paths.schedules import Cosine
+from feller.paths.schedules import Cosine, Schedule
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Ancestral, MemorylessEuler
 from feller.spaces import Euclidean
 from feller.training.objective import TrainingContext
+from tests.control.shifted import Shifted
 from tests.oracle import F64, Normal, close, column
 from tests.properties.examples import Small
 
@@ -148,18 +149,11 @@ def test_rounds_of_a_quadratic_reward() -> None:
         assert ours == pytest.approx(printed, abs=1.5e-3)
 
 
-class Shifted(torch.nn.Module):
+def shifted(steps: int, schedule: Schedule | None = None) -> Shifted:
     """A perfect network of N(1, 0.25), plus a change of velocity that is learned for each of some times."""
-
-    def __init__(self, steps: int, schedule=None) -> None:
-        super().__init__()
-        self.nulls: dict[str, int] = {}
-        self.change = torch.nn.Parameter(torch.zeros(steps, dtype=F64))
-        self.data = Normal() if schedule is None else Normal(schedule)
-
-    def forward(self, x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
-        number = (t * len(self.change)).round().long().clamp(max=len(self.change) - 1)
-        return self.data.flow(x, t).velocity + self.change[number][:, None]
+    network = Shifted(*[0.0] * steps)
+    network.data = Normal() if schedule is None else Normal(schedule)
+    return network
 
 
 @pytest.mark.parametrize("weighting", [None, ByVelocity()], ids=repr)
@@ -171,7 +165,7 @@ def test_the_fixed_point_is_learned(weighting) -> None:
         rule = AdjointMatching(
             path=Affine(), space=Euclidean((1,)), strength=2.0, steps=steps, share=1.0, weighting=weighting
         )
-    network, base = Shifted(steps), Shifted(steps)
+    network, base = shifted(steps), shifted(steps)
     objective = rule.build(TrainingContext(reference=base, reward=lambda x, given: x[:, 0]))
     batch = {"x_0": Draws(0).at("source").normal((4, 1), F64), "given": {}}
     example = objective.draw(batch, Draws(1), network)
@@ -228,7 +222,7 @@ def test_the_landing_adjoint_has_the_mean_of_the_full_one() -> None:
 def test_schedules_are_straightened_first() -> None:
     """On another schedule the states are those of straight paths, where the steps are most exact."""
     rule = AdjointMatching(path=Affine(Cosine()), space=Euclidean((1,)), steps=4)
-    network = Shifted(4, Cosine())
+    network = shifted(4, Cosine())
     x, t = column(0.2, -0.7), torch.full((2,), 0.3, dtype=F64)
     close(rule.process(network, {})(x, t).velocity, Normal().flow(x, t).velocity, 1e-10)
 
@@ -242,7 +236,7 @@ def test_large_losses_can_be_left_out() -> None:
         "target": column(100.0, 1.0),
         "weight": torch.ones(2, dtype=F64),
     }
-    network = Shifted(4)
+    network = shifted(4)
     losses = rule.compare(rule.process(network, {}), example)
     losses.sum().backward()
     assert losses[0] == 0.5
@@ -275,11 +269,11 @@ def test_velocity_alone_is_asked_for() -> None:
         return x[:, 0]
 
     rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), steps=5)
-    rule.build(TrainingContext(reference=Shifted(5), reward=reward)).draw(
-        {"x_0": column(0.0, 1.0, 2.0)}, Draws(0), Shifted(5)
+    rule.build(TrainingContext(reference=shifted(5), reward=reward)).draw(
+        {"x_0": column(0.0, 1.0, 2.0)}, Draws(0), shifted(5)
     )
     assert asked == [3]
-    assert isinstance(rule.process(Shifted(5), {})(column(0.0), torch.zeros(1, dtype=F64)), Characteristics)
+    assert isinstance(rule.process(shifted(5), {})(column(0.0), torch.zeros(1, dtype=F64)), Characteristics)
 
 
 class Held:

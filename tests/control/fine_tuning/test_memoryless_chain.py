@@ -12,6 +12,7 @@ from feller.core.rng import Draws
 from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import MemorylessEuler
+from tests.control.shifted import rate
 from tests.oracle import F64, Normal, close, column
 
 
@@ -39,11 +40,6 @@ def mean_after(data: Normal, times: list[float], change: list[float]) -> float:
         middle = mean + h / 2 * (rate(data, t) * mean + at[k])
         mean += h * (rate(data, t + h / 2) * middle + half[k])
     return mean
-
-
-def rate(data: Normal, t: float) -> float:
-    """Return the slope of the velocity."""
-    return (t * data.s**2 - (1 - t)) / data.moments(t)[1]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from feller.evaluation.speech.quality import (
     Judges,
     Utterances,
     frechet_features,
-    frechet_speech,
     speech_quality,
 )
 from feller.evaluation.speech.speaker_similarity import Voices
@@ -213,18 +212,6 @@ def test_too_few_or_equal_sounds_are_refused() -> None:
         frechet_features(real[:7], real)
     with pytest.raises(InputError, match="have the same features"):
         frechet_features(real, real[:1].expand(32, -1))
-
-
-def test_other_features_can_be_given() -> None:
-    draw = np.random.default_rng(0)
-    sounds = [Sound(draw.normal(0, 0.1 + 0.01 * i, 800).astype(np.float32), 16_000) for i in range(16)]
-
-    def power(some: Sequence[Sound]) -> torch.Tensor:
-        return torch.tensor([[float(np.square(sound.samples).mean()), sound.seconds] for sound in some])
-
-    assert frechet_speech(sounds, sounds, power) == pytest.approx(0, abs=1e-6)
-    louder = [Sound(2 * sound.samples, sound.rate) for sound in sounds]
-    assert frechet_speech(louder, sounds, power) > 100
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Draws
-from feller.models.families.elbo import Bound, OwnRates, TimeReversal, tightest, token_bound
+from feller.models.families.elbo import Bound, OwnRates, TimeReversal, estimate_bound, tightest
 from feller.paths import Geometric, Metric, Mixture, Tempered
 from feller.paths.discrete.metric_path import ConstantSpeed
 from feller.paths.discrete.token_distances import Levels
@@ -88,7 +88,7 @@ def test_the_estimate_is_the_integral() -> None:
 
     for x_1 in range(3):
         data = torch.full((500, 1), x_1)
-        found = token_bound(path, space, network, data, {}, Draws(x_1), kind=OwnRates(), times=8)
+        found = estimate_bound(path, space, network, data, {}, Draws(x_1), kind=OwnRates(), times=8).nats
         assert abs(found.mean().item() - LOG_Q[x_1]) < 5 * found.std().item() / 500**0.5 + 1e-3
 
 
@@ -99,10 +99,10 @@ def test_padding_does_not_count() -> None:
         return f64(*Q).log().expand(*x_t.shape, 3)
 
     data, valid = torch.tensor([[0, 1, 2, 2]]), torch.tensor([[True, True, False, False]])
-    full = token_bound(path, space, network, data, {"valid": valid}, Draws(0), kind=OwnRates(), times=4)
-    other = token_bound(
+    full = estimate_bound(path, space, network, data, {"valid": valid}, Draws(0), kind=OwnRates(), times=4).nats
+    other = estimate_bound(
         path, space, network, data * 0 + data[:, [0, 1, 0, 0]], {"valid": valid}, Draws(0), kind=OwnRates(), times=4
-    )
+    ).nats
     close(full, other, 1e-12)
 
 
@@ -124,5 +124,5 @@ def test_what_a_path_leaves_to_its_last_step_counts(largest: float) -> None:
         return (torch.cat(tables, 1) + f64(*Q).log()).view(*x_t.shape, 3)
 
     data = torch.tensor(1000 * ([0] + 2 * [1] + 7 * [2]))[:, None]
-    found = token_bound(path, Tokens(3, (1,)), network, data, {}, Draws(0), kind=OwnRates(), times=4)
+    found = estimate_bound(path, Tokens(3, (1,)), network, data, {}, Draws(0), kind=OwnRates(), times=4).nats
     assert found.mean() > -sum(q * math.log(q) for q in Q) - 5 * found.std() / len(data) ** 0.5

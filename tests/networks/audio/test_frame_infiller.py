@@ -1,6 +1,5 @@
 """The network that fills in frames: its size, its parts against plain formulas, and what must not matter."""
 
-import json
 import math
 
 import pytest
@@ -10,11 +9,9 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
 from feller.networks import (
     AdaNorm,
     ALiBi,
-    Architecture,
     Clock,
     Distance,
     Infiller,
@@ -27,6 +24,7 @@ from feller.networks.audio.frame_infiller import GROUPS, REACH, Folded, Infiller
 from feller.networks.blocks.relative_positions import slopes
 from feller.networks.blocks.time_conditioning import PlainBlock
 from feller.sampling.guidance import cfg
+from tests.networks.checks import check_learning, check_record, check_seed, moved
 from tests.oracle import close
 
 F64 = torch.float64
@@ -44,11 +42,7 @@ timed = pytest.mark.parametrize("architecture", [KINDS[name] for name in ("paper
 
 
 def trained(architecture: Infiller) -> InfillerNetwork:
-    """A float64 network none of whose weights is zero."""
-    network = architecture.build((7, BANDS), {"phone": K}, Draws(0)).double()
-    for i, weight in enumerate(network.parameters()):
-        weight.data += 0.2 * Draws(1).at("weight", i).normal(weight.shape, F64)
-    return network
+    return moved(architecture.build((7, BANDS), {"phone": K}, Draws(0)))
 
 
 def batch(b: int, n: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -88,14 +82,9 @@ def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(architecture:
     x_t, t, given = batch(8, 40)
     given["phone"][0, :2] = K
     network = architecture.build((40, BANDS), {"phone": K}, Draws(0)).double()
-    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     assert not network(x_t, t, given).any()
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    for _ in range(4):
-        optimiser.zero_grad()
-        (network(x_t, t, given) - given["context"].flip(1) - t[:, None, None]).square().mean().backward()
-        optimiser.step()
-    assert [name for name, weight in network.named_parameters() if torch.equal(weight, before[name])] == []
+    wanted = given["context"].flip(1) + t[:, None, None]
+    check_learning(network, lambda: (network(x_t, t, given) - wanted).square().mean())
 
 
 def test_kin_are_alike_until_they_have_learned_otherwise() -> None:
@@ -147,10 +136,8 @@ def test_convolutions_need_a_state_to_look_at(clock: Clock, local: int) -> None:
 
 @every
 def test_weights_come_from_the_seed_and_settings_from_a_record(architecture: Infiller) -> None:
-    assert from_data(Architecture, json.loads(json.dumps(to_data(architecture)))) == architecture
-    first, again, other = (architecture.build((7, 3), {"phone": K}, Draws(s)).state_dict() for s in (0, 0, 1))
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["enter.weight"], other["enter.weight"])
+    check_record(architecture)
+    check_seed(lambda seed: architecture.build((7, 3), {"phone": K}, Draws(seed)))
 
 
 @every

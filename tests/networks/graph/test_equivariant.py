@@ -2,16 +2,14 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import State
 from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
-from feller.networks.architecture import Architecture
 from feller.networks.blocks.leaf_codecs import Symbols
 from feller.networks.graph.equivariant import Equivariant, EquivariantNetwork
 from feller.spaces import SO3
+from tests.networks.checks import check_gradients, check_record, drawn, squares
 
 F64 = torch.float64
 SETTINGS = Equivariant({"element": Symbols(5)}, count="atoms", width=16, pair=8, depth=2)
@@ -21,11 +19,7 @@ VALID = torch.arange(7) < torch.tensor([[4], [7], [5]])
 
 
 def trained(conditions: dict[str, int] | None = None) -> EquivariantNetwork:
-    network = SETTINGS.build(SHAPE, conditions or {}, Draws(0)).double()
-    generator = torch.Generator().manual_seed(0)
-    for weight in network.parameters():
-        nn.init.normal_(weight, std=0.3, generator=generator)
-    return network
+    return drawn(SETTINGS.build(SHAPE, conditions or {}, Draws(0)).double())
 
 
 def state() -> dict[str, Tensor]:
@@ -40,7 +34,7 @@ def test_a_new_network_answers_with_zero() -> None:
     assert answer["place"].shape == (2, 7, 3)
     assert answer["element"].shape == (2, 7, 5)
     assert all((leaf == 0).all() for leaf in answer.values())
-    assert from_data(Architecture, to_data(SETTINGS)) == SETTINGS
+    check_record(SETTINGS)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -109,17 +103,6 @@ def test_settings_are_checked(wrong: dict[str, object]) -> None:
         Equivariant({"element": Symbols(5)}, **wrong)
 
 
-def test_gradients_of_single_examples_add_up() -> None:
-    """As private training takes them: under vmap all pairs there might be are listed, and weighed."""
-    network, x = trained(), state()
-    weights = dict(network.named_parameters())
-
-    def loss(weights: dict[str, Tensor], x: State, t: Tensor, valid: Tensor) -> Tensor:
-        one = {name: leaf[None] for name, leaf in x.items()}
-        answer = torch.func.functional_call(network, weights, (one, t[None], {"valid": valid[None]}))
-        return sum(leaf.square().sum() for leaf in answer.values())
-
-    single = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0))(weights, x, T, VALID)
-    sum(leaf.square().sum() for leaf in network(x, T, {"valid": VALID}).values()).backward()
-    for name, weight in weights.items():
-        torch.testing.assert_close(single[name].sum(0), weight.grad, msg=name)
+def test_gradients_per_example() -> None:
+    """Under vmap all pairs there might be are listed, and weighed."""
+    check_gradients(trained(), squares, state(), T, {"valid": VALID})

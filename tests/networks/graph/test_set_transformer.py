@@ -10,11 +10,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from feller.core.errors import UsageError
 from feller.core.pytree import State, tree_map
 from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
-from feller.networks.architecture import Architecture
 from feller.networks.blocks.leaf_codecs import Angles, Numbers, Rotations, Symbols
 from feller.networks.graph.set_transformer import Sites, SitesTransformer
 from feller.spaces import SO3, Euclidean, MaskSource, Product, Tokens, Torus
+from tests.networks.checks import check_gradients, check_record, drawn, squares
 
 F64 = torch.float64
 SMALL = {"width": 16, "depth": 2, "heads": 2}
@@ -50,11 +49,7 @@ def state(space: Product, n: int = 3) -> State:
 
 def trained(settings: Sites, space: Product, conditions: dict[str, int] | None = None) -> SitesTransformer:
     """Return a network whose every weight says something."""
-    network = settings.build(shape(space), conditions or {}, Draws(0)).double()
-    generator = torch.Generator().manual_seed(0)
-    for weight in network.parameters():
-        nn.init.normal_(weight, std=0.3, generator=generator)
-    return network
+    return drawn(settings.build(shape(space), conditions or {}, Draws(0)).double())
 
 
 def times(x: State, t: Tensor) -> State:
@@ -79,7 +74,7 @@ def test_a_new_network_answers_with_zero(settings: Sites, space: Product) -> Non
         logits = (kind.count,) if isinstance(kind, Symbols) else ()
         assert answer[name].shape == (*leaf.shape, *logits)
         assert (answer[name] == 0).all()
-    assert from_data(Architecture, to_data(settings)) == settings
+    check_record(settings)
 
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
@@ -224,20 +219,8 @@ def test_settings_are_checked(wrong: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
-def test_gradients_of_single_examples_add_up(settings: Sites, space: Product) -> None:
-    """As private training takes them: vmap over examples, through attention, masks and neighbours."""
-    network, x, names = trained(settings, space), state(space), sites(settings)
-    weights = dict(network.named_parameters())
-
-    def loss(weights: dict[str, Tensor], x: State, t: Tensor, valid: Tensor) -> Tensor:
-        one = {name: leaf[None] for name, leaf in x.items()}
-        given = {"valid": dict.fromkeys(names, valid[None])}
-        answer = torch.func.functional_call(network, weights, (one, t[None], given))
-        return sum(leaf.square().sum() for leaf in answer.values())
-
+def test_gradients_per_example(settings: Sites, space: Product) -> None:
+    """Through attention, masks and neighbours."""
+    given = {"valid": dict.fromkeys(sites(settings), VALID)}
     with sdpa_kernel(SDPBackend.MATH):
-        single = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0))(weights, x, T, VALID)
-        whole = network(x, T, {"valid": dict.fromkeys(names, VALID)})
-        sum(leaf.square().sum() for leaf in whole.values()).backward()
-    for name, weight in weights.items():
-        torch.testing.assert_close(single[name].sum(0), weight.grad, msg=name)
+        check_gradients(trained(settings, space), squares, state(space), T, given)

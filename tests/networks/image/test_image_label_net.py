@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
-from feller.networks.architecture import Architecture
 from feller.networks.image.image_label_net import Captioned, CaptionedNetwork
 from feller.networks.image.unet import UNet
+from tests.networks.checks import check_record, drawn
 
 PICTURES = UNet(channels=8, multipliers=(1, 2), blocks=1, attention=(False,))
 SETTINGS = Captioned(PICTURES, 4, channels=8)
@@ -23,11 +22,7 @@ def state() -> dict[str, Tensor]:
 
 
 def trained() -> CaptionedNetwork:
-    network = SETTINGS.build(SHAPE, {}, Draws(0))
-    generator = torch.Generator().manual_seed(0)
-    for weight in network.parameters():
-        nn.init.normal_(weight, std=0.2, generator=generator)
-    return network
+    return drawn(SETTINGS.build(SHAPE, {}, Draws(0)), 0.2)
 
 
 def test_a_new_network_answers_with_zero() -> None:
@@ -35,7 +30,7 @@ def test_a_new_network_answers_with_zero() -> None:
     assert answer["image"].shape == (3, 1, 9, 8)
     assert answer["label"].shape == (3, 4)
     assert all((leaf == 0).all() for leaf in answer.values())
-    assert from_data(Architecture, to_data(SETTINGS)) == SETTINGS
+    check_record(SETTINGS)
 
 
 def test_the_picture_sees_the_label_as_a_condition_and_the_label_sees_the_picture_alone() -> None:

@@ -9,20 +9,12 @@ from feller.core.rng import Draws
 from feller.networks import UNet
 from feller.networks.blocks.conditioning import zero
 from feller.networks.image.unet import Attention, Block, ConvolutionalUNet, Level, norm
+from tests.networks.checks import moved
 
 
 def levels(network: ConvolutionalUNet) -> list[Level]:
     """Those on the way down, the bottom, those on the way up."""
     return [part for part in [*network.down, network.bottom, *network.up] if isinstance(part, Level)]
-
-
-def trained(network: ConvolutionalUNet) -> ConvolutionalUNet:
-    """In float64, none of the weights zero."""
-    draw = Draws(0).at("trained")
-    with torch.no_grad():
-        for weight in network.double().parameters():
-            weight += 0.2 * draw.normal(weight.shape, torch.float64)
-    return network
 
 
 def test_one_level_is_a_plain_residual_network() -> None:
@@ -79,12 +71,12 @@ def slopes(network: ConvolutionalUNet, side: int) -> torch.Tensor:
 def test_the_bottom_sees_the_whole_image() -> None:
     """With three levels and attention at the last, each pixel of 12 x 12 depends on each other."""
     settings = UNet(channels=8, multipliers=(1, 1, 1), blocks=1, attention=(False, False, True), heads=2)
-    assert slopes(trained(settings.build((1, 12, 12), {}, Draws(0))), 12).all()
+    assert slopes(moved(settings.build((1, 12, 12), {}, Draws(0))), 12).all()
 
 
 def test_detail_passes_beside_the_bottom() -> None:
     """Neighbours of a pixel reach it at full resolution, when nothing comes back from below."""
-    network = trained(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2).build((1, 5, 5), {}, Draws(0)))
+    network = moved(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2).build((1, 5, 5), {}, Draws(0)))
     zero(network.finer)
     slope = slopes(network, 5)
     assert slope[:2, :2].unique().numel() == 4

@@ -7,18 +7,13 @@ from torch import Tensor
 from feller.core.rng import Draws
 from feller.networks import Decoder
 from feller.networks.sequence.causal_transformer import CausalTransformer
+from tests.networks.checks import moved
 
 K = 5
 
 
 def trained() -> CausalTransformer:
-    """A float64 network none of whose weights is zero."""
-    network = Decoder(K, width=16, depth=2, heads=2).build((12,), {"label": 3}, Draws(0)).double()
-    draw = Draws(1).at("weights")
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += 0.2 * draw.normal(weight.shape, torch.float64)
-    return network
+    return moved(Decoder(K, width=16, depth=2, heads=2).build((12,), {"label": 3}, Draws(0)))
 
 
 def batch(n: int = 3, length: int = 12) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

@@ -1,21 +1,19 @@
 """The plain causal transformer: what it sees, what it begins with, samples in one row, and its cache."""
 
-import json
 import math
 
 import pytest
 import torch
-from torch import Tensor
-from torch.func import functional_call, grad, vmap
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
 from feller.data.documents.vocabulary import Symbols
-from feller.networks import Architecture, PlainDecoder, parameters
+from feller.networks import PlainDecoder, parameters
 from feller.networks.sequence.gpt import PlainTransformer
 from tests.errors import refuses
+from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, moved
 
 SYMBOLS = Symbols(text=5, codes=4, picture=3)
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
@@ -23,13 +21,8 @@ ZERO = torch.zeros(1)
 
 
 def trained(dtype: torch.dtype = torch.float64) -> PlainTransformer:
-    """A network none of whose weights is zero."""
-    network = PlainDecoder(SYMBOLS, width=16, depth=2, heads=2, context=14).build((14,), {}, Draws(0)).double()
-    draw = Draws(1).at("weights")
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += 0.3 * draw.normal(weight.shape, torch.float64)
-    return network.to(dtype)
+    network = PlainDecoder(SYMBOLS, width=16, depth=2, heads=2, context=14).build((14,), {}, Draws(0))
+    return moved(network, 0.3).to(dtype)
 
 
 def test_each_code_says_which_square_of_its_picture_it_fills() -> None:
@@ -81,6 +74,11 @@ def rows(n: int = 3, length: int = 12) -> Tensor:
 
 def answer(network: PlainTransformer, x: Tensor, **given: Tensor) -> Tensor:
     return network(x, torch.zeros(len(x)), given)
+
+
+def next_symbols(network: nn.Module, x: Tensor, **given: Tensor) -> Tensor:
+    """How unlikely each symbol is after those before it."""
+    return F.cross_entropy(answer(network, x, **given)[:, :-1].flatten(0, 1), x[:, 1:].flatten())
 
 
 @pytest.mark.parametrize("place", [0, 5, 11])
@@ -226,13 +224,7 @@ def test_a_new_network_sees_the_last_symbol_alone_and_learns_in_all_its_weights(
     logits = F.layer_norm(h, (16,)) @ network.enter.weight[:-1].mT
     torch.testing.assert_close(answer(network, x), logits)
     assert logits.abs().max() < 0.2
-    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    for _ in range(3):
-        optimiser.zero_grad()
-        F.cross_entropy(answer(network, x)[:, :-1].flatten(0, 1), x[:, 1:].flatten()).backward()
-        optimiser.step()
-    assert not [name for name, weight in network.named_parameters() if torch.equal(weight, before[name])]
+    check_learning(network, lambda: next_symbols(network, x), 3)
 
 
 def test_it_learns_what_stood_far_before() -> None:
@@ -250,23 +242,11 @@ def test_it_learns_what_stood_far_before() -> None:
 
 
 def test_gradients_per_example() -> None:
-    network, x = trained(), rows(3) % SYMBOLS.count
+    x = rows(3) % SYMBOLS.count
     sample = torch.tensor([[0] * 12, [0] * 5 + [1] * 7, [0] * 2 + [1] * 6 + [2] * 4])
     position = torch.cat([torch.arange(12)[None], *[torch.zeros(1, 12, dtype=torch.long)] * 2])
-    weights = {name: weight.detach() for name, weight in network.named_parameters()}
-
-    def loss(weights: dict[str, Tensor], x: Tensor, sample: Tensor, position: Tensor) -> Tensor:
-        given = {"sample": sample[None], "position": position[None]}
-        logits = functional_call(network, weights, (x[None], ZERO, given))
-        return F.cross_entropy(logits[0, :-1], x[1:])
-
-    together = vmap(grad(loss), in_dims=(None, 0, 0, 0))(weights, x, sample, position)
-    for i in range(3):
-        network.zero_grad()
-        logits = answer(network, x[i : i + 1], sample=sample[i : i + 1], position=position[i : i + 1])
-        F.cross_entropy(logits[0, :-1], x[i, 1:]).backward()
-        for name, weight in network.named_parameters():
-            torch.testing.assert_close(together[name][i], weight.grad, rtol=1e-9, atol=1e-12)
+    given = {"sample": sample, "position": position}
+    check_gradients(trained(), lambda net, x, given: next_symbols(net, x, **given), x, given, rtol=1e-9, atol=1e-12)
 
 
 def test_the_device_follows_the_inputs() -> None:
@@ -287,10 +267,8 @@ def test_one_number_says_the_size(dial: int, weights: float) -> None:
 
 def test_weights_come_from_the_seed_and_settings_from_the_record() -> None:
     architecture = PlainDecoder(SYMBOLS, width=8, depth=1, heads=2, context=9)
-    first, again, other = (architecture.build((9,), {}, Draws(seed)).state_dict() for seed in (0, 0, 1))
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert all(torch.equal(first[name], other[name]) == (not first[name].any()) for name in first)
-    assert from_data(Architecture, json.loads(json.dumps(to_data(architecture)))) == architecture
+    check_seed(lambda seed: architecture.build((9,), {}, Draws(seed)))
+    check_record(architecture)
 
 
 def test_bad_input_is_named() -> None:

@@ -14,7 +14,7 @@ from feller.data.examples.loaders import shakespeare_text
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.text.modality import Text
-from feller.models.families.elbo import Bound, token_bound
+from feller.models.families.elbo import Bound, estimate_bound
 from feller.models.model import Model
 from feller.models.recipes.text import text, text_uniform
 from feller.networks.sequence.text_dit import TextTransformer
@@ -100,6 +100,7 @@ def bound(
     path, network = change(model.description.path, model.network)
     parts = zip(range(0, len(test), SOME), test.split(SOME), strict=True)
     found = [
-        token_bound(path, space, network, part, {}, Draws(0, first), kind=rates, times=times) for first, part in parts
+        estimate_bound(path, space, network, part, {}, Draws(0, first), kind=rates, times=times).nats
+        for first, part in parts
     ]
     return bits(torch.cat(found), test.shape[1])

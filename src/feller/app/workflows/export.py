@@ -12,7 +12,7 @@ from feller.core.run_folder import Run
 from feller.core.serialization import write_json
 from feller.core.user_code import fingerprint
 from feller.data.path_checks import check_free
-from feller.models.export.exported_network import Answer, Guided, about
+from feller.models.export.exported_network import Answer, about
 from feller.models.export.programs import WRITERS
 from feller.models.model import load_model
 
@@ -52,7 +52,7 @@ def export(run: Run, config: ExportConfig, *, tell: Tell = SILENT) -> tuple[path
     if place.suffix.lower() != ending:
         raise UsageError(f"a file that ends with {ending}", place, argument="out")
     model, of = settled(run, lambda: load_model(run))
-    answer = Answer(model, Guided(_guidance(guidance)))
+    answer = Answer(model, _guidance(guidance))
     tell.task(f"writing {place.name}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -90,11 +90,7 @@ class Implicit(Matching):
     """
 
     def objective(self, legs: Sequence[Leg], shape: tuple[int, ...], base: Base | None, *, backward: bool) -> Objective:
-        """Return entropic action matching.
-
-        Raises:
-            ValueError: If there is a base drift, which need not be a gradient.
-        """
+        """Return entropic action matching."""
         if base is not None:
             raise ValueError("the implicit loss knows gradient fields alone; with a base drift take the explicit one")
         return ImplicitMatching(legs, shape, backward=backward)

@@ -59,22 +59,14 @@ class GaussianPaths:
 
     @classmethod
     def along(cls, knots: Float[Tensor, "n k d"], noise: float, scale_knots: int) -> "GaussianPaths":
-        """Return paths with the mean along given states, and the deviation of the Brownian bridge.
-
-        Raises:
-            UsageError: If the noise is negative or infinite, or there are fewer than 2 knots.
-        """
+        """Return paths with the mean along given states, and the deviation of the Brownian bridge."""
         return cls(knots, knots.new_zeros(len(knots), scale_knots), noise)
 
     @classmethod
     def straight(
         cls, x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"], noise: float, mean_knots: int, scale_knots: int
     ) -> "GaussianPaths":
-        """Return the Brownian bridges of pairs.
-
-        Raises:
-            UsageError: If the noise is negative or infinite, or there are fewer than 2 knots.
-        """
+        """Return the Brownian bridges of pairs."""
         way = torch.linspace(0, 1, mean_knots, dtype=x_0.dtype, device=x_0.device)[:, None]
         return cls.along(torch.lerp(x_0[:, None], x_1[:, None], way), noise, scale_knots)
 
@@ -142,29 +134,8 @@ def drift(
     return velocity + gain[..., None] * (x - moments.mean)
 
 
-def energy(moments: Moments, t: Float[Tensor, " s"], noise: float) -> Float[Tensor, "n s"]:
-    """Return 1/2 E|u_t|^2, in state squared per time squared; its integral grows without bounds near both ends."""
-    own = moments.velocity.square().sum(-1) / 2
-    if not noise:
-        return own
-    dimensions = moments.mean.shape[-1]
-    return own + dimensions / 2 * (moments.rate - noise**2 / (2 * moments.std)).square()
-
-
-def kinetic_rate(
-    moments: Moments, t: Float[Tensor, " s"], noise: float, x_1: Float[Tensor, "n d"]
-) -> Float[Tensor, "n s"]:
-    """Return 1/2 E|u_t - (x_1 - X_t) / (1 - t)|^2 at times inside (0, 1): what leaving the Brownian bridge costs."""
-    left = (1 - t)[:, None]
-    own = (moments.velocity - (x_1[:, None] - moments.mean) / left).square().sum(-1) / 2
-    if not noise:
-        return own
-    away = moments.rate - noise**2 / (2 * moments.std) + moments.std / (1 - t)
-    return own + moments.mean.shape[-1] / 2 * away.square()
-
-
 def kinetic(paths: GaussianPaths) -> Float[Tensor, " n"]:
-    """Return the integral of `kinetic_rate`, noise^2 times the KL divergence from the Brownian bridge; ahead or back.
+    """Return what leaving the Brownian bridge costs: noise^2 times the KL divergence from it, ahead or back.
 
     With h that of the deviation it is 1/2 int |m'|^2 dt - 1/2 |x_1 - x_0|^2, exact for knots of any place, and
     d noise^2 / 8 int (h - 1/h)^2 / (t (1 - t)) + 4 t (1 - t) h'^2 dt: the cross terms are those of whole derivatives.

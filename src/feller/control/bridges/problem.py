@@ -95,12 +95,7 @@ class BridgeProblem:
 
 
 def _members(population: DataSource, number: int, like: Modality | None) -> tuple[Tensor, Modality | None]:
-    """Return the members of a population, of a file or DataFrame in its own units, and what the next are read like.
-
-    Raises:
-        UsageError: If they are no numbers [n, *d].
-        InputError: If one is missing or infinite.
-    """
+    """Return the members of a population, of a file or DataFrame in its own units, and what the next are read like."""
     if isinstance(population, str | os.PathLike | pd.DataFrame):
         data = read(population, like=like)
         population, like = data.numpy(), like or data.modality

@@ -41,8 +41,6 @@ class Tuning(ObjectiveConfig):
     cond_dropout: float = 0.0
 
     requires: ClassVar[tuple[str, ...]] = ("reference", "reward")
-    needs_gradient: ClassVar[bool] = True
-    """Of the reward."""
 
     def __post_init__(self) -> None:
         advice = "Change the sign of the reward" if self.strength < 0 else None
@@ -91,11 +89,7 @@ class TuningObjective(Objective):
         self.null = null_values(context.reference) if context.null is None else dict(context.null)
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
-        """Sample from the network, and return what is learned from that; see `sample`.
-
-        Raises:
-            UsageError: If there is no network or no source to sample from.
-        """
+        """Sample from the network, and return what is learned from that; see `sample`."""
         if network is None:
             remedy = "Write draw(batch, rng, network)"
             raise UsageError(argument="network", expected="the network that is tuned", found="None", remedy=remedy)
@@ -125,11 +119,7 @@ def where_counted(given: Given, t: State, x: State, other: State) -> State:
 
 
 def check_memoryless(path: Path) -> None:
-    """Refuse a path whose process has no memoryless noise.
-
-    Raises:
-        UsageError: If a part of it is none of straight lines with a normal source, or has a noise of its own.
-    """
+    """Refuse a path whose process has no memoryless noise."""
     for part in parts(path):
         if part.affine_schedule is None or not part.is_flow:
             raise UsageError(
@@ -139,11 +129,7 @@ def check_memoryless(path: Path) -> None:
 
 
 def check_flow(path: Path) -> None:
-    """Refuse a path whose process is not a velocity alone.
-
-    Raises:
-        UsageError: If a part of it jumps or has a noise of its own.
-    """
+    """Refuse a path whose process is not a velocity alone."""
     for part in parts(path):
         if not part.is_flow:
             raise UsageError(

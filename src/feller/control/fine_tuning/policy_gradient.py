@@ -2,7 +2,7 @@
 
 import itertools
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -31,8 +31,6 @@ class PolicyGradient(Controlled):
     Machine Learning 8, on the chains of Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
-    needs_gradient: ClassVar[bool] = False
-
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with reference and reward; its cost is half the squared control along a roll-out."""
         return PolicyGradientObjective(self, context)
@@ -47,9 +45,6 @@ class PolicyGradientObjective(TuningObjective):
         Returns:
             States, and of each the velocity of the base, that which leads straight to the next state, and the
             advantage of having gone there.
-
-        Raises:
-            UsageError: If there is no other row.
         """
         x_0, given, times, solver = (
             batch["x_0"],

@@ -1,7 +1,7 @@
 """Training on the best of one's own samples, for rewards without a gradient."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -35,8 +35,6 @@ class Filtered(Tuning):
     """Of a sample."""
     solver: Solver = field(default_factory=Midpoint)
     """Makes the steps; they are taken in `space`. Where the states are symbols alone, Euler makes them: they jump."""
-
-    needs_gradient: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,11 +83,7 @@ class FilteredObjective(TuningObjective):
 
 
 def criterion_of(path: Path) -> Loss:
-    """Return the loss whose minimiser drives a path: squared errors of numbers, cross-entropies of tokens.
-
-    Raises:
-        UsageError: If the path is of another kind.
-    """
+    """Return the loss whose minimiser drives a path: squared errors of numbers, cross-entropies of tokens."""
     if path.leaf_names:
         return PerLeaf({name: criterion_of(path.part(name)) for name in path.leaf_names})
     if path.is_discrete:

@@ -164,17 +164,14 @@ class Blur(LinearOperator):
 class UnknownBlur(Operator):
     """A normal kernel whose width nobody knows; its logarithm is looked for beside the picture."""
 
+    unknown = Euclidean((1,))
+
     width: float = 1.0
     """Where the search for it starts, in pixels."""
     longest: float = 4.0
 
     def __post_init__(self) -> None:
         _check_width(self.width)
-
-    @property
-    def unknown(self) -> Euclidean:
-        """Log of the width over that of the start."""
-        return Euclidean((1,))
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Float[Tensor, "b 1"] | None = None) -> Tensor:
         """Return pictures of the same size."""
@@ -305,9 +302,6 @@ def check_adjoint(operator: LinearOperator, shape: tuple[int, ...]) -> None:
     Args:
         operator: What is tested, in float64.
         shape: Of the values of one example.
-
-    Raises:
-        InputError: If it is not; says by how much.
     """
     draw = Draws(0).at("adjoint")
     x, other = (draw.normal((2, *shape), torch.float64) for _ in range(2))

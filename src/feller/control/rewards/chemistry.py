@@ -1,6 +1,7 @@
 """What rdkit says of molecules, as wishes. It counts and compares, so there is no gradient."""
 
 import functools
+import importlib
 import importlib.util
 import pathlib
 from collections.abc import Callable
@@ -27,28 +28,10 @@ class Measured:
     """Least and greatest number that usual molecules have: one without bonds counts as the worse of them."""
 
 
-def _drug_likeness(made: Any) -> float:
-    from rdkit.Chem.QED import qed
-
-    return qed(made)
-
-
-def _solubility(made: Any) -> float:
-    from rdkit.Chem.rdMolDescriptors import CalcCrippenDescriptors
-
-    return CalcCrippenDescriptors(made)[0]
-
-
-def _polar_surface(made: Any) -> float:
-    from rdkit.Chem.rdMolDescriptors import CalcTPSA
-
-    return CalcTPSA(made)
-
-
-def _weight(made: Any) -> float:
-    from rdkit.Chem.Descriptors import MolWt  # pyrefly: ignore
-
-    return MolWt(made)
+def _rdkit(name: str) -> Callable[[Any], float]:
+    """Return a function of one of rdkit's modules, which is loaded where it is called."""
+    module, _, function = name.rpartition(".")
+    return lambda made: getattr(importlib.import_module(f"rdkit.Chem.{module}"), function)(made)
 
 
 @functools.cache
@@ -65,16 +48,12 @@ def _scorer() -> Any:
     return module
 
 
-def _accessibility(made: Any) -> float:
-    return _scorer().calculateScore(made)
-
-
 MEASURED = {
-    "qed": Measured(_drug_likeness, (0.0, 1.0)),
-    "logp": Measured(_solubility, (-10.0, 10.0)),
-    "sa": Measured(_accessibility, (1.0, 10.0)),
-    "tpsa": Measured(_polar_surface, (0.0, 500.0)),
-    "weight": Measured(_weight, (0.0, 2000.0)),
+    "qed": Measured(_rdkit("QED.qed"), (0.0, 1.0)),
+    "logp": Measured(_rdkit("Crippen.MolLogP"), (-10.0, 10.0)),
+    "sa": Measured(lambda made: _scorer().calculateScore(made), (1.0, 10.0)),
+    "tpsa": Measured(_rdkit("rdMolDescriptors.CalcTPSA"), (0.0, 500.0)),
+    "weight": Measured(_rdkit("Descriptors.MolWt"), (0.0, 2000.0)),
     "validity": Measured(lambda made: 1.0, (0.0, 1.0)),
 }
 """Likeness to a drug, Bickerton et al. 2012; logarithm of octanol over water, Wildman and Crippen 1999; how hard the

@@ -128,11 +128,7 @@ class Total:
 
 
 def code(words: str) -> Wish | None:
-    """Return a function of the user's as a wish, from `file.py:function` or one in memory; None from other words.
-
-    Raises:
-        InputError: If the file does not run.
-    """
+    """Return a function of the user's as a wish, from `file.py:function` or one in memory; None from other words."""
     return own(load_function(words)) if is_code(words) else None
 
 

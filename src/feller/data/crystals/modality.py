@@ -46,6 +46,7 @@ class Crystals(Atoms):
 
     called = "crystals"
     holds = FoundCrystals
+    leaves = ("element", "lattice")
 
     longest: int  # pyrefly: ignore
     """Atoms of a state; smaller cells are padded."""
@@ -60,11 +61,6 @@ class Crystals(Atoms):
         if not len(self.mean) == len(self.scale) == 6 or not all(0 < s < math.inf for s in self.scale):
             raise InputError("6 means and positive scales", f"{self.mean} and {self.scale}")
         self.check_atoms()
-
-    @property
-    def leaves(self) -> tuple[str, ...]:
-        """Parts of a state that a person can give."""
-        return ("element", "lattice")
 
     @property
     def forms(self) -> dict[str, Write]:

@@ -33,9 +33,6 @@ def interpret_documents(
         path: Names them in errors.
         size: Longer side of the pictures; None to keep it up to `limit`.
         limit: Longest side that is kept; None for no limit.
-
-    Raises:
-        InputError: If they are of another form.
     """
     samples, pictures = arrays["samples"], arrays["pictures"]
     if samples.ndim != 1 or not len(samples):

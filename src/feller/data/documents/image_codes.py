@@ -48,11 +48,7 @@ def check_pictures(pictures: UInt8[Tensor, "m c h w"], shape: tuple[int, int, in
 
 
 def check_codes(codes: Int64[Tensor, "m codes"], of: PictureCodes) -> None:
-    """Refuse what is not written by a tokeniser.
-
-    Raises:
-        InputError: If a picture has another number of codes than the grid, or one is not below the count.
-    """
+    """Refuse what is not written by a tokeniser."""
     rows, columns = of.grid
     wrong = (codes < 0) | (codes >= of.count)
     if codes.shape[1] != rows * columns or wrong.any():

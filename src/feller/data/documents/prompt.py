@@ -92,11 +92,7 @@ def parse(text: str) -> Prompt:
 
 
 def _is_said(sign: re.Match[str]) -> bool:
-    """Tell whether what stands in angle brackets with a colon is said, and shows no picture.
-
-    Raises:
-        UsageError: If it is almost `<image:FILE>`.
-    """
+    """Tell whether what stands in angle brackets with a colon is said, and shows no picture."""
     if sign[2] in (None, "image"):
         return False
     if closest(sign[2], ["image"], cutoff=0.7):

@@ -4,6 +4,7 @@ import math
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,21 +70,21 @@ BACKBONES_UNIT = 1e-3
 
 def protein_chains(part: str) -> Dataset:
     """Return the 40 chains of `train` or the 10 of `test`, of 30 to 64 residues."""
-    train = backbones(_found("train"))
-    if part == "train":
-        return train
-    return Dataset(*train.modality.accept(_found(part)), train.modality)
+    return _as_train(backbones, _chains, part)
 
 
 def protein_chains_with_sequences(part: str) -> Dataset:
     """Return the same chains, with their sequences."""
-    train = proteins(_found("train"))
-    if part == "train":
-        return train
-    return Dataset(*train.modality.accept(_found(part)), train.modality)
+    return _as_train(proteins, _chains, part)
 
 
-def _found(part: str) -> FoundChains:
+def _as_train(made: Callable[[Any], Dataset], found: Callable[[str], Found], part: str) -> Dataset:
+    """Return a part by what `train` tells of the data."""
+    train = made(found("train"))
+    return train if part == "train" else Dataset(*train.modality.accept(found(part)), train.modality)
+
+
+def _chains(part: str) -> FoundChains:
     arrays = load(pathlib.Path(__file__).with_name("backbones.npz"))
     lengths = arrays["lengths"].astype(np.int64)
     valid = np.arange(lengths.max()) < lengths[:, None]
@@ -240,19 +241,16 @@ PEROVSKITES_UNIT = 1e-5
 
 def perovskites(part: str) -> Dataset:
     """Return the 2,000 cells of `train` or the 500 of `test`."""
+    return _as_train(crystals, _cubes, part)
+
+
+def _cubes(part: str) -> FoundCrystals:
     arrays = load(pathlib.Path(__file__).with_name("perovskites.npz"))
     atoms, places = arrays["element"].astype(np.int64), arrays["place"] * PEROVSKITES_UNIT
     lattice = np.full((len(atoms), 6), 90.0)
     lattice[:, :3] = arrays["edge"][:, None] * PEROVSKITES_UNIT
-    train = crystals(
-        FoundCrystals(places[:PEROVSKITES_TRAIN], atoms=atoms[:PEROVSKITES_TRAIN], lattice=lattice[:PEROVSKITES_TRAIN])
-    )
-    if part == "train":
-        return train
-    held_out = FoundCrystals(
-        places[PEROVSKITES_TRAIN:], atoms=atoms[PEROVSKITES_TRAIN:], lattice=lattice[PEROVSKITES_TRAIN:]
-    )
-    return Dataset(*train.modality.accept(held_out), train.modality)
+    rows = slice(PEROVSKITES_TRAIN) if part == "train" else slice(PEROVSKITES_TRAIN, None)
+    return FoundCrystals(places[rows], atoms=atoms[rows], lattice=lattice[rows])
 
 
 SHAKESPEARE_TRAIN = 0.9
@@ -282,11 +280,7 @@ FOLDER = pathlib.Path(__file__).with_name("spoken_words")
 
 
 def spoken_words_found(part: str) -> FoundSpeech:
-    """Return the 162 sentences of `train` or the 12 of `test`, said by 11 of its 79 speakers.
-
-    Raises:
-        UsageError: If what reads sounds is not installed.
-    """
+    """Return the 162 sentences of `train` or the 12 of `test`, said by 11 of its 79 speakers."""
     return _part(find_speech(FOLDER), part)
 
 

@@ -1,7 +1,7 @@
 """Pictures and their labels as one state: both are drawn, or one beside the other."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ class Labelled(Modality):
 
     called = "pictures with their labels"
     has_density = False  # labels have none
+    leaves = ("image", "label")
+    filed: ClassVar[dict[str, str]] = {"image": "one picture"}
 
     pictures: Images
 
@@ -40,11 +42,6 @@ class Labelled(Modality):
 
         return {ending: with_label(write) for ending, write in self.pictures.forms.items()}
 
-    @property
-    def leaves(self) -> tuple[str, ...]:
-        """Both."""
-        return ("image", "label")
-
     def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         """Return a label, [1], from the class."""
         if leaf != "label":
@@ -53,11 +50,6 @@ class Labelled(Modality):
         if number is None:
             raise unknown_class(UsageError, "label", text, self.pictures.classes)
         return torch.tensor([number]), {}
-
-    @property
-    def filed(self) -> dict[str, str]:
-        """A picture."""
-        return {"image": "one picture"}
 
     def take(self, leaf: str, found: Found) -> tuple[Tensor, dict[str, int]]:
         """Return a picture, [1, c, h, w]."""

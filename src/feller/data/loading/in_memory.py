@@ -46,11 +46,7 @@ FILES = {kind: f"data.{kind}" for kind in ("csv", "npz", "jsonl")}
 
 
 def check_frame(frame: pd.DataFrame) -> None:
-    """Refuse a data frame without rows, or with columns whose names are no words.
-
-    Raises:
-        UsageError: Then; names the first such column, and says how to rename all.
-    """
+    """Refuse a data frame without rows, or with columns whose names are no words."""
     if frame.empty:
         rows, columns = frame.shape
         raise UsageError(

@@ -358,11 +358,7 @@ def expect(found: Found, kind: type[Kind]) -> Kind:
 
 
 def check_rows(right: np.ndarray, where: str, expected: str) -> None:
-    """Refuse arrays unless all is right, [n, ...].
-
-    Raises:
-        InputError: If something is not; names the first row, and counts them.
-    """
+    """Refuse arrays unless all is right, [n, ...]."""
     wrong = np.flatnonzero(~right.reshape(len(right), -1).all(1))
     if len(wrong):
         count = f"; {len(wrong)} such in all" if len(wrong) > 1 else ""

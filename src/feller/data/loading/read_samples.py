@@ -25,11 +25,7 @@ from feller.data.points.points import Points
 
 
 def samples_in_memory(samples: DataSource, modality: Modality) -> tuple[State, Given]:
-    """Return values and conditions of samples as `feller.sample` returns them, or other data in memory.
-
-    Raises:
-        InputError: If they are of another kind than the modality.
-    """
+    """Return values and conditions of samples as `feller.sample` returns them, or other data in memory."""
     data = samples if isinstance(samples, Dataset) else read(samples, like=modality)
     return data.values, data.given
 
@@ -62,7 +58,6 @@ def give(modality: Modality, leaf: str, text: str) -> tuple[Tensor | dict[str, T
 
     Raises:
         UsageError: If the text does not say it, or there is no such file.
-        InputError: If the file is damaged or of another kind.
     """
     if leaf not in modality.filed:
         return modality.give(leaf, text)

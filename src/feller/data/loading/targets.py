@@ -68,7 +68,6 @@ def aimed(data: Dataset, names: tuple[str, ...]) -> Dataset:
     in `label=3,8`. Examples that lack what is asked for are left out.
 
     Raises:
-        UsageError: If nothing is called so.
         InputError: If no example has it, or all have the same.
     """
     told = _told(data)

@@ -39,6 +39,7 @@ class Molecules(Atoms):
 
     called = "molecules"
     holds = FoundMolecules
+    leaves = ("element",)
 
     longest: int  # pyrefly: ignore
     """Atoms of a state; smaller molecules are padded."""
@@ -60,11 +61,6 @@ class Molecules(Atoms):
             ".sdf": self._write_sdf,
             "": self._write_folder,
         }
-
-    @property
-    def leaves(self) -> tuple[str, ...]:
-        """The elements."""
-        return ("element",)
 
     def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         """Return elements, [1, longest], from a formula (`C2H6O`) or symbols (`C,C,O,H,H`), which say how many, too."""

@@ -138,28 +138,22 @@ class Earth(Rows):
     def _check_range(self, found: Found) -> None:
         """Refuse what is no latitude or longitude."""
         latitude, longitude = found.values[:, self.latitude], found.values[:, 1 - self.latitude]
-        outside = np.flatnonzero(abs(latitude) > 90)
-        if len(outside):
-            i = int(outside[0])
-            swapped = (abs(longitude) <= 90).all()
-            hint = "Are the two columns swapped?" if swapped else "Correct or drop such rows"
-            raise InputError(
-                "a latitude from -90 to 90",
-                f"{latitude[i]:g} ({len(outside)} such in all)",
-                hint,
-                row=found.row(i),
-                column=self.columns[self.latitude],
-            )
-        outside = np.flatnonzero((longitude < -180) | (longitude > 360))
-        if len(outside):
-            i = int(outside[0])
-            raise InputError(
-                "a longitude from -180 to 360",
-                f"{longitude[i]:g} ({len(outside)} such in all)",
-                "Correct or drop such rows",
-                row=found.row(i),
-                column=self.columns[1 - self.latitude],
-            )
+        for what, place, low, high in (
+            ("latitude", self.latitude, -90, 90),
+            ("longitude", 1 - self.latitude, -180, 360),
+        ):
+            numbers = found.values[:, place]
+            outside = np.flatnonzero((numbers < low) | (numbers > high))
+            if len(outside):
+                i = int(outside[0])
+                swapped = what == "latitude" and (abs(longitude) <= 90).all()
+                raise InputError(
+                    f"a {what} from {low} to {high}",
+                    f"{numbers[i]:g} ({len(outside)} such in all)",
+                    "Are the two columns swapped?" if swapped else "Correct or drop such rows",
+                    row=found.row(i),
+                    column=self.columns[place],
+                )
         self._check_unit(latitude, longitude)
 
     def _check_unit(self, latitude: np.ndarray, longitude: np.ndarray) -> None:

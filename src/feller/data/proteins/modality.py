@@ -2,7 +2,7 @@
 
 import pathlib
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ class Proteins(Modality):
     least = 300
     parts = "residues"
     has_density = False  # residues have none
+    leaves = ("residue", "structure")
+    filed: ClassVar[dict[str, str]] = {"structure": "one chain, such as a PDB file"}
 
     structure: Backbones
 
@@ -60,11 +62,6 @@ class Proteins(Modality):
             "": self._write_folder,
         }
 
-    @property
-    def leaves(self) -> tuple[str, ...]:
-        """The sequence, or the structure, which is two leaves of the state."""
-        return ("residue", "structure")
-
     def give(self, leaf: str, text: str) -> tuple[State, dict[str, int]]:
         """Return residues, [1, longest], from letters; UsageError if letters are none of the 20."""
         if leaf != "residue":
@@ -79,11 +76,6 @@ class Proteins(Modality):
         value = torch.zeros(1, self.structure.longest, dtype=torch.long)
         value[0, : len(sequence)] = torch.tensor([LETTERS.index(letter) for letter in sequence])
         return value, follows
-
-    @property
-    def filed(self) -> dict[str, str]:
-        """The structure."""
-        return {"structure": "one chain, such as a PDB file"}
 
     def take(self, leaf: str, found: Found) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Return `rotation` and `position` of the one chain in a file."""
@@ -186,11 +178,7 @@ def structures(data: Dataset) -> Dataset:
 
 
 def proteins(found: FoundChains) -> Dataset:
-    """Make a data set of proteins; every length from the shortest to the longest chain can be asked for.
-
-    Raises:
-        InputError: If no residue of any chain is known.
-    """
+    """Make a data set of proteins; every length from the shortest to the longest chain can be asked for."""
     if found.residues is None:
         raise InputError("chains with their sequences", "structures alone")
     usual = usual_backbones(found)

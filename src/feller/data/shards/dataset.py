@@ -79,7 +79,6 @@ def sharded(source: str, asked: Asked, make: Callable[[Found], Dataset]) -> Data
 
     Raises:
         InputError: If there are none, or they are damaged.
-        UsageError: If what reads them is not installed.
     """
     named = find_shards(source)
     if named.ending == ".tar":

@@ -23,7 +23,6 @@ TIES = "͜͡"
 """Marks that bind the letters before and behind them into one phone."""
 IGNORED = re.compile(r"\([^)]*\)|[ˈˌˑ'’ʼ‿|‖.\-_\s\u200b-\u200d]")
 """Names of languages in brackets, stress, pauses, and borders of syllables."""
-LONG = "ːˑ"
 TONES = "˥˦˧˨˩"
 
 

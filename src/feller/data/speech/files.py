@@ -53,7 +53,6 @@ def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
 
     Raises:
         InputError: If sounds and texts do not belong to each other, a file is damaged, or no sound can be aligned.
-        UsageError: If a package is not installed.
     """
     if most is None and not (holds_texts(path) if path.is_dir() else path.with_suffix(".txt").is_file()):
         bare = find_sounds(path)
@@ -100,7 +99,6 @@ def read_recording(
 
     Raises:
         InputError: If it is no sound, or its text cannot be found in it.
-        UsageError: If a package is not installed.
     """
     reading = _Reading(path.parent, [Utterance(path, path.name, text)], None, rate, spelled, known)
     found = list(reading.found())
@@ -122,7 +120,6 @@ def find_sounds(path: pathlib.Path) -> FoundSounds:
 
     Raises:
         InputError: If there are none, or one is damaged or silent.
-        UsageError: If a package is not installed.
     """
     found = find_audible(path)
     if found.lost:

@@ -76,9 +76,7 @@ class Aligner:
         """Return the words of a text at their times, in frames of 10 ms; n // (rate / 100) in all.
 
         Raises:
-            NotAlignedError: If that is not possible; says why.
             InputError: If something is in the text whose words are not known.
-            UsageError: If pocketsphinx is not installed.
         """
         words = words_of(text)
         missing = tuple(dict.fromkeys(word for word in words if not self.lexicon.of(word, spelled=self.spelled)))

@@ -138,11 +138,7 @@ class Lexicon:
 
 @lru_cache(maxsize=1)
 def cmu_entries() -> Words:
-    """Return the dictionary of Carnegie Mellon University, which comes with pocketsphinx.
-
-    Raises:
-        UsageError: If pocketsphinx is not installed.
-    """
+    """Return the dictionary of Carnegie Mellon University, which comes with pocketsphinx."""
     pocketsphinx = need("pocketsphinx", "finding the phones of words")
     path = pathlib.Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"
     return _gathered([line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])

@@ -84,11 +84,7 @@ class Mel:
         return samples // self.hop
 
     def log_mel(self, samples: Float[Tensor, "*b n"]) -> Float[Tensor, "*b frames bands"]:
-        """Return logarithms of amplitudes in bands, of one sound or of several that are as long.
-
-        Raises:
-            InputError: If the sound is too short.
-        """
+        """Return logarithms of amplitudes in bands, of one sound or of several that are as long."""
         n = samples.shape[-1]
         if n < self.shortest:
             raise InputError(f"a sound of at least {self.shortest} samples", n, "It is too short")

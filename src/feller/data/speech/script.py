@@ -175,9 +175,6 @@ def edited_script(clip: Clip, text: str, words: Sequence[Sequence[str]]) -> Scri
         clip: The recording.
         text: What is to be said.
         words: The phones of each word of it.
-
-    Raises:
-        InputError: If it is not known which words are where in the recording.
     """
     old, new = [word.text.lower() for word in clip.said], [*words_of(text)]
     if not all(old):

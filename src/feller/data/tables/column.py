@@ -224,6 +224,8 @@ class Categorical(Modelled):
 class Boolean(Modelled):
     """One of two words; code 0 is false, 1 is true."""
 
+    own_count = 2
+
     name: str  # pyrefly: ignore
     true: str = "True"
     false: str = "False"
@@ -233,11 +235,6 @@ class Boolean(Modelled):
 
     def __post_init__(self) -> None:
         check_words(self.name, (self.false, self.true, *self.words_for_missing), "the word")
-
-    @property
-    def own_count(self) -> int:
-        """Two."""
-        return 2
 
     @property
     def own_names(self) -> tuple[str, ...]:

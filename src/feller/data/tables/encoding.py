@@ -60,9 +60,6 @@ def check_columns(found: FoundTable, schema: Schema, *, partial: bool = False) -
     """Refuse a table with columns that the schema lacks, or, unless it is partial, without one that a model sees.
 
     Columns that noise could not tell may be there, but not in a table that is to be completed.
-
-    Raises:
-        InputError: Then.
     """
     strange = [name for name in found.columns if name not in schema.names]
     there = len(found.columns) - len(strange)
@@ -297,11 +294,7 @@ def empty_cells(schema: Schema, found: FoundTable) -> Iterator[str]:
 
 
 def check_types(schema: Schema, found: FoundTable) -> None:
-    """Refuse words where numbers, times or one of two words stand.
-
-    Raises:
-        InputError: If a cell cannot be read; names its row and column.
-    """
+    """Refuse words where numbers, times or one of two words stand."""
     for column in schema.modelled:
         if column.name not in found.columns or isinstance(column, Categorical):
             continue

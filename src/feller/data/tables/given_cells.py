@@ -235,11 +235,7 @@ def _is_range(column: Column, text: str) -> bool:
 
 
 def _choice(column: Modelled, texts: Sequence[str]) -> ColumnChoice:
-    """Return which cells of a column are meant by cells and ranges.
-
-    Raises:
-        UsageError: If it cannot be one of them, or there are none.
-    """
+    """Return which cells of a column are meant by cells and ranges."""
     ranges = [text for text in texts if _is_range(column, text)]
     codes = {text: column.asked(text) for text in texts if text not in ranges}
     there = [text for text, code in codes.items() if code < column.own_count]
@@ -254,11 +250,7 @@ def _choice(column: Modelled, texts: Sequence[str]) -> ColumnChoice:
 
 
 def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int]:
-    """Return the first and the last number of a range within the bounds; an end that is empty is that of the column.
-
-    Raises:
-        UsageError: If an end is no number or time, or nothing lies between them.
-    """
+    """Return the first and the last number of a range within the bounds; an end that is empty is that of the column."""
     low, high = column.levels.starts[0], column.levels.last
     begins, ends = (
         column.units(text.strip()) if text.strip() else bound for text, bound in ((first, low), (last, high))
@@ -307,11 +299,7 @@ def table_with(name: str, cell: str) -> FoundTable:
 
 
 def check_words(schema: Schema, given: GivenWords) -> None:
-    """Refuse words that no row has, of columns of which nobody said that other words may come.
-
-    Raises:
-        UsageError: If one is none of its column; names the nearest.
-    """
+    """Refuse words that no row has, of columns of which nobody said that other words may come."""
     for column in schema.modelled:
         value = given.get(column.name)
         if value is None or not isinstance(column, Categorical) or column.other is None:

@@ -191,11 +191,7 @@ class Table(Modality):
         return givable(self.schema)
 
     def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Return the code, [1], of what a person writes for a column; that of its source where one is derived.
-
-        Raises:
-            UsageError: If there is no such column, or it cannot be that.
-        """
+        """Return the code, [1], of what a person writes for a column; that of its source where one is derived."""
         return torch.tensor([self.asked(leaf, text)[1]]), {}
 
     def asked(self, leaf: str, text: str) -> tuple[int, int]:

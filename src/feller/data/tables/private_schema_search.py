@@ -127,11 +127,7 @@ def find_domain(found: FoundTable, sigma: float, delta: float, noise: Coins) -> 
 
 
 def _check_told(untold: Sequence[str], told: int, charges: Sequence[Charge]) -> None:
-    """Refuse a table of which noise hides all columns, or all but one: no two could be told to belong together.
-
-    Raises:
-        Drowned: Then.
-    """
+    """Refuse a table of which noise hides all columns, or all but one: no two could be told to belong together."""
     if untold and told <= 1:
         raise Drowned("noise hides nearly all columns", untold, tuple(charges))
 

@@ -216,11 +216,7 @@ def read_schema(path: pathlib.Path) -> Schema:
 
 
 def is_draft(path: pathlib.Path) -> bool:
-    """Tell whether a schema, which can be read, is still marked as guessed from the rows.
-
-    Raises:
-        InputError: If the file is no schema.
-    """
+    """Tell whether a schema, which can be read, is still marked as guessed from the rows."""
     with about(path):
         return _plain(path.read_text(encoding="utf-8-sig")).get("draft", False)
 
@@ -305,11 +301,7 @@ def _column(name: str, said: Any, text: str) -> Column:
 
 
 def _words(value: Any, field: str) -> Any:
-    """Take whole numbers for words where words are meant: 1 means "1".
-
-    Raises:
-        InputError: If one word stands where a list is meant.
-    """
+    """Take whole numbers for words where words are meant: 1 means "1"."""
     if field in _LISTS and not isinstance(value, list):
         raise InputError("a list", f"{value!r:.40}", argument=field)
     if field in ("values", "also_missing") and isinstance(value, list):
@@ -341,9 +333,6 @@ def write_schema(schema: Schema, path: pathlib.Path, *, draft: bool = False) -> 
         schema: What it says.
         path: Where.
         draft: Whether it was guessed from rows; the file says so until its owner takes that line out.
-
-    Raises:
-        InputError: If the disk refuses.
     """
     try:
         replace_file(path, schema_text(schema, draft=draft))

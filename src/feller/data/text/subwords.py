@@ -26,6 +26,8 @@ class Subwords(Vocabulary):
     arXiv 1508.07909; on bytes, as in GPT-2.
     """
 
+    unit = "pieces of words"
+
     tokenizer: str
     """What the library `tokenizers` needs to build it again, as JSON."""
 
@@ -33,11 +35,6 @@ class Subwords(Vocabulary):
     def count(self) -> int:
         """Number of bytes and merged pieces."""
         return _built(self.tokenizer).get_vocab_size()
-
-    @property
-    def unit(self) -> str:
-        """Pieces of words."""
-        return "pieces of words"
 
     def encode(self, text: str) -> list[int]:
         """Merge the bytes of a text in the order learnt."""

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from feller.core.errors import InputError
 
@@ -15,15 +16,13 @@ PLAIN: dict[str, str] = dict(zip("“”„«»‘’‚´`–—−‐…\u00a0
 class Vocabulary(abc.ABC):
     """Turns text into symbols and back: decode(encode(text)) is the text."""
 
+    unit: ClassVar[str]
+    """What a symbol is, for people, in the plural."""
+
     @property
     @abc.abstractmethod
     def count(self) -> int:
         """Number of symbols."""
-
-    @property
-    @abc.abstractmethod
-    def unit(self) -> str:
-        """What a symbol is, for people, in the plural."""
 
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -42,6 +41,8 @@ class Vocabulary(abc.ABC):
 class Characters(Vocabulary):
     """Each character is a symbol."""
 
+    unit = "characters"
+
     symbols: str
     """All of them, in the order of their numbers."""
 
@@ -53,11 +54,6 @@ class Characters(Vocabulary):
     def count(self) -> int:
         """Number of characters."""
         return len(self.symbols)
-
-    @property
-    def unit(self) -> str:
-        """Characters."""
-        return "characters"
 
     @cached_property
     def _number(self) -> dict[str, int]:
@@ -93,15 +89,8 @@ class Characters(Vocabulary):
 class Bytes(Vocabulary):
     """Each byte of the text in UTF-8 is a symbol; every text has them."""
 
-    @property
-    def count(self) -> int:
-        """256."""
-        return 256
-
-    @property
-    def unit(self) -> str:
-        """Bytes."""
-        return "bytes"
+    count = 256
+    unit = "bytes"
 
     def encode(self, text: str) -> list[int]:
         """Return the bytes."""

@@ -19,7 +19,7 @@ from feller.evaluation.report.figure import paper
 WIDE, HIGH, LINE = 5.6, 2.9, 0.24
 """Inches of a picture, of one with axes, and of each line of columns."""
 BINS = 40
-FLOOR, ATTACK, OURS, OTHER = "#33383e", "#1f5fa8", "#1f5fa8", "#b4b8bd"
+ATTACK, OTHER = "#1f5fa8", "#b4b8bd"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def guesses_picture(guesses: Sequence[Guess]) -> Image.Image:
     axes = figure.subplots()
     for row, one in enumerate(guesses):
         axes.axhline(row, color="#e6e4de", linewidth=1, zorder=0)
-        marks = ((one.before, "|", OTHER, 11), (one.others, "o", OTHER, 7), (one.members, "o", OURS, 5))
+        marks = ((one.before, "|", OTHER, 11), (one.others, "o", OTHER, 7), (one.members, "o", ATTACK, 5))
         for value, mark, colour, size in marks:
             if value is not None:
                 axes.plot(value, row, mark, color=colour, markersize=size, mew=1.5, clip_on=False)
@@ -86,7 +86,7 @@ def guesses_picture(guesses: Sequence[Guess]) -> Image.Image:
     shown = (
         ("|", OTHER, "commonest value"),
         ("o", OTHER, "with the model, unseen rows"),
-        ("o", OURS, "with the model, learned rows"),
+        ("o", ATTACK, "with the model, learned rows"),
         (">", "#c0392b", "learned rows at most"),
     )
     handles = [axes.plot([], [], mark, color=colour)[0] for mark, colour, _ in shown]

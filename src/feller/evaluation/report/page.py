@@ -138,9 +138,6 @@ def write_report(folder: pathlib.Path, report: RunReport, name: str = "report") 
         folder: Where they go.
         report: What they show.
         name: Of both files, without their endings.
-
-    Raises:
-        InputError: If the disk refuses.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -208,12 +208,7 @@ class Whisper(Listener):
         return model(str(folder), device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True)
 
     def texts(self, sounds: Sequence[Sound]) -> list[str]:
-        """Return what is said in each sound; empty where nothing is heard.
-
-        Raises:
-            InputError: If there are no weights where they should be.
-            UsageError: If a package is not installed.
-        """
+        """Return what is said in each sound; empty where nothing is heard."""
         return [self._text(resampled(sound, RATE).samples) for sound in sounds]
 
     def _text(self, samples: np.ndarray) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ from feller.networks.audio.detector import WIDTHS, WINDOW, DetectorNetwork, chec
 from feller.training.engine import Engine, engine
 from feller.training.loop import StepMetrics, check_finite, make_train_state, train
 from feller.training.objective import Batch, Example, Objective
-from feller.training.objectives.span_masks import Segments
 from feller.training.optimizer import Training
 
 SURE = 1.959964
@@ -219,69 +218,9 @@ def load_detector(path: pathlib.Path) -> Detector:
     return Detector(network.eval().requires_grad_(False), about["size"], data)
 
 
-SHARES = (0.3, 0.5, 0.9)
-"""Of a sound that a model fills in."""
-ORIGINAL, RESYNTHESISED = "original", "resynthesised"
 Mels = Sequence[Float[Tensor, "_ bands"]]
-
-
-@dataclass(frozen=True, eq=False)
-class Sounds:
-    """The same utterances as they were recorded, through the vocoder, and as a model filled them in."""
-
-    original: Mels
-    """Log mels of the recordings."""
-    resynthesised: Mels
-    """These, made into sounds by the vocoder and analysed again."""
-    generated: Mapping[float, Mels]
-    """For each share that was hidden, what a model made, through the same vocoder and analysed again."""
-
-    def __post_init__(self) -> None:
-        counts = {len(self.original), len(self.resynthesised), *map(len, self.generated.values())}
-        if len(counts) > 1:
-            raise UsageError("as many sounds of each kind", sorted(counts))
-
-
-@dataclass(frozen=True)
-class Found:
-    """How well a detector of one kind did."""
-
-    against: str
-    """What generated sounds were told from: `original`, where a vocoder's traces count, or `resynthesised`."""
-    share: float
-    """Of each sound that was generated."""
-    apart: Apart
-    detector: Detector
-
-
-def find_traces(
-    train: Sounds, test: Sounds, draws: Draws, *, size: int = SIZE, training: Training = TRAINING
-) -> tuple[Found, ...]:
-    """Train a detector for each share in both settings of the paper, and test it on other sounds.
-
-    Args:
-        train: To learn from.
-        test: Sounds of which no part was learned from.
-        draws: Source of all randomness.
-        size: Of the networks.
-        training: Of each.
-    """
-    found = []
-    for against, real, unseen in (
-        (ORIGINAL, train.original, test.original),
-        (RESYNTHESISED, train.resynthesised, test.resynthesised),
-    ):
-        for share, made in train.generated.items():
-            detector = fit_detector(real, made, draws.named(against, share), size=size, training=training)
-            found.append(Found(against, share, detector.apart(unseen, test.generated[share]), detector))
-    return tuple(found)
 
 
 def vocoded(mels: Mels, settings: Mel, vocoder: Vocoder) -> list[Float[Tensor, "_ bands"]]:
     """Return the log mels of what a vocoder makes of log mels."""
     return [settings.log_mel(vocoder.samples(mel, settings)) for mel in mels]
-
-
-def hiding(share: float) -> Segments:
-    """Return what hides one piece of a sound that is this share of it, never all."""
-    return Segments(0.0, share, share)

@@ -39,7 +39,6 @@ def opinion(sound: Sound) -> Opinion:
 
     Raises:
         InputError: If the sound is shorter than 0.1 s or not finite.
-        UsageError: If a package is not installed.
     """
     dnsmos = need("speechmos.dnsmos", "rating sounds", "judges")
     samples = resampled(sound, RATE).samples

@@ -16,8 +16,6 @@ from feller.evaluation.speech.mos import SHORTEST, Opinion, opinion
 from feller.evaluation.speech.speaker_similarity import TRUSTED, Voices, similarity
 from feller.evaluation.two_sample import frechet
 
-Features = Callable[[Sequence[Sound]], Tensor]
-"""Sounds -> numbers [n, f]; rows of NaN are left out."""
 COMPONENTS = 128
 """Directions that are kept, at most."""
 FOR_EACH = 4
@@ -50,7 +48,9 @@ def frechet_features(
 ) -> float:
     """Return 100 times the Fréchet distance of features along the components of the real ones, in their variance.
 
-    It is above zero for two sets of one law too, the more the smaller they are: compare at equal sizes.
+    It is above zero for two sets of one law too, the more the smaller they are: compare at equal sizes. Of speaker
+    vectors it tells voices that are missing, and noise, and hardly what is said. It is not the FSD of papers, which
+    looks at wav2vec 2.0. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687, whose way it is otherwise.
 
     Args:
         features: Of the sounds that are judged; rows with NaN are left out.
@@ -73,29 +73,6 @@ def frechet_features(
     return 100 * frechet(seen, beside) / variance
 
 
-def frechet_speech(
-    sounds: Sequence[Sound], real: Sequence[Sound], features: Features | None = None, components: int | None = None
-) -> float:
-    """Return the Fréchet distance of Resemblyzer vectors of sounds, or of other features.
-
-    It tells voices that are missing, and noise, and hardly what is said. It is not the FSD of papers, which looks at
-    wav2vec 2.0. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687, whose way it is otherwise.
-
-    Args:
-        sounds: Those that are judged.
-        real: Those they are set beside.
-        features: What is compared; without it, the vectors of `Voices`.
-        components: As of `frechet_features`.
-
-    Raises:
-        InputError: As `frechet_features`.
-        UsageError: If a package is not installed.
-    """
-    see = features or Voices().vectors
-    return frechet_features(see(sounds), see(real), components)
-
-
-REAL = "The same of real sounds."
 Numbers = dict[str, float | None]
 
 

@@ -78,20 +78,12 @@ class Voices:
         return encoder.eval().requires_grad_(False)
 
     def vectors(self, sounds: Sequence[Sound]) -> Float32[Tensor, "n 256"]:
-        """Return the mean of the windows of each sound, of length 1; NaN where it is silent or shorter than 0.25 s.
-
-        Raises:
-            UsageError: If a package is not installed.
-        """
+        """Return the mean of the windows of each sound, of length 1; NaN where it is silent or shorter than 0.25 s."""
         means = [part.mean(0, keepdim=True) for part in self.windows(sounds)]
         return nn.functional.normalize(torch.cat([torch.empty(0, SIZE), *means]))
 
     def windows(self, sounds: Sequence[Sound]) -> list[Float32[Tensor, "_ 256"]]:
-        """Return the vectors of the windows of 1.6 s of each sound, 1.3 of them a second; one of NaN where it has none.
-
-        Raises:
-            UsageError: If a package is not installed.
-        """
+        """Return the vectors of the windows of 1.6 s of each sound, 1.3 of them a second; NaN where it has none."""
         encoder = self._encoder
         cut = [_cut(sound) for sound in sounds]
         every = torch.cat([torch.empty(0, WINDOW, BANDS), *cut])

@@ -234,19 +234,12 @@ def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: 
     """Compare rows with those they were learned from and with held-out ones, column by column and together.
 
     What they are worth is measured by how well the target of the schema is told from the other columns.
-
-    Raises:
-        InputError: If the data are no table.
     """
     return _quality_of(samples, train, held_out, draws, has_train=True)
 
 
 def unseen_samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> Numbers:
-    """Compare rows with real ones that they were not learned from, where nothing is known of those that they were.
-
-    Raises:
-        InputError: If the data are no table.
-    """
+    """Compare rows with real ones that they were not learned from, where nothing is known of those that they were."""
     return _quality_of(samples, held_out, held_out.subset(torch.arange(0)), draws, has_train=False)
 
 

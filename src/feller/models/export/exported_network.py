@@ -1,7 +1,6 @@
 """A model's network with its metadata, as exported files hold it: tensors in and out by position."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,37 +25,30 @@ FEW = 2
 """Examples that a network is traced with."""
 
 
-@dataclass(frozen=True)
-class Guided:
-    """How much conditions are followed: one number, or an input of the exported network."""
-
-    w: float | None = 1.0
-    """1 is the plain conditional, 0 the unconditional; None for an input `guidance`, one number per example."""
-
-
 class Answer(nn.Module):
     """What a model's network answers, as sampling uses it: the velocity of each leaf that flows, else the prediction.
 
     Called with tensors in the order of `names`: leaves of the state, times, conditions and, where asked, guidance.
     """
 
-    def __init__(self, model: Model, guided: Guided) -> None:
+    def __init__(self, model: Model, guidance: float | None = 1.0) -> None:
+        """Take a model, and how much its conditions are followed: None for an input `guidance`, one per example."""
         super().__init__()
         _check(model)
-        if guided.w is None and not (model.absent() and model.description.cond_dropout):
+        if guidance is None and not (model.absent() and model.description.cond_dropout):
             raise UsageError("guidance cannot be an input: this model has no conditions that it can do without")
-        if guided.w is not None:
-            model.check_guidance(guided.w)
-        self.network, self.guided, self.absent = model.network.eval(), guided, model.absent()
+        if guidance is not None:
+            model.check_guidance(guidance)
+        self.network, self.guidance, self.absent = model.network.eval(), guidance, model.absent()
         self.family = model.family
-        self.example = _example(model)
-        self.state, self.given = self.example
+        self.state, self.given = _example(model)
 
     @property
     def names(self) -> list[str]:
         """Names of the inputs."""
-        guidance = ["guidance"] if self.guided.w is None else []
-        return [*named_leaves(self.state, "x"), "t", *(name for name, _ in _walk(self.given, "")), *guidance]
+        guidance = ["guidance"] if self.guidance is None else []
+        state, given = ([name for name, _ in _walk(tree, "")] for tree in (self.state, self.given))
+        return [*(_named("x", name) for name in state), "t", *given, *guidance]
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -67,7 +59,7 @@ class Answer(nn.Module):
 
     def inputs(self) -> tuple[Tensor, ...]:
         """Return tensors to try it with, in the order of `names`."""
-        guidance = [torch.linspace(1, 2, FEW)] if self.guided.w is None else []
+        guidance = [torch.linspace(1, 2, FEW)] if self.guidance is None else []
         parts = [leaf for _, leaf in _walk(self.state, "")], [leaf for _, leaf in _walk(self.given, "")]
         return *parts[0], torch.linspace(0.2, 0.7, FEW), *parts[1], *guidance
 
@@ -81,7 +73,7 @@ class Answer(nn.Module):
         state = tree_like(self.state, rest)
         t = next(rest)
         given = tree_like(self.given, rest)
-        return state, t, given, next(rest) if self.guided.w is None else self.guided.w
+        return state, t, given, next(rest) if self.guidance is None else self.guidance
 
     def _answer(self, x: State, t: Tensor, given: Given, w: Tensor | float) -> State:
         network: Network = cfg(self.network, w, absent=self.absent)
@@ -103,17 +95,8 @@ def _named(what: str, name: str) -> str:
     return f"{what}.{name}" if name else what
 
 
-def named_leaves(tree: State, what: str) -> list[str]:
-    """Return the names of a tree's leaves, such as `x` or `x.lattice`."""
-    return [_named(what, name) for name, _ in _walk(tree, "")]
-
-
 def _check(model: Model) -> None:
-    """Refuse what is no network of a state, a time and conditions.
-
-    Raises:
-        UsageError: Then; says why.
-    """
+    """Refuse what is no network of a state, a time and conditions."""
     if model.family.why_no_export:
         raise UsageError(model.family.why_no_export)
     if model.description.modality.labels:
@@ -168,7 +151,7 @@ def about(model: Model, answer: Answer) -> dict[str, Any]:
         "time": {"source": 0.0, "data": 1.0},
         "source": _source(described),
         "scaling": scaling(described.modality),
-        "guidance": answer.guided.w if answer.guided.w is not None else "input; 1 is the plain conditional",
+        "guidance": answer.guidance if answer.guidance is not None else "input; 1 is the plain conditional",
         "sample": described.family.sampling_steps(described.space),
         "sampling": to_data(described.sampling),
     }

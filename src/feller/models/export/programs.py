@@ -68,11 +68,7 @@ WRITERS: dict[str, tuple[str, Callable[[Answer, pathlib.Path], None]]] = {
 
 
 def _traced(answer: Answer) -> torch.export.ExportedProgram:
-    """Trace a network for any number of examples, and check that it answers as before.
-
-    Raises:
-        UsageError: If that is not possible.
-    """
+    """Trace a network for any number of examples, and check that it answers as before."""
     tensors = tuple(tensor.contiguous() for tensor in answer.inputs())
     batch = torch.export.Dim(BATCH, min=1, max=2**20)
     answer.requires_grad_(False)
@@ -94,11 +90,7 @@ def _traced(answer: Answer) -> torch.export.ExportedProgram:
 
 
 def _check(program: torch.export.ExportedProgram, answer: Answer, tensors: tuple[Tensor, ...]) -> None:
-    """Compare with the network on more examples than it was traced with.
-
-    Raises:
-        InputError: If they differ.
-    """
+    """Compare with the network on more examples than it was traced with."""
     more = tuple(torch.cat([tensor, tensor.flip(0), tensor[:1]]) for tensor in tensors)
     for ours, theirs in zip(answer(*more), program.module()(*more), strict=True):
         if not torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5, equal_nan=True):

@@ -79,11 +79,7 @@ def save_model(
 
 
 def _place(argument: str, place: Any) -> str:
-    """Return where data are, as a run remembers it.
-
-    Raises:
-        UsageError: If they are in memory, or there is no such place.
-    """
+    """Return where data are, as a run remembers it."""
     expected = "a file, a folder or example:NAME, which commands read again"
     if not isinstance(place, str | os.PathLike):
         remedy = "Write the rows to a file, and name that"
@@ -113,11 +109,7 @@ def recipe_record(about: Description, objective: ObjectiveConfig | None) -> dict
 
 
 def _recorded(model: Model, make: Make | Architecture | None) -> tuple[Description, dict[str, Tensor]]:
-    """Return a description that a record can hold, and the weights of the network that it builds.
-
-    Raises:
-        UsageError: If nothing is known that makes the network.
-    """
+    """Return a description that a record can hold, and the weights of the network that it builds."""
     about, network = model.description, model.network
     if not isinstance(network, ForeignNetwork | ForeignDecoder):
         if make is not None:
@@ -146,11 +138,7 @@ def _recorded(model: Model, make: Make | Architecture | None) -> tuple[Descripti
 
 
 def _rebuilt(model: Model, about: Description, weights: dict[str, Tensor]) -> nn.Module:
-    """Return the network as whoever opens the run will have it.
-
-    Raises:
-        UsageError: If it is another one.
-    """
+    """Return the network as whoever opens the run will have it."""
     what = "what makes the network"
     try:
         network = about.build(Draws(0)).eval()

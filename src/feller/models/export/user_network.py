@@ -74,11 +74,7 @@ def trial(model: Model) -> tuple[State, Tensor, Given]:
 
 
 def _answer(model: Model, asked: tuple[State, State, State]) -> State:
-    """Ask a network once, about states, times and conditions.
-
-    Raises:
-        UsageError: If it fails, answers with another thing than it must, or changes what it is given.
-    """
+    """Ask a network once, about states, times and conditions."""
     x, _, given = asked
     shapes = tree_map(lambda leaf: list(leaf.shape), x)
     before = [leaf.clone() for leaf in _named(asked).values()]
@@ -286,11 +282,7 @@ def _nulls_of(network: Callable[..., object], objective: object, modality: Modal
 
 
 def plain_modality(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (), levels: int = 255) -> Modality:
-    """Return points in their own units, pictures, or arrays, of a shape.
-
-    Raises:
-        UsageError: If it is none.
-    """
+    """Return points in their own units, pictures, or arrays, of a shape."""
     if not isinstance(shape, tuple | list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         example = f"({shape},)" if isinstance(shape, int) else "(2,) or (1, 28, 28)"
         raise UsageError(argument="data", expected=f"a shape such as {example}, or a kind of data", found=repr(shape))
@@ -364,11 +356,7 @@ def described(
 
 
 def _first_token(network: object) -> int:
-    """Return what a language model reads before the first token.
-
-    Raises:
-        UsageError: If it does not say so.
-    """
+    """Return what a language model reads before the first token."""
     start = getattr(getattr(network, "config", None), "bos_token_id", None)
     if not isinstance(start, int):
         raise UsageError(

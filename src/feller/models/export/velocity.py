@@ -74,11 +74,7 @@ class VelocityField:
         return tree_map(_like, found, x)
 
     def _check_shape(self, state: State) -> None:
-        """Refuse states of another shape than the model's, also where its network would answer.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Refuse states of another shape than the model's, also where its network would answer."""
         found = tree_map(lambda leaf: ["n", *leaf.shape[1:]] if leaf.ndim else [], state)
         if found != self._shape:
             usual, got = (str(one).replace("'", "") for one in (self._shape, found))
@@ -148,7 +144,6 @@ def velocity(of: Model | Run | str | os.PathLike[str], *, guidance: float = 1.0)
 
     Raises:
         UsageError: If its process jumps or has noise, so that no velocity tells it, or guidance is not possible.
-        InputError: If the run is damaged.
     """
     model = of if isinstance(of, Model) else load_model(of)
     return VelocityField(model, guidance)

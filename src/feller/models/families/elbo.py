@@ -152,21 +152,6 @@ def estimate_bound(
     return BoundEstimate(found.mean(1).sum(0), spread.sum(0).sqrt())
 
 
-def token_bound(
-    path: TokenPath,
-    space: Space,
-    network: Network,
-    x_1: Int[Tensor, " b *d"],
-    given: Given,
-    draws: Draws,
-    *,
-    kind: Bound,
-    times: int = 32,
-) -> Float64[Tensor, " b"]:
-    """Return the estimate alone; arguments and errors as for `estimate_bound`."""
-    return estimate_bound(path, space, network, x_1, given, draws, kind=kind, times=times).nats
-
-
 @dataclass(frozen=True)
 class _Terms:
     """Terms of the bound of some examples, whose means over strata add up to it."""

@@ -168,19 +168,11 @@ class ModelFamily(abc.ABC):
         raise UsageError(f"this model has no path in time: it {self.describe()}", remedy="Use one that flows or jumps")
 
     def check_flow(self) -> None:
-        """Refuse a process that is more than a velocity.
-
-        Raises:
-            UsageError: Then; says what it is.
-        """
+        """Refuse a process that is more than a velocity."""
         raise UsageError(f"this model has no velocity: {self.why_no_samples or f'it {self.describe()}'}")
 
     def check_request(self, request: SampleRequest) -> None:
-        """Refuse a request that the family does not know, before any work.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Refuse a request that the family does not know, before any work."""
         if self.why_no_samples:
             raise UsageError(self.why_no_samples)
         if request.known is not None and not self.symbols:

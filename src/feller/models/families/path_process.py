@@ -73,11 +73,7 @@ class PathProcess(ModelFamily):
         return self.path
 
     def check_flow(self) -> None:
-        """Refuse a process with jumps or noise.
-
-        Raises:
-            UsageError: Then; says what it is.
-        """
+        """Refuse a process with jumps or noise."""
         for part in parts(self.path):
             if not part.is_flow:
                 kind = "jumps" if part.jumps else "has noise"
@@ -228,11 +224,7 @@ def _without_early_end(network: Network, kept: Bool[Tensor, "b n"], end: int) ->
 def family_trained_by(
     objective: ObjectiveConfig | Path | ModelFamily | None,
 ) -> tuple[ModelFamily, ObjectiveConfig | None]:
-    """Return what a network means, by what it was trained with, and the objective, where it is one.
-
-    Raises:
-        UsageError: If it is none of these.
-    """
+    """Return what a network means, by what it was trained with, and the objective, where it is one."""
     if isinstance(objective, ObjectiveConfig):
         return family_of(objective), objective
     if isinstance(objective, ModelFamily):

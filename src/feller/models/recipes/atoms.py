@@ -22,9 +22,6 @@ def crystals(data: Dataset, size: str) -> Recipe:
 
     In a share of the examples the elements or the cell are given, so that a model can be asked for crystals of a
     formula or in a cell.
-
-    Raises:
-        UsageError: If the data are no crystals.
     """
     modality = need(data.modality, Crystals, "crystals", "crystals")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (128, 4, 10.0), "base": (256, 8, 120.0)}[size]
@@ -53,9 +50,6 @@ def molecules(data: Dataset, size: str) -> Recipe:
     """Elements are hidden and revealed, atoms go straight from noise that was dealt out and turned to be near.
 
     In a share of the examples the elements are given, so that a model can be asked for molecules of a formula.
-
-    Raises:
-        UsageError: If the data are no molecules.
     """
     modality = need(data.modality, Molecules, "molecules", "molecules")
     width, pair, depth, minutes = {"tiny": (48, 24, 3, 5.0), "small": (112, 40, 6, 30.0), "base": (256, 96, 9, 600.0)}[

@@ -70,9 +70,6 @@ def labelled(data: Dataset, size: str) -> Recipe:
     """The label is a token that is hidden and revealed; small pictures flow and jump, larger ones flow.
 
     In some examples the label or the picture is given, and in some each has a time of its own.
-
-    Raises:
-        UsageError: If the data are no pictures with labels.
     """
     labelled = data.modality.view(Labelled)
     pictures = data.modality.view(Images) if labelled is None else labelled.pictures
@@ -106,9 +103,6 @@ def labelled(data: Dataset, size: str) -> Recipe:
         train=training,
         sampling=Sampling("midpoint", 64),
     )
-
-
-"""Numbers of a picture up to which a perceptron sees them all at once."""
 
 
 def levels_mask(data: Dataset, size: str) -> Recipe:
@@ -162,29 +156,17 @@ SIDE = 8
 
 
 def image_tokenizer(data: Dataset, size: str) -> Recipe:
-    """256 codes that need no learning: each of three numbers is rounded to 8, 8 or 4 levels.
-
-    Raises:
-        UsageError: If the data are no pictures, or their sides cannot be halved.
-    """
+    """256 codes that need no learning: each of three numbers is rounded to 8, 8 or 4 levels."""
     return _tokenizer(data, size, "image-tokenizer", FSQ())
 
 
 def image_tokenizer_vq(data: Dataset, size: str) -> Recipe:
-    """256 codes whose vectors follow the data.
-
-    Raises:
-        UsageError: If the data are no pictures, or their sides cannot be halved.
-    """
+    """256 codes whose vectors follow the data."""
     return _tokenizer(data, size, "image-tokenizer-vq", VectorQuantizerEMA())
 
 
 def usual_tokenizer(height: int, width: int, size: str, quantiser: Quantiser | None = None) -> Tokenizer:
-    """Return the network for pictures of a shape.
-
-    Raises:
-        UsageError: If their sides cannot be halved.
-    """
+    """Return the network for pictures of a shape."""
     features, blocks, *_ = SIZES[size]
     return Tokenizer(_factor(height, width), features, blocks, FSQ() if quantiser is None else quantiser)
 

@@ -42,9 +42,6 @@ def manifold(data: Dataset, size: str) -> Recipe:
 
     Data on curved spaces cluster: most training times are late, where the ways to a cluster come apart. On spheres the
     draws of a batch go to the data that are near, which leaves less to average over.
-
-    Raises:
-        UsageError: If the data are of no manifold.
     """
     space = data.modality.space()
     if not isinstance(space, Manifold):

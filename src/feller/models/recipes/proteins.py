@@ -24,9 +24,6 @@ def proteins(data: Dataset, size: str) -> Recipe:
 
     In a share of the examples some leaves are given, so that a model can be asked for the structure of a sequence, or
     for a sequence of a structure.
-
-    Raises:
-        UsageError: If the data are no chains with their sequences.
     """
     modality = need(data.modality, Proteins, "proteins", "protein chains with their sequences")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]

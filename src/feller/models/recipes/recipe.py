@@ -45,11 +45,7 @@ Kind = TypeVar("Kind", bound=Modality)
 
 
 def need(modality: Modality, kind: type[Kind], recipe: str, what: str) -> Kind:
-    """Return the modality of the data, if it is of the kind that a recipe needs.
-
-    Raises:
-        UsageError: If it is of another; says what the recipe needs.
-    """
+    """Return the modality of the data, if it is of the kind that a recipe needs."""
     if isinstance(modality, kind):
         return modality
     raise UsageError(
@@ -58,11 +54,7 @@ def need(modality: Modality, kind: type[Kind], recipe: str, what: str) -> Kind:
 
 
 def check_states(space: Space, modality: Modality) -> None:
-    """Refuse a space whose states have other leaves or shapes than those of the data.
-
-    Raises:
-        UsageError: If they differ; says both.
-    """
+    """Refuse a space whose states have other leaves or shapes than those of the data."""
     ours, theirs = shapes(space), shapes(modality.space())
     if ours != theirs:
         raise UsageError(

@@ -27,11 +27,7 @@ BLUR = 0.2
 
 
 def regressor(data: Dataset, size: str) -> Recipe:
-    """Features of a whole example, and a small network that reads the target from them.
-
-    Raises:
-        UsageError: If nothing is asked for, or the data are of a kind without such a network.
-    """
+    """Features of a whole example, and a small network that reads the target from them."""
     if data.target is None:
         raise UsageError("the recipe `regressor` needs what it is to tell: --target NAME, a number that files give")
     modality, noise = data.modality, 0.0

@@ -99,9 +99,6 @@ def vocoder(data: Dataset, size: str) -> Recipe:
 
     On one processor it needs a tenth of the time of Griffin-Lim. After two minutes of training it made better digits at
     8 kHz, as judged by networks for voices and for quality; after five, worse sentences at 16 kHz: those want more.
-
-    Raises:
-        UsageError: If the data are no sounds.
     """
     modality = need(data.modality, Sounds, "vocoder", "a folder of sounds")
     mel = modality.mel

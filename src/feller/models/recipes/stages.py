@@ -30,9 +30,6 @@ def reflow(recipe: Recipe, older: Model) -> Recipe:
     """Train on pairs that the older model connects: its paths become straight, and need fewer steps.
 
     Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003.
-
-    Raises:
-        UsageError: If its data are symbols, or it fills in labelled frames.
     """
     _check_flows(older)
     about = older.description
@@ -46,11 +43,7 @@ def reflow(recipe: Recipe, older: Model) -> Recipe:
 
 
 def distil(recipe: Recipe, older: Model) -> Recipe:
-    """Train one Euler step to go where several finer steps of the older model go.
-
-    Raises:
-        UsageError: If its data are symbols, or it fills in labelled frames.
-    """
+    """Train one Euler step to go where several finer steps of the older model go."""
     _check_flows(older)
     about = older.description
     objective = Distillation(about.path, about.space, cond_dropout=about.cond_dropout)
@@ -58,11 +51,7 @@ def distil(recipe: Recipe, older: Model) -> Recipe:
 
 
 def _check_flows(older: Model) -> None:
-    """Refuse a model of symbols, which jump, and one that fills in, which does nothing without what is around.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse a model of symbols, which jump, and one that fills in, which does nothing without what is around."""
     if older.description.modality.labels:
         called = older.description.modality.called
         raise UsageError(

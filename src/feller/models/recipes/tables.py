@@ -69,10 +69,6 @@ def table_flow(data: Dataset, size: str) -> Recipe:
     """All columns at once: numbers by a flow, words by a process that reveals them.
 
     Times are independent of each other, so that one row more in a batch changes nothing about the others.
-
-    Raises:
-        UsageError: If the data are no table.
-        InputError: If no column of the table is a number.
     """
     modality = Mixed(need(data.modality.for_measures(data).modality, Table, "table-flow", "a table"))
     width, depth, steps = FLOW_SIZES[size]
@@ -124,11 +120,7 @@ BRIGHT = 0.3
 
 
 def logistic_private(data: Dataset, size: str) -> Recipe:
-    """The best weights are found at once, and one dose of noise hides each row; pictures and tables with a schema.
-
-    Raises:
-        UsageError: If nothing is asked for, there are not two classes, or the data are of another kind.
-    """
+    """The best weights are found at once, and one dose of noise hides each row; pictures and tables with a schema."""
     if data.target is None:
         raise UsageError(
             "the recipe `logistic-private` needs what it is to tell: --target COLUMN, or label of pictures"

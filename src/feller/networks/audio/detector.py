@@ -83,11 +83,7 @@ def windows(mel: Float[Tensor, "frames bands"], hop: int) -> Float[Tensor, "n wi
 
 
 def check_mels(mels: Sequence[Float[Tensor, "_ bands"]], bands: int) -> None:
-    """Refuse log mels that a network cannot look at.
-
-    Raises:
-        UsageError: If one is empty, not finite, or has other bands.
-    """
+    """Refuse log mels that a network cannot look at."""
     for mel in mels:
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != bands or not torch.isfinite(mel).all():
             raise UsageError(f"finite log mels [frames, {bands}]", list(mel.shape))

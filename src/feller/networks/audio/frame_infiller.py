@@ -184,11 +184,7 @@ class Infiller(Architecture):
         return cls(HEAD * dial, dial, dial, clock or TimeToken(), distance or ALiBi(), kin, local)
 
     def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "InfillerNetwork":
-        """Make a network with new weights, for frames (n, bands) with one condition, `phone`.
-
-        Raises:
-            UsageError: If the states are no rows of frames, or there are other conditions.
-        """
+        """Make a network with new weights, for frames (n, bands) with one condition, `phone`."""
         if not isinstance(shape, tuple) or len(shape) != 2:
             raise UsageError("Infiller expects frames of shape (n, bands)", found=shape, remedy="Use UNet for images")
         if conditions.keys() != {"phone"}:

@@ -135,11 +135,7 @@ def folded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def generator(settings: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -> HiFiGANNetwork:
-    """Return the network with weights that were trained; none is made before it is known that they fit.
-
-    Raises:
-        InputError: If they are those of another network.
-    """
+    """Return the network with weights that were trained; none is made before it is known that they fit."""
     with torch.device("meta"):
         network = HiFiGANNetwork(settings, bands)
     ours = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}

@@ -34,11 +34,7 @@ class Neural(Vocoder):
 
     @torch.no_grad()
     def samples(self, mel: Float[Tensor, "frames bands"], settings: Mel) -> Float32[Tensor, " n"]:
-        """Return `frames * hop` samples.
-
-        Raises:
-            InputError: If log mels are not finite, or of other settings.
-        """
+        """Return `frames * hop` samples."""
         if settings != self.mel:
             raise InputError(
                 f"this vocoder makes sounds of log mels of {self.mel}", found=settings, remedy="Take another"
@@ -84,11 +80,7 @@ class SpectralVocoder(Architecture):
             raise UsageError("width and depth of 1 or more", f"{self.width} and {self.depth}")
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "SpectralVocoderNetwork":
-        """Make a network with new weights, for samples of sounds (n,); conditions tell it nothing.
-
-        Raises:
-            UsageError: If the states are no sounds of whole frames.
-        """
+        """Make a network with new weights, for samples of sounds (n,); conditions tell it nothing."""
         if not isinstance(shape, tuple) or len(shape) != 1 or shape[0] % self.mel.hop:
             raise UsageError(
                 f"SpectralVocoder expects samples of shape (n,), n a multiple of {self.mel.hop}", found=shape

@@ -77,11 +77,7 @@ class EMA:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state; the next update gives the same bits as if there had been no break.
-
-        Raises:
-            InputError: If the state is that of another network.
-        """
+        """Go on from a state; the next update gives the same bits as if there had been no break."""
         own = self.state_dict()
         updates = {name: state[name] for name in (UPDATES,) if name in state}
         rest = {name: value for name, value in state.items() if name != UPDATES}

@@ -29,9 +29,6 @@ class LowRank(nn.Module):
             network: Is kept, not copied; its weights are frozen.
             rank: Of each change; at most the shorter side of its matrix.
             draws: Source of the first thin matrices; the second are zero.
-
-        Raises:
-            UsageError: If the rank is below 1.
         """
         super().__init__()
         check_number("rank", rank, least=1, remedy="4 to 16 are usual")

@@ -2,6 +2,7 @@
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,10 +18,8 @@ Times = tuple[Tensor, Tensor]
 class Clock(abc.ABC):
     """A way to tell the time. Implement two methods to add one."""
 
-    @property
-    def ticks(self) -> bool:
-        """Whether there is a time, and a state at it to look at."""
-        return True
+    ticks: ClassVar[bool] = True
+    """Whether there is a time, and a state at it to look at."""
 
     @abc.abstractmethod
     def enter(self, width: int) -> nn.Module:
@@ -64,10 +63,7 @@ class AdaNorm(Clock):
 class NoTime(Clock):
     """There is none: the network sees no state and answers at once."""
 
-    @property
-    def ticks(self) -> bool:
-        """False."""
-        return False
+    ticks = False
 
     def enter(self, width: int) -> nn.Module:
         """Make nothing."""
@@ -129,9 +125,9 @@ class PlainBlock(nn.Module):
         self.second = nn.Linear(4 * width, width)
 
     def forward(
-        self, h: Float[Tensor, "b n width"], vector: Float[Tensor, "b inner"], attend: Attend
-    ) -> Float[Tensor, "b n width"]:
+        self, h: Float[Tensor, "*b n width"], vector: Float[Tensor, "b inner"] | None, attend: Attend
+    ) -> Float[Tensor, "*b n width"]:
         """Add what the block has to say; `attend` decides who sees whom."""
-        parts = self.ask(self.before(h)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        h = h + self.answer(attend(*parts).transpose(1, 2).flatten(2))
+        parts = self.ask(self.before(h)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
+        h = h + self.answer(attend(*parts).transpose(-3, -2).flatten(-2))
         return h + self.second(F.gelu(self.first(self.between(h)), approximate="tanh"))

@@ -61,11 +61,7 @@ class Learned(PictureCodes):
 
     @torch.no_grad()
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Turn levels from 0 to 255 into codes, some pictures at a time; where the pictures are.
-
-        Raises:
-            InputError: If the pictures have another shape.
-        """
+        """Turn levels from 0 to 255 into codes, some pictures at a time; where the pictures are."""
         check_pictures(pictures, self.shape)
         code, weight = AsNumbers(), self.network.read.weight
         parts = [
@@ -76,11 +72,7 @@ class Learned(PictureCodes):
 
     @torch.no_grad()
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
-        """Turn codes into levels from 0 to 255, some pictures at a time; where the codes are.
-
-        Raises:
-            InputError: If they are not as many as the grid has, or none of the codes.
-        """
+        """Turn codes into levels from 0 to 255, some pictures at a time; where the codes are."""
         check_codes(codes, self)
         if not len(codes):
             return torch.zeros(0, *self.shape, dtype=torch.uint8, device=codes.device)
@@ -98,9 +90,6 @@ def learned(settings: Tokenizer, shape: tuple[int, int, int], weights: Mapping[s
         settings: Of the network.
         shape: Channels, height and width of its pictures.
         weights: Its state.
-
-    Raises:
-        InputError: If the weights are those of another network.
     """
     codes = Learned(settings, shape)
     try:

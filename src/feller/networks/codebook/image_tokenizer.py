@@ -14,7 +14,7 @@ from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import zero
 from feller.networks.codebook.fsq import FSQ
 from feller.networks.codebook.quantizer import Quantiser
-from feller.networks.image.unet import convolution, norm
+from feller.networks.image.unet import Block, convolution, norm
 
 NARROWEST = 8
 """Features, at least, before the last halving."""
@@ -120,18 +120,3 @@ class TokenizerNetwork(nn.Module):
         for double in self.up:
             h = F.silu(F.pixel_shuffle(double(h), 2))
         return F.pixel_shuffle(self.leave(h), 2)
-
-
-class Block(nn.Module):
-    """Two convolutions beside a residual connection."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList(norm(width) for _ in range(2))
-        self.first = convolution(width, width)
-        self.second = zero(convolution(width, width))
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Add what the block has to say."""
-        y = self.first(F.silu(self.norms[0](x)))
-        return x + self.second(F.silu(self.norms[1](y)))

@@ -1,6 +1,7 @@
 """What brings vectors of features to one of finitely many, which a code names."""
 
 import abc
+from typing import ClassVar
 
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from feller.core.rng import Draws
 class Quantiser(abc.ABC):
     """A kind of codes and their number; each kind is a frozen dataclass of plain values."""
 
+    follows: ClassVar[bool] = False
+    """Whether the vectors of codes follow whole batches, so that examples look at each other."""
+
     @property
     @abc.abstractmethod
     def count(self) -> int:
@@ -20,11 +24,6 @@ class Quantiser(abc.ABC):
     @abc.abstractmethod
     def numbers(self) -> int:
         """Numbers of a vector."""
-
-    @property
-    def follows(self) -> bool:
-        """Whether the vectors of codes follow whole batches, so that examples look at each other."""
-        return False
 
     @abc.abstractmethod
     def build(self) -> "Codebook":

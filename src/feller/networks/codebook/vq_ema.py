@@ -27,6 +27,8 @@ class VectorQuantizerEMA(Quantiser):
     et al. 2019, "Generating diverse high-fidelity images with VQ-VAE-2", arXiv 1906.00446.
     """
 
+    follows = True
+
     codes: int = 256
     """Different codes."""
     size: int = 16
@@ -53,11 +55,6 @@ class VectorQuantizerEMA(Quantiser):
     def numbers(self) -> int:
         """That of a vector."""
         return self.size
-
-    @property
-    def follows(self) -> bool:
-        """It does."""
-        return True
 
     def build(self) -> "Means":
         """Make a codebook that no batch was seen for."""

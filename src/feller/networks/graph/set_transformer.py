@@ -17,6 +17,7 @@ from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero
 from feller.networks.blocks.leaf_codecs import TURN, Angles, Leaf, blanked, rows, see_all, sites_of
 from feller.networks.blocks.relative_positions import ENDS, Along, Apart, ends, number
+from feller.networks.image.dit import Block
 from feller.networks.regressor import pooled
 
 
@@ -97,7 +98,8 @@ class SitesTransformer(nn.Module):
         if settings.apart:
             turn = TURN if isinstance(settings.leaves[settings.apart], Angles) else None
             self.apart = Apart(settings.heads, math.prod(each[settings.apart]), turn)
-        self.blocks = nn.ModuleList(Block(width, settings.heads, bool(settings.reach)) for _ in range(settings.depth))
+        seen = 3 if settings.reach else 1
+        self.blocks = nn.ModuleList(Block(width, settings.heads, seen=seen, hidden=2) for _ in range(settings.depth))
         self.modulation = zero(nn.Linear(width, 2 * width))
         self.leave = zero(nn.Linear(width, sum(self.answers[name] for name in self.own)))
         self.skip = zero(nn.Linear(width, sum(self.skipping.values()))) if self.skipping else None
@@ -141,9 +143,14 @@ class SitesTransformer(nn.Module):
             vector = vector + self.enter_whole(see_all(self._kinds(settings.whole), x, t, there, like))[:, 0]
         seen = see_all(self._kinds(self.own), x, t, there, like)
         h = self.enter(torch.cat([seen, ends(valid, seen) if settings.reach else number(valid, seen)], 2))
-        bias = self._bias(x, valid, h)
+        attend = functools.partial(F.scaled_dot_product_attention, attn_mask=self._bias(x, valid, h))
+
+        def see(y: Tensor) -> Tensor:
+            y = y * valid[:, :, None]
+            return _beside(y) if settings.reach else y
+
         for block in self.blocks:
-            h = block(h, vector, bias, valid)
+            h = block(h, vector, attend, see)
         scale, shift = self.modulation(vector)[:, None].chunk(2, 2)
         return x, valid, vector, modulate(F.layer_norm(h, h.shape[2:]), scale, shift) * valid[:, :, None]
 
@@ -178,33 +185,6 @@ class SitesTransformer(nn.Module):
         return said
 
 
-class Block(nn.Module):
-    """Attention, then two layers, both behind gates that start closed; along a chain the first sees the neighbours."""
-
-    def __init__(self, width: int, heads: int, chain: bool) -> None:
-        super().__init__()
-        self.heads, self.chain = heads, chain
-        self.modulation = zero(nn.Linear(width, 6 * width))
-        self.ask = nn.Linear(width, 3 * width)
-        self.answer = nn.Linear(width, width)
-        self.first = nn.Linear((3 if chain else 1) * width, 2 * width)
-        self.second = nn.Linear(2 * width, width)
-
-    def forward(
-        self,
-        h: Float[Tensor, "b n width"],
-        vector: Float[Tensor, "b width"],
-        bias: Float[Tensor, " b #heads #n n"],
-        valid: Bool[Tensor, "b n"],
-    ) -> Float[Tensor, "b n width"]:
-        """Add what the block has to say."""
-        scale, shift, gate, scale_2, shift_2, gate_2 = self.modulation(vector)[:, None].chunk(6, 2)
-        y = self.ask(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
-        parts = y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(*parts, attn_mask=bias).transpose(1, 2).flatten(2)
-        h = h + gate * self.answer(y)
-        y = modulate(F.layer_norm(h, h.shape[2:]), scale_2, shift_2) * valid[:, :, None]
-        if self.chain:
-            before, after = F.pad(y[:, :-1], (0, 0, 1, 0)), F.pad(y[:, 1:], (0, 0, 0, 1))
-            y = torch.cat([before, y, after], 2)
-        return h + gate_2 * self.second(F.gelu(self.first(y), approximate="tanh"))
+def _beside(y: Float[Tensor, "b n width"]) -> Float[Tensor, "b n 3*width"]:
+    """Put the features of both neighbours along a chain beside those of each site."""
+    return torch.cat([F.pad(y[:, :-1], (0, 0, 1, 0)), y, F.pad(y[:, 1:], (0, 0, 0, 1))], 2)

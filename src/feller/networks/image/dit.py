@@ -87,21 +87,30 @@ class Block(nn.Module):
     The fused kernels have first derivatives only: take second or forward ones under sdpa_kernel(SDPBackend.MATH).
     """
 
-    def __init__(self, width: int, heads: int, inner: int | None = None) -> None:
-        """Make a block; `inner` is the size of the vector that modulates it, by default its own width."""
+    def __init__(self, width: int, heads: int, inner: int | None = None, *, seen: int = 1, hidden: int = 4) -> None:
+        """Make a block.
+
+        Args:
+            width: Features of each place.
+            heads: Heads of the attention.
+            inner: Size of the vector that modulates it; by default its own width.
+            seen: Places that the two layers see of each, and `see` puts side by side.
+            hidden: Features between the layers, in units of the width.
+        """
         super().__init__()
         self.heads = heads
         self.modulation = zero(nn.Linear(width if inner is None else inner, 6 * width))
         self.ask = nn.Linear(width, 3 * width)
         self.answer = nn.Linear(width, width)
-        self.first = nn.Linear(width, 4 * width)
-        self.second = nn.Linear(4 * width, width)
+        self.first = nn.Linear(seen * width, hidden * width)
+        self.second = nn.Linear(hidden * width, width)
 
     def forward(
         self,
         h: Float[Tensor, "b n width"],
         vector: Float[Tensor, "b inner"],
         attend: Attend = F.scaled_dot_product_attention,
+        see: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "b n width"]:
         """Add what the block has to say; `attend` decides who sees whom, by default everyone everyone."""
         scale, shift, gate, scale_2, shift_2, gate_2 = self.modulation(vector)[:, None].chunk(6, 2)
@@ -110,6 +119,7 @@ class Block(nn.Module):
         y = attend(*parts).transpose(1, 2).flatten(2)
         h = h + gate * self.answer(y)
         y = modulate(F.layer_norm(h, h.shape[2:]), scale_2, shift_2)
+        y = y if see is None else see(y)
         return h + gate_2 * self.second(F.gelu(self.first(y), approximate="tanh"))
 
 

@@ -117,20 +117,23 @@ class Level(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions beside a residual connection, modulated between them."""
+    """Two convolutions beside a residual connection, modulated between them where `inner` numbers do so."""
 
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(self, width: int, inner: int = 0) -> None:
         super().__init__()
-        self.modulation = nn.Linear(inner, 2 * width)
+        self.modulation = nn.Linear(inner, 2 * width) if inner else None
         self.norms = nn.ModuleList(norm(width) for _ in range(2))
         self.first = convolution(width, width)
         self.second = zero(convolution(width, width))
 
-    def forward(self, x: Float[Tensor, "b c h w"], vector: Float[Tensor, "b inner"]) -> Float[Tensor, "b c h w"]:
+    def forward(
+        self, x: Float[Tensor, "b c h w"], vector: Float[Tensor, "b inner"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
         """Add what the block has to say."""
-        scale, shift = self.modulation(vector)[:, :, None, None].chunk(2, 1)
-        y = self.first(F.silu(self.norms[0](x)))
-        return x + self.second(F.silu(modulate(self.norms[1](y), scale, shift)))
+        y = self.norms[1](self.first(F.silu(self.norms[0](x))))
+        if self.modulation is not None:
+            y = modulate(y, *self.modulation(vector)[:, :, None, None].chunk(2, 1))
+        return x + self.second(F.silu(y))
 
 
 class Attention(nn.Module):

@@ -69,11 +69,7 @@ class PlainDecoder(Architecture):
         return cls(symbols, HEAD * dial, dial, dial, context)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "PlainTransformer":
-        """Make a network with new weights, for rows (n,).
-
-        Raises:
-            UsageError: If the states are no rows, or there are conditions, which it would not see.
-        """
+        """Make a network with new weights, for rows (n,), which sees no conditions."""
         check_text(self, shape)
         if conditions:
             raise UsageError(

@@ -1,7 +1,7 @@
 """Causal transformer over the columns of a table, in any order, which admits rows that the table can have alone."""
 
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,6 +12,8 @@ from feller.core.errors import UsageError
 from feller.core.pytree import Given
 from feller.core.rng import Draws
 from feller.networks.architecture import Architecture, weights_from
+from feller.networks.blocks.time_conditioning import PlainBlock
+from feller.networks.image.dit import Attend
 from feller.networks.sequence.table_grammar import Grammar
 from feller.spaces.table_tokens import Rows
 
@@ -75,7 +77,7 @@ class RowNetwork(nn.Module):
         """Of what was written last: a number for each token of each place, and one for nothing."""
         self.place = nn.Embedding(len(rows.counts), width)
         """Of what is asked for."""
-        blocks = [Block(width, settings.heads) for _ in range(settings.depth)]
+        blocks = [PlainBlock(width, settings.heads) for _ in range(settings.depth)]
         self.heads, self.blocks = settings.heads, nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         self.leave = Heads(rows, self.grammar.most, width)
@@ -111,7 +113,7 @@ class RowNetwork(nn.Module):
         tokens = (x + self.first).gather(-1, turn)
         h = self.token(F.pad(tokens[..., :-1], (1, 0), value=self.token.num_embeddings - 1)) + self.place(turn)
         for block in self.blocks:
-            h = block(h)
+            h = block(h, None, partial(F.scaled_dot_product_attention, is_causal=True))
         step = turn.argsort(-1)
         h = self.norm(h).gather(-2, step[..., None].expand(h.shape))
         return self.leave(h).masked_fill(~self.grammar.allowed(x, step), -torch.inf)
@@ -144,40 +146,19 @@ class RowNetwork(nn.Module):
         number = nothing if last is None or before is None else last + self.first[before]
         h = (self.token(number) + self.place(place))[:, None]
         for layer, block in enumerate(self.blocks):
-            h = cast(Block, block).next(h, cache.keys[layer], cache.values[layer], cache.filled)
+            h = block(h, None, _remembered(cache.keys[layer], cache.values[layer], cache.filled))
         h = self.norm(h[:, 0])
         return self.leave.at(h, place), Cache(cache.keys, cache.values, cache.filled + 1)
 
 
-class Block(nn.Module):
-    """Attention to what was written before, then two layers for each place by itself."""
+def _remembered(keys: Tensor, values: Tensor, filled: int) -> Attend:
+    """Return attention of one place more, whose key and value are added to those that were kept."""
 
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.ask, self.answer = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.first, self.second = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        keys[:, :, filled : filled + 1], values[:, :, filled : filled + 1] = key, value
+        return F.scaled_dot_product_attention(query, keys[:, :, : filled + 1], values[:, :, : filled + 1])
 
-    def forward(self, h: Float[Tensor, "*b n width"]) -> Float[Tensor, "*b n width"]:
-        """Add what the block has to say."""
-        query, key, value = self._split(h)
-        return self._add(h, F.scaled_dot_product_attention(query, key, value, is_causal=True))
-
-    def next(self, h: Float[Tensor, "b 1 width"], keys: Tensor, values: Tensor, filled: int) -> Tensor:
-        """Do so for one place more, whose key and value are added to those that were kept."""
-        query, keys[:, :, filled : filled + 1], values[:, :, filled : filled + 1] = self._split(h)
-        seen = slice(0, filled + 1)
-        return self._add(h, F.scaled_dot_product_attention(query, keys[:, :, seen], values[:, :, seen]))
-
-    def _split(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts = self.ask(self.before(h)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
-        query, key, value = parts.unbind()
-        return query, key, value
-
-    def _add(self, h: Tensor, seen: Float[Tensor, "*b heads n size"]) -> Tensor:
-        h = h + self.answer(seen.transpose(-3, -2).flatten(-2))
-        return h + self.second(F.gelu(self.first(self.between(h)), approximate="tanh"))
+    return attend
 
 
 class Heads(nn.Module):

@@ -54,11 +54,7 @@ class TextTransformer(Architecture):
 
 
 def check_sizes(settings: Architecture, symbols: int, width: int, depth: int, heads: int) -> None:
-    """Refuse sizes of which no transformer with rotary positions can be made.
-
-    Raises:
-        UsageError: If a number is below 1, or the heads have no even number of features.
-    """
+    """Refuse sizes of which no transformer with rotary positions can be made."""
     if min(symbols, width, depth, heads) < 1:
         raise UsageError("numbers of 1 or more", settings)
     if width % (2 * heads):
@@ -66,11 +62,7 @@ def check_sizes(settings: Architecture, symbols: int, width: int, depth: int, he
 
 
 def check_text(settings: Architecture, shape: object) -> None:
-    """Refuse states that are no sequence.
-
-    Raises:
-        UsageError: If they have another number of axes than one.
-    """
+    """Refuse states that are no sequence."""
     if not isinstance(shape, tuple) or len(shape) != 1:
         name = type(settings).__name__
         raise UsageError(

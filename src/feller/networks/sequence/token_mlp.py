@@ -12,6 +12,7 @@ from feller.core.pytree import Given, State
 from feller.core.rng import Draws
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Summed, zero
+from feller.networks.mlp import Block
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,3 @@ class ResidualTokenMLP(nn.Module):
         for block in self.blocks:
             h = block(h)
         return self.leave(F.silu(F.layer_norm(h, h.shape[1:]))).reshape(*x_t.shape, self.symbols)
-
-
-class Block(nn.Module):
-    """Two layers beside a residual connection."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Linear(width, width)
-        self.second = zero(nn.Linear(width, width))
-
-    def forward(self, h: Float[Tensor, "b width"]) -> Float[Tensor, "b width"]:
-        """Add what the block has to say."""
-        return h + self.second(F.silu(self.first(F.layer_norm(h, h.shape[1:]))))

@@ -15,10 +15,7 @@ class Congestion(Cost):
     Source: Liu et al. 2022, "Deep generalized Schrödinger bridge", arXiv 2209.09893.
     """
 
-    @property
-    def crowd(self) -> bool:
-        """It looks at members."""
-        return True
+    crowd = True
 
     def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
         """Return it; its gradient flows through both, so it is that of the crowd's mean."""
@@ -29,10 +26,7 @@ class Congestion(Cost):
 class Entropy(Cost):
     """log p_t(x): less where the crowd is thin, so it spreads. It may be negative."""
 
-    @property
-    def crowd(self) -> bool:
-        """It looks at the density."""
-        return True
+    crowd = True
 
     def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
         """Return it; its gradient flows through the state alone, so it is that of E log p_t, as E grad log p is 0."""

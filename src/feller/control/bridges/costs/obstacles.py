@@ -196,13 +196,10 @@ class Smooth(Cost):
 class Indicator(Cost):
     """A height inside, 0 outside. Weighted trajectories and searched ways heed it, but it has no gradient."""
 
+    differentiable = False
+
     shape: Shape
     height: float
-
-    @property
-    def differentiable(self) -> bool:
-        """It is flat."""
-        return False
 
     @property
     def obstacles(self) -> tuple[Inside, ...]:

@@ -77,11 +77,7 @@ class Picture(Shape):
         return Picture(torch.from_numpy(_distance(wall, half) - _distance(~wall, half)).float(), frame)
 
     def level(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Return the distance to the nearest wall, interpolated; minus the distance to free space in it.
-
-        Raises:
-            UsageError: If states have other than two entries.
-        """
+        """Return the distance to the nearest wall, interpolated; minus the distance to free space in it."""
         if x.shape[-1] != 2:
             raise UsageError("walls in a picture are in the plane: expected states of 2 entries", found=x.shape[-1])
         return _Interpolated.apply(x, self.distances.to(x), self.frame)
