@@ -33,11 +33,7 @@ _IMPORTED: dict[pathlib.Path, ModuleType] = {}
 
 
 def check_code(path: str | pathlib.Path) -> None:
-    """Refuse a file that is not there.
-
-    Raises:
-        InputError: Then.
-    """
+    """Refuse a file that is not there."""
     if not pathlib.Path(path).is_file():
         raise InputError("a Python file", "none", file=pathlib.Path(path).resolve())
 
@@ -305,11 +301,7 @@ def _in_memory(words: str) -> Callable[..., Any]:
 
 
 def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: str) -> None:
-    """Refuse a function that cannot be called with these arguments.
-
-    Raises:
-        InputError: Then.
-    """
+    """Refuse a function that cannot be called with these arguments."""
     try:
         signature = inspect.signature(function)
     except ValueError:  # some that are written in C have none

@@ -82,6 +82,7 @@ class Affine(Path):
     g^2 / 2 times the score, which keeps every marginal.
     """
 
+    answers_like_state = True
     schedule: Schedule = field(default_factory=Linear)
     prediction: Prediction = field(default_factory=Velocity)
     """What the network answers."""
@@ -93,11 +94,6 @@ class Affine(Path):
         check_kind("prediction", self.prediction, Prediction, "feller.Source() for epsilon, feller.Data() for x_1")
         if self.noise is not None:
             check_kind("noise", self.noise, NoiseLevel, "feller.Vanishing()")
-
-    @property
-    def answers_like_state(self) -> bool:
-        """Yes."""
-        return True
 
     def check_space(self, space: Space, name: str = "path") -> None:
         """Refuse symbols, and curved spaces, which straight lines leave."""

@@ -86,9 +86,6 @@ def check_now(now: State, x: State, whose: str = "") -> None:
         now: What a process returned.
         x: The state that it was asked about.
         whose: Who returned it, for people.
-
-    Raises:
-        UsageError: Then.
     """
     if isinstance(x, dict) and isinstance(now, dict):
         if now.keys() != x.keys():
@@ -109,11 +106,7 @@ def check_now(now: State, x: State, whose: str = "") -> None:
 
 
 def check_times(times: Sequence[float]) -> None:
-    """Refuse a grid that no solver could follow.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse a grid that no solver could follow."""
     if not isinstance(times, Sequence):
         found = f"a {type(times).__name__}" if hasattr(times, "shape") else repr(times)
         raise _wrong_times("a list of floats", found, "Write linear_grid(20), or grid.tolist()")

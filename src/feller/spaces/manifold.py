@@ -25,10 +25,7 @@ class Manifold(Space):
     have finite gradients where the map itself is smooth, also at v = 0 and y = x.
     """
 
-    @property
-    def flat(self) -> bool:
-        """Whether the curvature is zero; only flat kinds say so."""
-        return False
+    flat = False
 
     @property
     @abc.abstractmethod
@@ -74,9 +71,9 @@ class Manifold(Space):
     def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return the log density of the reference law with respect to the manifold's volume."""
 
-    @abc.abstractmethod
     def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
-        """Return the norm of a tangent vector in the manifold's metric, over all points of an example."""
+        """Return the norm of a tangent vector in the metric, here that around, over all points of an example."""
+        return norm(v)
 
     def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return the geodesic distance, over all points of an example."""
@@ -114,3 +111,21 @@ class Manifold(Space):
         A curve then is a curve in the tangent space at x, where a Runge-Kutta rule keeps its order.
         """
         return torch.func.jvp(lambda y: self.log(x, y), (y,), (v,))[1]
+
+
+class Parallel(Manifold):
+    """Vectors at one point are vectors at all others: coordinates in which geodesics are straight lines."""
+
+    def transport(
+        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
+    ) -> Float[Tensor, " b *d"]:
+        """Return v."""
+        return v
+
+    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+        """Return v."""
+        return v
+
+    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Return v."""
+        return v

@@ -28,6 +28,7 @@ class Mesh(Manifold):
     coordinates, so each method first looks for the triangle; where two meet, the same one is found each time.
     """
 
+    dimension = 2
     vertices: tuple[tuple[float, float, float], ...]
     """Coordinates of the corners."""
     faces: tuple[tuple[int, int, int], ...]
@@ -81,11 +82,6 @@ class Mesh(Manifold):
         if kind not in self._tables:
             self._tables[kind] = build_surface(*self._arrays(), *self._topology).like(x), self._places.to(x)
         return self._tables[kind]
-
-    @property
-    def dimension(self) -> int:
-        """Two: it is a surface."""
-        return 2
 
     def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
         """Draw from the uniform law: a triangle by its area, then a point of it."""
@@ -145,10 +141,6 @@ class Mesh(Manifold):
         """Project to the plane of the triangle."""
         surface, _ = self._at(x)
         return _remove(surface.normals[surface.locate(x)[0]], v)
-
-    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
-        """Return the Euclidean norm."""
-        return norm(v)
 
     def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
         """Return the biharmonic distance, which is not the length of `log`."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.core.pytree import may_hold
 from feller.core.rng import Draw
 from feller.spaces.manifold import Manifold
-from feller.spaces.safe_math import arc, cosc, norm, sinc, sinc_rest
+from feller.spaces.safe_math import arc, cosc, sinc, sinc_rest
 
 NEAR = 1e-15
 """Sine below which a point in float64 is the antipode, and the geodesics to it are all as good."""
@@ -137,7 +137,3 @@ class Sphere(Manifold):
     def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Remove the part along x."""
         return v - (x * v).sum(-1, keepdim=True) * x
-
-    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
-        """Return the Euclidean norm."""
-        return norm(v)

@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.rng import Draw
-from feller.spaces.manifold import Manifold
-from feller.spaces.safe_math import norm
+from feller.spaces.manifold import Parallel
 
 TURN = 2 * math.pi
 
@@ -21,7 +20,7 @@ def wrap(x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
 
 
 @dataclass(frozen=True)
-class Torus(Manifold):
+class Torus(Parallel):
     """Arrays of angles in radians, from 0 to below 2 pi, with the uniform law as source."""
 
     shape: tuple[int, ...] = (1,)
@@ -55,24 +54,6 @@ class Torus(Manifold):
         way = self.log(x, y)
         return wrap(x + share * way), way
 
-    def transport(
-        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
-    ) -> Float[Tensor, " b *d"]:
-        """Return v."""
-        return v
-
     def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Bring angles into [0, 2 pi)."""
         return wrap(x)
-
-    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
-        """Return v."""
-        return v
-
-    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
-        """Return the Euclidean norm."""
-        return norm(v)
-
-    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Return v."""
-        return v

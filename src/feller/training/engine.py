@@ -53,11 +53,7 @@ class Engine:
         return tree_map(lambda leaf: leaf.to(self.device, non_blocking=True), tree)
 
     def check_precision(self, precision: str) -> None:
-        """Refuse a precision that the device does not have.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Refuse a precision that the device does not have."""
         on_cuda = self.device.type == "cuda"
         if (precision == "tf32" and not on_cuda) or (precision == "bf16" and on_cuda and not _has_bf16()):
             raise UsageError(f"{self.device.type} has no {precision} here", remedy="Take --train.precision fp32")

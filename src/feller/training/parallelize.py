@@ -18,11 +18,7 @@ from feller.training.optimizer import Training, make_optimizer
 
 
 def check_dress(training: Training, objective: ObjectiveConfig, architecture: Architecture, here: Engine) -> None:
-    """Refuse what cannot be sharded or compiled, before anything is written.
-
-    Raises:
-        UsageError: Then; says why.
-    """
+    """Refuse what cannot be sharded or compiled, before anything is written."""
     changed = training.compile or training.sharded or training.gradient_checkpointing
     if objective.needs_plain_network and changed:
         raise UsageError(
@@ -94,11 +90,7 @@ def _recomputed(forward: Callable[..., Any], *inputs: Any, **others: Any) -> Any
 
 
 def check_even(training: Training, here: Engine) -> None:
-    """Refuse micro-batches that are not as many in every process: sharded ones wait for each other in each of them.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse micro-batches that are not as many in every process: sharded ones wait for each other in each of them."""
     if training.batch % here.ranks and training.micro_batch is not None:
         raise UsageError(
             f"a sharded training with micro-batches needs a batch that {here.ranks} processes can share evenly",

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.paths.discrete.rates import _at
 from feller.paths.discrete.token_distribution import TokenLaw
 
@@ -34,11 +34,6 @@ class Corrector(abc.ABC):
         return 0.0
 
 
-def _check(name: str, value: float) -> None:
-    if not 0 <= value < float("inf"):
-        raise UsageError("at least 0 and finite", f"{value:g}", argument=name)
-
-
 @dataclass(frozen=True)
 class Resample(Corrector):
     """A fresh draw of the path's law given the data, so many times per unit of time."""
@@ -46,7 +41,7 @@ class Resample(Corrector):
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _check("the rate of a corrector", self.rate)
+        check_number("the rate of a corrector", self.rate, least=0, below=torch.inf)
 
     def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
         """Return rate (s - t)."""
@@ -64,7 +59,7 @@ class Odds(Corrector):
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        _check("eta of a corrector", self.eta)
+        check_number("eta of a corrector", self.eta, least=0, below=torch.inf)
 
     def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
         """Return eta (logit kappa_s - logit kappa_t)."""
@@ -83,7 +78,7 @@ class BackAndForth(Corrector):
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        _check("eta of a corrector", self.eta)
+        check_number("eta of a corrector", self.eta, least=0, below=torch.inf)
 
     def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
         """Return none: nothing is resampled."""

@@ -29,8 +29,7 @@ _ANCHORS = 256
 class Beta(abc.ABC):
     """A rising beta. Implement one method to add one.
 
-    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487, for powers of the odds of
-    t.
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
     @abc.abstractmethod
@@ -42,8 +41,7 @@ class Beta(abc.ABC):
 class Power(Beta):
     """beta = c (t / (1 - t))^a; pixels were generated with a = 5, c = 1 and exponent 3, codebooks with 0.9 and 3.
 
-    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487, for powers of the odds of
-    t.
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
     a: float = 2.0
@@ -70,8 +68,7 @@ class ConstantSpeed(Beta):
     A metric path is the same curve for any beta, so this is arc length: int_0^beta sqrt(mean of Var d) rises in
     proportion to t.
 
-    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487, for powers of the odds of
-    t.
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
     largest: float | None = None
@@ -138,17 +135,13 @@ class Metric(TokenPath):
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
+    source = UniformSource()
     cost: Cost
     schedule: Beta = field(default_factory=ConstantSpeed)
 
     def __post_init__(self) -> None:
         if isinstance(self.corrector, Odds):
             raise UsageError("Odds needs a mixture path, this one is metric", remedy="Use Resample")
-
-    @property
-    def source(self) -> UniformSource:
-        """The law at t = 0."""
-        return UniformSource()
 
     @functools.cached_property
     def beta(self) -> Sharpness:

@@ -124,17 +124,13 @@ class Mixture(TokenPath):
     Matching", arXiv 2407.15595; with schedules that depend on the token, Shaul et al. 2024, arXiv 2412.03487.
     """
 
+    has_reversal = True
     schedule: Schedule | TokenSchedule = field(default_factory=Linear)
     """One for all tokens, or one per symbol of the data."""
     source: TokenSource | None = None
     """The law at t = 0, independent of the data. None for any source and coupling, and jumps to the data alone."""
     order: Order | None = field(default=None, kw_only=True)
     """Which masked tokens are revealed first; None for a coin each."""
-
-    @property
-    def has_reversal(self) -> bool:
-        """Yes."""
-        return True
 
     @property
     def has_mask(self) -> bool:

@@ -40,10 +40,6 @@ class Cost(abc.ABC):
         return float(torch.cat(least).median())
 
 
-def _check_exponent(exponent: float) -> None:
-    check_number("exponent", exponent, above=0, below=float("inf"))
-
-
 @dataclass(frozen=True)
 class Levels(Cost):
     """The power `exponent` of the distance between equally spaced levels from -1 to 1, such as shades of grey."""
@@ -52,7 +48,7 @@ class Levels(Cost):
     exponent: float = 2.0
 
     def __post_init__(self) -> None:
-        _check_exponent(self.exponent)
+        check_number("exponent", self.exponent, above=0, below=torch.inf)
         check_number("levels", self.levels, least=2, remedy="A single one leaves nothing to generate")
 
     @property
@@ -81,7 +77,7 @@ class Embedded(Cost):
     exponent: float = 2.0
 
     def __post_init__(self) -> None:
-        _check_exponent(self.exponent)
+        check_number("exponent", self.exponent, above=0, below=torch.inf)
         lengths = sorted({len(vector) for vector in self.vectors})
         if len(self.vectors) < 2 or len(lengths) != 1 or not lengths[0]:
             raise UsageError("at least 2 vectors of one length", f"{len(self.vectors)} of lengths {lengths or 'none'}")

@@ -42,22 +42,14 @@ class TokenPath(TokenLaw, Path):
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
+    jumps = True
+    is_discrete = True
     answer: Answer = field(default_factory=Posterior)
     velocity: Rates = field(default_factory=KineticOptimal)
     stepping: Stepping = field(default_factory=Increment)
     corrector: Corrector | None = None
     choice: Choice = field(default_factory=Choice)
     """How x_1 is drawn from the logits."""
-
-    @property
-    def jumps(self) -> bool:
-        """Tokens do nothing else."""
-        return True
-
-    @property
-    def is_discrete(self) -> bool:
-        """Yes."""
-        return True
 
     @property
     def has_reversal(self) -> bool:

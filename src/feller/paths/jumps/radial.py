@@ -15,7 +15,7 @@ from torch import Tensor
 
 from feller.paths.discrete.token_distribution import distinct
 from feller.paths.jumps.conditional_path import Law, alike
-from feller.paths.jumps.jump_step_rules import Overlap, Survival
+from feller.paths.jumps.jump_step_rules import Overlap
 
 _POINTS = torch.tensor([-math.sqrt(0.6), 0.0, math.sqrt(0.6)], dtype=torch.float64)
 _WEIGHTS = torch.tensor([5 / 18, 8 / 18, 5 / 18], dtype=torch.float64)
@@ -166,17 +166,13 @@ class RadialLaw(Law, Shape):
     direction drawn afresh. Rates are closed forms, flow and landings come from tables over (time, angle).
     """
 
+    usual = Overlap()
     if TYPE_CHECKING:
 
         @property
         def concentration(self) -> "Growth":
             """Its kappa, at each time."""
             ...
-
-    @property
-    def usual(self) -> Survival:
-        """Return the overlap."""
-        return Overlap()
 
     @abc.abstractmethod
     def offset(self, x: Tensor, z: Tensor) -> tuple[Float[Tensor, "..."], Tensor]:

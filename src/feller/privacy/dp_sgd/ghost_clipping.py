@@ -146,11 +146,7 @@ def _as_weights(visit: Visit, slopes: Tensor) -> Tensor:
 
 
 def _check_reach(losses: Tensor, book: Book, weights: dict[str, nn.Parameter]) -> None:
-    """Walk from the losses to the outputs of recorded calls: no trained weight may be met on the way.
-
-    Raises:
-        NotHereError: If one is.
-    """
+    """Walk from the losses to the outputs of recorded calls: no trained weight may be met on the way."""
     names = {id(weight): name for name, weight in weights.items()}
     stops = {visit.edge.node for visit in book.visits}
     ahead: list[Node | None] = [losses.grad_fn]

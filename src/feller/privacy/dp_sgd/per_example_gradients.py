@@ -126,11 +126,7 @@ def refuse_mixers(network: nn.Module) -> None:
 
 @contextmanager
 def _named(network: nn.Module) -> Iterator[None]:
-    """Say at which layer a network could not be taken apart.
-
-    Raises:
-        UsageError: If it could not.
-    """
+    """Say at which layer a network could not be taken apart."""
     path: list[str] = []
 
     def enter(name: str) -> None:

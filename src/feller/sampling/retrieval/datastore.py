@@ -128,11 +128,7 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
 
 
 def _check(rows: Int64[Tensor, "n l"], symbols: Symbols, path: pathlib.Path) -> None:
-    """Check that rows are documents, padded behind their ends.
-
-    Raises:
-        InputError: If one is none.
-    """
+    """Check that rows are documents, padded behind their ends."""
     if (rows < 0).any() or (rows >= symbols.all).any() or not rows.shape[1]:
         raise InputError("rows of symbols", "other numbers", "Build it anew", file=path)
     try:

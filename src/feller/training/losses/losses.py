@@ -14,11 +14,7 @@ from feller.core.pytree import State, blank, branch, mean_over_entries, pad_righ
 
 
 def check_alike(prediction: Tensor, target: Tensor) -> None:
-    """Refuse an answer and a target that differ in shape: torch would compare each entry with several.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse an answer and a target that differ in shape: torch would compare each entry with several."""
     if prediction.shape != target.shape:
         expected = f"an answer {list(target.shape)}, as the target of the path is"
         remedy = "Let the network answer in that shape"
@@ -188,9 +184,7 @@ class ItakuraSaito(Loss):
 
     The prediction is log b, the target a: an intensity with a large range, say.
 
-    Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 2: regressing on the rates
-    given the data has the gradient of regressing on those of the marginal process for Bregman divergences, the target
-    first.
+    Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 2, as for `InfinitesimalKL`.
     """
 
     def entries(
@@ -206,9 +200,7 @@ class RatesAndVelocity(Loss):
 
     So one network learns both processes, to be superposed; no weights are needed for either to be right.
 
-    Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 2: regressing on the rates
-    given the data has the gradient of regressing on those of the marginal process for Bregman divergences, the target
-    first.
+    Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 2, as for `InfinitesimalKL`.
     """
 
     rates: Loss = field(default_factory=InfinitesimalKL)

@@ -106,6 +106,7 @@ class Infilling(ConditionalObjective):
     "Voicebox", arXiv 2306.15687.
     """
 
+    length_bucketing = True
     path: Affine | None = field(default_factory=Affine)  # pyrefly: ignore[bad-override] - None is another family
     space: Euclidean = field(default_factory=Euclidean)
     """Where the states live; rows may have any length."""
@@ -129,11 +130,6 @@ class Infilling(ConditionalObjective):
     def family(self) -> str:  # pyrefly: ignore[bad-override] - it depends on a field
         """Say whether there is a process."""
         return "expectation" if self.path is None else "process"
-
-    @property
-    def length_bucketing(self) -> bool:
-        """Yes."""
-        return True
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Cut rows, and draw what is hidden, noise, time and whether all conditions are dropped.

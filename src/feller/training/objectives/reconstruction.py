@@ -21,14 +21,10 @@ class Reconstruction(PlainObjective):
     Source: van den Oord et al. 2017, "Neural discrete representation learning", arXiv 1711.00937, equation 3.
     """
 
+    cond_dropout = 0.0
     family: ClassVar[str] = "autoencoder"
     space: Space
     """Where the states live."""
-
-    @property
-    def cond_dropout(self) -> float:
-        """None: conditions tell such a network nothing."""
-        return 0.0
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Let codes that follow the data see the batch."""
@@ -60,6 +56,7 @@ class Vocoding(PlainObjective):
     section 2.2.
     """
 
+    cond_dropout = 0.0
     family: ClassVar[str] = "vocoder"
     space: Euclidean
     """Where the samples live."""
@@ -77,11 +74,6 @@ class Vocoding(PlainObjective):
             )
         if self.piece < max(self.windows):
             raise UsageError(f"a piece of at least one window, {max(self.windows)}", self.piece)
-
-    @property
-    def cond_dropout(self) -> float:
-        """None: there are no conditions."""
-        return 0.0
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw where the piece of each sound begins."""
