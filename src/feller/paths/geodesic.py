@@ -3,16 +3,15 @@
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from feller.core.errors import check_kind
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
-from feller.paths.path import Path, check_times, leads_elsewhere
+from feller.paths.path import Path, Times, check_times, leads_elsewhere
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Schedule, check_convex
 from feller.spaces import Euclidean, Manifold, Product, Space, Tokens
+from feller.spaces.space import Points
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,7 @@ class ManifoldPath(Path):
         if isinstance(space, Tokens) or (isinstance(space, Manifold) and type(space) is not type(self.space)):
             raise leads_elsewhere(self, space, name, f"which leads through {type(self.space).__name__}")
 
-    def characteristics(
-        self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]
-    ) -> Characteristics:
+    def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:
         """Return the tangent part of the prediction as velocity."""
         curved = not isinstance(self.space, Euclidean)
         return Characteristics(velocity=self.space.tangent(x_t, prediction), tangent=curved)
@@ -50,28 +47,18 @@ class Geodesic(ManifoldPath):
     out. Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660.
     """
 
-    def sample(
-        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
-    ) -> Float[Tensor, " b *d"]:
+    def sample(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> Points:
         """Return the point on the way; there is nothing to draw."""
         return self.sample_with_target(x_0, x_1, t)[0]
 
-    def target(
-        self,
-        x_t: Float[Tensor, " b *d"],
-        x_0: Float[Tensor, " b *d"],
-        x_1: Float[Tensor, " b *d"],
-        t: Float[Tensor, " b"],
-    ) -> Float[Tensor, " b *d"]:
+    def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
         """Return the velocity on the way: that at x_0, carried along.
 
         It equals alpha' / (1 - alpha) log(x_t, x_1), without the quotient of small numbers near t = 1.
         """
         return self.sample_with_target(x_0, x_1, t)[1]
 
-    def sample_with_target(
-        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
-    ) -> tuple[Float[Tensor, " b *d"], Float[Tensor, " b *d"]]:
+    def sample_with_target(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> tuple[Points, Points]:
         """Return point and velocity on one way."""
         check_times(t, x_1)
         scales = self.schedule(pad_right(t, x_0))

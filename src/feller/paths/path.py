@@ -4,6 +4,7 @@ import abc
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, found_instead
@@ -13,6 +14,10 @@ from feller.paths.processes import Process
 from feller.paths.schedules import Schedule
 from feller.spaces import Euclidean, Manifold, Space, Tokens
 
+Places = Int[Tensor, " b *d"]
+"""Symbols of each example, [b, ...]."""
+Times = Float[Tensor, " b"]
+"""A time for each example, [b]."""
 Network = Callable[[State, State, Given], State]
 """(x_t, t, given) -> prediction."""
 

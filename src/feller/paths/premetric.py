@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
 from feller.paths.geodesic import ManifoldPath
-from feller.paths.path import check_times
+from feller.paths.path import Times, check_times
+from feller.spaces.space import Points
 
 _LEAST = 1e-3
 """Share of the source below which the rest of the way is taken in one step."""
@@ -28,9 +27,7 @@ class Premetric(ManifoldPath):
     steps: int = 32
     """Of the simulation from x_0; each covers an equal share of the logarithm of the distance."""
 
-    def sample(
-        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
-    ) -> Float[Tensor, " b *d"]:
+    def sample(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> Points:
         """Follow the way down the distance, by midpoint steps in the logarithm of the distance."""
         check_times(t, x_1)
         sigma = pad_right(torch.as_tensor(self.schedule(t).sigma).to(x_0.dtype), x_0)
@@ -41,13 +38,7 @@ class Premetric(ManifoldPath):
             x = self.space.exp(x, h * self.space.pull(x, middle, self.space.log(middle, x_1)))
         return self.space.exp(x, (1 - sigma / left) * self.space.log(x, x_1))
 
-    def target(
-        self,
-        x_t: Float[Tensor, " b *d"],
-        x_0: Float[Tensor, " b *d"],
-        x_1: Float[Tensor, " b *d"],
-        t: Float[Tensor, " b"],
-    ) -> Float[Tensor, " b *d"]:
+    def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
         """Return alpha' / (1 - alpha) log(x_t, x_1)."""
         scales = self.schedule(t)
         rate = torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma).clamp(min=1e-6)

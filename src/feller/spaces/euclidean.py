@@ -9,6 +9,7 @@ from torch import Tensor
 
 from feller.core.rng import Draw
 from feller.spaces.manifold import Parallel
+from feller.spaces.space import Points
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,19 @@ class Euclidean(Parallel):
         """Draw from N(0, I)."""
         return draw.normal((n, *self.shape), device=device)
 
-    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log density of N(0, I)."""
         return -(x.square() + math.log(2 * math.pi)).reshape(len(x), -1).sum(1) / 2
 
-    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def exp(self, x: Points, v: Points) -> Points:
         """Add."""
         return x + v
 
-    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def log(self, x: Points, y: Points) -> Points:
         """Subtract."""
         return y - x
 
-    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def project(self, x: Points) -> Points:
         """Return x."""
         return x
 

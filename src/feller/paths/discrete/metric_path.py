@@ -7,16 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import pad_right
 from feller.paths.discrete.correctors import Odds
-from feller.paths.discrete.rates import AT_ONCE, KineticOptimal
+from feller.paths.discrete.rates import AT_ONCE, Ids, KineticOptimal, LogLaws, Reals
 from feller.paths.discrete.step_rules import Ahead, Increment
 from feller.paths.discrete.token_distances import Cost
 from feller.paths.discrete.token_path import TokenPath
+from feller.paths.path import Places, Times
+from feller.spaces.space import Points
 from feller.spaces.tokens import UniformSource
 
 Sharpness = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -148,14 +149,12 @@ class Metric(TokenPath):
         """Times -> beta and its derivative."""
         return self.schedule.on(self.cost)
 
-    def log_probabilities(
-        self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None
-    ) -> Float[Tensor, "m S"]:
+    def log_probabilities(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
         """Return log softmax(-beta d)."""
         beta, d = self.beta(t)[0][:, None], self._rows(x_1, t, count)
         return torch.where(d == 0, 0.0, -beta * d).log_softmax(1)
 
-    def slope(self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None) -> Float[Tensor, "m S"]:
+    def slope(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
         """Return beta' (mean of d - d)."""
         d = self._rows(x_1, t, count)
         mean = (self.log_probabilities(x_1, t, count).exp() * d).sum(1, keepdim=True)
@@ -166,7 +165,7 @@ class Metric(TokenPath):
             raise UsageError(f"the cost of this path has {self.cost.count} symbols, the network answers with {count}")
         return self.cost.rows(x_1).to(t.dtype)
 
-    def most(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], s: float, count: int) -> Float[Tensor, " b *d"]:
+    def most(self, x_t: Places, t: Times, s: float, count: int) -> Points:
         """Return the rise of beta times the largest distance: all that a token can come closer."""
         usual = isinstance(self.velocity, KineticOptimal) and isinstance(self.stepping, Increment | Ahead)
         if s >= 1 or self.corrector is not None or not usual:

@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.paths.discrete.rates import AT_ONCE
+from feller.paths.discrete.rates import AT_ONCE, Ids
 
 _WHOLE = 1024
 """Symbols up to which the table of all distances is kept."""
@@ -24,7 +24,7 @@ class Cost(abc.ABC):
         """Number of symbols."""
 
     @abc.abstractmethod
-    def rows(self, a: Int[Tensor, " m"]) -> Float64[Tensor, "m K"]:
+    def rows(self, a: Ids) -> Float64[Tensor, "m K"]:
         """Return the distances of all symbols to a."""
 
     @abc.abstractmethod
@@ -59,7 +59,7 @@ class Levels(Cost):
     def _values(self, x: Tensor) -> Tensor:
         return 2 * x.double() / (self.levels - 1) - 1
 
-    def rows(self, a: Int[Tensor, " m"]) -> Float64[Tensor, "m K"]:
+    def rows(self, a: Ids) -> Float64[Tensor, "m K"]:
         """Return powers of differences."""
         every = torch.arange(self.levels, device=a.device)
         return (self._values(a)[:, None] - self._values(every)).abs() ** self.exponent
@@ -108,7 +108,7 @@ class Embedded(Cost):
         parts = torch.arange(self.count).split(max(1, AT_ONCE // self.count))
         return torch.cat([self._distances(part).amax(1) for part in parts])
 
-    def rows(self, a: Int[Tensor, " m"]) -> Float64[Tensor, "m K"]:
+    def rows(self, a: Ids) -> Float64[Tensor, "m K"]:
         """Look the distances up, or compute them where their table would be large."""
         return self._table.to(a.device)[a] if self.count <= _WHOLE else self._distances(a)
 
@@ -151,7 +151,7 @@ class Table(Cost):
     def _table(self) -> Tensor:
         return torch.tensor(self.entries, dtype=torch.float64)
 
-    def rows(self, a: Int[Tensor, " m"]) -> Float64[Tensor, "m K"]:
+    def rows(self, a: Ids) -> Float64[Tensor, "m K"]:
         """Look them up."""
         return self._table.to(a.device)[a]
 
