@@ -103,13 +103,7 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _new_home(module: str, name: str, moved: dict[str, str]) -> tuple[str, str] | None:
-    """Return from where to import a name, and as what; None if the import works, or nothing is known of it.
-
-    Args:
-        module: From where it was imported.
-        name: Of what was imported, which may be a module.
-        moved: Old path of each module that moved -> its new one, both without `feller.`.
-    """
+    """Return from where to import a name, and as what; None if the import works, or nothing is known of it."""
     if submodule := moved.get(f"{module}.{name}".removeprefix("feller.")):
         parent, _, stem = f"feller.{submodule}".rpartition(".")
         return parent, stem

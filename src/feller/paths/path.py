@@ -85,10 +85,6 @@ class Path(abc.ABC):
         """Refuse a space that the path does not lead through: states would leave it, or mean nothing.
 
         A path of your own is taken at its word, but for symbols, which are no real numbers.
-
-        Args:
-            space: Of the states.
-            name: What the path is called, for people.
         """
         if self.is_discrete and isinstance(space, Manifold):
             raise leads_elsewhere(self, space, name, "a path of symbols")

@@ -80,13 +80,7 @@ def _watched(process: Process, solver: Solver) -> Process:
 
 
 def check_now(now: State, x: State, whose: str = "") -> None:
-    """Refuse what no solver could follow, and a velocity that would be broadcast.
-
-    Args:
-        now: What a process returned.
-        x: The state that it was asked about.
-        whose: Who returned it, for people.
-    """
+    """Refuse what no solver could follow, and a velocity that would be broadcast."""
     if isinstance(x, dict) and isinstance(now, dict):
         if now.keys() != x.keys():
             raise UsageError(f"{whose}the process tells of {', '.join(now)}, and the state has {', '.join(x)}")

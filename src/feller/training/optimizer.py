@@ -116,11 +116,6 @@ def rate(training: Training, step: int, share: float) -> float:
     """Return the learning rate of a step: warm-up times the fall of the schedule.
 
     Warm-up ends after its steps or after a fifth of the run, whatever comes first.
-
-    Args:
-        training: Highest rate, warm-up and decay.
-        step: Steps done before.
-        share: Of the budget that is spent before, in [0, 1]; by steps or by the clock.
     """
     rise = min(1.0, max((step + 1) / max(training.warmup, 1), share / RISE))
     left = min(max(1 - share, 0.0), 1.0)

@@ -45,11 +45,6 @@ def check_dress(training: Training, objective: ObjectiveConfig, architecture: Ar
 def dress(learner: TrainState, training: Training, here: Engine) -> None:
     """Checkpoint, shard and compile what is trained where that is asked for, in place; after its state was loaded.
 
-    Args:
-        learner: Network, optimiser and average, whole and the same in every process.
-        training: Says what is asked for.
-        here: Device and processes.
-
     Raises:
         UsageError: If nothing can be compiled here.
     """

@@ -26,12 +26,6 @@ from feller.spaces.tokens import MaskSource, TokenSource
 def rates(p: Float64[Tensor, " K"], scales: Scales, x_1: Ids, x_t: Ids) -> Logits:
     """Return alpha' / alpha p_t(y) p(x_t) / p_t(x_t) given x_1, 0 to x_t itself.
 
-    Args:
-        p: The source.
-        scales: Of each row.
-        x_1: Data.
-        x_t: State.
-
     Raises:
         ValueError: If the source lacks a symbol.
     """
@@ -50,13 +44,6 @@ def step_probabilities(
 
     By Bayes' rule it is proportional to p_s(y | x_1) q(x_t | y), where the noising chain from s to t keeps a token with
     probability alpha_t / alpha_s and else draws it from the source.
-
-    Args:
-        p: The source.
-        now: Scales at t, of each row.
-        later: Scales at s, of each row.
-        x_1: Data.
-        x_t: State.
 
     Raises:
         ValueError: If the source lacks a symbol.
@@ -80,12 +67,6 @@ def kept(now: Scales, later: Scales, like: Tensor) -> Tensor:
 
 def mean_rates(p: Float64[Tensor, " K"], scales: Scales, posterior: Logits, x_t: Ids) -> Logits:
     """Return their mean over the posterior of x_1, without an array of all pairs of symbols.
-
-    Args:
-        p: The source.
-        scales: Of each row and each x_1, or what broadcasts against them.
-        posterior: Probabilities of x_1.
-        x_t: State.
 
     Raises:
         ValueError: If the source lacks a symbol.

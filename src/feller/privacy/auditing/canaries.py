@@ -84,14 +84,7 @@ class Ear:
     """The account of an attacker, over all steps."""
 
     def __init__(self, planted: Planted, examples: ExamplesAt, *, rate: float, noise: Noise) -> None:
-        """Begin before the first step.
-
-        Args:
-            planted: What is there.
-            examples: Makes the examples of all that may be.
-            rate: Chance of a row to be in the sample of a step.
-            noise: Flips the coins of samples.
-        """
+        """Begin before the first step."""
         check_number("rate", rate, above=0, most=1)
         self.planted, self.examples, self.rate, self.noise = planted, examples, rate, noise
         self.coins = torch.zeros(len(planted.present), dtype=torch.float64)

@@ -84,11 +84,6 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 def nothing_kept(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> Iterator[None]:
     """Refuse a network that keeps values of rows, before it sees any; around a pass of rows.
 
-    Args:
-        loss: (network, example) -> [b].
-        network: What the rows pass through.
-        example: The rows; only their shapes and types are used.
-
     Raises:
         UsageError: If random rows change a value, or these rows one that random rows did not change; names the module.
             What the rows changed is put back then.

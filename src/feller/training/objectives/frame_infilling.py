@@ -43,12 +43,6 @@ def noise_like(x: Tensor, draws: Draws) -> Tensor:
 def crop(rows: Any, valid: Bool[Tensor, "b n"], longest: int, draw: Draw) -> tuple[Any, Bool[Tensor, "b m"]]:
     """Keep a window of each row, at a uniform place of what is real, and no column that is padding in all.
 
-    Args:
-        rows: A tree of tensors [b, n, ...].
-        valid: What is real, on the left of each row.
-        longest: Entries that are kept, at most.
-        draw: Source of the places.
-
     Returns:
         The rows, and what is real of them, [b, m] with m <= longest.
     """
