@@ -6,15 +6,14 @@ all concentrations from 0 to 1e10.
 
 import abc
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from feller.paths.discrete.token_distribution import distinct
-from feller.paths.jumps.conditional_path import Law, alike
+from feller.paths.jumps.conditional_path import Growth, Law, alike
 from feller.paths.jumps.jump_step_rules import Overlap
 
 _POINTS = torch.tensor([-math.sqrt(0.6), 0.0, math.sqrt(0.6)], dtype=torch.float64)
@@ -155,10 +154,7 @@ def _steep(shape: Shape, angle: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
     return fall > _STEEP, log_height[:, :-1] + ((angle[:, 1:] - angle[:, :-1]) / fall).log()
 
 
-if TYPE_CHECKING:
-    from feller.paths.jumps.conditional_path import Growth
-
-
+@dataclass(frozen=True)
 class RadialLaw(Law, Shape):
     """Implement what an angle and a direction from the end are, and the density at an angle, to add a law.
 
@@ -167,12 +163,8 @@ class RadialLaw(Law, Shape):
     """
 
     usual = Overlap()
-    if TYPE_CHECKING:
-
-        @property
-        def concentration(self) -> "Growth":
-            """Its kappa, at each time."""
-            ...
+    concentration: Growth = field(default_factory=Growth)
+    """Its kappa, at each time."""
 
     @abc.abstractmethod
     def offset(self, x: Tensor, z: Tensor) -> tuple[Float[Tensor, "..."], Tensor]:
