@@ -19,6 +19,7 @@ from torch.func import functional_call, grad, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from feller.core.pytree import length
+from feller.privacy.dp_sgd.grad_samplers import places
 from feller.privacy.dp_sgd.per_example_clipping import NotHereError, WithLoss, losses_of
 from feller.privacy.dp_sgd.self_check import shifted
 from feller.privacy.dp_sgd.stateful_modules import nothing_kept
@@ -135,7 +136,7 @@ def _by_layer(slopes: RowSlopes, way: Way) -> Float[Tensor, "3 b"]:
     for name in set(seen.names):
         which = [i for i, each in enumerate(seen.names) if each == name]
         tables = (seen.now[1], seen.change[1], seen.now[2], seen.change[2])
-        s, ds, x, dx = (torch.cat([_places(table[i]) for i in which], 1) for table in tables)
+        s, ds, x, dx = (torch.cat([places(table[i]) for i in which], 1) for table in tables)
         total += _products(s, ds, x, dx, 0.0 if layers[name].bias is None else 1.0)
     return total
 
@@ -202,11 +203,6 @@ def _check_places(names: list[str], zeros: list[Tensor], layers: dict[str, nn.Li
         places[name] += zero.numel() // layers[name].out_features
     if max(places.values()) > PLACES:
         raise NotHereError("a layer is called at more places than its weights are worth")
-
-
-def _places(part: Float[Tensor, " b *d"]) -> Float[Tensor, "b t c"]:
-    """Lay the places of a row beside each other."""
-    return part.reshape(len(part), -1, part.shape[-1])
 
 
 def _products(

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.spaces import Euclidean, Space
+from feller.spaces.safe_math import root
 from feller.training.objective import Batch, Example, PlainObjective
 
 
@@ -107,7 +108,7 @@ def spectral_difference(made: Float[Tensor, "b n"], real: Float[Tensor, "b n"], 
     ours, theirs = (_amplitudes(sound, window) for sound in (made, real))
     square = (ours - theirs).square().sum((1, 2))
     least = theirs.shape[1] * theirs.shape[2] * QUIET**2  # silence has no length to be compared with
-    converged = _root(square) / (theirs.square().sum((1, 2)) + least).sqrt()
+    converged = root(square) / (theirs.square().sum((1, 2)) + least).sqrt()
     logs = (ours.clamp(min=QUIET).log() - theirs.clamp(min=QUIET).log()).abs().mean((1, 2))
     return converged + logs
 
@@ -116,9 +117,3 @@ def _amplitudes(sound: Float[Tensor, "b n"], window: int) -> Float[Tensor, "b fr
     """Return amplitude spectra, without the ends of a sound that no whole window sees."""
     hann = torch.hann_window(window, dtype=sound.dtype, device=sound.device)
     return torch.fft.rfft(sound.unfold(1, window, window // OVERLAP) * hann).abs()
-
-
-def _root(square: Tensor) -> Tensor:
-    """Return square roots, with a gradient of zero at zero."""
-    some = square > 0
-    return torch.where(some, torch.where(some, square, 1.0).sqrt(), 0.0)
