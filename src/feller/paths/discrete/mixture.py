@@ -23,20 +23,6 @@ from feller.spaces.space import Points
 from feller.spaces.tokens import MaskSource, TokenSource
 
 
-def rates(p: Float64[Tensor, " K"], scales: Scales, x_1: Ids, x_t: Ids) -> Logits:
-    """Return alpha' / alpha p_t(y) p(x_t) / p_t(x_t) given x_1, 0 to x_t itself.
-
-    Raises:
-        ValueError: If the source lacks a symbol.
-    """
-    _check_mass(p)
-    alpha, sigma, d_alpha, _ = (torch.as_tensor(scale, dtype=p.dtype, device=x_t.device)[..., None] for scale in scales)
-    p = p.to(x_t.device)
-    law = torch.where(x_1[:, None] == torch.arange(len(p), device=x_t.device), alpha + sigma * p, sigma * p)
-    outward = d_alpha / alpha * law * p[x_t][:, None] / law.gather(1, x_t[:, None])
-    return outward.scatter(1, x_t[:, None], 0.0)
-
-
 def step_probabilities(
     p: Float64[Tensor, " K"], now: Scales, later: Scales, x_1: Ids, x_t: Ids
 ) -> Float64[Tensor, "m K"]:
@@ -63,22 +49,6 @@ def kept(now: Scales, later: Scales, like: Tensor) -> Tensor:
     """Return the probability alpha_t / alpha_s that the noising chain keeps a token; 1 where both are 0."""
     early, late = (torch.as_tensor(scales.alpha, dtype=like.dtype, device=like.device) for scales in (now, later))
     return (early / late).nan_to_num(nan=1.0).clamp(max=1)
-
-
-def mean_rates(p: Float64[Tensor, " K"], scales: Scales, posterior: Logits, x_t: Ids) -> Logits:
-    """Return their mean over the posterior of x_1, without an array of all pairs of symbols.
-
-    Raises:
-        ValueError: If the source lacks a symbol.
-    """
-    _check_mass(p)
-    alpha, sigma, d_alpha, _ = (torch.as_tensor(scale, dtype=p.dtype, device=x_t.device) for scale in scales)
-    p = p.to(x_t.device)
-    there = p[x_t][:, None]
-    stays = x_t[:, None] == torch.arange(len(p), device=x_t.device)
-    share = posterior * d_alpha / alpha * there / torch.where(stays, alpha + sigma * there, sigma * there)
-    outward = p * (share * sigma).sum(1, keepdim=True) + share * alpha
-    return outward.scatter(1, x_t[:, None], 0.0)
 
 
 def _check_mass(p: Float64[Tensor, " K"]) -> None:
@@ -266,19 +236,32 @@ class Mixture(TokenPath):
         They have the same marginals, and bounds of the likelihood without a gap where the posterior is exact.
 
         Raises:
-            UsageError: If the source lacks a symbol.
+            ValueError: If the source lacks a symbol.
         """
-        return rates(self.law(count), self.scales(t, x_1), x_1, x_t)
+        p, (alpha, sigma, d_alpha) = self._reversing(count, self.scales(t, x_1), x_t)
+        here = x_1[:, None] == torch.arange(count, device=x_t.device)
+        law = torch.where(here, alpha[..., None] + sigma[..., None] * p, sigma[..., None] * p)
+        outward = d_alpha[..., None] / alpha[..., None] * law * p[x_t][:, None] / law.gather(1, x_t[:, None])
+        return outward.scatter(1, x_t[:, None], 0.0)
 
     def mean_reversal_rates(self, posterior: Logits, x_t: Ids, t: Reals) -> Logits:
         """Return the mean of `reversal_rates` over the posterior, without an array of all pairs of symbols.
 
         Raises:
-            UsageError: If the source lacks a symbol.
+            ValueError: If the source lacks a symbol.
         """
-        count = posterior.shape[1]
-        symbols = torch.arange(count, device=x_t.device)
-        return mean_rates(self.law(count), self.scales(t[:, None], symbols), posterior, x_t)
+        symbols = torch.arange(posterior.shape[1], device=x_t.device)
+        p, (alpha, sigma, d_alpha) = self._reversing(len(symbols), self.scales(t[:, None], symbols), x_t)
+        there, stays = p[x_t][:, None], x_t[:, None] == symbols
+        share = posterior * d_alpha / alpha * there / torch.where(stays, alpha + sigma * there, sigma * there)
+        outward = p * (share * sigma).sum(1, keepdim=True) + share * alpha
+        return outward.scatter(1, x_t[:, None], 0.0)
+
+    def _reversing(self, count: int, scales: Scales, like: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the law of the source, and alpha, sigma and the slope of alpha, in its precision."""
+        p = self.law(count)
+        _check_mass(p)
+        return p.to(like.device), [torch.as_tensor(n, dtype=p.dtype, device=like.device) for n in scales[:3]]
 
     def most(self, x_t: Places, t: Times, s: float, count: int) -> Points:
         """Return the expected number of jumps, the largest of any symbol; what a mask has revealed stays."""
