@@ -39,12 +39,7 @@ class Mesh(Manifold):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        """Check the surface.
-
-        Raises:
-            InputError: If it is not closed, not oriented, not connected, or has damaged triangles.
-        """
-        _ = self._topology
+        _ = self._topology  # refuses what is not closed, oriented and connected, or has damaged triangles
 
     @functools.cached_property
     def _topology(self) -> tuple[np.ndarray, np.ndarray]:
