@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, gather_object
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError
@@ -110,15 +110,8 @@ class Engine:
         return self._accelerator.reduce(mine, "sum").item()
 
     def share(self, text: str) -> str:
-        """Return the first process's text everywhere, at most 4,096 bytes of it."""
-        if self.ranks == 1:
-            return text
-        letters = torch.zeros(4096, dtype=torch.long, device=self.device)
-        if self.is_first:
-            content = text.encode()[:4096]
-            letters[: len(content)] = torch.tensor(list(content), device=self.device)
-        content = bytes(self._accelerator.reduce(letters, "sum").tolist())
-        return content.rstrip(b"\0").decode(errors="ignore")  # a letter may be cut
+        """Return the first process's text everywhere."""
+        return text if self.ranks == 1 else broadcast_object_list([text])[0]
 
     def secret(self) -> bytes | None:
         """Return a new key of 32 bytes from the system, the same in all processes; None where there is only one."""
