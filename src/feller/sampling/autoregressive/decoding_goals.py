@@ -71,7 +71,7 @@ class TextPlan(Plan):
     """Symbols of text that are drawn, at most."""
 
     def __post_init__(self) -> None:
-        _check_most(self.most)
+        check_number("most", self.most, least=1)
 
     @property
     def room(self) -> int:
@@ -98,7 +98,7 @@ class Fill(Plan):
     """Codes of each hole, 0 where it is of text; by default the holes of a picture share what it lacks."""
 
     def __post_init__(self) -> None:
-        _check_most(self.most)
+        check_number("most", self.most, least=1)
         if min(self.codes, default=0) < 0:
             raise UsageError("0 codes or more for each hole", min(self.codes))
         if not self.whole or not {*self.whole} <= {*EITHER}:
@@ -131,13 +131,9 @@ class Free(Plan):
     """Symbols, at most, the `<eos>` with them."""
 
     def __post_init__(self) -> None:
-        _check_most(self.most)
+        check_number("most", self.most, least=1)
 
     @property
     def room(self) -> int:
         """Return the most."""
         return self.most
-
-
-def _check_most(most: int) -> None:
-    check_number("most", most, least=1)

@@ -59,7 +59,7 @@ class Guided(Guide):
 
     def __post_init__(self) -> None:
         _check_finite(self.w)
-        _check_share(self.alpha)
+        check_number("alpha", self.alpha, least=0, most=1)
 
     def blend(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
         """Go on from without to with."""
@@ -82,7 +82,7 @@ class TwoWay(Guide):
 
     def __post_init__(self) -> None:
         _check_finite(self.picture, self.text)
-        _check_share(self.alpha)
+        check_number("alpha", self.alpha, least=0, most=1)
 
     def blend(self, logits: Float[Tensor, "3 b V"]) -> Float[Tensor, "b V"]:
         """Go on from nothing to the picture, and from the picture to both."""
@@ -107,7 +107,7 @@ class Contrast(Guide):
 
     def __post_init__(self) -> None:
         check_number("k", self.k, least=1)
-        _check_share(self.alpha)
+        check_number("alpha", self.alpha, least=0, most=1)
 
     def blend(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
         """Compare both laws where the first one is large enough."""
@@ -127,10 +127,6 @@ def likely(logits: Float[Tensor, "b V"], k: int, alpha: float) -> Bool[Tensor, "
 
 def _among(which: Bool[Tensor, "b V"], scores: Float[Tensor, "b V"]) -> Float[Tensor, "b V"]:
     return torch.where(which, scores, -torch.inf)
-
-
-def _check_share(alpha: float) -> None:
-    check_number("alpha", alpha, least=0, most=1)
 
 
 def _check_finite(*weights: float) -> None:
