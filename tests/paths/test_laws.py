@@ -13,7 +13,7 @@ from feller.core.rng import Draws
 from feller.paths.jumps.conditional_path import Growth, Law
 from feller.paths.jumps.gaussian import GaussianLaw
 from feller.paths.jumps.jump_step_rules import Coin, Explicit, Overlap
-from feller.paths.jumps.radial import distribution, drift, nodes, speed
+from feller.paths.jumps.radial import Nodes, distribution, drift, speed
 from feller.paths.jumps.rotation import RotationLaw
 from feller.paths.jumps.von_mises import VonMisesLaw
 from feller.paths.schedules import VE, Cosine, Linear, Polynomial
@@ -145,7 +145,7 @@ def test_vector_of_the_circle() -> None:
     law, t = VonMisesLaw(STEEP), one(0.2)
     kappa = law.concentration(t)
     close(kappa, 68.598834, 6e-7)
-    at = nodes(kappa[None])
+    at = Nodes(kappa[None, None])
     close(drift(law, at, kappa[None]).max() * law.concentration.rate(t), 5.226200, 2e-4)
     rates = law.slope(f64(math.pi, math.pi / 2), one(0.0), t).neg()
     torch.testing.assert_close(rates, f64(2941.99, 1465.44), rtol=2e-4, atol=0)
@@ -186,7 +186,7 @@ def test_slope_is_the_derivative_of_the_log_density(law: Law) -> None:
 def test_flow_of_the_angle_solves_the_forward_equation(law: Law, t: float) -> None:
     """d/dkappa of the distribution plus density times speed is 0, with differences of the distribution in kappa."""
     kappa = law.concentration(f64(t))
-    at, small = nodes(kappa), 1e-4 * kappa
+    at, small = Nodes(kappa[:, None]), 1e-4 * kappa
     angle = at.angles
     slope = (distribution(law, at, kappa + small) - distribution(law, at, kappa - small)) / (2 * small[:, None])
     density = law.weight(angle) * law.log_shape(angle, kappa[:, None]).exp()

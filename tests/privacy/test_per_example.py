@@ -159,11 +159,13 @@ def test_networks_of_the_product(name: str, dtype: torch.dtype, tolerance: float
     assert verdict.error < 10 * tolerance
 
 
-class Outside(nn.Module):
+class OneLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 4)
 
+
+class Outside(OneLayer):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(self.layer(x), self.layer.weight)
 
@@ -179,20 +181,12 @@ class BehindALayer(nn.Module):
         return self.second(F.linear(x, self.first.weight))
 
 
-class TimeFirst(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 4)
-
+class TimeFirst(OneLayer):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x.transpose(0, 1)).transpose(0, 1)
 
 
-class Keyword(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 4)
-
+class Keyword(OneLayer):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(input=x)
 

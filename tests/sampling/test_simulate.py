@@ -44,12 +44,6 @@ def test_the_caller_may_stop_early() -> None:
     assert len(calls) == 3
 
 
-@pytest.mark.parametrize("steps", [1, 7, 10, 49, 50, 100])
-def test_as_many_steps_as_asked_for(steps: int) -> None:
-    """A step of 1 / 49 makes 49 steps, and one step of size 1 is allowed."""
-    assert len(list(simulate(ramp, column(1.0), linear_grid(steps), Euler(), Draws(0)))) == steps
-
-
 @pytest.mark.parametrize(
     "times",
     [linear_grid(8), linear_grid(8, 1.0, 0.0), linear_grid(8, 0.3, 0.8), linear_grid(8, 0.9, 0.2), edm_grid(12)],
@@ -88,21 +82,6 @@ def noisy(theta: Tensor):
         return Characteristics(-theta * x + torch.sin(theta * x), (0.3 * theta**2).expand(x.shape))
 
     return process
-
-
-def test_recomputing_gives_the_gradient_of_the_noise_that_was_drawn() -> None:
-    """With one running stream the backward pass would draw other noise and return 2.67 instead of 2.08, say."""
-    times, x_0 = linear_grid(12), torch.linspace(-1, 2, 8, dtype=F64)[:, None]
-
-    def value(theta: Tensor, recompute: bool) -> Tensor:
-        return endpoint(noisy(theta), x_0, times, Euler(), Draws(3), recompute=recompute).square().sum()
-
-    theta = f64(1.3)[0].requires_grad_()
-    gradients = [torch.autograd.grad(value(theta, recompute), theta)[0] for recompute in (False, True)]
-    close(gradients[1], gradients[0], 1e-12)
-    h = 1e-5
-    difference = (value(theta.detach() + h, False) - value(theta.detach() - h, False)) / (2 * h)
-    close(gradients[0], difference.item(), 1e-6)
 
 
 def test_recomputing_leaves_the_values_alone() -> None:

@@ -188,12 +188,6 @@ def check_number(
 def check_kind(argument: str, value: object, kind: type, example: str) -> None:
     """Refuse what is no object of a kind, such as a class, a name or a shape in its place.
 
-    Args:
-        argument: Its name.
-        value: What was given.
-        kind: Its abstract class.
-        example: How one is written, such as `feller.Linear()`.
-
     Raises:
         UsageError: If it is another thing.
     """

@@ -13,11 +13,6 @@ class NotInstalledError(UsageError):
 def need(package: str, purpose: str, extra: str = "speech") -> Any:
     """Return a package of an extra.
 
-    Args:
-        package: Its name, or that of a module in it.
-        purpose: What it is for, for people.
-        extra: Which of ours installs it.
-
     Raises:
         NotInstalledError: If it is not installed.
     """

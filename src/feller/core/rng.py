@@ -161,11 +161,7 @@ class Draws:
 
 
 def check_rng(rng: object) -> None:
-    """Refuse a seed, or a generator of torch, where addressed random numbers are wanted.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse a seed, or a generator of torch, where addressed random numbers are wanted."""
     if not isinstance(rng, Draws):
         remedy = "Write rng=feller.Rng(seed), and rng.step(i) in step i of a loop"
         raise UsageError(argument="rng", expected="a feller.Rng", found=found_instead(rng), remedy=remedy)

@@ -43,76 +43,59 @@ _HELD: contextvars.ContextVar[frozenset[pathlib.Path]] = contextvars.ContextVar(
 """Folders that are held by what is being done."""
 
 
+class _File:
+    """A file of a run by its name, as an attribute."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: "Run", kind: type) -> pathlib.Path:
+        return run.path / self._name
+
+
 @dataclass(frozen=True)
 class Run:
     """A folder that holds one fitted model and all that was found about it."""
 
     path: pathlib.Path
-
-    @property
-    def recipe(self) -> pathlib.Path:
-        """What was asked."""
-        return self.path / "recipe.json"
-
-    @property
-    def model(self) -> pathlib.Path:
-        """What is needed to build the model again."""
-        return self.path / "model.json"
-
-    @property
-    def weights(self) -> pathlib.Path:
-        """The network's weights at the last step."""
-        return self.path / "weights.safetensors"
+    recipe = _File("recipe.json")
+    """What was asked."""
+    model = _File("model.json")
+    """What is needed to build the model again."""
+    weights = _File("weights.safetensors")
+    """The network's weights at the last step."""
+    state = _File("state.safetensors")
+    """All that a resumed training needs."""
+    counters = _File("state.json")
+    """How far training is, for people."""
+    judge = _File("judge.safetensors")
+    """The network that judged the samples."""
+    detector = _File("detector.safetensors")
+    """The network that told made sounds from recorded ones."""
+    base = _File("base.safetensors")
+    """The weights that a tuned run began with."""
+    drawn = _File("drawn")
+    """Samples of the model that `tune` drew before its rounds, for the next tuning that needs the same."""
+    metrics = _File("metrics.jsonl")
+    """Loss and rate, one JSON object a line."""
+    ledger = _File("ledger.json")
+    """What a private run has spent."""
+    exposure = _File("exposure.safetensors")
+    """What a private training told about some rows; for whoever holds them."""
+    preview = _File("preview.png")
+    """A few samples of the model as training goes on."""
+    samples = _File("samples")
+    """Where samples go that have no other place."""
 
     @property
     def average(self) -> pathlib.Path:
-        """Their running average, with which samples are drawn; a folder for others to load holds it by their name."""
+        """Running average of the weights, which samples are drawn with; a folder for others holds it by their name."""
         ours, theirs = self.path / "average.safetensors", self.path / "model.safetensors"
         return theirs if theirs.is_file() and not ours.exists() else ours
-
-    @property
-    def state(self) -> pathlib.Path:
-        """All that a resumed training needs."""
-        return self.path / "state.safetensors"
-
-    @property
-    def counters(self) -> pathlib.Path:
-        """How far training is, for people."""
-        return self.path / "state.json"
-
-    @property
-    def judge(self) -> pathlib.Path:
-        """The network that judged the samples."""
-        return self.path / "judge.safetensors"
-
-    @property
-    def detector(self) -> pathlib.Path:
-        """The network that told made sounds from recorded ones."""
-        return self.path / "detector.safetensors"
-
-    @property
-    def base(self) -> pathlib.Path:
-        """The weights that a tuned run began with."""
-        return self.path / "base.safetensors"
-
-    @property
-    def drawn(self) -> pathlib.Path:
-        """Samples of the model that `tune` drew before its rounds, for the next tuning that needs the same."""
-        return self.path / "drawn"
 
     def part(self, name: str) -> pathlib.Path:
         """Return the weights of a network that the data need to be read and written."""
         return self.path / f"{name}.safetensors"
-
-    @property
-    def metrics(self) -> pathlib.Path:
-        """Loss and rate, one JSON object a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def ledger(self) -> pathlib.Path:
-        """What a private run has spent."""
-        return self.path / "ledger.json"
 
     @property
     def earlier(self) -> "tuple[Run, ...]":
@@ -126,21 +109,6 @@ class Run:
         place = self.path / "spent" / str(last + 1)
         place.mkdir(parents=True)
         return Run(place)
-
-    @property
-    def exposure(self) -> pathlib.Path:
-        """What a private training told about some rows; for whoever holds them."""
-        return self.path / "exposure.safetensors"
-
-    @property
-    def preview(self) -> pathlib.Path:
-        """A few samples of the model as training goes on."""
-        return self.path / "preview.png"
-
-    @property
-    def samples(self) -> pathlib.Path:
-        """Where samples go that have no other place."""
-        return self.path / "samples"
 
     def place(self, out: str | None) -> pathlib.Path:
         """Return where samples go: `out`, or `samples` here.

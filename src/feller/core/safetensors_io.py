@@ -48,11 +48,6 @@ def named_as_now(tensors: dict[str, Tensor], module: nn.Module, names: Iterable[
     """Return tensors of a file by the names that a network has for them now, where all of them are of an older format.
 
     Files have no format of their own: names tell it, as no attribute of a class was ever called as another was before.
-
-    Args:
-        tensors: By their names in the file.
-        module: The network.
-        names: Of those of its weights that are expected.
     """
     names = {*names}
     for written in () if tensors.keys() == names else formats_before():
@@ -66,11 +61,6 @@ def load_tensors(
     path: pathlib.Path, device: torch.device | str = "cpu", advice: str = "copy it again, or train again"
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read tensors and the note beside them; nothing in the file is executed.
-
-    Args:
-        path: Of the file.
-        device: Where the tensors go.
-        advice: What to do where it is damaged, for people.
 
     Raises:
         InputError: If the file is missing or damaged.

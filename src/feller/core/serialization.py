@@ -213,10 +213,6 @@ def from_data(cls: type[T], data: Any) -> T:
 def read_json(path: pathlib.Path, advice: str | None = None) -> Any:
     """Read a JSON file.
 
-    Args:
-        path: Of the file.
-        advice: What to do where there is none, for people.
-
     Raises:
         InputError: If it is missing, truncated, no JSON, holds half a letter, or is no file, such as a device that has
             no end.

@@ -33,11 +33,7 @@ _IMPORTED: dict[pathlib.Path, ModuleType] = {}
 
 
 def check_code(path: str | pathlib.Path) -> None:
-    """Refuse a file that is not there.
-
-    Raises:
-        InputError: Then.
-    """
+    """Refuse a file that is not there."""
     if not pathlib.Path(path).is_file():
         raise InputError("a Python file", "none", file=pathlib.Path(path).resolve())
 
@@ -107,13 +103,7 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _new_home(module: str, name: str, moved: dict[str, str]) -> tuple[str, str] | None:
-    """Return from where to import a name, and as what; None if the import works, or nothing is known of it.
-
-    Args:
-        module: From where it was imported.
-        name: Of what was imported, which may be a module.
-        moved: Old path of each module that moved -> its new one, both without `feller.`.
-    """
+    """Return from where to import a name, and as what; None if the import works, or nothing is known of it."""
     if submodule := moved.get(f"{module}.{name}".removeprefix("feller.")):
         parent, _, stem = f"feller.{submodule}".rpartition(".")
         return parent, stem
@@ -305,11 +295,7 @@ def _in_memory(words: str) -> Callable[..., Any]:
 
 
 def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: str) -> None:
-    """Refuse a function that cannot be called with these arguments.
-
-    Raises:
-        InputError: Then.
-    """
+    """Refuse a function that cannot be called with these arguments."""
     try:
         signature = inspect.signature(function)
     except ValueError:  # some that are written in C have none

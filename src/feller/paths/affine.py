@@ -5,17 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_kind
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
-from feller.paths.path import Path, check_times, leads_elsewhere
+from feller.paths.path import Path, Times, check_times, leads_elsewhere
 from feller.paths.predictions import Prediction, Score, Velocity, coefficients, combine
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Number, Scales, Schedule, common_scales
 from feller.spaces import Euclidean, Manifold, Space, Tokens
+from feller.spaces.space import Points
 
 
 class NoiseLevel(abc.ABC):
@@ -82,6 +82,7 @@ class Affine(Path):
     g^2 / 2 times the score, which keeps every marginal.
     """
 
+    answers_like_state = True
     schedule: Schedule = field(default_factory=Linear)
     prediction: Prediction = field(default_factory=Velocity)
     """What the network answers."""
@@ -93,11 +94,6 @@ class Affine(Path):
         check_kind("prediction", self.prediction, Prediction, "feller.Source() for epsilon, feller.Data() for x_1")
         if self.noise is not None:
             check_kind("noise", self.noise, NoiseLevel, "feller.Vanishing()")
-
-    @property
-    def answers_like_state(self) -> bool:
-        """Yes."""
-        return True
 
     def check_space(self, space: Space, name: str = "path") -> None:
         """Refuse symbols, and curved spaces, which straight lines leave."""
@@ -111,16 +107,12 @@ class Affine(Path):
         """Return the schedule."""
         return self.schedule
 
-    def sample(
-        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
-    ) -> Float[Tensor, " b *d"]:
+    def sample(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> Points:
         """Return the point between the ends; there is nothing to draw."""
         check_times(t, x_1)
         return self.schedule.point(x_0, x_1, pad_right(t, x_1))
 
-    def sample_with_target(
-        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
-    ) -> tuple[Float[Tensor, " b *d"], Float[Tensor, " b *d"]]:
+    def sample_with_target(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> tuple[Points, Points]:
         """Return both; times are not looked at, since laws of ours draw them and those of others were."""
         column = pad_right(t, x_1)
         if isinstance(self.prediction, Velocity):
@@ -128,13 +120,7 @@ class Affine(Path):
         x_t = self.schedule.point(x_0, x_1, column)
         return x_t, self.target(x_t, x_0, x_1, t)
 
-    def target(
-        self,
-        x_t: Float[Tensor, " b *d"],
-        x_0: Float[Tensor, " b *d"],
-        x_1: Float[Tensor, " b *d"],
-        t: Float[Tensor, " b"],
-    ) -> Float[Tensor, " b *d"]:
+    def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
         """Return what the network predicts, in terms of the ends: by default alpha' x_1 + sigma' x_0."""
         t = pad_right(t, x_1)
         if isinstance(self.prediction, Velocity):
@@ -143,9 +129,7 @@ class Affine(Path):
         a, b = self.prediction.row(scales)
         return (a * x_1 + b * x_0) * self.prediction.unit(scales)
 
-    def characteristics(
-        self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]
-    ) -> Characteristics:
+    def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:
         """Return the velocity, and with a noise level its diffusion and the drift that pays for it."""
         if self.noise is None and isinstance(self.prediction, Velocity):
             return Characteristics(velocity=prediction)

@@ -3,14 +3,12 @@
 import math
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
 from feller.core.errors import check_number
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
-from feller.paths.path import Path, check_draw
+from feller.paths.path import Path, Times, check_draw
 from feller.paths.processes import Characteristics
+from feller.spaces.space import Points
 
 
 @dataclass(frozen=True)
@@ -27,9 +25,7 @@ class Brownian(Path):
     def __post_init__(self) -> None:
         check_number("noise", self.noise, least=0, below=math.inf, remedy="It is in the data's own units")
 
-    def sample(
-        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
-    ) -> Float[Tensor, " b *d"]:
+    def sample(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> Points:
         """Draw from the bridge.
 
         Raises:
@@ -42,19 +38,11 @@ class Brownian(Path):
         draw = check_draw(draw)
         return mean + self.noise * (time * (1 - time)).sqrt() * draw.normal(tuple(x_0.shape), x_0.dtype, x_0.device)
 
-    def target(
-        self,
-        x_t: Float[Tensor, " b *d"],
-        x_0: Float[Tensor, " b *d"],
-        x_1: Float[Tensor, " b *d"],
-        t: Float[Tensor, " b"],
-    ) -> Float[Tensor, " b *d"]:
+    def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
         """Return (x_1 - x_t) / (1 - t), in state per time; within 1e-6 of t = 1 it no longer grows."""
         return (x_1 - x_t) / pad_right((1 - t).to(x_t.dtype).clamp(min=1e-6), x_t)
 
-    def characteristics(
-        self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]
-    ) -> Characteristics:
+    def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:
         """Return the prediction as drift, with noise that is the same everywhere."""
         if not self.noise:
             return Characteristics(velocity=prediction)

@@ -3,76 +3,65 @@
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from feller.core.errors import check_kind
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
-from feller.paths.path import Path, check_same_manifold, check_times
+from feller.paths.path import Path, Times, check_times, leads_elsewhere
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Schedule, check_convex
-from feller.spaces import Euclidean, Manifold, Product, Space
+from feller.spaces import Euclidean, Manifold, Product, Space, Tokens
+from feller.spaces.space import Points
 
 
 @dataclass(frozen=True)
-class Geodesic(Path):
+class ManifoldPath(Path):
+    """Ways through a manifold; the network answers with the velocity, of which what is not tangent is left out."""
+
+    space: Manifold
+    schedule: Schedule = field(default_factory=Linear)
+    answers_like_state = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.space, Product):
+            check_kind("space", self.space, Manifold, "feller.Sphere()")
+        check_kind("schedule", self.schedule, Schedule, "feller.Linear()")
+        check_convex(self.schedule, f"a {type(self).__name__.lower()} path")
+
+    def check_space(self, space: Space, name: str = "path") -> None:
+        """Refuse another space than its own."""
+        if isinstance(space, Tokens) or (isinstance(space, Manifold) and type(space) is not type(self.space)):
+            raise leads_elsewhere(self, space, name, f"which leads through {type(self.space).__name__}")
+
+    def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:
+        """Return the tangent part of the prediction as velocity."""
+        curved = not isinstance(self.space, Euclidean)
+        return Characteristics(velocity=self.space.tangent(x_t, prediction), tangent=curved)
+
+
+@dataclass(frozen=True)
+class Geodesic(ManifoldPath):
     """x_t = exp(x_0, alpha_t log(x_0, x_1)): at the share alpha_t of the geodesic from source to data.
 
     The network answers with the velocity, in the coordinates around the manifold; what is not tangent to it is left
     out. Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660.
     """
 
-    space: Manifold
-    schedule: Schedule = field(default_factory=Linear)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.space, Product):
-            check_kind("space", self.space, Manifold, "feller.Sphere()")
-        check_kind("schedule", self.schedule, Schedule, "feller.Linear()")
-        check_convex(self.schedule, "a geodesic path")
-
-    @property
-    def answers_like_state(self) -> bool:
-        """Yes."""
-        return True
-
-    def check_space(self, space: Space, name: str = "path") -> None:
-        """Refuse another space than its own."""
-        check_same_manifold(self, self.space, space, name)
-
-    def sample(
-        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
-    ) -> Float[Tensor, " b *d"]:
+    def sample(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> Points:
         """Return the point on the way; there is nothing to draw."""
         return self.sample_with_target(x_0, x_1, t)[0]
 
-    def target(
-        self,
-        x_t: Float[Tensor, " b *d"],
-        x_0: Float[Tensor, " b *d"],
-        x_1: Float[Tensor, " b *d"],
-        t: Float[Tensor, " b"],
-    ) -> Float[Tensor, " b *d"]:
+    def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
         """Return the velocity on the way: that at x_0, carried along.
 
         It equals alpha' / (1 - alpha) log(x_t, x_1), without the quotient of small numbers near t = 1.
         """
         return self.sample_with_target(x_0, x_1, t)[1]
 
-    def sample_with_target(
-        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
-    ) -> tuple[Float[Tensor, " b *d"], Float[Tensor, " b *d"]]:
+    def sample_with_target(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> tuple[Points, Points]:
         """Return point and velocity on one way."""
         check_times(t, x_1)
         scales = self.schedule(pad_right(t, x_0))
         alpha, rate = (torch.as_tensor(scale).to(x_0) for scale in (scales.alpha, scales.d_alpha))
         x_t, velocity = self.space.between(x_0, x_1, alpha)
         return x_t, rate * velocity
-
-    def characteristics(
-        self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]
-    ) -> Characteristics:
-        """Return the tangent part of the prediction as velocity."""
-        curved = not isinstance(self.space, Euclidean)
-        return Characteristics(velocity=self.space.tangent(x_t, prediction), tangent=curved)

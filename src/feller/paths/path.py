@@ -4,6 +4,7 @@ import abc
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, found_instead
@@ -13,16 +14,16 @@ from feller.paths.processes import Process
 from feller.paths.schedules import Schedule
 from feller.spaces import Euclidean, Manifold, Space, Tokens
 
+Places = Int[Tensor, " b *d"]
+"""Symbols of each example, [b, ...]."""
+Times = Float[Tensor, " b"]
+"""A time for each example, [b]."""
 Network = Callable[[State, State, Given], State]
 """(x_t, t, given) -> prediction."""
 
 
 def check_times(t: Any, x: Tensor) -> None:
-    """Refuse times that are not one for each example, in [0, 1]; values are looked at on the CPU alone.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse times that are not one for each example, in [0, 1]; values are looked at on the CPU alone."""
     if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
         found = f"a tensor {list(t.shape)}" if isinstance(t, Tensor) else f"{t!r:.40}"
         remedy = "Write t.expand(len(x)) for one time, t[:, 0] for a column"
@@ -62,12 +63,6 @@ def leads_elsewhere(path: "Path", space: Space, name: str, found: str) -> UsageE
     )
 
 
-def check_same_manifold(path: "Path", manifold: Space, space: Space, name: str) -> None:
-    """Refuse a space that is not the manifold of a path."""
-    if isinstance(space, Tokens) or (isinstance(space, Manifold) and type(space) is not type(manifold)):
-        raise leads_elsewhere(path, space, name, f"which leads through {type(manifold).__name__}")
-
-
 class Path(abc.ABC):
     """Interpolates x_0 ~ source and x_1 ~ data. Implement three methods to add one."""
 
@@ -90,13 +85,6 @@ class Path(abc.ABC):
         """Refuse a space that the path does not lead through: states would leave it, or mean nothing.
 
         A path of your own is taken at its word, but for symbols, which are no real numbers.
-
-        Args:
-            space: Of the states.
-            name: What the path is called, for people.
-
-        Raises:
-            UsageError: Then.
         """
         if self.is_discrete and isinstance(space, Manifold):
             raise leads_elsewhere(self, space, name, "a path of symbols")

@@ -1,25 +1,21 @@
 """Ways along which a distance to the data shrinks in proportion, on spaces without a closed form for the way."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from feller.core.errors import check_kind
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw
-from feller.paths.path import Path, check_same_manifold, check_times
-from feller.paths.processes import Characteristics
-from feller.paths.schedules import Linear, Schedule, check_convex
-from feller.spaces import Euclidean, Manifold, Product, Space
+from feller.paths.geodesic import ManifoldPath
+from feller.paths.path import Times, check_times
+from feller.spaces.space import Points
 
 _LEAST = 1e-3
 """Share of the source below which the rest of the way is taken in one step."""
 
 
 @dataclass(frozen=True)
-class Premetric(Path):
+class Premetric(ManifoldPath):
     """dist(x_t, x_1) = (1 - alpha_t) dist(x_0, x_1), for the distance whose way the space's `log` is.
 
     The conditional velocity alpha' / (1 - alpha) log(x_t, x_1), with `log = -dist grad dist / |grad dist|^2`, is the
@@ -28,30 +24,10 @@ class Premetric(Path):
     Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660.
     """
 
-    space: Manifold
-    """Whose `log` is a way down its distance."""
-    schedule: Schedule = field(default_factory=Linear)
     steps: int = 32
     """Of the simulation from x_0; each covers an equal share of the logarithm of the distance."""
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.space, Product):
-            check_kind("space", self.space, Manifold, "feller.Sphere()")
-        check_kind("schedule", self.schedule, Schedule, "feller.Linear()")
-        check_convex(self.schedule, "a premetric path")
-
-    @property
-    def answers_like_state(self) -> bool:
-        """Yes."""
-        return True
-
-    def check_space(self, space: Space, name: str = "path") -> None:
-        """Refuse another space than its own."""
-        check_same_manifold(self, self.space, space, name)
-
-    def sample(
-        self, x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
-    ) -> Float[Tensor, " b *d"]:
+    def sample(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> Points:
         """Follow the way down the distance, by midpoint steps in the logarithm of the distance."""
         check_times(t, x_1)
         sigma = pad_right(torch.as_tensor(self.schedule(t).sigma).to(x_0.dtype), x_0)
@@ -62,21 +38,8 @@ class Premetric(Path):
             x = self.space.exp(x, h * self.space.pull(x, middle, self.space.log(middle, x_1)))
         return self.space.exp(x, (1 - sigma / left) * self.space.log(x, x_1))
 
-    def target(
-        self,
-        x_t: Float[Tensor, " b *d"],
-        x_0: Float[Tensor, " b *d"],
-        x_1: Float[Tensor, " b *d"],
-        t: Float[Tensor, " b"],
-    ) -> Float[Tensor, " b *d"]:
+    def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
         """Return alpha' / (1 - alpha) log(x_t, x_1)."""
         scales = self.schedule(t)
         rate = torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma).clamp(min=1e-6)
         return pad_right(rate.to(x_t.dtype).expand(len(x_t)), x_t) * self.space.log(x_t, x_1)
-
-    def characteristics(
-        self, prediction: Float[Tensor, " b *d"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]
-    ) -> Characteristics:
-        """Return the tangent part of the prediction as velocity."""
-        curved = not isinstance(self.space, Euclidean)
-        return Characteristics(velocity=self.space.tangent(x_t, prediction), tangent=curved)

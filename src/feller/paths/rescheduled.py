@@ -14,14 +14,13 @@ from feller.core.pytree import State, pad_right, spread, tree_map
 from feller.networks.inner_networks import null_values
 from feller.paths.affine import Affine
 from feller.paths.discrete.mixture import Mixture
-from feller.paths.geodesic import Geodesic
+from feller.paths.geodesic import ManifoldPath
 from feller.paths.path import Given, Network, Path
 from feller.paths.predictions import Data, Prediction, Score, Source, Velocity, coefficients, combine
-from feller.paths.premetric import Premetric
 from feller.paths.product import Product
 from feller.paths.schedules import Scales, Schedule
 
-_Changes = Affine | Geodesic | Mixture | Premetric
+_Changes = Affine | ManifoldPath | Mixture
 _NEAR_END = 1e-6
 """A velocity is asked for this far inside where the slope of a schedule is zero or infinite at its very end."""
 
@@ -84,7 +83,7 @@ class _View:
             raise UsageError(f"{type(before).__name__} has a ratio for each symbol, so no other schedule can follow it")
         expanded = r.ndim == 1 and len(r) > 0 and r.stride(0) == 0
         once = (r[:1] if expanded else r).double()  # all times are one, as solvers give it
-        if isinstance(path, Geodesic | Premetric) or getattr(path, "prediction", None) == Velocity():
+        if isinstance(path, ManifoldPath) or getattr(path, "prediction", None) == Velocity():
             once = _inside(before, schedule, once)
         t, self.s = same_ratio(before, schedule, once)
         then, now = _scales(before, t), _scales(schedule, once)
@@ -108,7 +107,7 @@ class _View:
         if isinstance(self.path, Affine):
             c, d = self._weights(self.path.prediction)
             return combine(c, x, d, prediction)
-        if isinstance(self.path, Geodesic | Premetric):
+        if isinstance(self.path, ManifoldPath):
             return combine(0.0, x, self.rate, prediction)
         return prediction
 

@@ -144,12 +144,7 @@ def _known(time: float, solver: Solver, valid: State | None) -> Density:
 
 
 def reference_density(space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
-    """Return the log density of a space's reference law, [b].
-
-    Args:
-        space: A manifold, or a product with one per leaf.
-        x: States.
-        valid: Which entries count, [b, n], or some for each leaf; None for all.
+    """Return the log density of a space's reference law, [b]; of entries that are valid, as for `log_prob`.
 
     Raises:
         UsageError: If a space has no such density, or none for the entries alone.

@@ -80,16 +80,7 @@ def _watched(process: Process, solver: Solver) -> Process:
 
 
 def check_now(now: State, x: State, whose: str = "") -> None:
-    """Refuse what no solver could follow, and a velocity that would be broadcast.
-
-    Args:
-        now: What a process returned.
-        x: The state that it was asked about.
-        whose: Who returned it, for people.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse what no solver could follow, and a velocity that would be broadcast."""
     if isinstance(x, dict) and isinstance(now, dict):
         if now.keys() != x.keys():
             raise UsageError(f"{whose}the process tells of {', '.join(now)}, and the state has {', '.join(x)}")
@@ -109,11 +100,7 @@ def check_now(now: State, x: State, whose: str = "") -> None:
 
 
 def check_times(times: Sequence[float]) -> None:
-    """Refuse a grid that no solver could follow.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse a grid that no solver could follow."""
     if not isinstance(times, Sequence):
         found = f"a {type(times).__name__}" if hasattr(times, "shape") else repr(times)
         raise _wrong_times("a list of floats", found, "Write linear_grid(20), or grid.tolist()")

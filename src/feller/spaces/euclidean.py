@@ -8,21 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.rng import Draw
-from feller.spaces.manifold import Manifold
-from feller.spaces.safe_math import norm
+from feller.spaces.manifold import Parallel
+from feller.spaces.space import Points
 
 
 @dataclass(frozen=True)
-class Euclidean(Manifold):
+class Euclidean(Parallel):
     """R^shape with the standard normal law as source."""
 
+    flat = True
     shape: tuple[int, ...] = ()
     """Shape of one example; only `reference` and `dimension` need it."""
-
-    @property
-    def flat(self) -> bool:
-        """Yes."""
-        return True
 
     @property
     def dimension(self) -> int:
@@ -33,44 +29,22 @@ class Euclidean(Manifold):
         """Draw from N(0, I)."""
         return draw.normal((n, *self.shape), device=device)
 
-    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log density of N(0, I)."""
         return -(x.square() + math.log(2 * math.pi)).reshape(len(x), -1).sum(1) / 2
 
-    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def exp(self, x: Points, v: Points) -> Points:
         """Add."""
         return x + v
 
-    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def log(self, x: Points, y: Points) -> Points:
         """Subtract."""
         return y - x
 
-    def transport(
-        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
-    ) -> Float[Tensor, " b *d"]:
-        """Return v."""
-        return v
-
-    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def project(self, x: Points) -> Points:
         """Return x."""
         return x
-
-    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
-        """Return v."""
-        return v
-
-    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
-        """Return the Euclidean norm."""
-        return norm(v)
-
-    def step(self, x: Tensor, v: Tensor) -> Tensor:
-        """Add."""
-        return x + v
 
     def move(self, x: Tensor, v: Tensor, h: float) -> Tensor:
         """Add h v, in one operation."""
         return torch.add(x, v, alpha=h)
-
-    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Return v."""
-        return v

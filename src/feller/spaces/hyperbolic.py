@@ -14,6 +14,7 @@ from torch import Tensor
 from feller.core.rng import Draw
 from feller.spaces.manifold import Manifold
 from feller.spaces.safe_math import asinhc, root, sinhc, sinhc_rest, tanhc
+from feller.spaces.space import Points
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
@@ -49,14 +50,14 @@ class Poincare(Manifold):
         z = draw.normal((n, *self.shape, self.n), device=device) / 2
         return tanhc(_dot(z, z)) * z
 
-    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log density of the normal law, less the log growth of spheres beyond flat ones."""
         s = _sinh_square(torch.zeros_like(x), x)
         square = 4 * s * asinhc(s).square()
         each = -(square + self.n * math.log(2 * math.pi)) / 2 - (self.n - 1) * sinhc(square).log()
         return each.flatten(1).sum(1)
 
-    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def exp(self, x: Points, v: Points) -> Points:
         """Add x and the way from the centre, in the sense of Moebius, without differences of large numbers."""
         w = v / _room(x)
         s = _dot(w, w)
@@ -64,14 +65,12 @@ class Poincare(Manifold):
         below = _dot(x + u, x + u) + _room(x) * (tanhc(s) / sinhc(s)).square()  # 1 + 2 x u + |x|^2 |u|^2
         return self.project(x + _room(x) * (u + _dot(u, u) * x) / below)
 
-    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def log(self, x: Points, y: Points) -> Points:
         """Return the way to y; differences are taken first, so that near points keep their digits."""
         d, s = y - x, _sinh_square(x, y)
         return asinhc(s) / (_room(y) * (1 + s).sqrt()) * (_room(x) * d - _dot(d, d) * x)
 
-    def transport(
-        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
-    ) -> Float[Tensor, " b *d"]:
+    def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Gyrate v by y and -x, then rescale it."""
         d, here, there = y - x, _room(x), _room(y)
         xv, dv, dd = _dot(x, v), _dot(d, v), _dot(d, d)
@@ -85,30 +84,30 @@ class Poincare(Manifold):
         s = scale * _dot(way, way)
         return (v + sinhc_rest(s) * scale * _dot(way, v) * way) / sinhc(s)
 
-    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def project(self, x: Points) -> Points:
         """Draw points outside, or so near the boundary that `1 - |x|^2` has lost its digits, into the ball."""
         most, s = 1 - 100 * torch.finfo(x.dtype).eps, _dot(x, x)
         outside = s > most**2
         return torch.where(outside, x * (most / s.masked_fill(~outside, 1.0).sqrt()), x)
 
-    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def tangent(self, x: Points, v: Points) -> Points:
         """Return v."""
         return v
 
-    def white(self, x: Float[Tensor, " b *d"], z: Float[Tensor, " b *d"]) -> tuple[Tensor, Tensor]:
+    def white(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
         """Divide z by the scale of the metric, and multiply; the factor 2, which cancels, is left out."""
         room = _room(x)
         return room * z, z / room
 
-    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def length(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the Euclidean norm times the scale of the metric."""
         return root((4 * _dot(v, v) / _room(x).square()).flatten(1).sum(1))
 
-    def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
         """Return the hyperbolic distance."""
         s = _sinh_square(x, y)
         return root((4 * s * asinhc(s).square()).flatten(1).sum(1))
 
-    def volume_drift(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def volume_drift(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the growth of the scale of the metric to the power n."""
         return (2 * self.n * _dot(x, v) / _room(x)).flatten(1).sum(1)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.spaces.safe_math import norm
-from feller.spaces.space import Space
+from feller.spaces.space import Points, Space
 
 LARGEST_ERROR = 1e-3
 """Distance from the manifold beyond which a point does not count as one of it."""
@@ -25,10 +25,7 @@ class Manifold(Space):
     have finite gradients where the map itself is smooth, also at v = 0 and y = x.
     """
 
-    @property
-    def flat(self) -> bool:
-        """Whether the curvature is zero; only flat kinds say so."""
-        return False
+    flat = False
 
     @property
     @abc.abstractmethod
@@ -36,17 +33,15 @@ class Manifold(Space):
         """Number of degrees of freedom of one example."""
 
     @abc.abstractmethod
-    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def exp(self, x: Points, v: Points) -> Points:
         """Return where the geodesic from x with velocity v is at time 1."""
 
     @abc.abstractmethod
-    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def log(self, x: Points, y: Points) -> Points:
         """Return the velocity at x of the shortest geodesic that is at y at time 1; one of several where there are."""
 
     @abc.abstractmethod
-    def transport(
-        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
-    ) -> Float[Tensor, " b *d"]:
+    def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Carry a tangent vector from x to y, parallel along the shortest geodesic."""
 
     def carry(self, x: Tensor, along: Tensor, v: Tensor) -> Tensor:
@@ -63,26 +58,26 @@ class Manifold(Space):
         return self.exp(x, along), self.carry(x, along, way)
 
     @abc.abstractmethod
-    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def project(self, x: Points) -> Points:
         """Return the nearest point of the manifold."""
 
     @abc.abstractmethod
-    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def tangent(self, x: Points, v: Points) -> Points:
         """Project a vector of the space around orthogonally to the tangent space at x."""
 
     @abc.abstractmethod
-    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log density of the reference law with respect to the manifold's volume."""
 
-    @abc.abstractmethod
-    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
-        """Return the norm of a tangent vector in the manifold's metric, over all points of an example."""
+    def length(self, x: Points, v: Points) -> Float[Tensor, " b"]:
+        """Return the norm of a tangent vector in the metric, here that around, over all points of an example."""
+        return norm(v)
 
-    def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
         """Return the geodesic distance, over all points of an example."""
         return self.length(x, self.log(x, y))
 
-    def white(self, x: Float[Tensor, " b *d"], z: Float[Tensor, " b *d"]) -> tuple[Tensor, Tensor]:
+    def white(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
         """Turn white noise of the space around into a tangent vector w that is white in the metric, and its dual d.
 
         <d, v> is the inner product of w and a tangent vector v in the metric, so that the mean of <d, J w> is the trace
@@ -92,7 +87,7 @@ class Manifold(Space):
         w = self.tangent(x, z)
         return w, w
 
-    def volume_drift(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def volume_drift(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the rate at which the log of the volume element grows along v, beside that of the space around.
 
         The divergence of a field is the trace of its derivative along the tangent space, plus this. Zero where the
@@ -100,7 +95,7 @@ class Manifold(Space):
         """
         return v.new_zeros(len(v))
 
-    def error(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def error(self, x: Points) -> Float[Tensor, " b"]:
         """Return how far states are from the manifold, in the space around."""
         return norm(x - self.project(x))
 
@@ -114,3 +109,19 @@ class Manifold(Space):
         A curve then is a curve in the tangent space at x, where a Runge-Kutta rule keeps its order.
         """
         return torch.func.jvp(lambda y: self.log(x, y), (y,), (v,))[1]
+
+
+class Parallel(Manifold):
+    """Vectors at one point are vectors at all others: coordinates in which geodesics are straight lines."""
+
+    def transport(self, x: Points, y: Points, v: Points) -> Points:
+        """Return v."""
+        return v
+
+    def tangent(self, x: Points, v: Points) -> Points:
+        """Return v."""
+        return v
+
+    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Return v."""
+        return v

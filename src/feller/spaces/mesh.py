@@ -15,6 +15,7 @@ from torch import Tensor
 from feller.core.rng import Draw, categorical
 from feller.spaces.manifold import Manifold
 from feller.spaces.safe_math import norm
+from feller.spaces.space import Points
 from feller.spaces.sphere import Sphere
 from feller.spaces.surface import Surface, build_surface
 
@@ -28,6 +29,7 @@ class Mesh(Manifold):
     coordinates, so each method first looks for the triangle; where two meet, the same one is found each time.
     """
 
+    dimension = 2
     vertices: tuple[tuple[float, float, float], ...]
     """Coordinates of the corners."""
     faces: tuple[tuple[int, int, int], ...]
@@ -37,12 +39,7 @@ class Mesh(Manifold):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        """Check the surface.
-
-        Raises:
-            InputError: If it is not closed, not oriented, not connected, or has damaged triangles.
-        """
-        _ = self._topology
+        _ = self._topology  # refuses what is not closed, oriented and connected, or has damaged triangles
 
     @functools.cached_property
     def _topology(self) -> tuple[np.ndarray, np.ndarray]:
@@ -82,11 +79,6 @@ class Mesh(Manifold):
             self._tables[kind] = build_surface(*self._arrays(), *self._topology).like(x), self._places.to(x)
         return self._tables[kind]
 
-    @property
-    def dimension(self) -> int:
-        """Two: it is a surface."""
-        return 2
-
     def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
         """Draw from the uniform law: a triangle by its area, then a point of it."""
         surface, _ = self._at(torch.empty(0, device=device))
@@ -94,11 +86,11 @@ class Mesh(Manifold):
         u, w = draw.uniform((n, 2), device=device).unbind(1)
         return surface.at(face, torch.stack([1 - u.sqrt(), u.sqrt() * (1 - w), u.sqrt() * w], 1))
 
-    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
         """Return minus the log of the area."""
         return x.new_full((len(x),), -math.log(self._at(x)[0].areas.double().sum().item()))
 
-    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def exp(self, x: Points, v: Points) -> Points:
         """Walk straight on, across the edges.
 
         Raises:
@@ -108,7 +100,7 @@ class Mesh(Manifold):
         face, weights = surface.locate(x)
         return surface.at(*surface.walk(face, weights, _remove(surface.normals[face], v)))
 
-    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def log(self, x: Points, y: Points) -> Points:
         """Return the steepest way down of the distance to y, so long that it would be 0 at the end.
 
         The distance is stationary at y itself, where the step is 0, and at points far away, where it is cut to a length
@@ -128,29 +120,23 @@ class Mesh(Manifold):
         face, weights = surface.locate(x)
         return _mean(weights, places[face])
 
-    def transport(
-        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
-    ) -> Float[Tensor, " b *d"]:
+    def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Turn v by the smallest rotation between the two triangles' planes; exactly parallel on spheres alone."""
         surface, _ = self._at(x)
         here, there = (surface.normals[surface.locate(z)[0]] for z in (x, y))
         return Sphere().transport(here, there, v)
 
-    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def project(self, x: Points) -> Points:
         """Return the nearest point of the surface."""
         surface, _ = self._at(x)
         return surface.at(*surface.locate(x))
 
-    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def tangent(self, x: Points, v: Points) -> Points:
         """Project to the plane of the triangle."""
         surface, _ = self._at(x)
         return _remove(surface.normals[surface.locate(x)[0]], v)
 
-    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
-        """Return the Euclidean norm."""
-        return norm(v)
-
-    def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
         """Return the biharmonic distance, which is not the length of `log`."""
         return norm(self._place(x) - self._place(y))
 

@@ -12,6 +12,7 @@ from feller.spaces.euclidean import Euclidean
 from feller.spaces.manifold import Manifold
 from feller.spaces.product import Product
 from feller.spaces.safe_math import arc, cosc, norm, sinc, sinc_rest
+from feller.spaces.space import Points
 
 AMBIGUOUS = 1e-6
 """Gap of singular values, relative to the largest, below which a nearest rotation is not determined."""
@@ -80,16 +81,16 @@ class SO3(Manifold):
         q = draw.normal((n, *self.shape, 4), device=device)
         return from_quaternion(q / torch.linalg.vector_norm(q, dim=-1, keepdim=True))
 
-    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
         """Return -log 8 pi^2 for each rotation."""
         return x.new_full((len(x),), -math.log(8 * math.pi**2) * math.prod(self.shape))
 
-    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def exp(self, x: Points, v: Points) -> Points:
         """Rotate; a step of Newton's method removes what rounding takes from orthogonality."""
         y = x @ rotation(vee(x.mT @ v))
         return y @ (3 * torch.eye(3, dtype=y.dtype, device=y.device) - y.mT @ y) / 2
 
-    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def log(self, x: Points, y: Points) -> Points:
         """Return the rotation by the smallest angle from x to y."""
         return x @ hat(self._way(x, y))
 
@@ -98,9 +99,7 @@ class SO3(Manifold):
         sine = q[..., 1:]
         return 2 * arc(sine.square().sum(-1, keepdim=True), q[..., :1]) * sine
 
-    def transport(
-        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
-    ) -> Float[Tensor, " b *d"]:
+    def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Carry v parallel: seen from the body, it turns back by half the rotation."""
         back = rotation(-self._way(x, y) / 2)
         return y @ (back @ (x.mT @ v) @ back.mT)
@@ -113,7 +112,7 @@ class SO3(Manifold):
         twice = (cosc(q) - sinc_rest(q)) / (4 * sinc(q)) * torch.linalg.cross(way, across)
         return x @ hat(turn + across / 2 + twice)
 
-    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def project(self, x: Points) -> Points:
         """Return the nearest rotation; one of them where there are several, see `singular`.
 
         The decomposition has no derivative at a rotation, whose singular values are equal, so that of the nearest
@@ -126,16 +125,16 @@ class SO3(Manifold):
         twist = vh @ (2 * vee(near.mT @ x))[..., None] / rates[..., None]
         return near @ rotation((vh.mT @ twist)[..., 0])
 
-    def singular(self, x: Float[Tensor, " b *d"]) -> Bool[Tensor, " b"]:
+    def singular(self, x: Points) -> Bool[Tensor, " b"]:
         """Tell where a nearest rotation is not determined, as at reflections: two or more are equally near."""
         s, _ = _proper(*torch.linalg.svd(x))
         return (_gap(s) <= AMBIGUOUS).flatten(1).any(1)
 
-    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def tangent(self, x: Points, v: Points) -> Points:
         """Keep the skew part, seen from the body."""
         return x @ hat(vee(x.mT @ v))
 
-    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def length(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the angle's speed."""
         return norm(v) / math.sqrt(2)
 

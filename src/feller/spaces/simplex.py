@@ -13,6 +13,7 @@ from torch import Tensor
 from feller.core.rng import Draw
 from feller.spaces.manifold import Manifold
 from feller.spaces.safe_math import root
+from feller.spaces.space import Points
 from feller.spaces.sphere import carry, follow, toward, turned_back
 
 
@@ -55,21 +56,19 @@ class Simplex(Manifold):
         waits = -torch.log1p(-draw.uniform((n, *self.shape, self.n + 1), device=device))
         return waits / waits.sum(-1, keepdim=True)
 
-    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log of n! times the root of the product of all proportions."""
         return _roots(x).log().flatten(1).sum(1) + math.lgamma(self.n + 1) * math.prod(self.shape)
 
-    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def exp(self, x: Points, v: Points) -> Points:
         """Follow the great circles of the square roots."""
         return follow(_roots(x), _lift(x, v)).square()
 
-    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def log(self, x: Points, y: Points) -> Points:
         """Return the shortest arcs of the square roots."""
         return 2 * _roots(x) * _way(x, y)
 
-    def transport(
-        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
-    ) -> Float[Tensor, " b *d"]:
+    def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Carry v along the great circles of the square roots."""
         return 2 * _roots(y) * carry(_roots(x), _way(x, y), _lift(x, v))
 
@@ -77,7 +76,7 @@ class Simplex(Manifold):
         """Do so among the square roots."""
         return 2 * _roots(x) * turned_back(_roots(x), _roots(y), _way(x, y), _lift(y, v))
 
-    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def project(self, x: Points) -> Points:
         """Subtract a number from all parts and cut off what is negative, so that the rest adds up to one."""
         ranked = x.sort(-1, descending=True).values
         count = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
@@ -85,25 +84,25 @@ class Simplex(Manifold):
         last = (ranked > excess).sum(-1, keepdim=True).clamp_min(1) - 1
         return (x - torch.take_along_dim(excess, last, -1)).relu()
 
-    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def tangent(self, x: Points, v: Points) -> Points:
         """Subtract the mean."""
         return v - v.mean(-1, keepdim=True)
 
-    def white(self, x: Float[Tensor, " b *d"], z: Float[Tensor, " b *d"]) -> tuple[Tensor, Tensor]:
+    def white(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
         """Take the tangent part of z among the square roots; a proportion that is 0 stays 0."""
         y = _roots(x)
         z = torch.where(x > 0, z, 0.0)
         z = z - (y * z).sum(-1, keepdim=True) * y
         return y * z, self.tangent(x, torch.where(x > 0, z / y, 0.0))
 
-    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def length(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the root of the sum of v^2 / p."""
         return 2 * root(_lift(x, v).square().flatten(1).sum(1))
 
-    def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
         """Return twice the angle between the square roots."""
         return 2 * root(_way(x, y).square().flatten(1).sum(1))
 
-    def volume_drift(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def volume_drift(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the growth of the product of all p^(-1/2)."""
         return -(_lift(x, v) / _roots(x)).flatten(1).sum(1)

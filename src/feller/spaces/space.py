@@ -3,11 +3,15 @@
 import abc
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import State
 from feller.core.rng import Draw
+
+Points = Float[Tensor, " b *d"]
+"""Real numbers of each example, such as states and velocities, [b, ...]."""
 
 
 class Space(abc.ABC):

@@ -15,6 +15,7 @@ from torch import Tensor
 from feller.core.rng import Draw
 from feller.spaces.manifold import Manifold
 from feller.spaces.safe_math import norm, sinhc
+from feller.spaces.space import Points
 
 
 def symmetric(a: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
@@ -99,14 +100,14 @@ class SPD(Manifold):
         half = exponential(normal / 2)
         return symmetric(half @ half.mT)
 
-    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log density of the normal law, less the log growth of volume along geodesics."""
         logs = torch.linalg.eigvalsh(x).log()
         growth = sinhc((logs[..., :, None] - logs[..., None, :]).square() / 4).log()
         each = -logs.square().sum(-1) / 2 - growth.sum((-1, -2)) / 2
         return each.reshape(len(x), -1).sum(1) - self.dimension * math.log(2 * math.pi) / 2
 
-    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def exp(self, x: Points, v: Points) -> Points:
         """Take the exponential of v, seen from x; a product with its transpose stays positive."""
         lower = _root(x)
         step = _whiten(lower, v)
@@ -114,20 +115,18 @@ class SPD(Manifold):
         half = lower @ exponential(step * (MOST / long.sqrt()) / 2)
         return self.project(symmetric(half @ half.mT).to(x.dtype))
 
-    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def log(self, x: Points, y: Points) -> Points:
         """Take the logarithm of y, seen from x."""
         lower = _root(x)
         return symmetric(lower @ log_of_sum(_whiten(lower, y - x)) @ lower.mT).to(x.dtype)
 
-    def transport(
-        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
-    ) -> Float[Tensor, " b *d"]:
+    def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Multiply v on both sides by the square root of y x^-1."""
         lower = _root(x)
         half = lower @ root_of_sum(_whiten(lower, y - x))
         return symmetric(half @ _whiten(lower, v) @ half.mT).to(v.dtype)
 
-    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def project(self, x: Points) -> Points:
         """Take the symmetric part, and raise eigenvalues that are not positive in the working precision."""
         x = symmetric(x)
         values, u = torch.linalg.eigh(x.detach())
@@ -135,26 +134,26 @@ class SPD(Manifold):
         least = (100 * precision.eps * values.abs().amax(-1, keepdim=True)).clamp_min(precision.tiny)
         return symmetric(x + (u * (least - values).relu()[..., None, :]) @ u.mT)
 
-    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def tangent(self, x: Points, v: Points) -> Points:
         """Take the symmetric part."""
         return symmetric(v)
 
-    def white(self, x: Float[Tensor, " b *d"], z: Float[Tensor, " b *d"]) -> tuple[Tensor, Tensor]:
+    def white(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
         """Return L z L^T and L^-T z L^-1 for x = L L^T: both are z, seen from x."""
         lower, z = _root(x), symmetric(z)
         dual = torch.linalg.solve_triangular(lower.mT, z.to(lower.dtype), upper=True)
         dual = torch.linalg.solve_triangular(lower.mT, dual.mT, upper=True)
         return symmetric(lower @ z.to(lower.dtype) @ lower.mT).to(z.dtype), symmetric(dual).to(z.dtype)
 
-    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def length(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the Frobenius norm of v, seen from x."""
         return norm(_whiten(_root(x), v)).to(v.dtype)
 
-    def distance(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
         """Return the Frobenius norm of the logarithm of y, seen from x."""
         return norm(log_of_sum(_whiten(_root(x), y - x))).to(x.dtype)
 
-    def volume_drift(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def volume_drift(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the growth of det(x)^(-(n + 1) / 2)."""
         trace = torch.diagonal(_whiten(_root(x), v), dim1=-2, dim2=-1)
         return (-(self.n + 1) / 2 * trace.flatten(1).sum(1)).to(v.dtype)

@@ -10,7 +10,8 @@ from torch import Tensor
 from feller.core.pytree import may_hold
 from feller.core.rng import Draw
 from feller.spaces.manifold import Manifold
-from feller.spaces.safe_math import arc, cosc, norm, sinc, sinc_rest
+from feller.spaces.safe_math import arc, cosc, sinc, sinc_rest
+from feller.spaces.space import Points
 
 NEAR = 1e-15
 """Sine below which a point in float64 is the antipode, and the geodesics to it are all as good."""
@@ -81,17 +82,17 @@ class Sphere(Manifold):
         """Draw from the uniform law: the directions of normal vectors."""
         return self.project(draw.normal((n, *self.shape, self.n + 1), device=device))
 
-    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
         """Return minus the log of the area, for each point."""
         half = (self.n + 1) / 2
         area = math.log(2) + half * math.log(math.pi) - math.lgamma(half)
         return x.new_full((len(x),), -area * math.prod(self.shape))
 
-    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def exp(self, x: Points, v: Points) -> Points:
         """Follow great circles."""
         return follow(x, v)
 
-    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def log(self, x: Points, y: Points) -> Points:
         """Return the shortest arcs.
 
         The difference of near points, or the sum of near antipodes, is free of rounding; y would lose small angles.
@@ -114,9 +115,7 @@ class Sphere(Manifold):
         a, b = turned.cos(), turned.sin()
         return torch.addcmul(a * x, b, ahead), angle * torch.addcmul(a * ahead, b, x, value=-1)
 
-    def transport(
-        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
-    ) -> Float[Tensor, " b *d"]:
+    def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Turn v in the plane of x and y, by their angle."""
         return carry(x, self.log(x, y), v)
 
@@ -128,16 +127,12 @@ class Sphere(Manifold):
         """Carry v back, and stretch what is across the way."""
         return turned_back(x, y, self.log(x, y), v)
 
-    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def project(self, x: Points) -> Points:
         """Divide by the norm; the centre, which is equally far from all points, goes to the first axis."""
         first = torch.arange(x.shape[-1], device=x.device) == 0
         x = torch.where((x == 0).all(-1, keepdim=True) & first, torch.ones_like(x), x)
         return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
-    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def tangent(self, x: Points, v: Points) -> Points:
         """Remove the part along x."""
         return v - (x * v).sum(-1, keepdim=True) * x
-
-    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
-        """Return the Euclidean norm."""
-        return norm(v)

@@ -47,6 +47,7 @@ class Field(abc.ABC):
 class Single(Field):
     """One token for each value."""
 
+    places = 1
     number: int
 
     def __post_init__(self) -> None:
@@ -56,11 +57,6 @@ class Single(Field):
     def count(self) -> int:
         """Number of values."""
         return self.number
-
-    @property
-    def places(self) -> int:
-        """One."""
-        return 1
 
     def follow(self) -> list[Follow]:
         """Admit every token."""

@@ -38,10 +38,7 @@ class UniformSource(TokenSource):
 class MaskSource(TokenSource):
     """Every token is the mask, a symbol of its own with the number `count`, which never is data."""
 
-    @property
-    def everywhere(self) -> bool:
-        """False: the data have none."""
-        return False
+    everywhere = False
 
     def probabilities(self, count: int) -> Tensor:
         """Put all mass on the mask."""

@@ -8,20 +8,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.rng import Draw
-from feller.spaces.manifold import Manifold
-from feller.spaces.safe_math import norm
+from feller.spaces.manifold import Parallel
+from feller.spaces.space import Points
 
 TURN = 2 * math.pi
 
 
-def wrap(x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+def wrap(x: Points) -> Points:
     """Bring angles into [0, 2 pi); a rounded remainder can be 2 pi itself."""
     x = torch.remainder(x, TURN)
     return torch.where(x >= TURN, x - TURN, x)
 
 
 @dataclass(frozen=True)
-class Torus(Manifold):
+class Torus(Parallel):
     """Arrays of angles in radians, from 0 to below 2 pi, with the uniform law as source."""
 
     shape: tuple[int, ...] = (1,)
@@ -36,15 +36,15 @@ class Torus(Manifold):
         """Draw from the uniform law."""
         return wrap(TURN * draw.uniform((n, *self.shape), device=device))
 
-    def log_reference(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
         """Return -log 2 pi for each angle."""
         return x.new_full((len(x),), -math.log(TURN) * self.dimension)
 
-    def exp(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def exp(self, x: Points, v: Points) -> Points:
         """Add, around the circle."""
         return wrap(x + v)
 
-    def log(self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def log(self, x: Points, y: Points) -> Points:
         """Return the shorter way around, in [-pi, pi)."""
         way = y - x
         way = way - TURN * torch.round(way.detach() / TURN)
@@ -55,24 +55,6 @@ class Torus(Manifold):
         way = self.log(x, y)
         return wrap(x + share * way), way
 
-    def transport(
-        self, x: Float[Tensor, " b *d"], y: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]
-    ) -> Float[Tensor, " b *d"]:
-        """Return v."""
-        return v
-
-    def project(self, x: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def project(self, x: Points) -> Points:
         """Bring angles into [0, 2 pi)."""
         return wrap(x)
-
-    def tangent(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
-        """Return v."""
-        return v
-
-    def length(self, x: Float[Tensor, " b *d"], v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
-        """Return the Euclidean norm."""
-        return norm(v)
-
-    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Return v."""
-        return v

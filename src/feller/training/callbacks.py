@@ -171,11 +171,6 @@ class WandbLogger(Callback):
 def loggers(name: Logger, run: Run, config: dict[str, Any]) -> tuple[Callback, ...]:
     """Return what logs a training: JSON lines always, and what is asked for besides.
 
-    Args:
-        name: One of the loggers of a training.
-        run: Whose training it is.
-        config: What Weights & Biases shows of its settings.
-
     Raises:
         UsageError: If its package is missing.
     """

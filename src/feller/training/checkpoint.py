@@ -34,12 +34,7 @@ def processor(device: torch.device) -> str:
 
 
 def moved(note: dict[str, str], device: torch.device) -> str:
-    """Say what to expect of a state that another processor, or another torch, wrote; empty where none did.
-
-    Args:
-        note: Beside the state; older ones do not name the processor.
-        device: Where the training goes on.
-    """
+    """Say what to expect of a state that another processor, or another torch, wrote; empty where none did."""
     before, now = note.get(PROCESSOR, ""), processor(device)
     if before in ("", now):
         return ""

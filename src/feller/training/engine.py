@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, gather_object
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError
@@ -53,11 +53,7 @@ class Engine:
         return tree_map(lambda leaf: leaf.to(self.device, non_blocking=True), tree)
 
     def check_precision(self, precision: str) -> None:
-        """Refuse a precision that the device does not have.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Refuse a precision that the device does not have."""
         on_cuda = self.device.type == "cuda"
         if (precision == "tf32" and not on_cuda) or (precision == "bf16" and on_cuda and not _has_bf16()):
             raise UsageError(f"{self.device.type} has no {precision} here", remedy="Take --train.precision fp32")
@@ -114,15 +110,8 @@ class Engine:
         return self._accelerator.reduce(mine, "sum").item()
 
     def share(self, text: str) -> str:
-        """Return the first process's text everywhere, at most 4,096 bytes of it."""
-        if self.ranks == 1:
-            return text
-        letters = torch.zeros(4096, dtype=torch.long, device=self.device)
-        if self.is_first:
-            content = text.encode()[:4096]
-            letters[: len(content)] = torch.tensor(list(content), device=self.device)
-        content = bytes(self._accelerator.reduce(letters, "sum").tolist())
-        return content.rstrip(b"\0").decode(errors="ignore")  # a letter may be cut
+        """Return the first process's text everywhere."""
+        return text if self.ranks == 1 else broadcast_object_list([text])[0]
 
     def secret(self) -> bytes | None:
         """Return a new key of 32 bytes from the system, the same in all processes; None where there is only one."""

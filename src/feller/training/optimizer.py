@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, check_number
 
 MOST_TOGETHER = 10**8
 """Examples of a step, at most: the numbers of more would fill any memory."""
@@ -64,27 +64,20 @@ class Training:
     """Where numbers of steps go beside metrics.jsonl: a TensorBoard log in the run folder, or Weights & Biases."""
 
     def __post_init__(self) -> None:
-        checks = {
-            **{
-                name: (getattr(self, name) in get_args(kind), f"one of {', '.join(get_args(kind))}")
-                for name, kind in CHOICES.items()
-            },
-            "batch": (1 <= self.batch <= MOST_TOGETHER, f"at least 1 and at most {MOST_TOGETHER:,}"),
-            "micro_batch": (self.micro_batch is None or self.micro_batch >= 1, "at least 1"),
-            "steps": (self.steps is None or self.steps >= 1, "at least 1"),
-            "minutes": (self.minutes is None or self.minutes > 0, "above 0"),
-            "lr": (self.lr > 0, "above 0"),
-            "decay": (0 <= self.decay <= 1, "from 0 to 1"),
-            "clip": (self.clip > 0, "above 0"),
-            "average": (0 <= self.average < 1, "from 0 to below 1"),
-            "betas": (all(0 <= beta < 1 for beta in self.betas), "from 0 to below 1"),
-            "weight_decay": (self.weight_decay >= 0, "0 or more"),
-            "warmup": (self.warmup >= 0, "0 or more"),
-            "replay": (self.replay >= 1, "at least 1"),
-        }
-        for name, (right, expected) in checks.items():
-            if not right:
-                raise UsageError(expected, getattr(self, name), argument=name)
+        for name, kind in CHOICES.items():
+            if getattr(self, name) not in get_args(kind):
+                raise UsageError(f"one of {', '.join(get_args(kind))}", getattr(self, name), argument=name)
+        check_number("batch", self.batch, least=1, most=MOST_TOGETHER)
+        for name in ("micro_batch", "steps", "replay"):
+            check_number(name, getattr(self, name), least=1)
+        for name in ("minutes", "lr", "clip"):
+            check_number(name, getattr(self, name), above=0)
+        for name in ("weight_decay", "warmup"):
+            check_number(name, getattr(self, name), least=0)
+        check_number("decay", self.decay, least=0, most=1)
+        for name, numbers in (("average", (self.average,)), ("betas", self.betas)):
+            for number in numbers:
+                check_number(name, number, least=0, below=1)
 
     def share(self, step: int, seconds: float) -> float:
         """Return the share of the budget that is spent: steps if they are given, else minutes; 1 or more is all."""
@@ -116,11 +109,6 @@ def rate(training: Training, step: int, share: float) -> float:
     """Return the learning rate of a step: warm-up times the fall of the schedule.
 
     Warm-up ends after its steps or after a fifth of the run, whatever comes first.
-
-    Args:
-        training: Highest rate, warm-up and decay.
-        step: Steps done before.
-        share: Of the budget that is spent before, in [0, 1]; by steps or by the clock.
     """
     rise = min(1.0, max((step + 1) / max(training.warmup, 1), share / RISE))
     left = min(max(1 - share, 0.0), 1.0)

@@ -18,11 +18,7 @@ from feller.training.optimizer import Training, make_optimizer
 
 
 def check_dress(training: Training, objective: ObjectiveConfig, architecture: Architecture, here: Engine) -> None:
-    """Refuse what cannot be sharded or compiled, before anything is written.
-
-    Raises:
-        UsageError: Then; says why.
-    """
+    """Refuse what cannot be sharded or compiled, before anything is written."""
     changed = training.compile or training.sharded or training.gradient_checkpointing
     if objective.needs_plain_network and changed:
         raise UsageError(
@@ -48,11 +44,6 @@ def check_dress(training: Training, objective: ObjectiveConfig, architecture: Ar
 
 def dress(learner: TrainState, training: Training, here: Engine) -> None:
     """Checkpoint, shard and compile what is trained where that is asked for, in place; after its state was loaded.
-
-    Args:
-        learner: Network, optimiser and average, whole and the same in every process.
-        training: Says what is asked for.
-        here: Device and processes.
 
     Raises:
         UsageError: If nothing can be compiled here.
@@ -94,11 +85,7 @@ def _recomputed(forward: Callable[..., Any], *inputs: Any, **others: Any) -> Any
 
 
 def check_even(training: Training, here: Engine) -> None:
-    """Refuse micro-batches that are not as many in every process: sharded ones wait for each other in each of them.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse micro-batches that are not as many in every process: sharded ones wait for each other in each of them."""
     if training.batch % here.ranks and training.micro_batch is not None:
         raise UsageError(
             f"a sharded training with micro-batches needs a batch that {here.ranks} processes can share evenly",

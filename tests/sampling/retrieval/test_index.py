@@ -1,8 +1,7 @@
 """Largest inner products: exactly, in blocks, and by faiss."""
 
-import builtins
 import importlib.util
-from typing import Any
+import sys
 
 import pytest
 import torch
@@ -51,14 +50,7 @@ def test_a_faiss_of_few_probes_finds_most() -> None:
 
 
 def test_without_faiss_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = builtins.__import__
-
-    def refuse(name: str, *rest: Any, **more: Any) -> Any:
-        if name == "faiss":
-            raise ImportError(name)
-        return plain(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(UsageError, match=r"pip install 'feller\[retrieval\]'"):
         Faiss().over(vectors(3))
 

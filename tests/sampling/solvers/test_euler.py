@@ -8,7 +8,6 @@ from feller.core.rng import Draws
 from feller.paths.processes import Characteristics, Jumps
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, endpoint
-from tests.errors import refuses
 from tests.oracle import F64, chain, column, f64
 
 
@@ -54,19 +53,6 @@ def test_jumps_come_after_drift_and_noise() -> None:
     end = endpoint(lambda x, t: now, torch.zeros(2, 1, dtype=F64), [0.0, 0.5], Euler(), Draws(0))
     assert end[0].item() == 5.0
     assert end[1].item() not in (0.0, 5.0)
-
-
-@pytest.mark.parametrize(
-    "part",
-    [{"diffusion": torch.ones(2, 1)}, {"jumps": Jumps(lambda s: torch.ones(2, 1), lambda s, which, draw: which)}],
-    ids=["noise", "jumps"],
-)
-def test_noise_and_jumps_do_not_run_backwards(part) -> None:
-    now = Characteristics(velocity=torch.ones(2, 1), **part)
-    with refuses(ValueError, argument="times"):
-        endpoint(lambda x, t: now, torch.zeros(2, 1), [1.0, 0.5], Euler(), Draws(0))
-    with refuses(ValueError, argument="times"):
-        endpoint(lambda x, t: {"a": now}, {"a": torch.zeros(2, 1)}, [1.0, 0.5], Euler(), Draws(0))
 
 
 def test_a_pure_flow_makes_no_generator(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ from feller.core.rng import Draws
 from feller.paths.processes import Characteristics, Jumps
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import RK4, Euler, Heun, Midpoint, Solver, endpoint
-from tests.errors import refuses
 from tests.oracle import F64, close, column, f64, orders
 
 RULES = [(Euler(), 0.6328125, 1.02), (Midpoint(), 0.7450580597, 2.03), (Heun(), 0.7450580597, 2.03)]
@@ -52,15 +51,6 @@ def test_jumps_happen_once_after_the_flow_with_the_last_prediction(solver: Solve
     assert len(seen) == type(solver).calls
     assert max(state.max() for state in seen) <= 0.5
     close(x[:, 0], (100.0 * len(seen), 0.5), 1e-15)
-
-
-@pytest.mark.parametrize("solver", [Midpoint(), Heun(), RK4()], ids=lambda solver: type(solver).__name__)
-def test_noise_is_refused(solver: Solver) -> None:
-    now = Characteristics(torch.ones(2, 1), torch.ones(2, 1))
-    with refuses(ValueError, argument="solver"):
-        endpoint(lambda x, t: now, torch.zeros(2, 1), linear_grid(2), solver, Draws(0))
-    with refuses(ValueError, argument="solver"):
-        endpoint(lambda x, t: {"a": now}, {"a": torch.zeros(2, 1)}, linear_grid(2), solver, Draws(0))
 
 
 def test_superposed_jumps_choose_by_the_first_call() -> None:

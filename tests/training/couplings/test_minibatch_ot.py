@@ -15,7 +15,6 @@ from feller.spaces import Euclidean, Product, Sphere, Tokens, Torus
 from feller.training.couplings import (
     Coupling,
     GeodesicCost,
-    Independent,
     MinibatchOT,
     SquaredDistance,
     assign,
@@ -60,15 +59,6 @@ def test_blocks_do_not_look_at_each_other() -> None:
     whole = MinibatchOT(4)(x_0, x_1, {}, DRAW)
     parts = [MinibatchOT(None)(x_0[i : i + 4], x_1[i : i + 4], {}, DRAW) for i in (0, 4, 8)]
     assert torch.equal(whole, torch.cat(parts))
-
-
-def test_leaves_of_a_tree_travel_together() -> None:
-    x_0 = {"a": torch.arange(4.0)[:, None], "b": torch.arange(4)}
-    x_1 = {"a": torch.tensor([[3.0], [2.0], [1.0], [0.0]]), "b": torch.zeros(4, dtype=torch.long)}
-    x_0["b"] = x_0["b"][:, None]
-    x_1["b"] = x_1["b"][:, None]
-    moved = MinibatchOT()(x_0, x_1, {}, DRAW)
-    assert moved["a"][:, 0].tolist() == moved["b"][:, 0].tolist() == [3, 2, 1, 0]
 
 
 def test_padding_of_a_datum_costs_nothing() -> None:
@@ -123,8 +113,3 @@ def test_a_record_of_old_still_loads() -> None:
     assert from_data(Coupling, {"is": "MinibatchOT", "block": 128}) == MinibatchOT(128)
     geodesic = MinibatchOT(cost=GeodesicCost(Torus((2,))))
     assert from_data(Coupling, to_data(geodesic)) == geodesic
-
-
-def test_who_shares_rows_says_so() -> None:
-    assert not Independent().shares_rows
-    assert MinibatchOT().shares_rows

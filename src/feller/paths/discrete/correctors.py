@@ -8,11 +8,9 @@ import abc
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
-from feller.core.errors import UsageError
-from feller.paths.discrete.rates import _at
+from feller.core.errors import UsageError, check_number
+from feller.paths.discrete.rates import Ids, LogLaws, Reals, _at
 from feller.paths.discrete.token_distribution import TokenLaw
 
 
@@ -20,23 +18,16 @@ class Corrector(abc.ABC):
     """Resamples tokens from the path's law given the data, adds rates to those of the path, or both."""
 
     @abc.abstractmethod
-    def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
+    def events(self, path: TokenLaw, x_1: Ids, t: Reals, s: float) -> Reals:
         """Return the expected number of resamplings between t and s of tokens whose data are x_1."""
 
-    def outward(
-        self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"], x: Int[Tensor, " m"]
-    ) -> Float[Tensor, "m S"] | None:
+    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws | None:
         """Return what the rates from x gain; None for nothing."""
         return None
 
-    def most(self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"]) -> Float[Tensor, "m S"] | float:
+    def most(self, log_p: LogLaws, change: LogLaws) -> LogLaws | float:
         """Return what the total of those rates does not exceed."""
         return 0.0
-
-
-def _check(name: str, value: float) -> None:
-    if not 0 <= value < float("inf"):
-        raise UsageError("at least 0 and finite", f"{value:g}", argument=name)
 
 
 @dataclass(frozen=True)
@@ -46,9 +37,9 @@ class Resample(Corrector):
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _check("the rate of a corrector", self.rate)
+        check_number("the rate of a corrector", self.rate, least=0, below=torch.inf)
 
-    def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
+    def events(self, path: TokenLaw, x_1: Ids, t: Reals, s: float) -> Reals:
         """Return rate (s - t)."""
         return self.rate * (s - t)
 
@@ -64,9 +55,9 @@ class Odds(Corrector):
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        _check("eta of a corrector", self.eta)
+        check_number("eta of a corrector", self.eta, least=0, below=torch.inf)
 
-    def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
+    def events(self, path: TokenLaw, x_1: Ids, t: Reals, s: float) -> Reals:
         """Return eta (logit kappa_s - logit kappa_t)."""
         scales = getattr(path, "scales", None)
         if scales is None:
@@ -83,21 +74,19 @@ class BackAndForth(Corrector):
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        _check("eta of a corrector", self.eta)
+        check_number("eta of a corrector", self.eta, least=0, below=torch.inf)
 
-    def events(self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float) -> Float[Tensor, " m"]:
+    def events(self, path: TokenLaw, x_1: Ids, t: Reals, s: float) -> Reals:
         """Return none: nothing is resampled."""
         return torch.zeros_like(t)
 
-    def outward(
-        self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"], x: Int[Tensor, " m"]
-    ) -> Float[Tensor, "m S"]:
+    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Return eta p(y) abs(r(y) - r(x))."""
         p = log_p.exp()
         change = torch.where(p > 0, change, 0.0)
         return self.eta * p * (change - _at(change, x)).abs() * (_at(p, x) > 0)
 
-    def most(self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"]) -> Float[Tensor, "m S"]:
+    def most(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Put all mass where the difference is largest."""
         change = torch.where(log_p.exp() > 0, change, 0.0)
         rise, fall = change.amax(1, keepdim=True) - change, change - change.amin(1, keepdim=True)

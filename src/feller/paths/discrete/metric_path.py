@@ -7,16 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import pad_right
 from feller.paths.discrete.correctors import Odds
-from feller.paths.discrete.rates import AT_ONCE, KineticOptimal
+from feller.paths.discrete.rates import AT_ONCE, Ids, KineticOptimal, LogLaws, Reals
 from feller.paths.discrete.step_rules import Ahead, Increment
 from feller.paths.discrete.token_distances import Cost
 from feller.paths.discrete.token_path import TokenPath
+from feller.paths.path import Places, Times
+from feller.spaces.space import Points
 from feller.spaces.tokens import UniformSource
 
 Sharpness = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -29,8 +30,7 @@ _ANCHORS = 256
 class Beta(abc.ABC):
     """A rising beta. Implement one method to add one.
 
-    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487, for powers of the odds of
-    t.
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
     @abc.abstractmethod
@@ -42,8 +42,7 @@ class Beta(abc.ABC):
 class Power(Beta):
     """beta = c (t / (1 - t))^a; pixels were generated with a = 5, c = 1 and exponent 3, codebooks with 0.9 and 3.
 
-    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487, for powers of the odds of
-    t.
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
     a: float = 2.0
@@ -70,8 +69,7 @@ class ConstantSpeed(Beta):
     A metric path is the same curve for any beta, so this is arc length: int_0^beta sqrt(mean of Var d) rises in
     proportion to t.
 
-    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487, for powers of the odds of
-    t.
+    Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
     largest: float | None = None
@@ -138,6 +136,7 @@ class Metric(TokenPath):
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
+    source = UniformSource()
     cost: Cost
     schedule: Beta = field(default_factory=ConstantSpeed)
 
@@ -145,24 +144,17 @@ class Metric(TokenPath):
         if isinstance(self.corrector, Odds):
             raise UsageError("Odds needs a mixture path, this one is metric", remedy="Use Resample")
 
-    @property
-    def source(self) -> UniformSource:
-        """The law at t = 0."""
-        return UniformSource()
-
     @functools.cached_property
     def beta(self) -> Sharpness:
         """Times -> beta and its derivative."""
         return self.schedule.on(self.cost)
 
-    def log_probabilities(
-        self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None
-    ) -> Float[Tensor, "m S"]:
+    def log_probabilities(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
         """Return log softmax(-beta d)."""
         beta, d = self.beta(t)[0][:, None], self._rows(x_1, t, count)
         return torch.where(d == 0, 0.0, -beta * d).log_softmax(1)
 
-    def slope(self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None) -> Float[Tensor, "m S"]:
+    def slope(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
         """Return beta' (mean of d - d)."""
         d = self._rows(x_1, t, count)
         mean = (self.log_probabilities(x_1, t, count).exp() * d).sum(1, keepdim=True)
@@ -173,7 +165,7 @@ class Metric(TokenPath):
             raise UsageError(f"the cost of this path has {self.cost.count} symbols, the network answers with {count}")
         return self.cost.rows(x_1).to(t.dtype)
 
-    def most(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], s: float, count: int) -> Float[Tensor, " b *d"]:
+    def most(self, x_t: Places, t: Times, s: float, count: int) -> Points:
         """Return the rise of beta times the largest distance: all that a token can come closer."""
         usual = isinstance(self.velocity, KineticOptimal) and isinstance(self.stepping, Increment | Ahead)
         if s >= 1 or self.corrector is not None or not usual:

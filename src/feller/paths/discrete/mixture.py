@@ -4,60 +4,32 @@ import functools
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw, categorical
 from feller.paths.discrete.correctors import BackAndForth
-from feller.paths.discrete.rates import FewestJumps, KineticOptimal, Reversal
+from feller.paths.discrete.rates import FewestJumps, Ids, KineticOptimal, Logits, LogLaws, Reals, Reversal
 from feller.paths.discrete.step_rules import Ahead, Increment
 from feller.paths.discrete.token_distribution import Posterior
 from feller.paths.discrete.token_path import TokenPath
 from feller.paths.discrete.unmasking_order import Order, ordered
-from feller.paths.path import check_draw, check_times
+from feller.paths.path import Places, Times, check_draw, check_times
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Scales, Schedule, TokenSchedule, check_convex, common_scales
+from feller.spaces.space import Points
 from feller.spaces.tokens import MaskSource, TokenSource
 
 
-def rates(
-    p: Float64[Tensor, " K"], scales: Scales, x_1: Int[Tensor, " m"], x_t: Int[Tensor, " m"]
-) -> Float[Tensor, "m K"]:
-    """Return alpha' / alpha p_t(y) p(x_t) / p_t(x_t) given x_1, 0 to x_t itself.
-
-    Args:
-        p: The source.
-        scales: Of each row.
-        x_1: Data.
-        x_t: State.
-
-    Raises:
-        ValueError: If the source lacks a symbol.
-    """
-    _check_mass(p)
-    alpha, sigma, d_alpha, _ = (torch.as_tensor(scale, dtype=p.dtype, device=x_t.device)[..., None] for scale in scales)
-    p = p.to(x_t.device)
-    law = torch.where(x_1[:, None] == torch.arange(len(p), device=x_t.device), alpha + sigma * p, sigma * p)
-    outward = d_alpha / alpha * law * p[x_t][:, None] / law.gather(1, x_t[:, None])
-    return outward.scatter(1, x_t[:, None], 0.0)
-
-
 def step_probabilities(
-    p: Float64[Tensor, " K"], now: Scales, later: Scales, x_1: Int[Tensor, " m"], x_t: Int[Tensor, " m"]
+    p: Float64[Tensor, " K"], now: Scales, later: Scales, x_1: Ids, x_t: Ids
 ) -> Float64[Tensor, "m K"]:
     """Return the distribution of x_s given x_t and x_1, for s > t: exact for a step of any length.
 
     By Bayes' rule it is proportional to p_s(y | x_1) q(x_t | y), where the noising chain from s to t keeps a token with
     probability alpha_t / alpha_s and else draws it from the source.
-
-    Args:
-        p: The source.
-        now: Scales at t, of each row.
-        later: Scales at s, of each row.
-        x_1: Data.
-        x_t: State.
 
     Raises:
         ValueError: If the source lacks a symbol.
@@ -77,30 +49,6 @@ def kept(now: Scales, later: Scales, like: Tensor) -> Tensor:
     """Return the probability alpha_t / alpha_s that the noising chain keeps a token; 1 where both are 0."""
     early, late = (torch.as_tensor(scales.alpha, dtype=like.dtype, device=like.device) for scales in (now, later))
     return (early / late).nan_to_num(nan=1.0).clamp(max=1)
-
-
-def mean_rates(
-    p: Float64[Tensor, " K"], scales: Scales, posterior: Float[Tensor, "m K"], x_t: Int[Tensor, " m"]
-) -> Float[Tensor, "m K"]:
-    """Return their mean over the posterior of x_1, without an array of all pairs of symbols.
-
-    Args:
-        p: The source.
-        scales: Of each row and each x_1, or what broadcasts against them.
-        posterior: Probabilities of x_1.
-        x_t: State.
-
-    Raises:
-        ValueError: If the source lacks a symbol.
-    """
-    _check_mass(p)
-    alpha, sigma, d_alpha, _ = (torch.as_tensor(scale, dtype=p.dtype, device=x_t.device) for scale in scales)
-    p = p.to(x_t.device)
-    there = p[x_t][:, None]
-    stays = x_t[:, None] == torch.arange(len(p), device=x_t.device)
-    share = posterior * d_alpha / alpha * there / torch.where(stays, alpha + sigma * there, sigma * there)
-    outward = p * (share * sigma).sum(1, keepdim=True) + share * alpha
-    return outward.scatter(1, x_t[:, None], 0.0)
 
 
 def _check_mass(p: Float64[Tensor, " K"]) -> None:
@@ -124,17 +72,13 @@ class Mixture(TokenPath):
     Matching", arXiv 2407.15595; with schedules that depend on the token, Shaul et al. 2024, arXiv 2412.03487.
     """
 
+    has_reversal = True
     schedule: Schedule | TokenSchedule = field(default_factory=Linear)
     """One for all tokens, or one per symbol of the data."""
     source: TokenSource | None = None
     """The law at t = 0, independent of the data. None for any source and coupling, and jumps to the data alone."""
     order: Order | None = field(default=None, kw_only=True)
     """Which masked tokens are revealed first; None for a coin each."""
-
-    @property
-    def has_reversal(self) -> bool:
-        """Yes."""
-        return True
 
     @property
     def has_mask(self) -> bool:
@@ -201,14 +145,12 @@ class Mixture(TokenPath):
             raise UsageError("this mixture path does not know the law of its source", remedy="Pass `source` to it")
         return _probabilities(self.source, count)
 
-    def log_probabilities(
-        self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None
-    ) -> Float[Tensor, "m S"]:
+    def log_probabilities(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
         """Return log [sigma p(x) + alpha 1(x = x_1)]."""
         p, here, alpha, sigma, _, _ = self._parts(x_1, t, count)
         return torch.where(here, alpha + sigma * p, sigma * p).log()
 
-    def slope(self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None) -> Float[Tensor, "m S"]:
+    def slope(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
         """Return sigma' / sigma, and at the data its own."""
         p, here, alpha, sigma, d_alpha, d_sigma = self._parts(x_1, t, count)
         return torch.where(here, (d_alpha + d_sigma * p) / (alpha + sigma * p), d_sigma / sigma)
@@ -221,27 +163,21 @@ class Mixture(TokenPath):
         scales = (torch.as_tensor(scale).to(t).expand(t.shape)[:, None] for scale in self.scales(t, x_1))
         return (p, x_1[:, None] == torch.arange(len(p), device=x_1.device), *scales)
 
-    def corrupt(
-        self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], u: Float64[Tensor, " m"], count: int | None = None
-    ) -> Int[Tensor, " m"]:
+    def corrupt(self, x_1: Ids, t: Reals, u: Float64[Tensor, " m"], count: int | None = None) -> Ids:
         """Return the data where u is below alpha, else what the rest of u draws from the source."""
         sigma = torch.as_tensor(self.scales(t, x_1).sigma).double()
         rest = (u - (1 - sigma)) / sigma
         p = self.law(count or 0).to(u.device)
         return torch.where(rest < 0, x_1, categorical(p, rest.nan_to_num(nan=0.0).clamp(0, 1 - 2**-53)))
 
-    def sample(
-        self, x_0: Int[Tensor, " b *d"], x_1: Int[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
-    ) -> Int[Tensor, " b *d"]:
+    def sample(self, x_0: Places, x_1: Places, t: Times, draw: Draw | None = None) -> Places:
         """Flip one coin per token."""
         draw = check_draw(draw)
         check_times(t, x_1)
         alpha = torch.as_tensor(self.scales(pad_right(t, x_1), x_1).alpha)
         return torch.where(draw.uniform(x_1.shape, t.dtype, x_1.device) < alpha, x_1, x_0)
 
-    def inform(
-        self, logits: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
-    ) -> Float[Tensor, "m K"]:
+    def inform(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
         """Turn answers into logits of x_1 given the whole state: under a mask, what is revealed is the data."""
         logits = self.answer.inform(self, logits, x_t, t)
         if not isinstance(self.source, MaskSource):
@@ -250,9 +186,7 @@ class Mixture(TokenPath):
         here = x_t[:, None] == torch.arange(count, device=x_t.device)
         return torch.where(x_t[:, None] == count, logits, torch.where(here, 0.0, -_SURE))
 
-    def weigh(
-        self, logits: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
-    ) -> Float[Tensor, "m K"]:
+    def weigh(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
         """Add log p_t(x_t | x_1): under one schedule one number at x_t, as all other x_1 have the same."""
         count = logits.shape[1]
         p = self.law(count).to(t)[x_t]
@@ -268,9 +202,7 @@ class Mixture(TokenPath):
         more = torch.log1p(torch.as_tensor(scales.alpha) / (torch.as_tensor(scales.sigma) * p))
         return logits.scatter_add(1, x_t[:, None], more.nan_to_num(nan=0.0, posinf=_SURE).to(logits.dtype)[:, None])
 
-    def conditional_rates(
-        self, x_1: Int[Tensor, " m"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int
-    ) -> Float[Tensor, "m S"]:
+    def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, count: int) -> LogLaws:
         """Return alpha' / sigma from x_t to the data, 0 to all else; what a mask has revealed stays."""
         if self._reversed:
             return self.reversal_rates(x_1, x_t, t, count)
@@ -284,9 +216,7 @@ class Mixture(TokenPath):
             1, x_1[:, None], torch.where(moves, rate, 0.0)[:, None]
         )
 
-    def rates(
-        self, posterior: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
-    ) -> Float[Tensor, "m S"]:
+    def rates(self, posterior: Logits, x_t: Ids, t: Reals) -> LogLaws:
         """Return the marginal rates u(y, x_t) of one token, minus their sum at x_t."""
         if self._reversed:
             outward = self.mean_reversal_rates(posterior, x_t, t)
@@ -300,31 +230,40 @@ class Mixture(TokenPath):
             flow = torch.nn.functional.pad(torch.where(x_t[:, None] == count, flow, 0.0), (0, 1))
         return flow.scatter_add(1, x_t[:, None], -flow.sum(1, keepdim=True))
 
-    def reversal_rates(
-        self, x_1: Int[Tensor, " m"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int
-    ) -> Float[Tensor, "m S"]:
+    def reversal_rates(self, x_1: Ids, x_t: Ids, t: Reals, count: int) -> LogLaws:
         """Return alpha' / alpha p_t(y) p(x_t) / p_t(x_t) given x_1: the rates of the noising chain run backwards.
 
         They have the same marginals, and bounds of the likelihood without a gap where the posterior is exact.
 
         Raises:
-            UsageError: If the source lacks a symbol.
+            ValueError: If the source lacks a symbol.
         """
-        return rates(self.law(count), self.scales(t, x_1), x_1, x_t)
+        p, (alpha, sigma, d_alpha) = self._reversing(count, self.scales(t, x_1), x_t)
+        here = x_1[:, None] == torch.arange(count, device=x_t.device)
+        law = torch.where(here, alpha[..., None] + sigma[..., None] * p, sigma[..., None] * p)
+        outward = d_alpha[..., None] / alpha[..., None] * law * p[x_t][:, None] / law.gather(1, x_t[:, None])
+        return outward.scatter(1, x_t[:, None], 0.0)
 
-    def mean_reversal_rates(
-        self, posterior: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
-    ) -> Float[Tensor, "m K"]:
+    def mean_reversal_rates(self, posterior: Logits, x_t: Ids, t: Reals) -> Logits:
         """Return the mean of `reversal_rates` over the posterior, without an array of all pairs of symbols.
 
         Raises:
-            UsageError: If the source lacks a symbol.
+            ValueError: If the source lacks a symbol.
         """
-        count = posterior.shape[1]
-        symbols = torch.arange(count, device=x_t.device)
-        return mean_rates(self.law(count), self.scales(t[:, None], symbols), posterior, x_t)
+        symbols = torch.arange(posterior.shape[1], device=x_t.device)
+        p, (alpha, sigma, d_alpha) = self._reversing(len(symbols), self.scales(t[:, None], symbols), x_t)
+        there, stays = p[x_t][:, None], x_t[:, None] == symbols
+        share = posterior * d_alpha / alpha * there / torch.where(stays, alpha + sigma * there, sigma * there)
+        outward = p * (share * sigma).sum(1, keepdim=True) + share * alpha
+        return outward.scatter(1, x_t[:, None], 0.0)
 
-    def most(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], s: float, count: int) -> Float[Tensor, " b *d"]:
+    def _reversing(self, count: int, scales: Scales, like: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the law of the source, and alpha, sigma and the slope of alpha, in its precision."""
+        p = self.law(count)
+        _check_mass(p)
+        return p.to(like.device), [torch.as_tensor(n, dtype=p.dtype, device=like.device) for n in scales[:3]]
+
+    def most(self, x_t: Places, t: Times, s: float, count: int) -> Points:
         """Return the expected number of jumps, the largest of any symbol; what a mask has revealed stays."""
         if self._reversed:
             return self._most_reversed(x_t, t, s, count)
@@ -358,9 +297,7 @@ class Mixture(TokenPath):
         decay = torch.as_tensor(now.sigma).log() - torch.as_tensor(later.sigma).log()
         return decay.nan_to_num(nan=0.0, posinf=torch.inf)
 
-    def jump(
-        self, x_1: Int[Tensor, " m"], x: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
-    ) -> tuple[Float[Tensor, " m"], Float[Tensor, "m S"] | None]:
+    def jump(self, x_1: Ids, x: Ids, t: Reals, s: float, count: int) -> tuple[Reals, LogLaws | None]:
         """Return the expected number of jumps, all of them to x_1; of reversed rates also to other symbols."""
         if self._reversed and s < 1:
             later = self.scales(torch.full_like(t, s), x_1)
@@ -371,9 +308,7 @@ class Mixture(TokenPath):
             return super().jump(x_1, x, t, s, count)
         return self._jumps(x_1, t, s), None
 
-    def characteristics(
-        self, prediction: Float[Tensor, "b *d K"], x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"]
-    ) -> Characteristics:
+    def characteristics(self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times) -> Characteristics:
         """Turn logits of x_1 into jumps to the data: no array of rates, a draw only for those that jump."""
         now = super().characteristics(prediction, x_t, t)
         if self.order is None or now.jumps is None:
@@ -385,7 +320,7 @@ class Mixture(TokenPath):
         return replace(now, jumps=ordered(now.jumps, self.order, informed, self.choice, prediction.shape[-1]))
 
 
-def _decay(schedule: Schedule, t: Float[Tensor, " b"], s: float) -> Tensor:
+def _decay(schedule: Schedule, t: Times, s: float) -> Tensor:
     """Return log(sigma_t / sigma_s), [b], or [1] where all times are one."""
     later = torch.as_tensor(schedule(t.new_full((1,), s)).sigma)
     now = torch.as_tensor(common_scales(schedule, t).sigma, dtype=t.dtype, device=t.device)

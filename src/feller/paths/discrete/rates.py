@@ -15,6 +15,14 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 
+Ids = Int[Tensor, " m"]
+"""Symbols of some tokens, [m]."""
+Reals = Float[Tensor, " m"]
+"""A number for each, such as its time, [m]."""
+Logits = Float[Tensor, "m K"]
+"""What is said of the K symbols that data may have, for each token."""
+LogLaws = Float[Tensor, "m S"]
+"""What is said of all symbols, K or with a mask K + 1, for each token."""
 AT_ONCE = 2**22
 """Numbers in one array; memory does not grow with tokens times symbols."""
 
@@ -27,12 +35,10 @@ class Rates(abc.ABC):
     """
 
     @abc.abstractmethod
-    def outward(
-        self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"], x: Int[Tensor, " m"]
-    ) -> Float[Tensor, "m S"]:
+    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Return the rates from x to every symbol, 0 to x itself."""
 
-    def most(self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"]) -> Float[Tensor, "m S"]:
+    def most(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Return what the total rate out of each symbol does not exceed; a kind that knows no number says infinity."""
         return torch.full_like(log_p, torch.inf)
 
@@ -60,15 +66,13 @@ def _centred(log_p: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
 class KineticOptimal(Rates):
     """p(y) [r(y) - r(x)]_+ with r the change of log p: the least kinetic energy, the Fisher information of the path."""
 
-    def outward(
-        self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"], x: Int[Tensor, " m"]
-    ) -> Float[Tensor, "m S"]:
+    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Flow to where log p rises faster."""
         p = log_p.exp()
         change = torch.where(p > 0, change, 0.0)
         return p * (change - _at(change, x)).relu() * (_at(p, x) > 0)
 
-    def most(self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"]) -> Float[Tensor, "m S"]:
+    def most(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Put all mass where log p rises fastest."""
         change = torch.where(log_p.exp() > 0, change, 0.0)
         return change.amax(1, keepdim=True) - change
@@ -84,9 +88,7 @@ class Tempered(Rates):
 
     s: float = 0.0
 
-    def outward(
-        self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"], x: Int[Tensor, " m"]
-    ) -> Float[Tensor, "m S"]:
+    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Weigh the flow by tau."""
         p, change = _centred(log_p, change)
         log_tau = self._log_tau(log_p)
@@ -94,7 +96,7 @@ class Tempered(Rates):
         flow = (from_x * p * change - log_tau.exp() * _at(change, x)).relu()
         return torch.where(_at(p, x) > 0, flow, 0.0).scatter(1, x[:, None], 0.0)
 
-    def most(self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"]) -> Float[Tensor, "m S"]:
+    def most(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Let no term cancel another."""
         p, change = _centred(log_p, change)
         gain = (p * change).relu().sum(1, keepdim=True)
@@ -112,16 +114,14 @@ class Tempered(Rates):
 class FewestJumps(Rates):
     """[p'(y)]_+ [p'(x)]_- / (p(x) sum of [p']_+): no rates move less mass, and where it lands does not depend on x."""
 
-    def outward(
-        self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"], x: Int[Tensor, " m"]
-    ) -> Float[Tensor, "m S"]:
+    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Leave where mass falls, in proportion to where it rises."""
         p, change = _centred(log_p, change)
         gain = (p * change).relu()
         landing = gain / gain.sum(1, keepdim=True).clamp(min=torch.finfo(gain.dtype).tiny)
         return (-_at(change, x)).relu() * landing * (_at(p, x) > 0)
 
-    def most(self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"]) -> Float[Tensor, "m S"]:
+    def most(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Return the total itself."""
         return (-_centred(log_p, change)[1]).relu()
 
@@ -165,7 +165,7 @@ class LeastEnergy(Rates):
         """Return one over the multiples, 0 on the diagonal."""
         return (1 / torch.tensor(self.multiples, dtype=torch.float64).fill_diagonal_(1.0)).fill_diagonal_(0.0)
 
-    def potential(self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"]) -> Float[Tensor, "m S"]:
+    def potential(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Return f with the flow [f(y) - f(x)]_+ p(y) p(x) / multiples[y][x], mean zero."""
         if log_p.shape[1] != len(self.multiples):
             raise UsageError(f"a law of {len(self.multiples)} symbols, as many as multiples", log_p.shape[1])
@@ -182,9 +182,7 @@ class LeastEnergy(Rates):
         f = torch.where(root > 0, scaled / root, 0.0)
         return f - f.mean(1, keepdim=True)
 
-    def outward(
-        self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"], x: Int[Tensor, " m"]
-    ) -> Float[Tensor, "m S"]:
+    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Flow up the potential."""
         f = self.potential(log_p, change)
         p = log_p.double().exp()
@@ -201,9 +199,7 @@ class Reversal(Rates):
     data (the posterior of D3PM: Austin et al. 2021, arXiv 2107.03006).
     """
 
-    def outward(
-        self, log_p: Float[Tensor, "m S"], change: Float[Tensor, "m S"], x: Int[Tensor, " m"]
-    ) -> Float[Tensor, "m S"]:
+    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Refuse: the rates depend on the noising chain, not only on the marginals.
 
         Raises:

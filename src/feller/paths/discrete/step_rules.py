@@ -5,9 +5,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
+from feller.paths.discrete.rates import Ids, LogLaws, Reals
 from feller.paths.discrete.token_distribution import TokenLaw
 
 _LARGE = 1e4
@@ -18,9 +18,7 @@ class Stepping(abc.ABC):
     """The law and its change in a step, from which rates make expected numbers of jumps. Implement one method."""
 
     @abc.abstractmethod
-    def law(
-        self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
-    ) -> tuple[Float[Tensor, "m S"], Float[Tensor, "m S"]]:
+    def law(self, path: TokenLaw, x_1: Ids, t: Reals, s: float, count: int) -> tuple[LogLaws, LogLaws]:
         """Return log p of the data x_1 and the change of log p from t to s."""
 
 
@@ -40,9 +38,7 @@ class Increment(Stepping):
     Three to six times more accurate in few steps than rates at the start times the step.
     """
 
-    def law(
-        self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
-    ) -> tuple[Float[Tensor, "m S"], Float[Tensor, "m S"]]:
+    def law(self, path: TokenLaw, x_1: Ids, t: Reals, s: float, count: int) -> tuple[LogLaws, LogLaws]:
         """Look from both ends."""
         now, later = _ends(path, x_1, t, s, count)
         born = now.isneginf() & ~later.isneginf()
@@ -54,9 +50,7 @@ class Increment(Stepping):
 class Ahead(Stepping):
     """The increment of log p, and the law at the start."""
 
-    def law(
-        self, path: TokenLaw, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
-    ) -> tuple[Float[Tensor, "m S"], Float[Tensor, "m S"]]:
+    def law(self, path: TokenLaw, x_1: Ids, t: Reals, s: float, count: int) -> tuple[LogLaws, LogLaws]:
         """Look ahead from the start."""
         now, later = _ends(path, x_1, t, s, count)
         return now, _change(now, later)

@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.paths.discrete.rates import AT_ONCE
+from feller.paths.discrete.rates import AT_ONCE, Ids
 
 _WHOLE = 1024
 """Symbols up to which the table of all distances is kept."""
@@ -24,7 +24,7 @@ class Cost(abc.ABC):
         """Number of symbols."""
 
     @abc.abstractmethod
-    def rows(self, a: Int[Tensor, " m"]) -> Float64[Tensor, "m K"]:
+    def rows(self, a: Ids) -> Float64[Tensor, "m K"]:
         """Return the distances of all symbols to a."""
 
     @abc.abstractmethod
@@ -40,10 +40,6 @@ class Cost(abc.ABC):
         return float(torch.cat(least).median())
 
 
-def _check_exponent(exponent: float) -> None:
-    check_number("exponent", exponent, above=0, below=float("inf"))
-
-
 @dataclass(frozen=True)
 class Levels(Cost):
     """The power `exponent` of the distance between equally spaced levels from -1 to 1, such as shades of grey."""
@@ -52,7 +48,7 @@ class Levels(Cost):
     exponent: float = 2.0
 
     def __post_init__(self) -> None:
-        _check_exponent(self.exponent)
+        check_number("exponent", self.exponent, above=0, below=torch.inf)
         check_number("levels", self.levels, least=2, remedy="A single one leaves nothing to generate")
 
     @property
@@ -63,7 +59,7 @@ class Levels(Cost):
     def _values(self, x: Tensor) -> Tensor:
         return 2 * x.double() / (self.levels - 1) - 1
 
-    def rows(self, a: Int[Tensor, " m"]) -> Float64[Tensor, "m K"]:
+    def rows(self, a: Ids) -> Float64[Tensor, "m K"]:
         """Return powers of differences."""
         every = torch.arange(self.levels, device=a.device)
         return (self._values(a)[:, None] - self._values(every)).abs() ** self.exponent
@@ -81,7 +77,7 @@ class Embedded(Cost):
     exponent: float = 2.0
 
     def __post_init__(self) -> None:
-        _check_exponent(self.exponent)
+        check_number("exponent", self.exponent, above=0, below=torch.inf)
         lengths = sorted({len(vector) for vector in self.vectors})
         if len(self.vectors) < 2 or len(lengths) != 1 or not lengths[0]:
             raise UsageError("at least 2 vectors of one length", f"{len(self.vectors)} of lengths {lengths or 'none'}")
@@ -112,7 +108,7 @@ class Embedded(Cost):
         parts = torch.arange(self.count).split(max(1, AT_ONCE // self.count))
         return torch.cat([self._distances(part).amax(1) for part in parts])
 
-    def rows(self, a: Int[Tensor, " m"]) -> Float64[Tensor, "m K"]:
+    def rows(self, a: Ids) -> Float64[Tensor, "m K"]:
         """Look the distances up, or compute them where their table would be large."""
         return self._table.to(a.device)[a] if self.count <= _WHOLE else self._distances(a)
 
@@ -155,7 +151,7 @@ class Table(Cost):
     def _table(self) -> Tensor:
         return torch.tensor(self.entries, dtype=torch.float64)
 
-    def rows(self, a: Int[Tensor, " m"]) -> Float64[Tensor, "m K"]:
+    def rows(self, a: Ids) -> Float64[Tensor, "m K"]:
         """Look them up."""
         return self._table.to(a.device)[a]
 

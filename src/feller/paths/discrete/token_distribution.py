@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from feller.core.rng import Draw, categorical
-from feller.paths.discrete.rates import AT_ONCE
+from feller.paths.discrete.rates import AT_ONCE, Ids, Logits, LogLaws, Reals
+from feller.paths.path import Times
 
 
 def marks(draw: Draw, which: Tensor) -> Float64[Tensor, " m"]:
@@ -28,7 +29,7 @@ def answers_at(prediction: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda part: prediction[torch.unravel_index(part, x.shape)]
 
 
-def times_at(t: Float[Tensor, " b"], part: Tensor, x: Tensor) -> Tensor:
+def times_at(t: Times, part: Tensor, x: Tensor) -> Tensor:
     """Return the times at flat places of a state."""
     if t.stride(0) == 0:
         return t[:1].expand(len(part))
@@ -42,7 +43,7 @@ def parts(size: int, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(row.split(size) for row in rows), strict=True)
 
 
-def distinct(t: Float[Tensor, " m"]) -> tuple[Float[Tensor, " n"], Int[Tensor, " m"]]:
+def distinct(t: Reals) -> tuple[Float[Tensor, " n"], Ids]:
     """Return the different times and which of them each row has.
 
     One expanded time, as solvers give it, is told by its stride; inside a transformation such as `vmap` a tensor has no
@@ -59,9 +60,7 @@ class TokenLaw(abc.ABC):
     """Laws p_t(x | x_1) of one token. Implement `log_probabilities` to add one."""
 
     @abc.abstractmethod
-    def log_probabilities(
-        self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None
-    ) -> Float[Tensor, "m S"]:
+    def log_probabilities(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
         """Return log p_t(x | x_1) of all symbols x, which are K or, with a mask, K + 1.
 
         Args:
@@ -70,20 +69,16 @@ class TokenLaw(abc.ABC):
             count: K; needed by a path that does not know its alphabet.
         """
 
-    def slope(self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None) -> Float[Tensor, "m S"]:
+    def slope(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
         """Return d/dt log p_t(x | x_1), by automatic differentiation unless a kind knows it in closed form."""
         t = t.contiguous()
         return torch.func.jvp(lambda t: self.log_probabilities(x_1, t, count), (t,), (torch.ones_like(t),))[1]
 
-    def corrupt(
-        self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], u: Float64[Tensor, " m"], count: int | None = None
-    ) -> Int[Tensor, " m"]:
+    def corrupt(self, x_1: Ids, t: Reals, u: Float64[Tensor, " m"], count: int | None = None) -> Ids:
         """Return x_t given x_1, where uniform numbers u meet the distribution function."""
         return categorical(self.log_probabilities(x_1, t, count).double().exp(), u)
 
-    def weigh(
-        self, logits: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
-    ) -> Float[Tensor, "m K"]:
+    def weigh(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
         """Add log p_t(x_t | x_1) for every x_1."""
         count = logits.shape[1]
         times, which = distinct(t)

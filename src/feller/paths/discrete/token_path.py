@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import pad_right
 from feller.core.rng import Draw, categorical
 from feller.paths.discrete.correctors import Corrector, Odds
-from feller.paths.discrete.rates import AT_ONCE, KineticOptimal, Rates
+from feller.paths.discrete.rates import AT_ONCE, Ids, KineticOptimal, Logits, LogLaws, Rates, Reals
 from feller.paths.discrete.step_rules import Increment, Stepping
 from feller.paths.discrete.token_distribution import (
     Answer,
@@ -25,8 +25,9 @@ from feller.paths.discrete.token_distribution import (
     times_at,
 )
 from feller.paths.discrete.token_sampler import Choice
-from feller.paths.path import Path, check_draw, check_times
+from feller.paths.path import Path, Places, Times, check_draw, check_times
 from feller.paths.processes import Characteristics, Jumps
+from feller.spaces.space import Points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,22 +43,14 @@ class TokenPath(TokenLaw, Path):
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
+    jumps = True
+    is_discrete = True
     answer: Answer = field(default_factory=Posterior)
     velocity: Rates = field(default_factory=KineticOptimal)
     stepping: Stepping = field(default_factory=Increment)
     corrector: Corrector | None = None
     choice: Choice = field(default_factory=Choice)
     """How x_1 is drawn from the logits."""
-
-    @property
-    def jumps(self) -> bool:
-        """Tokens do nothing else."""
-        return True
-
-    @property
-    def is_discrete(self) -> bool:
-        """Yes."""
-        return True
 
     @property
     def has_reversal(self) -> bool:
@@ -74,9 +67,7 @@ class TokenPath(TokenLaw, Path):
         """Whether all x_1 have the same lambda, which is H, and those that jump go to x_1."""
         return False
 
-    def sample(
-        self, x_0: Int[Tensor, " b *d"], x_1: Int[Tensor, " b *d"], t: Float[Tensor, " b"], draw: Draw | None = None
-    ) -> Int[Tensor, " b *d"]:
+    def sample(self, x_0: Places, x_1: Places, t: Times, draw: Draw | None = None) -> Places:
         """Draw each token from its law given the data; x_0 has no part in it."""
         draw = check_draw(draw)
         check_times(t, x_1)
@@ -86,36 +77,26 @@ class TokenPath(TokenLaw, Path):
         some = parts(max(1, AT_ONCE // width), *rows)
         return torch.cat([self.corrupt(a, time, v) for a, time, v in some]).view(x_1.shape)
 
-    def target(
-        self, x_t: Int[Tensor, " b *d"], x_0: Int[Tensor, " b *d"], x_1: Int[Tensor, " b *d"], t: Float[Tensor, " b"]
-    ) -> Int[Tensor, " b *d"]:
+    def target(self, x_t: Places, x_0: Places, x_1: Places, t: Times) -> Places:
         """Return the data."""
         return x_1
 
-    def inform(
-        self, logits: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
-    ) -> Float[Tensor, "m K"]:
+    def inform(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
         """Turn what the network answers about single tokens into logits of x_1 given the whole state."""
         return self.answer.inform(self, logits, x_t, t)
 
-    def read(
-        self, prediction: Float[Tensor, "b *d K"], x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"]
-    ) -> Float[Tensor, "b *d K"]:
+    def read(self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times) -> Float[Tensor, "b *d K"]:
         """Inform all tokens."""
         flat = prediction.flatten(0, -2)
         times = pad_right(t, x_t).expand(x_t.shape).flatten()
         return self.inform(flat, x_t.flatten(), times).view(prediction.shape)
 
-    def conditional_rates(
-        self, x_1: Int[Tensor, " m"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int
-    ) -> Float[Tensor, "m S"]:
+    def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, count: int) -> LogLaws:
         """Return the rates u(y, x_t) given the data x_1, 0 to x_t itself."""
         slope = self.slope(x_1, t, count).nan_to_num(nan=0.0)
         return self.velocity.outward(self.log_probabilities(x_1, t, count), slope, x_t)
 
-    def rates(
-        self, posterior: Float[Tensor, "m K"], x_t: Int[Tensor, " m"], t: Float[Tensor, " m"]
-    ) -> Float[Tensor, "m S"]:
+    def rates(self, posterior: Logits, x_t: Ids, t: Reals) -> LogLaws:
         """Return the marginal rates u(y, x_t) of one token, minus their sum at x_t; for tests and small alphabets."""
         m, count = posterior.shape
         x_1 = torch.arange(count, device=x_t.device).repeat(m)
@@ -123,7 +104,7 @@ class TokenPath(TokenLaw, Path):
         outward = torch.einsum("mk,mks->ms", posterior.to(outward.dtype), outward.unflatten(0, (m, count)))
         return outward.scatter_add(1, x_t[:, None], -outward.sum(1, keepdim=True))
 
-    def most(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], s: float, count: int) -> Float[Tensor, " b *d"]:
+    def most(self, x_t: Places, t: Times, s: float, count: int) -> Points:
         """Return H, what the expected number of jumps until s does not exceed, whatever x_1 is."""
         times, which = distinct(t)
         if s >= 1 or len(times) * count**2 > AT_ONCE:
@@ -136,9 +117,7 @@ class TokenPath(TokenLaw, Path):
         table = total.unflatten(0, (len(times), count)).amax(1)
         return table[pad_right(which, x_t), x_t]
 
-    def jump(
-        self, x_1: Int[Tensor, " m"], x: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, count: int
-    ) -> tuple[Float[Tensor, " m"], Float[Tensor, "m S"] | None]:
+    def jump(self, x_1: Ids, x: Ids, t: Reals, s: float, count: int) -> tuple[Reals, LogLaws | None]:
         """Return lambda given the data x_1, and the weights of where a jump lands; None if it lands on x_1."""
         if s >= 1:
             return torch.full_like(t, torch.inf), None
@@ -148,9 +127,7 @@ class TokenPath(TokenLaw, Path):
         outward = outward if added is None else outward + added
         return outward.sum(1), outward
 
-    def characteristics(
-        self, prediction: Float[Tensor, "b *d K"], x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"]
-    ) -> Characteristics:
+    def characteristics(self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times) -> Characteristics:
         """Turn logits of x_1 into jumps: no array of rates, a draw only for those that may jump."""
         count = prediction.shape[-1]
 
@@ -220,8 +197,6 @@ class Geometric(TokenPath):
         if isinstance(self.corrector, Odds):
             raise UsageError("Odds needs a mixture path, this one is geometric", remedy="Use Resample")
 
-    def log_probabilities(
-        self, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], count: int | None = None
-    ) -> Float[Tensor, "m S"]:
+    def log_probabilities(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
         """Normalise the logits."""
         return self.logits(x_1, t).log_softmax(1)

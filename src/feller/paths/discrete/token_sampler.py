@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float64
 from torch import Tensor
 
 from feller.core.errors import check_number
 from feller.core.rng import categorical, check_finite
+from feller.paths.discrete.rates import Ids, Logits
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Choice:
         check_number("top_k", self.top_k, least=1, remedy="Leave it out to draw among all symbols")
         check_number("top_p", self.top_p, above=0, most=1)
 
-    def __call__(self, logits: Float[Tensor, "m K"], u: Float64[Tensor, " m"]) -> Int[Tensor, " m"]:
+    def __call__(self, logits: Logits, u: Float64[Tensor, " m"]) -> Ids:
         """Draw one symbol per row, where the uniform number u meets the distribution function, in float64."""
         if self.temperature == 0:
             check_finite(logits.amax(1))
@@ -37,7 +38,7 @@ class Choice:
         weights = self.cut(logits)
         return categorical((weights - weights.amax(1, keepdim=True)).exp_(), u)
 
-    def cut(self, logits: Float[Tensor, "m K"]) -> Float[Tensor, "m K"]:
+    def cut(self, logits: Logits) -> Logits:
         """Return the logits of the law that is drawn from, for a temperature above 0."""
         if logits.dtype.itemsize < 4:
             logits = logits.float()

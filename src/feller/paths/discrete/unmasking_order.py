@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float64
 from torch import Tensor
 
 from feller.core.errors import check_number
 from feller.core.rng import Draw
-from feller.paths.discrete.rates import AT_ONCE
+from feller.paths.discrete.rates import AT_ONCE, Ids, Logits, Reals
 from feller.paths.discrete.token_sampler import Choice
 from feller.paths.processes import Jumps
 
@@ -24,9 +24,7 @@ class Order(abc.ABC):
     """Ranks tokens. Implement one method to add one."""
 
     @abc.abstractmethod
-    def score(
-        self, logits: Float[Tensor, "m K"], x_1: Int[Tensor, " m"], u: Float64[Tensor, " m"]
-    ) -> Float[Tensor, " m"]:
+    def score(self, logits: Logits, x_1: Ids, u: Float64[Tensor, " m"]) -> Reals:
         """Return a number for each token with logits, its drawn symbol, and a uniform number; large goes first."""
 
 
@@ -40,9 +38,7 @@ class Confidence(Order):
     def __post_init__(self) -> None:
         check_number("noise", self.noise, least=0)
 
-    def score(
-        self, logits: Float[Tensor, "m K"], x_1: Int[Tensor, " m"], u: Float64[Tensor, " m"]
-    ) -> Float[Tensor, " m"]:
+    def score(self, logits: Logits, x_1: Ids, u: Float64[Tensor, " m"]) -> Reals:
         """Return log p(x_1) + noise times a Gumbel number."""
         gumbel = -(-u.clamp(min=torch.finfo(u.dtype).tiny).log()).log()
         if self.noise == torch.inf:
@@ -55,9 +51,7 @@ class Confidence(Order):
 class Entropy(Order):
     """The tokens about which the network is surest first: those whose law has the lowest entropy."""
 
-    def score(
-        self, logits: Float[Tensor, "m K"], x_1: Int[Tensor, " m"], u: Float64[Tensor, " m"]
-    ) -> Float[Tensor, " m"]:
+    def score(self, logits: Logits, x_1: Ids, u: Float64[Tensor, " m"]) -> Reals:
         """Return minus the entropy."""
         log_p = logits.log_softmax(1)
         return torch.special.entr(log_p.exp()).sum(1).neg().double()

@@ -16,9 +16,10 @@ from feller.paths.jumps.conditional_path import Law
 from feller.paths.jumps.endpoint_support import Circle, Grid, Interval
 from feller.paths.jumps.gaussian import GaussianLaw
 from feller.paths.jumps.von_mises import VonMisesLaw
-from feller.paths.path import Path
+from feller.paths.path import Path, Times
 from feller.paths.processes import Characteristics, Jumps
 from feller.paths.schedules import Linear
+from feller.spaces.space import Points
 
 _NEVER = -1e30
 """Log of a rate that is 0."""
@@ -55,9 +56,7 @@ class Binned(Path):
         """Carry x_0, independent of the data, along the law of x_1; there is nothing to draw."""
         return self.law.sample(x_0, x_1, pad_right(t, x_1))
 
-    def target(
-        self, x_t: Float[Tensor, " b *d"], x_0: Float[Tensor, " b *d"], x_1: Float[Tensor, " b *d"], t: Tensor
-    ) -> Float[Tensor, "b *d K"]:
+    def target(self, x_t: Points, x_0: Points, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
         """Return (1 - t) times the rates to bins given the data, 0 to the state's own; with a share, the velocity."""
         t = pad_right(t, x_1)
         out = self.law.slope(x_t, x_1, t).neg().clamp(min=0) * (1 - t)
@@ -70,7 +69,7 @@ class Binned(Path):
             velocity = self.law.velocity(x_t, x_1, t)
         return torch.cat([rates, velocity[..., None].to(rates.dtype)], -1)
 
-    def landing(self, x_1: Float[Tensor, " b *d"], t: Tensor) -> Float[Tensor, "b *d K"]:
+    def landing(self, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
         """Return the chance of each bin, from the density of landings at its centre; the data's own where none has."""
         centres = self.bins.centres.to(device=x_1.device, dtype=x_1.dtype)
         z, t = x_1[..., None], t[..., None]
@@ -83,7 +82,7 @@ class Binned(Path):
         """Mark the bin that each part is in, [..., K]."""
         return self.bins.target(x)[..., None] == torch.arange(len(self.bins.centres), device=x.device)
 
-    def read(self, prediction: Float[Tensor, "b *d n"], x_t: Float[Tensor, " b *d"], t: Tensor) -> Tensor:
+    def read(self, prediction: Float[Tensor, "b *d n"], x_t: Points, t: Tensor) -> Tensor:
         """Return the log of (1 - t) times the rates to bins, of the state's own far below all; a velocity as it is."""
         count = len(self.bins.centres)
         wanted = count + 1 + (self.share is not None)
@@ -97,9 +96,7 @@ class Binned(Path):
         """Start as the law does."""
         return self.law.start(x_0)
 
-    def characteristics(
-        self, prediction: Float[Tensor, "b *d n"], x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"]
-    ) -> Characteristics:
+    def characteristics(self, prediction: Float[Tensor, "b *d n"], x_t: Points, t: Times) -> Characteristics:
         """Return the jumps of the answer, and with a share the sum of both."""
         read, count = self.read(prediction, x_t, t), len(self.bins.centres)
         rates = read[..., :count].exp()
@@ -124,7 +121,7 @@ class Binned(Path):
 
         return Characteristics(velocity, jumps=Jumps(hazard, land))
 
-    def _growth(self, t: Float[Tensor, " b"], s: float) -> Tensor:
+    def _growth(self, t: Times, s: float) -> Tensor:
         """Return the integral of the rate's growth until s with the state held, for a rate of 1 / (1 - t) at t."""
         left = (1 - t.double()) / max(1 - s, 1e-300)
         straight = isinstance(self.law, GaussianLaw) and isinstance(self.law.schedule, Linear)

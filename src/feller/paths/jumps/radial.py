@@ -6,16 +6,15 @@ all concentrations from 0 to 1e10.
 
 import abc
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from feller.paths.discrete.token_distribution import distinct
-from feller.paths.jumps.conditional_path import Law, alike
-from feller.paths.jumps.jump_step_rules import Overlap, Survival
+from feller.paths.jumps.conditional_path import Growth, Law, alike
+from feller.paths.jumps.jump_step_rules import Overlap
 
 _POINTS = torch.tensor([-math.sqrt(0.6), 0.0, math.sqrt(0.6)], dtype=torch.float64)
 _WEIGHTS = torch.tensor([5 / 18, 8 / 18, 5 / 18], dtype=torch.float64)
@@ -49,7 +48,7 @@ class Nodes:
 
     kappa: Float64[Tensor, "n 1"]
     """The largest concentration that the nodes resolve."""
-    size: int
+    size: int = MANY
 
     @property
     def scale(self) -> Float64[Tensor, "n 1"]:
@@ -90,11 +89,6 @@ class Nodes:
         along = (last - 1 - row * (self.size + 1) + share) / self.size
         scale, stretch = self.scale[:, 0][row], self.stretch[:, 0][row]
         return (scale * torch.sinh(stretch * along)).clamp(max=math.pi)
-
-
-def nodes(kappa: Float64[Tensor, " n"], size: int = MANY) -> Nodes:
-    """Return nodes for some concentrations."""
-    return Nodes(kappa[:, None], size)
 
 
 def distribution(shape: Shape, at: Nodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
@@ -155,10 +149,7 @@ def _steep(shape: Shape, angle: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
     return fall > _STEEP, log_height[:, :-1] + ((angle[:, 1:] - angle[:, :-1]) / fall).log()
 
 
-if TYPE_CHECKING:
-    from feller.paths.jumps.conditional_path import Growth
-
-
+@dataclass(frozen=True)
 class RadialLaw(Law, Shape):
     """Implement what an angle and a direction from the end are, and the density at an angle, to add a law.
 
@@ -166,17 +157,9 @@ class RadialLaw(Law, Shape):
     direction drawn afresh. Rates are closed forms, flow and landings come from tables over (time, angle).
     """
 
-    if TYPE_CHECKING:
-
-        @property
-        def concentration(self) -> "Growth":
-            """Its kappa, at each time."""
-            ...
-
-    @property
-    def usual(self) -> Survival:
-        """Return the overlap."""
-        return Overlap()
+    usual = Overlap()
+    concentration: Growth = field(default_factory=Growth)
+    """Its kappa, at each time."""
 
     @abc.abstractmethod
     def offset(self, x: Tensor, z: Tensor) -> tuple[Float[Tensor, "..."], Tensor]:
@@ -206,7 +189,7 @@ class RadialLaw(Law, Shape):
         """Return the state in the direction of x_0 whose angle has the same share of the mass below it."""
         angle, direction = self.offset(x_0, z)
         kappa, row = self._kappa(t)
-        at = nodes(kappa, SOME)
+        at = Nodes(kappa[:, None], SOME)
         goal = self.uniform_share(angle.double()).clamp(0, 1 - 2**-53)
         return self.put(z, at.find(distribution(self, at, kappa), row, goal).to(angle.dtype), direction)
 
@@ -237,7 +220,7 @@ class RadialLaw(Law, Shape):
         """Return the velocity of the angle along the direction."""
         angle, direction = self.offset(x, z)
         kappa, row = self._kappa(t)
-        at = nodes(kappa)
+        at = Nodes(kappa[:, None])
         per_rise = at.read(speed(self, at, kappa), row, angle)
         return self.moving(x, direction, self.concentration.rate(t).to(angle.dtype) * per_rise)
 
@@ -261,12 +244,12 @@ class RadialLaw(Law, Shape):
         """Return how much the distribution function rises at nodes of pairs of times, and which pair each entry has."""
         later, row = self._kappa(s)
         if alike(t, s):
-            at = nodes(later)
+            at = Nodes(later[:, None])
             return at, row, drift(self, at, later)
         now, other = self._kappa(t)
         row = other * len(later) + row
         now, later = now.repeat_interleave(len(later)), later.repeat(len(now))
-        at = nodes(later)
+        at = Nodes(later[:, None])
         return at, row, distribution(self, at, later) - distribution(self, at, now)
 
 

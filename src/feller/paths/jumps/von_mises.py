@@ -1,13 +1,12 @@
 """Angles on the way from the uniform law to the data."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from feller.paths.jumps.conditional_path import Growth
 from feller.paths.jumps.radial import RadialLaw
 from feller.spaces.torus import TURN, wrap
 
@@ -18,8 +17,6 @@ class VonMisesLaw(RadialLaw):
 
     Source: Holderrieth et al. 2024, arXiv 2410.20587, whose jumps need a density and no geodesics.
     """
-
-    concentration: Growth = field(default_factory=Growth)
 
     def offset(self, x: Tensor, z: Tensor) -> tuple[Float[Tensor, "..."], Tensor]:
         """Return the length of the shorter way around, and its sign."""

@@ -9,10 +9,10 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 from feller.core.errors import UsageError
+from feller.core.optional_dependency import need
 from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Pure, Subsampled
 from feller.privacy.accounting.zcdp import check_target, epsilon_of
 
@@ -25,6 +25,8 @@ MOST = 20_000_000
 """Points of a grid, at most: they take some hundred megabytes."""
 LONGEST = 1e-15
 """Mass of a tail that a grid leaves out, which is charged to delta."""
+WANTED = "accounting of privacy", "tables"
+"""What dp-accounting is for, and which extra installs it."""
 SHARES = (0.5, 0.1, 0.01)
 """Of delta, that concentrated expenses may take where the others are composed as loss distributions."""
 
@@ -72,7 +74,7 @@ def delta(expenses: Sequence[Expense], epsilon: float) -> float:
 @functools.lru_cache(maxsize=256)
 def epsilon_by_renyi(expenses: tuple[Expense, ...], delta: float) -> float:
     """Return the bound by Rényi divergences; mechanisms that are pure count as concentrated."""
-    events = _library()
+    events = need("dp_accounting", *WANTED)
     accountant = events.rdp.RdpAccountant()
     with _quiet():
         for expense in expenses:
@@ -142,39 +144,30 @@ def loss_distribution(expenses: tuple[Expense, ...], grid: float) -> Any:
 
 
 def _part(expense: Expense, grid: float) -> Any:
-    _library()
-    from dp_accounting.pld import common, privacy_loss_distribution
-
     match expense:
         case Gaussian(whole=0):
             scale = expense.sigma / math.sqrt(expense.times)
-            return privacy_loss_distribution.from_gaussian_mechanism(scale, value_discretization_interval=grid)
+            return _pld().from_gaussian_mechanism(scale, value_discretization_interval=grid)
         case Gaussian():
             return _counts(expense.sigma * math.sqrt(expense.whole), expense.whole * expense.times, grid)
         case Subsampled():
             return _step(expense.sigma, expense.rate, grid).self_compose(expense.steps, LONGEST)
         case Pure():
-            parameters = common.DifferentialPrivacyParameters(expense.epsilon, 0)
-            return privacy_loss_distribution.from_privacy_parameters(parameters, value_discretization_interval=grid)
+            parameters = _pld().common.DifferentialPrivacyParameters(expense.epsilon, 0)
+            return _pld().from_privacy_parameters(parameters, value_discretization_interval=grid)
         case _:
             raise UsageError(f"no accountant knows expenses of the kind {type(expense).__name__}")
 
 
 @functools.lru_cache(maxsize=4)
 def _step(sigma: float, rate: float, grid: float) -> Any:
-    from dp_accounting.pld import privacy_loss_distribution
-
-    return privacy_loss_distribution.from_gaussian_mechanism(
-        sigma, sampling_prob=rate, value_discretization_interval=grid
-    )
+    return _pld().from_gaussian_mechanism(sigma, sampling_prob=rate, value_discretization_interval=grid)
 
 
 @functools.lru_cache(maxsize=4)
 def _counts(sigma: float, times: int, grid: float) -> Any:
     """Return the losses of counts with the discrete Gaussian, each moved by one: Canonne and others 2020."""
-    from dp_accounting.pld import privacy_loss_distribution
-
-    one = privacy_loss_distribution.from_discrete_gaussian_mechanism(
+    one = _pld().from_discrete_gaussian_mechanism(
         sigma, sensitivity=1, value_discretization_interval=grid, use_connect_dots=True
     )
     return one.self_compose(times, LONGEST)
@@ -201,9 +194,5 @@ def _quiet() -> Iterator[None]:
         logger.disabled = before
 
 
-def _library() -> ModuleType:
-    try:
-        import dp_accounting
-    except ImportError as error:
-        raise UsageError("accounting of privacy needs dp-accounting: pip install 'feller[tables]'") from error
-    return dp_accounting
+def _pld() -> Any:
+    return need("dp_accounting.pld.privacy_loss_distribution", *WANTED)

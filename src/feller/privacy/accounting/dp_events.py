@@ -3,20 +3,16 @@
 import abc
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from feller.core.errors import UsageError
 
 
+@dataclass(frozen=True)
 class Expense(abc.ABC):
     """One look at the rows, or many of a kind, whose unit is one row, added or removed; says what it costs."""
 
-    if TYPE_CHECKING:  # a field of every kind; a real property would become its default
-
-        @property
-        def what(self) -> str:
-            """What was paid for, for people."""
-            ...
+    what: str
+    """What was paid for, for people."""
 
     @abc.abstractmethod
     def words(self) -> str:
@@ -27,8 +23,6 @@ class Expense(abc.ABC):
 class Gaussian(Expense):
     """Numbers told with normal noise."""
 
-    what: str
-    """What was paid for, for people."""
     sigma: float
     """Standard deviation of the noise, in units of the L2 sensitivity of all the numbers together."""
     times: int = 1
@@ -56,8 +50,6 @@ class Gaussian(Expense):
 class Subsampled(Expense):
     """Steps that each look at a Poisson sample of the rows, and tell a sum with normal noise."""
 
-    what: str
-    """What was paid for, for people."""
     sigma: float
     """Standard deviation of the noise, in units of the longest contribution of a row."""
     rate: float
@@ -85,8 +77,6 @@ class Subsampled(Expense):
 class Pure(Expense):
     """A mechanism that is (epsilon, 0)-private, such as a count with Laplace noise."""
 
-    what: str
-    """What was paid for, for people."""
     epsilon: float
 
     def __post_init__(self) -> None:
@@ -104,8 +94,6 @@ class Concentrated(Expense):
     Source: Bun and Steinke 2016, arXiv 1605.02065; Cesar and Rogers 2021, arXiv 2004.07223, for the choice.
     """
 
-    what: str
-    """What was paid for, for people."""
     rho: float
 
     def __post_init__(self) -> None:

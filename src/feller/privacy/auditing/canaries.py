@@ -84,14 +84,7 @@ class Ear:
     """The account of an attacker, over all steps."""
 
     def __init__(self, planted: Planted, examples: ExamplesAt, *, rate: float, noise: Noise) -> None:
-        """Begin before the first step.
-
-        Args:
-            planted: What is there.
-            examples: Makes the examples of all that may be.
-            rate: Chance of a row to be in the sample of a step.
-            noise: Flips the coins of samples.
-        """
+        """Begin before the first step."""
         check_number("rate", rate, above=0, most=1)
         self.planted, self.examples, self.rate, self.noise = planted, examples, rate, noise
         self.coins = torch.zeros(len(planted.present), dtype=torch.float64)
@@ -189,7 +182,9 @@ class Overheard(Gradient):
         value = self.inner(loss, network, [*known, _some(example, sampled)], expected_size)
         weights = list(trained(network).values())
         noisy = [weight.grad for weight in weights]
-        self._without_noise(how.clip)(loss, _cleared(network), known, expected_size)
+        for weight in weights:
+            weight.grad = None
+        self._without_noise(how.clip)(loss, network, known, expected_size)
         pairs = zip(noisy, weights, strict=True)
         total = torch.cat([(_there(told) - _there(weight.grad)).flatten() for told, weight in pairs]) * expected_size
         for weight, told in zip(weights, noisy, strict=True):
@@ -209,9 +204,3 @@ def _there(gradient: Tensor | None) -> Tensor:
     if gradient is None:
         raise TypeError("expected a gradient in each weight after a private step")
     return gradient
-
-
-def _cleared(network: nn.Module) -> nn.Module:
-    for weight in trained(network).values():
-        weight.grad = None
-    return network

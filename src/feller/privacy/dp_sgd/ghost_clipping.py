@@ -7,8 +7,9 @@ Source: Bu, Wang, Zha and Karypis 2022, arXiv 2210.00038.
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -117,19 +118,11 @@ def check_layers(network: nn.Module) -> None:
 @contextmanager
 def recorded(network: nn.Module, book: Book) -> Iterator[None]:
     """Write all calls of layers with trained weights into a book."""
-    handles = []
-    for name, layer in network.named_modules():
-        if any(weight.requires_grad for weight in layer.parameters(recurse=False)):
-
-            def hook(layer: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
-                book.note(name, layer, args, kwargs, output)
-
-            handles.append(layer.register_forward_hook(hook, with_kwargs=True))
-    try:
+    with ExitStack() as stack:
+        for name, layer in network.named_modules():
+            if any(weight.requires_grad for weight in layer.parameters(recurse=False)):
+                stack.enter_context(layer.register_forward_hook(partial(book.note, name), with_kwargs=True))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _edge(output: Tensor) -> GradientEdge:
@@ -146,11 +139,7 @@ def _as_weights(visit: Visit, slopes: Tensor) -> Tensor:
 
 
 def _check_reach(losses: Tensor, book: Book, weights: dict[str, nn.Parameter]) -> None:
-    """Walk from the losses to the outputs of recorded calls: no trained weight may be met on the way.
-
-    Raises:
-        NotHereError: If one is.
-    """
+    """Walk from the losses to the outputs of recorded calls: no trained weight may be met on the way."""
     names = {id(weight): name for name, weight in weights.items()}
     stops = {visit.edge.node for visit in book.visits}
     ahead: list[Node | None] = [losses.grad_fn]

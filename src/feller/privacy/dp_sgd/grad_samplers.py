@@ -274,24 +274,12 @@ class Own(Rule):
         return layer.weighted(call.inputs, call.slopes, factors)
 
 
-def _layer_norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
-    return F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
-
-
-def _rms_norm(layer: nn.RMSNorm, x: Tensor) -> Tensor:
-    return F.rms_norm(x, layer.normalized_shape, eps=layer.eps)
-
-
-def _group_norm(layer: nn.GroupNorm, x: Tensor) -> Tensor:
-    return F.group_norm(x, layer.num_groups, eps=layer.eps)
-
-
 _RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: OfLinear(),
     nn.Embedding: OfEmbedding(),
-    nn.LayerNorm: OfNorm(_layer_norm),
-    nn.RMSNorm: OfNorm(_rms_norm),
-    nn.GroupNorm: OfNorm(_group_norm, channels=True),
+    nn.LayerNorm: OfNorm(lambda layer, x: F.layer_norm(x, layer.normalized_shape, eps=layer.eps)),
+    nn.RMSNorm: OfNorm(lambda layer, x: F.rms_norm(x, layer.normalized_shape, eps=layer.eps)),
+    nn.GroupNorm: OfNorm(lambda layer, x: F.group_norm(x, layer.num_groups, eps=layer.eps), channels=True),
     nn.Conv1d: OfConvolution(),
     nn.Conv2d: OfConvolution(),
 }

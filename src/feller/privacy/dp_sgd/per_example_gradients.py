@@ -1,7 +1,7 @@
 """Clipped sums by laying out each example's gradient: for many at once by `vmap`, or in a loop, slow and plain."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -34,24 +34,17 @@ def clipped_by_map(loss: LossFunction, network: nn.Module, example: dict[str, An
         UsageError: If it cannot, naming the layer.
     """
     refuse_mixers(network)
-    weights, whole = trained(network), _Loss(loss, network)
-    values, held = {f"network.{name}": weight.detach() for name, weight in weights.items()}, _held(whole)
-
-    def one(values: dict[str, Tensor], held: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
-        return functional_call(whole, {**held, **values}, (row,))
-
-    each = torch.vmap(grad(one), (None, None, 0))
-    portion = max(1, AT_ONCE // max(1, sum(value.numel() for value in values.values())))
+    weights = trained(network)
+    portion = max(1, AT_ONCE // max(1, sum(weight.numel() for weight in weights.values())))
     sums, norms = {name: torch.zeros_like(weight) for name, weight in weights.items()}, []
     for start in range(0, length(example), portion):
         rows = tree_map(lambda leaf, start=start: leaf[start : start + portion], example)
-        with nothing_kept(loss, network, rows), _named(network), sdpa_kernel(SDPBackend.MATH):
-            gradients = each(values, held, rows)  # the fused kernels would go row by row
+        gradients = _mapped(loss, network, rows)
         squares = [gradient.flatten(1).square().sum(1) for gradient in gradients.values()]
         norms.append(torch.stack(squares).sum(0).sqrt())
         by = factors(norms[-1], clip)
         for name in weights:
-            sums[name] += torch.einsum("b...,b->...", gradients[f"network.{name}"], by)
+            sums[name] += torch.einsum("b...,b->...", gradients[name], by)
     return Clipped(sums, torch.cat(norms))
 
 
@@ -62,15 +55,7 @@ def laid_out(loss: LossFunction, network: nn.Module, example: dict[str, Any], cl
         UsageError: If `vmap` cannot take the network or the loss apart, naming the layer.
     """
     refuse_mixers(network)
-    whole = _Loss(loss, network)
-    values, held = {f"network.{name}": weight.detach() for name, weight in trained(network).items()}, _held(whole)
-
-    def one(values: dict[str, Tensor], held: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
-        return functional_call(whole, {**held, **values}, (row,))
-
-    with nothing_kept(loss, network, example), _named(network), sdpa_kernel(SDPBackend.MATH):
-        found = torch.vmap(grad(one), (None, None, 0))(values, held, example)
-    rows = torch.cat([found[name].flatten(1) for name in values], 1)
+    rows = torch.cat([gradient.flatten(1) for gradient in _mapped(loss, network, example).values()], 1)
     norms = rows.norm(dim=1)
     return torch.where(norms.isfinite()[:, None], rows * factors(norms, clip)[:, None], 0.0)
 
@@ -92,9 +77,18 @@ def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, A
     return Clipped(sums, torch.cat(norms))
 
 
-def _held(whole: nn.Module) -> dict[str, Tensor]:
-    """Return buffers, to be handed in beside the weights: a transform lets nothing else change, such as a counter."""
-    return dict(whole.named_buffers())
+def _mapped(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> dict[str, Float[Tensor, "b ..."]]:
+    """Return the gradients of each example by `vmap`, under the names of the weights that are trained."""
+    whole, names = _Loss(loss, network), trained(network)
+    values = {f"network.{name}": weight.detach() for name, weight in names.items()}
+    held = dict(whole.named_buffers())  # a transform lets nothing else change, such as a counter
+
+    def one(values: dict[str, Tensor], held: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
+        return functional_call(whole, {**held, **values}, (row,))
+
+    with nothing_kept(loss, network, example), _named(network), sdpa_kernel(SDPBackend.MATH):
+        found = torch.vmap(grad(one), (None, None, 0))(values, held, example)  # fused kernels would go row by row
+    return {name: found[f"network.{name}"] for name in names}
 
 
 def refuse_mixers(network: nn.Module) -> None:
@@ -126,25 +120,18 @@ def refuse_mixers(network: nn.Module) -> None:
 
 @contextmanager
 def _named(network: nn.Module) -> Iterator[None]:
-    """Say at which layer a network could not be taken apart.
-
-    Raises:
-        UsageError: If it could not.
-    """
+    """Say at which layer a network could not be taken apart."""
     path: list[str] = []
 
-    def enter(name: str) -> None:
-        path.append(name)
-
-    def leave() -> None:
+    def leave(*call: Any) -> None:
         path.pop()
 
-    handles = []
-    for name, layer in network.named_modules():
-        handles.append(layer.register_forward_pre_hook(lambda layer, args, name=name: enter(name)))
-        handles.append(layer.register_forward_hook(lambda layer, args, output: leave()))
     try:
-        yield
+        with ExitStack() as stack:
+            for name, layer in network.named_modules():
+                stack.enter_context(layer.register_forward_pre_hook(lambda layer, args, name=name: path.append(name)))
+                stack.enter_context(layer.register_forward_hook(leave))
+            yield
     except RuntimeError as error:
         where = (path[-1] or "the network itself") if path else "the loss"
         kind = type(network.get_submodule(path[-1])).__name__ if path else ""
@@ -152,6 +139,3 @@ def _named(network: nn.Module) -> Iterator[None]:
             f"the gradients of single examples cannot be told apart at {where}{f' ({kind})' if kind else ''}: "
             f"{str(error).strip().splitlines()[0]:.200}; it must treat every example alike, without branches on values"
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()

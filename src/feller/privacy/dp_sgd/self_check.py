@@ -43,11 +43,7 @@ def self_check(loss: LossFunction, network: nn.Module, example: dict[str, Any]) 
     Raises:
         UsageError: If they differ: then one example's loss depends on others, or a rule is wrong.
     """
-    network = copy.deepcopy(network)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in trained(network).values():
-            weight += SHIFT * torch.randn(weight.shape, generator=generator, dtype=weight.dtype).to(weight.device)
+    network = shifted(network)
     norms = clipped_by_loop(loss, network, example, float("inf")).norms
     finite = norms.isfinite()
     if not finite.any():
@@ -66,6 +62,15 @@ def self_check(loss: LossFunction, network: nn.Module, example: dict[str, Any]) 
             "examples: a row's loss depends on the rest of the batch or on chance, or a layer's rule is wrong"
         )
     return Verdict(not reason, reason, apart)
+
+
+def shifted(network: nn.Module) -> nn.Module:
+    """Return a copy of a network with other weights."""
+    network, generator = copy.deepcopy(network), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in trained(network).values():
+            weight += SHIFT * torch.randn(weight.shape, generator=generator, dtype=weight.dtype).to(weight.device)
+    return network
 
 
 def difference(found: Clipped, expected: Clipped) -> float:

@@ -7,8 +7,7 @@ such as a counter, may stay. Then each pass of rows is compared with what was th
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -29,34 +28,16 @@ _tried: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], frozenset[str]]] = W
 """Network -> which of its modules train -> names of the values that change alike whatever the rows are."""
 
 
-@dataclass(frozen=True)
-class _Value:
-    """A buffer, parameter or other tensor of a module, and what it held."""
-
-    place: dict[str, Any]
-    """Of the module: where the tensor is found under its key."""
-    key: str
-    tensor: Tensor | None
-    copy: Tensor | None
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Put back the tensor and what it held."""
-        self.place[self.key] = self.tensor
-        if self.tensor is not None and self.copy is not None and not _same(self.tensor, self.copy):
-            self.tensor.copy_(self.copy)
-
-
 class _Snapshot:
     """The values of a network at one moment."""
 
     def __init__(self, network: nn.Module, weights: bool) -> None:
         """Copy buffers; with weights parameters and tensors that are plain attributes, too."""
-        self.network, self.weights, self.values = network, weights, {}
-        for name, place, key, tensor in self._tensors():
-            self.values[name] = _Value(place, key, tensor, None if tensor is None else tensor.detach().clone())
+        self.network, self.weights = network, weights
+        self.values, self.copies = list(self._tensors()), self.held()
 
     def _tensors(self) -> Iterator[tuple[str, dict[str, Any], str, Tensor | None]]:
+        """Yield buffers, parameters and other tensors: name, and under which key which part of a module holds it."""
         for path, module in self.network.named_modules():
             attributes = {key: value for key, value in vars(module).items() if isinstance(value, Tensor)}
             places = [(module._buffers, module._buffers)]
@@ -69,24 +50,25 @@ class _Snapshot:
     def changed(self) -> list[str]:
         """Return the names of values that are no more what they were, new ones included."""
         now = {name: tensor for name, _, _, tensor in self._tensors()}
-        return [
-            name
-            for name in {**self.values, **now}
-            if name not in now or name not in self.values or not _same(now[name], self.values[name].copy)
-        ]
+        before = self.copies
+        every = {**before, **now}
+        return [name for name in every if not (name in now and name in before and _same(now[name], before[name]))]
 
     def held(self) -> dict[str, Tensor | None]:
         """Return copies of the values of now."""
         return {name: None if tensor is None else tensor.detach().clone() for name, _, _, tensor in self._tensors()}
 
+    @torch.no_grad()
     def restore(self, but: frozenset[str] = frozenset()) -> None:
         """Put back all values as they were, except those with some names."""
         for name, place, key, _ in list(self._tensors()):
-            if name not in self.values and name not in but:
+            if name not in self.copies and name not in but:
                 del place[key]
-        for name, value in self.values.items():
+        for name, place, key, tensor in self.values:
             if name not in but:
-                value.restore()
+                place[key], copy = tensor, self.copies[name]
+                if tensor is not None and copy is not None and not _same(tensor, copy):
+                    tensor.copy_(copy)
 
 
 def _same(a: Tensor | None, b: Tensor | None) -> bool:
@@ -101,11 +83,6 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 @contextmanager
 def nothing_kept(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> Iterator[None]:
     """Refuse a network that keeps values of rows, before it sees any; around a pass of rows.
-
-    Args:
-        loss: (network, example) -> [b].
-        network: What the rows pass through.
-        example: The rows; only their shapes and types are used.
 
     Raises:
         UsageError: If random rows change a value, or these rows one that random rows did not change; names the module.
@@ -153,17 +130,16 @@ def _passed(
 ) -> dict[str, Tensor | None]:
     """Return the values that differ after a batch, and put them back."""
     device = next(leaves(rows)).device
-    tables = [layer for layer in network.modules() if isinstance(layer, nn.Embedding)]
-    handles = [table.register_forward_pre_hook(_within) for table in tables]
-    try:  # what is drawn inside is alike for all batches, as the state of the generator is put back
+    with ExitStack() as stack:
+        stack.callback(before.restore)
+        for layer in network.modules():
+            if isinstance(layer, nn.Embedding):
+                stack.enter_context(layer.register_forward_pre_hook(_within))
+        # what is drawn inside is alike for all batches, as the state of the generator is put back
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
             loss(network, rows)
         now = before.held()
         return {name: now.get(name) for name in before.changed()}
-    finally:
-        before.restore()
-        for handle in handles:
-            handle.remove()
 
 
 def _within(table: nn.Embedding, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -41,6 +41,8 @@ class Family(abc.ABC):
 class Logistic(Family):
     """A label of 0 or 1, or a chance between, by the logistic law of the score."""
 
+    labels = 0.0, 1.0
+
     def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         """Return 1 / (1 + e^-score)."""
         return score.sigmoid()
@@ -52,11 +54,6 @@ class Logistic(Family):
     def loss(self, score: Float[Tensor, " *n"], label: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         """Return the cross entropy."""
         return softplus(score) - label * score
-
-    @property
-    def labels(self) -> tuple[float, float]:
-        """0 to 1."""
-        return 0.0, 1.0
 
     def steepest(self, length: float, decay: float) -> float:
         """Return 1."""

@@ -88,12 +88,6 @@ class Released:
 def release(minimum: Minimum, scale: float, noise: Noise, what: str = "weights") -> Released:
     """Return the weights with normal noise, paid for by a row that comes or goes while the number of rows is public.
 
-    Args:
-        minimum: The weights, to rounding those at the minimum.
-        scale: Standard deviation of the noise of each.
-        noise: Where it comes from.
-        what: They are, for people.
-
     Raises:
         UsageError: If the scale is not above 0.
     """

@@ -88,15 +88,7 @@ def subsampled(
     gram: Float[Tensor, "b d d"],
     pulled: Float[Tensor, "b d"],
 ) -> Float[Tensor, "b d d"]:
-    """Return the information I of one noisy sum over a Poisson sample, with all its directions.
-
-    Args:
-        rate: Chance q of a row to be in the sample.
-        scale: Standard deviation of the noise of each entry of the sum.
-        norms: Length of what each row adds.
-        gram: J^T J, of the Jacobian of what it adds.
-        pulled: g J, its part along what the row adds.
-    """
+    """Return the information I of one noisy sum over a Poisson sample, with all directions, from J^T J and g J."""
     factors = mixture_factors(rate, norms.double() / scale)
     along = pulled.double()[:, :, None] * pulled.double()[:, None, :]
     across = factors.across[:, None, None] * (gram.double() - along)

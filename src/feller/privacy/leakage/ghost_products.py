@@ -5,10 +5,9 @@ s dx^T, so products of two gradients are products of small tables. Source for le
 arXiv 2210.00038; for changes ours. Of each network it is checked once, on two rows of a copy with other weights.
 """
 
-import copy
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,8 +19,9 @@ from torch.func import functional_call, grad, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from feller.core.pytree import length
-from feller.privacy.dp_sgd.per_example_clipping import NotHereError, WithLoss, losses_of, trained
-from feller.privacy.dp_sgd.self_check import SHIFT
+from feller.privacy.dp_sgd.grad_samplers import places
+from feller.privacy.dp_sgd.per_example_clipping import NotHereError, WithLoss, losses_of
+from feller.privacy.dp_sgd.self_check import shifted
 from feller.privacy.dp_sgd.stateful_modules import nothing_kept
 from feller.privacy.leakage.row_gradients import AT_ONCE, RowSlopes, Way, dot, refilled
 
@@ -73,12 +73,7 @@ def quickly(slopes: RowSlopes, way: Way) -> Float[Tensor, "3 b"]:
 
 def _agree(slopes: RowSlopes, way: Way) -> bool:
     """Say whether the products are right, on few rows, with weights of which none is left at zero."""
-    network = copy.deepcopy(slopes.network)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in trained(network).values():
-            weight += SHIFT * torch.randn(weight.shape, generator=generator, dtype=weight.dtype).to(weight.device)
-    other = RowSlopes(slopes.whole.loss, network)
+    other = RowSlopes(slopes.whole.loss, shifted(slopes.network))
     try:
         found = _by_layer(other, way)
     except NotHereError:
@@ -118,12 +113,10 @@ def _moved(layers: dict[str, nn.Linear], by: list[Tensor], calls: list[tuple[str
 
         return after
 
-    handles = [layer.register_forward_hook(hook(name)) for name, layer in layers.items()]
-    try:
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            stack.enter_context(layer.register_forward_hook(hook(name)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _by_layer(slopes: RowSlopes, way: Way) -> Float[Tensor, "3 b"]:
@@ -143,7 +136,7 @@ def _by_layer(slopes: RowSlopes, way: Way) -> Float[Tensor, "3 b"]:
     for name in set(seen.names):
         which = [i for i, each in enumerate(seen.names) if each == name]
         tables = (seen.now[1], seen.change[1], seen.now[2], seen.change[2])
-        s, ds, x, dx = (torch.cat([_places(table[i]) for i in which], 1) for table in tables)
+        s, ds, x, dx = (torch.cat([places(table[i]) for i in which], 1) for table in tables)
         total += _products(s, ds, x, dx, 0.0 if layers[name].bias is None else 1.0)
     return total
 
@@ -210,11 +203,6 @@ def _check_places(names: list[str], zeros: list[Tensor], layers: dict[str, nn.Li
         places[name] += zero.numel() // layers[name].out_features
     if max(places.values()) > PLACES:
         raise NotHereError("a layer is called at more places than its weights are worth")
-
-
-def _places(part: Float[Tensor, " b *d"]) -> Float[Tensor, "b t c"]:
-    """Lay the places of a row beside each other."""
-    return part.reshape(len(part), -1, part.shape[-1])
 
 
 def _products(

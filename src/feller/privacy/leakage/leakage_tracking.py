@@ -94,14 +94,7 @@ class Watch:
         self.leakage, self.steps = leakage, steps
 
     def look(self, loss: LossFunction, network: nn.Module, clip: float, scale: float) -> None:
-        """Add what a step at these weights tells about each row, whether it is in the batch or not.
-
-        Args:
-            loss: (network, example) -> [b].
-            network: Before the step.
-            clip: Longest gradient of a row.
-            scale: Standard deviation of the noise of the sum of gradients.
-        """
+        """Add what a step at these weights tells about each row, whether it is in the batch or not."""
         if self.steps % self.every == 0:
             draw, way = self.draws.at("probes", self.steps), partial(hard_clip, clip=clip)
             pull = self.how(loss, network, self.build(network, self.steps), self.z, way, draw, self.which)

@@ -49,15 +49,9 @@ class Pull:
 
 @dataclass(frozen=True)
 class Directions:
-    """The same with all directions of the row apart.
+    """The same as `Pull` with all directions of the row apart.
 
-    A probe goes forward over the backward pass, in one random direction of the row: for signs v, E |J v|^2 = Tr(J^T
-    J), and the same J v tells the part along the gradient. Only three products of the gradient and its change are
-    kept; how a length is clipped follows by the chain rule. Clipping to a length has a slope but where a gradient is
-    just so long, which no row meets; a network with kinks, such as of ReLU, jumps in its gradients, of which a slope
-    tells nothing. Random numbers that an example draws beside its row are given to the attacker too, which never makes
-    a bound too large. Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 5; Hutchinson
-    1990 for the signs.
+    Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 5.
     """
 
     norms: Float[Tensor, " b"]

@@ -86,10 +86,6 @@ def one_step_replaced(sigma: float, rate: float) -> float:
 
     The two rows pull in opposite directions with all that a row may; that no other pair is worse was checked by
     quadrature, and is not proved. The integral is that of (P - Q)^2 / Q, which small rates do not drown.
-
-    Args:
-        sigma: Standard deviation of the noise, in units of the longest contribution of a row.
-        rate: Chance q of a row to be in the sample.
     """
     shift = 1 / sigma
     if rate == 1 or sigma < QUIET:

@@ -55,10 +55,6 @@ def guess_right(shares: Float[Tensor, " k"], expenses: Sequence[Expense]) -> Gue
 def rero(kappa: float, expenses: Sequence[Expense]) -> float:
     """Return the least bound gamma of all that are valid; exact for normal noise, and for its samples to the grid.
 
-    Args:
-        kappa: Chance to guess right without what was told.
-        expenses: All that was told.
-
     Raises:
         UsageError: If kappa is not above 0 and at most 1.
     """

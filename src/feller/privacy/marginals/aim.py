@@ -26,14 +26,6 @@ def greedy(
     """Count the table that the model knows worst, and fit the model anew, until all differ by no more than chance.
 
     How far a table is off is the sum of |count - expected|, beyond what it is on average for a sample of rows.
-
-    Args:
-        curator: Has an infinite budget.
-        measured: Tables to begin with.
-        weights: What each table counts for.
-        candidates: Returns those that a model has room for.
-        what: What tables are counted for.
-        rules: What rows must keep.
     """
     measured, counts, total = [*measured], curator.counts, curator.total
     model = estimate(counts, measured, total, rules=rules)

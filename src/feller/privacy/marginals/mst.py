@@ -60,15 +60,7 @@ def mst(
 def independent(
     codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise, *, rules: Admitted = ()
 ) -> Release:
-    """Fit each column alone to its noisy counts, which take the whole budget: the floor of every other model.
-
-    Args:
-        codes: The rows.
-        counts: Levels of each column, public.
-        rho: Budget, zero-concentrated; infinite for exact counts, which protect nobody.
-        noise: Source of the noise.
-        rules: What rows must keep, public.
-    """
+    """Fit each column alone to its noisy counts, which take the whole budget: the floor of every other model."""
     curator = Curator(codes, counts, rho, noise)
     sigma = sigma_for(rho, max(1, len(curator.columns)))
     one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in curator.columns}

@@ -31,13 +31,7 @@ def one_way_sigma(epsilon: float, delta: float, columns: int, share: float = SHA
 
 
 def one_way_error(sigma: float, counts: tuple[int, ...], n: int) -> float:
-    """Return the expected total variation between a column's shares and its noisy ones, on average over the columns.
-
-    Args:
-        sigma: Noise of each count, in rows.
-        counts: Cells of each column.
-        n: Rows.
-    """
+    """Return the expected total variation between a column's shares and its noisy ones, on average over the columns."""
     return 0.5 * sum(counts) / len(counts) * math.sqrt(2 / math.pi) * sigma / n
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
+from feller.core.optional_dependency import need
 from feller.privacy.noise import discrete_samplers
 
 KEY = 32
@@ -25,11 +26,8 @@ class Keystream:
     """ChaCha20 of one key: Nir and Langley 2018, RFC 8439."""
 
     def __init__(self, key: bytes) -> None:
-        try:
-            from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-        except ImportError as error:
-            raise UsageError("private noise needs cryptography: pip install 'feller[tables]'") from error
-        self._cipher: Any = Cipher(algorithms.ChaCha20(key, bytes(16)), None).encryptor()
+        ciphers = need("cryptography.hazmat.primitives.ciphers", "private noise", "tables")
+        self._cipher: Any = ciphers.Cipher(ciphers.algorithms.ChaCha20(key, bytes(16)), None).encryptor()
         self.taken = 0
         """Bytes so far."""
 

@@ -55,46 +55,23 @@ class Plan(abc.ABC):
 class Picture(Plan):
     """The codes of one picture, or what is missing of the one in which the prompt ends, and its `<break>`."""
 
-    @property
-    def after(self) -> tuple[Place, ...]:
-        """Begin where a segment may, or go on."""
-        return (Place.BARE, Place.BETWEEN, Place.PICTURE)
-
-    @property
-    def begins(self) -> tuple[Kind, ...]:
-        """Take no text."""
-        return (Kind.CODE,)
-
-    @property
-    def ends(self) -> Kind:
-        """End with the segment."""
-        return Kind.CUT
+    after = (Place.BARE, Place.BETWEEN, Place.PICTURE)
+    begins = (Kind.CODE,)
+    ends = Kind.CUT
 
 
 @dataclass(frozen=True)
 class TextPlan(Plan):
     """A text, or the rest of the one in which the prompt ends, and its `<break>`."""
 
+    after = (Place.BARE, Place.BETWEEN, Place.TEXT)
+    begins = (Kind.TEXT,)
+    ends = Kind.CUT
     most: int
     """Symbols of text that are drawn, at most."""
 
     def __post_init__(self) -> None:
-        _check_most(self.most)
-
-    @property
-    def after(self) -> tuple[Place, ...]:
-        """Begin where a segment may, or go on."""
-        return (Place.BARE, Place.BETWEEN, Place.TEXT)
-
-    @property
-    def begins(self) -> tuple[Kind, ...]:
-        """Take no picture."""
-        return (Kind.TEXT,)
-
-    @property
-    def ends(self) -> Kind:
-        """End with the segment."""
-        return Kind.CUT
+        check_number("most", self.most, least=1)
 
     @property
     def room(self) -> int:
@@ -110,6 +87,9 @@ class Fill(Plan):
     it hides where that is said.
     """
 
+    after = (Place.BETWEEN, Place.OPENED, Place.FILL_TEXT, Place.FILL_PICTURE)
+    begins = (Kind.INFILL,)
+    ends = Kind.EOS
     most: int
     """Symbols of text for each hole, at most."""
     whole: tuple[Kind, ...] = EITHER
@@ -118,26 +98,11 @@ class Fill(Plan):
     """Codes of each hole, 0 where it is of text; by default the holes of a picture share what it lacks."""
 
     def __post_init__(self) -> None:
-        _check_most(self.most)
+        check_number("most", self.most, least=1)
         if min(self.codes, default=0) < 0:
             raise UsageError("0 codes or more for each hole", min(self.codes))
         if not self.whole or not {*self.whole} <= {*EITHER}:
             raise UsageError("TEXT, CODE or both for what may be hidden as a whole", self.whole)
-
-    @property
-    def after(self) -> tuple[Place, ...]:
-        """Begin behind the last segment, or go on."""
-        return (Place.BETWEEN, Place.OPENED, Place.FILL_TEXT, Place.FILL_PICTURE)
-
-    @property
-    def begins(self) -> tuple[Kind, ...]:
-        """Take no more segments."""
-        return (Kind.INFILL,)
-
-    @property
-    def ends(self) -> Kind:
-        """End with the document."""
-        return Kind.EOS
 
     @property
     def words(self) -> int:
@@ -159,32 +124,16 @@ class Fill(Plan):
 class Free(Plan):
     """All that is still to come of a document, up to its `<eos>`."""
 
+    after = tuple(place for place in Place if place is not Place.ENDED)
+    begins = (Kind.TEXT, Kind.CODE, Kind.EOS, Kind.INFILL)
+    ends = Kind.EOS
     most: int
     """Symbols, at most, the `<eos>` with them."""
 
     def __post_init__(self) -> None:
-        _check_most(self.most)
-
-    @property
-    def after(self) -> tuple[Place, ...]:
-        """Go on from anywhere."""
-        return tuple(place for place in Place if place is not Place.ENDED)
-
-    @property
-    def begins(self) -> tuple[Kind, ...]:
-        """Take all."""
-        return (Kind.TEXT, Kind.CODE, Kind.EOS, Kind.INFILL)
-
-    @property
-    def ends(self) -> Kind:
-        """End with the document."""
-        return Kind.EOS
+        check_number("most", self.most, least=1)
 
     @property
     def room(self) -> int:
         """Return the most."""
         return self.most
-
-
-def _check_most(most: int) -> None:
-    check_number("most", most, least=1)

@@ -36,10 +36,7 @@ class Guide(abc.ABC):
 class Plain(Guide):
     """The law of the network itself."""
 
-    @property
-    def streams(self) -> int:
-        """Read the row alone."""
-        return 1
+    streams = 1
 
     def blend(self, logits: Float[Tensor, "1 b V"]) -> Float[Tensor, "b V"]:
         """Return them."""
@@ -54,6 +51,7 @@ class Guided(Guide):
     symbols that never come is noise, of which a large w takes the largest; alpha leaves these out, as `Contrast` does.
     """
 
+    streams = 2
     w: float = 3.0
     """1 is the plain conditional, 0 the unconditional, more than 1 sharpens: each among the symbols that may come."""
     alpha: float = 0.0
@@ -61,12 +59,7 @@ class Guided(Guide):
 
     def __post_init__(self) -> None:
         _check_finite(self.w)
-        _check_share(self.alpha)
-
-    @property
-    def streams(self) -> int:
-        """Read with the condition, and without."""
-        return 2
+        check_number("alpha", self.alpha, least=0, most=1)
 
     def blend(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
         """Go on from without to with."""
@@ -81,6 +74,7 @@ class TwoWay(Guide):
     With p = t it is `Guided` by both at once. Source: Brooks et al. 2023, "InstructPix2Pix", arXiv 2211.09800.
     """
 
+    streams = 3
     picture: float = 1.5
     text: float = 7.5
     alpha: float = 0.0
@@ -88,12 +82,7 @@ class TwoWay(Guide):
 
     def __post_init__(self) -> None:
         _check_finite(self.picture, self.text)
-        _check_share(self.alpha)
-
-    @property
-    def streams(self) -> int:
-        """Read with both, with the picture alone, and with neither."""
-        return 3
+        check_number("alpha", self.alpha, least=0, most=1)
 
     def blend(self, logits: Float[Tensor, "3 b V"]) -> Float[Tensor, "b V"]:
         """Go on from nothing to the picture, and from the picture to both."""
@@ -112,17 +101,13 @@ class Contrast(Guide):
     ratio among all. Source: Yu et al. 2023, arXiv 2309.02591, equation 3; k = 1 is Li et al. 2022, arXiv 2210.15097.
     """
 
+    streams = 2
     k: int = 8
     alpha: float = 0.1
 
     def __post_init__(self) -> None:
         check_number("k", self.k, least=1)
-        _check_share(self.alpha)
-
-    @property
-    def streams(self) -> int:
-        """Read with the condition, and without."""
-        return 2
+        check_number("alpha", self.alpha, least=0, most=1)
 
     def blend(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
         """Compare both laws where the first one is large enough."""
@@ -142,10 +127,6 @@ def likely(logits: Float[Tensor, "b V"], k: int, alpha: float) -> Bool[Tensor, "
 
 def _among(which: Bool[Tensor, "b V"], scores: Float[Tensor, "b V"]) -> Float[Tensor, "b V"]:
     return torch.where(which, scores, -torch.inf)
-
-
-def _check_share(alpha: float) -> None:
-    check_number("alpha", alpha, least=0, most=1)
 
 
 def _check_finite(*weights: float) -> None:

@@ -1,6 +1,7 @@
 """A memory of documents: their rows, and vectors by which they are found."""
 
 import pathlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from feller.sampling.autoregressive.masked_spans import read_document
 
 _FORM = (("rows", "i", 2), ("vectors", "f", 2), ("both", "b", 1), ("symbols", "i", 1), ("makers", "U", 1))
 """Arrays of a file, their kinds, and how many axes they have."""
+ANEW = "Build it anew"
 
 
 @dataclass(frozen=True)
@@ -82,18 +84,17 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
         InputError: If it is damaged, empty, or another's.
     """
     found = numpy_files.load(path)
-    wrong = [
-        name
-        for name, kind, axes in _FORM
-        if name not in found or (found[name].dtype.kind, found[name].ndim) != (kind, axes)
-    ]
+    try:
+        return _memory_of(found, symbols, makers, path)
+    except InputError as error:
+        raise error.at(file=path) from error
+
+
+def _memory_of(found: Mapping[str, np.ndarray], symbols: Symbols, makers: Makers, path: pathlib.Path) -> Memory:
+    forms = {name: (found[name].dtype.kind, found[name].ndim) for name, *_ in _FORM if name in found}
+    wrong = [name for name, kind, axes in _FORM if forms.get(name) != (kind, axes)]
     if wrong or not len(found["symbols"]) == len(found["makers"]) == 3 or found["symbols"].min() < 1:
-        raise InputError(
-            "a memory of documents",
-            f"no {', '.join(wrong) or 'names or numbers'} of its form",
-            "Build it anew",
-            file=path,
-        )
+        raise InputError("a memory of documents", f"no {', '.join(wrong) or 'names or numbers'} of its form", ANEW)
     own = Makers(*map(str, found["makers"]))
     for what, file, ours, theirs in (
         ("tokeniser of pictures", "tokenizer.safetensors, or model.json", makers.codes, own.codes),
@@ -104,8 +105,7 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
         if ours != theirs:
             raise InputError(
                 f"belongs to another run: the {what} that it was built with is not that of this run ({file})",
-                remedy=f"Build it anew: feller data memory DOCUMENTS --run RUN --out {path}",
-                file=path,
+                remedy=f"{ANEW}: feller data memory DOCUMENTS --run RUN --out {path}",
             )
     # NumPy's copy first: torch knows neither other orders of bytes nor long doubles.
     rows, vectors, both = (
@@ -113,43 +113,32 @@ def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
         for name, dtype in (("rows", np.int64), ("vectors", np.float32), ("both", np.bool_))
     )
     if not len(rows) == len(vectors) == len(both):
-        raise InputError(
-            "as many rows as vectors and marks",
-            f"{len(rows)}, {len(vectors)} and {len(both)}",
-            "Build it anew",
-            file=path,
-        )
+        raise InputError("as many rows as vectors and marks", f"{len(rows)}, {len(vectors)} and {len(both)}", ANEW)
     if not len(rows):
-        raise InputError("a memory of at least one document", "none", "Build it anew", file=path)
-    _check(rows, symbols, path)
+        raise InputError("a memory of at least one document", "none", ANEW)
+    _check(rows, symbols)
     if not vectors.isfinite().all():
-        raise InputError("finite vectors", "others", "Build it anew", file=path)
+        raise InputError("finite vectors", "others", ANEW)
     return Memory(symbols, rows, vectors, both)
 
 
-def _check(rows: Int64[Tensor, "n l"], symbols: Symbols, path: pathlib.Path) -> None:
-    """Check that rows are documents, padded behind their ends.
-
-    Raises:
-        InputError: If one is none.
-    """
+def _check(rows: Int64[Tensor, "n l"], symbols: Symbols) -> None:
+    """Check that rows are documents, padded behind their ends."""
     if (rows < 0).any() or (rows >= symbols.all).any() or not rows.shape[1]:
-        raise InputError("rows of symbols", "other numbers", "Build it anew", file=path)
+        raise InputError("rows of symbols", "other numbers", ANEW)
     try:
         whole = to_tokens(*from_tokens(rows, symbols), symbols)
         for row in whole.numpy():
             read_document(row, symbols)
     except InputError as error:
-        raise InputError(error, remedy="Build it anew", file=path) from error
+        raise InputError(error, remedy=ANEW) from error
     width = max(whole.shape[1], rows.shape[1])
     ours, theirs = (F.pad(some, (0, width - some.shape[1]), value=symbols.pad) for some in (whole, rows))
     last = theirs.gather(1, (theirs != symbols.pad).sum(1, keepdim=True) - 1)[:, 0]
     wrong = (ours != theirs).any(1) | (last != symbols.cut)
     if wrong.any():
         number = int(wrong.nonzero()[0]) + 1
-        raise InputError(
-            expected="a <break> at the end, then padding", remedy="Build it anew", file=path, place=f"document {number}"
-        )
+        raise InputError(expected="a <break> at the end, then padding", remedy=ANEW, place=f"document {number}")
 
 
 def prints(rows: Int64[Tensor, "n l"], symbols: Symbols) -> Int64[Tensor, " n"]:

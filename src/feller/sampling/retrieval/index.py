@@ -3,13 +3,13 @@
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from feller.core.errors import UsageError, check_number
+from feller.core.errors import check_number
+from feller.core.optional_dependency import need
 
 Lookup = Callable[[Float[Tensor, "b d"], int], tuple[Float[Tensor, "b k"], Int64[Tensor, "b k"]]]
 """(queries, k) -> inner products, falling, and the numbers of their vectors; k is at most the number of vectors."""
@@ -69,7 +69,7 @@ class Faiss(Index):
         Raises:
             UsageError: If faiss is not installed.
         """
-        faiss, plain = _faiss(), vectors.cpu().float().contiguous().numpy()
+        faiss, plain = need("faiss", "this index", "retrieval"), vectors.cpu().float().contiguous().numpy()
         index = faiss.IndexFlatIP(plain.shape[1])
         if self.lists:
             lists = min(self.lists, len(plain))
@@ -83,12 +83,3 @@ class Faiss(Index):
             return torch.from_numpy(scores).to(queries), torch.from_numpy(which).to(queries.device)
 
         return lookup
-
-
-def _faiss() -> Any:
-    """Return the module, on first use: it is an extra."""
-    try:
-        import faiss  # pyrefly: ignore
-    except ImportError as error:
-        raise UsageError("this index needs faiss", remedy="Install it with pip install 'feller[retrieval]'") from error
-    return faiss

@@ -46,14 +46,7 @@ class Retrieval(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, library: Library, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], draws: Draws) -> Found:
-        """Choose documents for others: `count` for each, or fewer; never one that is equal to it.
-
-        Args:
-            library: Where to look.
-            rows: Documents, or beginnings of some, as rows of symbols.
-            count: How many documents each wants.
-            draws: Source of all that is random.
-        """
+        """Choose documents for others: `count` for each, or fewer; never one that is equal to it."""
 
 
 @dataclass(frozen=True)
@@ -214,16 +207,7 @@ def fronts(
     draws: Draws,
     how: Retrieval = ASKING,
 ) -> list[Int64[Tensor, " _"]]:
-    """Return the symbols of the documents that stand in front of each, the most like last; fewer where room is short.
-
-    Args:
-        library: Where to look.
-        rows: Documents, or beginnings of some.
-        count: How many stand in front, at most.
-        rooms: Symbols that there is room for in front of each.
-        draws: Source of all that is random.
-        how: Documents are chosen.
-    """
+    """Return the symbols of documents that stand in front of each, the most like last; fewer where room is short."""
     which = how(library, rows, torch.full((len(rows),), count), draws).which
     return [_joined(library, some, room) for some, room in zip(which.tolist(), rooms, strict=True)]
 

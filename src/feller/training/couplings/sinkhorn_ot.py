@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
 from feller.core.pytree import Given, State, length
 from feller.core.rng import Draw, categorical
 from feller.training.couplings.coupling import Coupling, in_blocks
@@ -113,18 +113,11 @@ class Entropic(Coupling):
     """Scalings of the plan before it gives up, with a warning."""
 
     def __post_init__(self) -> None:
-        check_positive(epsilon=self.epsilon)
+        check_number("epsilon", self.epsilon, above=0)
 
     def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
         """Draw a partner for each datum, from its column of the plan."""
-        uniform = draw.uniform((length(x_1),), torch.float64)
-
-        def partners(x_0: State, x_1: State, given: Given, rows: slice) -> Tensor:
-            cost = relative(self.cost(x_0, x_1, given))
-            log_plan = sinkhorn(cost, self.epsilon, tolerance=self.tolerance, most=self.most)
-            return draw_partners(log_plan, uniform[rows])
-
-        return in_blocks(x_0, x_1, given, self.block, partners)
+        return _by_plan(self, math.inf, x_0, x_1, given, draw)
 
 
 def draw_partners(log_plan: Tensor, uniform: Tensor) -> Tensor:
@@ -133,15 +126,15 @@ def draw_partners(log_plan: Tensor, uniform: Tensor) -> Tensor:
     return categorical(columns.T, uniform.to(log_plan.device))
 
 
-def check_positive(**numbers: float) -> None:
-    """Refuse strengths that are not above 0.
+def _by_plan(how: "Entropic | Unbalanced", tau: float, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+    uniform = draw.uniform((length(x_1),), torch.float64)
 
-    Raises:
-        UsageError: If one is not.
-    """
-    for name, number in numbers.items():
-        if not number > 0:
-            raise UsageError("above 0", f"{number:g}", argument=name)
+    def partners(x_0: State, x_1: State, given: Given, rows: slice) -> Tensor:
+        cost = relative(how.cost(x_0, x_1, given))
+        log_plan = sinkhorn(cost, how.epsilon, tau=tau, tolerance=how.tolerance, most=how.most)
+        return draw_partners(log_plan, uniform[rows])
+
+    return in_blocks(x_0, x_1, given, how.block, partners)
 
 
 @dataclass(frozen=True)
@@ -168,15 +161,9 @@ class Unbalanced(Coupling):
     """Scalings of the plan before it gives up, with a warning."""
 
     def __post_init__(self) -> None:
-        check_positive(epsilon=self.epsilon, tau=self.tau)
+        check_number("epsilon", self.epsilon, above=0)
+        check_number("tau", self.tau, above=0)
 
     def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
         """Draw a partner for each datum, from its column of the plan."""
-        uniform = draw.uniform((length(x_1),), torch.float64)
-
-        def partners(x_0: State, x_1: State, given: Given, rows: slice) -> Tensor:
-            cost = relative(self.cost(x_0, x_1, given))
-            log_plan = sinkhorn(cost, self.epsilon, tau=self.tau, tolerance=self.tolerance, most=self.most)
-            return draw_partners(log_plan, uniform[rows])
-
-        return in_blocks(x_0, x_1, given, self.block, partners)
+        return _by_plan(self, self.tau, x_0, x_1, given, draw)

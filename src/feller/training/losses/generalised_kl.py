@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from feller.core.pytree import may_hold, pad_right
+from feller.paths.path import Places
 from feller.paths.schedules import Linear, Scales, Schedule, TokenSchedule
+from feller.spaces.space import Points
 from feller.training.losses.losses import Loss
 
 LEAST = -80.0
@@ -70,9 +72,7 @@ class GeneralisedKL(Loss):
 
     schedule: Schedule | TokenSchedule = field(default_factory=Linear)
 
-    def entries(
-        self, prediction: Float[Tensor, "b *d K"], target: Int[Tensor, " b *d"], x_t: Int[Tensor, " b *d"], t: Tensor
-    ) -> Float[Tensor, " b *d"]:
+    def entries(self, prediction: Float[Tensor, "b *d K"], target: Places, x_t: Places, t: Tensor) -> Points:
         """Return w [(D - 1) log p(x_1) + D - p(x_t)] with D = [x_t is x_1]; a mask symbol has p = 0."""
         x_1, x_t, t = target[..., None], x_t[..., None], pad_right(t, prediction)
         if isinstance(self.schedule, TokenSchedule):

@@ -5,20 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from feller.core.errors import UsageError
 from feller.core.pytree import State, blank, branch, mean_over_entries, pad_right
+from feller.paths.path import Places
+from feller.spaces.space import Points
 
 
 def check_alike(prediction: Tensor, target: Tensor) -> None:
-    """Refuse an answer and a target that differ in shape: torch would compare each entry with several.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse an answer and a target that differ in shape: torch would compare each entry with several."""
     if prediction.shape != target.shape:
         expected = f"an answer {list(target.shape)}, as the target of the path is"
         remedy = "Let the network answer in that shape"
@@ -87,9 +85,7 @@ class PerLeaf(Loss):
 class Squared(Loss):
     """(prediction - target)^2."""
 
-    def entries(
-        self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
-    ) -> Float[Tensor, " b *d"]:
+    def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
         """Square the difference."""
         check_alike(prediction, target)
         return functional.mse_loss(prediction, target, reduction="none")
@@ -99,9 +95,7 @@ class Squared(Loss):
 class Absolute(Loss):
     """|prediction - target|. No Bregman divergence: its minimiser is the median."""
 
-    def entries(
-        self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
-    ) -> Float[Tensor, " b *d"]:
+    def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
         """Return the size of the difference."""
         check_alike(prediction, target)
         return functional.l1_loss(prediction, target, reduction="none")
@@ -117,9 +111,7 @@ class PseudoHuber(Loss):
     c: float = 0.03
     """In units of the target: errors below it count as their square, errors above it as their size."""
 
-    def entries(
-        self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
-    ) -> Float[Tensor, " b *d"]:
+    def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
         """Return sqrt(difference^2 + c^2) - c, as a quotient that keeps its digits near zero."""
         check_alike(prediction, target)
         square = (prediction - target).square()
@@ -130,9 +122,7 @@ class PseudoHuber(Loss):
 class CrossEntropy(Loss):
     """-log of the predicted probability of the data; predictions are logits [b, ..., K]."""
 
-    def entries(
-        self, prediction: Float[Tensor, "b *d K"], target: Int[Tensor, " b *d"], x_t: Tensor, t: Tensor
-    ) -> Float[Tensor, " b *d"]:
+    def entries(self, prediction: Float[Tensor, "b *d K"], target: Places, x_t: Tensor, t: Tensor) -> Points:
         """Return -log softmax at the target."""
         return functional.cross_entropy(prediction.movedim(-1, 1), target, reduction="none")
 
@@ -177,7 +167,7 @@ class InfinitesimalKL(Loss):
 
     def entries(
         self, prediction: Float[Tensor, "b *d K"], target: Float[Tensor, "b *d K"], x_t: Tensor, t: Tensor
-    ) -> Float[Tensor, " b *d"]:
+    ) -> Points:
         """Return the divergence of each part of the state, over all places."""
         return (torch.xlogy(target, target) - target * prediction - target + prediction.exp()).sum(-1)
 
@@ -188,14 +178,10 @@ class ItakuraSaito(Loss):
 
     The prediction is log b, the target a: an intensity with a large range, say.
 
-    Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 2: regressing on the rates
-    given the data has the gradient of regressing on those of the marginal process for Bregman divergences, the target
-    first.
+    Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 2, as for `InfinitesimalKL`.
     """
 
-    def entries(
-        self, prediction: Float[Tensor, " b *d"], target: Float[Tensor, " b *d"], x_t: Tensor, t: Tensor
-    ) -> Float[Tensor, " b *d"]:
+    def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
         """Return a / b - log(a / b) - 1."""
         return target * (-prediction).exp() - target.log() + prediction - 1
 
@@ -206,9 +192,7 @@ class RatesAndVelocity(Loss):
 
     So one network learns both processes, to be superposed; no weights are needed for either to be right.
 
-    Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 2: regressing on the rates
-    given the data has the gradient of regressing on those of the marginal process for Bregman divergences, the target
-    first.
+    Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 2, as for `InfinitesimalKL`.
     """
 
     rates: Loss = field(default_factory=InfinitesimalKL)
@@ -216,7 +200,7 @@ class RatesAndVelocity(Loss):
 
     def entries(
         self, prediction: Float[Tensor, "b *d K"], target: Float[Tensor, "b *d K"], x_t: Tensor, t: Tensor
-    ) -> Float[Tensor, " b *d"]:
+    ) -> Points:
         """Add both losses of each part of the state."""
         jumps = self.rates.entries(prediction[..., :-1], target[..., :-1], x_t, t)
         return jumps + self.velocity.entries(prediction[..., -1], target[..., -1], x_t, t)

@@ -101,11 +101,6 @@ class CausalMasking(BatchCoupledObjective):
     def packed(self, rows: Int64[Tensor, "b l"], front: Int64[Tensor, "b k m"], draws: Draws) -> Example:
         """Hide spans, put documents in front, and pack.
 
-        Args:
-            rows: Documents to learn from.
-            front: Those that stand in front of each, in order; rows of nothing but padding are none.
-            draws: Source of what is hidden.
-
         Returns:
             Rows [r, n]: tokens `x_t`, what is predicted at each place, `target`, with its `weight`; `sample` and
             `position` of each place in `given`. The weights are such that the losses of all rows, added up and divided

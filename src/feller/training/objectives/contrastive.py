@@ -27,6 +27,7 @@ class Contrastive(BatchCoupledObjective):
     visual models", arXiv 2103.00020.
     """
 
+    shardable = False  # documents are told apart from all others of their batch
     family: ClassVar[str] = "embedding"
     space: Space
     """Rows of symbols."""
@@ -39,11 +40,6 @@ class Contrastive(BatchCoupledObjective):
     def __post_init__(self) -> None:
         check_number("group", self.group, least=2)
         check_number("dropout", self.dropout, least=0, below=1)
-
-    @property
-    def shardable(self) -> bool:
-        """False: documents are told apart from all others of their batch."""
-        return False
 
     def build(self, context: TrainingContext) -> Objective:
         """Return it as it is, if there is something to learn.

@@ -43,12 +43,6 @@ def noise_like(x: Tensor, draws: Draws) -> Tensor:
 def crop(rows: Any, valid: Bool[Tensor, "b n"], longest: int, draw: Draw) -> tuple[Any, Bool[Tensor, "b m"]]:
     """Keep a window of each row, at a uniform place of what is real, and no column that is padding in all.
 
-    Args:
-        rows: A tree of tensors [b, n, ...].
-        valid: What is real, on the left of each row.
-        longest: Entries that are kept, at most.
-        draw: Source of the places.
-
     Returns:
         The rows, and what is real of them, [b, m] with m <= longest.
     """
@@ -106,6 +100,7 @@ class Infilling(ConditionalObjective):
     "Voicebox", arXiv 2306.15687.
     """
 
+    length_bucketing = True
     path: Affine | None = field(default_factory=Affine)  # pyrefly: ignore[bad-override] - None is another family
     space: Euclidean = field(default_factory=Euclidean)
     """Where the states live; rows may have any length."""
@@ -129,11 +124,6 @@ class Infilling(ConditionalObjective):
     def family(self) -> str:  # pyrefly: ignore[bad-override] - it depends on a field
         """Say whether there is a process."""
         return "expectation" if self.path is None else "process"
-
-    @property
-    def length_bucketing(self) -> bool:
-        """Yes."""
-        return True
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Cut rows, and draw what is hidden, noise, time and whether all conditions are dropped.

@@ -71,13 +71,7 @@ class Counting(AtOnce):
         return Told(architecture, network, expenses, said)
 
     def release(self, codes: Int64[Tensor, "n k"], rho: float, noise: Noise) -> Release:
-        """Count rows and fit a model to the counts.
-
-        Args:
-            codes: The rows.
-            rho: Budget, zero-concentrated; infinite for exact counts, which protect nobody.
-            noise: Source of the noise.
-        """
+        """Count rows for rho, and fit a model to the counts; an infinite one is for exact counts."""
         ways: dict[str, Callable[..., Release]] = {
             "aim": functools.partial(aim, degree=self.degree, size=self.room),
             "mst": mst,

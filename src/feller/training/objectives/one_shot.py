@@ -40,10 +40,4 @@ class AtOnce(PlainObjective):
 
     @abc.abstractmethod
     def find(self, rows: Dataset, rho: float, noise: Noise) -> Told:
-        """Look at the rows.
-
-        Args:
-            rows: All that is learned from.
-            rho: What may be spent, at most; infinite for exact answers, which protect nobody.
-            noise: Source of the noise.
-        """
+        """Look at the rows for rho, at most; an infinite one asks for exact answers, which protect nobody."""

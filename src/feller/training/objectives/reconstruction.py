@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.spaces import Euclidean, Space
+from feller.spaces.safe_math import root
 from feller.training.objective import Batch, Example, PlainObjective
 
 
@@ -21,14 +22,10 @@ class Reconstruction(PlainObjective):
     Source: van den Oord et al. 2017, "Neural discrete representation learning", arXiv 1711.00937, equation 3.
     """
 
+    cond_dropout = 0.0
     family: ClassVar[str] = "autoencoder"
     space: Space
     """Where the states live."""
-
-    @property
-    def cond_dropout(self) -> float:
-        """None: conditions tell such a network nothing."""
-        return 0.0
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Let codes that follow the data see the batch."""
@@ -60,6 +57,7 @@ class Vocoding(PlainObjective):
     section 2.2.
     """
 
+    cond_dropout = 0.0
     family: ClassVar[str] = "vocoder"
     space: Euclidean
     """Where the samples live."""
@@ -77,11 +75,6 @@ class Vocoding(PlainObjective):
             )
         if self.piece < max(self.windows):
             raise UsageError(f"a piece of at least one window, {max(self.windows)}", self.piece)
-
-    @property
-    def cond_dropout(self) -> float:
-        """None: there are no conditions."""
-        return 0.0
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw where the piece of each sound begins."""
@@ -115,7 +108,7 @@ def spectral_difference(made: Float[Tensor, "b n"], real: Float[Tensor, "b n"], 
     ours, theirs = (_amplitudes(sound, window) for sound in (made, real))
     square = (ours - theirs).square().sum((1, 2))
     least = theirs.shape[1] * theirs.shape[2] * QUIET**2  # silence has no length to be compared with
-    converged = _root(square) / (theirs.square().sum((1, 2)) + least).sqrt()
+    converged = root(square) / (theirs.square().sum((1, 2)) + least).sqrt()
     logs = (ours.clamp(min=QUIET).log() - theirs.clamp(min=QUIET).log()).abs().mean((1, 2))
     return converged + logs
 
@@ -124,9 +117,3 @@ def _amplitudes(sound: Float[Tensor, "b n"], window: int) -> Float[Tensor, "b fr
     """Return amplitude spectra, without the ends of a sound that no whole window sees."""
     hann = torch.hann_window(window, dtype=sound.dtype, device=sound.device)
     return torch.fft.rfft(sound.unfold(1, window, window // OVERLAP) * hann).abs()
-
-
-def _root(square: Tensor) -> Tensor:
-    """Return square roots, with a gradient of zero at zero."""
-    some = square > 0
-    return torch.where(some, torch.where(some, square, 1.0).sqrt(), 0.0)

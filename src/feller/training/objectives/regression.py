@@ -20,6 +20,7 @@ from feller.training.objective import Batch, Example, PlainObjective
 class Regression(PlainObjective):
     """Squared error of numbers in their deviations, the mean over the target's, or the cross-entropy of a class."""
 
+    cond_dropout = 0.0
     family: ClassVar[str] = "regressor"
     target: Target
     """What is told."""
@@ -31,11 +32,6 @@ class Regression(PlainObjective):
 
     def __post_init__(self) -> None:
         check_number("noise", self.noise, least=0)
-
-    @property
-    def cond_dropout(self) -> float:
-        """None: nothing is drawn, so that nothing need be drawn without conditions."""
-        return 0.0
 
     def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
         """Draw the noise."""
