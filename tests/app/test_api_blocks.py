@@ -19,15 +19,10 @@ from feller.control.bridges.pinned_control import PinnedControl
 from feller.core.errors import UsageError
 from feller.core.user_code import MEMORY, load_function
 
+pytestmark = pytest.mark.usefixtures("here")
+
 N = 400
 PLAIN = {"report": False, "verbose": False}
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
-    return tmp_path
 
 
 def people(n: int = N, seed: int = 0) -> pd.DataFrame:

@@ -47,12 +47,7 @@ RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
 
 
 def _run_of(source: RunSource | None, code: str | None = None) -> Run:
-    """Return a run; code of the user's own is loaded first.
-
-    Raises:
-        UsageError: If it is none, or a model that cannot be written as one.
-        InputError: If there is none in the folder.
-    """
+    """Return a run; code of the user's own is loaded first."""
     source = source.fitted_run() if isinstance(source, HasRun) else source
     if code is not None or (isinstance(source, FittedRun) and source.code is not None):
         load_file(pathlib.Path(code or cast(FittedRun, source).code or ""))

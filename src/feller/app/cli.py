@@ -79,8 +79,7 @@ def command_named(name: str) -> tuple[type, str, Callable[[Any, list[str]], dict
     kind = COMMANDS[name][0]
     if kind.endswith("Config"):
         return getattr(importlib.import_module("feller.app.config"), kind), getattr(module, "DEEP", ""), module.run
-    found = getattr(module, kind)
-    return found, found.deep, lambda command, words: command.run(words)
+    return getattr(module, kind), "", lambda command, words: command.run(words)
 
 
 def run(words: list[str]) -> int:

@@ -43,10 +43,8 @@ from feller.app.commands.flag_types import (
     Verbose,
     Whole,
     Words,
-    class_of,
     code_of,
     named,
-    numbers,
     place,
     plain_path,
     rewards,
@@ -309,7 +307,7 @@ class ReadingOptions(metaclass=OptionsType):
     writes one."""
 
     def __post_init__(self) -> None:
-        settle(self, modality=class_of, schema=plain_path)
+        settle(self, modality=code_of("modality"), schema=plain_path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,7 +391,7 @@ class FitConfig(metaclass=OptionsType):
     """What is printed."""
 
     def __post_init__(self) -> None:
-        settle(self, target=texts, recipe=code_of)
+        settle(self, target=texts, recipe=code_of("recipe"))
 
     @property
     def recipe_name(self) -> str | None:
@@ -611,7 +609,7 @@ class BridgeConfig(metaclass=OptionsType):
     """What is printed."""
 
     def __post_init__(self) -> None:
-        settle(self, cost=rewards, times=numbers, frame=numbers)
+        settle(self, cost=rewards, times=tuple, frame=tuple)
 
     @property
     def costs(self) -> tuple[str, ...]:

@@ -8,28 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.app.cli import main
 from feller.app.workflows.private.leakage_report import exposed
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.evaluation.metrics import main_metrics, metric
+from tests.app.commands.asked import run_json as run
+
+pytestmark = pytest.mark.usefixtures("here", "unreported")
 
 BY_CHANCE = 0.19  # five standard errors of an area between 120 members and 120 others
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(
-        "feller.app.workflows.fit.evaluate", lambda run, **others: {}
-    )  # reports of samples are tested elsewhere
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict, str]:
-    status = main([*map(str, words), "--json"])
-    out, err = capsys.readouterr()
-    return status, json.loads(out.splitlines()[-1]) if out else {}, err
 
 
 def calculator(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict, str]:

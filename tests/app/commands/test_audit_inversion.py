@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.app.cli import main
 from feller.app.workflows.auditing.gradient_inversion import Attack
 from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.private.privacy_config import Guarantee
@@ -16,27 +15,17 @@ from feller.app.workflows.run_config import parts, read_again, record_of
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.models.model import load_model
+from tests.app.commands.asked import run_json as run
 
 ROWS = 6
 """That are attacked, so that tests are quick."""
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(
-        "feller.app.workflows.fit.evaluate", lambda run, **others: {}
-    )  # reports of samples are tested elsewhere
+def few(here: pathlib.Path, unreported: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.app.workflows.auditing.gradient_inversion.ROWS", ROWS)
     for name, few in (("NOISES", 2), ("STARTS", 1)):
         monkeypatch.setattr(f"feller.app.workflows.auditing.gradient_inversion.{name}", few)
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict, str]:
-    status = main([*map(str, words), "--json"])
-    out, err = capsys.readouterr()
-    return status, json.loads(out.splitlines()[-1]) if out else {}, err
 
 
 def pictures(folder: str, n: int = 80) -> None:

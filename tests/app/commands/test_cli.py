@@ -12,17 +12,11 @@ from PIL import Image
 
 from feller.app.cli import COMMANDS, main
 from feller.core.migrations import present
+from tests.app.commands.asked import run
+
+pytestmark = pytest.mark.usefixtures("here")
 
 TINY = ("--size", "tiny", "--steps", "3", "--sampling.calls", "4")
-
-
-def run(capsys, *words):
-    try:
-        status = main([str(word) for word in words])
-    except SystemExit as end:  # the argument parser ends by itself
-        status = end.code
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +30,6 @@ def moons(tmp_path_factory):
     folder = tmp_path_factory.mktemp("moons") / "run"
     assert main(["fit", "example:moons", *TINY, "--out", str(folder)]) == 0
     return folder
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.slow
@@ -157,20 +146,11 @@ def test_whole_tree_in_help(capsys):
     [
         (["fti", "x"], 2, "Did you mean 'fit'"),
         (["fit"], 2, "expected data"),
-        (["fit", "example:digit"], 2, "Did you mean 'digits'"),
-        (["fit", "nowhere"], 1, "nowhere"),
         (["fit", "example:moons", "--recipe", "imagse"], 2, "Did you mean 'images'"),
         (["fit", "example:moons", "--recipe", "images"], 2, "needs pictures"),
         (["fit", "example:moons", "--size", "huge"], 2, "size: expected"),
         (["fit", "example:moons", "--steps", "5", "--minutes", "1"], 2, "found both"),
-        (["fit", "example:moons", "--steps", "0"], 2, "--steps: expected at least 1; found 0"),
-        (["fit", "example:moons", "--train.lrr", "1"], 2, "--train.lr"),
-        (["fit", "example:moons", "--stps", "3"], 2, "stps"),
         (["fit", "--resume", "--out", "nothing"], 1, "nothing"),
-        (["sample"], 1, "feller fit DATA"),
-        (["sample", "nothing"], 1, "nothing"),
-        (["evaluate", "."], 1, "no model.json"),
-        (["data", "nowhere.csv"], 1, "nowhere.csv"),
     ],
 )
 def test_wrong_use_is_one_line_and_a_status(capsys, words, status, message):
@@ -266,51 +246,6 @@ def test_a_judge_that_is_gone_is_trained_anew(digits, capsys):
     assert (folder / "judge.safetensors").is_file()
 
 
-def test_run_of_a_newer_version(digits, capsys):
-    folder = copy(digits, "newer")
-    record = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**record, "format": 99, "version": "9.0"}))
-    status, _, err = run(capsys, "sample", folder)
-    assert status == 1
-    assert "9.0" in err
-    assert "Upgrade" in err
-
-
-def test_strangers_run_executes_nothing(moons, capsys):
-    """Every place that could name code is tried: kinds, functions, pickles in place of tensors."""
-    import pickle
-
-    class Bomb:
-        def __reduce__(self):
-            return (pathlib.Path("boom").write_text, ("!",))
-
-    for number, (file, content) in enumerate(
-        {
-            "average.safetensors": pickle.dumps(Bomb()),
-            "judge.safetensors": pickle.dumps(Bomb()),
-            "state.safetensors": pickle.dumps(Bomb()),
-        }.items()
-    ):
-        folder = copy(moons, f"stranger{number}")
-        (folder / file).write_bytes(content)
-        run(capsys, "evaluate", folder)
-        run(capsys, "sample", folder)
-        run(capsys, "fit", "--resume", "--out", folder)
-    folder = copy(moons, "stranger")
-    record = json.loads((folder / "model.json").read_text())
-    for evil in (
-        {"is": "os.system", "command": "touch boom"},
-        {"is": "Formula", "alpha": "os:system", "sigma": "builtins.exec"},
-        {"is": "Popen", "args": ["touch", "boom"]},
-    ):
-        changed = json.loads(json.dumps(record))
-        changed["family"]["path"]["schedule"] = evil
-        (folder / "model.json").write_text(json.dumps(changed))
-        status, _, err = run(capsys, "sample", folder)
-        assert status == 1, err
-    assert not pathlib.Path("boom").exists()
-
-
 @pytest.mark.slow
 def test_own_recipe_and_path(capsys):
     pathlib.Path("mine.py").write_text(
@@ -357,20 +292,6 @@ def test_a_reader_that_has_enough_is_no_fault(words):
         child.stdout.close()
         _, err = child.communicate(b"\n")
     assert (child.returncode, err) == (141, b"")
-
-
-def test_full_disk_loses_nothing(moons, capsys, monkeypatch):
-    folder = copy(moons, "full")
-    before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
-
-    def full(*_):
-        raise OSError(28, "No space left on device", "full/state.safetensors")
-
-    monkeypatch.setattr("feller.core.serialization.os.fsync", full)
-    status, _, err = run(capsys, "fit", "--resume", "--out", folder, "--steps", 6)
-    assert status == 1
-    assert "disk is full" in err
-    assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == before
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))

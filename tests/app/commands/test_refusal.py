@@ -9,45 +9,23 @@ from feller.app.cli import main
 from feller.app.commands.flag_types import field_names
 from feller.models.recipes.recipe import DocumentParts, Recipe, SpeechParts
 
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("fit example:digits --epsilon four", "--epsilon: expected a number; found 'four'. See feller fit --help"),
-        ("sample --calls 1.5", "--calls: expected a whole number; found '1.5'. See feller sample --help"),
-        ("fit --seed", "--seed: expected a value; found none. See feller fit --help"),
-        ("sample -n", "-n: expected a value; found none. See feller sample --help"),
-        ("sample --cals 3", "found --cals. Did you mean --calls? See feller sample --help"),
-        ("evaluate a b", "expected no more words; found b. See feller evaluate --help"),
-        (
-            "evaluate a counts.csv",
-            "found counts.csv. A name with a space needs quotes. See feller evaluate --help",
-        ),
-        (
-            "fit example:moons --train.lrr 3 --steps 2",
-            "found --train.lrr. Did you mean --train.lr? See feller fit DATA --help",
-        ),
-        ("fit example:moons --train.lr x", "--train.lr: expected a number; found 'x'. See feller fit DATA --help"),
-        ("fit example:moons --sampling.solver nix", "found 'nix'"),
-        ("fit example:moons --objective.cond-dropout -1 --train.lr 0", "cond_dropout: expected"),
-    ],
-)
-def test_one_line(
-    words: str, said: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    check_refused(words, said, capsys)
-
-
-def check_refused(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words.split()) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("feller: ")
-    assert said in err
-    assert err.count("\n") == 1
-
-
-WRONG_VALUES = [
+WRONG = [
+    ("fit example:digits --epsilon four", "--epsilon: expected a number; found 'four'. See feller fit --help"),
+    ("sample --calls 1.5", "--calls: expected a whole number; found '1.5'. See feller sample --help"),
+    ("fit --seed", "--seed: expected a value; found none. See feller fit --help"),
+    ("sample -n", "-n: expected a value; found none. See feller sample --help"),
+    ("evaluate a b", "expected no more words; found b. See feller evaluate --help"),
+    (
+        "evaluate a counts.csv",
+        "found counts.csv. A name with a space needs quotes. See feller evaluate --help",
+    ),
+    (
+        "fit example:moons --train.lrr 3 --steps 2",
+        "found --train.lrr. Did you mean --train.lr? See feller fit DATA --help",
+    ),
+    ("fit example:moons --train.lr x", "--train.lr: expected a number; found 'x'. See feller fit DATA --help"),
+    ("fit example:moons --sampling.solver nix", "found 'nix'"),
+    ("fit example:moons --objective.cond-dropout -1 --train.lr 0", "cond_dropout: expected"),
     ("fit example:moons --steps 0", "--steps: expected at least 1; found 0"),
     ("fit example:moons --minutes inf", "--minutes: expected above 0 and finite; found inf"),
     ("fit example:moons --minutes nan", "--minutes: expected above 0 and finite; found nan"),
@@ -67,12 +45,16 @@ WRONG_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("words", "said"), WRONG_VALUES)
-def test_values_that_are_wrong_are_told_with_their_flag(
+@pytest.mark.parametrize(("words", "said"), WRONG)
+def test_what_is_wrong_is_told_in_one_line_before_anything_is_written(
     words: str, said: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    check_refused(words, said, capsys)
+    assert main(words.split()) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("feller: ")
+    assert said in err
+    assert err.count("\n") == 1
     assert not [*tmp_path.iterdir()]
 
 

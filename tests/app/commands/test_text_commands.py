@@ -11,16 +11,13 @@ from feller.app.cli import main
 from feller.models.families.elbo import OwnRates, TimeReversal, tightest
 from feller.paths import Mixture
 from feller.spaces.tokens import LawSource
+from tests.app.commands.asked import run
+
+pytestmark = pytest.mark.usefixtures("here")
 
 TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "3")
 SENTENCES = ("to be, or not to be; ", "the rest is silence. ", "words, words, words: ")
 BOOK = "".join(SENTENCES[i * i % 3] for i in range(40))
-
-
-def run(capsys, *words):
-    status = main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def fitted(tmp_path_factory, name: str, *words: str) -> pathlib.Path:
@@ -43,11 +40,6 @@ def uniform(tmp_path_factory):
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory):
     return fitted(tmp_path_factory, "writer", "--recipe", "text-autoregressive")
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def drawn(capsys, *words) -> list[str]:

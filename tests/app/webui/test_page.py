@@ -39,13 +39,6 @@ def test_runs_have_the_tabs_of_what_they_can_do(on_page: OnPage, name: str) -> N
     assert tuple(tab.name for tab in tabs_of(one, place)) == ABLE[name]
 
 
-def test_names_of_tabs_are_told_apart(on_page: OnPage) -> None:
-    for name in ("digits", "people", "book"):
-        one, place = on_page(name)
-        names = [tab.name for tab in tabs_of(one, place)]
-        assert len(set(names)) == len(names)
-
-
 @pytest.mark.parametrize("name", KINDS)
 def test_samples_are_shown_and_can_be_downloaded_and_the_run_stays_as_it_is(on_page: OnPage, name: str) -> None:
     page = on_page(name)

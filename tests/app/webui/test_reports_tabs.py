@@ -24,13 +24,6 @@ def test_a_guarantee_is_said_once(on_page: OnPage, fitted: Any, tmp_path: pathli
     assert ask(tab_of(page, "Reports")).said == "it is < 4.\nIn words: nearly all."
 
 
-def test_a_report_that_was_made_after_the_page_is_shown(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
-    shutil.copytree(fitted("moons"), tmp_path / "run")
-    tab = tab_of(on_page(tmp_path / "run"), "Reports")
-    (tmp_path / "run" / "report.html").write_text("<p>at last")
-    assert ask(tab).page == "<p>at last"
-
-
 def test_reports_of_the_run_alone_are_shown(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(fitted("moons"), run)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 import feller
-from feller.app.workflows.bridges.bridge_run import Bridged, describe
+from feller.app.workflows.bridges.bridge_run import Bridged, begin
+from feller.app.workflows.bridges.populations import Populations
 from feller.app.workflows.cite import cite
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching
@@ -21,6 +22,7 @@ from feller.privacy.accounting.dp_events import Concentrated, Subsampled
 from feller.privacy.accounting.ledger import Ledger
 from feller.spaces import Sphere
 from feller.training.couplings import MinibatchOT
+from feller.training.engine import engine
 from feller.training.objective import FlowMatching
 from tests.models.export.untrained import as_run, untrained
 from tests.records import fit_record
@@ -94,9 +96,9 @@ def test_a_bridge_cites_what_found_it_and_what_of_its_costs_and_members_has_a_so
     def cited(name, **asked):
         run = Run(tmp_path / name)
         run.path.mkdir()
-        about = describe(feller.read("example:moons").modality, Bridging().architecture, 1.0, 210)
-        save_description(run, about)
         said = Bridged(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0, **asked)
+        crowd = Populations(("a", "b"), feller.read("example:moons").modality, (), (), ("", ""))
+        save_description(run, begin(said, crowd, Bridging(), engine())[0])
         record = fit_record(data="a", recipe="bridge", size="", seed=0, held_out=0.0)
         run.write_record(run.recipe, {**record.parts, "bridged": to_data(said), "recipe": to_data(Bridging())})
         return keys(cite(run))

@@ -34,12 +34,9 @@ from feller.sampling.autoregressive.token_guidance import Contrast, Guide, Guide
 from feller.training.objectives.causal_masking import CausalMasking
 from tests.conftest import LEARN, OWN
 
+pytestmark = pytest.mark.usefixtures("here")
+
 CIRCLE, RING = "a red circle on a blue ground", "two green rings"
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")

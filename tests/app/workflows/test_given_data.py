@@ -15,11 +15,7 @@ from feller.core.run_folder import Run
 from feller.data.loading.in_memory import keep
 from tests.errors import refuses
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def quietly(monkeypatch):

@@ -19,12 +19,9 @@ from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.data.loading.read import read
 from feller.training.objective import FlowMatching
 
+pytestmark = pytest.mark.usefixtures("here")
+
 FIT = ["fit", "example:moons", "--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def small(steps: int = 3):

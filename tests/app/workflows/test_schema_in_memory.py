@@ -12,6 +12,8 @@ from feller.app.results import FittedRun
 from feller.evaluation.metrics import metric
 from tests.errors import refuses
 
+pytestmark = pytest.mark.usefixtures("here")
+
 COUNTS = {"recipe": "table-marginals", "report": False}
 
 
@@ -19,13 +21,6 @@ def people(n: int = 300, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     age = rng.integers(18, 80, n)
     return pd.DataFrame({"age": age, "school": rng.choice(["first", "second"], n), "old": age > 50})
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    return tmp_path
 
 
 def bounded() -> dict[str, object]:

@@ -10,12 +10,9 @@ import feller
 from feller.app.cli import main
 from feller.app.workflows.reporting.comparison import from_all_over
 
+pytestmark = pytest.mark.usefixtures("here")
+
 WORDS = ("alpha beta", "gamma", "delta epsilon", "", "zeta", "eta theta", "iota", "kappa lambda")
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def test_labelled_documents_from_file_to_file(capsys) -> None:

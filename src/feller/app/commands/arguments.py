@@ -44,9 +44,6 @@ def _refuse(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence
         event: What is wrong.
         words: All that was said.
         flags: All that there are.
-
-    Raises:
-        UsageError: Always.
     """
     see = f"See {event.prog} --help"
     if isinstance(event, events.UnrecognizedArgs):
@@ -79,11 +76,7 @@ def _called(argument: Any) -> Sequence[str]:
 
 
 def _parsed(kind: Any, name: str, words: Sequence[str], flags: Sequence[str], **more: Any) -> Any:
-    """Return what the parser makes of words.
-
-    Raises:
-        UsageError: If they are wrong.
-    """
+    """Return what the parser makes of words."""
     with events.on_parse_error(lambda event: _refuse(event, words, flags)):
         about = inspect.getdoc(kind)
         if about is not None and OPTIONS in about:  # which Python's help shows
@@ -114,11 +107,7 @@ def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) 
 
 
 def _check_many(command: Any, words: list[str]) -> None:
-    """Refuse a flag of many values that stands twice, of which only the last would count, or has none behind it.
-
-    Raises:
-        UsageError: If there is one.
-    """
+    """Refuse a flag of many values that stands twice, of which only the last would count, or has none behind it."""
     for flags in [flag_names(command, name) for name, one in flags_of(command).items() if _takes_many(one)]:
         if sum(word.partition("=")[0] in flags for word in words) > 1:
             whole = shlex.join([flags[0], *_behind(flags, words)])

@@ -1,7 +1,7 @@
 """feller cite."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from feller.app.commands.flag_types import CodeText, RunPlace
 
@@ -9,8 +9,6 @@ from feller.app.commands.flag_types import CodeText, RunPlace
 @dataclass(frozen=True, kw_only=True)
 class Cite:
     """Print BibTeX of the papers whose methods RUN, the newest by default, uses."""
-
-    deep: ClassVar[str] = ""
 
     folder: RunPlace = None
     """The run folder."""

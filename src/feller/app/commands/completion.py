@@ -3,14 +3,14 @@
 import contextlib
 import io
 from dataclasses import dataclass, field, make_dataclass
-from typing import Annotated, Any, ClassVar, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 import tyro
 
 from feller.app.cli import COMMANDS, command_named
 from feller.app.commands.arguments import FORM
 from feller.app.commands.flag_types import Offers, Positional, Text
-from feller.app.options import flag_names, flags_of, marks
+from feller.app.options import flag_names, flags_of, known_of, marks
 from feller.core.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -24,8 +24,6 @@ class Completion:
     ~/.bashrc `source ~/.feller.bash`; in zsh `feller completion zsh > DIR/_feller`, where DIR is one of $fpath; in fish
     `feller completion fish > ~/.config/fish/completions/feller.fish`. Do so again after an update.
     """
-
-    deep: ClassVar[str] = ""
 
     shell: Positional[Annotated[Text, Offers(SHELLS)]] = None
     """bash, zsh or fish."""
@@ -57,9 +55,7 @@ def _command(name: str) -> Any:
     flags = []
     for flag, one in flags_of(kind).items():
         kept = [
-            mark
-            for mark in getattr(one.type, "__metadata__", ())
-            if not isinstance(mark, Offers | tyro.constructors.PrimitiveConstructorSpec)
+            mark for mark in known_of(one) if not isinstance(mark, Offers | tyro.constructors.PrimitiveConstructorSpec)
         ]
         words = [word for mark in marks(kind, flag, Offers) for word in mark.all_words()]
         chosen = bool(words and kept and flag_names(kind, flag))  # elsewhere files are offered

@@ -2,7 +2,7 @@
 
 import pathlib
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import tyro
 
@@ -60,8 +60,6 @@ class Data:
     - `feller data scenes` writes pictures with texts.
     """
 
-    deep: ClassVar[str] = ""
-
     name: Annotated[DataOrWord, Offers(tables=("feller.app.commands.data:TAKES",))] = None
     """An example's name, or a file or folder to look into; or schema, to write down what the columns of a table are; or
     memory, to build of documents what a model looks up; or scenes, to write pictures with texts: shapes and creatures,
@@ -93,11 +91,7 @@ class Data:
         return does.get(self.name, self._look)(tell)
 
     def _check(self, takes: tuple[str, ...]) -> None:
-        """Refuse flags that say nothing to what is asked for.
-
-        Raises:
-            UsageError: Then; says which it takes, or which word they belong to.
-        """
+        """Refuse flags that say nothing to what is asked for."""
         for name in set(changed(self)) - {*takes, "name", "json"}:
             flag = {"file": "a second place", "of": "--run", "n": "-n"}.get(name, f"--{name}")
             if takes is READS:
@@ -177,11 +171,7 @@ class Data:
         return {"run": str(run.path), "memory": place, "documents": count}
 
     def _second(self, rest: str) -> str:
-        """Return the second place.
-
-        Raises:
-            UsageError: If there is none.
-        """
+        """Return the second place."""
         if self.file is None:
             raise UsageError(expected=f"what it is about: feller data {self.name} {rest}")
         return self.file

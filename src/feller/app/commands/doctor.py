@@ -2,14 +2,12 @@
 
 import sys
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Tell whether feller can work on this machine and in this folder, and how fast; exit with 1 if it cannot."""
-
-    deep: ClassVar[str] = ""
 
     json: bool = False
     """Print what was found as one JSON object, last on standard output."""

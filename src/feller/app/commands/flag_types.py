@@ -299,19 +299,9 @@ def texts(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def numbers(value: Any) -> tuple[float, ...]:
-    """Return several numbers."""
-    return tuple(value)
-
-
-def code_of(value: Any) -> Any:
-    """Return `file.py:FUNCTION` of a function, and other values as they are."""
-    return place_of(value, "recipe") if callable(value) else value
-
-
-def class_of(value: Any) -> Any:
-    """Return `file.py:Class` of a modality of one's own, and other values as they are."""
-    return place_of(value, "modality") if callable(value) else value
+def code_of(what: str) -> Callable[[Any], Any]:
+    """Return what makes `file.py:NAME` of code of a person's own, and leaves other values as they are."""
+    return lambda value: place_of(value, what) if callable(value) else value
 
 
 def rewards(value: Any) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """feller import."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from feller.app.commands.flag_types import CodePlace, DataText, Names, Numbers, Offers, Text, Whole
 
@@ -12,8 +12,6 @@ class Import:
 
     Then `sample`, `steer`, `tune`, `evaluate` and `export` work with the run; name the file again with --code.
     """
-
-    deep: ClassVar[str] = ""
 
     place: CodePlace
     """The function, which returns a torch.nn.Module or a plain function of tensors."""

@@ -4,7 +4,7 @@ import importlib.metadata
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from feller.app.commands.flag_types import Offers, Positional, Text
 from feller.core.errors import UsageError
@@ -92,8 +92,6 @@ class Reproduce:
 
     The reproductions are a package of their own: `pip install feller-papers`.
     """
-
-    deep: ClassVar[str] = ""
 
     paper: Positional[Annotated[str, Offers(("all",), ("feller.app.commands.reproduce:installed",))]] = ""
     """Name of a paper in the list, or all."""

@@ -4,7 +4,7 @@ import os
 import pathlib
 import sys
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from feller.app.commands.flag_types import CodeText, RunPlaces, Text, Wishes
 from feller.core.errors import InputError
@@ -13,8 +13,6 @@ from feller.core.errors import InputError
 @dataclass(frozen=True, kw_only=True)
 class Serve:
     """Show RUN, or several, as a page in the browser; the newest by default. Nothing leaves this machine."""
-
-    deep: ClassVar[str] = ""
 
     folders: RunPlaces = ()
     """Run folders. Nothing else on this machine can be read by visitors of the page."""
@@ -62,11 +60,7 @@ class Serve:
         os._exit(0)
 
     def _check_files(self) -> None:
-        """Refuse rewards and a memory whose files are not there.
-
-        Raises:
-            InputError: Then.
-        """
+        """Refuse rewards and a memory whose files are not there."""
         memory = [pathlib.Path(self.memory)] if self.memory else []
         for place in (*self._code(), *memory):
             if not place.exists():

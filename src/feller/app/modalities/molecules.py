@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 
-from feller.app.modalities.registration import Pair, Registration, later
+from feller.app.modalities.registration import Pair, Registration, apart_as, later
 from feller.data.atoms.elements import hill_formula
-from feller.data.modality import Dataset, Modality
+from feller.data.modality import Dataset
 from feller.data.molecules.figure import balls
 from feller.data.molecules.modality import Molecules, molecules_of
-from feller.evaluation.attacks.distances import Apart
 from feller.models.spec import Description
 
 
@@ -23,13 +22,6 @@ def formula_wanted(about: Description, first: Dataset) -> Iterator[tuple[str, st
         yield f"element={hill_formula(molecules_of(first)[0].atoms)}", "molecules of one formula"
 
 
-def clouds(kind: Modality) -> Apart:
-    """Return how far molecules are apart."""
-    from feller.evaluation.attacks.structure_distances import Clouds
-
-    return Clouds()
-
-
 REGISTRATIONS = {
     Molecules: Registration(
         recipe="molecules",
@@ -38,6 +30,6 @@ REGISTRATIONS = {
         wishes=formula_wanted,
         valid=later("evaluation.validity", "valid_molecules"),
         valid_needs="rdkit (pip install 'feller[molecules]')",
-        apart=clouds,
+        apart=apart_as("Clouds"),
     ),
 }

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-from feller.app.modalities.registration import Pair, Registration, later
-from feller.data.modality import Dataset, Modality
+from feller.app.modalities.registration import Pair, Registration, apart_as, later
+from feller.data.modality import Dataset
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.figure import traces
 from feller.data.proteins.frames import CA
 from feller.data.proteins.modality import Proteins, structures
-from feller.evaluation.attacks.distances import Apart
 from feller.models.spec import Description
 
 
@@ -34,20 +33,13 @@ def sequences_wanted(about: Description, first: Dataset) -> Iterator[tuple[str, 
         yield "structure=chain.pdb", "sequences for the structure in a file"
 
 
-def chains(kind: Modality) -> Apart:
-    """Return how far chains are apart."""
-    from feller.evaluation.attacks.structure_distances import Chains
-
-    return Chains()
-
-
 REGISTRATIONS = {
     Backbones: Registration(
         recipe="backbones",
         measure=later("evaluation.backbones", "backbones_quality"),
         beside=traced,
         valid=later("evaluation.validity", "valid_chains"),
-        apart=chains,
+        apart=apart_as("Chains"),
     ),
     Proteins: Registration(
         recipe="proteins",
@@ -55,6 +47,6 @@ REGISTRATIONS = {
         beside=traced,
         wishes=sequences_wanted,
         valid=later("evaluation.validity", "valid_chains"),
-        apart=chains,
+        apart=apart_as("Chains"),
     ),
 }

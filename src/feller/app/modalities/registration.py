@@ -20,6 +20,7 @@ from feller.data.loading.user_modality import calling, check_class
 from feller.data.modality import Dataset, Modality
 
 if TYPE_CHECKING:  # what takes long to load is loaded by who does it
+    from feller.app.workflows.reporting.evaluate_non_generative import EvaluationRequest
     from feller.evaluation.attacks.distances import Apart
     from feller.evaluation.quality import Measure
     from feller.evaluation.report.page import Grid
@@ -84,7 +85,13 @@ class Display:
     """Samples that are watched as they form, at once; 0 where they cannot be."""
 
 
-APART_IN = later("evaluation.attacks.structure_distances", "apart_in")
+STRUCTURES = "evaluation.attacks.structure_distances"
+APART_IN = later(STRUCTURES, "apart_in")
+
+
+def apart_as(name: str) -> "Callable[[Modality], Apart]":
+    """Return what makes the distance between structures with a name."""
+    return lambda kind: later(STRUCTURES, name)()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +104,7 @@ class Registration:
     """Compares samples with real data; None where a judge that learns from the data does, as of pictures."""
     measure_unseen: "Measure | None" = None
     """The same where nothing is known of the training data; None where they are needed."""
-    evaluate: Callable[..., dict[str, Any]] | None = None
+    evaluate: "Callable[[EvaluationRequest], dict[str, Any]] | None" = None
     """Evaluates a run in place of all that is done with samples of single examples."""
     draws_as: str = "samples"
     """samples, documents or speech: what `feller sample` draws."""

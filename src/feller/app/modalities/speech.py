@@ -1,20 +1,13 @@
 """Speech, and sounds alone."""
 
-from typing import Any, cast
+from typing import cast
 
-from feller.app.modalities.registration import Registration, kind_as
+from feller.app.modalities.registration import Registration, kind_as, later
 from feller.core.errors import UsageError
 from feller.data.speech.modality import Speech
 from feller.data.speech.sounds import Sounds
 from feller.models.model import Model
 from feller.paths import Affine
-
-
-def evaluate(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Judge what a model says: see `feller.app.workflows.speech.evaluate_speech.measure`."""
-    from feller.app.workflows.speech.evaluate_speech import measure  # takes long to load
-
-    return measure(*args, **kwargs)
 
 
 def require_speech(model: Model) -> Speech:
@@ -39,5 +32,7 @@ def path_of(model: Model) -> Affine:
 
 REGISTRATIONS = {
     Sounds: Registration(),
-    Speech: Registration(recipe="speech", evaluate=evaluate, draws_as="speech"),
+    Speech: Registration(
+        recipe="speech", evaluate=later("app.workflows.speech.evaluate_speech", "measure"), draws_as="speech"
+    ),
 }

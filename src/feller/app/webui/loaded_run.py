@@ -9,11 +9,11 @@ from feller.app.modalities.registration import Display, registration_of
 from feller.app.workflows.bridges.is_bridge import is_bridge
 from feller.app.workflows.run_config import record_of
 from feller.core.run_folder import Run
+from feller.data.examples.registry import EXAMPLE
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.models.spec import Description, load_description
 
-EXAMPLE = "example:"
 M = TypeVar("M", bound=Modality)
 
 

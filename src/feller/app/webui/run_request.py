@@ -70,11 +70,7 @@ class RequestReporter(Tell):
         self._stopped.set()
 
     def check(self) -> None:
-        """Go on unless it was stopped.
-
-        Raises:
-            Stopped: Then.
-        """
+        """Go on unless it was stopped."""
         if self._stopped.is_set():
             raise Stopped
 
@@ -161,11 +157,7 @@ def run_tab(tab: Tab, sent: Answers, reporter: RequestReporter, runs: Sequence[L
 
 
 def check_answers(tab: Tab, sent: Answers) -> None:
-    """Refuse what Gradio lets through: numbers that are left empty, and long texts and tables.
-
-    Raises:
-        UsageError: Then; names the control.
-    """
+    """Refuse what Gradio lets through: numbers that are left empty, and long texts and tables."""
     for name, value in sent.items():
         control = tab.controls[name]
         if value is None and hasattr(control, "minimum"):

@@ -325,11 +325,7 @@ def prepare(folder: pathlib.Path) -> None:
 
 
 def _free_port(access: Access) -> int:
-    """Return the port that is asked for, or a free one, before anything is read.
-
-    Raises:
-        InputError: If it is taken.
-    """
+    """Return the port that is asked for, or a free one, before anything is read."""
     host = access.host.strip("[]")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

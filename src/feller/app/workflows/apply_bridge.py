@@ -60,32 +60,26 @@ def push(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[Datase
         InputError: If run or file are not what they must be.
         UsageError: If the run is no bridge.
     """
-    begin, backward, seed = config.bridge.begin, config.bridge.backward, config.seed
-    bridge = _opened(run, backward=backward)
+    begin, seed = config.bridge.begin, config.seed
+    bridge = _opened(run, backward=config.bridge.backward)
     bridged, modality = bridge.bridged, bridge.modality
     place = run.place(config.output.out)
     modality.check_place(place)
     if begin is None:
-        first = _population(bridged, seed, tell, backward=backward)
+        first = _population(bridge, seed, tell)
     else:
         first = modality.encode(read(begin, like=modality).values)
-        _far(first, bridged, begin, tell, backward=backward)
+        _far(first, bridge, begin, tell)
     walls = _walls(bridged, tell)
-    paths, met = bridge.follow(first, seed, walls, tell, backward=backward)
+    paths, met = bridge.follow(first, seed, walls, tell)
     if met is not None:
-        _warn(met, begin or bridged.populations[-1 if backward else 0], tell, backward=backward)
-    ends = modality.decode(paths[:, 0 if backward else -1])
+        _warn(met, bridge, begin or bridged.populations[bridge.start], tell)
+    ends = modality.decode(paths[:, -1 - bridge.start])
     if place.suffix.lower() == ".npz":
-        names = {name: array for name, array in modality.arrays(ends, {}).items() if name == "columns"}
-        write_arrays(
-            {
-                "samples": modality.arrays(ends, {})["samples"],
-                "paths": values_of(modality, paths),
-                "times": bridge.times,
-                **names,
-            },
-            place,
-        )
+        found = modality.arrays(ends, {})
+        names = {"columns": found["columns"]} if "columns" in found else {}
+        paths_of = {"samples": found["samples"], "paths": values_of(modality, paths), "times": bridge.times}
+        write_arrays({**paths_of, **names}, place)
     else:
         modality.write(ends, {}, place)
     return Dataset(ends, {}, modality), place
@@ -115,13 +109,13 @@ def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, tel
     bridge = _opened(run, backward=backward)
     populations = read_again(bridge.bridged).states
     if bridge.bridged.growth is None:
-        members = populations[-1 if backward else 0]
+        members = populations[bridge.start]
         shuffled = Draws(seed).named("trajectories").at("members").shared()
         turns = [torch.randperm(len(members), generator=shuffled) for _ in range(-(-n // len(members)))]
         first = members[torch.cat(turns)[:n]]
     else:
-        first = _counted(populations, bridge.bridged.growth, backward=backward)(n, Draws(seed).named("push", "members"))
-    paths, _ = bridge.follow(first, seed, (), tell, backward=backward)
+        first = bridge.counted(populations)(n, Draws(seed).named("push", "members"))
+    paths, _ = bridge.follow(first, seed, (), tell)
     return values_of(bridge.modality, paths)
 
 
@@ -133,6 +127,17 @@ class _Opened:
     model: Model
     modality: Points | Images
     settings: Bridging
+    backward: bool
+
+    @property
+    def start(self) -> int:
+        """Index of the population where the way begins."""
+        return -1 if self.backward else 0
+
+    def counted(self, populations: Sequence[Tensor]) -> Crowd:
+        """Return that population, whose members count unlike."""
+        a, b = populations[-2:] if self.backward else populations[:2]
+        return growth(a, b, self.bridged.growth or 0.0)[self.backward]
 
     @property
     def _grid(self) -> tuple[list[float], int]:
@@ -146,9 +151,7 @@ class _Opened:
         begin, end = self.bridged.times[0], self.bridged.times[-1]
         return begin + (end - begin) * np.array(times[::between])
 
-    def follow(
-        self, first: Tensor, seed: int, walls: tuple[Picture, ...], tell: Tell, *, backward: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def follow(self, first: Tensor, seed: int, walls: tuple[Picture, ...], tell: Tell) -> tuple[Tensor, Tensor | None]:
         """Return states at the knots of trajectories, [n, times, ...], and where these are in walls, if there are any.
 
         Args:
@@ -156,10 +159,9 @@ class _Opened:
             seed: Of the noise.
             walls: Pictures of walls.
             tell: Hears how it goes.
-            backward: Go back in time.
         """
         network, device = cast(TwoDrifts, self.model.network), engine().device
-        drift = (network.back if backward else network.ahead).to(device).eval()
+        drift = (network.back if self.backward else network.ahead).to(device).eval()
         (times, between), noise = self._grid, cast(Brownian, self.model.description.path).noise
         every = 1 if walls else between  # no wall between two knots is missed
         states, met = [], []
@@ -172,7 +174,7 @@ class _Opened:
                 share(min(next(calls) / len(times), 1.0))
                 return drift(x, t, {})
 
-            found = walk(way, lambda fresh, here=here: here, noise, times, every, draws, backward=backward)
+            found = walk(way, lambda fresh, here=here: here, noise, times, every, draws, backward=self.backward)
             seen = found.states.cpu()
             met += [_inside(walls, self.modality, seen)] if walls else []
             states.append(seen[:, :: between // every].clone())
@@ -182,12 +184,7 @@ class _Opened:
 
 
 def _opened(run: Run, *, backward: bool) -> _Opened:
-    """Open a bridge to follow its drift.
-
-    Raises:
-        InputError: If the run is not what it must be.
-        UsageError: If it is no bridge, or has learned no way back that is asked for.
-    """
+    """Open a bridge to follow its drift."""
     bridged = bridged_of(run)
     model = load_model(run)
     about = model.description
@@ -201,45 +198,39 @@ def _opened(run: Run, *, backward: bool) -> _Opened:
     if backward and not read_counters(run).get("back"):
         more = going_on(run, bridged, "--rounds", 3)
         raise UsageError("has learned no way back, with one round alone", remedy=f"Go on with: {more}", file=run.path)
-    return _Opened(bridged=bridged, model=model, modality=modality, settings=bridging_of(run))
+    return _Opened(bridged=bridged, model=model, modality=modality, settings=bridging_of(run), backward=backward)
 
 
-def _population(bridged: Bridged, seed: int, tell: Tell, *, backward: bool) -> Tensor:
+def _population(bridge: _Opened, seed: int, tell: Tell) -> Tensor:
     """Return the states of the population where the way begins, each as often as it counts."""
-    populations = read_again(bridged).states
-    if bridged.growth is None:
-        return populations[-1 if backward else 0]
-    crowd = _counted(populations, bridged.growth, backward=backward)
+    populations, amount = read_again(bridge.bridged).states, bridge.bridged.growth
+    if amount is None:
+        return populations[bridge.start]
+    crowd = bridge.counted(populations)
     n = len(crowd.members)
     tell.say(
-        f"members count unlike (--growth {bridged.growth:g}), so {n:,} were drawn, each as often as it counts; to begin"
+        f"members count unlike (--growth {amount:g}), so {n:,} were drawn, each as often as it counts; to begin"
         " at each one once, name the file with --from"
     )
     return crowd(n, Draws(seed).named("push", "members"))
 
 
-def _counted(populations: Sequence[Tensor], amount: float, *, backward: bool) -> Crowd:
-    """Return the population where the way begins, whose members count unlike."""
-    a, b = populations[-2:] if backward else populations[:2]
-    return growth(a, b, amount)[backward]
-
-
-def _far(first: Tensor, bridged: Bridged, begin: str, tell: Tell, *, backward: bool) -> None:
+def _far(first: Tensor, bridge: _Opened, begin: str, tell: Tell) -> None:
     """Say so where a file lies far from where the way begins: there the drift was never learned.
 
     Far is where the nearest member is farther, in the middle, than members are from their mean. Nothing is said where
     the populations are gone.
     """
     try:
-        members = read_again(bridged).states[-1 if backward else 0].flatten(1)[:COMPARED].double()
+        members = read_again(bridge.bridged).states[bridge.start].flatten(1)[:COMPARED].double()
     except InputError:
         return
     apart = torch.cdist(first.flatten(1)[:COMPARED].double(), members).amin(1).median()
     if apart > (members - members.mean(0)).square().sum(1).mean().sqrt():
-        there = bridged.populations[-1 if backward else 0]
+        there = bridge.bridged.populations[bridge.start]
         tell.say(
-            f"{begin} lies far from {there}, where the way {'back ' if backward else ''}begins: the drift was not"
-            " learned there, and where it leads means little"
+            f"{begin} lies far from {there}, where the way {'back ' if bridge.backward else ''}begins: the drift was"
+            " not learned there, and where it leads means little"
         )
 
 
@@ -258,9 +249,9 @@ def _inside(walls: tuple[Picture, ...], modality: Points | Images, states: Tenso
     return torch.stack([wall.inside(places) for wall in walls]).any(0)
 
 
-def _warn(inside: Bool[Tensor, "n times"], begin: str, tell: Tell, *, backward: bool) -> None:
+def _warn(inside: Bool[Tensor, "n times"], bridge: _Opened, begin: str, tell: Tell) -> None:
     """Say which share of the members begins in a wall, and of the paths goes through one."""
-    stuck = inside[:, -1 if backward else 0].double().mean().item()
+    stuck = inside[:, bridge.start].double().mean().item()
     met = inside.any(1).double().mean().item()
     if stuck:
         tell.say(f"{WARNING}{percent(stuck)} of the members of {begin} begin inside a wall, or outside of the picture")

@@ -1,7 +1,6 @@
 """From a run to what could be learned about single rows, and what bounds it."""
 
 import math
-from dataclasses import replace
 from typing import Any, cast
 
 from feller.app.config import AuditConfig
@@ -77,14 +76,12 @@ def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell, *, has_p
     numbers |= {} if rows is None else rows.numbers
     found = attack_told(it, draws, effort, tell) if it.tells else attack(it, draws, effort, tell)
     found = retraining.beside(found, it, draws, tell)
+    if ledger is not None and not it.tells:
+        found = found.with_(invert(it, draws.named("inversion"), tell))
     numbers |= found.numbers
-    inverted = None if ledger is None or it.tells else invert(it, draws.named("inversion"), tell)
-    if inverted is not None:
-        numbers |= inverted.numbers
-        found = replace(found, notes=(*found.notes, *inverted.notes))
     for note in found.notes:
         tell.say(note)
-    page = audit_report(it, numbers, found, rows, config.show, inverted)
+    page = audit_report(it, numbers, found, rows, config.show)
     tell.say(page.judgement.text(numbers))
     if not has_page:
         return numbers

@@ -12,10 +12,9 @@ from feller.app.workflows.bridges.bridge_options import bridging, fitted, frame_
 from feller.app.workflows.bridges.bridge_report import report_bridge
 from feller.app.workflows.bridges.bridge_run import (
     Bridged,
+    begin,
     bridged_of,
     bridging_of,
-    describe,
-    fresh,
     going_on,
     load_progress,
     read_again,
@@ -79,10 +78,10 @@ def bridge(
     else:
         bridged, crowd, settings = _new(config, change)
     bridged = _as_asked(bridged, config, fields)
-    priced = price(config.costs or bridged.costs, crowd, bridged.frame)
-    for note in (*bridged.notes, *priced.notes):
+    cost, notes = price(config.costs or bridged.costs, crowd, bridged.frame)
+    for note in (*bridged.notes, *notes):
         tell.say(note)
-    problem = replace(pose(bridged, crowd, priced.cost), cost=tried(priced.cost, bridged, crowd, tell))
+    problem = replace(pose(bridged, crowd, cost), cost=tried(cost, bridged, crowd, tell))
     settings = fitted(settings, config, problem, crowd)
     if config.rounds is not None and settings.rounds != config.rounds:
         tell.say(f"{settings.rounds} rounds are made, not {config.rounds}: the last of them learns the way ahead")
@@ -92,8 +91,7 @@ def bridge(
             f"--max-memory {room:g} holds {settings.control.pairs:,} of {settings.pairs:,} pairs at once"
             " while paths are looked for, which takes longer; all else takes what it takes"
         )
-    description = describe(crowd.modality, settings.architecture, bridged.noise, settings.calls)
-    progress = fresh(description, settings, bridged.seed, here)
+    description, progress = begin(bridged, crowd, settings, here)
     here.wait()  # whoever refuses does so before anything is written
     with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         here.wait()
@@ -118,7 +116,7 @@ def bridge(
             here.wait()
             found = FoundBridge(problem, settings, progress, ())
             effort = Effort.beside(progress.seconds)
-            return run, report_bridge(run, bridged, crowd, found, priced.notes, effort, tell)
+            return run, report_bridge(run, bridged, crowd, found, notes, effort, tell)
         except Interrupted:
             raise
         except KeyboardInterrupt as stopped:  # where nothing listens for it, in the report
@@ -133,12 +131,11 @@ def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:
         UsageError: If its cost is code of the user's, which no record makes run.
     """
     bridged, crowd, settings = _continue(run, BridgeConfig(), lambda settings: settings)
-    priced = price(bridged.costs, crowd, bridged.frame)
-    description = describe(crowd.modality, settings.architecture, bridged.noise, settings.calls)
-    progress = fresh(description, settings, bridged.seed, engine())
+    cost, notes = price(bridged.costs, crowd, bridged.frame)
+    _, progress = begin(bridged, crowd, settings, engine())
     load_progress(run, progress, len(bridged.times) - 1)
-    found = FoundBridge(pose(bridged, crowd, priced.cost), settings, progress, ())
-    return report_bridge(run, bridged, crowd, found, priced.notes, Effort(), tell)
+    found = FoundBridge(pose(bridged, crowd, cost), settings, progress, ())
+    return report_bridge(run, bridged, crowd, found, notes, Effort(), tell)
 
 
 def _new(config: BridgeConfig, change: Callable[[Bridging], Bridging]) -> tuple[Bridged, Populations, Bridging]:
@@ -178,12 +175,7 @@ def _as_asked(bridged: Bridged, config: BridgeConfig, fields: tuple[str, ...]) -
 def _continue(
     run: Run, config: BridgeConfig, change: Callable[[Bridging], Bridging]
 ) -> tuple[Bridged, Populations, Bridging]:
-    """Return what a bridge was asked for, with its populations and settings.
-
-    Raises:
-        UsageError: If the run is no bridge, or its costs are code that was not named again.
-        InputError: If populations or code are others by now.
-    """
+    """Return what a bridge was asked for, with its populations and settings."""
     bridged = bridged_of(run)
     if bridged is None:
         raise UsageError("is no bridge", remedy=f"Go on with: feller fit --resume --out {run.path}", file=run.path)

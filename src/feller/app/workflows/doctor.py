@@ -70,11 +70,7 @@ def _device() -> dict[str, Any]:
 
 
 def _folder(folder: pathlib.Path) -> dict[str, Any]:
-    """Write a file, hold its lock, and see that nobody else gets it.
-
-    Raises:
-        OSError: If that fails, or little room is left.
-    """
+    """Write a file, hold its lock, and see that nobody else gets it."""
     from feller.core.errors import InputError
     from feller.core.run_folder import Run
     from feller.core.serialization import replace_file

@@ -16,7 +16,7 @@ from feller.app.workflows.fine_tuned_run import Tuned, base_model, recipe_of, ru
 from feller.app.workflows.next_steps import evaluating
 from feller.app.workflows.private.table_schema import for_owner
 from feller.app.workflows.reporting.comparison import IN_HAND, IN_MEMORY, Judged, number_shown
-from feller.app.workflows.reporting.evaluate_non_generative import copy, examine, resynthesise
+from feller.app.workflows.reporting.evaluate_non_generative import EvaluationRequest, copy, examine, resynthesise
 from feller.app.workflows.reporting.sample_report import sample_report
 from feller.app.workflows.run_config import FitRecord, brought_of, example_of, is_described, read_bundle, record_of
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
@@ -89,29 +89,34 @@ def evaluate(
         given = data if is_given(data) else None
         model = load_model(run)
         model.network.to(engine().device)
-        in_file = model.family.name in PROTOCOLS or registration_of(model.description.modality).evaluate is not None
-        with for_now(given) if given is not None and in_file else contextlib.nullcontext(IN_MEMORY) as place:
+        protocol = PROTOCOLS.get(model.family.name) or registration_of(model.description.modality).evaluate
+        with for_now(given) if given is not None and protocol else contextlib.nullcontext(IN_MEMORY) as place:
             named = str(place) if given is not None else None if data is None else str(data)
-            rows = None if in_file else given
             train = _training_rows(run, config)
-            return _evaluated(run, model, config, named, rows, train, wanted, bundle, effort, tell)
+            held = None if isinstance(config.samples, str | os.PathLike) else config.samples
+            if held is not None and protocol is not None:
+                raise UsageError(
+                    argument="samples",
+                    expected="a file or a folder",
+                    found=type(held).__name__,
+                    remedy="Save them: .save(path)",
+                )
+            samples = None if config.samples is None else str(config.samples) if held is None else IN_HAND
+            asked = EvaluationRequest(run=run, model=model, data=named, samples=samples, effort=effort, tell=tell)
+            if protocol is not None:
+                return protocol(asked)
+            return _evaluated(asked, config, given, train, wanted, bundle)
 
 
-def _compare_populations(
-    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
-) -> dict[str, Any]:
+def _compare_populations(request: EvaluationRequest) -> dict[str, Any]:
     """Compare a bridge with its own populations."""
-    if data is not None or samples is not None or effort.n is not None:
+    if request.data is not None or request.samples is not None or request.effort.n is not None:
         raise UsageError("a bridge is compared with its own populations", remedy="Leave out --data, --samples and -n")
-    return measure_again(run, tell)
+    return measure_again(request.run, request.tell)
 
 
 def _training_rows(run: Run, config: EvaluateConfig) -> Given | None:
-    """Return the rows that a run learned from, where they are given beside others.
-
-    Raises:
-        UsageError: If there are no others, or the run has its own.
-    """
+    """Return the rows that a run learned from, where they are given beside others."""
     train = config.train
     if train is None:
         return None
@@ -132,7 +137,7 @@ def _training_rows(run: Run, config: EvaluateConfig) -> Given | None:
     return train
 
 
-PROTOCOLS: dict[str, Callable[..., dict[str, Any]]] = {
+PROTOCOLS: dict[str, Callable[[EvaluationRequest], dict[str, Any]]] = {
     "autoencoder": copy,
     "bridge": _compare_populations,
     "documents": measure,
@@ -143,36 +148,18 @@ PROTOCOLS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def _evaluated(
-    run: Run,
-    model: Model,
+    request: EvaluationRequest,
     config: EvaluateConfig,
-    data: str | None,
     given: Given | None,
     train: Given | None,
     wanted: Wish | None,
     bundle: DataBundle | None,
-    effort: Effort,
-    tell: Tell,
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
-    named = isinstance(config.samples, str | os.PathLike)
-    held = None if named else config.samples
-    samples = str(config.samples) if named else None if held is None else IN_HAND
-    if held is not None and (
-        model.family.name in PROTOCOLS or registration_of(model.description.modality).evaluate is not None
-    ):
-        raise UsageError(
-            argument="samples",
-            expected="a file or a folder",
-            found=type(held).__name__,
-            remedy="Save them: .save(path)",
-        )
-    if model.family.name in PROTOCOLS:
-        return PROTOCOLS[model.family.name](run, model, data=data, samples=samples, effort=effort, tell=tell)
+    run, model, data, samples = request.run, request.model, request.data, request.samples
+    effort, tell = request.effort, request.tell
     modality = model.description.modality
     kind = registration_of(modality)
-    if kind.evaluate is not None:
-        return kind.evaluate(run, model, data=data, samples=samples, effort=effort, tell=tell)
     asked = record_of(run)
     unknown = data is not None and not asked.data
     with tell.waiting("reading the data"):
@@ -196,11 +183,10 @@ def _evaluated(
     draws, tuned, has_train = Draws(config.seed).named("evaluate"), tuned_of(run), own is not None
     limits: list[str] = []
     strangers = ((UNKNOWN if unknown else STRANGERS),) if own is None else ()
-    if samples is not None:
-        values, given = (
-            read_back(pathlib.Path(samples), modality) if held is None else samples_in_memory(held, modality)
-        )
-        generated = Dataset(values, given, modality)
+    if isinstance(config.samples, str | os.PathLike):
+        generated = Dataset(*read_back(pathlib.Path(config.samples), modality), modality)
+    elif config.samples is not None:
+        generated = Dataset(*samples_in_memory(config.samples, modality), modality)
     else:
         tell.task("sampling")
         usual = number_shown(training_data, effort)
@@ -272,11 +258,7 @@ def _evaluated(
 
 
 def _own_rows(asked: FitRecord, modality: Modality, given: Given | None) -> DataBundle | None:
-    """Read what a run learned from; None where it keeps no copy, and others are given.
-
-    Raises:
-        InputError: If it is gone, or is another by now, and none are given.
-    """
+    """Read what a run learned from; None where it keeps no copy, and others are given."""
     try:
         return read_bundle(asked, modality, given)
     except InputError:

@@ -5,7 +5,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from feller.app.config import FitConfig
 from feller.app.options import config_of
@@ -36,23 +36,17 @@ from feller.models.recipes.recipe import Recipe
 from feller.networks.architecture import PLENTY
 from feller.training.checkpoint import read_counters
 from feller.training.engine import Engine, engine
-from feller.training.objectives.one_shot import AtOnce
 from feller.training.trainer import Callback
 
 SCHEMA = "schema.json"
 """File of the run with a schema that was in memory."""
 
 
-def unchanged(recipe: Recipe) -> Recipe:
-    """Return a recipe as it is."""
-    return recipe
-
-
 def fit(
     config: FitConfig,
     data: DataSource | None = None,
     *,
-    change: Callable[[Recipe], Recipe] = unchanged,
+    change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
     fields: tuple[str, ...] = (),
     tell: Tell = SILENT,
 ) -> tuple[Run, dict[str, Any]]:
@@ -83,7 +77,7 @@ def fit(
     data = config.data if data is None else data
     access = data_access(privacy_of(config), here, resume=resume)
     watched_rows(config)  # what is no number is told before the data are read
-    if is_given(data) and resume and not is_kept_in_memory(output.out):
+    if is_given(data) and resume and not record_of(begun_run(output.out)).data.startswith(MEMORY):
         raise UsageError("a resumed run knows its data", remedy="Leave them out")
     run = _run_of(data, output.out, here, resume=resume, overwrite=overwrite)
     in_memory: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
@@ -122,9 +116,8 @@ def fit(
         here.check_alike(
             "data (or, of a private fit, the same key, see XDG_DATA_HOME)", plan.asked.provenance.fingerprint
         )
-        objective = plan.recipe.objective
-        if objective.one_shot:
-            ready: Look | TrainingJob = set_up_look(plan, cast(AtOnce, objective))
+        if plan.recipe.objective.one_shot:
+            ready: Look | TrainingJob = set_up_look(plan)
         else:
             most = run.state.stat().st_size + PLENTY if resume and run.state.is_file() else sys.maxsize
             ready = set_up_training(run, plan, here, most)
@@ -144,20 +137,10 @@ def fit(
     return run, numbers
 
 
-def is_kept_in_memory(out: str | None) -> bool:
-    """Tell whether a run that goes on, that in a folder or the newest, learned from rows of which it keeps no copy."""
-    return record_of(begun_run(out)).data.startswith(MEMORY)
-
-
 def _train(
     run: Run, plan: FitPlan, job: TrainingJob, callbacks: Sequence[Callback], here: Engine, tell: Tell, *, resume: bool
 ) -> None:
-    """Train until the budget is spent.
-
-    Raises:
-        InputError: If the loss or the run is damaged.
-        Interrupted: After Ctrl-C, with all saved.
-    """
+    """Train until the budget is spent."""
     access = plan.access
     restore(run, job, resume=resume, exhausted=access.exhausted, tell=tell)
     here.wait()  # until all have read what the first will write

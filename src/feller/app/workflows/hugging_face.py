@@ -290,11 +290,7 @@ def _copy_model(run: Run, folder: pathlib.Path) -> None:
 
 
 def _copy(file: pathlib.Path, to: pathlib.Path) -> None:
-    """Copy a file of a run, if it is what its name says.
-
-    Raises:
-        InputError: If it is not.
-    """
+    """Copy a file of a run, if it is what its name says."""
     if _own(file).suffix == ".safetensors":
         load_tensors(file)
     else:

@@ -109,11 +109,7 @@ def bring(command: Import, *, tell: Tell = SILENT) -> Run:
 
 
 def _fitting(kind: Modality, found: Modality) -> Modality:
-    """Return a modality that was named, with the names that the data give to its columns.
-
-    Raises:
-        UsageError: If the data are of another.
-    """
+    """Return a modality that was named, with the names that the data give to its columns."""
     if type(kind) is not type(found):
         raise UsageError(f"says {kind.called}, and the data of --data are {found.called}", argument="modality")
     if (points := kind.view(Points)) and (there := found.view(Points)):
@@ -153,11 +149,7 @@ def modality_of(text: str, classes: tuple[str, ...] = ()) -> Modality:
 
 
 def _check_size(text: str, sides: tuple[str, ...]) -> None:
-    """Refuse examples that no memory holds; numbers of many digits are not even made.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse examples that no memory holds; numbers of many digits are not even made."""
     if max(map(len, sides)) > DIGITS or math.prod(map(int, sides)) > LARGEST:
         raise UsageError(
             f"examples of at most {LARGEST:,} numbers", f"{text:.60}", "Make them smaller", argument="modality"
@@ -165,11 +157,7 @@ def _check_size(text: str, sides: tuple[str, ...]) -> None:
 
 
 def _classes(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of classes, which may be given by their number.
-
-    Raises:
-        UsageError: If there are too many.
-    """
+    """Return the names of classes, which may be given by their number."""
     if len(words) == 1 and words[0].isdecimal():
         if len(words[0]) > len(str(MOST_CLASSES)) or int(words[0]) > MOST_CLASSES:
             raise UsageError(f"at most {MOST_CLASSES:,}", f"{words[0]:.20}", "Name fewer", argument="classes")
@@ -184,11 +172,7 @@ def _learns(network: nn.Module) -> bool:
 
 
 def _load(network: nn.Module, file: pathlib.Path) -> None:
-    """Give a network its weights.
-
-    Raises:
-        InputError: If the file is no safetensors, or of another network, or holds numbers of another form.
-    """
+    """Give a network its weights."""
     if file.suffix != ".safetensors":
         raise InputError(
             "weights are read from .safetensors alone, which hold no code",

@@ -175,12 +175,6 @@ def onward(run: Run, asked: FitRecord, about: Description, train: Dataset) -> It
         yield from steps("given", run, asked, given=wish, what=what)
 
 
-def auditing(run: Run, asked: FitRecord) -> Iterator[tuple[str, str]]:
-    """Yield the command that says what single rows could give away, of a private run."""
-    if asked.is_private:
-        yield from steps("audit", run, asked)
-
-
 def rewarding(run: Run, target: Target) -> Iterator[tuple[str, str]]:
     """Yield commands that use a regressor as a reward, and what they do."""
     if target.classes:
@@ -200,11 +194,6 @@ def asking(
     if not question and not instruction:
         memory = "documents" if remembers else None
         yield from steps("captions", run, words=words, infill="<image:picture.png> <infill>", memory=memory)
-
-
-def speaking(run: Run, words: str) -> Iterator[tuple[str, str]]:
-    """Yield commands that let a model of speech say something, and what they do."""
-    yield from steps("speech", run, words=words or "hello")
 
 
 def wishes(about: Description, train: Dataset) -> Iterator[tuple[str, str]]:

@@ -39,8 +39,6 @@ from feller.training.optimizer import Training
 
 READ = "read-"
 """Begins the fingerprint of what was read, where values are computed from it."""
-ABOVE = 3
-"""Folders above a run in which its data are looked for: a run lies in `runs`, or in a folder of runs there."""
 NAMED = 3
 """Shards that are named where more are not what they were."""
 
@@ -129,6 +127,12 @@ class FitRecord:
         """Run of the model whose weights were the first."""
         start = self.config.training.start_from
         return None if start is None else os.fspath(start)
+
+    @property
+    def how_read(self) -> dict[str, Any]:
+        """How the data are read, as arguments of `read`."""
+        how = {name: getattr(self.config.reading, name) for name in ("longest", "space", "project", "vocabulary")}
+        return {**how, "kind": READS.get(self.provenance.recipe)}
 
     @property
     def watched(self) -> int:
@@ -276,11 +280,7 @@ def find_run(folder: str | None, code: str | None, tell: Tell) -> Run:
 
 
 def _check_code(run: Run, code: str | None) -> None:
-    """Refuse a run that is made of the user's own code, where none or another was named.
-
-    Raises:
-        UsageError: Then; says which file it was.
-    """
+    """Refuse a run that is made of the user's own code, where none or another was named."""
     asked = record_of(run)
     if not asked.provenance.code:
         return
@@ -308,7 +308,7 @@ def training_of(run: Run) -> Training:
 
 def example_of(asked: FitRecord) -> Example | None:
     """Return the example whose training part the data are, if they are one."""
-    return EXAMPLES.get(asked.data.removeprefix("example:")) if asked.data.startswith("example:") else None
+    return EXAMPLES.get(asked.data.removeprefix(EXAMPLE)) if asked.data.startswith(EXAMPLE) else None
 
 
 def is_described(asked: FitRecord) -> bool:
@@ -362,15 +362,7 @@ def read_as(asked: FitRecord, modality: Modality | None, given: DataSource | Non
     if asked.modality and like is None:  # a record names no code: the model's own is loaded where its caller says so
         found = f"one that another file reads, {asked.modality}"
         raise InputError(argument="modality", expected="a run whose model says how its data are read", found=found)
-    data = read(
-        source,
-        longest=asked.config.reading.longest,
-        like=like,
-        kind=READS.get(asked.provenance.recipe),
-        space=asked.config.reading.space,
-        project=asked.config.reading.project,
-        vocabulary=asked.config.reading.vocabulary,
-    )
+    data = read(source, like=like, **asked.how_read)
     if asked.provenance.salt:
         data = with_white(data, source, like)
     return with_target(data, asked.target, asked.provenance.recipe)

@@ -56,22 +56,19 @@ def reported_of(run: Run) -> Reported:
         content = read_json(file)
     except InputError as error:
         raise InputError(str(error), remedy=anew, file=file) from error
-    found = Reported(**{name: content[name] for name in KINDS if name in content}) if _is_report(content) else None
-    if found is None:
+    if not _is_report(content):
         raise InputError("was damaged", remedy=anew, file=file)
-    return found
+    return Reported(**{name: content[name] for name in vars(Reported()) if name in content})
 
 
 def _is_report(content: Any) -> bool:
-    return isinstance(content, dict) and all(fits(content[name]) for name, fits in KINDS.items() if name in content)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_number, value.values()))
+    """Tell whether each entry, where it is there, is what it must be."""
+    if not isinstance(content, dict):
+        return False
+    numbers, texts, *words = (content.get(name, usual) for name, usual in vars(Reported()).items())
+    if not isinstance(numbers, dict) or not isinstance(texts, dict):
+        return False
+    return all(map(_is_number, numbers.values())) and all(isinstance(one, str) for one in (*texts.values(), *words))
 
 
 def _is_number(value: Any) -> bool:
@@ -79,14 +76,6 @@ def _is_number(value: Any) -> bool:
     if isinstance(value, int):
         return abs(value) <= sys.float_info.max
     return value is None or isinstance(value, float | str)
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_text, value.values()))
-
-
-KINDS = {"numbers": _are_numbers, "explanations": _are_texts, "verdict": _is_text, "sketch": _is_text}
-"""What each entry must be, where it is there."""
 
 
 SKETCH = 0.1
@@ -244,8 +233,7 @@ class Standing:
     @property
     def numbers(self) -> dict[str, Any]:
         """Return what was promised, in numbers, how many steps there were and how long they took."""
-        promised = guarantee_text.promised(self.ledger) if self.ledger else {}
-        return {**promised, **_timing(self.run, self.counters, self.ledger)}
+        return _numbers(self.run, self.counters, self.ledger)
 
     @property
     def guarantee(self) -> str:
@@ -281,14 +269,13 @@ class Standing:
 
 def run_numbers(run: Run) -> dict[str, Any]:
     """Return what is known of a run without an evaluation: steps, time, and what was spent in privacy."""
-    ledger, counters = ledger_of(run), read_counters(run)
+    return _numbers(run, read_counters(run), ledger_of(run))
+
+
+def _numbers(run: Run, counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
+    """Return what was promised, steps and time; of a network that was trained elsewhere neither of these."""
     promised = guarantee_text.promised(ledger) if ledger else {}
-    return {**promised, **_timing(run, counters, ledger)}
-
-
-def _timing(run: Run, counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
-    """Return how many steps there were and how long they took; nothing of a network that was trained elsewhere."""
-    return {} if brought_of(run) is not None else guarantee_text.timing(counters, ledger)
+    return promised | ({} if brought_of(run) is not None else guarantee_text.timing(counters, ledger))
 
 
 def standing(run: Run, asked: FitRecord, kind: Modality, data: Dataset) -> Standing:

@@ -128,11 +128,7 @@ def sample(
 
 
 def _check_holes(config: SampleConfig, modality: Modality | None) -> None:
-    """Say what fills holes of pictures, where what fills those of texts and documents was asked to.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Say what fills holes of pictures, where what fills those of texts and documents was asked to."""
     flag = "--known" if config.gaps.known is not None else "--mask" if config.document.mask is not None else ""
     if flag and modality is not None and modality.view(Images) is not None:
         raise UsageError(
@@ -142,22 +138,14 @@ def _check_holes(config: SampleConfig, modality: Modality | None) -> None:
 
 
 def _take(config: SampleConfig, names: tuple[str, ...], why: str) -> None:
-    """Refuse options beside those that are taken.
-
-    Raises:
-        UsageError: If any was given.
-    """
+    """Refuse options beside those that are taken."""
     wrong = [name for name in changed(config) if name not in names and name != "verbose"]
     if wrong:
         raise UsageError(why, remedy="Leave it out", argument=wrong[0])
 
 
 def _check_alone(what: str) -> None:
-    """Refuse several processes where they could not share the work, and would all write one file.
-
-    Raises:
-        UsageError: If there are several.
-    """
+    """Refuse several processes where they could not share the work, and would all write one file."""
     if what != "samples" and engine().ranks > 1:
         raise UsageError(f"{what} are drawn by one process", remedy="Start this without torchrun")
 
@@ -247,11 +235,7 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, seen: OnStep, tell: 
 
 
 def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:
-    """Refuse to fill gaps where there can be none.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse to fill gaps where there can be none."""
     if modality.view(Mixed):
         raise UsageError(
             "this model draws all columns together, and fills no gaps", remedy="Fit one with --recipe table"

@@ -100,11 +100,7 @@ class Drawing:
         return Draws(self.seed).named("sample")
 
     def check(self) -> None:
-        """Refuse what is given and the model does not know, before any work.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Refuse what is given and the model does not know, before any work."""
         table = self.model.description.modality.view(Table)
         if table is None:
             self.model.resolve_given(1, self.given or None, self.draws)
@@ -171,11 +167,8 @@ def ready(
     model = load_model(run, file=weights)
     if weights is None and (stopped := unfinished(run)):
         tell.say(stopped)
-    guidance, calls, jump = (
-        1.0 if config.guidance is None else config.guidance,
-        config.sampler.calls,
-        _share(config.sampler.superpose),
-    )
+    guidance = 1.0 if config.guidance is None else config.guidance
+    calls, jump = config.sampler.calls, _share(config.sampler.superpose)
     known = None if config.gaps.known is None else config.gaps.known.replace("\\n", "\n")
     given = words_of(config.given or {})
     model.check_guidance(guidance)
@@ -256,11 +249,7 @@ def _share(text: str | None) -> float | None:
 
 
 def _check_says(model: Model, *, known: str | None, calls: int | None, jump: float | None) -> None:
-    """Refuse what says nothing to a model of this kind, instead of taking no notice of it.
-
-    Raises:
-        UsageError: If anything does.
-    """
+    """Refuse what says nothing to a model of this kind, instead of taking no notice of it."""
     about = model.description
     if known is not None and about.modality.view(Text) is None:
         raise UsageError(

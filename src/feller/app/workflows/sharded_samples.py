@@ -81,12 +81,7 @@ def sample_shards(
 
 
 def _place(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path, str]:
-    """Return folder and pattern of the names.
-
-    Raises:
-        UsageError: If the number stands in the wrong place, or such data cannot be written so.
-        InputError: If the run, which may be a stranger's, leads elsewhere.
-    """
+    """Return folder and pattern of the names."""
     path = run.path / "shards" if out is None else pathlib.Path(out)
     if NUMBER in str(path):
         if path.name.count(NUMBER) != 1 or NUMBER in str(path.parent):
@@ -181,11 +176,7 @@ def _written(wanted: SampleShards, drawing: Drawing, number: int, share: Any) ->
 
 
 def _wait(wanted: SampleShards, tell: Tell) -> None:
-    """Wait until all shards are there; not at a barrier, which gives up where one process is much slower.
-
-    Raises:
-        InputError: If another process failed.
-    """
+    """Wait until all shards are there; not at a barrier, which gives up where one process is much slower."""
     pause = 0.01
     for number in range(len(wanted)):
         while not note(wanted.folder / WORK, number).is_file():

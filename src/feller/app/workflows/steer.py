@@ -39,11 +39,7 @@ def steer(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> tuple[Steere
 
 
 def check(config: SteerConfig) -> None:
-    """Refuse what does not go together, and a place where a file is.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse what does not go together, and a place where a file is."""
     how, steps = config.measurement, config.steps
     observed = how.observe is not None
     if config.reward and observed:

@@ -106,12 +106,8 @@ def tune(
         UsageError: If an argument is wrong, or the model's data cannot be tuned.
         Interrupted: After Ctrl-C, with all saved.
     """
-    report, rewards, resume, overwrite = (
-        kind_of_report(config.report),
-        config.rewards,
-        config.output.resume,
-        config.output.overwrite,
-    )
+    report, rewards = kind_of_report(config.report), config.rewards
+    resume, overwrite = config.output.resume, config.output.overwrite
     Effort.of_report(report, 0.0)  # refuses one of no known kind
     given = in_words(config.conditions.given)
 
@@ -161,15 +157,13 @@ def tune(
         run_training(target, job, inputs, here, tell)
         here.wait()  # until the first process has written what all will read
         with endings() if gone else reporting("the tuning", evaluating(target, record_of(target), {})):
+            effort = Effort.of_report(report, read_counters(target)["seconds"])
             if report == "none":
                 numbers = run_numbers(target)
+            elif gone:
+                numbers = tuned_alone(target, wanted, gone, effort, tell)
             else:
-                effort = Effort.of_report(report, read_counters(target)["seconds"])
-                numbers = (
-                    tuned_alone(target, wanted, gone, effort, tell)
-                    if gone
-                    else evaluate(target, wanted=wanted, effort=effort, tell=tell)
-                )
+                numbers = evaluate(target, wanted=wanted, effort=effort, tell=tell)
         for line in outdated(target) if resume else ():
             tell.say(line)
     return target, numbers
@@ -236,11 +230,7 @@ def _prepare(
     notes = (*notes, *_coupled(source))
     own = f" --reward {shlex.join(tuned.rewards)}" if needs_again(tuned) else ""
     job = TrainingJob(
-        record={
-            **record_of(source).parts,
-            "recipe": to_data(recipe),
-            "tuned": to_data(tuned),
-        },
+        record={**record_of(source).parts, "recipe": to_data(recipe), "tuned": to_data(tuned)},
         summary=(
             f"{tuned.base}, tuned to {' and '.join(tuned.rewards)} at a strength of {rule.strength:g} by"
             f" {tuned.method}; {parameters(network):,} weights change"
@@ -347,11 +337,7 @@ class DivergenceMonitor(StepMonitor):
         self.strength, self.first, self.run = strength, first, run
 
     def check(self, metrics: StepMetrics) -> None:
-        """Refuse it.
-
-        Raises:
-            InputError: If tuning diverged.
-        """
+        """Refuse it."""
         try:
             check_finite(metrics)
         except InputError as error:

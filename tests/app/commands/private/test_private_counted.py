@@ -19,7 +19,7 @@ from tests.app.commands.private.private_fits import SEEDED, TINY, fit, held, run
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["drawn.npz", "example:digits"])
-def test_private_pictures(data: str, blind: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_private_pictures(data: str, unreported: None, capsys: pytest.CaptureFixture[str]) -> None:
     """Shares of the classes are noisy, in a resumed run too."""
     chance = np.random.default_rng(0)
     np.savez(
@@ -45,7 +45,7 @@ def test_private_pictures(data: str, blind: None, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("clip", ["0.5", "adaptive"])
-def test_clips(clip: str, capsys: pytest.CaptureFixture[str], blind: None) -> None:
+def test_clips(clip: str, capsys: pytest.CaptureFixture[str], unreported: None) -> None:
     folder = fit(capsys, "r", *SEEDED, "--clip", clip)
     planned = held(folder / "recipe.json")["provenance"]["private"]
     assert (planned["clip"], planned["adaptive"]) == ((0.5, False) if clip == "0.5" else (1.0, True))
@@ -53,7 +53,7 @@ def test_clips(clip: str, capsys: pytest.CaptureFixture[str], blind: None) -> No
 
 
 @pytest.mark.slow
-def test_counts_come_first_and_are_paid_for(capsys: pytest.CaptureFixture[str], blind: None) -> None:
+def test_counts_come_first_and_are_paid_for(capsys: pytest.CaptureFixture[str], unreported: None) -> None:
     folder = fit(capsys, "r", *SEEDED, "--objective.counted", "0.5")
     spent = held(folder / "ledger.json")["expenses"]
     whats = [one["what"] for one in spent]
@@ -69,7 +69,7 @@ def test_counts_come_first_and_are_paid_for(capsys: pytest.CaptureFixture[str], 
     assert main(["evaluate", str(folder), "--samples", "made.csv"]) == 0
 
 
-def test_a_start_from_public_rows_is_not_taught_anew(capsys: pytest.CaptureFixture[str], blind: None) -> None:
+def test_a_start_from_public_rows_is_not_taught_anew(capsys: pytest.CaptureFixture[str], unreported: None) -> None:
     write_table(pathlib.Path("census.csv"), n=200, change={0: ("30", "M", "nurse")})
     status, _, err = run(capsys, "fit", "census.csv", "--schema", "schema.json", *TINY, "--out", "public")
     assert status == 0, err
@@ -80,7 +80,7 @@ def test_a_start_from_public_rows_is_not_taught_anew(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.slow
-def test_counts_of_an_older_table_are_left_behind(capsys: pytest.CaptureFixture[str], blind: None) -> None:
+def test_counts_of_an_older_table_are_left_behind(capsys: pytest.CaptureFixture[str], unreported: None) -> None:
     fit(capsys, "older", *SEEDED, "--objective.counted", "0.5")
     assert held(pathlib.Path("older/model.json"))["modality"]["told"]
     write_table(pathlib.Path("others.csv"), n=320, change=dict.fromkeys(range(300), ("30", "M", "nurse")))
@@ -96,7 +96,7 @@ def test_counts_of_an_older_table_are_left_behind(capsys: pytest.CaptureFixture[
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_while_it_learns_from_counts_goes_on(
-    capsys: pytest.CaptureFixture[str], blind: None, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], unreported: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lesson, heard = pretrain_on_marginals.rehearse, []
 

@@ -26,7 +26,7 @@ def drafted(values: list[str], *, draft: bool) -> None:
     pathlib.Path("schema.json").write_text(json.dumps({**SCHEMA, **mark, "columns": columns}))
 
 
-@pytest.mark.usefixtures("blind")
+@pytest.mark.usefixtures("unreported")
 def test_a_draft_and_a_word_of_one_row_are_told_before_training(capsys: pytest.CaptureFixture[str]) -> None:
     write_table(pathlib.Path("people.csv"), {7: ("50", "F", "falconer")})
     drafted(["clerk", "nurse", "smith", "falconer"], draft=True)
@@ -44,14 +44,14 @@ def test_a_draft_and_a_word_of_one_row_are_told_before_training(capsys: pytest.C
     public, first, second = for_owner(asked, model)
     assert "job: 4 words, 'clerk', 'nurse', 'smith', 'falconer'" in public
     assert "age: from 0 to 100, 4 edges between" in public
-    assert (first, second) == beware(asked, model)
+    assert (first, second) == tuple(beware(asked, model))
 
 
 def test_what_was_gone_through_is_told_of_no_more() -> None:
     write_table(pathlib.Path("people.csv"), {7: ("50", "F", "falconer")})
     drafted(["clerk", "nurse", "smith"], draft=False)
     asked = fit_record(data="people.csv", recipe="table", size="tiny", seed=0, schema="schema.json")
-    assert beware(asked, read("people.csv", schema="schema.json")) == ()
+    assert not [*beware(asked, read("people.csv", schema="schema.json"))]
     assert for_owner(asked, read("people.csv", schema="schema.json")) == ()  # nothing is private
 
 

@@ -23,7 +23,7 @@ from tests.app.commands.private.private_fits import (
 
 
 def test_cells_outside_the_schema_are_clipped_or_refused_as_it_says(
-    blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
     data = write_table(tmp_path / "far.csv", {3: ("-5", "F", "xylophonist"), 4: EXTREME})
     folder = fit(capsys, "r", "--epsilon", 4, data=data)
@@ -63,7 +63,7 @@ def test_wishes_that_cannot_be_kept_are_refused_before_anything_is_written(
 
 
 def test_a_model_that_saw_the_rows_is_no_start(
-    blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
     fit(capsys, "open")
     (tmp_path / "copy.csv").write_bytes((tmp_path / "people.csv").read_bytes())
@@ -81,7 +81,7 @@ def test_a_model_that_saw_the_rows_is_no_start(
 
 
 def test_a_model_whose_beginnings_saw_the_rows_is_no_start(
-    blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
     """Of a chain all links count, by the record of the last, or, where that is older, by the folders that it names."""
     wish = (*TINY, "--epsilon", 4, "--out", "r")
@@ -127,7 +127,7 @@ def spoiled(data, size):
 
 @pytest.mark.slow
 def test_code_of_ones_own_sees_random_rows_first(
-    blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
     write_table(tmp_path / "people.csv", change=dict.fromkeys(range(250), ("30", "F", "nurse")))
     (tmp_path / "own.py").write_text(OWN)
@@ -139,7 +139,7 @@ def test_code_of_ones_own_sees_random_rows_first(
 
 
 @pytest.mark.slow
-def test_a_schema_that_betrays_people_is_told_of(capsys: pytest.CaptureFixture[str], blind: None) -> None:
+def test_a_schema_that_betrays_people_is_told_of(capsys: pytest.CaptureFixture[str], unreported: None) -> None:
     odd = {**SCHEMA, "columns": {**SCHEMA["columns"], "age": {**SCHEMA["columns"]["age"], "edges": [20, 41.37, 60]}}}
     odd["columns"]["age"]["form"] = {"decimals": 2}
     pathlib.Path("schema.json").write_text(json.dumps(odd))

@@ -27,7 +27,7 @@ from tests.app.commands.private.private_fits import (
 )
 
 
-def test_a_finished_run_that_is_resumed_changes_nothing(blind: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_that_is_resumed_changes_nothing(unreported: None, capsys: pytest.CaptureFixture[str]) -> None:
     folder = fit(capsys, "r", "--epsilon", 4)
     before = {name: (folder / name).read_bytes() for name in (*PAID, "state.json", "recipe.json", "ledger.json")}
     fit(capsys, "r", "--resume")
@@ -36,7 +36,7 @@ def test_a_finished_run_that_is_resumed_changes_nothing(blind: None, capsys: pyt
 
 
 def test_resuming_with_another_batch_steps_data_or_wish_is_refused(
-    blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
     folder = fit(capsys, "r", "--epsilon", 4)
     again = ("--resume", "--out", folder)
@@ -53,7 +53,7 @@ def test_resuming_with_another_batch_steps_data_or_wish_is_refused(
     assert steps_in(folder) == 8
 
 
-def test_a_run_without_its_own_ledger_is_not_gone_on_with(blind: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_its_own_ledger_is_not_gone_on_with(unreported: None, capsys: pytest.CaptureFixture[str]) -> None:
     """It must not train without noise, nor count less than its weights have seen."""
     folder = fit(capsys, "r", "--epsilon", 4)
     content = held(folder / "ledger.json")
@@ -68,7 +68,7 @@ def test_a_run_without_its_own_ledger_is_not_gone_on_with(blind: None, capsys: p
 
 @pytest.mark.slow
 def test_after_ctrl_c_the_ledger_counts_the_steps_taken_and_the_run_goes_on(
-    blind: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    unreported: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         at_step(patch, 5, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -102,7 +102,7 @@ main(sys.argv[1:])
 
 
 @pytest.mark.slow
-def test_what_a_killed_run_spent_stays_spent(blind: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_killed_run_spent_stays_spent(unreported: None, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("fit", "people.csv", "--schema", "schema.json", "--size", "tiny", "--steps", "30", "--epsilon", "4")
     done = subprocess.run(
         [sys.executable, "-c", KILLED, *words, "--out", "r"],
@@ -120,7 +120,7 @@ def test_what_a_killed_run_spent_stays_spent(blind: None, capsys: pytest.Capture
 
 
 def test_a_run_whose_steps_a_kill_lost_comes_to_its_end(
-    blind: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    unreported: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All 8 steps are paid for at once, and the weights after the first are what was saved."""
     asked = ("people.csv", "--schema", "schema.json", *TINY, *ALONE, "--epsilon", 4, "--out", "r")
@@ -200,7 +200,7 @@ def test_a_slip_of_the_pen_spends_nothing(
 
 @pytest.mark.slow
 def test_a_search_for_columns_whose_fit_is_refused_has_spent_all_the_same(
-    blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
     data = write_table(tmp_path / "many.csv", n=3000)
     told = refused(capsys, data, *TINY, *SEEDED, "--epsilon", "0.001", "--out", "r")

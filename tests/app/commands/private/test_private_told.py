@@ -53,7 +53,7 @@ def test_a_report_states_what_the_accountant_says(capsys: pytest.CaptureFixture[
 
 @pytest.mark.slow
 def test_a_run_tells_of_a_changed_row_nothing_but_noisy_numbers(
-    blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
     """Both runs have the same noise, so that all that differs is what a row may move."""
     write_table(tmp_path / "other.csv", {7: EXTREME})
@@ -87,7 +87,7 @@ def check_secret(folder: pathlib.Path) -> None:
 
 @pytest.mark.slow
 def test_where_nobody_described_the_columns_that_is_paid_for_too(
-    blind: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
     data = write_table(tmp_path / "many.csv", {7: EXTREME}, n=3000)
     status, _, err = run(capsys, "fit", data, *TINY, *ALONE, *SEEDED, "--out", "r")
@@ -105,7 +105,7 @@ def test_where_nobody_described_the_columns_that_is_paid_for_too(
     assert true_epsilon(folder, 8) <= 4
 
 
-def test_the_logged_gradient_is_the_noisy_one(blind: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_logged_gradient_is_the_noisy_one(unreported: None, capsys: pytest.CaptureFixture[str]) -> None:
     """Its length is about that of the noise alone: sigma sqrt(weights) / batch, which clipped rows hardly move."""
     folder = fit(capsys, "r", *SEEDED)
     promised = held(folder / "recipe.json")["provenance"]["private"]
@@ -115,7 +115,9 @@ def test_the_logged_gradient_is_the_noisy_one(blind: None, capsys: pytest.Captur
 
 
 @pytest.mark.slow
-def test_a_seed_repeats_a_run_and_without_one_none_is_repeated(blind: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_seed_repeats_a_run_and_without_one_none_is_repeated(
+    unreported: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     seeded = [fit(capsys, out, *SEEDED) for out in ("a", "b")]
     secret = [fit(capsys, out, "--epsilon", 4) for out in ("c", "d")]
     for name in (*PAID[:3], "recipe.json", "ledger.json"):

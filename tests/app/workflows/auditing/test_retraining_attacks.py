@@ -8,41 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from feller.app.cli import main
 from feller.app.reporter import SILENT
 from feller.app.workflows.auditing.audit_page import ALARM, HOLDS, audit_verdict
+from feller.app.workflows.auditing.audit_target import Opened, opened
 from feller.app.workflows.auditing.canary_audit import planted
 from feller.app.workflows.auditing.retrain import Again, again_of
 from feller.app.workflows.auditing.retraining_attacks import shadowed
-from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.private.privacy_config import Guarantee
-from feller.app.workflows.run_config import parts, read_again, record_of
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.loading.read import read
-from feller.data.modality import Dataset
-from feller.models.model import Model, load_model
 from feller.privacy.accounting.dp_events import Subsampled
+from tests.app.commands.asked import run_json as run
+
+pytestmark = pytest.mark.usefixtures("here", "unreported")
 
 LETTERS, COLUMNS = "abcdefgh", 8
 SCHEMA = {"columns": {f"c{j}": {"kind": "categorical", "values": list(LETTERS)} for j in range(COLUMNS)}}
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(
-        "feller.app.workflows.fit.evaluate", lambda run, **others: {}
-    )  # reports of samples are tested elsewhere
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict, str]:
-    status = main([*map(str, words), "--json"])
-    out, err = capsys.readouterr()
-    return status, json.loads(out.splitlines()[-1]) if out else {}, err
 
 
 def noise_table(path: str, n: int, seed: int = 0) -> None:
@@ -70,12 +54,9 @@ def fitted(capsys, data: str, *words: object) -> None:
     assert status == 0, err
 
 
-def opened(path: str = "r") -> tuple[Model, Again, Dataset, Dataset]:
-    here = Run(pathlib.Path(path))
-    model, asked = load_model(here), record_of(here)
-    kind = model.description.modality
-    train, held_out = parts(asked, read_again(asked, kind).seen_as(kind))
-    return model, again_of(here, asked, model, ledger_of(here)), train, held_out
+def audited() -> tuple[Opened, Again]:
+    it = opened(Run(pathlib.Path("r")), None)
+    return it, again_of(it)
 
 
 HARD = ("--steps", 120, "--held-out", 0.5, "--train.lr", 3e-3, "--train.average", 0.9, "--schema", "schema.json")
@@ -101,10 +82,10 @@ def test_a_model_that_learned_by_heart_is_caught_and_one_that_never_saw_the_rows
     assert len(page["tables"]["Membership attacks"]) == 6
 
     noise_table("others.csv", 120, seed=1)
-    model, again, train, _ = opened()
-    others = read("others.csv", like=train.modality).seen_as(train.modality)
-    strange = [others.subset(torch.arange(first, first + 60)) for first in (0, 60)]
-    numbers = shadowed(model, again, strange[0], strange[1], 2, 0.0, Draws(0), SILENT).numbers
+    it, again = audited()
+    others = read("others.csv", like=it.train.modality).seen_as(it.train.modality)
+    first, second = (others.subset(torch.arange(start, start + 60)) for start in (0, 60))
+    numbers = shadowed(replace(it, train=first, held_out=second), again, 2, Draws(0), SILENT).numbers
     for way in ("shadow", "relative"):
         assert numbers[f"{way}_auc"] == pytest.approx(0.5, abs=4 * 0.053)  # of 60 and 60
 
@@ -114,11 +95,11 @@ def test_planted_rows_catch_a_private_run_of_a_quarter_of_its_noise_and_no_other
     noise_table("rows.csv", 500)
     words = ("--schema", "schema.json", "--objective.counted", 0, "--train.batch", 220, "--steps", 8)
     fitted(capsys, "rows.csv", *words, "--epsilon", 3, "--unsafe-seed", 1)
-    model, again, train, held_out = opened()
-    ledger = ledger_of(Run(pathlib.Path("r")))
+    it, again = audited()
+    ledger = it.ledger
     assert ledger is not None
     for factor, alarm in ((1.0, False), (0.25, True)):
-        found = planted(model, again, train, held_out, 160, Draws(3), SILENT, factor=factor).numbers
+        found = planted(it, again, 160, Draws(3), SILENT, factor=factor).numbers
         assert found["candidates_places"] == 40
         assert 0.2 < found["candidates_bound"] < 0.4
         assert found["overheard_epsilon"] is not None
@@ -133,13 +114,13 @@ def test_private_tables(capsys, recipe: str) -> None:
     budget = () if recipe == "table-marginals" else ("--steps", 4, "--train.batch", 64)
     budget = (*budget, "--objective.counted", 0) if recipe == "table" else budget
     fitted(capsys, "people.csv", "--schema", "schema.json", "--recipe", recipe, *budget, "--epsilon", 4)
-    model, again, train, held_out = opened()
-    ledger = ledger_of(Run(pathlib.Path("r")))
+    it, again = audited()
+    ledger = it.ledger
     assert ledger is not None
     stated = ledger.epsilon()
     assert 3.5 < stated <= 4
-    found = shadowed(model, again, train, held_out, 2, ledger.delta, Draws(0), SILENT).numbers
-    found |= planted(model, again, train, held_out, 36, Draws(0), SILENT).numbers
+    found = shadowed(it, again, 2, Draws(0), SILENT).numbers
+    found |= planted(it, again, 36, Draws(0), SILENT).numbers
     ways = ("shadow", "relative", "planted") + (() if recipe == "table-marginals" else ("overheard",))
     for way in ways:
         assert 0 <= found[f"{way}_epsilon"] <= stated
@@ -154,7 +135,7 @@ def test_a_shadow_of_fewer_rows_spends_as_much_as_the_run(capsys) -> None:
     people("people.csv", 900)
     words = ("--steps", 4, "--train.batch", 64, "--objective.counted", 0, "--epsilon", 4)
     fitted(capsys, "people.csv", "--schema", "schema.json", *words)
-    _, again, _, _ = opened()
+    _, again = audited()
     shadow = again.smaller(450).planned
     assert again.ledger is not None
     assert isinstance(again.planned, Guarantee)
@@ -174,10 +155,10 @@ def test_every_kind_can_be_trained_again(capsys, monkeypatch, data: str) -> None
     monkeypatch.setattr("feller.app.workflows.auditing.retraining_attacks.MOST", 40)
     monkeypatch.setattr("feller.evaluation.attacks.membership.ROUNDS", 1)
     fitted(capsys, data, "--steps", 2, "--train.batch", 8)
-    model, again, train, held_out = opened()
-    numbers = shadowed(model, again, train, held_out, 2, 0.0, Draws(0), SILENT).numbers
+    it, again = audited()
+    numbers = shadowed(it, again, 2, Draws(0), SILENT).numbers
     assert 0.1 < numbers["relative_auc"] < 0.9
-    numbers = planted(model, again, train, held_out, 32, Draws(0), SILENT).numbers
+    numbers = planted(it, again, 32, Draws(0), SILENT).numbers
     assert 0.1 < numbers["planted_auc"] < 0.9
     assert numbers["canaries"] == 32
 

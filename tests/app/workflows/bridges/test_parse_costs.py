@@ -12,13 +12,9 @@ from feller.app.workflows.bridges.parse_costs import WARNING, price
 from feller.app.workflows.bridges.populations import Populations, read_populations
 from feller.core.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("here")
+
 LEFT, RIGHT = [[2.5, 2.5], [2.5, 7.5], [3.5, 5.5], [1.5, 5.5]], [[16.5, 2.5], [17.5, 7.5], [18.5, 5.5], [16.5, 6.5]]
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def populations(*places: list[list[float]]) -> Populations:
@@ -38,7 +34,7 @@ def drawn(name: str, *, doors: slice = slice(0)) -> np.ndarray:
 
 
 def warnings(crowd: Populations, *texts: str, frame: tuple[float, ...] = ()) -> list[str]:
-    return [note for note in price(texts, crowd, frame).notes if note.startswith(WARNING)]
+    return [note for note in price(texts, crowd, frame)[1] if note.startswith(WARNING)]
 
 
 def test_a_room_without_a_door_is_told() -> None:
@@ -130,11 +126,11 @@ def test_a_name_with_a_space_is_one_cost() -> None:
     drawn("my room.png", doors=slice(3, 4))
     drawn("congestion room.png", doors=slice(3, 4))
     for text in ("my room.png", "3 * my room.png", "congestion room.png"):
-        assert price([text], populations(LEFT, RIGHT)).cost.obstacles
+        assert price([text], populations(LEFT, RIGHT))[0].obstacles
 
 
 def test_a_cost_that_pays_is_said() -> None:
     crowd = populations(LEFT, RIGHT)
     said = "-3 * congestion pays for what congestion is to cost, by its factor below 0: paths seek it"
-    assert price(["-3 * congestion"], crowd).notes == (said,)
-    assert price(["3 * congestion"], crowd).notes == ()
+    assert price(["-3 * congestion"], crowd)[1] == (said,)
+    assert price(["3 * congestion"], crowd)[1] == ()

@@ -12,6 +12,8 @@ import feller
 from feller.core.errors import InputError
 from tests.errors import refuses
 
+pytestmark = pytest.mark.usefixtures("here")
+
 TINY = {"epsilon": 4.0, "steps": 3, "size": "tiny", "unsafe_seed": 0, "report": False}
 
 
@@ -26,13 +28,6 @@ def people(n: int, seed: int) -> pd.DataFrame:
             "pay": rng.integers(0, 500, n) * 100 + 7,
         }
     )
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    return tmp_path
 
 
 def test_a_frame_gives_the_ledger_and_the_samples_of_its_file(here: pathlib.Path) -> None:

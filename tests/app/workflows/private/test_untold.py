@@ -26,11 +26,7 @@ from feller.privacy.accounting.ledger import Ledger
 from feller.training.engine import engine
 from tests.records import fit_record
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def write(name: str, n: int) -> None:

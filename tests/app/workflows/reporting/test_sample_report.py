@@ -19,12 +19,9 @@ from feller.data.text.dataset import texts
 from tests.evaluation.report.reader import Node
 from tests.evaluation.report.reader import read as read_page
 
+pytestmark = pytest.mark.usefixtures("here")
+
 TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "2")
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def page(file: str) -> Node:

@@ -19,7 +19,9 @@ from feller.evaluation.attacks.membership import by_density, losses
 from feller.evaluation.attacks.structure_distances import WHY_NOT
 from feller.evaluation.comparison import pick
 from feller.evaluation.effort import Effort
+from feller.evaluation.report.figure import Picture
 from feller.evaluation.report.leakage_plots import Guess
+from feller.evaluation.report.page import Grid
 from feller.models.model import Model
 from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.leakage.rero import guess_right, rero
@@ -42,6 +44,18 @@ class Attacked:
     guesses: tuple[Guess, ...] = ()
     notes: tuple[str, ...] = ()
     """What was not tried, and why."""
+    grids: tuple[Grid, ...] = ()
+    pictures: tuple[tuple[str, Picture], ...] = ()
+
+    def with_(self, more: "Attacked") -> "Attacked":
+        """Return the same with what came of other attacks."""
+        return Attacked(
+            self.numbers | more.numbers,
+            (*self.guesses, *more.guesses),
+            (*self.notes, *more.notes),
+            (*self.grids, *more.grids),
+            (*self.pictures, *more.pictures),
+        )
 
 
 def attack(it: Opened, draws: Draws, effort: Effort, tell: Tell) -> Attacked:

@@ -9,7 +9,6 @@ from feller.app.workflows.auditing import plan_calculator
 from feller.app.workflows.auditing.attacks import Attacked
 from feller.app.workflows.auditing.audit_target import Opened
 from feller.app.workflows.auditing.fisher_leakage import ToldRows
-from feller.app.workflows.auditing.gradient_inversion import Inverted
 from feller.app.workflows.auditing.retraining_attacks import candidates, flags
 from feller.app.workflows.private import guarantee_text
 from feller.evaluation.attacks.attack_scores import PLANTED, WAYS
@@ -90,7 +89,6 @@ def audit_report(
     found: Attacked,
     watched: ToldRows | None = None,
     shown: int = 10,
-    inverted: Inverted | None = None,
 ) -> RunReport:
     """Put together what the page shows."""
     run, asked, ledger, kind = it.run, it.asked, it.ledger, it.model.description.modality
@@ -103,7 +101,7 @@ def audit_report(
             pictures.append(
                 ("Watched rows: most exposed above, least exposed below (least error without bias)", watched.picture)
             )
-    pictures += [] if inverted is None else inverted.pictures
+    pictures += found.pictures
     if found.guesses:
         pictures.append(("How often each cell is guessed right", guesses_picture(found.guesses)))
     found_verdict = audit_verdict(ledger, numbers)
@@ -129,7 +127,7 @@ def audit_report(
             *candidates(numbers),
             *([_columns(found)] if found.guesses else []),
             *([_exposed(watched.most_exposed(shown))] if watched is not None else []),
-            *(inverted.grids if inverted is not None else ()),
+            *found.grids,
         ],
     )
 

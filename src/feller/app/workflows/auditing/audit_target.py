@@ -80,11 +80,7 @@ def opened(run: Run, data: DataSource | None) -> Opened:
 
 
 def _check_kind(run: Run, model: Model) -> None:
-    """Refuse runs that hold no model of examples.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse runs that hold no model of examples."""
     if model.family.name in NOT_AUDITED:
         raise UsageError(f"{run.path} {NOT_AUDITED[model.family.name]}")
     if tuned_of(run) is not None:
@@ -94,11 +90,7 @@ def _check_kind(run: Run, model: Model) -> None:
 
 
 def _ledger(run: Run, asked: FitRecord) -> Ledger | None:
-    """Return what was spent, if the run is private.
-
-    Raises:
-        InputError: If the ledger is missing, or of another run.
-    """
+    """Return what was spent, if the run is private."""
     ledger, planned = own_ledger(run, asked.provenance.fingerprint), asked.provenance.private
     if (ledger is None) != (planned is None):
         missing = "is missing" if ledger is None else "is of another run: this one was trained without privacy"
@@ -118,11 +110,7 @@ def _ledger(run: Run, asked: FitRecord) -> Ledger | None:
 
 
 def _rows(asked: FitRecord, model: Model, data: DataSource | None) -> Dataset:
-    """Read the rows that the run learned from, as the model sees them.
-
-    Raises:
-        InputError: If they are others.
-    """
+    """Read the rows that the run learned from, as the model sees them."""
     modality = model.description.modality
     if data is None:
         return read_again(asked, modality).seen_as(modality)

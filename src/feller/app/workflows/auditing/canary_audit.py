@@ -10,6 +10,7 @@ from torch import Tensor
 
 from feller.app.reporter import Tell
 from feller.app.workflows.auditing.attacks import Attacked
+from feller.app.workflows.auditing.audit_target import Opened
 from feller.app.workflows.auditing.retrain import Again, joined
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import UsageError
@@ -24,7 +25,6 @@ from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.evaluation.attacks.attack_scores import named, told_planted
 from feller.evaluation.attacks.membership import losses
-from feller.models.model import Model
 from feller.networks.architecture import parameters
 from feller.privacy.auditing.canaries import Ear, ExamplesAt, Overheard, Planted
 from feller.privacy.dp_sgd.private_gradient import Private
@@ -124,11 +124,7 @@ class Plot:
 
 
 def check_planted(again: Again, count: int) -> None:
-    """Refuse what proves nothing, or needs too much memory, before anything is trained.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse what proves nothing, or needs too much memory, before anything is trained."""
     if count < FEWEST:
         raise UsageError(f"a number of planted rows, {FEWEST} or more", count, "200 is usual", argument="canaries")
     if not isinstance(again.planned, Guarantee):
@@ -151,33 +147,20 @@ def plot(again: Again, train: Dataset, held_out: Dataset, count: int, draws: Dra
     return Plot(rows, Planted(present, chosen, CANDIDATES))
 
 
-def planted(
-    model: Model,
-    again: Again,
-    train: Dataset,
-    held_out: Dataset,
-    count: int,
-    draws: Draws,
-    tell: Tell,
-    *,
-    factor: float = 1.0,
-) -> Attacked:
+def planted(it: Opened, again: Again, count: int, draws: Draws, tell: Tell, *, factor: float = 1.0) -> Attacked:
     """Train once more, with planted rows, and look for them by losses, and by noisy gradients where there are some.
 
     Args:
-        model: Of the run, which never saw the planted rows.
+        it: The run, which never saw the planted rows.
         again: How it was made.
-        train: What it learned from.
-        held_out: Others of the same law.
         count: Planted rows.
         draws: Source of all that is not private noise.
         tell: Hears how it goes.
         factor: Of the noise, beside what the ledger counts: to try the audit on what is broken.
     """
-    field, planned = plot(again, train, held_out, count, draws), again.planned
-    delta = again.ledger.delta if again.ledger else 0.0
+    field, planned = plot(again, it.train, it.held_out, count, draws), again.planned
     seed, ears = draws.named("again").seed, list[Ear]()
-    rows = train
+    rows = it.train
 
     def wrap(gradient: Private) -> Gradient:
         inner = Private(sigma=gradient.sigma * factor, clip=gradient.clip, noise=gradient.noise)
@@ -189,17 +172,17 @@ def planted(
             Ear(field.planted, _examples(field.rows, again, draws), rate=planned.batch / planned.n, noise=coins)
         )
     else:
-        rows = joined(train, field.rows.subset(field.planted.there))
+        rows = joined(it.train, field.rows.subset(field.planted.there))
     tell.task("training with planted rows")
     found = again.of(rows, seed, wrap=wrap, tell=tell.progress)
     tell.done()
     objective, at = again.objective, draws.named("loss")
-    before, after = (losses(one.network, objective, field.by_coin, at) for one in (model, found))
+    before, after = (losses(one.network, objective, field.by_coin, at) for one in (it.model, found))
     numbers: dict[str, float | None] = {"canaries": float(count)}
-    numbers |= told_planted(before - after, field.planted.present, delta).under("planted")
+    numbers |= told_planted(before - after, field.planted.present, it.delta).under("planted")
     for ear in ears:
-        numbers |= told_planted(ear.coins, field.planted.present, delta).under("overheard")
-        allowed = rero(1 / CANDIDATES, again.ledger.expenses if again.ledger else ())
+        numbers |= told_planted(ear.coins, field.planted.present, it.delta).under("overheard")
+        allowed = rero(1 / CANDIDATES, it.expenses)
         guesses = named(ear.places, field.planted.chosen, allowed)
         numbers |= {f"candidates_{name}": value for name, value in asdict(guesses).items()}
         numbers |= {"candidates_places": float(len(ear.places)), "candidates_blind": 1 / CANDIDATES}

@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from feller.app.reporter import Tell
+from feller.app.workflows.auditing.attacks import Attacked
 from feller.app.workflows.auditing.audit_target import Opened
 from feller.app.workflows.private.leakage_report import NUMBERS, numbers_of
 from feller.app.workflows.private.privacy_config import Guarantee
@@ -143,21 +144,11 @@ CAPTION = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Inverted:
-    """What was tried, and what came of it."""
-
-    numbers: dict[str, float]
-    grids: tuple[Grid, ...] = ()
-    pictures: tuple[tuple[str, Picture], ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def told(attack: Attack, found: Attacks) -> Inverted:
+def told(attack: Attack, found: Attacks) -> Attacked:
     """Put numbers, a table and pictures together."""
     one, every, held = found.one, found.every, found.held
     first, last, spread = judged(one, attack.law), judged(every, attack.law), attack.law.variances.mean().item()
-    numbers = {
+    numbers: dict[str, float | None] = {
         "inversion_error": last.error,
         "inversion_bound": last.bound,
         "inversion_doubt": last.doubt,
@@ -171,7 +162,8 @@ def told(attack: Attack, found: Attacks) -> Inverted:
         "inversion_below": float(first.below + last.below),
     }
     notes = _notes(len(attack.law.variances), attack.most, attack.rows.shape[1])
-    return Inverted(numbers, (_grid(attack, one, every, first, last),), _pictures(attack, one, every), notes)
+    grids = (_grid(attack, one, every, first, last),)
+    return Attacked(numbers, notes=notes, grids=grids, pictures=_pictures(attack, one, every))
 
 
 def _grid(attack: Attack, one: list[Tried], every: list[Tried], first: Judged, last: Judged) -> Grid:
@@ -228,7 +220,7 @@ LARGEST = 2**23
 """Weights of a network beyond which none is tried."""
 
 
-def invert(it: Opened, draws: Draws, tell: Tell) -> Inverted:
+def invert(it: Opened, draws: Draws, tell: Tell) -> Attacked:
     """Attack rows with what private steps at the run's last weights would tell of them.
 
     Args:
@@ -238,11 +230,11 @@ def invert(it: Opened, draws: Draws, tell: Tell) -> Inverted:
     """
     run, objective, train, planned = it.run, it.objective, it.train, it.asked.provenance.private
     if not isinstance(planned, Guarantee):
-        return Inverted({})
+        return Attacked({})
     network = load_model(run, file=run.weights).network.to(engine().device)
     if objective is None or (why := _why_not(network, train)):
         why = "the loss of this model needs an older model" if objective is None else why
-        return Inverted({}, notes=(f"no row is read from gradients: {why}",))
+        return Attacked({}, notes=(f"no row is read from gradients: {why}",))
     tell.task("reading rows from gradients")
     size = sum(weight.numel() for weight in trained(network).values())
     count = min(ROWS, max(LEAST, SPACE // (ROUNDS * FEWEST * size)))

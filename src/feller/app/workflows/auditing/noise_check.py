@@ -64,11 +64,7 @@ def check_held(run: Run, network: nn.Module, best: Tensor, scale: float) -> Nois
 
 
 def check_charged(run: Run, ledger: Ledger, planned: Allowance) -> None:
-    """Refuse a ledger that counts other noise of the weights than was planned.
-
-    Raises:
-        InputError: Then.
-    """
+    """Refuse a ledger that counts other noise of the weights than was planned."""
     spent = sum(one.rho for one in ledger.expenses if isinstance(one, Gaussian) and one.what == "weights")
     if abs(spent - planned.rho) > NEAR * planned.rho:
         raise InputError(

@@ -7,16 +7,15 @@ from typing import Any, cast
 
 import torch
 
+from feller.app.workflows.auditing.audit_target import Opened
 from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.private.pretrain_on_marginals import law_of, teach
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee
 from feller.app.workflows.private.private_training import SEED, clip_of
-from feller.app.workflows.run_config import FitRecord
 from feller.core.errors import UsageError
 from feller.core.gradient import Gradient
 from feller.core.pytree import concatenate
 from feller.core.rng import Draws
-from feller.core.run_folder import Run
 from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.data.tables.modality import Table
@@ -139,12 +138,13 @@ class Again:
         )
 
 
-def again_of(run: Run, asked: FitRecord, model: Model, ledger: Ledger | None) -> Again:
+def again_of(it: Opened) -> Again:
     """Return how a run was made.
 
     Raises:
         UsageError: If it began with another run, or in several processes.
     """
+    run, asked, description = it.run, it.asked, it.model.description
     if asked.start_from:
         raise UsageError(
             f"began with the weights of {asked.start_from}, which may know its rows already: leave --shadows and"
@@ -154,10 +154,10 @@ def again_of(run: Run, asked: FitRecord, model: Model, ledger: Ledger | None) ->
     if engine().ranks > 1:
         raise UsageError("several processes would each train other models again", remedy="Audit with one")
     counters = read_counters(run)
-    kind = model.description.modality.view(Table)
+    kind = description.modality.view(Table)
     law = law_of(kind) if kind is not None and isinstance(asked.provenance.private, Guarantee) else None
     recipe, steps, seconds = recipe_of(run), int(counters["step"]), float(counters["seconds"])
-    return Again(model.description, recipe, asked.provenance.private, ledger, steps, seconds, law)
+    return Again(description, recipe, asked.provenance.private, it.ledger, steps, seconds, law)
 
 
 def joined(first: Dataset, second: Dataset) -> Dataset:

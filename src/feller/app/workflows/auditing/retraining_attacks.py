@@ -1,7 +1,7 @@
 """Attacks that retrain the model: shadow models and canaries."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,31 +25,20 @@ LEAST = 10
 """Held-out examples below which nobody is told from them."""
 
 
-def shadowed(
-    model: Model,
-    again: Again,
-    train: Dataset,
-    held_out: Dataset,
-    shadows: int,
-    delta: float,
-    draws: Draws,
-    tell: Tell,
-) -> Attacked:
+def shadowed(it: Opened, again: Again, shadows: int, draws: Draws, tell: Tell) -> Attacked:
     """Train models again, and tell members by how their losses differ between these.
 
     Args:
-        model: That is attacked.
+        it: What is attacked.
         again: How it was made.
-        train: What it learned from.
-        held_out: Others of the same law.
         shadows: Models that are trained.
-        delta: Of the guarantee, for what is proven.
         draws: Source of all randomness.
         tell: Hears how it goes.
 
     Raises:
         UsageError: If the run cannot be made again of half of its rows.
     """
+    train, held_out = it.train, it.held_out
     if len(held_out) < LEAST:
         note = f"{len(held_out):,} examples are held out, fewer than {LEAST}: no shadow models were trained"
         return Attacked({}, notes=(note,))
@@ -77,14 +66,14 @@ def shadowed(
         found.append(lost(shadow))
         tell.progress((k + 1) / shadows, f"model {k + 1} of {shadows}")
     tell.done()
-    attacked = lost(model)
+    attacked = lost(it.model)
     ways = {
         "shadow": likelihood_ratio(torch.stack(found), seen[:, asked], attacked),
         "relative": relative(torch.stack(found), attacked),
     }
     numbers: dict[str, float | None] = {"shadows": float(shadows)}
     for way, scores in ways.items():
-        numbers |= told(scores[: len(members)], scores[len(members) :], delta).under(way)
+        numbers |= told(scores[: len(members)], scores[len(members) :], it.delta).under(way)
     return Attacked(numbers)
 
 
@@ -104,14 +93,10 @@ class Retraining:
 
     @staticmethod
     def of(it: Opened, shadows: int | None, canaries: int | None) -> "Retraining":
-        """Refuse what cannot be, before anything is attacked.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Refuse what cannot be, before anything is attacked."""
         if shadows is None and canaries is None:
             return Retraining(None, None, None)
-        again = again_of(it.run, it.asked, it.model, it.ledger)
+        again = again_of(it)
         check_number("shadows", shadows, least=2, remedy="8 or 16 are usual")
         if canaries is not None:
             check_planted(again, canaries)
@@ -121,20 +106,15 @@ class Retraining:
         """Return what other attacks found, and what these add."""
         if self.again is None:
             return found
-        again, model, train, held_out = self.again, it.model, it.train, it.held_out
+        again = self.again
         if self.shadows:
             tell.say(f"{self.shadows} models are trained again: about {in_words(self.shadows * again.seconds)}")
-            more = shadowed(model, again, train, held_out, self.shadows, it.delta, draws.named("shadows"), tell)
-            found = _both(found, more)
+            found = found.with_(shadowed(it, again, self.shadows, draws.named("shadows"), tell))
         if self.canaries:
             longer = slower(again, self.canaries)
             tell.say(f"one model is trained again, with planted rows: about {in_words(longer * again.seconds)}")
-            found = _both(found, planted(model, again, train, held_out, self.canaries, draws.named("canaries"), tell))
+            found = found.with_(planted(it, again, self.canaries, draws.named("canaries"), tell))
         return found
-
-
-def _both(found: Attacked, more: Attacked) -> Attacked:
-    return replace(found, numbers=found.numbers | more.numbers, notes=(*found.notes, *more.notes))
 
 
 def flags(numbers: Mapping[str, Any]) -> list[str]:

@@ -93,11 +93,7 @@ def fitted(settings: Bridging, config: BridgeConfig, problem: BridgeProblem, cro
 
 
 def _within(control: PinnedControl, room: float, crowd: Populations) -> PinnedControl:
-    """Return the search for paths with as many pairs at once as so many bytes hold.
-
-    Raises:
-        UsageError: If not even a few fit.
-    """
+    """Return the search for paths with as many pairs at once as so many bytes hold."""
     one = 4 * WORKING * control.times * control.draws * crowd.states[0][0].numel()
     pairs = int(room // one)
     if pairs < 8:

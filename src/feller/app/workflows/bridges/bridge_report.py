@@ -27,7 +27,7 @@ from feller.control.bridges.trajectories import Walk
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.serialization import to_data
-from feller.evaluation.bridge import Along, along
+from feller.evaluation.bridge import along
 from feller.evaluation.effort import Effort
 from feller.evaluation.number_format import percent, sentence
 from feller.evaluation.report.page import RunReport, write_report
@@ -146,11 +146,30 @@ def report_bridge(
     away = outside(bridged, crowd, walked)
     numbers |= {} if away is None else {"outside_time": away}
     notes = (*notes, *_outside(numbers), *grown)
-    sketch = bridge_sketch(run, bridged, found.how, bridging(crowd.modality), int(numbers["rounds"]))
+    rounds, planned = int(numbers["rounds"]), bridging(crowd.modality)
+    sketch = bridge_sketch(run, bridged, found.how, planned, rounds)
     if engine().is_first:
         write_paths(run, bridged, crowd.modality, walked, which, crowd.states, counts)
         tell.task("drawing")
-        write_report(run.path, _report(run, bridged, crowd, found, whole, seen, numbers, notes, sketch))
+        push = shlex.join(["feller", "sample", str(run.path), "--from", bridged.populations[0], "--out", "pushed.npz"])
+        longer = verdict(numbers).grade not in ("", GOOD)
+        page = RunReport(
+            title=f"A bridge from {' to '.join(bridged.populations)}",
+            command=command_of(bridged, found.how, run.path, rounds),
+            sketch=sketch,
+            compared=" ".join([_followed(bridged, len(whole.states)), *_warnings(notes)]),
+            numbers=numbers,
+            notes=(*bridged.notes, *notes),
+            settings=to_data(found.how),
+            curve=None,
+            heading="Paths",
+            pictures=pictures(run, bridged, crowd, found, whole, seen),
+            next_steps=[
+                (push, "push other members through the bridge"),
+                onward(run, bridged, found.how, planned, rounds, sketch=bool(sketch), longer=longer),
+            ],
+        )
+        write_report(run.path, page)
     tell.done()
     for line in (*_warnings(notes), *map(sentence, grown)):
         tell.say(line)
@@ -188,39 +207,6 @@ def _outside(numbers: dict[str, Any]) -> list[str]:
 def _pieces(found: FoundBridge) -> int:
     """Return how many pieces between knots the journey has."""
     return (found.how.control.mean_knots - 1) * len(found.problem.crowds)
-
-
-def _report(
-    run: Run,
-    bridged: Bridged,
-    crowd: Populations,
-    found: FoundBridge,
-    walked: Walk,
-    seen: Along,
-    numbers: dict[str, Any],
-    notes: tuple[str, ...],
-    sketch: str,
-) -> RunReport:
-    """Put together what the page shows."""
-    push = shlex.join(["feller", "sample", str(run.path), "--from", bridged.populations[0], "--out", "pushed.npz"])
-    rounds, planned = int(numbers["rounds"]), bridging(crowd.modality)
-    longer = verdict(numbers).grade not in ("", GOOD)
-    return RunReport(
-        title=f"A bridge from {' to '.join(bridged.populations)}",
-        command=command_of(bridged, found.how, run.path, rounds),
-        sketch=sketch,
-        compared=" ".join([_followed(bridged, len(walked.states)), *_warnings(notes)]),
-        numbers=numbers,
-        notes=(*bridged.notes, *notes),
-        settings=to_data(found.how),
-        curve=None,
-        heading="Paths",
-        pictures=pictures(run, bridged, crowd, found, walked, seen),
-        next_steps=[
-            (push, "push other members through the bridge"),
-            onward(run, bridged, found.how, planned, rounds, sketch=bool(sketch), longer=longer),
-        ],
-    )
 
 
 def _followed(bridged: Bridged, number: int) -> str:

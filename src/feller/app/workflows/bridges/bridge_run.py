@@ -20,10 +20,8 @@ from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, named_as_now, save_tensors
 from feller.core.serialization import from_data, write_json
-from feller.data.modality import Modality
 from feller.models.families.path_process import BridgeProcess
 from feller.models.spec import Description
-from feller.networks.architecture import Architecture
 from feller.networks.bridge_drift import BothWays, TwoDrifts
 from feller.paths.brownian import Brownian
 from feller.sampling.sampler_config import Sampling
@@ -154,25 +152,22 @@ def read_again(bridged: Bridged) -> Populations:
     return found
 
 
-def describe(modality: Modality, architecture: Architecture, noise: float, calls: int) -> Description:
-    """Return what the model of a bridge is."""
-    return Description(
+def begin(bridged: Bridged, crowd: Populations, how: Bridging, here: Engine) -> tuple[Description, Progress]:
+    """Return what the model of a bridge is, with a new network."""
+    modality = crowd.modality
+    description = Description(
         modality,
         modality.space(),
-        BridgeProcess(Brownian(noise)),
-        BothWays(architecture),
-        sampling=Sampling("euler-maruyama", calls),
+        BridgeProcess(Brownian(bridged.noise)),
+        BothWays(how.architecture),
+        sampling=Sampling("euler-maruyama", how.calls),
     )
-
-
-def fresh(description: Description, how: Bridging, seed: int, here: Engine) -> Progress:
-    """Begin with a new network."""
-    network = description.build(Draws(seed)).to(here.device)
+    network = description.build(Draws(bridged.seed)).to(here.device)
     if not isinstance(network, TwoDrifts):
         raise InputError(
             f"a bridge has two drifts, and this run has a {type(network).__name__}", remedy="Make a new one"
         )
-    return start(network, how)
+    return description, start(network, how)
 
 
 def save_progress(run: Run, progress: Progress) -> None:
@@ -235,11 +230,7 @@ def load_progress(run: Run, progress: Progress, number: int) -> str:
 
 
 def _load_kept(run: Run, progress: Progress, note: dict[str, str]) -> None:
-    """Read the drifts of the rounds that are kept; older runs have none, and keep the last of each direction.
-
-    Raises:
-        InputError: If they are missing or damaged.
-    """
+    """Read the drifts of the rounds that are kept; older runs have none, and keep the last of each direction."""
     numbers = {way: note[f"{way}/kept"] for way in _learners(progress) if f"{way}/kept" in note}
     network = progress.network
     averages = named_as_now(load_tensors(run.average)[0], network, network.state_dict()) if numbers else {}

@@ -89,11 +89,7 @@ def _file(name: str) -> pathlib.Path | None:
 
 
 def _check_alone(text: str) -> None:
-    """Refuse several costs in one word.
-
-    Raises:
-        UsageError: If it looks so; says how they are written.
-    """
+    """Refuse several costs in one word."""
     pieces = [piece for piece in _BETWEEN.split(text.strip()) if piece]
     if len(pieces) > 1 and all(map(_means, names_of(pieces))) and not pathlib.Path(*names_of([text])).exists():
         raise UsageError(f"each cost is a word of its own, and they add up: --cost {shlex.join(pieces)}")

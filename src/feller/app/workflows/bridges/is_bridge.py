@@ -33,10 +33,6 @@ def refuse_bridge(run: Run, what: str) -> None:
 
 
 def check_several(names: Sequence[str]) -> None:
-    """Refuse fewer populations than a bridge joins.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse fewer populations than a bridge joins."""
     if len(names) < 2:
         raise UsageError("a bridge joins two populations or more", found=f"{len(names)}: name A and B")

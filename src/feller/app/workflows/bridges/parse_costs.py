@@ -4,7 +4,6 @@ import itertools
 import math
 import pathlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -116,16 +115,8 @@ LOW = 0.01
 """What the lowest place costs, in squared heights of the surface; the highest costs e^2 times as much."""
 
 
-@dataclass(frozen=True, eq=False)
-class Priced:
-    """A cost of states, and what was chosen about it."""
-
-    cost: Cost
-    notes: tuple[str, ...] = ()
-
-
-def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = ()) -> Priced:
-    """Return the sum of what a person says.
+def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = ()) -> tuple[Cost, tuple[str, ...]]:
+    """Return the sum of what a person says, and what was chosen about it.
 
     Args:
         texts: Each `file.py:FUNCTION`, a picture whose black is wall, `congestion`, `entropy`, `density`,
@@ -146,7 +137,7 @@ def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = (
         if factor is not None and factor < 0:
             notes.append(f"{text} pays for what {name} is to cost, by its factor below 0: paths seek it")
         cost = one if isinstance(cost, Zero) else cost + one
-    return Priced(cost, (*notes, *closed(texts, cost, crowd, frame, _values(crowd.modality))))
+    return cost, (*notes, *closed(texts, cost, crowd, frame, _values(crowd.modality)))
 
 
 def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float, ...]) -> tuple[Cost, list[str]]:
@@ -222,11 +213,7 @@ def _told(name: str, chosen: float, factor: float | None) -> list[str]:
 
 
 def _need_columns(crowd: Populations, name: str, number: int) -> None:
-    """Refuse a cost of places in so many dimensions for other data.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse a cost of places in so many dimensions for other data."""
     shape = tuple(crowd.states[0].shape[1:])
     if shape != (number,):
         what = "pictures" if len(shape) > 1 else f"{shape[0]} columns"
@@ -276,11 +263,7 @@ def _crowded(x: Tensor) -> Population:
 
 
 def _refuse_stuck(name: str, states: Tensor, inside: Tensor, crowd: Populations) -> None:
-    """Refuse members inside an obstacle.
-
-    Raises:
-        InputError: If there are any; says which, and where.
-    """
+    """Refuse members inside an obstacle."""
     stuck = inside.nonzero()[:, 0]
     if len(stuck):
         place = crowd.modality.decode(states[stuck[:1]]).flatten()[:4].tolist()

@@ -142,11 +142,7 @@ def _worded(text: str, flag: str) -> str:
 
 
 def _cells(mask: UInt8[np.ndarray, "h w c"], kind: Documents) -> Bool[Tensor, " codes"]:
-    """Tell which codes of a picture have white in them.
-
-    Raises:
-        UsageError: If none has.
-    """
+    """Tell which codes of a picture have white in them."""
     white = kind.bring(mask[None]).amax((0, 1)) >= WHITE
     cells = F.adaptive_max_pool2d(white[None].float(), kind.tokenizer.grid).flatten() > 0
     if not cells.any():

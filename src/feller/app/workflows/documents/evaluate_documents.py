@@ -11,12 +11,18 @@ import torch
 from torch import Tensor
 
 from feller.app.modalities.documents import reader, require_documents
-from feller.app.reporter import Tell
 from feller.app.workflows.documents.document_request import MOST_WORDS, Wanted, anything
 from feller.app.workflows.documents.generate_documents import decoded, similarities, words
 from feller.app.workflows.fitting.auxiliary_networks import from_a_run
 from feller.app.workflows.next_steps import asking, fitting
-from feller.app.workflows.reporting.evaluate_non_generative import COLUMNS, Examined, Told, examined, report
+from feller.app.workflows.reporting.evaluate_non_generative import (
+    COLUMNS,
+    EvaluationRequest,
+    Examined,
+    Told,
+    examined,
+    report,
+)
 from feller.app.workflows.run_config import parts, training_of
 from feller.core.errors import UsageError
 from feller.core.rng import Draws
@@ -32,7 +38,6 @@ from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.evaluation import documents as answers
 from feller.evaluation.documents import MOST, documents_quality
-from feller.evaluation.effort import Effort
 from feller.evaluation.image_tokenizer import Copies, copy_errors
 from feller.evaluation.number_format import number
 from feller.evaluation.report.prediction_plots import copies_picture
@@ -132,29 +137,15 @@ SHOWN = 8
 """Of them on the page."""
 
 
-def measure(
-    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
-) -> dict[str, Any]:
-    """Ask a model about documents that training did not see, let it continue some, and write the report.
-
-    Args:
-        run: Holds the model.
-        model: What it holds.
-        data: Documents to judge it by; by default those that the fit kept back.
-        samples: None; a name is refused.
-        effort: Examples and seconds.
-        tell: Hears how it goes.
-
-    Raises:
-        InputError: If run or data are not what they must be.
-        UsageError: If samples are named.
-    """
-    if samples is not None:
+def measure(request: EvaluationRequest) -> dict[str, Any]:
+    """Ask a model about documents that training did not see, let it continue some, and write the report."""
+    run, model, tell = request.run, request.model, request.tell
+    if request.samples is not None:
         raise UsageError("a model of documents is judged by what it says of others", remedy="Name them with --data")
     kind, draws = require_documents(model), Draws(0).named("evaluate")
-    it = examined(run, model, data=data, samples=None, read_other=lambda source, asked: read(source, like=kind))
+    it = examined(request, lambda source, asked: read(source, like=kind))
     train = parts(it.asked, it.whole.seen_as(kind))[0]
-    real = it.real.subset(torch.arange(min(len(it.real), effort.limit(MOST, SECONDS))))
+    real = it.real.subset(torch.arange(min(len(it.real), request.effort.limit(MOST, SECONDS))))
     it = replace(it, real=replace(real, values=kind.coded(real.values)))
     tell.task("asking about documents")
     finder = kind.vectors
@@ -171,16 +162,16 @@ def measure(
         pages += page
     pages += [*lost.pages, ("Documents of which nothing was said", _alone(model, kind, draws))]
     tell.done()
-    title = f"{it.asked.data}, by the recipe {it.asked.provenance.recipe}"
     told = Told(
-        title=title if data is None else f"{title}, asked about {data}",
+        title=f"{it.asked.data}, by the recipe {it.asked.provenance.recipe}",
+        tried="asked about",
         judged=f"Judged: what the model says of {len(it.real):,} documents {it.which}{lost.said}",
         numbers=numbers,
         pictures=pages,
         heading="Documents",
         next_steps=[*lost.next_steps, *_next_steps(run, kind, it, remembers=found is not None)],
     )
-    return report(it, told, tell)
+    return report(it, told)
 
 
 def _pictures(

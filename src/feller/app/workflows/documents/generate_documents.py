@@ -145,7 +145,9 @@ def write(
     if found is not None:
         more = _front(found, streams[0], manner.documents, sys.maxsize, draws)
         tell.say(_told(looked_up, min(manner.documents, len(found.memory)), fits=len(more) == len(front)))
-    _check_room(streams, reader(model).context)
+    longest, context = max(map(len, streams)), reader(model).context
+    if longest >= context:
+        raise UsageError(f"the prompt has {longest} symbols, and the model sees {context} at once", remedy="Shorten it")
     prompts = [[torch.cat([front, stream])] * (n * manner.best_of) for stream in streams]
     tell.task("drawing")
     begun = time.monotonic()
@@ -205,17 +207,6 @@ def _told(looked_up: tuple[str, ...], most: int, *, fits: bool) -> str:
     why = "all others are too like these" if fits else "there is no room for more"
     less = f" ({len(looked_up)} of {most}: {why})"
     return f"looked up: {'; '.join(map(repr, looked_up)) or 'nothing'}{less if len(looked_up) < most else ''}"
-
-
-def _check_room(streams: list[Int64[Tensor, " _"]], context: int) -> None:
-    """Refuse a prompt behind which nothing fits.
-
-    Raises:
-        UsageError: If it is too long.
-    """
-    longest = max(map(len, streams))
-    if longest >= context:
-        raise UsageError(f"the prompt has {longest} symbols, and the model sees {context} at once", remedy="Shorten it")
 
 
 def _streams(wanted: Wanted, kind: Documents, guides: tuple[Guide, ...]) -> list[Int64[Tensor, " _"]]:
@@ -297,11 +288,7 @@ def documents(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[W
 
 
 def _wanted(options: DocumentOptions) -> Wanted | None:
-    """Return the one thing that is asked for; None for anything.
-
-    Raises:
-        UsageError: If several are, or one lacks its picture or its words.
-    """
+    """Return the one thing that is asked for; None for anything."""
     prompt, mask, edit, ask = options.prompt, options.mask, options.edit, options.ask
     asked = [flag for flag, value in (("--prompt", prompt), ("--edit", edit), ("--ask", ask)) if value]
     if len(asked) > 1:

@@ -250,23 +250,15 @@ def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
     return data.seen_as(kind.tokenised(codes, data.values["rows"]))
 
 
-def _palette(data: Dataset, kind: Documents, size: str) -> PictureCodes:
-    return palette_of(all_pictures(data.values), MOST_COLOURS)
-
-
 def _tiles(data: Dataset, kind: Documents, size: str) -> PictureCodes:
     """Return the commonest tiles, as large as the cells of a learned tokeniser."""
     return tiles_of(all_pictures(data.values), learned_codes(kind, size).settings.factor, MOST_TILES)
 
 
-def _learned(data: Dataset, kind: Documents, size: str) -> PictureCodes:
-    return learned_codes(kind, size)
-
-
 NAMED: dict[str, Callable[[Dataset, Documents, str], PictureCodes]] = {
-    "palette": _palette,
+    "palette": lambda data, kind, size: palette_of(all_pictures(data.values), MOST_COLOURS),
     "tiles": _tiles,
-    "learned": _learned,
+    "learned": lambda data, kind, size: learned_codes(kind, size),
 }
 """Words that stand for a tokeniser, and what makes it of documents, their modality and the size of what is to learn."""
 

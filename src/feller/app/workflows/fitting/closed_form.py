@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from feller.app.reporter import Tell
 from feller.app.workflows.fitting.plan_fit import FitPlan
@@ -11,7 +11,6 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import save_tensors
 from feller.core.serialization import to_data, write_json
-from feller.data.modality import Dataset
 from feller.data.tables.modality import GUESSED
 from feller.models.spec import Description, save_description
 from feller.privacy.accounting.dp_events import Concentrated
@@ -24,11 +23,7 @@ def is_found(counters: dict[str, Any]) -> bool:
 
 
 def check_found(run: Run) -> None:
-    """Refuse to go on with a run whose rows were looked at, or were to be.
-
-    Raises:
-        UsageError: Always; says what can be done.
-    """
+    """Refuse to go on with a run whose rows were looked at, or were to be."""
     if run.counters.is_file():
         raise UsageError(
             f"the rows of {run.path} were looked at, and once is enough; `feller evaluate {run.path}` measures it again"
@@ -41,22 +36,16 @@ class Look:
     """A look at all rows that is known to fit together, before anything of it is written."""
 
     plan: FitPlan
-    objective: AtOnce
-    rows: Dataset
     description: Description
-    summary: str
 
 
-def set_up_look(plan: FitPlan, objective: AtOnce) -> Look:
+def set_up_look(plan: FitPlan) -> Look:
     """Split the data, and describe the model.
 
     Raises:
         UsageError: If recipe and data do not fit together.
     """
-    rows, held_out = plan.split
-    name = plan.asked.provenance.recipe
-    summary = f"{plan.asked.data}: {len(rows):,} to look at, {len(held_out):,} kept back; recipe {name}"
-    return Look(plan, objective, rows, plan.recipe.describe(rows), summary)
+    return Look(plan, plan.recipe.describe(plan.split[0]))
 
 
 def look(run: Run, found: Look, tell: Tell) -> None:
@@ -67,18 +56,22 @@ def look(run: Run, found: Look, tell: Tell) -> None:
         found: What is looked at, and how.
         tell: Hears how it goes.
     """
-    asked, access, description = found.plan.asked, found.plan.access, found.description
+    plan, description = found.plan, found.description
+    asked, access, (rows, held_out) = plan.asked, plan.access, plan.split
     save_description(run, description)
-    run.write_record(run.recipe, {**asked.parts, "recipe": to_data(found.plan.recipe)})
+    run.write_record(run.recipe, {**asked.parts, "recipe": to_data(plan.recipe)})
     rho, noise = access.allowance()
     if math.isfinite(rho):
         access.charge(run, (Concentrated("one look at the rows", rho),))
     for note in asked.provenance.notes:
         (tell.say if note == GUESSED else tell.note)(note)
-    tell.say(f"{found.summary}{access.promise}; writing to {run.path}")
+    tell.say(
+        f"{asked.data}: {len(rows):,} to look at, {len(held_out):,} kept back; recipe {asked.provenance.recipe}"
+        f"{access.promise}; writing to {run.path}"
+    )
     tell.task("looking at the rows")
     start = time.monotonic()
-    told = found.objective.find(found.rows, rho, noise)
+    told = cast(AtOnce, plan.recipe.objective).find(rows, rho, noise)
     seconds, unit = time.monotonic() - start, access.clock_resolution
     access.charge(run, told.expenses)
     save_description(run, replace(description, architecture=told.architecture))

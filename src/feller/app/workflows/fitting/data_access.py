@@ -23,7 +23,6 @@ from feller.data.loading.read import read
 from feller.data.modality import Dataset, Modality
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
-from feller.models.recipes.registry import READS
 from feller.models.spec import Description
 from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.noise.grid_noise import Noise, source
@@ -199,23 +198,12 @@ def reading(asked: FitRecord, like: Modality | None) -> dict:
         raise UsageError(
             f"the data are {like.called}, as those of {asked.start_from}", remedy="Leave it out", argument="modality"
         )
-    return {
-        "longest": asked.config.reading.longest,
-        "like": like,
-        "kind": READS.get(asked.provenance.recipe),
-        "space": asked.config.reading.space,
-        "project": asked.config.reading.project,
-        "vocabulary": asked.config.reading.vocabulary,
-        "modality": load_modality(asked.modality) if asked.modality and like is None else None,
-    }
+    modality = load_modality(asked.modality) if asked.modality and like is None else None
+    return {**asked.how_read, "like": like, "modality": modality}
 
 
 def check_varied(dataset: Dataset) -> None:
-    """Refuse rows of a table that are all the same; of a private fit that would tell of its rows, so do not ask there.
-
-    Raises:
-        InputError: Then.
-    """
+    """Refuse rows of a table that are all the same; never of a private fit, of whose rows that would tell."""
     one = dataset.stream is not None or not dataset.modality.tabular or len(dataset) < 2
     if one or dataset.given or dataset.target is not None:
         return

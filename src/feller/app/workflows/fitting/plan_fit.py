@@ -145,11 +145,7 @@ def as_read(dataset: Dataset, recipe: Recipe) -> Dataset:
 
 
 def check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Model | None) -> None:
-    """Refuse what a regressor or a tokeniser cannot be, or a recipe that would take no notice of a target.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse what a regressor or a tokeniser cannot be, or a recipe that would take no notice of a target."""
     tells = recipe.objective.family == "regressor"
     if target and not tells:
         raise UsageError(f"{name} tells no {target[0]}", remedy="Use regressor, or logistic-private", argument="recipe")
@@ -173,9 +169,6 @@ def check_at_once(recipe: Recipe, older: Model | None, watched: int = 0) -> None
         recipe: That was chosen.
         older: Model to start from.
         watched: Rows of which account is to be kept, step by step.
-
-    Raises:
-        UsageError: Then.
     """
     at_once = recipe.objective.one_shot
     if at_once and recipe.train != Training():

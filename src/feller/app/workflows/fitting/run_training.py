@@ -80,9 +80,6 @@ def stoppable(again: str, saved: str = "all is saved. Go on with") -> Iterator[N
     Args:
         again: Command that goes on.
         saved: What is there, for people.
-
-    Raises:
-        Interrupted: Then; says so.
     """
     try:
         with endings():

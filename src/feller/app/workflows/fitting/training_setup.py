@@ -69,10 +69,8 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     objective = recipe.objective.build(TrainingContext(teacher=teacher, null=null_values(network)))
     state = make_train_state(network.to(here.device), recipe.train)
     access.check_setup(asked, objective, network, data, here)
-    tried, few = (
-        copy.deepcopy(network),
-        _few(data, own=bool(asked.provenance.code)),
-    )  # a codebook must not count what it sees here
+    tried = copy.deepcopy(network)  # a codebook must not count what it sees here
+    few = _few(data, own=bool(asked.provenance.code))
     _try_loss(objective, tried, data.subset(torch.arange(few)), asked, here)
     if asked.provenance.code and not recipe.parts and not description.family.why_no_samples:
         _try_drawing(Model.of(description, tried), few, Draws(asked.seed).named("trial"), asked)
@@ -94,12 +92,7 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
 
 
 def _try_loss(objective: Objective, network: nn.Module, some: Dataset, asked: FitRecord, here: Engine) -> None:
-    """Take one loss of a few examples, so that what does not fit together is refused before anything is written.
-
-    Raises:
-        InputError: If a recipe of the user's own fails, in its code or in what is made of it.
-        UsageError: If there is not one loss for each example.
-    """
+    """Take one loss of a few examples, so that what does not fit together is refused before anything is written."""
     draws = Draws(asked.seed).named("trial")
     batch = here.place(batches(some, len(some), draws)(0, slice(None)))
     n = length(batch["x_1"]) if "x_1" in batch else 0
@@ -123,12 +116,7 @@ def _few(data: Dataset, *, own: bool) -> int:
 
 
 def _check_loss(found: Any, n: int, network: nn.Module, asked: FitRecord) -> None:
-    """Refuse a loss of the user's that is not one number for each of n examples, or has no gradient.
-
-    Raises:
-        InputError: If it cannot be gone back through.
-        UsageError: If there is not one loss for each example.
-    """
+    """Refuse a loss of the user's that is not one number for each of n examples, or has no gradient."""
     if not isinstance(found, Tensor):
         raise UsageError(f"the loss of {n} examples to be a tensor of one number for each", type(found).__name__)
     if found.shape != (n,):
@@ -147,9 +135,6 @@ def _try_drawing(model: Model, n: int, draws: Draws, asked: FitRecord) -> None:
     """Draw samples in few calls, so that own code that is only drawn with fails now and not after the training.
 
     What weights that have learned nothing draw may be infinite.
-
-    Raises:
-        InputError: If it fails.
     """
     few = replace(model.description.sampling, calls=FEW)
     with _trial(asked, n), contextlib.suppress(Infinite):

@@ -106,11 +106,7 @@ def _check_like(piece: Path | Coupling, method: str, found: Any, wanted: State, 
 
 
 def _times(law: TimeLaw, n: int, draw: Draw, device: torch.device) -> Tensor:
-    """Draw times; of a law of the user's also look at its quantile, for a bad time may be rare.
-
-    Raises:
-        InputError: If there are others than n, or one lies outside [0, 1].
-    """
+    """Draw times; of a law of the user's also look at its quantile, for a bad time may be rare."""
     part: Any = law
     while part is not None:
         if is_own(part):

@@ -68,9 +68,6 @@ class PrivacyBudget(Callback):
 
         Args:
             taken: Steps that the weights have behind them.
-
-        Raises:
-            InputError: If the ledger counts fewer, so that it is not that of these weights.
         """
         if taken > self.steps:
             raise InputError(
@@ -238,9 +235,6 @@ def check_public(start: Run, data: str, dataset: Dataset) -> None:
         start: Holds the model.
         data: What a person named.
         dataset: The same as read.
-
-    Raises:
-        UsageError: Then.
     """
     for seen in seen_by(start):
         if not seen.fingerprint:

@@ -36,11 +36,7 @@ class Exposed:
 
 
 def check_watched(count: int, rows: Dataset, network: nn.Module, planned: object) -> None:
-    """Refuse to watch what has no slopes.
-
-    Raises:
-        UsageError: Then; says why.
-    """
+    """Refuse to watch what has no slopes."""
     if not isinstance(planned, Guarantee):
         raise UsageError(
             "watches a private training; it goes with --epsilon, and with recipes that take steps", argument="audit"
@@ -55,11 +51,7 @@ def check_watched(count: int, rows: Dataset, network: nn.Module, planned: object
 
 
 def check_rows(count: int, rows: Dataset) -> None:
-    """Refuse to watch rows that are fewer, or symbols; of one row no more than its form is looked at.
-
-    Raises:
-        UsageError: Then; says why.
-    """
+    """Refuse to watch rows that are fewer, or symbols; of one row no more than its form is looked at."""
     if not 0 < count <= len(rows):
         raise UsageError(f"fisher takes a number of rows from 1 to {len(rows):,}", found=count, argument="audit")
     if numbers_of(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:
@@ -128,11 +120,7 @@ def exposed(run: Run) -> Exposed | None:
 
 
 def _check(rows: Tensor, traces: Tensor, steps: int) -> None:
-    """Refuse an account that no training writes.
-
-    Raises:
-        ValueError: Then; says what is wrong.
-    """
+    """Refuse an account that no training writes."""
     if rows.dtype != torch.int64 or traces.dtype != torch.float64 or rows.ndim != 1 or not len(rows):
         raise ValueError("expected whole numbers of rows, and a number of 64 bits for each")
     if traces.shape != rows.shape or rows.min() < 0 or len(rows.unique()) < len(rows):

@@ -90,11 +90,7 @@ def apart(recipe: Recipe) -> Recipe:
 
 
 def check_private(recipe: Recipe) -> None:
-    """Refuse what makes rows look at each other, or learns from more than the rows.
-
-    Raises:
-        UsageError: Then; names it.
-    """
+    """Refuse what makes rows look at each other, or learns from more than the rows."""
     objective: Any = recipe.objective
     coupling = getattr(objective, "coupling", Independent())
     refused: dict[str, bool] = {
@@ -123,11 +119,7 @@ def check_private(recipe: Recipe) -> None:
 
 
 def check_goes_on(planned: Guarantee, recipe: Recipe) -> None:
-    """Refuse changes with which the ledger of a resumed run would lie.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse changes with which the ledger of a resumed run would lie."""
     check_private(recipe)
     train = recipe.train
     if train.batch != planned.batch:

@@ -118,11 +118,7 @@ class PrivateData(DataAccess):
         tell: Tell,
         given: DataSource | None = None,
     ) -> Dataset:
-        """Read them; where nobody described the columns of a table, find them privately.
-
-        Raises:
-            UsageError: If they are of a kind that tells of its rows.
-        """
+        """Read them; where nobody described the columns of a table, find them privately."""
         if self._here.ranks > 1:
             self._config = replace(self.config, key=self._here.secret())
         dataset = self._read(asked, like, request, given)
@@ -186,9 +182,6 @@ class PrivateData(DataAccess):
         """Refuse what is wrong with what is asked before finding columns spends anything: on a table of the same names.
 
         Code of a person's own waits for the columns.
-
-        Raises:
-            UsageError: If anything is.
         """
         if ":" in asked.provenance.recipe:
             return
@@ -205,11 +198,7 @@ class PrivateData(DataAccess):
             check_plan(self.config, apart(recipe), Ledger((), self.config.chance(n), n))
 
     def admit(self, asked: FitRecord, dataset: Dataset, tell: Tell) -> Dataset:
-        """Refuse targets that are scaled by the rows.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Refuse targets that are scaled by the rows."""
         if dataset.target is not None and not dataset.target.classes:
             raise UsageError(
                 "a private fit tells no numbers, which are scaled by the rows", remedy="Ask for a class by --target"
@@ -221,11 +210,7 @@ class PrivateData(DataAccess):
         return stand_in(dataset, len(dataset), source(0, "shown")) if ":" in recipe else dataset
 
     def check_recipe(self, asked: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
-        """Refuse a recipe in which rows look at each other, or a model to start from that may have seen them.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Refuse a recipe in which rows look at each other, or a model to start from that may have seen them."""
         check_private(apart(recipe))
         check_own(name, recipe)
         if start is not None:
@@ -294,12 +279,7 @@ class PrivateData(DataAccess):
         return replace(plan, dataset=dataset, recipe=recipe, frequencies=guarded.frequencies)
 
     def resumed(self, run: Run, plan: FitPlan, about: Description) -> FitPlan:
-        """Return the plan with the noisy shares of the model, if its recipe keeps what was planned.
-
-        Raises:
-            InputError: If the ledger is missing.
-            UsageError: If the ledger would lie.
-        """
+        """Return the plan with the noisy shares of the model, if its recipe keeps what was planned."""
         self._planned, self._ledger = plan.asked.provenance.private, own_ledger(run, plan.asked.provenance.fingerprint)
         check_goes_on(self.guarantee, plan.recipe)
         if self._ledger is None:
@@ -317,11 +297,7 @@ class PrivateData(DataAccess):
     def check_setup(
         self, asked: FitRecord, objective: Objective, network: nn.Module, data: Dataset, here: Engine
     ) -> None:
-        """Refuse code of a person's own whose rows look at each other, and rows that cannot be watched.
-
-        Raises:
-            UsageError: Then.
-        """
+        """Refuse code of a person's own whose rows look at each other, and rows that cannot be watched."""
         if asked.provenance.code:
             check_apart(asked.provenance.recipe, objective, network, data, here)
         if asked.watched:
@@ -340,11 +316,7 @@ class PrivateData(DataAccess):
         return self._budget is not None and self._budget.should_stop
 
     def open(self, run: Run, taken: int, here: Engine) -> None:
-        """Write the ledger before the first step.
-
-        Raises:
-            InputError: If it counts fewer steps than the weights took.
-        """
+        """Write the ledger before the first step."""
         if self._ledger is None:
             raise TypeError("expected a fit that is planned")
         self._budget = self._budget or PrivacyBudget(run, self._ledger, self.guarantee, writes=here.is_first)

@@ -100,11 +100,7 @@ class PrivateMonitor(StepMonitor):
     """Tells rate and noisy gradient alone: losses, and how long a step took, are of the rows."""
 
     def check(self, metrics: StepMetrics) -> None:
-        """Refuse a step that spoiled the weights; the loss is not looked at.
-
-        Raises:
-            InputError: Then.
-        """
+        """Refuse a step that spoiled the weights; the loss is not looked at."""
         if not math.isfinite(metrics.gradient.item()):
             raise InputError(
                 f"the gradient became infinite at step {metrics.step}; a lower rate (--train.lr {metrics.lr / 3:.1g})"

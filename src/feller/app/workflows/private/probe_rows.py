@@ -94,9 +94,6 @@ def check_apart(name: str, objective: Objective, network: nn.Module, data: Datas
         network: Is copied, with other weights.
         data: Tell the kind of rows, and nothing else.
         here: Where it is tried.
-
-    Raises:
-        UsageError: Then; says which rows.
     """
     network = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(0)

@@ -33,25 +33,21 @@ from feller.privacy.accounting.zcdp import rho_of
 from feller.privacy.marginals.one_way_error import SmallBudget
 
 
-def beware(asked: FitRecord, dataset: Dataset) -> tuple[str, ...]:
+def for_owner(asked: FitRecord, dataset: Dataset) -> tuple[str, ...]:
+    """Return what the page of a private fit says of its schema: what that makes public, and the warnings again."""
+    table = as_table(dataset).modality.view(Table)
+    if asked.provenance.private is None or asked.config.reading.schema is None or table is None:
+        return ()
+    return (made_public(table.schema), *beware(asked, dataset))
+
+
+def beware(asked: FitRecord, dataset: Dataset) -> Iterator[str]:
     """Warn the owner of a draft, and of words that one row or two have, before anything is spent.
 
     Args:
         asked: With the name of the schema's file, and whether that is marked as a draft.
         dataset: The table, as it was read by that.
     """
-    return tuple(_warnings(asked, dataset))
-
-
-def for_owner(asked: FitRecord, dataset: Dataset) -> tuple[str, ...]:
-    """Return what the page of a private fit says of its schema: what that makes public, and the warnings again."""
-    table = as_table(dataset).modality.view(Table)
-    if asked.provenance.private is None or asked.config.reading.schema is None or table is None:
-        return ()
-    return (made_public(table.schema), *_warnings(asked, dataset))
-
-
-def _warnings(asked: FitRecord, dataset: Dataset) -> Iterator[str]:
     table = as_table(dataset).modality.view(Table)
     if table is None:
         return

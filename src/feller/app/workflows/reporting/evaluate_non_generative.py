@@ -36,19 +36,32 @@ from feller.networks.audio.spectral_vocoder import Neural, SoundNetwork
 from feller.training.engine import engine
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EvaluationRequest:
+    """What is to be measured of a run, and by what."""
+
+    run: Run
+    model: Model
+    """On the device where it is to run."""
+    data: str | None
+    """Data to judge it by; by default those that the fit kept back."""
+    samples: str | None
+    """Samples to judge, where that makes sense."""
+    effort: Effort
+    tell: Tell
+
+
 @dataclass(frozen=True, eq=False)
 class Examined:
     """A run and the examples that it is asked about."""
 
-    model: Model
+    request: EvaluationRequest
     stands: Standing
     """How the run stands: what is damaged is told before anything is asked of the model."""
     whole: Dataset
     """All that the fit read."""
     real: Dataset
     """What it is asked about: what the user named, or what was kept back, or, where nothing was, the training data."""
-    data: str | None
-    """What the user named."""
     seen: bool
     """Whether it was trained on them."""
 
@@ -57,9 +70,9 @@ class Examined:
         return self if n >= len(self.real) else replace(self, real=self.real.subset(torch.arange(n)))
 
     @property
-    def run(self) -> Run:
-        """Holds the model."""
-        return self.stands.run
+    def data(self) -> str | None:
+        """What the user named."""
+        return self.request.data
 
     @property
     def asked(self) -> FitRecord:
@@ -81,6 +94,8 @@ class Told:
     """What was found, for the page."""
 
     title: str
+    tried: str
+    """Stands between the title and the data that the user named, such as "tried on"."""
     judged: str
     numbers: Mapping[str, Any]
     pictures: Sequence[tuple[str, Image.Image]]
@@ -92,23 +107,19 @@ class Told:
     """What the run is good for, beside measuring again and going on."""
 
 
-def examined(
-    run: Run, model: Model, *, data: str | None, samples: str | None, read_other: Callable[[str, FitRecord], Dataset]
-) -> Examined:
+def examined(request: EvaluationRequest, read_other: Callable[[str, FitRecord], Dataset]) -> Examined:
     """Read what a run is to be asked about.
 
     Args:
-        run: Holds the model.
-        model: What it holds.
-        data: Data to judge it by; by default those that the fit kept back.
-        samples: There are none; a name is refused.
+        request: What is asked for; a name of samples is refused, as there are none.
         read_other: Reads data that are named.
 
     Raises:
         InputError: If run or data are not what they must be.
         UsageError: If samples are named.
     """
-    if samples is not None:
+    run, model, data = request.run, request.model, request.data
+    if request.samples is not None:
         raise UsageError(f"there are no samples to judge, name data with --data: {model.family.why_no_samples}")
     asked, modality = record_of(run), model.description.modality
     loaded = read_bundle(asked, modality)
@@ -118,14 +129,14 @@ def examined(
     if data is not None:
         held_out = read_other(data, asked)
     real = held_out if len(held_out) else train
-    return Examined(model, stands, whole, real, data, real is train)
+    return Examined(request, stands, whole, real, real is train)
 
 
-def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
+def report(it: Examined, told: Told) -> dict[str, Any]:
     """Write the page, and return its numbers, and where it is under `report`."""
-    run, asked, stands = it.run, it.asked, it.stands
+    run, asked, stands = it.request.run, it.asked, it.stands
     numbers = {**told.numbers, "compared_with": it.data or (TRAINED if it.seen else HELD_OUT), **stands.numbers}
-    tell.say(told.judged)
+    it.request.tell.say(told.judged)
     name = "report" if it.data is None else f"report-{stem(it.data)}"
     if engine().is_first:
         measured = evaluating(run, asked, {"--data": it.data})
@@ -133,7 +144,7 @@ def report(it: Examined, told: Told, tell: Tell) -> dict[str, Any]:
         counters = stands.counters
         sketch = first_sketch(run, asked, it.whole, counters["step"], counters["seconds"]) if short else ""
         page = RunReport(
-            title=told.title,
+            title=told.title if it.data is None else f"{told.title}, {told.tried} {it.data}",
             command=fitting(run, asked, stands.training) if it.data is None else measured,
             unfinished=stands.unfinished,
             sketch=sketch,
@@ -160,47 +171,27 @@ COLUMNS, ROWS = 12, 4
 """Pictures that are shown above their copies."""
 
 
-def copy(
-    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
-) -> dict[str, Any]:
-    """Write pictures that training did not see as codes, read them back, and report what is left of them.
-
-    Args:
-        run: Holds the model.
-        model: What it holds.
-        data: Pictures to judge it by; by default those that the fit kept back.
-        samples: There are none; a name is refused.
-        effort: Examples and seconds.
-        tell: Hears how it goes.
-
-    Raises:
-        InputError: If run or data are not what they must be.
-        UsageError: If samples are named.
-    """
+def copy(request: EvaluationRequest) -> dict[str, Any]:
+    """Write pictures that training did not see as codes, read them back, and report what is left of them."""
+    model, tell = request.model, request.tell
     network, modality = writer(model), model.description.modality.view(Images)
     if modality is None:
         found = model.description.modality.called
         raise InputError(
-            f"names a tokeniser of {found}", expected="one of pictures", remedy="Fit it anew", file=run.model
+            f"names a tokeniser of {found}", expected="one of pictures", remedy="Fit it anew", file=request.run.model
         )
-    it = examined(
-        run,
-        model,
-        data=data,
-        samples=samples,
-        read_other=lambda source, asked: read(source, longest=asked.config.reading.longest, like=modality),
-    )
-    it = it.first(effort.limit(len(it.real), PICTURES_SECONDS))
+    it = examined(request, lambda source, asked: read(source, longest=asked.config.reading.longest, like=modality))
+    it = it.first(request.effort.limit(len(it.real), PICTURES_SECONDS))
     tell.task("writing and reading pictures")
     made = copies(model, it.real)
     tell.done()
     many, count = made.codes.shape[1], network.settings.quantiser.count
     numbers = copy_errors(it.real.values, made, count=count, grid=network.grid, white=modality.levels)
-    title = f"{it.asked.data} as codes, by the recipe {it.asked.provenance.recipe}"
     whose = "Pictures" if it.data is not None or it.seen else "Held-out pictures"
     shown = slice(COLUMNS * ROWS)
     found = Told(
-        title=title if data is None else f"{title}, tried on {data}",
+        title=f"{it.asked.data} as codes, by the recipe {it.asked.provenance.recipe}",
+        tried="tried on",
         judged=f"Judged: copies, from {many} codes of {count} each, of {len(it.real):,} pictures {it.which}",
         numbers=numbers,
         pictures=[
@@ -208,57 +199,34 @@ def copy(
                 f"{whose}, each row above its copies",
                 copies_picture(modality, it.real.values[shown], made.values[shown], COLUMNS),
             ),
-            (
-                "How many codes are used how often",
-                use_picture(code_shares(made.codes, count).numpy()),
-            ),
+            ("How many codes are used how often", use_picture(code_shares(made.codes, count).numpy())),
         ],
         heading="Copies",
     )
-    return report(it, found, tell)
+    return report(it, found)
 
 
-def examine(
-    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
-) -> dict[str, Any]:
-    """Compare what a regressor tells of data that training did not see with the truth, and write the report.
-
-    Args:
-        run: Holds the model.
-        model: What it holds.
-        data: Data to judge it by; by default those that the fit kept back.
-        samples: There are none; a name is refused.
-        effort: Examples and seconds.
-        tell: Hears how it goes.
-
-    Raises:
-        InputError: If run or data are not what they must be.
-        UsageError: If samples are named.
-    """
+def examine(request: EvaluationRequest) -> dict[str, Any]:
+    """Compare what a regressor tells of data that training did not see with the truth, and write the report."""
+    model, tell = request.model, request.tell
     modality = model.description.modality
     oracle = Oracle(model, modality)
     target = oracle.target
-    it = examined(
-        run,
-        model,
-        data=data,
-        samples=samples,
-        read_other=lambda source, asked: read_aimed(source, modality, target, asked.config.reading.longest),
-    )
-    it = it.first(effort.n or len(it.real))
+    it = examined(request, lambda source, asked: read_aimed(source, modality, target, asked.config.reading.longest))
+    it = it.first(request.effort.n or len(it.real))
     tell.task("asking about data")
     told, truth = oracle.tell(it.real).cpu(), it.real.wanted(target)
     tell.done()
-    title = f"{', '.join(target.names)} of {it.asked.data}, told by the recipe {it.asked.provenance.recipe}"
     found = Told(
-        title=title if data is None else f"{title}, asked about {data}",
+        title=f"{', '.join(target.names)} of {it.asked.data}, told by the recipe {it.asked.provenance.recipe}",
+        tried="asked about",
         judged=f"Judged: what the network tells of {len(it.real):,} examples {it.which}",
         numbers=errors(target, told, truth),
         pictures=[("Told against true", _picture(target, told, truth))],
         heading="Answers",
-        next_steps=[*rewarding(run, target)],
+        next_steps=[*rewarding(request.run, target)],
     )
-    return report(it, found, tell)
+    return report(it, found)
 
 
 def _picture(target: Target, told: Tensor, truth: Tensor) -> Image.Image:
@@ -274,23 +242,9 @@ SHOWN = 3
 FOLDER = "copies"
 
 
-def resynthesise(
-    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
-) -> dict[str, Any]:
-    """Make sounds of the log mels of those that training did not see, and report how near they come.
-
-    Args:
-        run: Holds the model.
-        model: What it holds.
-        data: Sounds to judge it by; by default those that the fit kept back.
-        samples: There are none; a name is refused.
-        effort: Examples and seconds.
-        tell: Hears how it goes.
-
-    Raises:
-        InputError: If run or data are not what they must be.
-        UsageError: If samples are named.
-    """
+def resynthesise(request: EvaluationRequest) -> dict[str, Any]:
+    """Make sounds of the log mels of those that training did not see, and report how near they come."""
+    run, model, tell = request.run, request.model, request.tell
     modality, network = model.description.modality.view(Sounds), model.network
     if modality is None or not isinstance(network, SoundNetwork):
         raise InputError(
@@ -299,14 +253,8 @@ def resynthesise(
             remedy="Fit it anew",
             file=run.model,
         )
-    it = examined(
-        run,
-        model,
-        data=data,
-        samples=samples,
-        read_other=lambda source, asked: read(source, like=modality),
-    )
-    some = it.real.subset(_spaced(len(it.real), effort.limit(MAX_PIECES, PIECES_SECONDS)))
+    it = examined(request, lambda source, asked: read(source, like=modality))
+    some = it.real.subset(_spaced(len(it.real), request.effort.limit(MAX_PIECES, PIECES_SECONDS)))
     real = modality.sounds(some.values, some.given)
     tell.task("making sounds")
     ours = copied(Neural(network, modality.mel), real, modality.mel)
@@ -315,9 +263,9 @@ def resynthesise(
     if engine().is_first:
         _write_sounds(run, real, ours, theirs)
         tell.say(f"the first {min(SHOWN, len(real))} sounds lie beside their copies in {run.path / FOLDER}")
-    title = f"{it.asked.data} resynthesised, by the recipe {it.asked.provenance.recipe}"
     found = Told(
-        title=title if data is None else f"{title}, tried on {data}",
+        title=f"{it.asked.data} resynthesised, by the recipe {it.asked.provenance.recipe}",
+        tried="tried on",
         judged=f"Judged: copies, made of their log mels alone, of {len(real):,} pieces of sounds {it.which}",
         numbers={
             "spectral_error": ours.spectral_error,
@@ -332,7 +280,7 @@ def resynthesise(
         ],
         heading="Copies",
     )
-    return report(it, found, tell)
+    return report(it, found)
 
 
 def _spaced(n: int, most: int) -> torch.Tensor:
@@ -348,11 +296,7 @@ def _spectrogram_picture(modality: Sounds, real: Sequence[Sound], ours: Copied, 
 
 
 def _write_sounds(run: Run, real: Sequence[Sound], ours: Copied, theirs: Copied) -> None:
-    """Write the first sounds and their copies, to listen to.
-
-    Raises:
-        InputError: If the disk refuses, or a link leads elsewhere.
-    """
+    """Write the first sounds and their copies, to listen to."""
     folder = run.path / FOLDER
     if folder.is_symlink():
         raise InputError("is a link", remedy="Remove it", file=folder)

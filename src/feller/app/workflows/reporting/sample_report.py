@@ -7,7 +7,7 @@ from torch import Tensor
 
 from feller.app.modalities.registration import registration_of
 from feller.app.workflows.fine_tuned_run import recipe_of, rule_of, tuned_of
-from feller.app.workflows.next_steps import auditing, evaluating, fitting, onward, tuning
+from feller.app.workflows.next_steps import evaluating, fitting, onward, steps, tuning
 from feller.app.workflows.reporting.comparison import IN_HAND, IN_MEMORY, Judged, from_all_over
 from feller.app.workflows.run_config import bringing, brought_of
 from feller.app.workflows.run_status import Standing
@@ -34,16 +34,12 @@ def sample_report(
     own = judged.samples is None
     kind_of = registration_of(judged.generated.modality)
     tuned, said = tuned_of(run), brought_of(run)
-    kind = (
-        f"fitted with the recipe {asked.provenance.recipe}"
-        if tuned is None
-        else f"tuned to {' and '.join(tuned.rewards)}"
-    )
-    kind = (
-        kind
-        if said is None
-        else f"{'beside ' if asked.data else ''}samples of the network of {asked.provenance.recipe}"
-    )
+    if said is not None:
+        kind = f"{'beside ' if asked.data else ''}samples of the network of {asked.provenance.recipe}"
+    elif tuned is not None:
+        kind = f"tuned to {' and '.join(tuned.rewards)}"
+    else:
+        kind = f"fitted with the recipe {asked.provenance.recipe}"
     title = ", ".join(filter(None, (asked.data, kind))) if own else f"Samples in {judged.samples}"
     named = {"--samples": judged.samples, "--data": judged.data}
     measured = evaluating(run, asked, named)
@@ -75,11 +71,8 @@ def sample_report(
         pictures=_pictures(judged) if kind_of.figures is None else kind_of.figures(judged, numbers),
         grids=grids,
         next_steps=[
-            *(
-                (*(onward(run, asked, about, judged.train) if judged.has_train else ()), *auditing(run, asked))
-                if own
-                else ()
-            ),
+            *(onward(run, asked, about, judged.train) if own and judged.has_train else ()),
+            *(steps("audit", run, asked) if own and asked.is_private else ()),
             (measured, "measure again"),
             *(stands.again(tuned, sketch) if own else ()),
         ],

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from feller.app.modalities.speech import require_speech
 from feller.app.reporter import Tell
-from feller.app.workflows.next_steps import speaking
-from feller.app.workflows.reporting.evaluate_non_generative import Told, examined, report
+from feller.app.workflows.next_steps import steps
+from feller.app.workflows.reporting.evaluate_non_generative import EvaluationRequest, Told, examined, report
 from feller.app.workflows.run_config import parts
 from feller.app.workflows.speech.recordings import Continued, continued
 from feller.app.workflows.speech.synthesize import Manner, say, timed
@@ -28,7 +28,6 @@ from feller.data.speech.figure import Drawn, spectrograms
 from feller.data.speech.files import find_sounds
 from feller.data.speech.mel import FRAMES, log_mels
 from feller.data.speech.modality import Speech
-from feller.evaluation.effort import Effort
 from feller.evaluation.metrics import METRICS
 from feller.evaluation.speech.asr import Listener, Whisper
 from feller.evaluation.speech.detector import fit_detector, load_detector, save_detector, vocoded
@@ -115,33 +114,26 @@ SHOWN = 4
 """On the page."""
 
 
-def measure(
-    run: Run, model: Model, *, data: str | None, samples: str | None, effort: Effort, tell: Tell
-) -> dict[str, Any]:
+def measure(request: EvaluationRequest) -> dict[str, Any]:
     """Let a model go on where speakers whom training did not hear stop, and write the report.
 
-    Args:
-        run: Holds the model.
-        model: What it holds, on the device where it is to run.
-        data: Sounds with texts to judge it by; by default those that the fit kept back.
-        samples: Sounds of which is to be told whether this model made them, and nothing else.
-        effort: Examples and seconds.
-        tell: Hears how it goes.
+    Samples are sounds of which is to be told whether this model made them, and nothing else.
 
     Raises:
         InputError: If run or data are not what they must be.
         UsageError: If data have no utterances of two words.
     """
-    if samples is not None:
-        if data is not None:
+    run, model, tell = request.run, request.model, request.tell
+    if request.samples is not None:
+        if request.data is not None:
             raise UsageError("asks the detector, and --data judges the model", remedy="Choose one", argument="samples")
-        return suspect(run, model, samples, tell)
+        return suspect(run, model, request.samples, tell)
     kind, draws = require_speech(model), Draws(0).named("evaluate")
-    it = examined(run, model, data=data, samples=None, read_other=lambda source, asked: read(source, like=kind))
+    it = examined(request, lambda source, asked: read(source, like=kind))
     learned = parts(it.asked, it.whole.seen_as(kind))[0]
     train = kind.for_learning(learned, draws.named("train"))
     real = kind.for_learning(it.real, draws.named("real"))
-    cuts = continued(kind, real.subset(torch.arange(min(len(real), effort.limit(MOST, SECONDS)))))
+    cuts = continued(kind, real.subset(torch.arange(min(len(real), request.effort.limit(MOST, SECONDS)))))
     numbers: dict[str, Any] = {}
     said, sounds = None, list[tuple[str, bytes]]()
     if cuts:
@@ -161,9 +153,9 @@ def measure(
             "no utterance has two words, so that nothing can be said behind a voice, and durations alone are judged"
         )
     numbers |= _durations(kind, real, train, draws)
-    title = f"{it.asked.data}, by the recipe {it.asked.provenance.recipe}"
     told = Told(
-        title=title if data is None else f"{title}, going on with {data}",
+        title=f"{it.asked.data}, by the recipe {it.asked.provenance.recipe}",
+        tried="going on with",
         judged=f"Judged: the second halves of {len(cuts):,} utterances, said anew behind the first, {it.which}"
         if said
         else f"Judged: durations of phones of {len(real):,} utterances {it.which}",
@@ -171,9 +163,9 @@ def measure(
         pictures=[("Each real half, and the one that was said anew", _picture(kind, said))] if said else [],
         sounds=sounds,
         heading="Speech",
-        next_steps=[*speaking(run, next(iter(kind.texts(it.real.values)), ""))],
+        next_steps=[*steps("speech", run, words=next(iter(kind.texts(it.real.values)), "") or "hello")],
     )
-    return report(it, told, tell)
+    return report(it, told)
 
 
 @dataclass(frozen=True, eq=False)

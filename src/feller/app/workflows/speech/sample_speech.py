@@ -84,7 +84,10 @@ def utter(
     asked, sampler, n = config.speech, config.sampler, 1 if config.n is None else config.n
     guidance = GUIDANCE if config.guidance is None else config.guidance
     speed = 1.0 if asked.speed is None else asked.speed
-    _check(n, speed, guidance)
+    if n < 1:
+        raise UsageError("at least 1", n, argument="n")
+    check_number("speed", speed, least=0.2, most=5)
+    check_strength(guidance)
     if speed != 1 and (asked.text is None or asked.durations is not None):
         raise UsageError(
             "is of a --text without --durations: what is said again lasts as it did",
@@ -109,7 +112,10 @@ def utter(
     began, spoken = time.perf_counter(), []
     for i, scripts in enumerate(pieces):
         if spoken and not asks.listened:
-            scripts = [_behind(kind, one, script) for one, script in zip(spoken[-1], scripts, strict=True)]
+            scripts = [
+                behind(one, script, max(kind.room - sum(script.lengths), kind.room // 4))
+                for one, script in zip(spoken[-1], scripts, strict=True)
+            ]
         spoken.append(say(model, scripts, manner, draws.named(f"piece {i}")))
         tell.progress((i + 1) / len(pieces))
     seconds = time.perf_counter() - began
@@ -120,24 +126,8 @@ def utter(
     return uttered, place
 
 
-def _check(n: int, speed: float, guidance: float) -> None:
-    """Refuse numbers that make no sense.
-
-    Raises:
-        UsageError: Then.
-    """
-    if n < 1:
-        raise UsageError("at least 1", n, argument="n")
-    check_number("speed", speed, least=0.2, most=5)
-    check_strength(guidance)
-
-
 def _heard(path: pathlib.Path) -> str:
-    """Return what is said in a file, by Whisper.
-
-    Raises:
-        UsageError: If it is not installed.
-    """
+    """Return what is said in a file, by Whisper."""
     from feller.data.speech.audio_io import read_sound
     from feller.evaluation.speech.asr import Whisper
 
@@ -178,11 +168,6 @@ def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *,
     texts = [asks.text] if whole or not asks.text else sentences(asks.text) or [asks.text]
     texts = together(texts, lambda text: scripts_of(text, "text")[1] <= most)
     return [piece for i, text in enumerate(texts) for piece in fitting(text, f"text {i}.")]
-
-
-def _behind(kind: Speech, before: Spoken, script: Script) -> Script:
-    """Let a piece of a text go on in the voice of the one before."""
-    return behind(before, script, max(kind.room - sum(script.lengths), kind.room // 4))
 
 
 def _uttered(kind: Speech, rows: Sequence[Sequence[Spoken]], seconds: float) -> Uttered:

@@ -120,11 +120,7 @@ def _one(script: Script) -> Wanted:
 
 
 def _check(asked: Mapping[str, Any]) -> None:
-    """Refuse what does not go together.
-
-    Raises:
-        UsageError: Then; says what does.
-    """
+    """Refuse what does not go together."""
     tasks = [name for name in TASKS if asked[name]]
     if len(tasks) > 1:
         raise UsageError(f"--{tasks[0]} or --{tasks[1]}", "both", "Choose one", argument=tasks[0])
@@ -147,11 +143,7 @@ def _check(asked: Mapping[str, Any]) -> None:
 
 
 def _frames(span: str) -> tuple[int, int]:
-    """Return the first frame that a span touches, and the one behind the last.
-
-    Raises:
-        UsageError: If it is no span, or an empty one.
-    """
+    """Return the first frame that a span touches, and the one behind the last."""
     times = SPAN.fullmatch(span.strip())
     if times is None:
         raise UsageError("FROM:TO in seconds, such as 1.2:2.0", repr(span[:40]), argument="span")

@@ -100,11 +100,7 @@ def _weights_in(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _refuse(file: pathlib.Path) -> None:
-    """Refuse what is no file of plain tensors.
-
-    Raises:
-        InputError: Always.
-    """
+    """Refuse what is no file of plain tensors."""
     if file.suffix.lower() not in PICKLES:
         raise InputError(expected=f"weights in a file {WEIGHTS} beside {CONFIG}", file=file)
     raise InputError(

@@ -30,11 +30,7 @@ CONDITION = "condition "
 
 
 def check_flow(model: Model, sampling: Sampling, fixed: dict[str, State]) -> None:
-    """Refuse a solver that is no velocity solver, and data that jump, unless what jumps is given.
-
-    Raises:
-        UsageError: Then.
-    """
+    """Refuse a solver that is no velocity solver, and data that jump, unless what jumps is given."""
     if sampling.solver not in VELOCITY_SOLVERS:
         raise UsageError(f"a search goes through the solver, so choose one of {', '.join(VELOCITY_SOLVERS)}")
     symbols = "a search follows gradients, and this model's data are symbols, which have none"
