@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
@@ -38,7 +38,7 @@ from feller.app.workflows.steering.reward_search import Steered
 from feller.app.workflows.tune import tune as tune_run
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run, as_run, new_run
-from feller.core.user_code import load_file
+from feller.core.user_code import load_code
 from feller.data.loading.in_memory import DataSource, Kept, check_frame, is_given, keep, said_of, with_index
 from feller.models.model import Model, Samples
 
@@ -54,8 +54,9 @@ def _run_of(source: RunSource | None, code: str | None = None) -> Run:
         InputError: If there is none in the folder.
     """
     source = source.fitted_run() if isinstance(source, HasRun) else source
-    if code is not None or (isinstance(source, FittedRun) and source.code is not None):
-        load_file(pathlib.Path(code or cast(FittedRun, source).code or ""))
+    code = source.code if code is None and isinstance(source, FittedRun) else code
+    if code is not None and source is not None and not isinstance(source, Model):
+        load_code(code, as_run(source).path)
     if isinstance(source, Model):
         return source.save(str(new_run(None, "model", resume=False, overwrite=False).path))
     if source is None:

@@ -21,8 +21,8 @@ from feller.core.pytree import leaves
 from feller.core.rng import Draws
 from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_data, to_data
+from feller.core.user_code import check_code, load_code
 from feller.core.user_code import fingerprint as file_hash
-from feller.core.user_code import load_file
 from feller.data.batches import DataBundle, check_share, split
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE
@@ -265,8 +265,10 @@ def record_of(run: Run) -> FitRecord:
 def find_run(folder: str | None, code: str | None, tell: Tell) -> Run:
     """Return the run, and load the code that the caller names; say which run it is if none was named."""
     if code is not None:
-        load_file(pathlib.Path(code))
+        check_code(code)
     run = open_run(folder)
+    if code is not None:
+        load_code(code, run.path)
     _check_code(run, code)
     if code is not None and record_of(run).provenance.code not in ("", file_hash(pathlib.Path(code))):
         tell.say(f"{code} is not what it was when this run was fitted; the model may mean something else by now")
