@@ -47,6 +47,31 @@ def test_a_frame_gives_the_ledger_and_the_samples_of_its_file(here: pathlib.Path
     assert [str(kind) for kind in drawn.dtypes] == [str(kind) for kind in rows.dtypes]
 
 
+@pytest.mark.parametrize("change", ["gone", "empty", "steps", "rows"])
+def test_a_private_run_without_its_ledger_is_refused_everywhere(here: pathlib.Path, change: str) -> None:
+    rows = people(400, 0)
+    run = feller.fit(rows, out="run", **TINY)
+    assert run.epsilon is not None
+    assert run.epsilon > 0
+    file, content = run.folder.ledger, json.loads(run.folder.ledger.read_text())
+    if change == "empty":
+        content["expenses"] = []
+    elif change == "steps":
+        content["expenses"] = [one | ({"steps": 1} if one["is"] == "Subsampled" else {}) for one in content["expenses"]]
+    else:
+        content["n"] += 1
+    file.unlink() if change == "gone" else file.write_text(json.dumps(content))
+    for ask in (
+        lambda: run.epsilon,
+        lambda: feller.evaluate(run, data=rows, n=50),
+        lambda: feller.audit(run, data=rows),
+        lambda: feller.fit(rows, out="run", resume=True, steps=4),
+    ):
+        with pytest.raises(InputError) as error:
+            ask()
+        assert error.value.file == str(file)
+
+
 def test_the_run_keeps_no_row_and_takes_them_again(here: pathlib.Path) -> None:
     rows = people(400, 0)
     run = feller.fit(rows, out="run", **TINY)

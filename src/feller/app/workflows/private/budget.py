@@ -17,6 +17,7 @@ from feller.data.examples.registry import EXAMPLE
 from feller.data.modality import Dataset
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.accounting.ledger import Ledger
+from feller.training.checkpoint import read_counters
 from feller.training.loop import TrainState
 from feller.training.trainer import Callback
 
@@ -127,9 +128,25 @@ def ledger_of(run: Run) -> Ledger | None:
     """Return what a run has spent; None of one that is not private.
 
     Raises:
-        InputError: If the file is damaged.
+        InputError: If the file is damaged, or missing or of another run where this one has learned from protected rows.
     """
-    return from_data(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
+    ledger = from_data(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
+    if not (run.counters.is_file() and run.recipe.is_file()) or tuned_of(run) is not None:
+        return ledger
+    planned, right = record_of(run).provenance.private, "Bring the right one back, or start a new run"
+    if planned is None:
+        return ledger
+    if ledger is None:
+        raise InputError("is missing, so nobody knows what this run has spent", remedy=right, file=run.ledger)
+    taken, counted = read_counters(run)["step"], steps_in(ledger)
+    if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted or not ledger.expenses:
+        raise InputError(
+            f"is of another run: it counts {len(ledger.expenses):,} expenses, {counted:,} steps, on {ledger.n:,} rows, and"
+            f" this run took {taken:,} on {planned.n:,}",
+            remedy=right,
+            file=run.ledger,
+        )
+    return ledger
 
 
 def earlier_lines(run: Run, data: str, dataset: Dataset | None) -> tuple[str, ...]:
