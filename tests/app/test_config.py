@@ -12,7 +12,7 @@ import pytest
 
 import feller
 from feller.app import config as configs
-from feller.app.cli import COMMANDS, command_named
+from feller.app.cli import COMMANDS, command_named, main
 from feller.app.commands.arguments import parse
 from feller.app.options import config_of, configured, flags_of, group, python_options, python_words
 from feller.core.errors import UsageError
@@ -178,6 +178,30 @@ def test_fields_of_the_recipe_are_set_as_by_the_command(tmp_path: pathlib.Path) 
             feller.fit("example:moons", fields={wrong: 3}, out=str(tmp_path / "none"))
     with refuses(UsageError, argument="fields['train.batch']", expected="a whole number", found="'a'"):
         feller.fit("example:moons", fields={"train.batch": "a"}, out=str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "argument", "found"),
+    [
+        ({"train.batch": -1}, "fields['train.batch']", "-1"),
+        ({"train": {"batch": 3}}, "fields['train']", "a dict"),
+        ({"train.batch": "32 --train.lr 5"}, "fields['train.batch']", "'32 --train.lr 5'"),
+        ({"train.weight_decay": 1, "train.weight-decay": 2}, "fields['train.weight_decay']", None),
+        ({"train.steps": 7}, "steps", 'steps and the field "train.steps"'),
+        ({"train.minutes": 7}, "steps", 'steps and the field "train.minutes"'),
+    ],
+)
+def test_a_field_is_named_once_and_quoted_as_it_came(tmp_path: pathlib.Path, fields, argument, found) -> None:
+    with refuses(UsageError, argument=argument) as caught:
+        feller.fit("example:moons", fields=fields, steps=5, size="tiny", report=False, out=str(tmp_path / "none"))
+    assert str(caught.value).count("expected") == str(caught.value).count("found") == 1
+    assert found is None or found in str(caught.value)
+
+
+def test_a_flag_of_the_recipe_that_stands_twice_is_refused(tmp_path, capsys) -> None:
+    for words in (["--train.lr", "1", "--train.lr", "2"], ["--steps", "1", "--train.steps", "2"]):
+        assert main(["fit", "example:moons", *words, "--size", "tiny", "--out", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "none").exists()
 
 

@@ -189,7 +189,11 @@ def _converter() -> cattrs.Converter:
             if data is None and NoneType in get_args(cls):
                 return None
             fitting = [kind for kind in kinds if isinstance(data, Older) and fits(data, kind)]
-            kind: Any = fitting[0] if fitting else tell(data)
+            try:
+                kind: Any = fitting[0] if fitting else tell(data)
+            except (TypeError, ValueError) as error:
+                names = " or ".join(kind.__name__ for kind in kinds)
+                raise InputError(f"the fields of {names}", f"{data!r:.60}") from error
             return converter.structure(data, kind)
 
         return made

@@ -150,8 +150,21 @@ class FitRecord:
 
     @property
     def code_file(self) -> str:
-        """The user's file that makes the run; empty where there is none."""
-        return self.own_words[-1].rpartition(":")[0] if self.provenance.code else ""
+        """The user's file that makes the run; empty where there is none.
+
+        Raises:
+            InputError: If the record has the hash of one, and does not name it.
+        """
+        if not self.provenance.code:
+            return ""
+        if not self.own_words:
+            raise InputError(
+                argument="provenance.code",
+                expected="a recipe or a modality of yours in the record, beside the hash of its file",
+                found="none",
+                remedy="Copy the whole run",
+            )
+        return self.own_words[-1].rpartition(":")[0]
 
     def with_provenance(self, **found: Any) -> "FitRecord":
         """Return it with more of what was found out."""

@@ -141,8 +141,8 @@ def ledger_of(run: Run) -> Ledger | None:
     taken, counted = read_counters(run)["step"], steps_in(ledger)
     if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted or not ledger.expenses:
         raise InputError(
-            f"is of another run: it counts {len(ledger.expenses):,} expenses, {counted:,} steps, on {ledger.n:,} rows, and"
-            f" this run took {taken:,} on {planned.n:,}",
+            f"is of another run: it counts {len(ledger.expenses):,} expenses, {counted:,} steps, on {ledger.n:,} rows,"
+            f" and this run took {taken:,} on {planned.n:,}",
             remedy=right,
             file=run.ledger,
         )
