@@ -128,7 +128,8 @@ def fit(
             most = run.state.stat().st_size + PLENTY if resume and run.state.is_file() else sys.maxsize
             ready = set_up_training(run, plan, here, most)
     here.wait()  # whoever refuses does so before anything is written
-    with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
+    claimed = run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext()
+    with access.spending(run, here, begun=True), claimed:
         for line in earlier_lines(run, plan.asked.data, None if resume else as_read(plan.dataset, plan.recipe)):
             tell.say(line)
         here.wait()

@@ -10,6 +10,7 @@ from feller.app.workflows.fine_tuned_run import tuned_of
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import FitRecord, Seen, record_of, same_data, same_print
 from feller.core.errors import InputError, UsageError
+from feller.core.interrupts import endings
 from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_data, to_data
 from feller.core.user_code import fingerprint as file_hash
@@ -192,23 +193,29 @@ class Search:
         self.ledger = ledger
 
     @contextmanager
-    def kept(self, run: Run, *, writes: bool) -> Iterator[None]:
-        """Where what follows the search is refused, keep in the folder what it has spent, and say so.
+    def kept(self, run: Run, *, writes: bool, begun: bool) -> Iterator[None]:
+        """Where what follows the search is refused or ended, keep in the folder what it has spent, and say so.
+
+        Args:
+            run: The folder.
+            writes: Whether this process writes there.
+            begun: Whether the folder is empty of older runs, so that a ledger there counts the search, too.
 
         Raises:
             InputError, UsageError: Those of the block, with what was spent.
         """
         try:
-            yield
+            with endings():
+                yield
         except (InputError, UsageError) as error:
-            if self.ledger is None:
+            if self.ledger is None or (begun and run.ledger.is_file()):
                 raise
             raise type(error)(
                 f"{error}. Finding the columns has spent epsilon {self.ledger.epsilon():.4g} at delta"
                 f" {self.ledger.delta:.3g} of these rows all the same{_keep(run, self.ledger) if writes else ''}"
             ) from error
         except BaseException:
-            if self.ledger is not None and writes:
+            if self.ledger is not None and writes and not (begun and run.ledger.is_file()):
                 _keep(run, self.ledger)
             raise
 
