@@ -14,7 +14,7 @@ from feller.app.config import FitConfig, RunFolderOptions
 from feller.app.options import flags_of, from_record, recorded
 from feller.app.reporter import Tell
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee, watched_rows
-from feller.app.workflows.private.private_split import fits, kept_back, key_path, keyed
+from feller.app.workflows.private.private_split import fits, kept_back, key_path, keyed, unordered_print
 from feller.app.workflows.private.probe_rows import with_white
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
@@ -79,6 +79,8 @@ class Provenance:
     """Where the rows are that were kept back, if a model was saved whose maker says so; then all data were learned."""
     fingerprint: str = ""
     """Hash of the data as read."""
+    rows: str = ""
+    """The same whatever their order, of private rows that were in memory, of which the run keeps no copy."""
     shards: dict[str, str] = field(default_factory=dict)
     """Hash of each shard that the data lie in, by its name; empty where there are none, or too many."""
     salt: str = ""
@@ -415,6 +417,17 @@ def read_again(asked: FitRecord, modality: Modality | None, given: DataSource | 
 def read_bundle(asked: FitRecord, modality: Modality, given: DataSource | None = None) -> DataBundle:
     """Read a run's data once more and split them, as the model sees them; errors as `read_again`."""
     raw = read_again(asked, modality, given)
+    return as_bundle(asked, modality, raw)
+
+
+def same_rows(asked: FitRecord, modality: Modality, given: DataSource) -> Dataset | None:
+    """Read rows in memory; None if they are not those of a fit, in any order."""
+    raw = read_as(asked, modality, given) if asked.provenance.rows else None
+    return raw if raw is not None and fits(unordered_print(raw), asked.provenance.rows) else None
+
+
+def as_bundle(asked: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
+    """Return all rows of a run with those that it learned from and those kept back."""
     return DataBundle(*parts(asked, raw.seen_as(modality)), raw, asked.provenance.fingerprint)
 
 
