@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import os
 import pathlib
 import re
 import secrets
@@ -158,7 +159,7 @@ def _remember(module: ModuleType) -> None:
     FUNCTIONS.update({key: value for key, value in own.items() if callable(value)})
 
 
-def load_code(path: str | pathlib.Path, folder: pathlib.Path) -> None:
+def load_code(path: str | os.PathLike[str], folder: pathlib.Path) -> None:
     """Execute the file that is named for a run, whose names then mean what they do there; errors as of `load_file`."""
     _NAMED[folder.resolve()] = load_file(pathlib.Path(path))
 

@@ -14,6 +14,8 @@ import pytest
 import torch
 
 import feller
+from feller.app.workflows.next_steps import fitting
+from feller.app.workflows.run_config import record_of, training_of
 from feller.core.errors import InputError, UsageError
 from tests.errors import refuses
 
@@ -291,3 +293,12 @@ def test_a_folder_that_no_fit_has_locked_is_left_alone(here: pathlib.Path) -> No
         feller.fit(people(60, 0), out="mine", overwrite=True, steps=1, size="tiny", report=False)
     assert error.value.file == "mine"
     assert (here / "mine" / "report.html").read_text() == "mine"
+
+
+def test_the_page_of_a_frame_names_the_call_that_makes_it(here: pathlib.Path) -> None:
+    rows = people(400, 0)
+    run = feller.fit(rows, out="run", fields={"train.batch": 64}, **TINY)
+    call = fitting(run.folder, record_of(run.folder), training_of(run.folder))
+    again = eval(call.replace("'run'", "'again'"), {"feller": feller, "rows": rows})
+    assert again.sample(20).equals(run.sample(20))
+    assert str(again.path) == "again"
