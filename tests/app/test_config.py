@@ -8,6 +8,7 @@ import sys
 import typing
 from dataclasses import MISSING, fields
 
+import numpy as np
 import pytest
 
 import feller
@@ -197,6 +198,24 @@ def test_a_field_is_named_once_and_quoted_as_it_came(tmp_path: pathlib.Path, fie
         feller.fit("example:moons", fields=fields, steps=5, size="tiny", report=False, out=str(tmp_path / "none"))
     assert str(caught.value).count("expected") == str(caught.value).count("found") == 1
     assert found is None or found in str(caught.value)
+
+
+def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(tmp_path: pathlib.Path) -> None:
+    run = feller.fit("example:moons", steps=2, size="tiny", report=False, out=str(tmp_path / "run"))
+    (tmp_path / "far.py").write_text("def far(x):\n    return x.sum(1)\n")
+    for name, remedy in (("train.lrr", "Did you mean 'train.lr'?"), ("nothing", None)):
+        with refuses(UsageError, argument="fields", found=repr(name)) as caught:
+            feller.tune(
+                run, reward=(f"{tmp_path}/far.py:far",), fields={name: 1}, steps=1, report=False, out=str(tmp_path / "tuned")
+            )
+        assert remedy is None or caught.value.remedy == remedy
+    ends = [np.random.default_rng(k).normal(size=(40, 2)) for k in (0, 1)]
+    with refuses(UsageError, argument="fields", found="'nothing'"):
+        feller.bridge(*ends, fields={"nothing": 1}, rounds=1, out=str(tmp_path / "bridge"))
+    with refuses(UsageError, argument="fields['train.batch']", found="-1"):
+        feller.bridge(*ends, fields={"train.batch": -1}, rounds=1, out=str(tmp_path / "bridge"))
+    bridged = feller.bridge(*ends, fields={"train.batch": 17}, rounds=1, out=str(tmp_path / "bridge"))
+    assert '"batch": 17' in (bridged.path / "recipe.json").read_text()
 
 
 def test_a_flag_of_the_recipe_that_stands_twice_is_refused(tmp_path, capsys) -> None:

@@ -1,9 +1,10 @@
 """The functions of `import feller` that take and return objects: runs, models, data frames and arrays."""
 
 import contextlib
+import functools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -178,31 +179,37 @@ def steer(run: RunSource | None = None, *, config: SteerConfig) -> SteeredSample
 
 
 @configured(TuneConfig)
-def tune(run: RunSource | None = None, *, config: TuneConfig) -> FittedRun:
+def tune(run: RunSource | None = None, *, fields: Mapping[str, object] | None = None, config: TuneConfig) -> FittedRun:
     """Change a model so that it samples its law tilted by a reward, and write it as a run like any other.
 
     Args:
         run: Holds the model that is tuned, which stays as it is; none where `resume` goes on with that in `out`.
+        fields: Fields of the recipe by their names, such as {"train.lr": 1e-5}.
         config: How: options of `TuneConfig`, which may be named alone.
     """
     code, output = config.opening.code, config.output
     folder = _run_of(output.out if output.resume and run is None else run, code)
     with shown(config.opening.verbose) as tell:
-        tuned, numbers = tune_run(folder, config, tell=tell)
+        words = tuple(words_of_fields(fields or {}))
+        change = functools.partial(set_fields, given=fields or {})
+        tuned, numbers = tune_run(folder, config, change=change, fields=words, tell=tell)
     return FittedRun(tuned.path, numbers, code)
 
 
 @configured(BridgeConfig)
-def bridge(*populations: DataSource, config: BridgeConfig) -> FittedRun:
+def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None, config: BridgeConfig) -> FittedRun:
     """Join populations by paths that cost least, and write a run folder.
 
     Args:
         populations: Two or more, in the order of time: files, folders, examples, DataFrames or arrays, of which the run
             keeps a copy. A resumed bridge knows its own.
+        fields: Fields of the bridge by their names, such as {"train.batch": 64}.
         config: How: options of `BridgeConfig`, which may be named alone.
     """
     with shown(config.printing.verbose) as tell, _in_files(populations, config) as config:
-        run, numbers = bridge_populations(config, tell=tell)
+        words = tuple(words_of_fields(fields or {}))
+        change = functools.partial(set_fields, given=fields or {})
+        run, numbers = bridge_populations(config, change=change, fields=words, tell=tell)
     return FittedRun(run.path, numbers)
 
 
