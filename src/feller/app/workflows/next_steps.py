@@ -70,13 +70,14 @@ def fitting(run: Run, asked: FitRecord, training: Training) -> str:
 
 def _call(run: Run, asked: FitRecord) -> str:
     """Return the call in Python that makes a run of rows in memory."""
-    fields: dict[str, Any] = {}
+    fields: dict[str, tuple[str, ...]] = {}
+    name = ""
     for word in asked.provenance.fields:
         if word.startswith("--"):
             fields[name := word.removeprefix("--").replace("-", "_")] = ()
         else:
             fields[name] += (word,)
-    options = {**recorded(asked.config, ("data", "config", *UNRECORDED)), "out": str(run.path)}
+    options: dict[str, Any] = {**recorded(asked.config, ("data", "config", *UNRECORDED)), "out": str(run.path)}
     options |= (
         {"fields": {key: value[0] if len(value) == 1 else value for key, value in fields.items()}} if fields else {}
     )
