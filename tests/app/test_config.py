@@ -205,9 +205,8 @@ def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(tmp_path: pathlib.Path) 
     (tmp_path / "far.py").write_text("def far(x):\n    return x.sum(1)\n")
     for name, remedy in (("train.lrr", "Did you mean 'train.lr'?"), ("nothing", None)):
         with refuses(UsageError, argument="fields", found=repr(name)) as caught:
-            feller.tune(
-                run, reward=(f"{tmp_path}/far.py:far",), fields={name: 1}, steps=1, report=False, out=str(tmp_path / "tuned")
-            )
+            where = {"reward": (f"{tmp_path}/far.py:far",), "out": str(tmp_path / "tuned")}
+            feller.tune(run, fields={name: 1}, steps=1, report=False, **where)
         assert remedy is None or caught.value.remedy == remedy
     ends = [np.random.default_rng(k).normal(size=(40, 2)) for k in (0, 1)]
     with refuses(UsageError, argument="fields", found="'nothing'"):
