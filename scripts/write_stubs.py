@@ -62,7 +62,8 @@ def signature(function: ast.FunctionDef) -> str:
         rest = ", ".join([*text, f"config: {kind} | None = None"])
         shown = ast.parse(f"def f(*, {rest}): ...").body[0]
         assert isinstance(shown, ast.FunctionDef)
-        arguments.kwonlyargs, arguments.kw_defaults = shown.args.kwonlyargs, shown.args.kw_defaults
+        arguments.kwonlyargs = [*arguments.kwonlyargs[:-1], *shown.args.kwonlyargs]  # the last is the config
+        arguments.kw_defaults = [*arguments.kw_defaults[:-1], *shown.args.kw_defaults]
         function.decorator_list.remove(call)
     function.body = [ast.Expr(ast.Constant(...))]
     return ast.unparse(function)

@@ -8,11 +8,12 @@ import sys
 import typing
 from dataclasses import MISSING, fields
 
+import numpy as np
 import pytest
 
 import feller
 from feller.app import config as configs
-from feller.app.cli import COMMANDS, command_named
+from feller.app.cli import COMMANDS, command_named, main
 from feller.app.commands.arguments import parse
 from feller.app.options import config_of, configured, flags_of, group, python_options, python_words
 from feller.core.errors import UsageError
@@ -178,6 +179,47 @@ def test_fields_of_the_recipe_are_set_as_by_the_command(tmp_path: pathlib.Path) 
             feller.fit("example:moons", fields={wrong: 3}, out=str(tmp_path / "none"))
     with refuses(UsageError, argument="fields['train.batch']", expected="a whole number", found="'a'"):
         feller.fit("example:moons", fields={"train.batch": "a"}, out=str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "argument", "found"),
+    [
+        ({"train.batch": -1}, "fields['train.batch']", "-1"),
+        ({"train": {"batch": 3}}, "fields['train']", "a dict"),
+        ({"train.batch": "32 --train.lr 5"}, "fields['train.batch']", "'32 --train.lr 5'"),
+        ({"train.weight_decay": 1, "train.weight-decay": 2}, "fields['train.weight_decay']", None),
+        ({"train.steps": 7}, "steps", 'steps and the field "train.steps"'),
+        ({"train.minutes": 7}, "steps", 'steps and the field "train.minutes"'),
+    ],
+)
+def test_a_field_is_named_once_and_quoted_as_it_came(tmp_path: pathlib.Path, fields, argument, found) -> None:
+    with refuses(UsageError, argument=argument) as caught:
+        feller.fit("example:moons", fields=fields, steps=5, size="tiny", report=False, out=str(tmp_path / "none"))
+    assert str(caught.value).count("expected") == str(caught.value).count("found") == 1
+    assert found is None or found in str(caught.value)
+
+
+def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(tmp_path: pathlib.Path) -> None:
+    run = feller.fit("example:moons", steps=2, size="tiny", report=False, out=str(tmp_path / "run"))
+    (tmp_path / "far.py").write_text("def far(x):\n    return x.sum(1)\n")
+    for name, remedy in (("train.lrr", "Did you mean 'train.lr'?"), ("nothing", None)):
+        with refuses(UsageError, argument="fields", found=repr(name)) as caught:
+            where = {"reward": (f"{tmp_path}/far.py:far",), "out": str(tmp_path / "tuned")}
+            feller.tune(run, fields={name: 1}, steps=1, report=False, **where)
+        assert remedy is None or caught.value.remedy == remedy
+    ends = [np.random.default_rng(k).normal(size=(40, 2)) for k in (0, 1)]
+    with refuses(UsageError, argument="fields", found="'nothing'"):
+        feller.bridge(*ends, fields={"nothing": 1}, rounds=1, out=str(tmp_path / "bridge"))
+    with refuses(UsageError, argument="fields['train.batch']", found="-1"):
+        feller.bridge(*ends, fields={"train.batch": -1}, rounds=1, out=str(tmp_path / "bridge"))
+    bridged = feller.bridge(*ends, fields={"train.batch": 17}, rounds=1, out=str(tmp_path / "bridge"))
+    assert '"batch": 17' in (bridged.path / "recipe.json").read_text()
+
+
+def test_a_flag_of_the_recipe_that_stands_twice_is_refused(tmp_path, capsys) -> None:
+    for words in (["--train.lr", "1", "--train.lr", "2"], ["--steps", "1", "--train.steps", "2"]):
+        assert main(["fit", "example:moons", *words, "--size", "tiny", "--out", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "none").exists()
 
 

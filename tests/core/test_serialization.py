@@ -90,6 +90,19 @@ def test_a_wrong_record_is_an_input_error(base: type, data: Any, message: str) -
         from_data(base, data)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A field of one record or another, which are told apart by their fields."""
+
+    one: Settings | Case | None = None
+
+
+@pytest.mark.parametrize("value", [{"steps": -1}, {"nothing": 1}, 7, [1]])
+def test_what_is_none_of_several_records_names_them(value: Any) -> None:
+    with pytest.raises(InputError, match="Settings or Case"):
+        from_data(Kept, {"one": value})
+
+
 def test_nothing_of_the_writer_is_executed() -> None:
     """Dotted names, builtins and classes outside the asked family are only names that do not exist."""
     for name in (

@@ -14,10 +14,10 @@ from feller.app.cli import main
 from feller.control.bridges.costs.custom_cost import Function
 from feller.control.rewards.named_rewards import code
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import FUNCTIONS
-from feller.core.user_code import blamed, load_file, load_function, place_of
+from feller.core.serialization import FUNCTIONS, from_data
+from feller.core.user_code import blamed, choose_code, fingerprint, load_code, load_file, load_function, place_of
 from feller.models.families.path_process import PathProcess
-from feller.sampling import Solver
+from feller.sampling import Euler, Solver
 from feller.sampling.solvers.solver import clock
 
 MINE = """
@@ -357,3 +357,45 @@ def test_a_name_that_a_module_never_had_gets_no_hint(tmp_path: pathlib.Path) -> 
     with pytest.raises(InputError) as caught:
         load_file(tmp_path / "mine.py")
     assert "moved" not in str(caught.value)
+
+
+def solver_file(name: str, factor: int) -> str:
+    path = pathlib.Path(name)
+    path.write_text(
+        "from dataclasses import dataclass\n"
+        "from feller.sampling import Solver\n"
+        f"FACTOR = {factor}\n"
+        "def twice(t):\n"
+        f"    return {factor} * t\n"
+        "@dataclass(frozen=True)\n"
+        "class Twofold(Solver):\n"
+        f"    factor: float = {factor}.0\n"
+        "    def step(self, process, x, t, s, draw):\n"
+        "        return self.factor * x\n"
+    )
+    return str(path)
+
+
+def test_of_two_files_with_one_name_the_one_that_is_named_counts(tmp_path) -> None:
+    one, other = solver_file("rule_one.py", 3), solver_file("rule_other.py", 5)
+    record = {"is": "Twofold"}
+    for file, factor in ((one, 3.0), (other, 5.0), (one, 3.0)):
+        load_file(pathlib.Path(file))
+        assert from_data(Solver, record).factor == factor
+        assert FUNCTIONS["twice"](1) == factor
+    run, named = tmp_path / "run", tmp_path / "named"
+    load_code(other, named)
+    for folder, factor in ((run, 3.0), (named, 5.0), (run, 3.0)):
+        choose_code(folder, fingerprint(pathlib.Path(one)))
+        assert from_data(Solver, record).factor == factor
+
+
+def test_a_name_of_two_files_of_which_none_is_named_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr("feller.core.serialization.CHOSEN", [])
+    for file, factor in (("rule_three.py", 7), ("rule_four.py", 8)):
+        load_file(pathlib.Path(solver_file(file, factor)))
+    monkeypatch.setattr("feller.core.serialization.CHOSEN", [])
+    with pytest.raises(InputError) as error:
+        from_data(Solver, {"is": "Twofold"})
+    assert error.value.argument == "Twofold"
+    assert from_data(Solver, {"is": "Euler"}) == Euler()

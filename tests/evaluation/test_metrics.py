@@ -100,6 +100,9 @@ def test_why_a_number_is_missing() -> None:
     assert why_missing("nll", {"nll": None}, {"nll": "the solver diverged."}) == "the solver diverged"
     both = {"structure_valid": None, "structure_valid_floor": None, "covered": 0.5, "covered_floor": None}
     assert why_missing("structure_valid_floor", both) == why_missing("structure_valid", both)
+    real = {"auc_boosted": 0.7, "auc_boosted_real": None}
+    assert why_missing("auc_boosted_real", real) == why_missing("tv1_floor", {"tv1": 0.1, "tv1_floor": None})
+    assert why_missing("auc_boosted_real", real | {"auc_boosted": None}) == METRICS["auc_boosted"].missing
     assert why_missing("covered_floor", both) == METRICS["dcr_share"].missing
     assert why_missing("unique_smiles", {"unique_smiles": None, "bonds_sane": None}) == METRICS["bonds_sane"].missing
     assert why_missing("unique_smiles", {"unique_smiles": None, "bonds_sane": 0.0}) == METRICS["unique_smiles"].missing

@@ -1,6 +1,7 @@
 """A report is in proportion to the training, and says which single samples are valid."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -231,3 +232,12 @@ def test_marks_are_one_a_sample() -> None:
     assert isinstance(marks, np.ndarray)
     assert marks.shape == (3,)
     assert marks.dtype == bool
+
+
+def test_a_number_that_is_none_is_said(moons: Dataset) -> None:
+    def measured(*of: object) -> dict[str, float | str | None]:
+        return {"far": math.nan, "far_floor": 1.0}
+
+    found = quality(moons, moons, moons, Draws(0), engine().alone(), measured)
+    assert (found.numbers["far"], found.numbers["far_floor"]) == (None, 1.0)
+    assert any("far" in note for note in found.notes)

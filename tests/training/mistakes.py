@@ -26,7 +26,7 @@ from feller.paths.schedules import Linear
 from feller.paths.time_distributions import TimeLaw
 from feller.sampling import Euler, Midpoint, endpoint
 from feller.sampling.guidance import cfg
-from feller.spaces import Euclidean, MaskSource, Sphere, Tokens, UniformSource
+from feller.spaces import SO3, Euclidean, MaskSource, Sphere, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.training.couplings import MinibatchOT
 from feller.training.losses import CrossEntropy, Squared
@@ -40,6 +40,7 @@ PICTURES = FlowMatching(Affine(), Euclidean((1, 28, 28)), cond_dropout=0.0)
 PLAIN = FlowMatching(Affine(), Euclidean((28, 28)), cond_dropout=0.0)
 TEXTS = FlowMatching(Mixture(source=MaskSource()), Tokens(K, (L,), MaskSource()), CrossEntropy(), cond_dropout=0.0)
 ROUND = FlowMatching(Geodesic(Sphere()), Sphere(), cond_dropout=0.0)
+TURNED = FlowMatching(Geodesic(SO3()), SO3(), cond_dropout=0.0)
 X = torch.zeros(16, 2)
 RNG = Draws(0)
 
@@ -163,7 +164,19 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a condition that is no tensor": (lambda: draw(FLOW, X, given={"label": 3}), "label"),
     "a condition without a null value": (lambda: draw(replace(FLOW, cond_dropout=0.5), X, **LABELLED), "null"),
     "a null value of another": (lambda: draw(replace(FLOW, cond_dropout=0.5, null={"kind": 3}), X, **LABELLED), "null"),
+    "a null value between classes": (lambda: dropped(0.5, LABELLED["label"]), "null"),
+    "a null value of truths": (lambda: dropped(2, LABELLED["label"] > 0), "null"),
+    "a null value beyond a byte": (lambda: dropped(300, LABELLED["label"].byte()), "null"),
+    "a null value that is no number": (lambda: dropped(math.nan, LABELLED["label"].float()), "null"),
+    "a condition of parts that is dropped": (lambda: dropped(0, {"a": X[:, 0]}), "label"),
+    "a condition that is not finite": (lambda: draw(FLOW, X, label=X[:, 0] / 0), "label"),
+    "marks of whole numbers": (lambda: draw(FLOW, X, valid=torch.ones(16, 2).long()), "valid"),
+    "marks of another shape": (lambda: draw(FLOW, X, valid=torch.ones(16, 3) > 0), "valid"),
+    "marks of no part": (lambda: draw(FLOW, X, valid={"a": X > 0}), "valid"),
+    "one point off the sphere": (lambda: draw(ROUND, far(SPHERE, 7)), "x_1"),
+    "one matrix that is no rotation": (lambda: draw(TURNED, far(torch.eye(3).expand(8, 3, 3), 7)), "x_1"),
     # random numbers
+    "numbers drawn under vmap": (lambda: torch.vmap(lambda x: FLOW.draw({"x_1": x}, RNG)["x_t"])(X[None]), "rng"),
     "a generator": (lambda: FLOW.draw({"x_1": X}, torch.Generator()), "rng"),  # type: ignore[arg-type]
     "a seed": (lambda: FLOW.draw({"x_1": X}, 0), "rng"),  # type: ignore[arg-type]
     # times
@@ -259,6 +272,15 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "data of 64 bits for weights of 32": (lambda: answered(Net(), FLOW, X.double()), "x_1"),
     "weights on the meta device": (lambda: answered(Net().to("meta")), "x_1"),
 }
+
+
+def dropped(null: float, label: Any) -> Any:
+    return draw(replace(FLOW, cond_dropout=0.5, null={"label": null}), X, label=label)
+
+
+def far(x: Tensor, row: int) -> Tensor:
+    """Return points of which one is off."""
+    return torch.where((torch.arange(len(x)) == row).reshape(-1, *(1,) * (x.ndim - 1)), 3 * x, x)
 
 
 def raised(call: Callable[[], Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What people do wrong with objectives, paths and solvers, and what is right though it looks strange."""
 
 import json
+import math
 import subprocess
 import sys
 import warnings
@@ -11,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import InputError, UsageError
 from feller.core.rng import Draws
-from feller.paths import Affine
+from feller.paths import Affine, Geodesic
 from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint
 from feller.sampling.likelihood import log_prob
+from feller.spaces import Sphere, Torus
 from feller.training.couplings import (
     AcrossRanks,
     Cost,
@@ -28,7 +30,22 @@ from feller.training.couplings import (
     MinibatchOT,
     WithinClasses,
 )
-from tests.training.mistakes import FLOW, LABELLED, MISTAKES, PICTURES, RNG, Net, X, answered, draw
+from feller.training.objective import FlowMatching
+from tests.training.mistakes import (
+    FLOW,
+    LABELLED,
+    MISTAKES,
+    PICTURES,
+    RNG,
+    ROUND,
+    SPHERE,
+    TURNED,
+    Net,
+    X,
+    answered,
+    draw,
+    far,
+)
 
 
 class Labels(Cost):
@@ -75,6 +92,48 @@ def test_what_is_right_is_taken(x_1: Tensor) -> None:
     example = draw(FLOW, x_1)
     assert example["x_t"].dtype == x_1.dtype
     assert FLOW.loss(lambda x, t, given: x, example).shape == (len(x_1),)
+
+
+@pytest.mark.parametrize("row", [0, 7])
+def test_all_points_of_a_first_batch_are_looked_at_and_of_all_batches_where_that_is_quick(row: int) -> None:
+    for flow, x in ((ROUND, SPHERE), (TURNED, torch.eye(3).expand(8, 3, 3))):
+        with pytest.raises(InputError) as error:
+            draw(replace(flow), far(x, row))
+        assert (error.value.argument, error.value.row) == ("x_1", row)
+    later = replace(ROUND)
+    draw(later, SPHERE)
+    with pytest.raises(InputError):
+        later.draw({"x_1": far(SPHERE, row)}, RNG.step(1))
+    later, seen = replace(TURNED), 0
+    draw(later, torch.eye(3).expand(8, 3, 3))
+    for step in range(40):
+        try:
+            later.draw({"x_1": far(torch.eye(3).expand(8, 3, 3), row)}, RNG.step(step))
+        except InputError as error:
+            seen += error.row == row
+    assert 1 <= seen < 40  # a few points of each
+
+
+def test_points_off_their_manifold_are_padding_or_angles_that_round_to_a_whole_turn() -> None:
+    turn = FlowMatching(Geodesic(Torus((2,))), Torus((2,)), cond_dropout=0.0)
+    angles = torch.tensor([[-1e-7, 1.0], [2 * math.pi, 6.0]])
+    assert draw(turn, angles)["x_t"].shape == (2, 2)
+    with pytest.raises(InputError):
+        draw(turn, torch.tensor([[0.0, 1.0], [350.0, 6.0]]))
+    rows = FlowMatching(Geodesic(Sphere(2, (3,))), Sphere(2, (3,)), cond_dropout=0.0)
+    x, valid = SPHERE[:, None].expand(8, 3, 3).clone(), torch.tensor([True, True, False]).expand(8, 3)
+    x[:, 2] = 5.0
+    assert draw(rows, x, valid=valid)["x_t"].shape == (8, 3, 3)
+    x[5, 1] = 5.0
+    with pytest.raises(InputError) as error:
+        draw(rows, x, valid=valid)
+    assert error.value.row == 5
+
+
+def test_a_graph_that_draws_names_the_source_of_random_numbers() -> None:
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="Rng"):
+        torch.compile(lambda x: x + RNG.step(3).seed, fullgraph=True, backend="eager")(X)
+    torch._dynamo.reset()
 
 
 def test_a_private_batch_or_a_share_may_be_empty() -> None:

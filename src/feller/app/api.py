@@ -1,10 +1,11 @@
 """The functions of `import feller` that take and return objects: runs, models, data frames and arrays."""
 
 import contextlib
+import functools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -38,7 +39,7 @@ from feller.app.workflows.steering.reward_search import Steered
 from feller.app.workflows.tune import tune as tune_run
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run, as_run, new_run
-from feller.core.user_code import load_file
+from feller.core.user_code import load_code
 from feller.data.loading.in_memory import DataSource, Kept, check_frame, is_given, keep, said_of, with_index
 from feller.models.model import Model, Samples
 
@@ -49,8 +50,9 @@ RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
 def _run_of(source: RunSource | None, code: str | None = None) -> Run:
     """Return a run; code of the user's own is loaded first."""
     source = source.fitted_run() if isinstance(source, HasRun) else source
-    if code is not None or (isinstance(source, FittedRun) and source.code is not None):
-        load_file(pathlib.Path(code or cast(FittedRun, source).code or ""))
+    code = source.code if code is None and isinstance(source, FittedRun) else code
+    if code is not None and source is not None and not isinstance(source, Model):
+        load_code(code, as_run(source).path)
     if isinstance(source, Model):
         return source.save(str(new_run(None, "model", resume=False, overwrite=False).path))
     if source is None:
@@ -172,31 +174,37 @@ def steer(run: RunSource | None = None, *, config: SteerConfig) -> SteeredSample
 
 
 @configured(TuneConfig)
-def tune(run: RunSource | None = None, *, config: TuneConfig) -> FittedRun:
+def tune(run: RunSource | None = None, *, fields: Mapping[str, object] | None = None, config: TuneConfig) -> FittedRun:
     """Change a model so that it samples its law tilted by a reward, and write it as a run like any other.
 
     Args:
         run: Holds the model that is tuned, which stays as it is; none where `resume` goes on with that in `out`.
+        fields: Fields of the recipe by their names, such as {"train.lr": 1e-5}.
         config: How: options of `TuneConfig`, which may be named alone.
     """
     code, output = config.opening.code, config.output
     folder = _run_of(output.out if output.resume and run is None else run, code)
     with shown(config.opening.verbose) as tell:
-        tuned, numbers = tune_run(folder, config, tell=tell)
+        words = tuple(words_of_fields(fields or {}))
+        change = functools.partial(set_fields, given=fields or {})
+        tuned, numbers = tune_run(folder, config, change=change, fields=words, tell=tell)
     return FittedRun(tuned.path, numbers, code)
 
 
 @configured(BridgeConfig)
-def bridge(*populations: DataSource, config: BridgeConfig) -> FittedRun:
+def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None, config: BridgeConfig) -> FittedRun:
     """Join populations by paths that cost least, and write a run folder.
 
     Args:
         populations: Two or more, in the order of time: files, folders, examples, DataFrames or arrays, of which the run
             keeps a copy. A resumed bridge knows its own.
+        fields: Fields of the bridge by their names, such as {"train.batch": 64}.
         config: How: options of `BridgeConfig`, which may be named alone.
     """
     with shown(config.printing.verbose) as tell, _in_files(populations, config) as config:
-        run, numbers = bridge_populations(config, tell=tell)
+        words = tuple(words_of_fields(fields or {}))
+        change = functools.partial(set_fields, given=fields or {})
+        run, numbers = bridge_populations(config, change=change, fields=words, tell=tell)
     return FittedRun(run.path, numbers)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 
 from feller.app.commands.flag_types import (
     Callbacks,
@@ -222,6 +223,7 @@ def steer(
 def tune(
     run: RunSource | None = None,
     *,
+    fields: Mapping[str, object] | None = None,
     reward: Rewards = (),
     strength: float = 1.0,
     method: Text = None,
@@ -244,6 +246,7 @@ def tune(
 ) -> FittedRun: ...
 def bridge(
     *populations: DataSource,
+    fields: Mapping[str, object] | None = None,
     times: Numbers = (),
     cost: Costs = (),
     frame: Numbers = (),

@@ -300,7 +300,7 @@ def configured(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Re
             try:
                 return function(*args, **first, config=config_of(kind, config, **given))
             except (InputError, UsageError) as error:
-                error.args = (python_words(str(error)),)
+                error.args = (error.reworded(python_words),)
                 raise
 
         hints, types = get_type_hints(function), _types(kind)

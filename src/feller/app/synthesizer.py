@@ -14,7 +14,7 @@ from feller.app.api import fit as fit_run
 from feller.app.config import FitConfig
 from feller.app.options import config_of, unknown_option
 from feller.app.results import FittedRun
-from feller.core.errors import UsageError
+from feller.core.errors import InputError, UsageError
 from feller.data.tables.schema import Schema
 
 
@@ -161,10 +161,19 @@ class Synthesizer:
 
         Raises:
             NotFittedError: If nothing was learned yet; a `UsageError`, too.
+            InputError: If it lay in a temporary folder of another process, and is gone.
         """
         if not self.__sklearn_is_fitted__():
             raise NotFitted(
                 argument="Synthesizer", expected="one that has seen a table", found="none", remedy="Call fit(df) first"
+            )
+        if not self.run_.path.is_dir():
+            here = "the temporary folder of the process that fitted it, with which it went"
+            raise InputError(
+                argument="run_",
+                expected=f"a run in {self.run_.path}",
+                found="none" if self.out else f"none: that was {here}",
+                remedy="Fit it with out=FOLDER, which is kept with what is pickled",
             )
         return self.run_
 

@@ -92,6 +92,12 @@ class _LineError(ValueError):
         """Return the same error, with what to do."""
         return self._with(remedy=remedy)
 
+    def reworded(self, words: Callable[[str], str]) -> str:
+        """Return the line in other words, but for what it quotes of a person."""
+        quoted = self.found is not None and self.found[:1] in ("'", '"')
+        names = ("fault", "expected", "remedy", "place", *(() if quoted else ("found",)))
+        return str(self._with(**{name: words(text) for name in names if (text := getattr(self, name)) is not None}))
+
     def _with(self: Line, **fields: object) -> Line:
         """Return the same error with other fields."""
         other: Line = type(self).__new__(type(self))  # pyrefly: ignore - of an error

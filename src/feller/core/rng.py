@@ -21,6 +21,8 @@ def address(*parts: object) -> int:
 
 
 def _hash(text: str) -> blake2b:
+    if torch.compiler.is_dynamo_compiling():  # where one graph is asked for, this is what the compiler says
+        torch._dynamo.graph_break(msg="feller.Rng: draw before the function that is compiled, and pass what was drawn")
     return blake2b(text.encode(), digest_size=7)
 
 
@@ -83,7 +85,15 @@ class Draw:
         for block, part in enumerate(whole.unbind() if several else (whole,), first):
             digest = begun.copy()
             digest.update(b"%d" % block)
-            fill(part, generator.manual_seed(_number(digest)))
+            try:
+                fill(part, generator.manual_seed(_number(digest)))
+            except RuntimeError as error:
+                if "vmap" not in str(error):
+                    raise
+                remedy = "Draw first, and map over what was drawn, as objective.loss lets you"
+                raise UsageError(
+                    argument="rng", expected="draws outside of vmap", found="one in it", remedy=remedy
+                ) from error
         rows = whole.movedim(-1, 1).flatten(0, 1) if several else whole if len(shape) == 1 else whole.movedim(-1, 0)
         return rows.contiguous() if len(rows) == n else rows[start : start + n].clone(memory_format=CONTIGUOUS)
 

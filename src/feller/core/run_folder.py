@@ -203,7 +203,8 @@ class Run:
                     if self.recipe.is_file():
                         os.replace(self.recipe, kept.recipe)
                 old = [self.path / name for name in OURS if name != "lock"]
-                for path in (*old, *self.path.glob("report-*.html"), *self.path.glob("report-*.json")):
+                half = [path for path in self.path.glob(".*") if _is_half(path.name)]
+                for path in (*old, *half, *self.path.glob("report-*.html"), *self.path.glob("report-*.json")):
                     path.unlink(missing_ok=True)
             try:
                 yield
@@ -367,13 +368,25 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
         if not overwrite:
             raise UsageError(_exists(run.path))
         try:
-            run.read_record(run.model)
-            run.read_record(run.recipe)
+            if not _is_begun(run.path):
+                run.read_record(run.model)
+                run.read_record(run.recipe)
         except InputError as error:
             raise UsageError(
                 "is no run of feller, so --overwrite leaves it alone", remedy="Choose another", file=run.path
             ) from error
     return run
+
+
+def _is_begun(folder: pathlib.Path) -> bool:
+    """Tell whether a folder holds what a fit had locked and written when it was killed, and nothing else."""
+    names = {path.name for path in folder.iterdir()}
+    return "lock" in names and all(name in OURS or name in BESIDE or _is_half(name) for name in names)
+
+
+def _is_half(name: str) -> bool:
+    """Tell whether a file is one of ours that was being written, see `replace_file`."""
+    return name.startswith(".") and any(name.startswith(f".{one}.") for one in (*OURS, *BESIDE))
 
 
 def _exists(path: pathlib.Path) -> str:

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import fields as dataclass_fields
@@ -36,12 +37,31 @@ NAMES = "surrogateescape"
 """How Python holds bytes of names of files that are no UTF-8: as halves of letters that become these bytes again."""
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """The user's functions that records may name; filled from files of the caller, see `feller.core.user_code`."""
+CHOSEN: list[str] = []
+"""Modules of the user's files, whose classes come before others of their names; that which was named last is last."""
 
 
 def _kinds(base: type) -> Iterator[type]:
     yield base
     for kind in base.__subclasses__():
         yield from _kinds(kind)
+
+
+def _kind_of(name: str, kinds: list[type]) -> type:
+    """Return the class that a name stands for: of the user's files that which was named last, then one of ours.
+
+    Raises:
+        InputError: If several files define one of that name, and none was named.
+    """
+    files = {getattr(sys.modules.get(kind.__module__), "__file__", None) or kind.__module__: kind for kind in kinds}
+    if len(files) == 1:  # a notebook may define it again
+        return kinds[-1]
+    chosen = [kind for module in CHOSEN for kind in kinds if kind.__module__ == module]
+    chosen = chosen or [kind for kind in kinds if kind.__module__.partition(".")[0] == "feller"]
+    if not chosen:
+        found, remedy = f"some in {', '.join(sorted(files))}", "Name the file with --code"
+        raise InputError(argument=name, expected="one class of this name", found=found, remedy=remedy)
+    return chosen[-1]
 
 
 def _is_open(cls: Any) -> bool:
@@ -129,13 +149,18 @@ def _converter() -> cattrs.Converter:
 
     def structure(data: Any, base: Any) -> Any:
         named = [kind for one in get_args(base) or (base,) for kind in _kinds(one)]
-        kinds = {kind.__name__: kind for kind in named if is_dataclass(kind) and not inspect.isabstract(kind)}
+        alike: dict[str, list[type]] = {}
+        for kind in named:
+            if is_dataclass(kind) and not inspect.isabstract(kind):
+                alike.setdefault(kind.__name__, []).append(kind)
+        kinds = {each: several[-1] for each, several in alike.items()}
         only = base.__name__ if base in kinds.values() else None  # a field may be of one kind
         name = data.get("is", only) if isinstance(data, dict) else None
         name = data.name_among(name, kinds) if isinstance(data, Older) else name
         if name not in kinds:
             own = ", or one of your own, whose file --code names, or that Python imported"
             raise InputError.unknown(getattr(base, "__name__", str(base)), name, kinds, more=own)
+        kinds[name] = _kind_of(name, alike[name])
         data = data.fields_of(kinds[name]) if isinstance(data, Older) else data
         fields = {key: value for key, value in data.items() if key != "is"}
         return make_dict_structure_fn(kinds[name], converter, _cattrs_forbid_extra_keys=True)(fields, kinds[name])
@@ -164,7 +189,11 @@ def _converter() -> cattrs.Converter:
             if data is None and NoneType in get_args(cls):
                 return None
             fitting = [kind for kind in kinds if isinstance(data, Older) and fits(data, kind)]
-            kind: Any = fitting[0] if fitting else tell(data)
+            try:
+                kind: Any = fitting[0] if fitting else tell(data)
+            except (TypeError, ValueError) as error:
+                names = " or ".join(kind.__name__ for kind in kinds)
+                raise InputError(f"the fields of {names}", f"{data!r:.60}") from error
             return converter.structure(data, kind)
 
         return made

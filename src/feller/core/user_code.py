@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import os
 import pathlib
 import re
 import secrets
@@ -16,7 +17,7 @@ from typing import Any
 
 import feller
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import FUNCTIONS
+from feller.core.serialization import CHOSEN, FUNCTIONS
 
 PACKAGE = pathlib.Path(__file__).parent.parent
 """Folder of the sources of feller."""
@@ -28,6 +29,8 @@ MEMORY = "memory:"
 """Before the name of a function that has no file."""
 _IN_MEMORY: dict[str, Callable[..., Any]] = {}
 """Functions that have no file, by the words that stand for them."""
+_NAMED: dict[pathlib.Path, ModuleType] = {}
+"""Files of the user's that were named for folders of runs."""
 _IMPORTED: dict[pathlib.Path, ModuleType] = {}
 """Files that the user's program has imported itself; they do not run again."""
 
@@ -47,9 +50,11 @@ def load_file(path: pathlib.Path) -> Any:
     check_code(path)
     path = path.resolve()
     if path in _IMPORTED:
+        _remember(_IMPORTED[path])
         return _IMPORTED[path]
     name = f"{PREFIX}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
+        _remember(sys.modules[name])
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -138,9 +143,31 @@ def _definer(module: str, name: str) -> str:
 
 
 def _remember(module: ModuleType) -> None:
-    """Let records name what a module of the user's defines."""
+    """Let records name what a module of the user's defines, before what others do."""
+    CHOSEN[:] = [*(name for name in CHOSEN if name != module.__name__), module.__name__]
     own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
     FUNCTIONS.update({key: value for key, value in own.items() if callable(value)})
+
+
+def load_code(path: str | os.PathLike[str], folder: pathlib.Path) -> None:
+    """Execute the file that is named for a run, whose names then mean what they do there; errors as of `load_file`."""
+    _NAMED[folder.resolve()] = load_file(pathlib.Path(path))
+
+
+def choose_code(folder: pathlib.Path, recorded: str) -> None:
+    """Let names of a run mean what they mean in the file that was named for it, or else in that which it records.
+
+    Args:
+        folder: Of the run.
+        recorded: Hash of the file that it was fitted with; empty where it was with none.
+    """
+    module = _NAMED.get(folder.resolve())
+    if module is None and recorded:
+        known = (sys.modules[name] for name in CHOSEN if name in sys.modules)
+        files = ((one, pathlib.Path(getattr(one, "__file__", None) or "")) for one in known)
+        module = next((one for one, file in files if file.is_file() and fingerprint(file) == recorded), None)
+    if module is not None:
+        _remember(module)
 
 
 def place_of(function: Callable[..., Any], called: str) -> str:

@@ -158,8 +158,8 @@ def why_missing(name: str, numbers: Numbers, reasons: Mapping[str, str] | None =
     needed, absent = NEEDED.get(why, ("", ""))
     if needed and numbers.get(needed) is None:
         return absent
-    of = _owner(name) or name.removesuffix("_floor")
-    if name.endswith("_floor") and numbers.get(of) is not None:
+    of = _owner(name) or name.removesuffix("_floor").removesuffix("_real")
+    if name.endswith(("_floor", "_real")) and numbers.get(of) is not None:
         return TOO_FEW
     return why or (TOO_FEW if name.endswith(("_floor", "_real", "_held_out")) else "not measured")
 

@@ -1,5 +1,6 @@
 """All metrics of samples beside real data."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -87,13 +88,16 @@ def quality(
         numbers = images.image_quality(samples, train, held_out, judge, draws)
     else:
         judge, numbers = None, measure(samples, train, held_out, draws)
+    none = [name for name, one in numbers.items() if isinstance(one, float) and math.isnan(one)]
+    numbers |= dict.fromkeys(none)
+    odd = (f"no number came out of {', '.join(none)}",) if none else ()
     numbers["compared_with"] = HELD_OUT if enough(held_out) or not has_train else TRAINED
     if has_train:
-        return Quality(numbers, (*_unseen(numbers, held_out), *_notes(samples, train, held_out, judge)), judge)
+        return Quality(numbers, (*odd, *_unseen(numbers, held_out), *_notes(samples, train, held_out, judge)), judge)
     kept = {name: one for name, one in numbers.items() if not name.startswith(OF_TRAINING) and "_test" not in name}
     numbers = {name: None if name.endswith("_floor") and not enough(held_out) else one for name, one in kept.items()}
     few = f"only {len(held_out):,} real examples were given, fewer than {modality.least}: too few for a verdict"
-    notes = () if enough(held_out) else (few,)
+    notes = odd if enough(held_out) else (*odd, few)
     return Quality(numbers, notes, judge)
 
 

@@ -18,7 +18,7 @@ from feller.core.pytree import Given, State, concatenate, tree_map
 from feller.core.rng import Draws, check_rng
 from feller.core.run_folder import Run, as_run
 from feller.core.safetensors_io import load_tensors, put
-from feller.core.user_code import load_file
+from feller.core.user_code import load_code
 from feller.data.batches import Batch
 from feller.data.loading.in_memory import DataSource
 from feller.data.loading.read import read
@@ -37,7 +37,7 @@ from feller.models.families.model_family import (
     batch_size,
     pieces,
 )
-from feller.models.spec import Description, draw_conditions, load_description, load_part, resolve_given
+from feller.models.spec import Description, draw_conditions, load_description, load_part, named_classes, resolve_given
 from feller.networks.architecture import Architecture, within
 from feller.networks.inner_networks import evaluation_mode
 from feller.paths import Network, Path
@@ -181,8 +181,8 @@ class Model:
 
         Args:
             n: Number of samples.
-            given: Conditions, one class by its name or number, or numbers of classes, [n] each; beside names, and by
-                default, the others are drawn as often as in the training data. Of a table cells: one, a list of those
+            given: Conditions: a class by its name, or by its position where no class is called by a number, or [n] of
+                either; others are drawn as often as in the training data. Of a table cells: one, a list of those
                 that may be, or a tuple of the ends of a range of numbers or times, ends included.
             guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
             sampling: Solver and number of calls; by default the model's own.
@@ -201,7 +201,8 @@ class Model:
             sampling, solver = replace(sampling or self.description.sampling, solver=solver), None
         if nfe is not None:
             sampling = self._with_calls(sampling or self.description.sampling, solver, nfe)
-        drawn = self.draw(n, given=given, guidance=guidance, sampling=sampling, solver=solver, draws=rng)
+        numbers = named_classes(self.description, given)
+        drawn = self.draw(n, given=numbers, guidance=guidance, sampling=sampling, solver=solver, draws=rng)
         return self.frame(drawn, given) if drawn.modality.draws_frames else drawn
 
     def _with_calls(self, sampling: Sampling, solver: Solver | None, nfe: int) -> Sampling:
@@ -246,7 +247,7 @@ class Model:
 
         Args:
             n: Number of samples.
-            given: Conditions, or cells of rows.
+            given: Conditions, or cells of rows; tensors hold positions of classes, as data do, not their names.
             guidance: 1 is the plain conditional.
             sampling: Solver and number of calls; by default the model's own.
             solver: In place of that named there.
@@ -602,7 +603,7 @@ def load_model(
     """
     run = as_run(run)
     if code is not None:
-        load_file(pathlib.Path(code))
+        load_code(code, run.path)
     description = load_description(run)
     file = file or run.average
     if not file.is_file():

@@ -18,8 +18,8 @@ from feller.core.pytree import Given, State, tree_map
 from feller.core.rng import Draws, categorical
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, put
-from feller.core.serialization import from_data, to_data
-from feller.core.user_code import fingerprint
+from feller.core.serialization import CHOSEN, from_data, to_data
+from feller.core.user_code import choose_code, fingerprint
 from feller.data.loading.raw import about
 from feller.data.loading.read_samples import give
 from feller.data.modality import Dataset, Modality
@@ -109,6 +109,8 @@ def load_description(run: Run) -> Description:
         InputError: If the record is missing, damaged or newer than this version.
     """
     record = run.read_record(run.model)
+    if CHOSEN:  # names may mean several things
+        choose_code(run.path, _code_of(run))
     with about(run.model):
         found = within(PLENTY, lambda: from_data(Description, record))  # some modalities hold networks
     try:
@@ -127,6 +129,16 @@ def load_description(run: Run) -> Description:
             file=run.model,
         )
     return found
+
+
+def _code_of(run: Run) -> str:
+    """Return the hash of the user's file that a run was fitted with; empty where there is none, or none can be read."""
+    try:
+        found = run.read_record(run.recipe).get("provenance", {})
+    except InputError:  # who needs that file says what is wrong with it
+        return ""
+    code = found.get("code", "") if isinstance(found, dict) else ""
+    return code if isinstance(code, str) else ""
 
 
 def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> str:
@@ -184,10 +196,10 @@ def resolve_given(
     Args:
         about: The model.
         n: Number of samples.
-        given: Names of classes, numbers of classes [n], lists or arrays of either, or texts of leaves. Beside a name,
-            and where it is None, other conditions are drawn as often as in the data. A leaf may say more than itself:
-            the elements of a crystal say how many atoms it has. A name may stand for several leaves: the structure of a
-            protein is two.
+        given: Names of classes, positions of classes, tensors [n], lists or arrays of either, or texts of leaves.
+            Beside a name, and where it is None, other conditions are drawn as often as in the data. A leaf may say more
+            than itself: the elements of a crystal say how many atoms it has. A name may stand for several leaves: the
+            structure of a protein is two.
         draws: Source of the conditions that are drawn.
 
     Raises:
@@ -213,6 +225,19 @@ def resolve_given(
         return others, {}
     drawn, fixed = _resolve_names(about, n, named, draws)
     return {**drawn, **others}, fixed
+
+
+def named_classes(about: Description, given: Any) -> Any:
+    """Return what a person gives, with tensors of whole numbers as lists, in which numbers may be names of classes."""
+    if not isinstance(given, Mapping):
+        return given
+
+    def listed(name: str, value: Any) -> Any:
+        classes = isinstance(value, Tensor) and value.ndim == 1 and name in about.modality.conditions
+        whole = classes and not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+        return value.tolist() if whole else value
+
+    return {name: listed(name, value) for name, value in given.items()}
 
 
 def _class_numbers(about: Description, name: str, value: Any, n: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Dropout of conditions for classifier-free guidance."""
 
+import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -26,6 +27,26 @@ def check_null(null: Any) -> None:
         remedy = f"Write null={{'label': {one}}}, such as the number of classes"
         found = repr(null) if isinstance(null, Mapping) else found_instead(null)
         raise UsageError(argument="null", expected="a dict from conditions to numbers", found=found, remedy=remedy)
+
+
+def _check_null_of(name: str, null: int | float, value: Any) -> None:
+    """Refuse a null value that the numbers of a condition cannot hold, which would become another without a word.
+
+    Raises:
+        UsageError: Then, or if the condition has parts.
+    """
+    if not isinstance(value, Tensor):
+        remedy = "Give each part as a condition of its own, or the objective cond_dropout=0"
+        found = f"a dict of {', '.join(map(str, value))}"
+        raise UsageError(argument=name, expected="a tensor, where it is dropped", found=found, remedy=remedy)
+    if value.is_floating_point() or value.is_complex():
+        check_number("null", null, below=math.inf)
+        return
+    least, most = (0, 1) if value.dtype == torch.bool else (torch.iinfo(value.dtype).min, torch.iinfo(value.dtype).max)
+    if not (least <= null <= most and null == int(null)):
+        expected = f"for {name} a number that {value.dtype} holds, from {least} to {most}"
+        remedy = f"Write {name}.long(), and the number of classes for its null, or {name}.float()"
+        raise UsageError(argument="null", expected=expected, found=f"{null:g}", remedy=remedy)
 
 
 def drop_conditions(
@@ -56,6 +77,8 @@ def drop_conditions(
             found=", ".join(sorted(null)) or "none",
             remedy=f"Give the objective null={{{some}}}, such as the number of classes, or cond_dropout=0",
         )
+    for name in names:
+        _check_null_of(name, null[name], given[name])
     some = next(given[name] for name in names)
     gone = rng.at("drop").uniform((len(some),), device=some.device) < chance
 

@@ -18,17 +18,20 @@ from feller.core.errors import (
     is_out_of_memory,
     warn,
 )
-from feller.core.pytree import Given, State, are_known, branch, leaves, pad_right
+from feller.core.pytree import Given, State, are_known, blank, branch, leaves, pad_right
 from feller.core.rng import Draws, check_rng
 from feller.networks.blocks.conditioning import RESERVED
 from feller.networks.inner_networks import inner_networks
 from feller.paths import Path
-from feller.spaces import Euclidean, Manifold, Space, Tokens
+from feller.spaces import Euclidean, Manifold, Poincare, Simplex, Space, Sphere, Tokens, Torus
 from feller.spaces.product import part
 from feller.training.losses import CrossEntropy, Loss
 
 FEW = 4
-"""Examples of a batch whose points are compared with the nearest of their manifold, which costs more than the rest."""
+"""Examples of a batch whose points are compared with the nearest of their manifold, where that costs a decomposition or
+a search: there the first batch is looked at as a whole."""
+QUICK = (Sphere, Torus, Poincare, Simplex)
+"""Manifolds whose nearest points take one norm, or as little: there all points of all batches are looked at."""
 LARGE = 10.0
 """Size of a number of a picture beyond which it is a level, and no number of about one."""
 OFF = 1e-2
@@ -117,9 +120,31 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
                 expected = f"a tensor with one entry for each of {n} examples, [{n}, ...]"
                 remedy = None if isinstance(leaf, Tensor) else f"Write torch.as_tensor({name})"
                 raise UsageError(argument=name, expected=expected, found=describe(leaf), remedy=remedy)
+            if name not in RESERVED and leaf.is_floating_point() and are_known(leaf):
+                _check_finite(leaf, None, name)
+    for name in given.keys() & RESERVED:
+        _check_marks(given[name], x_1, name)
     if not n and rng.total is None:  # a share of a batch of several processes, or a private one, may be empty
         raise InputError(argument="x_1", expected="1 example or more", found="an empty batch", remedy="Skip it")
     return x_1, given
+
+
+def _check_marks(marks: State, x_1: State, name: str) -> None:
+    """Refuse marks of entries, such as `valid`, that are no truths, or not of the shape of the data."""
+    if isinstance(marks, dict):
+        if not isinstance(x_1, dict) or not marks.keys() <= x_1.keys():
+            raise UsageError(argument=name, expected=f"marks of {describe(x_1)}", found=describe(marks))
+        for leaf in marks:
+            _check_marks(marks[leaf], x_1[leaf], name)
+        return
+    if marks.dtype != torch.bool:
+        remedy = f"Write {name}.bool()"
+        raise UsageError(argument=name, expected="truths, torch.bool", found=str(marks.dtype), remedy=remedy)
+    for leaf in leaves(x_1):
+        shape = leaf.shape[: marks.ndim]
+        if len(shape) == marks.ndim and any(one not in (1, of) for one, of in zip(marks.shape, shape, strict=True)):
+            expected, remedy = f"shape {list(shape)}, as the data", "Mark each entry that is real"
+            raise UsageError(argument=name, expected=expected, found=str(list(marks.shape)), remedy=remedy)
 
 
 def warn_repeated(objective: Any, rng: Draws, x_1: State) -> None:
@@ -129,8 +154,8 @@ def warn_repeated(objective: Any, rng: Draws, x_1: State) -> None:
         return
     if last is not None and last.seed == rng.seed and last == rng:
         warn(
-            f"{type(objective).__name__}.draw was asked twice in a row with {rng}, which gives the same times and"
-            " noise; say rng.step(i) in step i"
+            f"{type(objective).__name__}.draw was asked twice in a row with Rng(seed={rng.seed}), which gives the same"
+            " times and noise; say rng.step(i) in step i"
         )
         rng = _WARNED
     vars(objective)["_last_rng"] = rng
@@ -160,7 +185,15 @@ def warn_coupling(objective: Any, given: Given) -> None:
         vars(objective)["_ignores"] = False
 
 
-def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None, name: str = "x_1") -> None:
+def check_data(
+    x_1: State,
+    x_0: State,
+    space: Space,
+    valid: State | None = None,
+    name: str = "x_1",
+    *,
+    rows: slice | None = None,
+) -> None:
     """Refuse data that would be broadcast against their source, or that no path of their space can lead to.
 
     Values are looked at on the CPU alone: elsewhere each look waits for the device, and under vmap there are none.
@@ -171,6 +204,7 @@ def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None,
         space: Where both live.
         valid: Marks what is no padding, which may hold anything; None for all.
         name: What the data are called, for people.
+        rows: Examples whose points are compared with the nearest of their manifold where that takes long; None for all.
 
     Raises:
         UsageError: If shape or type is wrong.
@@ -180,7 +214,7 @@ def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None,
         if not (isinstance(x_0, dict) and isinstance(x_1, dict)) or x_0.keys() != x_1.keys():
             raise UsageError(argument=name, expected=f"{describe(x_0)}, as the space is", found=describe(x_1))
         for leaf in x_1:
-            check_data(x_1[leaf], x_0[leaf], part(space, leaf), branch(valid, leaf), f"{name}[{leaf!r}]")
+            check_data(x_1[leaf], x_0[leaf], part(space, leaf), branch(valid, leaf), f"{name}[{leaf!r}]", rows=rows)
         return
     if x_1.shape != x_0.shape:
         shape = ", ".join(map(str, x_0.shape[1:]))
@@ -196,7 +230,9 @@ def check_data(x_1: State, x_0: State, space: Space, valid: State | None = None,
     if not are_known(x_1):
         return
     if x_1.is_floating_point():
-        _check_numbers(x_1, space, valid, name)
+        _check_finite(x_1, valid, name)
+        if isinstance(space, Manifold) and not isinstance(space, Euclidean) and x_1.numel():
+            _check_points(x_1.detach(), space, valid, name, None if isinstance(space, QUICK) else rows)
     elif isinstance(space, Tokens) and x_1.numel():
         low, high = (int(end) for end in x_1.aminmax())
         wrong = None if low >= 0 and high < space.count else _real((x_1 < 0) | (x_1 >= space.count), valid)
@@ -402,18 +438,26 @@ def _reshaping(x_1: Tensor, x_0: Tensor) -> str:
     return "Reshape the data, or give the space their shape"
 
 
-def _check_numbers(x: Tensor, space: Space, valid: State | None, name: str) -> None:
-    _check_finite(x, valid, name)
-    if isinstance(space, Manifold) and not isinstance(space, Euclidean) and len(x) and valid is None:
-        some = x[:FEW].detach()
-        off = float((space.project(some) - some).abs().max())
-        if off > OFF * max(1.0, float(some.abs().max())):
-            raise InputError(
-                argument=name,
-                expected=f"points on the {type(space).__name__}",
-                found=f"some {off:.3g} away from it",
-                remedy="Bring them there: space.project(x)",
-            )
+def _check_points(x: Tensor, space: Manifold, valid: State | None, name: str, rows: slice | None) -> None:
+    """Refuse points that are off their manifold, of some rows; None for all."""
+    rows = rows or slice(None)
+    some, marks = x[rows], valid[rows] if isinstance(valid, Tensor) else None
+    if marks is not None:
+        some = blank(some, marks)  # padding may hold anything
+    off, most = (space.project(some) - some).abs(), OFF * max(1.0, float(some.abs().max()))
+    if float(off.max()) <= most:
+        return
+    for step in (most, -most):  # what is at the end of a range of angles, but for rounding, is no mistake
+        off = torch.minimum(off, (space.project(some + step) - some).abs())
+    wrong = _real(off > 1.001 * most, marks)
+    if bool(wrong.any()):
+        raise InputError(
+            argument=name,
+            row=(rows.start or 0) + _rows(wrong)[0],
+            expected=f"points on the {type(space).__name__}",
+            found=f"some {float(off[wrong].max()):.3g} away from it",
+            remedy="Bring them there: space.project(x)",
+        )
 
 
 def _check_finite(x: Tensor, valid: State | None, name: str) -> None:

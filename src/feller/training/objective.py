@@ -22,6 +22,7 @@ from feller.sampling.sampler_config import Sampling
 from feller.spaces import Space, Tokens
 from feller.training.batch_checks import (
     FAILED,
+    FEW,
     check_data,
     check_logits,
     check_pieces,
@@ -346,13 +347,16 @@ class FlowMatching(ConditionalObjective):
         x_1, given = read_batch(batch, rng, own_times=True)
         warn_repeated(self, rng, x_1)
         first = next(leaves(x_1))
+        n, device = len(first), first.device
+        rows = None  # all of the first batch, and of the others some
         if self._is_new:
             warn_levels(self, first)
-        n, device = len(first), first.device
+        elif n:
+            rows = slice(rng.seed % n, rng.seed % n + FEW)
         x_0, paired = self.space.reference(n, rng.at("source"), device), "x_0" in batch
         if paired:
             check_source(batch["x_0"], x_0)
-        check_data(x_1, x_0, self.space, given.get("valid"))
+        check_data(x_1, x_0, self.space, given.get("valid"), rows=rows)
         if paired:
             x_0 = like(batch["x_0"], x_1)
         else:

@@ -180,6 +180,12 @@ BAD = {
     "space is a shape": ("feller.Euclidean((3,))", "(3,)", "space"),
     "suffixes without a comma": ('(".csv",)', '".csv"', "Bad"),
     "metrics without a comma": ("    figure = print\n", "    figure = print\n    metrics = print\n", "Bad"),
+    "a metric without a name": (
+        "    figure = print\n",
+        "    figure = print\n    metrics = (lambda samples, real: 0.0,)\n",
+        "Bad",
+    ),
+    "two metrics of one name": ("    figure = print\n", "    figure = print\n    metrics = (print, print)\n", "Bad"),
     "frame returns a dict": (
         "    def space",
         "    def frame(self, values, given):\n        return {'x': values}\n    def space",

@@ -7,11 +7,15 @@ import shlex
 import pytest
 
 from feller.app.cli import main
+from feller.app.config import FitConfig
 from feller.app.workflows.fine_tuned_run import Tuned
+from feller.app.workflows.run_config import FitRecord, Provenance
 from feller.app.workflows.run_status import first_sketch, planned, sketch_of, tuning_sketch
+from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.data.loading.read import read
 from feller.models.recipes.points import points
+from tests.errors import refuses
 from tests.records import fit_record
 
 RUN = Run(pathlib.Path("runs/a b"))
@@ -113,3 +117,9 @@ def test_it_is_said_last_and_stands_on_the_page_and_its_command_goes_on(tmp_path
     assert main([*again[:-1], "4", "--report", "none"]) == 0
     assert "first sketch" not in capsys.readouterr().err  # the report is of fewer steps
     assert sketch_of(Run(tmp_path / "run")) == ""
+
+
+def test_a_hash_of_code_without_its_file_is_damage() -> None:
+    asked = FitRecord(config=FitConfig(), provenance=Provenance(recipe="flow", code="ab"))
+    with refuses(InputError, argument="provenance.code"):
+        assert asked.code_file

@@ -178,11 +178,13 @@ def test_data_that_no_command_could_read_are_refused(own, places, argument):
         trained(own).save("runs/mine", **places)
 
 
-def test_nothing_of_it_runs_without_its_file(own):
+def test_nothing_of_it_runs_without_its_file(own, monkeypatch):
     trained(own).save("runs/mine")
-    from feller.core.serialization import FUNCTIONS
+    from feller.core.serialization import CHOSEN, FUNCTIONS
 
     FUNCTIONS.pop("Net")
+    for name in CHOSEN:
+        monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(InputError):
         feller.load_model("runs/mine")
     assert not [path for path in (feller.open_run("runs/mine")).path.iterdir() if path.suffix in (".pt", ".py", ".pkl")]

@@ -367,6 +367,28 @@ def test_a_class_for_each_sample(label):
     assert model.sample(2, given={"label": np.int64(1)}).given["label"].tolist() == [1, 1]
 
 
+def by_class(x, t, label):
+    return label[:, None] + 0 * x
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_numbers_are_names_where_classes_are_called_by_them(kind):
+    for classes, given, positions in (("123", [1, 2, 3, 1], [0, 1, 2, 0]), ("10", [1, 0, 0, 1], [0, 1, 1, 0])):
+        model = feller.Model(lambda x, t, label: -x, data=(2,), classes=tuple(classes), null={"label": len(classes)})
+        assert model.sample(4, given={"label": kind(given)}).given["label"].tolist() == positions
+        drawn = model.draw(4, given={"label": torch.tensor(positions)})  # as data hold them
+        assert drawn.given["label"].tolist() == positions
+        field = feller.velocity(feller.Model(by_class, data=(2,), classes=tuple(classes), null={"label": len(classes)}))
+        x = torch.zeros(4, 2)
+        assert field(x, 0.5, label=kind(given))[:, 0].tolist() == positions
+        assert field(x, 0.5, label=torch.full((4,), len(classes)) if classes == "10" else None)[0, 0] == len(classes)
+        with refuses(UsageError):
+            field(x, 0.5, label=kind([7, 1, 1, 1]))
+    letters = feller.Model(lambda x, t, label: -x, data=(2,), classes=("a", "b"), null={"label": 2})
+    with refuses(UsageError, argument="label"):
+        letters.sample(4, given={"label": kind([0, 1, 2, 1])})
+
+
 @pytest.mark.parametrize(
     "label",
     [

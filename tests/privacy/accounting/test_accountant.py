@@ -8,7 +8,7 @@ import pytest
 from scipy import integrate, stats
 
 from feller.core.errors import UsageError
-from feller.privacy.accounting.accountant import delta, epsilon
+from feller.privacy.accounting.accountant import delta, epsilon, gathered
 from feller.privacy.accounting.calibration import calibrate, steps_within
 from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Pure, Subsampled
 from feller.privacy.accounting.renyi import one_step, renyi
@@ -221,3 +221,33 @@ def test_a_loss_that_no_grid_holds_is_bounded_at_once() -> None:
     spent = epsilon(steps(0.01, 1e-3, 100), 1e-5)
     assert time.process_time() - begun < 5
     assert spent > 1e6
+
+
+KINDS = (Gaussian("a", 30.0, whole=2), Subsampled("b", 1.1, 0.01, 100), Pure("c", 0.001), Subsampled("d", 2.1, 0.02, 9))
+
+
+def test_equal_expenses_compose_by_their_number_in_any_order() -> None:
+    together = (
+        Gaussian("one", 30.0, times=6, whole=2),
+        Subsampled("two", 1.1, 0.01, 600),
+        *(Pure(f"three {i}", 0.001) for i in range(6)),
+        Subsampled("four", 2.1, 0.02, 54),
+    )
+    assert epsilon(KINDS * 6, 1e-5) == pytest.approx(epsilon(together, 1e-5), rel=1e-9)
+    assert epsilon(KINDS[::-1] * 6, 1e-5) == pytest.approx(epsilon(together, 1e-5), rel=1e-6)
+    assert epsilon(KINDS * 6, 1e-5, method="rdp") == pytest.approx(epsilon(together, 1e-5, method="rdp"), rel=1e-9)
+    assert delta(KINDS * 6, 1.0) == pytest.approx(delta(together, 1.0), rel=1e-6)
+    assert gathered(KINDS * 6) == gathered(together)
+
+
+def test_many_equal_concentrated_expenses_are_one_of_their_sum() -> None:
+    assert epsilon([Concentrated("x", 1e-4)] * 500, 1e-5) == pytest.approx(epsilon_of(0.05, 1e-5), rel=1e-9)
+
+
+def test_eighty_thousand_expenses_of_four_kinds_take_little() -> None:
+    kinds = (Concentrated("a", 1e-9), Pure("b", 1e-5), Subsampled("c", 5.0, 1e-4, 1), Gaussian("d", 1e4))
+    many = kinds * 20_000
+    assert [times for _, times in gathered(many)] == [20_000] * 4
+    begun = time.process_time()
+    assert epsilon(many, 1e-5) > epsilon(kinds * 2, 1e-5)
+    assert time.process_time() - begun < 20  # of a processor, which would take minutes one by one

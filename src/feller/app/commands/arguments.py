@@ -4,6 +4,7 @@ import inspect
 import os
 import pathlib
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass, replace
 from itertools import pairwise
@@ -25,7 +26,7 @@ from feller.app.options import (
     known_of,
     option_of,
 )
-from feller.core.errors import UsageError, closest
+from feller.core.errors import InputError, UsageError, closest, found_instead
 
 T = TypeVar("T")
 KINDS = {"FLOAT": "a number", "INT": "a whole number"}
@@ -57,6 +58,11 @@ def _refuse(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence
         raise UsageError(", ".join(_called(one.arg)[0] for one in event.missing_arguments), "none", see)
     argument = getattr(event, "argument", None)
     if argument is None:
+        if own := _own_error():
+            found, remedy = own.found, own.remedy or see
+            if own.fault:
+                raise UsageError(own.fault, argument=own.argument, remedy=remedy)
+            raise UsageError(argument=own.argument, expected=own.expected, found=found, remedy=remedy)
         raise UsageError(getattr(event, "message", None) or "these words do not go together", remedy=see)
     names = _called(argument)
     about = option_of(names[0])
@@ -68,6 +74,14 @@ def _refuse(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence
     if kind is not None and (given := _behind(names, words)):
         raise UsageError(kind, repr(" ".join(given)), see, argument=about)
     raise UsageError(event.message.removeprefix(f"{names[0]}: "), remedy=see, argument=about)
+
+
+def _own_error() -> UsageError | InputError | None:
+    """Return the error of ours that the parser is about to put into words, which has fields."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, UsageError | InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _called(argument: Any) -> Sequence[str]:
@@ -166,6 +180,9 @@ def change_fields(value: T, words: list[str], command: str) -> T:
         UsageError: If a word is no field, or a value is none of its.
     """
     words = _truths(value, words)
+    flags = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    if twice := next((flag for k, flag in enumerate(flags) if flag in flags[:k]), None):
+        raise UsageError(argument=option_of(twice), expected="one value", found="two", remedy="Leave one out")
     return _parsed(type(value), command, words, [*_paths(value)], default=value, config=_DEEP)
 
 
@@ -176,6 +193,8 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
         UsageError: If there is no such field, or a value is none of its.
     """
     for name, one in given.items():
+        if twice := next((each for each in given if each != name and each.replace("-", "_") == name), None):
+            raise UsageError(argument=f"fields[{name!r}]", expected="one value", found=f"another for {twice!r}")
         known = [path.removeprefix("--").replace("-", "_") for path in _paths(value)]
         if name.replace("-", "_") not in known:
             plain = PLAIN_NAMES.get(f"--{name.replace('_', '-')}", "").removeprefix("--").replace("-", "_")
@@ -186,15 +205,19 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
                 found=repr(name),
                 remedy=f"Did you mean {close!r}?" if close else f"There are {', '.join(known)}",
             )
+        argument, deeper = f"fields[{name!r}]", [path for path in known if path.startswith(f"{name}.")]
+        if deeper:
+            remedy = f"Name one of its fields: fields={{{deeper[0]!r}: ...}}"
+            raise UsageError(
+                argument=argument, expected=f"one of {', '.join(deeper)}", found=found_instead(one), remedy=remedy
+            )
         try:
             value = change_fields(value, words_of_fields({name: one}), "fit")
         except UsageError as error:
-            raise UsageError(
-                argument=f"fields[{name!r}]",
-                expected=error.expected or error.fault,
-                found=repr(one),
-                remedy=None if error.remedy is None or "--help" in error.remedy else error.remedy,
-            ) from error
+            remedy = None if error.remedy is None or "--help" in error.remedy else error.remedy
+            if error.expected is None:
+                raise UsageError(error.fault, argument=argument, remedy=remedy) from error
+            raise UsageError(argument=argument, expected=error.expected, found=repr(one), remedy=remedy) from error
     return value
 
 

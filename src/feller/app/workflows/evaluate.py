@@ -14,15 +14,26 @@ from feller.app.workflows.bridge import measure_again
 from feller.app.workflows.documents.evaluate_documents import measure
 from feller.app.workflows.fine_tuned_run import Tuned, base_model, recipe_of, rule_of, tuned_of
 from feller.app.workflows.next_steps import evaluating
+from feller.app.workflows.private.private_split import contents
 from feller.app.workflows.private.table_schema import for_owner
 from feller.app.workflows.reporting.comparison import IN_HAND, IN_MEMORY, Judged, number_shown
 from feller.app.workflows.reporting.evaluate_non_generative import EvaluationRequest, copy, examine, resynthesise
 from feller.app.workflows.reporting.sample_report import sample_report
-from feller.app.workflows.run_config import FitRecord, brought_of, example_of, is_described, read_bundle, record_of
+from feller.app.workflows.run_config import (
+    FitRecord,
+    as_bundle,
+    brought_of,
+    example_of,
+    is_described,
+    read_bundle,
+    record_of,
+    same_rows,
+)
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
 from feller.app.workflows.steering.reward_specs import recorded_wish
 from feller.control.rewards.named_rewards import Wish
 from feller.core.errors import InputError, UsageError
+from feller.core.pytree import leaves
 from feller.core.rng import Draws
 from feller.core.run_folder import Run
 from feller.data.batches import DataBundle, split
@@ -46,13 +57,16 @@ from feller.training.engine import engine
 DRAWING, MEASURING = 0.35, 0.25
 """Shares of the time of an evaluation for drawing samples and for likelihoods."""
 STRANGERS = (
-    "the run keeps no copy of the rows that it learned from, so that copies of them and membership are not measured:"
-    " give them, too, evaluate(run, data=held_out, train=rows), or ask audit(run, data=rows)"
+    "the run keeps no copy of the rows that it learned from, and these are not all of them, though they may hold some:"
+    " copies and membership are not measured. Give them, too, evaluate(run, data=held_out, train=rows), or ask"
+    " audit(run, data=rows)"
 )
 UNKNOWN = (
     "nobody knows what the model learned from: it may have learned from the data that were given, and no number here"
     " tells of copies"
 )
+MOST_COMPARED = 2**28
+"""Bytes of examples that are compared with those of a fit one by one."""
 PIECES = 64
 """Into which the examples of likelihoods are divided, to take some of them."""
 
@@ -176,13 +190,19 @@ def _evaluated(
     stands = standing(run, asked, modality, whole)  # first, as what is damaged is told at once
     judge = _judge(run, effort)
     training_data, held_out = loaded.train.seen_as(modality).sampled(), loaded.test.seen_as(modality)
+    shared: tuple[str, ...] = ()
     if data is not None and own is not None:
         held_out = _others(asked, modality, data if given is None else given)
+        if same := _shared(held_out, own):
+            shared = (
+                f"{same:,} of the {len(held_out):,} examples are also, as the model sees them, among those of the fit:"
+                " what is measured beside them is not what it makes of unseen ones",
+            )
     for line in () if data is None else modality.lenient.strange(held_out if own is not None else whole):
         tell.note(line)
     draws, tuned, has_train = Draws(config.seed).named("evaluate"), tuned_of(run), own is not None
     limits: list[str] = []
-    strangers = ((UNKNOWN if unknown else STRANGERS),) if own is None else ()
+    strangers = shared if own is not None else ((UNKNOWN if unknown else STRANGERS),)
     if isinstance(config.samples, str | os.PathLike):
         generated = Dataset(*read_back(pathlib.Path(config.samples), modality), modality)
     elif config.samples is not None:
@@ -264,7 +284,22 @@ def _own_rows(asked: FitRecord, modality: Modality, given: Given | None) -> Data
     except InputError:
         if given is None:
             raise
-        return None
+        raw = same_rows(asked, modality, given)
+        return None if raw is None else as_bundle(asked, modality, raw)
+
+
+def _shared(held_out: Dataset, bundle: DataBundle) -> int:
+    """Return how many rows are also among those of a fit; 0 where no more are than chance makes of such data."""
+    parts = [as_table(part) for part in (held_out, bundle.train, bundle.test)]
+    if any(
+        part.stream is not None or sum(leaf.nbytes for leaf in leaves(part.values)) > MOST_COMPARED for part in parts
+    ):
+        return 0
+    other, train, test = (contents(replace(part, given={}, target=None)) for part in parts)
+    known = set(train)
+    usual = sum(row in known for row in test) / max(len(test), 1)
+    same = sum(row in known for row in other)
+    return same if same > 2 * usual * len(other) else 0
 
 
 def _others(asked: FitRecord, modality: Modality, source: DataSource) -> Dataset:

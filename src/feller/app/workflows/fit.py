@@ -13,7 +13,7 @@ from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.evaluate import evaluate
 from feller.app.workflows.fitting.auxiliary_networks import make_parts
 from feller.app.workflows.fitting.closed_form import Look, look, set_up_look
-from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read, plan_fit
+from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read, check_budget, plan_fit
 from feller.app.workflows.fitting.resume import plan_resumed
 from feller.app.workflows.fitting.run_training import TrainingJob, record, reporting, restore, run_training, stoppable
 from feller.app.workflows.fitting.training_setup import set_up_training
@@ -69,8 +69,7 @@ def fit(
         Interrupted: After Ctrl-C, with all saved.
     """
     training, output = config.training, config.output
-    if training.steps is not None and training.minutes is not None:
-        raise UsageError("--steps or --minutes", "both", "Choose one", argument="steps")
+    check_budget(training.steps, training.minutes, fields)
     report = kind_of_report(config.report)
     Effort.of_report(report, 0.0)  # refuses one of no known kind
     here, resume, overwrite = engine(), output.resume, output.overwrite
@@ -122,7 +121,8 @@ def fit(
             most = run.state.stat().st_size + PLENTY if resume and run.state.is_file() else sys.maxsize
             ready = set_up_training(run, plan, here, most)
     here.wait()  # whoever refuses does so before anything is written
-    with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
+    claimed = run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext()
+    with access.spending(run, here, begun=True), claimed:
         for line in earlier_lines(run, plan.asked.data, None if resume else as_read(plan.dataset, plan.recipe)):
             tell.say(line)
         here.wait()

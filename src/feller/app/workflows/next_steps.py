@@ -3,16 +3,18 @@
 import shlex
 import string
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
 from feller.app.modalities.registration import registration_of
-from feller.app.options import values_of
+from feller.app.options import recorded, values_of
 from feller.app.workflows.fine_tuned_run import Tuned, needs_again
 from feller.app.workflows.private.privacy_config import Guarantee
-from feller.app.workflows.run_config import FitRecord
+from feller.app.workflows.run_config import UNRECORDED, FitRecord
 from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.core.run_folder import Run
+from feller.data.loading.in_memory import MEMORY
 from feller.data.modality import Dataset, Target
 from feller.models.spec import Description
 from feller.training.optimizer import Training
@@ -43,7 +45,9 @@ def _code(asked: FitRecord) -> tuple[str, ...]:
 
 
 def fitting(run: Run, asked: FitRecord, training: Training) -> str:
-    """Return the command that makes such a run."""
+    """Return the command that makes such a run, or the call in Python where its rows were in memory."""
+    if asked.data.startswith(MEMORY):
+        return _call(run, asked)
     steps, minutes = training.steps, training.minutes
     budget = ("--steps", steps) if steps else ("--minutes", minutes) if minutes else ()
     target = ("--target", *asked.target) if asked.target else ()
@@ -62,6 +66,22 @@ def fitting(run: Run, asked: FitRecord, training: Training) -> str:
         *asked.provenance.fields,
     )
     return _command("fit", asked.data, *words, "--seed", asked.seed, "--out", run.path)
+
+
+def _call(run: Run, asked: FitRecord) -> str:
+    """Return the call in Python that makes a run of rows in memory."""
+    fields: dict[str, tuple[str, ...]] = {}
+    name = ""
+    for word in asked.provenance.fields:
+        if word.startswith("--"):
+            fields[name := word.removeprefix("--").replace("-", "_")] = ()
+        else:
+            fields[name] += (word,)
+    options: dict[str, Any] = {**recorded(asked.config, ("data", "config", *UNRECORDED)), "out": str(run.path)}
+    options |= (
+        {"fields": {key: value[0] if len(value) == 1 else value for key, value in fields.items()}} if fields else {}
+    )
+    return f"feller.fit(rows, {', '.join(f'{name}={value!r}' for name, value in options.items())})"
 
 
 def _private(asked: FitRecord) -> tuple[object, ...]:

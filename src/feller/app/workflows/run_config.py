@@ -14,15 +14,15 @@ from feller.app.config import FitConfig, RunFolderOptions
 from feller.app.options import flags_of, from_record, recorded
 from feller.app.reporter import Tell
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee, watched_rows
-from feller.app.workflows.private.private_split import fits, kept_back, key_path, keyed
+from feller.app.workflows.private.private_split import fits, kept_back, key_path, keyed, unordered_print
 from feller.app.workflows.private.probe_rows import with_white
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Draws
 from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_data, to_data
+from feller.core.user_code import check_code, load_code
 from feller.core.user_code import fingerprint as file_hash
-from feller.core.user_code import load_file
 from feller.data.batches import DataBundle, check_share, split
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE
@@ -77,6 +77,8 @@ class Provenance:
     """Where the rows are that were kept back, if a model was saved whose maker says so; then all data were learned."""
     fingerprint: str = ""
     """Hash of the data as read."""
+    rows: str = ""
+    """The same whatever their order, of private rows that were in memory, of which the run keeps no copy."""
     shards: dict[str, str] = field(default_factory=dict)
     """Hash of each shard that the data lie in, by its name; empty where there are none, or too many."""
     salt: str = ""
@@ -154,8 +156,21 @@ class FitRecord:
 
     @property
     def code_file(self) -> str:
-        """The user's file that makes the run; empty where there is none."""
-        return self.own_words[-1].rpartition(":")[0] if self.provenance.code else ""
+        """The user's file that makes the run; empty where there is none.
+
+        Raises:
+            InputError: If the record has the hash of one, and does not name it.
+        """
+        if not self.provenance.code:
+            return ""
+        if not self.own_words:
+            raise InputError(
+                argument="provenance.code",
+                expected="a recipe or a modality of yours in the record, beside the hash of its file",
+                found="none",
+                remedy="Copy the whole run",
+            )
+        return self.own_words[-1].rpartition(":")[0]
 
     def with_provenance(self, **found: Any) -> "FitRecord":
         """Return it with more of what was found out."""
@@ -269,8 +284,10 @@ def record_of(run: Run) -> FitRecord:
 def find_run(folder: str | None, code: str | None, tell: Tell) -> Run:
     """Return the run, and load the code that the caller names; say which run it is if none was named."""
     if code is not None:
-        load_file(pathlib.Path(code))
+        check_code(code)
     run = open_run(folder)
+    if code is not None:
+        load_code(code, run.path)
     _check_code(run, code)
     if code is not None and record_of(run).provenance.code not in ("", file_hash(pathlib.Path(code))):
         tell.say(f"{code} is not what it was when this run was fitted; the model may mean something else by now")
@@ -392,6 +409,17 @@ def read_again(asked: FitRecord, modality: Modality | None, given: DataSource | 
 def read_bundle(asked: FitRecord, modality: Modality, given: DataSource | None = None) -> DataBundle:
     """Read a run's data once more and split them, as the model sees them; errors as `read_again`."""
     raw = read_again(asked, modality, given)
+    return as_bundle(asked, modality, raw)
+
+
+def same_rows(asked: FitRecord, modality: Modality, given: DataSource) -> Dataset | None:
+    """Read rows in memory; None if they are not those of a fit, in any order."""
+    raw = read_as(asked, modality, given) if asked.provenance.rows else None
+    return raw if raw is not None and fits(unordered_print(raw), asked.provenance.rows) else None
+
+
+def as_bundle(asked: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
+    """Return all rows of a run with those that it learned from and those kept back."""
     return DataBundle(*parts(asked, raw.seen_as(modality)), raw, asked.provenance.fingerprint)
 
 

@@ -61,6 +61,14 @@ def check_class(kind: Any) -> type[Modality]:
             found=found_instead(kind.metrics),
             remedy=f"Write metrics = ({name},), with the comma",
         )
+    names = [getattr(metric, "__name__", type(metric).__name__) for metric in kind.metrics]
+    if wrong := next((name for k, name in enumerate(names) if not name.isidentifier() or name in names[:k]), None):
+        raise InputError(
+            argument=called(kind),
+            expected="metrics, functions of different names, by which reports call them",
+            found="a function without a name" if not wrong.isidentifier() else f"two that are called {wrong}",
+            remedy="Write def distance(samples, real): ...",
+        )
     frozen = is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen  # noqa: B009 - not known to types
     if not frozen:
         raise InputError(

@@ -1,6 +1,7 @@
 """A model's velocity as a plain function of arrays, for integrators and other programs."""
 
 import functools
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -105,7 +106,7 @@ class VelocityField:
             value = given.pop(name, None)
             if value is None and not about.cond_dropout:
                 raise UsageError(f"this model was not trained to do without {name}", remedy="Give it")
-            found[name] = self._classes(name, len(shares) if value is None else value, n)
+            found[name] = torch.full((n,), len(shares)) if value is None else self._classes(name, value, n)
         for name in [name for name in given if isinstance(given[name], Tensor | dict)]:
             found[name] = given.pop(name)  # such as `valid`, which the model's modality would else derive
         if given:
@@ -158,11 +159,17 @@ def _like(found: Tensor, x: Any) -> Any:
 
 
 def _numbered(modality: Modality, name: str, value: Any) -> Any:
-    """Return classes with the numbers of those that are named."""
+    """Return positions of classes, of those that are named, too."""
     if hasattr(value, "__array__") and not isinstance(value, Tensor):  # arrays, and columns of a DataFrame
         array = np.asarray(value)
         value = array if array.dtype.kind in "iuf" else array.tolist()
+    classes = modality.conditions.get(name, ())
+    by_number = any(map(str.isdecimal, classes)) and classes != tuple(map(str, range(len(classes))))
+    if by_number and hasattr(value, "tolist"):  # numbers are names, and positions otherwise
+        value = value.tolist()
     if isinstance(value, list | tuple):
         return [_numbered(modality, name, one) for one in value]
-    named = isinstance(value, str) or (type(value) is int and str(value) in modality.conditions.get(name, ()))
-    return modality.condition(name, str(value)) if named else value
+    if by_number and type(value) in (int, float) and math.isfinite(value) and value == int(value):
+        value = str(int(value))
+        value = len(classes) if value == str(len(classes)) and value not in classes else value  # "not given"
+    return modality.condition(name, value) if isinstance(value, str) else value

@@ -7,8 +7,9 @@ All is about one row, added or removed. Sources: Koskela et al. 2020, arXiv 1906
 import functools
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from feller.core.errors import UsageError
@@ -16,6 +17,8 @@ from feller.core.optional_dependency import need
 from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Pure, Subsampled
 from feller.privacy.accounting.zcdp import check_target, epsilon_of
 
+Kinds = tuple[tuple[Expense, int], ...]
+"""Mechanisms that are used once, each with how often it is."""
 FINEST = 1e-4
 """Grid of privacy losses of what is reported."""
 GRIDS = (1e-4, 1e-3, 1e-2)
@@ -51,11 +54,12 @@ def epsilon(expenses: Sequence[Expense], delta: float, *, method: str = "pld", g
         raise UsageError("the method pld or rdp", repr(method))
     if not expenses:
         return 0.0
-    by_renyi = epsilon_by_renyi(tuple(expenses), delta)
+    kinds = gathered(expenses)
+    by_renyi = _by_renyi(kinds, delta)
     if method == "rdp":
         return by_renyi
     grid = max(grid, GRIDS[-1]) if by_renyi > BEYOND else grid
-    return min(by_renyi, *_by_losses(tuple(expenses), delta, grid), math.inf)
+    return min(by_renyi, *_by_losses(kinds, delta, grid), math.inf)
 
 
 def delta(expenses: Sequence[Expense], epsilon: float) -> float:
@@ -67,28 +71,50 @@ def delta(expenses: Sequence[Expense], epsilon: float) -> float:
         raise UsageError(
             "delta at an epsilon is told of normal noise and pure privacy only", remedy="Ask for epsilon instead"
         )
-    grid = fitting_grid(tuple(expenses), FINEST)
-    return 1.0 if grid is None else loss_distribution(merged(expenses), grid).get_delta_for_epsilon(epsilon)
+    kinds = gathered(expenses)
+    grid = fitting_grid(kinds, FINEST)
+    return 1.0 if grid is None else loss_distribution(kinds, grid).get_delta_for_epsilon(epsilon)
+
+
+def gathered(expenses: Iterable[Expense]) -> Kinds:
+    """Put equal mechanisms together, which compose by their number alone, whatever they paid for, and in any order."""
+    counts: dict[Expense, int] = {}
+    for expense in expenses:
+        match expense:
+            case Gaussian():
+                one, times = replace(expense, what="", times=1), expense.times
+            case Subsampled():
+                one, times = replace(expense, what="", steps=1), expense.steps
+            case Pure() | Concentrated():
+                one, times = replace(expense, what=""), 1
+            case _:
+                raise UsageError(f"no accountant knows expenses of the kind {type(expense).__name__}")
+        counts[one] = counts.get(one, 0) + times
+    return tuple(counts.items())
+
+
+def epsilon_by_renyi(expenses: Sequence[Expense], delta: float) -> float:
+    """Return the bound by Rényi divergences; mechanisms that are pure count as concentrated."""
+    return _by_renyi(gathered(expenses), delta)
 
 
 @functools.lru_cache(maxsize=256)
-def epsilon_by_renyi(expenses: tuple[Expense, ...], delta: float) -> float:
-    """Return the bound by Rényi divergences; mechanisms that are pure count as concentrated."""
+def _by_renyi(kinds: Kinds, delta: float) -> float:
     events = need("dp_accounting", *WANTED)
     accountant = events.rdp.RdpAccountant()
     with _quiet():
-        for expense in expenses:
+        for expense, times in kinds:
             if isinstance(expense, Subsampled):
                 one = events.PoissonSampledDpEvent(expense.rate, events.GaussianDpEvent(expense.sigma))
-                accountant.compose(events.SelfComposedDpEvent(one, expense.steps))
+                accountant.compose(events.SelfComposedDpEvent(one, times))
             else:
-                accountant.compose(events.ZCDpEvent(rho(expense)))
+                accountant.compose(events.ZCDpEvent(times * rho(expense)))
         found = float(accountant.get_epsilon(delta))
-    pure = [expense for expense in expenses if isinstance(expense, Pure)]
-    if pure and len(pure) == len(expenses):
-        return min(found, sum(expense.epsilon for expense in pure))
-    if all(not isinstance(expense, Subsampled) for expense in expenses):
-        return min(found, epsilon_of(sum(map(rho, expenses)), delta))
+    pure = [times * expense.epsilon for expense, times in kinds if isinstance(expense, Pure)]
+    if pure and len(pure) == len(kinds):
+        return min(found, sum(pure))
+    if all(not isinstance(expense, Subsampled) for expense, _ in kinds):
+        return min(found, epsilon_of(sum(times * rho(expense) for expense, times in kinds), delta))
     return found
 
 
@@ -107,54 +133,52 @@ def rho(expense: Expense) -> float:
             raise UsageError(f"no accountant knows expenses of the kind {type(expense).__name__}")
 
 
-def _by_losses(expenses: tuple[Expense, ...], delta: float, grid: float) -> Iterator[float]:
+def _by_losses(kinds: Kinds, delta: float, grid: float) -> Iterator[float]:
     """Yield bounds by loss distributions: of concentrated expenses, at shares of delta, the epsilon is added."""
-    exact = tuple(expense for expense in expenses if not isinstance(expense, Concentrated))
-    rho = sum(expense.rho for expense in expenses if isinstance(expense, Concentrated))
+    exact = tuple((expense, times) for expense, times in kinds if not isinstance(expense, Concentrated))
+    rho = sum(times * expense.rho for expense, times in kinds if isinstance(expense, Concentrated))
     step = fitting_grid(exact, grid) if exact else None
     if step is None:
         return
-    losses = loss_distribution(merged(exact), step)
+    losses = loss_distribution(exact, step)
     if not rho:
         yield float(losses.get_epsilon_for_delta(delta))
     for share in SHARES if rho else ():
         yield epsilon_of(rho, share * delta) + float(losses.get_epsilon_for_delta((1 - share) * delta))
 
 
-def merged(expenses: Sequence[Expense]) -> tuple[Expense, ...]:
-    """Put together what has a closed form: all continuous normal noise that looks at every row."""
-    plain, rest = 0.0, []
-    for expense in expenses:
+@functools.lru_cache(maxsize=4)
+def loss_distribution(kinds: Kinds, grid: float) -> Any:
+    """Return the privacy loss distribution of a composition, rounded so that it bounds from above.
+
+    All continuous normal noise that looks at every row has a closed form together.
+    """
+    plain, total = 0.0, None
+    rest: list[tuple[Expense, int]] = []
+    for expense, times in kinds:
         continuous = isinstance(expense, Gaussian) and not expense.whole
         if continuous or (isinstance(expense, Subsampled) and expense.rate == 1):
-            plain += rho(expense)
+            plain += times * rho(expense)
         else:
-            rest.append(expense)
-    return (*((Gaussian("normal noise", 1 / math.sqrt(2 * plain)),) if plain else ()), *rest)
-
-
-@functools.lru_cache(maxsize=4)
-def loss_distribution(expenses: tuple[Expense, ...], grid: float) -> Any:
-    """Return the privacy loss distribution of a composition, rounded so that it bounds from above."""
-    total = None
-    for expense in expenses:
-        part = _part(expense, grid)
+            rest.append((expense, times))
+    for expense, times in (*(((Gaussian("", 1 / math.sqrt(2 * plain)), 1),) if plain else ()), *rest):
+        part = _part(expense, times, grid)
         total = part if total is None else total.compose(part, tail_mass_truncation=LONGEST)
     return total
 
 
-def _part(expense: Expense, grid: float) -> Any:
+def _part(expense: Expense, times: int, grid: float) -> Any:
     match expense:
         case Gaussian(whole=0):
-            scale = expense.sigma / math.sqrt(expense.times)
-            return _pld().from_gaussian_mechanism(scale, value_discretization_interval=grid)
+            return _pld().from_gaussian_mechanism(expense.sigma, value_discretization_interval=grid)
         case Gaussian():
-            return _counts(expense.sigma * math.sqrt(expense.whole), expense.whole * expense.times, grid)
+            return _counts(expense.sigma * math.sqrt(expense.whole), expense.whole * times, grid)
         case Subsampled():
-            return _step(expense.sigma, expense.rate, grid).self_compose(expense.steps, LONGEST)
+            return _step(expense.sigma, expense.rate, grid).self_compose(times, LONGEST)
         case Pure():
             parameters = _pld().common.DifferentialPrivacyParameters(expense.epsilon, 0)
-            return _pld().from_privacy_parameters(parameters, value_discretization_interval=grid)
+            one = _pld().from_privacy_parameters(parameters, value_discretization_interval=grid)
+            return one if times == 1 else one.self_compose(times, LONGEST)
         case _:
             raise UsageError(f"no accountant knows expenses of the kind {type(expense).__name__}")
 
@@ -173,10 +197,10 @@ def _counts(sigma: float, times: int, grid: float) -> Any:
     return one.self_compose(times, LONGEST)
 
 
-def fitting_grid(expenses: tuple[Expense, ...], grid: float) -> float | None:
+def fitting_grid(kinds: Kinds, grid: float) -> float | None:
     """Return the finest grid, from one asked for up, that has not too many points; None if there is none."""
-    longest = 2 * epsilon_by_renyi(expenses, LONGEST)
-    for expense in expenses:
+    longest = 2 * _by_renyi(kinds, LONGEST)
+    for expense, _ in kinds:
         if isinstance(expense, Gaussian | Subsampled):
             longest = max(longest, 1 / (2 * expense.sigma**2) + 10 / expense.sigma)
     return next((step for step in (grid, *GRIDS) if step >= grid and longest / step <= MOST), None)

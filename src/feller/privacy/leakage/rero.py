@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.privacy.accounting.accountant import FINEST, fitting_grid, loss_distribution, merged, rho
+from feller.privacy.accounting.accountant import FINEST, fitting_grid, gathered, loss_distribution, rho
 from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Subsampled
 from feller.privacy.accounting.renyi import renyi
 from feller.privacy.accounting.zcdp import epsilon_of
@@ -92,12 +92,12 @@ def rero_by_losses(kappa: float, expenses: Sequence[Expense], way: Way = "presen
     each d, and then gamma of all is at most d + gamma(kappa e^e) of the others.
     """
     _check_prior(kappa)
-    exact = tuple(expense for expense in expenses if not isinstance(expense, Concentrated))
+    exact = gathered(expense for expense in expenses if not isinstance(expense, Concentrated))
     rest = sum(expense.rho for expense in expenses if isinstance(expense, Concentrated))
     grid = fitting_grid(exact, FINEST) if exact else None
     if grid is None:
         return 1.0
-    losses = loss_distribution(merged(exact), grid)
+    losses = loss_distribution(exact, grid)
     masses = (losses._pmf_remove if way == "present" else losses._pmf_add).to_dense_pmf()
     if not rest:
         return _least(kappa, masses)

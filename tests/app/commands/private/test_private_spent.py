@@ -60,7 +60,7 @@ def test_a_run_without_its_own_ledger_is_not_gone_on_with(unreported: None, caps
     content["expenses"][-1]["steps"] = 5
     (folder / "ledger.json").write_text(json.dumps(content))
     weights = (folder / "weights.safetensors").read_bytes()
-    assert "counts 5 steps, and these weights took 8" in refused(capsys, "--resume", "--out", folder)
+    assert "5 steps, on 271 rows, and this run took 8" in refused(capsys, "--resume", "--out", folder)
     (folder / "ledger.json").unlink()
     assert "nobody knows what this run has spent" in refused(capsys, "--resume", "--out", folder)
     assert (folder / "weights.safetensors").read_bytes() == weights

@@ -1,7 +1,12 @@
 """Private fits of data frames: the ledger and the samples of the file, and no copy of a row in the run."""
 
 import json
+import os
 import pathlib
+import pickle
+import shutil
+import signal
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -9,7 +14,9 @@ import pytest
 import torch
 
 import feller
-from feller.core.errors import InputError
+from feller.app.workflows.next_steps import fitting
+from feller.app.workflows.run_config import record_of, training_of
+from feller.core.errors import InputError, UsageError
 from tests.errors import refuses
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -40,6 +47,42 @@ def test_a_frame_gives_the_ledger_and_the_samples_of_its_file(here: pathlib.Path
     assert drawn.equals(file.sample(50))
     assert list(drawn.columns) == list(rows.columns)
     assert [str(kind) for kind in drawn.dtypes] == [str(kind) for kind in rows.dtypes]
+
+
+def test_a_pickled_synthesizer_without_its_folder_says_that_it_was_temporary(here: pathlib.Path) -> None:
+    made = feller.Synthesizer(steps=3, size="tiny").fit(people(60, 0))
+    again = pickle.loads(pickle.dumps(made))
+    assert len(again.sample(3)) == 3
+    shutil.rmtree(made.run_.path)
+    for ask in (lambda: again.sample(3), lambda: feller.evaluate(again)):
+        with pytest.raises(InputError) as error:
+            ask()
+        assert (error.value.argument, "out=" in str(error.value.remedy)) == ("run_", True)
+
+
+@pytest.mark.parametrize("change", ["gone", "empty", "steps", "rows"])
+def test_a_private_run_without_its_ledger_is_refused_everywhere(here: pathlib.Path, change: str) -> None:
+    rows = people(400, 0)
+    run = feller.fit(rows, out="run", **TINY)
+    assert run.epsilon is not None
+    assert run.epsilon > 0
+    file, content = run.folder.ledger, json.loads(run.folder.ledger.read_text())
+    if change == "empty":
+        content["expenses"] = []
+    elif change == "steps":
+        content["expenses"] = [one | ({"steps": 1} if one["is"] == "Subsampled" else {}) for one in content["expenses"]]
+    else:
+        content["n"] += 1
+    file.unlink() if change == "gone" else file.write_text(json.dumps(content))
+    for ask in (
+        lambda: run.epsilon,
+        lambda: feller.evaluate(run, data=rows, n=50),
+        lambda: feller.audit(run, data=rows),
+        lambda: feller.fit(rows, out="run", resume=True, steps=4),
+    ):
+        with pytest.raises(InputError) as error:
+            ask()
+        assert error.value.file == str(file)
 
 
 def test_the_run_keeps_no_row_and_takes_them_again(here: pathlib.Path) -> None:
@@ -187,3 +230,70 @@ def test_a_perfect_table_is_good_beside_few_rows() -> None:
         assert verdict(numbers).grade == GOOD
         numbers = table_quality(rows(300, unrelated=True), rows(n), rows(0), (4, 4), has_train=learned)
         assert verdict(numbers).grade == POOR
+
+
+def test_the_order_of_rows_changes_nothing_and_rows_of_the_fit_are_counted(here: pathlib.Path) -> None:
+    rows, others = people(400, 0), people(120, 1)
+    run = feller.fit(rows, out="run", **TINY)
+    shuffled = rows.sample(frac=1, random_state=1).reset_index(drop=True)
+    one, other = (feller.evaluate(run, data=data, n=100) for data in (rows, shuffled))
+    assert one.verdict.partition(":")[0] == other.verdict.partition(":")[0]
+    assert one.metrics["nll_baseline"] == pytest.approx(other.metrics["nll_baseline"])
+    assert one.metrics["compared_with"] == other.metrics["compared_with"]
+    with pytest.warns(UserWarning, match="copies and membership are not measured"):
+        assert "nll_baseline" not in feller.evaluate(run, data=rows[:-1], n=100).metrics
+    again = pd.concat([rows[:100], others[:20]])
+    with pytest.warns(UserWarning, match=r"of the 120 examples are also"):
+        feller.evaluate(run, data=again, train=rows, n=100)
+
+
+def test_rows_of_a_fit_that_are_given_as_others_are_counted(here: pathlib.Path) -> None:
+    draw = np.random.default_rng(0)
+    rows, others = (pd.DataFrame(draw.normal(size=(n, 2)), columns=["x", "y"]) for n in (300, 80))
+    run = feller.fit(rows, out="run", steps=3, size="tiny", report=False)
+    with pytest.warns(UserWarning, match=r"(2|3)\d of the 110 examples are also"):
+        feller.evaluate(run, data=pd.concat([others, rows[:30]]), n=50)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".* examples are also")
+        feller.evaluate(run, data=others, n=50)
+
+
+@pytest.mark.parametrize("moment", ["restore", "record", "_train"])
+def test_an_overwrite_that_is_killed_forgets_nothing_and_the_next_works(
+    here: pathlib.Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def end(*args: object, **more: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    rows = people(400, 0)
+    run = feller.fit(rows, out="run", **TINY)
+    first = json.loads(run.folder.ledger.read_text())
+    with monkeypatch.context() as patch:
+        patch.setattr(f"feller.app.workflows.fit.{moment}", end)
+        with pytest.raises(KeyboardInterrupt):
+            feller.fit(rows, out="run", overwrite=True, **TINY)
+    (run.path / ".ledger.json.abc").write_text("{")  # what was being written
+    feller.fit(rows, out="run", overwrite=True, **TINY)
+    spent = [json.loads(path.read_text()) for path in sorted(run.path.glob("spent/*/ledger.json"))]
+    assert spent[0] == first
+    assert len(spent) == 2  # what the search for columns spent, at least
+    assert {one["what"] for one in spent[1]["expenses"]} <= {one["what"] for one in first["expenses"]}
+    assert not (run.path / ".ledger.json.abc").exists()
+
+
+def test_a_folder_that_no_fit_has_locked_is_left_alone(here: pathlib.Path) -> None:
+    (here / "mine").mkdir()
+    (here / "mine" / "report.html").write_text("mine")
+    with pytest.raises(UsageError) as error:
+        feller.fit(people(60, 0), out="mine", overwrite=True, steps=1, size="tiny", report=False)
+    assert error.value.file == "mine"
+    assert (here / "mine" / "report.html").read_text() == "mine"
+
+
+def test_the_page_of_a_frame_names_the_call_that_makes_it(here: pathlib.Path) -> None:
+    rows = people(400, 0)
+    run = feller.fit(rows, out="run", fields={"train.batch": 64}, **TINY)
+    call = fitting(run.folder, record_of(run.folder), training_of(run.folder))
+    again = eval(call.replace("'run'", "'again'"), {"feller": feller, "rows": rows})
+    assert again.sample(20).equals(run.sample(20))
+    assert str(again.path) == "again"

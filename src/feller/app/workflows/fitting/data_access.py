@@ -43,8 +43,14 @@ class DataAccess(abc.ABC):
     keeps_copies: bool = True
     """Whether the run may keep a copy of data that are in memory."""
 
-    def spending(self, run: Run, here: Engine) -> contextlib.AbstractContextManager[object]:
-        """Return a block after which what was spent in it is written down, also where the fit is refused."""
+    def spending(self, run: Run, here: Engine, *, begun: bool = False) -> contextlib.AbstractContextManager[object]:
+        """Return a block after which what was spent in it is written down, also where the fit is refused.
+
+        Args:
+            run: The folder.
+            here: Devices and processes.
+            begun: Whether the run has the folder, so that its ledger counts all that was spent.
+        """
         return contextlib.nullcontext()
 
     @abc.abstractmethod

@@ -1,7 +1,7 @@
 """Plan a fit: data, recipe, and what is known of the data."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -50,6 +50,21 @@ class RecipeRequest:
     def changed(self, recipe: Recipe) -> Recipe:
         """Return a recipe with what was asked of it."""
         return self.change(with_budget(recipe, steps=self.steps, minutes=self.minutes))
+
+
+def check_budget(steps: int | None, minutes: float | None, fields: Sequence[str]) -> None:
+    """Refuse two budgets, of which only one would count: by flags, or by words that set fields of a recipe.
+
+    Raises:
+        UsageError: Then.
+    """
+    flags = [name for name, value in (("--steps", steps), ("--minutes", minutes)) if value is not None]
+    again = [
+        flag for flag in (word.partition("=")[0] for word in fields) if flag in ("--train.steps", "--train.minutes")
+    ]
+    if flags and len(flags) + len(again) > 1:
+        found, argument = " and ".join([*flags, *again]), flags[0].removeprefix("--")
+        raise UsageError(argument=argument, expected="--steps or --minutes", found=found, remedy="Choose one")
 
 
 def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | None = None) -> Recipe:

@@ -107,8 +107,8 @@ def _older(asked: FitRecord) -> Model | None:
 
 def _load_code(asked: FitRecord, recipe: str | None) -> None:
     """Load the user's own recipe, which must be what it was."""
-    if recipe is None:
+    if recipe is None and asked.code_file:
         raise UsageError("this run is made of code of yours", remedy=f"Resume it with {' '.join(asked.own_words)}")
-    if file_hash(pathlib.Path(recipe.rpartition(":")[0])) != asked.provenance.code:
+    if recipe is None or file_hash(pathlib.Path(recipe.rpartition(":")[0])) != asked.provenance.code:
         raise InputError(f"{recipe} is not what it was when this run began", remedy="Bring it back, or start a new run")
     load_function(recipe)

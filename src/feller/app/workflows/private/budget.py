@@ -10,6 +10,7 @@ from feller.app.workflows.fine_tuned_run import tuned_of
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import FitRecord, Seen, record_of, same_data, same_print
 from feller.core.errors import InputError, UsageError
+from feller.core.interrupts import endings
 from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_data, to_data
 from feller.core.user_code import fingerprint as file_hash
@@ -17,6 +18,7 @@ from feller.data.examples.registry import EXAMPLE
 from feller.data.modality import Dataset
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.accounting.ledger import Ledger
+from feller.training.checkpoint import read_counters
 from feller.training.loop import TrainState
 from feller.training.trainer import Callback
 
@@ -124,9 +126,25 @@ def ledger_of(run: Run) -> Ledger | None:
     """Return what a run has spent; None of one that is not private.
 
     Raises:
-        InputError: If the file is damaged.
+        InputError: If the file is damaged, or missing or of another run where this one has learned from protected rows.
     """
-    return from_data(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
+    ledger = from_data(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
+    if not (run.counters.is_file() and run.recipe.is_file()) or tuned_of(run) is not None:
+        return ledger
+    planned, right = record_of(run).provenance.private, "Bring the right one back, or start a new run"
+    if planned is None:
+        return ledger
+    if ledger is None:
+        raise InputError("is missing, so nobody knows what this run has spent", remedy=right, file=run.ledger)
+    taken, counted = read_counters(run)["step"], steps_in(ledger)
+    if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted or not ledger.expenses:
+        raise InputError(
+            f"is of another run: it counts {len(ledger.expenses):,} expenses, {counted:,} steps, on {ledger.n:,} rows,"
+            f" and this run took {taken:,} on {planned.n:,}",
+            remedy=right,
+            file=run.ledger,
+        )
+    return ledger
 
 
 def earlier_lines(run: Run, data: str, dataset: Dataset | None) -> tuple[str, ...]:
@@ -172,23 +190,29 @@ class Search:
         self.ledger = ledger
 
     @contextmanager
-    def kept(self, run: Run, *, writes: bool) -> Iterator[None]:
-        """Where what follows the search is refused, keep in the folder what it has spent, and say so.
+    def kept(self, run: Run, *, writes: bool, begun: bool) -> Iterator[None]:
+        """Where what follows the search is refused or ended, keep in the folder what it has spent, and say so.
+
+        Args:
+            run: The folder.
+            writes: Whether this process writes there.
+            begun: Whether the folder is empty of older runs, so that a ledger there counts the search, too.
 
         Raises:
             InputError, UsageError: Those of the block, with what was spent.
         """
         try:
-            yield
+            with endings():
+                yield
         except (InputError, UsageError) as error:
-            if self.ledger is None:
+            if self.ledger is None or (begun and run.ledger.is_file()):
                 raise
             raise type(error)(
                 f"{error}. Finding the columns has spent epsilon {self.ledger.epsilon():.4g} at delta"
                 f" {self.ledger.delta:.3g} of these rows all the same{_keep(run, self.ledger) if writes else ''}"
             ) from error
         except BaseException:
-            if self.ledger is not None and writes:
+            if self.ledger is not None and writes and not (begun and run.ledger.is_file()):
                 _keep(run, self.ledger)
             raise
 

@@ -21,7 +21,7 @@ from feller.app.workflows.private.plan_dp_sgd import allow, apart, check_goes_on
 from feller.app.workflows.private.plan_dp_sgd import plan as plan_dp_sgd
 from feller.app.workflows.private.pretrain_on_marginals import law_of, teach
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee, PrivacyConfig
-from feller.app.workflows.private.private_split import OPEN
+from feller.app.workflows.private.private_split import OPEN, keyed, unordered_print
 from feller.app.workflows.private.private_statistics import NOT_PUBLIC, guard
 from feller.app.workflows.private.private_training import MINUTE, private_inputs
 from feller.app.workflows.private.probe_rows import check_apart, check_own, stand_in, with_white
@@ -46,7 +46,7 @@ from feller.data.examples.registry import EXAMPLE
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.loading.find import table_cells
-from feller.data.loading.in_memory import DataSource, said_of
+from feller.data.loading.in_memory import MEMORY, DataSource, said_of
 from feller.data.loading.raw import FoundTable, about
 from feller.data.loading.read import read
 from feller.data.loading.targets import TELLING, with_target
@@ -106,9 +106,9 @@ class PrivateData(DataAccess):
             raise TypeError(f"expected a training that is planned, got {type(self._planned).__name__}")
         return self._planned
 
-    def spending(self, run: Run, here: Engine) -> contextlib.AbstractContextManager[object]:
+    def spending(self, run: Run, here: Engine, *, begun: bool = False) -> contextlib.AbstractContextManager[object]:
         """Return a block after which what a search for columns has spent is kept, also where the fit is refused."""
-        return self._search.kept(run, writes=here.is_first)
+        return self._search.kept(run, writes=here.is_first, begun=begun)
 
     def read(
         self,
@@ -218,9 +218,10 @@ class PrivateData(DataAccess):
 
     def identify(self, asked: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
         """Note a hash that needs a key to be made again, and the salt of the rows that are kept back."""
-        known = print_of(as_read(dataset, recipe), self.config.source("fingerprint").take(8).hex())
-        notes = self._notes(asked, dataset)
-        return asked.with_provenance(fingerprint=known, salt=_salt(self.config), draft=_is_draft(asked), notes=notes)
+        read, salt = as_read(dataset, recipe), self.config.source("fingerprint").take(8).hex()
+        rows = keyed(unordered_print(read), salt) if asked.data.startswith(MEMORY) else ""
+        found = {"fingerprint": print_of(read, salt), "rows": rows, "salt": _salt(self.config)}
+        return asked.with_provenance(**found, draft=_is_draft(asked), notes=self._notes(asked, dataset))
 
     def _notes(self, asked: FitRecord, dataset: Dataset) -> tuple[str, ...]:
         """Warn of what an owner's schema, which is public, seems to tell of the rows, or of what noise hid of columns.

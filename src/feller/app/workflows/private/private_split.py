@@ -37,6 +37,11 @@ def keyed(fingerprint: str, salt: str) -> str:
     return f"{salt}-{digest[:16]}"
 
 
+def unordered_print(data: Dataset) -> str:
+    """Hash rows whatever their order."""
+    return hashlib.sha256(b"".join(hashlib.sha256(row).digest() for row in sorted(contents(data)))).hexdigest()[:16]
+
+
 def fits(fingerprint: str, before: str) -> bool:
     """Tell whether a fingerprint is the one that was keyed before."""
     return hmac.compare_digest(keyed(fingerprint, before.rpartition("-")[0]), before)
@@ -109,7 +114,7 @@ def kept_back(data: Dataset, share: float, salt: str) -> Bool[Tensor, " n"]:
     if n < FEWEST or share == 0:
         return torch.zeros(n, dtype=torch.bool)
     key, seen, chances = key_for(PURPOSE, salt), Counter[bytes](), []
-    for row in _contents(data):
+    for row in contents(data):
         held = hashlib.blake2b(row, key=key, digest_size=16).digest()
         coin = hashlib.blake2b(held + seen[held].to_bytes(8), key=key, digest_size=8).digest()
         seen[held] += 1
@@ -117,7 +122,7 @@ def kept_back(data: Dataset, share: float, salt: str) -> Bool[Tensor, " n"]:
     return torch.tensor(chances, dtype=torch.float64) < share
 
 
-def _contents(data: Dataset) -> list[bytes]:
+def contents(data: Dataset) -> list[bytes]:
     """Return the bytes of each row, with its conditions."""
     wanted = () if data.target is None else (data.wanted(data.target),)
     parts = [*leaves(data.values), *(data.given[name] for name in sorted(data.given)), *wanted]
