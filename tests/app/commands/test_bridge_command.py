@@ -277,7 +277,7 @@ def test_no_noise(here: pathlib.Path) -> None:
         (["a.csv", "b.csv", "--resample", "1"], 2, "weighs trajectories by the cost, and there is none"),
         (["a.csv", "b.csv", "--growth", "0"], 2, "above 0"),
         (["a.csv", "b.csv", "--max-memory", "1e-9"], 2, "--max-memory: must hold"),
-        (["a.csv", "b.csv", "--rounds", "1", "--minutes", "1"], 2, "found both"),
+        (["a.csv", "b.csv", "--rounds", "1", "--minutes", "1"], 2, "found --rounds and --minutes"),
         (["a.csv", "b.csv", "--cost", "surface=a.csv"], 2, "3 coordinates"),
         (["a.csv", "b.csv", "--train.stepz", "3"], 2, "--train.stepz"),
     ],

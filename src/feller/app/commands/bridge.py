@@ -13,8 +13,6 @@ DEEP = "--cost"
 
 def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
     """Make a bridge; `words` set fields of the settings."""
-    if config.rounds is not None and config.minutes is not None:
-        raise UsageError("--rounds or --minutes", "both", "Choose one", argument="rounds")
     resume = config.output.resume
     if resume and (config.data or (config.costs and not any(".py:" in text for text in config.costs))):
         raise UsageError(

@@ -34,8 +34,6 @@ def _example_for(recipe: str | None) -> str | None:
 
 def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     """Fit; `words` set fields of the recipe."""
-    if config.training.steps is not None and config.training.minutes is not None:
-        raise UsageError("--steps or --minutes", "both", "Choose one", argument="steps")
     words = by_field(words)
     check_names(words, FitConfig, *_DEEPER)
     from feller.app.reporter import speaks

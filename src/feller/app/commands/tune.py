@@ -13,8 +13,6 @@ DEEP = "--method"
 
 def run(config: TuneConfig, words: list[str]) -> dict[str, Any]:
     """Tune; `words` set fields of the recipe."""
-    if config.steps is not None and config.minutes is not None:
-        raise UsageError("--steps or --minutes", "both", "Choose one", argument="steps")
     output = config.output
     if output.resume and config.folder is not None:
         raise UsageError("a resumed run knows its base", remedy="Leave out RUN, and name the tuned run with --out")

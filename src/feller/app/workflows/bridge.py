@@ -25,6 +25,7 @@ from feller.app.workflows.bridges.is_bridge import KEY
 from feller.app.workflows.bridges.parse_costs import price, tried
 from feller.app.workflows.bridges.populations import Populations, check_noise, read_populations, usual_noise
 from feller.app.workflows.bridges.run_rounds import alternate, saved
+from feller.app.workflows.fitting.plan_fit import check_duration
 from feller.app.workflows.fitting.run_training import Interrupted
 from feller.app.workflows.run_config import FitRecord, Provenance
 from feller.control.bridges.bridge_config import Bridging
@@ -68,6 +69,7 @@ def bridge(
         UsageError: If an argument is wrong.
         Interrupted: After Ctrl-C, with the last round saved.
     """
+    check_duration(config.rounds, config.minutes, unit="rounds")
     here, output = engine(), config.output
     resume, overwrite = output.resume, output.overwrite
     name = config.data[0] if config.data else ""

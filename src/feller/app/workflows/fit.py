@@ -13,7 +13,7 @@ from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.evaluate import evaluate
 from feller.app.workflows.fitting.auxiliary_networks import make_parts
 from feller.app.workflows.fitting.closed_form import Look, look, set_up_look
-from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read, check_budget, plan_fit
+from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read, check_duration, plan_fit
 from feller.app.workflows.fitting.resume import plan_resumed
 from feller.app.workflows.fitting.run_training import TrainingJob, record, reporting, restore, run_training, stoppable
 from feller.app.workflows.fitting.training_setup import set_up_training
@@ -69,7 +69,7 @@ def fit(
         Interrupted: After Ctrl-C, with all saved.
     """
     training, output = config.training, config.output
-    check_budget(training.steps, training.minutes, fields)
+    check_duration(training.steps, training.minutes, fields)
     report = kind_of_report(config.report)
     Effort.of_report(report, 0.0)  # refuses one of no known kind
     here, resume, overwrite = engine(), output.resume, output.overwrite

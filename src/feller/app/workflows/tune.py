@@ -27,7 +27,7 @@ from feller.app.workflows.fine_tuned_run import (
     rule_of,
     tuned_of,
 )
-from feller.app.workflows.fitting.plan_fit import check_budget, with_budget
+from feller.app.workflows.fitting.plan_fit import check_duration, with_budget
 from feller.app.workflows.fitting.run_training import (
     TrainingInputs,
     TrainingJob,
@@ -111,7 +111,7 @@ def tune(
     Effort.of_report(report, 0.0)  # refuses one of no known kind
     given = in_words(config.conditions.given)
 
-    check_budget(config.steps, config.minutes, fields)
+    check_duration(config.steps, config.minutes, fields)
 
     def budgeted(recipe: Recipe) -> Recipe:
         return change(with_budget(recipe, steps=config.steps, minutes=config.minutes))

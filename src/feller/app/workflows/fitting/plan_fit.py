@@ -52,19 +52,26 @@ class RecipeRequest:
         return self.change(with_budget(recipe, steps=self.steps, minutes=self.minutes))
 
 
-def check_budget(steps: int | None, minutes: float | None, fields: Sequence[str]) -> None:
-    """Refuse two budgets, of which only one would count: by flags, or by words that set fields of a recipe.
+def check_duration(
+    steps: int | None, minutes: float | None, fields: Sequence[str] = (), *, unit: str = "steps"
+) -> None:
+    """Check that a training is told its length once: in steps or rounds, in minutes, or as a field of the recipe.
+
+    Args:
+        steps: Number of steps, or of what `unit` names.
+        minutes: Minutes of training.
+        fields: Words of a command line that set fields of the recipe.
+        unit: Name of the option of `steps`.
 
     Raises:
-        UsageError: Then.
+        UsageError: If two of them are there.
     """
-    flags = [name for name, value in (("--steps", steps), ("--minutes", minutes)) if value is not None]
-    again = [
-        flag for flag in (word.partition("=")[0] for word in fields) if flag in ("--train.steps", "--train.minutes")
-    ]
+    flags = [f"--{name}" for name, value in ((unit, steps), ("minutes", minutes)) if value is not None]
+    words = (word.partition("=")[0] for word in fields)
+    again = [flag for flag in words if flag in ("--train.steps", "--train.minutes")]
     if flags and len(flags) + len(again) > 1:
         found, argument = " and ".join([*flags, *again]), flags[0].removeprefix("--")
-        raise UsageError(argument=argument, expected="--steps or --minutes", found=found, remedy="Choose one")
+        raise UsageError(argument=argument, expected=f"--{unit} or --minutes", found=found, remedy="Choose one")
 
 
 def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | None = None) -> Recipe:
