@@ -221,8 +221,8 @@ def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(tmp_path: pathlib.Path) 
     assert '"batch": 17' in (bridged.path / "recipe.json").read_text()
 
 
-def test_a_flag_of_the_recipe_that_stands_twice_is_refused(tmp_path, capsys) -> None:
-    for words in (["--train.lr", "1", "--train.lr", "2"], ["--steps", "1", "--train.steps", "2"]):
+def test_two_budgets_are_refused(tmp_path, capsys) -> None:
+    for words in (["--minutes", "1", "--train.steps", "2"], ["--steps", "1", "--train.steps", "2"]):
         assert main(["fit", "example:moons", *words, "--size", "tiny", "--out", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "none").exists()
 

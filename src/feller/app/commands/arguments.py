@@ -180,9 +180,6 @@ def change_fields(value: T, words: list[str], command: str) -> T:
         UsageError: If a word is no field, or a value is none of its.
     """
     words = _truths(value, words)
-    flags = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
-    if twice := next((flag for k, flag in enumerate(flags) if flag in flags[:k]), None):
-        raise UsageError(argument=option_of(twice), expected="one value", found="two", remedy="Leave one out")
     return _parsed(type(value), command, words, [*_paths(value)], default=value, config=_DEEP)
 
 
