@@ -213,9 +213,9 @@ def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(tmp_path: pathlib.Path) 
         feller.bridge(*ends, fields={"nothing": 1}, rounds=1, out=str(tmp_path / "bridge"))
     with refuses(UsageError, argument="fields['train.batch']", found="-1"):
         feller.bridge(*ends, fields={"train.batch": -1}, rounds=1, out=str(tmp_path / "bridge"))
-    with refuses(UsageError, argument="rounds", found="rounds and minutes"):
+    with refuses(UsageError, argument="rounds", found="--rounds and --minutes"):
         feller.bridge(*ends, rounds=1, minutes=1.0, out=str(tmp_path / "bridge"))
-    with refuses(UsageError, argument="steps", found="steps and minutes"):
+    with refuses(UsageError, argument="steps", found="--steps and --minutes"):
         feller.tune(run, steps=1, minutes=1.0, report=False, **where)
     bridged = feller.bridge(*ends, fields={"train.batch": 17}, rounds=1, out=str(tmp_path / "bridge"))
     assert '"batch": 17' in (bridged.path / "recipe.json").read_text()
