@@ -1,5 +1,6 @@
 """Random numbers that are addressed, so that asking twice gives the same answer."""
 
+import functools
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -68,40 +69,46 @@ class Draw:
         shape: Sequence[int],
         dtype: torch.dtype,
         device: torch.device | str,
-        fill: Callable[[Tensor, torch.Generator], Tensor],
+        make: Callable[..., Tensor],
         size: int = BLOCK,
         in_order: bool = False,
     ) -> Tensor:
         n, place = shape[0], self._request()
         first, last = self.first // size, -(-(self.first + n) // size)
+        start = self.first - first * size
         # Examples go along the last axis while they are drawn: then neither a batch that ends inside a block nor
         # padding of the other axes moves a number.
-        generator, several = _generator(device), last - first != 1
-        start = self.first - first * size
-        if in_order and not several and len(shape) == 1 and torch.device(device).type == "cpu":
-            size = start + n  # the rest of the block would be drawn for nobody
+        generator = _generator(device)
         begun = _hash("/".join(map(str, place)) + "/")  # of each block only the last word differs
-        whole = torch.empty((*([last - first] if several else []), *shape[1:], size), dtype=dtype, device=device)
-        for block, part in enumerate(whole.unbind() if several else (whole,), first):
-            digest = begun.copy()
-            digest.update(b"%d" % block)
-            try:
-                fill(part, generator.manual_seed(_number(digest)))
-            except RuntimeError as error:
-                if "vmap" not in str(error):
-                    raise
-                remedy = "Draw first, and map over what was drawn, as objective.loss lets you"
-                raise UsageError(
-                    argument="rng", expected="draws outside of vmap", found="one in it", remedy=remedy
-                ) from error
-        rows = whole.movedim(-1, 1).flatten(0, 1) if several else whole if len(shape) == 1 else whole.movedim(-1, 0)
+        try:
+            if last - first == 1:
+                if in_order and len(shape) == 1 and generator.device.type == "cpu":
+                    size = start + n  # the rest of the block would be drawn for nobody
+                begun.update(b"%d" % first)
+                generator.manual_seed(_number(begun))
+                whole = make((*shape[1:], size), generator=generator, dtype=dtype, device=device)
+                rows = whole if len(shape) == 1 else whole.movedim(-1, 0)
+            else:
+                whole = torch.empty((last - first, *shape[1:], size), dtype=dtype, device=device)
+                for block, part in enumerate(whole.unbind(), first):
+                    digest = begun.copy()
+                    digest.update(b"%d" % block)
+                    make(part.shape, generator=generator.manual_seed(_number(digest)), out=part)
+                rows = whole.movedim(-1, 1).flatten(0, 1)
+        except RuntimeError as error:
+            if "vmap" not in str(error):
+                raise
+            remedy = "Draw first, and map over what was drawn, as objective.loss lets you"
+            raise UsageError(
+                argument="rng", expected="draws outside of vmap", found="one in it", remedy=remedy
+            ) from error
         return rows.contiguous() if len(rows) == n else rows[start : start + n].clone(memory_format=CONTIGUOUS)
 
     def normal(
         self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Tensor:
         """Draw from N(0, 1)."""
-        return self._fill(shape, dtype, device, lambda out, generator: out.normal_(generator=generator))
+        return self._fill(shape, dtype, device, torch.randn)
 
     def uniform(
         self,
@@ -112,11 +119,11 @@ class Draw:
         block: int = BLOCK,
     ) -> Tensor:
         """Draw from [0, 1); a larger block takes less time where each example needs a single number."""
-        return self._fill(shape, dtype, device, lambda out, generator: out.uniform_(generator=generator), block, True)
+        return self._fill(shape, dtype, device, torch.rand, block, True)
 
     def integers(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Draw whole numbers from 0 to `high` - 1."""
-        return self._fill(shape, torch.long, device, lambda out, generator: out.random_(0, high, generator=generator))
+        return self._fill(shape, torch.long, device, functools.partial(torch.randint, high))
 
     def coins(self, chance: float, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Flip coins that all have one chance, exactly; where heads are rare, by drawing the gaps between them."""

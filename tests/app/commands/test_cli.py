@@ -149,7 +149,7 @@ def test_whole_tree_in_help(capsys):
         (["fit", "example:moons", "--recipe", "imagse"], 2, "Did you mean 'images'"),
         (["fit", "example:moons", "--recipe", "images"], 2, "needs pictures"),
         (["fit", "example:moons", "--size", "huge"], 2, "size: expected"),
-        (["fit", "example:moons", "--steps", "5", "--minutes", "1"], 2, "found both"),
+        (["fit", "example:moons", "--steps", "5", "--minutes", "1"], 2, "found --steps and --minutes"),
         (["fit", "--resume", "--out", "nothing"], 1, "nothing"),
     ],
 )

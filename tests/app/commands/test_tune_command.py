@@ -162,7 +162,7 @@ def test_methods_to_compare_with(moons: pathlib.Path, own: pathlib.Path, tmp_pat
         (["--reward", "ink", "--rank", "0"], 2, r"rank"),
         (["--reward", "ink", "--guidance", "nan"], 2, r"guidance"),
         (["--reward", "ink", "--given", "label=x"], 2, "label: expected"),
-        (["--reward", "ink", "--steps", "1", "--minutes", "1"], 2, "found both"),
+        (["--reward", "ink", "--steps", "1", "--minutes", "1"], 2, "found --steps and --minutes"),
         (["--reward", "ink", "--strenght", "1"], 2, r"Did you mean --strength"),
         ([], 2, r"expected a reward, say --reward with one of: file.py:function"),
     ],

@@ -70,6 +70,8 @@ def test_counts_that_chose_their_tables_cite_who_chose_and_who_adds_up(tmp_path)
     record = run.read_record(run.recipe)
     private = {"epsilon": 1.0, "delta": 1e-5, "n": 100, "sigma": 1.0, "clip": 1.0, "batch": 10, "steps": 5}
     run.write_record(run.recipe, {**record, "provenance": {**record["provenance"], "private": private}})
+    trained_alone = Ledger((Subsampled("training", 1.0, 0.1, 5),), 1e-5, 100)
+    run.write_record(run.ledger, to_data(trained_alone))
     accountants = {"koskela2020", "doroshenko2022", "mironov2017", "mironov2019"}
     trained = keys(cite(run))
     assert accountants <= trained

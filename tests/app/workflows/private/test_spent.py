@@ -93,7 +93,7 @@ def test_a_search_that_leads_to_no_run_is_written_down(tmp_path: pathlib.Path, w
         search.paid(LEDGER)
         raise wrong
 
-    with pytest.raises(type(wrong)) as raised, search.kept(run, writes=True):
+    with pytest.raises(type(wrong)) as raised, search.kept(run, writes=True, begun=False):
         look()
     assert ledger_of(run.earlier[0]) == LEDGER
     if isinstance(wrong, UsageError):
@@ -101,6 +101,6 @@ def test_a_search_that_leads_to_no_run_is_written_down(tmp_path: pathlib.Path, w
 
 
 def test_a_search_that_was_never_made_is_not_told_of(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UsageError, match=r"^no$"), Search().kept(Run(tmp_path / "r"), writes=True):
+    with pytest.raises(UsageError, match=r"^no$"), Search().kept(Run(tmp_path / "r"), writes=True, begun=False):
         raise UsageError("no")
     assert not (tmp_path / "r").exists()
