@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.control.bridges.solution import FoundBridge as FoundBridge, solve_bridge as solve_bridge
     from feller.core.errors import InputError as InputError, UsageError as UsageError
     from feller.core.output_shards import shards as shards
-    from feller.core.rng import Draws
+    from feller.core.rng import Draws as Draws
     from feller.core.run_folder import open_run as open_run
     from feller.data.loading.read import read as read
     from feller.data.tables.schema import Schema as Schema
@@ -68,7 +68,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.sampling import (
         Ancestral as Ancestral, DormandPrince as DormandPrince, Euler as Euler, Exact as Exact, Heun as Heun,
         Hutchinson as Hutchinson, MemorylessEuler as MemorylessEuler, Midpoint as Midpoint, RK4 as RK4, Solver
-        as Solver, bits_per_dimension as bits_per_dimension, endpoint, log_prob as log_prob, sample_with_density as
+        as Solver, bits_per_dimension as bits_per_dimension, endpoint as endpoint, log_prob as log_prob, sample_with_density as
         sample_with_density,
     )
     from feller.sampling.guidance import (
@@ -100,7 +100,6 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.training.optimizer import Training as Training
     from feller.training.trainer import Callback as Callback, Trainer as Trainer
 
-    Rng, simulate = Draws, endpoint
     # isort: on
     # fmt: on
 
@@ -121,7 +120,7 @@ _HOMES = {
     "control.bridges.solution": ("FoundBridge", "solve_bridge"),
     "core.errors": ("InputError", "UsageError"),
     "core.output_shards": ("shards",),
-    "core.rng": ("Rng",),
+    "core.rng": ("Draws",),
     "core.run_folder": ("open_run",),
     "data.loading.read": ("read",),
     "data.tables.schema": ("Schema",),
@@ -146,7 +145,7 @@ _HOMES = {
     ),
     "sampling": (
         *("Ancestral", "DormandPrince", "Euler", "Exact", "Heun", "Hutchinson", "MemorylessEuler", "Midpoint"),
-        *("RK4", "Solver", "bits_per_dimension", "log_prob", "sample_with_density", "simulate"),
+        *("RK4", "Solver", "bits_per_dimension", "log_prob", "sample_with_density", "endpoint"),
     ),
     "sampling.guidance": ("cfg", "classifier_guidance", "token_classifier_guidance"),
     "sampling.sampler_config": ("Sampling",),
@@ -170,10 +169,8 @@ _HOMES = {
     "training.trainer": ("Callback", "Trainer"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_INSIDE = {"Rng": "Draws", "simulate": "endpoint"}
-"""Names of what is called otherwise inside."""
 FORMER = {
-    **{"Draws": "Rng", "Matching": "FlowMatching", "MinibatchTransport": "MinibatchOT", "endpoint": "simulate"},
+    **{"Draws_": "Rng", "Matching": "FlowMatching", "MinibatchTransport": "MinibatchOT", "endpoint_": "simulate"},
     **{"log_density": "log_prob", "wrap": "Model"},
 }
 """Names of now by those of version 0.1."""
@@ -190,7 +187,7 @@ if not TYPE_CHECKING:  # type checkers see the imports above alone, so that they
         if name not in _WHERE:
             now = f"; it is called {FORMER[name]} now" if name in FORMER else ""
             raise AttributeError(f"module 'feller' has no attribute {name!r}{now}")
-        return getattr(importlib.import_module(f"feller.{_WHERE[name]}"), _INSIDE.get(name, name))
+        return getattr(importlib.import_module(f"feller.{_WHERE[name]}"), name)
 
 
 def __dir__() -> list[str]:
